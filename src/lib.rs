@@ -1,0 +1,16 @@
+//! Muster keeps chat sessions: who talks with whom, under which title, owned by whom, at which
+//! version. Apps of an enterprise create, read and change them over HTTP.
+//!
+//! The house, top to bottom; imports point down only, and a test holds the code to it:
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`cli`] | the commands: the composition root |
+//! | [`http`] | actix: `/cgi` for existing clients, health |
+//! | [`service`] | use cases: authorise, load, decide, write |
+//! | [`repository`] | all SQL; the embedded PostgreSQL |
+//! | [`wire`] | envelope, access token, lenient JSON, error codes |
+//! | [`domain`] | pure rules |
+//! | [`config`], [`telemetry`], [`clock`] | what every room may use |
+
+pub mod clock;

@@ -1,0 +1,3 @@
+//! The `muster` program: see [`muster::cli`].
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Every test that needs a running Muster: real HTTP, real PostgreSQL.
