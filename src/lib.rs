@@ -14,3 +14,4 @@
 //! | [`config`], [`telemetry`], [`clock`] | what every room may use |
 
 pub mod clock;
+pub mod domain;

@@ -1,0 +1,145 @@
+//! An app: who may call, and what it may do.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{AppId, Buin};
+
+/// An app of an enterprise, without its secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct App {
+    /// The enterprise.
+    pub buin: Buin,
+    /// The app's id, unique within the enterprise.
+    pub app_id: AppId,
+    /// What people call it; may be empty.
+    pub name: String,
+    /// What it may do.
+    pub permissions: Permissions,
+    /// Where its callbacks go, if it wants any.
+    pub callback: Option<Callback>,
+    /// A disabled app can do nothing; its tokens and keys are refused.
+    pub disabled: bool,
+}
+
+/// Where an app receives callbacks.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Callback {
+    /// An `http` or `https` URL.
+    pub url: String,
+    /// The secret that signs them.
+    pub token: String,
+}
+
+impl fmt::Debug for Callback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Callback").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// One thing that an app may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// Read sessions.
+    SessionsRead,
+    /// Create and change sessions.
+    SessionsWrite,
+    /// Act in sessions without being a member.
+    SessionsAdmin,
+    /// Receive callbacks.
+    Callbacks,
+}
+
+impl Permission {
+    /// Every permission, in the order in which they are written.
+    pub const ALL: [Self; 4] =
+        [Self::SessionsRead, Self::SessionsWrite, Self::SessionsAdmin, Self::Callbacks];
+
+    /// The name, as the command line and the database have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SessionsRead => "sessions:read",
+            Self::SessionsWrite => "sessions:write",
+            Self::SessionsAdmin => "sessions:admin",
+            Self::Callbacks => "callbacks",
+        }
+    }
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that is no permission.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no permission; there are sessions:read, sessions:write, sessions:admin and callbacks"
+)]
+pub struct UnknownPermission(pub String);
+
+impl FromStr for Permission {
+    type Err = UnknownPermission;
+
+    fn from_str(name: &str) -> Result<Self, UnknownPermission> {
+        Self::ALL
+            .into_iter()
+            .find(|permission| permission.name() == name)
+            .ok_or_else(|| UnknownPermission(name.to_owned()))
+    }
+}
+
+/// A set of permissions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Permissions(u8);
+
+impl Permissions {
+    /// What a new app may do unless told otherwise: read, write, receive callbacks.
+    #[must_use]
+    pub fn usual() -> Self {
+        [Permission::SessionsRead, Permission::SessionsWrite, Permission::Callbacks]
+            .into_iter()
+            .collect()
+    }
+
+    /// Whether the set has `permission`.
+    #[must_use]
+    pub fn has(self, permission: Permission) -> bool {
+        self.0 & (1 << permission as u8) != 0
+    }
+
+    /// The permissions of the set.
+    pub fn iter(self) -> impl Iterator<Item = Permission> {
+        Permission::ALL.into_iter().filter(move |permission| self.has(*permission))
+    }
+}
+
+impl FromIterator<Permission> for Permissions {
+    fn from_iter<I: IntoIterator<Item = Permission>>(permissions: I) -> Self {
+        Self(permissions.into_iter().fold(0, |set, permission| set | 1 << permission as u8))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permissions_go_by_their_names() {
+        for permission in Permission::ALL {
+            assert_eq!(permission.name().parse(), Ok(permission));
+        }
+        assert!("sessions:delete".parse::<Permission>().is_err());
+    }
+
+    #[test]
+    fn a_set_has_what_was_put_in() {
+        let set = Permissions::usual();
+        assert!(set.has(Permission::SessionsRead) && set.has(Permission::Callbacks));
+        assert!(!set.has(Permission::SessionsAdmin));
+        assert_eq!(set.iter().count(), 3);
+        assert_eq!(set.iter().collect::<Permissions>(), set);
+    }
+}

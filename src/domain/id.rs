@@ -1,0 +1,217 @@
+//! What names an enterprise, an app, a session and a state of a session.
+
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+use super::text::{self, Invalid};
+
+/// An enterprise: the positive number that the wire calls `buin`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Buin(i64);
+
+impl Buin {
+    /// Takes a positive number.
+    ///
+    /// # Errors
+    /// [`Invalid::TooSmall`] for anything below 1.
+    pub fn new(number: i64) -> Result<Self, Invalid> {
+        if number < 1 {
+            return Err(Invalid::TooSmall { min: 1, got: number });
+        }
+        Ok(Self(number))
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl FromStr for Buin {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Self::new(text.parse().map_err(|_| Invalid::NotANumber)?)
+    }
+}
+
+impl fmt::Display for Buin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An app of an enterprise: 1 to 64 of `A–Z a–z 0–9 . _ -`, as it stands in the tail of every
+/// envelope and in URLs and file names of operators.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AppId(Box<str>);
+
+impl AppId {
+    /// The longest app id, in characters.
+    pub const MAX: usize = 64;
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AppId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        text::length(text, Self::MAX)?;
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        match text.chars().find(|c| !allowed(*c)) {
+            Some(c) => Err(Invalid::Character(c)),
+            None => Ok(Self(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for AppId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A session's name: a UUID, written in upper case and braces, read in any usual form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(Uuid);
+
+impl SessionId {
+    /// Names a session by a UUID.
+    #[must_use]
+    pub fn new(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+
+    /// The UUID.
+    #[must_use]
+    pub fn uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = Invalid;
+
+    /// Reads a UUID with or without braces, with or without hyphens, in either case.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let bare = match (text.strip_prefix('{'), text.ends_with('}')) {
+            (Some(rest), true) => &rest[..rest.len() - 1],
+            (None, false) => text,
+            _ => return Err(Invalid::NotAUuid),
+        };
+        match bare.len() {
+            32 | 36 => Uuid::try_parse(bare).map(Self).map_err(|_| Invalid::NotAUuid),
+            _ => Err(Invalid::NotAUuid),
+        }
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{{:X}}}", self.0.hyphenated())
+    }
+}
+
+/// Which state of a session: 1 at creation, plus exactly 1 for each update that changed something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Version(i64);
+
+impl Version {
+    /// The version of a session that was just created.
+    pub const FIRST: Self = Self(1);
+
+    /// Takes a number from 1.
+    ///
+    /// # Errors
+    /// [`Invalid::TooSmall`] for anything below 1.
+    pub fn new(number: i64) -> Result<Self, Invalid> {
+        if number < 1 {
+            return Err(Invalid::TooSmall { min: 1, got: number });
+        }
+        Ok(Self(number))
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> i64 {
+        self.0
+    }
+
+    /// The version after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_id_is_read_in_every_usual_form_and_written_in_one() {
+        let written = "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}";
+        for form in [
+            written,
+            "8AD595F3-73B3-4B56-90AF-F336F9222FC5",
+            "{8ad595f3-73b3-4b56-90af-f336f9222fc5}",
+            "8ad595f373b34b5690aff336f9222fc5",
+            "{8AD595F373B34B5690AFF336F9222FC5}",
+            "8aD595f3-73b3-4B56-90AF-f336f9222fc5",
+        ] {
+            assert_eq!(form.parse::<SessionId>().unwrap().to_string(), written, "{form}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_uuid_is_no_session_id() {
+        for form in [
+            "",
+            "{}",
+            "{",
+            "}",
+            "{8AD595F3-73B3-4B56-90AF-F336F9222FC5",
+            "8AD595F3-73B3-4B56-90AF-F336F9222FC5}",
+            "{{8AD595F3-73B3-4B56-90AF-F336F9222FC5}}",
+            "urn:uuid:8AD595F3-73B3-4B56-90AF-F336F9222FC5",
+            "8AD595F3-73B3-4B56-90AF-F336F9222FCX",
+            "8AD595F3-73B3-4B56-90AF-F336F9222FC",
+            " 8AD595F373B34B5690AFF336F9222FC5",
+            "8AD595F373B3-4B56-90AF-F336-F9222FC5",
+            "会话",
+        ] {
+            assert_eq!(form.parse::<SessionId>(), Err(Invalid::NotAUuid), "{form}");
+        }
+    }
+
+    #[test]
+    fn numbers_start_at_one() {
+        assert!(Buin::new(0).is_err());
+        assert!(Version::new(0).is_err());
+        assert_eq!(Version::FIRST.next().get(), 2);
+        assert_eq!("14731009".parse::<Buin>().unwrap().get(), 14_731_009);
+        assert_eq!("x".parse::<Buin>(), Err(Invalid::NotANumber));
+    }
+
+    #[test]
+    fn an_app_id_is_plain() {
+        assert!("yd0123-A_b.c".parse::<AppId>().is_ok());
+        assert_eq!("a b".parse::<AppId>(), Err(Invalid::Character(' ')));
+        assert_eq!("".parse::<AppId>(), Err(Invalid::Empty));
+        assert!("x".repeat(65).parse::<AppId>().is_err());
+    }
+}

@@ -1,0 +1,189 @@
+//! A session, and how one begins.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+
+use super::{Account, Buin, Refusal, SessionId, Title, Version};
+
+/// A named conversation with members.
+///
+/// The owner is one of the members, no member stands twice, and the members keep their order: as
+/// first listed, later additions at the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Its name.
+    pub id: SessionId,
+    /// The enterprise that it belongs to.
+    pub buin: Buin,
+    /// What it is called.
+    pub title: Title,
+    /// The member who may remove others.
+    pub owner: Account,
+    /// How often it has changed, plus 1.
+    pub version: Version,
+    /// Whether it can still be changed.
+    pub state: State,
+    /// Everybody in it.
+    pub members: Vec<Account>,
+    /// When it began.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed. Never goes back, whatever the clocks of several servers say.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// Whether a session can be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It can.
+    Active,
+    /// It can be read, not changed.
+    Dissolved,
+}
+
+/// The limits and policies that an operator sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// The least number of members.
+    pub min_members: usize,
+    /// The largest number of members.
+    pub max_members: usize,
+    /// Who may remove members.
+    pub remove_members: RemovePolicy,
+}
+
+/// Who may remove a member other than themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemovePolicy {
+    /// Only the owner.
+    Owner,
+    /// Every member.
+    Member,
+}
+
+/// What a caller asks for when creating a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSession {
+    /// What it is to be called.
+    pub title: Title,
+    /// Its owner, a member whether listed or not.
+    pub creator: Account,
+    /// The members, as listed.
+    pub members: Vec<Account>,
+}
+
+impl Session {
+    /// Begins a session: creator and listed members, each once, creator first.
+    ///
+    /// # Errors
+    /// [`Refusal::TooFewMembers`] or [`Refusal::TooManyMembers`].
+    pub fn create(
+        id: SessionId,
+        buin: Buin,
+        new: NewSession,
+        rules: &Rules,
+        at: DateTime<Utc>,
+    ) -> Result<Self, Refusal> {
+        let mut members = Vec::with_capacity(new.members.len() + 1);
+        members.push(new.creator.clone());
+        members.extend(new.members);
+        let members = each_once(members);
+        rules.enough(members.len())?;
+        rules.not_too_many(members.len())?;
+        Ok(Self {
+            id,
+            buin,
+            title: new.title,
+            owner: new.creator,
+            version: Version::FIRST,
+            state: State::Active,
+            members,
+            created_at: at,
+            updated_at: at,
+        })
+    }
+}
+
+impl Rules {
+    pub(super) fn enough(&self, got: usize) -> Result<(), Refusal> {
+        if got < self.min_members {
+            return Err(Refusal::TooFewMembers { min: self.min_members, got });
+        }
+        Ok(())
+    }
+
+    pub(super) fn not_too_many(&self, got: usize) -> Result<(), Refusal> {
+        if got > self.max_members {
+            return Err(Refusal::TooManyMembers { max: self.max_members, got });
+        }
+        Ok(())
+    }
+}
+
+/// Drops every account that came before, keeping the order.
+pub(super) fn each_once(accounts: Vec<Account>) -> Vec<Account> {
+    // Short lists, the usual ones, are cheaper to scan than to hash.
+    const SCANNED: usize = 16;
+    let mut kept: Vec<Account> = Vec::with_capacity(accounts.len());
+    if accounts.len() <= SCANNED {
+        for account in accounts {
+            if !kept.contains(&account) {
+                kept.push(account);
+            }
+        }
+    } else {
+        let mut seen = HashSet::with_capacity(accounts.len());
+        for account in accounts {
+            if seen.insert(account.clone()) {
+                kept.push(account);
+            }
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accounts(names: &[&str]) -> Vec<Account> {
+        names.iter().map(|name| Account::new(name).unwrap()).collect()
+    }
+
+    fn create(creator: &str, members: &[&str]) -> Result<Session, Refusal> {
+        let rules = Rules { min_members: 3, max_members: 4, remove_members: RemovePolicy::Owner };
+        let new = NewSession {
+            title: Title::new("t").unwrap(),
+            creator: Account::new(creator).unwrap(),
+            members: accounts(members),
+        };
+        let id = SessionId::new(uuid::Uuid::nil());
+        Session::create(id, Buin::new(1).unwrap(), new, &rules, DateTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn the_creator_is_a_member_whether_listed_or_not() {
+        let expected = accounts(&["a", "b", "c"]);
+        assert_eq!(create("a", &["b", "c"]).unwrap().members, expected);
+        assert_eq!(create("a", &["b", "a", "c", "b"]).unwrap().members, expected);
+        assert_eq!(create("a", &["b", "c"]).unwrap().version, Version::FIRST);
+    }
+
+    #[test]
+    fn the_number_of_members_counts_each_once() {
+        assert_eq!(create("a", &["b", "a", "b"]), Err(Refusal::TooFewMembers { min: 3, got: 2 }));
+        assert_eq!(
+            create("a", &["b", "c", "d", "e"]),
+            Err(Refusal::TooManyMembers { max: 4, got: 5 })
+        );
+        assert!(create("a", &["a", "b", "c", "d", "d"]).is_ok());
+    }
+
+    #[test]
+    fn long_lists_lose_their_repeats_like_short_ones() {
+        let many: Vec<String> = (0..100).map(|n| (n % 40).to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let kept = each_once(accounts(&many));
+        assert_eq!(kept, accounts(&many[..40]));
+    }
+}

@@ -1,0 +1,165 @@
+//! Titles and accounts: text that people chose, kept byte for byte.
+//!
+//! Lengths count Unicode scalar values, as the wire protocol does; not bytes, and not what a
+//! reader would call a letter.
+
+use std::fmt;
+
+use compact_str::CompactString;
+
+/// Why a value cannot be one. Its text tells the limit and what came; the name of the field
+/// stands with whoever read it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// No characters at all.
+    #[error("at least 1 character, got 0")]
+    Empty,
+    /// Nothing but white space.
+    #[error("must not be blank")]
+    Blank,
+    /// More characters than allowed.
+    #[error("at most {max} characters, got {got}")]
+    TooLong {
+        /// The limit, in characters.
+        max: usize,
+        /// How many came.
+        got: usize,
+    },
+    /// A control character (Unicode category Cc, U+0000 among them).
+    #[error("control character U+{:04X} is not allowed", u32::from(*.0))]
+    Control(char),
+    /// A character that this kind of value may not have.
+    #[error("character {0:?} is not allowed, only A-Z a-z 0-9 . _ -")]
+    Character(char),
+    /// Not a whole number.
+    #[error("must be a whole number")]
+    NotANumber,
+    /// A number below its least value.
+    #[error("at least {min}, got {got}")]
+    TooSmall {
+        /// The least value.
+        min: i64,
+        /// What came.
+        got: i64,
+    },
+    /// Not a UUID in any of the forms that are read.
+    #[error("must be a UUID")]
+    NotAUuid,
+}
+
+/// Checks that a text has 1 to `max` characters.
+pub(super) fn length(text: &str, max: usize) -> Result<(), Invalid> {
+    if text.is_empty() {
+        return Err(Invalid::Empty);
+    }
+    // A character takes at least one byte, so most texts need no counting.
+    if text.len() > max {
+        let got = text.chars().count();
+        if got > max {
+            return Err(Invalid::TooLong { max, got });
+        }
+    }
+    Ok(())
+}
+
+fn no_control(text: &str) -> Result<(), Invalid> {
+    match text.chars().find(|c| c.is_control()) {
+        Some(c) => Err(Invalid::Control(c)),
+        None => Ok(()),
+    }
+}
+
+/// What a session is called: 1 to 64 characters, not blank, no control characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Title(CompactString);
+
+impl Title {
+    /// The longest title, in characters.
+    pub const MAX: usize = 64;
+
+    /// Takes a title as it stands; nothing is trimmed.
+    ///
+    /// # Errors
+    /// [`Invalid`] says which rule it breaks.
+    pub fn new(text: &str) -> Result<Self, Invalid> {
+        length(text, Self::MAX)?;
+        no_control(text)?;
+        if text.chars().all(char::is_whitespace) {
+            return Err(Invalid::Blank);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The title as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Who: an account of the enterprise, 1 to 64 characters, no control characters. Muster keeps no
+/// list of accounts; the apps know whom they mean.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Account(CompactString);
+
+impl Account {
+    /// The longest account, in characters.
+    pub const MAX: usize = 64;
+
+    /// Takes an account as it stands; case and white space matter.
+    ///
+    /// # Errors
+    /// [`Invalid`] says which rule it breaks.
+    pub fn new(text: &str) -> Result<Self, Invalid> {
+        length(text, Self::MAX)?;
+        no_control(text)?;
+        Ok(Self(text.into()))
+    }
+
+    /// The account as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixty_four_counts_characters_not_bytes() {
+        assert!(Title::new(&"项".repeat(64)).is_ok());
+        assert_eq!(Title::new(&"项".repeat(65)), Err(Invalid::TooLong { max: 64, got: 65 }));
+        assert!(Account::new(&"𠜎".repeat(64)).is_ok());
+        assert!(Account::new(&"a".repeat(65)).is_err());
+    }
+
+    #[test]
+    fn blank_and_empty_titles_are_refused() {
+        assert_eq!(Title::new(""), Err(Invalid::Empty));
+        assert_eq!(Title::new(" \u{3000} "), Err(Invalid::Blank));
+        assert_eq!(Title::new(" a ").unwrap().as_str(), " a ");
+    }
+
+    #[test]
+    fn control_characters_are_refused_and_the_rest_is_kept() {
+        for c in ['\0', '\n', '\u{7f}', '\u{85}'] {
+            assert_eq!(Title::new(&format!("a{c}")), Err(Invalid::Control(c)));
+            assert_eq!(Account::new(&format!("a{c}")), Err(Invalid::Control(c)));
+        }
+        for text in ["👩‍👩‍👧", "e\u{301}", "\u{202e}abc", "ﷺ", "\u{10ffff}"] {
+            assert_eq!(Title::new(text).unwrap().as_str(), text);
+        }
+        assert_eq!(
+            Title::new("a\0").unwrap_err().to_string(),
+            "control character U+0000 is not allowed"
+        );
+    }
+}
