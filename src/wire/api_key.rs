@@ -1,0 +1,67 @@
+//! API keys: `msk_` and 43 random characters, shown once and stored as a hash.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+
+const PREFIX: &str = "msk_";
+
+/// A secret that lets its holder act as an app.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey(String);
+
+/// SHA-256 of a key. A key has 256 random bits, so no salt and no slow hash are needed, and a
+/// look-up by hash tells an attacker nothing by its timing.
+pub type ApiKeyHash = [u8; 32];
+
+impl ApiKey {
+    /// A new key from the operating system's random numbers.
+    #[must_use]
+    pub fn generate() -> Self {
+        let secret: [u8; 32] = rand::random();
+        let mut text = String::from(PREFIX);
+        URL_SAFE_NO_PAD.encode_string(secret, &mut text);
+        Self(text)
+    }
+
+    /// Takes a text that claims to be a key, by its prefix.
+    #[must_use]
+    pub fn recognise(text: &str) -> Option<Self> {
+        text.starts_with(PREFIX).then(|| Self(text.to_owned()))
+    }
+
+    /// What is stored of it.
+    #[must_use]
+    pub fn hash(&self) -> ApiKeyHash {
+        Sha256::digest(&self.0).into()
+    }
+
+    /// The secret itself, to be shown once.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_recognised_by_its_prefix_and_never_shown() {
+        let key = ApiKey::generate();
+        assert_eq!(key.reveal().len(), 47);
+        assert_eq!(ApiKey::recognise(key.reveal()).unwrap().hash(), key.hash());
+        assert_eq!(ApiKey::recognise("sk_x"), None);
+        assert!(!format!("{key:?}").contains(key.reveal()));
+        assert_ne!(ApiKey::generate(), ApiKey::generate());
+    }
+}

@@ -1,0 +1,249 @@
+//! Sealing and opening messages.
+//!
+//! ```text
+//! plain  = random(16) ‖ be32(len(msg)) ‖ msg ‖ utf8(app id)
+//! padded = PKCS#7 to a multiple of 32
+//! cipher = AES-256-CBC(key, iv = key[0..16])
+//! text   = standard base64 with padding
+//! ```
+//!
+//! The surprise: the first block is noise, and stays unread. Some clients encrypt under an IV that
+//! they never send, which garbles exactly that block.
+//!
+//! CBC has no MAC, so whoever learns *why* a message did not open learns about its plaintext.
+//! [`Envelope::open`] therefore makes all its checks on every message and has one way out.
+
+use aes::Aes256;
+use aes::cipher::block_padding::NoPadding;
+use aes::cipher::{BlockModeDecrypt as _, BlockModeEncrypt as _, InnerIvInit as _, KeyInit as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _, ConstantTimeGreater as _};
+
+use super::AesKey;
+
+const AES_BLOCK: usize = 16;
+/// PKCS#7 pads to this, twice the block of the cipher.
+const PADDED: usize = 32;
+/// Where the message begins: behind the noise and the length.
+const MESSAGE: usize = AES_BLOCK + 4;
+
+/// Seals and opens the messages of one app. The key schedule is computed once.
+#[derive(Clone)]
+pub struct Envelope {
+    cipher: Aes256,
+    iv: [u8; AES_BLOCK],
+    app_id: Box<str>,
+}
+
+/// A message that cannot be opened. Why not is nobody's business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot be opened with this app's key")]
+pub struct CannotOpen;
+
+impl Envelope {
+    /// The envelope of the app `app_id`.
+    #[must_use]
+    pub fn new(key: &AesKey, app_id: &str) -> Self {
+        let mut iv = [0; AES_BLOCK];
+        iv.copy_from_slice(&key.bytes()[..AES_BLOCK]);
+        Self { cipher: Aes256::new(key.bytes().into()), iv, app_id: app_id.into() }
+    }
+
+    /// Seals `message`.
+    #[must_use]
+    pub fn seal(&self, message: &[u8]) -> String {
+        let mut sealed = String::new();
+        self.seal_into(&mut sealed, message.len(), |plain| plain.extend_from_slice(message));
+        sealed
+    }
+
+    /// Seals what `write` appends to the buffer it is given (which already holds the head of the
+    /// message), and appends the text to `out`. `size` is a guess of the message's length.
+    pub fn seal_into(&self, out: &mut String, size: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        let noise: [u8; AES_BLOCK] = rand::random();
+        let mut plain = Vec::with_capacity(MESSAGE + size + self.app_id.len() + PADDED);
+        plain.extend_from_slice(&noise);
+        plain.extend_from_slice(&[0; 4]);
+        write(&mut plain);
+        // A message is limited by the size of a body, far below 4 GiB.
+        let length = u32::try_from(plain.len() - MESSAGE).unwrap_or(u32::MAX);
+        plain[AES_BLOCK..MESSAGE].copy_from_slice(&length.to_be_bytes());
+        plain.extend_from_slice(self.app_id.as_bytes());
+        let padding = PADDED - plain.len() % PADDED;
+        // 1 to 32: it fits.
+        plain.resize(plain.len() + padding, u8::try_from(padding).unwrap_or_default());
+
+        let blocks = plain.len();
+        let encryptor = cbc::Encryptor::inner_iv_init(&self.cipher, &self.iv.into());
+        // Whole blocks cannot fail to be encrypted without padding.
+        if let Ok(sealed) = encryptor.encrypt_padded::<NoPadding>(&mut plain, blocks) {
+            STANDARD.encode_string(sealed, out);
+        }
+    }
+
+    /// Opens a message that was sealed for this app.
+    ///
+    /// # Errors
+    /// [`CannotOpen`], whatever the reason.
+    pub fn open(&self, text: &str) -> Result<String, CannotOpen> {
+        // What can be seen from outside, the length, may decide early: it tells nothing new.
+        let mut plain = STANDARD.decode(text).map_err(|_| CannotOpen)?;
+        if plain.is_empty() || !plain.len().is_multiple_of(PADDED) {
+            return Err(CannotOpen);
+        }
+        let decryptor = cbc::Decryptor::inner_iv_init(&self.cipher, &self.iv.into());
+        let decrypted = decryptor.decrypt_padded::<NoPadding>(&mut plain).is_ok();
+
+        let (end, sound) = self.message_end(&plain);
+        plain.truncate(end);
+        plain.drain(..MESSAGE);
+        match (decrypted & bool::from(sound), String::from_utf8(plain)) {
+            (true, Ok(message)) => Ok(message),
+            _ => Err(CannotOpen),
+        }
+    }
+
+    /// Where the message ends in `plain`, and whether padding, length and tail are right. Looks at
+    /// everything whatever it finds; where the lengths are wrong the message is an empty one.
+    fn message_end(&self, plain: &[u8]) -> (usize, Choice) {
+        // At most 1 MiB of body comes here, so no number is near the end of u32.
+        let end = to_u32(plain.len());
+        let padding = plain[plain.len() - 1];
+        let mut sound = !padding.ct_eq(&0) & !padding.ct_gt(&32);
+        for (from_end, byte) in (1_u8..=32).zip(plain.iter().rev()) {
+            let in_padding = !from_end.ct_gt(&padding);
+            sound &= !in_padding | byte.ct_eq(&padding);
+        }
+
+        let app_id = self.app_id.as_bytes();
+        let head = to_u32(MESSAGE);
+        let mut length = [0; 4];
+        length.copy_from_slice(&plain[AES_BLOCK..MESSAGE]);
+        let length = u32::from_be_bytes(length);
+        // Where the tail must begin so that tail and padding fill the rest exactly.
+        let around = u32::from(padding) + to_u32(app_id.len());
+        let tail = end.wrapping_sub(around);
+        sound &= !around.ct_gt(&(end - head)) & length.ct_eq(&tail.wrapping_sub(head));
+
+        let tail = u32::conditional_select(&head, &tail, sound) as usize;
+        let mut same = Choice::from(1);
+        for (at, byte) in app_id.iter().enumerate() {
+            same &= plain.get(tail + at).unwrap_or(&0).ct_eq(byte);
+        }
+        (tail, sound & same)
+    }
+}
+
+fn to_u32(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn vectors() -> Value {
+        serde_json::from_str(include_str!("envelope_vectors.json")).unwrap()
+    }
+
+    fn envelope(vectors: &Value) -> Envelope {
+        let key = AesKey::from_base64(vectors["key"].as_str().unwrap()).unwrap();
+        Envelope::new(&key, vectors["appId"].as_str().unwrap())
+    }
+
+    #[test]
+    fn what_others_sealed_is_opened() {
+        let vectors = vectors();
+        let envelope = envelope(&vectors);
+        let good = vectors["good"].as_array().unwrap();
+        assert!(!good.is_empty());
+        for vector in good {
+            let opened = envelope.open(vector["encrypt"].as_str().unwrap());
+            assert_eq!(opened.as_deref(), Ok(vector["plain_utf8"].as_str().unwrap()), "{vector}");
+        }
+    }
+
+    #[test]
+    fn what_is_bad_is_one_and_the_same_error() {
+        let vectors = vectors();
+        let envelope = envelope(&vectors);
+        let bad = vectors["bad"].as_array().unwrap();
+        assert!(!bad.is_empty());
+        for vector in bad {
+            let opened = envelope.open(vector["encrypt"].as_str().unwrap());
+            assert_eq!(opened, Err(CannotOpen), "{vector}");
+        }
+    }
+
+    /// Encrypts a plaintext as it stands, so that a test can make what no honest client makes.
+    fn encrypt(envelope: &Envelope, mut plain: Vec<u8>) -> String {
+        let length = plain.len();
+        let encryptor = cbc::Encryptor::inner_iv_init(&envelope.cipher, &envelope.iv.into());
+        STANDARD.encode(encryptor.encrypt_padded::<NoPadding>(&mut plain, length).unwrap())
+    }
+
+    #[test]
+    fn a_message_that_is_not_utf8_is_the_same_error() {
+        let envelope = Envelope::new(&AesKey::generate(), "app");
+        let mut plain = vec![0; 16];
+        plain.extend([0, 0, 0, 2, 0xff, 0xfe]);
+        plain.extend(b"app");
+        let padding = 32 - plain.len() % 32;
+        plain.resize(plain.len() + padding, u8::try_from(padding).unwrap());
+        assert_eq!(envelope.open(&encrypt(&envelope, plain)), Err(CannotOpen));
+    }
+
+    #[test]
+    fn every_padding_that_lies_is_refused() {
+        let envelope = Envelope::new(&AesKey::generate(), "app");
+        for claimed in 0..=255_u8 {
+            let mut plain = vec![7; 16];
+            plain.extend([0, 0, 0, 1, b'x']);
+            plain.extend(b"app");
+            plain.resize(32, 8);
+            plain[31] = claimed;
+            let opened = envelope.open(&encrypt(&envelope, plain));
+            assert_eq!(opened.is_ok(), claimed == 8, "padding {claimed}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_sealed_is_opened(message in ".{0,200}", app_id in "[a-z0-9]{1,40}") {
+            let envelope = Envelope::new(&AesKey::generate(), &app_id);
+            let sealed = envelope.seal(message.as_bytes());
+            prop_assert_eq!(STANDARD.decode(&sealed).unwrap().len() % PADDED, 0);
+            prop_assert_eq!(envelope.open(&sealed), Ok(message));
+        }
+
+        #[test]
+        fn no_bytes_at_all_make_it_panic(text in "\\PC*") {
+            let envelope = Envelope::new(&AesKey::new([7; 32]), "app");
+            prop_assert_eq!(envelope.open(&text), Err(CannotOpen));
+        }
+
+        #[test]
+        fn no_cipher_text_makes_it_panic(blocks in prop::collection::vec(any::<[u8; 32]>(), 0..8)) {
+            let envelope = Envelope::new(&AesKey::new([7; 32]), "app");
+            prop_assert_eq!(envelope.open(&STANDARD.encode(blocks.concat())), Err(CannotOpen));
+        }
+
+        #[test]
+        fn no_plaintext_makes_it_panic(
+            length in any::<u32>(),
+            blocks in prop::collection::vec(any::<[u8; 32]>(), 1..4),
+            padding in 0..=40_u8,
+        ) {
+            let envelope = Envelope::new(&AesKey::new([7; 32]), "app");
+            let mut plain = blocks.concat();
+            plain[16..20].copy_from_slice(&(length % 200).to_be_bytes());
+            let end = plain.len();
+            plain[end - usize::from(padding).min(end - 20)..].fill(padding);
+            let _ = envelope.open(&encrypt(&envelope, plain));
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The bytes of the wire protocol: sealed envelopes, signatures, tokens, lenient JSON, the table
+//! of error codes. No I/O, no async, and no rules about sessions.
+
+mod api_key;
+mod envelope;
+mod errcode;
+mod key;
+mod object;
+mod signature;
+mod token;
+
+pub use api_key::{ApiKey, ApiKeyHash};
+pub use envelope::{CannotOpen, Envelope};
+pub use errcode::Errcode;
+pub use key::{AesKey, NotAKey};
+pub use object::{FieldError, Integer, Kind, Malformed, Object};
+pub use signature::sign;
+pub use token::{Claims, TokenError, TokenKey};

@@ -1,0 +1,484 @@
+//! JSON as existing clients write it, read leniently but never wrongly.
+//!
+//! A message is one [`Object`], read in a single pass that borrows from its text. Fields that
+//! nobody asks for are ignored; `null`, `""` and `[]` count as absent; an integer counts as its
+//! decimal string where an account stands. Everything else that is not as it should be is an error
+//! that names the field.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+/// More fields than any client sends; what has more is no message but an attack.
+const MAX_FIELDS: usize = 256;
+
+/// The fields of one message, in the order in which they stand.
+#[derive(Debug)]
+pub struct Object<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
+
+/// A JSON value that borrows its text where that has no escapes.
+#[derive(Debug)]
+enum Value<'a> {
+    Null,
+    Boolean,
+    /// Has a fraction or an exponent, or is too large for 64 bits.
+    Fraction,
+    Integer(Integer),
+    Text(Cow<'a, str>),
+    List(Vec<Value<'a>>),
+    Object(Vec<(Cow<'a, str>, Value<'a>)>),
+}
+
+/// A whole number that fits into 64 bits, signed or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Integer(i128);
+
+/// What JSON calls a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `null`.
+    Null,
+    /// `true` or `false`.
+    Boolean,
+    /// A number with a fraction or an exponent, or too large for 64 bits.
+    Fraction,
+    /// A whole number.
+    Integer,
+    /// A string.
+    Text,
+    /// An array.
+    List,
+    /// An object.
+    Object,
+}
+
+/// Text that is no message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Not JSON: a syntax error, invalid UTF-8, a lone surrogate, too deep, trailing text.
+    #[error("not JSON: {0}")]
+    NotJson(String),
+    /// JSON, but something else than an object.
+    #[error("must be a JSON object, got {0}")]
+    NotAnObject(Kind),
+    /// The same field twice.
+    #[error("{0}: stands there twice")]
+    Duplicate(String),
+    /// More than 256 fields.
+    #[error("at most {MAX_FIELDS} fields, got {0}")]
+    TooManyFields(usize),
+}
+
+/// A field of the wrong type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: must be {wanted}, got {got}")]
+pub struct FieldError {
+    /// The field, with the place in the list if it is one: `member[3]`.
+    pub field: String,
+    /// What it must be.
+    pub wanted: &'static str,
+    /// What it is.
+    pub got: Kind,
+}
+
+impl<'a> Object<'a> {
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// [`Malformed`] says why it is none.
+    pub fn parse(json: &'a [u8]) -> Result<Self, Malformed> {
+        let text = std::str::from_utf8(json)
+            .map_err(|error| Malformed::NotJson(format!("invalid UTF-8: {error}")))?;
+        match serde_json::from_str(text) {
+            Ok(Value::Object(fields)) => Self::checked(fields),
+            Ok(other) => Err(Malformed::NotAnObject(other.kind())),
+            Err(error) => Err(Malformed::NotJson(error.to_string())),
+        }
+    }
+
+    /// Takes the fields of a form, which are all text.
+    ///
+    /// # Errors
+    /// [`Malformed::Duplicate`] or [`Malformed::TooManyFields`].
+    pub fn from_form(
+        fields: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
+    ) -> Result<Self, Malformed> {
+        Self::checked(fields.map(|(name, text)| (name, Value::Text(text))).collect())
+    }
+
+    fn checked(fields: Vec<(Cow<'a, str>, Value<'a>)>) -> Result<Self, Malformed> {
+        if fields.len() > MAX_FIELDS {
+            return Err(Malformed::TooManyFields(fields.len()));
+        }
+        for (at, (name, _)) in fields.iter().enumerate() {
+            if fields[..at].iter().any(|(other, _)| other == name) {
+                return Err(Malformed::Duplicate(name.chars().take(64).collect()));
+            }
+        }
+        Ok(Self(fields))
+    }
+
+    fn get(&self, field: &str) -> Option<&Value<'a>> {
+        self.0.iter().find(|(name, _)| name == field).map(|(_, value)| value)
+    }
+
+    /// The value of a field that is not absent.
+    fn present(&self, field: &str) -> Option<&Value<'a>> {
+        self.get(field).filter(|value| !value.is_empty())
+    }
+
+    /// Whether the field stands there with anything but `null`.
+    #[must_use]
+    pub fn has(&self, field: &str) -> bool {
+        !matches!(self.get(field), None | Some(Value::Null))
+    }
+
+    /// A field that holds text, possibly empty; `None` if it is not there.
+    ///
+    /// # Errors
+    /// [`FieldError`] if something else stands there.
+    pub fn text_or_empty(&self, field: &str) -> Result<Option<&str>, FieldError> {
+        match self.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Text(text)) => Ok(Some(text)),
+            Some(other) => Err(other.instead_of("text", field.to_owned())),
+        }
+    }
+
+    /// A field that holds text; `None` if absent.
+    ///
+    /// # Errors
+    /// [`FieldError`] if something else stands there.
+    pub fn text(&self, field: &str) -> Result<Option<&str>, FieldError> {
+        match self.present(field) {
+            None => Ok(None),
+            Some(Value::Text(text)) => Ok(Some(text)),
+            Some(other) => Err(other.instead_of("text", field.to_owned())),
+        }
+    }
+
+    /// A field that holds a whole number; `None` if absent.
+    ///
+    /// # Errors
+    /// [`FieldError`] if something else stands there.
+    pub fn integer(&self, field: &str) -> Result<Option<Integer>, FieldError> {
+        match self.present(field) {
+            None => Ok(None),
+            Some(Value::Integer(integer)) => Ok(Some(*integer)),
+            Some(other) => Err(other.instead_of("a whole number", field.to_owned())),
+        }
+    }
+
+    /// A field that holds an account, which may be written as an integer; `None` if absent.
+    ///
+    /// # Errors
+    /// [`FieldError`] if something else stands there.
+    pub fn account(&self, field: &str) -> Result<Option<Cow<'_, str>>, FieldError> {
+        match self.present(field) {
+            None => Ok(None),
+            Some(value) => value.account(|| field.to_owned()).map(Some),
+        }
+    }
+
+    /// A field that holds a list of accounts; empty if absent. Each goes through `take`, with its
+    /// place in the list.
+    ///
+    /// # Errors
+    /// [`FieldError`] if something else stands there, or what `take` gives.
+    pub fn accounts<T, E: From<FieldError>>(
+        &self,
+        field: &str,
+        take: impl Fn(usize, &str) -> Result<T, E>,
+    ) -> Result<Vec<T>, E> {
+        match self.present(field) {
+            None => Ok(Vec::new()),
+            Some(Value::List(items)) => items
+                .iter()
+                .enumerate()
+                .map(|(at, item)| take(at, &item.account(|| format!("{field}[{at}]"))?))
+                .collect(),
+            Some(other) => Err(other.instead_of("a list of accounts", field.to_owned()).into()),
+        }
+    }
+}
+
+impl Value<'_> {
+    fn is_empty(&self) -> bool {
+        match self {
+            Value::Null => true,
+            Value::Text(text) => text.is_empty(),
+            Value::List(items) => items.is_empty(),
+            _ => false,
+        }
+    }
+
+    fn account(&self, field: impl Fn() -> String) -> Result<Cow<'_, str>, FieldError> {
+        match self {
+            Value::Text(text) => Ok(Cow::Borrowed(text)),
+            Value::Integer(integer) => Ok(Cow::Owned(integer.to_string())),
+            other => Err(other.instead_of("text or an integer", field())),
+        }
+    }
+
+    fn instead_of(&self, wanted: &'static str, field: String) -> FieldError {
+        FieldError { field, wanted, got: self.kind() }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Value::Null => Kind::Null,
+            Value::Boolean => Kind::Boolean,
+            Value::Fraction => Kind::Fraction,
+            Value::Integer(_) => Kind::Integer,
+            Value::Text(_) => Kind::Text,
+            Value::List(_) => Kind::List,
+            Value::Object(_) => Kind::Object,
+        }
+    }
+}
+
+impl Integer {
+    /// The number, if it is one of signed 64 bits.
+    #[must_use]
+    pub fn to_i64(self) -> Option<i64> {
+        self.0.try_into().ok()
+    }
+}
+
+impl fmt::Display for Integer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Null => "null",
+            Self::Boolean => "a boolean",
+            Self::Fraction => "a number that is no 64-bit integer",
+            Self::Integer => "a whole number",
+            Self::Text => "text",
+            Self::List => "a list",
+            Self::Object => "an object",
+        })
+    }
+}
+
+// Everything is read, also what nobody asks for: skipping would let lone surrogates and any depth
+// pass. `serde_json` stops at a depth of 128.
+
+impl<'de> Deserialize<'de> for Value<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ValueVisitor;
+
+        impl<'de> Visitor<'de> for ValueVisitor {
+            type Value = Value<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("JSON")
+            }
+
+            fn visit_unit<E>(self) -> Result<Value<'de>, E> {
+                Ok(Value::Null)
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Value<'de>, E> {
+                Ok(Value::Boolean)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Value<'de>, E> {
+                Ok(Value::Fraction)
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Value<'de>, E> {
+                Ok(Value::Integer(Integer(number.into())))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Value<'de>, E> {
+                Ok(Value::Integer(Integer(number.into())))
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Value<'de>, E> {
+                Ok(Value::Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Value<'de>, E> {
+                Ok(Value::Text(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value<'de>, A::Error> {
+                let mut list = Vec::new();
+                while let Some(item) = items.next_element()? {
+                    list.push(item);
+                }
+                Ok(Value::List(list))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value<'de>, A::Error> {
+                let mut fields = Vec::with_capacity(8);
+                while let Some(Name(name)) = map.next_key()? {
+                    fields.push((name, map.next_value()?));
+                }
+                Ok(Value::Object(fields))
+            }
+        }
+
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+/// A field's name. `Cow` itself would always be read as an owned string.
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameVisitor;
+
+        impl<'de> Visitor<'de> for NameVisitor {
+            type Value = Name<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a field's name")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Owned(text.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_str(NameVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn object(json: &str) -> Object<'_> {
+        Object::parse(json.as_bytes()).unwrap()
+    }
+
+    fn names(json: &str) -> Result<Vec<String>, FieldError> {
+        object(json).accounts("member", |_, name| Ok(name.to_owned()))
+    }
+
+    #[test]
+    fn null_and_empty_count_as_absent() {
+        let object = object(r#"{"a": null, "b": "", "c": []}"#);
+        for field in ["a", "b", "c", "none"] {
+            assert_eq!(object.text(field), Ok(None));
+            assert_eq!(object.account(field), Ok(None));
+            assert_eq!(object.integer(field), Ok(None));
+            assert_eq!(object.accounts(field, |_, _| Ok::<_, FieldError>(())), Ok(vec![]));
+        }
+        assert!(!object.has("a") && object.has("b"));
+    }
+
+    #[test]
+    fn an_integer_is_an_account() {
+        assert_eq!(names(r#"{"member": [10232, "a", -7]}"#).unwrap(), ["10232", "a", "-7"]);
+        let largest = r#"{"member": [18446744073709551615]}"#;
+        assert_eq!(names(largest).unwrap(), ["18446744073709551615"]);
+        assert_eq!(object(r#"{"opUser": 10232}"#).account("opUser"), Ok(Some("10232".into())));
+    }
+
+    #[test]
+    fn wrong_types_name_the_field() {
+        let text = |json| names(json).unwrap_err().to_string();
+        let list = "member: must be a list of accounts, got ";
+        assert_eq!(text(r#"{"member": "a"}"#), format!("{list}text"));
+        assert_eq!(text(r#"{"member": {}}"#), format!("{list}an object"));
+        let item = "member[1]: must be text or an integer, got ";
+        assert_eq!(text(r#"{"member": ["a", null]}"#), format!("{item}null"));
+        assert_eq!(text(r#"{"member": ["a", ["b"]]}"#), format!("{item}a list"));
+        assert_eq!(text(r#"{"member": ["a", true]}"#), format!("{item}a boolean"));
+        let fraction = format!("{item}a number that is no 64-bit integer");
+        assert_eq!(text(r#"{"member": ["a", 1.5]}"#), fraction);
+        assert_eq!(text(r#"{"member": ["a", 18446744073709551616]}"#), fraction);
+        let error = object(r#"{"title": 5}"#).text("title").unwrap_err();
+        assert_eq!(error.to_string(), "title: must be text, got a whole number");
+    }
+
+    #[test]
+    fn what_is_no_object_says_what_it_is() {
+        for (json, kind) in [
+            ("[]", "a list"),
+            ("null", "null"),
+            ("5", "a whole number"),
+            ("\"a\"", "text"),
+            ("true", "a boolean"),
+        ] {
+            let error = Object::parse(json.as_bytes()).unwrap_err();
+            assert_eq!(error.to_string(), format!("must be a JSON object, got {kind}"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_refused_also_where_nobody_looks() {
+        let deep = format!(r#"{{"x": {}1{}}}"#, "[".repeat(200), "]".repeat(200));
+        for json in [
+            "",
+            "{",
+            "{}}",
+            "{'a': 1}",
+            r#"{"a": 1,}"#,
+            r#"{"a": "\ud800"}"#,
+            r#"{"x": {"y": "\udc00"}}"#,
+            r#"{"x": 1e999}"#,
+            "{\"a\": \"\u{1}\"}",
+            r#"{"a": NaN}"#,
+            &deep,
+        ] {
+            let error = Object::parse(json.as_bytes()).unwrap_err();
+            assert!(matches!(error, Malformed::NotJson(_)), "{json}: {error}");
+        }
+        let error = Object::parse(b"{\"a\": \"\xff\"}").unwrap_err();
+        assert!(error.to_string().starts_with("not JSON: invalid UTF-8"), "{error}");
+    }
+
+    #[test]
+    fn a_field_that_stands_twice_is_refused() {
+        let duplicate = |json: &str| Object::parse(json.as_bytes()).unwrap_err().to_string();
+        assert_eq!(duplicate(r#"{"title": "a", "title": "a"}"#), "title: stands there twice");
+        assert_eq!(duplicate(r#"{"t\u0069tle": "a", "title": "a"}"#), "title: stands there twice");
+    }
+
+    #[test]
+    fn a_message_of_only_fields_is_refused_quickly() {
+        let many: Vec<String> = (0..50_000).map(|n| format!("\"{n}\":0")).collect();
+        let json = format!("{{{}}}", many.join(","));
+        let error = Object::parse(json.as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "at most 256 fields, got 50000");
+    }
+
+    #[test]
+    fn a_form_is_an_object_of_text() {
+        let form = form_urlencoded::parse(b"buin=7&appId=a&encrypt=%2B%2F%3D");
+        let object = Object::from_form(form).unwrap();
+        assert_eq!(object.text("encrypt"), Ok(Some("+/=")));
+        let twice = form_urlencoded::parse(b"a=1&a=2");
+        assert!(Object::from_form(twice).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Object::parse(&bytes);
+        }
+
+        #[test]
+        fn text_comes_back_byte_for_byte(text in "\\PC{1,80}") {
+            let json = serde_json::json!({ "title": text }).to_string();
+            let object = object(&json);
+            prop_assert_eq!(object.text("title"), Ok(Some(text.as_str())));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Access tokens: stateless, so that any instance can check one and none needs a table.
+//!
+//! ```text
+//! body  = version(1) ‖ be64(buin) ‖ be64(expiry) ‖ nonce(12) ‖ app id
+//! token = base64url(body ‖ HMAC-SHA256(HKDF(app's AES key), body))
+//! ```
+//!
+//! The key is derived from the app's AES key, so rotating that ends every token; a disabled app's
+//! tokens are refused where the app is looked up.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hkdf::Hkdf;
+use hmac::digest::Key;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+use super::AesKey;
+
+const FORMAT: u8 = 1;
+const NONCE: usize = 12;
+const HEAD: usize = 1 + 8 + 8 + NONCE;
+const MAC: usize = 32;
+/// Longer texts are no tokens of ours: an app id has at most 64 characters.
+const MAX_TEXT: usize = 256;
+
+/// What a token says, before anybody has checked that it is true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// The enterprise.
+    pub buin: i64,
+    /// The app.
+    pub app_id: String,
+    /// Unix second from which on it is no longer valid.
+    pub expires_at: i64,
+    body: Vec<u8>,
+    mac: [u8; MAC],
+}
+
+/// Why a token is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Not made with this key.
+    #[error("access token does not exist")]
+    Forged,
+    /// Made with this key, but its time is over.
+    #[error("access token expired")]
+    Expired,
+}
+
+/// Gives and checks the tokens of one app.
+#[derive(Clone)]
+pub struct TokenKey {
+    mac: Hmac<Sha256>,
+}
+
+impl TokenKey {
+    /// Derives the token key from the app's AES key.
+    #[must_use]
+    pub fn derive(key: &AesKey) -> Self {
+        let mut derived = Key::<Hmac<Sha256>>::default();
+        let derive = Hkdf::<Sha256>::new(None, key.bytes());
+        // HKDF-SHA256 gives up to 255 blocks of 32 bytes; two cannot fail.
+        let _ = derive.expand(b"muster access token 1", &mut derived);
+        Self { mac: Hmac::new(&derived) }
+    }
+
+    /// A new token for `app_id` of `buin`, valid until the Unix second `expires_at`.
+    #[must_use]
+    pub fn issue(&self, buin: i64, app_id: &str, expires_at: i64) -> String {
+        let nonce: [u8; NONCE] = rand::random();
+        let mut token = Vec::with_capacity(HEAD + app_id.len() + MAC);
+        token.push(FORMAT);
+        token.extend_from_slice(&buin.to_be_bytes());
+        token.extend_from_slice(&expires_at.to_be_bytes());
+        token.extend_from_slice(&nonce);
+        token.extend_from_slice(app_id.as_bytes());
+        let mac = self.mac.clone().chain_update(&token).finalize().into_bytes();
+        token.extend_from_slice(&mac);
+        URL_SAFE_NO_PAD.encode(token)
+    }
+
+    /// Checks that the claims were made with this key and are valid at the Unix second `now`.
+    /// Takes the same time whatever a forged token looks like.
+    ///
+    /// # Errors
+    /// [`TokenError::Forged`] or [`TokenError::Expired`].
+    pub fn check(&self, claims: &Claims, now: i64) -> Result<(), TokenError> {
+        let mac = self.mac.clone().chain_update(&claims.body);
+        mac.verify_slice(&claims.mac).map_err(|_| TokenError::Forged)?;
+        if now >= claims.expires_at {
+            return Err(TokenError::Expired);
+        }
+        Ok(())
+    }
+}
+
+impl Claims {
+    /// Reads a token without believing it. `None` for what was never a token.
+    #[must_use]
+    pub fn read(token: &str) -> Option<Self> {
+        if token.len() > MAX_TEXT {
+            return None;
+        }
+        let mut body = URL_SAFE_NO_PAD.decode(token).ok()?;
+        let mac = body.split_off(body.len().checked_sub(MAC)?);
+        let mac = mac.try_into().ok()?;
+        if *body.first()? != FORMAT {
+            return None;
+        }
+        let number = |at: usize| Some(i64::from_be_bytes(body.get(at..at + 8)?.try_into().ok()?));
+        let buin = number(1)?;
+        let expires_at = number(9)?;
+        let app_id = std::str::from_utf8(body.get(HEAD..)?).ok()?.to_owned();
+        Some(Self { buin, app_id, expires_at, body, mac })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_token_says_whose_it_is_until_when() {
+        let key = TokenKey::derive(&AesKey::generate());
+        let token = key.issue(14_731_009, "yd0123", 2_000);
+        let safe = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        assert!(token.chars().all(safe));
+        let claims = Claims::read(&token).unwrap();
+        assert_eq!((claims.buin, claims.app_id.as_str()), (14_731_009, "yd0123"));
+        assert_eq!(key.check(&claims, 1_999), Ok(()));
+        assert_eq!(key.check(&claims, 2_000), Err(TokenError::Expired));
+        assert_ne!(key.issue(14_731_009, "yd0123", 2_000), token);
+    }
+
+    #[test]
+    fn another_key_is_another_token() {
+        let token = TokenKey::derive(&AesKey::generate()).issue(1, "a", 2_000);
+        let other = TokenKey::derive(&AesKey::generate());
+        assert_eq!(other.check(&Claims::read(&token).unwrap(), 0), Err(TokenError::Forged));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let key = TokenKey::derive(&AesKey::generate());
+        let bytes = URL_SAFE_NO_PAD.decode(key.issue(1, "app", 2_000)).unwrap();
+        for bit in 0..bytes.len() * 8 {
+            let mut forged = bytes.clone();
+            forged[bit / 8] ^= 1 << (bit % 8);
+            if let Some(claims) = Claims::read(&URL_SAFE_NO_PAD.encode(forged)) {
+                assert_eq!(key.check(&claims, 0), Err(TokenError::Forged), "bit {bit}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,300}") {
+            let _ = Claims::read(&text);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+            let _ = Claims::read(&URL_SAFE_NO_PAD.encode(bytes));
+        }
+    }
+}
