@@ -15,4 +15,5 @@
 
 pub mod clock;
 pub mod domain;
+pub mod repository;
 pub mod wire;

@@ -1,0 +1,76 @@
+//! What can go wrong between Muster and its database.
+
+use crate::domain::{AppId, Buin};
+
+/// A failure of the repository. Its text is for operators and logs, never for callers.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database cannot be reached, or has no connection to spare. Nothing was changed.
+    #[error("the database is not available")]
+    Unavailable(#[source] sqlx::Error),
+    /// The database answered with an error, or the connection broke with the outcome unknown.
+    #[error("the database failed")]
+    Failed(#[source] sqlx::Error),
+    /// A stored value is none that Muster could have stored.
+    #[error("{table}.{column} holds {value:?}: {why}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// What it holds.
+        value: String,
+        /// Why that is impossible.
+        why: String,
+    },
+    /// An app of this enterprise has this id already.
+    #[error("app {app_id} of enterprise {buin} exists already")]
+    AppExists {
+        /// The enterprise.
+        buin: Buin,
+        /// The app.
+        app_id: AppId,
+    },
+    /// There is no such app.
+    #[error("there is no app {app_id} of enterprise {buin}")]
+    AppUnknown {
+        /// The enterprise.
+        buin: Buin,
+        /// The app.
+        app_id: AppId,
+    },
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => Self::Unavailable(error),
+            // Before a connection stands, nothing can have been changed.
+            sqlx::Error::Io(io)
+                if matches!(
+                    io.kind(),
+                    std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound
+                ) =>
+            {
+                Self::Unavailable(error)
+            }
+            // 57P03 cannot_connect_now, 53300 too_many_connections: it did not let us in.
+            sqlx::Error::Database(database)
+                if matches!(database.code().as_deref(), Some("57P03" | "53300")) =>
+            {
+                Self::Unavailable(error)
+            }
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+/// Says which stored value is impossible, and why.
+pub(super) fn corrupt<E: std::fmt::Display>(
+    table: &'static str,
+    column: &'static str,
+    value: impl std::fmt::Display,
+) -> impl FnOnce(E) -> Error {
+    let value = value.to_string();
+    move |why| Error::Corrupt { table, column, value, why: why.to_string() }
+}

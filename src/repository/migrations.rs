@@ -1,0 +1,155 @@
+//! The schema and its versions.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+use sqlx::migrate::{MigrateError, Migrator};
+
+use super::Error;
+
+static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
+
+/// One step of the schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// Its number.
+    pub version: i64,
+    /// What it is about.
+    pub description: String,
+    /// When it was applied, if it was.
+    pub applied_at: Option<DateTime<Utc>>,
+}
+
+/// How a database's schema stands to this program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Just right.
+    Current,
+    /// Migrations are missing.
+    Pending(Vec<Migration>),
+    /// A newer program has been here: it has migrations that this one does not know.
+    Newer(Vec<i64>),
+    /// A migration did not finish; only hands can help.
+    Unfinished(i64),
+    /// A migration was applied with another text than this program has.
+    Altered(i64),
+}
+
+/// Why migrating failed.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// The database could not be asked.
+    #[error(transparent)]
+    Database(#[from] Error),
+    /// A newer Muster has migrated this database.
+    #[error(
+        "the database is newer than this program: it has migrations {found:?}, this program knows \
+         up to {newest}. Run the newer Muster, or restore a backup made before it"
+    )]
+    Newer {
+        /// The migrations that this program does not know.
+        found: Vec<i64>,
+        /// The newest that it knows.
+        newest: i64,
+    },
+    /// A migration that cannot be repaired by running it again.
+    #[error(
+        "migration {0} is not as this program left it. Restore a backup, or compare the schema \
+         with the file of that number by hand"
+    )]
+    Broken(i64),
+    /// Applying a migration failed; it was rolled back.
+    #[error("a migration failed and was rolled back")]
+    Failed(#[source] MigrateError),
+}
+
+/// Compares the database with this program.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn standing(pool: &PgPool) -> Result<Standing, Error> {
+    let applied = applied(pool).await?;
+    let newer: Vec<i64> =
+        applied.keys().copied().filter(|version| !MIGRATOR.version_exists(*version)).collect();
+    if !newer.is_empty() {
+        return Ok(Standing::Newer(newer));
+    }
+    for migration in MIGRATOR.iter() {
+        match applied.get(&migration.version) {
+            Some(row) if !row.success => return Ok(Standing::Unfinished(migration.version)),
+            Some(row) if row.checksum != *migration.checksum => {
+                return Ok(Standing::Altered(migration.version));
+            }
+            _ => {}
+        }
+    }
+    let pending: Vec<Migration> =
+        all(&applied).into_iter().filter(|migration| migration.applied_at.is_none()).collect();
+    Ok(if pending.is_empty() { Standing::Current } else { Standing::Pending(pending) })
+}
+
+/// Every migration that this program knows, and when it was applied.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn list(pool: &PgPool) -> Result<Vec<Migration>, Error> {
+    Ok(all(&applied(pool).await?))
+}
+
+/// Applies what is pending, and says what that was. Several servers may do so at once: they take
+/// turns under an advisory lock.
+///
+/// # Errors
+/// [`MigrationError`]; the schema is as it was before the step that failed.
+pub async fn run(pool: &PgPool) -> Result<Vec<Migration>, MigrationError> {
+    let pending = match standing(pool).await? {
+        Standing::Current => return Ok(Vec::new()),
+        Standing::Pending(pending) => pending,
+        Standing::Newer(found) => {
+            let newest = MIGRATOR.iter().map(|migration| migration.version).max();
+            return Err(MigrationError::Newer { found, newest: newest.unwrap_or_default() });
+        }
+        Standing::Unfinished(version) | Standing::Altered(version) => {
+            return Err(MigrationError::Broken(version));
+        }
+    };
+    MIGRATOR.run(pool).await.map_err(MigrationError::Failed)?;
+    Ok(pending)
+}
+
+struct Applied {
+    success: bool,
+    checksum: Vec<u8>,
+    at: DateTime<Utc>,
+}
+
+/// What the database says about itself. The table is sqlx's own, so its statements are not checked
+/// when compiled: it is there only after the first migration.
+async fn applied(pool: &PgPool) -> Result<BTreeMap<i64, Applied>, Error> {
+    let exists: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
+        .fetch_one(pool)
+        .await?;
+    if !exists {
+        return Ok(BTreeMap::new());
+    }
+    let rows: Vec<(i64, bool, Vec<u8>, DateTime<Utc>)> =
+        sqlx::query_as("select version, success, checksum, installed_on from _sqlx_migrations")
+            .fetch_all(pool)
+            .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(version, success, checksum, at)| (version, Applied { success, checksum, at }))
+        .collect())
+}
+
+fn all(applied: &BTreeMap<i64, Applied>) -> Vec<Migration> {
+    MIGRATOR
+        .iter()
+        .map(|migration| Migration {
+            version: migration.version,
+            description: migration.description.to_string(),
+            applied_at: applied.get(&migration.version).map(|row| row.at),
+        })
+        .collect()
+}

@@ -1,0 +1,14 @@
+//! All SQL, one file an aggregate, and the embedded PostgreSQL.
+//!
+//! Rows are private to their file; domain values come out. Every statement is checked against the
+//! schema when it is compiled, and is written for many items: one is the simple case.
+
+pub mod apps;
+pub mod keys;
+pub mod migrations;
+pub mod pool;
+pub mod sessions;
+
+mod error;
+
+pub use error::Error;

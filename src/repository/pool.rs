@@ -1,0 +1,29 @@
+//! Connections to PostgreSQL.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+/// How many connections there are, and how long they may be waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The largest number of connections.
+    pub max_connections: u32,
+    /// How long a request waits for one.
+    pub acquire_timeout: Duration,
+    /// How long the database works on one statement before it gives up.
+    pub statement_timeout: Duration,
+}
+
+/// A pool that connects when first used.
+#[must_use]
+pub fn connect(options: PgConnectOptions, limits: Limits) -> PgPool {
+    let options = options
+        .application_name("muster")
+        .options([("statement_timeout", limits.statement_timeout.as_millis().to_string())]);
+    PgPoolOptions::new()
+        .max_connections(limits.max_connections)
+        .acquire_timeout(limits.acquire_timeout)
+        .connect_lazy_with(options)
+}
