@@ -16,4 +16,5 @@
 pub mod clock;
 pub mod domain;
 pub mod repository;
+pub mod service;
 pub mod wire;

@@ -93,7 +93,11 @@ pub async fn revoke(pool: &PgPool, hash: &ApiKeyHash, at: DateTime<Utc>) -> Resu
 ///
 /// # Errors
 /// When the database fails.
-pub async fn note_use(pool: &PgPool, hashes: &[ApiKeyHash], at: DateTime<Utc>) -> Result<(), Error> {
+pub async fn note_use(
+    pool: &PgPool,
+    hashes: &[ApiKeyHash],
+    at: DateTime<Utc>,
+) -> Result<(), Error> {
     let hashes: Vec<&[u8]> = hashes.iter().map(ApiKeyHash::as_slice).collect();
     sqlx::query!(
         "update api_key set last_used_at = greatest(last_used_at, $2) where hash = any($1)",
@@ -120,11 +124,11 @@ impl TryFrom<Row> for StoredKey {
 
     fn try_from(row: Row) -> Result<Self, Error> {
         Ok(Self {
-            hash: row
-                .hash
-                .as_slice()
-                .try_into()
-                .map_err(corrupt("api_key", "hash", format_args!("{} bytes", row.hash.len())))?,
+            hash: row.hash.as_slice().try_into().map_err(corrupt(
+                "api_key",
+                "hash",
+                format_args!("{} bytes", row.hash.len()),
+            ))?,
             buin: Buin::new(row.buin).map_err(corrupt("api_key", "buin", row.buin))?,
             app_id: row.app_id.parse().map_err(corrupt("api_key", "app_id", &row.app_id))?,
             label: row.label,

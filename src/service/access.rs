@@ -1,0 +1,150 @@
+//! Who calls: access tokens and API keys.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::directory::Found;
+use super::{Denied, Directory, Error, KnownApp};
+use crate::clock::Clock;
+use crate::domain::{App, Permission};
+use crate::wire::{ApiKey, Claims, TokenError};
+
+/// How tokens are given.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenRules {
+    /// How long a token is valid.
+    pub expire_in: Duration,
+    /// How far the time in a request for a token may be from the server's.
+    pub max_clock_skew: Duration,
+}
+
+/// Lets callers in.
+pub struct Access {
+    directory: Arc<Directory>,
+    rules: TokenRules,
+    clock: Clock,
+}
+
+/// An app that was let in.
+pub struct Caller {
+    known: Arc<KnownApp>,
+    credential: Credential,
+}
+
+/// What a caller was let in by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// A token of `gettoken`.
+    Token,
+    /// An API key.
+    ApiKey,
+}
+
+/// A token, just given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The token.
+    pub access_token: String,
+    /// How long it is valid, in seconds.
+    pub expire_in: u64,
+}
+
+impl Access {
+    /// Lets in the apps of `directory`.
+    #[must_use]
+    pub fn new(directory: Arc<Directory>, rules: TokenRules, clock: Clock) -> Self {
+        Self { directory, rules, clock }
+    }
+
+    /// Lets in whoever holds an access token or an API key.
+    ///
+    /// # Errors
+    /// [`Denied::TokenMissing`], [`Denied::TokenUnknown`] or [`Denied::TokenExpired`], or when the
+    /// database fails.
+    pub async fn admit(&self, token: &str) -> Result<Caller, Error> {
+        if token.is_empty() {
+            return Err(Denied::TokenMissing.into());
+        }
+        let (known, credential) = match ApiKey::recognise(token) {
+            Some(key) => (self.directory.key(&key.hash()).await?, Credential::ApiKey),
+            None => (self.by_token(token).await?, Credential::Token),
+        };
+        match known {
+            Some(known) if !known.app.disabled => Ok(Caller { known, credential }),
+            _ => Err(Denied::TokenUnknown.into()),
+        }
+    }
+
+    async fn by_token(&self, token: &str) -> Result<Option<Arc<KnownApp>>, Error> {
+        let Some(claims) = Claims::read(token) else { return Ok(None) };
+        let Found::App(known) = self.directory.app(claims.buin, &claims.app_id).await? else {
+            return Ok(None);
+        };
+        match known.token_key.check(&claims, self.clock.now().timestamp()) {
+            Ok(()) => Ok(Some(known)),
+            Err(TokenError::Forged) => Ok(None),
+            Err(TokenError::Expired) => Err(Denied::TokenExpired.into()),
+        }
+    }
+
+    /// The app that asks for a token.
+    ///
+    /// # Errors
+    /// [`Denied::AppUnknown`] or [`Denied::BuinWrong`], or when the database fails.
+    pub async fn applicant(&self, buin: i64, app_id: &str) -> Result<Arc<KnownApp>, Error> {
+        match self.directory.app(buin, app_id).await? {
+            Found::App(known) if !known.app.disabled => Ok(known),
+            Found::Elsewhere => Err(Denied::BuinWrong.into()),
+            Found::App(_) | Found::Nothing => Err(Denied::AppUnknown.into()),
+        }
+    }
+
+    /// Gives a token to an app that sealed `time`, a Unix second as decimal text. Older tokens stay
+    /// valid.
+    ///
+    /// # Errors
+    /// [`Denied::ClockSkew`].
+    pub fn grant(&self, known: &KnownApp, time: &str) -> Result<Grant, Denied> {
+        let now = self.clock.now().timestamp();
+        let time: i64 = time.trim().parse().map_err(|_| Denied::ClockSkew)?;
+        if time.abs_diff(now) > self.rules.max_clock_skew.as_secs() {
+            return Err(Denied::ClockSkew);
+        }
+        let expire_in = self.rules.expire_in.as_secs();
+        let App { buin, app_id, .. } = &known.app;
+        let expires_at = now.saturating_add_unsigned(expire_in);
+        let access_token = known.token_key.issue(buin.get(), app_id.as_str(), expires_at);
+        Ok(Grant { access_token, expire_in })
+    }
+}
+
+impl Caller {
+    /// The app.
+    #[must_use]
+    pub fn app(&self) -> &App {
+        &self.known.app
+    }
+
+    /// The app, with what its key makes.
+    #[must_use]
+    pub fn known(&self) -> &Arc<KnownApp> {
+        &self.known
+    }
+
+    /// What it was let in by.
+    #[must_use]
+    pub fn credential(&self) -> Credential {
+        self.credential
+    }
+
+    /// Makes sure that the app has a permission.
+    ///
+    /// # Errors
+    /// [`Denied::Permission`].
+    pub fn must_have(&self, permission: Permission) -> Result<(), Denied> {
+        if !self.known.app.permissions.has(permission) {
+            return Err(Denied::Permission(permission));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,214 @@
+//! The apps and API keys of the database, in memory.
+//!
+//! Both are few and asked for by every request, so each server keeps all of them, with the keys
+//! expanded. The database notifies when they change ([`Directory::follow`]); a look-up that finds
+//! nothing reads again before it says so, so an app that was made a moment ago is never unknown.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use sqlx::PgPool;
+use sqlx::postgres::PgListener;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::domain::{App, AppId, Buin};
+use crate::repository::apps::StoredApp;
+use crate::repository::{self, apps, keys};
+use crate::wire::{ApiKeyHash, Envelope, TokenKey};
+
+/// How often misses may make the directory read again: guessing costs the database no more.
+const MISSES: Duration = Duration::from_millis(100);
+/// How often it reads again unasked, in case a notification was lost with its connection.
+const REFRESH: Duration = Duration::from_secs(5);
+/// How often the use of keys is noted.
+const NOTE_USE: Duration = Duration::from_secs(30);
+
+/// An app, with what its key makes.
+pub struct KnownApp {
+    /// What the app is.
+    pub app: App,
+    /// Seals and opens its messages.
+    pub envelope: Envelope,
+    /// Gives and checks its tokens.
+    pub token_key: TokenKey,
+}
+
+/// Every app and every key that is not revoked.
+pub struct Directory {
+    pool: PgPool,
+    clock: Clock,
+    snapshot: ArcSwap<Snapshot>,
+    reading: Mutex<()>,
+}
+
+struct Snapshot {
+    /// When reading it began: it shows everything that was committed before.
+    read_at: Instant,
+    apps: HashMap<String, Vec<Arc<KnownApp>>>,
+    keys: HashMap<ApiKeyHash, Key>,
+}
+
+struct Key {
+    app: Arc<KnownApp>,
+    used: AtomicBool,
+}
+
+/// What a look-up of an app finds.
+pub(super) enum Found {
+    /// The app, which may be disabled.
+    App(Arc<KnownApp>),
+    /// An app of that id, but only in other enterprises.
+    Elsewhere,
+    /// Nothing.
+    Nothing,
+}
+
+impl Directory {
+    /// Reads all apps and keys.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn open(pool: PgPool, clock: Clock) -> Result<Self, repository::Error> {
+        let snapshot = ArcSwap::from_pointee(read(&pool).await?);
+        Ok(Self { pool, clock, snapshot, reading: Mutex::new(()) })
+    }
+
+    /// The app that a key acts for.
+    pub(super) async fn key(
+        &self,
+        hash: &ApiKeyHash,
+    ) -> Result<Option<Arc<KnownApp>>, repository::Error> {
+        let look_up = |snapshot: &Snapshot| {
+            let key = snapshot.keys.get(hash)?;
+            key.used.store(true, Ordering::Relaxed);
+            Some(key.app.clone())
+        };
+        if let Some(app) = look_up(&self.snapshot.load()) {
+            return Ok(Some(app));
+        }
+        self.newer_than(Instant::now(), MISSES).await?;
+        Ok(look_up(&self.snapshot.load()))
+    }
+
+    /// An app by its enterprise and id, as they came.
+    pub(super) async fn app(&self, buin: i64, app_id: &str) -> Result<Found, repository::Error> {
+        let look_up = |snapshot: &Snapshot| match snapshot.apps.get(app_id) {
+            None => Found::Nothing,
+            Some(apps) => match apps.iter().find(|known| known.app.buin.get() == buin) {
+                Some(known) => Found::App(known.clone()),
+                None => Found::Elsewhere,
+            },
+        };
+        if let Found::App(app) = look_up(&self.snapshot.load()) {
+            return Ok(Found::App(app));
+        }
+        self.newer_than(Instant::now(), MISSES).await?;
+        Ok(look_up(&self.snapshot.load()))
+    }
+
+    /// Keeps up with the database, for ever.
+    pub async fn follow(&self) {
+        let mut noted = Instant::now();
+        let mut listener = None;
+        loop {
+            if listener.is_none() {
+                listener = self.listen().await;
+            }
+            let waited = match &mut listener {
+                Some(listener) => tokio::time::timeout(REFRESH, listener.try_recv()).await,
+                None => {
+                    tokio::time::sleep(REFRESH).await;
+                    Ok(Ok(None))
+                }
+            };
+            if let Ok(Err(error)) = waited {
+                tracing::warn!(%error, "no notifications of changed apps; polling meanwhile");
+                listener = None;
+            }
+            if let Err(error) = self.newer_than(Instant::now(), Duration::ZERO).await {
+                tracing::warn!(%error, "cannot read the apps; those known stay in force");
+            }
+            if noted.elapsed() >= NOTE_USE {
+                noted = Instant::now();
+                self.note_use().await;
+            }
+        }
+    }
+
+    /// Writes down which keys were used since the last time.
+    pub async fn note_use(&self) {
+        let snapshot = self.snapshot.load_full();
+        let used: Vec<ApiKeyHash> = snapshot
+            .keys
+            .iter()
+            .filter(|(_, key)| key.used.swap(false, Ordering::Relaxed))
+            .map(|(hash, _)| *hash)
+            .collect();
+        if !used.is_empty()
+            && let Err(error) = keys::note_use(&self.pool, &used, self.clock.now()).await
+        {
+            tracing::warn!(%error, "cannot note the use of {} keys", used.len());
+        }
+    }
+
+    /// A connection that hears of changes. It is not one of the pool, which may be small.
+    async fn listen(&self) -> Option<PgListener> {
+        let options = self.pool.connect_options().as_ref().clone();
+        let own =
+            sqlx::postgres::PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+        let mut listener = PgListener::connect_with(&own).await.ok()?;
+        listener.listen(apps::CHANGED).await.ok()?;
+        Some(listener)
+    }
+
+    /// Makes sure that the snapshot shows everything that was committed before `moment`, reading no
+    /// sooner than `pace` after the last time.
+    async fn newer_than(&self, moment: Instant, pace: Duration) -> Result<(), repository::Error> {
+        let _reading = self.reading.lock().await;
+        let read_at = self.snapshot.load().read_at;
+        if read_at >= moment {
+            return Ok(());
+        }
+        tokio::time::sleep_until(read_at + pace).await;
+        let fresh = read(&self.pool).await?;
+        let old = self.snapshot.swap(Arc::new(fresh));
+        // A use that was not noted yet must not be forgotten.
+        let snapshot = self.snapshot.load();
+        for (hash, _) in old.keys.iter().filter(|(_, key)| key.used.load(Ordering::Relaxed)) {
+            if let Some(key) = snapshot.keys.get(hash) {
+                key.used.store(true, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn read(pool: &PgPool) -> Result<Snapshot, repository::Error> {
+    let read_at = Instant::now();
+    let mut apps: HashMap<String, Vec<Arc<KnownApp>>> = HashMap::new();
+    let mut by_id: HashMap<(Buin, AppId), Arc<KnownApp>> = HashMap::new();
+    for StoredApp { app, aes_key } in apps::list(pool).await? {
+        let known = Arc::new(KnownApp {
+            envelope: Envelope::new(&aes_key, app.app_id.as_str()),
+            token_key: TokenKey::derive(&aes_key),
+            app,
+        });
+        by_id.insert((known.app.buin, known.app.app_id.clone()), known.clone());
+        apps.entry(known.app.app_id.to_string()).or_default().push(known);
+    }
+    let keys = keys::list(pool)
+        .await?
+        .into_iter()
+        .filter(|key| key.revoked_at.is_none())
+        .filter_map(|key| {
+            let app = by_id.get(&(key.buin, key.app_id))?.clone();
+            Some((key.hash, Key { app, used: AtomicBool::new(false) }))
+        })
+        .collect();
+    Ok(Snapshot { read_at, apps, keys })
+}

@@ -1,0 +1,50 @@
+//! Why a use case did not do what was asked: the one error type that every API translates.
+
+use crate::domain::{Permission, Refusal};
+use crate::repository;
+
+/// What a use case answers instead of doing it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Who calls may not.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The rules of sessions say no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The enterprise has no such session; another one may have.
+    #[error("no such session")]
+    NoSuchSession,
+    /// So many changed the session at once that this change found no turn. Nothing was changed.
+    #[error("too many changes of this session at once")]
+    Contended,
+    /// The database failed.
+    #[error("the database failed")]
+    Repository(#[from] repository::Error),
+}
+
+/// Why a caller is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// No token at all.
+    #[error("access token is missing")]
+    TokenMissing,
+    /// A token or key that is forged, revoked, or of an app that is unknown or disabled.
+    #[error("access token does not exist")]
+    TokenUnknown,
+    /// A token whose time is over.
+    #[error("access token expired")]
+    TokenExpired,
+    /// An app that is unknown or disabled.
+    #[error("unknown or disabled app")]
+    AppUnknown,
+    /// The app exists, but in another enterprise.
+    #[error("not the enterprise of this app")]
+    BuinWrong,
+    /// A token was asked for with a time that is too far from now, or none.
+    #[error("the time is not that of the server")]
+    ClockSkew,
+    /// The app lacks a permission.
+    #[error("the app lacks the permission {0}")]
+    Permission(Permission),
+}

@@ -1,0 +1,14 @@
+//! Use cases: authorise, load, decide, write. No SQL, no HTTP.
+
+mod access;
+mod directory;
+mod error;
+mod readiness;
+mod sessions;
+mod turns;
+
+pub use access::{Access, Caller, Credential, Grant, TokenRules};
+pub use directory::{Directory, KnownApp};
+pub use error::{Denied, Error};
+pub use readiness::{NotReady, ready};
+pub use sessions::Sessions;

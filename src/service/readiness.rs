@@ -1,0 +1,36 @@
+//! Whether requests can be served.
+
+use sqlx::PgPool;
+
+use crate::repository::migrations::{self, Standing};
+
+/// Why not.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReady {
+    /// The database does not answer.
+    #[error("the database does not answer")]
+    Database(#[source] crate::repository::Error),
+    /// The schema is not that of this program.
+    #[error("{0}")]
+    Schema(String),
+}
+
+/// Asks the database whether it answers and has this program's schema.
+///
+/// # Errors
+/// [`NotReady`].
+pub async fn ready(pool: &PgPool) -> Result<(), NotReady> {
+    match migrations::standing(pool).await.map_err(NotReady::Database)? {
+        Standing::Current => Ok(()),
+        Standing::Pending(pending) => Err(NotReady::Schema(format!(
+            "{} migrations are pending: run `muster migrate`",
+            pending.len()
+        ))),
+        Standing::Newer(_) => {
+            Err(NotReady::Schema("the database is newer than this program".into()))
+        }
+        Standing::Unfinished(version) | Standing::Altered(version) => {
+            Err(NotReady::Schema(format!("migration {version} is not as this program left it")))
+        }
+    }
+}
