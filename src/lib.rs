@@ -14,7 +14,9 @@
 //! | [`config`], [`telemetry`], [`clock`] | what every room may use |
 
 pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod repository;
 pub mod service;
+pub mod telemetry;
 pub mod wire;

@@ -1,0 +1,257 @@
+//! What the operator can set, checked before anything starts.
+//!
+//! Three layers, later ones win: `config/default.toml` (compiled in; it is the manual of every
+//! key), a file, the environment. Mistakes are not found one by one: [`Settings::load`] names all
+//! of them, each with its key, its value, where it was set and what was expected. Nothing here is
+//! read from the working directory unasked, and no message shows the database's password.
+
+mod layer;
+mod problem;
+mod read;
+mod url;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ::config::Config;
+
+pub use self::problem::{ConfigError, Problem};
+use self::read::Reader;
+pub use self::url::DatabaseUrl;
+
+/// The documented defaults, as text: `config/default.toml`.
+pub const DEFAULTS: &str = include_str!("../config/default.toml");
+
+/// Every setting, valid and consistent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The directory that Muster owns: `postgres/` and `first-app.json` lie in it. A relative path
+    /// counts from the working directory.
+    pub data_dir: PathBuf,
+    /// The HTTP server.
+    pub server: Server,
+    /// The database, and how it is used.
+    pub database: Database,
+    /// Access tokens.
+    pub token: Token,
+    /// Sizes.
+    pub limits: Limits,
+    /// Who may do what.
+    pub policy: Policy,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// `[server]`: how requests are taken in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// `HOST:PORT`. The host is an IPv4 address, an IPv6 address in brackets, or a name; port 0
+    /// takes a free one.
+    pub bind: String,
+    /// Threads that serve requests; 0 = one for each core.
+    pub workers: usize,
+    /// How long a stopping server waits for running requests.
+    pub shutdown_timeout: Duration,
+    /// By when a request's body must have arrived whole.
+    pub body_timeout: Duration,
+}
+
+/// `[database]`: which PostgreSQL, and how much of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Database {
+    /// Where it is; `None` = the embedded one.
+    pub url: Option<DatabaseUrl>,
+    /// Connections that this process may open; at least 1.
+    pub max_connections: u32,
+    /// How long a request waits for a free connection.
+    pub acquire_timeout: Duration,
+    /// How long one statement may run.
+    pub statement_timeout: Duration,
+    /// Whether `serve` migrates at its start.
+    pub migrate: bool,
+    /// Where `postgres` and `initdb` are, for the embedded database; `None` = search.
+    pub postgres_dir: Option<PathBuf>,
+    /// Whether those programs may be downloaded when none are found.
+    pub download: bool,
+}
+
+/// `[token]`: access tokens and the requests for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// How long a token is valid: whole seconds, more than 600, at most 30 days.
+    pub expire_in: Duration,
+    /// How far a request's time may be from this server's, either way; whole seconds.
+    pub max_clock_skew: Duration,
+}
+
+/// `[limits]`: how large things may get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest request body, in bytes.
+    pub max_body: usize,
+    /// The fewest members a session may have; at least 1, at most [`Limits::max_members`].
+    pub min_members: usize,
+    /// The most members a session may have.
+    pub max_members: usize,
+}
+
+/// `[policy]`: rules that differ between houses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Who may remove other members from a session.
+    pub remove_members: RemoveMembers,
+}
+
+/// Who may remove other members from a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RemoveMembers {
+    /// `"owner"`: only the session's owner.
+    #[default]
+    Owner,
+    /// `"member"`: every member.
+    Member,
+}
+
+/// `[log]`: what is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Directives such as `info,sqlx=warn`.
+    pub level: String,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+/// The form of a line of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `"pretty"`: for people.
+    #[default]
+    Pretty,
+    /// `"json"`: one object a line, for collectors.
+    Json,
+}
+
+impl Settings {
+    /// Reads all layers: the defaults, `file` if there is one, and of `env` the variables named
+    /// `MUSTER__…` (see [`environment`]).
+    ///
+    /// # Errors
+    /// When the file cannot be read or is no TOML; else all that is unknown, of the wrong type, out
+    /// of range or contradictory, in one [`ConfigError::Refused`].
+    pub fn load(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut problems = Vec::new();
+        let defaults = layer::defaults()?;
+        let mut layers = Config::builder().add_source(defaults.clone());
+        if let Some(path) = file {
+            layers = layers.add_source(layer::file(path, &defaults, &mut problems)?);
+        }
+        layers = layers.add_source(layer::environment(env, &defaults, &mut problems));
+        let layers = layers.build().map_err(ConfigError::Layers)?;
+
+        let settings = Self::read(&mut Reader::new(&layers.cache, &mut problems));
+        if problems.is_empty() { Ok(settings) } else { Err(ConfigError::Refused(problems)) }
+    }
+
+    fn read(read: &mut Reader<'_>) -> Self {
+        let settings = Self {
+            data_dir: read.path("data_dir"),
+            server: Server {
+                bind: read.address("server.bind"),
+                workers: read.number("server.workers", 0..=1024),
+                shutdown_timeout: read.duration(
+                    "server.shutdown_timeout",
+                    Duration::ZERO..=HOUR,
+                    "a duration of at most 1h",
+                ),
+                body_timeout: read.duration(
+                    "server.body_timeout",
+                    INSTANT..=10 * MINUTE,
+                    "a duration from 100ms to 10m",
+                ),
+            },
+            database: Database {
+                url: read.database_url("database.url"),
+                max_connections: read.number("database.max_connections", 1..=10_000),
+                acquire_timeout: read.duration(
+                    "database.acquire_timeout",
+                    INSTANT..=10 * MINUTE,
+                    "a duration from 100ms to 10m",
+                ),
+                statement_timeout: read.duration(
+                    "database.statement_timeout",
+                    INSTANT..=HOUR,
+                    "a duration from 100ms to 1h",
+                ),
+                migrate: read.switch("database.migrate"),
+                postgres_dir: read.optional_path("database.postgres_dir"),
+                download: read.switch("database.download"),
+            },
+            token: Token {
+                expire_in: read.whole_seconds(
+                    "token.expire_in",
+                    10 * MINUTE + SECOND..=30 * DAY,
+                    "a duration of more than 600s (clients use a token until up to 10 minutes \
+                     before its expiry) and at most 30days",
+                ),
+                max_clock_skew: read.whole_seconds(
+                    "token.max_clock_skew",
+                    SECOND..=DAY,
+                    "a duration from 1s to 1day",
+                ),
+            },
+            limits: Limits {
+                max_body: read.number("limits.max_body", 1_024..=1_073_741_824),
+                min_members: read.number("limits.min_members", 1..=100_000),
+                max_members: read.number("limits.max_members", 1..=100_000),
+            },
+            policy: Policy {
+                remove_members: read.choice(
+                    "policy.remove_members",
+                    &[("owner", RemoveMembers::Owner), ("member", RemoveMembers::Member)],
+                ),
+            },
+            log: Log {
+                level: read.log_level("log.level"),
+                format: read.choice(
+                    "log.format",
+                    &[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)],
+                ),
+            },
+        };
+        if settings.limits.min_members > settings.limits.max_members {
+            read.contradiction("limits.min_members", "at most", "limits.max_members");
+        }
+        settings
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+/// The shortest time limit that a working machine can keep.
+const INSTANT: Duration = Duration::from_millis(100);
+
+/// The process's variables named `MUSTER…`, for [`Settings::load`]. Bytes that are not UTF-8
+/// become U+FFFD, which `load` refuses by name rather than using a mangled value.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .map(|(name, value)| {
+            (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+        })
+        .filter(|(name, _)| name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("muster")))
+}
+
+/// The configuration file to read: what `--config` names, else what `MUSTER_CONFIG` names
+/// (`variable`; empty counts as unset), else none.
+#[must_use]
+pub fn file(flag: Option<PathBuf>, variable: Option<OsString>) -> Option<PathBuf> {
+    flag.or_else(|| variable.filter(|name| !name.is_empty()).map(PathBuf::from))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! The layers: each a flat list of keys such as `server.bind` with value and origin. Keys that the
+//! defaults do not have are refused here, so nothing further in meets one.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ::config::{Map, Source, Value, ValueKind};
+use toml::de::{DeTable, DeValue};
+
+use super::{ConfigError, DEFAULTS, Problem};
+
+const PREFIX: &str = "MUSTER__";
+
+/// One layer: values by their full key.
+#[derive(Clone, Debug)]
+pub(super) struct Layer(Map<String, Value>);
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ::config::ConfigError> {
+        Ok(self.0.clone())
+    }
+}
+
+impl Layer {
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    fn has_section(&self, name: &str) -> bool {
+        self.keys().any(|key| key.split_once('.').is_some_and(|(section, _)| section == name))
+    }
+
+    /// What to say of `key`, which is not one of these.
+    fn unknown(&self, key: &str, as_written: impl Fn(&str) -> String) -> String {
+        if self.has_section(key) {
+            return "this is a section, not a key".to_owned();
+        }
+        match nearest(key, self.keys()) {
+            Some(known) => format!("no such key; did you mean `{}`?", as_written(known)),
+            None => "no such key; config/default.toml lists all there are".to_owned(),
+        }
+    }
+}
+
+/// The compiled-in layer. It decides which keys there are, and of which type.
+pub(super) fn defaults() -> Result<Layer, ConfigError> {
+    let origin = "the default".to_owned();
+    let entries = parse(DEFAULTS, "config/default.toml", |_| false)?;
+    let unplaced = |(key, value): (_, Value)| (key, Value::new(Some(&origin), value.kind));
+    Ok(Layer(entries.into_iter().map(unplaced).collect()))
+}
+
+/// The operator's file.
+pub(super) fn file(
+    path: &Path,
+    defaults: &Layer,
+    problems: &mut Vec<Problem>,
+) -> Result<Layer, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let is_key = |key: &str| defaults.0.contains_key(key);
+    let mut layer = Map::new();
+    for (key, value) in parse(&text, &path.display().to_string(), is_key)? {
+        let is_table = matches!(value.kind, ValueKind::Table(_));
+        if is_key(&key) && !is_table {
+            layer.insert(key, value);
+        } else if !(is_table && defaults.has_section(&key)) {
+            let origin = value.origin().unwrap_or_default().to_owned();
+            let reason = if is_key(&key) {
+                "expected a value, not a table".to_owned()
+            } else {
+                defaults.unknown(&key, str::to_owned)
+            };
+            problems.push(Problem { key, value: None, origin, reason });
+        }
+    }
+    Ok(Layer(layer))
+}
+
+/// The environment's layer: text, made a number or a truth value where the default is one.
+pub(super) fn environment(
+    env: impl Iterator<Item = (String, String)>,
+    defaults: &Layer,
+    problems: &mut Vec<Problem>,
+) -> Layer {
+    let keys: BTreeMap<String, &str> = defaults.keys().map(|key| (variable(key), key)).collect();
+    // A single underscore is a slip of the pen that must not go by in silence: the service would
+    // start on another database than was named.
+    let slips: BTreeMap<String, &str> =
+        defaults.keys().map(|key| (variable(key).replace("__", "_"), key)).collect();
+
+    let mut layer = Map::new();
+    // In the order of their names, so that messages do not come in a random one.
+    for (name, text) in env.collect::<BTreeMap<_, _>>() {
+        let mut refuse = |reason: String| {
+            problems.push(Problem {
+                key: name.clone(),
+                value: None,
+                origin: "environment variable".to_owned(),
+                reason,
+            });
+        };
+        if let Some(&key) = keys.get(&name) {
+            if text.contains(char::REPLACEMENT_CHARACTER) {
+                refuse("expected UTF-8 text".to_owned());
+                continue;
+            }
+            let kind = match defaults.0.get(key).map(|value| &value.kind) {
+                Some(ValueKind::I64(_)) => text.trim().parse().map(ValueKind::I64).ok(),
+                Some(ValueKind::Boolean(_)) => text.trim().parse().map(ValueKind::Boolean).ok(),
+                _ => None,
+            };
+            let origin = format!("environment variable {name}");
+            let value = Value::new(Some(&origin), kind.unwrap_or(ValueKind::String(text)));
+            layer.insert(key.to_owned(), value);
+        } else if let Some(rest) = without_prefix(&name) {
+            let key = rest.to_lowercase().replace("__", ".");
+            refuse(defaults.unknown(&key, variable));
+        } else if let Some(key) = slips.get(&name.to_uppercase().replace("__", "_")) {
+            refuse(format!("no such key; did you mean `{}`?", variable(key)));
+        }
+    }
+    Layer(layer)
+}
+
+/// The name of the environment variable that sets `key`.
+fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
+}
+
+fn without_prefix(name: &str) -> Option<&str> {
+    let (start, rest) = name.split_at_checked(PREFIX.len())?;
+    start.eq_ignore_ascii_case(PREFIX).then_some(rest)
+}
+
+/// The keys and values of a TOML text, flat, as they come. Tables are gone into, unless `is_key`
+/// takes their name for that of a value.
+fn parse(
+    text: &str,
+    name: &str,
+    is_key: impl Fn(&str) -> bool,
+) -> Result<Vec<(String, Value)>, ConfigError> {
+    let root = DeTable::parse(text).map_err(|error| {
+        // The parser's own display quotes the line, which may hold a password.
+        let at = error.span().map_or(0, |span| span.start);
+        let before = text.get(..at).unwrap_or(text);
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        ConfigError::Syntax {
+            origin: format!("{}, column {column}", place(text, name, at)),
+            message: error.message().to_owned(),
+        }
+    })?;
+
+    let mut entries = Vec::new();
+    let mut tables = vec![(String::new(), root.into_inner())];
+    while let Some((prefix, table)) = tables.pop() {
+        for (part, value) in table {
+            let at = part.span().start;
+            let key = format!("{prefix}{}", quoted(part.get_ref()));
+            match value.into_inner() {
+                DeValue::Table(inner) if !inner.is_empty() && !is_key(&key) => {
+                    tables.push((format!("{key}."), inner));
+                }
+                value => {
+                    entries.push((at, key, Value::new(Some(&place(text, name, at)), kind(&value))));
+                }
+            }
+        }
+    }
+    entries.sort_by_key(|(at, ..)| *at);
+    Ok(entries.into_iter().map(|(_, key, value)| (key, value)).collect())
+}
+
+fn place(text: &str, name: &str, at: usize) -> String {
+    let line = text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
+    format!("{name}, line {line}")
+}
+
+/// A part of a key, quoted when it could be mistaken for a path of several.
+fn quoted(part: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !part.is_empty() && part.chars().all(bare) { part.to_owned() } else { format!("{part:?}") }
+}
+
+fn kind(value: &DeValue<'_>) -> ValueKind {
+    match value {
+        DeValue::String(text) => ValueKind::String(text.to_string()),
+        // What no 64 bits hold stays text, and is refused as no number.
+        DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix())
+            .map_or_else(|_| ValueKind::String(digits.as_str().to_owned()), ValueKind::I64),
+        DeValue::Float(digits) => digits.as_str().parse().map_or(ValueKind::Nil, ValueKind::Float),
+        DeValue::Boolean(value) => ValueKind::Boolean(*value),
+        DeValue::Datetime(time) => ValueKind::String(time.to_string()),
+        DeValue::Array(_) => ValueKind::Array(Vec::new()),
+        DeValue::Table(_) => ValueKind::Table(Map::new()),
+    }
+}
+
+/// The known key that `key` was probably meant to be: one slip in a few letters away, or the same
+/// word in another section.
+fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let word = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    known
+        .map(|known| {
+            let whole = distance(key, known);
+            let last = distance(&word(key), &word(known)) + 1;
+            (whole.min(last), known)
+        })
+        .min()
+        .filter(|(steps, known)| *steps <= (word(known).len() / 3).max(2))
+        .map(|(_, known)| known)
+}
+
+/// Levenshtein's: the letters to insert, drop or replace to make `a` of `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.chars().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}

@@ -1,0 +1,235 @@
+//! From layered values to typed ones. A value that cannot be taken is noted as a problem and its
+//! type's default stands in, which nobody sees: with a problem there are no settings.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ::config::{Value, ValueKind};
+
+use super::Problem;
+use super::url::{DatabaseUrl, redact};
+use crate::telemetry;
+
+/// Longest part of a value that a message quotes, in characters.
+const QUOTED: usize = 100;
+
+pub(super) struct Reader<'a> {
+    root: &'a Value,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(root: &'a Value, problems: &'a mut Vec<Problem>) -> Self {
+        Self { root, problems }
+    }
+
+    /// A whole number.
+    pub(super) fn number<N>(&mut self, key: &str, range: RangeInclusive<i64>) -> N
+    where
+        N: TryFrom<i64> + Default,
+    {
+        let expected = format!("expected a whole number from {} to {}", range.start(), range.end());
+        self.take(key, &expected, |kind| match kind {
+            ValueKind::I64(number) if range.contains(number) => N::try_from(*number).ok(),
+            _ => None,
+        })
+    }
+
+    /// `true` or `false`.
+    pub(super) fn switch(&mut self, key: &str) -> bool {
+        self.take(key, "expected true or false", |kind| match kind {
+            ValueKind::Boolean(value) => Some(*value),
+            _ => None,
+        })
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<T: Copy + Default>(&mut self, key: &str, words: &[(&str, T)]) -> T {
+        let listed: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+        self.text(key, &format!("expected {}", listed.join(" or ")), |text| {
+            words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
+        })
+    }
+
+    /// Seconds as a number, or text with units. `expected` says which range in words.
+    pub(super) fn duration(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<Duration>,
+        expected: &str,
+    ) -> Duration {
+        let expected = format!("expected {expected}, in seconds or as text such as \"90s\"");
+        self.take(key, &expected, |kind| duration(kind).filter(|value| range.contains(value)))
+    }
+
+    /// A [`duration`](Self::duration) for places where only whole seconds can be said.
+    pub(super) fn whole_seconds(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<Duration>,
+        expected: &str,
+    ) -> Duration {
+        let expected = format!("expected {expected}, in whole seconds or as text such as \"90s\"");
+        self.take(key, &expected, |kind| {
+            duration(kind).filter(|value| range.contains(value) && value.subsec_nanos() == 0)
+        })
+    }
+
+    /// A path that must be given.
+    pub(super) fn path(&mut self, key: &str) -> PathBuf {
+        self.text(key, "expected a path", |text| {
+            (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text))
+        })
+    }
+
+    /// A path; empty = none.
+    pub(super) fn optional_path(&mut self, key: &str) -> Option<PathBuf> {
+        self.text(key, "expected a path, or nothing", |text| {
+            (!text.contains('\0')).then(|| (!text.is_empty()).then(|| PathBuf::from(text)))
+        })
+    }
+
+    /// `HOST:PORT`.
+    pub(super) fn address(&mut self, key: &str) -> String {
+        let expected = "expected HOST:PORT, such as \"127.0.0.1:7080\", \"[::1]:7080\" or \
+                        \"localhost:7080\"";
+        self.text(key, expected, |text| is_address(text).then(|| text.to_owned()))
+    }
+
+    /// A PostgreSQL URL; empty = none.
+    pub(super) fn database_url(&mut self, key: &str) -> Option<DatabaseUrl> {
+        let expected = "expected postgres://USER:PASSWORD@HOST:PORT/NAME with special characters \
+                        percent-encoded, or nothing for the embedded database";
+        self.take_shown(key, expected, redact, |kind| match kind {
+            ValueKind::String(text) if text.is_empty() => Some(None),
+            ValueKind::String(text) => DatabaseUrl::parse(text).map(Some),
+            _ => None,
+        })
+    }
+
+    /// Directives of a log filter.
+    pub(super) fn log_level(&mut self, key: &str) -> String {
+        self.text(key, &format!("expected {}", telemetry::DIRECTIVES), |text| {
+            telemetry::filter(text).is_ok().then(|| text.to_owned())
+        })
+    }
+
+    /// Notes that `key` is not `relation` (such as "at most") what `other` is. Silent when one of
+    /// them has been refused already.
+    pub(super) fn contradiction(&mut self, key: &str, relation: &str, other: &str) {
+        if self.problems.iter().any(|problem| problem.key == key || problem.key == other) {
+            return;
+        }
+        if let (Some(value), Some(limit)) = (self.find(key), self.find(other)) {
+            let reason = format!(
+                "expected {relation} {other}, which is {} ({})",
+                shown(&limit.kind, str::to_owned),
+                limit.origin().unwrap_or_default(),
+            );
+            self.problems.push(problem(key, value, str::to_owned, reason));
+        }
+    }
+
+    fn text<T: Default>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        convert: impl FnOnce(&str) -> Option<T>,
+    ) -> T {
+        self.take(key, expected, |kind| match kind {
+            ValueKind::String(text) => convert(text),
+            _ => None,
+        })
+    }
+
+    fn take<T: Default>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        convert: impl FnOnce(&ValueKind) -> Option<T>,
+    ) -> T {
+        self.take_shown(key, expected, str::to_owned, convert)
+    }
+
+    fn take_shown<T: Default>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        show: impl Fn(&str) -> String,
+        convert: impl FnOnce(&ValueKind) -> Option<T>,
+    ) -> T {
+        let nothing = Value::default();
+        let value = self.find(key).unwrap_or(&nothing);
+        convert(&value.kind).unwrap_or_else(|| {
+            self.problems.push(problem(key, value, show, expected.to_owned()));
+            T::default()
+        })
+    }
+
+    fn find(&self, key: &str) -> Option<&'a Value> {
+        key.split('.').try_fold(self.root, |value, part| match &value.kind {
+            ValueKind::Table(table) => table.get(part),
+            _ => None,
+        })
+    }
+}
+
+fn problem(key: &str, value: &Value, show: impl Fn(&str) -> String, reason: String) -> Problem {
+    Problem {
+        key: key.to_owned(),
+        value: Some(shown(&value.kind, show)),
+        origin: value.origin().unwrap_or("nowhere set").to_owned(),
+        reason,
+    }
+}
+
+/// A value as a message quotes it, its text passed through `show` first.
+fn shown(kind: &ValueKind, show: impl Fn(&str) -> String) -> String {
+    match kind {
+        ValueKind::String(text) => {
+            let text = show(text);
+            let start: String = text.chars().take(QUOTED).collect();
+            let more = if start.len() < text.len() { "…" } else { "" };
+            format!("{start:?}{more}")
+        }
+        ValueKind::Nil => "nothing".to_owned(),
+        ValueKind::Array(_) => "a list".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn duration(kind: &ValueKind) -> Option<Duration> {
+    match kind {
+        ValueKind::I64(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
+        ValueKind::String(text) => humantime::parse_duration(text).ok(),
+        _ => None,
+    }
+}
+
+/// Whether `text` is an address to listen on. Names are looked up only when listening.
+fn is_address(text: &str) -> bool {
+    if text.parse::<SocketAddr>().is_ok() {
+        return true;
+    }
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let port_is_good =
+        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    port_is_good && is_host_name(host)
+}
+
+fn is_host_name(host: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    // A name whose last label is a number is a mistyped IPv4 address.
+    let last = host.rsplit('.').next().unwrap_or_default();
+    host.len() <= 253
+        && host.split('.').all(label)
+        && !last.bytes().all(|byte| byte.is_ascii_digit())
+}

@@ -1,0 +1,479 @@
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use super::*;
+
+type Env<'a> = &'a [(&'a str, &'a str)];
+
+fn load(file: Option<&str>, env: Env<'_>) -> Result<Settings, ConfigError> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("muster.toml");
+    if let Some(text) = file {
+        std::fs::write(&path, text).unwrap();
+    }
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Settings::load(file.map(|_| path.as_path()), env)
+}
+
+/// The problems, each as it is shown, the file's directory left out.
+fn problems(file: &str, env: Env<'_>) -> Vec<String> {
+    let Err(ConfigError::Refused(problems)) = load(Some(file), env) else {
+        panic!("this should be refused: {file} {env:?}")
+    };
+    let shorten = |mut problem: Problem| {
+        for text in [&mut problem.origin, &mut problem.reason] {
+            if let (Some(from), Some(to)) = (text.find('/'), text.find("muster.toml")) {
+                text.replace_range(from..to, "");
+            }
+        }
+        problem.to_string()
+    };
+    problems.into_iter().map(shorten).collect()
+}
+
+fn problem(file: &str, env: Env<'_>) -> String {
+    let mut problems = problems(file, env);
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    problems.remove(0)
+}
+
+/// Another valid value than the default for every key there is, as text.
+const OTHERS: Env<'_> = &[
+    ("data_dir", "/var/lib/muster"),
+    ("server.bind", "[::]:0"),
+    ("server.workers", "3"),
+    ("server.shutdown_timeout", "1m"),
+    ("server.body_timeout", "500ms"),
+    ("database.url", "postgres://u:12345@db/muster"),
+    ("database.max_connections", "40"),
+    ("database.acquire_timeout", "2"),
+    ("database.statement_timeout", "1h"),
+    ("database.migrate", "false"),
+    ("database.postgres_dir", "/opt/pg/bin"),
+    ("database.download", "false"),
+    ("token.expire_in", "601"),
+    ("token.max_clock_skew", "2m"),
+    ("limits.max_body", "2048"),
+    ("limits.min_members", "1"),
+    ("limits.max_members", "100000"),
+    ("policy.remove_members", "member"),
+    ("log.level", "warn,muster::http=debug"),
+    ("log.format", "json"),
+];
+
+fn others() -> Settings {
+    Settings {
+        data_dir: "/var/lib/muster".into(),
+        server: Server {
+            bind: "[::]:0".to_owned(),
+            workers: 3,
+            shutdown_timeout: MINUTE,
+            body_timeout: Duration::from_millis(500),
+        },
+        database: Database {
+            url: DatabaseUrl::parse("postgres://u:12345@db/muster"),
+            max_connections: 40,
+            acquire_timeout: 2 * SECOND,
+            statement_timeout: HOUR,
+            migrate: false,
+            postgres_dir: Some("/opt/pg/bin".into()),
+            download: false,
+        },
+        token: Token { expire_in: 601 * SECOND, max_clock_skew: 2 * MINUTE },
+        limits: Limits { max_body: 2_048, min_members: 1, max_members: 100_000 },
+        policy: Policy { remove_members: RemoveMembers::Member },
+        log: Log { level: "warn,muster::http=debug".to_owned(), format: LogFormat::Json },
+    }
+}
+
+fn variable(key: &str) -> String {
+    format!("MUSTER__{}", key.to_uppercase().replace('.', "__"))
+}
+
+#[test]
+fn the_defaults_are_valid_and_as_promised() {
+    let settings = load(None, &[]).unwrap();
+    assert_eq!(
+        settings,
+        Settings {
+            data_dir: "data".into(),
+            server: Server {
+                bind: "127.0.0.1:7080".to_owned(),
+                workers: 0,
+                shutdown_timeout: 10 * SECOND,
+                body_timeout: 10 * SECOND,
+            },
+            database: Database {
+                url: None,
+                max_connections: 10,
+                acquire_timeout: 5 * SECOND,
+                statement_timeout: 10 * SECOND,
+                migrate: true,
+                postgres_dir: None,
+                download: true,
+            },
+            token: Token { expire_in: 7_200 * SECOND, max_clock_skew: 300 * SECOND },
+            limits: Limits { max_body: 1_048_576, min_members: 3, max_members: 2_000 },
+            policy: Policy { remove_members: RemoveMembers::Owner },
+            log: Log { level: "info".to_owned(), format: LogFormat::Pretty },
+        }
+    );
+}
+
+#[test]
+fn every_key_in_the_manual_is_explained() {
+    let lines: Vec<_> = DEFAULTS.lines().collect();
+    for (number, line) in lines.iter().enumerate() {
+        if line.contains(" = ") && !line.starts_with('#') {
+            assert!(number > 0 && lines[number - 1].starts_with("# "), "{line} has no comment");
+        }
+    }
+}
+
+#[test]
+fn the_manual_and_the_settings_have_the_same_keys() {
+    let defaults = layer::defaults().unwrap();
+    let documented: BTreeSet<_> = defaults.keys().collect();
+    let tested: BTreeSet<_> = OTHERS.iter().map(|(key, _)| *key).collect();
+    assert_eq!(documented, tested);
+
+    // On nothing at all, each key that is read makes a problem.
+    let mut problems = Vec::new();
+    Settings::read(&mut Reader::new(&::config::Value::default(), &mut problems));
+    let read: BTreeSet<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(documented, read);
+}
+
+#[test]
+fn the_environment_sets_every_key() {
+    let all: Vec<_> = OTHERS.iter().map(|(key, value)| (variable(key), *value)).collect();
+    let env: Vec<_> = all.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    assert_eq!(load(None, &env).unwrap(), others());
+
+    let defaults = load(None, &[]).unwrap();
+    for one in env {
+        assert_ne!(load(None, &[one]).unwrap(), defaults, "{one:?} changes nothing");
+    }
+}
+
+#[test]
+fn a_file_sets_every_key_and_the_environment_goes_before_it() {
+    let file: String = OTHERS
+        .iter()
+        .map(|(key, value)| match value.parse::<i64>() {
+            Ok(number) => format!("{key} = {number}\n"),
+            Err(_) if value.parse::<bool>().is_ok() => format!("{key} = {value}\n"),
+            Err(_) => format!("{key} = {value:?}\n"),
+        })
+        .collect();
+    assert_eq!(load(Some(&file), &[]).unwrap(), others());
+
+    let settings = load(Some(&file), &[("MUSTER__SERVER__WORKERS", "9")]).unwrap();
+    assert_eq!(settings.server.workers, 9);
+    assert_eq!(settings.server.bind, "[::]:0");
+}
+
+#[test]
+fn an_empty_file_and_empty_sections_change_nothing() {
+    assert_eq!(load(Some(""), &[]).unwrap(), load(Some("[server]\n[log]\n"), &[]).unwrap());
+}
+
+#[test]
+fn unknown_keys_are_refused_with_the_nearest_known_one() {
+    for (file, told) in [
+        ("dta_dir = 'x'", "dta_dir (muster.toml, line 1): no such key; did you mean `data_dir`?"),
+        (
+            "\n[server]\nbinds = 'x'",
+            "server.binds (muster.toml, line 3): no such key; did you mean `server.bind`?",
+        ),
+        (
+            "[sever]\nbind = 'x'",
+            "sever.bind (muster.toml, line 2): no such key; did you mean `server.bind`?",
+        ),
+        (
+            "server.max_connections = 1",
+            "server.max_connections (muster.toml, line 1): no such key; did you mean \
+             `database.max_connections`?",
+        ),
+        (
+            "[cluster.shards]\ncolour = 'blue'",
+            "cluster.shards.colour (muster.toml, line 2): no such key; config/default.toml lists \
+             all there are",
+        ),
+        (
+            "'server.bind' = 'x'",
+            "\"server.bind\" (muster.toml, line 1): no such key; did you mean `server.bind`?",
+        ),
+        (
+            "[nothing]",
+            "nothing (muster.toml, line 1): no such key; config/default.toml lists all there are",
+        ),
+        ("server = 3", "server (muster.toml, line 1): this is a section, not a key"),
+        ("[[log]]\nlevel='x'", "log (muster.toml, line 1): this is a section, not a key"),
+    ] {
+        assert_eq!(problem(file, &[]), told);
+    }
+    for (name, told) in [
+        (
+            "MUSTER__SERVER__BINDS",
+            "MUSTER__SERVER__BINDS (environment variable): no such key; did you mean \
+             `MUSTER__SERVER__BIND`?",
+        ),
+        (
+            "muster__server__bind",
+            "muster__server__bind (environment variable): no such key; did you mean \
+             `MUSTER__SERVER__BIND`?",
+        ),
+        (
+            "MUSTER_DATABASE_URL",
+            "MUSTER_DATABASE_URL (environment variable): no such key; did you mean \
+             `MUSTER__DATABASE__URL`?",
+        ),
+        (
+            "MUSTER__DATA__DIR",
+            "MUSTER__DATA__DIR (environment variable): no such key; did you mean \
+             `MUSTER__DATA_DIR`?",
+        ),
+        (
+            "MUSTER__",
+            "MUSTER__ (environment variable): no such key; config/default.toml lists all there are",
+        ),
+        ("MUSTER__LOG", "MUSTER__LOG (environment variable): this is a section, not a key"),
+    ] {
+        assert_eq!(problem("", &[(name, "postgres://u:secret@db")]), told);
+    }
+}
+
+#[test]
+fn variables_of_others_are_left_alone() {
+    let env = &[("MUSTER_CONFIG", "x"), ("MUSTER_PORT_7080_TCP", "x"), ("PATH", "x"), ("ÄÖÜ", "x")];
+    assert!(load(None, env).is_ok());
+}
+
+#[test]
+fn every_refusal_names_key_value_origin_and_what_was_expected() {
+    let duration = "in seconds or as text such as \"90s\"";
+    let address = "expected HOST:PORT, such as \"127.0.0.1:7080\", \"[::1]:7080\" or \
+                   \"localhost:7080\"";
+    for (line, reason) in [
+        ("data_dir = \"\"", "expected a path"),
+        ("server.bind = \"7080\"", address),
+        ("server.bind = 7080", address),
+        ("server.workers = 1025", "expected a whole number from 0 to 1024"),
+        ("server.workers = -1", "expected a whole number from 0 to 1024"),
+        ("server.workers = \"4\"", "expected a whole number from 0 to 1024"),
+        ("server.workers = 1.5", "expected a whole number from 0 to 1024"),
+        (
+            "server.shutdown_timeout = \"2h\"",
+            &format!("expected a duration of at most 1h, {duration}"),
+        ),
+        ("server.body_timeout = 0", &format!("expected a duration from 100ms to 10m, {duration}")),
+        ("database.max_connections = 0", "expected a whole number from 1 to 10000"),
+        (
+            "database.acquire_timeout = \"x\"",
+            &format!("expected a duration from 100ms to 10m, {duration}"),
+        ),
+        (
+            "database.statement_timeout = true",
+            &format!("expected a duration from 100ms to 1h, {duration}"),
+        ),
+        ("database.migrate = \"yes\"", "expected true or false"),
+        ("database.download = 1", "expected true or false"),
+        ("database.postgres_dir = a list", "expected a path, or nothing"),
+        ("limits.max_body = 1023", "expected a whole number from 1024 to 1073741824"),
+        ("limits.min_members = 0", "expected a whole number from 1 to 100000"),
+        ("limits.max_members = 100001", "expected a whole number from 1 to 100000"),
+        ("policy.remove_members = \"Owner\"", "expected \"owner\" or \"member\""),
+        ("log.format = \"xml\"", "expected \"pretty\" or \"json\""),
+    ] {
+        let told = problem(&line.replace("a list", "[1]"), &[]);
+        let (left, right) = line.split_once(" = ").unwrap();
+        assert_eq!(told, format!("{left} = {right} (muster.toml, line 1): {reason}"));
+    }
+}
+
+#[test]
+fn a_token_outlives_the_clients_cache() {
+    for value in ["600", "0", "\"10m\"", "\"600500ms\"", "\"601500ms\"", "\"31days\"", "2592001"] {
+        let told = problem(&format!("token.expire_in = {value}"), &[]);
+        assert_eq!(
+            told,
+            format!(
+                "token.expire_in = {value} (muster.toml, line 1): expected a duration of more than \
+                 600s (clients use a token until up to 10 minutes before its expiry) and at most \
+                 30days, in whole seconds or as text such as \"90s\""
+            )
+        );
+    }
+    for value in ["601", "2592000", "\"30days\"", "\"10m 1s\""] {
+        assert!(load(Some(&format!("token.expire_in = {value}")), &[]).is_ok(), "{value}");
+    }
+    let told = problem("token.max_clock_skew = 0", &[]);
+    assert!(told.contains("expected a duration from 1s to 1day, in whole seconds"), "{told}");
+}
+
+#[test]
+fn addresses() {
+    for good in ["0.0.0.0:0", "[::]:65535", "localhost:80", "a-b.example.:1", "x_1:7080"] {
+        assert!(load(None, &[("MUSTER__SERVER__BIND", good)]).is_ok(), "{good}");
+    }
+    for bad in
+        ["", ":1", "*:1", "::1:80x", "[::1]", "h:65536", "h:+1", "h:", "256.0.0.1:1", "a b:1"]
+    {
+        assert!(load(None, &[("MUSTER__SERVER__BIND", bad)]).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn levels_that_would_log_nothing_are_refused() {
+    for level in ["", "inof", "info,,", "info,sqlx", "sqlx=loud", "[", "info;debug"] {
+        assert_eq!(
+            problem("", &[("MUSTER__LOG__LEVEL", level)]),
+            format!(
+                "log.level = {level:?} (environment variable MUSTER__LOG__LEVEL): expected a level \
+                 (off, error, warn, info, debug, trace) or directives such as \"info,sqlx=warn\""
+            )
+        );
+    }
+    for level in ["off", "INFO", "info, sqlx=warn", "muster::http", "warn,[request{id=7}]=trace"] {
+        assert!(load(None, &[("MUSTER__LOG__LEVEL", level)]).is_ok(), "{level}");
+    }
+}
+
+#[test]
+fn values_that_contradict_each_other_are_refused_with_both() {
+    assert_eq!(
+        problem("[limits]\nmin_members = 10", &[("MUSTER__LIMITS__MAX_MEMBERS", "9")]),
+        "limits.min_members = 10 (muster.toml, line 2): expected at most limits.max_members, which \
+         is 9 (environment variable MUSTER__LIMITS__MAX_MEMBERS)"
+    );
+    assert_eq!(
+        problem("limits.max_members = 2", &[]),
+        "limits.min_members = 3 (the default): expected at most \
+         limits.max_members, which is 2 (muster.toml, line 1)"
+    );
+}
+
+#[test]
+fn everything_wrong_is_told_at_once() {
+    let error = load(
+        Some("[server]\nbnd = 1\nworkers = 'all'\n[limits]\nmax_body = 1"),
+        &[("MUSTER__LIMITS__MAX_BODY", "many"), ("MUSTER__DATABASE__MIGRATE", "")],
+    )
+    .unwrap_err()
+    .to_string();
+    let lines: Vec<_> = error.lines().map(|line| line.split(" (").next().unwrap()).collect();
+    assert_eq!(
+        lines,
+        [
+            "the configuration has 4 mistakes:",
+            "  server.bnd",
+            "  server.workers = \"all\"",
+            "  database.migrate = \"\"",
+            "  limits.max_body = \"many\"",
+        ]
+    );
+}
+
+#[test]
+fn a_mistaken_file_is_named_with_the_place_and_without_its_text() {
+    let told = load(Some("[database]\nurl = 'postgres://u:secret@db/m"), &[]).unwrap_err();
+    let told = told.to_string();
+    assert!(told.contains("muster.toml, line 2, column 32, is not valid TOML: "), "{told}");
+    assert!(!told.contains("secret"), "{told}");
+
+    for text in ["url = postgres://u:secret@db/m", "url = \"p\\secret\"", "secret secret"] {
+        let told = load(Some(text), &[]).unwrap_err();
+        let shown = format!("{told} {told:?}");
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+
+    let twice = load(Some("data_dir = 'a'\ndata_dir = 'b'"), &[]).unwrap_err().to_string();
+    assert!(
+        twice.contains("muster.toml, line 2, column 1, is not valid TOML: duplicate"),
+        "{twice}"
+    );
+
+    let directory = tempfile::tempdir().unwrap();
+    for path in [directory.path().to_owned(), directory.path().join("none.toml")] {
+        let error = Settings::load(Some(&path), std::iter::empty()).unwrap_err();
+        let told = format!("cannot read the configuration file {}", path.display());
+        assert_eq!(error.to_string(), told);
+        assert!(std::error::Error::source(&error).is_some());
+    }
+    let binary = directory.path().join("binary.toml");
+    std::fs::write(&binary, b"data_dir = '\xff'").unwrap();
+    assert!(matches!(
+        Settings::load(Some(&binary), std::iter::empty()),
+        Err(ConfigError::Read { .. })
+    ));
+}
+
+#[test]
+fn numbers_of_any_size_and_notation_are_read() {
+    let file = "limits.max_body = 0x1_000\nlimits.max_members = 5_000";
+    let limits = load(Some(file), &[]).unwrap().limits;
+    assert_eq!((limits.max_body, limits.max_members), (4_096, 5_000));
+    let told = problem("limits.max_body = 99999999999999999999999", &[]);
+    assert!(told.starts_with("limits.max_body = \"99999999999999999999999\" ("), "{told}");
+    assert!(!problem("limits.max_body = nan", &[]).is_empty());
+    assert!(!problem("limits.max_body = 1e400", &[]).is_empty());
+    assert!(!problem("data_dir = 'x'\nlog.level = 2026-01-01", &[]).is_empty());
+}
+
+#[test]
+fn the_password_is_in_no_message_and_no_debug_output() {
+    for url in [
+        "mysql://u:s3cret@db/m",
+        "postgres://u:s3cret",
+        "u:s3cret@db",
+        "postgres://u:s3cret@db:port/m",
+        "postgres://u:s3cret#x@db/m",
+        " postgres://u:s3cret@db/m",
+    ] {
+        let told = problem("", &[("MUSTER__DATABASE__URL", url)]);
+        assert!(told.starts_with("database.url = \""), "{told}");
+        assert!(told.contains("expected postgres://USER:PASSWORD@HOST:PORT/NAME"), "{told}");
+        assert!(!told.contains("s3cret"), "{told}");
+    }
+    let env = &[("MUSTER__DATABASE__URL", "postgres://u:s3cret@db/m")];
+    let settings = load(None, env).unwrap();
+    let shown = format!("{settings:?} {settings:#?} {}", settings.database.url.clone().unwrap());
+    assert!(shown.contains("postgres://u:***@db/m") && !shown.contains("s3cret"), "{shown}");
+
+    let told = problem("", &[("MUSTER__DATABASE__ULR", "postgres://u:s3cret@db/m")]);
+    assert!(!told.contains("s3cret"), "{told}");
+}
+
+#[test]
+fn text_that_looks_like_a_number_stays_text() {
+    let env = &[("MUSTER__DATA_DIR", "007"), ("MUSTER__DATABASE__POSTGRES_DIR", "true")];
+    let settings = load(None, env).unwrap();
+    assert_eq!(settings.data_dir, PathBuf::from("007"));
+    assert_eq!(settings.database.postgres_dir, Some("true".into()));
+}
+
+#[test]
+fn long_values_are_shortened() {
+    let told = problem("", &[("MUSTER__LOG__FORMAT", &"é".repeat(1_000))]);
+    assert!(told.contains("é\"… (") && told.len() < 400, "{told}");
+}
+
+#[test]
+fn a_variable_that_is_not_utf8_is_refused_by_name() {
+    assert_eq!(
+        problem("", &[("MUSTER__DATA_DIR", "da\u{FFFD}ta")]),
+        "MUSTER__DATA_DIR (environment variable): expected UTF-8 text"
+    );
+    // Whatever this process has been given, it can be listed.
+    assert!(environment().all(|(name, _)| name.to_lowercase().starts_with("muster")));
+}
+
+#[test]
+fn the_flag_goes_before_the_variable() {
+    let flag = || Some(PathBuf::from("flag.toml"));
+    assert_eq!(file(flag(), Some("variable.toml".into())), flag());
+    assert_eq!(file(None, Some("variable.toml".into())), Some("variable.toml".into()));
+    assert_eq!(file(None, Some("".into())), None);
+    assert_eq!(file(None, None), None);
+}

