@@ -16,6 +16,7 @@
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod http;
 pub mod repository;
 pub mod service;
 pub mod telemetry;

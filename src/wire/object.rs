@@ -239,6 +239,12 @@ impl Value<'_> {
 }
 
 impl Integer {
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> i128 {
+        self.0
+    }
+
     /// The number, if it is one of signed 64 bits.
     #[must_use]
     pub fn to_i64(self) -> Option<i64> {

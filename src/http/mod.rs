@@ -1,0 +1,11 @@
+//! HTTP, through actix: `/cgi` for the clients that exist, health for those who operate.
+//!
+//! A handler parses, calls one use case, and renders. The APIs know nothing of each other.
+
+mod drain;
+mod ops;
+mod request_log;
+mod server;
+mod youdu;
+
+pub use server::{Bound, Options, Services, Stopper};

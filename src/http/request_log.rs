@@ -1,0 +1,89 @@
+//! One log line a request, and its `X-Request-Id`.
+//!
+//! What handlers learn about a request (which app, which session) they leave on it as [`Noted`],
+//! and the errcode of an answer on that as [`Outcome`]. The query never gets here: it holds access
+//! tokens.
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{CONNECTION, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage as _, HttpRequest, web};
+use tokio::time::Instant;
+
+use super::drain::Drain;
+use crate::domain::{AppId, SessionId};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longer ids of callers are replaced.
+const LONGEST_ID: usize = 128;
+
+/// What a handler learns about its request.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Noted {
+    pub(super) app_id: Option<AppId>,
+    pub(super) session_id: Option<SessionId>,
+}
+
+/// The errcode of an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outcome(pub(super) i32);
+
+impl Noted {
+    /// Adds to what is known of `request`.
+    pub(super) fn on(request: &HttpRequest, note: impl FnOnce(&mut Self)) {
+        let mut extensions = request.extensions_mut();
+        if extensions.get::<Self>().is_none() {
+            extensions.insert(Self::default());
+        }
+        if let Some(noted) = extensions.get_mut() {
+            note(noted);
+        }
+    }
+}
+
+/// The middleware.
+pub(super) async fn log(
+    drain: web::Data<Drain>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let started = Instant::now();
+    let running = drain.enter();
+    let id = request_id(&request);
+    let method = request.method().clone();
+    let path = request.path().to_owned();
+
+    let mut response = next.call(request).await?;
+    if drain.stopping() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    let noted = response.request().extensions().get::<Noted>().cloned().unwrap_or_default();
+    let errcode = response.response().extensions().get::<Outcome>().map(|outcome| outcome.0);
+    tracing::info!(
+        method = method.as_str(),
+        // Quoted and escaped: a path is the caller's text.
+        path = ?path,
+        status = response.status().as_u16(),
+        errcode,
+        duration_ms = started.elapsed().as_secs_f64() * 1_000.0,
+        app_id = noted.app_id.as_ref().map(AppId::as_str),
+        session_id = noted.session_id.map(tracing::field::display),
+        request_id = id.to_str().unwrap_or_default(),
+        "request"
+    );
+    response.headers_mut().insert(REQUEST_ID, id);
+    drop(running);
+    Ok(response)
+}
+
+/// The caller's id if it is a reasonable one, else a new one.
+fn request_id(request: &ServiceRequest) -> HeaderValue {
+    let given = request.headers().get(REQUEST_ID).filter(|id| {
+        (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    });
+    given.cloned().unwrap_or_else(|| {
+        let id = format!("{:032x}", rand::random::<u128>());
+        HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    })
+}

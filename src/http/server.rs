@@ -1,0 +1,139 @@
+//! The HTTP server: binds first, then tells its address, then serves.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpServer, web};
+use sqlx::PgPool;
+
+use super::drain::Drain;
+use super::{ops, request_log, youdu};
+use crate::service::{Access, Sessions};
+
+/// How long a connection may stay open between two requests.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 1024;
+
+/// What the handlers call.
+#[derive(Clone)]
+pub struct Services {
+    /// Lets callers in.
+    pub access: Arc<Access>,
+    /// The sessions.
+    pub sessions: Arc<Sessions>,
+    /// The database, to ask whether it is there.
+    pub pool: PgPool,
+}
+
+/// How requests are taken in.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Threads; 0 = one for each core.
+    pub workers: usize,
+    /// The largest body, in bytes.
+    pub max_body: usize,
+    /// By when a body must have arrived whole.
+    pub body_timeout: Duration,
+    /// How long running requests may take to finish when the server stops.
+    pub shutdown_timeout: Duration,
+}
+
+/// A socket that will be served.
+pub struct Bound(TcpListener);
+
+/// Stops a server.
+#[derive(Clone)]
+pub struct Stopper {
+    handle: ServerHandle,
+    drain: Arc<Drain>,
+    patience: Duration,
+}
+
+impl Bound {
+    /// Takes the first free address of `address`, as `HOST:PORT`; port 0 is a free one.
+    ///
+    /// # Errors
+    /// When the name is unknown, or no address of it can be taken.
+    pub fn bind(address: &str) -> io::Result<Self> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in address.to_socket_addrs()? {
+            match listen(address) {
+                Ok(listener) => return Ok(Self(listener)),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// Serves, from when the server is first polled until it is stopped.
+    ///
+    /// # Errors
+    /// When the system refuses the socket.
+    pub fn serve(self, services: Services, options: Options) -> io::Result<(Server, Stopper)> {
+        let drain = Arc::new(Drain::default());
+        let counted = web::Data::from(drain.clone());
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(counted.clone())
+                .wrap(from_fn(request_log::log))
+                .configure(|app| router(app, &services, options))
+        })
+        .workers(if options.workers == 0 { cores() } else { options.workers })
+        .keep_alive(KEEP_ALIVE)
+        .shutdown_timeout(options.shutdown_timeout.as_secs())
+        .disable_signals()
+        .listen(self.0)?
+        .run();
+        let handle = server.handle();
+        Ok((server, Stopper { handle, drain, patience: options.shutdown_timeout }))
+    }
+}
+
+impl Stopper {
+    /// Accepts no more, lets running requests finish within the configured time, and stops.
+    pub async fn stop(&self) {
+        self.handle.pause().await;
+        if tokio::time::timeout(self.patience, self.drain.drained()).await.is_err() {
+            tracing::warn!("stopping with requests still running");
+        }
+        self.handle.stop(false).await;
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    // A server that restarts takes its port again at once; one that others listen on it does not.
+    socket.set_reuse_address(cfg!(unix))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, Into::into)
+}
+
+/// Every path, and what stands behind it.
+fn router(app: &mut web::ServiceConfig, services: &Services, options: Options) {
+    app.app_data(web::Data::from(services.access.clone()))
+        .app_data(web::Data::from(services.sessions.clone()))
+        .app_data(web::Data::new(services.pool.clone()))
+        .app_data(web::Data::new(options))
+        .configure(ops::router)
+        .configure(youdu::router)
+        .default_service(web::to(youdu::not_found));
+}

@@ -1,0 +1,223 @@
+//! Who calls, and what they say: the extractors of the calls that need an access token.
+
+use std::marker::PhantomData;
+use std::pin::Pin;
+
+use actix_web::http::header::ContentType;
+use actix_web::web::Bytes;
+use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, web};
+use serde::Serialize;
+
+use super::super::request_log::{Noted, Outcome};
+use super::fault::Fault;
+use super::message::Body;
+use crate::domain::{Permission, SessionId};
+use crate::service::{Access, Caller, Credential, Denied, Error, KnownApp};
+use crate::wire::{Envelope, Errcode, Object};
+
+/// What a call needs: a handler's signature says it.
+pub(super) trait Needs: 'static {
+    const PERMISSION: Permission;
+}
+
+/// Reads sessions.
+pub(super) struct Reads;
+
+/// Creates or changes sessions.
+pub(super) struct Writes;
+
+impl Needs for Reads {
+    const PERMISSION: Permission = Permission::SessionsRead;
+}
+
+impl Needs for Writes {
+    const PERMISSION: Permission = Permission::SessionsWrite;
+}
+
+/// A `POST` by an app that may do it, its message opened.
+pub(super) struct Call<N> {
+    asked: Asked<N>,
+    message: Bytes,
+}
+
+/// A `GET` by an app that may do it.
+pub(super) struct Asked<N> {
+    caller: Caller,
+    /// Whether the answer is sealed.
+    sealed: bool,
+    request: HttpRequest,
+    needs: PhantomData<N>,
+}
+
+impl<N> Call<N> {
+    pub(super) fn caller(&self) -> &Caller {
+        &self.asked.caller
+    }
+
+    /// The message: what was sealed, or the bare body.
+    pub(super) fn object(&self) -> Result<Object<'_>, Fault> {
+        let place = if self.asked.sealed { "encrypt" } else { "body" };
+        Object::parse(&self.message).map_err(|why| Fault::malformed(place, &why))
+    }
+
+    /// Tells the log which session it is about.
+    pub(super) fn about(&self, id: SessionId) {
+        self.asked.about(id);
+    }
+
+    pub(super) fn answer(&self, result: &impl Serialize) -> HttpResponse {
+        self.asked.answer(result)
+    }
+}
+
+impl<N> Asked<N> {
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    pub(super) fn query(&self) -> &str {
+        self.request.query_string()
+    }
+
+    /// Tells the log which session it is about.
+    pub(super) fn about(&self, id: SessionId) {
+        Noted::on(&self.request, |noted| noted.session_id = Some(id));
+    }
+
+    pub(super) fn answer(&self, result: &impl Serialize) -> HttpResponse {
+        if self.sealed { sealed(&self.caller.known().envelope, result) } else { plain(result) }
+    }
+}
+
+/// An answer in an envelope.
+pub(super) fn sealed(envelope: &Envelope, result: &impl Serialize) -> HttpResponse {
+    const USUAL: usize = 512;
+    let mut body = String::with_capacity(2 * USUAL);
+    body.push_str(r#"{"errcode":0,"errmsg":"ok","encrypt":""#);
+    envelope.seal_into(&mut body, USUAL, |plain| {
+        // Into memory, of text and numbers: it does not fail.
+        let _ = serde_json::to_writer(plain, result);
+    });
+    body.push_str(r#""}"#);
+    ok(HttpResponse::Ok().content_type(ContentType::json()).body(body))
+}
+
+fn ok(mut response: HttpResponse) -> HttpResponse {
+    response.extensions_mut().insert(Outcome(Errcode::Ok.number()));
+    response
+}
+
+/// An answer with the fields of `result`, which must be an object, beside `errcode` and `errmsg`.
+fn plain(result: &impl Serialize) -> HttpResponse {
+    #[derive(Serialize)]
+    struct Plain<'a, R> {
+        errcode: i32,
+        errmsg: &'static str,
+        #[serde(flatten)]
+        result: &'a R,
+    }
+    ok(HttpResponse::Ok().json(Plain { errcode: Errcode::Ok.number(), errmsg: "ok", result }))
+}
+
+async fn admit<N: Needs>(request: &HttpRequest) -> Result<Caller, Fault> {
+    let token = query_value(request.query_string(), "accessToken").unwrap_or_default();
+    let caller = access(request)?.admit(&token).await?;
+    Noted::on(request, |noted| noted.app_id = Some(caller.app().app_id.clone()));
+    caller.must_have(N::PERMISSION)?;
+    Ok(caller)
+}
+
+async fn call<N: Needs>(
+    request: HttpRequest,
+    payload: &mut dev::Payload,
+) -> Result<Call<N>, Fault> {
+    // The body first: an answer to a request that is still being sent may never be read.
+    let body = Body::read(&request, payload).await?;
+    let caller = admit::<N>(&request).await?;
+    let outer = body.object()?;
+    if caller.credential() == Credential::ApiKey && !outer.has("encrypt") {
+        let asked = Asked { caller, sealed: false, request, needs: PhantomData };
+        drop(outer);
+        return Ok(Call { asked, message: body.into_bytes() });
+    }
+    if !outer.has("encrypt") {
+        return Err(Fault::missing(Errcode::EncryptMissing, "encrypt"));
+    }
+    let envelope = body.sealed(&outer)?;
+    let app = caller.app();
+    if envelope.buin != Some(app.buin.get()) {
+        return Err(Denied::BuinWrong.into());
+    }
+    if envelope.app_id != app.app_id.as_str() {
+        let errmsg = "appId: not the app that the access token was given to";
+        return Err(Fault::new(Errcode::InvalidAppId, errmsg));
+    }
+    let message = caller.known().envelope.open(envelope.encrypt)?;
+    let asked = Asked { caller, sealed: true, request, needs: PhantomData };
+    Ok(Call { asked, message: message.into() })
+}
+
+impl<N: Needs> FromRequest for Call<N> {
+    type Error = Fault;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Fault>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let request = request.clone();
+        let mut payload = payload.take();
+        Box::pin(async move { call(request, &mut payload).await })
+    }
+}
+
+impl<N: Needs> FromRequest for Asked<N> {
+    type Error = Fault;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Fault>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let caller = admit::<N>(&request).await?;
+            let sealed = caller.credential() == Credential::Token;
+            Ok(Self { caller, sealed, request, needs: PhantomData })
+        })
+    }
+}
+
+/// An app that asks for a token, and what it sealed.
+pub(super) struct Application {
+    pub(super) known: std::sync::Arc<KnownApp>,
+    pub(super) message: String,
+}
+
+async fn apply(request: &HttpRequest, payload: &mut dev::Payload) -> Result<Application, Fault> {
+    let body = Body::read(request, payload).await?;
+    let outer = body.object()?;
+    let envelope = body.sealed(&outer)?;
+    let buin = envelope.buin.ok_or(Error::Denied(Denied::BuinWrong))?;
+    let known = access(request)?.applicant(buin, envelope.app_id).await?;
+    Noted::on(request, |noted| noted.app_id = Some(known.app.app_id.clone()));
+    let message = known.envelope.open(envelope.encrypt)?;
+    Ok(Application { known, message })
+}
+
+impl FromRequest for Application {
+    type Error = Fault;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Fault>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let request = request.clone();
+        let mut payload = payload.take();
+        Box::pin(async move { apply(&request, &mut payload).await })
+    }
+}
+
+fn access(request: &HttpRequest) -> Result<&web::Data<Access>, Fault> {
+    request
+        .app_data::<web::Data<Access>>()
+        .ok_or_else(|| Fault::internal(&std::io::Error::other("the router gives no access")))
+}
+
+/// The first value of a query parameter, decoded.
+pub(super) fn query_value(query: &str, name: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(found, _)| found == name).map(|(_, value)| value.into_owned())
+}

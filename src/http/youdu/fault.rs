@@ -1,0 +1,197 @@
+//! What a client gets instead of a result: an `errcode` and an `errmsg` that names the field.
+//!
+//! This is the one place where the errors of the rooms below become error codes. The matches have
+//! no `_` arm: who adds an error decides its code.
+
+use std::fmt;
+use std::time::Duration;
+
+use actix_web::http::header::{ALLOW, RETRY_AFTER};
+use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpResponse, ResponseError};
+use serde_json::json;
+
+use super::super::request_log::Outcome;
+use crate::domain::{Invalid, Refusal};
+use crate::repository;
+use crate::service::{Denied, Error};
+use crate::wire::{CannotOpen, Errcode, FieldError, Malformed};
+
+/// An answer without a result.
+#[derive(Debug)]
+pub(super) struct Fault {
+    errcode: Errcode,
+    errmsg: String,
+    status: StatusCode,
+    /// The method that would have been right, where another one was used.
+    allow: Option<Method>,
+}
+
+impl Fault {
+    /// An outcome of this API: HTTP 200.
+    pub(super) fn new(errcode: Errcode, errmsg: impl Into<String>) -> Self {
+        Self { errcode, errmsg: errmsg.into(), status: StatusCode::OK, allow: None }
+    }
+
+    /// A field that is required is not there.
+    pub(super) fn missing(errcode: Errcode, field: &str) -> Self {
+        Self::new(errcode, format!("{field}: is missing"))
+    }
+
+    /// A field holds a value that cannot be.
+    pub(super) fn invalid(field: impl fmt::Display, why: &Invalid) -> Self {
+        Self::new(Errcode::BadRequest, format!("{field}: {why}"))
+    }
+
+    /// A message, the body or what was sealed in it, that is none.
+    pub(super) fn malformed(place: &str, why: &Malformed) -> Self {
+        let errcode = match why {
+            Malformed::NotJson(_) | Malformed::NotAnObject(_) => Errcode::BadFormat,
+            Malformed::Duplicate(_) | Malformed::TooManyFields(_) => Errcode::BadRequest,
+        };
+        let names_its_field = matches!(why, Malformed::Duplicate(_));
+        let errmsg = if names_its_field { why.to_string() } else { format!("{place}: {why}") };
+        Self::new(errcode, errmsg)
+    }
+
+    pub(super) fn not_found() -> Self {
+        Self::new(Errcode::BadRequest, "path: there is no such call").with(StatusCode::NOT_FOUND)
+    }
+
+    pub(super) fn method_not_allowed(allow: Method) -> Self {
+        let mut fault = Self::new(Errcode::BadRequest, format!("method: only {allow}"))
+            .with(StatusCode::METHOD_NOT_ALLOWED);
+        fault.allow = Some(allow);
+        fault
+    }
+
+    pub(super) fn too_large(max: usize) -> Self {
+        Self::new(Errcode::BadRequest, format!("body: at most {max} bytes"))
+            .with(StatusCode::PAYLOAD_TOO_LARGE)
+    }
+
+    pub(super) fn too_slow(within: Duration) -> Self {
+        let within = humantime::format_duration(within);
+        Self::new(Errcode::BadRequest, format!("body: must arrive within {within}"))
+            .with(StatusCode::REQUEST_TIMEOUT)
+    }
+
+    /// Something in here failed: the log learns what, the client does not.
+    pub(super) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error, "a request failed");
+        Self::new(Errcode::Internal, "internal error")
+    }
+
+    fn unavailable(errmsg: &str) -> Self {
+        Self::new(Errcode::Internal, errmsg).with(StatusCode::SERVICE_UNAVAILABLE)
+    }
+
+    fn with(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.errcode.number(), self.errmsg)
+    }
+}
+
+impl ResponseError for Fault {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status);
+        match self.status {
+            // What is left of the body is not read.
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT => {
+                response.force_close();
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                response.insert_header((RETRY_AFTER, "1"));
+            }
+            _ => {}
+        }
+        if let Some(allow) = &self.allow {
+            response.insert_header((ALLOW, allow.as_str()));
+        }
+        let errcode = self.errcode.number();
+        let mut response = response.json(json!({ "errcode": errcode, "errmsg": self.errmsg }));
+        response.extensions_mut().insert(Outcome(errcode));
+        response
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Denied(denied) => denied.into(),
+            Error::Refused(refusal) => refusal.into(),
+            Error::NoSuchSession => {
+                Self::new(Errcode::SessionUnknown, "sessionId: there is no such session")
+            }
+            Error::Contended => {
+                Self::unavailable("sessionId: too many changes of this session at once, try again")
+            }
+            Error::Repository(error @ repository::Error::Unavailable(_)) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a request could not be served"
+                );
+                Self::unavailable("the service is not available, try again")
+            }
+            Error::Repository(error) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<Denied> for Fault {
+    fn from(denied: Denied) -> Self {
+        let errcode = match denied {
+            Denied::TokenMissing => Errcode::TokenEmpty,
+            Denied::TokenUnknown => Errcode::TokenUnknown,
+            Denied::TokenExpired => Errcode::TokenExpired,
+            Denied::AppUnknown => Errcode::InvalidAppId,
+            Denied::BuinWrong => Errcode::BuinWrong,
+            // The time is what was sealed: it is told apart from a bad envelope by nothing.
+            Denied::ClockSkew => return CannotOpen.into(),
+            Denied::Permission(_) => Errcode::NoRight,
+        };
+        let field = match denied {
+            Denied::TokenMissing | Denied::TokenUnknown | Denied::TokenExpired => "accessToken",
+            Denied::AppUnknown | Denied::Permission(_) => "appId",
+            Denied::BuinWrong => "buin",
+            Denied::ClockSkew => "encrypt",
+        };
+        Self::new(errcode, format!("{field}: {denied}"))
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        let (errcode, field) = match &refusal {
+            Refusal::NotAMember { .. } => (Errcode::IllegalAccess, "opUser"),
+            Refusal::MayNotRemove { .. } => (Errcode::IllegalAccess, "delMember"),
+            Refusal::AddedAndRemoved { .. } => (Errcode::BadRequest, "delMember"),
+            Refusal::TooFewMembers { .. } => (Errcode::TooFewMembers, "member"),
+            Refusal::TooManyMembers { .. } => (Errcode::TooManyMembers, "member"),
+            Refusal::Dissolved => (Errcode::SessionDissolved, "sessionId"),
+            Refusal::VersionConflict { .. } => (Errcode::VersionConflict, "version"),
+        };
+        Self::new(errcode, format!("{field}: {refusal}"))
+    }
+}
+
+impl From<FieldError> for Fault {
+    fn from(error: FieldError) -> Self {
+        Self::new(Errcode::BadRequest, error.to_string())
+    }
+}
+
+impl From<CannotOpen> for Fault {
+    fn from(error: CannotOpen) -> Self {
+        Self::new(Errcode::CannotOpen, format!("encrypt: {error}"))
+    }
+}

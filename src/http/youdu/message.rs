@@ -1,0 +1,110 @@
+//! What stands in a body: an envelope, or, for holders of an API key, the bare message.
+
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::{Bytes, BytesMut};
+use actix_web::{HttpRequest, dev, web};
+use futures_util::StreamExt as _;
+
+use super::super::server::Options;
+use super::fault::Fault;
+use crate::wire::{Errcode, FieldError, Integer, Malformed, Object};
+
+/// A body, read whole.
+pub(super) struct Body {
+    bytes: Bytes,
+    form: bool,
+}
+
+/// The three fields of an envelope, as they came.
+#[derive(Debug)]
+pub(super) struct Sealed<'a> {
+    /// The enterprise; `None` for an integer so large that no enterprise has it.
+    pub(super) buin: Option<i64>,
+    pub(super) app_id: &'a str,
+    pub(super) encrypt: &'a str,
+}
+
+impl Body {
+    /// Reads a body, within the configured size and time.
+    pub(super) async fn read(
+        request: &HttpRequest,
+        payload: &mut dev::Payload,
+    ) -> Result<Self, Fault> {
+        let options = request.app_data::<web::Data<Options>>().map(|options| ***options);
+        let Some(Options { max_body, body_timeout, .. }) = options else {
+            return Err(Fault::internal(&std::io::Error::other("no options")));
+        };
+        let bytes = tokio::time::timeout(body_timeout, collect(request, payload, max_body))
+            .await
+            .map_err(|_| Fault::too_slow(body_timeout))??;
+        // Old clients send forms. `curl -d '{…}'` says that it does, and sends JSON.
+        let says_form = request.headers().get(CONTENT_TYPE).is_some_and(|kind| {
+            let form = b"application/x-www-form-urlencoded";
+            kind.as_bytes().get(..form.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(form))
+        });
+        let form = says_form && !bytes.trim_ascii_start().starts_with(b"{");
+        Ok(Self { bytes, form })
+    }
+
+    pub(super) fn object(&self) -> Result<Object<'_>, Fault> {
+        let object = if self.form {
+            Object::from_form(form_urlencoded::parse(&self.bytes))
+        } else {
+            Object::parse(&self.bytes)
+        };
+        object.map_err(|why: Malformed| Fault::malformed("body", &why))
+    }
+
+    /// Takes the body as an envelope.
+    pub(super) fn sealed<'a>(&self, object: &'a Object<'_>) -> Result<Sealed<'a>, Fault> {
+        let wrong = |errcode| move |error: FieldError| Fault::new(errcode, error.to_string());
+        let buin = if self.form {
+            let not_integer = || Fault::new(Errcode::BuinNotInteger, "buin: must be an integer");
+            let text = object.text("buin").ok().flatten();
+            text.map(|text| text.parse::<i128>().map_err(|_| not_integer())).transpose()?
+        } else {
+            let integer = object.integer("buin").map_err(wrong(Errcode::BuinNotInteger))?;
+            integer.map(Integer::get)
+        };
+        let buin = buin.ok_or_else(|| Fault::missing(Errcode::BuinMissing, "buin"))?;
+        let app_id = object
+            .text("appId")
+            .map_err(wrong(Errcode::AppIdNotString))?
+            .ok_or_else(|| Fault::missing(Errcode::AppIdMissing, "appId"))?;
+        let encrypt = object
+            .text_or_empty("encrypt")
+            .map_err(wrong(Errcode::EncryptNotString))?
+            .ok_or_else(|| Fault::missing(Errcode::EncryptMissing, "encrypt"))?;
+        Ok(Sealed { buin: buin.try_into().ok(), app_id, encrypt })
+    }
+
+    pub(super) fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+}
+
+async fn collect(
+    request: &HttpRequest,
+    payload: &mut dev::Payload,
+    max: usize,
+) -> Result<Bytes, Fault> {
+    let announced = request.headers().get(actix_web::http::header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > max as u64) {
+        return Err(Fault::too_large(max));
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk =
+            chunk.map_err(|error| Fault::new(Errcode::BadFormat, format!("body: {error}")))?;
+        if body.len() + chunk.len() > max {
+            return Err(Fault::too_large(max));
+        }
+        // The usual body comes in one piece: it is not copied.
+        if body.is_empty() && announced == Some(chunk.len() as u64) {
+            return Ok(chunk);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}

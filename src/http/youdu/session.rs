@@ -1,0 +1,143 @@
+//! `/cgi/session/…`: create, get, update.
+
+use actix_web::{HttpResponse, web};
+use serde::{Serialize, Serializer};
+
+use super::call::{Asked, Call, Reads, Writes, query_value};
+use super::fault::Fault;
+use crate::domain::{Account, Invalid, NewSession, Session, SessionId, Title, Update, Version};
+use crate::service::Sessions;
+use crate::wire::{Errcode, Object};
+
+/// The one type of session that there is.
+const TYPE: &str = "multi";
+
+pub(super) async fn create(
+    sessions: web::Data<Sessions>,
+    call: Call<Writes>,
+) -> Result<HttpResponse, Fault> {
+    let new = new_session(&call.object()?)?;
+    let session = sessions.create(call.caller(), new).await?;
+    call.about(session.id);
+    Ok(call.answer(&Answer::from(&session)))
+}
+
+pub(super) async fn get(
+    sessions: web::Data<Sessions>,
+    asked: Asked<Reads>,
+) -> Result<HttpResponse, Fault> {
+    let id = session_id(query_value(asked.query(), "sessionId").as_deref())?;
+    asked.about(id);
+    let session = sessions.get(asked.caller(), id).await?;
+    Ok(asked.answer(&Answer::from(&session)))
+}
+
+pub(super) async fn update(
+    sessions: web::Data<Sessions>,
+    call: Call<Writes>,
+) -> Result<HttpResponse, Fault> {
+    let body = call.object()?;
+    let id = body_session_id(&body)?;
+    call.about(id);
+    let update = wanted_update(&body)?;
+    let session = sessions.update(call.caller(), id, &update).await?;
+    Ok(call.answer(&Answer::from(&session)))
+}
+
+fn new_session(body: &Object<'_>) -> Result<NewSession, Fault> {
+    let title = title(body)?.ok_or_else(|| Fault::missing(Errcode::BadRequest, "title"))?;
+    let creator = account(body, "creator")?;
+    if let Some(other) = body.text("type")?.filter(|kind| *kind != TYPE) {
+        let start: String = other.chars().take(64).collect();
+        return Err(Fault::new(
+            Errcode::BadRequest,
+            format!("type: must be \"{TYPE}\", got {start:?}"),
+        ));
+    }
+    Ok(NewSession { title, creator, members: accounts(body, "member")? })
+}
+
+fn wanted_update(body: &Object<'_>) -> Result<Update, Fault> {
+    let operator = account(body, "opUser")?;
+    let title = title(body)?;
+    let add = accounts(body, "addMember")?;
+    let remove = accounts(body, "delMember")?;
+    let expected = body.integer("version")?.map(|version| {
+        let in_range = i64::try_from(version.get()).map_err(|_| Invalid::NotANumber);
+        in_range.and_then(Version::new).map_err(|why| Fault::invalid("version", &why))
+    });
+    Ok(Update::new(operator, title, add, remove, expected.transpose()?)?)
+}
+
+fn title(body: &Object<'_>) -> Result<Option<Title>, Fault> {
+    let title = body.text("title")?.map(Title::new).transpose();
+    title.map_err(|why| Fault::invalid("title", &why))
+}
+
+/// An account that must be there.
+fn account(body: &Object<'_>, field: &str) -> Result<Account, Fault> {
+    let text = body.account(field)?.ok_or_else(|| Fault::missing(Errcode::BadRequest, field))?;
+    Account::new(&text).map_err(|why| Fault::invalid(field, &why))
+}
+
+fn accounts(body: &Object<'_>, field: &str) -> Result<Vec<Account>, Fault> {
+    body.accounts(field, |place, text| {
+        Account::new(text).map_err(|why| Fault::invalid(format_args!("{field}[{place}]"), &why))
+    })
+}
+
+fn body_session_id(body: &Object<'_>) -> Result<SessionId, Fault> {
+    let text = body
+        .text("sessionId")
+        .map_err(|why| Fault::new(Errcode::SessionIdInvalid, why.to_string()))?;
+    session_id(text)
+}
+
+fn session_id(text: Option<&str>) -> Result<SessionId, Fault> {
+    let text = text
+        .filter(|text| !text.is_empty())
+        .ok_or_else(|| Fault::missing(Errcode::SessionIdMissing, "sessionId"))?;
+    text.parse()
+        .map_err(|why: Invalid| Fault::new(Errcode::SessionIdInvalid, format!("sessionId: {why}")))
+}
+
+/// A session as every answer has it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer<'a> {
+    #[serde(serialize_with = "as_text")]
+    session_id: SessionId,
+    title: &'a str,
+    owner: &'a str,
+    version: i64,
+    r#type: &'static str,
+    #[serde(serialize_with = "as_texts")]
+    member: &'a [Account],
+    /// In no description, but a client in C# throws unless it is there.
+    last_msg_id: i64,
+    /// Like the one above; the Unix second of the last change.
+    active_time: i64,
+}
+
+impl<'a> From<&'a Session> for Answer<'a> {
+    fn from(session: &'a Session) -> Self {
+        Self {
+            session_id: session.id,
+            title: session.title.as_str(),
+            owner: session.owner.as_str(),
+            version: session.version.get(),
+            r#type: TYPE,
+            member: &session.members,
+            last_msg_id: 0,
+            active_time: session.updated_at.timestamp(),
+        }
+    }
+}
+
+fn as_text<S: Serializer>(id: &SessionId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
+}
+
+fn as_texts<S: Serializer>(accounts: &&[Account], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(accounts.iter().map(Account::as_str))
+}

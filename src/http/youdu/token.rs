@@ -1,0 +1,26 @@
+//! `POST /cgi/gettoken`.
+
+use actix_web::{HttpResponse, web};
+use serde::Serialize;
+
+use super::call::{Application, sealed};
+use super::fault::Fault;
+use crate::service::Access;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Token<'a> {
+    access_token: &'a str,
+    expire_in: u64,
+}
+
+/// Gives an access token to an app that can seal the time.
+pub(super) async fn get(
+    access: web::Data<Access>,
+    application: Application,
+) -> Result<HttpResponse, Fault> {
+    let Application { known, message } = application;
+    let grant = access.grant(&known, &message)?;
+    let token = Token { access_token: &grant.access_token, expire_in: grant.expire_in };
+    Ok(sealed(&known.envelope, &token))
+}
