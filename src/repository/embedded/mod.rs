@@ -1,0 +1,261 @@
+//! A PostgreSQL of our own: the real server as a child process, its files in the data directory.
+//!
+//! It belongs to the data directory rather than to one process. Several Muster processes may use it
+//! at once, such as a server and a command: the first starts it, the others join, the last one to
+//! leave stops it. Nothing but files and the kernel coordinates them:
+//!
+//! - `postgres.start.lock`, the *turn*: exclusive, held while somebody starts, joins, leaves or stops.
+//! - `postgres.lock`, the *use*: shared, held by everybody from joining to leaving. Tried exclusively
+//!   in order to learn whether one is the last; only ever by who has the turn.
+//!
+//! Why that is safe:
+//!
+//! - Somebody leaves while somebody starts: one of them has the turn. If the leaver is first, the
+//!   starter waits until PostgreSQL is down and starts it afresh. If the starter is first, it has
+//!   signed on before the leaver asks, so the leaver leaves it running.
+//! - Two leave together: the first sees the second's use and goes, the second finds itself the last.
+//! - A user is killed: the kernel drops its locks. PostgreSQL stays, also as an orphan of the last
+//!   user, until the next one joins and leaves.
+//! - PostgreSQL dies under its users: whoever starts next gets the turn, finds nobody listening and
+//!   starts it again, though others are still signed on. Their pools reconnect. One lock for both
+//!   questions could not allow this: it could not be had exclusively.
+//! - Somebody is killed within its turn: the next finds a listener that is starting or shutting down,
+//!   waits, and joins it or starts afresh; or a half-made directory, which is removed.
+//!
+//! That PostgreSQL runs is seen from its socket, not from `postmaster.pid`: a file can be out of date,
+//! a listening process cannot.
+
+mod binaries;
+mod cluster;
+mod download;
+mod error;
+mod lock;
+mod owner;
+mod process;
+mod ready;
+mod socket;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use sqlx::postgres::PgConnectOptions;
+
+pub use self::binaries::{NotAVersion, PostgresVersion, Programs};
+pub use self::cluster::initialised;
+pub use self::download::DownloadError;
+pub use self::error::{EmbeddedError, Found};
+
+use self::binaries::Places;
+use self::lock::{Turn, Use};
+use self::process::Postmaster;
+use self::ready::Ready;
+use self::socket::Socket;
+
+/// How long to wait for another process to start or stop PostgreSQL.
+const TURN_WITHIN: Duration = Duration::from_secs(120);
+/// How long PostgreSQL may take to roll back and write everything out.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+/// How long it may take to drop everything; it recovers at the next start.
+const QUIT_WITHIN: Duration = Duration::from_secs(10);
+/// Connections beyond those asked for: other Muster processes, and whoever looks in with `psql`.
+const SPARE_CONNECTIONS: u32 = 20;
+const LEAST_CONNECTIONS: u32 = 40;
+
+/// What an embedded PostgreSQL needs to know.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Muster's data directory; PostgreSQL lives in `postgres` below it. Made if it is missing.
+    pub data_dir: PathBuf,
+    /// `database.postgres_dir`: the directory that holds `postgres` and `initdb`. If set, no other
+    /// programs are used.
+    pub programs_dir: Option<PathBuf>,
+    /// Whether programs may be downloaded when there are none.
+    pub download: bool,
+    /// How many connections Muster will open.
+    pub max_connections: u32,
+}
+
+/// A PostgreSQL that runs for us. Dropping it without [`EmbeddedPostgres::stop`] leaves it running.
+#[derive(Debug)]
+pub struct EmbeddedPostgres {
+    data_dir: PathBuf,
+    data: PathBuf,
+    socket: Socket,
+    postmaster: Postmaster,
+    joined: bool,
+    version: PostgresVersion,
+    in_use: Use,
+}
+
+/// What [`EmbeddedPostgres::stop`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Nobody else used it; it is down.
+    Stopped,
+    /// Somebody else uses it; it still runs.
+    StillUsed,
+}
+
+impl EmbeddedPostgres {
+    /// Starts the PostgreSQL of a data directory, or joins it if it runs. The first start makes it,
+    /// with a role and a database `muster`.
+    ///
+    /// Takes well under a second usually, a few seconds the first time, minutes when it recovers
+    /// after a crash or when the programs are downloaded.
+    ///
+    /// # Errors
+    /// Each names its cause and what to do.
+    pub async fn start(options: &Options) -> Result<Self, EmbeddedError> {
+        let data_dir = cluster::open_data_dir(&options.data_dir)?;
+        let data = cluster::path(&data_dir);
+        owner::run_as(&data)?;
+        // Looking for programs, and even more downloading them, needs no turn.
+        let mut programs = None;
+        if !cluster::initialised(&data_dir) || Socket::of(&data)?.listener().await.is_none() {
+            programs = Some(Self::programs(options, &data).await?);
+        }
+
+        let turn = Turn::take(&data_dir.join("postgres.start.lock"), TURN_WITHIN).await?;
+        let in_use = Use::sign_on(&data_dir.join("postgres.lock"), &turn)?;
+        // Somebody else may have made it in the meantime.
+        let run_as = owner::run_as(&data)?;
+        if cluster::initialised(&data_dir)
+            && let socket = Socket::of(&data)?
+            && let Some((postmaster, ready)) = ready::join(&data, &socket).await?
+        {
+            tracing::info!(data = %data.display(), version = %ready.version, "joined the PostgreSQL that runs");
+            return Ok(Self {
+                data_dir,
+                data,
+                socket,
+                postmaster,
+                joined: true,
+                version: ready.version,
+                in_use,
+            });
+        }
+
+        let programs = match programs {
+            Some(programs)
+                if cluster::major(&data)?.is_none_or(|major| major == programs.version.major) =>
+            {
+                programs
+            }
+            _ => Self::programs(options, &data).await?,
+        };
+        if !cluster::initialised(&data_dir) {
+            cluster::create(&data_dir, &programs, &run_as).await?;
+        }
+        let socket = Socket::of(&data)?;
+        socket::remove_stale_locks(&data);
+        let began = Instant::now();
+        let log = data_dir.join("postgres-start.log");
+        let connections =
+            options.max_connections.saturating_add(SPARE_CONNECTIONS).max(LEAST_CONNECTIONS);
+        let (child, Ready { version }) = loop {
+            let mut child = process::start(&data, &programs, &run_as, connections, &log)?;
+            match ready::wait(&data, &socket, &mut child, &log).await {
+                Ok(ready) => break (child, ready),
+                // The processes of one that was killed need a moment to notice.
+                Err(EmbeddedError::Died { tail, .. })
+                    if tail.contains("pre-existing shared memory")
+                        && began.elapsed() < QUIT_WITHIN =>
+                {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let postmaster = Postmaster::of(child.id().and_then(|id| i32::try_from(id).ok()));
+        process::look_after(child);
+        tracing::info!(
+            data = %data.display(), %version, programs = %programs.dir.display(), user = %run_as,
+            millis = began.elapsed().as_millis(), "started PostgreSQL"
+        );
+        Ok(Self { data_dir, data, socket, postmaster, joined: false, version, in_use })
+    }
+
+    async fn programs(
+        options: &Options,
+        data: &std::path::Path,
+    ) -> Result<Programs, EmbeddedError> {
+        Places::of_this_machine(options).obtain(data, cluster::major(data)?).await
+    }
+
+    /// How to connect: by Unix socket, as `muster`, to the database `muster`. Valid until this
+    /// value is stopped or dropped.
+    #[must_use]
+    pub fn connect_options(&self) -> PgConnectOptions {
+        self.socket.connect_options(socket::NAME)
+    }
+
+    /// Whether it ran already.
+    #[must_use]
+    pub fn joined(&self) -> bool {
+        self.joined
+    }
+
+    /// The version of the server.
+    #[must_use]
+    pub fn version(&self) -> PostgresVersion {
+        self.version
+    }
+
+    /// Leaves it, and stops it if nobody else uses it: its sessions are ended and everything is
+    /// written out; what is not done after 30 s is dropped, and recovered at the next start.
+    ///
+    /// # Errors
+    /// When it cannot be stopped, or it cannot be known whether somebody uses it.
+    pub async fn stop(mut self) -> Result<Stopped, EmbeddedError> {
+        let turn = match Turn::take(&self.data_dir.join("postgres.start.lock"), TURN_WITHIN).await {
+            Ok(turn) => turn,
+            // Whoever has the turn for so long is starting, hence a user.
+            Err(EmbeddedError::Busy { .. }) => return Ok(Stopped::StillUsed),
+            Err(error) => return Err(error),
+        };
+        if !self.in_use.is_last(&turn)? {
+            tracing::info!(data = %self.data.display(), "leaving PostgreSQL running: others use it");
+            return Ok(Stopped::StillUsed);
+        }
+        // It may have been started again since, by somebody who has left.
+        if let Some(listener) = self.socket.listener().await {
+            self.postmaster = listener;
+        }
+        let Some(pid) = self.postmaster.pid() else {
+            tracing::warn!(data = %self.data.display(), "leaving PostgreSQL running: it runs in another container");
+            return Ok(Stopped::StillUsed);
+        };
+        let began = Instant::now();
+        self.postmaster.signal(Signal::INT);
+        if !self.ends_within(STOP_WITHIN).await {
+            tracing::warn!(
+                pid,
+                "PostgreSQL takes too long to stop: it will recover at the next start"
+            );
+            self.postmaster.signal(Signal::QUIT);
+            if !self.ends_within(QUIT_WITHIN).await {
+                return Err(EmbeddedError::NotStopped {
+                    data: self.data,
+                    pid,
+                    waited: STOP_WITHIN + QUIT_WITHIN,
+                });
+            }
+        }
+        tracing::info!(data = %self.data.display(), millis = began.elapsed().as_millis(), "stopped PostgreSQL");
+        Ok(Stopped::Stopped)
+    }
+
+    async fn ends_within(&self, within: Duration) -> bool {
+        let began = Instant::now();
+        loop {
+            if !self.postmaster.runs() {
+                return true;
+            }
+            if began.elapsed() >= within {
+                return false;
+            }
+            tokio::time::sleep(ready::POLL).await;
+        }
+    }
+}

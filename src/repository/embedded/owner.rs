@@ -1,0 +1,136 @@
+//! Whose the directories are, and as whom PostgreSQL runs.
+//!
+//! `postgres` and `initdb` refuse to run as root. When Muster is root it hands them to an ordinary
+//! user, who owns `postgres/` and nothing else: the data directory around it stays root's.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{fmt, fs, io};
+
+use rustix::fs::{Access, access};
+
+use super::error::EmbeddedError;
+
+const PASSWD: &str = "/etc/passwd";
+
+/// As whom the programs run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RunAs {
+    /// As whoever runs Muster.
+    Ourselves,
+    /// As this user, because we are root.
+    User {
+        /// Its user id.
+        uid: u32,
+        /// Its primary group.
+        gid: u32,
+    },
+}
+
+impl RunAs {
+    /// Makes a command run as this user. The standard library also gives up all supplementary
+    /// groups when root sets a uid, so the child keeps none of root's.
+    pub(super) fn apply(&self, command: &mut Command) {
+        if let Self::User { uid, gid } = *self {
+            use std::os::unix::process::CommandExt;
+            command.gid(gid).uid(uid);
+        }
+    }
+
+    /// Gives an empty directory to this user.
+    pub(super) fn give(&self, path: &Path) -> io::Result<()> {
+        match *self {
+            Self::Ourselves => Ok(()),
+            Self::User { uid, gid } => std::os::unix::fs::chown(path, Some(uid), Some(gid)),
+        }
+    }
+}
+
+impl fmt::Display for RunAs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ourselves => write!(f, "uid {}", ours()),
+            Self::User { uid, .. } => write!(f, "uid {uid}"),
+        }
+    }
+}
+
+/// The uid that Muster runs as.
+pub(super) fn ours() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Refuses a data directory that we cannot use. Being writable is enough: a volume that belongs
+/// to root but is open to our group serves as well.
+pub(super) fn check_data_dir(path: &Path) -> Result<(), EmbeddedError> {
+    let found = fs::metadata(path).map_err(EmbeddedError::file("look at", path))?;
+    if !found.is_dir() {
+        return Err(EmbeddedError::file("use as a directory", path)(
+            io::ErrorKind::NotADirectory.into(),
+        ));
+    }
+    if ours() == 0 || access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).is_ok() {
+        return Ok(());
+    }
+    if found.uid() == ours() {
+        let mode = found.permissions().mode() & 0o7777;
+        return Err(EmbeddedError::Closed { path: path.to_owned(), mode, owner: found.uid() });
+    }
+    Err(EmbeddedError::Foreign { path: path.to_owned(), owner: found.uid(), ours: ours() })
+}
+
+/// As whom to run PostgreSQL on `cluster`, which need not exist yet. Refuses one that belongs to
+/// somebody else than who would run it: PostgreSQL insists on owning its files.
+pub(super) fn run_as(cluster: &Path) -> Result<RunAs, EmbeddedError> {
+    let owner = match fs::metadata(cluster) {
+        Ok(found) => Some((found.uid(), found.gid())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(EmbeddedError::file("look at", cluster)(error)),
+    };
+    match owner {
+        Some((uid, _)) if ours() != 0 && uid != ours() => {
+            Err(EmbeddedError::Foreign { path: cluster.to_owned(), owner: uid, ours: ours() })
+        }
+        _ if ours() != 0 => Ok(RunAs::Ourselves),
+        Some((uid, gid)) if uid != 0 => Ok(RunAs::User { uid, gid }),
+        Some(_) if cluster.join("PG_VERSION").exists() => {
+            let example = ordinary_user().map_or_else(|_| "nobody".to_owned(), |(name, _)| name);
+            Err(EmbeddedError::RootOwned { path: cluster.to_owned(), example })
+        }
+        _ => ordinary_user().map(|(_, user)| user),
+    }
+}
+
+fn ordinary_user() -> Result<(String, RunAs), EmbeddedError> {
+    let passwd = fs::read(PASSWD).map_err(EmbeddedError::file("read", PathBuf::from(PASSWD)))?;
+    let passwd = String::from_utf8_lossy(&passwd);
+    ["postgres", "nobody"]
+        .iter()
+        .find_map(|name| Some(((*name).to_owned(), find_user(&passwd, name)?)))
+        .ok_or(EmbeddedError::NoOrdinaryUser)
+}
+
+/// `name:password:uid:gid:…`, one a line.
+fn find_user(passwd: &str, name: &str) -> Option<RunAs> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next()? == name).then_some(())?;
+        let uid = fields.nth(1)?.parse().ok()?;
+        let gid = fields.next()?.parse().ok()?;
+        (uid != 0).then_some(RunAs::User { uid, gid })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_found_by_their_whole_name_and_never_root() {
+        let passwd = "root:x:0:0::/root:/bin/sh\npostgresql:x:7:7::/:\npostgres:x:101:104::/:\nnobody:x:0:0::/:\n";
+        assert_eq!(find_user(passwd, "postgres"), Some(RunAs::User { uid: 101, gid: 104 }));
+        assert_eq!(find_user(passwd, "nobody"), None);
+        assert_eq!(find_user(passwd, "daemon"), None);
+    }
+}

@@ -1,0 +1,414 @@
+//! The embedded PostgreSQL with real programs and processes, each test on a data directory of its own.
+//!
+//! As root the directories are below one that only root may enter, and PostgreSQL runs as another
+//! user; as an ordinary user the same tests walk the plain path.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+use std::error::Error;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use muster::repository::embedded::{
+    self, EmbeddedError, EmbeddedPostgres, Options, PostgresVersion, Programs, Stopped,
+};
+use rustix::process::{Pid, Signal, geteuid, kill_process, test_kill_process};
+use sqlx::postgres::PgConnection;
+use sqlx::{ConnectOptions, Connection};
+use tempfile::TempDir;
+
+/// A data directory. Whatever a failed test leaves running on it ends with it.
+struct Home {
+    _parent: TempDir,
+    data_dir: PathBuf,
+}
+
+impl Home {
+    fn new() -> Self {
+        Self::at("data")
+    }
+
+    fn at(below: &str) -> Self {
+        let parent = tempfile::tempdir().unwrap();
+        let data_dir = parent.path().join(below);
+        Self { _parent: parent, data_dir }
+    }
+
+    fn options(&self) -> Options {
+        Options {
+            data_dir: self.data_dir.clone(),
+            programs_dir: None,
+            download: false,
+            max_connections: 10,
+        }
+    }
+
+    async fn start(&self) -> EmbeddedPostgres {
+        EmbeddedPostgres::start(&self.options()).await.unwrap()
+    }
+
+    async fn refusal(&self) -> EmbeddedError {
+        EmbeddedPostgres::start(&self.options()).await.unwrap_err()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.data_dir.join("postgres")
+    }
+
+    fn postmaster(&self) -> Option<Pid> {
+        let text = fs::read_to_string(self.data().join("postmaster.pid")).ok()?;
+        Pid::from_raw(text.lines().next()?.trim().parse().ok()?)
+    }
+
+    fn runs(&self) -> bool {
+        self.postmaster().is_some_and(|pid| test_kill_process(pid).is_ok())
+    }
+
+    /// Makes `postgres/` look like one of this version.
+    fn pretend(&self, version: &str) {
+        fs::create_dir_all(self.data()).unwrap();
+        fs::set_permissions(self.data(), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(self.data().join("PG_VERSION"), version).unwrap();
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(self.data(), Some(65534), Some(65534)).unwrap();
+        }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Some(pid) = self.postmaster().filter(|_| std::thread::panicking()) {
+            let _ = kill_process(pid, Signal::QUIT);
+        }
+    }
+}
+
+async fn connect(postgres: &EmbeddedPostgres) -> PgConnection {
+    postgres.connect_options().connect().await.unwrap()
+}
+
+async fn run(postgres: &EmbeddedPostgres, sql: &'static str) {
+    let mut connection = connect(postgres).await;
+    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+async fn notes(postgres: &EmbeddedPostgres) -> i64 {
+    let mut connection = connect(postgres).await;
+    let count =
+        sqlx::query_scalar("select count(*) from note").fetch_one(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    count
+}
+
+/// The settings that keep data safe and others out.
+async fn setting(postgres: &EmbeddedPostgres, name: &str) -> String {
+    let mut connection = connect(postgres).await;
+    sqlx::query_scalar("select current_setting($1)")
+        .bind(name)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
+}
+
+fn whole(error: &EmbeddedError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text += &format!(": {error}");
+        source = error.source();
+    }
+    text
+}
+
+#[tokio::test]
+async fn data_survive_a_restart() {
+    let home = Home::new();
+    assert!(!embedded::initialised(&home.data_dir));
+
+    let began = Instant::now();
+    let postgres = home.start().await;
+    println!("first start: {:?}", began.elapsed());
+    assert!(!postgres.joined());
+    assert!(embedded::initialised(&home.data_dir));
+    assert_eq!(postgres.version(), Programs::find(&home.options()).await.unwrap().version);
+    run(&postgres, "create table note (); insert into note default values").await;
+    assert_eq!(postgres.stop().await.unwrap(), Stopped::Stopped);
+    assert!(home.postmaster().is_none(), "a clean end removes postmaster.pid");
+
+    let began = Instant::now();
+    let postgres = home.start().await;
+    let took = began.elapsed();
+    println!("second start: {took:?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert_eq!(notes(&postgres).await, 1);
+    assert_eq!(postgres.stop().await.unwrap(), Stopped::Stopped);
+}
+
+#[tokio::test]
+async fn it_is_durable_and_closed_to_others() {
+    let home = Home::new();
+    let postgres = home.start().await;
+    for (name, wanted) in [
+        ("fsync", "on"),
+        ("full_page_writes", "on"),
+        ("synchronous_commit", "on"),
+        ("data_checksums", "on"),
+        ("listen_addresses", ""),
+        ("unix_socket_permissions", "0700"),
+        ("max_connections", "40"),
+        ("server_encoding", "UTF8"),
+    ] {
+        assert_eq!(setting(&postgres, name).await, wanted, "{name}");
+    }
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+    assert_eq!(mode(&home.data_dir), 0o700);
+    assert_eq!(mode(&home.data()), 0o700);
+    assert_eq!(fs::metadata(&home.data_dir).unwrap().uid(), geteuid().as_raw());
+    let owner = fs::metadata(home.data()).unwrap().uid();
+    assert_ne!(owner, 0, "PostgreSQL does not run as root");
+    if let Ok(status) =
+        fs::read_to_string(format!("/proc/{}/status", home.postmaster().unwrap().as_raw_nonzero()))
+    {
+        let field = |name| {
+            status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned()
+        };
+        assert!(field("Uid:").starts_with(&owner.to_string()), "{status}");
+        if geteuid().is_root() {
+            assert_eq!(field("Groups:"), "", "none of root's groups are left");
+        }
+    }
+    assert_eq!(postgres.stop().await.unwrap(), Stopped::Stopped);
+}
+
+#[tokio::test]
+async fn the_last_one_to_leave_stops_it() {
+    let home = Home::new();
+    let first = home.start().await;
+    let began = Instant::now();
+    let second = home.start().await;
+    println!("join: {:?}", began.elapsed());
+    assert!(second.joined());
+    assert_eq!(second.version(), first.version());
+    run(&second, "create table note ()").await;
+
+    assert_eq!(first.stop().await.unwrap(), Stopped::StillUsed);
+    assert_eq!(notes(&second).await, 0);
+    assert_eq!(second.stop().await.unwrap(), Stopped::Stopped);
+    assert!(!home.runs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_may_come_and_go_at_once() {
+    let home = Home::new();
+    home.start().await.stop().await.unwrap();
+    let visits = (0..6).map(|visit| {
+        let options = home.options();
+        tokio::spawn(async move {
+            for _ in 0..3 {
+                let postgres = EmbeddedPostgres::start(&options).await.unwrap();
+                run(&postgres, "select 1").await;
+                tokio::time::sleep(Duration::from_millis(visit * 7)).await;
+                postgres.stop().await.unwrap();
+            }
+        })
+    });
+    for visit in visits.collect::<Vec<_>>() {
+        visit.await.unwrap();
+    }
+    assert!(home.postmaster().is_none(), "the last one stopped it");
+}
+
+#[tokio::test]
+async fn an_orphan_is_joined() {
+    let home = Home::new();
+    let postgres = home.start().await;
+    run(&postgres, "create table note ()").await;
+    // As if killed: the locks are gone, nothing was stopped.
+    drop(postgres);
+    assert!(home.runs());
+
+    let postgres = home.start().await;
+    assert!(postgres.joined());
+    assert_eq!(notes(&postgres).await, 0);
+    assert_eq!(postgres.stop().await.unwrap(), Stopped::Stopped);
+    assert!(!home.runs());
+}
+
+#[tokio::test]
+async fn a_killed_one_recovers() {
+    let home = Home::new();
+    let postgres = home.start().await;
+    run(&postgres, "create table note (); insert into note default values").await;
+    kill_process(home.postmaster().unwrap(), Signal::KILL).unwrap();
+
+    // The first is still signed on: that must not keep anybody from starting it again.
+    let again = home.start().await;
+    assert!(!again.joined());
+    assert_eq!(notes(&again).await, 1);
+    assert_eq!(notes(&postgres).await, 1, "its pool would have reconnected");
+    assert_eq!(again.stop().await.unwrap(), Stopped::StillUsed);
+    assert_eq!(postgres.stop().await.unwrap(), Stopped::Stopped);
+    assert!(!home.runs());
+}
+
+#[tokio::test]
+async fn a_process_id_that_was_used_again_does_not_matter() {
+    let home = Home::new();
+    home.start().await.stop().await.unwrap();
+    // PostgreSQL itself gives up when a process of its own user has the id.
+    let owner = fs::metadata(home.data()).unwrap();
+    let mut command = std::process::Command::new("sleep");
+    if geteuid().is_root() {
+        std::os::unix::process::CommandExt::uid(&mut command, owner.uid());
+    }
+    let mut other = command.arg("600").spawn().unwrap();
+    let lock = format!("{}\n{}\n1700000000\n5432\n.\n\n", other.id(), home.data().display());
+    for name in ["postmaster.pid", ".s.PGSQL.5432.lock"] {
+        let file = home.data().join(name);
+        fs::write(&file, &lock).unwrap();
+        std::os::unix::fs::chown(file, Some(owner.uid()), None).unwrap();
+    }
+
+    let postgres = home.start().await;
+    assert!(!postgres.joined());
+    assert_eq!(postgres.stop().await.unwrap(), Stopped::Stopped);
+    assert!(other.try_wait().unwrap().is_none(), "the other program was not hurt");
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+#[tokio::test]
+async fn an_interrupted_first_start_leaves_nothing_half_made() {
+    let home = Home::new();
+    let left = home.data_dir.join("postgres.new-00c0ffee");
+    fs::create_dir_all(left.join("base")).unwrap();
+    fs::write(left.join("PG_VERSION"), "15\n").unwrap();
+    fs::create_dir(home.data()).unwrap();
+
+    let postgres = home.start().await;
+    assert!(!left.exists());
+    postgres.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_very_deep_data_directory_serves() {
+    let home = Home::at(&["a-rather-long-name"; 12].join("/"));
+    assert!(home.data_dir.as_os_str().len() > 107);
+    let postgres = home.start().await;
+    run(&postgres, "create table note ()").await;
+    let second = home.start().await;
+    assert!(second.joined());
+    assert_eq!(notes(&second).await, 0);
+    second.stop().await.unwrap();
+    assert_eq!(postgres.stop().await.unwrap(), Stopped::Stopped);
+}
+
+#[tokio::test]
+async fn parallel_workers_find_their_way() {
+    let home = Home::new();
+    let postgres = home.start().await;
+    let mut connection = connect(&postgres).await;
+    sqlx::raw_sql(
+        "create table note as select generate_series(1, 200000) as id;
+         set parallel_setup_cost = 0; set parallel_tuple_cost = 0; set min_parallel_table_scan_size = 0",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    let plan: Vec<String> = sqlx::query_scalar("explain analyze select count(*) from note")
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    assert!(plan.iter().any(|line| line.contains("Workers Launched: 2")), "{plan:#?}");
+    postgres.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn data_of_another_major_version_are_refused() {
+    let home = Home::new();
+    home.pretend("99\n");
+    let error = home.refusal().await;
+    assert!(matches!(&error, EmbeddedError::OtherMajor { major: 99, .. }), "{error:?}");
+    let PostgresVersion { major, .. } =
+        Programs::find(&Home::new().options()).await.unwrap().version;
+    for part in [
+        "PostgreSQL 99",
+        &format!("found only {major}."),
+        "database.postgres_dir",
+        &home.data().to_string_lossy(),
+    ] {
+        assert!(error.to_string().contains(part), "{part}: {error}");
+    }
+
+    let home = Home::new();
+    home.pretend("9.6\n");
+    assert!(matches!(home.refusal().await, EmbeddedError::NotACluster { .. }));
+    home.pretend("13\n");
+    assert!(matches!(home.refusal().await, EmbeddedError::DataTooOld { major: 13, .. }));
+}
+
+#[tokio::test]
+async fn a_directory_of_something_else_is_refused() {
+    let home = Home::new();
+    home.pretend("");
+    fs::rename(home.data().join("PG_VERSION"), home.data().join("thesis.txt")).unwrap();
+    let error = home.refusal().await;
+    assert!(matches!(error, EmbeddedError::NotACluster { .. }), "{error:?}");
+    assert!(home.data().join("thesis.txt").exists());
+}
+
+#[tokio::test]
+async fn what_belongs_to_somebody_else_is_refused() {
+    let home = Home::new();
+    home.pretend("15\n");
+    let error = if geteuid().is_root() {
+        // For root the wrong owner is root.
+        std::os::unix::fs::chown(home.data(), Some(0), Some(0)).unwrap();
+        home.refusal().await
+    } else {
+        // A directory of root's that exists everywhere.
+        let options = Options { data_dir: "/usr".into(), ..home.options() };
+        EmbeddedPostgres::start(&options).await.unwrap_err()
+    };
+    let text = error.to_string();
+    assert!(text.contains("chown -R"), "{text}");
+    if geteuid().is_root() {
+        assert!(matches!(error, EmbeddedError::RootOwned { .. }), "{error:?}");
+    } else {
+        assert!(matches!(error, EmbeddedError::Foreign { owner: 0, .. }), "{error:?}");
+        assert!(text.contains(&format!("uid {}", geteuid().as_raw())), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_configured_directory_without_programs_is_refused() {
+    let home = Home::new();
+    let empty = tempfile::tempdir().unwrap();
+    let options = Options { programs_dir: Some(empty.path().to_owned()), ..home.options() };
+    let error = EmbeddedPostgres::start(&options).await.unwrap_err();
+    assert!(matches!(error, EmbeddedError::ConfiguredPrograms { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(
+        text.contains("database.postgres_dir") && text.contains(&*empty.path().to_string_lossy()),
+        "{text}"
+    );
+
+    let programs = Programs::find(&home.options()).await.unwrap();
+    let options = Options { programs_dir: Some(programs.dir.clone()), ..home.options() };
+    assert_eq!(Programs::find(&options).await.unwrap(), programs);
+}
+
+#[tokio::test]
+async fn a_failed_start_tells_postgresqls_own_words() {
+    let home = Home::new();
+    home.start().await.stop().await.unwrap();
+    let mut settings = fs::read_to_string(home.data().join("postgresql.conf")).unwrap();
+    settings.push_str("work_mem = plenty\n");
+    fs::write(home.data().join("postgresql.conf"), settings).unwrap();
+    let error = home.refusal().await;
+    assert!(matches!(error, EmbeddedError::Died { .. }), "{error:?}");
+    assert!(whole(&error).contains("work_mem"), "{}", whole(&error));
+}
