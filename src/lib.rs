@@ -13,6 +13,7 @@
 //! | [`domain`] | pure rules |
 //! | [`config`], [`telemetry`], [`clock`] | what every room may use |
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;

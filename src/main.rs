@@ -1,3 +1,7 @@
 //! The `muster` program: see [`muster::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    muster::cli::main()
+}

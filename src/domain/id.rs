@@ -53,6 +53,12 @@ impl AppId {
     /// The longest app id, in characters.
     pub const MAX: usize = 64;
 
+    /// A new id in the style of the vendor's: `yd` and 32 hexadecimal digits.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(format!("yd{:032X}", rand::random::<u128>()).into())
+    }
+
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -96,21 +96,46 @@ pub async fn insert(pool: &PgPool, stored: &StoredApp, at: DateTime<Utc>) -> Res
     Ok(())
 }
 
-/// Writes an app as it now is, its key included. An app that was disabled stays so since then.
+/// Changes an app: `change` gets it as it is and leaves it as it shall be. Others who change it
+/// wait. An app that was disabled stays so since then.
 ///
 /// # Errors
 /// [`Error::AppUnknown`], or when the database fails.
-pub async fn update(pool: &PgPool, stored: &StoredApp, at: DateTime<Utc>) -> Result<(), Error> {
-    let StoredApp { app, aes_key } = stored;
-    let done = sqlx::query!(
+pub async fn change(
+    pool: &PgPool,
+    buin: Buin,
+    app_id: &AppId,
+    at: DateTime<Utc>,
+    change: impl FnOnce(&mut StoredApp),
+) -> Result<StoredApp, Error> {
+    let mut transaction = pool.begin().await?;
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select buin, app_id, name, aes_key, permissions, callback_url, callback_token,
+               disabled_at is not null as "disabled!"
+        from app
+        where buin = $1 and app_id = $2
+        for update
+        "#,
+        buin.get(),
+        app_id.as_str()
+    )
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let unknown = || Error::AppUnknown { buin, app_id: app_id.clone() };
+    let mut stored: StoredApp = row.ok_or_else(unknown)?.try_into()?;
+    change(&mut stored);
+    let StoredApp { app, aes_key } = &stored;
+    sqlx::query!(
         r#"
         update app
         set name = $3, aes_key = $4, permissions = $5, callback_url = $6, callback_token = $7,
             disabled_at = case when $9 then coalesce(disabled_at, $8) end
         where buin = $1 and app_id = $2
         "#,
-        app.buin.get(),
-        app.app_id.as_str(),
+        buin.get(),
+        app_id.as_str(),
         app.name,
         aes_key.bytes().as_slice(),
         &names(app.permissions) as &[&str],
@@ -119,12 +144,10 @@ pub async fn update(pool: &PgPool, stored: &StoredApp, at: DateTime<Utc>) -> Res
         at,
         app.disabled,
     )
-    .execute(pool)
+    .execute(&mut *transaction)
     .await?;
-    match done.rows_affected() {
-        0 => Err(Error::AppUnknown { buin: app.buin, app_id: app.app_id.clone() }),
-        _ => Ok(()),
-    }
+    transaction.commit().await?;
+    Ok(stored)
 }
 
 struct Row {

@@ -8,6 +8,7 @@ pub mod embedded;
 pub mod keys;
 pub mod migrations;
 pub mod pool;
+pub mod probe;
 pub mod sessions;
 
 mod error;

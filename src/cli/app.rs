@@ -1,0 +1,305 @@
+//! `muster app`.
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::store::Store;
+use super::{Output, Which, output};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::domain::{App, AppId, Buin, Callback, Permission, Permissions};
+use crate::repository::Error;
+use crate::repository::apps::{self, StoredApp};
+use crate::wire::AesKey;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Create an app and show its credentials
+    Create(Create),
+    /// List all apps
+    List {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show an app, its AES key included
+    Show {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Change an app's name, permissions or callback; what is not named stays
+    Update(Update),
+    /// Disable an app: its tokens and keys are refused at once
+    Disable {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Enable a disabled app
+    Enable {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Give an app another AES key; all its access tokens end
+    RotateKey {
+        #[command(flatten)]
+        which: Which,
+        /// The new key: base64 of 32 bytes; made at random if absent
+        #[arg(long, value_name = "BASE64", value_parser = AesKey::from_base64)]
+        aes_key: Option<AesKey>,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct Create {
+    /// The number of the enterprise
+    #[arg(long, value_name = "N")]
+    buin: Buin,
+    /// The id of the app: 1 to 64 of A-Z a-z 0-9 . _ -; made at random if absent
+    #[arg(long, value_name = "ID")]
+    app_id: Option<AppId>,
+    /// The AES key (EncodingAESKey): base64 of 32 bytes; made at random if absent
+    #[arg(long, value_name = "BASE64", value_parser = AesKey::from_base64)]
+    aes_key: Option<AesKey>,
+    /// What people call the app
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    name: String,
+    /// What it may do: sessions:read, sessions:write, sessions:admin, callbacks
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "LIST",
+        default_value = "sessions:read,sessions:write,callbacks"
+    )]
+    permissions: Vec<Permission>,
+    /// Where its callbacks go: an http or https URL
+    #[arg(long, value_name = "URL", requires = "callback_token", value_parser = callback_url)]
+    callback_url: Option<String>,
+    /// The secret that signs its callbacks
+    #[arg(long, value_name = "TEXT", requires = "callback_url")]
+    callback_token: Option<String>,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args)]
+pub(super) struct Update {
+    #[command(flatten)]
+    which: Which,
+    /// What people call the app
+    #[arg(long, value_name = "TEXT")]
+    name: Option<String>,
+    /// What it may do, all of it: sessions:read, sessions:write, sessions:admin, callbacks
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    permissions: Option<Vec<Permission>>,
+    /// Where its callbacks go: an http or https URL
+    #[arg(long, value_name = "URL", value_parser = callback_url)]
+    callback_url: Option<String>,
+    /// The secret that signs its callbacks
+    #[arg(long, value_name = "TEXT")]
+    callback_token: Option<String>,
+    /// Send it no callbacks any more
+    #[arg(long, conflicts_with_all = ["callback_url", "callback_token"])]
+    no_callback: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(super) async fn run(
+    settings: &Settings,
+    command: Command,
+    clock: &Clock,
+) -> anyhow::Result<()> {
+    let store = Store::open_current(settings).await?;
+    let done = dispatch(&store, command, clock).await;
+    store.close().await;
+    done
+}
+
+async fn dispatch(store: &Store, command: Command, clock: &Clock) -> anyhow::Result<()> {
+    let pool = &store.pool;
+    let change = async |which: Which, change: &mut (dyn FnMut(&mut StoredApp) + Send)| {
+        let Which { buin, app_id } = which;
+        apps::change(pool, buin, &app_id, clock.now(), change).await.map_err(explain)
+    };
+    match command {
+        Command::Create(create) => {
+            let output = create.output;
+            let stored = create.into_app();
+            apps::insert(pool, &stored, clock.now()).await.map_err(explain)?;
+            show(&stored, output)
+        }
+        Command::List { output } => list(&apps::list(pool).await?, output),
+        Command::Show { which: Which { buin, app_id }, output } => {
+            show(&apps::find(pool, buin, &app_id).await.map_err(explain)?, output)
+        }
+        Command::Update(update) => {
+            let Which { buin, app_id } = update.which.clone();
+            let current = apps::find(pool, buin, &app_id).await.map_err(explain)?;
+            anyhow::ensure!(
+                current.app.callback.is_some()
+                    || update.callback_url.is_some() == update.callback_token.is_some(),
+                "the app has no callback yet: give --callback-url and --callback-token together"
+            );
+            let which = update.which.clone();
+            show(&change(which, &mut |stored| update.apply(&mut stored.app)).await?, update.output)
+        }
+        Command::Disable { which, output } => {
+            show(&change(which, &mut |stored| stored.app.disabled = true).await?, output)
+        }
+        Command::Enable { which, output } => {
+            show(&change(which, &mut |stored| stored.app.disabled = false).await?, output)
+        }
+        Command::RotateKey { which, aes_key, output } => {
+            let aes_key = aes_key.unwrap_or_else(AesKey::generate);
+            show(&change(which, &mut |stored| stored.aes_key = aes_key.clone()).await?, output)
+        }
+    }
+}
+
+/// An error of the repository, with the remedy where there is one.
+pub(super) fn explain(error: Error) -> anyhow::Error {
+    match error {
+        Error::AppUnknown { .. } => {
+            anyhow::anyhow!("{error}: `muster app list` shows those that there are")
+        }
+        Error::AppExists { .. } => {
+            anyhow::anyhow!("{error}: choose another --app-id, or use `muster app update`")
+        }
+        other => other.into(),
+    }
+}
+
+impl Create {
+    fn into_app(self) -> StoredApp {
+        StoredApp {
+            app: App {
+                buin: self.buin,
+                app_id: self.app_id.unwrap_or_else(AppId::generate),
+                name: self.name,
+                permissions: self.permissions.into_iter().collect(),
+                callback: self
+                    .callback_url
+                    .zip(self.callback_token)
+                    .map(|(url, token)| Callback { url, token }),
+                disabled: false,
+            },
+            aes_key: self.aes_key.unwrap_or_else(AesKey::generate),
+        }
+    }
+}
+
+impl Update {
+    fn apply(&self, app: &mut App) {
+        if let Some(name) = &self.name {
+            app.name.clone_from(name);
+        }
+        if let Some(permissions) = &self.permissions {
+            app.permissions = permissions.iter().copied().collect::<Permissions>();
+        }
+        if self.no_callback {
+            app.callback = None;
+        }
+        let (url, token) = (self.callback_url.as_ref(), self.callback_token.as_ref());
+        match &mut app.callback {
+            Some(callback) => {
+                if let Some(url) = url {
+                    callback.url.clone_from(url);
+                }
+                if let Some(token) = token {
+                    callback.token.clone_from(token);
+                }
+            }
+            None => {
+                app.callback = url
+                    .zip(token)
+                    .map(|(url, token)| Callback { url: url.clone(), token: token.clone() });
+            }
+        }
+    }
+}
+
+fn callback_url(text: &str) -> Result<String, String> {
+    let url = reqwest::Url::parse(text).map_err(|error| error.to_string())?;
+    match (url.scheme(), url.host_str()) {
+        ("http" | "https", Some(_)) => Ok(text.to_owned()),
+        _ => Err("must be an http or https URL".to_owned()),
+    }
+}
+
+/// An app as it is printed.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Printed<'a> {
+    buin: i64,
+    app_id: &'a str,
+    name: &'a str,
+    aes_key: String,
+    permissions: Vec<&'static str>,
+    callback_url: Option<&'a str>,
+    callback_token: Option<&'a str>,
+    disabled: bool,
+}
+
+impl<'a> From<&'a StoredApp> for Printed<'a> {
+    fn from(StoredApp { app, aes_key }: &'a StoredApp) -> Self {
+        Self {
+            buin: app.buin.get(),
+            app_id: app.app_id.as_str(),
+            name: &app.name,
+            aes_key: aes_key.to_base64(),
+            permissions: app.permissions.iter().map(Permission::name).collect(),
+            callback_url: app.callback.as_ref().map(|callback| callback.url.as_str()),
+            callback_token: app.callback.as_ref().map(|callback| callback.token.as_str()),
+            disabled: app.disabled,
+        }
+    }
+}
+
+fn show(stored: &StoredApp, output: Output) -> anyhow::Result<()> {
+    let printed = Printed::from(stored);
+    if output.json {
+        return output::json(&printed);
+    }
+    let mut lines = vec![
+        format!("buin            {}", printed.buin),
+        format!("app id          {}", printed.app_id),
+        format!("name            {}", printed.name),
+        format!("AES key         {}", printed.aes_key),
+        format!("permissions     {}", printed.permissions.join(",")),
+    ];
+    if let (Some(url), Some(token)) = (printed.callback_url, printed.callback_token) {
+        lines.push(format!("callback URL    {url}"));
+        lines.push(format!("callback token  {token}"));
+    }
+    lines.push(format!("disabled        {}", if printed.disabled { "yes" } else { "no" }));
+    output::text(&lines.join("\n"));
+    Ok(())
+}
+
+fn list(apps: &[StoredApp], output: Output) -> anyhow::Result<()> {
+    let printed: Vec<Printed<'_>> = apps.iter().map(Printed::from).collect();
+    if output.json {
+        return output::json(&printed);
+    }
+    let rows: Vec<[String; 5]> = printed
+        .iter()
+        .map(|app| {
+            [
+                app.buin.to_string(),
+                app.app_id.to_owned(),
+                app.permissions.join(","),
+                if app.disabled { "disabled" } else { "enabled" }.to_owned(),
+                app.name.to_owned(),
+            ]
+        })
+        .collect();
+    output::text(&output::table(["BUIN", "APP ID", "PERMISSIONS", "STATE", "NAME"], &rows));
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! `muster doctor`: is everything as it must be, and if not, what to do.
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::store::{Store, embedded_options};
+use super::{Output, output};
+use crate::clock::Clock;
+use crate::config::{ConfigError, Settings};
+use crate::http::Bound;
+use crate::repository::embedded::{self, Programs};
+use crate::repository::migrations::Standing;
+use crate::repository::probe;
+
+/// Less room than this is a warning.
+const LITTLE_ROOM: u64 = 1 << 30;
+/// Less room than this is a failure: PostgreSQL stops when it cannot write its log.
+const NO_ROOM: u64 = 100 << 20;
+/// Clocks may differ by this much.
+const SKEW: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// One thing that was looked at.
+#[derive(Serialize)]
+struct Check {
+    check: &'static str,
+    verdict: Verdict,
+    found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+impl Check {
+    fn ok(check: &'static str, found: impl Into<String>) -> Self {
+        Self { check, verdict: Verdict::Ok, found: found.into(), remedy: None }
+    }
+
+    fn warn(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Warn, ..Self::fail(check, found, remedy) }
+    }
+
+    fn fail(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let remedy = Some(remedy.into());
+        Self { check, verdict: Verdict::Fail, found: found.into(), remedy }
+    }
+}
+
+/// The report where already the configuration is wrong.
+pub(super) fn unconfigured(error: &ConfigError, output: Output) -> ExitCode {
+    let remedy = "correct it; `muster config` prints every key";
+    report(&[Check::fail("configuration", error.to_string(), remedy)], output)
+}
+
+pub(super) async fn run(
+    settings: &Settings,
+    clock: &Clock,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let mut checks = vec![Check::ok("configuration", "valid")];
+    if settings.database.url.is_none() {
+        checks.push(room(&settings.data_dir));
+        checks.push(programs(settings).await);
+    }
+    if settings.database.url.is_some() || embedded::initialised(&settings.data_dir) {
+        checks.extend(database(settings, clock).await);
+    } else {
+        checks.push(Check::ok("database", "not made yet: the first `muster serve` does that"));
+    }
+    checks.push(port(&settings.server.bind).await);
+    Ok(report(&checks, output))
+}
+
+fn room(data_dir: &Path) -> Check {
+    const NAME: &str = "disk";
+    // Where the directory does not exist yet, its nearest parent tells.
+    let absolute = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    let nearest = absolute.ancestors().find(|path| path.exists()).unwrap_or(&absolute);
+    let room = match rustix::fs::statvfs(nearest) {
+        Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
+        Err(error) => {
+            return Check::warn(
+                NAME,
+                format!("{}: {error}", nearest.display()),
+                "make sure that data_dir can be read",
+            );
+        }
+    };
+    let found = format!("{} MiB free at {}", room >> 20, nearest.display());
+    let remedy = "free some room, or move data_dir to a larger disk";
+    match room {
+        ..NO_ROOM => Check::fail(NAME, found, remedy),
+        NO_ROOM..LITTLE_ROOM => Check::warn(NAME, found, remedy),
+        _ => Check::ok(NAME, found),
+    }
+}
+
+async fn programs(settings: &Settings) -> Check {
+    const NAME: &str = "postgresql";
+    match Programs::find(&embedded_options(settings)).await {
+        Ok(programs) => {
+            Check::ok(NAME, format!("{} in {}", programs.version, programs.dir.display()))
+        }
+        Err(error) if settings.database.download => Check::warn(
+            NAME,
+            error.to_string(),
+            "`muster serve` will try to download them; to be safe install PostgreSQL 15 or newer",
+        ),
+        Err(error) => Check::fail(
+            NAME,
+            error.to_string(),
+            "install PostgreSQL 15 or newer, set database.postgres_dir, or set database.url",
+        ),
+    }
+}
+
+async fn database(settings: &Settings, clock: &Clock) -> Vec<Check> {
+    const NAME: &str = "database";
+    let unreachable = |error: &dyn std::fmt::Display| {
+        Check::fail(
+            NAME,
+            error.to_string(),
+            "check database.url, that PostgreSQL runs, and that it lets this user in",
+        )
+    };
+    let store = match Store::open(settings).await {
+        Ok(store) => store,
+        Err(error) => return vec![unreachable(&format!("{error:#}"))],
+    };
+    let server = probe::server(&store.pool).await;
+    let checks = match server {
+        Err(error) => vec![unreachable(&format!("{:#}", anyhow::Error::from(error)))],
+        Ok(server) => {
+            vec![version(&server), skew(&server, clock), migrations(&store).await]
+        }
+    };
+    store.close().await;
+    checks
+}
+
+fn version(server: &probe::Server) -> Check {
+    let found = format!("PostgreSQL {} answers", server.version);
+    if server.major < probe::OLDEST {
+        return Check::fail(
+            "database",
+            found,
+            format!("Muster needs PostgreSQL {} or newer: upgrade it", probe::OLDEST),
+        );
+    }
+    Check::ok("database", found)
+}
+
+fn skew(server: &probe::Server, clock: &Clock) -> Check {
+    let skew = (clock.now() - server.now).abs().to_std().unwrap_or_default();
+    let found = format!("{} ms from the database's", skew.as_millis());
+    if skew > SKEW {
+        return Check::warn("clock", found, "let NTP set the clocks of both machines");
+    }
+    Check::ok("clock", found)
+}
+
+async fn migrations(store: &Store) -> Check {
+    const NAME: &str = "migrations";
+    match store.standing().await {
+        Ok(Standing::Current) => Check::ok(NAME, "current"),
+        Ok(Standing::Pending(pending)) => Check::warn(
+            NAME,
+            format!("{} pending", pending.len()),
+            "run `muster migrate`, or let `muster serve` do it",
+        ),
+        Ok(Standing::Newer(found)) => Check::fail(
+            NAME,
+            format!("the database is newer than this program: it has {found:?}"),
+            "run the newer Muster, or restore a backup made before it",
+        ),
+        Ok(Standing::Unfinished(version) | Standing::Altered(version)) => Check::fail(
+            NAME,
+            format!("migration {version} is not as this program left it"),
+            "restore a backup, or compare the schema with the file of that number by hand",
+        ),
+        Err(error) => Check::fail(NAME, format!("{error:#}"), "see the check of the database"),
+    }
+}
+
+/// What a running Muster answers at /healthz.
+#[derive(Deserialize)]
+struct Health {
+    service: String,
+    version: String,
+}
+
+async fn port(bind: &str) -> Check {
+    const NAME: &str = "port";
+    let error = match Bound::bind(bind) {
+        Ok(_) => return Check::ok(NAME, format!("{bind} is free")),
+        Err(error) => error,
+    };
+    if error.kind() == io::ErrorKind::AddrInUse
+        && let Some(health) = ask_for_health(bind).await
+        && health.service == "muster"
+    {
+        return Check::ok(NAME, format!("{bind} is held by a running Muster {}", health.version));
+    }
+    Check::fail(
+        NAME,
+        format!("{bind}: {error}"),
+        "stop the program that listens there, or set server.bind",
+    )
+}
+
+async fn ask_for_health(bind: &str) -> Option<Health> {
+    let reachable = bind.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]");
+    // Straight to the port, whatever proxy the environment names.
+    let client =
+        reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(3)).build().ok()?;
+    let url = format!("http://{reachable}/healthz");
+    client.get(url).send().await.ok()?.json().await.ok()
+}
+
+fn report(checks: &[Check], output: Output) -> ExitCode {
+    if output.json {
+        // Text and nothing but text: it can be printed.
+        let _ = output::json(&checks);
+    } else {
+        for check in checks {
+            let verdict = match check.verdict {
+                Verdict::Ok => "ok  ",
+                Verdict::Warn => "warn",
+                Verdict::Fail => "FAIL",
+            };
+            output::text(&format!("{verdict}  {:13}  {}", check.check, check.found));
+            if let Some(remedy) = &check.remedy {
+                output::text(&format!("{:19}  -> {remedy}", ""));
+            }
+        }
+    }
+    let failed = checks.iter().any(|check| check.verdict == Verdict::Fail);
+    ExitCode::from(u8::from(failed))
+}

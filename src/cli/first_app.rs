@@ -1,0 +1,115 @@
+//! The first app of an embedded database, and the file with its credentials.
+//!
+//! The file is written before the database, so a start that is cut short in between is made good by
+//! the next one, with the same credentials.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+
+use crate::clock::Clock;
+use crate::domain::{App, AppId, Buin, Permissions};
+use crate::repository::apps::{self, StoredApp};
+use crate::repository::{Error, keys};
+use crate::wire::{AesKey, ApiKey};
+
+const FILE: &str = "first-app.json";
+/// The enterprise of the first app; any number does.
+const BUIN: i64 = 14_731_009;
+
+#[derive(Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Credentials {
+    url: String,
+    buin: i64,
+    app_id: String,
+    aes_key: String,
+    api_key: String,
+}
+
+/// Makes sure that a database without apps gets one, and that the file, if it is about an app, has
+/// the URL at which the server now listens. Gives the file's path if there is one.
+pub(super) async fn ensure(
+    pool: &PgPool,
+    data_dir: &Path,
+    url: &str,
+    clock: &Clock,
+) -> anyhow::Result<Option<PathBuf>> {
+    let path = data_dir.join(FILE);
+    let known = read(&path)?;
+    let is_new = apps::list(pool).await?.is_empty();
+    let credentials = match known {
+        Some(known) => Credentials { url: url.to_owned(), ..known },
+        None if is_new => Credentials {
+            url: url.to_owned(),
+            buin: BUIN,
+            app_id: AppId::generate().to_string(),
+            aes_key: AesKey::generate().to_base64(),
+            api_key: ApiKey::generate().reveal().to_owned(),
+        },
+        // Somebody made the first app by hand, or put the file away.
+        None => return Ok(None),
+    };
+    if read(&path)?.as_ref() != Some(&credentials) {
+        write(&path, &credentials)?;
+    }
+    if is_new {
+        register(pool, &credentials, clock)
+            .await
+            .with_context(|| format!("{} cannot be used: remove it", path.display()))?;
+    }
+    Ok(Some(path))
+}
+
+async fn register(pool: &PgPool, credentials: &Credentials, clock: &Clock) -> anyhow::Result<()> {
+    let app = App {
+        buin: Buin::new(credentials.buin)?,
+        app_id: credentials.app_id.parse()?,
+        name: "First app".to_owned(),
+        permissions: Permissions::usual(),
+        callback: None,
+        disabled: false,
+    };
+    let key = ApiKey::recognise(&credentials.api_key).context("apiKey: is no API key")?;
+    let stored = StoredApp { aes_key: AesKey::from_base64(&credentials.aes_key)?, app };
+    let at = clock.now();
+    match apps::insert(pool, &stored, at).await {
+        // Another server on this database was faster, with the same file.
+        Ok(()) | Err(Error::AppExists { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    keys::insert(pool, &key.hash(), stored.app.buin, &stored.app.app_id, "first-app.json", at)
+        .await?;
+    Ok(())
+}
+
+fn read(path: &Path) -> anyhow::Result<Option<Credentials>> {
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        text => text.with_context(|| format!("cannot read {}", path.display()))?,
+    };
+    let credentials = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is not what Muster wrote: remove it", path.display()))?;
+    Ok(Some(credentials))
+}
+
+/// Writes the file whole or not at all, for its owner's eyes only.
+fn write(path: &Path, credentials: &Credentials) -> anyhow::Result<()> {
+    let beside = path.with_extension("json.new");
+    let written = (|| {
+        let _ = fs::remove_file(&beside);
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        let mut text = serde_json::to_vec_pretty(credentials)?;
+        text.push(b'\n');
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    })();
+    written.with_context(|| format!("cannot write {}", path.display()))
+}

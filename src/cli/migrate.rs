@@ -1,0 +1,84 @@
+//! `muster migrate`.
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::Output;
+use super::output;
+use super::store::Store;
+use crate::config::Settings;
+use crate::repository::migrations;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Show which migrations are applied and which are pending
+    Status {
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+pub(super) async fn run(
+    settings: &Settings,
+    command: Option<Command>,
+    output: Output,
+) -> anyhow::Result<()> {
+    let store = Store::open(settings).await?;
+    let done = match command {
+        None => apply(&store, output).await,
+        Some(Command::Status { output: own }) => {
+            status(&store, Output { json: output.json || own.json }).await
+        }
+    };
+    store.close().await;
+    done
+}
+
+async fn apply(store: &Store, output: Output) -> anyhow::Result<()> {
+    let applied = store.migrate().await?;
+    if output.json {
+        let applied: Vec<i64> = applied.iter().map(|migration| migration.version).collect();
+        return output::json(&json!({ "applied": applied }));
+    }
+    for migration in &applied {
+        output::text(&format!("applied {:04} {}", migration.version, migration.description));
+    }
+    output::text(if applied.is_empty() { "nothing to do" } else { "the database is up to date" });
+    Ok(())
+}
+
+async fn status(store: &Store, output: Output) -> anyhow::Result<()> {
+    // Where a newer or half-applied migration makes the list untrue, this says so instead.
+    let standing = store.standing().await?;
+    let list = migrations::list(&store.pool).await?;
+    if output.json {
+        let list: Vec<_> = list
+            .iter()
+            .map(|migration| {
+                json!({
+                    "version": migration.version,
+                    "description": migration.description,
+                    "appliedAt": migration.applied_at,
+                })
+            })
+            .collect();
+        output::json(&list)?;
+    } else {
+        for migration in &list {
+            let state = match migration.applied_at {
+                Some(at) => format!("applied {}", at.format("%Y-%m-%d %H:%M:%S UTC")),
+                None => "pending".to_owned(),
+            };
+            output::text(&format!("{:04} {}: {state}", migration.version, migration.description));
+        }
+    }
+    match standing {
+        migrations::Standing::Current | migrations::Standing::Pending(_) => Ok(()),
+        migrations::Standing::Newer(found) => {
+            anyhow::bail!("the database is newer than this program: it also has {found:?}")
+        }
+        migrations::Standing::Unfinished(version) | migrations::Standing::Altered(version) => {
+            Err(migrations::MigrationError::Broken(version).into())
+        }
+    }
+}

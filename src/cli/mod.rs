@@ -1,0 +1,144 @@
+//! The `muster` command: where everything is put together.
+//!
+//! Exit codes: 0 it worked, 1 it failed, 2 it was called or configured wrongly. Results go to
+//! standard output, everything else to standard error. A command works whether or not a server runs
+//! on the same data directory.
+
+mod app;
+mod application;
+mod doctor;
+mod first_app;
+mod key;
+mod migrate;
+mod output;
+mod serve;
+mod store;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+
+pub use application::Application;
+
+use crate::clock::Clock;
+use crate::config::{self, ConfigError, LogFormat, Settings};
+use crate::domain::{AppId, Buin};
+use crate::telemetry;
+
+/// A persistent session service for internal apps.
+///
+/// Without a command it serves. With no configuration at all it starts a PostgreSQL of its own
+/// below ./data, creates a first app and listens on 127.0.0.1:7080.
+#[derive(Parser)]
+#[command(name = "muster", version, about, max_term_width = 100)]
+struct Cli {
+    /// The configuration file (TOML); else MUSTER_CONFIG; else built-in defaults
+    ///
+    /// `muster config` prints every key with its default and what it does. Each can also be set in
+    /// the environment: `server.bind` is MUSTER__SERVER__BIND.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until stopped by Ctrl-C or SIGTERM (the default)
+    Serve,
+    /// Bring the database's tables up to date, or show how they stand
+    Migrate {
+        #[command(subcommand)]
+        command: Option<migrate::Command>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// The apps that may call: create, list, change, disable
+    #[command(subcommand)]
+    App(app::Command),
+    /// API keys, for calls without envelopes: create, list, revoke
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Check configuration, database, disk, clock and port; say what to do about what is wrong
+    Doctor {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Print every configuration key with its default and what it does, as TOML
+    Config,
+}
+
+/// How results are printed.
+#[derive(Args, Clone, Copy)]
+struct Output {
+    /// Print JSON, with field names that stay
+    #[arg(long)]
+    json: bool,
+}
+
+/// Names an app.
+#[derive(Args, Clone)]
+struct Which {
+    /// The number of the enterprise
+    #[arg(long, value_name = "N")]
+    buin: Buin,
+    /// The id of the app
+    #[arg(long, value_name = "ID")]
+    app_id: AppId,
+}
+
+/// Runs the command that the process was called with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime");
+    let done = runtime.and_then(|runtime| runtime.block_on(run(cli)));
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::from(if error.is::<ConfigError>() { 2 } else { 1 })
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let command = cli.command.unwrap_or(Command::Serve);
+    if matches!(command, Command::Config) {
+        output::text(config::DEFAULTS.trim_end());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let file = config::file(cli.config, std::env::var_os("MUSTER_CONFIG"));
+    let loaded = Settings::load(file.as_deref(), config::environment());
+    if let (Command::Doctor { output }, Err(error)) = (&command, &loaded) {
+        return Ok(doctor::unconfigured(error, *output));
+    }
+    let settings = loaded?;
+    telemetry::init(&log_settings(&settings, &command))?;
+    let clock = Clock::system();
+    match command {
+        Command::Serve => serve::run(&settings, clock).await?,
+        Command::Migrate { command, output } => migrate::run(&settings, command, output).await?,
+        Command::App(command) => app::run(&settings, command, &clock).await?,
+        Command::Key(command) => key::run(&settings, command, &clock).await?,
+        Command::Doctor { output } => return doctor::run(&settings, &clock, output).await,
+        Command::Config => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A server tells what it does; a command only what is wrong, unless asked for more.
+fn log_settings(settings: &Settings, command: &Command) -> config::Log {
+    let mut log = settings.log.clone();
+    if !matches!(command, Command::Serve) && log.level == "info" && log.format == LogFormat::Pretty
+    {
+        "warn".clone_into(&mut log.level);
+    }
+    log
+}

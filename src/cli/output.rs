@@ -1,0 +1,53 @@
+//! What commands print.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where commands print")]
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+/// A result for people.
+pub(super) fn text(text: &str) {
+    println!("{text}");
+}
+
+/// A result for programs.
+pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// A failure: its message, and each cause on a line of its own.
+pub(super) fn error(error: &anyhow::Error) {
+    let mut message = format!("error: {error}");
+    for cause in error.chain().skip(1) {
+        // Writing into a string does not fail.
+        let _ = write!(message, "\n  because: {cause}");
+    }
+    eprintln!("{message}");
+}
+
+/// Rows under a head, in columns as wide as they must be.
+pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+    let mut widths = head.map(|cell| cell.chars().count());
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: [&str; N]| {
+        let cells = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let rows = rows.iter().map(|row| line(row.each_ref().map(String::as_str)));
+    std::iter::once(line(head)).chain(rows).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn columns_are_as_wide_as_they_must_be() {
+        let rows = [["1".to_owned(), "项目".to_owned()], ["1000".to_owned(), String::new()]];
+        assert_eq!(super::table(["buin", "name"], &rows), "buin  name\n1     项目\n1000");
+    }
+}

@@ -1,0 +1,144 @@
+//! `muster serve`.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::application::Application;
+use super::store::Store;
+use super::{first_app, output};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::http::{Bound, Stopper};
+use crate::repository::migrations::Standing;
+
+pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()> {
+    let bind = &settings.server.bind;
+    let bound = Bound::bind(bind).map_err(|error| cannot_listen(error, bind))?;
+    let url = url(bound.address()?);
+    let store = Store::open(settings).await?;
+    let served = serve(settings, clock, bound, &url, &store).await;
+    store.close().await;
+    served
+}
+
+async fn serve(
+    settings: &Settings,
+    clock: Clock,
+    bound: Bound,
+    url: &str,
+    store: &Store,
+) -> anyhow::Result<()> {
+    if settings.database.migrate {
+        store.migrate().await?;
+    }
+    let standing = store.standing().await?;
+    anyhow::ensure!(
+        matches!(standing, Standing::Current | Standing::Pending(_)),
+        "the database's tables are not those of this program: `muster migrate status` tells more"
+    );
+    anyhow::ensure!(
+        standing == Standing::Current,
+        "migrations are pending and database.migrate is false: run `muster migrate` first"
+    );
+    let credentials = match store.is_embedded() {
+        true => first_app::ensure(&store.pool, &settings.data_dir, url, &clock).await?,
+        false => None,
+    };
+    let application = Application::build(settings, bound, store.pool.clone(), clock).await?;
+    let stopping = tokio::spawn(stop_on_signal(application.stopper()));
+    tracing::info!(address = %application.address(), "listening");
+    output::text(&welcome(url, credentials.as_deref()));
+    let served = application.run().await;
+    stopping.abort();
+    served
+}
+
+async fn stop_on_signal(stopper: Stopper) -> io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let name = tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+    };
+    tracing::info!(signal = name, "stopping: waiting for running requests");
+    stopper.stop().await;
+    Ok(())
+}
+
+fn cannot_listen(error: io::Error, bind: &str) -> anyhow::Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program listens there, perhaps a Muster that already runs (`muster doctor` \
+             tells); stop it, or set server.bind to another port"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 are for root; set server.bind to another port"
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address; set server.bind",
+        _ => "set server.bind to an address and port of this machine",
+    };
+    anyhow::Error::from(error).context(format!("cannot listen on {bind}: {remedy}"))
+}
+
+/// Where clients on this machine reach the server.
+fn url(address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, address.port()))
+}
+
+fn welcome(url: &str, credentials: Option<&Path>) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let listens = format!("Muster {version} listens on {url}");
+    match credentials {
+        Some(file) => {
+            let file = quoted(&file.display().to_string());
+            format!(
+                "{listens}\n\
+                 The first app's credentials are in {file}\n\
+                 Create a session:\n\n  \
+                 curl -s \"{url}/cgi/session/create?accessToken=$(sed -n 's/.*\"apiKey\": *\"\\([^\"]*\\)\".*/\\1/p' {file})\" \
+                 -d '{{\"title\": \"Hello\", \"creator\": \"alice\", \"member\": [\"bob\", \"carol\"]}}'\n"
+            )
+        }
+        None => format!(
+            "{listens}\n\
+             Apps: `muster app list`; a new one: `muster app create --buin N`; \
+             a key for it: `muster key create --buin N --app-id ID`"
+        ),
+    }
+}
+
+/// A path as a shell takes it for one word.
+fn quoted(path: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if path.chars().all(plain) {
+        path.to_owned()
+    } else {
+        format!("'{}'", path.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_is_one_that_clients_here_can_use() {
+        assert_eq!(url("0.0.0.0:7080".parse().unwrap()), "http://127.0.0.1:7080");
+        assert_eq!(url("[::]:80".parse().unwrap()), "http://[::1]:80");
+        assert_eq!(url("10.0.0.7:1".parse().unwrap()), "http://10.0.0.7:1");
+    }
+
+    #[test]
+    fn paths_are_quoted_where_they_must_be() {
+        assert_eq!(quoted("data/first-app.json"), "data/first-app.json");
+        assert_eq!(quoted("/it's here"), r"'/it'\''s here'");
+    }
+}

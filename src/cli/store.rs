@@ -1,0 +1,112 @@
+//! The database of a command or a server: the configured one, or the embedded one.
+
+use std::str::FromStr as _;
+
+use anyhow::Context as _;
+use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+
+use crate::config::Settings;
+use crate::repository::embedded::{self, EmbeddedPostgres};
+use crate::repository::migrations::{self, Standing};
+use crate::repository::pool;
+
+/// An open database.
+pub(super) struct Store {
+    pub(super) pool: PgPool,
+    embedded: Option<EmbeddedPostgres>,
+}
+
+impl Store {
+    /// Connects, after starting the embedded PostgreSQL if that is the one and it does not run.
+    pub(super) async fn open(settings: &Settings) -> anyhow::Result<Self> {
+        let (options, embedded) = match &settings.database.url {
+            Some(url) => {
+                let options = PgConnectOptions::from_str(url.expose())
+                    .with_context(|| format!("database.url: {url} cannot be used"))?;
+                (options, None)
+            }
+            None => {
+                let embedded = EmbeddedPostgres::start(&embedded_options(settings)).await?;
+                (embedded.connect_options(), Some(embedded))
+            }
+        };
+        let database = &settings.database;
+        let limits = pool::Limits {
+            max_connections: database.max_connections,
+            acquire_timeout: database.acquire_timeout,
+            statement_timeout: database.statement_timeout,
+        };
+        Ok(Self { pool: pool::connect(options, limits), embedded })
+    }
+
+    /// Opens the database and makes sure that its tables are those of this program, for commands
+    /// that use them.
+    pub(super) async fn open_current(settings: &Settings) -> anyhow::Result<Self> {
+        let store = Self::open(settings).await?;
+        match store.make_current(settings).await {
+            Ok(()) => Ok(store),
+            Err(error) => {
+                store.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn make_current(&self, settings: &Settings) -> anyhow::Result<()> {
+        if !settings.database.migrate
+            && let Standing::Pending(pending) = self.standing().await?
+        {
+            anyhow::bail!("{} migrations are pending: run `muster migrate`", pending.len());
+        }
+        self.migrate().await?;
+        Ok(())
+    }
+
+    /// How the tables stand to this program.
+    pub(super) async fn standing(&self) -> anyhow::Result<Standing> {
+        migrations::standing(&self.pool).await.context(UNREACHABLE)
+    }
+
+    /// Applies pending migrations.
+    pub(super) async fn migrate(&self) -> anyhow::Result<Vec<migrations::Migration>> {
+        let applied = migrations::run(&self.pool).await.map_err(|error| match error {
+            migrations::MigrationError::Database(error) => {
+                anyhow::Error::from(error).context(UNREACHABLE)
+            }
+            other => other.into(),
+        })?;
+        for migration in &applied {
+            tracing::info!(version = migration.version, "migrated: {}", migration.description);
+        }
+        Ok(applied)
+    }
+
+    /// Whether this is the embedded database.
+    pub(super) fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
+    }
+
+    /// Disconnects, and stops the embedded PostgreSQL unless somebody else uses it.
+    pub(super) async fn close(self) {
+        self.pool.close().await;
+        if let Some(embedded) = self.embedded
+            && let Err(error) = embedded.stop().await
+        {
+            tracing::error!(error = &error as &dyn std::error::Error, "PostgreSQL did not stop");
+        }
+    }
+}
+
+const UNREACHABLE: &str =
+    "the database cannot be used: check database.url and that PostgreSQL runs (`muster doctor`)";
+
+/// What the embedded PostgreSQL needs to know of the configuration.
+pub(super) fn embedded_options(settings: &Settings) -> embedded::Options {
+    embedded::Options {
+        data_dir: settings.data_dir.clone(),
+        programs_dir: settings.database.postgres_dir.clone(),
+        download: settings.database.download,
+        max_connections: settings.database.max_connections,
+    }
+}

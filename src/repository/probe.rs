@@ -1,0 +1,37 @@
+//! What the database server says about itself.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+
+use super::Error;
+
+/// The oldest PostgreSQL that Muster runs on, as its major version.
+pub const OLDEST: i32 = 15;
+
+/// A database server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// The version as it says it, such as "15.18".
+    pub version: String,
+    /// Its major version.
+    pub major: i32,
+    /// Its clock.
+    pub now: DateTime<Utc>,
+}
+
+/// Asks the server.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn server(pool: &PgPool) -> Result<Server, Error> {
+    let row = sqlx::query!(
+        r#"
+        select current_setting('server_version') as "version!",
+               current_setting('server_version_num')::int / 10000 as "major!",
+               clock_timestamp() as "now!"
+        "#
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(Server { version: row.version, major: row.major, now: row.now })
+}
