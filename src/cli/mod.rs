@@ -93,6 +93,8 @@ struct Which {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Whoever speaks TLS or HTTP in this process does it with ring; only a second call could fail.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

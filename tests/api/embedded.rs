@@ -3,8 +3,6 @@
 //! As root the directories are below one that only root may enter, and PostgreSQL runs as another
 //! user; as an ordinary user the same tests walk the plain path.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
 use std::error::Error;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

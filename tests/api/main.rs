@@ -1,3 +1,13 @@
-//! Every test that needs a running Muster: real HTTP, real PostgreSQL.
+//! Every test that needs a running Muster: real HTTP, real PostgreSQL, real processes.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "a test that cannot go on should stop, and nobody imports a test"
+)]
 
 mod embedded;
+mod harness;
+mod session;

@@ -1,0 +1,156 @@
+//! A running Muster for each test, on a database of its own.
+
+pub mod client;
+pub mod server;
+
+use std::net::SocketAddr;
+
+use chrono::{DateTime, Utc};
+use muster::cli::Application;
+use muster::clock::Clock;
+use muster::config::Settings;
+use muster::domain::{App, Permission, Permissions};
+use muster::http::{Bound, Stopper};
+use muster::repository::apps::{self, StoredApp};
+use muster::repository::{keys, pool};
+use muster::wire::{AesKey, ApiKey};
+use serde_json::Value;
+use sqlx::PgPool;
+
+use client::Client;
+use server::Database;
+
+/// The enterprise of every test's app.
+pub const BUIN: i64 = 14_731_009;
+
+/// A running service. Dropping it stops it and drops its database.
+pub struct TestApp {
+    pub address: SocketAddr,
+    pub clock: Clock,
+    pub pool: PgPool,
+    pub settings: Settings,
+    /// Speaks for the app that every test has.
+    pub client: Client,
+    /// An API key of that app.
+    pub api_key: String,
+    pub stopper: Stopper,
+    pub database: Database,
+}
+
+/// When every test's clock begins.
+pub fn start_of_time() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_718_000_000, 0).unwrap()
+}
+
+/// A running Muster with the usual settings.
+pub async fn spawn_app() -> TestApp {
+    spawn_app_with(|_| {}).await
+}
+
+/// A running Muster with other settings.
+pub async fn spawn_app_with(change: impl FnOnce(&mut Settings)) -> TestApp {
+    let mut settings = settings();
+    change(&mut settings);
+    let database = server::database().await;
+    let pool = connect(&database, &settings);
+    let clock = Clock::manual(start_of_time());
+    let stored = new_app(BUIN, &[Permission::SessionsRead, Permission::SessionsWrite]);
+    let api_key = register(&pool, &stored).await;
+    let (address, stopper) = start(&settings, pool.clone(), clock.clone()).await;
+    let client = Client::new(address, &stored, clock.clone());
+    TestApp { address, clock, pool, settings, client, api_key, stopper, database }
+}
+
+impl TestApp {
+    /// Another instance on the same database.
+    pub async fn another_instance(&self) -> (SocketAddr, Stopper) {
+        let pool = connect(&self.database, &self.settings);
+        start(&self.settings, pool, self.clock.clone()).await
+    }
+
+    /// Another app: its client, and an API key.
+    pub async fn another_app(&self, buin: i64, permissions: &[Permission]) -> (Client, String) {
+        let stored = new_app(buin, permissions);
+        let api_key = register(&self.pool, &stored).await;
+        (Client::new(self.address, &stored, self.clock.clone()), api_key)
+    }
+
+    /// `POST` in the plain form with the app's API key.
+    pub async fn post_plain(&self, path: &str, body: impl Into<reqwest::Body>) -> Value {
+        let path = format!("{path}?accessToken={}", self.api_key);
+        self.client.post(&path, body).await.json().await.unwrap()
+    }
+
+    /// `/cgi/session/create` in the plain form.
+    pub async fn create(&self, body: &Value) -> Value {
+        self.post_plain("/cgi/session/create", body.to_string()).await
+    }
+
+    /// `/cgi/session/update` in the plain form.
+    pub async fn update(&self, body: &Value) -> Value {
+        self.post_plain("/cgi/session/update", body.to_string()).await
+    }
+
+    /// `/cgi/session/get` in the plain form.
+    pub async fn get(&self, session_id: &str) -> Value {
+        let query = format!("accessToken={}&sessionId={session_id}", self.api_key);
+        let path = format!("/cgi/session/get?{query}");
+        self.client.get(&path).await.json().await.unwrap()
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        let stopper = self.stopper.clone();
+        tokio::spawn(async move { stopper.stop().await });
+    }
+}
+
+/// The defaults, on a free port with few threads, whatever the environment says.
+pub fn settings() -> Settings {
+    let mut settings = Settings::load(None, std::iter::empty()).unwrap();
+    settings.server.bind = "127.0.0.1:0".to_owned();
+    settings.server.workers = 2;
+    settings
+}
+
+pub fn new_app(buin: i64, permissions: &[Permission]) -> StoredApp {
+    StoredApp {
+        app: App {
+            buin: buin.to_string().parse().unwrap(),
+            app_id: muster::domain::AppId::generate(),
+            name: "test".to_owned(),
+            permissions: permissions.iter().copied().collect::<Permissions>(),
+            callback: None,
+            disabled: false,
+        },
+        aes_key: AesKey::generate(),
+    }
+}
+
+/// Writes an app and gives an API key of it.
+pub async fn register(pool: &PgPool, stored: &StoredApp) -> String {
+    let at = start_of_time();
+    apps::insert(pool, stored, at).await.unwrap();
+    let key = ApiKey::generate();
+    let app = &stored.app;
+    keys::insert(pool, &key.hash(), app.buin, &app.app_id, "test", at).await.unwrap();
+    key.reveal().to_owned()
+}
+
+fn connect(database: &Database, settings: &Settings) -> PgPool {
+    let limits = pool::Limits {
+        max_connections: settings.database.max_connections,
+        acquire_timeout: settings.database.acquire_timeout,
+        statement_timeout: settings.database.statement_timeout,
+    };
+    pool::connect(database.options.clone(), limits)
+}
+
+async fn start(settings: &Settings, pool: PgPool, clock: Clock) -> (SocketAddr, Stopper) {
+    let bound = Bound::bind(&settings.server.bind).unwrap();
+    let application = Application::build(settings, bound, pool, clock).await.unwrap();
+    let (address, stopper) = (application.address(), application.stopper());
+    tokio::spawn(application.run());
+    (address, stopper)
+}

@@ -1,0 +1,210 @@
+//! The PostgreSQL of all tests of a run, and a database in it for each.
+//!
+//! It is the server of `TEST_DATABASE_URL` if that is set (its user must be allowed to create
+//! databases); else a container, if a Docker engine answers; else an embedded PostgreSQL on a
+//! directory that the run throws away. A test's database is cloned from one that was migrated once.
+//!
+//! A test run has no hook at its end, so whatever must end with it is left to a sweeper: this
+//! program once more, waiting for its input to be closed, which even SIGKILL does.
+
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
+use std::str::FromStr as _;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use muster::repository::embedded::{self, EmbeddedPostgres};
+use muster::repository::{migrations, pool};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
+use testcontainers::bollard::Docker;
+use testcontainers::bollard::query_parameters::RemoveContainerOptionsBuilder;
+use testcontainers::core::{IntoContainerPort as _, WaitFor};
+use testcontainers::runners::AsyncRunner as _;
+use testcontainers::{ContainerAsync, GenericImage, ImageExt as _};
+
+/// A database of one test, empty but for its tables. Dropping it drops it.
+pub struct Database {
+    pub name: String,
+    pub options: PgConnectOptions,
+}
+
+/// A new database for a test.
+pub async fn database() -> Database {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    tokio::task::spawn_blocking(move || {
+        let server = server();
+        let name = format!("{}_{number}", server.template);
+        let sql = format!("create database {name} template {}", server.template);
+        server.block_on(async { server.execute(sql).await });
+        Database { options: server.options.clone().database(&name), name }
+    })
+    .await
+    .unwrap()
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let sql = format!("drop database if exists {} with (force)", self.name);
+        let server = server();
+        server.runtime.spawn(async move { server.execute(sql).await });
+    }
+}
+
+struct Server {
+    /// Its own, because a test's ends with the test.
+    runtime: tokio::runtime::Runtime,
+    /// To its maintenance database.
+    options: PgConnectOptions,
+    template: String,
+    _keep: Keep,
+}
+
+/// What must live as long as the run.
+#[expect(dead_code, reason = "held, not used")]
+enum Keep {
+    Nothing,
+    Container(Box<ContainerAsync<GenericImage>>, Child),
+    Embedded(Box<EmbeddedPostgres>, Child),
+}
+
+fn server() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(|| {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (options, keep) = runtime.block_on(start());
+        let options = options.log_statements(log::LevelFilter::Off);
+        let template = format!("muster_test_{:08x}", rand::random::<u32>());
+        let server = Server { runtime, options, template, _keep: keep };
+        server.block_on(async {
+            server.execute(format!("create database {}", server.template)).await;
+            let limits = pool::Limits {
+                max_connections: 1,
+                acquire_timeout: Duration::from_secs(30),
+                statement_timeout: Duration::from_secs(30),
+            };
+            let pool = pool::connect(server.options.clone().database(&server.template), limits);
+            migrations::run(&pool).await.unwrap();
+            pool.close().await;
+        });
+        server
+    })
+}
+
+impl Server {
+    fn block_on<T: Send>(&self, future: impl Future<Output = T> + Send) -> T {
+        self.runtime.block_on(future)
+    }
+
+    async fn execute(&self, sql: String) {
+        let mut connection = PgConnection::connect_with(&self.options).await.unwrap();
+        connection.execute(AssertSqlSafe(sql)).await.unwrap();
+    }
+}
+
+async fn start() -> (PgConnectOptions, Keep) {
+    if let Ok(url) = std::env::var("TEST_DATABASE_URL") {
+        return (PgConnectOptions::from_str(&url).unwrap(), Keep::Nothing);
+    }
+    if docker_answers().await { container().await } else { embedded().await }
+}
+
+async fn docker_answers() -> bool {
+    let Ok(docker) = Docker::connect_with_defaults() else { return false };
+    let ping = tokio::time::timeout(Duration::from_secs(2), docker.ping());
+    matches!(ping.await, Ok(Ok(_)))
+}
+
+async fn container() -> (PgConnectOptions, Keep) {
+    const PASSWORD: &str = "test";
+    let container = GenericImage::new("postgres", "15")
+        .with_exposed_port(5432.tcp())
+        .with_wait_for(WaitFor::seconds(0))
+        .with_env_var("POSTGRES_PASSWORD", PASSWORD)
+        .with_cmd(["-c", "fsync=off", "-c", "max_connections=300"])
+        .start()
+        .await
+        .unwrap();
+    let sweeper = sweeper("container", container.id());
+    let port = container.get_host_port_ipv4(5432).await.unwrap();
+    let host = container.get_host().await.unwrap().to_string();
+    let options = PgConnectOptions::new_without_pgpass()
+        .host(&host)
+        .port(port)
+        .username("postgres")
+        .password(PASSWORD)
+        .database("postgres");
+    // The image starts a server that only prepares, stops it, and starts the one that stays; that
+    // one alone listens on TCP.
+    let ready = async {
+        while PgConnection::connect_with(&options).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), ready).await.expect("the container's database");
+    (options, Keep::Container(Box::new(container), sweeper))
+}
+
+async fn embedded() -> (PgConnectOptions, Keep) {
+    let data_dir = tempfile::Builder::new().prefix("muster-test-").tempdir().unwrap().keep();
+    let options = embedded::Options {
+        data_dir: data_dir.clone(),
+        programs_dir: None,
+        download: true,
+        max_connections: 300,
+    };
+    let postgres = EmbeddedPostgres::start(&options).await.unwrap();
+    let sweeper = sweeper("embedded", data_dir.to_str().unwrap());
+    (postgres.connect_options(), Keep::Embedded(Box::new(postgres), sweeper))
+}
+
+const SWEEP: &str = "MUSTER_TEST_SWEEP";
+
+/// Starts the process that clears up behind this one.
+fn sweeper(kind: &str, what: &str) -> Child {
+    use std::os::unix::process::CommandExt as _;
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "harness::server::sweep", "--ignored"])
+        .env(SWEEP, format!("{kind}={what}"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        // Ctrl-C is for the tests; this one stays until they are gone.
+        .process_group(0)
+        .spawn()
+        .unwrap()
+}
+
+/// No test: what [`sweeper`] runs.
+#[tokio::test]
+#[ignore = "clears up behind the other tests, which start it"]
+async fn sweep() {
+    let Ok(task) = std::env::var(SWEEP) else { return };
+    // Until the run that holds the other end is gone.
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    match task.split_once('=') {
+        Some(("container", id)) => {
+            let docker = Docker::connect_with_defaults().unwrap();
+            let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+            docker.remove_container(id, Some(options)).await.unwrap();
+        }
+        Some(("embedded", data_dir)) => {
+            let options = embedded::Options {
+                data_dir: data_dir.into(),
+                programs_dir: None,
+                download: false,
+                max_connections: 1,
+            };
+            // Joins it, finds itself the last one, and stops it.
+            EmbeddedPostgres::start(&options).await.unwrap().stop().await.unwrap();
+            std::fs::remove_dir_all(data_dir).unwrap();
+        }
+        _ => panic!("{SWEEP}={task}"),
+    }
+}
