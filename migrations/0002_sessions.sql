@@ -50,6 +50,9 @@ create table session_event (
     -- The account that acted, and the app that acted for it.
     operator   text        not null,
     app_id     text        not null,
+    -- As they were from this version on, so that nobody must look back for them.
+    title      text        not null,
+    owner      text        not null,
     -- created: title, owner, member. updated: of title, owner, addMember, delMember those that
     -- really changed.
     changes    jsonb       not null,

@@ -99,9 +99,9 @@ pub async fn insert(pool: &PgPool, creations: &[Creation<'_>]) -> Result<(), Err
                 as member (session_id, buin, account, joined_version, position)
         )
         insert into session_event (
-            session_id, version, kind, operator, app_id, changes, created_at
+            session_id, version, kind, operator, app_id, title, owner, changes, created_at
         )
-        select session_id, version, 'created', operator, app_id, changes::jsonb, at
+        select session_id, version, 'created', operator, app_id, title, owner, changes::jsonb, at
         from item
         "#,
         &items.session_ids,
@@ -181,9 +181,10 @@ pub async fn update_if_version(
             join written using (session_id)
         ), event as (
             insert into session_event (
-                session_id, version, kind, operator, app_id, changes, created_at
+                session_id, version, kind, operator, app_id, title, owner, changes, created_at
             )
-            select session_id, version, 'updated', operator, app_id, changes::jsonb, at
+            select session_id, version, 'updated', operator, app_id, title, owner,
+                   changes::jsonb, at
             from item
             join written using (session_id)
         )
