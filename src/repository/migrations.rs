@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::PgPoolOptions;
 
 use super::Error;
 
@@ -114,7 +115,12 @@ pub async fn run(pool: &PgPool) -> Result<Vec<Migration>, MigrationError> {
             return Err(MigrationError::Broken(version));
         }
     };
-    MIGRATOR.run(pool).await.map_err(MigrationError::Failed)?;
+    // On a connection of its own: a migration may take longer than any request.
+    let options = pool.connect_options().as_ref().clone().options([("statement_timeout", "0")]);
+    let patient = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+    let done = MIGRATOR.run(&patient).await;
+    patient.close().await;
+    done.map_err(MigrationError::Failed)?;
     Ok(pending)
 }
 
