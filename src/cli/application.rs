@@ -9,12 +9,12 @@ use sqlx::PgPool;
 use crate::clock::Clock;
 use crate::config::{RemoveMembers, Settings};
 use crate::domain::{RemovePolicy, Rules};
-use crate::http::{Bound, Options, Services, Stopper};
-use crate::service::{Access, Directory, Sessions, TokenRules};
+use crate::http::{Bound, Options, Server, Services, Stopper};
+use crate::service::{Access, Directory, Readiness, Sessions, TokenRules};
 
 /// A service that is bound to its address and ready to run.
 pub struct Application {
-    server: actix_web::dev::Server,
+    server: Server,
     stopper: Stopper,
     address: SocketAddr,
     directory: Arc<Directory>,
@@ -49,7 +49,7 @@ impl Application {
         let services = Services {
             access: Arc::new(Access::new(directory.clone(), tokens, clock.clone())),
             sessions: Arc::new(Sessions::new(pool.clone(), rules, clock)),
-            pool,
+            readiness: Arc::new(Readiness::new(pool)),
         };
         let options = Options {
             workers: settings.server.workers,
@@ -80,7 +80,7 @@ impl Application {
     pub async fn run(self) -> anyhow::Result<()> {
         let following = self.directory.clone();
         let following = tokio::spawn(async move { following.follow().await });
-        let served = self.server.await;
+        let served = self.server.run().await;
         following.abort();
         self.directory.note_use().await;
         Ok(served?)

@@ -8,4 +8,4 @@ mod request_log;
 mod server;
 mod youdu;
 
-pub use server::{Bound, Options, Services, Stopper};
+pub use server::{Bound, Options, Server, Services, Stopper};

@@ -2,9 +2,8 @@
 
 use actix_web::{HttpResponse, web};
 use serde_json::json;
-use sqlx::PgPool;
 
-use crate::service;
+use crate::service::Readiness;
 
 pub(super) fn router(app: &mut web::ServiceConfig) {
     app.route("/healthz", web::get().to(healthz)).route("/readyz", web::get().to(readyz));
@@ -18,8 +17,8 @@ async fn healthz() -> HttpResponse {
 }
 
 /// The database answers and has the schema of this program.
-async fn readyz(pool: web::Data<PgPool>) -> HttpResponse {
-    match service::ready(&pool).await {
+async fn readyz(readiness: web::Data<Readiness>) -> HttpResponse {
+    match readiness.check().await {
         Ok(()) => HttpResponse::Ok().json(json!({ "status": "ready" })),
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "not ready");

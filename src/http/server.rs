@@ -5,14 +5,13 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::{Server, ServerHandle};
+use actix_web::dev::{self, ServerHandle};
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
-use sqlx::PgPool;
 
 use super::drain::Drain;
 use super::{ops, request_log, youdu};
-use crate::service::{Access, Sessions};
+use crate::service::{Access, Readiness, Sessions};
 
 /// How long a connection may stay open between two requests.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -26,8 +25,8 @@ pub struct Services {
     pub access: Arc<Access>,
     /// The sessions.
     pub sessions: Arc<Sessions>,
-    /// The database, to ask whether it is there.
-    pub pool: PgPool,
+    /// Whether any of them can be served.
+    pub readiness: Arc<Readiness>,
 }
 
 /// How requests are taken in.
@@ -45,6 +44,9 @@ pub struct Options {
 
 /// A socket that will be served.
 pub struct Bound(TcpListener);
+
+/// A socket that is served while this runs.
+pub struct Server(dev::Server);
 
 /// Stops a server.
 #[derive(Clone)]
@@ -78,7 +80,7 @@ impl Bound {
         self.0.local_addr()
     }
 
-    /// Serves, from when the server is first polled until it is stopped.
+    /// What serves it, and what stops that.
     ///
     /// # Errors
     /// When the system refuses the socket.
@@ -98,7 +100,17 @@ impl Bound {
         .listen(self.0)?
         .run();
         let handle = server.handle();
-        Ok((server, Stopper { handle, drain, patience: options.shutdown_timeout }))
+        Ok((Server(server), Stopper { handle, drain, patience: options.shutdown_timeout }))
+    }
+}
+
+impl Server {
+    /// Serves until it is stopped.
+    ///
+    /// # Errors
+    /// When the system refuses to wait for connections.
+    pub async fn run(self) -> io::Result<()> {
+        self.0.await
     }
 }
 
@@ -131,7 +143,7 @@ fn cores() -> usize {
 fn router(app: &mut web::ServiceConfig, services: &Services, options: Options) {
     app.app_data(web::Data::from(services.access.clone()))
         .app_data(web::Data::from(services.sessions.clone()))
-        .app_data(web::Data::new(services.pool.clone()))
+        .app_data(web::Data::from(services.readiness.clone()))
         .app_data(web::Data::new(options))
         .configure(ops::router)
         .configure(youdu::router)

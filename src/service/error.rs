@@ -18,9 +18,21 @@ pub enum Error {
     /// So many changed the session at once that this change found no turn. Nothing was changed.
     #[error("too many changes of this session at once")]
     Contended,
+    /// The database cannot be reached, or has no connection to spare. Nothing was changed.
+    #[error("the database is not available")]
+    Unavailable(#[source] repository::Error),
     /// The database failed.
     #[error("the database failed")]
-    Repository(#[from] repository::Error),
+    Failed(#[source] repository::Error),
+}
+
+impl From<repository::Error> for Error {
+    fn from(error: repository::Error) -> Self {
+        match error {
+            repository::Error::Unavailable(_) => Self::Unavailable(error),
+            error => Self::Failed(error),
+        }
+    }
 }
 
 /// Why a caller is not let in.

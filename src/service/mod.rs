@@ -10,5 +10,5 @@ mod turns;
 pub use access::{Access, Caller, Credential, Grant, TokenRules};
 pub use directory::{Directory, KnownApp};
 pub use error::{Denied, Error};
-pub use readiness::{NotReady, ready};
+pub use readiness::{NotReady, Readiness};
 pub use sessions::Sessions;

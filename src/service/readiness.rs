@@ -15,22 +15,35 @@ pub enum NotReady {
     Schema(String),
 }
 
-/// Asks the database whether it answers and has this program's schema.
-///
-/// # Errors
-/// [`NotReady`].
-pub async fn ready(pool: &PgPool) -> Result<(), NotReady> {
-    match migrations::standing(pool).await.map_err(NotReady::Database)? {
-        Standing::Current => Ok(()),
-        Standing::Pending(pending) => Err(NotReady::Schema(format!(
-            "{} migrations are pending: run `muster migrate`",
-            pending.len()
-        ))),
-        Standing::Newer(_) => {
-            Err(NotReady::Schema("the database is newer than this program".into()))
-        }
-        Standing::Unfinished(version) | Standing::Altered(version) => {
-            Err(NotReady::Schema(format!("migration {version} is not as this program left it")))
+/// Knows whether requests can be served.
+pub struct Readiness {
+    pool: PgPool,
+}
+
+impl Readiness {
+    /// That of the database behind `pool`.
+    #[must_use]
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// Asks the database whether it answers and has this program's schema.
+    ///
+    /// # Errors
+    /// [`NotReady`].
+    pub async fn check(&self) -> Result<(), NotReady> {
+        match migrations::standing(&self.pool).await.map_err(NotReady::Database)? {
+            Standing::Current => Ok(()),
+            Standing::Pending(pending) => Err(NotReady::Schema(format!(
+                "{} migrations are pending: run `muster migrate`",
+                pending.len()
+            ))),
+            Standing::Newer(_) => {
+                Err(NotReady::Schema("the database is newer than this program".into()))
+            }
+            Standing::Unfinished(version) | Standing::Altered(version) => {
+                Err(NotReady::Schema(format!("migration {version} is not as this program left it")))
+            }
         }
     }
 }

@@ -13,7 +13,6 @@ use serde_json::json;
 
 use super::super::request_log::Outcome;
 use crate::domain::{Invalid, Refusal};
-use crate::repository;
 use crate::service::{Denied, Error};
 use crate::wire::{CannotOpen, Errcode, FieldError, Malformed};
 
@@ -135,14 +134,14 @@ impl From<Error> for Fault {
             Error::Contended => {
                 Self::unavailable("sessionId: too many changes of this session at once, try again")
             }
-            Error::Repository(error @ repository::Error::Unavailable(_)) => {
+            Error::Unavailable(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "a request could not be served"
                 );
                 Self::unavailable("the service is not available, try again")
             }
-            Error::Repository(error) => Self::internal(&error),
+            Error::Failed(error) => Self::internal(&error),
         }
     }
 }
