@@ -8,6 +8,7 @@
     reason = "a test that cannot go on should stop, and nobody imports a test"
 )]
 
+mod architecture;
 mod embedded;
 mod harness;
 mod session;
