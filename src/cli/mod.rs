@@ -46,7 +46,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until stopped by Ctrl-C or SIGTERM (the default)
+    /// Serve until stopped by Ctrl-C or SIGTERM (the default); a second one ends it at once
     Serve,
     /// Bring the database's tables up to date, or show how they stand
     Migrate {

@@ -4,22 +4,26 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use super::application::Application;
 use super::store::Store;
 use super::{first_app, output};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::http::{Bound, Stopper};
+use crate::http::Bound;
 use crate::repository::migrations::Standing;
 
 pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()> {
+    // Before there is anything that a signal could leave behind.
+    let told_to_stop = signals().context("cannot listen for signals")?;
     let bind = &settings.server.bind;
     let bound = Bound::bind(bind).map_err(|error| cannot_listen(error, bind))?;
     let url = url(bound.address()?);
     let store = Store::open(settings).await?;
-    let served = serve(settings, clock, bound, &url, &store).await;
+    let served = serve(settings, clock, bound, &url, &store, told_to_stop).await;
     store.close().await;
     served
 }
@@ -30,6 +34,7 @@ async fn serve(
     bound: Bound,
     url: &str,
     store: &Store,
+    mut told_to_stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     if settings.database.migrate {
         store.migrate().await?;
@@ -48,7 +53,15 @@ async fn serve(
         false => None,
     };
     let application = Application::build(settings, bound, store.pool.clone(), clock).await?;
-    let stopping = tokio::spawn(stop_on_signal(application.stopper()));
+    if *told_to_stop.borrow() {
+        return Ok(());
+    }
+    let stopper = application.stopper();
+    let stopping = tokio::spawn(async move {
+        if told_to_stop.wait_for(|told| *told).await.is_ok() {
+            stopper.stop().await;
+        }
+    });
     tracing::info!(address = %application.address(), "listening");
     output::text(&welcome(url, credentials.as_deref()));
     let served = application.run().await;
@@ -56,16 +69,27 @@ async fn serve(
     served
 }
 
-async fn stop_on_signal(stopper: Stopper) -> io::Result<()> {
+/// Becomes true with the first signal: the server stops in order, once it has started if it still
+/// does. The second signal ends the process where it stands, which the next start makes good.
+fn signals() -> io::Result<watch::Receiver<bool>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let name = tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
-    };
-    tracing::info!(signal = name, "stopping: waiting for running requests");
-    stopper.stop().await;
-    Ok(())
+    let (tell, told) = watch::channel(false);
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = interrupt.recv() => "SIGINT",
+                _ = terminate.recv() => "SIGTERM",
+            }
+        };
+        let name = next().await;
+        tracing::info!(signal = name, "stopping in order; a second signal ends it at once");
+        tell.send_replace(true);
+        let name = next().await;
+        tracing::warn!(signal = name, "ending at once");
+        std::process::exit(1);
+    });
+    Ok(told)
 }
 
 fn cannot_listen(error: io::Error, bind: &str) -> anyhow::Error {
