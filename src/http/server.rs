@@ -1,7 +1,7 @@
 //! The HTTP server: binds first, then tells its address, then serves.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +52,7 @@ pub struct Server(dev::Server);
 #[derive(Clone)]
 pub struct Stopper {
     handle: ServerHandle,
+    listener: Arc<TcpListener>,
     drain: Arc<Drain>,
     patience: Duration,
 }
@@ -85,6 +86,7 @@ impl Bound {
     /// # Errors
     /// When the system refuses the socket.
     pub fn serve(self, services: Services, options: Options) -> io::Result<(Server, Stopper)> {
+        let listener = Arc::new(self.0.try_clone()?);
         let drain = Arc::new(Drain::default());
         let counted = web::Data::from(drain.clone());
         let server = HttpServer::new(move || {
@@ -100,7 +102,8 @@ impl Bound {
         .listen(self.0)?
         .run();
         let handle = server.handle();
-        Ok((Server(server), Stopper { handle, drain, patience: options.shutdown_timeout }))
+        let patience = options.shutdown_timeout;
+        Ok((Server(server), Stopper { handle, listener, drain, patience }))
     }
 }
 
@@ -118,6 +121,9 @@ impl Stopper {
     /// Accepts no more, lets running requests finish within the configured time, and stops.
     pub async fn stop(&self) {
         self.handle.pause().await;
+        // A paused server would leave new connections waiting for an answer that never comes. This
+        // refuses them at once, on systems that know it; the others wait until the end.
+        let _ = socket2::SockRef::from(&*self.listener).shutdown(Shutdown::Both);
         if tokio::time::timeout(self.patience, self.drain.drained()).await.is_err() {
             tracing::warn!("stopping with requests still running");
         }
