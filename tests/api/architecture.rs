@@ -8,9 +8,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// From the top: a room may use those below it.
-const ROOMS: [&str; 6] = ["cli", "http", "service", "repository", "wire", "domain"];
+const ROOMS: [&str; 7] = ["cli", "http", "delivery", "service", "repository", "wire", "domain"];
 /// What every room may use but the pure ones.
-const BASE: [&str; 3] = ["config", "telemetry", "clock"];
+const BASE: [&str; 4] = ["config", "telemetry", "metrics", "clock"];
 const PURE: [&str; 2] = ["wire", "domain"];
 /// What the table does not say but design does.
 const NEVER: [(&str, &str); 1] = [("http", "repository")];

@@ -11,4 +11,5 @@
 mod architecture;
 mod embedded;
 mod harness;
+mod serve;
 mod session;

@@ -1,6 +1,7 @@
 //! A running Muster for each test, on a database of its own.
 
 pub mod client;
+pub mod process;
 pub mod server;
 
 use std::net::SocketAddr;
@@ -138,7 +139,7 @@ pub async fn register(pool: &PgPool, stored: &StoredApp) -> String {
     key.reveal().to_owned()
 }
 
-fn connect(database: &Database, settings: &Settings) -> PgPool {
+pub fn connect(database: &Database, settings: &Settings) -> PgPool {
     let limits = pool::Limits {
         max_connections: settings.database.max_connections,
         acquire_timeout: settings.database.acquire_timeout,

@@ -167,7 +167,7 @@ async fn embedded() -> (PgConnectOptions, Keep) {
 const SWEEP: &str = "MUSTER_TEST_SWEEP";
 
 /// Starts the process that clears up behind this one.
-fn sweeper(kind: &str, what: &str) -> Child {
+pub fn sweeper(kind: &str, what: &str) -> Child {
     use std::os::unix::process::CommandExt as _;
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "harness::server::sweep", "--ignored"])
@@ -205,6 +205,7 @@ async fn sweep() {
             EmbeddedPostgres::start(&options).await.unwrap().stop().await.unwrap();
             std::fs::remove_dir_all(data_dir).unwrap();
         }
+        Some(("homes", root)) => super::process::sweep(std::path::Path::new(root)),
         _ => panic!("{SWEEP}={task}"),
     }
 }

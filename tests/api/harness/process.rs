@@ -1,0 +1,501 @@
+//! The real program, as a process of its own on a data directory of its own.
+//!
+//! What a test leaves running ends with it: servers when they are dropped, PostgreSQL with its
+//! [`Home`]. What a killed run leaves, the sweeper ends: all homes lie below one directory.
+
+use std::fs;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use muster::clock::Clock;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde_json::{Value, json};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use super::client::Client;
+use super::server::{Database, sweeper};
+
+/// By when everything must have happened, on a machine that is busy with other tests.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until there is something.
+#[track_caller]
+pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Where all homes of this run are.
+fn root() -> &'static Path {
+    static ROOT: OnceLock<(PathBuf, Child)> = OnceLock::new();
+    let (root, _) = ROOT.get_or_init(|| {
+        let root = tempfile::Builder::new().prefix("muster-homes-").tempdir().unwrap().keep();
+        let sweeper = sweeper("homes", root.to_str().unwrap());
+        (root, sweeper)
+    });
+    root
+}
+
+/// Ends what runs in the homes below `root`, and removes them.
+pub fn sweep(root: &Path) {
+    for home in fs::read_dir(root).unwrap() {
+        let home = home.unwrap().path();
+        for file in fs::read_dir(&home).unwrap() {
+            let file = file.unwrap().path();
+            if file.extension().is_some_and(|end| end == "pid")
+                && let Some(pid) = pid_in(&file)
+                && fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero()))
+                    .is_ok_and(|program| program.ends_with("muster"))
+            {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            kill_postgres(&file.join("postgres"));
+        }
+    }
+    fs::remove_dir_all(root).unwrap();
+}
+
+fn pid_in(file: &Path) -> Option<Pid> {
+    let text = fs::read_to_string(file).ok()?;
+    Pid::from_raw(text.lines().next()?.trim().parse().ok()?)
+}
+
+/// Ends the PostgreSQL of a directory, if one runs, and waits for it.
+fn kill_postgres(data: &Path) {
+    if let Some(pid) = pid_in(&data.join("postmaster.pid")) {
+        let _ = kill_process(pid, Signal::QUIT);
+        let began = Instant::now();
+        while test_kill_process(pid).is_ok() && began.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// A place for a server: its data directory, and how it is configured.
+pub struct Home {
+    /// Where the program is started.
+    pub parent: PathBuf,
+    pub data_dir: PathBuf,
+    pub env: Vec<(String, String)>,
+}
+
+impl Home {
+    /// One that nobody has ever started on.
+    pub fn new() -> Self {
+        Self::at("data")
+    }
+
+    /// The same, under this name.
+    pub fn at(name: &str) -> Self {
+        let parent = tempfile::Builder::new().tempdir_in(root()).unwrap().keep();
+        let data_dir = parent.join(name);
+        let env = [
+            ("MUSTER__DATA_DIR", data_dir.to_str().unwrap()),
+            ("MUSTER__SERVER__BIND", "127.0.0.1:0"),
+            ("MUSTER__SERVER__WORKERS", "2"),
+            ("MUSTER__DATABASE__DOWNLOAD", "false"),
+        ];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        Self { parent, data_dir, env }
+    }
+
+    /// One on which a server has run already: a copy, which is cheaper than a first start.
+    pub fn lived_in() -> Self {
+        static MODEL: OnceLock<Home> = OnceLock::new();
+        let model = MODEL.get_or_init(|| {
+            let model = Self::new();
+            model.serve().stop();
+            model
+        });
+        let home = Self::new();
+        // With owners: for root PostgreSQL's files belong to somebody else.
+        let copied = Command::new("cp").arg("-a").args([&model.data_dir, &home.data_dir]).status();
+        assert!(copied.unwrap().success());
+        home
+    }
+
+    /// One whose commands use a database of the tests' PostgreSQL.
+    pub fn on(database: &Database) -> Self {
+        let mut home = Self::new();
+        home.set("MUSTER__DATABASE__URL", database.options.to_url_lossy().as_str());
+        home
+    }
+
+    /// Sets a variable for whatever is started from now on.
+    pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The program, in this home's environment and nobody else's.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().to_ascii_uppercase().starts_with("MUSTER") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .args(arguments)
+            .current_dir(&self.parent)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .env_remove("RUST_BACKTRACE")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a command to its end.
+    #[track_caller]
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        Running::start(self, arguments).output()
+    }
+
+    /// Runs a command that must work, and reads what it prints.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        self.run(&[arguments, &["--json"]].concat()).ok().json()
+    }
+
+    /// Starts a server, and waits until it listens.
+    #[track_caller]
+    pub fn serve(&self) -> Server {
+        let running = Running::start(self, &[]);
+        let address = running.until_stdout("where it listens", |text| {
+            let (_, rest) = text.split_once("listens on http://")?;
+            rest.split_once('\n')?.0.parse().ok()
+        });
+        Server { running, address }
+    }
+
+    /// What the first start wrote.
+    pub fn credentials(&self) -> Value {
+        let text = fs::read(self.data_dir.join("first-app.json")).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    }
+
+    pub fn api_key(&self) -> String {
+        self.credentials()["apiKey"].as_str().unwrap().to_owned()
+    }
+
+    pub fn postgres(&self) -> PathBuf {
+        self.data_dir.join("postgres")
+    }
+
+    /// PostgreSQL's first process. It takes its file away when it ends in order.
+    pub fn postmaster(&self) -> Option<Pid> {
+        pid_in(&self.postgres().join("postmaster.pid"))
+    }
+
+    /// A connection of the test's own.
+    pub async fn connect(&self) -> PgConnection {
+        let options = PgConnectOptions::new_without_pgpass()
+            .socket(self.postgres())
+            .username("muster")
+            .database("muster");
+        PgConnection::connect_with(&options).await.unwrap()
+    }
+
+    /// Ends PostgreSQL as a power cut would: all its processes at once.
+    pub fn kill_postgres(&self) {
+        let postmaster = self.postmaster().unwrap();
+        for process in [vec![postmaster], children(postmaster)].concat() {
+            let _ = kill_process(process, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        kill_postgres(&self.postgres());
+        let _ = fs::remove_dir_all(&self.parent);
+    }
+}
+
+/// The processes that `parent` has started.
+fn children(parent: Pid) -> Vec<Pid> {
+    let parent = parent.as_raw_nonzero().to_string();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|entry| {
+            let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+            let (_, rest) = stat.rsplit_once(')')?;
+            (rest.split_whitespace().nth(1)? == parent).then_some(pid)
+        })
+        .collect()
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Output {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    /// It worked, without a complaint.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert!(self.status.success(), "{self:#?}");
+        assert_eq!(self.stderr, "");
+        self
+    }
+
+    /// It failed with this exit code, printing nothing but an error that names all of `parts`.
+    #[track_caller]
+    pub fn fails(&self, code: i32, parts: &[&str]) {
+        assert_eq!(self.status.code(), Some(code), "{self:#?}");
+        assert_eq!(self.stdout, "", "{self:#?}");
+        for part in parts {
+            assert!(self.stderr.contains(part), "no {part:?} in {self:#?}");
+        }
+        assert!(!self.stderr.contains("panicked"), "{self:#?}");
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+    }
+}
+
+/// What one of the program's pipes has given so far, and whether it has ended.
+type Said = Arc<(Mutex<(String, bool)>, Condvar)>;
+
+/// The program while it runs.
+pub struct Running {
+    child: Child,
+    pid_file: PathBuf,
+    stdout: Said,
+    stderr: Said,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    #[track_caller]
+    pub fn start(home: &Home, arguments: &[&str]) -> Self {
+        let mut child = home.command(arguments).spawn().unwrap();
+        let pid_file = home.parent.join(format!("{}.pid", child.id()));
+        fs::write(&pid_file, child.id().to_string()).unwrap();
+        let (stdout, stderr) = (Said::default(), Said::default());
+        let readers = vec![
+            read(child.stdout.take().unwrap(), stdout.clone()),
+            read(child.stderr.take().unwrap(), stderr.clone()),
+        ];
+        Self { child, pid_file, stdout, stderr, readers }
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    pub fn stdout(&self) -> String {
+        self.stdout.0.lock().unwrap().0.clone()
+    }
+
+    pub fn stderr(&self) -> String {
+        self.stderr.0.lock().unwrap().0.clone()
+    }
+
+    /// Waits until the standard output has something.
+    #[track_caller]
+    pub fn until_stdout<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        self.until(&self.stdout, what, find)
+    }
+
+    /// Waits until the standard error has something.
+    #[track_caller]
+    pub fn until_stderr<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        self.until(&self.stderr, what, find)
+    }
+
+    #[track_caller]
+    fn until<T>(&self, said: &Said, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        let (state, changed) = &**said;
+        let began = Instant::now();
+        let mut state = state.lock().unwrap();
+        loop {
+            if let Some(found) = find(&state.0) {
+                return found;
+            }
+            if state.1 || began.elapsed() >= PATIENCE {
+                drop(state);
+                panic!("{what}: not in {:?}, {:?}", self.stdout(), self.stderr());
+            }
+            state = changed.wait_timeout(state, Duration::from_millis(100)).unwrap().0;
+        }
+    }
+
+    /// Waits for its end, and what it said until then.
+    #[track_caller]
+    pub fn output(mut self) -> Output {
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "does not end: {:?}, {:?}",
+                self.stdout(),
+                self.stderr()
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
+        Output { status, stdout: self.stdout(), stderr: self.stderr() }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.pid_file);
+    }
+}
+
+fn read(mut pipe: impl Read + Send + 'static, said: Said) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let (state, changed) = &*said;
+        let mut bytes = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            let length = pipe.read(&mut buffer).unwrap_or_default();
+            bytes.extend(&buffer[..length]);
+            let mut state = state.lock().unwrap();
+            state.0 = String::from_utf8_lossy(&bytes).into_owned();
+            state.1 = length == 0;
+            changed.notify_all();
+            if length == 0 {
+                return;
+            }
+        }
+    })
+}
+
+/// A server that listens.
+pub struct Server {
+    pub running: Running,
+    pub address: SocketAddr,
+}
+
+impl Server {
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Stops it as an operator would.
+    #[track_caller]
+    pub fn stop(self) -> Output {
+        self.running.signal(Signal::TERM);
+        let output = self.running.output();
+        assert_eq!(output.status.code(), Some(0), "{output:#?}");
+        output
+    }
+
+    /// Ends it as nobody should.
+    pub fn kill(self) {
+        self.running.signal(Signal::KILL);
+        assert_eq!(self.running.output().status.signal(), Some(9));
+    }
+
+    /// A client that speaks for the app of these credentials: those of the first app's file, or
+    /// what `app create` prints.
+    pub fn client(&self, credentials: &Value) -> Client {
+        Client {
+            base: format!("http://{}", self.address),
+            buin: credentials["buin"].as_i64().unwrap(),
+            app_id: credentials["appId"].as_str().unwrap().to_owned(),
+            key: key(credentials),
+            clock: Clock::system(),
+            http: http(),
+        }
+    }
+
+    /// A caller in the plain form.
+    pub fn plain(&self, api_key: &str) -> Plain {
+        Plain {
+            base: format!("http://{}", self.address),
+            api_key: api_key.to_owned(),
+            http: http(),
+        }
+    }
+}
+
+fn key(credentials: &Value) -> [u8; 32] {
+    let key = STANDARD.decode(credentials["aesKey"].as_str().unwrap()).unwrap();
+    key.try_into().unwrap()
+}
+
+pub fn http() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap()
+}
+
+/// Calls in the plain form, with an API key.
+#[derive(Clone)]
+pub struct Plain {
+    pub base: String,
+    pub api_key: String,
+    pub http: reqwest::Client,
+}
+
+impl Plain {
+    /// An answer, or that none came.
+    pub async fn try_post(&self, call: &str, body: &Value) -> reqwest::Result<Value> {
+        let url = format!("{}/cgi/session/{call}?accessToken={}", self.base, self.api_key);
+        self.http.post(url).body(body.to_string()).send().await?.json().await
+    }
+
+    pub async fn post(&self, call: &str, body: &Value) -> Value {
+        self.try_post(call, body).await.unwrap()
+    }
+
+    pub async fn get(&self, session_id: &str) -> Value {
+        let query = format!("accessToken={}&sessionId={session_id}", self.api_key);
+        let url = format!("{}/cgi/session/get?{query}", self.base);
+        self.http.get(url).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// A new session of three.
+    pub async fn create(&self) -> Value {
+        let body = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
+        let session = self.post("create", &body).await;
+        assert_eq!(session["errcode"], 0, "{session}");
+        session
+    }
+
+    /// The errcode of a call that any valid key may make.
+    pub async fn errcode(&self) -> i64 {
+        let id = "00000000-0000-7000-8000-000000000000";
+        match self.get(id).await["errcode"].as_i64().unwrap() {
+            // Let in: there is no such session.
+            400_003 => 0,
+            errcode => errcode,
+        }
+    }
+}

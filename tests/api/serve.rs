@@ -1,0 +1,278 @@
+//! Starting the server from nothing and again, and stopping it.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Signal, test_kill_process};
+use serde_json::{Value, json};
+use sqlx::{Connection as _, Executor as _};
+use tokio::task::JoinHandle;
+
+use crate::harness::process::{Home, Running, Server, http, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_start_makes_everything_and_says_what_to_do() {
+    // A name that a shell would take apart.
+    let home = Home::at("it's here");
+    let began = Instant::now();
+    let server = home.serve();
+    println!("first start: {:?}", began.elapsed());
+
+    let path = home.data_dir.join("first-app.json");
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    let first = home.credentials();
+    let mut fields: Vec<_> = first.as_object().unwrap().keys().map(String::as_str).collect();
+    fields.sort_unstable();
+    assert_eq!(fields, ["aesKey", "apiKey", "appId", "buin", "url"]);
+    assert_eq!(first["url"], server.url(""));
+    assert!(first["buin"].is_i64() && first["apiKey"].as_str().unwrap().starts_with("msk_"));
+
+    let printed = server.running.until_stdout("a curl line", |text| {
+        text.split_once("curl ")?.1.contains('\n').then(|| text.to_owned())
+    });
+    assert!(printed.contains(&server.url("")), "{printed}");
+    assert!(printed.contains(r"it'\''s here/first-app.json"), "{printed}");
+    assert!(!printed.contains(first["apiKey"].as_str().unwrap()), "{printed}");
+    let line = printed.lines().find(|line| line.trim_start().starts_with("curl ")).unwrap();
+    // From anywhere, as the path is a whole one.
+    let curl = Command::new("sh").args(["-c", line]).current_dir("/").output();
+    let curl = curl.expect("these tests need curl");
+    let created: Value = serde_json::from_slice(&curl.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {curl:?}: {line}"));
+    assert_eq!(created["errcode"], 0, "{created}");
+
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(http().get(server.url(path)).send().await.unwrap().status(), 200, "{path}");
+    }
+    server.stop();
+
+    let began = Instant::now();
+    let server = home.serve();
+    let took = began.elapsed();
+    println!("second start: {took:?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    let second = home.credentials();
+    assert_eq!(second["url"], server.url(""));
+    for field in ["aesKey", "apiKey", "appId", "buin"] {
+        assert_eq!(first[field], second[field], "{field}");
+    }
+    let id = created["sessionId"].as_str().unwrap();
+    assert_eq!(server.plain(&home.api_key()).get(id).await, created);
+    let client = server.client(&second);
+    let token = client.token().await;
+    assert_eq!(client.get_session(&token, id).await, created);
+    assert_eq!(home.json(&["app", "list"]).as_array().unwrap().len(), 1);
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_that_was_cut_short_is_made_good() {
+    let home = Home::lived_in();
+    let first = home.credentials();
+    // As if it had come as far as the file, and not to the database.
+    let server = home.serve();
+    let mut connection = home.connect().await;
+    connection.execute("delete from api_key").await.unwrap();
+    connection.execute("delete from app").await.unwrap();
+    connection.close().await.unwrap();
+    server.stop();
+    fs::write(home.data_dir.join("first-app.json.new"), "{\"buin\": 1").unwrap();
+
+    let server = home.serve();
+    let client = server.client(&first);
+    assert_eq!(client.gettoken().await["errcode"], 0);
+    assert_eq!(server.plain(first["apiKey"].as_str().unwrap()).create().await["version"], 1);
+    let beside: Vec<_> = fs::read_dir(&home.data_dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("first-app"))
+        .collect();
+    assert_eq!(beside, ["first-app.json"]);
+    server.stop();
+
+    // Written before there was anything else.
+    let fresh = Home::new();
+    fs::create_dir(&fresh.data_dir).unwrap();
+    fs::write(fresh.data_dir.join("first-app.json"), first.to_string()).unwrap();
+    let server = fresh.serve();
+    assert_eq!(server.client(&first).gettoken().await["errcode"], 0);
+    assert_eq!(server.plain(first["apiKey"].as_str().unwrap()).create().await["version"], 1);
+    server.stop();
+}
+
+#[test]
+fn a_file_of_credentials_that_is_none_stops_the_start() {
+    let home = Home::lived_in();
+    let path = home.data_dir.join("first-app.json");
+    fs::write(&path, "# my notes").unwrap();
+    home.run(&["serve"]).fails(1, &["first-app.json", "remove it"]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "# my notes");
+    assert!(home.postmaster().is_none(), "a refused start leaves nothing running");
+}
+
+/// Locks a session's row, so that its updates wait for the end of the connection's transaction.
+async fn hold(home: &Home, session: &Value) -> sqlx::PgConnection {
+    let mut connection = home.connect().await;
+    connection.execute("begin").await.unwrap();
+    sqlx::query("select 1 from session where session_id = $1::uuid for update")
+        .bind(session["sessionId"].as_str().unwrap())
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection
+}
+
+/// Sends an update, and waits until it waits for the lock.
+async fn held_update(home: &Home, server: &Server, session: &Value) -> JoinHandle<Option<Value>> {
+    let caller = server.plain(&home.api_key());
+    let body = json!({ "sessionId": session["sessionId"], "opUser": "a", "title": "held" });
+    let update = tokio::spawn(async move { caller.try_post("update", &body).await.ok() });
+    let mut connection = home.connect().await;
+    loop {
+        let waits: bool = sqlx::query_scalar(
+            "select exists (select from pg_stat_activity
+             where wait_event_type = 'Lock' and query like '%update session%')",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+        if waits {
+            return update;
+        }
+        assert!(!update.is_finished(), "it did not wait");
+    }
+}
+
+/// A connection that has had one answer, and could be used again.
+fn idle(server: &Server) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = [0; 1024];
+    let length = stream.read(&mut answer).unwrap();
+    assert!(answer[..length].starts_with(b"HTTP/1.1 200"));
+    stream
+}
+
+#[test]
+fn both_signals_stop_it_and_idle_connections_do_not_matter() {
+    let home = Home::lived_in();
+    for signal in [Signal::TERM, Signal::INT] {
+        let server = home.serve();
+        let postmaster = home.postmaster().unwrap();
+        let mut idle = idle(&server);
+        // And one on which nothing was ever sent, and one that is in the middle of something.
+        let _silent = TcpStream::connect(server.address).unwrap();
+        let mut begun = TcpStream::connect(server.address).unwrap();
+        begun.write_all(b"GET /heal").unwrap();
+
+        let began = Instant::now();
+        server.running.signal(signal);
+        let output = server.running.output();
+        let took = began.elapsed();
+        println!("{signal:?}: {took:?}");
+        assert_eq!(output.status.code(), Some(0), "{output:#?}");
+        // Far less than the 10 s that requests would have had.
+        assert!(took < Duration::from_secs(4), "{took:?}");
+        assert_eq!(idle.read(&mut [0; 16]).unwrap_or(0), 0);
+        assert!(home.postmaster().is_none());
+        assert!(test_kill_process(postmaster).is_err(), "PostgreSQL is down");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_server_finishes_what_runs_and_takes_nothing_new() {
+    let home = Home::lived_in();
+    let server = home.serve();
+    let session = server.plain(&home.api_key()).create().await;
+    let mut lock = hold(&home, &session).await;
+    let update = held_update(&home, &server, &session).await;
+
+    server.running.signal(Signal::TERM);
+    until("nobody is let in any more", || {
+        TcpStream::connect(server.address).is_err().then_some(())
+    });
+    assert!(!update.is_finished());
+    lock.execute("rollback").await.unwrap();
+    let answer = update.await.unwrap().expect("an answer");
+    assert_eq!(answer["errcode"], 0, "{answer}");
+    assert_eq!((&answer["title"], &answer["version"]), (&json!("held"), &json!(2)));
+    assert_eq!(server.running.output().status.code(), Some(0));
+    assert!(home.postmaster().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_finish_is_cut_off() {
+    let mut home = Home::lived_in();
+    home.set("MUSTER__SERVER__SHUTDOWN_TIMEOUT", "1");
+    home.set("MUSTER__DATABASE__STATEMENT_TIMEOUT", "1h");
+    let server = home.serve();
+    let session = server.plain(&home.api_key()).create().await;
+    let _lock = hold(&home, &session).await;
+    let update = held_update(&home, &server, &session).await;
+
+    let began = Instant::now();
+    server.running.signal(Signal::TERM);
+    let output = server.running.output();
+    let took = began.elapsed();
+    println!("cut off: {took:?}");
+    assert_eq!(output.status.code(), Some(0), "{output:#?}");
+    assert!(took >= Duration::from_secs(1), "it had its second: {took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}: {}", output.stderr);
+    assert!(output.stderr.contains("requests still running"), "{}", output.stderr);
+    assert!(home.postmaster().is_none(), "{}", output.stderr);
+    assert_eq!(update.await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgresql_stays_for_another_server() {
+    let home = Home::lived_in();
+    let first = home.serve();
+    let second = home.serve();
+    assert_ne!(first.address, second.address);
+    let session = first.plain(&home.api_key()).create().await;
+    first.stop();
+    assert!(home.postmaster().is_some());
+    let id = session["sessionId"].as_str().unwrap();
+    assert_eq!(second.plain(&home.api_key()).get(id).await, session);
+    second.stop();
+    assert!(home.postmaster().is_none());
+}
+
+#[test]
+fn a_signal_while_it_starts_stops_it_too() {
+    for home in [Home::new(), Home::lived_in()] {
+        let starting = Running::start(&home, &[]);
+        // As early as it has anything to stop.
+        until("PostgreSQL", || home.postmaster());
+        starting.signal(Signal::TERM);
+        let output = starting.output();
+        assert_eq!(output.status.code(), Some(0), "{output:#?}");
+        assert!(home.postmaster().is_none(), "{output:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_it_at_once() {
+    let mut home = Home::lived_in();
+    home.set("MUSTER__DATABASE__STATEMENT_TIMEOUT", "1h");
+    home.set("MUSTER__SERVER__SHUTDOWN_TIMEOUT", "1h");
+    let server = home.serve();
+    let session = server.plain(&home.api_key()).create().await;
+    let lock = hold(&home, &session).await;
+    let _update = held_update(&home, &server, &session).await;
+    server.running.signal(Signal::TERM);
+    server.running.until_stderr("the first", |text| text.contains("stopping").then_some(()));
+    server.running.signal(Signal::INT);
+    assert_eq!(server.running.output().status.code(), Some(1));
+    lock.close().await.unwrap();
+
+    let server = home.serve();
+    let id = session["sessionId"].as_str().unwrap();
+    assert_eq!(server.plain(&home.api_key()).get(id).await["errcode"], 0);
+    server.stop();
+    assert!(home.postmaster().is_none());
+}
