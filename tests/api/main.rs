@@ -9,6 +9,8 @@
 )]
 
 mod architecture;
+mod concurrency;
+mod crash;
 mod embedded;
 mod harness;
 mod serve;

@@ -80,10 +80,17 @@ fn kill_postgres(data: &Path) {
     if let Some(pid) = pid_in(&data.join("postmaster.pid")) {
         let _ = kill_process(pid, Signal::QUIT);
         let began = Instant::now();
-        while test_kill_process(pid).is_ok() && began.elapsed() < Duration::from_secs(5) {
+        while runs(pid) && began.elapsed() < Duration::from_secs(5) {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// Whether a process runs. One that nobody has buried yet does not.
+pub fn runs(pid: Pid) -> bool {
+    test_kill_process(pid).is_ok()
+        && fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))
+            .map_or(!cfg!(target_os = "linux"), |stat| !stat.contains(") Z "))
 }
 
 /// A place for a server: its data directory, and how it is configured.
@@ -218,6 +225,7 @@ impl Home {
         for process in [vec![postmaster], children(postmaster)].concat() {
             let _ = kill_process(process, Signal::KILL);
         }
+        until("the end of PostgreSQL", || (!runs(postmaster)).then_some(()));
     }
 }
 

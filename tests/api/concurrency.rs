@@ -1,0 +1,163 @@
+//! Many change one session at once, through two server processes on one database.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use muster::domain::Permission;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use crate::harness::process::{Home, Plain, Server};
+use crate::harness::server::{Database, database};
+use crate::harness::{self, BUIN, new_app, register};
+
+const TASKS: usize = 32;
+const UPDATES: usize = 50;
+
+/// Two servers on one database.
+struct Pair {
+    servers: [Server; 2],
+    pool: PgPool,
+    api_key: String,
+    _home: Home,
+    _database: Database,
+}
+
+async fn pair() -> Pair {
+    let database = database().await;
+    let pool = harness::connect(&database, &harness::settings());
+    let app = new_app(BUIN, &[Permission::SessionsRead, Permission::SessionsWrite]);
+    let api_key = register(&pool, &app).await;
+    let home = Home::on(&database);
+    let servers = [home.serve(), home.serve()];
+    Pair { servers, pool, api_key, _home: home, _database: database }
+}
+
+impl Pair {
+    /// The server of this caller.
+    fn caller(&self, number: usize) -> Plain {
+        self.servers[number % 2].plain(&self.api_key)
+    }
+}
+
+/// One update of one task, and whether it changes anything. In the end each task has brought one
+/// member, and every title has been the title once.
+fn wish(task: usize, step: usize) -> (Value, bool) {
+    let mine = |step: usize| format!("m{task}-{}", step / 5);
+    match step % 5 {
+        0 => (json!({ "addMember": [mine(step)] }), true),
+        1 => (json!({ "addMember": [mine(step), "a"], "delMember": ["nobody"] }), false),
+        2 | 3 => (json!({ "title": format!("t{task}-{step}") }), true),
+        _ if step + 1 == UPDATES => (json!({ "delMember": [format!("nobody-{task}")] }), false),
+        _ => (json!({ "delMember": [mine(step)] }), true),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_change_of_a_session_is_lost_or_refused() {
+    let pair = pair().await;
+    let session = pair.caller(0).create().await;
+    let id = session["sessionId"].as_str().unwrap().to_owned();
+
+    let began = Instant::now();
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| {
+            let (caller, id) = (pair.caller(task), id.clone());
+            tokio::spawn(async move {
+                let mut made = Vec::new();
+                for step in 0..UPDATES {
+                    let (mut body, effective) = wish(task, step);
+                    body["sessionId"] = json!(id);
+                    body["opUser"] = json!("a");
+                    let answer = caller.post("update", &body).await;
+                    assert_eq!(answer["errcode"], 0, "{body}: {answer}");
+                    if effective {
+                        made.push((answer["version"].as_i64().unwrap(), body));
+                    }
+                }
+                made
+            })
+        })
+        .collect();
+    let mut made = Vec::new();
+    for task in tasks {
+        made.extend(task.await.unwrap());
+    }
+    let took = began.elapsed();
+    let count = TASKS * UPDATES;
+    println!("{count} updates, {} effective: {took:?}", made.len());
+    println!("{:.0} updates/s", count as f64 / took.as_secs_f64());
+
+    // Each acknowledged change made a version of its own, without gaps.
+    made.sort_unstable_by_key(|(version, _)| *version);
+    let versions: Vec<i64> = made.iter().map(|(version, _)| *version).collect();
+    let last = 1 + i64::try_from(made.len()).unwrap();
+    assert_eq!(versions, (2..=last).collect::<Vec<_>>());
+
+    // It stands in the history under that version, just so.
+    let events: Vec<(i64, sqlx::types::Json<Value>)> = sqlx::query_as(
+        "select version, changes from session_event where session_id = $1::uuid order by version",
+    )
+    .bind(&id)
+    .fetch_all(&pair.pool)
+    .await
+    .unwrap();
+    let numbers: Vec<i64> = events.iter().map(|(version, _)| *version).collect();
+    assert_eq!(numbers, (1..=last).collect::<Vec<_>>());
+    for ((_, body), (version, changes)) in made.iter().zip(&events[1..]) {
+        for field in ["title", "addMember", "delMember"] {
+            let changed = changes.get(field).filter(|value| **value != json!([]));
+            assert_eq!(changed, body.get(field), "{field} of version {version}: {changes:?}");
+        }
+    }
+
+    // And in the result, which both servers give.
+    for caller in [pair.caller(0), pair.caller(1)] {
+        let result = caller.get(&id).await;
+        assert_eq!(result["version"], last);
+        let (_, title) = made.iter().rev().find(|(_, body)| body.get("title").is_some()).unwrap();
+        assert_eq!(result["title"], title["title"]);
+        let members = result["member"].as_array().unwrap();
+        let found: BTreeSet<_> = members.iter().map(|name| name.as_str().unwrap()).collect();
+        let brought: Vec<_> = (0..TASKS).map(|task| format!("m{task}-9")).collect();
+        let expected: BTreeSet<_> =
+            brought.iter().map(String::as_str).chain(["a", "b", "c"]).collect();
+        assert_eq!(found, expected);
+        assert_eq!(members.len(), expected.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_those_who_name_a_version_one_wins() {
+    const RIVALS: usize = 16;
+    let pair = pair().await;
+    let session = pair.caller(0).create().await;
+    for version in 1..=10 {
+        let rivals: Vec<_> = (0..RIVALS)
+            .map(|rival| {
+                let caller = pair.caller(rival);
+                let body = json!({
+                    "sessionId": session["sessionId"], "opUser": "a",
+                    "version": version, "title": format!("{version} of {rival}"),
+                });
+                tokio::spawn(async move { (rival, caller.post("update", &body).await) })
+            })
+            .collect();
+        let mut winners = Vec::new();
+        for rival in rivals {
+            let (rival, answer) = rival.await.unwrap();
+            if answer["errcode"] == 0 {
+                winners.push((rival, answer));
+                continue;
+            }
+            assert_eq!(answer["errcode"], 400_009, "{answer}");
+            let errmsg = answer["errmsg"].as_str().unwrap();
+            assert!(errmsg.contains(&format!("current version is {}", version + 1)), "{errmsg}");
+        }
+        let [(winner, answer)] = &winners[..] else { panic!("winners: {winners:?}") };
+        assert_eq!(answer["version"], version + 1);
+        let now = pair.caller(1).get(session["sessionId"].as_str().unwrap()).await;
+        assert_eq!(&now, answer);
+        assert_eq!(now["title"], format!("{version} of {winner}"));
+    }
+}

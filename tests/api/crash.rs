@@ -1,0 +1,171 @@
+//! What was acknowledged is there, whatever is killed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use sqlx::Connection as _;
+
+use crate::harness::process::{Home, Plain, runs, until};
+
+const WRITERS: usize = 6;
+
+/// What one writer was told: the newest version of each of its sessions.
+type Told = HashMap<String, i64>;
+
+/// Creates sessions and changes them, until no answer comes any more. Each version has a title of
+/// its own, and brings a member.
+async fn write(caller: Plain, acknowledged: Arc<AtomicUsize>) -> Told {
+    let mut told = Told::new();
+    let count = || acknowledged.fetch_add(1, Ordering::Relaxed);
+    loop {
+        let body = json!({ "title": "title 1", "creator": "a", "member": ["b", "c"] });
+        let Ok(session) = caller.try_post("create", &body).await else { return told };
+        if session["errcode"] != 0 {
+            return told;
+        }
+        let id = session["sessionId"].as_str().unwrap().to_owned();
+        told.insert(id.clone(), 1);
+        count();
+        for version in 2..6 {
+            let body = json!({
+                "sessionId": id, "opUser": "a",
+                "title": format!("title {version}"), "addMember": [format!("m{version}")],
+            });
+            match caller.try_post("update", &body).await {
+                Ok(session) if session["errcode"] == 0 => {
+                    assert_eq!(session["version"], version, "{session}");
+                    told.insert(id.clone(), version);
+                    count();
+                }
+                // The database died before the server did.
+                _ => return told,
+            }
+        }
+    }
+}
+
+/// Every session that was told of is whole, and no older than was told.
+async fn check(home: &Home, caller: &Plain, told: &Told) {
+    for (id, version) in told {
+        let session = caller.get(id).await;
+        assert_eq!(session["errcode"], 0, "{id} at {version} was acknowledged: {session}");
+        let found = session["version"].as_i64().unwrap();
+        // The answer to the last change may have been lost.
+        assert!((*version..=version + 1).contains(&found), "{version} was acknowledged: {session}");
+        assert_eq!(session["title"], format!("title {found}"));
+        let members: Vec<Value> = ["a", "b", "c"]
+            .into_iter()
+            .map(Value::from)
+            .chain((2..=found).map(|version| format!("m{version}").into()))
+            .collect();
+        assert_eq!(session["member"], Value::from(members));
+    }
+    let mut connection = home.connect().await;
+    let torn: Vec<String> = sqlx::query_scalar(
+        "select session_id::text from session
+         full join (
+             select session_id, count(*) as events, max(version) as newest
+             from session_event group by session_id
+         ) as event using (session_id)
+         where (version, version) is distinct from (events, newest)
+            or member_count is distinct from (
+                select count(*) from session_member
+                where session_member.session_id = session.session_id
+            )",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    connection.close().await.unwrap();
+    assert_eq!(torn, Vec::<String>::new(), "half of a change is there");
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Killed {
+    Server,
+    ServerAndPostgres,
+    PostgresAndServer,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_was_acknowledged_is_lost() {
+    let home = Home::lived_in();
+    let mut everything = Told::new();
+    let began = Instant::now();
+    for killed in [
+        Killed::ServerAndPostgres,
+        Killed::Server,
+        Killed::PostgresAndServer,
+        Killed::Server,
+        Killed::ServerAndPostgres,
+    ] {
+        let server = home.serve();
+        let caller = server.plain(&home.api_key());
+        let acknowledged = Arc::default();
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|_| tokio::spawn(write(caller.clone(), Arc::clone(&acknowledged))))
+            .collect();
+        until("a load", || (acknowledged.load(Ordering::Relaxed) > 150).then_some(()));
+        let postmaster = home.postmaster().unwrap();
+        match killed {
+            Killed::Server => server.kill(),
+            Killed::ServerAndPostgres => {
+                server.kill();
+                home.kill_postgres();
+            }
+            Killed::PostgresAndServer => {
+                home.kill_postgres();
+                server.kill();
+            }
+        }
+        let mut told = Told::new();
+        for writer in writers {
+            told.extend(writer.await.unwrap());
+        }
+        println!("{killed:?}: {} sessions", told.len());
+
+        let orphaned = matches!(killed, Killed::Server);
+        assert_eq!(runs(postmaster), orphaned);
+        let restarted = Instant::now();
+        let server = home.serve();
+        println!("up again in {:?}", restarted.elapsed());
+        assert_eq!(home.postmaster() == Some(postmaster), orphaned, "an orphan is taken over");
+        check(&home, &server.plain(&home.api_key()), &told).await;
+        everything.extend(told);
+        server.stop();
+        assert!(home.postmaster().is_none(), "an orphan is stopped like any other");
+    }
+    let server = home.serve();
+    check(&home, &server.plain(&home.api_key()), &everything).await;
+    server.stop();
+    let took = began.elapsed();
+    println!("{} sessions, five rounds: {took:?}", everything.len());
+    assert!(took < Duration::from_secs(60), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_survives_its_postgresql() {
+    let home = Home::lived_in();
+    let server = home.serve();
+    let caller = server.plain(&home.api_key());
+    let session = caller.create().await;
+    let body = json!({ "sessionId": session["sessionId"], "opUser": "a", "title": "later" });
+    home.kill_postgres();
+    let answer = caller.post("update", &body).await;
+    assert_eq!(answer["errcode"], -1, "{answer}");
+    let ready = caller.http.get(server.url("/readyz")).send().await.unwrap();
+    assert_eq!(ready.status(), 503);
+    assert_eq!(caller.http.get(server.url("/healthz")).send().await.unwrap().status(), 200);
+
+    // Any command that joins starts it again.
+    let other = home.serve();
+    let answer = caller.post("update", &body).await;
+    assert_eq!((&answer["errcode"], &answer["version"]), (&json!(0), &json!(2)), "{answer}");
+    other.stop();
+    assert_eq!(caller.get(session["sessionId"].as_str().unwrap()).await["version"], 2);
+    server.stop();
+    assert!(home.postmaster().is_none());
+}
