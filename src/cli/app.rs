@@ -126,7 +126,10 @@ async fn dispatch(store: &Store, command: Command, clock: &Clock) -> anyhow::Res
     let pool = &store.pool;
     let change = async |which: Which, change: &mut (dyn FnMut(&mut StoredApp) + Send)| {
         let Which { buin, app_id } = which;
-        apps::change(pool, buin, &app_id, clock.now(), change).await.map_err(explain)
+        let stored =
+            apps::change(pool, buin, &app_id, clock.now(), change).await.map_err(explain)?;
+        store.announce().await;
+        anyhow::Ok(stored)
     };
     match command {
         Command::Create(create) => {

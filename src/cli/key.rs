@@ -118,6 +118,7 @@ async fn revoke(store: &Store, given: &str, output: Output, clock: &Clock) -> an
         .find(|key| id(&key.hash) == given)
         .context("there is no key of this id: `muster key list` shows those that there are")?;
     let was_valid = keys::revoke(&store.pool, &key.hash, clock.now()).await?;
+    store.announce().await;
     if output.json {
         return output::json(&json!({ "id": given, "revoked": true, "wasValid": was_valid }));
     }

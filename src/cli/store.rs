@@ -1,15 +1,20 @@
 //! The database of a command or a server: the configured one, or the embedded one.
 
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::config::Settings;
+use crate::repository::changes;
 use crate::repository::embedded::{self, EmbeddedPostgres};
 use crate::repository::migrations::{self, Standing};
 use crate::repository::pool;
+
+/// How long a command waits for the servers to hear of what it changed.
+const HEARD_WITHIN: Duration = Duration::from_secs(3);
 
 /// An open database.
 pub(super) struct Store {
@@ -80,6 +85,22 @@ impl Store {
             tracing::info!(version = migration.version, "migrated: {}", migration.description);
         }
         Ok(applied)
+    }
+
+    /// Waits until every running server knows what was changed, so that it holds when the command
+    /// returns.
+    pub(super) async fn announce(&self) {
+        match changes::heard_by_all(&self.pool, HEARD_WITHIN).await {
+            Ok(0) => {}
+            Ok(missing) => tracing::warn!(
+                servers = missing,
+                "changed, but not every running server has confirmed it: give them some seconds"
+            ),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "changed, but it is not known whether running servers have heard of it"
+            ),
+        }
     }
 
     /// Whether this is the embedded database.

@@ -8,9 +8,6 @@ use super::error::corrupt;
 use crate::domain::{App, AppId, Buin, Callback, Permission, Permissions, UnknownPermission};
 use crate::wire::AesKey;
 
-/// Names the channel on which the database tells that apps or keys have changed.
-pub const CHANGED: &str = "muster_apps";
-
 /// An app with its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredApp {

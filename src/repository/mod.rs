@@ -4,6 +4,7 @@
 //! schema when it is compiled, and is written for many items: one is the simple case.
 
 pub mod apps;
+pub mod changes;
 pub mod embedded;
 pub mod keys;
 pub mod migrations;

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sqlx::PgPool;
-use sqlx::postgres::PgListener;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::domain::{App, AppId, Buin};
 use crate::repository::apps::StoredApp;
+use crate::repository::changes::{self, Changes};
 use crate::repository::{self, apps, keys};
 use crate::wire::{ApiKeyHash, Envelope, TokenKey};
 
@@ -114,24 +114,33 @@ impl Directory {
     /// Keeps up with the database, for ever.
     pub async fn follow(&self) {
         let mut noted = Instant::now();
-        let mut listener = None;
+        let mut changes = None;
         loop {
-            if listener.is_none() {
-                listener = self.listen().await;
-            }
-            let waited = match &mut listener {
-                Some(listener) => tokio::time::timeout(REFRESH, listener.try_recv()).await,
+            let note = match &mut changes {
+                // Whatever changed before is read below.
                 None => {
-                    tokio::time::sleep(REFRESH).await;
-                    Ok(Ok(None))
+                    match Changes::follow(&self.pool).await {
+                        Ok(following) => changes = Some(following),
+                        Err(_) => tokio::time::sleep(REFRESH).await,
+                    }
+                    None
                 }
+                Some(following) => match tokio::time::timeout(REFRESH, following.next()).await {
+                    Ok(Ok(note)) => note,
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, "no notifications of changed apps; polling meanwhile");
+                        changes = None;
+                        None
+                    }
+                    Err(_) => None,
+                },
             };
-            if let Ok(Err(error)) = waited {
-                tracing::warn!(%error, "no notifications of changed apps; polling meanwhile");
-                listener = None;
-            }
             if let Err(error) = self.newer_than(Instant::now(), Duration::ZERO).await {
                 tracing::warn!(%error, "cannot read the apps; those known stay in force");
+            } else if let Some(note) = note
+                && let Err(error) = changes::repeat(&self.pool, &note).await
+            {
+                tracing::warn!(%error, "cannot confirm that changed apps were read");
             }
             if noted.elapsed() >= NOTE_USE {
                 noted = Instant::now();
@@ -154,16 +163,6 @@ impl Directory {
         {
             tracing::warn!(%error, "cannot note the use of {} keys", used.len());
         }
-    }
-
-    /// A connection that hears of changes. It is not one of the pool, which may be small.
-    async fn listen(&self) -> Option<PgListener> {
-        let options = self.pool.connect_options().as_ref().clone();
-        let own =
-            sqlx::postgres::PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
-        let mut listener = PgListener::connect_with(&own).await.ok()?;
-        listener.listen(apps::CHANGED).await.ok()?;
-        Some(listener)
     }
 
     /// Makes sure that the snapshot shows everything that was committed before `moment`, reading no

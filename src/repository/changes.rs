@@ -1,0 +1,94 @@
+//! How servers learn that apps or keys have changed, and how a command learns that they know.
+//!
+//! The database's triggers notify every server. A command that must not return before its change
+//! holds everywhere asks once more, with a note, and every server that has read again repeats the
+//! note on a second channel. Who follows is seen from the names of the connections.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use tokio::time::Instant;
+
+use super::Error;
+
+/// Where the triggers notify.
+const CHANGED: &str = "muster_apps";
+/// Where servers repeat notes.
+const HEARD: &str = "muster_apps_heard";
+/// What the connections of followers are called.
+const FOLLOWER: &str = "muster follower";
+
+/// A connection that hears of changes.
+pub struct Changes(PgListener);
+
+impl Changes {
+    /// Begins to listen. What changed before is not told.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn follow(pool: &PgPool) -> Result<Self, Error> {
+        Ok(Self(listen(pool, FOLLOWER, CHANGED).await?))
+    }
+
+    /// Waits for a change; gives the note of who wants to know that it was heard. Nothing may have
+    /// changed, and much that was not told if the connection was lost meanwhile.
+    ///
+    /// # Errors
+    /// When the connection is lost and cannot be had again.
+    pub async fn next(&mut self) -> Result<Option<String>, Error> {
+        let notification = self.0.try_recv().await?;
+        let note = notification.map(|notification| notification.payload().to_owned());
+        Ok(note.filter(|note| !note.is_empty()))
+    }
+}
+
+/// Repeats a note, after everything that was committed before it came has been read.
+///
+/// # Errors
+/// When the database fails.
+pub async fn repeat(pool: &PgPool, note: &str) -> Result<(), Error> {
+    notify(pool, HEARD, note).await
+}
+
+/// Waits until every server knows what was committed before. Gives how many did not say so.
+///
+/// # Errors
+/// When the database fails.
+pub async fn heard_by_all(pool: &PgPool, within: Duration) -> Result<u64, Error> {
+    let until = Instant::now() + within;
+    let mut listener = listen(pool, "muster", HEARD).await?;
+    let followers = sqlx::query_scalar!(
+        r#"
+        select count(*) as "count!" from pg_stat_activity
+        where datname = current_database() and application_name = $1
+        "#,
+        FOLLOWER
+    )
+    .fetch_one(pool)
+    .await?;
+    let mut missing = u64::try_from(followers).unwrap_or_default();
+    let note = format!("{:032x}", rand::random::<u128>());
+    notify(pool, CHANGED, &note).await?;
+    while missing > 0 {
+        let Ok(notification) = tokio::time::timeout_at(until, listener.recv()).await else { break };
+        if notification?.payload() == note {
+            missing -= 1;
+        }
+    }
+    Ok(missing)
+}
+
+/// On a connection that is not one of the pool, which may be small.
+async fn listen(pool: &PgPool, name: &str, channel: &str) -> Result<PgListener, Error> {
+    let options = pool.connect_options().as_ref().clone().application_name(name);
+    let own = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+    let mut listener = PgListener::connect_with(&own).await?;
+    listener.listen(channel).await?;
+    Ok(listener)
+}
+
+async fn notify(pool: &PgPool, channel: &str, note: &str) -> Result<(), Error> {
+    sqlx::query!("select pg_notify($1, $2)", channel, note).execute(pool).await?;
+    Ok(())
+}
