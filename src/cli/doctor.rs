@@ -127,11 +127,16 @@ async fn programs(settings: &Settings) -> Check {
 async fn database(settings: &Settings, clock: &Clock) -> Vec<Check> {
     const NAME: &str = "database";
     let unreachable = |error: &dyn std::fmt::Display| {
-        Check::fail(
-            NAME,
-            error.to_string(),
-            "check database.url, that PostgreSQL runs, and that it lets this user in",
-        )
+        let remedy = match settings.database.url {
+            Some(_) => {
+                "check database.url, that PostgreSQL runs, and that it lets this user in".to_owned()
+            }
+            None => format!(
+                "do what it says there; PostgreSQL's own log is in {}",
+                settings.data_dir.join("postgres/log").display()
+            ),
+        };
+        Check::fail(NAME, error.to_string(), remedy)
     };
     let store = match Store::open(settings).await {
         Ok(store) => store,
