@@ -9,9 +9,12 @@
 )]
 
 mod architecture;
+mod cli;
 mod concurrency;
 mod crash;
+mod doctor;
 mod embedded;
 mod harness;
 mod serve;
 mod session;
+mod startup;

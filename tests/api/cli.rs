@@ -1,0 +1,374 @@
+//! The commands, as people and scripts call them.
+
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::process::Home;
+use crate::harness::server::database;
+
+/// The same command in both forms, and the JSON of it.
+fn fields(value: &Value) -> Vec<&str> {
+    let mut fields: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
+    fields.sort_unstable();
+    fields
+}
+
+const APP_FIELDS: [&str; 8] =
+    ["aesKey", "appId", "buin", "callbackToken", "callbackUrl", "disabled", "name", "permissions"];
+
+#[test]
+fn help_says_what_a_stranger_needs() {
+    let home = Home::new();
+    for (command, parts) in [
+        (
+            &["--help"][..],
+            &[
+                "127.0.0.1:7080",
+                "./data",
+                "--config",
+                "MUSTER_CONFIG",
+                "MUSTER__SERVER__BIND",
+                "serve",
+                "migrate",
+                "app",
+                "key",
+                "doctor",
+                "config",
+            ][..],
+        ),
+        (&["serve", "--help"], &["Ctrl-C", "SIGTERM", "default"]),
+        (&["migrate", "--help"], &["status", "--json"]),
+        (&["migrate", "status", "--help"], &["pending", "--json"]),
+        (
+            &["app", "--help"],
+            &["create", "list", "show", "update", "disable", "enable", "rotate-key"],
+        ),
+        (
+            &["app", "create", "--help"],
+            &[
+                "--buin",
+                "--app-id",
+                "--aes-key",
+                "EncodingAESKey",
+                "--name",
+                "--permissions",
+                "sessions:read",
+                "sessions:write",
+                "sessions:admin",
+                "callbacks",
+                "--callback-url",
+                "--callback-token",
+                "--json",
+                "random",
+                "[default: sessions:read,sessions:write,callbacks]",
+            ],
+        ),
+        (&["app", "list", "--help"], &["--json"]),
+        (&["app", "show", "--help"], &["--buin", "--app-id", "AES key"]),
+        (&["app", "update", "--help"], &["--name", "--permissions", "--no-callback", "stays"]),
+        (&["app", "disable", "--help"], &["refused at once"]),
+        (&["app", "enable", "--help"], &["--buin", "--app-id"]),
+        (&["app", "rotate-key", "--help"], &["--aes-key", "tokens end"]),
+        (&["key", "--help"], &["create", "list", "revoke"]),
+        (&["key", "create", "--help"], &["--buin", "--app-id", "--label", "shown this once"]),
+        (&["key", "list", "--help"], &["--json"]),
+        (&["key", "revoke", "--help"], &["key list", "at once"]),
+        (&["doctor", "--help"], &["configuration", "database", "disk", "clock", "port", "--json"]),
+        (&["config", "--help"], &["TOML", "default"]),
+    ] {
+        let help = home.run(command).ok().stdout;
+        // As it stands without line breaks.
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for part in parts {
+            assert!(help.contains(part), "no {part:?} in {command:?}: {help}");
+        }
+    }
+    assert!(home.run(&["--version"]).ok().stdout.starts_with("muster 0."));
+    assert_eq!(home.run(&["config"]).ok().stdout, muster::config::DEFAULTS);
+    assert!(!home.data_dir.exists(), "none of this needs a database");
+}
+
+/// Every command once, each on the database as the one before left it.
+fn walk(home: &Home) {
+    let create = ["app", "create", "--buin", "77", "--app-id", "walker", "--name", "走者"];
+    let app = home.json(&create);
+    assert_eq!(fields(&app), APP_FIELDS);
+    assert_eq!(STANDARD.decode(app["aesKey"].as_str().unwrap()).unwrap().len(), 32);
+    assert_eq!(
+        app,
+        json!({
+            "buin": 77, "appId": "walker", "name": "走者", "aesKey": app["aesKey"],
+            "permissions": ["sessions:read", "sessions:write", "callbacks"],
+            "callbackUrl": null, "callbackToken": null, "disabled": false,
+        })
+    );
+    let which = ["--buin", "77", "--app-id", "walker"];
+    let with = |command: &[&'static str]| [command, &which].concat();
+    assert_eq!(home.json(&with(&["app", "show"])), app);
+    let shown = home.run(&with(&["app", "show"])).ok().stdout;
+    for part in ["77", "walker", "走者", app["aesKey"].as_str().unwrap(), "sessions:read"] {
+        assert!(shown.contains(part), "{shown}");
+    }
+
+    // What is not named stays.
+    let callback = ["--callback-url", "https://example.org/a?b=c", "--callback-token", "hush"];
+    let changed = home.json(&[&with(&["app", "update"])[..], &callback].concat());
+    assert_eq!(changed["callbackUrl"], callback[1]);
+    assert_eq!(changed["callbackToken"], "hush");
+    assert_eq!((&changed["aesKey"], &changed["name"]), (&app["aesKey"], &app["name"]));
+    let changed = home.json(
+        &[&with(&["app", "update"])[..], &["--name", "x", "--permissions", "sessions:read"]]
+            .concat(),
+    );
+    assert_eq!(changed["permissions"], json!(["sessions:read"]));
+    assert_eq!((&changed["name"], &changed["callbackToken"]), (&json!("x"), &json!("hush")));
+    let changed =
+        home.json(&[&with(&["app", "update"])[..], &["--callback-token", "new"]].concat());
+    assert_eq!(changed["callbackUrl"], callback[1]);
+    assert_eq!(changed["callbackToken"], "new");
+    let changed = home.json(&[&with(&["app", "update"])[..], &["--no-callback"]].concat());
+    assert_eq!((&changed["callbackUrl"], &changed["callbackToken"]), (&Value::Null, &Value::Null));
+
+    assert_eq!(home.json(&with(&["app", "disable"]))["disabled"], true);
+    assert_eq!(home.json(&with(&["app", "disable"]))["disabled"], true);
+    assert!(home.run(&["app", "list"]).ok().stdout.contains("disabled"));
+    assert_eq!(home.json(&with(&["app", "enable"]))["disabled"], false);
+    let rotated = home.json(&with(&["app", "rotate-key"]));
+    assert_ne!(rotated["aesKey"], app["aesKey"]);
+    let chosen = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+    let rotated = home.json(&[&with(&["app", "rotate-key"])[..], &["--aes-key", chosen]].concat());
+    assert_eq!(rotated["aesKey"], format!("{chosen}="));
+
+    let listed = home.json(&["app", "list"]);
+    let listed: Vec<_> =
+        listed.as_array().unwrap().iter().filter(|app| app["buin"] == 77).collect();
+    assert_eq!(listed, [&rotated]);
+
+    let key = home.json(&[&with(&["key", "create"])[..], &["--label", "钥匙"]].concat());
+    assert_eq!(fields(&key), ["appId", "buin", "id", "key", "label"]);
+    assert!(key["key"].as_str().unwrap().starts_with("msk_"));
+    let plain = home.run(&with(&["key", "create"])).ok().stdout;
+    assert!(plain.starts_with("msk_") && plain.lines().count() == 1, "{plain}");
+    let text = home.run(&["key", "list"]).ok().stdout;
+    assert!(text.contains("钥匙") && text.contains(key["id"].as_str().unwrap()), "{text}");
+    assert!(!text.contains("msk_"), "a key is shown once: {text}");
+    let ids = |revoked: bool| {
+        let keys = home.json(&["key", "list"]);
+        let keys = keys.as_array().unwrap().iter().filter(|key| key["buin"] == 77);
+        keys.filter(|key| key["revokedAt"].is_string() == revoked)
+            .map(|key| key["id"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(false).len(), 2);
+    let id = key["id"].as_str().unwrap();
+    let done = home.json(&["key", "revoke", id]);
+    assert_eq!(done, json!({ "id": id, "revoked": true, "wasValid": true }));
+    assert_eq!(home.json(&["key", "revoke", id])["wasValid"], false);
+    assert_eq!(ids(true), [id]);
+    // By the key itself, for who has no list at hand.
+    assert_eq!(home.run(&["key", "revoke", plain.trim()]).ok().stdout, "revoked\n");
+    assert_eq!(ids(false), Vec::<String>::new());
+}
+
+#[test]
+fn commands_work_where_no_server_runs() {
+    let home = Home::new();
+    walk(&home);
+    assert!(home.postmaster().is_none(), "a command leaves nothing running");
+    assert!(home.data_dir.join("postgres/PG_VERSION").exists());
+}
+
+#[test]
+fn commands_work_while_a_server_runs() {
+    let home = Home::lived_in();
+    let server = home.serve();
+    walk(&home);
+    server.stop();
+    assert!(home.postmaster().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_work_on_a_configured_database() {
+    let database = database().await;
+    let home = Home::on(&database);
+    walk(&home);
+    assert!(!home.data_dir.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_server_obeys_at_once() {
+    let home = Home::lived_in();
+    let server = home.serve();
+    // The first app of all comes right after the start.
+    for round in 0..4 {
+        let buin = (100 + round).to_string();
+        let which = ["--buin", &buin, "--app-id", "mine"];
+        let with = |command: [&'static str; 2]| [&command[..], &which].concat();
+        let app = home.json(&with(["app", "create"]));
+        let client = server.client(&app);
+        let token = client.token().await;
+        let key = home.json(&with(["key", "create"]));
+        let caller = server.plain(key["key"].as_str().unwrap());
+        assert_eq!(caller.errcode().await, 0);
+
+        home.run(&with(["app", "disable"])).ok();
+        assert_eq!(caller.errcode().await, 100_001, "disabled, round {round}");
+        assert_eq!(client.gettoken().await["errcode"], 100_005);
+        let id = "00000000-0000-7000-8000-000000000000";
+        assert_eq!(client.get_session(&token, id).await["errcode"], 100_001);
+        home.run(&with(["app", "enable"])).ok();
+        assert_eq!(caller.errcode().await, 0, "enabled, round {round}");
+        assert_eq!(client.get_session(&token, id).await["errcode"], 400_003);
+
+        let rotated = home.json(&with(["app", "rotate-key"]));
+        assert_eq!(client.get_session(&token, id).await["errcode"], 100_001, "rotated");
+        assert_eq!(client.gettoken().await["errcode"], 100_006);
+        let client = server.client(&rotated);
+        let token = client.token().await;
+        assert_eq!(client.get_session(&token, id).await["errcode"], 400_003);
+
+        let update = with(["app", "update"]);
+        home.run(&[&update[..], &["--permissions", "sessions:write"]].concat()).ok();
+        assert_eq!(caller.errcode().await, 3, "not permitted, round {round}");
+        home.run(&[&update[..], &["--permissions", "sessions:read"]].concat()).ok();
+        assert_eq!(caller.errcode().await, 0);
+        home.run(&["key", "revoke", key["id"].as_str().unwrap()]).ok();
+        assert_eq!(caller.errcode().await, 100_001, "revoked, round {round}");
+    }
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_right_after_the_start_counts_too() {
+    let home = Home::lived_in();
+    let which = home.credentials();
+    let buin = which["buin"].to_string();
+    let which = ["--buin", &buin, "--app-id", which["appId"].as_str().unwrap()];
+    // Without a server in between, so that this is all that there is to do.
+    let other = home.serve();
+    for disable in [true, false, true, false] {
+        let server = home.serve();
+        let command = if disable { "disable" } else { "enable" };
+        home.run(&[&["app", command][..], &which].concat()).ok();
+        let expected = if disable { 100_001 } else { 0 };
+        assert_eq!(server.plain(&home.api_key()).errcode().await, expected, "{command}");
+        server.stop();
+    }
+    other.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_hear_is_reported() {
+    let home = Home::lived_in();
+    let server = home.serve();
+    assert_eq!(server.plain(&home.api_key()).errcode().await, 0);
+    let credentials = home.credentials();
+    let buin = credentials["buin"].to_string();
+    let which = ["--buin", &buin, "--app-id", credentials["appId"].as_str().unwrap()];
+    server.running.signal(Signal::STOP);
+    let output = home.run(&[&["app", "disable"][..], &which].concat());
+    server.running.signal(Signal::CONT);
+    assert!(output.status.success(), "{output:#?}");
+    assert!(output.stderr.contains("not every running server has confirmed"), "{output:#?}");
+    assert!(output.stdout.contains("disabled        yes"), "{output:#?}");
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_use_of_a_key_is_noted() {
+    let home = Home::lived_in();
+    let used = |home: &Home| home.json(&["key", "list"])[0]["lastUsedAt"].clone();
+    assert_eq!(used(&home), Value::Null);
+    let server = home.serve();
+    assert_eq!(server.plain(&home.api_key()).errcode().await, 0);
+    server.stop();
+    assert!(used(&home).is_string(), "noted at the latest when the server stops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_are_named_with_their_remedies() {
+    let database = database().await;
+    let home = Home::on(&database);
+    home.json(&["app", "create", "--buin", "1", "--app-id", "taken"]);
+    let unknown = ["--buin", "1", "--app-id", "nobody"];
+    for command in ["show", "update", "disable", "enable", "rotate-key"] {
+        home.run(&[&["app", command][..], &unknown].concat())
+            .fails(1, &["error: there is no app nobody of enterprise 1", "muster app list"]);
+    }
+    home.run(&[&["key", "create"][..], &unknown].concat()).fails(1, &["no app nobody", "app list"]);
+    home.run(&["key", "revoke", "0011223344556677"]).fails(1, &["no key of this id", "key list"]);
+    home.run(&["app", "create", "--buin", "1", "--app-id", "taken"])
+        .fails(1, &["taken of enterprise 1 exists already", "another --app-id", "app update"]);
+    home.run(&["app", "update", "--buin", "1", "--app-id", "taken", "--callback-url", "http://a"])
+        .fails(1, &["no callback yet", "--callback-token"]);
+
+    for (arguments, parts) in [
+        (&["--buin", "0"][..], &["--buin", "'0'", "1"][..]),
+        (&["--buin", "x"], &["--buin", "'x'", "whole number"]),
+        (&["--buin", "9223372036854775808"], &["--buin", "9223372036854775808"]),
+        (&[], &["--buin"]),
+        (&["--buin", "1", "--app-id", "a b"], &["--app-id", "'a b'"]),
+        (&["--buin", "1", "--aes-key", "c2hvcnQ="], &["--aes-key", "32 bytes in base64"]),
+        (&["--buin", "1", "--permissions", "sessions:fly"], &["sessions:fly", "sessions:read"]),
+        (&["--buin", "1", "--callback-url", "http://a"], &["--callback-token"]),
+        (&["--buin", "1", "--callback-token", "x"], &["--callback-url"]),
+        (
+            &["--buin", "1", "--callback-url", "ftp://a", "--callback-token", "x"],
+            &["ftp://a", "http or https"],
+        ),
+    ] {
+        home.run(&[&["app", "create"][..], arguments].concat()).fails(2, parts);
+    }
+    home.run(&["flap"]).fails(2, &["flap", "--help"]);
+    home.run(&["app"]).fails(2, &["create", "rotate-key"]);
+    assert_eq!(home.json(&["app", "list"]).as_array().unwrap().len(), 1, "nothing was made");
+}
+
+#[test]
+fn migrations_are_shown_and_run() {
+    let home = Home::new();
+    let status = home.json(&["migrate", "status"]);
+    let count = status.as_array().unwrap().len();
+    assert!(count >= 2);
+    assert_eq!(fields(&status[0]), ["appliedAt", "description", "version"]);
+    assert_eq!((&status[0]["version"], &status[0]["description"]), (&json!(1), &json!("apps")));
+    assert!(status.as_array().unwrap().iter().all(|migration| migration["appliedAt"].is_null()));
+    let text = home.run(&["migrate", "status"]).ok().stdout;
+    assert!(text.starts_with("0001 apps: pending\n"), "{text}");
+
+    let text = home.run(&["migrate"]).ok().stdout;
+    assert!(text.starts_with("applied 0001 apps\n"), "{text}");
+    assert!(text.ends_with("up to date\n"), "{text}");
+    assert_eq!(home.run(&["migrate"]).ok().stdout, "nothing to do\n");
+    assert_eq!(home.json(&["migrate"]), json!({ "applied": [] }));
+    let text = home.run(&["migrate", "status"]).ok().stdout;
+    assert_eq!(text.lines().filter(|line| line.contains(": applied 2")).count(), count, "{text}");
+    let status = home.json(&["migrate", "status"]);
+    assert!(status.as_array().unwrap().iter().all(|migration| migration["appliedAt"].is_string()));
+    assert_eq!(home.run(&["migrate", "--json", "status"]).ok().json(), status);
+}
+
+#[test]
+fn pending_migrations_wait_where_that_is_wished() {
+    let mut home = Home::new();
+    home.set("MUSTER__DATABASE__MIGRATE", "false");
+    home.run(&["app", "list"]).fails(1, &["pending", "muster migrate"]);
+    home.run(&["migrate"]).ok();
+    home.run(&["app", "list"]).ok();
+}
+
+#[test]
+fn a_command_is_quick() {
+    let home = Home::lived_in();
+    let server = home.serve();
+    let began = Instant::now();
+    home.run(&["app", "list"]).ok();
+    let took = began.elapsed();
+    println!("app list: {took:?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    server.stop();
+}

@@ -1,0 +1,160 @@
+//! `muster doctor`: verdicts, remedies, exit codes.
+
+use std::fs;
+use std::net::TcpListener;
+
+use serde_json::Value;
+use sqlx::{Connection as _, Executor as _, PgConnection};
+
+use crate::harness::process::Home;
+use crate::harness::server::database;
+
+/// Asks the doctor, in both forms, which must say the same.
+#[track_caller]
+fn doctor(home: &Home, code: i32) -> Vec<Value> {
+    let json = home.run(&["doctor", "--json"]);
+    assert_eq!(json.status.code(), Some(code), "{json:#?}");
+    let checks = json.json().as_array().unwrap().clone();
+    let text = home.run(&["doctor"]);
+    assert_eq!(text.status.code(), Some(code), "{text:#?}");
+    for check in &checks {
+        let name = check["check"].as_str().unwrap();
+        let verdict = match check["verdict"].as_str().unwrap() {
+            "ok" => "ok  ",
+            "warn" => "warn",
+            "fail" => "FAIL",
+            other => panic!("{other}"),
+        };
+        let line = text.stdout.lines().find(|line| line[6..].starts_with(name));
+        assert!(line.is_some_and(|line| line.starts_with(verdict)), "{check}: {text:#?}");
+        assert_eq!(check["remedy"].is_string(), verdict != "ok  ", "{check}");
+        if let Some(remedy) = check["remedy"].as_str() {
+            assert!(text.stdout.contains(&format!("-> {remedy}")), "{text:#?}");
+        }
+    }
+    checks
+}
+
+#[track_caller]
+fn find<'a>(checks: &'a [Value], name: &str) -> (&'a str, &'a str, &'a str) {
+    let check = checks.iter().find(|check| check["check"] == name);
+    let check = check.unwrap_or_else(|| panic!("no {name} in {checks:#?}"));
+    let field = |name| check[name].as_str().unwrap_or_default();
+    (field("verdict"), field("found"), field("remedy"))
+}
+
+#[test]
+fn a_fresh_machine_is_well_and_stays_untouched() {
+    let home = Home::new();
+    let checks = doctor(&home, 0);
+    let names: Vec<_> = checks.iter().map(|check| check["check"].as_str().unwrap()).collect();
+    assert_eq!(names, ["configuration", "disk", "postgresql", "database", "port"]);
+    let (verdict, found, _) = find(&checks, "database");
+    assert!(verdict == "ok" && found.contains("first `muster serve`"), "{found}");
+    let (_, found, _) = find(&checks, "postgresql");
+    assert!(found.contains(" in /"), "{found}");
+    assert!(!home.data_dir.exists(), "it only looks");
+}
+
+#[test]
+fn a_running_server_is_recognised() {
+    let mut home = Home::lived_in();
+    let server = home.serve();
+    home.set("MUSTER__SERVER__BIND", &server.address.to_string());
+    let checks = doctor(&home, 0);
+    let (verdict, found, _) = find(&checks, "port");
+    assert!(verdict == "ok" && found.contains("held by a running Muster 0."), "{found}");
+    assert!(find(&checks, "database").1.contains("answers"));
+    assert_eq!(find(&checks, "migrations").1, "current");
+    assert_eq!(find(&checks, "clock").0, "ok");
+    server.stop();
+
+    // And one that is down, whose database is started for a look and stopped again.
+    let checks = doctor(&home, 0);
+    assert!(find(&checks, "port").1.contains("is free"));
+    assert_eq!(find(&checks, "migrations").1, "current");
+    assert!(home.postmaster().is_none());
+}
+
+#[test]
+fn a_strangers_port_is_a_failure() {
+    use std::io::{Read as _, Write as _};
+    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = stranger.local_addr().unwrap().to_string();
+    // It answers, but it is somebody else.
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = stranger.accept() {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+        }
+    });
+    let mut home = Home::new();
+    home.set("MUSTER__SERVER__BIND", &address);
+    let checks = doctor(&home, 1);
+    let (verdict, found, remedy) = find(&checks, "port");
+    assert_eq!(verdict, "fail");
+    assert!(found.contains(&address) && remedy.contains("server.bind"), "{found} {remedy}");
+}
+
+#[test]
+fn a_wrong_configuration_is_a_failure() {
+    let mut home = Home::new();
+    home.set("MUSTER__LIMITS__MAX_BODY", "lots");
+    let checks = doctor(&home, 1);
+    let [_] = &checks[..] else { panic!("{checks:#?}") };
+    let (verdict, found, remedy) = find(&checks, "configuration");
+    assert_eq!(verdict, "fail");
+    assert!(found.contains("limits.max_body") && remedy.contains("muster config"), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configured_database_is_examined() {
+    let database = database().await;
+    let mut home = Home::on(&database);
+    let checks = doctor(&home, 0);
+    let names: Vec<_> = checks.iter().map(|check| check["check"].as_str().unwrap()).collect();
+    assert_eq!(names, ["configuration", "database", "clock", "migrations", "port"]);
+
+    let mut connection = PgConnection::connect_with(&database.options).await.unwrap();
+    connection.execute("delete from _sqlx_migrations where version = 2").await.unwrap();
+    let checks = doctor(&home, 0);
+    let (verdict, found, remedy) = find(&checks, "migrations");
+    assert_eq!((verdict, found), ("warn", "1 pending"));
+    assert!(remedy.contains("muster migrate"));
+
+    connection
+        .execute(
+            "insert into _sqlx_migrations
+                 (version, description, success, checksum, execution_time)
+             values (9000, 'from the future', true, '', 0)",
+        )
+        .await
+        .unwrap();
+    let checks = doctor(&home, 1);
+    let (verdict, found, remedy) = find(&checks, "migrations");
+    assert!(verdict == "fail" && found.contains("9000") && remedy.contains("newer Muster"));
+
+    home.set("MUSTER__DATABASE__URL", "postgres://u:Sesame@127.0.0.1:1/muster");
+    home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "1s");
+    let checks = doctor(&home, 1);
+    let (verdict, found, remedy) = find(&checks, "database");
+    assert!(verdict == "fail" && remedy.contains("database.url"), "{found}");
+    assert!(!format!("{checks:?}").contains("Sesame"));
+}
+
+#[test]
+fn what_keeps_the_embedded_database_down_is_told() {
+    let mut home = Home::lived_in();
+    let settings = home.postgres().join("postgresql.conf");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, text + "work_mem = plenty\n").unwrap();
+    let checks = doctor(&home, 1);
+    let (verdict, found, remedy) = find(&checks, "database");
+    assert!(verdict == "fail" && found.contains("work_mem"), "{found}");
+    assert!(remedy.contains("data/postgres/log"), "{remedy}");
+
+    home.set("MUSTER__DATABASE__POSTGRES_DIR", "/nowhere");
+    let checks = doctor(&home, 1);
+    let (verdict, found, _) = find(&checks, "postgresql");
+    assert!(verdict == "fail" && found.contains("/nowhere"), "{found}");
+}

@@ -1,0 +1,191 @@
+//! When the server must not start: what it says, and how it ends.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
+
+use rustix::process::geteuid;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+
+use crate::harness::process::Home;
+use crate::harness::server::database;
+
+#[test]
+fn a_port_in_use_is_refused_before_anything_is_made() {
+    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = stranger.local_addr().unwrap().to_string();
+    let mut home = Home::new();
+    home.set("MUSTER__SERVER__BIND", &address);
+    home.run(&["serve"]).fails(
+        1,
+        &["error: cannot listen on", &address, "another program", "server.bind", "muster doctor"],
+    );
+    assert!(!home.data_dir.exists());
+
+    home.set("MUSTER__SERVER__BIND", "192.0.2.1:7080");
+    home.run(&[]).fails(1, &["cannot listen on 192.0.2.1:7080", "no such address"]);
+}
+
+#[test]
+fn the_second_server_on_a_port_leaves_the_first_alone() {
+    let mut home = Home::lived_in();
+    let server = home.serve();
+    home.set("MUSTER__SERVER__BIND", &server.address.to_string());
+    home.run(&["serve"]).fails(1, &["a Muster that already runs"]);
+    assert!(home.postmaster().is_some());
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_database_is_refused() {
+    let database = database().await;
+    let home = Home::on(&database);
+    let mut connection = PgConnection::connect_with(&database.options).await.unwrap();
+    connection
+        .execute(
+            "insert into _sqlx_migrations
+                 (version, description, success, checksum, execution_time)
+             values (9000, 'from the future', true, '', 0)",
+        )
+        .await
+        .unwrap();
+    let parts = ["newer than this program", "9000", "Run the newer Muster", "backup"];
+    home.run(&["serve"]).fails(1, &parts);
+    home.run(&["app", "list"]).fails(1, &parts);
+    home.run(&["migrate"]).fails(1, &parts);
+    let status = home.run(&["migrate", "status"]);
+    assert_eq!(status.status.code(), Some(1), "{status:#?}");
+    assert!(status.stderr.contains("9000"), "{status:#?}");
+
+    // Nor one that was left half-way, or altered.
+    for (change, version) in [
+        (
+            "delete from _sqlx_migrations where version = 9000; update _sqlx_migrations set success = false where version = 2",
+            2,
+        ),
+        ("update _sqlx_migrations set success = true, checksum = '\\x00' where version = 2", 2),
+    ] {
+        connection.execute(AssertSqlSafe(change)).await.unwrap();
+        let parts = [&format!("migration {version} is not as this program left it"), "backup"];
+        home.run(&["serve"]).fails(1, &parts.map(|part| part as &str));
+    }
+}
+
+#[test]
+fn data_of_a_newer_postgresql_are_refused() {
+    let home = Home::lived_in();
+    fs::write(home.postgres().join("PG_VERSION"), "99\n").unwrap();
+    let data = home.postgres().display().to_string();
+    home.run(&["serve"]).fails(1, &["made by PostgreSQL 99", &data, "database.postgres_dir"]);
+    assert!(home.postmaster().is_none());
+}
+
+#[test]
+fn somebody_elses_data_are_refused() {
+    let mut home = Home::lived_in();
+    if geteuid().is_root() {
+        // For root the wrong owner is root.
+        let owner = fs::metadata(home.postgres()).unwrap().uid();
+        assert_ne!(owner, 0);
+        std::os::unix::fs::chown(home.postgres(), Some(0), Some(0)).unwrap();
+        let data = home.postgres().display().to_string();
+        home.run(&["serve"]).fails(1, &["belongs to root", "chown -R", &data]);
+    } else {
+        home.set("MUSTER__DATA_DIR", "/usr");
+        home.run(&["serve"]).fails(1, &["/usr belongs to uid 0", "chown -R", "data_dir"]);
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_named_whole() {
+    let mut home = Home::new();
+    let file = home.parent.join("muster.toml");
+    fs::write(
+        &file,
+        "[server]\nbnid = \"127.0.0.1:1\"\n[limits]\nmin_members = 5\nmax_members = 4\n\
+         [log]\nformat = \"xml\"\n",
+    )
+    .unwrap();
+    home.set("MUSTER__TOKEN__EXPIRE_IN", "soon");
+    home.set("MUSTER__DATABASE__URI", "postgres://u:Sesame@h/d");
+    let named = [
+        "5 mistakes",
+        "server.bnid",
+        "did you mean `server.bind`?",
+        "muster.toml, line 2",
+        "limits.min_members = 5",
+        "at most limits.max_members, which is 4",
+        "log.format = \"xml\"",
+        "\"pretty\" or \"json\"",
+        "token.expire_in = \"soon\"",
+        "environment variable MUSTER__TOKEN__EXPIRE_IN",
+        "MUSTER__DATABASE__URI",
+        "did you mean `MUSTER__DATABASE__URL`?",
+    ];
+    let config = ["--config", file.to_str().unwrap()];
+    for command in [&["serve"][..], &["app", "list"], &["migrate"]] {
+        let output = home.run(&[&config, command].concat());
+        output.fails(2, &named);
+        assert!(!output.stderr.contains("Sesame"), "{output:#?}");
+    }
+    home.set("MUSTER_CONFIG", file.to_str().unwrap());
+    home.run(&[]).fails(2, &named);
+    home.run(&["--config", "nowhere.toml"]).fails(2, &["cannot read", "nowhere.toml"]);
+    fs::write(&file, "server = [").unwrap();
+    home.run(&[]).fails(2, &["not valid TOML", "line 1"]);
+    assert!(!home.data_dir.exists());
+}
+
+#[test]
+fn settings_come_from_the_file_and_above_it_the_environment() {
+    let mut home = Home::lived_in();
+    let file = home.parent.join("muster.toml");
+    fs::write(&file, "[log]\nformat = \"json\"\n[server]\nbind = \"192.0.2.1:1\"\n").unwrap();
+    home.set("MUSTER_CONFIG", file.to_str().unwrap());
+    // The environment's address, or it could not listen.
+    let output = home.serve().stop();
+    assert!(output.stderr.starts_with('{'), "{output:#?}");
+}
+
+#[test]
+fn an_unreachable_database_is_named_without_its_password() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = closed.local_addr().unwrap().port();
+    drop(closed);
+    let mut home = Home::new();
+    home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "1s");
+    for url in [
+        format!("postgres://u:Sesame@127.0.0.1:{port}/muster"),
+        format!("postgres://u@127.0.0.1:{port}/muster?password=Sesame"),
+        "postgres://u:Sesame@database.invalid/muster".to_owned(),
+        format!("postgres://u:Sesame@127.0.0.1:{port}/muster?sslmode=sometimes"),
+    ] {
+        home.set("MUSTER__DATABASE__URL", &url);
+        for command in [&["serve"][..], &["app", "list"], &["migrate", "status"]] {
+            let output = home.run(command);
+            output.fails(1, &["database.url"]);
+            assert!(!output.stderr.contains("Sesame"), "{output:#?}");
+        }
+    }
+    assert!(!home.data_dir.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_lets_us_not_in_is_told_apart() {
+    let database = database().await;
+    let mut home = Home::on(&database);
+    let nowhere = database.options.clone().database("nowhere_to_be_found");
+    let url = sqlx::ConnectOptions::to_url_lossy(&nowhere);
+    home.set("MUSTER__DATABASE__URL", url.as_str());
+    home.run(&["serve"]).fails(1, &["database.url", "nowhere_to_be_found"]);
+}
+
+#[test]
+fn a_server_that_may_not_migrate_says_what_to_do() {
+    let mut home = Home::new();
+    home.set("MUSTER__DATABASE__MIGRATE", "false");
+    let output = home.run(&["serve"]);
+    assert_eq!(output.status.code(), Some(1), "{output:#?}");
+    assert!(output.stderr.contains("run `muster migrate` first"), "{output:#?}");
+    assert!(home.postmaster().is_none());
+}
