@@ -2,7 +2,7 @@
 //!
 //! What handlers learn about a request (which app, which session) they leave on it as [`Noted`],
 //! and the errcode of an answer on that as [`Outcome`]. The query never gets here: it holds access
-//! tokens.
+//! tokens. Nor does all of every path: who forgets the question mark has the token in there.
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::drain::Drain;
 use crate::domain::{AppId, SessionId};
+use crate::wire::ApiKey;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longer ids of callers are replaced.
@@ -52,7 +53,7 @@ pub(super) async fn log(
     let running = drain.enter();
     let id = request_id(&request);
     let method = request.method().clone();
-    let path = request.path().to_owned();
+    let path = shown(request.path());
 
     let mut response = next.call(request).await?;
     if drain.stopping() {
@@ -62,8 +63,7 @@ pub(super) async fn log(
     let errcode = response.response().extensions().get::<Outcome>().map(|outcome| outcome.0);
     tracing::info!(
         method = method.as_str(),
-        // Quoted and escaped: a path is the caller's text.
-        path = ?path,
+        path,
         status = response.status().as_u16(),
         errcode,
         duration_ms = started.elapsed().as_secs_f64() * 1_000.0,
@@ -86,4 +86,53 @@ fn request_id(request: &ServiceRequest) -> HeaderValue {
         let id = format!("{:032x}", rand::random::<u128>());
         HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
     })
+}
+
+/// As much of a path as can be neither a secret nor anything but a path; "…" stands for the rest.
+fn shown(path: &str) -> String {
+    const BRACES: [&str; 4] = ["%7B", "%7b", "%7D", "%7d"];
+    /// Access tokens are longer; what stands in real paths is not.
+    const LONGEST_PART: usize = 64;
+    let mut end = 0;
+    let mut part = 0;
+    while let Some(next) = path[end..].chars().next() {
+        let rest = &path[end..];
+        let is_plain = next.is_ascii_alphanumeric() || "/._~-".contains(next);
+        end += match next {
+            _ if rest.starts_with(ApiKey::PREFIX) => break,
+            '%' if BRACES.iter().any(|brace| rest.starts_with(brace)) => 3,
+            _ if is_plain => 1,
+            _ => break,
+        };
+        if next == '/' {
+            part = end;
+        } else if end - part > LONGEST_PART {
+            end = part;
+            break;
+        }
+    }
+    let more = if end < path.len() { "…" } else { "" };
+    format!("{}{more}", &path[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn paths_are_shown_as_far_as_they_are_paths() {
+        let long = "x".repeat(65);
+        for (path, shown) in [
+            ("/", "/"),
+            ("/cgi/session/get", "/cgi/session/get"),
+            ("/v1/sessions/%7B8AD595F3-73B3%7d/events", "/v1/sessions/%7B8AD595F3-73B3%7d/events"),
+            ("/cgi/session/get&accessToken=abc", "/cgi/session/get…"),
+            ("/cgi/session/get%3FaccessToken", "/cgi/session/get…"),
+            ("/cgi/msk_abc/more", "/cgi/…"),
+            ("/a\u{1b}[31m", "/a…"),
+            ("/项目", "/…"),
+            (&format!("/cgi/{long}/more"), "/cgi/…"),
+            (&format!("/cgi/{}", &long[1..]), &format!("/cgi/{}", &long[1..])),
+        ] {
+            assert_eq!(super::shown(path), shown);
+        }
+    }
 }

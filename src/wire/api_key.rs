@@ -6,8 +6,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
-const PREFIX: &str = "msk_";
-
 /// A secret that lets its holder act as an app.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey(String);
@@ -17,11 +15,14 @@ pub struct ApiKey(String);
 pub type ApiKeyHash = [u8; 32];
 
 impl ApiKey {
+    /// What every key begins with.
+    pub const PREFIX: &str = "msk_";
+
     /// A new key from the operating system's random numbers.
     #[must_use]
     pub fn generate() -> Self {
         let secret: [u8; 32] = rand::random();
-        let mut text = String::from(PREFIX);
+        let mut text = String::from(Self::PREFIX);
         URL_SAFE_NO_PAD.encode_string(secret, &mut text);
         Self(text)
     }
@@ -29,7 +30,7 @@ impl ApiKey {
     /// Takes a text that claims to be a key, by its prefix.
     #[must_use]
     pub fn recognise(text: &str) -> Option<Self> {
-        text.starts_with(PREFIX).then(|| Self(text.to_owned()))
+        text.starts_with(Self::PREFIX).then(|| Self(text.to_owned()))
     }
 
     /// What is stored of it.
