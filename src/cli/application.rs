@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use sqlx::PgPool;
@@ -11,6 +12,9 @@ use crate::config::{RemoveMembers, Settings};
 use crate::domain::{RemovePolicy, Rules};
 use crate::http::{Bound, Options, Server, Services, Stopper};
 use crate::service::{Access, Directory, Readiness, Sessions, TokenRules};
+
+/// How long a server that stops tries to note which keys were used.
+const NOTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A service that is bound to its address and ready to run.
 pub struct Application {
@@ -82,7 +86,8 @@ impl Application {
         let following = tokio::spawn(async move { following.follow().await });
         let served = self.server.run().await;
         following.abort();
-        self.directory.note_use().await;
+        // A database that does not answer must not hold up the end.
+        let _ = tokio::time::timeout(NOTED_WITHIN, self.directory.note_use()).await;
         Ok(served?)
     }
 }
