@@ -147,6 +147,20 @@ async fn nothing_that_was_acknowledged_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_its_postgresql_stops_as_quickly() {
+    let home = Home::lived_in();
+    let server = home.serve();
+    server.plain(&home.api_key()).create().await;
+    home.kill_postgres();
+    let began = Instant::now();
+    server.stop();
+    let took = began.elapsed();
+    println!("stopped without a database: {took:?}");
+    // Less than it waits for a connection.
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_survives_its_postgresql() {
     let home = Home::lived_in();
     let server = home.serve();

@@ -15,6 +15,7 @@ mod crash;
 mod doctor;
 mod embedded;
 mod harness;
+mod log;
 mod serve;
 mod session;
 mod startup;

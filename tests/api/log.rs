@@ -1,0 +1,235 @@
+//! What the log says, and what it never says.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+
+use crate::harness::process::{Home, Server};
+
+const TITLE: &str = "Zeppelin-Protokoll";
+const ACCOUNT: &str = "quetzalcoatl";
+const PASSWORDS: [&str; 2] = ["accessToken=", "accessToken%3D"];
+
+/// Sends bytes as they are, and reads all that comes back.
+fn send(server: &Server, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.write_all(request).unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Every kind of call there is, good and bad. Gives what the log must not have.
+async fn everything(home: &Home, server: &Server) -> Vec<String> {
+    let credentials = home.credentials();
+    let api_key = home.api_key();
+    let client = server.client(&credentials);
+    let caller = server.plain(&api_key);
+    let token = client.token().await;
+
+    let new = json!({ "title": TITLE, "creator": ACCOUNT, "member": ["b", "c"] });
+    let sealed = client.post_sealed(&token, "/cgi/session/create", &new).await;
+    assert_eq!(sealed["errcode"], 0, "{sealed}");
+    let plain = caller.post("create", &new).await;
+    for session in [&sealed, &plain] {
+        let id = session["sessionId"].as_str().unwrap();
+        assert_eq!(client.get_session(&token, id).await["errcode"], 0);
+        assert_eq!(caller.get(id).await["errcode"], 0);
+        let update = json!({ "sessionId": id, "opUser": ACCOUNT, "title": format!("{TITLE}!") });
+        client.post_sealed(&token, "/cgi/session/update", &update).await;
+        caller.post("update", &update).await;
+        let refused = json!({ "sessionId": id, "opUser": "stranger", "title": TITLE });
+        assert_eq!(caller.post("update", &refused).await["errcode"], 4);
+        let conflict = json!({
+            "sessionId": id, "opUser": ACCOUNT, "title": "x", "version": 77,
+        });
+        assert_eq!(caller.post("update", &conflict).await["errcode"], 400_009);
+    }
+    // What is no message, no session, no token, no key, no method, no path.
+    let get = async |path: String| client.get(&path).await.status();
+    client.post(&format!("/cgi/session/create?accessToken={token}"), TITLE).await;
+    client.post(&format!("/cgi/session/create?accessToken={api_key}"), format!("{{{TITLE}")).await;
+    client.post(&format!("/cgi/session/create?accessToken={api_key}x"), new.to_string()).await;
+    client.post(&format!("/cgi/gettoken?accessToken={token}"), format!("buin={TITLE}")).await;
+    let long = json!({ "title": TITLE.repeat(9), "creator": ACCOUNT, "member": [] });
+    assert_eq!(caller.post("create", &long).await["errcode"], 100_003);
+    assert_eq!(get(format!("/cgi/session/get?sessionId={TITLE}&accessToken={token}")).await, 200);
+    assert_eq!(
+        get(format!("/cgi/session/get?accessToken={}", &token[..token.len() - 1])).await,
+        200
+    );
+    assert_eq!(get(format!("/cgi/session/update?accessToken={token}")).await, 405);
+    assert_eq!(get(format!("/cgi/session/nothing?accessToken={token}")).await, 404);
+    // The question mark forgotten, or encoded.
+    assert_eq!(get(format!("/cgi/session/get&accessToken={token}")).await, 404);
+    assert_eq!(get(format!("/cgi/session/get%3FaccessToken%3D{api_key}")).await, 404);
+    assert_eq!(get(format!("/cgi/session/get/accessToken={token}/more")).await, 404);
+    let mut other = client.clone();
+    other.key[0] ^= 1;
+    other.post("/cgi/gettoken", client.envelope(TITLE).to_string()).await;
+    let body = other.envelope(TITLE).to_string();
+    client.post("/cgi/gettoken", body).await;
+
+    let aes_key = credentials["aesKey"].as_str().unwrap().to_owned();
+    let half = |secret: &str| secret[secret.len() / 2..].to_owned();
+    let mut secrets = vec![half(&token), half(&api_key), half(&aes_key), token, api_key, aes_key];
+    secrets.extend([TITLE, ACCOUNT].map(str::to_owned));
+    secrets.extend(PASSWORDS.map(str::to_owned));
+    secrets
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_and_no_content_is_ever_logged() {
+    for (level, format) in [("info", "json"), ("trace", "json"), ("trace", "pretty")] {
+        let mut home = Home::lived_in();
+        home.set("MUSTER__LOG__LEVEL", level).set("MUSTER__LOG__FORMAT", format);
+        home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "1s");
+        let server = home.serve();
+        let secrets = everything(&home, &server).await;
+        // Also when the database is what fails.
+        home.kill_postgres();
+        let caller = server.plain(&home.api_key());
+        let new = json!({ "title": TITLE, "creator": ACCOUNT, "member": ["b", "c"] });
+        assert_eq!(caller.post("create", &new).await["errcode"], -1);
+        server.running.signal(rustix::process::Signal::TERM);
+        let output = server.running.output();
+        assert!(output.stderr.lines().count() > 20, "{output:#?}");
+        for secret in &secrets {
+            for line in output.stderr.lines().chain(output.stdout.lines()) {
+                let is_hint = line.contains("curl -s") && PASSWORDS.contains(&secret.as_str());
+                assert!(is_hint || !line.contains(secret), "{secret} in {level} {format}: {line}");
+            }
+        }
+        assert!(!output.stderr.contains("panicked"), "{}", output.stderr);
+        if format == "json" {
+            for line in output.stderr.lines() {
+                let line: Value =
+                    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+                assert!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");
+            }
+        }
+    }
+}
+
+/// The lines of requests.
+fn requests(log: &str) -> Vec<Value> {
+    log.lines()
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+        })
+        .filter(|line| line["message"] == "request")
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_request_has_one_line() {
+    let mut home = Home::lived_in();
+    home.set("MUSTER__LOG__FORMAT", "json");
+    let server = home.serve();
+    let client = server.client(&home.credentials());
+    let caller = server.plain(&home.api_key());
+    let app_id = client.app_id.clone();
+    let session = caller.create().await;
+    let id = session["sessionId"].as_str().unwrap();
+    let token = client.token().await;
+    client.get_session(&token, id).await;
+    let refused = json!({ "sessionId": id, "opUser": "stranger", "title": "x" });
+    caller.post("update", &refused).await;
+    client.get("/cgi/nothing").await;
+    client.get("/healthz").await;
+    let with_id = client.request(reqwest::Method::GET, "/cgi/session/get");
+    let answer = with_id.header("X-Request-Id", "mine-0.1").send().await.unwrap();
+    assert_eq!(answer.headers()["x-request-id"], "mine-0.1");
+
+    let log = server.stop().stderr;
+    let lines = requests(&log);
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+            (
+                text("method"),
+                text("path"),
+                line["status"].as_u64().unwrap(),
+                line["errcode"].as_i64(),
+                text("app_id") == app_id,
+                text("session_id") == id,
+            )
+        })
+        .collect();
+    let line = |method: &str, path: &str, status, errcode, app, session| {
+        (method.to_owned(), path.to_owned(), status, errcode, app, session)
+    };
+    assert_eq!(
+        told,
+        [
+            line("POST", "/cgi/session/create", 200, Some(0), true, true),
+            line("POST", "/cgi/gettoken", 200, Some(0), true, false),
+            line("GET", "/cgi/session/get", 200, Some(0), true, true),
+            line("POST", "/cgi/session/update", 200, Some(4), true, true),
+            line("GET", "/cgi/nothing", 404, Some(100_003), false, false),
+            line("GET", "/healthz", 200, None, false, false),
+            line("GET", "/cgi/session/get", 200, Some(100_000), false, false),
+        ]
+    );
+    for line in &lines {
+        assert!(line["duration_ms"].as_f64().is_some_and(|took| took > 0.0), "{line}");
+        assert!(!line["request_id"].as_str().unwrap().is_empty(), "{line}");
+    }
+    assert_eq!(lines.last().unwrap()["request_id"], "mine-0.1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_can_write_lines_of_their_own() {
+    for format in ["json", "pretty"] {
+        let mut home = Home::lived_in();
+        home.set("MUSTER__LOG__FORMAT", format);
+        let server = home.serve();
+        let forged = "INFO forged";
+        for request in [
+            &b"GET /a%0d%0aINFO%20forged HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"[..],
+            b"GET /a%1b%5b31mINFO%20forged HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            b"GET /a\x1b[31mINFO HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            b"GET /a\xe2\x80\xa8INFO\xff\xc2\x85 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            b"GET /a\"\\,\"forged\":\"INFO HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-Id: \x1b[31mINFO forged\r\nConnection: close\r\n\r\n",
+            b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-Id: a b INFO forged\r\nConnection: close\r\n\r\n",
+            b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-Id: a\rINFO forged\r\nConnection: close\r\n\r\n",
+            b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-Id: \xe2\x80\xa8\r\nConnection: close\r\n\r\n",
+            b"INFO\x1b[31mforged / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            b"FORGED / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        ] {
+            let answer = send(&server, request);
+            assert!(answer.starts_with("HTTP/1.1 "), "{answer:?}");
+            assert!(!answer.contains('\x1b'), "{answer:?}");
+        }
+        let long = "x".repeat(200);
+        let id = format!(
+            "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Request-Id: {long}\r\nConnection: close\r\n\r\n"
+        );
+        assert!(!send(&server, id.as_bytes()).contains(&long));
+        let log = server.stop().stderr;
+        assert!(!log.contains(['\x1b', '\r', '\u{2028}', '\u{85}']), "{log:?}");
+        assert!(!log.contains(forged), "{log}");
+        for line in log.lines() {
+            match format {
+                "json" => {
+                    let line: Value = serde_json::from_str(line).unwrap();
+                    assert_eq!(line.get("forged"), None, "{line}");
+                }
+                // Each begins with its time.
+                _ => assert!(line.starts_with("20") && line[..32].contains("Z "), "{line}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switched_off_log_is_silent() {
+    let mut home = Home::lived_in();
+    home.set("MUSTER__LOG__LEVEL", "off");
+    let server = home.serve();
+    server.plain(&home.api_key()).create().await;
+    assert_eq!(server.stop().stderr, "");
+}
