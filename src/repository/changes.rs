@@ -20,7 +20,7 @@ const HEARD: &str = "muster_apps_heard";
 const FOLLOWER: &str = "muster follower";
 
 /// A connection that hears of changes.
-pub struct Changes(PgListener);
+pub struct Changes(Listening);
 
 impl Changes {
     /// Begins to listen. What changed before is not told.
@@ -37,7 +37,7 @@ impl Changes {
     /// # Errors
     /// When the connection is lost and cannot be had again.
     pub async fn next(&mut self) -> Result<Option<String>, Error> {
-        let notification = self.0.try_recv().await?;
+        let notification = self.0.listener.try_recv().await?;
         let note = notification.map(|notification| notification.payload().to_owned());
         Ok(note.filter(|note| !note.is_empty()))
     }
@@ -57,7 +57,7 @@ pub async fn repeat(pool: &PgPool, note: &str) -> Result<(), Error> {
 /// When the database fails.
 pub async fn heard_by_all(pool: &PgPool, within: Duration) -> Result<u64, Error> {
     let until = Instant::now() + within;
-    let mut listener = listen(pool, "muster", HEARD).await?;
+    let mut listening = listen(pool, "muster", HEARD).await?;
     let followers = sqlx::query_scalar!(
         r#"
         select count(*) as "count!" from pg_stat_activity
@@ -71,7 +71,10 @@ pub async fn heard_by_all(pool: &PgPool, within: Duration) -> Result<u64, Error>
     let note = format!("{:032x}", rand::random::<u128>());
     notify(pool, CHANGED, &note).await?;
     while missing > 0 {
-        let Ok(notification) = tokio::time::timeout_at(until, listener.recv()).await else { break };
+        let Ok(notification) = tokio::time::timeout_at(until, listening.listener.recv()).await
+        else {
+            break;
+        };
         if notification?.payload() == note {
             missing -= 1;
         }
@@ -79,13 +82,26 @@ pub async fn heard_by_all(pool: &PgPool, within: Duration) -> Result<u64, Error>
     Ok(missing)
 }
 
-/// On a connection that is not one of the pool, which may be small.
-async fn listen(pool: &PgPool, name: &str, channel: &str) -> Result<PgListener, Error> {
+/// A connection that is not one of the pool, which may be small.
+struct Listening {
+    own: PgPool,
+    listener: PgListener,
+}
+
+impl Drop for Listening {
+    /// Marks the pool as closed, so that the connection that comes back is not tested: where
+    /// PostgreSQL stops at the same time, that would be reported as a failure.
+    fn drop(&mut self) {
+        drop(self.own.close());
+    }
+}
+
+async fn listen(pool: &PgPool, name: &str, channel: &str) -> Result<Listening, Error> {
     let options = pool.connect_options().as_ref().clone().application_name(name);
     let own = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
     let mut listener = PgListener::connect_with(&own).await?;
     listener.listen(channel).await?;
-    Ok(listener)
+    Ok(Listening { own, listener })
 }
 
 async fn notify(pool: &PgPool, channel: &str, note: &str) -> Result<(), Error> {
