@@ -3,6 +3,7 @@
 //! A handler parses, calls one use case, and renders. The APIs know nothing of each other.
 
 mod drain;
+mod held;
 mod ops;
 mod request_log;
 mod server;

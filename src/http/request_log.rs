@@ -12,6 +12,7 @@ use actix_web::{Error, HttpMessage as _, HttpRequest, web};
 use tokio::time::Instant;
 
 use super::drain::Drain;
+use super::held::Held;
 use crate::domain::{AppId, SessionId};
 use crate::wire::ApiKey;
 
@@ -46,11 +47,12 @@ impl Noted {
 /// The middleware.
 pub(super) async fn log(
     drain: web::Data<Drain>,
-    request: ServiceRequest,
-    next: Next<impl MessageBody>,
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let started = Instant::now();
     let running = drain.enter();
+    let held = Held::of(&mut request);
     let id = request_id(&request);
     let method = request.method().clone();
     let path = shown(request.path());
@@ -74,7 +76,7 @@ pub(super) async fn log(
     );
     response.headers_mut().insert(REQUEST_ID, id);
     drop(running);
-    Ok(response)
+    Ok(Held::until_sent(held, response))
 }
 
 /// The caller's id if it is a reasonable one, else a new one.
