@@ -58,32 +58,47 @@ impl Client {
 
     /// Seals under the key's own IV, as most clients do.
     pub fn seal(&self, message: &str) -> String {
-        self.seal_with(message.as_bytes(), self.key[..16].try_into().unwrap())
+        self.seal_with(message.as_bytes(), self.iv())
     }
 
     /// Seals under any IV.
     pub fn seal_with(&self, message: &[u8], iv: [u8; 16]) -> String {
+        let length = u32::try_from(message.len()).unwrap();
         let mut plain: Vec<u8> = rand::random::<[u8; 16]>().to_vec();
-        plain.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+        plain.extend(length.to_be_bytes());
         plain.extend(message);
         plain.extend(self.app_id.as_bytes());
-        let padding = 32 - plain.len() % 32;
-        plain.extend(std::iter::repeat_n(u8::try_from(padding).unwrap(), padding));
+        self.encrypt(&padded(plain), iv)
+    }
+
+    /// Encrypts a plaintext of whole blocks as it stands.
+    pub fn encrypt(&self, plain: &[u8], iv: [u8; 16]) -> String {
+        let mut plain = plain.to_vec();
         let length = plain.len();
         let encryptor = cbc::Encryptor::<Aes256>::new(&self.key.into(), &iv.into());
         STANDARD.encode(encryptor.encrypt_padded::<NoPadding>(&mut plain, length).unwrap())
     }
 
+    /// The key's own IV.
+    pub fn iv(&self) -> [u8; 16] {
+        self.key[..16].try_into().unwrap()
+    }
+
     /// Opens as strictly as the strictest client does.
     pub fn open(&self, text: &str) -> String {
+        self.open_with(text, self.iv())
+    }
+
+    /// Opens under any IV.
+    pub fn open_with(&self, text: &str, iv: [u8; 16]) -> String {
         let mut cipher = STANDARD.decode(text).unwrap();
         assert_eq!(cipher.len() % 32, 0, "the length is no multiple of 32");
-        let iv: [u8; 16] = self.key[..16].try_into().unwrap();
         let decryptor = cbc::Decryptor::<Aes256>::new(&self.key.into(), &iv.into());
         let plain = decryptor.decrypt_padded::<NoPadding>(&mut cipher).unwrap();
         let padding = usize::from(*plain.last().unwrap());
         assert!((1..=32).contains(&padding), "padding {padding}");
-        let plain = &plain[..plain.len() - padding];
+        let (plain, end) = plain.split_at(plain.len() - padding);
+        assert!(end.iter().all(|byte| usize::from(*byte) == padding), "padding {end:?}");
         let length = u32::from_be_bytes(plain[16..20].try_into().unwrap()) as usize;
         let (message, tail) = plain[20..].split_at(length);
         assert_eq!(tail, self.app_id.as_bytes(), "the tail is not the app id");
@@ -98,12 +113,10 @@ impl Client {
     /// Checks that an answer has the shape that every client relies on, and opens it: errcode,
     /// errmsg and the fields of what was sealed.
     pub async fn opened(&self, response: Response) -> Value {
-        assert_eq!(response.status(), 200);
-        let mut answer: Value = response.json().await.unwrap();
-        assert!(answer["errcode"].is_i64(), "{answer}");
-        assert!(answer["errmsg"].is_string(), "{answer}");
+        let mut answer = answer(response).await;
         let fields = answer.as_object_mut().unwrap();
         if let Some(encrypt) = fields.remove("encrypt") {
+            assert_eq!(fields.len(), 2, "nothing stands beside what is sealed: {fields:?}");
             let message = self.open(encrypt.as_str().unwrap());
             let message: Value = serde_json::from_str(&message).unwrap();
             fields.extend(message.as_object().unwrap().clone());
@@ -115,8 +128,12 @@ impl Client {
 
     /// `/cgi/gettoken` with the time of the test's clock.
     pub async fn gettoken(&self) -> Value {
-        let body = self.envelope(&self.clock.now().timestamp().to_string());
-        self.opened(self.post("/cgi/gettoken", body.to_string()).await).await
+        self.gettoken_at(&self.clock.now().timestamp().to_string()).await
+    }
+
+    /// `/cgi/gettoken` with any text for the time.
+    pub async fn gettoken_at(&self, time: &str) -> Value {
+        self.opened(self.post("/cgi/gettoken", self.envelope(time).to_string()).await).await
     }
 
     /// A fresh access token.
@@ -137,4 +154,26 @@ impl Client {
         let path = format!("/cgi/session/get?sessionId={session_id}&accessToken={token}");
         self.opened(self.get(&path).await).await
     }
+}
+
+/// Pads a plaintext to whole blocks of 32.
+pub fn padded(mut plain: Vec<u8>) -> Vec<u8> {
+    let padding = 32 - plain.len() % 32;
+    plain.extend(std::iter::repeat_n(u8::try_from(padding).unwrap(), padding));
+    plain
+}
+
+/// An answer as it came, if it has the shape that every client relies on.
+pub async fn answer(response: Response) -> Value {
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "application/json");
+    let answer: Value = response.json().await.unwrap();
+    assert!(answer["errcode"].is_i64(), "{answer}");
+    assert!(answer["errmsg"].is_string(), "{answer}");
+    answer
+}
+
+/// The whole of an answer without a result.
+pub fn refusal(errcode: i32, errmsg: &str) -> Value {
+    json!({ "errcode": errcode, "errmsg": errmsg })
 }

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod process;
+pub mod raw;
 pub mod server;
 
 use std::net::SocketAddr;
@@ -15,10 +16,11 @@ use muster::http::{Bound, Stopper};
 use muster::repository::apps::{self, StoredApp};
 use muster::repository::{keys, pool};
 use muster::wire::{AesKey, ApiKey};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use client::Client;
+pub use client::refusal;
+use client::{Client, answer};
 use server::Database;
 
 /// The enterprise of every test's app.
@@ -71,15 +73,19 @@ impl TestApp {
 
     /// Another app: its client, and an API key.
     pub async fn another_app(&self, buin: i64, permissions: &[Permission]) -> (Client, String) {
-        let stored = new_app(buin, permissions);
-        let api_key = register(&self.pool, &stored).await;
-        (Client::new(self.address, &stored, self.clock.clone()), api_key)
+        self.add(&new_app(buin, permissions)).await
+    }
+
+    /// An app as the test has it: its client, and an API key.
+    pub async fn add(&self, stored: &StoredApp) -> (Client, String) {
+        let api_key = register(&self.pool, stored).await;
+        (Client::new(self.address, stored, self.clock.clone()), api_key)
     }
 
     /// `POST` in the plain form with the app's API key.
     pub async fn post_plain(&self, path: &str, body: impl Into<reqwest::Body>) -> Value {
         let path = format!("{path}?accessToken={}", self.api_key);
-        self.client.post(&path, body).await.json().await.unwrap()
+        answer(self.client.post(&path, body).await).await
     }
 
     /// `/cgi/session/create` in the plain form.
@@ -96,7 +102,27 @@ impl TestApp {
     pub async fn get(&self, session_id: &str) -> Value {
         let query = format!("accessToken={}&sessionId={session_id}", self.api_key);
         let path = format!("/cgi/session/get?{query}");
-        self.client.get(&path).await.json().await.unwrap()
+        answer(self.client.get(&path).await).await
+    }
+
+    /// A session of these members, whose owner is the first.
+    pub async fn session(&self, members: &[&str]) -> Value {
+        let body = json!({ "title": "before", "creator": members[0], "member": members });
+        let session = self.create(&body).await;
+        assert_eq!(session["errcode"], 0, "{session}");
+        session
+    }
+
+    /// An update by `operator` with the fields of `wishes`.
+    pub async fn change(&self, session: &Value, operator: &str, wishes: Value) -> Value {
+        let mut body = json!({ "sessionId": session["sessionId"], "opUser": operator });
+        body.as_object_mut().unwrap().extend(wishes.as_object().unwrap().clone());
+        self.update(&body).await
+    }
+
+    /// The session as it is now.
+    pub async fn current(&self, session: &Value) -> Value {
+        self.get(session["sessionId"].as_str().unwrap().trim_matches(['{', '}'])).await
     }
 }
 

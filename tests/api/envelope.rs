@@ -1,0 +1,293 @@
+//! The envelope through real HTTP: what opens, what does not, and what Muster itself seals.
+
+use muster::domain::Permission;
+use muster::wire::AesKey;
+use reqwest::Response;
+use reqwest::header::CONTENT_TYPE;
+use serde_json::{Value, json};
+
+use crate::harness::client::{Client, answer, padded};
+use crate::harness::{BUIN, TestApp, new_app, refusal, spawn_app};
+
+const CREATE: &str = "/cgi/session/create";
+
+/// What every message that does not open is answered with, to the byte.
+const CANNOT_OPEN: &str =
+    r#"{"errcode":100006,"errmsg":"encrypt: cannot be opened with this app's key"}"#;
+
+fn vectors() -> Value {
+    serde_json::from_str(include_str!("../../src/wire/envelope_vectors.json")).unwrap()
+}
+
+/// The app that the vectors were sealed for.
+async fn app_of_the_vectors(app: &TestApp) -> Client {
+    let vectors = vectors();
+    let mut stored = new_app(BUIN, &[Permission::SessionsRead, Permission::SessionsWrite]);
+    stored.app.app_id = vectors["appId"].as_str().unwrap().parse().unwrap();
+    stored.aes_key = AesKey::from_base64(vectors["key"].as_str().unwrap()).unwrap();
+    app.add(&stored).await.0
+}
+
+async fn send(client: &Client, path: &str, encrypt: &str) -> Response {
+    let envelope = json!({ "buin": client.buin, "appId": client.app_id, "encrypt": encrypt });
+    client.post(path, envelope.to_string()).await
+}
+
+async fn send_form(client: &Client, path: &str, encrypt: &str) -> Response {
+    let form = form_urlencoded::Serializer::new(String::new())
+        .append_pair("buin", &client.buin.to_string())
+        .append_pair("appId", &client.app_id)
+        .append_pair("encrypt", encrypt)
+        .finish();
+    let request = client.request(reqwest::Method::POST, path);
+    let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    request.body(form).send().await.unwrap()
+}
+
+/// Everything of an answer that a caller can tell it by.
+async fn all_that_can_be_seen(response: Response) -> (u16, Vec<String>, String) {
+    let mut head: Vec<String> = response
+        .headers()
+        .iter()
+        .filter(|(name, _)| !["date", "x-request-id"].contains(&name.as_str()))
+        .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+        .collect();
+    head.sort();
+    (response.status().as_u16(), head, response.text().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_sealed_reaches_the_message() {
+    let app = spawn_app().await;
+    let client = app_of_the_vectors(&app).await;
+    let path = format!("{CREATE}?accessToken={}", client.token().await);
+    let inner = |what: &str| refusal(100_004, &format!("encrypt: {what}"));
+    for vector in vectors()["good"].as_array().unwrap() {
+        let encrypt = vector["encrypt"].as_str().unwrap();
+        let got = client.opened(send(&client, &path, encrypt).await).await;
+        match vector["plain_utf8"].as_str().unwrap() {
+            "1718000000" => {
+                assert_eq!(got, inner("must be a JSON object, got a whole number"), "{vector}");
+                let token = client.opened(send(&client, "/cgi/gettoken", encrypt).await).await;
+                assert_eq!(token["errcode"], 0, "{vector}: {token}");
+            }
+            "" => {
+                let end = "not JSON: EOF while parsing a value at line 1 column 0";
+                assert_eq!(got, inner(end), "{vector}");
+            }
+            text if text.starts_with('x') => {
+                assert_eq!(got, inner("not JSON: expected value at line 1 column 1"), "{vector}");
+            }
+            _ => {
+                assert_eq!(got["title"], "项目周会", "{vector}: {got}");
+                assert_eq!(got["member"], json!(["zhang.san", "li.si", "wang.wu"]), "{vector}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_open_is_answered_in_one_way() {
+    let app = spawn_app().await;
+    let client = app_of_the_vectors(&app).await;
+    let token = client.token().await;
+
+    let vectors = vectors();
+    let mut bad: Vec<(String, String)> = vectors["bad"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|vector| (vector["name"].to_string(), vector["encrypt"].as_str().unwrap().to_owned()))
+        .collect();
+    assert!(!bad.is_empty());
+    let good = client.seal("1718000000");
+    let sealed_with = |length: u32, message: &[u8], tail: &str| {
+        let mut plain = vec![7; 16];
+        plain.extend(length.to_be_bytes());
+        plain.extend(message);
+        plain.extend(tail.as_bytes());
+        client.encrypt(&padded(plain), client.iv())
+    };
+    let id = client.app_id.as_str();
+    for (why, encrypt) in [
+        ("not UTF-8", sealed_with(2, &[0xff, 0xfe], id)),
+        ("half a character", sealed_with(2, &"项".as_bytes()[..2], id)),
+        ("no tail", sealed_with(2, b"{}", "")),
+        ("a longer tail", sealed_with(2, b"{}", &format!("{id}x"))),
+        ("a shorter tail", sealed_with(2, b"{}", &id[1..])),
+        ("the tail in another case", sealed_with(2, b"{}", &id.to_lowercase())),
+        ("the tail counted as message", sealed_with(2 + 12, b"{}", id)),
+        ("the message counted as tail", sealed_with(0, b"{}", id)),
+        ("no padding of base64", good.trim_end_matches('=').to_owned()),
+        ("too much padding of base64", format!("{good}=")),
+        ("a line break", format!("{}\n{}", &good[..20], &good[20..])),
+        ("a multiple of 16 only", sealed_with(2, b"{}", id)[..64].to_owned()),
+        ("base64 for URLs", "-_-_".repeat(16)),
+        ("other characters", "密文".to_owned()),
+        ("a second later than allowed", client.seal("1718000301")),
+        ("no time", client.seal("now")),
+    ] {
+        bad.push((why.to_owned(), encrypt));
+    }
+    let timely = bad.len() - 2;
+
+    let mut seen = Vec::new();
+    for (at, (why, encrypt)) in bad.iter().enumerate() {
+        for call in ["gettoken", "session/create", "session/update"] {
+            // Only for a token the message must be the time.
+            if call != "gettoken" && at >= timely {
+                continue;
+            }
+            let path = format!("/cgi/{call}?accessToken={token}");
+            for response in
+                [send(&client, &path, encrypt).await, send_form(&client, &path, encrypt).await]
+            {
+                let all = all_that_can_be_seen(response).await;
+                assert_eq!((all.0, all.2.as_str()), (200, CANNOT_OPEN), "{call}: {why}");
+                seen.push(all);
+            }
+        }
+    }
+    seen.dedup();
+    assert_eq!(seen.len(), 1, "{seen:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_iv_that_is_never_sent_does_not_matter() {
+    let app = spawn_app().await;
+    let client = &app.client;
+    let time = client.clock.now().timestamp().to_string();
+    for iv in [[0; 16], [0xff; 16], rand::random(), rand::random()] {
+        let answer = send(client, "/cgi/gettoken", &client.seal_with(time.as_bytes(), iv)).await;
+        let answer = answer.json::<Value>().await.unwrap();
+        // Two clients open with such an IV, too.
+        let opened = client.open_with(answer["encrypt"].as_str().unwrap(), rand::random());
+        let token: Value = serde_json::from_str(&opened).unwrap();
+
+        let path = format!("{CREATE}?accessToken={}", token["accessToken"].as_str().unwrap());
+        let message = json!({ "title": "周会", "creator": "a", "member": ["b", "c"] }).to_string();
+        let answer = send(client, &path, &client.seal_with(message.as_bytes(), iv)).await;
+        assert_eq!(client.opened(answer).await["title"], "周会");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_any_length_is_opened_and_sealed() {
+    let app = spawn_app().await;
+    let token = app.client.token().await;
+    // Every remainder of 32 comes by, on both sides; so does every length of padding.
+    for length in 1..=64 {
+        let message = json!({ "title": "x".repeat(length), "creator": "a", "member": ["b", "c"] });
+        let created = app.client.post_sealed(&token, CREATE, &message).await;
+        assert_eq!(created["title"], message["title"], "{created}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_sealed_with_fresh_noise_and_hold_nothing_else() {
+    let app = spawn_app().await;
+    let session = app.session(&["a", "b", "c"]).await;
+    let token = app.client.token().await;
+    let id = session["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
+    let path = format!("/cgi/session/get?accessToken={token}&sessionId={id}");
+    let first = answer(app.client.get(&path).await).await;
+    let second = answer(app.client.get(&path).await).await;
+    let sealed = |answer: &Value| answer["encrypt"].as_str().unwrap().to_owned();
+    assert_eq!(first, json!({ "errcode": 0, "errmsg": "ok", "encrypt": sealed(&first) }));
+    assert_ne!(sealed(&first), sealed(&second), "the noise is new each time");
+    assert_eq!(app.client.open(&sealed(&first)), app.client.open(&sealed(&second)));
+    let message: Value = serde_json::from_str(&app.client.open(&sealed(&first))).unwrap();
+    let mut fields = session.as_object().unwrap().clone();
+    fields.remove("errcode");
+    fields.remove("errmsg");
+    assert_eq!(message, Value::Object(fields), "errcode and errmsg stand outside only");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_parts_of_an_envelope_must_be_there_and_right() {
+    let app = spawn_app().await;
+    let (other, _) = app.another_app(BUIN, &[Permission::SessionsWrite]).await;
+    let token = app.client.token().await;
+    let path = format!("{CREATE}?accessToken={token}");
+    let sealed = app.client.envelope("{}");
+    let huge: Value = serde_json::from_str("18446744073709551615").unwrap();
+    let beyond: Value = serde_json::from_str("18446744073709551616").unwrap();
+    for (field, value, errcode, errmsg) in [
+        ("buin", Value::Null, 100_008, "buin: is missing"),
+        ("buin", json!(""), 100_008, "buin: is missing"),
+        ("buin", json!("14731009"), 100_012, "buin: must be a whole number, got text"),
+        ("buin", json!(true), 100_012, "buin: must be a whole number, got a boolean"),
+        ("buin", json!({}), 100_012, "buin: must be a whole number, got an object"),
+        (
+            "buin",
+            json!(14_731_009.0),
+            100_012,
+            "buin: must be a whole number, got a number that is no 64-bit integer",
+        ),
+        (
+            "buin",
+            beyond,
+            100_012,
+            "buin: must be a whole number, got a number that is no 64-bit integer",
+        ),
+        ("buin", json!(14_731_010), 100_009, "buin: not the enterprise of this app"),
+        ("buin", json!(0), 100_009, "buin: not the enterprise of this app"),
+        ("buin", json!(-14_731_009), 100_009, "buin: not the enterprise of this app"),
+        ("buin", huge, 100_009, "buin: not the enterprise of this app"),
+        ("appId", Value::Null, 100_010, "appId: is missing"),
+        ("appId", json!(""), 100_010, "appId: is missing"),
+        ("appId", json!(7), 100_013, "appId: must be text, got a whole number"),
+        ("appId", json!(["a"]), 100_013, "appId: must be text, got a list"),
+        (
+            "appId",
+            json!(other.app_id),
+            100_005,
+            "appId: not the app that the access token was given to",
+        ),
+        (
+            "appId",
+            json!("nobody"),
+            100_005,
+            "appId: not the app that the access token was given to",
+        ),
+        ("encrypt", Value::Null, 100_011, "encrypt: is missing"),
+        ("encrypt", json!(7), 100_014, "encrypt: must be text, got a whole number"),
+        ("encrypt", json!({}), 100_014, "encrypt: must be text, got an object"),
+        ("encrypt", json!(["a"]), 100_014, "encrypt: must be text, got a list"),
+    ] {
+        let mut body = sealed.clone();
+        body[field] = value;
+        let got = answer(app.client.post(&path, body.to_string()).await).await;
+        assert_eq!(got, refusal(errcode, errmsg), "{body}");
+        if errcode != 100_005 {
+            let got = answer(app.client.post("/cgi/gettoken", body.to_string()).await).await;
+            assert_eq!(got, refusal(errcode, errmsg), "{body}");
+        }
+        if body[field].is_null() {
+            body.as_object_mut().unwrap().remove(field);
+            let got = answer(app.client.post(&path, body.to_string()).await).await;
+            assert_eq!(got, refusal(errcode, errmsg), "{body}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_parts_of_a_form_must_be_there_and_right() {
+    let app = spawn_app().await;
+    let path = "/cgi/gettoken";
+    for (form, errcode, errmsg) in [
+        ("", 100_008, "buin: is missing"),
+        ("buin=&appId=a&encrypt=a", 100_008, "buin: is missing"),
+        ("buin=x&appId=a&encrypt=a", 100_012, "buin: must be an integer"),
+        ("buin=1.0&appId=a&encrypt=a", 100_012, "buin: must be an integer"),
+        ("buin=14731009&encrypt=a", 100_010, "appId: is missing"),
+        ("buin=14731009&appId=a", 100_011, "encrypt: is missing"),
+        ("buin=14731009&appId=a&encrypt=a", 100_005, "appId: unknown or disabled app"),
+        ("buin=1&buin=1&appId=a&encrypt=a", 100_003, "buin: stands there twice"),
+    ] {
+        let request = app.client.request(reqwest::Method::POST, path);
+        let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let got = answer(request.body(form).send().await.unwrap()).await;
+        assert_eq!(got, refusal(errcode, errmsg), "{form}");
+    }
+}

@@ -1,0 +1,78 @@
+//! HTTP written by hand, for what no client library sends.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// One answer, as it came.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// The lines of its head, names in lower case.
+    pub head: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+/// Sends a request on a connection of its own, and closes that behind the answer.
+pub async fn exchange(address: SocketAddr, request: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let answer = answer(&mut stream).await;
+    stream.shutdown().await.unwrap();
+    is_closed(&mut stream).await;
+    answer
+}
+
+/// Sends a request on a connection of its own, and waits until the server closes that.
+pub async fn abandon(address: SocketAddr, request: Vec<u8>) -> Answer {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(&request).await.unwrap();
+    let answer = answer(&mut stream).await;
+    is_closed(&mut stream).await;
+    answer
+}
+
+/// Waits until the server closes a connection, with nothing more to say.
+pub async fn is_closed(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    within(stream.read_to_end(&mut rest)).await.unwrap();
+    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+}
+
+/// Reads one answer.
+pub async fn answer(stream: &mut TcpStream) -> Answer {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(within(stream.read_u8()).await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap();
+    let mut lines = head.trim_end().lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let head: Vec<(String, String)> = lines
+        .map(|line| line.split_once(':').unwrap())
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+        .collect();
+    let mut answer = Answer { status, head, body: Vec::new() };
+    let length = answer.header("content-length").unwrap().parse().unwrap();
+    answer.body.resize(length, 0);
+    within(stream.read_exact(&mut answer.body)).await.unwrap();
+    answer
+}
+
+/// A test that waits for ever says nothing.
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("the server is silent")
+}

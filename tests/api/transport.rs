@@ -1,0 +1,237 @@
+//! How requests may come: paths, methods, headers and queries, as existing clients send them.
+
+use reqwest::Method;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use serde_json::{Value, json};
+
+use crate::harness::client::{Client, answer};
+use crate::harness::raw::exchange;
+use crate::harness::{TestApp, refusal, spawn_app};
+
+const FORM: &str = "application/x-www-form-urlencoded";
+const GETTOKEN: &str = "/cgi/gettoken";
+
+async fn post_as(client: &Client, path: &str, kind: Option<&str>, body: String) -> Value {
+    let mut request = client.request(Method::POST, path);
+    if let Some(kind) = kind {
+        request = request.header(CONTENT_TYPE, kind);
+    }
+    client.opened(request.body(body).send().await.unwrap()).await
+}
+
+fn time(client: &Client) -> String {
+    client.clock.now().timestamp().to_string()
+}
+
+/// The fields of an envelope as a form, percent-encoded by the book.
+fn form(client: &Client, message: &str) -> String {
+    form_urlencoded::Serializer::new(String::new())
+        .append_pair("buin", &client.buin.to_string())
+        .append_pair("appId", &client.app_id)
+        .append_pair("encrypt", &client.seal(message))
+        .finish()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_is_read_whatever_the_header_says() {
+    let app = spawn_app().await;
+    for kind in [
+        None,
+        Some("application/json"),
+        Some("application/json; charset=utf-8"),
+        Some("APPLICATION/JSON"),
+        Some("text/plain"),
+        Some("multipart/form-data; boundary=x"),
+        Some("application/octet-stream"),
+        Some("nonsense"),
+        Some(""),
+        // `curl -d '{…}'`
+        Some(FORM),
+        Some("application/x-www-form-urlencoded; charset=UTF-8"),
+        Some("Application/X-WWW-Form-URLEncoded"),
+    ] {
+        let body = app.client.envelope(&time(&app.client)).to_string();
+        for body in [body.clone(), format!(" \r\n\t{body}\n")] {
+            let token = post_as(&app.client, GETTOKEN, kind, body).await;
+            assert_eq!(token["errcode"], 0, "{kind:?}: {token}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_is_read_where_the_header_says_so() {
+    let app = spawn_app().await;
+    let message = json!({ "title": "a+b &=%", "creator": "a", "member": ["b", "c"] }).to_string();
+    let path = format!("/cgi/session/create?accessToken={}", app.client.token().await);
+    for kind in [
+        FORM,
+        "application/x-www-form-urlencoded; charset=UTF-8",
+        "application/x-www-form-urlencoded;charset=gbk",
+        "Application/X-WWW-Form-URLEncoded",
+    ] {
+        let body = form(&app.client, &time(&app.client));
+        let token = post_as(&app.client, GETTOKEN, Some(kind), body).await;
+        assert_eq!(token["errcode"], 0, "{kind}: {token}");
+        let body = form(&app.client, &message);
+        let session = post_as(&app.client, &path, Some(kind), body).await;
+        assert_eq!(session["title"], "a+b &=%", "{kind}: {session}");
+    }
+    // The fields of a form count only where the header says that it is one.
+    let body = form(&app.client, &time(&app.client));
+    for kind in [None, Some("application/json"), Some("text/plain")] {
+        let got = post_as(&app.client, GETTOKEN, kind, body.clone()).await;
+        let errmsg = "body: not JSON: expected value at line 1 column 1";
+        assert_eq!(got, refusal(100_004, errmsg), "{kind:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plus_in_a_form_must_be_escaped() {
+    let app = spawn_app().await;
+    let client = &app.client;
+    let with_plus = std::iter::repeat_with(|| client.seal(&time(client)));
+    let encrypt = with_plus.into_iter().find(|text| text.contains('+')).unwrap();
+    let head = format!("appId={}&buin={}&more=x", client.app_id, client.buin);
+    let escaped = format!("{head}&encrypt={}", encrypt.replace('+', "%2B").replace('=', "%3D"));
+    assert_eq!(post_as(client, GETTOKEN, Some(FORM), escaped).await["errcode"], 0);
+    let lower = format!("{head}&encrypt={}", encrypt.replace('+', "%2b"));
+    assert_eq!(post_as(client, GETTOKEN, Some(FORM), lower).await["errcode"], 0);
+    // In a form a bare one is a space, and base64 has none.
+    let bare = format!("{head}&encrypt={encrypt}");
+    assert_eq!(post_as(client, GETTOKEN, Some(FORM), bare).await["errcode"], 100_006);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_encodings_are_ignored() {
+    let app = spawn_app().await;
+    for encoding in ["UTF-8", "utf8", "identity", "gzip", "br", "zstd", "nonsense", ""] {
+        let body = app.client.envelope(&time(&app.client)).to_string();
+        let request = app.client.request(Method::POST, GETTOKEN);
+        let request = request.header(CONTENT_ENCODING, encoding).body(body);
+        let token = app.client.opened(request.send().await.unwrap()).await;
+        assert_eq!(token["errcode"], 0, "{encoding}: {token}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_are_parsed() {
+    let app = spawn_app().await;
+    let created = app.session(&["a", "b", "c"]).await;
+    let id = created["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
+    let lower = id.to_lowercase();
+    let token = app.client.token().await;
+    for query in [
+        format!("accessToken={token}&sessionId=%7B{id}%7D"),
+        format!("sessionId=%7B{id}%7D&accessToken={token}"),
+        format!("sessionId=%7b{id}%7d&accessToken={token}&"),
+        format!("&a=b&accessToken={token}&accesstoken=x&sessionId={lower}&sessionid=x"),
+        format!("access%54oken={token}&sessionId={}", id.replace('-', "%2D")),
+        format!("sessionId={{{id}}}&accessToken={token}"),
+    ] {
+        let got = app.client.opened(app.client.get(&format!("/cgi/session/get?{query}")).await);
+        assert_eq!(got.await, created, "{query}");
+        // As it stands: the client library may have escaped the braces.
+        let request = format!(
+            "GET /cgi/session/get?{query} HTTP/1.1\r\nHost: muster\r\nConnection: close\r\n\r\n"
+        );
+        let got = exchange(app.address, request.as_bytes()).await;
+        assert_eq!((got.status, &got.json()["errcode"]), (200, &json!(0)), "{query}: {got:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bare_question_mark_changes_nothing() {
+    let app = spawn_app().await;
+    let body = app.client.envelope(&time(&app.client)).to_string();
+    let token = post_as(&app.client, "/cgi/gettoken?", None, body).await;
+    assert_eq!(token["errcode"], 0, "{token}");
+    let missing = refusal(100_000, "accessToken: access token is missing");
+    assert_eq!(answer(app.client.get("/cgi/session/get?").await).await, missing);
+    assert_eq!(answer(app.client.get("/cgi/session/get").await).await, missing);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_that_nobody_knows_are_ignored() {
+    let app = spawn_app().await;
+    let token = app.client.token().await;
+    let message = json!({
+        "title": "t", "creator": "a", "member": ["b", "c"],
+        "Title": 7, "avatar": { "url": [1, null, 2.5] }, "": true,
+    });
+    let mut envelope = app.client.envelope(&message.to_string());
+    envelope["sign"] = json!({ "a": [] });
+    envelope["Encrypt"] = json!(5);
+    let path = format!("/cgi/session/create?accessToken={token}");
+    let created = post_as(&app.client, &path, None, envelope.to_string()).await;
+    assert_eq!(created["title"], "t", "{created}");
+    let created = app.create(&message).await;
+    let updated = app.change(&created, "a", json!({ "addMember": ["d"], "notify": false })).await;
+    assert_eq!(updated["version"], 2, "{updated}");
+}
+
+/// Sends what is no call of this API and checks all of the answer but its date.
+async fn is_refused(app: &TestApp, method: &Method, path: &str, status: u16, allow: Option<&str>) {
+    let response = app.client.request(method.clone(), path).body("{}").send().await.unwrap();
+    assert_eq!(response.status(), status, "{method} {path}");
+    let header = |name| response.headers().get(name).map(|value| value.to_str().unwrap());
+    assert_eq!(header("allow"), allow, "{method} {path}");
+    assert_eq!(header("content-type"), Some("application/json"), "{method} {path}");
+    assert_eq!(header("x-request-id").unwrap().len(), 32, "{method} {path}");
+    if *method != Method::HEAD {
+        let errmsg = allow.map_or("path: there is no such call".to_owned(), |allow| {
+            format!("method: only {allow}")
+        });
+        let body = response.json::<Value>().await.unwrap();
+        assert_eq!(body, refusal(100_003, &errmsg), "{method} {path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_call_is_404_with_an_errcode() {
+    let app = spawn_app().await;
+    for path in [
+        "/",
+        "/cgi",
+        "/cgi/",
+        "/cgi/gettoken/",
+        "/cgi/session",
+        "/cgi/session/delete",
+        "/CGI/gettoken",
+        "//cgi/gettoken",
+        "/cgi/session/get/%7B%7D",
+        "/favicon.ico?x=1",
+        "/%00",
+        "/%ff",
+    ] {
+        for method in [Method::GET, Method::POST, Method::HEAD, Method::DELETE] {
+            is_refused(&app, &method, path, 404, None).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_method_is_405_with_the_right_one_and_an_errcode() {
+    let app = spawn_app().await;
+    let purge = Method::from_bytes(b"PURGE").unwrap();
+    for (path, right) in [
+        (GETTOKEN, Method::POST),
+        ("/cgi/session/create", Method::POST),
+        ("/cgi/session/get", Method::GET),
+        ("/cgi/session/update", Method::POST),
+    ] {
+        for method in [
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+            Method::HEAD,
+            Method::OPTIONS,
+            purge.clone(),
+        ] {
+            if method != right {
+                is_refused(&app, &method, path, 405, Some(right.as_str())).await;
+            }
+        }
+    }
+}
