@@ -21,4 +21,5 @@ mod log;
 mod serve;
 mod session;
 mod startup;
+mod token;
 mod transport;

@@ -1,18 +1,354 @@
-//! Creating, reading and changing sessions, through the wire protocol.
+//! Creating and reading sessions.
 
-use serde_json::json;
+use std::time::Duration;
 
-use crate::harness::spawn_app;
+use muster::domain::Permission;
+use serde_json::{Value, json};
+
+use crate::harness::{BUIN, TestApp, refusal, spawn_app, spawn_app_with, start_of_time};
+
+fn bad(errmsg: &str) -> Value {
+    refusal(100_003, errmsg)
+}
+
+/// The plain form of a session with other values for some of its fields.
+fn with(fields: &Value) -> Value {
+    let mut body = json!({ "title": "项目周会", "creator": "a", "member": ["b", "c"] });
+    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    body
+}
+
+async fn create(app: &TestApp, fields: Value) -> Value {
+    app.create(&with(&fields)).await
+}
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_created_can_be_read_in_both_forms() {
+async fn a_session_is_one_object_in_every_answer() {
     let app = spawn_app().await;
+    app.clock.advance(Duration::from_millis(1_999));
     let token = app.client.token().await;
-    let message = json!({ "title": "项目周会", "creator": "a", "member": ["b", 10232] });
+    let message =
+        json!({ "title": "项目周会", "creator": "a", "type": "multi", "member": ["b", 10232] });
     let created = app.client.post_sealed(&token, "/cgi/session/create", &message).await;
-    assert_eq!(created["errcode"], 0, "{created}");
-    assert_eq!(created["member"], json!(["a", "b", "10232"]));
+
     let id = created["sessionId"].as_str().unwrap();
-    assert_eq!(app.client.get_session(&token, id).await, created);
-    assert_eq!(app.get(id).await, created);
+    let hex = |part: &str| part.chars().all(|c| c.is_ascii_digit() || ('A'..='F').contains(&c));
+    let bare = id.strip_prefix('{').unwrap().strip_suffix('}').unwrap();
+    let parts: Vec<&str> = bare.split('-').collect();
+    assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+    assert!(parts.iter().all(|part| hex(part)), "{id}");
+    let whole = json!({
+        "errcode": 0, "errmsg": "ok",
+        "sessionId": id, "title": "项目周会", "owner": "a", "version": 1, "type": "multi",
+        "member": ["a", "b", "10232"], "lastMsgId": 0,
+        "activeTime": start_of_time().timestamp() + 1,
+    });
+    assert_eq!(created, whole);
+    assert!(created["activeTime"].is_i64() && created["lastMsgId"].is_i64());
+    // Read, changed, sealed or not: always the same.
+    app.clock.advance(Duration::from_secs(60));
+    assert_eq!(app.client.get_session(&token, id).await, whole);
+    assert_eq!(app.current(&created).await, whole);
+    let nothing = json!({ "sessionId": id, "opUser": "a" });
+    assert_eq!(app.update(&nothing).await, whole);
+    let sealed = app.client.post_sealed(&token, "/cgi/session/update", &nothing).await;
+    assert_eq!(sealed, whole);
+    let changed = app.change(&created, "b", json!({ "title": "周会" })).await;
+    let mut expected = whole.clone();
+    expected["title"] = json!("周会");
+    expected["version"] = json!(2);
+    expected["activeTime"] = json!(start_of_time().timestamp() + 61);
+    assert_eq!(changed, expected);
+    assert_eq!(app.current(&created).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_session_is_another() {
+    let app = spawn_app().await;
+    let first = create(&app, json!({})).await;
+    let second = create(&app, json!({})).await;
+    assert_ne!(first["sessionId"], second["sessionId"]);
+    assert_eq!(app.current(&first).await, first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_title_has_1_to_64_characters() {
+    let app = spawn_app().await;
+    for character in ["x", "周", "😀", "é", "\u{10ffff}"] {
+        let longest = character.repeat(64);
+        let created = create(&app, json!({ "title": longest })).await;
+        assert_eq!(created["title"], json!(longest), "{created}");
+        let got = create(&app, json!({ "title": character.repeat(65) })).await;
+        assert_eq!(got, bad("title: at most 64 characters, got 65"), "{character}");
+        let got = app.change(&created, "a", json!({ "title": character.repeat(70) })).await;
+        assert_eq!(got, bad("title: at most 64 characters, got 70"), "{character}");
+    }
+    assert_eq!(create(&app, json!({ "title": "会" })).await["title"], "会");
+    // Scalar values count, not what looks like one letter.
+    let family = "👩‍👩‍👧‍👦";
+    assert_eq!(create(&app, json!({ "title": family.repeat(9) })).await["errcode"], 0);
+    let got = create(&app, json!({ "title": family.repeat(10) })).await;
+    assert_eq!(got, bad("title: at most 64 characters, got 70"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn titles_and_accounts_that_cannot_be() {
+    let app = spawn_app().await;
+    let session = create(&app, json!({})).await;
+    let texts = [
+        ("a\u{0}b", "control character U+0000 is not allowed"),
+        ("\u{0}", "control character U+0000 is not allowed"),
+        ("a\nb", "control character U+000A is not allowed"),
+        ("a\t", "control character U+0009 is not allowed"),
+        ("\u{1b}[31m", "control character U+001B is not allowed"),
+        ("a\u{7f}", "control character U+007F is not allowed"),
+        ("a\u{85}", "control character U+0085 is not allowed"),
+    ];
+    for (text, why) in texts {
+        for (field, value) in
+            [("title", json!(text)), ("creator", json!(text)), ("member", json!(["x", text, "y"]))]
+        {
+            let place = if field == "member" { "member[1]" } else { field };
+            let got = create(&app, json!({ field: value })).await;
+            assert_eq!(got, bad(&format!("{place}: {why}")), "{text:?}");
+        }
+        for (field, value) in [
+            ("title", json!(text)),
+            ("opUser", json!(text)),
+            ("addMember", json!([text])),
+            ("delMember", json!([text])),
+        ] {
+            let place =
+                if field.ends_with("Member") { format!("{field}[0]") } else { field.into() };
+            let got = app.change(&session, "a", json!({ field: value })).await;
+            assert_eq!(got, bad(&format!("{place}: {why}")), "{text:?}");
+        }
+    }
+    for blank in [" ", "   ", "\u{3000}", "\u{a0}\u{2003}\u{2028}"] {
+        let got = create(&app, json!({ "title": blank })).await;
+        assert_eq!(got, bad("title: must not be blank"), "{blank:?}");
+        let got = app.change(&session, "a", json!({ "title": blank })).await;
+        assert_eq!(got, bad("title: must not be blank"), "{blank:?}");
+    }
+    assert_eq!(app.current(&session).await, session);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_has_1_to_64_characters() {
+    let app = spawn_app().await;
+    let longest = "员".repeat(64);
+    let created = create(&app, json!({ "creator": longest })).await;
+    assert_eq!(created["owner"], json!(longest), "{created}");
+    let long = "员".repeat(65);
+    let got = create(&app, json!({ "creator": long })).await;
+    assert_eq!(got, bad("creator: at most 64 characters, got 65"));
+    let got = create(&app, json!({ "member": ["b", "c", long] })).await;
+    assert_eq!(got, bad("member[2]: at most 64 characters, got 65"));
+    let got = create(&app, json!({ "member": ["b", "", "c"] })).await;
+    assert_eq!(got, bad("member[1]: at least 1 character, got 0"));
+    // Case and white space make another account.
+    let created = create(&app, json!({ "member": ["A", "a ", " a", "a"] })).await;
+    assert_eq!(created["member"], json!(["a", "A", "a ", " a"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_required_must_be_there() {
+    let app = spawn_app().await;
+    for field in ["title", "creator"] {
+        let missing = bad(&format!("{field}: is missing"));
+        for absent in [Value::Null, json!(""), json!([])] {
+            assert_eq!(create(&app, json!({ field: absent })).await, missing, "{absent}");
+        }
+        let mut body = with(&json!({}));
+        body.as_object_mut().unwrap().remove(field);
+        assert_eq!(app.create(&body).await, missing);
+    }
+    // Nobody but the creator is too few, however that is said.
+    let alone = refusal(400_004, "member: at least 3 members, creator included; got 1");
+    for absent in [Value::Null, json!(""), json!([])] {
+        assert_eq!(create(&app, json!({ "member": absent })).await, alone, "{absent}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_type_is_multi_or_absent() {
+    let app = spawn_app().await;
+    for absent in [Value::Null, json!(""), json!([]), json!("multi")] {
+        assert_eq!(create(&app, json!({ "type": absent })).await["type"], "multi", "{absent}");
+    }
+    for (other, errmsg) in [
+        (json!("single"), "type: must be \"multi\", got \"single\""),
+        (json!("Multi"), "type: must be \"multi\", got \"Multi\""),
+        (json!(1), "type: must be text, got a whole number"),
+        (json!(["multi"]), "type: must be text, got a list"),
+    ] {
+        assert_eq!(create(&app, json!({ "type": other })).await, bad(errmsg));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_integer_is_an_account_and_nothing_else_is() {
+    let app = spawn_app().await;
+    let members = json!([10232, "10233", 10233, -7, 0, 18_446_744_073_709_551_615_u64]);
+    let created = create(&app, json!({ "creator": 10231, "member": members })).await;
+    assert_eq!(created["owner"], "10231");
+    let expected = json!(["10231", "10232", "10233", "-7", "0", "18446744073709551615"]);
+    assert_eq!(created["member"], expected);
+
+    let beyond: Value = serde_json::from_str("18446744073709551616").unwrap();
+    let no_integer = "a number that is no 64-bit integer";
+    for (value, kind) in [
+        (json!(true), "a boolean"),
+        (json!(1.5), no_integer),
+        (json!(1.0), no_integer),
+        (beyond, no_integer),
+        (json!({}), "an object"),
+        (json!({ "userId": "b" }), "an object"),
+        (json!(["b"]), "a list"),
+    ] {
+        let got = create(&app, json!({ "creator": value })).await;
+        assert_eq!(got, bad(&format!("creator: must be text or an integer, got {kind}")));
+        let got = create(&app, json!({ "member": ["b", value, "c"] })).await;
+        assert_eq!(got, bad(&format!("member[1]: must be text or an integer, got {kind}")));
+    }
+    for (nothing, kind) in [(Value::Null, "null"), (json!([]), "a list")] {
+        let got = create(&app, json!({ "member": ["b", "c", nothing] })).await;
+        assert_eq!(got, bad(&format!("member[2]: must be text or an integer, got {kind}")));
+    }
+    for (value, kind) in [
+        (json!("b,c"), "text"),
+        (json!(7), "a whole number"),
+        (json!({}), "an object"),
+        (json!(false), "a boolean"),
+    ] {
+        let got = create(&app, json!({ "member": value })).await;
+        assert_eq!(got, bad(&format!("member: must be a list of accounts, got {kind}")));
+    }
+    for (value, kind) in [(json!(7), "a whole number"), (json!(["x"]), "a list")] {
+        let got = create(&app, json!({ "title": value })).await;
+        assert_eq!(got, bad(&format!("title: must be text, got {kind}")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_members_are_creator_and_listed_each_once() {
+    let app = spawn_app_with(|settings| settings.limits.max_members = 5).await;
+    for (listed, members) in [
+        (json!(["b", "c"]), json!(["a", "b", "c"])),
+        (json!(["b", "a", "c"]), json!(["a", "b", "c"])),
+        (json!(["c", "b", "c", "a", "b"]), json!(["a", "c", "b"])),
+        (json!(["b", "c", "d", "e"]), json!(["a", "b", "c", "d", "e"])),
+        (json!(["a", "b", "c", "d", "e", "a", "e"]), json!(["a", "b", "c", "d", "e"])),
+    ] {
+        let created = create(&app, json!({ "member": listed })).await;
+        assert_eq!(created["member"], members, "{created}");
+        assert_eq!(created["owner"], "a");
+    }
+    for listed in [json!(["b"]), json!(["a", "b"]), json!(["b", "a", "b"])] {
+        let few = refusal(400_004, "member: at least 3 members, creator included; got 2");
+        assert_eq!(create(&app, json!({ "member": listed })).await, few);
+    }
+    for listed in [json!(["b", "c", "d", "e", "f"]), json!(["a", "b", "c", "d", "e", "f"])] {
+        let many = refusal(400_005, "member: at most 5 members, got 6");
+        assert_eq!(create(&app, json!({ "member": listed })).await, many);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limits_of_members_are_settings() {
+    let app = spawn_app_with(|settings| settings.limits.min_members = 1).await;
+    assert_eq!(create(&app, json!({ "member": [] })).await["member"], json!(["a"]));
+    let everybody: Vec<usize> = (0..2000).collect();
+    let created = create(&app, json!({ "creator": 0, "member": everybody })).await;
+    let names: Vec<String> = everybody.iter().map(ToString::to_string).collect();
+    assert_eq!(created["member"], json!(names), "in their order");
+    assert_eq!(app.current(&created).await, created);
+    let got = create(&app, json!({ "member": everybody })).await;
+    assert_eq!(got, refusal(400_005, "member: at most 2000 members, got 2001"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_id_is_read_in_every_usual_form() {
+    let app = spawn_app().await;
+    let created = create(&app, json!({})).await;
+    let written = created["sessionId"].as_str().unwrap();
+    let upper = written.trim_matches(['{', '}']);
+    let lower = upper.to_lowercase();
+    let token = app.client.token().await;
+    for id in [
+        written.to_owned(),
+        upper.to_owned(),
+        lower.clone(),
+        format!("{{{lower}}}"),
+        upper.replace('-', ""),
+        lower.replace('-', ""),
+        format!("{{{}}}", upper.replace('-', "")),
+        format!("{}{}", &upper[..18], &lower[18..]),
+    ] {
+        assert_eq!(app.client.get_session(&token, &id).await, created, "{id}");
+        assert_eq!(app.update(&json!({ "sessionId": id, "opUser": "a" })).await, created, "{id}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_session_id_is_told_apart_from_none() {
+    let app = spawn_app().await;
+    let created = create(&app, json!({})).await;
+    let upper = created["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
+    let token = app.client.token().await;
+    let invalid = refusal(400_002, "sessionId: must be a UUID");
+    for id in [
+        "x".to_owned(),
+        "{}".to_owned(),
+        "0".to_owned(),
+        format!("{{{upper}"),
+        format!("{upper}}}"),
+        format!("{{{{{upper}}}}}"),
+        format!("{upper}0"),
+        upper[1..].to_owned(),
+        format!(" {upper}"),
+        format!("urn:uuid:{upper}"),
+        upper.replace('-', "_"),
+        "会".repeat(12),
+        "\u{0}".to_owned(),
+    ] {
+        assert_eq!(app.client.get_session(&token, &id).await, invalid, "{id}");
+        assert_eq!(app.update(&json!({ "sessionId": id, "opUser": "a" })).await, invalid, "{id}");
+    }
+    let missing = refusal(400_001, "sessionId: is missing");
+    assert_eq!(app.client.get_session(&token, "").await, missing);
+    for absent in [json!({}), json!({ "sessionId": null }), json!({ "sessionId": "" })] {
+        assert_eq!(app.update(&absent).await, missing, "{absent}");
+    }
+    for (other, kind) in [(json!(7), "a whole number"), (json!({}), "an object")] {
+        let got = app.update(&json!({ "sessionId": other, "opUser": "a" })).await;
+        assert_eq!(got, refusal(400_002, &format!("sessionId: must be text, got {kind}")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_another_enterprise_is_none() {
+    let app = spawn_app().await;
+    let created = create(&app, json!({})).await;
+    let id = created["sessionId"].as_str().unwrap();
+    let all = [Permission::SessionsRead, Permission::SessionsWrite];
+    let (stranger, _) = app.another_app(BUIN + 1, &all).await;
+    let token = stranger.token().await;
+    let nowhere = "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}";
+    let none = refusal(400_003, "sessionId: there is no such session");
+    for id in [id, nowhere] {
+        assert_eq!(stranger.get_session(&token, id).await, none);
+        for update in [
+            json!({ "sessionId": id, "opUser": "a", "title": "taken" }),
+            json!({ "sessionId": id, "opUser": "nobody" }),
+            json!({ "sessionId": id, "opUser": "a", "version": 9 }),
+        ] {
+            assert_eq!(stranger.post_sealed(&token, "/cgi/session/update", &update).await, none);
+        }
+    }
+    assert_eq!(app.current(&created).await, created);
+    // Apps of one enterprise share its sessions.
+    let (colleague, _) = app.another_app(BUIN, &all).await;
+    let token = colleague.token().await;
+    assert_eq!(colleague.get_session(&token, id).await, created);
 }

@@ -126,6 +126,13 @@ impl TestApp {
     }
 }
 
+/// Asks until the answer is `wished`: what a notification tells takes a moment to arrive.
+pub async fn eventually<F: Future<Output = Value>>(ask: impl Fn() -> F, wished: &Value) {
+    let asking = async { while ask().await != *wished {} };
+    let within = std::time::Duration::from_secs(20);
+    tokio::time::timeout(within, asking).await.unwrap_or_else(|_| panic!("never {wished}"));
+}
+
 impl Drop for TestApp {
     fn drop(&mut self) {
         let stopper = self.stopper.clone();

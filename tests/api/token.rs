@@ -1,0 +1,250 @@
+//! Access tokens: how they are given, how long they are good, and what ends them.
+
+use std::time::Duration;
+
+use muster::domain::{App, Permission};
+use muster::repository::apps::{self, StoredApp};
+use muster::wire::AesKey;
+use serde_json::{Value, json};
+
+use crate::harness::client::{Client, answer};
+use crate::harness::{BUIN, TestApp, eventually, new_app, refusal, spawn_app, spawn_app_with};
+
+/// What a time that is wrong is answered with: the same as an envelope that does not open.
+fn cannot_open() -> Value {
+    refusal(100_006, "encrypt: cannot be opened with this app's key")
+}
+
+fn unknown() -> Value {
+    refusal(100_001, "accessToken: access token does not exist")
+}
+
+fn unknown_app() -> Value {
+    refusal(100_005, "appId: unknown or disabled app")
+}
+
+/// What the token is good for: a call that gets past it misses its session.
+async fn admitted(client: &Client, token: &str) -> Value {
+    answer(client.get(&format!("/cgi/session/get?accessToken={token}")).await).await
+}
+
+fn past_the_token() -> Value {
+    refusal(400_001, "sessionId: is missing")
+}
+
+async fn change_app(app: &TestApp, stored: &StoredApp, change: impl FnOnce(&mut StoredApp)) {
+    let App { buin, app_id, .. } = &stored.app;
+    apps::change(&app.pool, *buin, app_id, app.clock.now(), change).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_gives_a_new_token_and_older_ones_stay_valid() {
+    let app = spawn_app().await;
+    let mut tokens = Vec::new();
+    for _ in 0..3 {
+        let granted = app.client.gettoken().await;
+        let token = granted["accessToken"].as_str().unwrap().to_owned();
+        let whole = json!({
+            "errcode": 0, "errmsg": "ok", "accessToken": token, "expireIn": 7200,
+        });
+        assert_eq!(granted, whole);
+        let safe = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        assert!(!token.is_empty() && token.chars().all(safe), "{token}");
+        assert!(!tokens.contains(&token));
+        tokens.push(token);
+    }
+    for token in &tokens {
+        assert_eq!(admitted(&app.client, token).await, past_the_token());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_may_be_wrong_by_five_minutes() {
+    let app = spawn_app().await;
+    let now = app.clock.now().timestamp();
+    for wrong_by in [-300, -299, 0, 299, 300] {
+        let granted = app.client.gettoken_at(&(now + wrong_by).to_string()).await;
+        assert_eq!(granted["errcode"], 0, "{wrong_by}: {granted}");
+    }
+    for wrong_by in [-7200, -301, 301, 7200] {
+        let got = app.client.gettoken_at(&(now + wrong_by).to_string()).await;
+        assert_eq!(got, cannot_open(), "{wrong_by}");
+    }
+    // The clock, not the machine's, says what time it is.
+    app.clock.advance(Duration::from_secs(1));
+    assert_eq!(app.client.gettoken_at(&(now - 300).to_string()).await, cannot_open());
+    assert_eq!(app.client.gettoken_at(&(now + 301).to_string()).await["errcode"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_time_is_refused_like_a_wrong_one() {
+    let app = spawn_app().await;
+    for time in [
+        "",
+        " ",
+        "now",
+        "0",
+        "-1718000000",
+        "1718000000.0",
+        "1718000000000",
+        "1.718e9",
+        "0x6666a680",
+        "1718000000x",
+        "\"1718000000\"",
+        "{}",
+        "99999999999999999999999",
+        "９９",
+        "17180\u{0}00000",
+    ] {
+        assert_eq!(app.client.gettoken_at(time).await, cannot_open(), "{time:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expiry_and_skew_are_settings() {
+    let app = spawn_app_with(|settings| {
+        settings.token.expire_in = Duration::from_secs(601);
+        settings.token.max_clock_skew = Duration::from_secs(1);
+    })
+    .await;
+    let now = app.clock.now().timestamp();
+    assert_eq!(app.client.gettoken_at(&(now + 2).to_string()).await, cannot_open());
+    let granted = app.client.gettoken_at(&(now + 1).to_string()).await;
+    assert_eq!(granted["expireIn"], 601, "{granted}");
+    let token = granted["accessToken"].as_str().unwrap();
+    // It counts from the server's time, not the client's.
+    app.clock.advance(Duration::from_secs(600));
+    assert_eq!(admitted(&app.client, token).await, past_the_token());
+    app.clock.advance(Duration::from_secs(1));
+    assert_eq!(admitted(&app.client, token).await["errcode"], 100_002);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_good_until_it_expires() {
+    let app = spawn_app().await;
+    let first = app.client.token().await;
+    app.clock.advance(Duration::from_secs(7199));
+    let second = app.client.token().await;
+    assert_eq!(admitted(&app.client, &first).await, past_the_token());
+    app.clock.advance(Duration::from_secs(1));
+    let expired = refusal(100_002, "accessToken: access token expired");
+    assert_eq!(admitted(&app.client, &first).await, expired);
+    assert_eq!(admitted(&app.client, &second).await, past_the_token());
+    app.clock.advance(Duration::from_secs(1_000_000));
+    assert_eq!(admitted(&app.client, &first).await, expired);
+    assert_eq!(admitted(&app.client, &second).await, expired);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_never_given_does_not_exist() {
+    let app = spawn_app().await;
+    let token = app.client.token().await;
+    for at in [0, 1, token.len() / 2, token.len() - 2] {
+        let mut forged = token.clone();
+        let other = if &token[at..=at] == "A" { "B" } else { "A" };
+        forged.replace_range(at..=at, other);
+        assert_eq!(admitted(&app.client, &forged).await, unknown(), "{at}: {forged}");
+    }
+    let long = "A".repeat(5_000);
+    for forged in [
+        "x",
+        "null",
+        &token[1..],
+        &token[..token.len() - 1],
+        &format!("{token}A"),
+        &format!("{token}%3D"),
+        &format!("+{token}"),
+        "%00",
+        "%ff%fe",
+        "%zz",
+        "%E9%A1%B9",
+        "AQ",
+        "msk_",
+        "msk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        long.as_str(),
+    ] {
+        assert_eq!(admitted(&app.client, forged).await, unknown(), "{forged}");
+    }
+    // A forged token is not told apart by whether its time would be over.
+    app.clock.advance(Duration::from_secs(1_000_000));
+    assert_eq!(admitted(&app.client, &token[..token.len() - 1]).await, unknown());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_token_there_is_nothing() {
+    let app = spawn_app().await;
+    let missing = refusal(100_000, "accessToken: access token is missing");
+    for query in ["", "?", "?accessToken", "?accessToken=", "?sessionId=x", "?AccessToken=x"] {
+        let get = app.client.get(&format!("/cgi/session/get{query}")).await;
+        assert_eq!(answer(get).await, missing, "{query}");
+        for path in ["create", "update"] {
+            let post = app.client.post(&format!("/cgi/session/{path}{query}"), "nonsense").await;
+            assert_eq!(answer(post).await, missing, "{path}{query}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disabled_app_is_shut_out_until_it_is_enabled() {
+    let app = spawn_app().await;
+    let stored = new_app(BUIN, &[Permission::SessionsRead]);
+    let (client, api_key) = app.add(&stored).await;
+    let token = client.token().await;
+    assert_eq!(admitted(&client, &api_key).await, past_the_token());
+
+    change_app(&app, &stored, |stored| stored.app.disabled = true).await;
+    eventually(|| client.gettoken(), &unknown_app()).await;
+    assert_eq!(admitted(&client, &token).await, unknown());
+    assert_eq!(admitted(&client, &api_key).await, unknown());
+    let (elsewhere, _) = app.another_instance().await;
+    assert_eq!(client.at(elsewhere).gettoken().await, unknown_app());
+
+    change_app(&app, &stored, |stored| stored.app.disabled = false).await;
+    eventually(|| admitted(&client, &token), &past_the_token()).await;
+    assert_eq!(admitted(&client, &api_key).await, past_the_token());
+    assert_eq!(client.gettoken().await["errcode"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_key_ends_all_tokens() {
+    let app = spawn_app().await;
+    let stored = new_app(BUIN, &[Permission::SessionsRead]);
+    let (client, api_key) = app.add(&stored).await;
+    let token = client.token().await;
+
+    let key = AesKey::generate();
+    let rotated = Client { key: *key.bytes(), ..client.clone() };
+    change_app(&app, &stored, |stored| stored.aes_key = key).await;
+    eventually(|| admitted(&client, &token), &unknown()).await;
+    assert_eq!(client.gettoken().await, cannot_open());
+    let token = rotated.token().await;
+    assert_eq!(admitted(&client, &token).await, past_the_token());
+    assert_eq!(admitted(&client, &api_key).await, past_the_token(), "keys are another matter");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enterprises_do_not_share_apps() {
+    let app = spawn_app().await;
+    let wrong = refusal(100_009, "buin: not the enterprise of this app");
+    let stranger = Client { buin: BUIN + 1, ..app.client.clone() };
+    assert_eq!(stranger.gettoken().await, wrong);
+    let nobody = Client { app_id: "yd0".to_owned(), ..app.client.clone() };
+    assert_eq!(nobody.gettoken().await, unknown_app());
+
+    // The same id in another enterprise is another app, with another key.
+    let mut twin = new_app(BUIN + 1, &[Permission::SessionsRead]);
+    twin.app.app_id = app.client.app_id.parse().unwrap();
+    let (twin, _) = app.add(&twin).await;
+    assert_eq!(stranger.gettoken().await, cannot_open());
+    let token = twin.token().await;
+    assert_eq!(admitted(&twin, &token).await, past_the_token());
+    assert_eq!(app.client.gettoken().await["errcode"], 0);
+    // Its token lets nobody in as the first.
+    let envelope = app.client.envelope("{}").to_string();
+    let path = format!("/cgi/session/create?accessToken={token}");
+    assert_eq!(answer(app.client.post(&path, envelope).await).await["errcode"], 3);
+    let (writer, _) = app.another_app(BUIN + 1, &[Permission::SessionsWrite]).await;
+    let path = format!("/cgi/session/create?accessToken={}", writer.token().await);
+    let envelope = app.client.envelope("{}").to_string();
+    assert_eq!(answer(app.client.post(&path, envelope).await).await, wrong);
+}
