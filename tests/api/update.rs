@@ -1,0 +1,318 @@
+//! Changing sessions: the seven rules.
+
+use std::time::Duration;
+
+use muster::config::RemoveMembers;
+use serde_json::{Value, json};
+
+use crate::harness::{refusal, spawn_app, spawn_app_with};
+
+fn bad(errmsg: &str) -> Value {
+    refusal(100_003, errmsg)
+}
+
+/// `session` with other values for some of its fields.
+fn with(session: &Value, fields: &Value) -> Value {
+    let mut session = session.clone();
+    session.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    session
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_1_only_members_may_act() {
+    let app = spawn_app().await;
+    let session = app.session(&["a", "b", "c", "d"]).await;
+    let stranger = refusal(4, "opUser: x is no member of this session");
+    for wishes in [
+        json!({}),
+        json!({ "title": "mine" }),
+        json!({ "title": "before" }),
+        json!({ "addMember": ["x"] }),
+        json!({ "delMember": ["x"] }),
+        json!({ "delMember": ["a"] }),
+    ] {
+        assert_eq!(app.change(&session, "x", wishes.clone()).await, stranger, "{wishes}");
+    }
+    // Case makes another account.
+    assert_eq!(app.change(&session, "A", json!({ "title": "mine" })).await["errcode"], 4);
+    assert_eq!(app.current(&session).await, session);
+
+    // Who has left is no member, who came is one.
+    let left = app.change(&session, "d", json!({ "delMember": ["d"], "addMember": ["x"] })).await;
+    assert_eq!(left["member"], json!(["a", "b", "c", "x"]));
+    let got = app.change(&session, "d", json!({ "addMember": ["d"] })).await;
+    assert_eq!(got, refusal(4, "opUser: d is no member of this session"));
+    let got = app.change(&session, "x", json!({ "addMember": ["d"] })).await;
+    assert_eq!(got["member"], json!(["a", "b", "c", "x", "d"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_2_members_change_add_and_leave_but_only_the_owner_removes() {
+    let app = spawn_app().await;
+    let session = app.session(&["a", "b", "c", "d", "e"]).await;
+    for (wishes, whom) in [
+        (json!({ "delMember": ["c"] }), "c"),
+        (json!({ "delMember": ["a"] }), "a"),
+        (json!({ "delMember": ["b", "d"] }), "d"),
+        (json!({ "delMember": ["nobody", "e"], "title": "t", "addMember": ["f"] }), "e"),
+    ] {
+        let got = app.change(&session, "b", wishes.clone()).await;
+        let errmsg = format!("delMember: only the owner may remove {whom}");
+        assert_eq!(got, refusal(4, &errmsg), "{wishes}");
+    }
+    assert_eq!(app.current(&session).await, session);
+
+    let got = app.change(&session, "b", json!({ "title": "after" })).await;
+    assert_eq!(got, with(&session, &json!({ "version": 2, "title": "after" })));
+    let got = app.change(&session, "c", json!({ "addMember": ["f", "g"] })).await;
+    assert_eq!(got["member"], json!(["a", "b", "c", "d", "e", "f", "g"]));
+    let got = app.change(&session, "d", json!({ "delMember": ["d"] })).await;
+    assert_eq!(got["member"], json!(["a", "b", "c", "e", "f", "g"]));
+    let got = app.change(&session, "a", json!({ "delMember": ["g", "b"] })).await;
+    assert_eq!(got["member"], json!(["a", "c", "e", "f"]));
+    assert_eq!((&got["owner"], &got["version"]), (&json!("a"), &json!(5)));
+    // All at once.
+    let wishes = json!({ "title": "all", "addMember": ["h"], "delMember": ["e", "f"] });
+    let got = app.change(&session, "a", wishes).await;
+    let all = json!({ "version": 6, "title": "all", "member": ["a", "c", "h"] });
+    assert_eq!(got, with(&session, &all));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_2_may_let_every_member_remove() {
+    let app = spawn_app_with(|settings| settings.policy.remove_members = RemoveMembers::Member);
+    let app = app.await;
+    let session = app.session(&["a", "b", "c", "d", "e"]).await;
+    let got = app.change(&session, "b", json!({ "delMember": ["c"] })).await;
+    assert_eq!(got["member"], json!(["a", "b", "d", "e"]));
+    let got = app.change(&session, "e", json!({ "delMember": ["a"] })).await;
+    assert_eq!((&got["owner"], &got["member"]), (&json!("b"), &json!(["b", "d", "e"])));
+    let got = app.change(&session, "a", json!({ "delMember": ["b"] })).await;
+    assert_eq!(got["errcode"], 4, "still members only: {got}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_3_what_is_so_already_is_no_error_and_a_contradiction_is() {
+    let app = spawn_app().await;
+    let session = app.session(&["a", "b", "c"]).await;
+    for wishes in [
+        json!({ "addMember": ["b"] }),
+        json!({ "addMember": ["c", "a", "c"] }),
+        json!({ "delMember": ["x"] }),
+        json!({ "addMember": ["b"], "delMember": ["x", "y"] }),
+    ] {
+        // Removing nobody needs no right.
+        assert_eq!(app.change(&session, "b", wishes.clone()).await, session, "{wishes}");
+    }
+    // What is not so already is done.
+    let wishes = json!({ "addMember": ["b", "d", "d", "a", "e"], "delMember": ["x", "c", "c"] });
+    let got = app.change(&session, "a", wishes).await;
+    assert_eq!(got, with(&session, &json!({ "version": 2, "member": ["a", "b", "d", "e"] })));
+
+    for (wishes, whom) in [
+        (json!({ "addMember": ["b"], "delMember": ["b"] }), "b"),
+        (json!({ "addMember": ["x", "y"], "delMember": ["z", "y", "x"] }), "y"),
+        (json!({ "addMember": [7], "delMember": ["7"] }), "7"),
+        (json!({ "addMember": ["a"], "delMember": ["a"], "title": "t" }), "a"),
+    ] {
+        let got = app.change(&session, "a", wishes.clone()).await;
+        let errmsg = format!("delMember: {whom} stands in addMember as well");
+        assert_eq!(got, bad(&errmsg), "{wishes}");
+    }
+    assert_eq!(app.current(&session).await["version"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_4_the_number_of_members_holds_afterwards_too() {
+    let app = spawn_app_with(|settings| settings.limits.max_members = 5).await;
+    let session = app.session(&["a", "b", "c"]).await;
+    let few = |got: usize| {
+        refusal(400_004, &format!("member: at least 3 members, creator included; got {got}"))
+    };
+    let got = app.change(&session, "b", json!({ "delMember": ["b"], "title": "t" })).await;
+    assert_eq!(got, few(2));
+    let got = app.change(&session, "a", json!({ "delMember": ["a", "b", "c"] })).await;
+    assert_eq!(got, few(0));
+    let wishes = json!({ "delMember": ["b", "c"], "addMember": ["d"] });
+    assert_eq!(app.change(&session, "a", wishes).await, few(2));
+    let many = refusal(400_005, "member: at most 5 members, got 6");
+    let got = app.change(&session, "b", json!({ "addMember": ["d", "e", "f"] })).await;
+    assert_eq!(got, many);
+    assert_eq!(app.current(&session).await, session);
+
+    // What counts is how many are in afterwards, each once.
+    let got = app.change(&session, "c", json!({ "delMember": ["c"], "addMember": ["d"] })).await;
+    assert_eq!(got["member"], json!(["a", "b", "d"]));
+    let got = app.change(&session, "a", json!({ "addMember": ["a", "b", "c", "e", "e"] })).await;
+    assert_eq!(got["member"], json!(["a", "b", "d", "c", "e"]));
+    assert_eq!(app.change(&session, "a", json!({ "addMember": ["f"] })).await, many);
+    let wishes = json!({ "addMember": ["f", "g"], "delMember": ["b", "c"] });
+    assert_eq!(app.change(&session, "a", wishes).await["member"], json!(["a", "d", "e", "f", "g"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_5_the_longest_member_follows_the_owner() {
+    let app = spawn_app().await;
+    let session = app.session(&["a", "b", "c", "d"]).await;
+    let step = async |operator: &str, wishes: Value, owner: &str, members: Value| {
+        let got = app.change(&session, operator, wishes).await;
+        assert_eq!((&got["owner"], &got["member"]), (&json!(owner), &members), "{got}");
+        assert_eq!(app.current(&session).await, got);
+    };
+    step("a", json!({ "delMember": ["a"] }), "b", json!(["b", "c", "d"])).await;
+    // Who comes back begins at the end.
+    step("c", json!({ "addMember": ["z", "a"] }), "b", json!(["b", "c", "d", "z", "a"])).await;
+    // The owner takes the next one along.
+    step("b", json!({ "delMember": ["c", "b"] }), "d", json!(["d", "z", "a"])).await;
+    // Nobody who comes in the same update has been in longest.
+    let wishes = json!({ "delMember": ["d"], "addMember": ["A"] });
+    step("d", wishes, "z", json!(["z", "a", "A"])).await;
+    step("z", json!({ "addMember": ["y", "x"] }), "z", json!(["z", "a", "A", "y", "x"])).await;
+    step("z", json!({ "delMember": ["z", "a"] }), "A", json!(["A", "y", "x"])).await;
+    // The old owner has lost the owner's right.
+    let wishes = json!({ "delMember": ["x"], "addMember": ["q"] });
+    assert_eq!(app.change(&session, "y", wishes).await["errcode"], 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_5_a_whole_session_may_change_hands() {
+    let app = spawn_app().await;
+    let session = app.session(&["a", "b", "c"]).await;
+    let wishes = json!({ "delMember": ["a", "b", "c"], "addMember": ["x", "y", "z"] });
+    let got = app.change(&session, "a", wishes).await;
+    let expected = json!({ "version": 2, "owner": "x", "member": ["x", "y", "z"] });
+    assert_eq!(got, with(&session, &expected));
+    assert_eq!(app.current(&session).await, got);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_6_a_version_is_one_change() {
+    let app = spawn_app().await;
+    let session = app.session(&["a", "b", "c"]).await;
+    app.clock.advance(Duration::from_secs(10));
+    let changed = app.change(&session, "a", json!({ "title": "after", "addMember": ["d"] })).await;
+    let born = session["activeTime"].as_i64().unwrap();
+    let expected = json!({
+        "version": 2, "title": "after", "member": ["a", "b", "c", "d"], "activeTime": born + 10,
+    });
+    assert_eq!(changed, with(&session, &expected));
+    // What changes nothing, is refused or cannot be read leaves even the time.
+    app.clock.advance(Duration::from_secs(10));
+    for wishes in [
+        json!({}),
+        json!({ "title": "after" }),
+        json!({ "title": "after", "addMember": ["d"], "delMember": ["x"] }),
+    ] {
+        assert_eq!(app.change(&session, "b", wishes.clone()).await, changed, "{wishes}");
+    }
+    for wishes in [json!({ "title": "" , "delMember": ["a"] }), json!({ "title": " " })] {
+        assert_ne!(app.change(&session, "b", wishes).await["errcode"], 0);
+    }
+    assert_eq!(app.current(&session).await, changed);
+    for version in 3..=12 {
+        let title = format!("after {version}");
+        let got = app.change(&session, "c", json!({ "title": title })).await;
+        assert_eq!((&got["version"], &got["title"]), (&json!(version), &json!(title)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_7_a_named_version_must_be_the_current_one() {
+    let app = spawn_app().await;
+    let session = app.session(&["a", "b", "c"]).await;
+    let got = app.change(&session, "a", json!({ "title": "2", "version": 1 })).await;
+    assert_eq!((&got["errcode"], &got["version"]), (&json!(0), &json!(2)));
+    for (named, wishes) in [
+        (1, json!({ "title": "3" })),
+        (3, json!({ "title": "3" })),
+        (i64::MAX, json!({ "addMember": ["d"] })),
+        // Also where nothing would change.
+        (1, json!({})),
+        (1, json!({ "title": "2" })),
+    ] {
+        let got = app.change(&session, "a", with(&wishes, &json!({ "version": named }))).await;
+        let errmsg = format!("version: expected {named}, the current version is 2");
+        assert_eq!(got, refusal(400_009, &errmsg), "{wishes}");
+    }
+    let now = app.current(&session).await;
+    assert_eq!((&now["version"], &now["title"]), (&json!(2), &json!("2")));
+    // The right one of an update that changes nothing stays right.
+    for _ in 0..2 {
+        assert_eq!(app.change(&session, "b", json!({ "title": "2", "version": 2 })).await, now);
+    }
+    assert_eq!(
+        app.change(&session, "b", json!({ "title": "3", "version": 2 })).await["version"],
+        3
+    );
+
+    let beyond: Value = serde_json::from_str("18446744073709551616").unwrap();
+    let no_integer = "must be a whole number, got a number that is no 64-bit integer";
+    for (version, why) in [
+        (json!(0), "at least 1, got 0"),
+        (json!(-1), "at least 1, got -1"),
+        (json!("3"), "must be a whole number, got text"),
+        (json!(3.0), no_integer),
+        (beyond, no_integer),
+        (json!(u64::MAX), "must be a whole number"),
+        (json!(true), "must be a whole number, got a boolean"),
+        (json!({}), "must be a whole number, got an object"),
+        (json!([3]), "must be a whole number, got a list"),
+    ] {
+        let got = app.change(&session, "a", json!({ "title": "4", "version": version })).await;
+        assert_eq!(got, bad(&format!("version: {why}")), "{version}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn absent_is_said_in_four_ways() {
+    let app = spawn_app().await;
+    let session = app.session(&["a", "b", "c"]).await;
+    for absent in [Value::Null, json!(""), json!([])] {
+        for field in ["title", "addMember", "delMember", "version"] {
+            let got = app.change(&session, "a", json!({ field: absent })).await;
+            assert_eq!(got, session, "{field}: {absent}");
+        }
+        let all = json!({
+            "title": absent, "addMember": absent, "delMember": absent, "version": absent,
+        });
+        assert_eq!(app.change(&session, "b", all).await, session, "{absent}");
+        let got = app.change(&session, "a", json!({ "opUser": absent, "title": "t" })).await;
+        assert_eq!(got, bad("opUser: is missing"), "{absent}");
+    }
+    // As PHP and Go do when only members change.
+    let wishes = json!({ "title": "", "addMember": ["d"], "delMember": null });
+    let got = app.change(&session, "a", wishes).await;
+    assert_eq!(got, with(&session, &json!({ "version": 2, "member": ["a", "b", "c", "d"] })));
+    let got = app.update(&json!({ "sessionId": session["sessionId"] })).await;
+    assert_eq!(got, bad("opUser: is missing"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn integers_are_accounts_here_too() {
+    let app = spawn_app().await;
+    let body = json!({ "title": "t", "creator": 1, "member": [2, 3, "4"] });
+    let session = app.create(&body).await;
+    let wishes = json!({ "opUser": 1, "addMember": [10232, "b"], "delMember": [2, "3"] });
+    let got = app.change(&session, "", wishes).await;
+    assert_eq!(got["member"], json!(["1", "4", "10232", "b"]), "{got}");
+    assert_eq!(app.change(&session, "10232", json!({ "title": "u" })).await["version"], 3);
+    for (value, kind) in [
+        (json!(true), "a boolean"),
+        (json!(0.5), "a number that is no 64-bit integer"),
+        (json!({ "userId": 1 }), "an object"),
+        (json!([1]), "a list"),
+    ] {
+        let got = app.change(&session, "", json!({ "opUser": value })).await;
+        assert_eq!(got, bad(&format!("opUser: must be text or an integer, got {kind}")));
+        for field in ["addMember", "delMember"] {
+            let got = app.change(&session, "1", json!({ field: ["x", value] })).await;
+            assert_eq!(got, bad(&format!("{field}[1]: must be text or an integer, got {kind}")));
+            if !value.is_array() {
+                let got = app.change(&session, "1", json!({ field: value })).await;
+                assert_eq!(got, bad(&format!("{field}: must be a list of accounts, got {kind}")));
+            }
+        }
+        let got = app.change(&session, "1", json!({ "title": value })).await;
+        assert_eq!(got, bad(&format!("title: must be text, got {kind}")));
+    }
+}
