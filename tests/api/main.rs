@@ -10,6 +10,7 @@
 
 mod architecture;
 mod cli;
+mod codes;
 mod concurrency;
 mod crash;
 mod doctor;
@@ -17,11 +18,14 @@ mod embedded;
 mod envelope;
 mod harness;
 mod history;
+mod hostile;
 mod limits;
 mod log;
+mod plain;
 mod serve;
 mod session;
 mod startup;
 mod token;
 mod transport;
+mod unicode;
 mod update;

@@ -1,0 +1,256 @@
+//! Every code of the two tables, each provoked at least once, with an errmsg that helps and tells
+//! nothing about the inside.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use muster::domain::Permission;
+use serde_json::{Value, json};
+
+use crate::harness::client::{Client, answer};
+use crate::harness::{BUIN, TestApp, new_app, refusal, spawn_app, spawn_app_with};
+
+/// Both tables, whole.
+const CODES: [i32; 24] = [
+    0, -1, 3, 4, 100_000, 100_001, 100_002, 100_003, 100_004, 100_005, 100_006, 100_008, 100_009,
+    100_010, 100_011, 100_012, 100_013, 100_014, 400_001, 400_002, 400_003, 400_004, 400_005,
+    400_006,
+];
+const CONFLICT: i32 = 400_009;
+
+const NOWHERE: &str = "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}";
+
+/// What was provoked, and by what.
+struct Table {
+    app: TestApp,
+    session: Value,
+    seen: BTreeSet<i32>,
+}
+
+impl Table {
+    async fn new() -> Self {
+        let app = spawn_app_with(|settings| settings.limits.max_members = 5).await;
+        let session = app.session(&["a", "b", "c"]).await;
+        Self { app, session, seen: BTreeSet::new() }
+    }
+
+    /// An errcode, an errmsg, and the answer that must consist of just these.
+    fn is(&mut self, errcode: i32, errmsg: &str, got: &Value) {
+        assert_eq!(*got, refusal(errcode, errmsg));
+        assert!(errmsg.is_ascii() && errmsg.len() < 100, "short and English: {errmsg}");
+        let (field, _) = errmsg.split_once(": ").unwrap_or(("none", ""));
+        assert!(errcode == -1 || !field.contains(' '), "names its field: {errmsg}");
+        self.seen.insert(errcode);
+    }
+
+    async fn raw(&self, call: &str, token: &str, body: &Value) -> Value {
+        let path = format!("/cgi/{call}?accessToken={token}");
+        answer(self.app.client.post(&path, body.to_string()).await).await
+    }
+
+    async fn create(&self, fields: Value) -> Value {
+        let mut body = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        self.app.create(&body).await
+    }
+
+    async fn change(&self, operator: &str, wishes: Value) -> Value {
+        self.app.change(&self.session, operator, wishes).await
+    }
+
+    async fn tokens(&mut self) {
+        let client = self.app.client.clone();
+        let token = client.token().await;
+        let granted = client.gettoken().await;
+        assert_eq!((&granted["errcode"], &granted["errmsg"]), (&json!(0), &json!("ok")));
+        self.seen.insert(0);
+        let id = NOWHERE;
+        let got = client.get_session("", id).await;
+        self.is(100_000, "accessToken: access token is missing", &got);
+        let got = client.get_session("forged", id).await;
+        self.is(100_001, "accessToken: access token does not exist", &got);
+        self.app.clock.advance(Duration::from_secs(7200));
+        let got = client.get_session(&token, id).await;
+        self.is(100_002, "accessToken: access token expired", &got);
+        let nobody = Client { app_id: "nobody".to_owned(), ..client.clone() };
+        self.is(100_005, "appId: unknown or disabled app", &nobody.gettoken().await);
+        let mut stored = new_app(BUIN, &[]);
+        stored.app.disabled = true;
+        let (disabled, key) = self.app.add(&stored).await;
+        self.is(100_005, "appId: unknown or disabled app", &disabled.gettoken().await);
+        let got = disabled.get_session(&key, id).await;
+        self.is(100_001, "accessToken: access token does not exist", &got);
+    }
+
+    async fn envelopes(&mut self) {
+        let client = self.app.client.clone();
+        let token = client.token().await;
+        let whole = client.envelope("{}");
+        for (field, value, errcode, errmsg) in [
+            ("buin", json!(null), 100_008, "buin: is missing"),
+            ("buin", json!(1), 100_009, "buin: not the enterprise of this app"),
+            ("buin", json!("1"), 100_012, "buin: must be a whole number, got text"),
+            ("appId", json!(null), 100_010, "appId: is missing"),
+            ("appId", json!(1), 100_013, "appId: must be text, got a whole number"),
+            ("encrypt", json!(null), 100_011, "encrypt: is missing"),
+            ("encrypt", json!(1), 100_014, "encrypt: must be text, got a whole number"),
+            ("encrypt", json!("AA=="), 100_006, "encrypt: cannot be opened with this app's key"),
+        ] {
+            let mut body = whole.clone();
+            body[field] = value;
+            for call in ["gettoken", "session/create", "session/update"] {
+                let got = self.raw(call, &token, &body).await;
+                self.is(errcode, errmsg, &got);
+            }
+        }
+        let (other, _) = self.app.another_app(BUIN, &[Permission::SessionsWrite]).await;
+        let got = self.raw("session/create", &token, &other.envelope("{}")).await;
+        self.is(100_005, "appId: not the app that the access token was given to", &got);
+        let got = self.raw("gettoken", "", &json!([])).await;
+        self.is(100_004, "body: must be a JSON object, got a list", &got);
+        let got = self.raw("session/create", &token, &client.envelope("[]")).await;
+        self.is(100_004, "encrypt: must be a JSON object, got a list", &got);
+    }
+
+    async fn permissions(&mut self) {
+        let id = self.session["sessionId"].as_str().unwrap().to_owned();
+        let bare = id.trim_matches(['{', '}']);
+        let body = json!({
+            "sessionId": id, "opUser": "a", "title": "x", "creator": "a", "member": ["b", "c"],
+        });
+        for (permissions, reads, writes) in [
+            (&[][..], false, false),
+            (&[Permission::Callbacks][..], false, false),
+            (&[Permission::SessionsRead][..], true, false),
+            (&[Permission::SessionsWrite][..], false, true),
+        ] {
+            let (client, key) = self.app.another_app(BUIN, permissions).await;
+            for token in [client.token().await, key] {
+                let path = format!("/cgi/session/get?accessToken={token}&sessionId={bare}");
+                let got = answer(client.get(&path).await).await;
+                if reads {
+                    assert_eq!(got["errcode"], 0, "{got}");
+                } else {
+                    self.is(3, "appId: the app lacks the permission sessions:read", &got);
+                }
+                for path in ["/cgi/session/create", "/cgi/session/update"] {
+                    let got = client.post_sealed(&token, path, &body).await;
+                    if writes {
+                        assert_eq!(got["errcode"], 0, "{got}");
+                    } else {
+                        self.is(3, "appId: the app lacks the permission sessions:write", &got);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn sessions(&mut self) {
+        let got = self.change("x", json!({})).await;
+        self.is(4, "opUser: x is no member of this session", &got);
+        let got = self.change("b", json!({ "delMember": ["c"] })).await;
+        self.is(4, "delMember: only the owner may remove c", &got);
+        let got = self.create(json!({ "title": "会".repeat(65) })).await;
+        self.is(100_003, "title: at most 64 characters, got 65", &got);
+        let got = self.create(json!({ "creator": null })).await;
+        self.is(100_003, "creator: is missing", &got);
+        let got = self.create(json!({ "member": [true] })).await;
+        self.is(100_003, "member[0]: must be text or an integer, got a boolean", &got);
+        let got = self.change("a", json!({ "addMember": ["x"], "delMember": ["x"] })).await;
+        self.is(100_003, "delMember: x stands in addMember as well", &got);
+        let got = self.app.update(&json!({ "opUser": "a" })).await;
+        self.is(400_001, "sessionId: is missing", &got);
+        let got = self.app.get("").await;
+        self.is(400_001, "sessionId: is missing", &got);
+        let got = self.app.update(&json!({ "sessionId": "x", "opUser": "a" })).await;
+        self.is(400_002, "sessionId: must be a UUID", &got);
+        let got = self.app.get("x").await;
+        self.is(400_002, "sessionId: must be a UUID", &got);
+        let got = self.app.update(&json!({ "sessionId": NOWHERE, "opUser": "a" })).await;
+        self.is(400_003, "sessionId: there is no such session", &got);
+        let got = self.app.get(NOWHERE.trim_matches(['{', '}'])).await;
+        self.is(400_003, "sessionId: there is no such session", &got);
+        let few = "member: at least 3 members, creator included; got 2";
+        let got = self.create(json!({ "member": ["b"] })).await;
+        self.is(400_004, few, &got);
+        let got = self.change("b", json!({ "delMember": ["b"] })).await;
+        self.is(400_004, few, &got);
+        let got = self.create(json!({ "member": [1, 2, 3, 4, 5] })).await;
+        self.is(400_005, "member: at most 5 members, got 6", &got);
+        let got = self.change("b", json!({ "addMember": [1, 2, 3, 4] })).await;
+        self.is(400_005, "member: at most 5 members, got 7", &got);
+        let got = self.change("b", json!({ "title": "t", "version": 7 })).await;
+        let now = self.app.current(&self.session).await["version"].clone();
+        let errmsg = format!("version: expected 7, the current version is {now}");
+        self.is(CONFLICT, &errmsg, &got);
+    }
+
+    async fn dissolved(&mut self) {
+        sqlx::query("update session set state = 'dissolved'")
+            .execute(&self.app.pool)
+            .await
+            .unwrap();
+        // It can still be read.
+        let before = self.app.current(&self.session).await;
+        assert_eq!(before["errcode"], 0, "{before}");
+        for wishes in [json!({ "title": "late" }), json!({}), json!({ "version": 99 })] {
+            let got = self.change("a", wishes).await;
+            self.is(400_006, "sessionId: the session is dissolved", &got);
+        }
+        assert_eq!(self.app.current(&self.session).await, before);
+    }
+
+    async fn failures(&mut self) {
+        let token = self.app.client.token().await;
+        let id = self.session["sessionId"].as_str().unwrap().to_owned();
+        for sql in [
+            // A title that Muster would never have stored.
+            "update session set title = chr(7)",
+            "alter table session rename column title to headline",
+        ] {
+            sqlx::query(sql).execute(&self.app.pool).await.unwrap();
+            let got = self.app.client.get_session(&token, &id).await;
+            self.is(-1, "internal error", &got);
+            let got = self.change("a", json!({ "title": "x" })).await;
+            self.is(-1, "internal error", &got);
+        }
+        let got = self.create(json!({})).await;
+        self.is(-1, "internal error", &got);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_code_has_its_cause() {
+    let mut table = Table::new().await;
+    table.tokens().await;
+    table.envelopes().await;
+    table.permissions().await;
+    table.sessions().await;
+    table.dissolved().await;
+    table.failures().await;
+    let all: BTreeSet<i32> = CODES.into_iter().chain([CONFLICT]).collect();
+    assert_eq!(table.seen, all);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_write_leaves_nothing_and_tells_nothing() {
+    let app = spawn_app().await;
+    let session = app.session(&["a", "b", "c"]).await;
+    let sql = "alter table session_event rename to secret_event";
+    sqlx::query(sql).execute(&app.pool).await.unwrap();
+    let internal = refusal(-1, "internal error");
+    let body = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
+    assert_eq!(app.create(&body).await, internal);
+    assert_eq!(app.change(&session, "a", json!({ "addMember": ["d"] })).await, internal);
+    let token = app.client.token().await;
+    let sealed = app.client.post_sealed(&token, "/cgi/session/create", &body).await;
+    assert_eq!(sealed, internal, "not sealed either: there is nothing in it");
+
+    let sql = "alter table secret_event rename to session_event";
+    sqlx::query(sql).execute(&app.pool).await.unwrap();
+    assert_eq!(app.current(&session).await, session, "all or nothing");
+    let sessions: i64 =
+        sqlx::query_scalar("select count(*) from session").fetch_one(&app.pool).await.unwrap();
+    assert_eq!(sessions, 1);
+    assert_eq!(app.change(&session, "a", json!({ "addMember": ["d"] })).await["version"], 2);
+}

@@ -1,0 +1,151 @@
+//! The plain form: an API key as access token, bare messages and bare answers.
+
+use muster::domain::Permission;
+use muster::repository::keys;
+use muster::wire::ApiKey;
+use reqwest::Method;
+use reqwest::header::CONTENT_TYPE;
+use serde_json::{Value, json};
+
+use crate::harness::client::answer;
+use crate::harness::{BUIN, TestApp, eventually, refusal, spawn_app};
+
+const CREATE: &str = "/cgi/session/create";
+const READ: &str = "/cgi/session/get?accessToken=";
+
+fn message() -> Value {
+    json!({ "title": "t", "creator": "a", "member": ["b", "c"] })
+}
+
+async fn post(app: &TestApp, token: &str, path: &str, body: &Value) -> Value {
+    answer(app.client.post(&format!("{path}?accessToken={token}"), body.to_string()).await).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_key_talks_and_is_answered_in_the_open() {
+    let app = spawn_app().await;
+    let created = post(&app, &app.api_key, CREATE, &message()).await;
+    assert_eq!((&created["errcode"], &created["errmsg"]), (&json!(0), &json!("ok")));
+    assert_eq!(created["encrypt"], Value::Null);
+    assert_eq!(created["member"], json!(["a", "b", "c"]));
+    let id = &created["sessionId"];
+    let update = json!({ "sessionId": id, "opUser": "a", "title": "u" });
+    let updated = post(&app, &app.api_key, "/cgi/session/update", &update).await;
+    assert_eq!(updated["version"], 2);
+    assert_eq!(app.current(&created).await, updated);
+    // buin and appId say nothing here: the key does.
+    let mut odd = message();
+    odd["buin"] = json!("x");
+    odd["appId"] = json!([]);
+    odd["encrypt"] = Value::Null;
+    assert_eq!(post(&app, &app.api_key, CREATE, &odd).await["errcode"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sealed_is_answered_sealed_whatever_the_token() {
+    let app = spawn_app().await;
+    let envelope = app.client.envelope(&message().to_string());
+    let answered = post(&app, &app.api_key, CREATE, &envelope).await;
+    assert!(answered["encrypt"].is_string(), "{answered}");
+    assert_eq!(answered["sessionId"], Value::Null, "nothing of it stands in the open");
+    let created = app.client.post_sealed(&app.api_key, CREATE, &message()).await;
+    assert_eq!(created["version"], 1);
+    // A message beside the envelope does not count.
+    let mut both = envelope.clone();
+    both.as_object_mut()
+        .unwrap()
+        .extend(json!({ "title": "x", "creator": 7 }).as_object().unwrap().clone());
+    let both = post(&app, &app.api_key, CREATE, &both).await;
+    let opened: Value =
+        serde_json::from_str(&app.client.open(both["encrypt"].as_str().unwrap())).unwrap();
+    assert_eq!((&opened["title"], &opened["owner"]), (&json!("t"), &json!("a")));
+
+    // Sealed by another app of the enterprise, or not at all.
+    let (other, _) = app.another_app(BUIN, &[Permission::SessionsWrite]).await;
+    let got = post(&app, &app.api_key, CREATE, &other.envelope("{}")).await;
+    assert_eq!(got["errcode"], 100_005);
+    let mut empty = message();
+    empty["encrypt"] = json!("");
+    assert_eq!(post(&app, &app.api_key, CREATE, &empty).await["errcode"], 100_008);
+    let mut empty = envelope;
+    empty["encrypt"] = json!("");
+    assert_eq!(post(&app, &app.api_key, CREATE, &empty).await["errcode"], 100_006);
+    // A form is an envelope, too.
+    let form = form_urlencoded::Serializer::new(String::new())
+        .append_pair("buin", &app.client.buin.to_string())
+        .append_pair("appId", &app.client.app_id)
+        .append_pair("encrypt", &app.client.seal(&message().to_string()))
+        .finish();
+    let path = format!("{CREATE}?accessToken={}", app.api_key);
+    let request = app.client.request(Method::POST, &path);
+    let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
+    let created = app.client.opened(request.send().await.unwrap()).await;
+    assert_eq!(created["title"], "t");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_does_not_open_the_plain_form() {
+    let app = spawn_app().await;
+    let token = app.client.token().await;
+    let missing = refusal(100_011, "encrypt: is missing");
+    let mut null = message();
+    null["encrypt"] = Value::Null;
+    for body in [message(), json!({}), null] {
+        for path in [CREATE, "/cgi/session/update"] {
+            assert_eq!(post(&app, &token, path, &body).await, missing, "{body}");
+        }
+    }
+    let sessions: i64 =
+        sqlx::query_scalar("select count(*) from session").fetch_one(&app.pool).await.unwrap();
+    assert_eq!(sessions, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_of_get_go_by_the_token() {
+    let app = spawn_app().await;
+    let session = app.session(&["a", "b", "c"]).await;
+    let token = app.client.token().await;
+    let id = session["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
+    let path = |token: &str| format!("/cgi/session/get?sessionId={id}&accessToken={token}");
+    assert_eq!(answer(app.client.get(&path(&app.api_key)).await).await, session);
+    let sealed = answer(app.client.get(&path(&token)).await).await;
+    assert_eq!(sealed.as_object().unwrap().len(), 3, "{sealed}");
+    assert!(sealed["encrypt"].is_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_key_is_none() {
+    let app = spawn_app().await;
+    let (client, key) = app.another_app(BUIN, &[Permission::SessionsWrite]).await;
+    let get = async || answer(client.get(&format!("{READ}{key}")).await).await;
+    assert_eq!(get().await["errcode"], 3, "it is known, and may not read");
+
+    let second = ApiKey::generate();
+    let (buin, app_id) = (BUIN.to_string().parse().unwrap(), client.app_id.parse().unwrap());
+    let at = app.clock.now();
+    keys::insert(&app.pool, &second.hash(), buin, &app_id, "second", at).await.unwrap();
+    let created = post(&app, second.reveal(), CREATE, &message()).await;
+    assert_eq!(created["errcode"], 0, "a new key is known at once: {created}");
+
+    let first = ApiKey::recognise(&key).unwrap();
+    assert!(keys::revoke(&app.pool, &first.hash(), at).await.unwrap());
+    let unknown = refusal(100_001, "accessToken: access token does not exist");
+    eventually(get, &unknown).await;
+    assert_eq!(post(&app, &key, CREATE, &message()).await, unknown);
+    let created = post(&app, second.reveal(), CREATE, &message()).await;
+    assert_eq!(created["errcode"], 0, "the other one stays: {created}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_message_is_told_as_the_body() {
+    let app = spawn_app().await;
+    for (body, errcode, errmsg) in [
+        ("", 100_004, "body: not JSON: EOF while parsing a value at line 1 column 0"),
+        ("[]", 100_004, "body: must be a JSON object, got a list"),
+        ("null", 100_004, "body: must be a JSON object, got null"),
+        ("a=b", 100_004, "body: not JSON: expected value at line 1 column 1"),
+        ("{}", 100_003, "title: is missing"),
+    ] {
+        assert_eq!(app.post_plain(CREATE, body).await, refusal(errcode, errmsg), "{body}");
+    }
+}
