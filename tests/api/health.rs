@@ -1,0 +1,95 @@
+//! `/healthz` and `/readyz`, while all is well and while it is not.
+
+use serde_json::{Value, json};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+
+use crate::harness::client::answer;
+use crate::harness::{TestApp, refusal, spawn_app};
+
+/// Status and body.
+async fn ask(app: &TestApp, path: &str) -> (u16, Value) {
+    let response = app.client.get(path).await;
+    assert_eq!(response.headers()["content-type"], "application/json");
+    assert!(response.headers().contains_key("x-request-id"));
+    (response.status().as_u16(), response.json().await.unwrap())
+}
+
+async fn is_up(app: &TestApp) {
+    let up = json!({
+        "status": "ok", "service": "muster", "version": env!("CARGO_PKG_VERSION"),
+    });
+    assert_eq!(ask(app, "/healthz").await, (200, up));
+}
+
+async fn is_ready(app: &TestApp) {
+    assert_eq!(ask(app, "/readyz").await, (200, json!({ "status": "ready" })));
+}
+
+async fn is_not_ready(app: &TestApp, reason: &str) {
+    let not_ready = json!({ "status": "not ready", "reason": reason });
+    assert_eq!(ask(app, "/readyz").await, (503, not_ready));
+    is_up(app).await;
+}
+
+async fn run(app: &TestApp, sql: &'static str) {
+    app.pool.execute(sql).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_is_well() {
+    let app = spawn_app().await;
+    is_up(&app).await;
+    is_ready(&app).await;
+    for path in ["/healthz?", "/healthz?x=1", "/readyz?accessToken=x"] {
+        assert_eq!(ask(&app, path).await.0, 200, "{path}");
+    }
+    assert_eq!(app.client.get("/healthz/").await.status(), 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_schema_must_be_that_of_this_program() {
+    let app = spawn_app().await;
+    run(&app, "create table kept as select * from _sqlx_migrations").await;
+    let broken = "migration 2 is not as this program left it";
+    for (sql, reason) in [
+        (
+            "delete from _sqlx_migrations where version = 2",
+            "1 migrations are pending: run `muster migrate`",
+        ),
+        ("delete from _sqlx_migrations", "2 migrations are pending: run `muster migrate`"),
+        ("drop table _sqlx_migrations", "2 migrations are pending: run `muster migrate`"),
+        (
+            "insert into _sqlx_migrations \
+             select 9999, 'from the future', now(), true, '\\x00'::bytea, 0",
+            "the database is newer than this program",
+        ),
+        ("update _sqlx_migrations set success = false where version = 2", broken),
+        ("update _sqlx_migrations set checksum = '\\x00' where version = 2", broken),
+    ] {
+        run(&app, sql).await;
+        is_not_ready(&app, reason).await;
+        run(&app, "drop table if exists _sqlx_migrations").await;
+        run(&app, "create table _sqlx_migrations as select * from kept").await;
+        is_ready(&app).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_gone_is_told_and_nothing_more() {
+    let app = spawn_app().await;
+    let session = app.session(&["a", "b", "c"]).await;
+    let options = app.database.options.clone().database("postgres");
+    let mut outside = PgConnection::connect_with(&options).await.unwrap();
+    let sql = format!("drop database {} with (force)", app.database.name);
+    outside.execute(AssertSqlSafe(sql)).await.unwrap();
+
+    is_not_ready(&app, "the database does not answer").await;
+    let internal = refusal(-1, "internal error");
+    assert_eq!(app.current(&session).await, internal);
+    assert_eq!(app.change(&session, "a", json!({ "title": "t" })).await, internal);
+    // Those who are known are still let in, and told apart.
+    app.client.token().await;
+    let got = answer(app.client.get("/cgi/session/get?accessToken=forged").await).await;
+    assert_eq!(got, refusal(100_001, "accessToken: access token does not exist"));
+}

@@ -1,0 +1,96 @@
+//! `X-Request-Id`: taken, or made, and always returned.
+
+use std::time::Duration;
+
+use reqwest::{Method, Response};
+
+use crate::harness::raw::{Answer, exchange};
+use crate::harness::{TestApp, spawn_app, spawn_app_with};
+
+async fn get_as(app: &TestApp, id: &str) -> String {
+    let request = app.client.request(Method::GET, "/healthz").header("X-Request-Id", id);
+    id_of(&request.send().await.unwrap())
+}
+
+fn id_of(response: &Response) -> String {
+    let mut ids = response.headers().get_all("x-request-id").iter();
+    let id = ids.next().unwrap().to_str().unwrap().to_owned();
+    assert_eq!(ids.next(), None, "there is one");
+    id
+}
+
+/// Whether an id is one that Muster makes.
+fn is_made(id: &str) -> bool {
+    id.len() == 32 && id.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reasonable_id_is_taken() {
+    let app = spawn_app().await;
+    let longest = "x".repeat(128);
+    for id in ["1", "b3f0c9e2-1e9a-4d3a-9a54-5a8a5a0f5a10", "a/b:c=d,e;f\"g'{}<>~!", &longest] {
+        assert_eq!(get_as(&app, id).await, id);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_other_id_is_replaced() {
+    let app = spawn_app().await;
+    let long = "x".repeat(129);
+    for id in ["", " ", "a b", "a\tb", long.as_str()] {
+        let made = get_as(&app, id).await;
+        assert!(is_made(&made), "{id:?}: {made}");
+    }
+    // Not ASCII, as bytes.
+    let head = "GET /healthz HTTP/1.1\r\nHost: muster\r\nConnection: close\r\nX-Request-Id: ";
+    for id in ["项目".as_bytes(), b"\xff\xfe"] {
+        let request = [head.as_bytes(), id, b"\r\n\r\n"].concat();
+        let got = exchange(app.address, &request).await;
+        assert!(is_made(got.header("x-request-id").unwrap()), "{got:?}");
+    }
+    // What no header may have is no request, and reaches nobody.
+    let request = [head.as_bytes(), b"a\0b\r\n\r\n"].concat();
+    assert_eq!(exchange(app.address, &request).await.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_has_an_id() {
+    let app = spawn_app_with(|settings| {
+        settings.limits.max_body = 1024;
+        settings.server.body_timeout = Duration::from_millis(100);
+    })
+    .await;
+    let mut ids = Vec::new();
+    for (method, path, body, status) in [
+        (Method::GET, "/healthz", "", 200),
+        (Method::GET, "/readyz", "", 200),
+        (Method::GET, "/nowhere", "", 404),
+        (Method::PUT, "/cgi/gettoken", "", 405),
+        (Method::POST, "/cgi/gettoken", "x", 200),
+        (Method::POST, "/cgi/gettoken", &" ".repeat(1025), 413),
+        (Method::GET, "/cgi/session/get", "", 200),
+    ] {
+        for given in [None, Some("given-1")] {
+            let mut request = app.client.request(method.clone(), path).body(body.to_owned());
+            if let Some(id) = given {
+                request = request.header("X-Request-Id", id);
+            }
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), status, "{path}");
+            match given {
+                Some(id) => assert_eq!(id_of(&response), id, "{path}"),
+                None => ids.push(id_of(&response)),
+            }
+        }
+    }
+    let slow = "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 9\r\n\r\n";
+    let slow = exchange(app.address, slow.as_bytes()).await;
+    assert_eq!(slow.status, 408);
+    let id = |answer: &Answer| answer.header("x-request-id").unwrap().to_owned();
+    ids.push(id(&slow));
+    assert!(ids.iter().all(|id| is_made(id)), "{ids:?}");
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "no id comes twice");
+}
