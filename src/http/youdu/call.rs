@@ -218,6 +218,8 @@ fn access(request: &HttpRequest) -> Result<&web::Data<Access>, Fault> {
 
 /// The first value of a query parameter, decoded.
 pub(super) fn query_value(query: &str, name: &str) -> Option<String> {
+    // One client ends every URL with a bare `?`, which no token or session id has.
+    let query = query.trim_end_matches('?');
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     pairs.find(|(found, _)| found == name).map(|(_, value)| value.into_owned())
 }
