@@ -1,11 +1,13 @@
 //! `/healthz` and `/readyz`, while all is well and while it is not.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use crate::harness::client::answer;
-use crate::harness::{TestApp, refusal, spawn_app};
+use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with};
 
 /// Status and body.
 async fn ask(app: &TestApp, path: &str) -> (u16, Value) {
@@ -92,4 +94,33 @@ async fn a_database_that_is_gone_is_told_and_nothing_more() {
     app.client.token().await;
     let got = answer(app.client.get("/cgi/session/get?accessToken=forged").await).await;
     assert_eq!(got, refusal(100_001, "accessToken: access token does not exist"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_finds_no_connection_is_asked_to_come_again() {
+    let app = spawn_app_with(|settings| {
+        settings.database.max_connections = 1;
+        settings.database.acquire_timeout = Duration::from_millis(100);
+    })
+    .await;
+    let session = app.session(&["a", "b", "c"]).await;
+    let taken = app.pool.acquire().await.unwrap();
+    let id = session["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
+    let key = &app.api_key;
+    let update = json!({ "sessionId": id, "opUser": "a", "title": "t" }).to_string();
+    let create = json!({ "title": "t", "creator": "a", "member": ["b", "c"] }).to_string();
+    for response in [
+        app.client.get(&format!("/cgi/session/get?sessionId={id}&accessToken={key}")).await,
+        app.client.post(&format!("/cgi/session/update?accessToken={key}"), update).await,
+        app.client.post(&format!("/cgi/session/create?accessToken={key}"), create).await,
+    ] {
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()["retry-after"], "1");
+        let body = response.json::<Value>().await.unwrap();
+        assert_eq!(body, refusal(-1, "the service is not available, try again"));
+    }
+    is_not_ready(&app, "the database does not answer").await;
+    drop(taken);
+    is_ready(&app).await;
+    assert_eq!(app.current(&session).await, session);
 }

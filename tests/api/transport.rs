@@ -3,9 +3,11 @@
 use reqwest::Method;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::harness::client::{Client, answer};
-use crate::harness::raw::exchange;
+use crate::harness::raw::{self, abandon, exchange};
 use crate::harness::{TestApp, refusal, spawn_app};
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -140,14 +142,50 @@ async fn queries_are_parsed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bare_question_mark_changes_nothing() {
+async fn a_bare_question_mark_at_the_end_changes_nothing() {
     let app = spawn_app().await;
+    let created = app.session(&["a", "b", "c"]).await;
+    let id = created["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
     let body = app.client.envelope(&time(&app.client)).to_string();
     let token = post_as(&app.client, "/cgi/gettoken?", None, body).await;
-    assert_eq!(token["errcode"], 0, "{token}");
+    let token = token["accessToken"].as_str().unwrap();
+    for query in [
+        format!("accessToken={token}&sessionId=%7B{id}%7D?"),
+        format!("sessionId=%7B{id}%7D&accessToken={token}?"),
+    ] {
+        let got = app.client.get(&format!("/cgi/session/get?{query}")).await;
+        assert_eq!(app.client.opened(got).await, created, "{query}");
+    }
     let missing = refusal(100_000, "accessToken: access token is missing");
-    assert_eq!(answer(app.client.get("/cgi/session/get?").await).await, missing);
-    assert_eq!(answer(app.client.get("/cgi/session/get").await).await, missing);
+    for query in ["", "?", "??", "?accessToken=?"] {
+        let got = app.client.get(&format!("/cgi/session/get{query}")).await;
+        assert_eq!(answer(got).await, missing, "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn older_ways_to_send_a_body_are_known() {
+    let app = spawn_app().await;
+    let body = app.client.envelope(&time(&app.client)).to_string();
+    let head = |version: &str, more: &str| {
+        let length = body.len();
+        format!("POST {GETTOKEN} HTTP/{version}\r\n{more}Content-Length: {length}\r\n\r\n")
+    };
+    // PHP's streams, which wait for the server to close.
+    let request = head("1.0", "") + &body;
+    let got = abandon(app.address, request.into_bytes()).await;
+    assert_eq!((got.status, &got.json()["errcode"]), (200, &json!(0)), "{got:?}");
+
+    // curl, which asks before it sends more than a little.
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    let request = head("1.1", "Host: muster\r\nConnection: close\r\nExpect: 100-continue\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(go_on.as_slice(), b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let got = raw::answer(&mut stream).await;
+    assert_eq!((got.status, &got.json()["errcode"]), (200, &json!(0)), "{got:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
