@@ -162,7 +162,8 @@ async fn a_server_without_its_postgresql_stops_as_quickly() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_survives_its_postgresql() {
-    let home = Home::lived_in();
+    let mut home = Home::lived_in();
+    home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "1s");
     let server = home.serve();
     let caller = server.plain(&home.api_key());
     let session = caller.create().await;
