@@ -62,7 +62,7 @@ impl Store {
         if !settings.database.migrate
             && let Standing::Pending(pending) = self.standing().await?
         {
-            anyhow::bail!("{} migrations are pending: run `muster migrate`", pending.len());
+            anyhow::bail!("migrations pending: {}; run `muster migrate`", pending.len());
         }
         self.migrate().await?;
         Ok(())

@@ -1,12 +1,25 @@
 //! Health, for load balancers and operators.
 
-use actix_web::{HttpResponse, web};
+use actix_web::http::header::ALLOW;
+use actix_web::{HttpResponse, Resource, Route, guard, web};
 use serde_json::json;
 
 use crate::service::Readiness;
 
 pub(super) fn router(app: &mut web::ServiceConfig) {
-    app.route("/healthz", web::get().to(healthz)).route("/readyz", web::get().to(readyz));
+    app.service(read_only("/healthz", web::route().to(healthz)))
+        .service(read_only("/readyz", web::route().to(readyz)));
+}
+
+/// A path to look at, by `GET` or, as some load balancers do, by `HEAD`.
+fn read_only(path: &str, route: Route) -> Resource {
+    web::resource(path)
+        .route(route.guard(guard::Any(guard::Get()).or(guard::Head())))
+        .default_service(web::to(|| async {
+            HttpResponse::MethodNotAllowed()
+                .insert_header((ALLOW, "GET, HEAD"))
+                .json(json!({ "status": "error", "reason": "method: only GET and HEAD" }))
+        }))
 }
 
 /// The process is up.

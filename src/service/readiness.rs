@@ -35,7 +35,7 @@ impl Readiness {
         match migrations::standing(&self.pool).await.map_err(NotReady::Database)? {
             Standing::Current => Ok(()),
             Standing::Pending(pending) => Err(NotReady::Schema(format!(
-                "{} migrations are pending: run `muster migrate`",
+                "migrations pending: {}; run `muster migrate`",
                 pending.len()
             ))),
             Standing::Newer(_) => {

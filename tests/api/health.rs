@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
@@ -47,6 +48,17 @@ async fn all_is_well() {
         assert_eq!(ask(&app, path).await.0, 200, "{path}");
     }
     assert_eq!(app.client.get("/healthz/").await.status(), 404);
+    for path in ["/healthz", "/readyz"] {
+        let head = app.client.request(Method::HEAD, path).send().await.unwrap();
+        assert_eq!(head.status(), 200, "{path}");
+        let post = app.client.post(path, "").await;
+        assert_eq!(
+            (post.status().as_u16(), &post.headers()["allow"]),
+            (405, &"GET, HEAD".parse().unwrap())
+        );
+        let reason: Value = post.json().await.unwrap();
+        assert_eq!(reason["reason"], "method: only GET and HEAD");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,10 +69,10 @@ async fn the_schema_must_be_that_of_this_program() {
     for (sql, reason) in [
         (
             "delete from _sqlx_migrations where version = 2",
-            "1 migrations are pending: run `muster migrate`",
+            "migrations pending: 1; run `muster migrate`",
         ),
-        ("delete from _sqlx_migrations", "2 migrations are pending: run `muster migrate`"),
-        ("drop table _sqlx_migrations", "2 migrations are pending: run `muster migrate`"),
+        ("delete from _sqlx_migrations", "migrations pending: 2; run `muster migrate`"),
+        ("drop table _sqlx_migrations", "migrations pending: 2; run `muster migrate`"),
         (
             "insert into _sqlx_migrations \
              select 9999, 'from the future', now(), true, '\\x00'::bytea, 0",

@@ -62,11 +62,16 @@ fn wanted_update(body: &Object<'_>) -> Result<Update, Fault> {
     let title = title(body)?;
     let add = accounts(body, "addMember")?;
     let remove = accounts(body, "delMember")?;
-    let expected = body.integer("version")?.map(|version| {
-        let in_range = i64::try_from(version.get()).map_err(|_| Invalid::NotANumber);
-        in_range.and_then(Version::new).map_err(|why| Fault::invalid("version", &why))
-    });
-    Ok(Update::new(operator, title, add, remove, expected.transpose()?)?)
+    Ok(Update::new(operator, title, add, remove, version(body)?)?)
+}
+
+fn version(body: &Object<'_>) -> Result<Option<Version>, Fault> {
+    let Some(integer) = body.integer("version")? else { return Ok(None) };
+    let Some(number) = integer.to_i64() else {
+        let errmsg = format!("version: at most {}, got {integer}", i64::MAX);
+        return Err(Fault::new(Errcode::BadRequest, errmsg));
+    };
+    Version::new(number).map(Some).map_err(|why| Fault::invalid("version", &why))
 }
 
 fn title(body: &Object<'_>) -> Result<Option<Title>, Fault> {
