@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::store::Store;
-use super::{Output, Which, output};
+use super::{Output, Which, first_app, output};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{App, AppId, Buin, Callback, Permission, Permissions};
@@ -117,12 +117,17 @@ pub(super) async fn run(
     clock: &Clock,
 ) -> anyhow::Result<()> {
     let store = Store::open_current(settings).await?;
-    let done = dispatch(&store, command, clock).await;
+    let done = dispatch(settings, &store, command, clock).await;
     store.close().await;
     done
 }
 
-async fn dispatch(store: &Store, command: Command, clock: &Clock) -> anyhow::Result<()> {
+async fn dispatch(
+    settings: &Settings,
+    store: &Store,
+    command: Command,
+    clock: &Clock,
+) -> anyhow::Result<()> {
     let pool = &store.pool;
     let change = async |which: Which, change: &mut (dyn FnMut(&mut StoredApp) + Send)| {
         let Which { buin, app_id } = which;
@@ -161,7 +166,11 @@ async fn dispatch(store: &Store, command: Command, clock: &Clock) -> anyhow::Res
         }
         Command::RotateKey { which, aes_key, output } => {
             let aes_key = aes_key.unwrap_or_else(AesKey::generate);
-            show(&change(which, &mut |stored| stored.aes_key = aes_key.clone()).await?, output)
+            let stored = change(which, &mut |stored| stored.aes_key = aes_key.clone()).await?;
+            if store.is_embedded() {
+                first_app::rekey(&settings.data_dir, &stored)?;
+            }
+            show(&stored, output)
         }
     }
 }

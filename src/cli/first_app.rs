@@ -32,8 +32,9 @@ struct Credentials {
     api_key: String,
 }
 
-/// Makes sure that a database without apps gets one, and that the file, if it is about an app, has
-/// the URL at which the server now listens. Gives the file's path if there is one.
+/// Makes sure that a database without apps gets one, and that the file, if it is about an app, says
+/// what is true now: the URL at which the server listens, and the app's key. Gives the file's path
+/// if there is one.
 pub(super) async fn ensure(
     pool: &PgPool,
     data_dir: &Path,
@@ -42,10 +43,10 @@ pub(super) async fn ensure(
 ) -> anyhow::Result<Option<PathBuf>> {
     let path = data_dir.join(FILE);
     let known = read(&path)?;
-    let is_new = apps::list(pool).await?.is_empty();
-    let credentials = match known {
-        Some(known) => Credentials { url: url.to_owned(), ..known },
-        None if is_new => Credentials {
+    let apps = apps::list(pool).await?;
+    let mut credentials = match known {
+        Some(known) => known,
+        None if apps.is_empty() => Credentials {
             url: url.to_owned(),
             buin: BUIN,
             app_id: AppId::generate().to_string(),
@@ -55,18 +56,37 @@ pub(super) async fn ensure(
         // Somebody made the first app by hand, or put the file away.
         None => return Ok(None),
     };
-    if read(&path)?.as_ref() != Some(&credentials) {
-        write(&path, &credentials)?;
+    url.clone_into(&mut credentials.url);
+    if let Some(stored) = apps.iter().find(|stored| credentials.are_of(stored)) {
+        credentials.aes_key = stored.aes_key.to_base64();
     }
-    if is_new {
-        register(pool, &credentials, clock)
-            .await
-            .with_context(|| format!("{} cannot be used: remove it", path.display()))?;
+    save(&path, &credentials)?;
+    let unusable = || format!("{} cannot be used: remove it", path.display());
+    if apps.is_empty() {
+        insert_app(pool, &credentials, clock).await.with_context(unusable)?;
     }
+    insert_key(pool, &credentials, clock).await.with_context(unusable)?;
     Ok(Some(path))
 }
 
-async fn register(pool: &PgPool, credentials: &Credentials, clock: &Clock) -> anyhow::Result<()> {
+/// Writes an app's new key into the file, if that is about it.
+pub(super) fn rekey(data_dir: &Path, stored: &StoredApp) -> anyhow::Result<()> {
+    let path = data_dir.join(FILE);
+    match read(&path)? {
+        Some(known) if known.are_of(stored) => {
+            save(&path, &Credentials { aes_key: stored.aes_key.to_base64(), ..known })
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Credentials {
+    fn are_of(&self, StoredApp { app, .. }: &StoredApp) -> bool {
+        self.buin == app.buin.get() && self.app_id == app.app_id.as_str()
+    }
+}
+
+async fn insert_app(pool: &PgPool, credentials: &Credentials, clock: &Clock) -> anyhow::Result<()> {
     let app = App {
         buin: Buin::new(credentials.buin)?,
         app_id: credentials.app_id.parse()?,
@@ -75,17 +95,26 @@ async fn register(pool: &PgPool, credentials: &Credentials, clock: &Clock) -> an
         callback: None,
         disabled: false,
     };
-    let key = ApiKey::recognise(&credentials.api_key).context("apiKey: is no API key")?;
     let stored = StoredApp { aes_key: AesKey::from_base64(&credentials.aes_key)?, app };
-    let at = clock.now();
-    match apps::insert(pool, &stored, at).await {
+    match apps::insert(pool, &stored, clock.now()).await {
         // Another server on this database was faster, with the same file.
-        Ok(()) | Err(Error::AppExists { .. }) => {}
-        Err(error) => return Err(error.into()),
+        Ok(()) | Err(Error::AppExists { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
     }
-    keys::insert(pool, &key.hash(), stored.app.buin, &stored.app.app_id, "first-app.json", at)
-        .await?;
-    Ok(())
+}
+
+/// Writes the file's API key unless it is there: in force, or revoked.
+async fn insert_key(pool: &PgPool, credentials: &Credentials, clock: &Clock) -> anyhow::Result<()> {
+    let key = ApiKey::recognise(&credentials.api_key).context("apiKey: is no API key")?.hash();
+    if keys::list(pool).await?.iter().any(|stored| stored.hash == key) {
+        return Ok(());
+    }
+    let (buin, app_id) = (Buin::new(credentials.buin)?, credentials.app_id.parse()?);
+    match keys::insert(pool, &key, buin, &app_id, FILE, clock.now()).await {
+        // The file is about an app of another database: it is none of this one's.
+        Ok(()) | Err(Error::AppUnknown { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn read(path: &Path) -> anyhow::Result<Option<Credentials>> {
@@ -98,8 +127,11 @@ fn read(path: &Path) -> anyhow::Result<Option<Credentials>> {
     Ok(Some(credentials))
 }
 
-/// Writes the file whole or not at all, for its owner's eyes only.
-fn write(path: &Path, credentials: &Credentials) -> anyhow::Result<()> {
+/// Writes the file whole or not at all, for its owner's eyes only; not if it says so already.
+fn save(path: &Path, credentials: &Credentials) -> anyhow::Result<()> {
+    if read(path)?.as_ref() == Some(credentials) {
+        return Ok(());
+    }
     let beside = path.with_extension("json.new");
     let written = (|| {
         let _ = fs::remove_file(&beside);

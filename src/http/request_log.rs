@@ -27,9 +27,13 @@ pub(super) struct Noted {
     pub(super) session_id: Option<SessionId>,
 }
 
-/// The errcode of an answer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Outcome(pub(super) i32);
+/// What an answer says: its errcode, and what it does not say.
+#[derive(Clone, Debug)]
+pub(super) struct Outcome {
+    pub(super) errcode: i32,
+    /// What failed in here, for operators only.
+    pub(super) cause: Option<String>,
+}
 
 impl Noted {
     /// Adds to what is known of `request`.
@@ -62,18 +66,30 @@ pub(super) async fn log(
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let noted = response.request().extensions().get::<Noted>().cloned().unwrap_or_default();
-    let errcode = response.response().extensions().get::<Outcome>().map(|outcome| outcome.0);
-    tracing::info!(
-        method = method.as_str(),
-        path,
-        status = response.status().as_u16(),
-        errcode,
-        duration_ms = started.elapsed().as_secs_f64() * 1_000.0,
-        app_id = noted.app_id.as_ref().map(AppId::as_str),
-        session_id = noted.session_id.map(tracing::field::display),
-        request_id = id.to_str().unwrap_or_default(),
-        "request"
-    );
+    let outcome = response.response_mut().extensions_mut().remove::<Outcome>();
+    let cause = outcome.as_ref().and_then(|outcome| outcome.cause.as_deref());
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                method = method.as_str(),
+                path,
+                status = response.status().as_u16(),
+                errcode = outcome.as_ref().map(|outcome| outcome.errcode),
+                duration_ms = started.elapsed().as_secs_f64() * 1_000.0,
+                app_id = noted.app_id.as_ref().map(AppId::as_str),
+                session_id = noted.session_id.map(tracing::field::display),
+                request_id = id.to_str().unwrap_or_default(),
+                cause,
+                "request"
+            )
+        };
+    }
+    // A level is part of a line's place in the source.
+    if cause.is_some() {
+        line!(error);
+    } else {
+        line!(info);
+    }
     response.headers_mut().insert(REQUEST_ID, id);
     drop(running);
     Ok(Held::until_sent(held, response))

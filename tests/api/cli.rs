@@ -242,6 +242,24 @@ async fn a_running_server_obeys_at_once() {
     server.stop();
 }
 
+#[test]
+fn the_file_of_credentials_gets_the_first_apps_new_key() {
+    let home = Home::lived_in();
+    let before = home.credentials();
+    let buin = before["buin"].to_string();
+    let which = ["--buin", &buin, "--app-id", before["appId"].as_str().unwrap()];
+    let rotated = home.json(&[&["app", "rotate-key"][..], &which].concat());
+    let mut expected = before.clone();
+    expected["aesKey"] = rotated["aesKey"].clone();
+    assert_ne!(before, expected);
+    assert_eq!(home.credentials(), expected);
+    // Another app's key is none of the file's business.
+    let other = home.json(&["app", "create", "--buin", &buin]);
+    let which = ["--buin", &buin, "--app-id", other["appId"].as_str().unwrap()];
+    home.json(&[&["app", "rotate-key"][..], &which].concat());
+    assert_eq!(home.credentials(), expected);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changes_right_after_the_start_counts_too() {
     let home = Home::lived_in();

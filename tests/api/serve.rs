@@ -94,6 +94,16 @@ async fn a_first_start_that_was_cut_short_is_made_good() {
     assert_eq!(beside, ["first-app.json"]);
     server.stop();
 
+    // As if it had come as far as the app, and not to its key.
+    let server = home.serve();
+    let mut connection = home.connect().await;
+    connection.execute("delete from api_key").await.unwrap();
+    connection.close().await.unwrap();
+    server.stop();
+    let server = home.serve();
+    assert_eq!(server.plain(first["apiKey"].as_str().unwrap()).create().await["version"], 1);
+    server.stop();
+
     // Written before there was anything else.
     let fresh = Home::new();
     fs::create_dir(&fresh.data_dir).unwrap();

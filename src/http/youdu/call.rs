@@ -103,7 +103,7 @@ pub(super) fn sealed(envelope: &Envelope, result: &impl Serialize) -> HttpRespon
 }
 
 fn ok(mut response: HttpResponse) -> HttpResponse {
-    response.extensions_mut().insert(Outcome(Errcode::Ok.number()));
+    response.extensions_mut().insert(Outcome { errcode: Errcode::Ok.number(), cause: None });
     response
 }
 

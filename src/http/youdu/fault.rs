@@ -24,12 +24,14 @@ pub(super) struct Fault {
     status: StatusCode,
     /// The method that would have been right, where another one was used.
     allow: Option<Method>,
+    /// What failed in here: the log learns it, the client does not.
+    cause: Option<String>,
 }
 
 impl Fault {
     /// An outcome of this API: HTTP 200.
     pub(super) fn new(errcode: Errcode, errmsg: impl Into<String>) -> Self {
-        Self { errcode, errmsg: errmsg.into(), status: StatusCode::OK, allow: None }
+        Self { errcode, errmsg: errmsg.into(), status: StatusCode::OK, allow: None, cause: None }
     }
 
     /// A field that is required is not there.
@@ -75,10 +77,16 @@ impl Fault {
             .with(StatusCode::REQUEST_TIMEOUT)
     }
 
-    /// Something in here failed: the log learns what, the client does not.
-    pub(super) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
-        tracing::error!(error, "a request failed");
-        Self::new(Errcode::Internal, "internal error")
+    /// Something in here failed.
+    pub(super) fn internal(error: &dyn std::error::Error) -> Self {
+        Self::new(Errcode::Internal, "internal error").because(error)
+    }
+
+    /// Keeps an error with its causes for the log.
+    fn because(self, error: &dyn std::error::Error) -> Self {
+        let causes = std::iter::successors(Some(error), |error| error.source());
+        let cause: Vec<String> = causes.map(ToString::to_string).collect();
+        Self { cause: Some(cause.join(": ")), ..self }
     }
 
     fn unavailable(errmsg: &str) -> Self {
@@ -118,7 +126,7 @@ impl ResponseError for Fault {
         }
         let errcode = self.errcode.number();
         let mut response = response.json(json!({ "errcode": errcode, "errmsg": self.errmsg }));
-        response.extensions_mut().insert(Outcome(errcode));
+        response.extensions_mut().insert(Outcome { errcode, cause: self.cause.clone() });
         response
     }
 }
@@ -135,11 +143,7 @@ impl From<Error> for Fault {
                 Self::unavailable("sessionId: too many changes of this session at once, try again")
             }
             Error::Unavailable(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "a request could not be served"
-                );
-                Self::unavailable("the service is not available, try again")
+                Self::unavailable("the service is not available, try again").because(&error)
             }
             Error::Failed(error) => Self::internal(&error),
         }
