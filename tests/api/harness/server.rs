@@ -65,7 +65,7 @@ struct Server {
 /// What must live as long as the run.
 #[expect(dead_code, reason = "held, not used")]
 enum Keep {
-    Nothing,
+    Foreign(Child),
     Container(Box<ContainerAsync<GenericImage>>, Child),
     Embedded(Box<EmbeddedPostgres>, Child),
 }
@@ -78,9 +78,9 @@ fn server() -> &'static Server {
             .enable_all()
             .build()
             .unwrap();
-        let (options, keep) = runtime.block_on(start());
-        let options = options.log_statements(log::LevelFilter::Off);
         let template = format!("muster_test_{:08x}", rand::random::<u32>());
+        let (options, keep) = runtime.block_on(start(&template));
+        let options = options.log_statements(log::LevelFilter::Off);
         let server = Server { runtime, options, template, _keep: keep };
         server.block_on(async {
             server.execute(format!("create database {}", server.template)).await;
@@ -108,9 +108,10 @@ impl Server {
     }
 }
 
-async fn start() -> (PgConnectOptions, Keep) {
-    if let Ok(url) = std::env::var("TEST_DATABASE_URL") {
-        return (PgConnectOptions::from_str(&url).unwrap(), Keep::Nothing);
+async fn start(template: &str) -> (PgConnectOptions, Keep) {
+    if let Ok(url) = std::env::var(FOREIGN) {
+        let sweeper = sweeper("databases", template);
+        return (PgConnectOptions::from_str(&url).unwrap(), Keep::Foreign(sweeper));
     }
     if docker_answers().await { container().await } else { embedded().await }
 }
@@ -164,6 +165,7 @@ async fn embedded() -> (PgConnectOptions, Keep) {
     (postgres.connect_options(), Keep::Embedded(Box::new(postgres), sweeper))
 }
 
+const FOREIGN: &str = "TEST_DATABASE_URL";
 const SWEEP: &str = "MUSTER_TEST_SWEEP";
 
 /// Starts the process that clears up behind this one.
@@ -206,6 +208,21 @@ async fn sweep() {
             std::fs::remove_dir_all(data_dir).unwrap();
         }
         Some(("homes", root)) => super::process::sweep(std::path::Path::new(root)),
+        Some(("databases", template)) => {
+            let url = std::env::var(FOREIGN).unwrap();
+            let mut connection = PgConnection::connect(&url).await.unwrap();
+            let names: Vec<String> = sqlx::query_scalar(
+                "select datname from pg_database where starts_with(datname, $1)",
+            )
+            .bind(template)
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+            for name in names {
+                let sql = format!("drop database if exists {name} with (force)");
+                connection.execute(AssertSqlSafe(sql)).await.unwrap();
+            }
+        }
         _ => panic!("{SWEEP}={task}"),
     }
 }
