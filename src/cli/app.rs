@@ -200,6 +200,7 @@ impl Create {
                     .callback_url
                     .zip(self.callback_token)
                     .map(|(url, token)| Callback { url, token }),
+                callbacks_paused: false,
                 disabled: false,
             },
             aes_key: self.aes_key.unwrap_or_else(AesKey::generate),
@@ -256,6 +257,7 @@ struct Printed<'a> {
     permissions: Vec<&'static str>,
     callback_url: Option<&'a str>,
     callback_token: Option<&'a str>,
+    callbacks_paused: bool,
     disabled: bool,
 }
 
@@ -269,6 +271,7 @@ impl<'a> From<&'a StoredApp> for Printed<'a> {
             permissions: app.permissions.iter().map(Permission::name).collect(),
             callback_url: app.callback.as_ref().map(|callback| callback.url.as_str()),
             callback_token: app.callback.as_ref().map(|callback| callback.token.as_str()),
+            callbacks_paused: app.callbacks_paused,
             disabled: app.disabled,
         }
     }
@@ -289,6 +292,7 @@ fn show(stored: &StoredApp, output: Output) -> anyhow::Result<()> {
     if let (Some(url), Some(token)) = (printed.callback_url, printed.callback_token) {
         lines.push(format!("callback URL    {url}"));
         lines.push(format!("callback token  {token}"));
+        lines.push(format!("callbacks       {}", if printed.callbacks_paused { "paused" } else { "sent" }));
     }
     lines.push(format!("disabled        {}", if printed.disabled { "yes" } else { "no" }));
     output::text(&lines.join("\n"));

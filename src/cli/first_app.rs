@@ -93,6 +93,7 @@ async fn insert_app(pool: &PgPool, credentials: &Credentials, clock: &Clock) -> 
         name: "First app".to_owned(),
         permissions: Permissions::usual(),
         callback: None,
+        callbacks_paused: false,
         disabled: false,
     };
     let stored = StoredApp { aes_key: AesKey::from_base64(&credentials.aes_key)?, app };

@@ -18,6 +18,8 @@ pub struct App {
     pub permissions: Permissions,
     /// Where its callbacks go, if it wants any.
     pub callback: Option<Callback>,
+    /// While this is so its callbacks are kept, not sent.
+    pub callbacks_paused: bool,
     /// A disabled app can do nothing; its tokens and keys are refused.
     pub disabled: bool,
 }

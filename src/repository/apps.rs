@@ -26,6 +26,7 @@ pub async fn list(pool: &PgPool) -> Result<Vec<StoredApp>, Error> {
         Row,
         r#"
         select buin, app_id, name, aes_key, permissions, callback_url, callback_token,
+               callbacks_paused_at is not null as "callbacks_paused!",
                disabled_at is not null as "disabled!"
         from app
         order by buin, app_id
@@ -45,6 +46,7 @@ pub async fn find(pool: &PgPool, buin: Buin, app_id: &AppId) -> Result<StoredApp
         Row,
         r#"
         select buin, app_id, name, aes_key, permissions, callback_url, callback_token,
+               callbacks_paused_at is not null as "callbacks_paused!",
                disabled_at is not null as "disabled!"
         from app
         where buin = $1 and app_id = $2
@@ -70,9 +72,12 @@ pub async fn insert(pool: &PgPool, stored: &StoredApp, at: DateTime<Utc>) -> Res
         r#"
         insert into app (
             buin, app_id, name, aes_key, permissions, callback_url, callback_token,
-            created_at, disabled_at
+            created_at, disabled_at, callbacks_paused_at
         )
-        values ($1, $2, $3, $4, $5, $6, $7, $8, case when $9 then $8::timestamptz end)
+        values (
+            $1, $2, $3, $4, $5, $6, $7, $8,
+            case when $9 then $8::timestamptz end, case when $10 then $8::timestamptz end
+        )
         "#,
         app.buin.get(),
         app.app_id.as_str(),
@@ -83,6 +88,7 @@ pub async fn insert(pool: &PgPool, stored: &StoredApp, at: DateTime<Utc>) -> Res
         app.callback.as_ref().map(|callback| callback.token.as_str()),
         at,
         app.disabled,
+        app.callbacks_paused,
     )
     .execute(pool)
     .await
@@ -94,7 +100,7 @@ pub async fn insert(pool: &PgPool, stored: &StoredApp, at: DateTime<Utc>) -> Res
 }
 
 /// Changes an app: `change` gets it as it is and leaves it as it shall be. Others who change it
-/// wait. An app that was disabled stays so since then.
+/// wait. An app that was disabled, or paused, stays so since then.
 ///
 /// # Errors
 /// [`Error::AppUnknown`], or when the database fails.
@@ -110,6 +116,7 @@ pub async fn change(
         Row,
         r#"
         select buin, app_id, name, aes_key, permissions, callback_url, callback_token,
+               callbacks_paused_at is not null as "callbacks_paused!",
                disabled_at is not null as "disabled!"
         from app
         where buin = $1 and app_id = $2
@@ -128,7 +135,8 @@ pub async fn change(
         r#"
         update app
         set name = $3, aes_key = $4, permissions = $5, callback_url = $6, callback_token = $7,
-            disabled_at = case when $9 then coalesce(disabled_at, $8) end
+            disabled_at = case when $9 then coalesce(disabled_at, $8) end,
+            callbacks_paused_at = case when $10 then coalesce(callbacks_paused_at, $8) end
         where buin = $1 and app_id = $2
         "#,
         buin.get(),
@@ -140,6 +148,7 @@ pub async fn change(
         app.callback.as_ref().map(|callback| callback.token.as_str()),
         at,
         app.disabled,
+        app.callbacks_paused,
     )
     .execute(&mut *transaction)
     .await?;
@@ -155,6 +164,7 @@ struct Row {
     permissions: Vec<String>,
     callback_url: Option<String>,
     callback_token: Option<String>,
+    callbacks_paused: bool,
     disabled: bool,
 }
 
@@ -179,6 +189,7 @@ impl TryFrom<Row> for StoredApp {
                     .callback_url
                     .zip(row.callback_token)
                     .map(|(url, token)| Callback { url, token }),
+                callbacks_paused: row.callbacks_paused,
                 disabled: row.disabled,
             },
             aes_key: AesKey::new(key.map_err(corrupt("app", "aes_key", "…"))?),

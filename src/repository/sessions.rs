@@ -1,7 +1,7 @@
 //! Sessions, their members and their history.
 //!
 //! Each of the three statements takes any number of sessions and commits by itself: one round
-//! trip, one fsync. The surprise: an update of members never asks who is in. It was decided against
+//! trip, one fsync. A change writes its event and the deliveries to its subscribers in the same. The surprise: an update of members never asks who is in. It was decided against
 //! a version, and `version = expected` in the statement makes that decision still true.
 
 use chrono::{DateTime, Utc};
@@ -97,6 +97,16 @@ pub async fn insert(pool: &PgPool, creations: &[Creation<'_>]) -> Result<(), Err
             select session_id, buin, account, joined_version, position
             from unnest($11::uuid[], $12::bigint[], $13::text[], $14::bigint[], $15::int[])
                 as member (session_id, buin, account, joined_version, position)
+        ), new_delivery as (
+            insert into delivery (
+                session_id, buin, app_id, version, state, due_at, attempts, tries, created_at
+            )
+            select item.session_id, app.buin, app.app_id, item.version, 'pending', item.at, 0, 0,
+                   item.at
+            from item
+            join app on app.buin = item.buin
+            where app.callback_url is not null and app.disabled_at is null
+              and 'callbacks' = any(app.permissions)
         )
         insert into session_event (
             session_id, version, kind, operator, app_id, title, owner, changes, created_at
@@ -166,7 +176,7 @@ pub async fn update_if_version(
                 member_count = item.member_count, updated_at = item.at
             from item
             where session.session_id = item.session_id and session.version = item.version - 1
-            returning session.session_id
+            returning session.session_id, session.buin
         ), removed as (
             delete from session_member
             using unnest($10::uuid[], $11::text[]) as gone (session_id, account), written
@@ -175,9 +185,9 @@ pub async fn update_if_version(
               and session_member.account = gone.account
         ), added as (
             insert into session_member (session_id, buin, account, joined_version, position)
-            select session_id, buin, account, joined_version, position
-            from unnest($12::uuid[], $13::bigint[], $14::text[], $15::bigint[], $16::int[])
-                as newcomer (session_id, buin, account, joined_version, position)
+            select session_id, written.buin, account, joined_version, position
+            from unnest($12::uuid[], $13::text[], $14::bigint[], $15::int[])
+                as newcomer (session_id, account, joined_version, position)
             join written using (session_id)
         ), event as (
             insert into session_event (
@@ -187,6 +197,17 @@ pub async fn update_if_version(
                    changes::jsonb, at
             from item
             join written using (session_id)
+        ), new_delivery as (
+            insert into delivery (
+                session_id, buin, app_id, version, state, due_at, attempts, tries, created_at
+            )
+            select item.session_id, app.buin, app.app_id, item.version, 'pending', item.at, 0, 0,
+                   item.at
+            from item
+            join written using (session_id)
+            join app on app.buin = written.buin
+            where app.callback_url is not null and app.disabled_at is null
+              and 'callbacks' = any(app.permissions)
         )
         select session_id from written
         "#,
@@ -202,7 +223,6 @@ pub async fn update_if_version(
         &removed.session_ids,
         &removed.accounts as &[&str],
         &added.session_ids,
-        &added.buins,
         &added.accounts as &[&str],
         &added.joined_versions,
         &added.positions,

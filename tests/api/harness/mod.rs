@@ -156,6 +156,7 @@ pub fn new_app(buin: i64, permissions: &[Permission]) -> StoredApp {
             name: "test".to_owned(),
             permissions: permissions.iter().copied().collect::<Permissions>(),
             callback: None,
+            callbacks_paused: false,
             disabled: false,
         },
         aes_key: AesKey::generate(),
