@@ -37,7 +37,7 @@ create table delivery (
 with (fillfactor = 70);
 
 -- What is due, app by app: one that is down must not be read past to find the others' work.
-create index delivery_due on delivery (buin, app_id, due_at) where state in ('pending', 'leased');
+create index delivery_due on delivery (buin, app_id, due_at, version) where state in ('pending', 'leased');
 
 -- What has been kept long enough.
 create index delivery_finished_at on delivery (state, finished_at) where state in ('delivered', 'failed');

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`cli`] | the commands: the composition root |
 //! | [`http`] | actix: `/cgi` for existing clients, health |
+//! | [`delivery`] | the callback worker: claim, seal, send, record |
 //! | [`service`] | use cases: authorise, load, decide, write |
 //! | [`repository`] | all SQL; the embedded PostgreSQL |
 //! | [`wire`] | envelope, access token, lenient JSON, error codes |
@@ -16,6 +17,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod delivery;
 pub mod domain;
 pub mod http;
 pub mod repository;

@@ -44,6 +44,30 @@ pub(super) enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Keep an app's callbacks instead of sending them
+    PauseCallbacks {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Send an app's callbacks again, those that were kept first
+    ResumeCallbacks {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Send an app a signed test callback now, past the queue, and print what happened
+    ///
+    /// Its message has the msgType "muster_test", version 0 and a session id of zeros. Exits with 1
+    /// unless the receiver acknowledges it.
+    TestCallback {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Give an app another AES key; all its access tokens end
     RotateKey {
         #[command(flatten)]
@@ -163,6 +187,16 @@ async fn dispatch(
         }
         Command::Enable { which, output } => {
             show(&change(which, &mut |stored| stored.app.disabled = false).await?, output)
+        }
+        Command::PauseCallbacks { which, output } => {
+            show(&change(which, &mut |stored| stored.app.callbacks_paused = true).await?, output)
+        }
+        Command::ResumeCallbacks { which, output } => {
+            show(&change(which, &mut |stored| stored.app.callbacks_paused = false).await?, output)
+        }
+        Command::TestCallback { which: Which { buin, app_id }, output } => {
+            let stored = apps::find(pool, buin, &app_id).await.map_err(explain)?;
+            super::delivery::test(settings, stored, clock, output).await
         }
         Command::RotateKey { which, aes_key, output } => {
             let aes_key = aes_key.unwrap_or_else(AesKey::generate);
@@ -292,7 +326,10 @@ fn show(stored: &StoredApp, output: Output) -> anyhow::Result<()> {
     if let (Some(url), Some(token)) = (printed.callback_url, printed.callback_token) {
         lines.push(format!("callback URL    {url}"));
         lines.push(format!("callback token  {token}"));
-        lines.push(format!("callbacks       {}", if printed.callbacks_paused { "paused" } else { "sent" }));
+        lines.push(format!(
+            "callbacks       {}",
+            if printed.callbacks_paused { "paused" } else { "sent" }
+        ));
     }
     lines.push(format!("disabled        {}", if printed.disabled { "yes" } else { "no" }));
     output::text(&lines.join("\n"));

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use sqlx::PgPool;
+use tokio::sync::{Notify, oneshot};
 
 use crate::clock::Clock;
 use crate::config::{RemoveMembers, Settings};
+use crate::delivery::{self, Networks, Schedule, Sender, Timeouts, Worker};
 use crate::domain::{RemovePolicy, Rules};
 use crate::http::{Bound, Options, Server, Services, Stopper};
 use crate::service::{Access, Directory, Readiness, Sessions, TokenRules};
@@ -22,6 +24,9 @@ pub struct Application {
     stopper: Stopper,
     address: SocketAddr,
     directory: Arc<Directory>,
+    worker: Option<Worker>,
+    changed: Arc<Notify>,
+    patience: Duration,
 }
 
 impl Application {
@@ -52,8 +57,13 @@ impl Application {
         };
         let services = Services {
             access: Arc::new(Access::new(directory.clone(), tokens, clock.clone())),
-            sessions: Arc::new(Sessions::new(pool.clone(), rules, clock)),
-            readiness: Arc::new(Readiness::new(pool)),
+            sessions: Arc::new(Sessions::new(pool.clone(), rules, clock.clone())),
+            readiness: Arc::new(Readiness::new(pool.clone())),
+        };
+        let changed = services.sessions.changed();
+        let worker = match settings.delivery.enabled {
+            true => Some(worker(settings, pool, directory.clone(), clock)?),
+            false => None,
         };
         let options = Options {
             workers: settings.server.workers,
@@ -62,7 +72,8 @@ impl Application {
             shutdown_timeout: settings.server.shutdown_timeout,
         };
         let (server, stopper) = bound.serve(services, options)?;
-        Ok(Self { server, stopper, address, directory })
+        let patience = settings.server.shutdown_timeout;
+        Ok(Self { server, stopper, address, directory, worker, changed, patience })
     }
 
     /// Where it listens.
@@ -84,10 +95,63 @@ impl Application {
     pub async fn run(self) -> anyhow::Result<()> {
         let following = self.directory.clone();
         let following = tokio::spawn(async move { following.follow().await });
+        let (stop, stopped) = oneshot::channel::<()>();
+        let working = self.worker.map(|worker| {
+            let stopped = async move { drop(stopped.await) };
+            tokio::spawn(worker.run(self.changed, stopped))
+        });
         let served = self.server.run().await;
+        drop(stop);
+        if let Some(mut working) = working
+            && tokio::time::timeout(self.patience, &mut working).await.is_err()
+        {
+            // Whoever runs next sends it again when the lease ends.
+            tracing::warn!("stopping with callbacks still under way");
+            working.abort();
+        }
         following.abort();
         // A database that does not answer must not hold up the end.
         let _ = tokio::time::timeout(NOTED_WITHIN, self.directory.note_use()).await;
         Ok(served?)
     }
 }
+
+/// The worker that sends callbacks, as it is configured.
+///
+/// # Errors
+/// When the TLS library finds no certificates.
+pub fn worker(
+    settings: &Settings,
+    pool: PgPool,
+    directory: Arc<Directory>,
+    clock: Clock,
+) -> anyhow::Result<Worker> {
+    let delivery = &settings.delivery;
+    let options = delivery::Options {
+        concurrency: delivery.concurrency,
+        concurrency_per_app: delivery.concurrency_per_app,
+        lease: delivery.total_timeout + LEASE_MARGIN,
+        poll: delivery.poll_interval,
+        schedule: Schedule {
+            waits: delivery.schedule.clone(),
+            give_up_after: delivery.give_up_after,
+        },
+        keep_delivered: delivery.keep_delivered,
+        keep_failed: delivery.keep_failed,
+    };
+    Ok(Worker::new(pool, directory, sender(settings)?, clock, options))
+}
+
+/// What sends callbacks, as it is configured.
+pub(super) fn sender(settings: &Settings) -> anyhow::Result<Sender> {
+    super::use_ring();
+    let delivery = &settings.delivery;
+    let networks =
+        Networks { allow: delivery.allow_networks.clone(), deny: delivery.deny_networks.clone() };
+    let timeouts = Timeouts { connect: delivery.connect_timeout, total: delivery.total_timeout };
+    Sender::new(networks, timeouts).context("cannot send callbacks")
+}
+
+/// A lease lasts longer than sending can: for writing down what became of it, and for clocks of
+/// several servers that differ.
+const LEASE_MARGIN: Duration = Duration::from_secs(30);

@@ -6,6 +6,7 @@
 
 mod app;
 mod application;
+mod delivery;
 mod doctor;
 mod first_app;
 mod key;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
-pub use application::Application;
+pub use application::{Application, worker};
 
 use crate::clock::Clock;
 use crate::config::{self, ConfigError, LogFormat, Settings};
@@ -61,6 +62,9 @@ enum Command {
     /// API keys, for calls without envelopes: create, list, revoke
     #[command(subcommand)]
     Key(key::Command),
+    /// Callbacks: list, show, replay
+    #[command(subcommand)]
+    Delivery(delivery::Command),
     /// Check configuration, database, disk, clock and port; say what to do about what is wrong
     Doctor {
         #[command(flatten)]
@@ -93,8 +97,7 @@ struct Which {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    // Whoever speaks TLS or HTTP in this process does it with ring; only a second call could fail.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    use_ring();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -129,10 +132,16 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Migrate { command, output } => migrate::run(&settings, command, output).await?,
         Command::App(command) => app::run(&settings, command, &clock).await?,
         Command::Key(command) => key::run(&settings, command, &clock).await?,
+        Command::Delivery(command) => delivery::run(&settings, command, &clock).await?,
         Command::Doctor { output } => return doctor::run(&settings, &clock, output).await,
         Command::Config => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whoever speaks TLS in this process does it with ring. Only the first call does anything.
+fn use_ring() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// A server tells what it does; a command only what is wrong, unless asked for more.

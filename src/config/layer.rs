@@ -81,7 +81,7 @@ pub(super) fn file(
     Ok(Layer(layer))
 }
 
-/// The environment's layer: text, made a number or a truth value where the default is one.
+/// The environment's layer: text, made a number, a truth value or a list where the default is one.
 pub(super) fn environment(
     env: impl Iterator<Item = (String, String)>,
     defaults: &Layer,
@@ -112,6 +112,7 @@ pub(super) fn environment(
             let kind = match defaults.0.get(key).map(|value| &value.kind) {
                 Some(ValueKind::I64(_)) => text.trim().parse().map(ValueKind::I64).ok(),
                 Some(ValueKind::Boolean(_)) => text.trim().parse().map(ValueKind::Boolean).ok(),
+                Some(ValueKind::Array(_)) => Some(list(&text)),
                 _ => None,
             };
             let origin = format!("environment variable {name}");
@@ -125,6 +126,16 @@ pub(super) fn environment(
         }
     }
     Layer(layer)
+}
+
+/// A list as the environment has it: separated by commas.
+fn list(text: &str) -> ValueKind {
+    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+    let kind = |item: &str| match item.parse() {
+        Ok(number) => ValueKind::I64(number),
+        Err(_) => ValueKind::String(item.to_owned()),
+    };
+    ValueKind::Array(items.map(|item| Value::new(None, kind(item))).collect())
 }
 
 /// The name of the environment variable that sets `key`.
@@ -195,7 +206,10 @@ fn kind(value: &DeValue<'_>) -> ValueKind {
         DeValue::Float(digits) => digits.as_str().parse().map_or(ValueKind::Nil, ValueKind::Float),
         DeValue::Boolean(value) => ValueKind::Boolean(*value),
         DeValue::Datetime(time) => ValueKind::String(time.to_string()),
-        DeValue::Array(_) => ValueKind::Array(Vec::new()),
+        DeValue::Array(items) => {
+            let item = |item: &toml::Spanned<DeValue<'_>>| Value::new(None, kind(item.get_ref()));
+            ValueKind::Array(items.iter().map(item).collect())
+        }
         DeValue::Table(_) => ValueKind::Table(Map::new()),
     }
 }

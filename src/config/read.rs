@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ::config::{Value, ValueKind};
+use ipnet::IpNet;
 
 use super::Problem;
 use super::url::{DatabaseUrl, redact};
@@ -74,6 +75,36 @@ impl<'a> Reader<'a> {
         let expected = format!("expected {expected}, in whole seconds or as text such as \"90s\"");
         self.take(key, &expected, |kind| {
             duration(kind).filter(|value| range.contains(value) && value.subsec_nanos() == 0)
+        })
+    }
+
+    /// A list of durations, not empty.
+    pub(super) fn durations(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<Duration>,
+        expected: &str,
+    ) -> Vec<Duration> {
+        let expected = format!("expected {expected}, each in seconds or as text such as \"90s\"");
+        self.take(key, &expected, |kind| match kind {
+            ValueKind::Array(items) if !items.is_empty() => {
+                let one = |item: &Value| duration(&item.kind).filter(|value| range.contains(value));
+                items.iter().map(one).collect()
+            }
+            _ => None,
+        })
+    }
+
+    /// A list of networks, possibly empty.
+    pub(super) fn networks(&mut self, key: &str) -> Vec<IpNet> {
+        let expected = "expected a list of networks, each as \"10.0.0.0/8\" or \"fd00::/8\"";
+        self.take(key, expected, |kind| {
+            let ValueKind::Array(items) = kind else { return None };
+            let network = |item: &Value| match &item.kind {
+                ValueKind::String(text) => text.parse().ok(),
+                _ => None,
+            };
+            items.iter().map(network).collect()
         })
     }
 

@@ -57,6 +57,18 @@ const OTHERS: Env<'_> = &[
     ("limits.min_members", "1"),
     ("limits.max_members", "100000"),
     ("policy.remove_members", "member"),
+    ("delivery.enabled", "false"),
+    ("delivery.concurrency", "7"),
+    ("delivery.concurrency_per_app", "6"),
+    ("delivery.connect_timeout", "1"),
+    ("delivery.total_timeout", "20s"),
+    ("delivery.poll_interval", "1s"),
+    ("delivery.schedule", "1s, 2s,3m"),
+    ("delivery.give_up_after", "1h"),
+    ("delivery.allow_networks", "10.0.0.0/8,fd00::/8"),
+    ("delivery.deny_networks", "10.1.0.0/16"),
+    ("delivery.keep_delivered", "1m"),
+    ("delivery.keep_failed", "1day"),
     ("log.level", "warn,muster::http=debug"),
     ("log.format", "json"),
 ];
@@ -82,6 +94,20 @@ fn others() -> Settings {
         token: Token { expire_in: 601 * SECOND, max_clock_skew: 2 * MINUTE },
         limits: Limits { max_body: 2_048, min_members: 1, max_members: 100_000 },
         policy: Policy { remove_members: RemoveMembers::Member },
+        delivery: Delivery {
+            enabled: false,
+            concurrency: 7,
+            concurrency_per_app: 6,
+            connect_timeout: SECOND,
+            total_timeout: 20 * SECOND,
+            poll_interval: SECOND,
+            schedule: vec![SECOND, 2 * SECOND, 3 * MINUTE],
+            give_up_after: HOUR,
+            allow_networks: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
+            deny_networks: vec!["10.1.0.0/16".parse().unwrap()],
+            keep_delivered: MINUTE,
+            keep_failed: DAY,
+        },
         log: Log { level: "warn,muster::http=debug".to_owned(), format: LogFormat::Json },
     }
 }
@@ -115,6 +141,22 @@ fn the_defaults_are_valid_and_as_promised() {
             token: Token { expire_in: 7_200 * SECOND, max_clock_skew: 300 * SECOND },
             limits: Limits { max_body: 1_048_576, min_members: 3, max_members: 2_000 },
             policy: Policy { remove_members: RemoveMembers::Owner },
+            delivery: Delivery {
+                enabled: true,
+                concurrency: 64,
+                concurrency_per_app: 16,
+                connect_timeout: 5 * SECOND,
+                total_timeout: 15 * SECOND,
+                poll_interval: 2 * INSTANT,
+                schedule: [5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400]
+                    .map(Duration::from_secs)
+                    .to_vec(),
+                give_up_after: DAY,
+                allow_networks: Vec::new(),
+                deny_networks: Vec::new(),
+                keep_delivered: 7 * DAY,
+                keep_failed: 30 * DAY,
+            },
             log: Log { level: "info".to_owned(), format: LogFormat::Pretty },
         }
     );
@@ -163,6 +205,10 @@ fn a_file_sets_every_key_and_the_environment_goes_before_it() {
         .map(|(key, value)| match value.parse::<i64>() {
             Ok(number) => format!("{key} = {number}\n"),
             Err(_) if value.parse::<bool>().is_ok() => format!("{key} = {value}\n"),
+            Err(_) if key.ends_with("networks") || key.ends_with("schedule") => {
+                let items: Vec<_> = value.split(',').map(str::trim).collect();
+                format!("{key} = {items:?}\n")
+            }
             Err(_) => format!("{key} = {value:?}\n"),
         })
         .collect();

@@ -24,6 +24,17 @@ pub struct App {
     pub disabled: bool,
 }
 
+impl App {
+    /// Whether callbacks are sent to it now.
+    #[must_use]
+    pub fn receives_callbacks(&self) -> bool {
+        self.callback.is_some()
+            && self.permissions.has(Permission::Callbacks)
+            && !self.disabled
+            && !self.callbacks_paused
+    }
+}
+
 /// Where an app receives callbacks.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Callback {

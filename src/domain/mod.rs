@@ -5,6 +5,7 @@
 //! [`Refusal`]. Whoever calls them writes down what they decided.
 
 mod app;
+mod delivery;
 mod id;
 mod refusal;
 mod session;
@@ -12,6 +13,7 @@ mod text;
 mod update;
 
 pub use app::{App, Callback, Permission, Permissions, UnknownPermission};
+pub use delivery::{DeliveryId, DeliveryState, NoDeliveryId};
 pub use id::{AppId, Buin, SessionId, Version};
 pub use refusal::Refusal;
 pub use session::{NewSession, RemovePolicy, Rules, Session, State};

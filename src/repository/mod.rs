@@ -5,6 +5,7 @@
 
 pub mod apps;
 pub mod changes;
+pub mod deliveries;
 pub mod embedded;
 pub mod keys;
 pub mod migrations;

@@ -38,6 +38,16 @@ pub struct KnownApp {
     pub token_key: TokenKey,
 }
 
+impl From<StoredApp> for KnownApp {
+    fn from(StoredApp { app, aes_key }: StoredApp) -> Self {
+        Self {
+            envelope: Envelope::new(&aes_key, app.app_id.as_str()),
+            token_key: TokenKey::derive(&aes_key),
+            app,
+        }
+    }
+}
+
 /// Every app and every key that is not revoked.
 pub struct Directory {
     pool: PgPool,
@@ -109,6 +119,13 @@ impl Directory {
         }
         self.newer_than(Instant::now(), MISSES).await?;
         Ok(look_up(&self.snapshot.load()))
+    }
+
+    /// The apps that callbacks are sent to now.
+    pub fn subscribers(&self) -> Vec<Arc<KnownApp>> {
+        let snapshot = self.snapshot.load();
+        let apps = snapshot.apps.values().flatten();
+        apps.filter(|known| known.app.receives_callbacks()).cloned().collect()
     }
 
     /// Keeps up with the database, for ever.
@@ -191,12 +208,8 @@ async fn read(pool: &PgPool) -> Result<Snapshot, repository::Error> {
     let read_at = Instant::now();
     let mut apps: HashMap<String, Vec<Arc<KnownApp>>> = HashMap::new();
     let mut by_id: HashMap<(Buin, AppId), Arc<KnownApp>> = HashMap::new();
-    for StoredApp { app, aes_key } in apps::list(pool).await? {
-        let known = Arc::new(KnownApp {
-            envelope: Envelope::new(&aes_key, app.app_id.as_str()),
-            token_key: TokenKey::derive(&aes_key),
-            app,
-        });
+    for stored in apps::list(pool).await? {
+        let known = Arc::new(KnownApp::from(stored));
         by_id.insert((known.app.buin, known.app.app_id.clone()), known.clone());
         apps.entry(known.app.app_id.to_string()).or_default().push(known);
     }

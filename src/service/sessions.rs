@@ -1,9 +1,11 @@
 //! Creating, reading and changing sessions.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt as _;
 use sqlx::PgPool;
+use tokio::sync::Notify;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::turns::Turns;
@@ -24,13 +26,20 @@ pub struct Sessions {
     rules: Rules,
     clock: Clock,
     turns: Turns,
+    changed: Arc<Notify>,
 }
 
 impl Sessions {
     /// The sessions in the database behind `pool`.
     #[must_use]
     pub fn new(pool: PgPool, rules: Rules, clock: Clock) -> Self {
-        Self { pool, rules, clock, turns: Turns::new() }
+        Self { pool, rules, clock, turns: Turns::new(), changed: Arc::default() }
+    }
+
+    /// Is notified when a session has changed here.
+    #[must_use]
+    pub fn changed(&self) -> Arc<Notify> {
+        self.changed.clone()
     }
 
     /// Begins a session.
@@ -45,6 +54,7 @@ impl Sessions {
         let session = Session::create(id, caller.app().buin, new, &self.rules, at)?;
         let creation = Creation { session: &session, app_id: &caller.app().app_id };
         sessions::insert(&self.pool, &[creation]).await?;
+        self.changed.notify_one();
         Ok(session)
     }
 
@@ -83,6 +93,7 @@ impl Sessions {
                 app_id: &caller.app().app_id,
             };
             if !sessions::update_if_version(&self.pool, &[decided]).await?.is_empty() {
+                self.changed.notify_one();
                 return Ok(change.after);
             }
             // Somebody else was faster. Whoever named a version learns it from deciding anew.

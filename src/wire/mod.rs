@@ -2,17 +2,17 @@
 //! of error codes. No I/O, no async, and no rules about sessions.
 
 mod api_key;
+mod callback;
 mod envelope;
 mod errcode;
 mod key;
 mod object;
-mod signature;
 mod token;
 
 pub use api_key::{ApiKey, ApiKeyHash};
+pub use callback::{Message, News, acknowledges, sign};
 pub use envelope::{CannotOpen, Envelope};
 pub use errcode::Errcode;
 pub use key::{AesKey, NotAKey};
 pub use object::{FieldError, Integer, Kind, Malformed, Object};
-pub use signature::sign;
 pub use token::{Claims, TokenError, TokenKey};

@@ -1,0 +1,135 @@
+//! Which addresses callbacks may go to.
+//!
+//! An operator's apps say where they want their callbacks; nobody but the operator says what may be
+//! reached from here. Link-local addresses and those of clouds' metadata services are never
+//! reachable. The check is made on the addresses that a connection is really made to: by the
+//! resolver that the HTTP client uses ([`Networks::permits`] for each of its answers), so a name
+//! that resolves to something else the second time gains nothing.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+/// What may be reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks {
+    /// If there are any, only these.
+    pub allow: Vec<IpNet>,
+    /// Never these, even if allowed.
+    pub deny: Vec<IpNet>,
+}
+
+/// An address that callbacks may not go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("callbacks may not go to {0} (delivery.allow_networks, delivery.deny_networks)")]
+pub struct Refused(pub IpAddr);
+
+/// Where clouds answer with credentials, besides link-local addresses.
+const METADATA: [IpAddr; 4] = [
+    // Alibaba Cloud.
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    // Oracle Cloud.
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    // Azure's wire server.
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    // AWS, by IPv6.
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
+
+impl Networks {
+    /// Whether a connection may be made to `address`.
+    ///
+    /// # Errors
+    /// [`Refused`], naming the address.
+    pub fn permits(&self, address: IpAddr) -> Result<(), Refused> {
+        let real = embedded_ipv4(address);
+        let listed = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&real));
+        let permitted = !always_denied(real)
+            && !listed(&self.deny)
+            && (self.allow.is_empty() || listed(&self.allow));
+        if permitted { Ok(()) } else { Err(Refused(address)) }
+    }
+}
+
+/// The IPv4 address that an IPv6 address stands for, if it stands for one: mapped (`::ffff:0:0/96`),
+/// compatible (`::/96`) or translated (`64:ff9b::/96`).
+fn embedded_ipv4(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = address else { return address };
+    if v6 == Ipv6Addr::LOCALHOST || v6 == Ipv6Addr::UNSPECIFIED {
+        return address;
+    }
+    match v6.segments() {
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+            IpAddr::V4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
+        }
+        _ => address,
+    }
+}
+
+fn always_denied(address: IpAddr) -> bool {
+    let kind = match address {
+        IpAddr::V4(v4) => {
+            v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast() || v4.is_multicast()
+        }
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unspecified() || v6.is_multicast(),
+    };
+    kind || METADATA.contains(&address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn permits(networks: &Networks, address: &str) -> bool {
+        networks.permits(address.parse().unwrap()).is_ok()
+    }
+
+    #[test]
+    fn internal_receivers_are_allowed_by_default() {
+        let networks = Networks::default();
+        for address in ["127.0.0.1", "10.1.2.3", "192.168.0.1", "::1", "fd00::1", "93.184.216.34"] {
+            assert!(permits(&networks, address), "{address}");
+        }
+    }
+
+    #[test]
+    fn link_local_and_metadata_are_never_allowed() {
+        let everything = Networks {
+            allow: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],
+            deny: Vec::new(),
+        };
+        for address in [
+            "169.254.169.254",
+            "169.254.1.1",
+            "::ffff:169.254.169.254",
+            "::169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "fe80::1",
+            "fd00:ec2::254",
+            "100.100.100.200",
+            "192.0.0.192",
+            "168.63.129.16",
+            "0.0.0.0",
+            "::",
+            "255.255.255.255",
+            "224.0.0.1",
+            "ff02::1",
+        ] {
+            assert!(!permits(&everything, address), "{address}");
+            assert!(!permits(&Networks::default(), address), "{address}");
+        }
+    }
+
+    #[test]
+    fn the_operator_can_narrow_it() {
+        let networks = Networks {
+            allow: vec!["10.0.0.0/8".parse().unwrap()],
+            deny: vec!["10.9.0.0/16".parse().unwrap()],
+        };
+        assert!(permits(&networks, "10.1.2.3"));
+        assert!(permits(&networks, "::ffff:10.1.2.3"));
+        for address in ["10.9.1.1", "127.0.0.1", "::1", "192.168.0.1", "::ffff:10.9.1.1"] {
+            assert!(!permits(&networks, address), "{address}");
+        }
+    }
+}

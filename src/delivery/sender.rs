@@ -1,0 +1,261 @@
+//! Sends one callback: one request, no redirects, an answer read to a small limit.
+
+use std::error::Error as _;
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response, StatusCode, Url};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::Networks;
+use crate::service::KnownApp;
+use crate::wire::{Message, acknowledges, sign};
+
+/// More of an answer is not read, and what is longer acknowledges nothing.
+const LONGEST_ANSWER: usize = 4_096;
+/// This much of it is kept for operators, in characters.
+const KEPT_ANSWER: usize = 256;
+
+/// How long sending may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// Until there is a connection, TLS included.
+    pub connect: Duration,
+    /// Until the answer is read.
+    pub total: Duration,
+}
+
+/// Sends callbacks. Connections are kept and shared.
+#[derive(Clone)]
+pub struct Sender {
+    client: Client,
+    networks: Arc<Networks>,
+}
+
+/// What became of one try.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// How long it took.
+    pub duration: Duration,
+    /// The HTTP status, if there was an answer.
+    pub status: Option<u16>,
+    /// Why it does not count; `None` if it was acknowledged.
+    pub error: Option<String>,
+    /// The first characters of the answer, without control characters.
+    pub answer: Option<String>,
+    /// How long the receiver asked to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+impl Sender {
+    /// A sender that reaches what `networks` permit.
+    ///
+    /// # Errors
+    /// When the TLS library finds no certificates.
+    pub fn new(networks: Networks, timeouts: Timeouts) -> Result<Self, reqwest::Error> {
+        let networks = Arc::new(networks);
+        let client = Client::builder()
+            .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            // A proxy would connect to what we may not.
+            .no_proxy()
+            .connect_timeout(timeouts.connect)
+            .timeout(timeouts.total)
+            .dns_resolver(PermittedAddresses(networks.clone()))
+            .build()?;
+        Ok(Self { client, networks })
+    }
+
+    /// Seals `message` for an app, signs it and sends it. `id` and `attempt` go beside it.
+    pub async fn send(
+        &self,
+        known: &KnownApp,
+        message: &Message<'_>,
+        id: &str,
+        attempt: i32,
+        now: DateTime<Utc>,
+    ) -> Outcome {
+        let began = Instant::now();
+        let answered = self.request(known, message, id, attempt, now).await;
+        let mut outcome = match answered {
+            Ok(response) => read(response, now).await,
+            Err(error) => Outcome::failed(error),
+        };
+        outcome.duration = began.elapsed();
+        outcome
+    }
+
+    async fn request(
+        &self,
+        known: &KnownApp,
+        message: &Message<'_>,
+        id: &str,
+        attempt: i32,
+        now: DateTime<Utc>,
+    ) -> Result<Response, String> {
+        let callback = known.app.callback.as_ref().ok_or("the app has no callback URL")?;
+        let mut url =
+            Url::parse(&callback.url).map_err(|error| format!("callback URL: {error}"))?;
+        // The resolver never sees an address that stands in the URL itself.
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        if let Ok(address) = host.parse::<IpAddr>() {
+            self.networks.permits(address).map_err(|refused| refused.to_string())?;
+        }
+        let encrypt = known.envelope.seal(message.to_json().as_bytes());
+        let timestamp = now.timestamp().to_string();
+        let nonce = format!("{:016x}", rand::random::<u64>());
+        let signature = sign(&callback.token, &timestamp, &nonce, &encrypt);
+        url.query_pairs_mut()
+            .append_pair("msg_signature", &signature)
+            .append_pair("timestamp", &timestamp)
+            .append_pair("nonce", &nonce);
+        let body = json!({
+            "toBuin": known.app.buin.get(),
+            "toApp": known.app.app_id.as_str(),
+            "encrypt": encrypt,
+        });
+        self.client
+            .post(url)
+            .header(CONTENT_TYPE, "application/json")
+            .header("X-Muster-Delivery", id)
+            .header("X-Muster-Attempt", attempt)
+            .header("X-Muster-Version", message.version)
+            .body(body.to_string())
+            .send()
+            .await
+            .map_err(describe)
+    }
+}
+
+async fn read(mut response: Response, now: DateTime<Utc>) -> Outcome {
+    let status = response.status();
+    let retry_after = retry_after(response.headers(), now);
+    let mut body = Vec::new();
+    let mut cut_off = None;
+    while body.len() <= LONGEST_ANSWER {
+        match response.chunk().await {
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => break,
+            Err(error) => {
+                cut_off = Some(describe(error));
+                break;
+            }
+        }
+    }
+    let error = match (status, cut_off) {
+        (_, Some(error)) => Some(error),
+        (StatusCode::OK, None) if body.len() > LONGEST_ANSWER => {
+            Some(format!("the answer is longer than {LONGEST_ANSWER} bytes"))
+        }
+        (StatusCode::OK, None) if acknowledges(&body) => None,
+        (StatusCode::OK, None) => {
+            Some("the answer is neither `ok` nor JSON with errcode 0".to_owned())
+        }
+        (status, None) if status.is_redirection() => {
+            Some(format!("HTTP status {} (redirects are not followed)", status.as_u16()))
+        }
+        (status, None) => Some(format!("HTTP status {}", status.as_u16())),
+    };
+    body.truncate(LONGEST_ANSWER);
+    let text = String::from_utf8_lossy(&body);
+    let answer = text.chars().filter(|c| !c.is_control()).take(KEPT_ANSWER).collect();
+    Outcome {
+        duration: Duration::ZERO,
+        status: Some(status.as_u16()),
+        error,
+        answer: Some(answer),
+        retry_after,
+    }
+}
+
+impl Outcome {
+    fn failed(error: String) -> Self {
+        Self {
+            duration: Duration::ZERO,
+            status: None,
+            error: Some(error),
+            answer: None,
+            retry_after: None,
+        }
+    }
+}
+
+/// An error with its causes on one line, without the URL: that holds a signature.
+fn describe(error: reqwest::Error) -> String {
+    let kind = if error.is_timeout() {
+        "timed out"
+    } else if error.is_connect() {
+        "cannot connect"
+    } else {
+        "failed"
+    };
+    let error = error.without_url();
+    let mut text = kind.to_owned();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Writing into a string does not fail.
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// `Retry-After`, as seconds or as a date.
+fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = DateTime::parse_from_rfc2822(value).ok()?;
+    (date.to_utc() - now).to_std().ok()
+}
+
+/// Resolves names to those of their addresses that may be connected to.
+struct PermittedAddresses(Arc<Networks>);
+
+impl Resolve for PermittedAddresses {
+    fn resolve(&self, name: Name) -> Resolving {
+        let networks = self.0.clone();
+        Box::pin(async move {
+            let found: Vec<SocketAddr> =
+                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let permitted: Vec<SocketAddr> = found
+                .iter()
+                .copied()
+                .filter(|address| networks.permits(address.ip()).is_ok())
+                .collect();
+            if permitted.is_empty()
+                && let Some(address) = found.first()
+            {
+                networks.permits(address.ip())?;
+            }
+            Ok(Box::new(permitted.into_iter()) as Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_asks_for_time_in_seconds_or_by_date() {
+        let now = DateTime::from_timestamp(1_718_000_000, 0).unwrap();
+        let asked = |value: &str| {
+            let headers = [(RETRY_AFTER, value.parse().unwrap())].into_iter().collect();
+            retry_after(&headers, now).map(|asked| asked.as_secs())
+        };
+        assert_eq!(asked("120"), Some(120));
+        assert_eq!(asked("Mon, 10 Jun 2024 06:14:20 GMT"), Some(60));
+        assert_eq!(asked("Mon, 10 Jun 2024 06:00:00 GMT"), None, "in the past");
+        assert_eq!(asked("soon"), None);
+        assert_eq!(asked("-5"), None);
+    }
+}

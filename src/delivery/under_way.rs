@@ -1,0 +1,89 @@
+//! What is being sent right now, and what is known of the receivers.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use tokio::task::{Id, JoinSet};
+
+use super::circuit::Circuit;
+use crate::clock::Clock;
+use crate::domain::{AppId, Buin};
+use crate::repository::deliveries::Finished;
+
+/// Names an app.
+pub(super) type App = (Buin, AppId);
+
+/// Tries that run, each to an app.
+#[derive(Default)]
+pub(super) struct UnderWay {
+    tasks: JoinSet<Finished>,
+    apps: HashMap<Id, App>,
+    places: HashMap<App, usize>,
+    circuits: HashMap<App, Circuit>,
+}
+
+impl UnderWay {
+    pub(super) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// How many more tries to `app` may start, where `most` may run to a sound receiver.
+    pub(super) fn room(&self, app: &App, most: usize, now: DateTime<Utc>) -> usize {
+        let allowed = self.circuits.get(app).map_or(most, |circuit| circuit.places(most, now));
+        allowed.saturating_sub(self.places.get(app).copied().unwrap_or_default())
+    }
+
+    pub(super) fn start(
+        &mut self,
+        app: App,
+        attempt: impl Future<Output = Finished> + Send + 'static,
+    ) {
+        let task = self.tasks.spawn(attempt);
+        *self.places.entry(app.clone()).or_default() += 1;
+        self.apps.insert(task.id(), app);
+    }
+
+    /// Waits until one has ended, and gives all that have. Never ends while none runs. May be
+    /// dropped while it waits: nothing is lost.
+    pub(super) async fn ended(&mut self, clock: &Clock) -> Vec<Finished> {
+        let Some(first) = self.tasks.join_next_with_id().await else {
+            return std::future::pending().await;
+        };
+        let mut all = Vec::new();
+        let mut next = Some(first);
+        while let Some(ended) = next {
+            let (id, finished) = match ended {
+                Ok((id, finished)) => (id, Some(finished)),
+                Err(error) => {
+                    // Its lease will end, and it is sent again.
+                    tracing::error!(%error, "sending a callback broke off");
+                    (error.id(), None)
+                }
+            };
+            if let Some(app) = self.apps.remove(&id) {
+                self.leave(&app, finished.as_ref(), clock.now());
+            }
+            all.extend(finished);
+            next = self.tasks.try_join_next_with_id();
+        }
+        all
+    }
+
+    fn leave(&mut self, app: &App, finished: Option<&Finished>, now: DateTime<Utc>) {
+        if let Some(places) = self.places.get_mut(app) {
+            *places -= 1;
+            if *places == 0 {
+                self.places.remove(app);
+            }
+        }
+        let Some(Finished { tried, .. }) = finished else { return };
+        let (buin, app_id) = (app.0.get(), app.1.as_str());
+        if let Some(error) = tried.error.as_deref() {
+            if self.circuits.entry(app.clone()).or_default().failed(now) {
+                tracing::warn!(buin, app_id, error, "callbacks fail steadily: sending fewer");
+            }
+        } else if self.circuits.remove(app).is_some_and(|circuit| circuit.is_closed()) {
+            tracing::info!(buin, app_id, "callbacks arrive again");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! A delivery: one change of a session, to be told to one app.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{AppId, SessionId, Version};
+
+/// Names a delivery, for ever: the session, the version that it tells of, the app. Written
+/// `SESSION.VERSION.APP`, the session as a lower-case UUID.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeliveryId {
+    /// The session that changed.
+    pub session_id: SessionId,
+    /// The version that the change made.
+    pub version: Version,
+    /// The app that is told.
+    pub app_id: AppId,
+}
+
+/// A text that names no delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be SESSION.VERSION.APP, as in a list of deliveries")]
+pub struct NoDeliveryId;
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let session = self.session_id.uuid();
+        write!(f, "{}.{}.{}", session.hyphenated(), self.version, self.app_id)
+    }
+}
+
+impl FromStr for DeliveryId {
+    type Err = NoDeliveryId;
+
+    fn from_str(text: &str) -> Result<Self, NoDeliveryId> {
+        let mut parts = text.splitn(3, '.');
+        let mut next = || parts.next().ok_or(NoDeliveryId);
+        let session_id = next()?.parse().map_err(|_| NoDeliveryId)?;
+        let version: i64 = next()?.parse().map_err(|_| NoDeliveryId)?;
+        let version = Version::new(version).map_err(|_| NoDeliveryId)?;
+        // An app id may hold dots itself: it comes last.
+        let app_id = next()?.parse().map_err(|_| NoDeliveryId)?;
+        Ok(Self { session_id, version, app_id })
+    }
+}
+
+/// How a delivery stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeliveryState {
+    /// It waits for its time, or for an earlier one of its session.
+    Pending,
+    /// A worker is sending it.
+    Leased,
+    /// The receiver acknowledged it.
+    Delivered,
+    /// It was given up; it can be replayed.
+    Failed,
+}
+
+impl DeliveryState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Leased, Self::Delivered, Self::Failed];
+
+    /// The name, as the command line and the database have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Leased => "leased",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for DeliveryState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for DeliveryState {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|state| state.name() == name);
+        known.ok_or_else(|| "must be pending, leased, delivered or failed".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_read_as_it_is_written() {
+        let text = "8ad595f3-73b3-4b56-90af-f336f9222fc5.12.yd.01-a";
+        let id: DeliveryId = text.parse().unwrap();
+        assert_eq!((id.version.get(), id.app_id.as_str()), (12, "yd.01-a"));
+        assert_eq!(id.to_string(), text);
+        for bad in ["", "a.b.c", "8ad595f3-73b3-4b56-90af-f336f9222fc5.0.a", "1.2"] {
+            assert_eq!(bad.parse::<DeliveryId>(), Err(NoDeliveryId), "{bad}");
+        }
+    }
+}

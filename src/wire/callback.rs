@@ -1,0 +1,203 @@
+//! Callbacks: the message, its signature, and what counts as an acknowledgement.
+
+use serde::Serialize;
+use serde_json::Value;
+use sha1::{Digest as _, Sha1};
+
+/// What a callback tells, before it is sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// The creator or `opUser`.
+    pub from_user: &'a str,
+    /// Unix second of the change.
+    pub create_time: i64,
+    /// The session, in the form of every answer.
+    pub session_id: &'a str,
+    /// The version that the change made.
+    pub version: i64,
+    /// What the change was.
+    pub news: News<'a>,
+}
+
+/// What a change was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News<'a> {
+    /// A session was created.
+    Created {
+        /// Its title.
+        title: &'a str,
+        /// All its members.
+        member: &'a [String],
+    },
+    /// A session was changed.
+    Updated {
+        /// The owner after the change.
+        owner: &'a str,
+        /// The title after the change.
+        title: &'a str,
+        /// Who really came in.
+        add_member: &'a [String],
+        /// Who really went.
+        del_member: &'a [String],
+    },
+    /// Nothing: an operator tests whether callbacks arrive.
+    Test,
+}
+
+impl Message<'_> {
+    /// The JSON to seal, its fields in the order of the protocol's description.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let head = Head {
+            from_user: self.from_user,
+            create_time: self.create_time,
+            session_id: self.session_id,
+            version: self.version,
+        };
+        let json = match self.news {
+            News::Created { title, member } => serde_json::to_string(&Create {
+                head,
+                msg_type: "session_create",
+                session_create: Created { r#type: "multi", title, member },
+            }),
+            News::Updated { owner, title, add_member, del_member } => {
+                serde_json::to_string(&Update {
+                    head,
+                    msg_type: "session_update",
+                    session_update: Updated { owner, title, add_member, del_member },
+                })
+            }
+            News::Test => serde_json::to_string(&Test { head, msg_type: "muster_test" }),
+        };
+        // Text, numbers and lists of text: nothing in there can fail to be JSON.
+        json.unwrap_or_default()
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Head<'a> {
+    from_user: &'a str,
+    create_time: i64,
+    session_id: &'a str,
+    version: i64,
+}
+
+#[derive(Serialize)]
+struct Create<'a> {
+    #[serde(flatten)]
+    head: Head<'a>,
+    #[serde(rename = "msgType")]
+    msg_type: &'static str,
+    session_create: Created<'a>,
+}
+
+#[derive(Serialize)]
+struct Created<'a> {
+    r#type: &'static str,
+    title: &'a str,
+    member: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Update<'a> {
+    #[serde(flatten)]
+    head: Head<'a>,
+    #[serde(rename = "msgType")]
+    msg_type: &'static str,
+    session_update: Updated<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Updated<'a> {
+    owner: &'a str,
+    title: &'a str,
+    add_member: &'a [String],
+    del_member: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Test<'a> {
+    #[serde(flatten)]
+    head: Head<'a>,
+    #[serde(rename = "msgType")]
+    msg_type: &'static str,
+}
+
+/// Whether the body of an answer with HTTP status 200 acknowledges a callback: `ok` in any case,
+/// with white space around it, or a JSON object whose `errcode` is 0.
+#[must_use]
+pub fn acknowledges(body: &[u8]) -> bool {
+    body.trim_ascii().eq_ignore_ascii_case(b"ok")
+        || serde_json::from_slice::<Value>(body).is_ok_and(|answer| answer["errcode"] == 0)
+}
+
+/// `msg_signature`: lower-case hex SHA-1 of token, timestamp, nonce and encrypted message, sorted
+/// bytewise and joined.
+#[must_use]
+pub fn sign(token: &str, timestamp: &str, nonce: &str, encrypt: &str) -> String {
+    let mut parts = [token, timestamp, nonce, encrypt];
+    parts.sort_unstable();
+    let mut hash = Sha1::new();
+    for part in parts {
+        hash.update(part);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_as_described_byte_for_byte() {
+        let member = ["a".to_owned(), "b".to_owned()];
+        let news = News::Created { title: "项目", member: &member };
+        let message =
+            Message { from_user: "a", create_time: 7, session_id: "{X}", version: 1, news };
+        assert_eq!(
+            message.to_json(),
+            r#"{"fromUser":"a","createTime":7,"sessionId":"{X}","version":1,"msgType":"session_create","session_create":{"type":"multi","title":"项目","member":["a","b"]}}"#
+        );
+        let news =
+            News::Updated { owner: "a", title: "t", add_member: &[], del_member: &member[1..] };
+        assert_eq!(
+            Message { version: 2, news, ..message }.to_json(),
+            r#"{"fromUser":"a","createTime":7,"sessionId":"{X}","version":2,"msgType":"session_update","session_update":{"owner":"a","title":"t","addMember":[],"delMember":["b"]}}"#
+        );
+    }
+
+    #[test]
+    fn only_ok_and_errcode_0_acknowledge() {
+        for body in ["ok", "OK", " Ok\r\n", r#"{"errcode":0}"#, r#" {"errcode": 0, "x": []} "#] {
+            assert!(acknowledges(body.as_bytes()), "{body}");
+        }
+        for body in [
+            "",
+            "okay",
+            "o k",
+            "\"ok\"",
+            "0",
+            "[0]",
+            "null",
+            r#"{"errcode":1}"#,
+            r#"{"errcode":"0"}"#,
+            r#"{"errcode":0"#,
+            "<html>ok</html>",
+        ] {
+            assert!(!acknowledges(body.as_bytes()), "{body}");
+        }
+        assert!(!acknowledges(b"\xff\xfe"));
+    }
+
+    #[test]
+    fn signs_as_others_do() {
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("envelope_vectors.json")).unwrap();
+        let vector = &vectors["signature"];
+        let part = |name: &str| vector[name].as_str().unwrap();
+        let signature = sign(part("token"), part("timestamp"), part("nonce"), part("encrypt"));
+        assert_eq!(signature, part("msg_signature"));
+    }
+}
