@@ -55,21 +55,30 @@ pub struct Outcome {
 }
 
 impl Sender {
-    /// A sender that reaches what `networks` permit.
+    /// A sender that reaches what `networks` permit. On a machine without certificates of
+    /// authorities it reaches no `https` receiver, and says so.
     ///
     /// # Errors
-    /// When the TLS library finds no certificates.
+    /// When there is no HTTP client to be had.
     pub fn new(networks: Networks, timeouts: Timeouts) -> Result<Self, reqwest::Error> {
         let networks = Arc::new(networks);
-        let client = Client::builder()
-            .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            // A proxy would connect to what we may not.
-            .no_proxy()
-            .connect_timeout(timeouts.connect)
-            .timeout(timeouts.total)
-            .dns_resolver(PermittedAddresses(networks.clone()))
-            .build()?;
+        let builder = || {
+            Client::builder()
+                .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")))
+                .redirect(Policy::none())
+                // A proxy would connect to what we may not.
+                .no_proxy()
+                .connect_timeout(timeouts.connect)
+                .timeout(timeouts.total)
+                .dns_resolver(PermittedAddresses(networks.clone()))
+        };
+        let client = builder().build().or_else(|error| {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "callbacks to https URLs will fail: install this system's CA certificates"
+            );
+            builder().tls_certs_only([]).build()
+        })?;
         Ok(Self { client, networks })
     }
 
