@@ -137,10 +137,11 @@ pub async fn claim(
         ), put_off as (
             update delivery
             set due_at = behind + interval '1 microsecond'
-            from judged
-            where delivery.session_id = judged.session_id and delivery.app_id = judged.app_id
-              and delivery.version = judged.version and delivery.due_at = judged.due_at
-              and delivery.state = 'pending' and behind >= judged.due_at
+            -- The limit tells the planner that these are few: it would read the whole table else.
+            from (select * from judged where behind >= due_at limit 500) as hidden
+            where delivery.session_id = hidden.session_id and delivery.app_id = hidden.app_id
+              and delivery.version = hidden.version and delivery.due_at = hidden.due_at
+              and delivery.state = 'pending'
             returning 1
         ), chosen as (
             select session_id, app_id, version, due_at
