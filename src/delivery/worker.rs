@@ -168,7 +168,7 @@ impl Worker {
                 self.under_way.start(app, attempt(sender, clock, known, schedule, one));
             }
         }
-        Ok((count, count < most && claims.put_off > 0))
+        Ok((count, count < most && claims.more))
     }
 }
 

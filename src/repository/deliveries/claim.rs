@@ -1,10 +1,10 @@
 //! Taking what is due, under a lease.
 //!
 //! The order of versions is kept here: of one session and app only the earliest unfinished delivery
-//! is taken. The ones behind it are put off to just after it, so that a session whose receiver is
-//! down costs nothing while it waits; finishing the earlier one calls the next back. And so the
-//! first in the order of `due_at` can always be taken or put off: whatever stands in the way, a
-//! claim makes progress. No row is skipped for being locked: two workers that want the same one
+//! is taken. The ones behind it, which a lease may have ended on, are put off to just after it, so
+//! that a session whose receiver is down costs nothing while it waits; finishing the earlier one
+//! calls the next back. And so the first in the order of `due_at` can always be taken or put off:
+//! whatever stands in the way, a claim makes progress. No row is skipped for being locked: two workers that want the same one
 //! queue for it, and the second finds its `due_at` moved.
 
 use chrono::{DateTime, Utc};
@@ -33,9 +33,9 @@ pub struct Room {
 pub struct Claims {
     /// What is ours now.
     pub taken: Vec<Claimed>,
-    /// How many stood in the way of others and do so no more. If there are some, and there is still
-    /// room, another claim finds what they hid.
-    pub put_off: usize,
+    /// Whether some stood in the way of others and will do so no more: if there is still room,
+    /// another claim finds what they hid.
+    pub more: bool,
 }
 
 /// A delivery that is ours until its lease ends.
@@ -126,7 +126,11 @@ pub async fn claim(
             select candidate.*, earlier.due_at as behind
             from candidate
             left join lateral (
-                select due_at from delivery
+                -- What is being sent will have ended, and called the next, long before its lease
+                -- does. Should the next have been written just then, unseen, it is not late.
+                select case when state = 'leased' then least(due_at, $4 + interval '5 seconds')
+                            else due_at end as due_at
+                from delivery
                 where delivery.session_id = candidate.session_id
                   and delivery.app_id = candidate.app_id
                   and delivery.version < candidate.version
@@ -134,15 +138,6 @@ pub async fn claim(
                 order by delivery.version
                 limit 1
             ) as earlier on true
-        ), put_off as (
-            update delivery
-            set due_at = behind + interval '1 microsecond'
-            -- The limit tells the planner that these are few: it would read the whole table else.
-            from (select * from judged where behind >= due_at limit 500) as hidden
-            where delivery.session_id = hidden.session_id and delivery.app_id = hidden.app_id
-              and delivery.version = hidden.version and delivery.due_at = hidden.due_at
-              and delivery.state = 'pending'
-            returning 1
         ), chosen as (
             select session_id, app_id, version, due_at
             from (
@@ -153,24 +148,39 @@ pub async fn claim(
             where rank <= places
             order by due_at, version
             limit $5
-        ), taken as (
+        ), decided as (
+            select session_id, app_id, version, due_at, behind from judged where behind >= due_at
+            union all
+            select session_id, app_id, version, due_at, null from chosen
+        ), touched as (
             update delivery
-            set state = 'leased', lease = $6, due_at = $7, attempts = attempts + 1,
-                tries = tries + 1, first_tried_at = coalesce(first_tried_at, $4)
-            from chosen
-            where delivery.session_id = chosen.session_id and delivery.app_id = chosen.app_id
-              and delivery.version = chosen.version and delivery.due_at = chosen.due_at
+            set state = case when behind is null then 'leased' else 'pending' end,
+                lease = case when behind is null then $6::uuid end,
+                due_at = coalesce(behind + interval '1 microsecond', $7),
+                attempts = attempts + case when behind is null then 1 else 0 end,
+                tries = tries + case when behind is null then 1 else 0 end,
+                first_tried_at = case when behind is null then coalesce(first_tried_at, $4)
+                                      else first_tried_at end
+            -- In one order everywhere, so that no two workers each hold what the other wants.
+            from (select * from decided order by session_id, app_id, version) as decided
+            where delivery.session_id = decided.session_id and delivery.app_id = decided.app_id
+              and delivery.version = decided.version and delivery.due_at = decided.due_at
               and delivery.state in ('pending', 'leased')
             returning delivery.*
+        ), taken as (
+            select * from touched where state = 'leased'
         )
-        -- One row at least, so that the count is told where nothing was taken.
-        select put_off.count as "put_off!", taken.session_id as "session_id?",
+        -- One row at least, so that `more` is told where nothing was taken.
+        select more.more as "more!", taken.session_id as "session_id?",
                taken.buin as "buin?", taken.app_id as "app_id?", taken.version as "version?",
                taken.attempts as "attempts?", taken.tries as "tries?", taken.first_tried_at,
                event.kind as "kind?", event.operator as "operator?", event.title as "title?",
                event.owner as "owner?", event.changes as "changes?: Json<Changes>",
                event.created_at as "created_at?"
-        from (select count(*) from put_off) as put_off
+        from (
+            select exists (select 1 from touched)
+               and exists (select 1 from judged where behind is not null) as more
+        ) as more
         left join (taken join session_event as event using (session_id, version)) on true
         "#,
         &buins,
@@ -183,9 +193,9 @@ pub async fn claim(
     )
     .fetch_all(pool)
     .await?;
-    let put_off = rows.first().map_or(0, |row| usize::try_from(row.put_off).unwrap_or_default());
+    let more = rows.first().is_some_and(|row| row.more);
     let taken = rows.into_iter().filter_map(|row| row.claimed(lease).transpose());
-    Ok(Claims { taken: taken.collect::<Result<_, _>>()?, put_off })
+    Ok(Claims { taken: taken.collect::<Result<_, _>>()?, more })
 }
 
 #[derive(Default, Deserialize)]
@@ -197,7 +207,7 @@ struct Changes {
 }
 
 struct Row {
-    put_off: i64,
+    more: bool,
     session_id: Option<Uuid>,
     buin: Option<i64>,
     app_id: Option<String>,

@@ -77,7 +77,7 @@ pub async fn record(
             update delivery
             set state = item.state, due_at = item.due_at, lease = null,
                 finished_at = case when item.state <> 'pending' then $13::timestamptz end
-            from item
+            from (select * from item order by session_id, app_id, version) as item
             where delivery.session_id = item.session_id and delivery.app_id = item.app_id
               and delivery.version = item.version and delivery.lease = item.lease
             returning delivery.session_id, delivery.app_id, delivery.version, delivery.state
@@ -92,7 +92,8 @@ pub async fn record(
         ), called_back as (
             update delivery
             set due_at = $13
-            from finished
+            -- In the order of every claim, so that neither holds what the other wants.
+            from (select * from finished order by session_id, app_id, version) as finished
             where finished.state <> 'pending' and delivery.state = 'pending'
               and delivery.session_id = finished.session_id
               and delivery.app_id = finished.app_id
