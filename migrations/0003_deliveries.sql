@@ -27,8 +27,6 @@ create table delivery (
     created_at       timestamptz not null,
     finished_at      timestamptz,
 
-    -- In this order for the question that every claim asks: is an earlier version still to be told
-    -- to this app?
     constraint delivery_pkey primary key (session_id, app_id, version),
     constraint delivery_leased check ((state = 'leased') = (lease is not null)),
     constraint delivery_finished check ((state in ('delivered', 'failed')) = (finished_at is not null))
@@ -38,6 +36,10 @@ with (fillfactor = 70);
 
 -- What is due, app by app: one that is down must not be read past to find the others' work.
 create index delivery_due on delivery (buin, app_id, due_at, version) where state in ('pending', 'leased');
+
+-- Is an earlier version still to be told to this app? Every claim asks that of every candidate. It
+-- must read neither the session's long past nor all that waits for the app.
+create index delivery_unfinished on delivery (session_id, app_id, version) where state in ('pending', 'leased');
 
 -- What has been kept long enough.
 create index delivery_finished_at on delivery (state, finished_at) where state in ('delivered', 'failed');
