@@ -9,6 +9,7 @@
 )]
 
 mod architecture;
+mod callbacks;
 mod cli;
 mod codes;
 mod concurrency;

@@ -1,0 +1,227 @@
+//! What acknowledges a callback, and what every try leaves behind for operators.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use muster::domain::DeliveryState;
+use muster::repository::apps;
+use muster::repository::deliveries::Attempt;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::receiver::{Receiver, Reply, answer};
+use super::{TOKEN, attempts, create, delivery_id, find, spawn, subscriber, worker_with};
+use crate::harness::client::Client;
+use crate::harness::{TestApp, start_of_time};
+
+/// What a try must leave behind: whether it counts, its status, a part of its error, its answer.
+type Expected = (bool, Option<u16>, &'static str, Option<&'static str>);
+
+fn head(text: &str) -> Reply {
+    Reply::Raw(text.as_bytes().to_vec())
+}
+
+/// Sends one callback for each URL, and gives the try of each.
+async fn tries(app: &TestApp, receiver: &Receiver, urls: &[String]) -> Vec<(bool, Attempt)> {
+    let mut subscribers = Vec::new();
+    for url in urls {
+        let stored = subscriber(url);
+        receiver.knows(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
+        apps::insert(&app.pool, &stored, start_of_time()).await.unwrap();
+        subscribers.push(stored);
+    }
+    let id = create(app).await;
+    let mut worker = worker_with(app, |settings| {
+        settings.delivery.connect_timeout = Duration::from_millis(700);
+        settings.delivery.total_timeout = Duration::from_millis(700);
+    })
+    .await;
+    assert_eq!(worker.drain().await.unwrap(), urls.len());
+    let mut tries = Vec::new();
+    for stored in &subscribers {
+        let id = delivery_id(&id, 1, stored);
+        let listed = find(app, &id).await;
+        assert_eq!(listed.attempts, 1);
+        let [tried] = attempts(app, &id).await.try_into().unwrap();
+        assert_eq!((tried.attempt, tried.started_at), (1, app.clock.now()));
+        assert!((0..5_000).contains(&tried.duration_ms), "{tried:?}");
+        match &tried.error {
+            None => assert_eq!(listed.state, DeliveryState::Delivered),
+            Some(_) => {
+                assert_eq!(listed.state, DeliveryState::Pending);
+                assert!(listed.due_at > app.clock.now());
+            }
+        }
+        tries.push((tried.error.is_none(), tried));
+    }
+    tries
+}
+
+fn check(case: &str, (counts, tried): &(bool, Attempt), expected: &Expected) {
+    let (expected_counts, status, error, answer) = expected;
+    let case = format!("{case}: {tried:?}");
+    assert_eq!(counts, expected_counts, "{case}");
+    assert_eq!(tried.status, *status, "{case}");
+    assert!(tried.error.as_deref().unwrap_or_default().contains(error), "{case}");
+    if let Some(answer) = answer {
+        assert_eq!(tried.answer.as_deref(), Some(*answer), "{case}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_clear_yes_counts() {
+    let (app, receiver) = (spawn().await, Receiver::start().await);
+    let elsewhere = format!("location: {}\r\n", receiver.url("/elsewhere"));
+    let long = Box::leak("x".repeat(5_000).into_boxed_str());
+    let neither = "neither `ok` nor JSON";
+    let late = |wait, reply| Reply::Late(Duration::from_millis(wait), Box::new(reply));
+    let slow = 3_000;
+    let cases: Vec<(&str, Reply, Expected)> = vec![
+        ("ok", answer(200, "ok"), (true, Some(200), "", Some("ok"))),
+        ("capitals", answer(200, "OK"), (true, Some(200), "", Some("OK"))),
+        ("space", answer(200, " ok\n"), (true, Some(200), "", Some(" ok"))),
+        ("json", answer(200, r#"{"errcode":0}"#), (true, Some(200), "", Some(r#"{"errcode":0}"#))),
+        ("more", answer(200, r#"{"errmsg":"ok", "errcode": 0}"#), (true, Some(200), "", None)),
+        ("a while", late(200, Reply::Ok), (true, Some(200), "", Some("ok"))),
+        (
+            "chunked",
+            head(
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n",
+            ),
+            (true, Some(200), "", Some("ok")),
+        ),
+        ("until closed", head("HTTP/1.0 200 OK\r\n\r\nok"), (true, Some(200), "", Some("ok"))),
+        ("errcode 1", answer(200, r#"{"errcode":1}"#), (false, Some(200), neither, None)),
+        ("errcode text", answer(200, r#"{"errcode":"0"}"#), (false, Some(200), neither, None)),
+        ("empty", answer(200, ""), (false, Some(200), neither, Some(""))),
+        ("page", answer(200, "<html>ok</html>"), (false, Some(200), neither, None)),
+        ("okay", answer(200, "okay"), (false, Some(200), neither, Some("okay"))),
+        ("control", answer(200, "\0o\x1b[31mk"), (false, Some(200), neither, Some("o[31mk"))),
+        ("500", answer(500, "ok"), (false, Some(500), "HTTP status 500", Some("ok"))),
+        ("201", answer(201, "ok"), (false, Some(201), "HTTP status 201", Some("ok"))),
+        ("204", answer(204, ""), (false, Some(204), "HTTP status 204", Some(""))),
+        ("404", answer(404, "no"), (false, Some(404), "HTTP status 404", Some("no"))),
+        (
+            "redirect",
+            Reply::Answer(302, elsewhere.clone(), "ok".to_owned()),
+            (false, Some(302), "redirects are not followed", Some("ok")),
+        ),
+        (
+            "repeat elsewhere",
+            Reply::Answer(307, elsewhere, String::new()),
+            (false, Some(307), "redirects are not followed", None),
+        ),
+        ("endless", Reply::Endless, (false, Some(200), "longer than 4096 bytes", None)),
+        ("long", answer(200, long), (false, Some(200), "longer than 4096", Some(&long[..256]))),
+        ("silent", late(slow, Reply::Ok), (false, None, "timed out", None)),
+        (
+            "stops",
+            head("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok"),
+            (false, Some(200), "", Some("ok")),
+        ),
+        ("reset", Reply::Reset, (false, None, "failed: ", None)),
+        ("closed", head(""), (false, None, "failed: ", None)),
+        ("no HTTP", head("hello\r\n\r\n"), (false, None, "failed: ", None)),
+    ];
+    let urls: Vec<String> =
+        (0..cases.len()).map(|case| receiver.url(&format!("/{case}"))).collect();
+    let replies: Vec<Reply> = cases.iter().map(|(_, reply, _)| reply.clone()).collect();
+    receiver.script(move |call| match call.path()[1..].parse::<usize>() {
+        Ok(case) => replies[case].clone(),
+        Err(_) => Reply::Ok,
+    });
+    let tries = tries(&app, &receiver, &urls).await;
+    for ((case, _, expected), tried) in cases.iter().zip(&tries) {
+        check(case, tried, expected);
+    }
+    let calls = receiver.calls();
+    assert_eq!(calls.len(), cases.len(), "each once");
+    assert!(calls.iter().all(|call| call.path() != "/elsewhere"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_even_connect_is_told_too() {
+    let (app, receiver) = (spawn().await, Receiver::start().await);
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (rude, self_signed) = (rude().await, self_signed().await);
+    let cases: [(&str, String, Expected); 6] = [
+        ("refused", format!("http://{closed}/"), (false, None, "cannot connect: ", None)),
+        (
+            "no such name",
+            "http://no-such-host.invalid/".to_owned(),
+            (false, None, "cannot connect: ", None),
+        ),
+        ("self-signed", format!("https://{self_signed}/"), (false, None, "certificate", None)),
+        ("plain text", format!("https://{rude}/"), (false, None, "cannot connect: ", None)),
+        ("TLS on a plain port", format!("http://{self_signed}/"), (false, None, "failed: ", None)),
+        // Acknowledges before it read anything, and goes: at least once, whatever this one says.
+        ("rude", format!("http://{rude}/"), (true, Some(200), "", Some("ok"))),
+    ];
+    let urls: Vec<String> = cases.iter().map(|(_, url, _)| url.clone()).collect();
+    for ((case, _, expected), tried) in cases.iter().zip(&tries(&app, &receiver, &urls).await) {
+        if *case == "rude" && !tried.0 {
+            assert!(tried.1.error.as_deref().unwrap().starts_with("failed: "), "{tried:?}");
+        } else {
+            check(case, tried, expected);
+        }
+        let told = format!("{:?}", tried.1);
+        assert!(!told.contains("msg_signature"), "{told}");
+    }
+}
+
+/// Answers without reading.
+async fn rude() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        }
+    });
+    address
+}
+
+/// Speaks TLS with a certificate that nobody has vouched for: of `localhost` and 127.0.0.1, valid
+/// until 2126.
+async fn self_signed() -> SocketAddr {
+    const CERTIFICATE: &str = "\
+        MIIBWzCCAQ2gAwIBAgIUL8lhDcUw47DJidkNBFno8LXiYkEwBQYDK2VwMBQxEjAQBgNVBAMMCWxvY2FsaG9zdDAgFw\
+        0yNjExMjMxNDEwNDdaGA8yMTI2MTAzMDE0MTA0N1owFDESMBAGA1UEAwwJbG9jYWxob3N0MCowBQYDK2VwAyEAUOSn\
+        YA7Q0UF1WqrcQJeRO8pJRiLQfzcZrUPQkVdINHujbzBtMB0GA1UdDgQWBBQrYdsZ5rXClNuFTYnHMUEF74HoeDAfBg\
+        NVHSMEGDAWgBQrYdsZ5rXClNuFTYnHMUEF74HoeDAPBgNVHRMBAf8EBTADAQH/MBoGA1UdEQQTMBGCCWxvY2FsaG9z\
+        dIcEfwAAATAFBgMrZXADQQDmLqdMUkYLHaVpzOqOwV4BjVGJcLW+r+ECy9DyZ6d6j3vkRDFNwpWAiy7CKf5ga+fsCG\
+        ZUomYcVH3Afov2oQ4C";
+    const KEY: &str = "MC4CAQAwBQYDK2VwBCIEIIwPJ3UaA0RKpo4TkuPL3HFMsghIG76dNiI+2IcIcbaW";
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let certificate = CertificateDer::from(STANDARD.decode(CERTIFICATE).unwrap());
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(STANDARD.decode(KEY).unwrap()));
+    let config = rustls::ServerConfig::builder().with_no_client_auth();
+    let config = Arc::new(config.with_single_cert(vec![certificate], key).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut connection = rustls::ServerConnection::new(config.clone()).unwrap();
+            tokio::spawn(async move {
+                let mut bytes = [0; 8_192];
+                while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+                    let mut input = &bytes[..count];
+                    let _ = connection.read_tls(&mut input);
+                    let failed = connection.process_new_packets().is_err();
+                    let mut output = Vec::new();
+                    while connection.wants_write() {
+                        connection.write_tls(&mut output).unwrap();
+                    }
+                    if stream.write_all(&output).await.is_err() || failed {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}

@@ -1,0 +1,141 @@
+//! What is sent, byte for byte.
+
+use std::time::Duration;
+
+use muster::repository::apps;
+use serde_json::json;
+
+use super::receiver::{Receiver, answer};
+use super::{TOKEN, create, rename, spawn, spawn_subscribed, subscriber, update, worker};
+use crate::harness::client::Client;
+use crate::harness::start_of_time;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creation_is_told_as_described() {
+    let (app, receiver, stored) = spawn_subscribed().await;
+    let body = json!({ "title": "项目 \"x\"", "creator": "a", "member": ["b", 10232, "b"] });
+    let created = app.create(&body).await;
+    let id = created["sessionId"].as_str().unwrap();
+    app.clock.advance(Duration::from_secs(7));
+    assert_eq!(worker(&app).await.drain().await.unwrap(), 1);
+
+    let calls = receiver.calls();
+    let [call] = calls.as_slice() else { panic!("{calls:#?}") };
+    assert_eq!(
+        call.message,
+        format!(
+            r#"{{"fromUser":"a","createTime":1718000000,"sessionId":"{id}","version":1,"msgType":"session_create","session_create":{{"type":"multi","title":"项目 \"x\"","member":["a","b","10232"]}}}}"#
+        )
+    );
+    assert_eq!(call.path(), "/");
+    let query = call.query();
+    let [signature, timestamp, nonce] = query.as_slice() else { panic!("{query:?}") };
+    assert_eq!(signature.0, "msg_signature");
+    assert_eq!(signature.1.len(), 40);
+    assert!(signature.1.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')), "{signature:?}");
+    // The time of the try, not of the change.
+    assert_eq!(timestamp, &("timestamp".to_owned(), "1718000007".to_owned()));
+    assert_eq!(nonce.0, "nonce");
+    assert!(!nonce.1.is_empty() && !nonce.1.contains(['=', '&']), "{nonce:?}");
+    // One client splits the query by hand and decodes nothing.
+    assert_eq!(
+        call.target,
+        format!("/?msg_signature={}&timestamp=1718000007&nonce={}", signature.1, nonce.1)
+    );
+    let body: serde_json::Value = serde_json::from_str(&call.body).unwrap();
+    assert_eq!(body["toBuin"], 14_731_009);
+    assert_eq!(body["toApp"], stored.app.app_id.as_str());
+    assert_eq!(call.headers["x-muster-attempt"], "1");
+    assert_eq!(call.headers["x-muster-version"], "1");
+    let plain = id.trim_matches(['{', '}']).to_lowercase();
+    assert_eq!(call.headers["x-muster-delivery"], format!("{plain}.1.{}", stored.app.app_id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_is_told_as_described() {
+    let (app, receiver, _) = spawn_subscribed().await;
+    let id = create(&app).await;
+    app.clock.advance(Duration::from_secs(60));
+    for change in [
+        json!({ "title": "t2" }),
+        // Who is in already, or is not, does not really come or go.
+        json!({ "addMember": ["b", "d", "e", "d"], "delMember": ["x"] }),
+        json!({ "opUser": "b", "title": "t3", "addMember": ["f"] }),
+        json!({ "delMember": ["d", "x"] }),
+        // The owner leaves: b has been in longest.
+        json!({ "delMember": ["a"] }),
+    ] {
+        update(&app, &id, change).await;
+    }
+    worker(&app).await.drain().await.unwrap();
+
+    let told: Vec<String> = receiver.calls().into_iter().map(|call| call.message).collect();
+    assert_eq!(told.len(), 6);
+    for (version, (from, news)) in [
+        ("a", r#""owner":"a","title":"t2","addMember":[],"delMember":[]"#),
+        ("a", r#""owner":"a","title":"t2","addMember":["d","e"],"delMember":[]"#),
+        ("b", r#""owner":"a","title":"t3","addMember":["f"],"delMember":[]"#),
+        ("a", r#""owner":"a","title":"t3","addMember":[],"delMember":["d"]"#),
+        ("a", r#""owner":"b","title":"t3","addMember":[],"delMember":["a"]"#),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(
+            told[version + 1],
+            format!(
+                r#"{{"fromUser":"{from}","createTime":1718000060,"sessionId":"{id}","version":{},"msgType":"session_update","session_update":{{{news}}}}}"#,
+                version + 2
+            )
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_try_has_the_same_id_and_a_signature_of_its_own() {
+    let (app, receiver, _) = spawn_subscribed().await;
+    let id = create(&app).await;
+    rename(&app, &id, 1).await;
+    receiver.script(|_| answer(500, ""));
+    let mut worker = worker(&app).await;
+    for _ in 0..2 {
+        worker.drain().await.unwrap();
+        app.clock.advance(Duration::from_secs(36));
+    }
+    receiver.recover();
+    worker.drain().await.unwrap();
+
+    let calls = receiver.calls();
+    let tries: Vec<(i64, i32)> = calls.iter().map(|call| (call.version, call.attempt)).collect();
+    assert_eq!(tries, [(1, 1), (1, 2), (1, 3), (2, 1)]);
+    let first = &calls[..3];
+    let all = |name: &str| first.iter().map(|call| call.headers[name].clone()).collect::<Vec<_>>();
+    assert!(all("x-muster-delivery").iter().all(|id| *id == calls[0].headers["x-muster-delivery"]));
+    assert_ne!(calls[3].headers["x-muster-delivery"], calls[0].headers["x-muster-delivery"]);
+    assert_eq!(all("x-muster-version"), ["1", "1", "1"]);
+    assert!(first.iter().all(|call| call.message == calls[0].message));
+    let times: Vec<String> = first.iter().map(|call| call.parameter("timestamp")).collect();
+    assert_eq!(times, ["1718000000", "1718000036", "1718000072"]);
+    assert_ne!(calls[0].parameter("nonce"), calls[1].parameter("nonce"));
+    assert_ne!(calls[0].body, calls[1].body, "sealed with fresh noise");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_keeps_what_it_has() {
+    let (app, receiver) = (spawn().await, Receiver::start().await);
+    for (path, expected) in [
+        ("/a/b?key=x%20y&flag", "/a/b?key=x%20y&flag&msg_signature="),
+        ("/a%2Fb", "/a%2Fb?msg_signature="),
+        ("/?", "/?msg_signature="),
+        ("/c#part", "/c?msg_signature="),
+    ] {
+        let stored = subscriber(&receiver.url(path));
+        receiver.knows(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
+        apps::insert(&app.pool, &stored, start_of_time()).await.unwrap();
+        create(&app).await;
+        worker(&app).await.drain().await.unwrap();
+        let calls = receiver.take();
+        let targets: Vec<&String> = calls.iter().map(|call| &call.target).collect();
+        assert!(targets.iter().any(|target| target.starts_with(expected)), "{path}: {targets:?}");
+    }
+}

@@ -1,0 +1,191 @@
+//! What operators do about callbacks, with the real program.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::process::{Home, Server, until};
+use super::receiver::{Receiver, answer};
+
+const SOON: Duration = Duration::from_secs(10);
+
+async fn post(server: &Server, home: &Home, path: &str, body: &Value) -> Value {
+    let url = format!("{}/cgi/session/{path}?accessToken={}", server.url, home.api_key());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = client.post(url).body(body.to_string()).send().await.unwrap();
+    let answer: Value = answer.json().await.unwrap();
+    assert_eq!(answer["errcode"], 0, "{answer}");
+    answer
+}
+
+async fn create(server: &Server, home: &Home) -> String {
+    let body = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
+    post(server, home, "create", &body).await["sessionId"].as_str().unwrap().to_owned()
+}
+
+async fn rename(server: &Server, home: &Home, id: &str, title: &str) {
+    let body = json!({ "sessionId": id, "opUser": "a", "title": title });
+    post(server, home, "update", &body).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_see_and_steer_callbacks_of_a_running_server() {
+    let (home, receiver) = (Home::new(), Receiver::start().await);
+    let server = home.serve().await;
+    let stored = home.subscribe(&receiver).await;
+    let app_id = stored.app.app_id.as_str();
+    let which = ["--buin", "14731009", "--app-id", app_id];
+    let app = async |command: &str, more: &[&str]| {
+        home.run(&[&["app", command][..], &which, more].concat()).await
+    };
+    let list = async |more: &[&str]| {
+        let list = home.run(&[&["delivery", "list", "--json"], more].concat()).await.json();
+        list.as_array().unwrap().clone()
+    };
+
+    // A test, past the queue.
+    let ran = app("test-callback", &[]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{}", ran.out);
+    for part in [&receiver.url("/"), "status    200", "answer    \"ok\"", "it was acknowledged"] {
+        assert!(ran.out.contains(part), "{part}: {}", ran.out);
+    }
+    let [call] = receiver.take().try_into().unwrap();
+    let message: Value = serde_json::from_str(&call.message).unwrap();
+    assert_eq!(message["msgType"], "muster_test");
+    assert_eq!(message["version"], 0);
+    assert_eq!(message["sessionId"], "{00000000-0000-0000-0000-000000000000}");
+    assert!(list(&[]).await.is_empty(), "the queue knows nothing of it");
+
+    // What arrived.
+    let id = create(&server, &home).await;
+    until("delivered", SOON, async || list(&["--state", "delivered"]).await.len() == 1).await;
+    let [call] = receiver.take().try_into().unwrap();
+    let delivery = call.headers["x-muster-delivery"].clone();
+    let [listed] = list(&["--app", app_id, "--session", &id]).await.try_into().unwrap();
+    assert_eq!(
+        (&listed["id"], &listed["sessionId"], &listed["version"], &listed["attempts"]),
+        (&json!(delivery), &json!(id), &json!(1), &json!(1))
+    );
+    let human = home.run(&["delivery", "list"]).await.out;
+    let mut lines = human.lines();
+    assert!(lines.next().unwrap().starts_with("STATE"), "{human}");
+    let line = lines.next().unwrap();
+    assert!(line.starts_with("delivered") && line.ends_with(&delivery), "{human}");
+    let human = home.run(&["delivery", "show", &delivery]).await.out;
+    assert!(human.contains("state     delivered"), "{human}");
+    assert!(human.contains(", status 200: acknowledged, answer \"ok\""), "{human}");
+
+    // What did not.
+    receiver.script(|_| answer(503, "back soon"));
+    rename(&server, &home, &id, "t2").await;
+    rename(&server, &home, &id, "t3").await;
+    until("two tries", SOON, async || receiver.calls().len() >= 2).await;
+    let pending = list(&["--state", "pending"]).await;
+    assert!(pending.iter().chain(&list(&["--state", "leased"]).await).count() >= 1);
+    let second = delivery.replace(".1.", ".2.");
+    let shown = home.run(&["delivery", "show", &second, "--json"]).await.json();
+    assert_eq!(shown["tries"][0]["status"], 503, "{shown}");
+    assert_eq!(shown["tries"][0]["error"], "HTTP status 503", "{shown}");
+    assert_eq!(shown["tries"][0]["answer"], "back soon", "{shown}");
+    let ran = app("test-callback", &[]).await;
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("did not acknowledge it: HTTP status 503"), "{}", ran.err);
+    let ran = app("test-callback", &["--json"]).await;
+    let printed: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((ran.code, &printed["acknowledged"]), (1, &json!(false)), "{printed}");
+
+    // Paused: nothing is sent, nothing is lost.
+    assert_eq!(app("pause-callbacks", &["--json"]).await.json()["callbacksPaused"], true);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    receiver.take();
+    receiver.recover();
+    rename(&server, &home, &id, "t4").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(receiver.calls().len(), 0);
+    let human = app("show", &[]).await.out;
+    assert!(human.contains("callbacks       paused"), "{human}");
+    assert_eq!(app("resume-callbacks", &["--json"]).await.json()["callbacksPaused"], false);
+    until("all", SOON, async || list(&["--state", "delivered"]).await.len() == 4).await;
+    assert_eq!(receiver.versions(), [2, 3, 4]);
+
+    // Once more.
+    let ran = home.run(&["delivery", "replay", &delivery]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "1 to be sent again\n"), "{}", ran.err);
+    until("one", SOON, async || receiver.calls().len() == 1).await;
+    assert_eq!(receiver.versions(), [1]);
+    until("one", SOON, async || list(&["--state", "delivered"]).await.len() == 4).await;
+    let replay = ["delivery", "replay", "--app", app_id, "--state", "delivered", "--session", &id];
+    let ran = home.run(&[&replay[..], &["--json"]].concat()).await;
+    assert_eq!(ran.json(), json!({ "replayed": 4 }));
+    until("four", SOON, async || receiver.calls().len() == 4).await;
+    assert_eq!(receiver.versions(), [1, 2, 3, 4]);
+    let ran = home.run(&["delivery", "replay", "--app", app_id, "--json"]).await;
+    assert_eq!(ran.json(), json!({ "replayed": 0 }), "failed ones, unless told otherwise");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn they_work_without_a_server_too() {
+    let (home, receiver) = (Home::new(), Receiver::start().await);
+    let server = home.serve().await;
+    let stored = home.subscribe(&receiver).await;
+    let app_id = stored.app.app_id.as_str();
+    let id = create(&server, &home).await;
+    until("it arrived", SOON, async || !receiver.calls().is_empty()).await;
+    server.stop().await;
+    let delivery = receiver.take()[0].headers["x-muster-delivery"].clone();
+
+    let human = home.run(&["delivery", "show", &delivery]).await;
+    assert!(human.out.contains("try 1: "), "{}{}", human.out, human.err);
+    let which = ["--buin", "14731009", "--app-id", app_id];
+    assert_eq!(home.run(&[&["app", "test-callback"][..], &which].concat()).await.code, 0);
+    assert_eq!(receiver.take().len(), 1);
+    let replay = ["delivery", "replay", "--app", app_id, "--state", "delivered", "--json"];
+    for (more, replayed) in [
+        (["--until", "2020-01-01T00:00:00Z"], 0),
+        (["--since", "2999-01-01T00:00:00+08:00"], 0),
+        (["--since", "2020-01-01T00:00:00Z"], 1),
+    ] {
+        let ran = home.run(&[&replay[..], &more].concat()).await;
+        assert_eq!(ran.json(), json!({ "replayed": replayed }), "{more:?}");
+    }
+    let list = home.run(&["delivery", "list", "--state", "pending", "--json"]).await.json();
+    assert_eq!(list[0]["id"], delivery);
+    assert!(list[0]["nextTryAt"].is_string(), "{list}");
+
+    // What cannot be is told, with what to do instead.
+    let unknown = delivery.replace(".1.", ".9.");
+    for (args, code, told) in [
+        (vec!["delivery", "show", &unknown], 1, "`muster delivery list` shows"),
+        (vec!["delivery", "replay", &unknown], 1, "there is no such callback"),
+        (vec!["delivery", "show", "7"], 2, "SESSION.VERSION.APP"),
+        (vec!["delivery", "replay"], 2, "<ID>"),
+        (vec!["delivery", "replay", "--app", "x", "--state", "leased"], 2, "cannot be replayed"),
+        (vec!["delivery", "replay", "--app", "x", "--since", "monday"], 2, "--since"),
+        (vec!["delivery", "replay", &delivery, "--app", "x"], 2, "cannot be used with"),
+        (vec!["delivery", "list", "--state", "lost"], 2, "pending, leased, delivered or failed"),
+        (vec!["delivery", "list", "--session", "x"], 2, "--session"),
+        (vec!["app", "test-callback", "--buin", "1", "--app-id", "x"], 1, "muster app list"),
+        (vec!["app", "pause-callbacks", "--buin", "1", "--app-id", "x"], 1, "muster app list"),
+    ] {
+        let ran = home.run(&args).await;
+        assert_eq!(ran.code, code, "{args:?}: {}", ran.err);
+        assert!(ran.err.contains(told), "{args:?}: {}", ran.err);
+        assert_eq!(ran.out, "", "{args:?}");
+    }
+    let update = [&["app", "update"][..], &which, &["--no-callback"]].concat();
+    assert_eq!(home.run(&update).await.code, 0);
+    let ran = home.run(&[&["app", "test-callback"][..], &which].concat()).await;
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("--callback-url"), "{}", ran.err);
+
+    // A server sends what was replayed, once there is a way again.
+    let url = receiver.url("/");
+    let update = [&["app", "update"][..], &which, &["--callback-url", &url]].concat();
+    let token = ["--callback-token", super::TOKEN];
+    assert_eq!(home.run(&[&update[..], &token].concat()).await.code, 0);
+    let server = home.serve().await;
+    until("it arrived", SOON, async || !receiver.calls().is_empty()).await;
+    assert_eq!(receiver.calls()[0].session, id);
+    server.stop().await;
+}

@@ -1,0 +1,167 @@
+//! Real processes under load, with a receiver that fails, killed and beside each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::process::{Home, until};
+use super::receiver::{Call, Receiver, Reply, answer};
+
+/// Makes sessions and changes them, whatever happens to the servers: as many of each at a time as
+/// there are tasks. A request whose answer was lost is made again.
+async fn change(urls: Arc<Mutex<Vec<String>>>, key: String, sessions: usize, changes: usize) {
+    let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5));
+    let http = http.build().unwrap();
+    let post = async |path: &str, body: Value| loop {
+        let urls = urls.lock().unwrap().clone();
+        let base = &urls[rand::random_range(0..urls.len())];
+        let url = format!("{base}/cgi/session/{path}?accessToken={key}");
+        let answer = http.post(url).body(body.to_string()).send().await;
+        if let Ok(answer) = answer
+            && let Ok(answer) = answer.json::<Value>().await
+            && answer["errcode"] == 0
+        {
+            return answer;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let mut ids = Vec::new();
+    for _ in 0..sessions {
+        let body = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
+        ids.push(post("create", body).await["sessionId"].as_str().unwrap().to_owned());
+    }
+    for _ in 1..changes {
+        for id in &ids {
+            let title = format!("{:x}", rand::random::<u64>());
+            post("update", json!({ "sessionId": id, "opUser": "a", "title": title })).await;
+        }
+    }
+}
+
+/// The versions of each session in the order in which each was first acknowledged.
+fn first_acknowledged(calls: &[Call]) -> BTreeMap<String, Vec<i64>> {
+    let mut seen = BTreeSet::new();
+    let mut sessions: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for call in calls.iter().filter(|call| call.acknowledged) {
+        if seen.insert((&call.session, call.version)) {
+            sessions.entry(call.session.clone()).or_default().push(call.version);
+        }
+    }
+    sessions
+}
+
+async fn deliveries(home: &Home) -> Vec<Value> {
+    let list = home.run(&["delivery", "list", "--limit", "100000", "--json"]).await.json();
+    list.as_array().unwrap().clone()
+}
+
+/// All that the database knows of is delivered, and nothing else, each session in order.
+fn all_arrived(list: &[Value], calls: &[Call]) {
+    assert!(list.iter().all(|one| one["state"] == "delivered"));
+    let mut expected: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for one in list {
+        let id = one["sessionId"].as_str().unwrap().to_owned();
+        expected.entry(id).or_default().push(one["version"].as_i64().unwrap());
+    }
+    for versions in expected.values_mut() {
+        versions.sort_unstable();
+        assert_eq!(*versions, (1..=i64::try_from(versions.len()).unwrap()).collect::<Vec<_>>());
+    }
+    assert_eq!(first_acknowledged(calls), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_kills_and_a_third_of_failures_lose_nothing() {
+    let began = Instant::now();
+    let (home, receiver) = (Home::new(), Receiver::start().await);
+    receiver.script(|_| if rand::random_bool(0.3) { answer(500, "") } else { Reply::Ok });
+    let mut server = home.serve().await;
+    home.subscribe(&receiver).await;
+    let urls = Arc::new(Mutex::new(vec![server.url.clone()]));
+    let started = Instant::now();
+    let clients: Vec<_> =
+        (0..8).map(|_| tokio::spawn(change(urls.clone(), home.api_key(), 25, 10))).collect();
+    for arrived in [150, 500] {
+        until("callbacks arrive", Duration::from_secs(30), async || {
+            receiver.calls().len() >= arrived
+        })
+        .await;
+        server.kill().await;
+        server = home.serve().await;
+        *urls.lock().unwrap() = vec![server.url.clone()];
+    }
+    let killed = started.elapsed();
+    for client in clients {
+        client.await.unwrap();
+    }
+    let changed = started.elapsed();
+    // What the killed ones held is taken over when their leases end, half a minute later.
+    let list = loop {
+        let list = deliveries(&home).await;
+        if list.iter().all(|one| one["state"] == "delivered") {
+            break list;
+        }
+        assert!(started.elapsed() < Duration::from_secs(90), "{}", home.log());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    let arrived = started.elapsed();
+    server.stop().await;
+
+    let calls = receiver.calls();
+    all_arrived(&list, &calls);
+    assert!(list.len() >= 2_000, "{}", list.len());
+    let failures = calls.iter().filter(|call| !call.acknowledged).count();
+    let tries: i64 = list.iter().map(|one| one["attempts"].as_i64().unwrap()).sum();
+    // Each kill may cost what was under way: sixteen tries at most that were not written down.
+    let twice = calls.len() - failures - list.len();
+    assert!(twice <= 32, "{twice} arrived twice");
+    let unsent = usize::try_from(tries).unwrap() - calls.len();
+    assert!(unsent <= 32, "{unsent} tries never arrived");
+    println!(
+        "{} deliveries, {} tries, {failures} failures, {twice} twice; second kill after {killed:?}, \
+         changes done after {changed:?}, all arrived after {arrived:?}; whole test {:?}",
+        list.len(),
+        calls.len(),
+        began.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_share_the_work() {
+    let (home, receiver) = (Home::new(), Receiver::start().await);
+    receiver.script(|_| if rand::random_bool(0.3) { answer(500, "") } else { Reply::Ok });
+    let (first, second) = (home.serve().await, home.serve().await);
+    home.subscribe(&receiver).await;
+    let urls = Arc::new(Mutex::new(vec![first.url.clone(), second.url.clone()]));
+    let began = Instant::now();
+    let clients: Vec<_> =
+        (0..8).map(|_| tokio::spawn(change(urls.clone(), home.api_key(), 10, 10))).collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    let changed = began.elapsed();
+    let list = loop {
+        let list = deliveries(&home).await;
+        if list.iter().all(|one| one["state"] == "delivered") {
+            break list;
+        }
+        // Less than a lease: nothing may have to wait for the end of one.
+        assert!(began.elapsed() < changed + Duration::from_secs(15), "{}", home.log());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    println!("changes done after {changed:?}, all arrived after {:?}", began.elapsed());
+    first.stop().await;
+    second.stop().await;
+    let calls = receiver.calls();
+    all_arrived(&list, &calls);
+    assert_eq!(list.len(), 800);
+    // Every try is explained: one for each delivery, and one for each failure.
+    let failures = calls.iter().filter(|call| !call.acknowledged).count();
+    assert_eq!(calls.len(), 800 + failures);
+    let tries: i64 = list.iter().map(|one| one["attempts"].as_i64().unwrap()).sum();
+    assert_eq!(usize::try_from(tries).unwrap(), calls.len());
+    let log = home.log();
+    assert!(!log.contains("ERROR"), "{log}");
+}

@@ -1,0 +1,228 @@
+//! Workers that die, and workers beside each other.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use muster::domain::DeliveryState;
+use muster::repository::deliveries::{self, Claimed, Finished, Next, Room, Tried};
+
+use super::receiver::{Reply, answer};
+use super::{
+    attempts, count, create, delivery_id, find, rename, spawn_subscribed, subscribe, worker,
+};
+use crate::harness::TestApp;
+
+const LEASE: Duration = Duration::from_secs(45);
+
+/// Claims what is due to an app, as a worker does.
+async fn claim(app: &TestApp, stored: &muster::repository::apps::StoredApp) -> Vec<Claimed> {
+    let room = Room { buin: stored.app.buin, app_id: stored.app.app_id.clone(), places: 16 };
+    let now = app.clock.now();
+    deliveries::claim(&app.pool, &[room], 64, now, now + LEASE).await.unwrap().taken
+}
+
+fn finished(claimed: &Claimed, next: Next) -> Finished {
+    let tried = Tried {
+        attempt: claimed.attempt,
+        started_at: claimed.first_tried_at,
+        duration_ms: 1,
+        status: Some(200),
+        error: (next != Next::Delivered).then(|| "no".to_owned()),
+        answer: Some("ok".to_owned()),
+    };
+    Finished { id: claimed.id.clone(), lease: claimed.lease, next, tried }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_worker_held_is_taken_over() {
+    let (app, receiver, stored) = spawn_subscribed().await;
+    let id = create(&app).await;
+    rename(&app, &id, 2).await;
+    let other = create(&app).await;
+    let dead = claim(&app, &stored).await;
+    assert_eq!(dead.len(), 2);
+    assert!(dead.iter().all(|one| one.id.version.get() == 1 && one.attempt == 1));
+
+    let mut worker = worker(&app).await;
+    assert_eq!(worker.drain().await.unwrap(), 0);
+    app.clock.advance(LEASE - Duration::from_millis(1));
+    assert_eq!(worker.drain().await.unwrap(), 0, "the lease is not over");
+    app.clock.advance(Duration::from_millis(1));
+    assert_eq!(worker.drain().await.unwrap(), 4);
+    let calls = receiver.take();
+    let of = |id: &str| -> Vec<(i64, i32)> {
+        let calls = calls.iter().filter(|call| call.session == id);
+        calls.map(|call| (call.version, call.attempt)).collect()
+    };
+    assert_eq!(of(&id), [(1, 2), (2, 1), (3, 1)]);
+    assert_eq!(of(&other), [(1, 2)]);
+    let first = delivery_id(&id, 1, &stored);
+    let tried = attempts(&app, &first).await;
+    assert_eq!(tried.len(), 1, "the first try's worker told nothing");
+    assert_eq!(tried[0].attempt, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_lost_the_lease_changes_nothing() {
+    let (app, receiver, stored) = spawn_subscribed().await;
+    let id = create(&app).await;
+    rename(&app, &id, 1).await;
+    let (first, second) = (delivery_id(&id, 1, &stored), delivery_id(&id, 2, &stored));
+    let slow = claim(&app, &stored).await;
+    app.clock.advance(LEASE);
+    let taker = claim(&app, &stored).await;
+    assert_eq!((taker[0].id.clone(), taker[0].attempt), (first.clone(), 2));
+    let now = app.clock.now();
+    for next in [Next::Delivered, Next::Failed, Next::RetryAt(now)] {
+        let held = deliveries::record(&app.pool, &[finished(&slow[0], next)], now).await.unwrap();
+        assert_eq!(held, 0);
+        let listed = find(&app, &first).await;
+        assert_eq!((listed.state, listed.due_at), (DeliveryState::Leased, now + LEASE));
+        assert_eq!(claim(&app, &stored).await.len(), 0, "and nothing is called");
+    }
+    assert_eq!(attempts(&app, &first).await.len(), 1, "but the try is noted");
+    let taken = finished(&taker[0], Next::Delivered);
+    assert_eq!(deliveries::record(&app.pool, &[taken.clone()], now).await.unwrap(), 1);
+    assert_eq!(deliveries::record(&app.pool, &[taken], now).await.unwrap(), 0);
+    assert_eq!(find(&app, &first).await.state, DeliveryState::Delivered);
+    assert_eq!(worker(&app).await.drain().await.unwrap(), 1);
+    assert_eq!(receiver.versions(), [2]);
+    assert_eq!(find(&app, &second).await.state, DeliveryState::Delivered);
+}
+
+/// Leases that ended, of versions behind others that wait: they must not hide what is due.
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_that_ended_behind_replayed_versions_hide_nothing() {
+    let (app, receiver, stored) = spawn_subscribed().await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(create(&app).await);
+        rename(&app, ids.last().unwrap(), 1).await;
+    }
+    let mut worker = worker(&app).await;
+    receiver.script(|call| if call.version == 1 { Reply::Ok } else { answer(500, "") });
+    worker.drain().await.unwrap();
+    app.clock.advance(Duration::from_secs(100));
+    let dead = claim(&app, &stored).await;
+    assert_eq!(dead.iter().map(|one| one.id.version.get()).collect::<Vec<_>>(), [2; 5]);
+    // Meanwhile the first versions are replayed, and fail; a new session comes.
+    for id in &ids {
+        let id = Some(delivery_id(id, 1, &stored));
+        let filter = deliveries::Filter { id, ..deliveries::Filter::default() };
+        deliveries::replay(&app.pool, &filter, app.clock.now()).await.unwrap();
+    }
+    let room = Room { buin: stored.app.buin, app_id: stored.app.app_id.clone(), places: 16 };
+    let now = app.clock.now();
+    let replayed = deliveries::claim(&app.pool, &[room], 64, now, now + LEASE).await.unwrap().taken;
+    assert_eq!(replayed.len(), 5);
+    let later = now + Duration::from_secs(3_600);
+    let failed: Vec<Finished> =
+        replayed.iter().map(|one| finished(one, Next::RetryAt(later))).collect();
+    deliveries::record(&app.pool, &failed, now).await.unwrap();
+    app.clock.advance(LEASE + Duration::from_secs(1));
+    let new = create(&app).await;
+    // One place: four are looked at.
+    let room = Room { buin: stored.app.buin, app_id: stored.app.app_id.clone(), places: 1 };
+    let mut taken = Vec::new();
+    for _ in 0..5 {
+        let now = app.clock.now();
+        let claims = deliveries::claim(&app.pool, &[room.clone()], 1, now, now + LEASE).await;
+        taken.extend(claims.unwrap().taken);
+    }
+    assert_eq!(taken.len(), 1);
+    assert_eq!(taken[0].id, delivery_id(&new, 1, &stored));
+    // What stood behind comes in its turn.
+    deliveries::record(&app.pool, &[finished(&taken[0], Next::Delivered)], app.clock.now())
+        .await
+        .unwrap();
+    receiver.recover();
+    receiver.take();
+    app.clock.advance(Duration::from_secs(3_600));
+    worker.drain().await.unwrap();
+    for id in ids {
+        let calls = receiver.calls().into_iter().filter(|call| call.session == id);
+        assert_eq!(calls.map(|call| call.version).collect::<Vec<_>>(), [1, 2]);
+    }
+}
+
+/// A version that is written while its predecessor is being finished, and that another worker puts
+/// off just then: nobody calls it, so it must not have been put off for long.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_in_an_unlucky_moment_is_not_late() {
+    let (app, _receiver, stored) = spawn_subscribed().await;
+    let id = create(&app).await;
+    let held = claim(&app, &stored).await;
+    let lock = "select from delivery for update";
+    let mut moment = app.pool.begin().await.unwrap();
+    sqlx::query(lock).execute(&mut *moment).await.unwrap();
+    let (pool, now) = (app.pool.clone(), app.clock.now());
+    let one = finished(&held[0], Next::Delivered);
+    let recording = tokio::spawn(async move { deliveries::record(&pool, &[one], now).await });
+    // Until it waits for the lock: by then it has decided what it sees.
+    let waiting = "select count(*) from pg_stat_activity
+                   where wait_event_type = 'Lock' and datname = current_database()";
+    let waiting = async || sqlx::query_scalar::<_, i64>(waiting).fetch_one(&app.pool).await;
+    while waiting().await.unwrap() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    rename(&app, &id, 1).await;
+    assert_eq!(claim(&app, &stored).await.len(), 0);
+    moment.commit().await.unwrap();
+    assert_eq!(recording.await.unwrap().unwrap(), 1);
+
+    assert_eq!(claim(&app, &stored).await.len(), 0, "as yet nobody knows of it");
+    app.clock.advance(Duration::from_millis(5_001));
+    let taken = claim(&app, &stored).await;
+    assert_eq!(taken[0].id, delivery_id(&id, 2, &stored));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_never_send_the_same() {
+    let (app, receiver, _) = spawn_subscribed().await;
+    let second = super::Receiver::start().await;
+    subscribe(&app, &second).await;
+    for _ in 0..40 {
+        let id = create(&app).await;
+        rename(&app, &id, 4).await;
+    }
+    for receiver in [&receiver, &second] {
+        receiver.script(|_| if rand::random_bool(0.2) { answer(500, "") } else { Reply::Ok });
+    }
+    let mut workers = Vec::new();
+    for _ in 0..3 {
+        workers.push(worker(&app).await);
+    }
+    let mut tries = 0;
+    for _ in 0..200 {
+        let round = workers.into_iter().map(|mut worker| {
+            tokio::spawn(async move {
+                let tries = worker.drain().await.unwrap();
+                (worker, tries)
+            })
+        });
+        let round: Vec<_> = round.collect();
+        workers = Vec::new();
+        for one in round {
+            let (worker, some) = one.await.unwrap();
+            workers.push(worker);
+            tries += some;
+        }
+        if count(&app, DeliveryState::Delivered).await == 400 {
+            break;
+        }
+        app.clock.advance(Duration::from_secs(7));
+    }
+    assert_eq!(count(&app, DeliveryState::Delivered).await, 400);
+    for receiver in [receiver, second] {
+        let calls = receiver.calls();
+        let failures = calls.iter().filter(|call| !call.acknowledged).count();
+        assert_eq!(calls.len(), 200 + failures);
+        tries -= calls.len();
+        let mut versions: HashMap<&str, Vec<i64>> = HashMap::new();
+        for call in calls.iter().filter(|call| call.acknowledged) {
+            versions.entry(&call.session).or_default().push(call.version);
+        }
+        assert!(versions.values().all(|versions| *versions == [1, 2, 3, 4, 5]), "{versions:?}");
+    }
+    assert_eq!(tries, 0, "and every try arrived");
+}

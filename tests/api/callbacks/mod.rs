@@ -1,0 +1,120 @@
+//! Callbacks: what is sent, to whom, in which order, and what becomes of it.
+//!
+//! The server of these tests sends nothing by itself. A test takes a worker's steps with
+//! [`Worker::drain`], and moves the clock instead of waiting.
+
+mod acknowledgement;
+mod bytes;
+mod command;
+mod endurance;
+mod leases;
+mod model;
+mod networks;
+mod order;
+mod process;
+mod receiver;
+mod retention;
+mod schedule;
+mod subscribers;
+
+use std::sync::Arc;
+
+use muster::cli;
+use muster::config::Settings;
+use muster::delivery::Worker;
+use muster::domain::{Callback, DeliveryId, DeliveryState, Permission};
+use muster::repository::apps::{self, StoredApp};
+use muster::repository::deliveries::{self, Attempt, Filter, Listed};
+use muster::service::Directory;
+use serde_json::{Value, json};
+
+use crate::harness::client::Client;
+use crate::harness::{BUIN, TestApp, new_app, spawn_app_with, start_of_time};
+use receiver::Receiver;
+
+const TOKEN: &str = "the callbacks' token";
+
+/// A server that writes deliveries and sends none.
+async fn spawn() -> TestApp {
+    spawn_app_with(|settings| settings.delivery.enabled = false).await
+}
+
+/// A server and a receiver with one app.
+async fn spawn_subscribed() -> (TestApp, Receiver, StoredApp) {
+    let (app, receiver) = (spawn().await, Receiver::start().await);
+    let stored = subscribe(&app, &receiver).await;
+    (app, receiver, stored)
+}
+
+/// An app that gets its callbacks at `receiver`.
+async fn subscribe(app: &TestApp, receiver: &Receiver) -> StoredApp {
+    let stored = subscriber(&receiver.url("/"));
+    receiver.knows(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
+    apps::insert(&app.pool, &stored, start_of_time()).await.unwrap();
+    stored
+}
+
+/// An app that wants callbacks, not yet written.
+fn subscriber(url: &str) -> StoredApp {
+    let mut stored = new_app(BUIN, &[Permission::Callbacks]);
+    stored.app.callback = Some(Callback { url: url.to_owned(), token: TOKEN.to_owned() });
+    stored
+}
+
+/// A worker with the apps that there are now.
+async fn worker(app: &TestApp) -> Worker {
+    worker_with(app, |_| {}).await
+}
+
+async fn worker_with(app: &TestApp, change: impl FnOnce(&mut Settings)) -> Worker {
+    let mut settings = app.settings.clone();
+    change(&mut settings);
+    let directory = Directory::open(app.pool.clone(), app.clock.clone()).await.unwrap();
+    cli::worker(&settings, app.pool.clone(), Arc::new(directory), app.clock.clone()).unwrap()
+}
+
+/// A new session of `a`, `b` and `c`: its id.
+async fn create(app: &TestApp) -> String {
+    let body = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
+    let created = app.create(&body).await;
+    assert_eq!(created["errcode"], 0, "{created}");
+    created["sessionId"].as_str().unwrap().to_owned()
+}
+
+/// Changes a session.
+async fn update(app: &TestApp, id: &str, change: Value) -> Value {
+    let mut body = json!({ "sessionId": id, "opUser": "a" });
+    body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+    let updated = app.update(&body).await;
+    assert_eq!(updated["errcode"], 0, "{updated}");
+    updated
+}
+
+/// Changes a session's title so many times.
+async fn rename(app: &TestApp, id: &str, times: usize) {
+    for _ in 0..times {
+        update(app, id, json!({ "title": format!("t {:x}", rand::random::<u64>()) })).await;
+    }
+}
+
+fn delivery_id(session: &str, version: i64, stored: &StoredApp) -> DeliveryId {
+    DeliveryId {
+        session_id: session.parse().unwrap(),
+        version: muster::domain::Version::new(version).unwrap(),
+        app_id: stored.app.app_id.clone(),
+    }
+}
+
+async fn find(app: &TestApp, id: &DeliveryId) -> Listed {
+    deliveries::find(&app.pool, id).await.unwrap().unwrap()
+}
+
+async fn attempts(app: &TestApp, id: &DeliveryId) -> Vec<Attempt> {
+    deliveries::attempts(&app.pool, id).await.unwrap()
+}
+
+/// How many deliveries are in `state`.
+async fn count(app: &TestApp, state: DeliveryState) -> usize {
+    let filter = Filter { state: Some(state), ..Filter::default() };
+    deliveries::list(&app.pool, &filter, 100_000).await.unwrap().len()
+}

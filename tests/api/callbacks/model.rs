@@ -1,0 +1,330 @@
+//! Random histories of changes, workers that fail and die, and operators, against a model of what
+//! the queue promises.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use muster::domain::{AppId, DeliveryState, SessionId};
+use muster::repository::apps::StoredApp;
+use muster::repository::deliveries::{self, Claimed, Filter, Finished, Next, Room, Tried};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::receiver::Receiver;
+use super::{count, create, delivery_id, rename, spawn, subscribe};
+use crate::harness::TestApp;
+
+const LEASE: Duration = Duration::from_secs(45);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    /// It may be taken from then on, as soon as nothing stands before it.
+    Waiting(DateTime<Utc>),
+    Leased(DateTime<Utc>),
+    Ended,
+}
+
+type Line = (SessionId, AppId);
+
+/// What the queue must do.
+#[derive(Default)]
+struct Model {
+    lines: BTreeMap<Line, BTreeMap<i64, State>>,
+    tries: usize,
+}
+
+impl Model {
+    /// The earliest of a line that has not ended.
+    fn head(&self, line: &Line) -> Option<(i64, State)> {
+        let mut versions = self.lines[line].iter();
+        versions
+            .find(|(_, state)| **state != State::Ended)
+            .map(|(version, state)| (*version, *state))
+    }
+
+    fn state(&mut self, claimed: &Claimed) -> &mut State {
+        let line = (claimed.id.session_id, claimed.id.app_id.clone());
+        self.lines.get_mut(&line).unwrap().get_mut(&claimed.id.version.get()).unwrap()
+    }
+
+    fn claimed(&mut self, claimed: &Claimed, now: DateTime<Utc>) {
+        let line = (claimed.id.session_id, claimed.id.app_id.clone());
+        let (version, state) = self.head(&line).expect("all of this line have ended");
+        assert_eq!(claimed.id.version.get(), version, "the order is broken: {:?}", self.lines);
+        match state {
+            State::Waiting(from) => assert!(from <= now, "too early: {from}, {now}"),
+            State::Leased(until) => assert!(until <= now, "still leased: {until}, {now}"),
+            State::Ended => unreachable!(),
+        }
+        *self.state(claimed) = State::Leased(now + LEASE);
+        self.tries += 1;
+    }
+
+    /// What could be taken of this app's now.
+    fn due(&self, app_id: &AppId, now: DateTime<Utc>) -> usize {
+        let heads = self.lines.keys().filter(|line| line.1 == *app_id).map(|line| self.head(line));
+        heads
+            .flatten()
+            .filter(|(_, state)| match state {
+                State::Waiting(from) => *from <= now,
+                State::Leased(until) => *until <= now,
+                State::Ended => false,
+            })
+            .count()
+    }
+
+    fn recorded(&mut self, claimed: &Claimed, next: Next, now: DateTime<Utc>) {
+        *self.state(claimed) = match next {
+            Next::Delivered | Next::Failed => State::Ended,
+            Next::RetryAt(at) => State::Waiting(at),
+        };
+        if next == Next::Delivered || next == Next::Failed {
+            // Its successor is called at once, even if it was to wait itself.
+            let line = (claimed.id.session_id, claimed.id.app_id.clone());
+            let versions = self.lines.get_mut(&line).unwrap();
+            let mut later = versions.range_mut(claimed.id.version.get() + 1..);
+            let successor = later.find(|(_, state)| **state != State::Ended);
+            if let Some((_, State::Waiting(from))) = successor {
+                *from = now.min(*from);
+            }
+        }
+    }
+}
+
+/// A history in the making.
+struct History {
+    app: TestApp,
+    apps: Vec<StoredApp>,
+    sessions: Vec<(String, i64)>,
+    model: Model,
+    /// What workers hold that have not told yet.
+    held: Vec<Claimed>,
+    rng: StdRng,
+    _receiver: Receiver,
+}
+
+impl History {
+    async fn begin(seed: u64) -> Self {
+        let (app, receiver) = (spawn().await, Receiver::start().await);
+        let mut apps = Vec::new();
+        for _ in 0..2 {
+            apps.push(subscribe(&app, &receiver).await);
+        }
+        Self {
+            app,
+            apps,
+            sessions: Vec::new(),
+            model: Model::default(),
+            held: Vec::new(),
+            rng: StdRng::seed_from_u64(seed),
+            _receiver: receiver,
+        }
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.app.clock.now()
+    }
+
+    async fn step(&mut self) {
+        match self.rng.random_range(0..100) {
+            0..8 => {
+                let id = create(&self.app).await;
+                self.sessions.push((id, 0));
+                self.change(self.sessions.len() - 1).await;
+            }
+            8..30 if !self.sessions.is_empty() => {
+                // Some sessions change much more often than others.
+                let most = self.sessions.len().min(3);
+                let which = self.rng.random_range(0..most);
+                rename(&self.app, &self.sessions[which].0, 1).await;
+                self.change(which).await;
+            }
+            30..50 => {
+                let (places, most) = (self.rng.random_range(1..5), self.rng.random_range(1..8));
+                // One of them may be paused.
+                let first = self.rng.random_range(0..3) % 2;
+                let last = self.rng.random_range(first..2);
+                self.claim(first..=last, places, most).await;
+            }
+            50..75 => self.record(0.4).await,
+            75..82 => self.forget(),
+            82..87 => self.replay().await,
+            _ => {
+                let seconds = *[0, 1, 1, 5, 20, 46, 4_000].choose(&mut self.rng).unwrap();
+                self.app.clock.advance(Duration::from_secs(seconds));
+            }
+        }
+    }
+
+    /// A version of session number `which` was written.
+    async fn change(&mut self, which: usize) {
+        let now = self.now();
+        let (id, version) = &mut self.sessions[which];
+        *version += 1;
+        for stored in &self.apps {
+            let line = (id.parse().unwrap(), stored.app.app_id.clone());
+            self.model.lines.entry(line).or_default().insert(*version, State::Waiting(now));
+        }
+    }
+
+    /// Takes as a worker takes: until there is no more, or no more room.
+    async fn claim(&mut self, which: std::ops::RangeInclusive<usize>, places: usize, most: usize) {
+        let now = self.now();
+        let apps = &self.apps[which];
+        let mut room: Vec<usize> = vec![places; apps.len()];
+        let mut left = most;
+        loop {
+            let rooms: Vec<Room> = apps
+                .iter()
+                .zip(&room)
+                .filter(|(_, places)| **places > 0)
+                .map(|(stored, places)| Room {
+                    buin: stored.app.buin,
+                    app_id: stored.app.app_id.clone(),
+                    places: (*places).min(left),
+                })
+                .collect();
+            if rooms.is_empty() || left == 0 {
+                break;
+            }
+            let claims =
+                deliveries::claim(&self.app.pool, &rooms, left, now, now + LEASE).await.unwrap();
+            for claimed in claims.taken {
+                self.model.claimed(&claimed, now);
+                let place = apps.iter().position(|stored| stored.app.app_id == claimed.id.app_id);
+                room[place.unwrap()] -= 1;
+                left -= 1;
+                self.held.push(claimed);
+            }
+            if !claims.more {
+                break;
+            }
+        }
+        // Nothing that is due was hidden by anything.
+        for (stored, places) in apps.iter().zip(room) {
+            let due = self.model.due(&stored.app.app_id, now);
+            assert!(due == 0 || places == 0 || left == 0, "{due} are due, {places} places free");
+        }
+    }
+
+    /// Writes down some of what is held, its lease lost or not.
+    async fn record(&mut self, failures: f64) {
+        let now = self.now();
+        for _ in 0..self.rng.random_range(1..4) {
+            if self.held.is_empty() {
+                break;
+            }
+            let claimed = self.held.swap_remove(self.rng.random_range(0..self.held.len()));
+            let next = match self.rng.random_bool(failures) {
+                false => Next::Delivered,
+                true if self.rng.random_bool(0.2) => Next::Failed,
+                true => Next::RetryAt(
+                    now + Duration::from_secs(*[1, 5, 30, 3_600].choose(&mut self.rng).unwrap()),
+                ),
+            };
+            let tried = Tried {
+                attempt: claimed.attempt,
+                started_at: now,
+                duration_ms: 1,
+                status: None,
+                error: (next != Next::Delivered).then(|| "no".to_owned()),
+                answer: None,
+            };
+            let id = claimed.id.clone();
+            // Who has it now is asked of the database: leases are its business.
+            let lease = "select lease from delivery
+                         where session_id = $1 and app_id = $2 and version = $3";
+            let lease = sqlx::query_scalar::<_, Option<sqlx::types::Uuid>>(lease);
+            let lease = lease.bind(id.session_id.uuid()).bind(id.app_id.as_str());
+            let lease = lease.bind(id.version.get()).fetch_one(&self.app.pool).await.unwrap();
+            let holds = lease == Some(claimed.lease);
+            if holds {
+                assert!(matches!(self.model.state(&claimed), State::Leased(_)));
+                self.model.recorded(&claimed, next, now);
+            }
+            let one = Finished { id, lease: claimed.lease, next, tried };
+            let held = deliveries::record(&self.app.pool, &[one], now).await.unwrap();
+            assert_eq!(held, u64::from(holds));
+        }
+    }
+
+    /// A worker dies: nobody will tell what became of what it held.
+    fn forget(&mut self) {
+        let kept = self.rng.random_range(0..=self.held.len());
+        self.held.truncate(kept);
+    }
+
+    /// An operator replays one, a session's or an app's.
+    async fn replay(&mut self) {
+        let now = self.now();
+        let Some((id, versions)) = self.sessions.choose(&mut self.rng).cloned() else { return };
+        let stored = self.apps.choose(&mut self.rng).unwrap().clone();
+        let version = self.rng.random_range(1..=versions);
+        let filter = match self.rng.random_range(0..4) {
+            0 => Filter {
+                app_id: Some(stored.app.app_id.clone()),
+                session_id: Some(id.parse().unwrap()),
+                ..Filter::default()
+            },
+            1 => Filter { state: Some(DeliveryState::Failed), ..Filter::default() },
+            _ => Filter { id: Some(delivery_id(&id, version, &stored)), ..Filter::default() },
+        };
+        let chosen: BTreeSet<_> = deliveries::list(&self.app.pool, &filter, 10_000)
+            .await
+            .unwrap()
+            .into_iter()
+            .filter(|listed| listed.state != DeliveryState::Leased)
+            .map(|listed| (listed.id.session_id, listed.id.app_id, listed.id.version.get()))
+            .collect();
+        let count = deliveries::replay(&self.app.pool, &filter, now).await.unwrap();
+        assert_eq!(usize::try_from(count).unwrap(), chosen.len());
+        for (session, app_id, version) in chosen {
+            let versions = self.model.lines.get_mut(&(session, app_id)).unwrap();
+            versions.insert(version, State::Waiting(now));
+        }
+    }
+
+    /// Receivers and workers are sound from now on: everything must arrive.
+    async fn end(mut self) -> usize {
+        let open = |model: &Model| {
+            let states = model.lines.values().flat_map(BTreeMap::values);
+            states.filter(|state| **state != State::Ended).count()
+        };
+        let mut rounds = 0;
+        while open(&self.model) > 0 {
+            rounds += 1;
+            assert!(rounds < 2_000, "{} never arrive", open(&self.model));
+            if rounds % 50 == 1 {
+                // Retries come due, and leases end.
+                self.app.clock.advance(Duration::from_secs(4_000));
+            }
+            self.claim(0..=1, 8, 16).await;
+            while !self.held.is_empty() {
+                self.record(0.0).await;
+            }
+        }
+        let total: i64 = self.sessions.iter().map(|(_, versions)| versions).sum();
+        let all = count(&self.app, DeliveryState::Delivered).await
+            + count(&self.app, DeliveryState::Failed).await;
+        assert_eq!(i64::try_from(all).unwrap(), 2 * total);
+        self.model.tries
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_history_breaks_the_order_or_hides_what_is_due() {
+    let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(8);
+    let mut tries = 0;
+    for seed in 0..seeds {
+        // Named if it fails.
+        println!("seed {seed}");
+        let mut history = History::begin(seed).await;
+        for _ in 0..250 {
+            history.step().await;
+        }
+        tries += history.end().await;
+    }
+    assert!(tries > 200, "{tries} tries prove little");
+}

@@ -1,0 +1,84 @@
+//! Where callbacks may not go.
+
+use muster::config::Settings;
+use muster::repository::apps;
+
+use super::receiver::Receiver;
+use super::{
+    TOKEN, attempts, create, delivery_id, find, spawn, spawn_subscribed, subscriber, worker_with,
+};
+use crate::harness::client::Client;
+use crate::harness::{TestApp, start_of_time};
+
+/// The error of a callback to this URL.
+async fn sent(app: &TestApp, url: &str, change: impl FnOnce(&mut Settings)) -> Option<String> {
+    let stored = subscriber(url);
+    apps::insert(&app.pool, &stored, start_of_time()).await.unwrap();
+    let id = create(app).await;
+    worker_with(app, change).await.drain().await.unwrap();
+    let id = delivery_id(&id, 1, &stored);
+    let [tried] = attempts(app, &id).await.try_into().unwrap();
+    assert_eq!((tried.status, find(app, &id).await.attempts), (None, 1), "{tried:?}");
+    // The next case shall be alone.
+    let disable = "update app set disabled_at = now() where callback_url is not null";
+    sqlx::query(disable).execute(&app.pool).await.unwrap();
+    tried.error
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_denied_is_never_connected_to() {
+    let (app, receiver) = (spawn().await, Receiver::start().await);
+    let port = receiver.address.port();
+    let deny = |networks: &'static [&str]| {
+        move |settings: &mut Settings| {
+            settings.delivery.deny_networks =
+                networks.iter().map(|network| network.parse().unwrap()).collect();
+        }
+    };
+    for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1", "[::1]"] {
+        let url = format!("http://{host}:{port}/");
+        let error = sent(&app, &url, deny(&["127.0.0.0/8", "::1/128"])).await.unwrap();
+        assert!(error.contains("callbacks may not go to "), "{host}: {error}");
+        assert!(error.contains("delivery.deny_networks"), "{host}: {error}");
+    }
+    let error = sent(&app, &receiver.url("/"), |settings| {
+        settings.delivery.allow_networks = vec!["10.0.0.0/8".parse().unwrap()];
+    })
+    .await
+    .unwrap();
+    assert!(error.contains("callbacks may not go to 127.0.0.1"), "{error}");
+    // Denied whatever is allowed.
+    for host in ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "0.0.0.0", "[::]"] {
+        let url = format!("http://{host}:{port}/latest/meta-data");
+        let error = sent(&app, &url, |settings| {
+            settings.delivery.allow_networks =
+                ["0.0.0.0/0", "::/0"].map(|all| all.parse().unwrap()).to_vec();
+        });
+        let error = error.await.unwrap();
+        assert!(error.contains("callbacks may not go to "), "{host}: {error}");
+    }
+    assert_eq!(receiver.connections(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_allowed_is_reached() {
+    let (app, receiver, _) = spawn_subscribed().await;
+    let port = receiver.address.port();
+    for host in ["localhost", "[::ffff:127.0.0.1]"] {
+        let stored = subscriber(&format!("http://{host}:{port}/"));
+        receiver.knows(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
+        apps::insert(&app.pool, &stored, start_of_time()).await.unwrap();
+    }
+    create(&app).await;
+    let tries = worker_with(&app, |settings| {
+        settings.delivery.allow_networks = vec!["127.0.0.1/32".parse().unwrap()];
+        settings.delivery.deny_networks = vec!["127.0.0.2/31".parse().unwrap()];
+    })
+    .await
+    .drain()
+    .await
+    .unwrap();
+    assert_eq!(tries, 3);
+    // Names are tried by those of their addresses that are allowed.
+    assert_eq!(receiver.versions(), [1, 1, 1]);
+}

@@ -1,0 +1,169 @@
+//! The order of versions, and who waits for whom.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use muster::cli;
+use muster::domain::DeliveryState;
+use muster::repository::pool;
+use muster::service::Directory;
+
+use super::receiver::{Call, Receiver, Reply, answer};
+use super::{count, create, rename, spawn_subscribed, subscribe, worker, worker_with};
+
+/// The versions of each session to each app, in the order in which they were acknowledged.
+fn acknowledged(calls: &[Call]) -> HashMap<(String, String), Vec<i64>> {
+    let mut told: HashMap<(String, String), Vec<i64>> = HashMap::new();
+    for call in calls.iter().filter(|call| call.acknowledged) {
+        told.entry((call.app_id.clone(), call.session.clone())).or_default().push(call.version);
+    }
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_arrive_in_their_order_while_others_go_on() {
+    let (app, receiver, first) = spawn_subscribed().await;
+    let second = subscribe(&app, &receiver).await;
+    let (stuck, free) = (create(&app).await, create(&app).await);
+    rename(&app, &stuck, 4).await;
+    rename(&app, &free, 4).await;
+    // The first app refuses version 2 of one session.
+    let (session, app_id) = (stuck.clone(), first.app.app_id.to_string());
+    receiver.script(move |call| {
+        let refused = call.app_id == app_id && call.session == session && call.version == 2;
+        if refused { answer(500, "") } else { Reply::Ok }
+    });
+    let mut worker = worker(&app).await;
+    worker.drain().await.unwrap();
+    let key = |stored: &muster::repository::apps::StoredApp, id: &String| {
+        (stored.app.app_id.to_string(), id.clone())
+    };
+    let told = acknowledged(&receiver.calls());
+    assert_eq!(told[&key(&first, &stuck)], [1]);
+    for key in [key(&first, &free), key(&second, &stuck), key(&second, &free)] {
+        assert_eq!(told[&key], [1, 2, 3, 4, 5]);
+    }
+    // It stays so, whatever happens meanwhile.
+    for _ in 0..3 {
+        app.clock.advance(Duration::from_secs(40));
+        rename(&app, &stuck, 1).await;
+        rename(&app, &free, 1).await;
+        worker.drain().await.unwrap();
+    }
+    let told = acknowledged(&receiver.calls());
+    assert_eq!(told[&key(&first, &stuck)], [1]);
+    assert_eq!(told[&key(&first, &free)], [1, 2, 3, 4, 5, 6, 7, 8]);
+
+    receiver.recover();
+    app.clock.advance(Duration::from_secs(3_600));
+    worker.drain().await.unwrap();
+    let told = acknowledged(&receiver.calls());
+    assert_eq!(told.len(), 4);
+    assert!(told.values().all(|versions| *versions == [1, 2, 3, 4, 5, 6, 7, 8]), "{told:?}");
+    assert_eq!(count(&app, DeliveryState::Delivered).await, 32);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_at_a_time_of_a_session_and_many_at_once_of_all() {
+    let (app, receiver, _) = spawn_subscribed().await;
+    let mut ids = Vec::new();
+    for _ in 0..12 {
+        ids.push(create(&app).await);
+        rename(&app, ids.last().unwrap(), 2).await;
+    }
+    receiver.script(|_| Reply::Late(Duration::from_millis(60), Box::new(Reply::Ok)));
+    let began = Instant::now();
+    let tries = worker_with(&app, |settings| settings.delivery.concurrency_per_app = 6)
+        .await
+        .drain()
+        .await
+        .unwrap();
+    let took = began.elapsed();
+    assert_eq!(tries, 36);
+    assert_eq!(receiver.connections(), 6, "as many as there are places, all kept");
+    // One after the other it would take 2.2 s.
+    assert!(took < Duration::from_millis(1_500), "{took:?}");
+    let told = acknowledged(&receiver.calls());
+    assert!(told.values().all(|versions| *versions == [1, 2, 3]), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_hangs_holds_up_no_other() {
+    let (app, hanging, _) = spawn_subscribed().await;
+    let sound = Receiver::start().await;
+    subscribe(&app, &sound).await;
+    for _ in 0..20 {
+        let id = create(&app).await;
+        rename(&app, &id, 1).await;
+    }
+    hanging.script(|_| Reply::Late(Duration::from_secs(60), Box::new(Reply::Ok)));
+    let mut worker = worker_with(&app, |settings| {
+        settings.delivery.total_timeout = Duration::from_secs(3);
+        settings.delivery.connect_timeout = Duration::from_secs(3);
+        settings.delivery.concurrency = 8;
+        settings.delivery.concurrency_per_app = 4;
+    })
+    .await;
+    let working = tokio::spawn(async move { worker.drain().await.unwrap() });
+    let began = Instant::now();
+    while sound.calls().len() < 40 {
+        assert!(began.elapsed() < Duration::from_secs(2), "{} arrived", sound.calls().len());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(hanging.calls().len(), 4);
+    working.abort();
+}
+
+/// A new version of a session with a long past must not read all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_history_costs_nothing() {
+    let (app, receiver, stored) = spawn_subscribed().await;
+    let id = create(&app).await;
+    worker(&app).await.drain().await.unwrap();
+    let session: muster::domain::SessionId = id.parse().unwrap();
+    let fill = "insert into delivery (session_id, buin, app_id, version, state, due_at, attempts,
+                                      tries, created_at, finished_at)
+                select $1, $2, $3, version, 'delivered', now(), 1, 1, now(), now()
+                from generate_series(2, 30000) as version";
+    let fill = sqlx::query(fill).bind(session.uuid()).bind(stored.app.buin.get());
+    fill.bind(stored.app.app_id.as_str()).execute(&app.pool).await.unwrap();
+    // And many sessions wait.
+    let fill = "insert into delivery (session_id, buin, app_id, version, state, due_at, attempts,
+                                      tries, created_at)
+                select md5(number::text)::uuid, $1, $2, 1, 'pending', now(), 1, 1, now()
+                from generate_series(1, 20000) as number";
+    let fill = sqlx::query(fill).bind(stored.app.buin.get()).bind(stored.app.app_id.as_str());
+    fill.execute(&app.pool).await.unwrap();
+    for table in ["session", "session_event"] {
+        let jump = format!("update {table} set version = 30000");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(jump)).execute(&app.pool).await.unwrap();
+    }
+    sqlx::raw_sql("vacuum analyze delivery").execute(&app.pool).await.unwrap();
+    // One connection, so that it can be asked what it has read.
+    let one = pool::connect(
+        app.database.options.clone(),
+        pool::Limits {
+            max_connections: 1,
+            acquire_timeout: Duration::from_secs(9),
+            statement_timeout: Duration::from_secs(9),
+        },
+    );
+    let reads = async || {
+        sqlx::query("select pg_stat_force_next_flush()").execute(&one).await.unwrap();
+        let reads = "select (idx_tup_fetch + seq_tup_read)::bigint from pg_stat_user_tables
+                     where relname = 'delivery'";
+        sqlx::query_scalar::<_, i64>(reads).fetch_one(&one).await.unwrap()
+    };
+    let before = reads().await;
+    let directory = Directory::open(one.clone(), app.clock.clone()).await.unwrap();
+    let mut worker =
+        cli::worker(&app.settings, one.clone(), Arc::new(directory), app.clock.clone()).unwrap();
+    for _ in 0..5 {
+        rename(&app, &id, 1).await;
+        worker.drain().await.unwrap();
+    }
+    assert_eq!(receiver.versions(), [1, 30_001, 30_002, 30_003, 30_004, 30_005]);
+    let read = reads().await - before;
+    assert!(read < 1_000, "{read} rows were read for 5 deliveries");
+}

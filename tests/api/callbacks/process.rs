@@ -1,0 +1,174 @@
+//! The real program, on a data directory of its own.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use muster::clock::Clock;
+use muster::repository::apps::StoredApp;
+use muster::wire::AesKey;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use super::receiver::Receiver;
+use super::{TOKEN, subscriber};
+use crate::harness::client::Client;
+
+/// A data directory. Whatever a failed test leaves running on it ends with it.
+pub struct Home {
+    parent: TempDir,
+    environment: Vec<(&'static str, String)>,
+}
+
+/// A command that has ended.
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ran {
+    pub fn json(&self) -> Value {
+        assert_eq!(self.code, 0, "{}", self.err);
+        serde_json::from_str(&self.out).unwrap()
+    }
+}
+
+impl Home {
+    /// Callbacks are tried again soon there.
+    pub fn new() -> Self {
+        let environment = vec![
+            ("MUSTER__SERVER__BIND", "127.0.0.1:0".to_owned()),
+            ("MUSTER__SERVER__WORKERS", "2".to_owned()),
+            ("MUSTER__DELIVERY__SCHEDULE", "100ms,200ms".to_owned()),
+            ("MUSTER__DELIVERY__CONNECT_TIMEOUT", "1s".to_owned()),
+            ("MUSTER__DELIVERY__TOTAL_TIMEOUT", "1s".to_owned()),
+        ];
+        Self { parent: tempfile::tempdir().unwrap(), environment }
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.parent.path().join("data")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+        command
+            .args(args)
+            .env("MUSTER__DATA_DIR", self.data_dir())
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+
+    pub async fn run(&self, args: &[&str]) -> Ran {
+        let ran = self.command(args).stderr(Stdio::piped()).output().await.unwrap();
+        Ran {
+            code: ran.status.code().unwrap(),
+            out: String::from_utf8(ran.stdout).unwrap(),
+            err: String::from_utf8(ran.stderr).unwrap(),
+        }
+    }
+
+    /// A server that listens.
+    pub async fn serve(&self) -> Server {
+        let log = self.parent.path().join("log");
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        let mut child = self.command(&["serve"]).stderr(log).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let url = loop {
+            let line = lines.next_line().await.unwrap();
+            let line = line.unwrap_or_else(|| panic!("it ended: {}", self.log()));
+            if let Some((_, url)) = line.split_once("listens on ") {
+                break url.to_owned();
+            }
+        };
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Server { url, child }
+    }
+
+    /// What all servers logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.parent.path().join("log")).unwrap_or_default()
+    }
+
+    /// Makes an app that gets its callbacks at `receiver`.
+    pub async fn subscribe(&self, receiver: &Receiver) -> StoredApp {
+        let stored = subscriber(&receiver.url("/"));
+        let ran = self
+            .run(&[
+                "app",
+                "create",
+                "--buin",
+                &stored.app.buin.to_string(),
+                "--app-id",
+                stored.app.app_id.as_str(),
+                "--aes-key",
+                &AesKey::to_base64(&stored.aes_key),
+                "--permissions",
+                "callbacks",
+                "--callback-url",
+                &receiver.url("/"),
+                "--callback-token",
+                TOKEN,
+                "--json",
+            ])
+            .await;
+        assert_eq!(ran.json()["callbackUrl"], receiver.url("/"));
+        receiver.knows(Client::new(receiver.address, &stored, Clock::system()), TOKEN);
+        stored
+    }
+
+    /// The key of the first app.
+    pub fn api_key(&self) -> String {
+        let file = std::fs::read(self.data_dir().join("first-app.json")).unwrap();
+        let file: Value = serde_json::from_slice(&file).unwrap();
+        file["apiKey"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let file = self.data_dir().join("postgres/postmaster.pid");
+        let Ok(text) = std::fs::read_to_string(file) else { return };
+        let pid = text.lines().next().and_then(|line| line.trim().parse().ok());
+        if let Some(pid) = pid.and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::QUIT);
+        }
+    }
+}
+
+/// A server that runs.
+pub struct Server {
+    pub url: String,
+    child: Child,
+}
+
+impl Server {
+    /// As a power cut would.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// As it should be stopped.
+    pub async fn stop(mut self) {
+        let pid = Pid::from_raw(self.child.id().unwrap().try_into().unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(20), self.child.wait()).await;
+        assert!(ended.unwrap().unwrap().success());
+    }
+}
+
+/// Waits until it is so.
+pub async fn until(what: &str, most: Duration, mut so: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !so().await {
+        assert!(began.elapsed() < most, "not within {most:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,304 @@
+//! A receiver of callbacks, written from the protocol's description and not from Muster's code.
+//!
+//! It speaks just enough HTTP to misbehave in every way, checks each request as a strict receiver
+//! would, opens it, and keeps it. What is wrong with a request is told by [`Receiver::calls`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+use sha1::{Digest as _, Sha1};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::harness::client::Client;
+
+/// One request that arrived.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// What stood behind `POST`.
+    pub target: String,
+    /// Names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// The body, as it came.
+    pub body: String,
+    pub app_id: String,
+    /// What was sealed.
+    pub message: String,
+    pub session: String,
+    pub version: i64,
+    pub attempt: i32,
+    /// Whether it was answered with `ok`.
+    pub acknowledged: bool,
+}
+
+impl Call {
+    pub fn path(&self) -> &str {
+        self.target.split('?').next().unwrap()
+    }
+
+    /// The parameters, in their order, percent-decoded.
+    pub fn query(&self) -> Vec<(String, String)> {
+        let query = self.target.split_once('?').map_or("", |(_, query)| query);
+        form_urlencoded::parse(query.as_bytes()).into_owned().collect()
+    }
+
+    pub fn parameter(&self, name: &str) -> String {
+        self.query().into_iter().find(|(key, _)| key == name).unwrap().1
+    }
+}
+
+/// What the receiver does with a request.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// Acknowledges it.
+    Ok,
+    /// Answers with this status, these header lines (each with its line end) and this body.
+    Answer(u16, String, String),
+    /// Sends these bytes and closes.
+    Raw(Vec<u8>),
+    /// Answers after so long.
+    Late(Duration, Box<Reply>),
+    /// A body without end.
+    Endless,
+    /// Breaks the connection.
+    Reset,
+}
+
+/// An answer without headers of its own.
+pub fn answer(status: u16, body: &str) -> Reply {
+    Reply::Answer(status, String::new(), body.to_owned())
+}
+
+type Script = Box<dyn FnMut(&Call) -> Reply + Send>;
+
+pub struct Receiver {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+struct Shared {
+    /// Who is called, by app id, and the token that signs.
+    apps: Mutex<HashMap<String, (Client, String)>>,
+    calls: Mutex<Vec<Call>>,
+    complaints: Mutex<Vec<String>>,
+    script: Mutex<Script>,
+    connections: AtomicUsize,
+}
+
+impl Receiver {
+    /// One that acknowledges everything.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            apps: Mutex::default(),
+            calls: Mutex::default(),
+            complaints: Mutex::default(),
+            script: Mutex::new(Box::new(|_| Reply::Ok)),
+            connections: AtomicUsize::default(),
+        });
+        let serving = shared.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                serving.connections.fetch_add(1, Ordering::Relaxed);
+                let serving = serving.clone();
+                tokio::spawn(async move { serving.serve(stream).await });
+            }
+        });
+        Self { address, shared, task }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Opens and checks what comes for this app.
+    pub fn knows(&self, client: Client, token: &str) {
+        let app_id = client.app_id.clone();
+        self.shared.apps.lock().unwrap().insert(app_id, (client, token.to_owned()));
+    }
+
+    /// Does this with each request from now on.
+    pub fn script(&self, script: impl FnMut(&Call) -> Reply + Send + 'static) {
+        *self.shared.script.lock().unwrap() = Box::new(script);
+    }
+
+    /// Acknowledges everything from now on.
+    pub fn recover(&self) {
+        self.script(|_| Reply::Ok);
+    }
+
+    /// Everything that arrived, in its order. Fails if something was wrong with any of it.
+    pub fn calls(&self) -> Vec<Call> {
+        let complaints = self.shared.complaints.lock().unwrap();
+        assert!(complaints.is_empty(), "{complaints:#?}");
+        self.shared.calls.lock().unwrap().clone()
+    }
+
+    /// Everything that arrived since the last time.
+    pub fn take(&self) -> Vec<Call> {
+        let calls = self.calls();
+        self.shared.calls.lock().unwrap().clear();
+        calls
+    }
+
+    /// The versions that arrived since the last time, in their order.
+    pub fn versions(&self) -> Vec<i64> {
+        self.take().iter().map(|call| call.version).collect()
+    }
+
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Shared {
+    async fn serve(&self, mut stream: TcpStream) {
+        let mut read = Vec::new();
+        while let Some((head, body)) = request(&mut stream, &mut read).await {
+            let checked = catch_unwind(AssertUnwindSafe(|| self.check(&head, body)));
+            let mut call = match checked {
+                Ok(call) => call,
+                Err(panic) => {
+                    let said = panic.downcast_ref::<String>().cloned();
+                    let said = said.unwrap_or_else(|| format!("{head}: not as described"));
+                    self.complaints.lock().unwrap().push(said);
+                    return;
+                }
+            };
+            let mut reply = (self.script.lock().unwrap())(&call);
+            call.acknowledged = matches!(reply, Reply::Ok);
+            self.calls.lock().unwrap().push(call);
+            while let Reply::Late(wait, then) = reply {
+                tokio::time::sleep(wait).await;
+                reply = *then;
+            }
+            if !perform(&mut stream, reply).await {
+                return;
+            }
+        }
+    }
+
+    /// What every receiver may rely on.
+    fn check(&self, head: &str, body: String) -> Call {
+        let mut lines = head.split("\r\n");
+        let target = lines.next().unwrap().strip_prefix("POST ").unwrap();
+        let target = target.strip_suffix(" HTTP/1.1").unwrap().to_owned();
+        let headers: BTreeMap<String, String> = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        assert_eq!(headers["content-type"], "application/json");
+        let fields: BTreeMap<String, Value> = serde_json::from_str(&body).unwrap();
+        let names: Vec<&String> = fields.keys().collect();
+        assert_eq!(names, ["encrypt", "toApp", "toBuin"], "{body}");
+        let app_id = fields["toApp"].as_str().unwrap().to_owned();
+        let encrypt = fields["encrypt"].as_str().unwrap();
+        let (client, token) = self.apps.lock().unwrap()[&app_id].clone();
+        assert_eq!(fields["toBuin"], client.buin);
+        let message = client.open(encrypt);
+        let news: Value = serde_json::from_str(&message).unwrap();
+        let session = news["sessionId"].as_str().unwrap().to_owned();
+        let version = news["version"].as_i64().unwrap();
+        assert_eq!(headers["x-muster-version"], version.to_string());
+        if news["msgType"] != "muster_test" {
+            let plain = session.trim_matches(['{', '}']).to_lowercase();
+            assert_eq!(headers["x-muster-delivery"], format!("{plain}.{version}.{app_id}"));
+        }
+        let attempt = headers["x-muster-attempt"].parse().unwrap();
+        let call = Call {
+            target,
+            headers,
+            body,
+            app_id,
+            message,
+            session,
+            version,
+            attempt,
+            acknowledged: false,
+        };
+        let encrypt = fields["encrypt"].as_str().unwrap();
+        let (timestamp, nonce) = (call.parameter("timestamp"), call.parameter("nonce"));
+        let mut parts = [&token, &timestamp, &nonce, encrypt].map(str::as_bytes);
+        parts.sort_unstable();
+        let signature = Sha1::digest(parts.concat()).iter().fold(String::new(), |mut hex, byte| {
+            write!(hex, "{byte:02x}").unwrap();
+            hex
+        });
+        assert_eq!(call.parameter("msg_signature"), signature, "{}", call.target);
+        call
+    }
+}
+
+/// The next request's head, without the empty line, and body.
+async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<(String, String)> {
+    let end = loop {
+        if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end;
+        }
+        if stream.read_buf(read).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let head = String::from_utf8(read[..end].to_vec()).unwrap();
+    let length = head.split("\r\n").filter_map(|line| line.split_once(": "));
+    let length = length
+        .filter(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        .map(|(_, length)| length.parse::<usize>().unwrap())
+        .next()
+        .unwrap_or_default();
+    while read.len() < end + 4 + length {
+        if stream.read_buf(read).await.ok()? == 0 {
+            return None;
+        }
+    }
+    let body = String::from_utf8(read[end + 4..end + 4 + length].to_vec()).unwrap();
+    read.drain(..end + 4 + length);
+    Some((head, body))
+}
+
+/// Gives whether the connection is still of use.
+async fn perform(stream: &mut TcpStream, reply: Reply) -> bool {
+    match reply {
+        Reply::Ok => write(stream, 200, "", "ok").await,
+        Reply::Answer(status, headers, body) => write(stream, status, &headers, &body).await,
+        Reply::Raw(bytes) => {
+            let _ = stream.write_all(&bytes).await;
+            false
+        }
+        Reply::Endless => {
+            let mut bytes = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+            while stream.write_all(&bytes).await.is_ok() {
+                bytes = vec![b' '; 1_000];
+            }
+            false
+        }
+        Reply::Reset => {
+            socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO)).unwrap();
+            false
+        }
+        Reply::Late(..) => unreachable!("it was waited for"),
+    }
+}
+
+async fn write(stream: &mut TcpStream, status: u16, headers: &str, body: &str) -> bool {
+    let length =
+        if status == 204 { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+    let text = format!("HTTP/1.1 {status} x\r\n{length}{headers}\r\n{body}");
+    stream.write_all(text.as_bytes()).await.is_ok()
+}

@@ -1,0 +1,86 @@
+//! What is thrown away, and when.
+
+use std::time::Duration;
+
+use muster::delivery::{self, Options, Schedule, Worker};
+use muster::domain::DeliveryState;
+
+use super::receiver::{Reply, answer};
+use super::{attempts, count, create, delivery_id, spawn_subscribed, worker};
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+fn options() -> Options {
+    Options {
+        concurrency: 1,
+        concurrency_per_app: 1,
+        lease: DAY,
+        poll: DAY,
+        schedule: Schedule { waits: vec![DAY], give_up_after: DAY },
+        keep_delivered: 7 * DAY,
+        keep_failed: 30 * DAY,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_long_ago_goes_with_its_tries() {
+    let (app, receiver, stored) = spawn_subscribed().await;
+    let mut worker: Worker = worker(&app).await;
+    let fails = create(&app).await;
+    let session = fails.clone();
+    receiver.script(move |call| if call.session == session { answer(500, "") } else { Reply::Ok });
+    for _ in 0..10 {
+        worker.drain().await.unwrap();
+        app.clock.advance(Duration::from_secs(5 * 3_600));
+    }
+    assert_eq!(count(&app, DeliveryState::Failed).await, 1);
+    let old = create(&app).await;
+    worker.drain().await.unwrap();
+    app.clock.advance(6 * DAY);
+    let young = create(&app).await;
+    worker.drain().await.unwrap();
+    // Waits for ever: an operator may yet enable the app.
+    let prune = async || delivery::prune(&app.pool, &app.clock, &options()).await.unwrap();
+    assert_eq!(prune().await, 0);
+
+    app.clock.advance(DAY + Duration::from_secs(1));
+    assert_eq!(prune().await, 1);
+    assert!(attempts(&app, &delivery_id(&old, 1, &stored)).await.is_empty());
+    assert_eq!(attempts(&app, &delivery_id(&young, 1, &stored)).await.len(), 1);
+    assert!(!attempts(&app, &delivery_id(&fails, 1, &stored)).await.is_empty());
+    assert_eq!(count(&app, DeliveryState::Failed).await, 1);
+
+    create(&app).await;
+    app.clock.advance(23 * DAY);
+    assert_eq!(prune().await, 2);
+    let left = sqlx::query_scalar::<_, i64>("select count(*) from delivery_attempt");
+    assert_eq!(left.fetch_one(&app.pool).await.unwrap(), 0);
+    assert_eq!(count(&app, DeliveryState::Pending).await, 1, "what waits is never thrown away");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_go_in_batches() {
+    let (app, _receiver, _) = spawn_subscribed().await;
+    let fill = "with one as (
+                    insert into delivery (session_id, buin, app_id, version, state, due_at,
+                        attempts, tries, created_at, finished_at)
+                    select md5(number::text)::uuid, 1, 'x', 1,
+                           case when number % 2 = 0 then 'delivered' else 'failed' end,
+                           $1, 1, 1, $1, $1 + number * interval '1 second'
+                    from generate_series(1, 6000) as number
+                    returning *
+                )
+                insert into delivery_attempt (session_id, app_id, version, attempt, started_at,
+                    duration_ms)
+                select session_id, app_id, version, attempt, $1, 1
+                from one, generate_series(1, 3) as attempt";
+    sqlx::query(fill).bind(app.clock.now()).execute(&app.pool).await.unwrap();
+    // The youngest 500 of each kind are kept.
+    let options = Options { keep_failed: 7 * DAY, ..options() };
+    app.clock.advance(7 * DAY + Duration::from_millis(5_000_500));
+    assert_eq!(delivery::prune(&app.pool, &app.clock, &options).await.unwrap(), 5_000);
+    assert_eq!(count(&app, DeliveryState::Delivered).await, 500);
+    assert_eq!(count(&app, DeliveryState::Failed).await, 500);
+    let left = sqlx::query_scalar::<_, i64>("select count(*) from delivery_attempt");
+    assert_eq!(left.fetch_one(&app.pool).await.unwrap(), 3_000);
+}

@@ -1,0 +1,225 @@
+//! When it is tried again, when it is given up, and what operators can do.
+
+use std::time::Duration;
+
+use muster::delivery::Worker;
+use muster::domain::DeliveryState;
+use muster::repository::apps;
+use muster::repository::deliveries::{self, Filter};
+
+use super::receiver::{Call, Receiver, Reply, answer};
+use super::{
+    attempts, count, create, delivery_id, find, rename, spawn_subscribed, worker, worker_with,
+};
+use crate::harness::{TestApp, start_of_time};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Works through `time` in steps, as a worker would that runs all the while.
+async fn pass(app: &TestApp, worker: &mut Worker, time: Duration, step: Duration) {
+    let until = app.clock.now() + time;
+    while app.clock.now() < until {
+        app.clock.advance(step);
+        worker.drain().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_of_failure_ends_in_failed_and_the_next_goes_on() {
+    let (app, receiver, stored) = spawn_subscribed().await;
+    let id = create(&app).await;
+    rename(&app, &id, 1).await;
+    receiver.script(|call| if call.version == 1 { answer(500, "no") } else { Reply::Ok });
+    let mut worker = worker(&app).await;
+    worker.drain().await.unwrap();
+    pass(&app, &mut worker, 10 * MINUTE, Duration::from_secs(1)).await;
+    pass(&app, &mut worker, 23 * HOUR, 5 * MINUTE).await;
+    let first = delivery_id(&id, 1, &stored);
+    assert_eq!(find(&app, &first).await.state, DeliveryState::Pending);
+    assert!(receiver.calls().iter().all(|call| call.version == 1));
+    pass(&app, &mut worker, 2 * HOUR, MINUTE).await;
+
+    let tried = attempts(&app, &first).await;
+    let waits: Vec<i64> =
+        tried.windows(2).map(|two| (two[1].started_at - two[0].started_at).num_seconds()).collect();
+    // 5 s, 30 s, 2 min, 10 min, 30 min, 1 h, 2 h, 4 h, 4 h …: jitter, and the steps of this test.
+    let expected = [5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 14_400, 14_400];
+    for (wait, expected) in waits.iter().zip(expected) {
+        let (least, most) = (expected * 8 / 10, expected * 12 / 10 + 300);
+        assert!((least..=most).contains(wait), "{wait} s for {expected} s: {waits:?}");
+    }
+    let listed = find(&app, &first).await;
+    assert_eq!(listed.state, DeliveryState::Failed);
+    let lasted = listed.finished_at.unwrap() - start_of_time();
+    assert!((24..=25).contains(&lasted.num_hours()), "{lasted}");
+    assert_eq!(usize::try_from(listed.attempts).unwrap(), tried.len());
+    assert!(tried.iter().all(|one| one.error.is_some() && one.answer.as_deref() == Some("no")));
+    assert_eq!(find(&app, &delivery_id(&id, 2, &stored)).await.state, DeliveryState::Delivered);
+
+    // It is not forgotten: a replay has the whole schedule before it.
+    receiver.take();
+    let filter = Filter { id: Some(first.clone()), ..Filter::default() };
+    assert_eq!(deliveries::replay(&app.pool, &filter, app.clock.now()).await.unwrap(), 1);
+    worker.drain().await.unwrap();
+    assert_eq!(find(&app, &first).await.state, DeliveryState::Pending);
+    receiver.recover();
+    app.clock.advance(Duration::from_secs(7));
+    worker.drain().await.unwrap();
+    let count = i32::try_from(tried.len()).unwrap();
+    let again: Vec<i32> = receiver.take().iter().map(|call| call.attempt).collect();
+    assert_eq!(again, [count + 1, count + 2]);
+    assert_eq!(find(&app, &first).await.state, DeliveryState::Delivered);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_may_ask_for_time() {
+    let (app, receiver, stored) = spawn_subscribed().await;
+    let mut worker = worker(&app).await;
+    for (asked, least, most) in [
+        ("60", 60, 60),
+        ("%a, %d %b %Y %H:%M:%S GMT", 3_600, 3_600),
+        // No longer than four hours, and no sooner than the schedule says.
+        ("999999999999", 14_400, 14_400),
+        ("0", 4, 6),
+        ("soon", 4, 6),
+    ] {
+        let id = create(&app).await;
+        let now = app.clock.now();
+        let asked = (now + HOUR).format(asked).to_string();
+        let header = format!("retry-after: {asked}\r\n");
+        receiver.script(move |_| Reply::Answer(503, header.clone(), String::new()));
+        worker.drain().await.unwrap();
+        let wait = find(&app, &delivery_id(&id, 1, &stored)).await.due_at - now;
+        assert!((least..=most).contains(&wait.num_seconds()), "{asked}: {wait}");
+        receiver.recover();
+        app.clock.advance(5 * HOUR);
+        worker.drain().await.unwrap();
+    }
+    assert_eq!(count(&app, DeliveryState::Delivered).await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_chooses_and_keeps_the_order() {
+    let (app, receiver, stored) = spawn_subscribed().await;
+    let other = super::subscribe(&app, &receiver).await;
+    let one = create(&app).await;
+    rename(&app, &one, 3).await;
+    app.clock.advance(HOUR);
+    let two = create(&app).await;
+    rename(&app, &two, 1).await;
+    let mut worker = worker(&app).await;
+    worker.drain().await.unwrap();
+    assert_eq!(receiver.take().len(), 12);
+
+    let app_id = Some(stored.app.app_id.clone());
+    let (then, of) = (start_of_time() + HOUR, |id: &str| Some(id.parse().unwrap()));
+    for (filter, expected) in [
+        (Filter { app_id: app_id.clone(), ..Filter::default() }, 6),
+        (Filter { app_id: app_id.clone(), session_id: of(&one), ..Filter::default() }, 4),
+        (Filter { session_id: of(&two), ..Filter::default() }, 4),
+        (Filter { app_id: app_id.clone(), since: Some(then), ..Filter::default() }, 2),
+        (Filter { app_id: app_id.clone(), until: Some(then), ..Filter::default() }, 4),
+        (Filter { since: Some(then), until: Some(then), ..Filter::default() }, 0),
+        (Filter { state: Some(DeliveryState::Failed), ..Filter::default() }, 0),
+        (Filter { state: Some(DeliveryState::Delivered), ..Filter::default() }, 12),
+        (Filter { buin: Some(other.app.buin), ..Filter::default() }, 12),
+        (Filter { id: Some(delivery_id(&one, 3, &other)), ..Filter::default() }, 1),
+    ] {
+        app.clock.advance(Duration::from_secs(1));
+        let count = deliveries::replay(&app.pool, &filter, app.clock.now()).await.unwrap();
+        assert_eq!(count, expected, "{filter:?}");
+        worker.drain().await.unwrap();
+        let calls = receiver.take();
+        assert_eq!(u64::try_from(calls.len()).unwrap(), expected, "{filter:?}");
+        in_order(&calls);
+    }
+
+    // What was replayed goes before what is new, if it is older.
+    receiver.script(|_| answer(500, ""));
+    let filter = Filter { app_id, session_id: of(&one), ..Filter::default() };
+    deliveries::replay(&app.pool, &filter, app.clock.now()).await.unwrap();
+    rename(&app, &one, 2).await;
+    worker.drain().await.unwrap();
+    let firsts: Vec<i64> = receiver.take().iter().map(|call| call.version).collect();
+    assert_eq!(firsts.iter().filter(|version| **version == 1).count(), 1, "{firsts:?}");
+    receiver.recover();
+    app.clock.advance(HOUR);
+    worker.drain().await.unwrap();
+    let calls = receiver.take();
+    assert_eq!(calls.len(), 6 + 2);
+    in_order(&calls);
+}
+
+fn in_order(calls: &[Call]) {
+    let mut last = std::collections::HashMap::new();
+    for call in calls {
+        let before = last.insert((&call.app_id, &call.session), call.version);
+        assert!(before.is_none_or(|before| before < call.version), "{calls:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_apps_callbacks_wait() {
+    let (app, receiver, stored) = spawn_subscribed().await;
+    let id = create(&app).await;
+    let pause = async |paused: bool| {
+        let (buin, app_id) = (stored.app.buin, &stored.app.app_id);
+        let change = |stored: &mut apps::StoredApp| stored.app.callbacks_paused = paused;
+        apps::change(&app.pool, buin, app_id, app.clock.now(), change).await.unwrap();
+    };
+    pause(true).await;
+    rename(&app, &id, 2).await;
+    app.clock.advance(48 * HOUR);
+    assert_eq!(worker(&app).await.drain().await.unwrap(), 0);
+    assert_eq!(count(&app, DeliveryState::Pending).await, 3);
+    pause(false).await;
+    assert_eq!(worker(&app).await.drain().await.unwrap(), 3);
+    assert_eq!(receiver.versions(), [1, 2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_receiver_is_not_hammered() {
+    let (app, receiver, _) = spawn_subscribed().await;
+    let sound = Receiver::start().await;
+    super::subscribe(&app, &sound).await;
+    for _ in 0..500 {
+        create(&app).await;
+    }
+    receiver.script(|_| answer(503, ""));
+    let mut worker = worker(&app).await;
+    worker.drain().await.unwrap();
+    assert_eq!(sound.calls().len(), 500, "the other app's are all there");
+    let at_once = receiver.calls().len();
+    assert!((5..=21).contains(&at_once), "{at_once}");
+    pass(&app, &mut worker, 10 * MINUTE, Duration::from_secs(1)).await;
+    let in_ten_minutes = receiver.take().len() - at_once;
+    // 1, 2, 4 … 32 s, then once a minute.
+    assert!((10..=16).contains(&in_ten_minutes), "{in_ten_minutes}");
+
+    // One success opens it.
+    receiver.recover();
+    pass(&app, &mut worker, MINUTE, Duration::from_secs(1)).await;
+    assert!(receiver.calls().len() >= 480, "{}", receiver.calls().len());
+    pass(&app, &mut worker, HOUR, MINUTE).await;
+    assert_eq!(receiver.calls().len(), 500);
+    assert_eq!(count(&app, DeliveryState::Delivered).await, 1_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_of_ones_own() {
+    let (app, receiver, stored) = spawn_subscribed().await;
+    let id = create(&app).await;
+    receiver.script(|_| answer(500, ""));
+    let mut worker = worker_with(&app, |settings| {
+        settings.delivery.schedule = vec![Duration::from_millis(100), Duration::from_millis(200)];
+        settings.delivery.give_up_after = Duration::from_secs(1);
+    })
+    .await;
+    worker.drain().await.unwrap();
+    pass(&app, &mut worker, Duration::from_secs(3), Duration::from_millis(10)).await;
+    // The fifth failure in a row slows it down to one a second.
+    let tries = receiver.calls().len();
+    assert!((6..=7).contains(&tries), "{tries}");
+    assert_eq!(find(&app, &delivery_id(&id, 1, &stored)).await.state, DeliveryState::Failed);
+}

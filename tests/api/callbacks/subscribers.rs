@@ -1,0 +1,100 @@
+//! Who gets a callback, and that it is written with the change.
+
+use std::collections::BTreeSet;
+
+use muster::domain::{DeliveryState, Permission};
+use muster::repository::apps::{self, StoredApp};
+use serde_json::json;
+use sqlx::Row as _;
+
+use super::receiver::Receiver;
+use super::{TOKEN, count, create, rename, spawn, spawn_subscribed, subscriber, update, worker};
+use crate::harness::client::Client;
+use crate::harness::{BUIN, TestApp, new_app, start_of_time};
+
+async fn rows(app: &TestApp) -> BTreeSet<(i64, String)> {
+    let rows = sqlx::query("select distinct buin, app_id from delivery");
+    let rows = rows.fetch_all(&app.pool).await.unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_app_that_may_and_wants_gets_one() {
+    let (app, receiver) = (spawn().await, Receiver::start().await);
+    let made = || subscriber(&receiver.url("/"));
+    let (first, second) = (made(), made());
+    let mut disabled = made();
+    disabled.app.disabled = true;
+    let mut paused = made();
+    paused.app.callbacks_paused = true;
+    let mut forbidden = made();
+    forbidden.app.permissions = [Permission::SessionsWrite].into_iter().collect();
+    let silent = new_app(BUIN, &[Permission::Callbacks]);
+    // Of another enterprise, even with the same id.
+    let mut elsewhere = made();
+    elsewhere.app.buin = (BUIN + 1).to_string().parse().unwrap();
+    elsewhere.app.app_id = first.app.app_id.clone();
+    for stored in [&first, &second, &disabled, &paused, &forbidden, &silent, &elsewhere] {
+        apps::insert(&app.pool, stored, start_of_time()).await.unwrap();
+    }
+    for stored in [&first, &second] {
+        receiver.knows(Client::new(app.address, stored, app.clock.clone()), TOKEN);
+    }
+    let id = create(&app).await;
+    rename(&app, &id, 1).await;
+
+    let key = |stored: &StoredApp| (BUIN, stored.app.app_id.to_string());
+    assert_eq!(rows(&app).await, [&first, &second, &paused].map(key).into_iter().collect());
+    assert_eq!(worker(&app).await.drain().await.unwrap(), 4);
+    let told: BTreeSet<(String, i64)> =
+        receiver.calls().into_iter().map(|call| (call.app_id, call.version)).collect();
+    let expected = [&first, &second].map(|stored| stored.app.app_id.to_string());
+    assert_eq!(told, expected.into_iter().flat_map(|id| [(id.clone(), 1), (id, 2)]).collect());
+    assert_eq!(count(&app, DeliveryState::Pending).await, 2, "the paused one's are kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_change_there_is_none() {
+    let (app, receiver, _) = spawn_subscribed().await;
+    let id = create(&app).await;
+    worker(&app).await.drain().await.unwrap();
+    assert_eq!(receiver.versions(), [1]);
+    // What changes nothing.
+    for change in [
+        json!({ "title": "t" }),
+        json!({ "addMember": ["b"], "delMember": ["x"] }),
+        json!({ "title": "", "addMember": [], "delMember": null }),
+    ] {
+        assert_eq!(update(&app, &id, change).await["version"], 1);
+    }
+    // What is refused.
+    for body in [
+        json!({ "sessionId": id, "opUser": "x", "title": "t2" }),
+        json!({ "sessionId": id, "opUser": "a", "delMember": ["b"] }),
+        json!({ "sessionId": id, "opUser": "a", "title": "t2", "version": 7 }),
+        json!({ "sessionId": id, "opUser": "a", "title": "x".repeat(65) }),
+    ] {
+        assert_ne!(app.update(&body).await["errcode"], 0, "{body}");
+    }
+    assert_ne!(app.create(&json!({ "title": "t", "creator": "a" })).await["errcode"], 0);
+    let written = sqlx::query_scalar::<_, i64>("select count(*) from delivery");
+    assert_eq!(written.fetch_one(&app.pool).await.unwrap(), 1);
+    assert_eq!(worker(&app).await.drain().await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_commits_with_its_change() {
+    let (app, receiver, _) = spawn_subscribed().await;
+    super::subscribe(&app, &receiver).await;
+    let id = create(&app).await;
+    rename(&app, &id, 3).await;
+    let rows = sqlx::query(
+        "select session_event.xmin::text = delivery.xmin::text, session_event.xmin::text
+         from session_event join delivery using (session_id, version)",
+    );
+    let rows = rows.fetch_all(&app.pool).await.unwrap();
+    assert_eq!(rows.len(), 8);
+    assert!(rows.iter().all(|row| row.get(0)));
+    let transactions: BTreeSet<String> = rows.iter().map(|row| row.get(1)).collect();
+    assert_eq!(transactions.len(), 4, "one for each change");
+}
