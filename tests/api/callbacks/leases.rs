@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use muster::config::Settings;
 use muster::domain::DeliveryState;
 use muster::repository::deliveries::{self, Claimed, Finished, Next, Room, Tried};
 
 use super::receiver::{Reply, answer};
 use super::{
     attempts, count, create, delivery_id, find, rename, spawn_subscribed, subscribe, worker,
+    worker_with,
 };
 use crate::harness::TestApp;
 
@@ -82,7 +84,7 @@ async fn whoever_lost_the_lease_changes_nothing() {
     }
     assert_eq!(attempts(&app, &first).await.len(), 1, "but the try is noted");
     let taken = finished(&taker[0], Next::Delivered);
-    assert_eq!(deliveries::record(&app.pool, &[taken.clone()], now).await.unwrap(), 1);
+    assert_eq!(deliveries::record(&app.pool, std::slice::from_ref(&taken), now).await.unwrap(), 1);
     assert_eq!(deliveries::record(&app.pool, &[taken], now).await.unwrap(), 0);
     assert_eq!(find(&app, &first).await.state, DeliveryState::Delivered);
     assert_eq!(worker(&app).await.drain().await.unwrap(), 1);
@@ -126,7 +128,8 @@ async fn leases_that_ended_behind_replayed_versions_hide_nothing() {
     let mut taken = Vec::new();
     for _ in 0..5 {
         let now = app.clock.now();
-        let claims = deliveries::claim(&app.pool, &[room.clone()], 1, now, now + LEASE).await;
+        let claims =
+            deliveries::claim(&app.pool, std::slice::from_ref(&room), 1, now, now + LEASE).await;
         taken.extend(claims.unwrap().taken);
     }
     assert_eq!(taken.len(), 1);
@@ -190,7 +193,9 @@ async fn two_workers_never_send_the_same() {
     }
     let mut workers = Vec::new();
     for _ in 0..3 {
-        workers.push(worker(&app).await);
+        let soon =
+            |settings: &mut Settings| settings.delivery.schedule = vec![Duration::from_secs(5)];
+        workers.push(worker_with(&app, soon).await);
     }
     let mut tries = 0;
     for _ in 0..200 {

@@ -15,6 +15,7 @@ mod process;
 mod receiver;
 mod retention;
 mod schedule;
+mod serving;
 mod subscribers;
 
 use std::sync::Arc;

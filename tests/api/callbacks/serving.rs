@@ -1,0 +1,65 @@
+//! The worker inside a server.
+
+use std::time::{Duration, Instant};
+
+use muster::domain::{DeliveryState, Permission};
+use muster::repository::apps;
+use serde_json::json;
+
+use super::process::until;
+use super::receiver::{Receiver, Reply};
+use super::{TOKEN, count, subscribe, subscriber};
+use crate::harness::client::Client;
+use crate::harness::{BUIN, TestApp, spawn_app_with, start_of_time};
+
+const SOON: Duration = Duration::from_secs(5);
+const WRITE: [Permission; 2] = [Permission::SessionsRead, Permission::SessionsWrite];
+
+/// Servers that look for callbacks every minute only.
+async fn spawn_lazy() -> TestApp {
+    spawn_app_with(|settings| settings.delivery.poll_interval = Duration::from_secs(60)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_here_is_sent_at_once() {
+    let (app, receiver) = (spawn_lazy().await, Receiver::start().await);
+    subscribe(&app, &receiver).await;
+    // Of another enterprise: hears of its own.
+    let mut elsewhere = subscriber(&receiver.url("/elsewhere"));
+    elsewhere.app.buin = (BUIN + 1).to_string().parse().unwrap();
+    receiver.knows(Client::new(app.address, &elsewhere, app.clock.clone()), TOKEN);
+    apps::insert(&app.pool, &elsewhere, start_of_time()).await.unwrap();
+    let (client, _) = app.another_app(BUIN + 1, &WRITE).await;
+    let (address, stopper) = app.another_instance().await;
+    let client = client.at(address);
+    let token = client.token().await;
+    let began = Instant::now();
+    let message = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
+    let created = client.post_sealed(&token, "/cgi/session/create", &message).await;
+    assert_eq!(created["errcode"], 0, "{created}");
+    until("it arrives", SOON, async || !receiver.calls().is_empty()).await;
+    println!("arrived after {:?}", began.elapsed());
+    let message = json!({ "sessionId": created["sessionId"], "opUser": "a", "title": "u" });
+    client.post_sealed(&token, "/cgi/session/update", &message).await;
+    until("both arrive", SOON, async || receiver.calls().len() == 2).await;
+    let calls = receiver.calls();
+    assert!(calls.iter().all(|call| call.path() == "/elsewhere"), "{calls:?}");
+    stopper.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_server_finishes_what_it_sends() {
+    let (app, receiver) = (spawn_lazy().await, Receiver::start().await);
+    subscribe(&app, &receiver).await;
+    let (address, stopper) = app.another_instance().await;
+    receiver.script(|_| Reply::Late(Duration::from_millis(600), Box::new(Reply::Ok)));
+    let client = app.client.at(address);
+    let token = client.token().await;
+    let message = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
+    client.post_sealed(&token, "/cgi/session/create", &message).await;
+    until("it is under way", SOON, async || !receiver.calls().is_empty()).await;
+    assert_eq!(count(&app, DeliveryState::Leased).await, 1);
+    stopper.stop().await;
+    until("written down", SOON, async || count(&app, DeliveryState::Delivered).await == 1).await;
+    assert_eq!(receiver.calls().len(), 1);
+}
