@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::store::Store;
-use super::{Output, Which, first_app, output};
+use super::{Output, Which, first_app, output, test_callback};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{App, AppId, Buin, Callback, Permission, Permissions};
@@ -196,7 +196,7 @@ async fn dispatch(
         }
         Command::TestCallback { which: Which { buin, app_id }, output } => {
             let stored = apps::find(pool, buin, &app_id).await.map_err(explain)?;
-            super::delivery::test(settings, stored, clock, output).await
+            test_callback::run(settings, stored, clock, output).await
         }
         Command::RotateKey { which, aes_key, output } => {
             let aes_key = aes_key.unwrap_or_else(AesKey::generate);

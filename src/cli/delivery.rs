@@ -1,4 +1,4 @@
-//! `muster delivery`, and the test of a callback.
+//! `muster delivery`.
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
@@ -7,14 +7,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::store::Store;
-use super::{Output, application, output};
+use super::{Output, output};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{AppId, Buin, DeliveryId, DeliveryState, SessionId};
-use crate::repository::apps::StoredApp;
 use crate::repository::deliveries::{self, Attempt, Filter, Listed};
-use crate::service::KnownApp;
-use crate::wire::{Message, News};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -186,59 +183,6 @@ async fn replay(
     }
     output::text(&format!("{count} to be sent again"));
     Ok(())
-}
-
-/// Sends a test to an app's callback URL, and prints what happened.
-pub(super) async fn test(
-    settings: &Settings,
-    stored: StoredApp,
-    clock: &Clock,
-    output: Output,
-) -> anyhow::Result<()> {
-    let known = KnownApp::from(stored);
-    let callback = known.app.callback.as_ref();
-    let url = &callback
-        .context(
-            "the app has no callback URL: `muster app update --callback-url … --callback-token …`",
-        )?
-        .url;
-    let now = clock.now();
-    let message = Message {
-        from_user: "muster",
-        create_time: now.timestamp(),
-        session_id: "{00000000-0000-0000-0000-000000000000}",
-        version: 0,
-        news: News::Test,
-    };
-    let outcome = application::sender(settings)?.send(&known, &message, "test", 1, now).await;
-    let acknowledged = outcome.error.is_none();
-    let duration_ms = outcome.duration.as_millis();
-    if output.json {
-        output::json(&json!({
-            "url": url,
-            "acknowledged": acknowledged,
-            "durationMs": u64::try_from(duration_ms).unwrap_or(u64::MAX),
-            "status": outcome.status,
-            "error": outcome.error,
-            "answer": outcome.answer,
-        }))?;
-    } else {
-        output::text(&format!("sent to   {url}"));
-        output::text(&format!("took      {duration_ms} ms"));
-        if let Some(status) = outcome.status {
-            output::text(&format!("status    {status}"));
-        }
-        if let Some(answer) = &outcome.answer {
-            output::text(&format!("answer    {answer:?}"));
-        }
-        if acknowledged {
-            output::text("it was acknowledged");
-        }
-    }
-    match outcome.error {
-        Some(error) => anyhow::bail!("the receiver did not acknowledge it: {error}"),
-        None => Ok(()),
-    }
 }
 
 const NO_SUCH: &str =

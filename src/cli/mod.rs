@@ -14,6 +14,7 @@ mod migrate;
 mod output;
 mod serve;
 mod store;
+mod test_callback;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -23,17 +23,17 @@ const CRATES: [(&str, &[&str]); 14] = [
     ("actix_http", &["http"]),
     ("actix_rt", &["http"]),
     // The pool is handed down from the composition root.
-    ("sqlx", &["cli", "service", "repository"]),
+    ("sqlx", &["cli", "delivery", "service", "repository"]),
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
-    ("reqwest", &["cli", "config"]),
-    ("tokio", &["cli", "http", "service", "repository"]),
+    ("reqwest", &["cli", "delivery", "config"]),
+    ("tokio", &["cli", "http", "delivery", "service", "repository"]),
     ("futures_util", &["cli", "http", "service", "repository"]),
-    ("tracing", &["cli", "http", "service", "repository", "telemetry"]),
+    ("tracing", &["cli", "http", "delivery", "service", "repository", "telemetry"]),
     ("serde", &["cli", "http", "service", "repository", "wire"]),
-    ("serde_json", &["cli", "http", "service", "repository", "wire"]),
+    ("serde_json", &["cli", "http", "delivery", "service", "repository", "wire"]),
     ("std::fs", &["cli", "repository", "config"]),
-    ("std::net", &["cli", "http", "config"]),
+    ("std::net", &["cli", "http", "delivery", "config"]),
 ];
 
 /// Longer files must have a reason to be.

@@ -17,8 +17,17 @@ fn fields(value: &Value) -> Vec<&str> {
     fields
 }
 
-const APP_FIELDS: [&str; 8] =
-    ["aesKey", "appId", "buin", "callbackToken", "callbackUrl", "disabled", "name", "permissions"];
+const APP_FIELDS: [&str; 9] = [
+    "aesKey",
+    "appId",
+    "buin",
+    "callbackToken",
+    "callbackUrl",
+    "callbacksPaused",
+    "disabled",
+    "name",
+    "permissions",
+];
 
 #[test]
 fn help_says_what_a_stranger_needs() {
@@ -103,7 +112,7 @@ fn walk(home: &Home) {
         json!({
             "buin": 77, "appId": "walker", "name": "走者", "aesKey": app["aesKey"],
             "permissions": ["sessions:read", "sessions:write", "callbacks"],
-            "callbackUrl": null, "callbackToken": null, "disabled": false,
+            "callbackUrl": null, "callbackToken": null, "callbacksPaused": false, "disabled": false,
         })
     );
     let which = ["--buin", "77", "--app-id", "walker"];

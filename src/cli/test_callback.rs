@@ -1,0 +1,64 @@
+//! `muster app test-callback`.
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use super::{Output, application, output};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::repository::apps::StoredApp;
+use crate::service::KnownApp;
+use crate::wire::{Message, News};
+
+/// Sends a test to an app's callback URL, and prints what happened.
+pub(super) async fn run(
+    settings: &Settings,
+    stored: StoredApp,
+    clock: &Clock,
+    output: Output,
+) -> anyhow::Result<()> {
+    let known = KnownApp::from(stored);
+    let callback = known.app.callback.as_ref();
+    let url = &callback
+        .context(
+            "the app has no callback URL: `muster app update --callback-url … --callback-token …`",
+        )?
+        .url;
+    let now = clock.now();
+    let message = Message {
+        from_user: "muster",
+        create_time: now.timestamp(),
+        session_id: "{00000000-0000-0000-0000-000000000000}",
+        version: 0,
+        news: News::Test,
+    };
+    let outcome = application::sender(settings)?.send(&known, &message, "test", 1, now).await;
+    let acknowledged = outcome.error.is_none();
+    let duration_ms = outcome.duration.as_millis();
+    if output.json {
+        output::json(&json!({
+            "url": url,
+            "acknowledged": acknowledged,
+            "durationMs": u64::try_from(duration_ms).unwrap_or(u64::MAX),
+            "status": outcome.status,
+            "error": outcome.error,
+            "answer": outcome.answer,
+        }))?;
+    } else {
+        output::text(&format!("sent to   {url}"));
+        output::text(&format!("took      {duration_ms} ms"));
+        if let Some(status) = outcome.status {
+            output::text(&format!("status    {status}"));
+        }
+        if let Some(answer) = &outcome.answer {
+            output::text(&format!("answer    {answer:?}"));
+        }
+        if acknowledged {
+            output::text("it was acknowledged");
+        }
+    }
+    match outcome.error {
+        Some(error) => anyhow::bail!("the receiver did not acknowledge it: {error}"),
+        None => Ok(()),
+    }
+}

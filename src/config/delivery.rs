@@ -1,0 +1,88 @@
+//! `[delivery]`: how callbacks are sent.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::read::Reader;
+use super::{DAY, INSTANT, MINUTE, SECOND};
+
+/// `[delivery]`: how callbacks are sent, and for how long they are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Whether this server sends any.
+    pub enabled: bool,
+    /// How many may be under way.
+    pub concurrency: usize,
+    /// How many of them to one app.
+    pub concurrency_per_app: usize,
+    /// Until there is a connection.
+    pub connect_timeout: Duration,
+    /// Until the answer is read; at least [`Delivery::connect_timeout`].
+    pub total_timeout: Duration,
+    /// How often it is looked for what became due.
+    pub poll_interval: Duration,
+    /// The waits after failed tries, the last one repeated. Never empty.
+    pub schedule: Vec<Duration>,
+    /// How long after its first try a callback is given up.
+    pub give_up_after: Duration,
+    /// If there are any, only these may be reached.
+    pub allow_networks: Vec<IpNet>,
+    /// These may not be reached.
+    pub deny_networks: Vec<IpNet>,
+    /// How long delivered ones are kept.
+    pub keep_delivered: Duration,
+    /// How long failed ones are kept.
+    pub keep_failed: Duration,
+}
+
+impl Delivery {
+    pub(super) fn read(read: &mut Reader<'_>) -> Self {
+        let delivery = Self {
+            enabled: read.switch("delivery.enabled"),
+            concurrency: read.number("delivery.concurrency", 1..=1_000),
+            concurrency_per_app: read.number("delivery.concurrency_per_app", 1..=1_000),
+            connect_timeout: read.duration(
+                "delivery.connect_timeout",
+                INSTANT..=MINUTE,
+                "a duration from 100ms to 1m",
+            ),
+            total_timeout: read.duration(
+                "delivery.total_timeout",
+                INSTANT..=MINUTE,
+                "a duration from 100ms to 1m",
+            ),
+            poll_interval: read.duration(
+                "delivery.poll_interval",
+                INSTANT / 10..=MINUTE,
+                "a duration from 10ms to 1m",
+            ),
+            schedule: read.durations(
+                "delivery.schedule",
+                INSTANT..=DAY,
+                "a list of durations from 100ms to 1day, not empty",
+            ),
+            give_up_after: read.duration(
+                "delivery.give_up_after",
+                SECOND..=30 * DAY,
+                "a duration from 1s to 30days",
+            ),
+            allow_networks: read.networks("delivery.allow_networks"),
+            deny_networks: read.networks("delivery.deny_networks"),
+            keep_delivered: read.duration(
+                "delivery.keep_delivered",
+                MINUTE..=3_650 * DAY,
+                "a duration from 1m to 3650days",
+            ),
+            keep_failed: read.duration(
+                "delivery.keep_failed",
+                MINUTE..=3_650 * DAY,
+                "a duration from 1m to 3650days",
+            ),
+        };
+        if delivery.connect_timeout > delivery.total_timeout {
+            read.contradiction("delivery.connect_timeout", "at most", "delivery.total_timeout");
+        }
+        delivery
+    }
+}
