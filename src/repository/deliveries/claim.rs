@@ -13,6 +13,7 @@ use sqlx::PgPool;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::unlocked;
 use crate::domain::{AppId, Buin, DeliveryId, SessionId, Version};
 use crate::repository::Error;
 use crate::repository::error::corrupt;
@@ -104,7 +105,8 @@ pub async fn claim(
     let places: Vec<i64> =
         rooms.iter().map(|room| i64::try_from(room.places).unwrap_or(i64::MAX)).collect();
     let lease = Uuid::from_u128(rand::random());
-    let rows = sqlx::query_as!(
+    let rows = unlocked(|| {
+sqlx::query_as!(
         Row,
         r#"
         with room as (
@@ -192,6 +194,7 @@ pub async fn claim(
         until,
     )
     .fetch_all(pool)
+    })
     .await?;
     let more = rows.first().is_some_and(|row| row.more);
     let taken = rows.into_iter().filter_map(|row| row.claimed(lease).transpose());

@@ -11,3 +11,26 @@ mod record;
 pub use claim::{Claimed, Claims, Event, EventKind, Room, claim};
 pub use operate::{Attempt, Filter, Listed, attempts, find, list, prune, replay};
 pub use record::{Finished, Next, Tried, record};
+
+/// Makes a statement, and makes it again when PostgreSQL ended it because it and another waited for
+/// each other: it did nothing then. Workers and operators change many rows at once, the one in
+/// another order than the other.
+async fn unlocked<T, F>(statement: impl Fn() -> F) -> Result<T, sqlx::Error>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
+    for _ in 1..DEADLOCKS {
+        match statement().await {
+            Err(error) if deadlocked(&error) => {}
+            done => return done,
+        }
+    }
+    statement().await
+}
+
+/// So often in a row a statement may lose. PostgreSQL takes a second each time to notice.
+const DEADLOCKS: u32 = 5;
+
+fn deadlocked(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "40P01")
+}

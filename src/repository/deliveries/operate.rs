@@ -5,6 +5,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::record::Tried;
+use super::unlocked;
 use crate::domain::{AppId, Buin, DeliveryId, DeliveryState, SessionId, Version};
 use crate::repository::Error;
 use crate::repository::error::corrupt;
@@ -128,8 +129,9 @@ pub async fn attempts(pool: &PgPool, id: &DeliveryId) -> Result<Vec<Attempt>, Er
 /// # Errors
 /// When the database fails.
 pub async fn replay(pool: &PgPool, filter: &Filter, now: DateTime<Utc>) -> Result<u64, Error> {
-    let done = sqlx::query!(
-        r#"
+    let done = unlocked(|| {
+        sqlx::query!(
+            r#"
         update delivery
         set state = 'pending', due_at = $8, tries = 0, first_tried_at = null, finished_at = null
         where ($1::text is null or app_id = $1) and ($2::bigint is null or buin = $2)
@@ -139,16 +141,17 @@ pub async fn replay(pool: &PgPool, filter: &Filter, now: DateTime<Utc>) -> Resul
           and ($7::timestamptz is null or created_at < $7)
           and state <> 'leased'
         "#,
-        filter.app(),
-        filter.buin.map(Buin::get),
-        filter.state.map(DeliveryState::name),
-        filter.session(),
-        filter.version(),
-        filter.since,
-        filter.until,
-        now,
-    )
-    .execute(pool)
+            filter.app(),
+            filter.buin.map(Buin::get),
+            filter.state.map(DeliveryState::name),
+            filter.session(),
+            filter.version(),
+            filter.since,
+            filter.until,
+            now,
+        )
+        .execute(pool)
+    })
     .await?;
     Ok(done.rows_affected())
 }

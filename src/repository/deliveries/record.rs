@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use super::unlocked;
 use crate::domain::DeliveryId;
 use crate::repository::Error;
 
@@ -63,8 +64,9 @@ pub async fn record(
     for one in finished {
         rows.push(one, now);
     }
-    let held = sqlx::query_scalar!(
-        r#"
+    let held = unlocked(|| {
+        sqlx::query_scalar!(
+            r#"
         with item as (
             select * from unnest(
                 $1::uuid[], $2::text[], $3::bigint[], $4::uuid[], $5::text[], $6::timestamptz[],
@@ -107,21 +109,22 @@ pub async fn record(
         )
         select count(*) as "held!" from finished
         "#,
-        &rows.session_ids,
-        &rows.app_ids as &[&str],
-        &rows.versions,
-        &rows.leases,
-        &rows.states as &[&str],
-        &rows.due_at,
-        &rows.attempts,
-        &rows.started_at,
-        &rows.durations,
-        &rows.statuses as &[Option<i32>],
-        &rows.errors as &[Option<&str>],
-        &rows.answers as &[Option<&str>],
-        now,
-    )
-    .fetch_one(pool)
+            &rows.session_ids,
+            &rows.app_ids as &[&str],
+            &rows.versions,
+            &rows.leases,
+            &rows.states as &[&str],
+            &rows.due_at,
+            &rows.attempts,
+            &rows.started_at,
+            &rows.durations,
+            &rows.statuses as &[Option<i32>],
+            &rows.errors as &[Option<&str>],
+            &rows.answers as &[Option<&str>],
+            now,
+        )
+        .fetch_one(pool)
+    })
     .await?;
     Ok(u64::try_from(held).unwrap_or_default())
 }
