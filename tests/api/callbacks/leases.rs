@@ -231,3 +231,39 @@ async fn two_workers_never_send_the_same() {
     }
     assert_eq!(tries, 0, "and every try arrived");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_do_not_get_in_the_way_of_workers() {
+    let (app, receiver, _) = spawn_subscribed().await;
+    for _ in 0..60 {
+        let id = create(&app).await;
+        rename(&app, &id, 2).await;
+    }
+    let mut workers = Vec::new();
+    for _ in 0..2 {
+        let mut worker = worker(&app).await;
+        workers.push(tokio::spawn(async move {
+            let mut tries = 0;
+            for _ in 0..40 {
+                tries += worker.drain().await.unwrap();
+            }
+            tries
+        }));
+    }
+    let mut replayed = 0;
+    for _ in 0..40 {
+        let now = app.clock.now();
+        let filter = deliveries::Filter::default();
+        replayed += deliveries::replay(&app.pool, &filter, now).await.unwrap();
+    }
+    let mut tries = 0;
+    for worker in workers {
+        tries += worker.await.unwrap();
+    }
+    // What was replayed in an unlucky moment.
+    app.clock.advance(Duration::from_secs(6));
+    tries += worker(&app).await.drain().await.unwrap();
+    assert_eq!(count(&app, DeliveryState::Delivered).await, 180);
+    assert_eq!(receiver.calls().len(), tries);
+    assert!(replayed > 180 && tries > 180, "{replayed} replayed, {tries} tries");
+}
