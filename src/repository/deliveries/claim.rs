@@ -1,11 +1,11 @@
 //! Taking what is due, under a lease.
 //!
 //! The order of versions is kept here: of one session and app only the earliest unfinished delivery
-//! is taken. The ones behind it, which a lease may have ended on, are put off to just after it, so
-//! that a session whose receiver is down costs nothing while it waits; finishing the earlier one
+//! is taken. The ones behind it, even if a lease of theirs has ended, are put off to just after it,
+//! so that a session whose receiver is down costs nothing while it waits; finishing the earlier one
 //! calls the next back. And so the first in the order of `due_at` can always be taken or put off:
-//! whatever stands in the way, a claim makes progress. No row is skipped for being locked: two workers that want the same one
-//! queue for it, and the second finds its `due_at` moved.
+//! whatever stands in the way, a claim makes progress. No row is skipped for being locked: two
+//! workers that want the same one queue for it, and the second finds its `due_at` moved.
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -151,7 +151,14 @@ sqlx::query_as!(
             order by due_at, version
             limit $5
         ), decided as (
-            select session_id, app_id, version, due_at, behind from judged where behind >= due_at
+            (
+                -- The limit tells the planner that these are few: it would read the whole table
+                -- else.
+                select session_id, app_id, version, due_at, behind
+                from judged
+                where behind >= due_at
+                limit 500
+            )
             union all
             select session_id, app_id, version, due_at, null from chosen
         ), touched as (
