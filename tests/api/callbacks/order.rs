@@ -160,10 +160,12 @@ async fn a_long_history_costs_nothing() {
     let mut worker =
         cli::worker(&app.settings, one.clone(), Arc::new(directory), app.clock.clone()).unwrap();
     for _ in 0..5 {
-        rename(&app, &id, 1).await;
+        // Most of them stand behind others.
+        rename(&app, &id, 8).await;
         worker.drain().await.unwrap();
     }
-    assert_eq!(receiver.versions(), [1, 30_001, 30_002, 30_003, 30_004, 30_005]);
+    assert_eq!(receiver.versions()[1..], (30_001..=30_040).collect::<Vec<_>>());
     let read = reads().await - before;
-    assert!(read < 1_000, "{read} rows were read for 5 deliveries");
+    println!("{read} rows were read for 40 deliveries");
+    assert!(read < 2_000, "{read} rows were read for 40 deliveries");
 }
