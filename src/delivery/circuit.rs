@@ -6,62 +6,91 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-/// Failures in a row after which it is slowed down.
-const STEADY: u32 = 5;
+use crate::domain::SessionId;
+
+/// So many sessions must fail, with no success in between. One that always fails is the business of
+/// its own schedule: it must not slow down the others.
+const STEADY: usize = 5;
 /// The first wait then; each further failure doubles it.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// What is known of one app's receiver.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What is known of one app's receiver. Forgotten when something is acknowledged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Circuit {
-    failures: u32,
-    closed_until: Option<DateTime<Utc>>,
+    failed: Vec<SessionId>,
+    slowed: Option<Slowed>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slowed {
+    until: DateTime<Utc>,
+    wait: Duration,
 }
 
 impl Circuit {
     /// How many deliveries may be under way, where `most` may be to a sound receiver.
     pub(super) fn places(&self, most: usize, now: DateTime<Utc>) -> usize {
-        match self.closed_until {
+        match self.slowed {
             None => most,
-            Some(until) if now >= until => 1,
+            Some(Slowed { until, .. }) if now >= until => 1,
             Some(_) => 0,
         }
     }
 
     /// Whether it is slowed down.
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed_until.is_some()
+    pub(super) fn is_slowed(&self) -> bool {
+        self.slowed.is_some()
     }
 
     /// Gives whether this is the failure that slows it down. What was under way already when it
     /// was slowed down does not count again.
-    pub(super) fn failed(&mut self, now: DateTime<Utc>) -> bool {
-        if self.closed_until.is_some_and(|until| now < until) {
-            return false;
+    pub(super) fn failed(&mut self, session: SessionId, now: DateTime<Utc>) -> bool {
+        match self.slowed {
+            Some(Slowed { until, .. }) if now < until => false,
+            Some(Slowed { wait, .. }) => {
+                self.slow_down((2 * wait).min(LONGEST_WAIT), now);
+                false
+            }
+            None => {
+                if !self.failed.contains(&session) {
+                    self.failed.push(session);
+                }
+                let steady = self.failed.len() >= STEADY;
+                if steady {
+                    self.slow_down(FIRST_WAIT, now);
+                }
+                steady
+            }
         }
-        self.failures = self.failures.saturating_add(1);
-        let Some(beyond) = self.failures.checked_sub(STEADY) else { return false };
-        let wait = FIRST_WAIT.saturating_mul(1 << beyond.min(16)).min(LONGEST_WAIT);
-        self.closed_until = Some(now + wait);
-        beyond == 0
+    }
+
+    fn slow_down(&mut self, wait: Duration, now: DateTime<Utc>) {
+        self.slowed = Some(Slowed { until: now + wait, wait });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
+
+    fn session(number: u128) -> SessionId {
+        SessionId::new(Uuid::from_u128(number))
+    }
 
     #[test]
     fn steady_failure_slows_down_more_and_more() {
         let mut now = DateTime::from_timestamp(1_718_000_000, 0).unwrap();
         let mut circuit = Circuit::default();
-        for _ in 1..STEADY {
-            assert!(!circuit.failed(now));
+        for number in 1..5 {
+            assert!(!circuit.failed(session(number), now));
             assert_eq!(circuit.places(8, now), 8);
         }
-        assert!(circuit.failed(now), "this one slows it down");
+        assert!(circuit.failed(session(5), now), "this one slows it down");
+        assert!(!circuit.failed(session(6), now), "it was under way");
         let mut waits = Vec::new();
         for _ in 0..8 {
             assert_eq!(circuit.places(8, now), 0);
@@ -71,9 +100,20 @@ mod tests {
             }
             waits.push((now - before).num_seconds());
             assert_eq!(circuit.places(8, now), 1, "one probe at a time");
-            assert!(!circuit.failed(now));
+            assert!(!circuit.failed(session(1), now));
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert!(circuit.is_closed());
+        assert!(circuit.is_slowed());
+    }
+
+    #[test]
+    fn a_session_that_always_fails_slows_down_nothing_else() {
+        let mut now = DateTime::from_timestamp(1_718_000_000, 0).unwrap();
+        let mut circuit = Circuit::default();
+        for _ in 0..100 {
+            assert!(!circuit.failed(session(1), now));
+            assert_eq!(circuit.places(8, now), 8);
+            now += Duration::from_secs(60);
+        }
     }
 }

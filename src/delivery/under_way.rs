@@ -76,13 +76,13 @@ impl UnderWay {
                 self.places.remove(app);
             }
         }
-        let Some(Finished { tried, .. }) = finished else { return };
+        let Some(Finished { id, tried, .. }) = finished else { return };
         let (buin, app_id) = (app.0.get(), app.1.as_str());
         if let Some(error) = tried.error.as_deref() {
-            if self.circuits.entry(app.clone()).or_default().failed(now) {
+            if self.circuits.entry(app.clone()).or_default().failed(id.session_id, now) {
                 tracing::warn!(buin, app_id, error, "callbacks fail steadily: sending fewer");
             }
-        } else if self.circuits.remove(app).is_some_and(|circuit| circuit.is_closed()) {
+        } else if self.circuits.remove(app).is_some_and(|circuit| circuit.is_slowed()) {
             tracing::info!(buin, app_id, "callbacks arrive again");
         }
     }
