@@ -8,20 +8,24 @@ use anyhow::Context as _;
 use sqlx::PgPool;
 use tokio::sync::{Notify, oneshot};
 
+use super::stopper::Stopper;
 use crate::clock::Clock;
 use crate::config::{RemoveMembers, Settings};
 use crate::delivery::{self, Networks, Schedule, Sender, Timeouts, Worker};
 use crate::domain::{RemovePolicy, Rules};
-use crate::http::{Bound, Options, Server, Services, Stopper};
+use crate::http::{Bound, Ending, Options, Server, Services};
 use crate::service::{Access, Directory, Readiness, Sessions, TokenRules};
 
-/// How long a server that stops tries to note which keys were used.
-const NOTED_WITHIN: Duration = Duration::from_secs(1);
+/// How long a server that stops tries to note which keys were used, and to say good-bye to the
+/// database.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A service that is bound to its address and ready to run.
 pub struct Application {
     server: Server,
+    ending: Ending,
     stopper: Stopper,
+    pool: PgPool,
     address: SocketAddr,
     directory: Arc<Directory>,
     worker: Option<Worker>,
@@ -30,7 +34,7 @@ pub struct Application {
 }
 
 impl Application {
-    /// Puts the service together on a database whose tables are current.
+    /// Puts the service together on a database whose tables are current. `stopper` will stop it.
     ///
     /// # Errors
     /// When the database fails, or the system refuses the socket.
@@ -39,6 +43,7 @@ impl Application {
         bound: Bound,
         pool: PgPool,
         clock: Clock,
+        stopper: Stopper,
     ) -> anyhow::Result<Self> {
         let address = bound.address()?;
         let directory = Directory::open(pool.clone(), clock.clone()).await;
@@ -62,7 +67,7 @@ impl Application {
         };
         let changed = services.sessions.changed();
         let worker = match settings.delivery.enabled {
-            true => Some(worker(settings, pool, directory.clone(), clock)?),
+            true => Some(worker(settings, pool.clone(), directory.clone(), clock)?),
             false => None,
         };
         let options = Options {
@@ -71,9 +76,9 @@ impl Application {
             body_timeout: settings.server.body_timeout,
             shutdown_timeout: settings.server.shutdown_timeout,
         };
-        let (server, stopper) = bound.serve(services, options)?;
+        let (server, ending) = bound.serve(services, options)?;
         let patience = settings.server.shutdown_timeout;
-        Ok(Self { server, stopper, address, directory, worker, changed, patience })
+        Ok(Self { server, ending, stopper, pool, address, directory, worker, changed, patience })
     }
 
     /// Where it listens.
@@ -82,37 +87,43 @@ impl Application {
         self.address
     }
 
-    /// What stops it.
-    #[must_use]
-    pub fn stopper(&self) -> Stopper {
-        self.stopper.clone()
-    }
-
-    /// Serves until it is stopped.
+    /// Serves until it is stopped, and closes the database's pool.
     ///
     /// # Errors
     /// When the server fails.
     pub async fn run(self) -> anyhow::Result<()> {
-        let following = self.directory.clone();
+        let Self { server, ending, directory, worker, changed, patience, pool, stopper, .. } = self;
+        let following = directory.clone();
         let following = tokio::spawn(async move { following.follow().await });
-        let (stop, stopped) = oneshot::channel::<()>();
-        let working = self.worker.map(|worker| {
-            let stopped = async move { drop(stopped.await) };
-            tokio::spawn(worker.run(self.changed, stopped))
+        let (rest, resting) = oneshot::channel::<()>();
+        let working = worker.map(|worker| {
+            let resting = async move { drop(resting.await) };
+            tokio::spawn(worker.run(changed, resting))
         });
-        let served = self.server.run().await;
-        drop(stop);
+        let mut serving = tokio::spawn(server.run());
+        tokio::select! {
+            served = &mut serving => return Ok(served??),
+            () = stopper.wanted() => {}
+        }
+
+        if !stopper.unless_hurried(patience, ending.drain()).await {
+            tracing::warn!("stopping with requests still running");
+        }
+        drop(rest);
         if let Some(mut working) = working
-            && tokio::time::timeout(self.patience, &mut working).await.is_err()
+            && !stopper.unless_hurried(patience, async { drop((&mut working).await) }).await
         {
             // Whoever runs next sends it again when the lease ends.
             tracing::warn!("stopping with callbacks still under way");
             working.abort();
         }
         following.abort();
-        // A database that does not answer must not hold up the end.
-        let _ = tokio::time::timeout(NOTED_WITHIN, self.directory.note_use()).await;
-        Ok(served?)
+        // Before the server's threads end: connections that they opened end with them. A database
+        // that does not answer must not hold this up.
+        stopper.unless_hurried(LAST_WORDS, directory.note_use()).await;
+        stopper.unless_hurried(LAST_WORDS, pool.close()).await;
+        ending.end().await;
+        Ok(serving.await??)
     }
 }
 

@@ -13,6 +13,7 @@ mod key;
 mod migrate;
 mod output;
 mod serve;
+mod stopper;
 mod store;
 mod test_callback;
 
@@ -23,6 +24,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
 pub use application::{Application, worker};
+pub use stopper::Stopper;
 
 use crate::clock::Clock;
 use crate::config::{self, ConfigError, LogFormat, Settings};

@@ -3,12 +3,14 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::application::Application;
+use super::stopper::Stopper;
 use super::store::Store;
 use super::{first_app, output};
 use crate::clock::Clock;
@@ -18,12 +20,13 @@ use crate::repository::migrations::Standing;
 
 pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()> {
     // Before there is anything that a signal could leave behind.
-    let told_to_stop = signals().context("cannot listen for signals")?;
+    let stopper = Stopper::default();
+    stop_on_signals(stopper.clone()).context("cannot listen for signals")?;
     let bind = &settings.server.bind;
     let bound = Bound::bind(bind).map_err(|error| cannot_listen(error, bind))?;
     let url = url(bound.address()?);
     let store = Store::open(settings).await?;
-    let served = serve(settings, clock, bound, &url, &store, told_to_stop).await;
+    let served = serve(settings, clock, bound, &url, &store, stopper).await;
     store.close().await;
     served
 }
@@ -34,7 +37,7 @@ async fn serve(
     bound: Bound,
     url: &str,
     store: &Store,
-    mut told_to_stop: watch::Receiver<bool>,
+    stopper: Stopper,
 ) -> anyhow::Result<()> {
     if settings.database.migrate {
         store.migrate().await?;
@@ -52,45 +55,53 @@ async fn serve(
         true => first_app::ensure(&store.pool, &settings.data_dir, url, &clock).await?,
         false => None,
     };
-    let application = Application::build(settings, bound, store.pool.clone(), clock).await?;
-    if *told_to_stop.borrow() {
+    let pool = store.pool.clone();
+    let application = Application::build(settings, bound, pool, clock, stopper.clone()).await?;
+    if stopper.is_wanted() {
         return Ok(());
     }
-    let stopper = application.stopper();
-    let stopping = tokio::spawn(async move {
-        if told_to_stop.wait_for(|told| *told).await.is_ok() {
-            stopper.stop().await;
-        }
-    });
     tracing::info!(address = %application.address(), "listening");
     output::text(&welcome(url, credentials.as_deref()));
-    let served = application.run().await;
-    stopping.abort();
-    served
+    application.run().await
 }
 
-/// Becomes true with the first signal: the server stops in order, once it has started if it still
-/// does. The second signal ends the process where it stands, which the next start makes good.
-fn signals() -> io::Result<watch::Receiver<bool>> {
+/// Stops the service with the first signal, in order, once it has started if it still does. The
+/// second one waits for nothing that runs; the third, or three seconds, end the process where it
+/// stands, which the next start makes good.
+fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let (tell, told) = watch::channel(false);
     tokio::spawn(async move {
-        let mut next = async || {
-            tokio::select! {
+        let mut echo = None;
+        let mut next = async || loop {
+            let name = tokio::select! {
                 _ = interrupt.recv() => "SIGINT",
                 _ = terminate.recv() => "SIGTERM",
+            };
+            // Ctrl-C and whatever started this may both pass on the same wish.
+            let now = Instant::now();
+            if echo.is_none_or(|echo| now > echo) {
+                echo = Some(now + ECHO);
+                break name;
             }
         };
         let name = next().await;
-        tracing::info!(signal = name, "stopping in order; a second signal ends it at once");
-        tell.send_replace(true);
+        tracing::info!(signal = name, "stopping in order; another signal hurries");
+        stopper.stop();
         let name = next().await;
-        tracing::warn!(signal = name, "ending at once");
+        tracing::warn!(signal = name, "stopping in a hurry");
+        stopper.hurry();
+        let _ = tokio::time::timeout(HURRY, next()).await;
+        tracing::warn!("ending at once");
         std::process::exit(1);
     });
-    Ok(told)
+    Ok(())
 }
+
+/// Signals that come so soon after another one say the same.
+const ECHO: Duration = Duration::from_secs(1);
+/// How long stopping in a hurry may take.
+const HURRY: Duration = Duration::from_secs(3);
 
 fn cannot_listen(error: io::Error, bind: &str) -> anyhow::Error {
     let remedy = match error.kind() {

@@ -9,4 +9,4 @@ mod request_log;
 mod server;
 mod youdu;
 
-pub use server::{Bound, Options, Server, Services, Stopper};
+pub use server::{Bound, Ending, Options, Server, Services};

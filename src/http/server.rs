@@ -48,13 +48,12 @@ pub struct Bound(TcpListener);
 /// A socket that is served while this runs.
 pub struct Server(dev::Server);
 
-/// Stops a server.
-#[derive(Clone)]
-pub struct Stopper {
+/// Ends a server that runs, in two steps: between them its threads still live, and so do the
+/// connections that they opened.
+pub struct Ending {
     handle: ServerHandle,
-    listener: Arc<TcpListener>,
+    listener: TcpListener,
     drain: Arc<Drain>,
-    patience: Duration,
 }
 
 impl Bound {
@@ -81,12 +80,12 @@ impl Bound {
         self.0.local_addr()
     }
 
-    /// What serves it, and what stops that.
+    /// What serves it, and what ends that.
     ///
     /// # Errors
     /// When the system refuses the socket.
-    pub fn serve(self, services: Services, options: Options) -> io::Result<(Server, Stopper)> {
-        let listener = Arc::new(self.0.try_clone()?);
+    pub fn serve(self, services: Services, options: Options) -> io::Result<(Server, Ending)> {
+        let listener = self.0.try_clone()?;
         let drain = Arc::new(Drain::default());
         let counted = web::Data::from(drain.clone());
         let server = HttpServer::new(move || {
@@ -102,13 +101,12 @@ impl Bound {
         .listen(self.0)?
         .run();
         let handle = server.handle();
-        let patience = options.shutdown_timeout;
-        Ok((Server(server), Stopper { handle, listener, drain, patience }))
+        Ok((Server(server), Ending { handle, listener, drain }))
     }
 }
 
 impl Server {
-    /// Serves until it is stopped.
+    /// Serves until it is ended.
     ///
     /// # Errors
     /// When the system refuses to wait for connections.
@@ -117,16 +115,18 @@ impl Server {
     }
 }
 
-impl Stopper {
-    /// Accepts no more, lets running requests finish within the configured time, and stops.
-    pub async fn stop(&self) {
+impl Ending {
+    /// Accepts no more, and waits until no request runs.
+    pub async fn drain(&self) {
         self.handle.pause().await;
         // A paused server would leave new connections waiting for an answer that never comes. This
         // refuses them at once, on systems that know it; the others wait until the end.
-        let _ = socket2::SockRef::from(&*self.listener).shutdown(Shutdown::Both);
-        if tokio::time::timeout(self.patience, self.drain.drained()).await.is_err() {
-            tracing::warn!("stopping with requests still running");
-        }
+        let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
+        self.drain.drained().await;
+    }
+
+    /// Cuts off what still runs, and ends.
+    pub async fn end(&self) {
         self.handle.stop(false).await;
     }
 }

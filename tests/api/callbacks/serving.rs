@@ -44,7 +44,7 @@ async fn what_changes_here_is_sent_at_once() {
     until("both arrive", SOON, async || receiver.calls().len() == 2).await;
     let calls = receiver.calls();
     assert!(calls.iter().all(|call| call.path() == "/elsewhere"), "{calls:?}");
-    stopper.stop().await;
+    stopper.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +59,7 @@ async fn a_stopping_server_finishes_what_it_sends() {
     client.post_sealed(&token, "/cgi/session/create", &message).await;
     until("it is under way", SOON, async || !receiver.calls().is_empty()).await;
     assert_eq!(count(&app, DeliveryState::Leased).await, 1);
-    stopper.stop().await;
+    stopper.stop();
     until("written down", SOON, async || count(&app, DeliveryState::Delivered).await == 1).await;
     assert_eq!(receiver.calls().len(), 1);
 }

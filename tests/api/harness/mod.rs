@@ -8,11 +8,11 @@ pub mod server;
 use std::net::SocketAddr;
 
 use chrono::{DateTime, Utc};
-use muster::cli::Application;
+use muster::cli::{Application, Stopper};
 use muster::clock::Clock;
 use muster::config::Settings;
 use muster::domain::{App, Permission, Permissions};
-use muster::http::{Bound, Stopper};
+use muster::http::Bound;
 use muster::repository::apps::{self, StoredApp};
 use muster::repository::{keys, pool};
 use muster::wire::{AesKey, ApiKey};
@@ -135,8 +135,7 @@ pub async fn eventually<F: Future<Output = Value>>(ask: impl Fn() -> F, wished: 
 
 impl Drop for TestApp {
     fn drop(&mut self) {
-        let stopper = self.stopper.clone();
-        tokio::spawn(async move { stopper.stop().await });
+        self.stopper.stop();
     }
 }
 
@@ -184,8 +183,10 @@ pub fn connect(database: &Database, settings: &Settings) -> PgPool {
 
 async fn start(settings: &Settings, pool: PgPool, clock: Clock) -> (SocketAddr, Stopper) {
     let bound = Bound::bind(&settings.server.bind).unwrap();
-    let application = Application::build(settings, bound, pool, clock).await.unwrap();
-    let (address, stopper) = (application.address(), application.stopper());
+    let stopper = Stopper::default();
+    let application = Application::build(settings, bound, pool, clock, stopper.clone());
+    let application = application.await.unwrap();
+    let address = application.address();
     tokio::spawn(application.run());
     (address, stopper)
 }
