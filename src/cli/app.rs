@@ -92,7 +92,7 @@ pub(super) struct Create {
     #[arg(long, value_name = "BASE64", value_parser = AesKey::from_base64)]
     aes_key: Option<AesKey>,
     /// What people call the app
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", value_parser = one_line)]
     name: String,
     /// What it may do: sessions:read, sessions:write, sessions:admin, callbacks
     #[arg(
@@ -102,10 +102,10 @@ pub(super) struct Create {
         default_value = "sessions:read,sessions:write,callbacks"
     )]
     permissions: Vec<Permission>,
-    /// Where its callbacks go: an http or https URL
+    /// Where its callbacks go: an http or https URL; needs --callback-token
     #[arg(long, value_name = "URL", requires = "callback_token", value_parser = callback_url)]
     callback_url: Option<String>,
-    /// The secret that signs its callbacks
+    /// The secret that signs its callbacks; needs --callback-url
     #[arg(long, value_name = "TEXT", requires = "callback_url")]
     callback_token: Option<String>,
     #[command(flatten)]
@@ -117,7 +117,7 @@ pub(super) struct Update {
     #[command(flatten)]
     which: Which,
     /// What people call the app
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = one_line)]
     name: Option<String>,
     /// What it may do, all of it: sessions:read, sessions:write, sessions:admin, callbacks
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
@@ -269,6 +269,14 @@ impl Update {
                     .map(|(url, token)| Callback { url: url.clone(), token: token.clone() });
             }
         }
+    }
+}
+
+/// Text that a list can show on one line, and that no terminal takes for a command.
+pub(super) fn one_line(text: &str) -> Result<String, String> {
+    match text.chars().find(|c| c.is_control()) {
+        Some(c) => Err(format!("control character U+{:04X} is not allowed", u32::from(c))),
+        None => Ok(text.to_owned()),
     }
 }
 

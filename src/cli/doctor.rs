@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::store::{Store, embedded_options};
-use super::{Output, output};
+use super::{Output, health, output};
 use crate::clock::Clock;
 use crate::config::{ConfigError, Settings};
 use crate::http::Bound;
@@ -197,13 +197,6 @@ async fn migrations(store: &Store) -> Check {
     }
 }
 
-/// What a running Muster answers at /healthz.
-#[derive(Deserialize)]
-struct Health {
-    service: String,
-    version: String,
-}
-
 async fn port(bind: &str) -> Check {
     const NAME: &str = "port";
     let error = match Bound::bind(bind) {
@@ -211,8 +204,7 @@ async fn port(bind: &str) -> Check {
         Err(error) => error,
     };
     if error.kind() == io::ErrorKind::AddrInUse
-        && let Some(health) = ask_for_health(bind).await
-        && health.service == "muster"
+        && let Some(health) = health::running_at(&url(bind)).await
     {
         return Check::ok(NAME, format!("{bind} is held by a running Muster {}", health.version));
     }
@@ -223,13 +215,9 @@ async fn port(bind: &str) -> Check {
     )
 }
 
-async fn ask_for_health(bind: &str) -> Option<Health> {
-    let reachable = bind.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]");
-    // Straight to the port, whatever proxy the environment names.
-    let client =
-        reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(3)).build().ok()?;
-    let url = format!("http://{reachable}/healthz");
-    client.get(url).send().await.ok()?.json().await.ok()
+/// Where this machine reaches what listens on `bind`.
+fn url(bind: &str) -> String {
+    format!("http://{}", bind.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]"))
 }
 
 fn report(checks: &[Check], output: Output) -> ExitCode {

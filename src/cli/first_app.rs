@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
+use super::health;
 use crate::clock::Clock;
 use crate::domain::{App, AppId, Buin, Permissions};
 use crate::repository::apps::{self, StoredApp};
@@ -33,8 +34,8 @@ struct Credentials {
 }
 
 /// Makes sure that a database without apps gets one, and that the file, if it is about an app, says
-/// what is true now: the URL at which the server listens, and the app's key. Gives the file's path
-/// if there is one.
+/// what is true now: a URL at which a server listens, and the app's key. Gives the file's path if
+/// there is one.
 pub(super) async fn ensure(
     pool: &PgPool,
     data_dir: &Path,
@@ -56,7 +57,10 @@ pub(super) async fn ensure(
         // Somebody made the first app by hand, or put the file away.
         None => return Ok(None),
     };
-    url.clone_into(&mut credentials.url);
+    // It may be that of another server on this data directory, which goes on.
+    if credentials.url != url && health::running_at(&credentials.url).await.is_none() {
+        url.clone_into(&mut credentials.url);
+    }
     if let Some(stored) = apps.iter().find(|stored| credentials.are_of(stored)) {
         credentials.aes_key = stored.aes_key.to_base64();
     }

@@ -5,7 +5,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use serde_json::json;
 
-use super::app::explain;
+use super::app::{explain, one_line};
 use super::store::Store;
 use super::{Output, Which, output};
 use crate::clock::Clock;
@@ -20,7 +20,7 @@ pub(super) enum Command {
         #[command(flatten)]
         which: Which,
         /// What people call the key
-        #[arg(long, value_name = "TEXT", default_value = "")]
+        #[arg(long, value_name = "TEXT", default_value = "", value_parser = one_line)]
         label: String,
         #[command(flatten)]
         output: Output,

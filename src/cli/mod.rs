@@ -9,6 +9,7 @@ mod application;
 mod delivery;
 mod doctor;
 mod first_app;
+mod health;
 mod key;
 mod migrate;
 mod output;

@@ -2,8 +2,6 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where commands print")]
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
 
 /// A result for people.
@@ -19,12 +17,18 @@ pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
 
 /// A failure: its message, and each cause on a line of its own.
 pub(super) fn error(error: &anyhow::Error) {
-    let mut message = format!("error: {error}");
-    for cause in error.chain().skip(1) {
-        // Writing into a string does not fail.
-        let _ = write!(message, "\n  because: {cause}");
+    eprintln!("error: {}", causes(error).join("\n  because: "));
+}
+
+/// An error and its causes, without those that only repeat what was said: libraries do.
+pub(super) fn causes(error: &anyhow::Error) -> Vec<String> {
+    let mut said: Vec<String> = Vec::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !said.iter().any(|before| before.contains(&cause)) {
+            said.push(cause);
+        }
     }
-    eprintln!("{message}");
+    said
 }
 
 /// Rows under a head, in columns as wide as they must be.
@@ -45,6 +49,13 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn causes_are_told_once() {
+        let error =
+            anyhow::anyhow!("refused").context("cannot connect: refused").context("no start");
+        assert_eq!(super::causes(&error), ["no start", "cannot connect: refused"]);
+    }
+
     #[test]
     fn columns_are_as_wide_as_they_must_be() {
         let rows = [["1".to_owned(), "项目".to_owned()], ["1000".to_owned(), String::new()]];

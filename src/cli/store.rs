@@ -29,6 +29,8 @@ impl Store {
             Some(url) => {
                 let options = PgConnectOptions::from_str(url.expose())
                     .with_context(|| format!("database.url: {url} cannot be used"))?;
+                let within = settings.database.acquire_timeout;
+                pool::reach(&options, within).await.context(UNREACHABLE)?;
                 (options, None)
             }
             None => {

@@ -41,7 +41,7 @@ impl Layer {
         }
         match nearest(key, self.keys()) {
             Some(known) => format!("no such key; did you mean `{}`?", as_written(known)),
-            None => "no such key; config/default.toml lists all there are".to_owned(),
+            None => "no such key; `muster config` lists all there are".to_owned(),
         }
     }
 }

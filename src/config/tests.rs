@@ -243,8 +243,7 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
         ),
         (
             "[cluster.shards]\ncolour = 'blue'",
-            "cluster.shards.colour (muster.toml, line 2): no such key; config/default.toml lists \
-             all there are",
+            "cluster.shards.colour (muster.toml, line 2): no such key; `muster config` lists all there are",
         ),
         (
             "'server.bind' = 'x'",
@@ -252,7 +251,7 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
         ),
         (
             "[nothing]",
-            "nothing (muster.toml, line 1): no such key; config/default.toml lists all there are",
+            "nothing (muster.toml, line 1): no such key; `muster config` lists all there are",
         ),
         ("server = 3", "server (muster.toml, line 1): this is a section, not a key"),
         ("[[log]]\nlevel='x'", "log (muster.toml, line 1): this is a section, not a key"),
@@ -282,7 +281,7 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
         ),
         (
             "MUSTER__",
-            "MUSTER__ (environment variable): no such key; config/default.toml lists all there are",
+            "MUSTER__ (environment variable): no such key; `muster config` lists all there are",
         ),
         ("MUSTER__LOG", "MUSTER__LOG (environment variable): this is a section, not a key"),
     ] {

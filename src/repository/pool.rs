@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::{Connection as _, PgPool};
+
+use super::Error;
 
 /// How many connections there are, and how long they may be waited for.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +16,17 @@ pub struct Limits {
     pub acquire_timeout: Duration,
     /// How long the database works on one statement before it gives up.
     pub statement_timeout: Duration,
+}
+
+/// Connects once, so that what is in the way is told as it is: a pool only says that it waited.
+///
+/// # Errors
+/// What the connection failed with.
+pub async fn reach(options: &PgConnectOptions, within: Duration) -> Result<(), Error> {
+    let connected = tokio::time::timeout(within, PgConnection::connect_with(options)).await;
+    let connection = connected.map_err(|_| Error::from(sqlx::Error::PoolTimedOut))??;
+    connection.close().await?;
+    Ok(())
 }
 
 /// A pool that connects when first used.

@@ -138,14 +138,23 @@ impl Directory {
                 None => {
                     match Changes::follow(&self.pool).await {
                         Ok(following) => changes = Some(following),
-                        Err(_) => tokio::time::sleep(REFRESH).await,
+                        Err(error) => {
+                            tracing::warn!(
+                                error = &error as &dyn std::error::Error,
+                                "cannot be notified of changed apps; polling meanwhile"
+                            );
+                            tokio::time::sleep(REFRESH).await;
+                        }
                     }
                     None
                 }
                 Some(following) => match tokio::time::timeout(REFRESH, following.next()).await {
                     Ok(Ok(note)) => note,
                     Ok(Err(error)) => {
-                        tracing::warn!(%error, "no notifications of changed apps; polling meanwhile");
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "no notifications of changed apps; polling meanwhile"
+                        );
                         changes = None;
                         None
                     }
@@ -153,11 +162,17 @@ impl Directory {
                 },
             };
             if let Err(error) = self.newer_than(Instant::now(), Duration::ZERO).await {
-                tracing::warn!(%error, "cannot read the apps; those known stay in force");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot read the apps; those known stay in force"
+                );
             } else if let Some(note) = note
                 && let Err(error) = changes::repeat(&self.pool, &note).await
             {
-                tracing::warn!(%error, "cannot confirm that changed apps were read");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot confirm that changed apps were read"
+                );
             }
             if noted.elapsed() >= NOTE_USE {
                 noted = Instant::now();
@@ -178,7 +193,11 @@ impl Directory {
         if !used.is_empty()
             && let Err(error) = keys::note_use(&self.pool, &used, self.clock.now()).await
         {
-            tracing::warn!(%error, "cannot note the use of {} keys", used.len());
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot note the use of {} keys",
+                used.len()
+            );
         }
     }
 

@@ -243,6 +243,7 @@ async fn postgresql_stays_for_another_server() {
     let first = home.serve();
     let second = home.serve();
     assert_ne!(first.address, second.address);
+    assert_eq!(home.credentials()["url"], first.url(""), "it still runs there");
     let session = first.plain(&home.api_key()).create().await;
     first.stop();
     assert!(home.postmaster().is_some());

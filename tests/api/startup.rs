@@ -154,16 +154,17 @@ fn an_unreachable_database_is_named_without_its_password() {
     drop(closed);
     let mut home = Home::new();
     home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "1s");
-    for url in [
-        format!("postgres://u:Sesame@127.0.0.1:{port}/muster"),
-        format!("postgres://u@127.0.0.1:{port}/muster?password=Sesame"),
-        "postgres://u:Sesame@database.invalid/muster".to_owned(),
-        format!("postgres://u:Sesame@127.0.0.1:{port}/muster?sslmode=sometimes"),
+    for (url, cause) in [
+        (format!("postgres://u:Sesame@127.0.0.1:{port}/muster"), "refused"),
+        (format!("postgres://u@127.0.0.1:{port}/muster?password=Sesame"), "refused"),
+        ("postgres://u:Sesame@database.invalid/muster".to_owned(), "lookup"),
+        (format!("postgres://u:Sesame@127.0.0.1:{port}/muster?sslmode=sometimes"), "unknown value"),
     ] {
         home.set("MUSTER__DATABASE__URL", &url);
         for command in [&["serve"][..], &["app", "list"], &["migrate", "status"]] {
             let output = home.run(command);
-            output.fails(1, &["database.url"]);
+            output.fails(1, &["database.url", cause]);
+            assert_eq!(output.stderr.matches(cause).count(), 1, "{output:#?}");
             assert!(!output.stderr.contains("Sesame"), "{output:#?}");
         }
     }
