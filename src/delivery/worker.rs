@@ -148,7 +148,9 @@ impl Worker {
         let mut rooms = Vec::new();
         for known in self.directory.subscribers() {
             let app = (known.app.buin, known.app.app_id.clone());
-            let places = self.under_way.room(&app, self.options.concurrency_per_app, now).min(most);
+            // No app may take all that is left: another may have something to tell soon.
+            let fair = most.div_ceil(2);
+            let places = self.under_way.room(&app, self.options.concurrency_per_app, now).min(fair);
             if places > 0 {
                 rooms.push(Room { buin: app.0, app_id: app.1.clone(), places });
                 apps.insert(app, known);

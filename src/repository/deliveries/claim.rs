@@ -148,7 +148,8 @@ sqlx::query_as!(
                 where behind is null
             ) as free
             where rank <= places
-            order by due_at, version
+            -- Each app's first before any app's second: one with much to tell leaves room.
+            order by rank, due_at, version
             limit $5
         ), decided as (
             (
