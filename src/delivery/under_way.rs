@@ -27,10 +27,18 @@ impl UnderWay {
         self.tasks.len()
     }
 
-    /// How many more tries to `app` may start, where `most` may run to a sound receiver.
-    pub(super) fn room(&self, app: &App, most: usize, now: DateTime<Utc>) -> usize {
+    /// How many tries to `app` run.
+    pub(super) fn taken(&self, app: &App) -> usize {
+        self.places.get(app).copied().unwrap_or_default()
+    }
+
+    /// How many more may start, where `most` may run to a sound receiver, and `free` to anybody. An
+    /// app that has a place leaves some: another may have something to tell soon.
+    pub(super) fn room(&self, app: &App, most: usize, free: usize, now: DateTime<Utc>) -> usize {
         let allowed = self.circuits.get(app).map_or(most, |circuit| circuit.places(most, now));
-        allowed.saturating_sub(self.places.get(app).copied().unwrap_or_default())
+        let taken = self.taken(app);
+        let fair = if taken == 0 { free.div_ceil(2) } else { free / 2 };
+        allowed.saturating_sub(taken).min(fair)
     }
 
     pub(super) fn start(

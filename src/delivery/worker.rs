@@ -148,11 +148,11 @@ impl Worker {
         let mut rooms = Vec::new();
         for known in self.directory.subscribers() {
             let app = (known.app.buin, known.app.app_id.clone());
-            // No app may take all that is left: another may have something to tell soon.
-            let fair = most.div_ceil(2);
-            let places = self.under_way.room(&app, self.options.concurrency_per_app, now).min(fair);
+            let allowed = self.options.concurrency_per_app;
+            let places = self.under_way.room(&app, allowed, most, now);
             if places > 0 {
-                rooms.push(Room { buin: app.0, app_id: app.1.clone(), places });
+                let taken = self.under_way.taken(&app);
+                rooms.push(Room { buin: app.0, app_id: app.1.clone(), taken, places });
                 apps.insert(app, known);
             }
         }

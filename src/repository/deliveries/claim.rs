@@ -25,7 +25,9 @@ pub struct Room {
     pub buin: Buin,
     /// The app.
     pub app_id: AppId,
-    /// How many more may be under way to it.
+    /// How many are under way to it.
+    pub taken: usize,
+    /// How many more may be.
     pub places: usize,
 }
 
@@ -102,19 +104,20 @@ pub async fn claim(
 ) -> Result<Claims, Error> {
     let buins: Vec<i64> = rooms.iter().map(|room| room.buin.get()).collect();
     let app_ids: Vec<&str> = rooms.iter().map(|room| room.app_id.as_str()).collect();
-    let places: Vec<i64> =
-        rooms.iter().map(|room| i64::try_from(room.places).unwrap_or(i64::MAX)).collect();
+    let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let taken: Vec<i64> = rooms.iter().map(|room| count(room.taken)).collect();
+    let places: Vec<i64> = rooms.iter().map(|room| count(room.places)).collect();
     let lease = Uuid::from_u128(rand::random());
     let rows = unlocked(|| {
 sqlx::query_as!(
         Row,
         r#"
         with room as (
-            select * from unnest($1::bigint[], $2::text[], $3::bigint[])
-                as room (buin, app_id, places)
+            select * from unnest($1::bigint[], $2::text[], $3::bigint[], $8::bigint[])
+                as room (buin, app_id, places, taken)
         ), candidate as (
             -- More than there is room for, because some will stand behind others.
-            select due.*, room.buin, room.places
+            select due.*, room.buin, room.places, room.taken
             from room
             cross join lateral (
                 select session_id, app_id, version, due_at
@@ -149,7 +152,7 @@ sqlx::query_as!(
             ) as free
             where rank <= places
             -- Each app's first before any app's second: one with much to tell leaves room.
-            order by rank, due_at, version
+            order by taken + rank, due_at, version
             limit $5
         ), decided as (
             (
@@ -197,9 +200,10 @@ sqlx::query_as!(
         &app_ids as &[&str],
         &places,
         now,
-        i64::try_from(most).unwrap_or(i64::MAX),
+        count(most),
         lease,
         until,
+        &taken,
     )
     .fetch_all(pool)
     })

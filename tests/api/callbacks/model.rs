@@ -183,6 +183,7 @@ impl History {
                 .map(|(stored, places)| Room {
                     buin: stored.app.buin,
                     app_id: stored.app.app_id.clone(),
+                    taken: 0,
                     places: (*places).min(left),
                 })
                 .collect();

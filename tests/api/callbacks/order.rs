@@ -91,6 +91,10 @@ async fn one_at_a_time_of_a_session_and_many_at_once_of_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_hangs_holds_up_no_other() {
     let (app, hanging, _) = spawn_subscribed().await;
+    // More apps that hang than there are places for.
+    for _ in 0..3 {
+        subscribe(&app, &hanging).await;
+    }
     let sound = Receiver::start().await;
     subscribe(&app, &sound).await;
     for _ in 0..20 {
@@ -111,7 +115,7 @@ async fn a_receiver_that_hangs_holds_up_no_other() {
         assert!(began.elapsed() < Duration::from_secs(2), "{} arrived", sound.calls().len());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(hanging.calls().len(), 4);
+    assert!(hanging.calls().len() <= 7, "{} hang", hanging.calls().len());
     working.abort();
 }
 
