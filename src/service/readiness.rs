@@ -1,15 +1,25 @@
 //! Whether requests can be served.
 
+use std::time::Duration;
+
 use sqlx::PgPool;
 
+use crate::repository;
 use crate::repository::migrations::{self, Standing};
+
+/// How long the database may take. Probes give up after a second or two: they must have an answer
+/// by then, with the reason.
+const WITHIN: Duration = Duration::from_secs(1);
 
 /// Why not.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReady {
-    /// The database does not answer.
-    #[error("the database does not answer")]
-    Database(#[source] crate::repository::Error),
+    /// The database has not answered by now, or there is no connection to spare.
+    #[error("the database does not answer in time")]
+    Slow(#[source] Option<repository::Error>),
+    /// Asking the database failed.
+    #[error("the database cannot be reached")]
+    Unreachable(#[source] repository::Error),
     /// The schema is not that of this program.
     #[error("{0}")]
     Schema(String),
@@ -27,12 +37,13 @@ impl Readiness {
         Self { pool }
     }
 
-    /// Asks the database whether it answers and has this program's schema.
+    /// Asks the database whether it answers and has this program's schema. Takes a second at most.
     ///
     /// # Errors
     /// [`NotReady`].
     pub async fn check(&self) -> Result<(), NotReady> {
-        match migrations::standing(&self.pool).await.map_err(NotReady::Database)? {
+        let standing = tokio::time::timeout(WITHIN, migrations::standing(&self.pool)).await;
+        match standing.map_err(|_| NotReady::Slow(None))?? {
             Standing::Current => Ok(()),
             Standing::Pending(pending) => Err(NotReady::Schema(format!(
                 "migrations pending: {}; run `muster migrate`",
@@ -44,6 +55,15 @@ impl Readiness {
             Standing::Unfinished(version) | Standing::Altered(version) => {
                 Err(NotReady::Schema(format!("migration {version} is not as this program left it")))
             }
+        }
+    }
+}
+
+impl From<repository::Error> for NotReady {
+    fn from(error: repository::Error) -> Self {
+        match error {
+            repository::Error::Unavailable(sqlx::Error::PoolTimedOut) => Self::Slow(Some(error)),
+            error => Self::Unreachable(error),
         }
     }
 }

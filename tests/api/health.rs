@@ -1,6 +1,6 @@
 //! `/healthz` and `/readyz`, while all is well and while it is not.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -8,6 +8,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use crate::harness::client::answer;
+use crate::harness::process::{Home, http};
 use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with};
 
 /// Status and body.
@@ -98,7 +99,7 @@ async fn a_database_that_is_gone_is_told_and_nothing_more() {
     let sql = format!("drop database {} with (force)", app.database.name);
     outside.execute(AssertSqlSafe(sql)).await.unwrap();
 
-    is_not_ready(&app, "the database does not answer").await;
+    is_not_ready(&app, "the database cannot be reached").await;
     let internal = refusal(-1, "internal error");
     assert_eq!(app.current(&session).await, internal);
     assert_eq!(app.change(&session, "a", json!({ "title": "t" })).await, internal);
@@ -131,8 +132,29 @@ async fn who_finds_no_connection_is_asked_to_come_again() {
         let body = response.json::<Value>().await.unwrap();
         assert_eq!(body, refusal(-1, "the service is not available, try again"));
     }
-    is_not_ready(&app, "the database does not answer").await;
+    is_not_ready(&app, "the database does not answer in time").await;
     drop(taken);
     is_ready(&app).await;
     assert_eq!(app.current(&session).await, session);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_do_not_wait_as_long_as_requests() {
+    let mut home = Home::lived_in();
+    home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "10m");
+    let server = home.serve();
+    home.kill_postgres();
+    // The first may find a connection that breaks, and tells that; the others none.
+    for _ in 0..3 {
+        let began = Instant::now();
+        let response = http().get(server.url("/readyz")).send().await.unwrap();
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        assert_eq!(response.status(), 503);
+        let told: Value = response.json().await.unwrap();
+        let reason = told["reason"].as_str().unwrap();
+        assert!(reason.starts_with("the database "), "{told}");
+    }
+    let log = server.running.stderr();
+    assert!(log.contains("not ready"), "{log}");
 }
