@@ -24,6 +24,10 @@ use crate::config::{Log, LogFormat};
 pub(crate) const DIRECTIVES: &str = "a level (off, error, warn, info, debug, trace) or directives \
                                      such as \"info,sqlx=warn\"";
 
+/// What is left out unless `log.level` names the same module: of each request that is no HTTP, which
+/// any scanner can send, the framework says that it is none.
+const QUIET: &str = "actix_http=off";
+
 /// Why nothing is logged.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -70,7 +74,7 @@ pub(crate) fn filter(directives: &str) -> Result<EnvFilter, Error> {
     let refused = || Error::Level(directives.to_owned());
     // Within braces a comma separates fields, not directives: those are left to the parser.
     if directives.contains('{') {
-        return EnvFilter::builder().parse(directives).map_err(|_| refused());
+        return parse(directives).ok_or_else(refused);
     }
     let directives: Vec<_> = directives.split(',').map(str::trim).collect();
     let is_clear = |directive: &&str| {
@@ -80,7 +84,12 @@ pub(crate) fn filter(directives: &str) -> Result<EnvFilter, Error> {
     if !directives.iter().all(is_clear) {
         return Err(refused());
     }
-    EnvFilter::builder().parse(directives.join(",")).map_err(|_| refused())
+    parse(&directives.join(",")).ok_or_else(refused)
+}
+
+/// Of two directives for the same module the later one counts.
+fn parse(directives: &str) -> Option<EnvFilter> {
+    EnvFilter::builder().parse(format!("{QUIET},{directives}")).ok()
 }
 
 /// The layer that writes lines.

@@ -133,3 +133,24 @@ fn a_panic_is_seen_even_when_nothing_is_logged() {
     let text = child("off", true);
     assert!(text.contains("panicked at") && text.contains("the sky falls"), "{text}");
 }
+
+#[test]
+fn what_is_no_http_is_logged_for_those_who_name_it() {
+    let talk = || {
+        tracing::error!(target: "actix_http::h1::dispatcher", "stream error");
+        tracing::error!(target: "actix_server::accept", "too many open files");
+    };
+    for level in ["info", "trace", "info,sqlx=warn", "actix_server=error"] {
+        let text = written(&log(level, LogFormat::Pretty), talk);
+        assert!(!text.contains("stream error") && text.contains("too many"), "{level}: {text}");
+    }
+    for level in [
+        "actix_http=error",
+        "off,actix_http=error",
+        "actix_http::h1=trace",
+        "[{a}]=trace,actix_http=warn",
+    ] {
+        let text = written(&log(level, LogFormat::Pretty), talk);
+        assert!(text.contains("stream error"), "{level}: {text}");
+    }
+}

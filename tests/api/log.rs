@@ -233,3 +233,29 @@ async fn a_switched_off_log_is_silent() {
     server.plain(&home.api_key()).create().await;
     assert_eq!(server.stop().stderr, "");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_http_fills_no_log() {
+    for named in [false, true] {
+        let mut home = Home::lived_in();
+        if named {
+            home.set("MUSTER__LOG__LEVEL", "info,actix_http=error");
+        }
+        let server = home.serve();
+        let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(200_000));
+        let requests: [(&[u8], &str); 5] = [
+            (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\r\n\r\n", "400"),
+            (b"SSH-2.0-scanner\r\n\r\n", "400"),
+            (b"GET / HTTP/9.9\r\n\r\n", "400"),
+            (b"POST /cgi/gettoken HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "400"),
+            (long.as_bytes(), "431"),
+        ];
+        for (request, status) in requests {
+            let answer = send(&server, request);
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer:?}");
+            assert!(answer.contains("content-length: 0\r\n"), "{answer:?}");
+        }
+        let log = server.stop().stderr;
+        assert_eq!(log.contains("actix_http"), named, "{log}");
+    }
+}
