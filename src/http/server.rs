@@ -18,6 +18,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
 
+/// By when the thread that accepts connections has heard that it should not. It does not answer;
+/// should it be slower, it reports an error that is none.
+const PAUSED_WITHIN: Duration = Duration::from_millis(50);
+
 /// What the handlers call.
 #[derive(Clone)]
 pub struct Services {
@@ -119,8 +123,9 @@ impl Ending {
     /// Accepts no more, and waits until no request runs.
     pub async fn drain(&self) {
         self.handle.pause().await;
+        tokio::time::sleep(PAUSED_WITHIN).await;
         // A paused server would leave new connections waiting for an answer that never comes. This
-        // refuses them at once, on systems that know it; the others wait until the end.
+        // refuses them, on systems that know it; the others wait until the end.
         let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
         self.drain.drained().await;
     }
