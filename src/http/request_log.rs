@@ -75,7 +75,7 @@ pub(super) async fn log(
                 path,
                 status = response.status().as_u16(),
                 errcode = outcome.as_ref().map(|outcome| outcome.errcode),
-                duration_ms = started.elapsed().as_secs_f64() * 1_000.0,
+                duration_ms = started.elapsed().as_micros() as f64 / 1_000.0,
                 app_id = noted.app_id.as_ref().map(AppId::as_str),
                 session_id = noted.session_id.map(tracing::field::display),
                 request_id = id.to_str().unwrap_or_default(),

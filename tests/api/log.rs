@@ -175,6 +175,8 @@ async fn each_request_has_one_line() {
     );
     for line in &lines {
         assert!(line["duration_ms"].as_f64().is_some_and(|took| took > 0.0), "{line}");
+        let digits = line["duration_ms"].to_string().split('.').nth(1).map_or(0, str::len);
+        assert!(digits <= 3, "whole microseconds: {line}");
         assert!(!line["request_id"].as_str().unwrap().is_empty(), "{line}");
     }
     assert_eq!(lines.last().unwrap()["request_id"], "mine-0.1");
