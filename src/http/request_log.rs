@@ -17,8 +17,8 @@ use crate::domain::{AppId, SessionId};
 use crate::wire::ApiKey;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longer ids of callers are replaced.
-const LONGEST_ID: usize = 128;
+/// Longer ids of callers are replaced. Access tokens are longer, what is in use as an id is not.
+const LONGEST_ID: usize = 64;
 
 /// What a handler learns about its request.
 #[derive(Clone, Debug, Default)]
@@ -95,11 +95,16 @@ pub(super) async fn log(
     Ok(Held::until_sent(held, response))
 }
 
-/// The caller's id if it is a reasonable one, else a new one.
+/// The caller's id if it is a reasonable one and cannot be a secret of ours, else a new one.
 fn request_id(request: &ServiceRequest) -> HeaderValue {
-    let given = request.headers().get(REQUEST_ID).filter(|id| {
-        (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
-    });
+    let is_reasonable = |id: &&HeaderValue| {
+        (1..=LONGEST_ID).contains(&id.len())
+            && id.to_str().is_ok_and(|id| {
+                let plain = |c: char| c.is_ascii_alphanumeric() || "._:/+=@-".contains(c);
+                id.chars().all(plain) && !id.contains(ApiKey::PREFIX)
+            })
+    };
+    let given = request.headers().get(REQUEST_ID).filter(is_reasonable);
     given.cloned().unwrap_or_else(|| {
         let id = format!("{:032x}", rand::random::<u128>());
         HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
