@@ -86,6 +86,19 @@ async fn chunks_are_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_breaks_off_is_told_in_our_words() {
+    let app = spawn_app().await;
+    for chunks in ["5\r\n{\"bui\r\nno length\r\n", "5\r\n{\"bui--", "-1\r\n"] {
+        for path in PATHS {
+            let head = "HTTP/1.1\r\nHost: muster\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let request = format!("POST {path} {head}{chunks}");
+            let got = abandon(app.address, request.into_bytes()).await;
+            assert_eq!(got.json(), refusal(100_004, "body: did not arrive whole"), "{got:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_usual_limit_is_a_mebibyte() {
     let app = spawn_app().await;
     assert_eq!(app.post_plain("/cgi/session/create", body(1 << 20)).await["errcode"], 0);

@@ -96,7 +96,7 @@ async fn collect(
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk =
-            chunk.map_err(|error| Fault::new(Errcode::BadFormat, format!("body: {error}")))?;
+            chunk.map_err(|_| Fault::new(Errcode::BadFormat, "body: did not arrive whole"))?;
         if body.len() + chunk.len() > max {
             return Err(Fault::too_large(max));
         }
