@@ -142,6 +142,30 @@ async fn queries_are_parsed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_parameter_may_stand_there_once() {
+    let app = spawn_app().await;
+    let id = app.session(&["a", "b", "c"]).await["sessionId"].as_str().unwrap().to_owned();
+    let token = app.client.token().await;
+    let get = format!("/cgi/session/get?sessionId={id}&accessToken={token}");
+    for (more, twice) in [
+        (format!("&accessToken={token}"), "accessToken"),
+        ("&accessToken=".to_owned(), "accessToken"),
+        (format!("&access%54oken={}", app.api_key), "accessToken"),
+        (format!("&sessionId={id}"), "sessionId"),
+        ("&sessionId".to_owned(), "sessionId"),
+    ] {
+        let got = answer(app.client.get(&format!("{get}{more}")).await).await;
+        assert_eq!(got, refusal(100_003, &format!("{twice}: stands there twice")), "{more}");
+    }
+    let update = format!("/cgi/session/update?accessToken={token}&accessToken={token}");
+    let got = answer(app.client.post(&update, "{}").await).await;
+    assert_eq!(got, refusal(100_003, "accessToken: stands there twice"));
+    // Nobody asks for the others.
+    let got = app.client.get(&format!("{get}&x=1&x=2")).await;
+    assert_eq!(app.client.opened(got).await["errcode"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bare_question_mark_at_the_end_changes_nothing() {
     let app = spawn_app().await;
     let created = app.session(&["a", "b", "c"]).await;

@@ -13,7 +13,7 @@ use super::fault::Fault;
 use super::message::Body;
 use crate::domain::{Permission, SessionId};
 use crate::service::{Access, Caller, Credential, Denied, Error, KnownApp};
-use crate::wire::{Envelope, Errcode, Object};
+use crate::wire::{Envelope, Errcode, Malformed, Object};
 
 /// What a call needs: a handler's signature says it.
 pub(super) trait Needs: 'static {
@@ -120,7 +120,7 @@ fn plain(result: &impl Serialize) -> HttpResponse {
 }
 
 async fn admit<N: Needs>(request: &HttpRequest) -> Result<Caller, Fault> {
-    let token = query_value(request.query_string(), "accessToken").unwrap_or_default();
+    let token = query_value(request.query_string(), "accessToken")?.unwrap_or_default();
     let caller = access(request)?.admit(&token).await?;
     Noted::on(request, |noted| noted.app_id = Some(caller.app().app_id.clone()));
     caller.must_have(N::PERMISSION)?;
@@ -216,10 +216,14 @@ fn access(request: &HttpRequest) -> Result<&web::Data<Access>, Fault> {
         .ok_or_else(|| Fault::internal(&std::io::Error::other("the router gives no access")))
 }
 
-/// The first value of a query parameter, decoded.
-pub(super) fn query_value(query: &str, name: &str) -> Option<String> {
+/// The value of a query parameter, decoded. Like a field of a message it may stand there once.
+pub(super) fn query_value(query: &str, name: &str) -> Result<Option<String>, Fault> {
     // One client ends every URL with a bare `?`, which no token or session id has.
     let query = query.trim_end_matches('?');
-    let mut pairs = form_urlencoded::parse(query.as_bytes());
-    pairs.find(|(found, _)| found == name).map(|(_, value)| value.into_owned())
+    let mut values = form_urlencoded::parse(query.as_bytes()).filter(|(found, _)| found == name);
+    let value = values.next().map(|(_, value)| value.into_owned());
+    match values.next() {
+        None => Ok(value),
+        Some(_) => Err(Fault::malformed("query", &Malformed::Duplicate(name.to_owned()))),
+    }
 }

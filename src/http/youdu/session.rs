@@ -26,7 +26,7 @@ pub(super) async fn get(
     sessions: web::Data<Sessions>,
     asked: Asked<Reads>,
 ) -> Result<HttpResponse, Fault> {
-    let id = session_id(query_value(asked.query(), "sessionId").as_deref())?;
+    let id = session_id(query_value(asked.query(), "sessionId")?.as_deref())?;
     asked.about(id);
     let session = sessions.get(asked.caller(), id).await?;
     Ok(asked.answer(&Answer::from(&session)))
