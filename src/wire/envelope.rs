@@ -66,7 +66,7 @@ impl Envelope {
         plain.extend_from_slice(&noise);
         plain.extend_from_slice(&[0; 4]);
         write(&mut plain);
-        // A message is limited by the size of a body, far below 4 GiB.
+        // A message is no larger than its session, far below 4 GiB.
         let length = u32::try_from(plain.len() - MESSAGE).unwrap_or(u32::MAX);
         plain[AES_BLOCK..MESSAGE].copy_from_slice(&length.to_be_bytes());
         plain.extend_from_slice(self.app_id.as_bytes());
@@ -107,7 +107,7 @@ impl Envelope {
     /// Where the message ends in `plain`, and whether padding, length and tail are right. Looks at
     /// everything whatever it finds; where the lengths are wrong the message is an empty one.
     fn message_end(&self, plain: &[u8]) -> (usize, Choice) {
-        // At most 1 MiB of body comes here, so no number is near the end of u32.
+        // A body is at most 1 GiB (`limits.max_body`), so all lengths fit into u32.
         let end = to_u32(plain.len());
         let padding = plain[plain.len() - 1];
         let mut sound = !padding.ct_eq(&0) & !padding.ct_gt(&32);
