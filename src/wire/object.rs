@@ -22,7 +22,7 @@ pub struct Object<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
 enum Value<'a> {
     Null,
     Boolean,
-    /// Has a fraction or an exponent, or is too large for 64 bits.
+    /// Has a fraction or an exponent, is too large for 64 bits, or is `-0`.
     Fraction,
     Integer(Integer),
     Text(Cow<'a, str>),
@@ -41,7 +41,7 @@ pub enum Kind {
     Null,
     /// `true` or `false`.
     Boolean,
-    /// A number with a fraction or an exponent, or too large for 64 bits.
+    /// A number with a fraction or an exponent, too large for 64 bits, or `-0`.
     Fraction,
     /// A whole number.
     Integer,
@@ -62,7 +62,7 @@ pub enum Malformed {
     /// JSON, but something else than an object.
     #[error("must be a JSON object, got {0}")]
     NotAnObject(Kind),
-    /// The same field twice.
+    /// The same field twice. What stands inside fields is not compared.
     #[error("{0}: stands there twice")]
     Duplicate(String),
     /// More than 256 fields.
@@ -93,7 +93,7 @@ impl<'a> Object<'a> {
         match serde_json::from_str(text) {
             Ok(Value::Object(fields)) => Self::checked(fields),
             Ok(other) => Err(Malformed::NotAnObject(other.kind())),
-            Err(error) => Err(Malformed::NotJson(error.to_string())),
+            Err(error) => Err(Malformed::NotJson(clearly(&error.to_string()))),
         }
     }
 
@@ -203,6 +203,20 @@ impl<'a> Object<'a> {
     }
 }
 
+/// What `serde_json` says, in words for those who wrote the message.
+fn clearly(error: &str) -> String {
+    const WORDS: [(&str, &str); 3] = [
+        ("unexpected end of hex escape", "a lone surrogate"),
+        ("lone leading surrogate in hex escape", "a lone surrogate"),
+        ("number out of range", "a number is too large"),
+    ];
+    let said = WORDS.iter().find_map(|(said, meant)| {
+        let place = error.strip_prefix(said)?;
+        Some(format!("{meant}{place}"))
+    });
+    said.unwrap_or_else(|| error.to_owned())
+}
+
 impl Value<'_> {
     fn is_empty(&self) -> bool {
         match self {
@@ -239,12 +253,6 @@ impl Value<'_> {
 }
 
 impl Integer {
-    /// The number.
-    #[must_use]
-    pub fn get(self) -> i128 {
-        self.0
-    }
-
     /// The number, if it is one of signed 64 bits.
     #[must_use]
     pub fn to_i64(self) -> Option<i64> {
@@ -448,6 +456,25 @@ mod tests {
         }
         let error = Object::parse(b"{\"a\": \"\xff\"}").unwrap_err();
         assert!(error.to_string().starts_with("not JSON: invalid UTF-8"), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_surrogates_and_numbers_is_said_clearly() {
+        let error = |json: &str| Object::parse(json.as_bytes()).unwrap_err().to_string();
+        for escape in [r"\ud83d", r"\ude00", r"\ude00\ud83d", r"\ud83d\ud83d", r"\ud83d\n"] {
+            let error = error(&format!(r#"{{"title": "{escape}"}}"#));
+            assert!(error.starts_with("not JSON: a lone surrogate at line 1 column "), "{error}");
+        }
+        for number in ["1e999", "-1e99999999999999999999"] {
+            let error = error(&format!(r#"{{"version": {number}}}"#));
+            assert!(error.starts_with("not JSON: a number is too large at line 1 "), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_the_fields_of_the_message_are_compared() {
+        let object = object(r#"{"x": {"y": 1, "y": 2}, "title": "t"}"#);
+        assert_eq!(object.text("title"), Ok(Some("t")));
     }
 
     #[test]

@@ -61,10 +61,11 @@ impl Body {
         let buin = if self.form {
             let not_integer = || Fault::new(Errcode::BuinNotInteger, "buin: must be an integer");
             let text = object.text("buin").ok().flatten();
-            text.map(|text| text.parse::<i128>().map_err(|_| not_integer())).transpose()?
+            let number = text.map(|text| text.parse::<i128>().map_err(|_| not_integer()));
+            number.transpose()?.map(|number| number.try_into().ok())
         } else {
             let integer = object.integer("buin").map_err(wrong(Errcode::BuinNotInteger))?;
-            integer.map(Integer::get)
+            integer.map(Integer::to_i64)
         };
         let buin = buin.ok_or_else(|| Fault::missing(Errcode::BuinMissing, "buin"))?;
         let app_id = object
@@ -75,7 +76,7 @@ impl Body {
             .text_or_empty("encrypt")
             .map_err(wrong(Errcode::EncryptNotString))?
             .ok_or_else(|| Fault::missing(Errcode::EncryptMissing, "encrypt"))?;
-        Ok(Sealed { buin: buin.try_into().ok(), app_id, encrypt })
+        Ok(Sealed { buin, app_id, encrypt })
     }
 
     pub(super) fn into_bytes(self) -> Bytes {
