@@ -118,6 +118,7 @@ impl Application {
             working.abort();
         }
         following.abort();
+        let _ = following.await;
         // Before the server's threads end: connections that they opened end with them. A database
         // that does not answer must not hold this up.
         stopper.unless_hurried(LAST_WORDS, directory.note_use()).await;
