@@ -7,9 +7,10 @@ use super::store::Store;
 use super::{Output, Which, first_app, output, test_callback};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::domain::{App, AppId, Buin, Callback, Permission, Permissions};
+use crate::domain::{App, AppId, Buin, Callback, DeliveryState, Permission, Permissions};
 use crate::repository::Error;
 use crate::repository::apps::{self, StoredApp};
+use crate::repository::deliveries;
 use crate::wire::AesKey;
 
 #[derive(Subcommand)]
@@ -106,7 +107,7 @@ pub(super) struct Create {
     #[arg(long, value_name = "URL", requires = "callback_token", value_parser = callback_url)]
     callback_url: Option<String>,
     /// The secret that signs its callbacks; needs --callback-url
-    #[arg(long, value_name = "TEXT", requires = "callback_url")]
+    #[arg(long, value_name = "TEXT", requires = "callback_url", value_parser = secret)]
     callback_token: Option<String>,
     #[command(flatten)]
     output: Output,
@@ -126,7 +127,7 @@ pub(super) struct Update {
     #[arg(long, value_name = "URL", value_parser = callback_url)]
     callback_url: Option<String>,
     /// The secret that signs its callbacks
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = secret)]
     callback_token: Option<String>,
     /// Send it no callbacks any more
     #[arg(long, conflicts_with_all = ["callback_url", "callback_token"])]
@@ -192,7 +193,16 @@ async fn dispatch(
             show(&change(which, &mut |stored| stored.app.callbacks_paused = true).await?, output)
         }
         Command::ResumeCallbacks { which, output } => {
-            show(&change(which, &mut |stored| stored.app.callbacks_paused = false).await?, output)
+            let stored = change(which, &mut |stored| stored.app.callbacks_paused = false).await?;
+            // What failed before the pause has its whole schedule before it again.
+            let filter = deliveries::Filter {
+                buin: Some(stored.app.buin),
+                app_id: Some(stored.app.app_id.clone()),
+                state: Some(DeliveryState::Pending),
+                ..deliveries::Filter::default()
+            };
+            deliveries::replay(pool, &filter, clock.now()).await?;
+            show(&stored, output)
         }
         Command::TestCallback { which: Which { buin, app_id }, output } => {
             let stored = apps::find(pool, buin, &app_id).await.map_err(explain)?;
@@ -278,6 +288,13 @@ pub(super) fn one_line(text: &str) -> Result<String, String> {
         Some(c) => Err(format!("control character U+{:04X} is not allowed", u32::from(c))),
         None => Ok(text.to_owned()),
     }
+}
+
+fn secret(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("must not be empty: anybody could sign".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn callback_url(text: &str) -> Result<String, String> {

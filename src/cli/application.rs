@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use sqlx::PgPool;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use super::stopper::Stopper;
 use crate::clock::Clock;
@@ -106,10 +107,12 @@ impl Application {
             () = stopper.wanted() => {}
         }
 
+        drop(rest);
+        let until = Instant::now() + patience;
         if !stopper.unless_hurried(patience, ending.drain()).await {
             tracing::warn!("stopping with requests still running");
         }
-        drop(rest);
+        let patience = until.saturating_duration_since(Instant::now());
         if let Some(mut working) = working
             && !stopper.unless_hurried(patience, async { drop((&mut working).await) }).await
         {

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{Output, application, output};
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::domain::{App, Permission};
 use crate::repository::apps::StoredApp;
 use crate::service::KnownApp;
 use crate::wire::{Message, News};
@@ -34,11 +35,13 @@ pub(super) async fn run(
     };
     let outcome = application::sender(settings)?.send(&known, &message, "test", 1, now).await;
     let acknowledged = outcome.error.is_none();
+    let withheld = withheld(&known.app);
     let duration_ms = outcome.duration.as_millis();
     if output.json {
         output::json(&json!({
             "url": url,
             "acknowledged": acknowledged,
+            "withheld": withheld,
             "durationMs": u64::try_from(duration_ms).unwrap_or(u64::MAX),
             "status": outcome.status,
             "error": outcome.error,
@@ -56,9 +59,25 @@ pub(super) async fn run(
         if acknowledged {
             output::text("it was acknowledged");
         }
+        if let Some(why) = withheld {
+            output::text(&format!("but real callbacks are not sent: {why}"));
+        }
     }
     match outcome.error {
         Some(error) => anyhow::bail!("the receiver did not acknowledge it: {error}"),
         None => Ok(()),
+    }
+}
+
+/// Why an app that has a callback URL gets none, if that is so.
+fn withheld(app: &App) -> Option<&'static str> {
+    if app.disabled {
+        Some("the app is disabled (`muster app enable`)")
+    } else if !app.permissions.has(Permission::Callbacks) {
+        Some("the app lacks the permission `callbacks` (`muster app update --permissions`)")
+    } else if app.callbacks_paused {
+        Some("they are paused (`muster app resume-callbacks`)")
+    } else {
+        None
     }
 }

@@ -234,7 +234,11 @@ fn shown(kind: &ValueKind, show: impl Fn(&str) -> String) -> String {
 fn duration(kind: &ValueKind) -> Option<Duration> {
     match kind {
         ValueKind::I64(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
-        ValueKind::String(text) => humantime::parse_duration(text).ok(),
+        // The environment has only text.
+        ValueKind::String(text) => match text.trim().parse() {
+            Ok(seconds) => Some(Duration::from_secs(seconds)),
+            Err(_) => humantime::parse_duration(text).ok(),
+        },
         _ => None,
     }
 }

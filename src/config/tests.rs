@@ -68,7 +68,7 @@ const OTHERS: Env<'_> = &[
     ("delivery.allow_networks", "10.0.0.0/8,fd00::/8"),
     ("delivery.deny_networks", "10.1.0.0/16"),
     ("delivery.keep_delivered", "1m"),
-    ("delivery.keep_failed", "1day"),
+    ("delivery.keep_failed", "86400"),
     ("log.level", "warn,muster::http=debug"),
     ("log.format", "json"),
 ];

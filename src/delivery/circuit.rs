@@ -1,6 +1,6 @@
-//! Slows down to an app whose receiver fails steadily: instead of everything that is due, one try
-//! at a time, with growing waits. One success opens the way again:
-//! then the circuit is forgotten. A pure state machine.
+//! Slows down to an app whose receiver fails steadily: instead of everything that is due, a few
+//! tries at a time, with growing waits. One success opens the way again: then the circuit is
+//! forgotten. A pure state machine.
 
 use std::time::Duration;
 
@@ -14,7 +14,10 @@ const STEADY: usize = 5;
 /// The first wait then; each further failure doubles it.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
+/// How many are tried then: one that has waited long, and one that was never tried. Where many
+/// sessions fail and others would not, the second finds that out.
+const PROBES: usize = 2;
 
 /// What is known of one app's receiver. Forgotten when something is acknowledged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +37,7 @@ impl Circuit {
     pub(super) fn places(&self, most: usize, now: DateTime<Utc>) -> usize {
         match self.slowed {
             None => most,
-            Some(Slowed { until, .. }) if now >= until => 1,
+            Some(Slowed { until, .. }) if now >= until => PROBES.min(most),
             Some(_) => 0,
         }
     }
@@ -99,10 +102,10 @@ mod tests {
                 now += Duration::from_secs(1);
             }
             waits.push((now - before).num_seconds());
-            assert_eq!(circuit.places(8, now), 1, "one probe at a time");
+            assert_eq!(circuit.places(8, now), 2, "few at a time");
             assert!(!circuit.failed(session(1), now));
         }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(waits, [1, 2, 4, 8, 16, 20, 20, 20]);
         assert!(circuit.is_slowed());
     }
 

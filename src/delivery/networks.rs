@@ -25,15 +25,17 @@ pub struct Networks {
 pub struct Refused(pub IpAddr);
 
 /// Where clouds answer with credentials, besides link-local addresses.
-const METADATA: [IpAddr; 4] = [
+const METADATA: [IpAddr; 6] = [
     // Alibaba Cloud.
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     // Oracle Cloud.
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
     // Azure's wire server.
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
-    // AWS, by IPv6.
+    // AWS, Google Cloud and Scaleway, by IPv6.
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)),
 ];
 
 impl Networks {
@@ -52,14 +54,17 @@ impl Networks {
 }
 
 /// The IPv4 address that an IPv6 address stands for, if it stands for one: mapped (`::ffff:0:0/96`),
-/// compatible (`::/96`) or translated (`64:ff9b::/96`).
+/// compatible (`::/96`), translated (`64:ff9b::/96`, `64:ff9b:1::/48`) or tunnelled (`2002::/16`).
 fn embedded_ipv4(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     if v6 == Ipv6Addr::LOCALHOST || v6 == Ipv6Addr::UNSPECIFIED {
         return address;
     }
     match v6.segments() {
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x64, 0xff9b, 1, _, _, _, high, low]
+        | [0x2002, high, low, ..] => {
             IpAddr::V4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
         }
         _ => address,
@@ -106,6 +111,10 @@ mod tests {
             "64:ff9b::a9fe:a9fe",
             "fe80::1",
             "fd00:ec2::254",
+            "fd20:ce::254",
+            "fd00:42::42",
+            "2002:a9fe:a9fe::1",
+            "64:ff9b:1::a9fe:a9fe",
             "100.100.100.200",
             "192.0.0.192",
             "168.63.129.16",

@@ -11,12 +11,11 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
-use serde_json::json;
 use tokio::time::Instant;
 
 use super::Networks;
 use crate::service::KnownApp;
-use crate::wire::{Message, acknowledges, sign};
+use crate::wire::{Message, acknowledges, sealed_callback, sign};
 
 /// More of an answer is not read, and what is longer acknowledges nothing.
 const LONGEST_ANSWER: usize = 4_096;
@@ -125,18 +124,14 @@ impl Sender {
             .append_pair("msg_signature", &signature)
             .append_pair("timestamp", &timestamp)
             .append_pair("nonce", &nonce);
-        let body = json!({
-            "toBuin": known.app.buin.get(),
-            "toApp": known.app.app_id.as_str(),
-            "encrypt": encrypt,
-        });
+        let body = sealed_callback(known.app.buin.get(), known.app.app_id.as_str(), &encrypt);
         self.client
             .post(url)
             .header(CONTENT_TYPE, "application/json")
             .header("X-Muster-Delivery", id)
             .header("X-Muster-Attempt", attempt)
             .header("X-Muster-Version", message.version)
-            .body(body.to_string())
+            .body(body)
             .send()
             .await
             .map_err(describe)

@@ -2,13 +2,22 @@
 
 use std::collections::HashMap;
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
 
 use super::circuit::Circuit;
 use crate::clock::Clock;
 use crate::domain::{AppId, Buin};
 use crate::repository::deliveries::Finished;
+
+/// A try that takes longer costs a socket and nothing else: it counts against its own app only, so
+/// that receivers that hang, however many, do not hold up one that does not.
+const QUICK: Duration = Duration::from_secs(1);
+/// But there may not be more sockets than so many times what may be under way.
+const SOCKETS: usize = 16;
 
 /// Names an app.
 pub(super) type App = (Buin, AppId);
@@ -17,7 +26,7 @@ pub(super) type App = (Buin, AppId);
 #[derive(Default)]
 pub(super) struct UnderWay {
     tasks: JoinSet<Finished>,
-    apps: HashMap<Id, App>,
+    apps: HashMap<Id, (App, Instant)>,
     places: HashMap<App, usize>,
     circuits: HashMap<App, Circuit>,
 }
@@ -25,6 +34,18 @@ pub(super) struct UnderWay {
 impl UnderWay {
     pub(super) fn len(&self) -> usize {
         self.tasks.len()
+    }
+
+    /// How many more may start to anybody, where `most` may be under way.
+    pub(super) fn free(&self, most: usize) -> usize {
+        let quick = self.apps.values().filter(|(_, began)| began.elapsed() < QUICK).count();
+        let sockets = most.saturating_mul(SOCKETS).saturating_sub(self.len());
+        most.saturating_sub(quick).min(sockets)
+    }
+
+    /// Whether so many sessions of `app` failed that only few are tried.
+    pub(super) fn is_slowed(&self, app: &App) -> bool {
+        self.circuits.get(app).is_some_and(Circuit::is_slowed)
     }
 
     /// How many tries to `app` run.
@@ -48,7 +69,7 @@ impl UnderWay {
     ) {
         let task = self.tasks.spawn(attempt);
         *self.places.entry(app.clone()).or_default() += 1;
-        self.apps.insert(task.id(), app);
+        self.apps.insert(task.id(), (app, Instant::now()));
     }
 
     /// Waits until one has ended, and gives all that have. Never ends while none runs. May be
@@ -68,7 +89,7 @@ impl UnderWay {
                     (error.id(), None)
                 }
             };
-            if let Some(app) = self.apps.remove(&id) {
+            if let Some((app, _)) = self.apps.remove(&id) {
                 self.leave(&app, finished.as_ref(), clock.now());
             }
             all.extend(finished);

@@ -90,15 +90,19 @@ impl Worker {
             }
         }
         janitor.abort();
-        while self.under_way.len() > 0 {
-            self.unwritten.extend(self.under_way.ended(&self.clock).await);
-        }
-        if let Err(error) = self.write_down().await {
-            // Their leases end, and they are sent again: at least once.
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "callbacks that were sent could not be written down"
-            );
+        // Written down one by one: whoever waits for this may lose patience with the last ones.
+        while self.under_way.len() > 0 || !self.unwritten.is_empty() {
+            if let Err(error) = self.write_down().await {
+                // Their leases end, and they are sent again: at least once.
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "callbacks that were sent could not be written down"
+                );
+                self.unwritten.clear();
+            }
+            if self.under_way.len() > 0 {
+                self.unwritten.extend(self.under_way.ended(&self.clock).await);
+            }
         }
     }
 
@@ -142,7 +146,7 @@ impl Worker {
     /// Takes what is due, as far as there is room. Gives how many, and whether there may be more
     /// that there is room for.
     async fn take(&mut self) -> Result<(usize, bool), repository::Error> {
-        let most = self.options.concurrency.saturating_sub(self.under_way.len());
+        let most = self.under_way.free(self.options.concurrency);
         let now = self.clock.now();
         let mut apps: HashMap<App, Arc<KnownApp>> = HashMap::new();
         let mut rooms = Vec::new();
@@ -152,7 +156,8 @@ impl Worker {
             let places = self.under_way.room(&app, allowed, most, now);
             if places > 0 {
                 let taken = self.under_way.taken(&app);
-                rooms.push(Room { buin: app.0, app_id: app.1.clone(), taken, places });
+                let probes = self.under_way.is_slowed(&app);
+                rooms.push(Room { buin: app.0, app_id: app.1.clone(), taken, places, probes });
                 apps.insert(app, known);
             }
         }

@@ -125,6 +125,20 @@ struct Test<'a> {
     msg_type: &'static str,
 }
 
+/// The body of a callback, its fields in the order of the protocol's description.
+#[must_use]
+pub fn sealed_callback(buin: i64, app_id: &str, encrypt: &str) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Body<'a> {
+        to_buin: i64,
+        to_app: &'a str,
+        encrypt: &'a str,
+    }
+    // Text and a number: that cannot fail to be JSON.
+    serde_json::to_string(&Body { to_buin: buin, to_app: app_id, encrypt }).unwrap_or_default()
+}
+
 /// Whether the body of an answer with HTTP status 200 acknowledges a callback: `ok` in any case,
 /// with white space around it, or a JSON object whose `errcode` is 0.
 #[must_use]
@@ -166,6 +180,12 @@ mod tests {
             Message { version: 2, news, ..message }.to_json(),
             r#"{"fromUser":"a","createTime":7,"sessionId":"{X}","version":2,"msgType":"session_update","session_update":{"owner":"a","title":"t","addMember":[],"delMember":["b"]}}"#
         );
+    }
+
+    #[test]
+    fn a_body_is_as_described_byte_for_byte() {
+        let body = sealed_callback(14_731_009, "yd01", "YQ==");
+        assert_eq!(body, r#"{"toBuin":14731009,"toApp":"yd01","encrypt":"YQ=="}"#);
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod object;
 mod token;
 
 pub use api_key::{ApiKey, ApiKeyHash};
-pub use callback::{Message, News, acknowledges, sign};
+pub use callback::{Message, News, acknowledges, sealed_callback, sign};
 pub use envelope::{CannotOpen, Envelope};
 pub use errcode::Errcode;
 pub use key::{AesKey, NotAKey};

@@ -29,6 +29,9 @@ pub struct Room {
     pub taken: usize,
     /// How many more may be.
     pub places: usize,
+    /// Whether its receiver failed for many sessions, so that the few places must find out whether
+    /// it does for all: every other one goes to what was never tried, the newest first.
+    pub probes: bool,
 }
 
 /// What a claim did.
@@ -107,25 +110,37 @@ pub async fn claim(
     let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     let taken: Vec<i64> = rooms.iter().map(|room| count(room.taken)).collect();
     let places: Vec<i64> = rooms.iter().map(|room| count(room.places)).collect();
+    let probes: Vec<bool> = rooms.iter().map(|room| room.probes).collect();
     let lease = Uuid::from_u128(rand::random());
     let rows = unlocked(|| {
-sqlx::query_as!(
-        Row,
-        r#"
+        sqlx::query_as!(
+            Row,
+            r#"
         with room as (
-            select * from unnest($1::bigint[], $2::text[], $3::bigint[], $8::bigint[])
-                as room (buin, app_id, places, taken)
+            select * from unnest($1::bigint[], $2::text[], $3::bigint[], $8::bigint[], $9::bool[])
+                as room (buin, app_id, places, taken, probes)
         ), candidate as (
             -- More than there is room for, because some will stand behind others.
-            select due.*, room.buin, room.places, room.taken
+            select due.*, room.buin, room.places, room.taken, room.probes
             from room
             cross join lateral (
-                select session_id, app_id, version, due_at
-                from delivery
-                where delivery.buin = room.buin and delivery.app_id = room.app_id
-                  and state in ('pending', 'leased') and due_at <= $4
-                order by due_at, version
-                limit 4 * room.places
+                (
+                    select session_id, app_id, version, due_at, tries
+                    from delivery
+                    where delivery.buin = room.buin and delivery.app_id = room.app_id
+                      and state in ('pending', 'leased') and due_at <= $4
+                    order by due_at, version
+                    limit 4 * room.places
+                )
+                union
+                (
+                    select session_id, app_id, version, due_at, tries
+                    from delivery
+                    where delivery.buin = room.buin and delivery.app_id = room.app_id
+                      and state in ('pending', 'leased') and due_at <= $4
+                    order by due_at desc, version desc
+                    limit case when room.probes then 64 else 0 end
+                )
             ) as due
         ), judged as (
             select candidate.*, earlier.due_at as behind
@@ -146,9 +161,18 @@ sqlx::query_as!(
         ), chosen as (
             select session_id, app_id, version, due_at
             from (
-                select *, row_number() over (partition by buin, app_id order by due_at, version) as rank
-                from judged
-                where behind is null
+                select *, case when probes then least(2 * oldest - 1, 2 * newest) else oldest end
+                       as rank
+                from (
+                    select *, row_number() over (
+                               partition by buin, app_id order by due_at, version
+                           ) as oldest,
+                           row_number() over (
+                               partition by buin, app_id order by tries, due_at desc, version desc
+                           ) as newest
+                    from judged
+                    where behind is null
+                ) as numbered
             ) as free
             where rank <= places
             -- Each app's first before any app's second: one with much to tell leaves room.
@@ -196,16 +220,17 @@ sqlx::query_as!(
         ) as more
         left join (taken join session_event as event using (session_id, version)) on true
         "#,
-        &buins,
-        &app_ids as &[&str],
-        &places,
-        now,
-        count(most),
-        lease,
-        until,
-        &taken,
-    )
-    .fetch_all(pool)
+            &buins,
+            &app_ids as &[&str],
+            &places,
+            now,
+            count(most),
+            lease,
+            until,
+            &taken,
+            &probes,
+        )
+        .fetch_all(pool)
     })
     .await?;
     let more = rows.first().is_some_and(|row| row.more);

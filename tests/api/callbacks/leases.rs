@@ -18,8 +18,13 @@ const LEASE: Duration = Duration::from_secs(45);
 
 /// Claims what is due to an app, as a worker does.
 async fn claim(app: &TestApp, stored: &muster::repository::apps::StoredApp) -> Vec<Claimed> {
-    let room =
-        Room { buin: stored.app.buin, app_id: stored.app.app_id.clone(), taken: 0, places: 16 };
+    let room = Room {
+        buin: stored.app.buin,
+        app_id: stored.app.app_id.clone(),
+        taken: 0,
+        places: 16,
+        probes: false,
+    };
     let now = app.clock.now();
     deliveries::claim(&app.pool, &[room], 64, now, now + LEASE).await.unwrap().taken
 }
@@ -114,8 +119,13 @@ async fn leases_that_ended_behind_replayed_versions_hide_nothing() {
         let filter = deliveries::Filter { id, ..deliveries::Filter::default() };
         deliveries::replay(&app.pool, &filter, app.clock.now()).await.unwrap();
     }
-    let room =
-        Room { buin: stored.app.buin, app_id: stored.app.app_id.clone(), taken: 0, places: 16 };
+    let room = Room {
+        buin: stored.app.buin,
+        app_id: stored.app.app_id.clone(),
+        taken: 0,
+        places: 16,
+        probes: false,
+    };
     let now = app.clock.now();
     let replayed = deliveries::claim(&app.pool, &[room], 64, now, now + LEASE).await.unwrap().taken;
     assert_eq!(replayed.len(), 5);
@@ -126,8 +136,13 @@ async fn leases_that_ended_behind_replayed_versions_hide_nothing() {
     app.clock.advance(LEASE + Duration::from_secs(1));
     let new = create(&app).await;
     // One place: four are looked at.
-    let room =
-        Room { buin: stored.app.buin, app_id: stored.app.app_id.clone(), taken: 0, places: 1 };
+    let room = Room {
+        buin: stored.app.buin,
+        app_id: stored.app.app_id.clone(),
+        taken: 0,
+        places: 1,
+        probes: false,
+    };
     let mut taken = Vec::new();
     for _ in 0..5 {
         let now = app.clock.now();

@@ -184,6 +184,7 @@ impl History {
                     buin: stored.app.buin,
                     app_id: stored.app.app_id.clone(),
                     taken: 0,
+                    probes: false,
                     places: (*places).min(left),
                 })
                 .collect();

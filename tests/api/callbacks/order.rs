@@ -112,10 +112,37 @@ async fn a_receiver_that_hangs_holds_up_no_other() {
     let working = tokio::spawn(async move { worker.drain().await.unwrap() });
     let began = Instant::now();
     while sound.calls().len() < 40 {
-        assert!(began.elapsed() < Duration::from_secs(2), "{} arrived", sound.calls().len());
+        assert!(began.elapsed() < Duration::from_millis(2_900), "{} arrived", sound.calls().len());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert!(hanging.calls().len() <= 7, "{} hang", hanging.calls().len());
+    assert!(hanging.calls().len() >= 4, "{} hang", hanging.calls().len());
+    working.abort();
+}
+
+/// However many hang: what they hold counts for a second, not until they give up.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_receivers_that_hang_hold_up_no_other_for_long() {
+    let (app, hanging, _) = spawn_subscribed().await;
+    for _ in 0..11 {
+        subscribe(&app, &hanging).await;
+    }
+    let sound = Receiver::start().await;
+    subscribe(&app, &sound).await;
+    create(&app).await;
+    hanging.script(|_| Reply::Late(Duration::from_secs(60), Box::new(Reply::Ok)));
+    let worker = worker_with(&app, |settings| {
+        settings.delivery.total_timeout = Duration::from_secs(30);
+        settings.delivery.concurrency = 4;
+        settings.delivery.concurrency_per_app = 4;
+    })
+    .await;
+    let working =
+        tokio::spawn(async move { worker.run(Arc::default(), std::future::pending()).await });
+    let began = Instant::now();
+    while sound.calls().is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(10), "nothing arrived");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     working.abort();
 }
 

@@ -48,6 +48,27 @@ async fn what_changes_here_is_sent_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_server_writes_down_what_arrived_though_another_hangs() {
+    let mut app = spawn_lazy().await;
+    let (hanging, slow) = (Receiver::start().await, Receiver::start().await);
+    subscribe(&app, &hanging).await;
+    subscribe(&app, &slow).await;
+    app.settings.server.shutdown_timeout = Duration::from_secs(2);
+    let (address, stopper) = app.another_instance().await;
+    hanging.script(|_| Reply::Late(Duration::from_secs(60), Box::new(Reply::Ok)));
+    slow.script(|_| Reply::Late(Duration::from_millis(600), Box::new(Reply::Ok)));
+    let client = app.client.at(address);
+    let token = client.token().await;
+    let message = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
+    client.post_sealed(&token, "/cgi/session/create", &message).await;
+    let under_way = async || !hanging.calls().is_empty() && !slow.calls().is_empty();
+    until("both are under way", SOON, under_way).await;
+    stopper.stop();
+    until("written down", SOON, async || count(&app, DeliveryState::Delivered).await == 1).await;
+    assert_eq!(count(&app, DeliveryState::Leased).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_server_finishes_what_it_sends() {
     let (app, receiver) = (spawn_lazy().await, Receiver::start().await);
     subscribe(&app, &receiver).await;
