@@ -382,6 +382,34 @@ async fn what_belongs_to_somebody_else_is_refused() {
 }
 
 #[tokio::test]
+async fn root_keeps_out_of_the_data_directory_of_an_ordinary_user() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let home = Home::new();
+    fs::create_dir(&home.data_dir).unwrap();
+    std::os::unix::fs::chown(&home.data_dir, Some(65534), Some(65534)).unwrap();
+    let refused = async || {
+        let error = home.refusal().await;
+        assert!(matches!(error, EmbeddedError::NotRoots { owner: 65534, .. }), "{error:?}");
+        for part in ["uid 65534", "run Muster as", "chown 0", "data_dir"] {
+            assert!(error.to_string().contains(part), "{part}: {error}");
+        }
+    };
+    refused().await;
+    assert_eq!(fs::read_dir(&home.data_dir).unwrap().count(), 0, "nothing was written");
+    // Nor one that is in use, whose PostgreSQL runs as its owner.
+    home.pretend("15\n");
+    refused().await;
+
+    // The remedy works.
+    fs::remove_dir_all(home.data()).unwrap();
+    std::os::unix::fs::chown(&home.data_dir, Some(0), None).unwrap();
+    home.start().await.stop().await.unwrap();
+    home.start().await.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_configured_directory_without_programs_is_refused() {
     let home = Home::new();
     let empty = tempfile::tempdir().unwrap();

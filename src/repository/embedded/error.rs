@@ -100,6 +100,18 @@ pub enum EmbeddedError {
         /// Who we are.
         ours: u32,
     },
+    /// We are root, and the data directory belongs to an ordinary user. Root may write there, but
+    /// what it writes its owner cannot read.
+    #[error(
+        "{path} belongs to uid {owner}, but Muster runs as root, whose files would lock that user out; run Muster as \
+         uid {owner}, or hand the directory to root with `chown 0 {path}`, or set another data_dir"
+    )]
+    NotRoots {
+        /// The data directory.
+        path: PathBuf,
+        /// Who owns it.
+        owner: u32,
+    },
     /// A directory is ours, but closed to us.
     #[error(
         "{path} has mode {mode:o}, which keeps out its own owner, uid {owner}; run `chmod 700 {path}`"

@@ -61,8 +61,10 @@ pub(super) fn ours() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Refuses a data directory that we cannot use. Being writable is enough: a volume that belongs
-/// to root but is open to our group serves as well.
+/// Refuses a data directory that we cannot or must not use. For an ordinary user being writable is
+/// enough: a volume that belongs to root but is open to our group serves as well. Root may write
+/// anywhere, so for root the owner decides: files that root leaves in somebody's directory would
+/// keep that somebody from starting.
 pub(super) fn check_data_dir(path: &Path) -> Result<(), EmbeddedError> {
     let found = fs::metadata(path).map_err(EmbeddedError::file("look at", path))?;
     if !found.is_dir() {
@@ -70,7 +72,13 @@ pub(super) fn check_data_dir(path: &Path) -> Result<(), EmbeddedError> {
             io::ErrorKind::NotADirectory.into(),
         ));
     }
-    if ours() == 0 || access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).is_ok() {
+    if ours() == 0 {
+        return match found.uid() {
+            0 => Ok(()),
+            owner => Err(EmbeddedError::NotRoots { path: path.to_owned(), owner }),
+        };
+    }
+    if access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).is_ok() {
         return Ok(());
     }
     if found.uid() == ours() {
