@@ -10,6 +10,7 @@ mod delivery;
 mod doctor;
 mod first_app;
 mod health;
+mod keeper;
 mod key;
 mod migrate;
 mod output;

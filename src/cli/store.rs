@@ -7,6 +7,8 @@ use anyhow::Context as _;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 
+use super::keeper::Keeper;
+use super::stopper::Stopper;
 use crate::config::Settings;
 use crate::repository::changes;
 use crate::repository::embedded::{self, EmbeddedPostgres};
@@ -19,7 +21,13 @@ const HEARD_WITHIN: Duration = Duration::from_secs(3);
 /// An open database.
 pub(super) struct Store {
     pub(super) pool: PgPool,
-    embedded: Option<EmbeddedPostgres>,
+    embedded: Option<Embedded>,
+}
+
+enum Embedded {
+    /// Left to itself, for as long as a command takes.
+    Bare(EmbeddedPostgres),
+    Kept(Keeper),
 }
 
 impl Store {
@@ -35,7 +43,7 @@ impl Store {
             }
             None => {
                 let embedded = EmbeddedPostgres::start(&embedded_options(settings)).await?;
-                (embedded.connect_options(), Some(embedded))
+                (embedded.connect_options(), Some(Embedded::Bare(embedded)))
             }
         };
         let database = &settings.database;
@@ -45,6 +53,16 @@ impl Store {
             statement_timeout: database.statement_timeout,
         };
         Ok(Self { pool: pool::connect(options, limits), embedded })
+    }
+
+    /// From now on an embedded PostgreSQL that dies is started again, until the process is told to
+    /// stop. The pool reconnects by itself.
+    pub(super) fn keep(mut self, stopper: Stopper) -> Self {
+        self.embedded = self.embedded.map(|embedded| match embedded {
+            Embedded::Bare(embedded) => Embedded::Kept(Keeper::start(embedded, stopper)),
+            kept @ Embedded::Kept(_) => kept,
+        });
+        self
     }
 
     /// Opens the database and makes sure that its tables are those of this program, for commands
@@ -112,8 +130,14 @@ impl Store {
 
     /// Disconnects, and stops the embedded PostgreSQL unless somebody else uses it.
     pub(super) async fn close(self) {
+        // First, as nothing must be started again for connections that are being closed.
+        let embedded = match self.embedded {
+            Some(Embedded::Kept(keeper)) => keeper.end().await,
+            Some(Embedded::Bare(embedded)) => Some(embedded),
+            None => None,
+        };
         self.pool.close().await;
-        if let Some(embedded) = self.embedded
+        if let Some(embedded) = embedded
             && let Err(error) = embedded.stop().await
         {
             tracing::error!(error = &error as &dyn std::error::Error, "PostgreSQL did not stop");

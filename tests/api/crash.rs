@@ -167,20 +167,67 @@ async fn a_server_survives_its_postgresql() {
     let server = home.serve();
     let caller = server.plain(&home.api_key());
     let session = caller.create().await;
-    let body = json!({ "sessionId": session["sessionId"], "opUser": "a", "title": "later" });
-    home.kill_postgres();
-    let answer = caller.post("update", &body).await;
-    assert_eq!(answer["errcode"], -1, "{answer}");
-    let ready = caller.http.get(server.url("/readyz")).send().await.unwrap();
-    assert_eq!(ready.status(), 503);
-    assert_eq!(caller.http.get(server.url("/healthz")).send().await.unwrap().status(), 200);
-
-    // Any command that joins starts it again.
-    let other = home.serve();
-    let answer = caller.post("update", &body).await;
-    assert_eq!((&answer["errcode"], &answer["version"]), (&json!(0), &json!(2)), "{answer}");
-    other.stop();
-    assert_eq!(caller.get(session["sessionId"].as_str().unwrap()).await["version"], 2);
-    server.stop();
+    let kills: [(fn(&Home), _); 2] = [(Home::kill_postgres, 2), (Home::kill_postmaster, 3)];
+    for (kill, version) in kills {
+        let before = home.postmaster();
+        kill(&home);
+        let began = Instant::now();
+        let ready = caller.http.get(server.url("/readyz"));
+        while ready.try_clone().unwrap().send().await.unwrap().status() != 200
+            || home.postmaster() == before
+        {
+            assert!(began.elapsed() < Duration::from_secs(5), "{}", server.running.stderr());
+            let health = caller.http.get(server.url("/healthz")).send().await.unwrap();
+            assert_eq!(health.status(), 200);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        println!("service again after {:?}", began.elapsed());
+        let title = version.to_string();
+        let body = json!({ "sessionId": session["sessionId"], "opUser": "a", "title": title });
+        let answer = caller.post("update", &body).await;
+        assert_eq!((&answer["errcode"], &answer["version"]), (&json!(0), &json!(version)));
+    }
+    let output = server.stop();
+    assert!(output.stderr.contains("starting it again"), "{output:#?}");
     assert!(home.postmaster().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_start_one_postgresql_again() {
+    let home = Home::lived_in();
+    let servers = [home.serve(), home.serve()];
+    for _ in 0..3 {
+        home.kill_postmaster();
+        for server in &servers {
+            let url = server.url("/readyz");
+            let caller = server.plain(&home.api_key());
+            let began = Instant::now();
+            while caller.http.get(&url).send().await.unwrap().status() != 200 {
+                // The second time in a row it waits, and longer the third time.
+                assert!(began.elapsed() < Duration::from_secs(8), "{}", server.running.stderr());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            caller.create().await;
+        }
+    }
+    let [first, second] = servers;
+    first.stop();
+    assert!(home.postmaster().is_some(), "the second still uses it");
+    second.plain(&home.api_key()).create().await;
+    second.stop();
+    assert!(home.postmaster().is_none());
+}
+
+#[test]
+fn what_a_stopping_server_was_starting_again_is_stopped_too() {
+    let home = Home::lived_in();
+    // At several moments of the new start.
+    for millis in [0, 260, 300, 350, 400] {
+        let server = home.serve();
+        home.kill_postmaster();
+        std::thread::sleep(Duration::from_millis(millis));
+        server.stop();
+        let left = home.postmaster().filter(|pid| runs(*pid));
+        assert_eq!(left, None, "after {millis} ms");
+    }
 }

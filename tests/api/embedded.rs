@@ -236,6 +236,36 @@ async fn an_orphan_is_joined() {
 }
 
 #[tokio::test]
+async fn an_orphan_with_too_few_connections_is_restarted() {
+    let home = Home::new();
+    drop(home.start().await);
+    let orphan = home.postmaster();
+    let more = Options { max_connections: 60, ..home.options() };
+    let first = EmbeddedPostgres::start(&more).await.unwrap();
+    assert!(!first.joined());
+    assert_ne!(home.postmaster(), orphan);
+    assert_eq!(setting(&first, "max_connections").await, "80");
+
+    // Not while somebody uses it, who stays signed on whoever asked.
+    let most = Options { max_connections: 100, ..home.options() };
+    let second = EmbeddedPostgres::start(&most).await.unwrap();
+    assert!(second.joined());
+    assert_eq!(setting(&second, "max_connections").await, "80");
+    assert_eq!(second.stop().await.unwrap(), Stopped::StillUsed);
+    let fewer = EmbeddedPostgres::start(&home.options()).await.unwrap();
+    assert!(fewer.joined());
+    assert_eq!(first.stop().await.unwrap(), Stopped::StillUsed);
+    assert_eq!(fewer.stop().await.unwrap(), Stopped::Stopped);
+
+    // Who restarted it is signed on as well.
+    drop(home.start().await);
+    let restarted = EmbeddedPostgres::start(&more).await.unwrap();
+    let other = home.start().await;
+    assert_eq!(other.stop().await.unwrap(), Stopped::StillUsed);
+    assert_eq!(restarted.stop().await.unwrap(), Stopped::Stopped);
+}
+
+#[tokio::test]
 async fn a_killed_one_recovers() {
     let home = Home::new();
     let postgres = home.start().await;

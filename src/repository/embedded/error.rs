@@ -87,6 +87,15 @@ pub enum EmbeddedError {
         /// What was found.
         problem: String,
     },
+    /// There are no data where there must be some.
+    #[error(
+        "there is no database in {data_dir}; run `muster serve` or `muster app create` to make one, or set data_dir \
+         to the directory that has it"
+    )]
+    NoDatabase {
+        /// The data directory.
+        data_dir: PathBuf,
+    },
     /// A directory belongs to somebody else.
     #[error(
         "{path} belongs to uid {owner}, but Muster runs as uid {ours} and may not use it; run Muster as uid {owner}, \

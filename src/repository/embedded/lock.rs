@@ -61,9 +61,18 @@ impl Use {
     }
 
     /// Whether nobody else has signed on. The kernel may give up our own lock while it tries:
-    /// harmless, as nobody else can sign on or ask while we have the turn.
+    /// harmless, as nobody else can sign on or ask while we have the turn. Who stays has to
+    /// [`Self::sign_on_again`] before giving the turn back.
     pub(super) fn is_last(&self, _turn: &Turn) -> Result<bool, EmbeddedError> {
         try_lock(&self.file, &self.path, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// Shares the lock again, whatever [`Self::is_last`] has made of it.
+    pub(super) fn sign_on_again(&self, _turn: &Turn) -> Result<(), EmbeddedError> {
+        if try_lock(&self.file, &self.path, FlockOperation::NonBlockingLockShared)? {
+            return Ok(());
+        }
+        Err(EmbeddedError::Busy { lock: self.path.clone(), waited: Duration::ZERO })
     }
 }
 

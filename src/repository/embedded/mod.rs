@@ -18,7 +18,8 @@
 //!   user, until the next one joins and leaves.
 //! - PostgreSQL dies under its users: whoever starts next gets the turn, finds nobody listening and
 //!   starts it again, though others are still signed on. Their pools reconnect. One lock for both
-//!   questions could not allow this: it could not be had exclusively.
+//!   questions could not allow this: it could not be had exclusively. A server does not wait for
+//!   another to come: it takes the turn itself, and starts PostgreSQL or finds it started.
 //! - Somebody is killed within its turn: the next finds a listener that is starting or shutting down,
 //!   waits, and joins it or starts afresh; or a half-made directory, which is removed.
 //!
@@ -34,11 +35,11 @@ mod owner;
 mod process;
 mod ready;
 mod socket;
+mod up;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
 use sqlx::postgres::PgConnectOptions;
 
 pub use self::binaries::{NotAVersion, PostgresVersion, Programs};
@@ -46,21 +47,15 @@ pub use self::cluster::initialised;
 pub use self::download::DownloadError;
 pub use self::error::{EmbeddedError, Found};
 
-use self::binaries::Places;
 use self::lock::{Turn, Use};
 use self::process::Postmaster;
-use self::ready::Ready;
 use self::socket::Socket;
+use self::up::{Place, Up};
 
 /// How long to wait for another process to start or stop PostgreSQL.
 const TURN_WITHIN: Duration = Duration::from_secs(120);
-/// How long PostgreSQL may take to roll back and write everything out.
-const STOP_WITHIN: Duration = Duration::from_secs(30);
-/// How long it may take to drop everything; it recovers at the next start.
-const QUIT_WITHIN: Duration = Duration::from_secs(10);
-/// Connections beyond those asked for: other Muster processes, and whoever looks in with `psql`.
-const SPARE_CONNECTIONS: u32 = 20;
-const LEAST_CONNECTIONS: u32 = 40;
+/// How often to look whether PostgreSQL still runs.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What an embedded PostgreSQL needs to know.
 #[derive(Clone, Debug)]
@@ -79,6 +74,7 @@ pub struct Options {
 /// A PostgreSQL that runs for us. Dropping it without [`EmbeddedPostgres::stop`] leaves it running.
 #[derive(Debug)]
 pub struct EmbeddedPostgres {
+    options: Options,
     data_dir: PathBuf,
     data: PathBuf,
     socket: Socket,
@@ -113,74 +109,25 @@ impl EmbeddedPostgres {
         // Looking for programs, and even more downloading them, needs no turn.
         let mut programs = None;
         if !cluster::initialised(&data_dir) || Socket::of(&data)?.listener().await.is_none() {
-            programs = Some(Self::programs(options, &data).await?);
+            programs = Some(up::programs(options, &data).await?);
         }
 
         let turn = Turn::take(&data_dir.join("postgres.start.lock"), TURN_WITHIN).await?;
         let in_use = Use::sign_on(&data_dir.join("postgres.lock"), &turn)?;
-        // Somebody else may have made it in the meantime.
-        let run_as = owner::run_as(&data)?;
-        if cluster::initialised(&data_dir)
-            && let socket = Socket::of(&data)?
-            && let Some((postmaster, ready)) = ready::join(&data, &socket).await?
-        {
-            tracing::info!(data = %data.display(), version = %ready.version, "joined the PostgreSQL that runs");
-            return Ok(Self {
-                data_dir,
-                data,
-                socket,
-                postmaster,
-                joined: true,
-                version: ready.version,
-                in_use,
-            });
-        }
-
-        let programs = match programs {
-            Some(programs)
-                if cluster::major(&data)?.is_none_or(|major| major == programs.version.major) =>
-            {
-                programs
-            }
-            _ => Self::programs(options, &data).await?,
-        };
-        if !cluster::initialised(&data_dir) {
-            cluster::create(&data_dir, &programs, &run_as).await?;
-        }
+        let place = Place { options, data_dir: &data_dir, data: &data };
+        let Up { postmaster, joined, version } =
+            place.bring_up(programs, &turn, &in_use, &mut |_| {}).await?;
         let socket = Socket::of(&data)?;
-        socket::remove_stale_locks(&data);
-        let began = Instant::now();
-        let log = data_dir.join("postgres-start.log");
-        let connections =
-            options.max_connections.saturating_add(SPARE_CONNECTIONS).max(LEAST_CONNECTIONS);
-        let (child, Ready { version }) = loop {
-            let mut child = process::start(&data, &programs, &run_as, connections, &log)?;
-            match ready::wait(&data, &socket, &mut child, &log).await {
-                Ok(ready) => break (child, ready),
-                // The processes of one that was killed need a moment to notice.
-                Err(EmbeddedError::Died { tail, .. })
-                    if tail.contains("pre-existing shared memory")
-                        && began.elapsed() < QUIT_WITHIN =>
-                {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-                Err(error) => return Err(error),
-            }
-        };
-        let postmaster = Postmaster::of(child.id().and_then(|id| i32::try_from(id).ok()));
-        process::look_after(child);
-        tracing::info!(
-            data = %data.display(), %version, programs = %programs.dir.display(), user = %run_as,
-            millis = began.elapsed().as_millis(), "started PostgreSQL"
-        );
-        Ok(Self { data_dir, data, socket, postmaster, joined: false, version, in_use })
-    }
-
-    async fn programs(
-        options: &Options,
-        data: &std::path::Path,
-    ) -> Result<Programs, EmbeddedError> {
-        Places::of_this_machine(options).obtain(data, cluster::major(data)?).await
+        Ok(Self {
+            options: options.clone(),
+            data_dir,
+            data,
+            socket,
+            postmaster,
+            joined,
+            version,
+            in_use,
+        })
     }
 
     /// How to connect: by Unix socket, as `muster`, to the database `muster`. Valid until this
@@ -200,6 +147,42 @@ impl EmbeddedPostgres {
     #[must_use]
     pub fn version(&self) -> PostgresVersion {
         self.version
+    }
+
+    /// Waits until it runs no more.
+    pub async fn ended(&self) {
+        loop {
+            // One in another container has no process id here; it is known by its socket alone.
+            let runs = match self.postmaster.pid() {
+                Some(_) => self.postmaster.runs(),
+                None => self.socket.listener().await.is_some(),
+            };
+            if !runs {
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Starts it again after it has ended, or joins it if another process was faster. Whoever is
+    /// connected by [`Self::connect_options`] can connect again in the same way.
+    ///
+    /// May be dropped before it is done: [`Self::stop`] then stops what it had started.
+    ///
+    /// # Errors
+    /// As for [`Self::start`], and when the data are gone.
+    pub async fn revive(&mut self) -> Result<(), EmbeddedError> {
+        owner::check_data_dir(&self.data_dir)?;
+        if !cluster::initialised(&self.data_dir) {
+            return Err(EmbeddedError::NoDatabase { data_dir: self.data_dir.clone() });
+        }
+        let turn = Turn::take(&self.data_dir.join("postgres.start.lock"), TURN_WITHIN).await?;
+        let place = Place { options: &self.options, data_dir: &self.data_dir, data: &self.data };
+        let postmaster = &mut self.postmaster;
+        let mut started = |new| *postmaster = new;
+        let up = place.bring_up(None, &turn, &self.in_use, &mut started).await?;
+        Up { postmaster: self.postmaster, joined: self.joined, version: self.version } = up;
+        Ok(())
     }
 
     /// Leaves it, and stops it if nobody else uses it: its sessions are ended and everything is
@@ -222,40 +205,13 @@ impl EmbeddedPostgres {
         if let Some(listener) = self.socket.listener().await {
             self.postmaster = listener;
         }
-        let Some(pid) = self.postmaster.pid() else {
+        if self.postmaster.pid().is_none() {
             tracing::warn!(data = %self.data.display(), "leaving PostgreSQL running: it runs in another container");
             return Ok(Stopped::StillUsed);
-        };
-        let began = Instant::now();
-        self.postmaster.signal(Signal::INT);
-        if !self.ends_within(STOP_WITHIN).await {
-            tracing::warn!(
-                pid,
-                "PostgreSQL takes too long to stop: it will recover at the next start"
-            );
-            self.postmaster.signal(Signal::QUIT);
-            if !self.ends_within(QUIT_WITHIN).await {
-                return Err(EmbeddedError::NotStopped {
-                    data: self.data,
-                    pid,
-                    waited: STOP_WITHIN + QUIT_WITHIN,
-                });
-            }
         }
+        let began = Instant::now();
+        up::end(&self.postmaster, &self.data).await?;
         tracing::info!(data = %self.data.display(), millis = began.elapsed().as_millis(), "stopped PostgreSQL");
         Ok(Stopped::Stopped)
-    }
-
-    async fn ends_within(&self, within: Duration) -> bool {
-        let began = Instant::now();
-        loop {
-            if !self.postmaster.runs() {
-                return true;
-            }
-            if began.elapsed() >= within {
-                return false;
-            }
-            tokio::time::sleep(ready::POLL).await;
-        }
     }
 }

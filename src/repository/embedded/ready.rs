@@ -28,6 +28,8 @@ const DUPLICATE_DATABASE: &str = "42P04";
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) version: PostgresVersion,
+    /// How many connections it takes, which only a start can change.
+    pub(super) max_connections: u32,
 }
 
 /// Waits for a server that we started.
@@ -82,11 +84,11 @@ async fn answer(
         let waited = began.elapsed();
         let source = match tokio::time::timeout(CONNECTS_WITHIN, connect(socket)).await {
             Ok(Ok(mut connection)) => {
-                let version = version(&mut connection).await;
+                let ready = learn(&mut connection).await;
                 let _ = connection.close().await;
-                let version = version
-                    .map_err(|source| EmbeddedError::Prepare { data: data.to_owned(), source })?;
-                return Ok(Ok(Ready { version }));
+                return ready
+                    .map(Ok)
+                    .map_err(|source| EmbeddedError::Prepare { data: data.to_owned(), source });
             }
             Ok(Err(error)) => Some(error),
             Err(_) => None,
@@ -130,12 +132,18 @@ async fn connect(socket: &Socket) -> Result<PgConnection, sqlx::Error> {
     socket.quiet(socket::NAME).connect().await
 }
 
-async fn version(connection: &mut PgConnection) -> Result<PostgresVersion, sqlx::Error> {
-    let row = sqlx::query("select current_setting('server_version_num')::int4")
-        .fetch_one(connection)
-        .await?;
+async fn learn(connection: &mut PgConnection) -> Result<Ready, sqlx::Error> {
+    let row = sqlx::query(
+        "select current_setting('server_version_num')::int4,
+                current_setting('max_connections')::int4",
+    )
+    .fetch_one(connection)
+    .await?;
     let number = u32::try_from(row.try_get::<i32, _>(0)?).unwrap_or_default();
-    Ok(PostgresVersion { major: number / 10_000, minor: number % 10_000 })
+    Ok(Ready {
+        version: PostgresVersion { major: number / 10_000, minor: number % 10_000 },
+        max_connections: u32::try_from(row.try_get::<i32, _>(1)?).unwrap_or_default(),
+    })
 }
 
 fn code(error: &sqlx::Error) -> Option<String> {

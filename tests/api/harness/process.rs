@@ -229,6 +229,15 @@ impl Home {
     }
 }
 
+impl Home {
+    /// Kills PostgreSQL's first process alone; the others notice and end.
+    pub fn kill_postmaster(&self) {
+        let postmaster = self.postmaster().unwrap();
+        kill_process(postmaster, Signal::KILL).unwrap();
+        until("the end of PostgreSQL", || (!runs(postmaster)).then_some(()));
+    }
+}
+
 impl Drop for Home {
     fn drop(&mut self) {
         kill_postgres(&self.postgres());
