@@ -1,25 +1,23 @@
-//! `muster doctor`: is everything as it must be, and if not, what to do.
+//! `muster doctor`: is everything as it must be, and if not, what to do. It changes nothing.
 
+mod here;
+
+use std::fmt::Write as _;
 use std::io;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::store::{Store, embedded_options};
+use super::store::Store;
 use super::{Output, health, output};
 use crate::clock::Clock;
 use crate::config::{ConfigError, Settings};
 use crate::http::Bound;
-use crate::repository::embedded::{self, Programs};
+use crate::repository::embedded::{self, EmbeddedError};
 use crate::repository::migrations::Standing;
 use crate::repository::probe;
 
-/// Less room than this is a warning.
-const LITTLE_ROOM: u64 = 1 << 30;
-/// Less room than this is a failure: PostgreSQL stops when it cannot write its log.
-const NO_ROOM: u64 = 100 << 20;
 /// Clocks may differ by this much.
 const SKEW: Duration = Duration::from_secs(2);
 
@@ -54,6 +52,15 @@ impl Check {
         let remedy = Some(remedy.into());
         Self { check, verdict: Verdict::Fail, found: found.into(), remedy }
     }
+
+    /// What the embedded PostgreSQL would say at the start of a server.
+    fn failed(check: &'static str, error: &EmbeddedError) -> Self {
+        let (mut found, remedy) = error.cause_and_remedy();
+        if let Some(source) = std::error::Error::source(error) {
+            let _ = write!(found, ": {source}");
+        }
+        Self::fail(check, found, remedy.unwrap_or_else(|| "do what it says there".to_owned()))
+    }
 }
 
 /// The report where already the configuration is wrong.
@@ -69,59 +76,26 @@ pub(super) async fn run(
 ) -> anyhow::Result<ExitCode> {
     let mut checks = vec![Check::ok("configuration", "valid")];
     if settings.database.url.is_none() {
-        checks.push(room(&settings.data_dir));
-        checks.push(programs(settings).await);
-    }
-    if settings.database.url.is_some() || embedded::initialised(&settings.data_dir) {
-        checks.extend(database(settings, clock).await);
+        let data_dir = here::data_dir(&settings.data_dir);
+        let usable = data_dir.verdict != Verdict::Fail;
+        checks.extend([data_dir, here::room(&settings.data_dir)]);
+        // What is in a directory that cannot be used does not matter yet.
+        if usable {
+            checks.push(here::programs(settings).await);
+            match embedded::initialised(&settings.data_dir) {
+                Ok(true) => checks.extend(database(settings, clock).await),
+                Ok(false) => checks.push(Check::ok(
+                    "database",
+                    "not made yet: the first `muster serve` does that",
+                )),
+                Err(error) => checks.push(Check::failed("database", &error)),
+            }
+        }
     } else {
-        checks.push(Check::ok("database", "not made yet: the first `muster serve` does that"));
+        checks.extend(database(settings, clock).await);
     }
     checks.push(port(&settings.server.bind).await);
     Ok(report(&checks, output))
-}
-
-fn room(data_dir: &Path) -> Check {
-    const NAME: &str = "disk";
-    // Where the directory does not exist yet, its nearest parent tells.
-    let absolute = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
-    let nearest = absolute.ancestors().find(|path| path.exists()).unwrap_or(&absolute);
-    let room = match rustix::fs::statvfs(nearest) {
-        Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
-        Err(error) => {
-            return Check::warn(
-                NAME,
-                format!("{}: {error}", nearest.display()),
-                "make sure that data_dir can be read",
-            );
-        }
-    };
-    let found = format!("{} MiB free at {}", room >> 20, nearest.display());
-    let remedy = "free some room, or move data_dir to a larger disk";
-    match room {
-        ..NO_ROOM => Check::fail(NAME, found, remedy),
-        NO_ROOM..LITTLE_ROOM => Check::warn(NAME, found, remedy),
-        _ => Check::ok(NAME, found),
-    }
-}
-
-async fn programs(settings: &Settings) -> Check {
-    const NAME: &str = "postgresql";
-    match Programs::find(&embedded_options(settings)).await {
-        Ok(programs) => {
-            Check::ok(NAME, format!("{} in {}", programs.version, programs.dir.display()))
-        }
-        Err(error) if settings.database.download => Check::warn(
-            NAME,
-            error.to_string(),
-            "`muster serve` will try to download them; to be safe install PostgreSQL 15 or newer",
-        ),
-        Err(error) => Check::fail(
-            NAME,
-            error.to_string(),
-            "install PostgreSQL 15 or newer, set database.postgres_dir, or set database.url",
-        ),
-    }
 }
 
 async fn database(settings: &Settings, clock: &Clock) -> Vec<Check> {
@@ -138,9 +112,25 @@ async fn database(settings: &Settings, clock: &Clock) -> Vec<Check> {
         };
         Check::fail(NAME, error.to_string(), remedy)
     };
-    let store = match Store::open(settings).await {
+    // It only looks: nothing is downloaded.
+    let mut looking = settings.clone();
+    looking.database.download = false;
+    let store = match Store::open(&looking).await {
         Ok(store) => store,
-        Err(error) => return vec![unreachable(&format!("{error:#}"))],
+        Err(error) => {
+            return vec![match error.downcast_ref::<EmbeddedError>() {
+                Some(EmbeddedError::NoPrograms { .. } | EmbeddedError::OtherMajor { .. })
+                    if settings.database.download =>
+                {
+                    let found = "not looked at: its PostgreSQL is not here";
+                    Check::warn(NAME, found, "see the check of postgresql")
+                }
+                Some(embedded) if embedded.cause_and_remedy().1.is_some() => {
+                    Check::failed(NAME, embedded)
+                }
+                _ => unreachable(&format!("{error:#}")),
+            }];
+        }
     };
     let server = probe::server(&store.pool).await;
     let checks = match server {

@@ -73,6 +73,11 @@ pub(super) async fn ensure(
     Ok(Some(path))
 }
 
+/// Whether the file, if there is one, can be read.
+pub(super) fn check(data_dir: &Path) -> anyhow::Result<()> {
+    read(&data_dir.join(FILE)).map(drop)
+}
+
 /// Writes an app's new key into the file, if that is about it.
 pub(super) fn rekey(data_dir: &Path, stored: &StoredApp) -> anyhow::Result<()> {
     let path = data_dir.join(FILE);

@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 
+use rustix::process::geteuid;
 use serde_json::Value;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
@@ -48,7 +50,7 @@ fn a_fresh_machine_is_well_and_stays_untouched() {
     let home = Home::new();
     let checks = doctor(&home, 0);
     let names: Vec<_> = checks.iter().map(|check| check["check"].as_str().unwrap()).collect();
-    assert_eq!(names, ["configuration", "disk", "postgresql", "database", "port"]);
+    assert_eq!(names, ["configuration", "data_dir", "disk", "postgresql", "database", "port"]);
     let (verdict, found, _) = find(&checks, "database");
     assert!(verdict == "ok" && found.contains("first `muster serve`"), "{found}");
     let (_, found, _) = find(&checks, "postgresql");
@@ -157,4 +159,99 @@ fn what_keeps_the_embedded_database_down_is_told() {
     let checks = doctor(&home, 1);
     let (verdict, found, _) = find(&checks, "postgresql");
     assert!(verdict == "fail" && found.contains("/nowhere"), "{found}");
+}
+
+/// What `serve` refuses, the doctor calls a failure, with the same words.
+#[track_caller]
+fn fails_as_serve_does(home: &Home, check: &str, parts: &[&str], remedies: &[&str]) {
+    home.run(&["serve"]).fails(1, parts);
+    let checks = doctor(home, 1);
+    let (verdict, found, remedy) = find(&checks, check);
+    assert_eq!(verdict, "fail", "{checks:#?}");
+    for part in parts {
+        assert!(found.contains(part), "no {part:?} in {found:?}");
+    }
+    for part in remedies {
+        assert!(remedy.contains(part), "no {part:?} in {remedy:?}");
+    }
+}
+
+#[test]
+fn a_data_directory_that_does_not_serve_is_a_failure() {
+    let home = Home::new();
+    fs::write(&home.data_dir, "").unwrap();
+    fails_as_serve_does(
+        &home,
+        "data_dir",
+        &["could not use as a directory", "/data"],
+        &["see that it exists"],
+    );
+    let below = home.data_dir.join("below");
+    let mut home = Home::new();
+    home.set("MUSTER__DATA_DIR", below.to_str().unwrap());
+    fails_as_serve_does(&home, "data_dir", &["below"], &["see that it exists"]);
+
+    if geteuid().is_root() {
+        let home = Home::new();
+        fs::create_dir(&home.data_dir).unwrap();
+        chown(&home.data_dir, Some(65534), Some(65534)).unwrap();
+        let remedies = ["run Muster as uid 65534", "chown 0", "data_dir"];
+        fails_as_serve_does(&home, "data_dir", &["belongs to uid 65534"], &remedies);
+        assert_eq!(fs::read_dir(&home.data_dir).unwrap().count(), 0);
+        // What only reads says it too, rather than that there is no database.
+        home.run(&["app", "list"]).fails(1, &["belongs to uid 65534"]);
+    } else {
+        let home = Home::new();
+        fs::create_dir(&home.data_dir).unwrap();
+        fs::set_permissions(&home.data_dir, fs::Permissions::from_mode(0o500)).unwrap();
+        fails_as_serve_does(&home, "data_dir", &["mode 500"], &["chmod 700"]);
+        let below = home.data_dir.join("below");
+        let mut home = Home::new();
+        home.set("MUSTER__DATA_DIR", below.to_str().unwrap());
+        fails_as_serve_does(&home, "data_dir", &["could not create", "below"], &["may do so"]);
+    }
+}
+
+#[test]
+fn what_lies_in_the_data_directory_is_examined() {
+    let home = Home::lived_in();
+    let version = home.postgres().join("PG_VERSION");
+    let right = fs::read(&version).unwrap();
+    fs::write(&version, "99\n").unwrap();
+    let parts = ["made by PostgreSQL 99"];
+    fails_as_serve_does(&home, "postgresql", &parts, &["install PostgreSQL 99", "postgres_dir"]);
+    // Neither can one be read that is a directory: not the same as that there is none.
+    fs::remove_file(&version).unwrap();
+    fs::create_dir(&version).unwrap();
+    fails_as_serve_does(&home, "data_dir", &["could not read", "PG_VERSION"], &["see that"]);
+    fs::remove_dir(&version).unwrap();
+    fs::write(&version, right).unwrap();
+    if geteuid().is_root() {
+        let owner = fs::metadata(home.postgres()).unwrap().uid();
+        chown(&version, Some(owner), None).unwrap();
+    }
+
+    fs::set_permissions(&home.data_dir, fs::Permissions::from_mode(0o755)).unwrap();
+    let checks = doctor(&home, 0);
+    let (verdict, found, remedy) = find(&checks, "data_dir");
+    assert!(verdict == "warn" && found.contains("mode 755"), "{checks:#?}");
+    assert!(remedy.contains("chmod 700"), "{remedy}");
+    let output = home.serve().stop();
+    assert_eq!(output.stderr.matches("chmod 700").count(), 1, "{output:#?}");
+
+    fs::write(home.data_dir.join("first-app.json"), "# my notes").unwrap();
+    fails_as_serve_does(&home, "data_dir", &["first-app.json"], &["remove it"]);
+}
+
+#[test]
+fn the_doctor_downloads_nothing() {
+    let mut home = Home::lived_in();
+    let version = home.postgres().join("PG_VERSION");
+    fs::write(&version, "99\n").unwrap();
+    home.set("MUSTER__DATABASE__DOWNLOAD", "true");
+    let checks = doctor(&home, 0);
+    let (verdict, _, remedy) = find(&checks, "postgresql");
+    assert!(verdict == "warn" && remedy.contains("try to download"), "{checks:#?}");
+    assert!(remedy.contains("install PostgreSQL 99"), "{remedy}");
+    assert_eq!(find(&checks, "database").0, "warn");
 }

@@ -124,13 +124,13 @@ fn whole(error: &EmbeddedError) -> String {
 #[tokio::test]
 async fn data_survive_a_restart() {
     let home = Home::new();
-    assert!(!embedded::initialised(&home.data_dir));
+    assert!(!embedded::initialised(&home.data_dir).unwrap());
 
     let began = Instant::now();
     let postgres = home.start().await;
     println!("first start: {:?}", began.elapsed());
     assert!(!postgres.joined());
-    assert!(embedded::initialised(&home.data_dir));
+    assert!(embedded::initialised(&home.data_dir).unwrap());
     assert_eq!(postgres.version(), Programs::find(&home.options()).await.unwrap().version);
     run(&postgres, "create table note (); insert into note default values").await;
     assert_eq!(postgres.stop().await.unwrap(), Stopped::Stopped);

@@ -10,7 +10,8 @@ use std::time::Duration;
 use std::{env, fmt, fs};
 
 use super::download::{self, Source};
-use super::error::{EmbeddedError, Found};
+use super::error::EmbeddedError;
+use super::found::Found;
 use super::{Options, cluster};
 
 /// The oldest major version that Muster works with.

@@ -8,7 +8,7 @@
 //! | `postgres-start.log` | what PostgreSQL said while it last started |
 
 use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::{fs, io};
@@ -22,9 +22,52 @@ const NAME: &str = "postgres";
 const NEW: &str = "postgres.new-";
 
 /// Whether the data directory holds an embedded PostgreSQL already.
-#[must_use]
-pub fn initialised(data_dir: &Path) -> bool {
-    path(data_dir).join("PG_VERSION").is_file()
+///
+/// # Errors
+/// When that cannot be known: somebody else's files, say, are not "none".
+pub fn initialised(data_dir: &Path) -> Result<bool, EmbeddedError> {
+    Ok(major(&path(data_dir))?.is_some())
+}
+
+/// What [`look`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataDir {
+    /// Nothing, and it can be made.
+    Missing,
+    /// A directory that we may use.
+    There {
+        /// Its permissions.
+        mode: u32,
+    },
+}
+
+impl DataDir {
+    /// Whether others than its owner may do anything with it.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::There { mode } if mode & 0o077 != 0)
+    }
+}
+
+/// Whether a data directory serves, without changing anything.
+///
+/// # Errors
+/// Why [`super::EmbeddedPostgres::start`] would refuse it.
+pub fn look(data_dir: &Path) -> Result<DataDir, EmbeddedError> {
+    match fs::metadata(data_dir) {
+        Ok(found) => {
+            owner::check_data_dir(data_dir)?;
+            let cluster = path(data_dir);
+            owner::run_as(&cluster)?;
+            major(&cluster)?;
+            Ok(DataDir::There { mode: found.permissions().mode() & 0o7777 })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            owner::check_can_create(data_dir)?;
+            Ok(DataDir::Missing)
+        }
+        Err(error) => Err(EmbeddedError::file("enter", data_dir)(error)),
+    }
 }
 
 /// PostgreSQL's own directory.
@@ -47,10 +90,7 @@ pub(super) fn major(cluster: &Path) -> Result<Option<u32>, EmbeddedError> {
 
 /// The data directory by its full name, made for us alone if it was missing.
 pub(super) fn open_data_dir(data_dir: &Path) -> Result<PathBuf, EmbeddedError> {
-    if let Err(error) = fs::metadata(data_dir) {
-        if error.kind() != io::ErrorKind::NotFound {
-            return Err(EmbeddedError::file("enter", data_dir)(error));
-        }
+    if look(data_dir)? == DataDir::Missing {
         if let Some(parent) = data_dir.parent() {
             fs::create_dir_all(parent).map_err(EmbeddedError::file("create", parent))?;
         }

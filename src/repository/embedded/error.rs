@@ -5,8 +5,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::binaries::{OLDEST_MAJOR, PostgresVersion};
+use super::binaries::OLDEST_MAJOR;
 use super::download::DownloadError;
+use super::found::Found;
 
 /// What to do when no PostgreSQL programs can be had.
 const REMEDIES: &str = "install PostgreSQL 15 or newer with the operating system's package manager, or set \
@@ -251,6 +252,20 @@ pub enum EmbeddedError {
 }
 
 impl EmbeddedError {
+    /// The message in two: what is wrong and what to do, where the second is known.
+    #[must_use]
+    pub fn cause_and_remedy(&self) -> (String, Option<String>) {
+        let text = self.to_string();
+        // These end with the words of a program.
+        if matches!(self, Self::Died { .. } | Self::Initdb { .. }) {
+            return (text, None);
+        }
+        match text.rsplit_once("; ") {
+            Some((cause, remedy)) => (cause.to_owned(), Some(remedy.to_owned())),
+            None => (text, None),
+        }
+    }
+
     /// For `map_err`: what was tried with which file.
     pub(super) fn file(
         action: &'static str,
@@ -258,31 +273,6 @@ impl EmbeddedError {
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { action, path, source }
-    }
-}
-
-/// The programs that were found and did not serve, for a message.
-#[derive(Clone, Debug, Default)]
-pub struct Found(pub Vec<(PostgresVersion, PathBuf)>);
-
-impl Found {
-    fn only(&self) -> String {
-        if self.0.is_empty() {
-            return "found no PostgreSQL on this machine".to_owned();
-        }
-        format!("found only {}", self.list())
-    }
-
-    fn list(&self) -> String {
-        let one =
-            |(version, dir): &(PostgresVersion, PathBuf)| format!("{version} in {}", dir.display());
-        self.0.iter().map(one).collect::<Vec<_>>().join(", ")
-    }
-}
-
-impl std::fmt::Display for Found {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0.is_empty() { Ok(()) } else { write!(f, " (found {})", self.list()) }
     }
 }
 

@@ -30,6 +30,7 @@ mod binaries;
 mod cluster;
 mod download;
 mod error;
+mod found;
 mod lock;
 mod owner;
 mod process;
@@ -43,9 +44,10 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::PgConnectOptions;
 
 pub use self::binaries::{NotAVersion, PostgresVersion, Programs};
-pub use self::cluster::initialised;
+pub use self::cluster::{DataDir, initialised, look};
 pub use self::download::DownloadError;
-pub use self::error::{EmbeddedError, Found};
+pub use self::error::EmbeddedError;
+pub use self::found::Found;
 
 use self::lock::{Turn, Use};
 use self::process::Postmaster;
@@ -103,15 +105,19 @@ impl EmbeddedPostgres {
     /// # Errors
     /// Each names its cause and what to do.
     pub async fn start(options: &Options) -> Result<Self, EmbeddedError> {
-        let data_dir = cluster::open_data_dir(&options.data_dir)?;
+        // Looking for programs, and even more downloading them, needs no turn. What is refused here
+        // leaves no directory behind.
+        cluster::look(&options.data_dir)?;
+        let data_dir = std::path::absolute(&options.data_dir)
+            .map_err(EmbeddedError::file("find", &options.data_dir))?;
         let data = cluster::path(&data_dir);
-        owner::run_as(&data)?;
-        // Looking for programs, and even more downloading them, needs no turn.
         let mut programs = None;
-        if !cluster::initialised(&data_dir) || Socket::of(&data)?.listener().await.is_none() {
+        if !cluster::initialised(&data_dir)? || Socket::of(&data)?.listener().await.is_none() {
             programs = Some(up::programs(options, &data).await?);
         }
 
+        let data_dir = cluster::open_data_dir(&data_dir)?;
+        let data = cluster::path(&data_dir);
         let turn = Turn::take(&data_dir.join("postgres.start.lock"), TURN_WITHIN).await?;
         let in_use = Use::sign_on(&data_dir.join("postgres.lock"), &turn)?;
         let place = Place { options, data_dir: &data_dir, data: &data };
@@ -172,8 +178,7 @@ impl EmbeddedPostgres {
     /// # Errors
     /// As for [`Self::start`], and when the data are gone.
     pub async fn revive(&mut self) -> Result<(), EmbeddedError> {
-        owner::check_data_dir(&self.data_dir)?;
-        if !cluster::initialised(&self.data_dir) {
+        if !cluster::initialised(&self.data_dir)? {
             return Err(EmbeddedError::NoDatabase { data_dir: self.data_dir.clone() });
         }
         let turn = Turn::take(&self.data_dir.join("postgres.start.lock"), TURN_WITHIN).await?;

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::{fmt, fs, io};
 
 use rustix::fs::{Access, access};
+use rustix::io::Errno;
 
 use super::error::EmbeddedError;
 
@@ -72,20 +73,36 @@ pub(super) fn check_data_dir(path: &Path) -> Result<(), EmbeddedError> {
             io::ErrorKind::NotADirectory.into(),
         ));
     }
-    if ours() == 0 {
-        return match found.uid() {
-            0 => Ok(()),
-            owner => Err(EmbeddedError::NotRoots { path: path.to_owned(), owner }),
-        };
+    if ours() == 0 && found.uid() != 0 {
+        return Err(EmbeddedError::NotRoots { path: path.to_owned(), owner: found.uid() });
     }
-    if access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).is_ok() {
-        return Ok(());
+    match access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
+        Ok(()) => Ok(()),
+        // A disk that can only be read, say, which no owner can change.
+        Err(error) if error != Errno::ACCESS => {
+            Err(EmbeddedError::file("write in", path)(error.into()))
+        }
+        Err(_) if found.uid() == ours() => {
+            let mode = found.permissions().mode() & 0o7777;
+            Err(EmbeddedError::Closed { path: path.to_owned(), mode, owner: found.uid() })
+        }
+        Err(_) => {
+            Err(EmbeddedError::Foreign { path: path.to_owned(), owner: found.uid(), ours: ours() })
+        }
     }
-    if found.uid() == ours() {
-        let mode = found.permissions().mode() & 0o7777;
-        return Err(EmbeddedError::Closed { path: path.to_owned(), mode, owner: found.uid() });
+}
+
+/// Refuses a directory that does not exist and that we could not make.
+pub(super) fn check_can_create(path: &Path) -> Result<(), EmbeddedError> {
+    let wrong = |error| EmbeddedError::file("create", path)(error);
+    let absolute = std::path::absolute(path).map_err(wrong)?;
+    let Some(nearest) = absolute.ancestors().skip(1).find(|parent| parent.exists()) else {
+        return Err(wrong(io::ErrorKind::NotFound.into()));
+    };
+    if !nearest.is_dir() {
+        return Err(wrong(io::ErrorKind::NotADirectory.into()));
     }
-    Err(EmbeddedError::Foreign { path: path.to_owned(), owner: found.uid(), ours: ours() })
+    access(nearest, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| wrong(error.into()))
 }
 
 /// As whom to run PostgreSQL on `cluster`, which need not exist yet. Refuses one that belongs to

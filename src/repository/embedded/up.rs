@@ -52,7 +52,7 @@ impl Place<'_> {
         let &Self { options, data_dir, data } = self;
         // Somebody else may have made it before we had the turn.
         let run_as = owner::run_as(data)?;
-        if cluster::initialised(data_dir)
+        if cluster::initialised(data_dir)?
             && let Some((postmaster, ready)) = ready::join(data, &Socket::of(data)?).await?
         {
             if !self.must_restart(&postmaster, &ready, turn, in_use)? {
@@ -70,7 +70,7 @@ impl Place<'_> {
             }
             _ => self::programs(options, data).await?,
         };
-        if !cluster::initialised(data_dir) {
+        if !cluster::initialised(data_dir)? {
             cluster::create(data_dir, &programs, &run_as).await?;
         }
         let socket = Socket::of(data)?;

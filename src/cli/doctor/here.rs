@@ -1,0 +1,87 @@
+//! What an embedded database needs of this machine: a directory, room, and programs.
+
+use std::path::Path;
+
+use super::super::first_app;
+use super::super::store::embedded_options;
+use super::Check;
+use crate::config::Settings;
+use crate::repository::embedded::{self, DataDir, EmbeddedError, Programs};
+
+/// Less room than this is a warning.
+const LITTLE_ROOM: u64 = 1 << 30;
+/// Less room than this is a failure: PostgreSQL stops when it cannot write its log.
+const NO_ROOM: u64 = 100 << 20;
+/// Whether data_dir is ours to use, with what lies in it.
+pub(super) fn data_dir(data_dir: &Path) -> Check {
+    const NAME: &str = "data_dir";
+    let path = data_dir.display();
+    let found = match embedded::look(data_dir) {
+        Ok(found) => found,
+        Err(error) => return Check::failed(NAME, &error),
+    };
+    if let Err(error) = first_app::check(data_dir) {
+        let remedy =
+            "let the user who runs Muster read it, or remove it if it is not what Muster wrote";
+        return Check::fail(NAME, format!("{error:#}"), remedy);
+    }
+    match found {
+        DataDir::Missing => Check::ok(NAME, format!("{path} does not exist yet, and can be made")),
+        DataDir::There { mode } if found.is_open() => Check::warn(
+            NAME,
+            format!("others may enter {path}, which has mode {mode:o}"),
+            format!("`chmod 700 {path}`"),
+        ),
+        DataDir::There { .. } => Check::ok(NAME, format!("{path} can be used")),
+    }
+}
+
+pub(super) fn room(data_dir: &Path) -> Check {
+    const NAME: &str = "disk";
+    // Where the directory does not exist yet, its nearest parent tells.
+    let absolute = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    let nearest = absolute.ancestors().find(|path| path.exists()).unwrap_or(&absolute);
+    let room = match rustix::fs::statvfs(nearest) {
+        Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
+        Err(error) => {
+            return Check::warn(
+                NAME,
+                format!("{}: {error}", nearest.display()),
+                "make sure that data_dir can be read",
+            );
+        }
+    };
+    let found = format!("{} MiB free at {}", room >> 20, nearest.display());
+    let remedy = "free some room, or move data_dir to a larger disk";
+    match room {
+        ..NO_ROOM => Check::fail(NAME, found, remedy),
+        NO_ROOM..LITTLE_ROOM => Check::warn(NAME, found, remedy),
+        _ => Check::ok(NAME, found),
+    }
+}
+
+/// Whether there is a PostgreSQL for the data.
+pub(super) async fn programs(settings: &Settings) -> Check {
+    const NAME: &str = "postgresql";
+    let error = match Programs::find(&embedded_options(settings)).await {
+        Ok(programs) => {
+            let Programs { version, dir } = programs;
+            return Check::ok(NAME, format!("{version} in {}", dir.display()));
+        }
+        Err(error) => error,
+    };
+    let failed = Check::failed(NAME, &error);
+    let is_fetched = match &error {
+        EmbeddedError::NoPrograms { .. } => true,
+        EmbeddedError::OtherMajor { .. } => settings.database.postgres_dir.is_none(),
+        _ => false,
+    };
+    match failed.remedy {
+        Some(remedy) if settings.database.download && is_fetched => Check::warn(
+            NAME,
+            failed.found,
+            format!("`muster serve` will try to download it; to be safe {remedy}"),
+        ),
+        remedy => Check { remedy, ..failed },
+    }
+}
