@@ -141,7 +141,12 @@ pub(super) async fn run(
     command: Command,
     clock: &Clock,
 ) -> anyhow::Result<()> {
-    let store = Store::open_current(settings).await?;
+    let store = match &command {
+        // Every other command is about apps that there are.
+        Command::Create(_) => Store::open(settings).await?,
+        _ => Store::open_existing(settings).await?,
+    };
+    let store = store.current(settings).await?;
     let done = dispatch(settings, &store, command, clock).await;
     store.close().await;
     done

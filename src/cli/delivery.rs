@@ -86,7 +86,7 @@ pub(super) async fn run(
     command: Command,
     clock: &Clock,
 ) -> anyhow::Result<()> {
-    let store = Store::open_current(settings).await?;
+    let store = Store::open_existing(settings).await?.current(settings).await?;
     let done = match command {
         Command::List { which, state, limit, output } => {
             list(&store, &Filter { state, ..which.filter() }, limit, output).await

@@ -45,7 +45,7 @@ pub(super) async fn run(
     command: Command,
     clock: &Clock,
 ) -> anyhow::Result<()> {
-    let store = Store::open_current(settings).await?;
+    let store = Store::open_existing(settings).await?.current(settings).await?;
     let done = match command {
         Command::Create { which, label, output } => {
             create(&store, &which, &label, output, clock).await

@@ -23,7 +23,10 @@ pub(super) async fn run(
     command: Option<Command>,
     output: Output,
 ) -> anyhow::Result<()> {
-    let store = Store::open(settings).await?;
+    let store = match command {
+        None => Store::open(settings).await?,
+        Some(Command::Status { .. }) => Store::open_existing(settings).await?,
+    };
     let done = match command {
         None => apply(&store, output).await,
         Some(Command::Status { output: own }) => {

@@ -25,7 +25,9 @@ pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()>
     let bind = &settings.server.bind;
     let bound = Bound::bind(bind).map_err(|error| cannot_listen(error, bind))?;
     let url = url(bound.address()?);
-    let store = Store::open(settings).await?.keep(stopper.clone());
+    let store = Store::open(settings).await?;
+    store.warn_of_others(settings);
+    let store = store.keep(stopper.clone());
     let served = serve(settings, clock, bound, &url, &store, stopper).await;
     store.close().await;
     served

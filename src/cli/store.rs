@@ -11,7 +11,7 @@ use super::keeper::Keeper;
 use super::stopper::Stopper;
 use crate::config::Settings;
 use crate::repository::changes;
-use crate::repository::embedded::{self, EmbeddedPostgres};
+use crate::repository::embedded::{self, DataDir, EmbeddedError, EmbeddedPostgres};
 use crate::repository::migrations::{self, Standing};
 use crate::repository::pool;
 
@@ -55,6 +55,17 @@ impl Store {
         Ok(Self { pool: pool::connect(options, limits), embedded })
     }
 
+    /// Warns when others can enter the directory of an embedded database. PostgreSQL's own files stay
+    /// closed to them.
+    pub(super) fn warn_of_others(&self, settings: &Settings) {
+        let data_dir = settings.data_dir.display();
+        if self.is_embedded() && embedded::look(&settings.data_dir).is_ok_and(DataDir::is_open) {
+            tracing::warn!(
+                "others may enter {data_dir}: keep them out with `chmod 700 {data_dir}`"
+            );
+        }
+    }
+
     /// From now on an embedded PostgreSQL that dies is started again, until the process is told to
     /// stop. The pool reconnects by itself.
     pub(super) fn keep(mut self, stopper: Stopper) -> Self {
@@ -65,10 +76,22 @@ impl Store {
         self
     }
 
-    /// Opens the database and makes sure that its tables are those of this program, for commands
-    /// that use them.
-    pub(super) async fn open_current(settings: &Settings) -> anyhow::Result<Self> {
-        let store = Self::open(settings).await?;
+    /// The same, but makes no embedded database where there is none: a command that only reads would
+    /// show an empty one, which hides that data_dir is wrong.
+    pub(super) async fn open_existing(settings: &Settings) -> anyhow::Result<Self> {
+        let data_dir = &settings.data_dir;
+        if settings.database.url.is_none() {
+            embedded::look(data_dir)?;
+            if !embedded::initialised(data_dir)? {
+                return Err(EmbeddedError::NoDatabase { data_dir: data_dir.clone() }.into());
+            }
+        }
+        Self::open(settings).await
+    }
+
+    /// Makes sure that the tables are those of this program, for commands that use them.
+    pub(super) async fn current(self, settings: &Settings) -> anyhow::Result<Self> {
+        let store = self;
         match store.make_current(settings).await {
             Ok(()) => Ok(store),
             Err(error) => {

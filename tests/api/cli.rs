@@ -355,9 +355,18 @@ async fn mistakes_are_named_with_their_remedies() {
     assert_eq!(home.json(&["app", "list"]).as_array().unwrap().len(), 1, "nothing was made");
 }
 
+/// A database as an interrupted first start leaves it.
+fn without_tables() -> Home {
+    let mut home = Home::new();
+    home.set("MUSTER__DATABASE__MIGRATE", "false");
+    home.run(&["serve"]).fails(1, &["muster migrate"]);
+    home.set("MUSTER__DATABASE__MIGRATE", "true");
+    home
+}
+
 #[test]
 fn migrations_are_shown_and_run() {
-    let home = Home::new();
+    let home = without_tables();
     let status = home.json(&["migrate", "status"]);
     let count = status.as_array().unwrap().len();
     assert!(count >= 2);
@@ -381,7 +390,7 @@ fn migrations_are_shown_and_run() {
 
 #[test]
 fn pending_migrations_wait_where_that_is_wished() {
-    let mut home = Home::new();
+    let mut home = without_tables();
     home.set("MUSTER__DATABASE__MIGRATE", "false");
     home.run(&["app", "list"]).fails(1, &["pending", "muster migrate"]);
     home.run(&["migrate"]).ok();

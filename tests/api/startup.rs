@@ -81,6 +81,44 @@ fn data_of_a_newer_postgresql_are_refused() {
 }
 
 #[test]
+fn a_wrong_directory_of_programs_leaves_no_data_directory() {
+    let mut home = Home::new();
+    home.set("MUSTER__DATABASE__POSTGRES_DIR", "/nowhere");
+    home.run(&["serve"]).fails(1, &["database.postgres_dir is /nowhere"]);
+    assert!(!home.data_dir.exists());
+}
+
+#[test]
+fn what_only_reads_makes_no_database() {
+    let home = Home::new();
+    let id = "00000000-0000-7000-8000-000000000000.1.yd5D7F8E6A";
+    let app = ["--buin", "1", "--app-id", "yd5D7F8E6A"];
+    for command in [
+        &["app", "list"][..],
+        &[&["app", "show"], &app[..]].concat(),
+        &["key", "list"],
+        &["delivery", "list"],
+        &["delivery", "show", id],
+        &["migrate", "status"],
+    ] {
+        home.run(command).fails(
+            1,
+            &["there is no database in", "muster serve", "muster app create", "set data_dir"],
+        );
+        assert!(!home.data_dir.exists(), "{command:?}");
+    }
+    home.run(&["app", "create", "--buin", "1"]).ok();
+    assert_eq!(home.json(&["app", "list"]).as_array().unwrap().len(), 1);
+    let server = home.serve();
+    assert!(!home.data_dir.join("first-app.json").exists());
+    server.stop();
+
+    let home = Home::new();
+    home.run(&["migrate"]).ok();
+    home.run(&["migrate", "status"]).ok();
+}
+
+#[test]
 fn somebody_elses_data_are_refused() {
     let mut home = Home::lived_in();
     if geteuid().is_root() {
