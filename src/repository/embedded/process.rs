@@ -168,20 +168,22 @@ impl Postmaster {
         }
     }
 
-    /// Whether there is such a process, and it is something else than the PostgreSQL of `cluster`.
-    /// Without proof the answer is no.
-    pub(super) fn is_certainly_not_on(&self, cluster: &Path) -> bool {
-        let Some(stat) = self.pid.and_then(stat) else { return false };
+    /// How it is known that this process, which there is, is not the PostgreSQL of `cluster`.
+    /// Without proof it may be.
+    pub(super) fn why_not_on(&self, cluster: &Path) -> Option<&'static str> {
+        const ANOTHERS: &str = "its process id is another program's now";
+        let stat = self.pid.and_then(stat)?;
         // A zombie serves nobody. PostgreSQL takes it for a living one, as it still has its id.
-        if stat.name != "postgres" || stat.is_over() {
-            return true;
+        if stat.is_over() {
+            return Some("its process is over");
         }
-        let Some(pid) = self.pid() else { return false };
+        if stat.name != "postgres" {
+            return Some(ANOTHERS);
+        }
         // PostgreSQL's processes all work in its directory.
-        match (fs::metadata(format!("/proc/{pid}/cwd")), fs::metadata(cluster)) {
-            (Ok(there), Ok(here)) => (there.dev(), there.ino()) != (here.dev(), here.ino()),
-            _ => false,
-        }
+        let there = fs::metadata(format!("/proc/{}/cwd", self.pid()?)).ok()?;
+        let here = fs::metadata(cluster).ok()?;
+        ((there.dev(), there.ino()) != (here.dev(), here.ino())).then_some(ANOTHERS)
     }
 }
 
@@ -236,8 +238,16 @@ mod tests {
         let mut child = Command::new("true").spawn().unwrap();
         let process = Postmaster::of(i32::try_from(child.id()).ok());
         assert!(process.pid().is_some());
+        // Over, but its parent, who is us, has not asked yet.
+        while process.runs() {
+            std::thread::yield_now();
+        }
+        if cfg!(target_os = "linux") {
+            assert_eq!(process.why_not_on(Path::new("/")), Some("its process is over"));
+        }
         child.wait().unwrap();
         assert!(!process.runs());
+        assert_eq!(process.why_not_on(Path::new("/")), None, "that is no proof");
     }
 
     #[test]
@@ -245,7 +255,8 @@ mod tests {
         let ours = Postmaster::of(i32::try_from(std::process::id()).ok());
         assert!(ours.runs());
         if cfg!(target_os = "linux") {
-            assert!(ours.is_certainly_not_on(Path::new("/")));
+            let reason = ours.why_not_on(Path::new("/")).unwrap();
+            assert!(reason.contains("another program's"), "{reason}");
         }
     }
 

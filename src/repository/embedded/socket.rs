@@ -86,8 +86,8 @@ pub(super) fn remove_stale_locks(cluster: &Path) {
         let Some(pid) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()) else {
             continue;
         };
-        if Postmaster::of(Some(pid)).is_certainly_not_on(cluster) {
-            tracing::warn!(file = %file.display(), pid, "removing a stale lock: its process id is another program's now");
+        if let Some(reason) = Postmaster::of(Some(pid)).why_not_on(cluster) {
+            tracing::warn!(file = %file.display(), pid, reason, "removing a stale lock of PostgreSQL");
             let _ = fs::remove_file(&file);
         }
     }
