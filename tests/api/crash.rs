@@ -193,6 +193,27 @@ async fn a_server_survives_its_postgresql() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn it_tries_again_until_postgresql_starts() {
+    let home = Home::lived_in();
+    let server = home.serve();
+    let settings = home.postgres().join("postgresql.conf");
+    let right = std::fs::read_to_string(&settings).unwrap();
+    std::fs::write(&settings, format!("{right}work_mem = plenty\n")).unwrap();
+    home.kill_postgres();
+    server.running.until_stderr("two attempts", |text| {
+        (text.matches("could not be started again").count() == 2).then_some(())
+    });
+    let log = server.running.stderr();
+    assert!(log.contains("work_mem"), "{log}");
+    assert!(log.contains("delay_seconds=1 ") || log.contains("delay_seconds=1\n"), "{log}");
+    std::fs::write(&settings, right).unwrap();
+    server.running.until_stderr("its end", |text| text.contains("runs again").then_some(()));
+    server.plain(&home.api_key()).create().await;
+    server.stop();
+    assert!(home.postmaster().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_servers_start_one_postgresql_again() {
     let home = Home::lived_in();
     let servers = [home.serve(), home.serve()];

@@ -87,7 +87,10 @@ async fn no_secret_and_no_content_is_ever_logged() {
         home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "1s");
         let server = home.serve();
         let secrets = everything(&home, &server).await;
-        // Also when the database is what fails.
+        // Also when the database is what fails, for good.
+        let settings = home.postgres().join("postgresql.conf");
+        let text = std::fs::read_to_string(&settings).unwrap();
+        std::fs::write(&settings, text + "work_mem = plenty\n").unwrap();
         home.kill_postgres();
         let caller = server.plain(&home.api_key());
         let new = json!({ "title": TITLE, "creator": ACCOUNT, "member": ["b", "c"] });
