@@ -131,8 +131,8 @@ impl Place<'_> {
             wanted,
             max_connections = self.options.max_connections,
             "the PostgreSQL that runs takes fewer connections than database.max_connections and a reserve \
-             need, and others use it: requests may be refused; stop every Muster of this data_dir, then \
-             start with the new setting first"
+             need, and is not restarted as others use it or it is another container's: requests may be \
+             refused; stop every Muster of this data_dir, then start the one with this setting first"
         );
         Ok(false)
     }
