@@ -143,6 +143,8 @@ async fn probes_do_not_wait_as_long_as_requests() {
     let mut home = Home::lived_in();
     home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "10m");
     let server = home.serve();
+    // It cannot be started again.
+    std::fs::write(home.postgres().join("postgresql.conf"), "work_mem = plenty").unwrap();
     home.kill_postgres();
     // The first may find a connection that breaks, and tells that; the others none.
     for _ in 0..3 {

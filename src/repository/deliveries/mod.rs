@@ -5,10 +5,12 @@
 //! ([`list`], [`replay`]).
 
 mod claim;
+mod claimed;
 mod operate;
 mod record;
 
-pub use claim::{Claimed, Claims, Event, EventKind, Room, claim};
+pub use claim::{Claims, Room, claim};
+pub use claimed::{Claimed, Event, EventKind};
 pub use operate::{Attempt, Filter, Listed, attempts, find, list, prune, replay};
 pub use record::{Finished, Next, Tried, record};
 

@@ -1,0 +1,127 @@
+//! A delivery that was taken, and what it tells, from its row.
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use crate::domain::{Buin, DeliveryId, SessionId, Version};
+use crate::repository::Error;
+use crate::repository::error::corrupt;
+
+/// A delivery that is ours until its lease ends.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// Which one.
+    pub id: DeliveryId,
+    /// The enterprise.
+    pub buin: Buin,
+    /// The lease; [`super::record`] asks for it.
+    pub lease: Uuid,
+    /// The number of this try, ever.
+    pub attempt: i32,
+    /// The number of this try since the delivery was made or replayed.
+    pub tries: i32,
+    /// When that round began.
+    pub first_tried_at: DateTime<Utc>,
+    /// What it tells.
+    pub event: Event,
+}
+
+/// A change of a session, as its history has it.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// What kind of change.
+    pub kind: EventKind,
+    /// Who acted.
+    pub operator: String,
+    /// The title since then.
+    pub title: String,
+    /// The owner since then.
+    pub owner: String,
+    /// All members, of a session that was created.
+    pub member: Vec<String>,
+    /// Who came in.
+    pub add_member: Vec<String>,
+    /// Who went.
+    pub del_member: Vec<String>,
+    /// When it was.
+    pub at: DateTime<Utc>,
+}
+
+/// What kind of change an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// The session began.
+    Created,
+    /// The session changed.
+    Updated,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Changes {
+    member: Vec<String>,
+    add_member: Vec<String>,
+    del_member: Vec<String>,
+}
+
+pub(super) struct Row {
+    pub(super) more: bool,
+    pub(super) session_id: Option<Uuid>,
+    pub(super) buin: Option<i64>,
+    pub(super) app_id: Option<String>,
+    pub(super) version: Option<i64>,
+    pub(super) attempts: Option<i32>,
+    pub(super) tries: Option<i32>,
+    pub(super) first_tried_at: Option<DateTime<Utc>>,
+    pub(super) kind: Option<String>,
+    pub(super) operator: Option<String>,
+    pub(super) title: Option<String>,
+    pub(super) owner: Option<String>,
+    pub(super) changes: Option<Json<Changes>>,
+    pub(super) created_at: Option<DateTime<Utc>>,
+}
+
+impl Row {
+    /// What the row tells of; nothing, in the one row that only counts.
+    pub(super) fn claimed(self, lease: Uuid) -> Result<Option<Claimed>, Error> {
+        let (Some(session_id), Some(app_id), Some(changes)) =
+            (self.session_id, self.app_id, self.changes)
+        else {
+            return Ok(None);
+        };
+        let Json(Changes { member, add_member, del_member }) = changes;
+        let version = self.version.unwrap_or_default();
+        let buin = self.buin.unwrap_or_default();
+        Ok(Some(Claimed {
+            id: DeliveryId {
+                session_id: SessionId::new(session_id),
+                version: Version::new(version).map_err(corrupt("delivery", "version", version))?,
+                app_id: app_id.parse().map_err(corrupt("delivery", "app_id", &app_id))?,
+            },
+            buin: Buin::new(buin).map_err(corrupt("delivery", "buin", buin))?,
+            lease,
+            attempt: self.attempts.unwrap_or_default(),
+            tries: self.tries.unwrap_or_default(),
+            first_tried_at: self.first_tried_at.unwrap_or_default(),
+            event: Event {
+                kind: match self.kind.as_deref() {
+                    Some("created") => EventKind::Created,
+                    Some("updated") => EventKind::Updated,
+                    other => {
+                        let kind = other.unwrap_or_default();
+                        return Err(corrupt("session_event", "kind", kind)("no such kind"));
+                    }
+                },
+                operator: self.operator.unwrap_or_default(),
+                title: self.title.unwrap_or_default(),
+                owner: self.owner.unwrap_or_default(),
+                member,
+                add_member,
+                del_member,
+                at: self.created_at.unwrap_or_default(),
+            },
+        }))
+    }
+}
