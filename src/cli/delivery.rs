@@ -7,10 +7,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::store::Store;
+use super::test_callback::withheld;
 use super::{Output, output};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{AppId, Buin, DeliveryId, DeliveryState, SessionId};
+use crate::repository::apps;
 use crate::repository::deliveries::{self, Attempt, Filter, Listed};
 
 #[derive(Subcommand)]
@@ -136,10 +138,17 @@ async fn show(store: &Store, id: &DeliveryId, output: Output) -> anyhow::Result<
     let found = deliveries::find(&store.pool, id).await?;
     let listed = found.context(NO_SUCH)?;
     let attempts = deliveries::attempts(&store.pool, id).await?;
+    let withheld = match listed.state {
+        DeliveryState::Pending => {
+            withheld(&apps::find(&store.pool, listed.buin, &listed.id.app_id).await?.app)
+        }
+        _ => None,
+    };
     if output.json {
         let attempts: Vec<_> = attempts.iter().map(printed_attempt).collect();
         let mut printed = serde_json::to_value(Printed::from(&listed))?;
         printed["tries"] = attempts.into();
+        printed["withheld"] = withheld.into();
         return output::json(&printed);
     }
     let mut lines = vec![
@@ -148,6 +157,9 @@ async fn show(store: &Store, id: &DeliveryId, output: Output) -> anyhow::Result<
         format!("state     {}", listed.state),
         format!("changed   {} UTC", time(listed.created_at)),
     ];
+    if let Some(why) = withheld {
+        lines.push(format!("withheld  {why}"));
+    }
     match (listed.state, listed.finished_at) {
         (DeliveryState::Pending, _) => lines.push(format!("next try  {} UTC", time(listed.due_at))),
         (DeliveryState::Leased, _) => lines.push(format!("leased to {} UTC", time(listed.due_at))),
@@ -176,6 +188,11 @@ async fn replay(
     if let Some(id) = &filter.id {
         let found = deliveries::find(&store.pool, id).await?.context(NO_SUCH)?;
         anyhow::ensure!(found.state != DeliveryState::Leased, "it is being sent right now");
+    }
+    if let Some(app_id) = &filter.app_id {
+        let apps = apps::list(&store.pool).await?;
+        let known = apps.iter().any(|stored| stored.app.app_id == *app_id);
+        anyhow::ensure!(known, "there is no app {app_id}: `muster app list` shows those that are");
     }
     let count = deliveries::replay(&store.pool, filter, clock.now()).await?;
     if output.json {

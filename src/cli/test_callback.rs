@@ -33,7 +33,9 @@ pub(super) async fn run(
         version: 0,
         news: News::Test,
     };
-    let outcome = application::sender(settings)?.send(&known, &message, "test", 1, now).await;
+    // Another one each time: receivers drop what they have seen.
+    let id = format!("test-{:016x}", rand::random::<u64>());
+    let outcome = application::sender(settings)?.send(&known, &message, &id, 1, now).await;
     let acknowledged = outcome.error.is_none();
     let withheld = withheld(&known.app);
     let duration_ms = outcome.duration.as_millis();
@@ -69,9 +71,11 @@ pub(super) async fn run(
     }
 }
 
-/// Why an app that has a callback URL gets none, if that is so.
-fn withheld(app: &App) -> Option<&'static str> {
-    if app.disabled {
+/// Why an app gets no callbacks, if that is so.
+pub(super) fn withheld(app: &App) -> Option<&'static str> {
+    if app.callback.is_none() {
+        Some("the app has no callback URL (`muster app update --callback-url`)")
+    } else if app.disabled {
         Some("the app is disabled (`muster app enable`)")
     } else if !app.permissions.has(Permission::Callbacks) {
         Some("the app lacks the permission `callbacks` (`muster app update --permissions`)")

@@ -96,7 +96,7 @@ async fn operators_see_and_steer_callbacks_of_a_running_server() {
 
     // Paused: nothing is sent, nothing is lost.
     assert_eq!(app("pause-callbacks", &["--json"]).await.json()["callbacksPaused"], true);
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    until("none under way", SOON, async || list(&["--state", "leased"]).await.is_empty()).await;
     receiver.take();
     receiver.recover();
     rename(&server, &home, &id, "t4").await;
@@ -104,6 +104,12 @@ async fn operators_see_and_steer_callbacks_of_a_running_server() {
     assert_eq!(receiver.calls().len(), 0);
     let human = app("show", &[]).await.out;
     assert!(human.contains("callbacks       paused"), "{human}");
+    let fourth = delivery.replace(".1.", ".4.");
+    let human = home.run(&["delivery", "show", &fourth]).await.out;
+    assert!(human.contains("withheld  they are paused"), "{human}");
+    let tested = app("test-callback", &[]).await.out;
+    assert!(tested.contains("but real callbacks are not sent: they are paused"), "{tested}");
+    assert!(receiver.take()[0].headers["x-muster-delivery"].starts_with("test-"));
     assert_eq!(app("resume-callbacks", &["--json"]).await.json()["callbacksPaused"], false);
     until("all", SOON, async || list(&["--state", "delivered"]).await.len() == 4).await;
     assert_eq!(receiver.versions(), [2, 3, 4]);
@@ -158,6 +164,7 @@ async fn they_work_without_a_server_too() {
     for (args, code, told) in [
         (vec!["delivery", "show", &unknown], 1, "`muster delivery list` shows"),
         (vec!["delivery", "replay", &unknown], 1, "there is no such callback"),
+        (vec!["delivery", "replay", "--app", "x"], 1, "there is no app x"),
         (vec!["delivery", "show", "7"], 2, "SESSION.VERSION.APP"),
         (vec!["delivery", "replay"], 2, "<ID>"),
         (vec!["delivery", "replay", "--app", "x", "--state", "leased"], 2, "cannot be replayed"),
