@@ -134,7 +134,7 @@ impl Application {
 /// The worker that sends callbacks, as it is configured.
 ///
 /// # Errors
-/// When the TLS library finds no certificates.
+/// When there is no HTTP client to be had.
 pub fn worker(
     settings: &Settings,
     pool: PgPool,

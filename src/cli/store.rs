@@ -55,6 +55,19 @@ impl Store {
         Ok(Self { pool: pool::connect(options, limits), embedded })
     }
 
+    /// The same, but makes no embedded database where there is none: a command that only reads would
+    /// show an empty one, which hides that data_dir is wrong.
+    pub(super) async fn open_existing(settings: &Settings) -> anyhow::Result<Self> {
+        let data_dir = &settings.data_dir;
+        if settings.database.url.is_none() {
+            embedded::look(data_dir)?;
+            if !embedded::initialised(data_dir)? {
+                return Err(EmbeddedError::NoDatabase { data_dir: data_dir.clone() }.into());
+            }
+        }
+        Self::open(settings).await
+    }
+
     /// Warns when others can enter the directory of an embedded database. PostgreSQL's own files stay
     /// closed to them.
     pub(super) fn warn_of_others(&self, settings: &Settings) {
@@ -74,19 +87,6 @@ impl Store {
             kept @ Embedded::Kept(_) => kept,
         });
         self
-    }
-
-    /// The same, but makes no embedded database where there is none: a command that only reads would
-    /// show an empty one, which hides that data_dir is wrong.
-    pub(super) async fn open_existing(settings: &Settings) -> anyhow::Result<Self> {
-        let data_dir = &settings.data_dir;
-        if settings.database.url.is_none() {
-            embedded::look(data_dir)?;
-            if !embedded::initialised(data_dir)? {
-                return Err(EmbeddedError::NoDatabase { data_dir: data_dir.clone() }.into());
-            }
-        }
-        Self::open(settings).await
     }
 
     /// Makes sure that the tables are those of this program, for commands that use them.

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{Output, application, output};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::domain::{App, Permission};
+use crate::domain::{App, Withheld};
 use crate::repository::apps::StoredApp;
 use crate::service::KnownApp;
 use crate::wire::{Message, News};
@@ -71,17 +71,14 @@ pub(super) async fn run(
     }
 }
 
-/// Why an app gets no callbacks, if that is so.
+/// Why an app gets no callbacks, if that is so, and what to do about it.
 pub(super) fn withheld(app: &App) -> Option<&'static str> {
-    if app.callback.is_none() {
-        Some("the app has no callback URL (`muster app update --callback-url`)")
-    } else if app.disabled {
-        Some("the app is disabled (`muster app enable`)")
-    } else if !app.permissions.has(Permission::Callbacks) {
-        Some("the app lacks the permission `callbacks` (`muster app update --permissions`)")
-    } else if app.callbacks_paused {
-        Some("they are paused (`muster app resume-callbacks`)")
-    } else {
-        None
-    }
+    Some(match app.withheld()? {
+        Withheld::NoUrl => "the app has no callback URL (`muster app update --callback-url`)",
+        Withheld::Disabled => "the app is disabled (`muster app enable`)",
+        Withheld::NotPermitted => {
+            "the app lacks the permission `callbacks` (`muster app update --permissions`)"
+        }
+        Withheld::Paused => "they are paused (`muster app resume-callbacks`)",
+    })
 }

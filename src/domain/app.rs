@@ -24,14 +24,34 @@ pub struct App {
     pub disabled: bool,
 }
 
+/// Why no callbacks are sent to an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// It has no callback URL.
+    NoUrl,
+    /// It is disabled.
+    Disabled,
+    /// It lacks the permission.
+    NotPermitted,
+    /// They are kept until they are resumed.
+    Paused,
+}
+
 impl App {
-    /// Whether callbacks are sent to it now.
+    /// Why no callbacks are sent to it now; `None` if they are.
     #[must_use]
-    pub fn receives_callbacks(&self) -> bool {
-        self.callback.is_some()
-            && self.permissions.has(Permission::Callbacks)
-            && !self.disabled
-            && !self.callbacks_paused
+    pub fn withheld(&self) -> Option<Withheld> {
+        if self.callback.is_none() {
+            Some(Withheld::NoUrl)
+        } else if self.disabled {
+            Some(Withheld::Disabled)
+        } else if !self.permissions.has(Permission::Callbacks) {
+            Some(Withheld::NotPermitted)
+        } else if self.callbacks_paused {
+            Some(Withheld::Paused)
+        } else {
+            None
+        }
     }
 }
 

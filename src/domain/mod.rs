@@ -12,7 +12,7 @@ mod session;
 mod text;
 mod update;
 
-pub use app::{App, Callback, Permission, Permissions, UnknownPermission};
+pub use app::{App, Callback, Permission, Permissions, UnknownPermission, Withheld};
 pub use delivery::{DeliveryId, DeliveryState, NoDeliveryId};
 pub use id::{AppId, Buin, SessionId, Version};
 pub use refusal::Refusal;

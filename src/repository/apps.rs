@@ -56,10 +56,7 @@ pub async fn find(pool: &PgPool, buin: Buin, app_id: &AppId) -> Result<StoredApp
     )
     .fetch_optional(pool)
     .await?;
-    match row {
-        Some(row) => row.try_into(),
-        None => Err(Error::AppUnknown { buin, app_id: app_id.clone() }),
-    }
+    found(row, buin, app_id)
 }
 
 /// Writes a new app.
@@ -127,8 +124,7 @@ pub async fn change(
     )
     .fetch_optional(&mut *transaction)
     .await?;
-    let unknown = || Error::AppUnknown { buin, app_id: app_id.clone() };
-    let mut stored: StoredApp = row.ok_or_else(unknown)?.try_into()?;
+    let mut stored = found(row, buin, app_id)?;
     change(&mut stored);
     let StoredApp { app, aes_key } = &stored;
     sqlx::query!(
@@ -154,6 +150,10 @@ pub async fn change(
     .await?;
     transaction.commit().await?;
     Ok(stored)
+}
+
+fn found(row: Option<Row>, buin: Buin, app_id: &AppId) -> Result<StoredApp, Error> {
+    row.ok_or_else(|| Error::AppUnknown { buin, app_id: app_id.clone() })?.try_into()
 }
 
 struct Row {

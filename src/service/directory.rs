@@ -125,7 +125,7 @@ impl Directory {
     pub fn subscribers(&self) -> Vec<Arc<KnownApp>> {
         let snapshot = self.snapshot.load();
         let apps = snapshot.apps.values().flatten();
-        apps.filter(|known| known.app.receives_callbacks()).cloned().collect()
+        apps.filter(|known| known.app.withheld().is_none()).cloned().collect()
     }
 
     /// Keeps up with the database, for ever.

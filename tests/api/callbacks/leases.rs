@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use muster::config::Settings;
 use muster::domain::DeliveryState;
+use muster::repository::apps::StoredApp;
 use muster::repository::deliveries::{self, Claimed, Finished, Next, Room, Tried};
 
 use super::receiver::{Reply, answer};
@@ -16,15 +17,14 @@ use crate::harness::TestApp;
 
 const LEASE: Duration = Duration::from_secs(45);
 
+fn room(stored: &StoredApp, places: usize) -> Room {
+    let (buin, app_id) = (stored.app.buin, stored.app.app_id.clone());
+    Room { buin, app_id, taken: 0, places, probes: false }
+}
+
 /// Claims what is due to an app, as a worker does.
-async fn claim(app: &TestApp, stored: &muster::repository::apps::StoredApp) -> Vec<Claimed> {
-    let room = Room {
-        buin: stored.app.buin,
-        app_id: stored.app.app_id.clone(),
-        taken: 0,
-        places: 16,
-        probes: false,
-    };
+async fn claim(app: &TestApp, stored: &StoredApp) -> Vec<Claimed> {
+    let room = room(stored, 16);
     let now = app.clock.now();
     deliveries::claim(&app.pool, &[room], 64, now, now + LEASE).await.unwrap().taken
 }
@@ -119,15 +119,8 @@ async fn leases_that_ended_behind_replayed_versions_hide_nothing() {
         let filter = deliveries::Filter { id, ..deliveries::Filter::default() };
         deliveries::replay(&app.pool, &filter, app.clock.now()).await.unwrap();
     }
-    let room = Room {
-        buin: stored.app.buin,
-        app_id: stored.app.app_id.clone(),
-        taken: 0,
-        places: 16,
-        probes: false,
-    };
     let now = app.clock.now();
-    let replayed = deliveries::claim(&app.pool, &[room], 64, now, now + LEASE).await.unwrap().taken;
+    let replayed = claim(&app, &stored).await;
     assert_eq!(replayed.len(), 5);
     let later = now + Duration::from_secs(3_600);
     let failed: Vec<Finished> =
@@ -136,13 +129,7 @@ async fn leases_that_ended_behind_replayed_versions_hide_nothing() {
     app.clock.advance(LEASE + Duration::from_secs(1));
     let new = create(&app).await;
     // One place: four are looked at.
-    let room = Room {
-        buin: stored.app.buin,
-        app_id: stored.app.app_id.clone(),
-        taken: 0,
-        places: 1,
-        probes: false,
-    };
+    let room = room(&stored, 1);
     let mut taken = Vec::new();
     for _ in 0..5 {
         let now = app.clock.now();
