@@ -29,6 +29,7 @@ pub struct Application {
     pool: PgPool,
     address: SocketAddr,
     directory: Arc<Directory>,
+    sessions: Arc<Sessions>,
     worker: Option<Worker>,
     changed: Arc<Notify>,
     patience: Duration,
@@ -66,7 +67,8 @@ impl Application {
             sessions: Arc::new(Sessions::new(pool.clone(), rules, clock.clone())),
             readiness: Arc::new(Readiness::new(pool.clone())),
         };
-        let changed = services.sessions.changed();
+        let sessions = services.sessions.clone();
+        let changed = sessions.changed();
         let worker = match settings.delivery.enabled {
             true => Some(worker(settings, pool.clone(), directory.clone(), clock)?),
             false => None,
@@ -79,7 +81,18 @@ impl Application {
         };
         let (server, ending) = bound.serve(services, options)?;
         let patience = settings.server.shutdown_timeout;
-        Ok(Self { server, ending, stopper, pool, address, directory, worker, changed, patience })
+        Ok(Self {
+            server,
+            ending,
+            stopper,
+            pool,
+            address,
+            directory,
+            sessions,
+            worker,
+            changed,
+            patience,
+        })
     }
 
     /// Where it listens.
@@ -93,9 +106,11 @@ impl Application {
     /// # Errors
     /// When the server fails.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { server, ending, directory, worker, changed, patience, pool, stopper, .. } = self;
+        let Self { server, ending, directory, sessions, worker, changed, .. } = self;
+        let Self { patience, pool, stopper, .. } = self;
         let following = directory.clone();
         let following = tokio::spawn(async move { following.follow().await });
+        let forgetting = tokio::spawn(async move { sessions.forget_old_requests().await });
         let (rest, resting) = oneshot::channel::<()>();
         let working = worker.map(|worker| {
             let resting = async move { drop(resting.await) };
@@ -121,7 +136,8 @@ impl Application {
             working.abort();
         }
         following.abort();
-        let _ = following.await;
+        forgetting.abort();
+        let _ = tokio::join!(following, forgetting);
         // Before the server's threads end: connections that they opened end with them. A database
         // that does not answer must not hold this up.
         stopper.unless_hurried(LAST_WORDS, directory.note_use()).await;

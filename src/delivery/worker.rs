@@ -13,9 +13,9 @@ use tokio::sync::Notify;
 use super::under_way::{App, UnderWay};
 use super::{Outcome, Schedule, Sender, Verdict, decide};
 use crate::clock::Clock;
-use crate::domain::DeliveryState;
+use crate::domain::{DeliveryState, EventKind, State};
 use crate::repository;
-use crate::repository::deliveries::{self, Claimed, EventKind, Finished, Next, Room, Tried};
+use crate::repository::deliveries::{self, Claimed, Finished, Next, Room, Tried};
 use crate::service::{Directory, KnownApp};
 use crate::wire::{Message, News};
 
@@ -219,11 +219,15 @@ fn message<'a>(one: &'a Claimed, session_id: &'a str) -> Message<'a> {
         version: one.id.version.get(),
         news: match event.kind {
             EventKind::Created => News::Created { title: &event.title, member: &event.member },
-            EventKind::Updated => News::Updated {
+            EventKind::Updated
+            | EventKind::Reverted
+            | EventKind::Dissolved
+            | EventKind::Restored => News::Updated {
                 owner: &event.owner,
                 title: &event.title,
                 add_member: &event.add_member,
                 del_member: &event.del_member,
+                state: event.kind.state().map(State::name),
             },
         },
     }

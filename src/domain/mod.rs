@@ -1,21 +1,29 @@
 //! The rules of sessions, and nothing else: no I/O, no async, no SQL, no HTTP, no JSON.
 //!
 //! Values come in as types that cannot hold a bad value ([`Title`], [`Account`], [`SessionId`] …);
-//! [`Session::create`] and [`Session::update`] say what a request really does, or give a
+//! [`Session::create`] and [`Session::decide`] say what a request really does, or give a
 //! [`Refusal`]. Whoever calls them writes down what they decided.
 
 mod app;
+mod attributes;
+mod decide;
 mod delivery;
+mod event;
 mod id;
+mod idempotency;
 mod refusal;
+mod request;
 mod session;
 mod text;
-mod update;
 
 pub use app::{App, Callback, Permission, Permissions, UnknownPermission, Withheld};
+pub use attributes::{Attributes, AttributesPatch};
+pub use decide::Change;
 pub use delivery::{DeliveryId, DeliveryState, NoDeliveryId};
+pub use event::{Changes, Event, EventKind, Gap, UnknownKind};
 pub use id::{AppId, Buin, SessionId, Version};
-pub use refusal::Refusal;
+pub use idempotency::IdempotencyKey;
+pub use refusal::{OwnersAct, Refusal};
+pub use request::{Action, Authority, Expected, Request, Update};
 pub use session::{NewSession, RemovePolicy, Rules, Session, State};
-pub use text::{Account, Invalid, Title};
-pub use update::{Change, Update};
+pub use text::{Account, Invalid, Reason, Title};

@@ -1,6 +1,8 @@
 //! Why a rule says no.
 
-use super::{Account, Version};
+use std::fmt;
+
+use super::{Account, Expected, Version};
 
 /// A request that the rules of sessions refuse. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +18,29 @@ pub enum Refusal {
     MayNotRemove {
         /// Whom they wanted to remove.
         account: Account,
+    },
+    /// Only the owner may do this.
+    #[error("only the owner may {act}")]
+    OnlyTheOwner {
+        /// What they wanted to do.
+        act: OwnersAct,
+    },
+    /// Who acts from outside must say why.
+    #[error("must be given by whoever acts with more rights than a member")]
+    ReasonMissing,
+    /// The session is handed over to somebody who is not, or no longer, in it.
+    #[error("{owner} is no member of this session")]
+    OwnerNotAMember {
+        /// Who should own it.
+        owner: Account,
+    },
+    /// The attributes would become too large.
+    #[error("at most {max} bytes as compact JSON, got {got}")]
+    AttributesTooLarge {
+        /// The limit, in bytes.
+        max: usize,
+        /// How many there would be.
+        got: usize,
     },
     /// One account both to be added and to be removed.
     #[error("{account} stands in addMember as well")]
@@ -45,9 +70,30 @@ pub enum Refusal {
     /// The caller named a version that is not the current one.
     #[error("expected {expected}, the current version is {current}")]
     VersionConflict {
-        /// The version that the caller named.
-        expected: Version,
+        /// The versions that the caller named.
+        expected: Expected,
         /// The version that the session has.
         current: Version,
     },
+}
+
+/// What only the owner may do, besides removing others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnersAct {
+    /// Make somebody else the owner.
+    HandOver,
+    /// End the session.
+    Dissolve,
+    /// Take that back.
+    Restore,
+}
+
+impl fmt::Display for OwnersAct {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HandOver => "hand the session over",
+            Self::Dissolve => "dissolve the session",
+            Self::Restore => "restore the session",
+        })
+    }
 }

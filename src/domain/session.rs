@@ -4,13 +4,13 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 
-use super::{Account, Buin, Refusal, SessionId, Title, Version};
+use super::{Account, Attributes, Buin, Reason, Refusal, SessionId, Title, Version};
 
 /// A named conversation with members.
 ///
 /// The owner is one of the members, no member stands twice, and the members keep their order: as
 /// first listed, later additions at the end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Session {
     /// Its name.
     pub id: SessionId,
@@ -26,10 +26,26 @@ pub struct Session {
     pub state: State,
     /// Everybody in it.
     pub members: Vec<Account>,
+    /// What apps keep with it.
+    pub attributes: Attributes,
     /// When it began.
     pub created_at: DateTime<Utc>,
     /// When it last changed. Never goes back, whatever the clocks of several servers say.
     pub updated_at: DateTime<Utc>,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 2] = [Self::Active, Self::Dissolved];
+
+    /// The name, as the database and the APIs have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Dissolved => "dissolved",
+        }
+    }
 }
 
 /// Whether a session can be changed.
@@ -62,7 +78,7 @@ pub enum RemovePolicy {
 }
 
 /// What a caller asks for when creating a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NewSession {
     /// What it is to be called.
     pub title: Title,
@@ -70,6 +86,10 @@ pub struct NewSession {
     pub creator: Account,
     /// The members, as listed.
     pub members: Vec<Account>,
+    /// What to keep with it.
+    pub attributes: Attributes,
+    /// Why it is created, for the history.
+    pub reason: Option<Reason>,
 }
 
 impl Session {
@@ -98,6 +118,7 @@ impl Session {
             version: Version::FIRST,
             state: State::Active,
             members,
+            attributes: new.attributes,
             created_at: at,
             updated_at: at,
         })
@@ -156,6 +177,8 @@ mod tests {
             title: Title::new("t").unwrap(),
             creator: Account::new(creator).unwrap(),
             members: accounts(members),
+            attributes: Attributes::default(),
+            reason: None,
         };
         let id = SessionId::new(uuid::Uuid::nil());
         Session::create(id, Buin::new(1).unwrap(), new, &rules, DateTime::UNIX_EPOCH)

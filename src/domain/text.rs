@@ -1,4 +1,4 @@
-//! Titles and accounts: text that people chose, kept byte for byte.
+//! Titles, accounts, reasons: text that people chose, kept byte for byte.
 //!
 //! Lengths count Unicode scalar values, as the wire protocol does; not bytes, and not what a
 //! reader would call a letter.
@@ -31,6 +31,9 @@ pub enum Invalid {
     /// A character that this kind of value may not have.
     #[error("character {0:?} is not allowed, only A-Z a-z 0-9 . _ -")]
     Character(char),
+    /// A character that is no visible ASCII.
+    #[error("character {0:?} is not allowed, only visible ASCII")]
+    NotVisible(char),
     /// Not a whole number.
     #[error("must be a whole number")]
     NotANumber,
@@ -69,6 +72,13 @@ fn no_control(text: &str) -> Result<(), Invalid> {
     }
 }
 
+fn not_blank(text: &str) -> Result<(), Invalid> {
+    if text.chars().all(char::is_whitespace) {
+        return Err(Invalid::Blank);
+    }
+    Ok(())
+}
+
 /// What a session is called: 1 to 64 characters, not blank, no control characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Title(CompactString);
@@ -84,9 +94,7 @@ impl Title {
     pub fn new(text: &str) -> Result<Self, Invalid> {
         length(text, Self::MAX)?;
         no_control(text)?;
-        if text.chars().all(char::is_whitespace) {
-            return Err(Invalid::Blank);
-        }
+        not_blank(text)?;
         Ok(Self(text.into()))
     }
 
@@ -126,6 +134,32 @@ impl Account {
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Why somebody acts, for the history: 1 to 256 characters, not blank, no control characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason(CompactString);
+
+impl Reason {
+    /// The longest reason, in characters.
+    pub const MAX: usize = 256;
+
+    /// Takes a reason as it stands; nothing is trimmed.
+    ///
+    /// # Errors
+    /// [`Invalid`] says which rule it breaks.
+    pub fn new(text: &str) -> Result<Self, Invalid> {
+        length(text, Self::MAX)?;
+        no_control(text)?;
+        not_blank(text)?;
+        Ok(Self(text.into()))
+    }
+
+    /// The reason as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 

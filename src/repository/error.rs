@@ -1,6 +1,6 @@
 //! What can go wrong between Muster and its database.
 
-use crate::domain::{AppId, Buin};
+use crate::domain::{AppId, Buin, Gap};
 
 /// A failure of the repository. Its text is for operators and logs, never for callers.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,9 @@ pub enum Error {
         /// Why that is impossible.
         why: String,
     },
+    /// A request of this app was done under this key already. Nothing was changed.
+    #[error("the idempotency key was used before")]
+    KeyTaken,
     /// An app of this enterprise has this id already.
     #[error("app {app_id} of enterprise {buin} exists already")]
     AppExists {
@@ -39,6 +42,22 @@ pub enum Error {
         /// The app.
         app_id: AppId,
     },
+}
+
+impl Error {
+    /// Why a statement that writes sessions failed.
+    pub(super) fn of_write(error: sqlx::Error) -> Self {
+        match error.as_database_error().and_then(|error| error.constraint()) {
+            Some("idempotency_pkey") => Self::KeyTaken,
+            _ => error.into(),
+        }
+    }
+}
+
+impl From<Gap> for Error {
+    fn from(gap: Gap) -> Self {
+        corrupt("session_event", "version", gap.0)(gap)
+    }
 }
 
 impl From<sqlx::Error> for Error {

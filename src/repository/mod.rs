@@ -7,6 +7,8 @@ pub mod apps;
 pub mod changes;
 pub mod deliveries;
 pub mod embedded;
+pub mod history;
+pub mod idempotency;
 pub mod keys;
 pub mod migrations;
 pub mod pool;

@@ -15,6 +15,15 @@ pub enum Error {
     /// The enterprise has no such session; another one may have.
     #[error("no such session")]
     NoSuchSession,
+    /// The session had no such version, or not yet.
+    #[error("the session has no such version")]
+    NoSuchVersion,
+    /// The session has no such member.
+    #[error("the session has no such member")]
+    NoSuchMember,
+    /// The caller used this idempotency key for something else. Nothing was changed.
+    #[error("was used for another request before")]
+    KeyReused,
     /// So many changed the session at once that this change found no turn. Nothing was changed.
     #[error("too many changes of this session at once")]
     Contended,

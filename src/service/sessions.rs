@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use rand::RngExt as _;
 use sqlx::PgPool;
 use tokio::sync::Notify;
@@ -11,7 +12,8 @@ use uuid::{NoContext, Timestamp, Uuid};
 use super::turns::Turns;
 use super::{Caller, Error};
 use crate::clock::Clock;
-use crate::domain::{NewSession, Rules, Session, SessionId, Update};
+use crate::domain::{IdempotencyKey, NewSession, Request, Rules, Session, SessionId};
+use crate::repository;
 use crate::repository::sessions::{self, Creation, Decided};
 
 /// How often an update is decided anew when other servers were faster. Each of them gets its turn
@@ -22,11 +24,35 @@ const LONGEST_WAIT: Duration = Duration::from_millis(20);
 
 /// The sessions of all enterprises.
 pub struct Sessions {
-    pool: PgPool,
-    rules: Rules,
-    clock: Clock,
+    pub(super) pool: PgPool,
+    pub(super) rules: Rules,
+    pub(super) clock: Clock,
     turns: Turns,
     changed: Arc<Notify>,
+}
+
+/// How a request is to be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// The caller's name for it: done once, however often it is sent.
+    pub key: Option<IdempotencyKey>,
+    /// Whether only to tell what would happen. A key is not looked at then.
+    pub dry_run: bool,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Done {
+    /// The session as it is then, or would be.
+    pub session: Session,
+    /// Whether this is the answer to an earlier request of the same name.
+    pub replayed: bool,
+}
+
+impl Done {
+    fn now(session: Session) -> Self {
+        Self { session, replayed: false }
+    }
 }
 
 impl Sessions {
@@ -42,20 +68,49 @@ impl Sessions {
         self.changed.clone()
     }
 
+    /// The rules in force.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// Begins a session.
     ///
     /// # Errors
-    /// [`Error::Refused`], or when the database fails.
-    pub async fn create(&self, caller: &Caller, new: NewSession) -> Result<Session, Error> {
+    /// [`Error::Refused`], [`Error::KeyReused`], or when the database fails.
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        new: NewSession,
+        terms: &Terms,
+    ) -> Result<Done, Error> {
         let at = self.clock.now();
-        let seconds = u64::try_from(at.timestamp()).unwrap_or_default();
-        let time = Timestamp::from_unix(NoContext, seconds, at.timestamp_subsec_nanos());
-        let id = SessionId::new(Uuid::new_v7(time));
-        let session = Session::create(id, caller.app().buin, new, &self.rules, at)?;
-        let creation = Creation { session: &session, app_id: &caller.app().app_id };
-        sessions::insert(&self.pool, &[creation]).await?;
-        self.changed.notify_one();
-        Ok(session)
+        let reason = new.reason.clone();
+        let session = Session::create(new_id(at), caller.app().buin, new, &self.rules, at)?;
+        if terms.dry_run {
+            return Ok(Done::now(session));
+        }
+        let creation = Creation {
+            session: &session,
+            app_id: &caller.app().app_id,
+            reason: reason.as_ref(),
+            key: terms.key.as_ref(),
+        };
+        loop {
+            match sessions::insert(&self.pool, &[creation]).await {
+                Ok(()) => {
+                    self.changed.notify_one();
+                    return Ok(Done::now(session));
+                }
+                Err(repository::Error::KeyTaken) => {
+                    // Unless it was taken so long ago that it is free again.
+                    if let Some(done) = self.done_before(caller, terms).await? {
+                        return Ok(done);
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Reads a session of the caller's enterprise.
@@ -73,34 +128,69 @@ impl Sessions {
     /// Changes a session, and gives it as it is then. What changes nothing is not written.
     ///
     /// # Errors
-    /// [`Error::NoSuchSession`], [`Error::Refused`], [`Error::Contended`], or when the database
-    /// fails.
-    pub async fn update(
+    /// [`Error::NoSuchSession`], [`Error::Refused`], [`Error::KeyReused`], [`Error::Contended`], or
+    /// when the database fails.
+    pub async fn change(
         &self,
         caller: &Caller,
         id: SessionId,
-        update: &Update,
-    ) -> Result<Session, Error> {
+        request: &Request,
+        terms: &Terms,
+    ) -> Result<Done, Error> {
         let _turn = self.turns.take(id).await;
+        if let Some(done) = self.done_before(caller, terms).await? {
+            return Ok(done);
+        }
         for attempt in 0..TRIES {
             let session = self.get(caller, id).await?;
-            let Some(change) = session.update(update, &self.rules, self.clock.now())? else {
-                return Ok(session);
+            let change = session.decide(request, &self.rules, self.clock.now())?;
+            let Some(change) = change else {
+                match self.nothing_to_do(caller, &session, terms).await {
+                    Ok(()) => return Ok(Done::now(session)),
+                    Err(repository::Error::KeyTaken) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                // Another server was asked the same just now.
+                if let Some(done) = self.done_before(caller, terms).await? {
+                    return Ok(done);
+                }
+                continue;
             };
+            if terms.dry_run {
+                return Ok(Done::now(change.after));
+            }
             let decided = Decided {
                 change: &change,
-                operator: update.operator(),
+                operator: &request.operator,
                 app_id: &caller.app().app_id,
+                reason: request.reason.as_ref(),
+                key: terms.key.as_ref(),
             };
-            if !sessions::update_if_version(&self.pool, &[decided]).await?.is_empty() {
-                self.changed.notify_one();
-                return Ok(change.after);
+            match sessions::update_if_version(&self.pool, &[decided]).await {
+                Ok(written) if !written.is_empty() => {
+                    self.changed.notify_one();
+                    return Ok(Done::now(change.after));
+                }
+                Ok(_) => {}
+                Err(repository::Error::KeyTaken) => {
+                    if let Some(done) = self.done_before(caller, terms).await? {
+                        return Ok(done);
+                    }
+                }
+                Err(error) => return Err(error.into()),
             }
             // Somebody else was faster. Whoever named a version learns it from deciding anew.
             tokio::time::sleep(wait(attempt)).await;
         }
         Err(Error::Contended)
     }
+}
+
+/// A UUID v7 of that time.
+fn new_id(at: DateTime<Utc>) -> SessionId {
+    let seconds = u64::try_from(at.timestamp()).unwrap_or_default();
+    let time = Timestamp::from_unix(NoContext, seconds, at.timestamp_subsec_nanos());
+    SessionId::new(Uuid::new_v7(time))
 }
 
 /// How long to wait before the try after `attempt`: at random, within a bound that doubles.

@@ -39,6 +39,8 @@ pub enum News<'a> {
         add_member: &'a [String],
         /// Who really went.
         del_member: &'a [String],
+        /// The state, where it is the state that changed: this server's addition.
+        state: Option<&'a str>,
     },
     /// Nothing: an operator tests whether callbacks arrive.
     Test,
@@ -60,11 +62,11 @@ impl Message<'_> {
                 msg_type: "session_create",
                 session_create: Created { r#type: "multi", title, member },
             }),
-            News::Updated { owner, title, add_member, del_member } => {
+            News::Updated { owner, title, add_member, del_member, state } => {
                 serde_json::to_string(&Update {
                     head,
                     msg_type: "session_update",
-                    session_update: Updated { owner, title, add_member, del_member },
+                    session_update: Updated { owner, title, add_member, del_member, state },
                 })
             }
             News::Test => serde_json::to_string(&Test { head, msg_type: "muster_test" }),
@@ -115,6 +117,8 @@ struct Updated<'a> {
     title: &'a str,
     add_member: &'a [String],
     del_member: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -174,11 +178,19 @@ mod tests {
             message.to_json(),
             r#"{"fromUser":"a","createTime":7,"sessionId":"{X}","version":1,"msgType":"session_create","session_create":{"type":"multi","title":"项目","member":["a","b"]}}"#
         );
+        let del_member = &member[1..];
         let news =
-            News::Updated { owner: "a", title: "t", add_member: &[], del_member: &member[1..] };
+            News::Updated { owner: "a", title: "t", add_member: &[], del_member, state: None };
         assert_eq!(
             Message { version: 2, news, ..message }.to_json(),
             r#"{"fromUser":"a","createTime":7,"sessionId":"{X}","version":2,"msgType":"session_update","session_update":{"owner":"a","title":"t","addMember":[],"delMember":["b"]}}"#
+        );
+        let state = Some("dissolved");
+        let news =
+            News::Updated { owner: "a", title: "t", add_member: &[], del_member: &[], state };
+        assert_eq!(
+            Message { version: 3, news, ..message }.to_json(),
+            r#"{"fromUser":"a","createTime":7,"sessionId":"{X}","version":3,"msgType":"session_update","session_update":{"owner":"a","title":"t","addMember":[],"delMember":[],"state":"dissolved"}}"#
         );
     }
 

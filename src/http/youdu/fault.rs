@@ -139,6 +139,10 @@ impl From<Error> for Fault {
             Error::NoSuchSession => {
                 Self::new(Errcode::SessionUnknown, "sessionId: there is no such session")
             }
+            // No call of this API asks for these.
+            Error::NoSuchVersion => Self::new(Errcode::BadRequest, "version: there was none such"),
+            Error::NoSuchMember => Self::new(Errcode::BadRequest, "member: there is none such"),
+            Error::KeyReused => Self::new(Errcode::BadRequest, format!("key: {error}")),
             Error::Contended => {
                 Self::unavailable("sessionId: too many changes of this session at once, try again")
             }
@@ -177,6 +181,10 @@ impl From<Refusal> for Fault {
         let (errcode, field) = match &refusal {
             Refusal::NotAMember { .. } => (Errcode::IllegalAccess, "opUser"),
             Refusal::MayNotRemove { .. } => (Errcode::IllegalAccess, "delMember"),
+            Refusal::OnlyTheOwner { .. } => (Errcode::IllegalAccess, "opUser"),
+            Refusal::ReasonMissing => (Errcode::BadRequest, "reason"),
+            Refusal::OwnerNotAMember { .. } => (Errcode::BadRequest, "owner"),
+            Refusal::AttributesTooLarge { .. } => (Errcode::BadRequest, "attributes"),
             Refusal::AddedAndRemoved { .. } => (Errcode::BadRequest, "delMember"),
             Refusal::TooFewMembers { .. } => (Errcode::TooFewMembers, "member"),
             Refusal::TooManyMembers { .. } => (Errcode::TooManyMembers, "member"),

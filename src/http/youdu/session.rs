@@ -5,8 +5,11 @@ use serde::{Serialize, Serializer};
 
 use super::call::{Asked, Call, Reads, Writes, query_value};
 use super::fault::Fault;
-use crate::domain::{Account, Invalid, NewSession, Session, SessionId, Title, Update, Version};
-use crate::service::Sessions;
+use crate::domain::{
+    Account, Action, Attributes, Expected, Invalid, NewSession, Request, Session, SessionId, Title,
+    Update, Version,
+};
+use crate::service::{Sessions, Terms};
 use crate::wire::{Errcode, Object};
 
 /// The one type of session that there is.
@@ -17,7 +20,7 @@ pub(super) async fn create(
     call: Call<Writes>,
 ) -> Result<HttpResponse, Fault> {
     let new = new_session(&call.object()?)?;
-    let session = sessions.create(call.caller(), new).await?;
+    let session = sessions.create(call.caller(), new, &Terms::default()).await?.session;
     call.about(session.id);
     Ok(call.answer(&Answer::from(&session)))
 }
@@ -39,8 +42,9 @@ pub(super) async fn update(
     let body = call.object()?;
     let id = body_session_id(&body)?;
     call.about(id);
-    let update = wanted_update(&body)?;
-    let session = sessions.update(call.caller(), id, &update).await?;
+    let request = wanted_update(&body)?;
+    let done = sessions.change(call.caller(), id, &request, &Terms::default()).await?;
+    let session = done.session;
     Ok(call.answer(&Answer::from(&session)))
 }
 
@@ -54,15 +58,19 @@ fn new_session(body: &Object<'_>) -> Result<NewSession, Fault> {
             format!("type: must be \"{TYPE}\", got {start:?}"),
         ));
     }
-    Ok(NewSession { title, creator, members: accounts(body, "member")? })
+    let members = accounts(body, "member")?;
+    Ok(NewSession { title, creator, members, attributes: Attributes::default(), reason: None })
 }
 
-fn wanted_update(body: &Object<'_>) -> Result<Update, Fault> {
+fn wanted_update(body: &Object<'_>) -> Result<Request, Fault> {
     let operator = account(body, "opUser")?;
     let title = title(body)?;
     let add = accounts(body, "addMember")?;
     let remove = accounts(body, "delMember")?;
-    Ok(Update::new(operator, title, add, remove, version(body)?)?)
+    let expected = version(body)?.map(Expected::from);
+    let mut update = Update::of_members(add, remove)?;
+    update.title = title;
+    Ok(Request { expected, ..Request::by(operator, Action::Update(update)) })
 }
 
 fn version(body: &Object<'_>) -> Result<Option<Version>, Fault> {

@@ -12,10 +12,11 @@ use sqlx::PgPool;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::claimed::{Changes, Claimed, Row};
+use super::claimed::{Claimed, Row};
 use super::unlocked;
 use crate::domain::{AppId, Buin};
 use crate::repository::Error;
+use crate::repository::sessions::StoredChanges;
 
 /// How many deliveries a worker can take for an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,7 +163,7 @@ pub async fn claim(
                taken.buin as "buin?", taken.app_id as "app_id?", taken.version as "version?",
                taken.attempts as "attempts?", taken.tries as "tries?", taken.first_tried_at,
                event.kind as "kind?", event.operator as "operator?", event.title as "title?",
-               event.owner as "owner?", event.changes as "changes?: Json<Changes>",
+               event.owner as "owner?", event.changes as "changes?: Json<StoredChanges<'static>>",
                event.created_at as "created_at?"
         from (
             select exists (select 1 from touched)

@@ -1,13 +1,13 @@
 //! A delivery that was taken, and what it tells, from its row.
 
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::domain::{Buin, DeliveryId, SessionId, Version};
+use crate::domain::{Buin, DeliveryId, EventKind, SessionId, Version};
 use crate::repository::Error;
 use crate::repository::error::corrupt;
+use crate::repository::sessions::StoredChanges;
 
 /// A delivery that is ours until its lease ends.
 #[derive(Clone, Debug)]
@@ -49,23 +49,6 @@ pub struct Event {
     pub at: DateTime<Utc>,
 }
 
-/// What kind of change an event is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    /// The session began.
-    Created,
-    /// The session changed.
-    Updated,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Changes {
-    member: Vec<String>,
-    add_member: Vec<String>,
-    del_member: Vec<String>,
-}
-
 pub(super) struct Row {
     pub(super) more: bool,
     pub(super) session_id: Option<Uuid>,
@@ -79,7 +62,7 @@ pub(super) struct Row {
     pub(super) operator: Option<String>,
     pub(super) title: Option<String>,
     pub(super) owner: Option<String>,
-    pub(super) changes: Option<Json<Changes>>,
+    pub(super) changes: Option<Json<StoredChanges<'static>>>,
     pub(super) created_at: Option<DateTime<Utc>>,
 }
 
@@ -91,9 +74,10 @@ impl Row {
         else {
             return Ok(None);
         };
-        let Json(Changes { member, add_member, del_member }) = changes;
+        let [member, add_member, del_member] = changes.0.into_members();
         let version = self.version.unwrap_or_default();
         let buin = self.buin.unwrap_or_default();
+        let kind = self.kind.unwrap_or_default();
         Ok(Some(Claimed {
             id: DeliveryId {
                 session_id: SessionId::new(session_id),
@@ -106,14 +90,7 @@ impl Row {
             tries: self.tries.unwrap_or_default(),
             first_tried_at: self.first_tried_at.unwrap_or_default(),
             event: Event {
-                kind: match self.kind.as_deref() {
-                    Some("created") => EventKind::Created,
-                    Some("updated") => EventKind::Updated,
-                    other => {
-                        let kind = other.unwrap_or_default();
-                        return Err(corrupt("session_event", "kind", kind)("no such kind"));
-                    }
-                },
+                kind: kind.parse().map_err(corrupt("session_event", "kind", &kind))?,
                 operator: self.operator.unwrap_or_default(),
                 title: self.title.unwrap_or_default(),
                 owner: self.owner.unwrap_or_default(),

@@ -10,7 +10,7 @@ mod operate;
 mod record;
 
 pub use claim::{Claims, Room, claim};
-pub use claimed::{Claimed, Event, EventKind};
+pub use claimed::{Claimed, Event};
 pub use operate::{Attempt, Filter, Listed, attempts, find, list, prune, replay};
 pub use record::{Finished, Next, Tried, record};
 

@@ -1,0 +1,205 @@
+//! What apps keep with a session: one JSON object, which Muster does not look into.
+
+use serde_json::{Map, Value};
+
+use super::Refusal;
+
+/// A JSON object of at most 16 KiB, written compactly. Like everything that a merge patch can make,
+/// it has no member that is `null`, at any depth of objects; inside of lists there may be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Attributes(Map<String, Value>);
+
+/// A change of attributes, as a JSON merge patch (RFC 7396): a member that is `null` is taken away,
+/// an object is merged, anything else takes the place of what was there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AttributesPatch(Map<String, Value>);
+
+impl Attributes {
+    /// The most that they may take as compact JSON, in bytes.
+    pub const MAX_BYTES: usize = 16 * 1024;
+
+    /// What `patch` makes of nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::AttributesTooLarge`].
+    pub fn new(patch: &AttributesPatch) -> Result<Self, Refusal> {
+        Self::default().patched(patch)
+    }
+
+    /// What `patch` makes of these.
+    ///
+    /// # Errors
+    /// [`Refusal::AttributesTooLarge`].
+    pub fn patched(&self, patch: &AttributesPatch) -> Result<Self, Refusal> {
+        let after = self.merged(patch);
+        after.check()?;
+        Ok(after)
+    }
+
+    /// Whether they are within the limit.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        // Maps with names that are text: nothing in there can fail to be JSON.
+        let got = serde_json::to_vec(&self.0).map_or(usize::MAX, |json| json.len());
+        if got > Self::MAX_BYTES {
+            return Err(Refusal::AttributesTooLarge { max: Self::MAX_BYTES, got });
+        }
+        Ok(())
+    }
+
+    /// What a patch that was already accepted makes of these.
+    pub(super) fn merged(&self, patch: &AttributesPatch) -> Self {
+        let mut after = self.0.clone();
+        merge(&mut after, &patch.0);
+        Self(after)
+    }
+
+    /// The least patch that makes `after` of these; `None` if they are the same.
+    #[must_use]
+    pub fn patch_to(&self, after: &Self) -> Option<AttributesPatch> {
+        let patch = difference(&self.0, &after.0);
+        (!patch.is_empty()).then_some(AttributesPatch(patch))
+    }
+
+    /// The object.
+    #[must_use]
+    pub fn as_map(&self) -> &Map<String, Value> {
+        &self.0
+    }
+}
+
+impl AttributesPatch {
+    /// Takes a patch as it stands.
+    #[must_use]
+    pub fn new(patch: Map<String, Value>) -> Self {
+        Self(patch)
+    }
+
+    /// The object.
+    #[must_use]
+    pub fn as_map(&self) -> &Map<String, Value> {
+        &self.0
+    }
+}
+
+fn merge(target: &mut Map<String, Value>, patch: &Map<String, Value>) {
+    for (name, value) in patch {
+        match value {
+            Value::Null => {
+                target.remove(name);
+            }
+            Value::Object(inner) => {
+                let place = target.entry(name.as_str()).or_insert(Value::Null);
+                if !place.is_object() {
+                    *place = Value::Object(Map::new());
+                }
+                if let Value::Object(place) = place {
+                    merge(place, inner);
+                }
+            }
+            other => {
+                target.insert(name.clone(), other.clone());
+            }
+        }
+    }
+}
+
+fn difference(before: &Map<String, Value>, after: &Map<String, Value>) -> Map<String, Value> {
+    let gone = before.keys().filter(|name| !after.contains_key(*name));
+    let mut patch: Map<String, Value> = gone.map(|name| (name.clone(), Value::Null)).collect();
+    for (name, value) in after {
+        let change = match (before.get(name), value) {
+            (Some(old), new) if old == new => continue,
+            (Some(Value::Object(old)), Value::Object(new)) => Value::Object(difference(old, new)),
+            (_, new) => new.clone(),
+        };
+        patch.insert(name.clone(), change);
+    }
+    patch
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn patch(value: Value) -> AttributesPatch {
+        let Value::Object(map) = value else { panic!("no object") };
+        AttributesPatch::new(map)
+    }
+
+    /// The table at the end of RFC 7396, as far as both sides are objects.
+    #[test]
+    fn merges_as_the_standard_says() {
+        for (before, change, after) in [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+            (json!({"a": "b"}), json!({"a": null}), json!({})),
+            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
+            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "c"}), json!({"a": ["b"]}), json!({"a": ["b"]})),
+            (
+                json!({"a": {"b": "c"}}),
+                json!({"a": {"b": "d", "c": null}}),
+                json!({"a": {"b": "d"}}),
+            ),
+            (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
+            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+            (json!({}), json!({"a": [null]}), json!({"a": [null]})),
+        ] {
+            let before = Attributes::new(&patch(before)).unwrap();
+            let got = before.patched(&patch(change.clone())).unwrap();
+            assert_eq!(Value::Object(got.as_map().clone()), after, "{change}");
+        }
+    }
+
+    #[test]
+    fn the_limit_counts_compact_bytes() {
+        // {"a":"…"} has 8 bytes around the text.
+        let of = |length: usize| patch(json!({ "a": "x".repeat(length - 8) }));
+        assert!(Attributes::new(&of(Attributes::MAX_BYTES)).is_ok());
+        assert_eq!(
+            Attributes::new(&of(Attributes::MAX_BYTES + 1)),
+            Err(Refusal::AttributesTooLarge { max: 16_384, got: 16_385 })
+        );
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (0..3_i32).prop_map(Value::from),
+            "[a-c\0]{0,2}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 16, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                object(inner).prop_map(Value::Object),
+            ]
+        })
+    }
+
+    fn object(value: impl Strategy<Value = Value>) -> impl Strategy<Value = Map<String, Value>> {
+        let members = prop::collection::btree_map("[a-d]", value, 0..4);
+        members.prop_map(|members| members.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn the_least_patch_makes_one_of_the_other(
+            before in object(value()),
+            after in object(value()),
+        ) {
+            let before = Attributes::new(&AttributesPatch::new(before)).unwrap();
+            let after = Attributes::new(&AttributesPatch::new(after)).unwrap();
+            match before.patch_to(&after) {
+                None => prop_assert_eq!(before, after),
+                Some(patch) => prop_assert_eq!(before.patched(&patch).unwrap(), after),
+            }
+        }
+    }
+}

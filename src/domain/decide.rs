@@ -1,0 +1,566 @@
+//! What a request really does to a session.
+//!
+//! The rules are those of the wire protocol: who acts must be a member; any member may change the
+//! title, add members and leave; removing others is the owner's, unless the policy says otherwise;
+//! what changes nothing is no error, and no version either. To hand a session over, to end it and
+//! to take that back is the owner's as well.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+
+use super::session::each_once;
+use super::{
+    Account, Action, Authority, Changes, EventKind, OwnersAct, Refusal, RemovePolicy, Request,
+    Rules, Session, State, Update,
+};
+
+/// What a request that changes something does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The session as it will be.
+    pub after: Session,
+    /// What kind of change it is.
+    pub kind: EventKind,
+    /// What it changes.
+    pub changes: Changes,
+}
+
+impl Session {
+    /// Decides a request: what it changes, or `None` if that is nothing.
+    ///
+    /// # Errors
+    /// The [`Refusal`] of the first rule that says no.
+    pub fn decide(
+        &self,
+        request: &Request,
+        rules: &Rules,
+        at: DateTime<Utc>,
+    ) -> Result<Option<Change>, Refusal> {
+        let of_state = matches!(request.action, Action::Dissolve | Action::Restore);
+        if self.state == State::Dissolved && !of_state {
+            return Err(Refusal::Dissolved);
+        }
+        if !self.members.contains(&request.operator) && !request.by_admin()? {
+            return Err(Refusal::NotAMember { operator: request.operator.clone() });
+        }
+        if let Some(expected) = &request.expected
+            && !expected.is_met_by(self.version)
+        {
+            let expected = expected.clone();
+            return Err(Refusal::VersionConflict { expected, current: self.version });
+        }
+
+        let (kind, changes) = match &request.action {
+            Action::Update(update) => (EventKind::Updated, self.wished(update)),
+            Action::Members(members) => (EventKind::Updated, self.wished(&self.towards(members))),
+            Action::Revert(then) => (EventKind::Reverted, self.changes_to(then)),
+            Action::Dissolve => return self.turned(request, State::Dissolved, at),
+            Action::Restore => return self.turned(request, State::Active, at),
+        };
+        let after = self.with(kind, &changes, at);
+        self.check(request, &changes, &after, rules)?;
+        // Who has been in longest stands first; with nobody left there is no session to own, and
+        // the rules let nobody get there.
+        let heir = match (&changes.owner, after.members.first()) {
+            (None, Some(first)) if changes.removed.contains(&self.owner) => Some(first.clone()),
+            _ => None,
+        };
+        let (after, changes) = match heir {
+            None => (after, changes),
+            Some(heir) => {
+                (Self { owner: heir.clone(), ..after }, Changes { owner: Some(heir), ..changes })
+            }
+        };
+        Ok((!changes.is_empty()).then_some(Change { after, kind, changes }))
+    }
+
+    /// What an update changes, whether it may or not.
+    fn wished(&self, update: &Update) -> Changes {
+        let attributes = update.attributes.as_ref();
+        Changes {
+            title: update.title.clone().filter(|title| *title != self.title),
+            owner: update.owner.clone().filter(|owner| *owner != self.owner),
+            members: None,
+            added: self.newcomers(&update.add),
+            removed: self.leavers(&update.remove),
+            attributes: attributes
+                .and_then(|patch| self.attributes.patch_to(&self.attributes.merged(patch))),
+        }
+    }
+
+    /// The update that makes `members` the members.
+    fn towards(&self, members: &[Account]) -> Update {
+        let wanted: HashSet<&Account> = members.iter().collect();
+        let remove = self.members.iter().filter(|member| !wanted.contains(member));
+        Update {
+            remove: remove.cloned().collect(),
+            add: each_once(members.to_vec()),
+            ..Update::default()
+        }
+    }
+
+    /// Those of `remove` who are in, in the order in which they stand.
+    fn leavers(&self, remove: &[Account]) -> Vec<Account> {
+        if remove.is_empty() {
+            return Vec::new();
+        }
+        let remove: HashSet<&Account> = remove.iter().collect();
+        self.members.iter().filter(|member| remove.contains(member)).cloned().collect()
+    }
+
+    /// Those of `add` who are not in yet.
+    fn newcomers(&self, add: &[Account]) -> Vec<Account> {
+        if add.is_empty() {
+            return Vec::new();
+        }
+        let members: HashSet<&Account> = self.members.iter().collect();
+        add.iter().filter(|account| !members.contains(account)).cloned().collect()
+    }
+
+    fn check(
+        &self,
+        request: &Request,
+        changes: &Changes,
+        after: &Self,
+        rules: &Rules,
+    ) -> Result<(), Refusal> {
+        let other = changes.removed.iter().find(|account| **account != request.operator);
+        if let Some(account) = other
+            && rules.remove_members == RemovePolicy::Owner
+            && !self.is_the_owners(request)?
+        {
+            return Err(Refusal::MayNotRemove { account: account.clone() });
+        }
+        if !changes.removed.is_empty() {
+            rules.enough(after.members.len())?;
+        }
+        if !changes.added.is_empty() {
+            rules.not_too_many(after.members.len())?;
+        }
+        if let Some(owner) = &changes.owner {
+            if !self.is_the_owners(request)? {
+                return Err(Refusal::OnlyTheOwner { act: OwnersAct::HandOver });
+            }
+            if !after.members.contains(owner) {
+                return Err(Refusal::OwnerNotAMember { owner: owner.clone() });
+            }
+        }
+        match &changes.attributes {
+            Some(_) => after.attributes.check(),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the request is one of the owner, or of somebody with the owner's rights.
+    fn is_the_owners(&self, request: &Request) -> Result<bool, Refusal> {
+        Ok(request.operator == self.owner || request.by_admin()?)
+    }
+
+    /// What turns the session into `state`.
+    fn turned(
+        &self,
+        request: &Request,
+        state: State,
+        at: DateTime<Utc>,
+    ) -> Result<Option<Change>, Refusal> {
+        let (kind, act) = match state {
+            State::Dissolved => (EventKind::Dissolved, OwnersAct::Dissolve),
+            State::Active => (EventKind::Restored, OwnersAct::Restore),
+        };
+        if !self.is_the_owners(request)? {
+            return Err(Refusal::OnlyTheOwner { act });
+        }
+        if self.state == state {
+            return Ok(None);
+        }
+        let changes = Changes::default();
+        Ok(Some(Change { after: self.with(kind, &changes, at), kind, changes }))
+    }
+}
+
+impl Request {
+    /// Whether somebody acts with more rights than a member has. Asked only where these are needed:
+    /// then the history must say why.
+    fn by_admin(&self) -> Result<bool, Refusal> {
+        match (self.authority, &self.reason) {
+            (Authority::Member, _) => Ok(false),
+            (Authority::Admin, Some(_)) => Ok(true),
+            (Authority::Admin, None) => Err(Refusal::ReasonMissing),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::{
+        Attributes, AttributesPatch, Buin, Event, Expected, NewSession, Reason, SessionId, Title,
+        Version,
+    };
+
+    const RULES: Rules =
+        Rules { min_members: 3, max_members: 6, remove_members: RemovePolicy::Owner };
+
+    fn account(name: &str) -> Account {
+        Account::new(name).unwrap()
+    }
+
+    fn accounts(names: &[&str]) -> Vec<Account> {
+        names.iter().copied().map(account).collect()
+    }
+
+    fn session(creator: &str, others: &[&str]) -> Session {
+        let new = NewSession {
+            title: Title::new("before").unwrap(),
+            creator: account(creator),
+            members: accounts(others),
+            attributes: Attributes::default(),
+            reason: None,
+        };
+        let id = SessionId::new(uuid::Uuid::nil());
+        Session::create(id, Buin::new(1).unwrap(), new, &RULES, DateTime::UNIX_EPOCH).unwrap()
+    }
+
+    fn update(operator: &str, add: &[&str], remove: &[&str]) -> Request {
+        let update = Update::of_members(accounts(add), accounts(remove)).unwrap();
+        Request::by(account(operator), Action::Update(update))
+    }
+
+    fn decide(session: &Session, request: &Request) -> Result<Option<Change>, Refusal> {
+        session.decide(request, &RULES, DateTime::UNIX_EPOCH)
+    }
+
+    fn done(session: &Session, request: &Request) -> Session {
+        decide(session, request).unwrap().unwrap().after
+    }
+
+    #[test]
+    fn a_stranger_may_do_nothing_not_even_nothing() {
+        let session = session("a", &["b", "c"]);
+        let refusal = Refusal::NotAMember { operator: account("x") };
+        assert_eq!(decide(&session, &update("x", &[], &[])), Err(refusal.clone()));
+        assert_eq!(decide(&session, &update("x", &["x"], &[])), Err(refusal));
+    }
+
+    #[test]
+    fn a_member_may_add_and_leave_but_not_remove_others() {
+        let session = session("a", &["b", "c", "d"]);
+        let change = decide(&session, &update("b", &["e"], &["b"])).unwrap().unwrap();
+        assert_eq!(change.after.members, accounts(&["a", "c", "d", "e"]));
+        assert_eq!(change.changes.owner, None);
+        let refusal = Refusal::MayNotRemove { account: account("c") };
+        assert_eq!(decide(&session, &update("b", &[], &["c"])), Err(refusal.clone()));
+        assert_eq!(decide(&session, &update("b", &[], &["b", "c"])), Err(refusal));
+        assert_eq!(decide(&session, &update("b", &[], &["nobody"])), Ok(None));
+    }
+
+    #[test]
+    fn with_the_member_policy_anybody_may_remove_anybody() {
+        let rules = Rules { remove_members: RemovePolicy::Member, ..RULES };
+        let change = session("a", &["b", "c", "d"])
+            .decide(&update("b", &[], &["a"]), &rules, DateTime::UNIX_EPOCH)
+            .unwrap()
+            .unwrap();
+        assert_eq!(change.changes.owner, Some(account("b")));
+        assert_eq!(change.after.members, accounts(&["b", "c", "d"]));
+    }
+
+    #[test]
+    fn when_the_owner_leaves_who_is_in_longest_follows() {
+        let session = session("a", &["b", "c", "d"]);
+        let change = decide(&session, &update("a", &["e"], &["b", "a"])).unwrap().unwrap();
+        assert_eq!(change.changes.owner, Some(account("c")));
+        assert_eq!(change.after.owner, account("c"));
+        assert_eq!(change.changes.removed, accounts(&["a", "b"]));
+    }
+
+    #[test]
+    fn what_changes_nothing_is_no_change() {
+        let session = session("a", &["b", "c"]);
+        assert_eq!(decide(&session, &update("a", &["b"], &["x"])), Ok(None));
+        let title = Some(session.title.clone());
+        let same = Action::Update(Update { title, ..Update::default() });
+        assert_eq!(decide(&session, &Request::by(account("a"), same)), Ok(None));
+    }
+
+    #[test]
+    fn the_number_of_members_is_held_after_an_update_too() {
+        let session = session("a", &["b", "c"]);
+        assert_eq!(
+            decide(&session, &update("b", &[], &["b"])),
+            Err(Refusal::TooFewMembers { min: 3, got: 2 })
+        );
+        assert_eq!(
+            decide(&session, &update("b", &["d", "e", "f", "g"], &[])),
+            Err(Refusal::TooManyMembers { max: 6, got: 7 })
+        );
+        // One out, one in: the number that counts is the one afterwards.
+        assert!(decide(&session, &update("b", &["d"], &["b"])).unwrap().is_some());
+    }
+
+    #[test]
+    fn both_lists_may_not_name_the_same_account() {
+        let both = Update::of_members(accounts(&["x", "b"]), accounts(&["c", "b"]));
+        assert_eq!(both, Err(Refusal::AddedAndRemoved { account: account("b") }));
+    }
+
+    #[test]
+    fn a_named_version_must_be_the_current_one() {
+        let session = session("a", &["b", "c"]);
+        let at = |version| {
+            let expected = Some(Expected::from(Version::new(version).unwrap()));
+            Request { expected, ..update("a", &["d"], &[]) }
+        };
+        assert!(decide(&session, &at(1)).unwrap().is_some());
+        assert_eq!(
+            decide(&session, &at(2)),
+            Err(Refusal::VersionConflict {
+                expected: Version::new(2).unwrap().into(),
+                current: Version::FIRST
+            })
+        );
+    }
+
+    #[test]
+    fn a_dissolved_session_refuses_changes() {
+        let session = Session { state: State::Dissolved, ..session("a", &["b", "c"]) };
+        assert_eq!(decide(&session, &update("a", &["d"], &[])), Err(Refusal::Dissolved));
+    }
+
+    #[test]
+    fn time_never_goes_back() {
+        let later = DateTime::from_timestamp(100, 0).unwrap();
+        let session = Session { updated_at: later, ..session("a", &["b", "c"]) };
+        let change = decide(&session, &update("a", &["d"], &[])).unwrap().unwrap();
+        assert_eq!(change.after.updated_at, later);
+    }
+
+    fn attributes(value: serde_json::Value) -> AttributesPatch {
+        let serde_json::Value::Object(map) = value else { panic!("no object") };
+        AttributesPatch::new(map)
+    }
+
+    #[test]
+    fn only_the_owner_hands_over_and_only_to_a_member() {
+        let session = session("a", &["b", "c"]);
+        let to = |operator, owner, add: &[&str], remove: &[&str]| {
+            let update = Update::of_members(accounts(add), accounts(remove)).unwrap();
+            let update = Update { owner: Some(account(owner)), ..update };
+            decide(&session, &Request::by(account(operator), Action::Update(update)))
+        };
+        assert_eq!(to("a", "b", &[], &[]).unwrap().unwrap().after.owner, account("b"));
+        assert_eq!(to("a", "d", &["d"], &[]).unwrap().unwrap().after.owner, account("d"));
+        assert_eq!(to("a", "c", &["d"], &["a"]).unwrap().unwrap().after.owner, account("c"));
+        assert_eq!(to("a", "a", &[], &[]), Ok(None));
+        let refusal = |act| Err(Refusal::OnlyTheOwner { act });
+        assert_eq!(to("b", "b", &[], &[]), refusal(OwnersAct::HandOver));
+        let stranger = |owner| Err(Refusal::OwnerNotAMember { owner: account(owner) });
+        assert_eq!(to("a", "x", &[], &[]), stranger("x"));
+        assert_eq!(to("a", "b", &["d"], &["b"]), stranger("b"));
+    }
+
+    #[test]
+    fn the_wanted_members_are_one_change() {
+        let session = session("a", &["b", "c", "d"]);
+        let wanted = |operator, members: &[&str]| {
+            decide(&session, &Request::by(account(operator), Action::Members(accounts(members))))
+        };
+        let change = wanted("a", &["e", "c", "a", "f", "c"]).unwrap().unwrap();
+        assert_eq!(change.after.members, accounts(&["a", "c", "e", "f"]));
+        assert_eq!(change.changes.removed, accounts(&["b", "d"]));
+        // Another order of the same is the same.
+        assert_eq!(wanted("b", &["d", "c", "b", "a"]), Ok(None));
+        assert_eq!(wanted("a", &[]), Err(Refusal::TooFewMembers { min: 3, got: 0 }));
+        assert_eq!(
+            wanted("b", &["a", "b", "d"]),
+            Err(Refusal::MayNotRemove { account: account("c") })
+        );
+    }
+
+    #[test]
+    fn only_the_owner_dissolves_and_restores_and_twice_is_once() {
+        let session = session("a", &["b", "c"]);
+        let by = |who, action| Request::by(account(who), action);
+        let dissolve = by("a", Action::Dissolve);
+        let refusal = |act| Err(Refusal::OnlyTheOwner { act });
+        assert_eq!(decide(&session, &by("b", Action::Dissolve)), refusal(OwnersAct::Dissolve));
+        assert_eq!(decide(&session, &by("a", Action::Restore)), Ok(None));
+        let dissolved = done(&session, &dissolve);
+        assert_eq!((dissolved.state, dissolved.version.get()), (State::Dissolved, 2));
+        assert_eq!(decide(&dissolved, &dissolve), Ok(None));
+        assert_eq!(decide(&dissolved, &by("b", Action::Restore)), refusal(OwnersAct::Restore));
+        assert_eq!(done(&dissolved, &by("a", Action::Restore)).state, State::Active);
+    }
+
+    #[test]
+    fn who_acts_with_more_rights_must_say_why() {
+        let session = session("a", &["b", "c", "d"]);
+        let admin = |request| Request { authority: Authority::Admin, ..request };
+        let because = |request| {
+            let reason = Some(Reason::new("ticket 7").unwrap());
+            Request { reason, ..admin(request) }
+        };
+        for request in [
+            update("x", &["e"], &[]),
+            update("b", &[], &["c"]),
+            Request::by(account("b"), Action::Dissolve),
+        ] {
+            assert_eq!(decide(&session, &admin(request.clone())), Err(Refusal::ReasonMissing));
+            assert!(decide(&session, &because(request)).unwrap().is_some());
+        }
+        // Where a member's rights are enough there is nothing to explain.
+        assert!(decide(&session, &admin(update("b", &["e"], &[]))).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_revert_restores_the_order_too() {
+        let first = session("a", &["b", "c", "d"]);
+        let second = done(&first, &update("a", &["e"], &["b"]));
+        let revert =
+            |who, then: &Session| Request::by(account(who), Action::Revert(Box::new(then.clone())));
+        let change = decide(&second, &revert("a", &first)).unwrap().unwrap();
+        assert_eq!(change.after.members, first.members);
+        assert_eq!((change.kind, change.after.version.get()), (EventKind::Reverted, 3));
+        assert_eq!(change.changes.added, accounts(&["b"]));
+        assert_eq!(change.changes.removed, accounts(&["e"]));
+        assert_eq!(decide(&change.after, &revert("c", &first)), Ok(None));
+        let refusal = Refusal::MayNotRemove { account: account("e") };
+        assert_eq!(decide(&second, &revert("c", &first)), Err(refusal));
+    }
+
+    #[test]
+    fn attributes_change_by_what_really_changed() {
+        let session = session("a", &["b", "c"]);
+        let patch = |session: &Session, value| {
+            let update = Update { attributes: Some(attributes(value)), ..Update::default() };
+            decide(session, &Request::by(account("b"), Action::Update(update)))
+        };
+        let json = serde_json::json!({ "ticket": 7, "none": null });
+        let change = patch(&session, json.clone()).unwrap().unwrap();
+        let least = attributes(serde_json::json!({ "ticket": 7 }));
+        assert_eq!(change.changes.attributes, Some(least));
+        assert_eq!(patch(&change.after, json), Ok(None));
+        let large = patch(&change.after, serde_json::json!({ "a": "x".repeat(16_384) }));
+        assert!(matches!(large, Err(Refusal::AttributesTooLarge { .. })), "{large:?}");
+    }
+
+    fn name() -> impl Strategy<Value = Account> {
+        prop::sample::select(vec!["a", "b", "c", "d", "e", "f", "g", "h"]).prop_map(account)
+    }
+
+    fn names() -> impl Strategy<Value = Vec<Account>> {
+        prop::collection::vec(name(), 0..5)
+    }
+
+    /// A request; a revert goes back to a version that is found by its number.
+    #[derive(Clone, Debug)]
+    enum Asked {
+        For(Action),
+        Revert(usize),
+    }
+
+    fn update_of_something() -> impl Strategy<Value = Update> {
+        let title = prop::option::of(prop::sample::select(vec!["before", "after"]));
+        let owner = prop::option::weighted(0.2, name());
+        let patch = prop::option::weighted(
+            0.3,
+            prop::sample::select(vec![
+                serde_json::json!({ "x": 1 }),
+                serde_json::json!({ "x": { "y": [null] } }),
+                serde_json::json!({ "x": null, "z": "" }),
+            ]),
+        );
+        (title, owner, patch, names(), names()).prop_filter_map(
+            "contradictory",
+            |(title, owner, patch, add, remove)| {
+                let title = title.map(|title| Title::new(title).unwrap());
+                let attributes = patch.map(attributes);
+                let update = Update::of_members(add, remove).ok()?;
+                Some(Update { title, owner, attributes, ..update })
+            },
+        )
+    }
+
+    fn requests() -> impl Strategy<Value = Vec<(Asked, Account, bool, Option<i64>)>> {
+        let asked = prop_oneof![
+            6 => update_of_something().prop_map(|update| Asked::For(Action::Update(update))),
+            2 => names().prop_map(|members| Asked::For(Action::Members(members))),
+            1 => Just(Asked::For(Action::Dissolve)),
+            1 => Just(Asked::For(Action::Restore)),
+            1 => (0..10_usize).prop_map(Asked::Revert),
+        ];
+        let expected = prop::option::weighted(0.1, 1_i64..4);
+        prop::collection::vec((asked, name(), any::<bool>(), expected), 0..30)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_asked_the_session_stays_sound(
+            requests in requests(),
+            policy in prop::sample::select(vec![RemovePolicy::Owner, RemovePolicy::Member]),
+        ) {
+            let rules = Rules { remove_members: policy, ..RULES };
+            let first = session("a", &["b", "c", "d"]);
+            let mut versions = vec![first.clone()];
+            let mut history = vec![Event {
+                version: Version::FIRST,
+                kind: EventKind::Created,
+                operator: account("a"),
+                app_id: "app".parse().unwrap(),
+                reason: None,
+                changes: Changes {
+                    title: Some(first.title.clone()),
+                    owner: Some(first.owner.clone()),
+                    members: Some(first.members.clone()),
+                    ..Changes::default()
+                },
+                at: DateTime::UNIX_EPOCH,
+            }];
+            for (asked, operator, admin, expected) in requests {
+                let before = versions.last().unwrap().clone();
+                let action = match asked {
+                    Asked::For(action) => action,
+                    Asked::Revert(to) => Action::Revert(Box::new(versions[to % versions.len()].clone())),
+                };
+                let request = Request {
+                    authority: if admin { Authority::Admin } else { Authority::Member },
+                    reason: admin.then(|| Reason::new("why").unwrap()),
+                    expected: expected.map(|version| Version::new(version).unwrap().into()),
+                    ..Request::by(operator.clone(), action)
+                };
+                let Ok(Some(Change { after, kind, changes })) =
+                    before.decide(&request, &rules, DateTime::UNIX_EPOCH)
+                else {
+                    continue;
+                };
+                prop_assert!(admin || before.members.contains(&operator));
+                prop_assert!(changes.added.iter().all(|who| !before.members.contains(who)));
+                prop_assert!(changes.removed.iter().all(|who| before.members.contains(who)));
+                prop_assert_eq!(changes.owner.is_some(), after.owner != before.owner);
+                prop_assert_eq!(changes.title.is_some(), after.title != before.title);
+                prop_assert_eq!(after.version, before.version.next());
+                prop_assert!((rules.min_members..=rules.max_members).contains(&after.members.len()));
+                prop_assert!(after.members.contains(&after.owner));
+                prop_assert_eq!(&each_once(after.members.clone()), &after.members);
+                if changes.members.is_none() {
+                    let expected = before.succeeding(&changes.added, &changes.removed);
+                    prop_assert_eq!(&after.members, &expected);
+                }
+                history.push(Event {
+                    version: after.version, kind, operator, app_id: "app".parse().unwrap(),
+                    reason: request.reason, changes, at: DateTime::UNIX_EPOCH,
+                });
+                versions.push(after);
+            }
+            for (number, version) in versions.iter().enumerate() {
+                let replayed = Session::replay(
+                    first.id, first.buin, history[..=number].iter().cloned(),
+                );
+                prop_assert_eq!(replayed.as_ref(), Ok(version));
+            }
+        }
+    }
+}

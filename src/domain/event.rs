@@ -1,0 +1,221 @@
+//! The history of a session: what each version changed, and how the session follows from it.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    Account, AppId, Attributes, AttributesPatch, Buin, Reason, Session, SessionId, State, Title,
+    Version,
+};
+
+/// One version of a session: who made it, through which app, and what it changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// The version that it made.
+    pub version: Version,
+    /// What kind of change.
+    pub kind: EventKind,
+    /// The account that acted.
+    pub operator: Account,
+    /// The app that acted for it.
+    pub app_id: AppId,
+    /// Why, if that was said.
+    pub reason: Option<Reason>,
+    /// What changed.
+    pub changes: Changes,
+    /// When. Never before the version before.
+    pub at: DateTime<Utc>,
+}
+
+/// What kind of change an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    /// The session began.
+    Created,
+    /// Title, owner, members or attributes changed.
+    Updated,
+    /// They became again what they were at an earlier version.
+    Reverted,
+    /// It was ended.
+    Dissolved,
+    /// That was taken back.
+    Restored,
+}
+
+/// What a change really changes: `None` and empty lists where nothing does.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes {
+    /// The new title.
+    pub title: Option<Title>,
+    /// The new owner.
+    pub owner: Option<Account>,
+    /// All members, where their order does not follow from who came and went.
+    pub members: Option<Vec<Account>>,
+    /// Who came in.
+    pub added: Vec<Account>,
+    /// Who went.
+    pub removed: Vec<Account>,
+    /// What became of the attributes.
+    pub attributes: Option<AttributesPatch>,
+}
+
+impl EventKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] =
+        [Self::Created, Self::Updated, Self::Reverted, Self::Dissolved, Self::Restored];
+
+    /// The name, as the database and the APIs have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Reverted => "reverted",
+            Self::Dissolved => "dissolved",
+            Self::Restored => "restored",
+        }
+    }
+
+    /// The state that such a change leads to, if it changes that.
+    #[must_use]
+    pub fn state(self) -> Option<State> {
+        match self {
+            Self::Created | Self::Restored => Some(State::Active),
+            Self::Dissolved => Some(State::Dissolved),
+            Self::Updated | Self::Reverted => None,
+        }
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that is no kind of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such kind")]
+pub struct UnknownKind;
+
+impl FromStr for EventKind {
+    type Err = UnknownKind;
+
+    fn from_str(name: &str) -> Result<Self, UnknownKind> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or(UnknownKind)
+    }
+}
+
+/// Events that make no session: the first is missing, or one between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the history has no event for version {0}")]
+pub struct Gap(pub i64);
+
+impl Changes {
+    /// Whether nothing changes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Session {
+    /// The session that its history tells of.
+    ///
+    /// # Errors
+    /// [`Gap`] unless the events begin with the creation and follow each other.
+    pub fn replay(
+        id: SessionId,
+        buin: Buin,
+        events: impl IntoIterator<Item = Event>,
+    ) -> Result<Self, Gap> {
+        let mut session: Option<Self> = None;
+        for event in events {
+            let due = session.as_ref().map_or(Version::FIRST, |session| session.version.next());
+            if event.version != due {
+                return Err(Gap(due.get()));
+            }
+            session = Some(match session {
+                Some(session) => session.with(event.kind, &event.changes, event.at),
+                None => Self::begun(id, buin, event)?,
+            });
+        }
+        session.ok_or(Gap(Version::FIRST.get()))
+    }
+
+    fn begun(id: SessionId, buin: Buin, event: Event) -> Result<Self, Gap> {
+        let Event { kind: EventKind::Created, changes, at, .. } = event else { return Err(Gap(1)) };
+        let (Some(title), Some(owner), Some(members)) =
+            (changes.title, changes.owner, changes.members)
+        else {
+            return Err(Gap(1));
+        };
+        Ok(Self {
+            id,
+            buin,
+            title,
+            owner,
+            version: Version::FIRST,
+            state: State::Active,
+            members,
+            attributes: Attributes::default()
+                .merged(changes.attributes.as_ref().unwrap_or(&AttributesPatch::default())),
+            created_at: at,
+            updated_at: at,
+        })
+    }
+
+    /// This session one version on.
+    pub(super) fn with(&self, kind: EventKind, changes: &Changes, at: DateTime<Utc>) -> Self {
+        Self {
+            title: changes.title.as_ref().unwrap_or(&self.title).clone(),
+            owner: changes.owner.as_ref().unwrap_or(&self.owner).clone(),
+            version: self.version.next(),
+            state: kind.state().unwrap_or(self.state),
+            members: match &changes.members {
+                Some(members) => members.clone(),
+                None => self.succeeding(&changes.added, &changes.removed),
+            },
+            attributes: match &changes.attributes {
+                Some(patch) => self.attributes.merged(patch),
+                None => self.attributes.clone(),
+            },
+            updated_at: at.max(self.updated_at),
+            ..*self
+        }
+    }
+
+    /// Who is in when some came and some went: who stays keeps the place.
+    pub(super) fn succeeding(&self, added: &[Account], removed: &[Account]) -> Vec<Account> {
+        let mut members = Vec::with_capacity(self.members.len() + added.len());
+        if removed.is_empty() {
+            members.extend_from_slice(&self.members);
+        } else {
+            let gone: HashSet<&Account> = removed.iter().collect();
+            members.extend(self.members.iter().filter(|member| !gone.contains(member)).cloned());
+        }
+        members.extend_from_slice(added);
+        members
+    }
+
+    /// What must change to make `then` of this session, but for its state.
+    #[must_use]
+    pub fn changes_to(&self, then: &Self) -> Changes {
+        let here: HashSet<&Account> = self.members.iter().collect();
+        let there: HashSet<&Account> = then.members.iter().collect();
+        let added: Vec<_> = then.members.iter().filter(|m| !here.contains(m)).cloned().collect();
+        let removed: Vec<_> = self.members.iter().filter(|m| !there.contains(m)).cloned().collect();
+        let reordered = self.succeeding(&added, &removed) != then.members;
+        Changes {
+            title: (self.title != then.title).then(|| then.title.clone()),
+            owner: (self.owner != then.owner).then(|| then.owner.clone()),
+            members: reordered.then(|| then.members.clone()),
+            added,
+            removed,
+            attributes: self.attributes.patch_to(&then.attributes),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What somebody asks to be done to a session. It cannot contradict itself.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use super::session::each_once;
+use super::{Account, AttributesPatch, Reason, Refusal, Session, Title, Version};
+
+/// A request to change a session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The account that acts.
+    pub operator: Account,
+    /// By what right.
+    pub authority: Authority,
+    /// Why, for the history.
+    pub reason: Option<Reason>,
+    /// The versions against which it is meant; any, if there are none.
+    pub expected: Option<Expected>,
+    /// What is to be done.
+    pub action: Action,
+}
+
+/// By what right an operator acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authority {
+    /// As a member: owner or not.
+    Member,
+    /// As whoever runs the apps: also from outside, with the rights of the owner. Then a reason
+    /// must be given.
+    Admin,
+}
+
+/// What is to be done to a session.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Change some of it.
+    Update(Update),
+    /// Make these the members. Who stays keeps the place; newcomers stand at the end.
+    Members(Vec<Account>),
+    /// Make it as it was, to the order of the members. Only the state is not turned back.
+    Revert(Box<Session>),
+    /// End it: it can be read from then on, not changed.
+    Dissolve,
+    /// Take that back.
+    Restore,
+}
+
+/// Changes of single things of a session.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Update {
+    /// The new title.
+    pub title: Option<Title>,
+    /// The new owner, who must be a member then.
+    pub owner: Option<Account>,
+    /// What becomes of the attributes.
+    pub attributes: Option<AttributesPatch>,
+    pub(super) add: Vec<Account>,
+    pub(super) remove: Vec<Account>,
+}
+
+/// The versions that a caller names: the session must have one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected(Vec<Version>);
+
+impl Request {
+    /// What a member asks for, at whatever version.
+    #[must_use]
+    pub fn by(operator: Account, action: Action) -> Self {
+        Self { operator, authority: Authority::Member, reason: None, expected: None, action }
+    }
+}
+
+impl Update {
+    /// Changes members: lists may be empty, and lose their repeats.
+    ///
+    /// # Errors
+    /// [`Refusal::AddedAndRemoved`] when one account stands in both lists.
+    pub fn of_members(add: Vec<Account>, remove: Vec<Account>) -> Result<Self, Refusal> {
+        let add = each_once(add);
+        let remove = each_once(remove);
+        if !add.is_empty() && !remove.is_empty() {
+            let added: HashSet<&Account> = add.iter().collect();
+            if let Some(both) = remove.iter().find(|account| added.contains(account)) {
+                return Err(Refusal::AddedAndRemoved { account: both.clone() });
+            }
+        }
+        Ok(Self { add, remove, ..Self::default() })
+    }
+}
+
+impl Expected {
+    /// One of `versions`. None at all is never met.
+    #[must_use]
+    pub fn one_of(versions: Vec<Version>) -> Self {
+        Self(versions)
+    }
+
+    /// Whether `current` is one of them.
+    #[must_use]
+    pub fn is_met_by(&self, current: Version) -> bool {
+        self.0.contains(&current)
+    }
+}
+
+impl From<Version> for Expected {
+    fn from(version: Version) -> Self {
+        Self(vec![version])
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((first, others)) = self.0.split_first() else { return f.write_str("no version") };
+        first.fmt(f)?;
+        others.iter().try_for_each(|version| write!(f, " or {version}"))
+    }
+}

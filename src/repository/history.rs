@@ -1,0 +1,154 @@
+//! What happened to a session, version by version.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+use sqlx::PgPool;
+use sqlx::types::Json;
+
+use super::Error;
+use super::error::corrupt;
+use super::sessions::{StoredChanges, account, version};
+use crate::domain::{Buin, Event, Reason, SessionId, Version};
+
+/// Up to where a history is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// This version, or the last if there are fewer.
+    Version(Version),
+    /// The last version of this time.
+    Time(DateTime<Utc>),
+}
+
+/// A part of a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The version that the page begins behind; none begins at an end.
+    pub behind: Option<Version>,
+    /// Whether the newest come first.
+    pub newest_first: bool,
+    /// The most events that are read.
+    pub most: usize,
+}
+
+/// Reads the history of a session from its creation on, oldest first. Empty if the enterprise has
+/// no such session, or it began later.
+///
+/// # Errors
+/// When the database fails, or holds what cannot be.
+pub async fn until(
+    pool: &PgPool,
+    buin: Buin,
+    id: SessionId,
+    until: Until,
+) -> Result<Vec<Event>, Error> {
+    let (version, at) = match until {
+        Until::Version(version) => (version.get(), None),
+        Until::Time(at) => (i64::MAX, Some(at)),
+    };
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select version, kind, operator, app_id, reason,
+               changes as "changes: Json<StoredChanges<'static>>",
+               attributes as "attributes: Json<Map<String, Value>>", created_at
+        from session_event
+        where session_id = $1 and buin = $2 and version <= $3
+          and created_at <= coalesce($4::timestamptz, 'infinity')
+        order by version
+        "#,
+        id.uuid(),
+        buin.get(),
+        version,
+        at,
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(Event::try_from).collect()
+}
+
+/// Reads a page of the history of a session.
+///
+/// # Errors
+/// When the database fails, or holds what cannot be.
+pub async fn page(
+    pool: &PgPool,
+    buin: Buin,
+    id: SessionId,
+    page: Page,
+) -> Result<Vec<Event>, Error> {
+    let most = i64::try_from(page.most).unwrap_or(i64::MAX);
+    let behind = page.behind.map(Version::get);
+    let rows = match page.newest_first {
+        false => {
+            sqlx::query_as!(
+                Row,
+                r#"
+                select version, kind, operator, app_id, reason,
+                       changes as "changes: Json<StoredChanges<'static>>",
+                       attributes as "attributes: Json<Map<String, Value>>", created_at
+                from session_event
+                where session_id = $1 and buin = $2 and version > $3
+                order by version
+                limit $4
+                "#,
+                id.uuid(),
+                buin.get(),
+                behind.unwrap_or(0),
+                most,
+            )
+            .fetch_all(pool)
+            .await?
+        }
+        true => {
+            sqlx::query_as!(
+                Row,
+                r#"
+                select version, kind, operator, app_id, reason,
+                       changes as "changes: Json<StoredChanges<'static>>",
+                       attributes as "attributes: Json<Map<String, Value>>", created_at
+                from session_event
+                where session_id = $1 and buin = $2 and version < $3
+                order by version desc
+                limit $4
+                "#,
+                id.uuid(),
+                buin.get(),
+                behind.unwrap_or(i64::MAX),
+                most,
+            )
+            .fetch_all(pool)
+            .await?
+        }
+    };
+    rows.into_iter().map(Event::try_from).collect()
+}
+
+struct Row {
+    version: i64,
+    kind: String,
+    operator: String,
+    app_id: String,
+    reason: Option<String>,
+    changes: Json<StoredChanges<'static>>,
+    attributes: Option<Json<Map<String, Value>>>,
+    created_at: DateTime<Utc>,
+}
+
+impl TryFrom<Row> for Event {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        let reason = row.reason.as_deref().map(|text| {
+            Reason::new(text).map_err(|why| corrupt("session_event", "reason", text)(why))
+        });
+        Ok(Self {
+            version: version("session_event", row.version)?,
+            kind: row.kind.parse().map_err(corrupt("session_event", "kind", &row.kind))?,
+            operator: account("session_event", "operator", &row.operator)?,
+            app_id: row.app_id.parse().map_err(corrupt("session_event", "app_id", &row.app_id))?,
+            reason: reason.transpose()?,
+            changes: row.changes.0.into_changes(row.attributes.map(|patch| patch.0))?,
+            at: row.created_at,
+        })
+    }
+}

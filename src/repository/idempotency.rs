@@ -1,0 +1,133 @@
+//! Requests that were done under a key of the caller's.
+//!
+//! The statement that does a request writes its key (see [`super::sessions`]); here is what happens
+//! to it later, and the key of a request that had nothing to do.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+
+use super::Error;
+use super::error::corrupt;
+use super::sessions::version;
+use crate::domain::{App, IdempotencyKey, SessionId, Version};
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The digest of what was asked.
+    pub digest: [u8; 32],
+    /// The session that it was about.
+    pub session_id: SessionId,
+    /// The version that was its answer.
+    pub version: Version,
+    /// Whether it is remembered no more.
+    pub expired: bool,
+}
+
+/// Reads what became of a request of `app`.
+///
+/// # Errors
+/// When the database fails, or holds what cannot be.
+pub async fn find(
+    pool: &PgPool,
+    app: &App,
+    name: &str,
+    now: DateTime<Utc>,
+) -> Result<Option<Kept>, Error> {
+    let row = sqlx::query!(
+        r#"
+        select digest, session_id, version, expires_at
+        from idempotency
+        where buin = $1 and app_id = $2 and key = $3
+        "#,
+        app.buin.get(),
+        app.app_id.as_str(),
+        name,
+    )
+    .fetch_optional(pool)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Kept {
+        digest: row
+            .digest
+            .try_into()
+            .map_err(|_| corrupt("idempotency", "digest", name)("not 32 bytes"))?,
+        session_id: SessionId::new(row.session_id),
+        version: version("idempotency", row.version)?,
+        expired: row.expires_at <= now,
+    }))
+}
+
+/// Writes down a request that changed nothing: its answer was this version.
+///
+/// # Errors
+/// [`Error::KeyTaken`] when a request of this name was done before, or when the database fails.
+pub async fn insert(
+    pool: &PgPool,
+    app: &App,
+    key: &IdempotencyKey,
+    session_id: SessionId,
+    version: Version,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    sqlx::query!(
+        r#"
+        insert into idempotency (buin, app_id, key, digest, session_id, version, expires_at)
+        values ($1, $2, $3, $4, $5, $6, $7)
+        "#,
+        app.buin.get(),
+        app.app_id.as_str(),
+        key.name(),
+        key.digest(),
+        session_id.uuid(),
+        version.get(),
+        now + IdempotencyKey::KEPT,
+    )
+    .execute(pool)
+    .await
+    .map_err(Error::of_write)?;
+    Ok(())
+}
+
+/// Forgets one that is remembered no more, so that its name can be used again.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget(pool: &PgPool, app: &App, name: &str, now: DateTime<Utc>) -> Result<(), Error> {
+    sqlx::query!(
+        r#"
+        delete from idempotency
+        where buin = $1 and app_id = $2 and key = $3 and expires_at <= $4
+        "#,
+        app.buin.get(),
+        app.app_id.as_str(),
+        name,
+        now,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Forgets up to `most` that are remembered no more, and tells how many those were.
+///
+/// # Errors
+/// When the database fails.
+pub async fn prune(pool: &PgPool, now: DateTime<Utc>, most: usize) -> Result<u64, Error> {
+    let done = sqlx::query!(
+        r#"
+        delete from idempotency
+        where (buin, app_id, key) in (
+            select buin, app_id, key from idempotency
+            where expires_at <= $1
+            order by expires_at
+            limit $2
+        )
+        "#,
+        now,
+        i64::try_from(most).unwrap_or(i64::MAX),
+    )
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected())
+}

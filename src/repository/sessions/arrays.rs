@@ -1,0 +1,160 @@
+//! One array a column: what the statements that write unnest.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::stored::StoredChanges;
+use super::titles;
+use crate::domain::{Account, AppId, EventKind, IdempotencyKey, Reason, Session};
+
+/// What becomes a row of `session` and one of `session_event`.
+#[derive(Default)]
+pub(super) struct Items<'a> {
+    pub(super) session_ids: Vec<Uuid>,
+    pub(super) buins: Vec<i64>,
+    pub(super) versions: Vec<i64>,
+    pub(super) states: Vec<&'a str>,
+    pub(super) titles: Vec<&'a str>,
+    pub(super) owners: Vec<&'a str>,
+    pub(super) member_counts: Vec<i32>,
+    pub(super) at: Vec<DateTime<Utc>>,
+    pub(super) kinds: Vec<&'a str>,
+    pub(super) operators: Vec<&'a str>,
+    pub(super) app_ids: Vec<&'a str>,
+    pub(super) reasons: Vec<Option<&'a str>>,
+    pub(super) changes: Vec<String>,
+    /// As they are then, where they changed.
+    pub(super) attributes: Vec<Option<String>>,
+    /// What changed of them.
+    pub(super) patches: Vec<Option<String>>,
+}
+
+impl<'a> Items<'a> {
+    pub(super) fn push(
+        &mut self,
+        after: &'a Session,
+        operator: &'a Account,
+        app_id: &'a AppId,
+        reason: Option<&'a Reason>,
+        changes: &StoredChanges<'_>,
+    ) {
+        self.session_ids.push(after.id.uuid());
+        self.buins.push(after.buin.get());
+        self.versions.push(after.version.get());
+        self.states.push(after.state.name());
+        self.titles.push(after.title.as_str());
+        self.owners.push(after.owner.as_str());
+        self.member_counts.push(count(after.members.len()));
+        self.at.push(after.updated_at);
+        self.operators.push(operator.as_str());
+        self.app_ids.push(app_id.as_str());
+        self.reasons.push(reason.map(Reason::as_str));
+        // Text and lists of text: nothing in there can fail to be JSON.
+        self.changes.push(serde_json::to_string(changes).unwrap_or_default());
+    }
+
+    /// What kind of change the last one pushed is.
+    pub(super) fn kind(&mut self, kind: EventKind) {
+        self.kinds.push(kind.name());
+    }
+
+    /// What becomes of the attributes of the last one pushed, and the patch that does it.
+    pub(super) fn attributes_become(
+        &mut self,
+        after: Option<&Map<String, Value>>,
+        patch: Option<&Map<String, Value>>,
+    ) {
+        // Names of text and values of JSON: they cannot fail to be JSON.
+        let json = |map| serde_json::to_string(map).unwrap_or_default();
+        self.attributes.push(after.map(json));
+        self.patches.push(patch.map(json));
+    }
+}
+
+/// What becomes, moves or ends a row of `session_member`.
+#[derive(Default)]
+pub(super) struct Members<'a> {
+    pub(super) session_ids: Vec<Uuid>,
+    pub(super) buins: Vec<i64>,
+    pub(super) accounts: Vec<&'a str>,
+    pub(super) joined_versions: Vec<i64>,
+    pub(super) positions: Vec<i32>,
+}
+
+impl<'a> Members<'a> {
+    pub(super) fn push_all(&mut self, after: &Session, accounts: &'a [Account]) {
+        self.push_some(after, accounts, |_| true);
+    }
+
+    /// Pushes some of `accounts`, each with its place among all of them.
+    pub(super) fn push_some(
+        &mut self,
+        after: &Session,
+        accounts: &'a [Account],
+        which: impl Fn(&Account) -> bool,
+    ) {
+        for (place, account) in accounts.iter().enumerate().filter(|(_, account)| which(account)) {
+            self.session_ids.push(after.id.uuid());
+            self.buins.push(after.buin.get());
+            self.accounts.push(account.as_str());
+            self.joined_versions.push(after.version.get());
+            self.positions.push(count(place));
+        }
+    }
+}
+
+/// What becomes a row of `session_title`.
+#[derive(Default)]
+pub(super) struct Titles {
+    pub(super) session_ids: Vec<Uuid>,
+    pub(super) buins: Vec<i64>,
+    pub(super) folded: Vec<String>,
+    /// Arrays, as text: arrays of arrays cannot be unnested row by row.
+    pub(super) grams: Vec<String>,
+}
+
+impl Titles {
+    pub(super) fn push(&mut self, session: &Session) {
+        let folded = titles::folded(session.title.as_str());
+        self.session_ids.push(session.id.uuid());
+        self.buins.push(session.buin.get());
+        self.grams.push(titles::as_array(&titles::grams(&folded)));
+        self.folded.push(folded);
+    }
+}
+
+/// What becomes a row of `idempotency`.
+#[derive(Default)]
+pub(super) struct Keys<'a> {
+    pub(super) buins: Vec<i64>,
+    pub(super) app_ids: Vec<&'a str>,
+    pub(super) names: Vec<&'a str>,
+    pub(super) digests: Vec<&'a [u8]>,
+    pub(super) session_ids: Vec<Uuid>,
+    pub(super) versions: Vec<i64>,
+    pub(super) expire_at: Vec<DateTime<Utc>>,
+}
+
+impl<'a> Keys<'a> {
+    pub(super) fn push(
+        &mut self,
+        after: &Session,
+        app_id: &'a AppId,
+        key: Option<&'a IdempotencyKey>,
+    ) {
+        let Some(key) = key else { return };
+        self.buins.push(after.buin.get());
+        self.app_ids.push(app_id.as_str());
+        self.names.push(key.name());
+        self.digests.push(key.digest());
+        self.session_ids.push(after.id.uuid());
+        self.versions.push(after.version.get());
+        self.expire_at.push(after.updated_at + IdempotencyKey::KEPT);
+    }
+}
+
+/// The number of members is limited far below this by the configuration.
+fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}

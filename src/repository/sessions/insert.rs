@@ -1,0 +1,131 @@
+//! Writing sessions that begin.
+
+use sqlx::PgPool;
+
+use super::arrays::{Items, Keys, Members, Titles};
+use super::stored::StoredChanges;
+use crate::domain::{AppId, Attributes, IdempotencyKey, Reason, Session};
+use crate::repository::Error;
+
+/// A session that begins, and the app that created it.
+#[derive(Clone, Copy, Debug)]
+pub struct Creation<'a> {
+    /// The session, at version 1.
+    pub session: &'a Session,
+    /// The app that acted for its owner.
+    pub app_id: &'a AppId,
+    /// Why.
+    pub reason: Option<&'a Reason>,
+    /// The caller's name for the request.
+    pub key: Option<&'a IdempotencyKey>,
+}
+
+/// Writes new sessions, their members and their first events: all or none.
+///
+/// # Errors
+/// [`Error::KeyTaken`] when a request of this name was done before, or when the database fails.
+pub async fn insert(pool: &PgPool, creations: &[Creation<'_>]) -> Result<(), Error> {
+    let mut items = Items::default();
+    let mut members = Members::default();
+    let mut titles = Titles::default();
+    let mut keys = Keys::default();
+    for Creation { session, app_id, reason, key } in creations {
+        let changes = StoredChanges::of_creation(session);
+        let attributes = Some(&session.attributes).filter(|some| **some != Attributes::default());
+        let attributes = attributes.map(|attributes| attributes.as_map());
+        items.push(session, &session.owner, app_id, *reason, &changes);
+        items.attributes_become(attributes, attributes);
+        members.push_all(session, &session.members);
+        titles.push(session);
+        keys.push(session, app_id, *key);
+    }
+    sqlx::query!(
+        r#"
+        with item as (
+            select * from unnest(
+                $1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::int[],
+                $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[]
+            ) as item (
+                session_id, buin, version, title, owner, member_count,
+                at, operator, app_id, reason, changes, attributes
+            )
+        ), new_session as (
+            insert into session (
+                session_id, buin, title, owner, version, state, member_count, attributes,
+                created_at, updated_at
+            )
+            select session_id, buin, title, owner, version, 'active', member_count,
+                   coalesce(attributes, '{}')::json, at, at
+            from item
+        ), new_title as (
+            insert into session_title (session_id, buin, folded, grams)
+            select session_id, buin, folded, grams::bigint[]
+            from unnest($13::uuid[], $14::bigint[], $15::text[], $16::text[])
+                as title (session_id, buin, folded, grams)
+        ), new_member as (
+            insert into session_member (session_id, buin, account, joined_version, position)
+            select session_id, buin, account, joined_version, position
+            from unnest($17::uuid[], $18::bigint[], $19::text[], $20::bigint[], $21::int[])
+                as member (session_id, buin, account, joined_version, position)
+        ), new_delivery as (
+            insert into delivery (
+                session_id, buin, app_id, version, state, due_at, attempts, tries, created_at
+            )
+            select item.session_id, app.buin, app.app_id, item.version, 'pending', item.at, 0, 0,
+                   item.at
+            from item
+            join app on app.buin = item.buin
+            where app.callback_url is not null and app.disabled_at is null
+              and 'callbacks' = any(app.permissions)
+        ), new_key as (
+            insert into idempotency (
+                buin, app_id, key, digest, session_id, version, expires_at
+            )
+            select buin, app_id, key, digest, session_id, version, expires_at
+            from unnest(
+                $22::bigint[], $23::text[], $24::text[], $25::bytea[], $26::uuid[], $27::bigint[],
+                $28::timestamptz[]
+            ) as key (buin, app_id, key, digest, session_id, version, expires_at)
+        )
+        insert into session_event (
+            session_id, version, buin, kind, operator, app_id, title, owner, reason, changes,
+            attributes, created_at
+        )
+        select session_id, version, buin, 'created', operator, app_id, title, owner, reason,
+               changes::jsonb, attributes::json, at
+        from item
+        "#,
+        &items.session_ids,
+        &items.buins,
+        &items.versions,
+        &items.titles as &[&str],
+        &items.owners as &[&str],
+        &items.member_counts,
+        &items.at,
+        &items.operators as &[&str],
+        &items.app_ids as &[&str],
+        &items.reasons as &[Option<&str>],
+        &items.changes,
+        &items.attributes as &[Option<String>],
+        &titles.session_ids,
+        &titles.buins,
+        &titles.folded,
+        &titles.grams,
+        &members.session_ids,
+        &members.buins,
+        &members.accounts as &[&str],
+        &members.joined_versions,
+        &members.positions,
+        &keys.buins,
+        &keys.app_ids as &[&str],
+        &keys.names as &[&str],
+        &keys.digests as &[&[u8]],
+        &keys.session_ids,
+        &keys.versions,
+        &keys.expire_at,
+    )
+    .execute(pool)
+    .await
+    .map_err(Error::of_write)?;
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! Sessions, their members and their history.
+//!
+//! Each statement that writes takes any number of sessions and commits by itself: one round trip,
+//! one fsync. A change writes its event, the deliveries to its subscribers and the caller's key
+//! for retries in the same. The surprise: an update of members never asks who is in. It was decided
+//! against a version, and `version = expected` in the statement makes that decision still true.
+
+mod arrays;
+mod insert;
+mod stored;
+mod titles;
+mod update;
+
+use serde_json::{Map, Value};
+use sqlx::PgPool;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+pub use insert::{Creation, insert};
+pub(super) use stored::{StoredChanges, account, version};
+pub use update::{Decided, update_if_version};
+
+use self::stored::Row;
+use super::Error;
+use crate::domain::{Session, SessionId};
+
+/// Reads sessions. What is not there is not in the answer, which has no order.
+///
+/// # Errors
+/// When the database fails, or holds what cannot be.
+pub async fn find(pool: &PgPool, ids: &[SessionId]) -> Result<Vec<Session>, Error> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select session_id, buin, title, owner, version, state, created_at, updated_at,
+               attributes as "attributes: Json<Map<String, Value>>",
+               array(
+                   select account from session_member
+                   where session_member.session_id = session.session_id
+                   order by joined_version, position
+               ) as "members!"
+        from session
+        where session_id = any($1)
+        "#,
+        &ids
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(Session::try_from).collect()
+}

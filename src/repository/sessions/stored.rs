@@ -1,0 +1,144 @@
+//! Sessions and their changes as rows have them.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use crate::domain::{
+    Account, Attributes, AttributesPatch, Buin, Changes, Session, SessionId, State, Title, Version,
+};
+use crate::repository::Error;
+use crate::repository::error::corrupt;
+
+pub(super) struct Row {
+    pub(super) session_id: Uuid,
+    pub(super) buin: i64,
+    pub(super) title: String,
+    pub(super) owner: String,
+    pub(super) version: i64,
+    pub(super) state: String,
+    pub(super) attributes: Json<Map<String, Value>>,
+    pub(super) members: Vec<String>,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) updated_at: DateTime<Utc>,
+}
+
+impl TryFrom<Row> for Session {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        Ok(Self {
+            id: SessionId::new(row.session_id),
+            buin: Buin::new(row.buin).map_err(corrupt("session", "buin", row.buin))?,
+            title: Title::new(&row.title).map_err(corrupt("session", "title", &row.title))?,
+            owner: account("session", "owner", &row.owner)?,
+            version: version("session", row.version)?,
+            state: State::ALL
+                .into_iter()
+                .find(|state| state.name() == row.state)
+                .ok_or_else(|| corrupt("session", "state", &row.state)("no such state"))?,
+            members: row
+                .members
+                .iter()
+                .map(|text| account("session_member", "account", text))
+                .collect::<Result<_, _>>()?,
+            attributes: attributes("session", row.attributes.0)?,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        })
+    }
+}
+
+pub(in crate::repository) fn account(
+    table: &'static str,
+    column: &'static str,
+    text: &str,
+) -> Result<Account, Error> {
+    Account::new(text).map_err(|why| corrupt(table, column, text)(why))
+}
+
+pub(in crate::repository) fn version(table: &'static str, number: i64) -> Result<Version, Error> {
+    Version::new(number).map_err(corrupt(table, "version", number))
+}
+
+fn attributes(table: &'static str, map: Map<String, Value>) -> Result<Attributes, Error> {
+    if map.is_empty() {
+        return Ok(Attributes::default());
+    }
+    Attributes::new(&AttributesPatch::new(map)).map_err(corrupt(table, "attributes", ""))
+}
+
+/// What an event keeps, in the words of the wire protocol. What did not change is left away.
+#[derive(Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::repository) struct StoredChanges<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    member: Option<Vec<Cow<'a, str>>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    add_member: Vec<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    del_member: Vec<Cow<'a, str>>,
+}
+
+impl<'a> StoredChanges<'a> {
+    pub(super) fn of_creation(session: &'a Session) -> Self {
+        Self {
+            title: Some(session.title.as_str().into()),
+            owner: Some(session.owner.as_str().into()),
+            member: Some(texts(&session.members)),
+            ..Self::default()
+        }
+    }
+
+    /// What they tell, with the patch of the attributes that stands beside them.
+    pub(in crate::repository) fn into_changes(
+        self,
+        patch: Option<Map<String, Value>>,
+    ) -> Result<Changes, Error> {
+        let accounts = |texts: Vec<Cow<'_, str>>| -> Result<Vec<Account>, Error> {
+            texts.iter().map(|text| account("session_event", "changes", text)).collect()
+        };
+        let title = self.title.as_deref().map(|text| {
+            Title::new(text).map_err(|why| corrupt("session_event", "changes", text)(why))
+        });
+        let owner = self.owner.as_deref().map(|text| account("session_event", "changes", text));
+        Ok(Changes {
+            title: title.transpose()?,
+            owner: owner.transpose()?,
+            members: self.member.map(accounts).transpose()?,
+            added: accounts(self.add_member)?,
+            removed: accounts(self.del_member)?,
+            attributes: patch.map(AttributesPatch::new),
+        })
+    }
+
+    /// All members, if they are told whole; who came in; who went.
+    pub(in crate::repository) fn into_members(self) -> [Vec<String>; 3] {
+        let owned = |texts: Vec<Cow<'_, str>>| texts.into_iter().map(Cow::into_owned).collect();
+        [self.member.unwrap_or_default(), self.add_member, self.del_member].map(owned)
+    }
+}
+
+impl<'a> From<&'a Changes> for StoredChanges<'a> {
+    fn from(changes: &'a Changes) -> Self {
+        Self {
+            title: changes.title.as_ref().map(|title| title.as_str().into()),
+            owner: changes.owner.as_ref().map(|owner| owner.as_str().into()),
+            member: changes.members.as_deref().map(texts),
+            add_member: texts(&changes.added),
+            del_member: texts(&changes.removed),
+        }
+    }
+}
+
+fn texts(accounts: &[Account]) -> Vec<Cow<'_, str>> {
+    accounts.iter().map(|account| account.as_str().into()).collect()
+}

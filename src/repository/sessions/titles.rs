@@ -1,0 +1,88 @@
+//! Titles as they are searched: any part of one, in any language, without an extension of the
+//! database and whatever its locale.
+
+use std::fmt::Write as _;
+
+use unicode_normalization::UnicodeNormalization as _;
+
+/// A title or a part of one in the form that is compared: compatibility characters (full width,
+/// ligatures, composed or not) and upper and lower case make no difference.
+pub(in crate::repository) fn folded(title: &str) -> String {
+    title.nfkc().flat_map(char::to_lowercase).collect()
+}
+
+/// The characters of a folded title and its pairs of neighbours, each as one number; sorted, each
+/// once. The column `session_title.grams` tells how.
+pub(in crate::repository) fn grams(folded: &str) -> Vec<i64> {
+    let mut grams = Vec::with_capacity(2 * folded.len());
+    let mut codes = folded.chars().map(|c| i64::from(u32::from(c))).peekable();
+    while let Some(code) = codes.next() {
+        grams.push(code << 21);
+        if let Some(next) = codes.peek() {
+            grams.push((code << 21) + next);
+        }
+    }
+    grams.sort_unstable();
+    grams.dedup();
+    grams
+}
+
+/// The grams that whatever contains a folded text must have: its pairs, or its one character.
+pub(in crate::repository) fn grams_of_part(folded: &str) -> Vec<i64> {
+    let mut grams = grams(folded);
+    if folded.chars().nth(1).is_some() {
+        grams.retain(|gram| gram & ((1 << 21) - 1) != 0);
+    }
+    grams
+}
+
+/// A `bigint[]` as PostgreSQL reads it.
+pub(super) fn as_array(numbers: &[i64]) -> String {
+    let mut text = String::with_capacity(12 * numbers.len() + 2);
+    text.push('{');
+    for (place, number) in numbers.iter().enumerate() {
+        let comma = if place > 0 { "," } else { "" };
+        // Into memory: it does not fail.
+        let _ = write!(text, "{comma}{number}");
+    }
+    text.push('}');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_looks_the_same_is_found() {
+        for (title, typed) in [
+            ("ÉTÉ 2026", "été"),
+            ("e\u{301}te\u{301}", "ÉTÉ"),
+            ("ＡＢＣ１２３", "abc1"),
+            ("项目 Alpha", "目 a"),
+            ("ﬁle", "FI"),
+            ("ΣΊΣΥΦΟΣ", "σίσ"),
+        ] {
+            assert!(folded(title).contains(&folded(typed)), "{title} {typed}");
+        }
+    }
+
+    #[test]
+    fn arrays_are_as_postgresql_writes_them() {
+        assert_eq!(as_array(&[]), "{}");
+        assert_eq!(as_array(&grams("aa")), format!("{{{},{}}}", 97_i64 << 21, (97_i64 << 21) + 97));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_contains_a_part_has_its_grams(
+            before in "\\PC{0,8}", part in "\\PC{1,8}", after in "\\PC{0,8}",
+        ) {
+            let part = folded(&part);
+            let whole = grams(&format!("{}{part}{}", folded(&before), folded(&after)));
+            prop_assert!(grams_of_part(&part).iter().all(|gram| whole.contains(gram)));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What sessions were.
+
+use chrono::{DateTime, Utc};
+
+use super::{Caller, Error, Sessions};
+use crate::domain::{Changes, Event, Session, SessionId, Version};
+use crate::repository;
+use crate::repository::history::{self, Page, Until};
+
+/// A session at two of its versions, and what leads from one to the other.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Diff {
+    /// As it was at the one.
+    pub from: Session,
+    /// As it was at the other.
+    pub to: Session,
+    /// What must change to make the other of the one.
+    pub changes: Changes,
+}
+
+impl Sessions {
+    /// The session as it was at one of its versions.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSession`], [`Error::NoSuchVersion`], or when the database fails.
+    pub async fn at_version(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+        version: Version,
+    ) -> Result<Session, Error> {
+        let session = self.replayed(caller, id, Until::Version(version)).await?;
+        match session {
+            None => Err(Error::NoSuchSession),
+            Some(session) if session.version == version => Ok(session),
+            Some(_) => Err(Error::NoSuchVersion),
+        }
+    }
+
+    /// The session as it was at a time.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSession`], [`Error::NoSuchVersion`] before it began, or when the database
+    /// fails.
+    pub async fn at_time(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+        at: DateTime<Utc>,
+    ) -> Result<Session, Error> {
+        match self.replayed(caller, id, Until::Time(at)).await? {
+            Some(session) => Ok(session),
+            None => {
+                self.get(caller, id).await?;
+                Err(Error::NoSuchVersion)
+            }
+        }
+    }
+
+    /// A page of the session's history.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSession`], or when the database fails.
+    pub async fn events(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+        page: Page,
+    ) -> Result<Vec<Event>, Error> {
+        let events = history::page(&self.pool, caller.app().buin, id, page).await?;
+        if events.is_empty() {
+            self.get(caller, id).await?;
+        }
+        Ok(events)
+    }
+
+    /// What changed between two versions, in either direction.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSession`], [`Error::NoSuchVersion`], or when the database fails.
+    pub async fn diff(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+        from: Version,
+        to: Version,
+    ) -> Result<Diff, Error> {
+        let buin = caller.app().buin;
+        let events = history::until(&self.pool, buin, id, Until::Version(from.max(to))).await?;
+        if events.is_empty() {
+            return Err(Error::NoSuchSession);
+        }
+        let at = |version: Version| {
+            let events = events.iter().filter(|event| event.version <= version).cloned();
+            match Session::replay(id, buin, events).map_err(repository::Error::from)? {
+                session if session.version == version => Ok(session),
+                _ => Err(Error::NoSuchVersion),
+            }
+        };
+        let (from, to) = (at(from)?, at(to)?);
+        let changes = from.changes_to(&to);
+        Ok(Diff { from, to, changes })
+    }
+
+    async fn replayed(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+        until: Until,
+    ) -> Result<Option<Session>, Error> {
+        let buin = caller.app().buin;
+        let events = history::until(&self.pool, buin, id, until).await?;
+        if events.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Session::replay(id, buin, events).map_err(repository::Error::from)?))
+    }
+}

@@ -1,0 +1,76 @@
+//! Requests that carry a name, so that they are done once however often they are sent.
+//!
+//! What is kept of one is the session and the version that were its answer; the answer itself comes
+//! out of the history. A request that was refused is not kept: nothing was done, so it may be tried
+//! again.
+
+use std::time::Duration;
+
+use super::sessions::{Done, Terms};
+use super::{Caller, Error, Sessions};
+use crate::domain::Session;
+use crate::repository;
+use crate::repository::history::{self, Until};
+use crate::repository::idempotency;
+
+/// How many one statement forgets.
+const FORGOTTEN_AT_ONCE: usize = 1_000;
+/// How often it is looked for what need not be remembered any more.
+const EVERY: Duration = Duration::from_secs(60);
+
+impl Sessions {
+    /// The answer that a request of this name got before, if it did.
+    pub(super) async fn done_before(
+        &self,
+        caller: &Caller,
+        terms: &Terms,
+    ) -> Result<Option<Done>, Error> {
+        let Some(key) = terms.key.as_ref().filter(|_| !terms.dry_run) else { return Ok(None) };
+        let (app, now) = (caller.app(), self.clock.now());
+        let Some(kept) = idempotency::find(&self.pool, app, key.name(), now).await? else {
+            return Ok(None);
+        };
+        if kept.expired {
+            idempotency::forget(&self.pool, app, key.name(), now).await?;
+            return Ok(None);
+        }
+        if kept.digest != *key.digest() {
+            return Err(Error::KeyReused);
+        }
+        let until = Until::Version(kept.version);
+        let events = history::until(&self.pool, app.buin, kept.session_id, until).await?;
+        let session =
+            Session::replay(kept.session_id, app.buin, events).map_err(repository::Error::from)?;
+        Ok(Some(Done { session, replayed: true }))
+    }
+
+    /// Keeps the name of a request that found nothing to do.
+    pub(super) async fn nothing_to_do(
+        &self,
+        caller: &Caller,
+        session: &Session,
+        terms: &Terms,
+    ) -> Result<(), repository::Error> {
+        let Some(key) = terms.key.as_ref().filter(|_| !terms.dry_run) else { return Ok(()) };
+        let (id, version) = (session.id, session.version);
+        idempotency::insert(&self.pool, caller.app(), key, id, version, self.clock.now()).await
+    }
+
+    /// Forgets requests whose time is over, for ever.
+    pub async fn forget_old_requests(&self) {
+        loop {
+            let now = self.clock.now();
+            match idempotency::prune(&self.pool, now, FORGOTTEN_AT_ONCE).await {
+                Ok(gone) if gone >= FORGOTTEN_AT_ONCE as u64 => continue,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot forget requests"
+                    );
+                }
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+}
