@@ -41,6 +41,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Who may do what.
     pub policy: Policy,
+    /// What is held in memory.
+    pub cache: Cache,
     /// Callbacks.
     pub delivery: Delivery,
     /// What is logged, and how.
@@ -66,8 +68,10 @@ pub struct Server {
 pub struct Database {
     /// Where it is; `None` = the embedded one.
     pub url: Option<DatabaseUrl>,
-    /// Connections that this process may open; at least 1.
+    /// Connections of the pool; at least 1.
     pub max_connections: u32,
+    /// How many requests may share a statement; at least 1.
+    pub max_batch: usize,
     /// How long a request waits for a free connection.
     pub acquire_timeout: Duration,
     /// How long one statement may run.
@@ -115,6 +119,17 @@ pub enum RemoveMembers {
     Owner,
     /// `"member"`: every member.
     Member,
+}
+
+/// `[cache]`: sessions held in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// Whether any are.
+    pub enabled: bool,
+    /// The memory that they may take, in bytes.
+    pub max_bytes: u64,
+    /// How often it is looked what other servers have changed.
+    pub follow_interval: Duration,
 }
 
 /// `[log]`: what is logged, and how.
@@ -180,6 +195,7 @@ impl Settings {
             database: Database {
                 url: read.database_url("database.url"),
                 max_connections: read.number("database.max_connections", 1..=10_000),
+                max_batch: read.number("database.max_batch", 1..=256),
                 acquire_timeout: read.duration(
                     "database.acquire_timeout",
                     INSTANT..=10 * MINUTE,
@@ -216,6 +232,15 @@ impl Settings {
                 remove_members: read.choice(
                     "policy.remove_members",
                     &[("owner", RemoveMembers::Owner), ("member", RemoveMembers::Member)],
+                ),
+            },
+            cache: Cache {
+                enabled: read.switch("cache.enabled"),
+                max_bytes: read.number("cache.max_bytes", 1_048_576..=1_099_511_627_776),
+                follow_interval: read.duration(
+                    "cache.follow_interval",
+                    INSTANT / 10..=10 * SECOND,
+                    "a duration from 10ms to 10s",
                 ),
             },
             delivery: Delivery::read(read),

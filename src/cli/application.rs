@@ -15,7 +15,10 @@ use crate::config::{RemoveMembers, Settings};
 use crate::delivery::{self, Networks, Schedule, Sender, Timeouts, Worker};
 use crate::domain::{RemovePolicy, Rules};
 use crate::http::{Bound, Ending, Options, Server, Services};
-use crate::service::{Access, Directory, Readiness, Sessions, TokenRules};
+use crate::repository::pool;
+use crate::service::{
+    Access, CacheOptions, Directory, Readiness, SessionOptions, Sessions, TokenRules,
+};
 
 /// How long a server that stops tries to note which keys were used, and to say good-bye to the
 /// database.
@@ -29,7 +32,7 @@ pub struct Application {
     pool: PgPool,
     address: SocketAddr,
     directory: Arc<Directory>,
-    sessions: Arc<Sessions>,
+    sessions: Sessions,
     worker: Option<Worker>,
     changed: Arc<Notify>,
     patience: Duration,
@@ -54,17 +57,9 @@ impl Application {
             expire_in: settings.token.expire_in,
             max_clock_skew: settings.token.max_clock_skew,
         };
-        let rules = Rules {
-            min_members: settings.limits.min_members,
-            max_members: settings.limits.max_members,
-            remove_members: match settings.policy.remove_members {
-                RemoveMembers::Owner => RemovePolicy::Owner,
-                RemoveMembers::Member => RemovePolicy::Member,
-            },
-        };
         let services = Services {
             access: Arc::new(Access::new(directory.clone(), tokens, clock.clone())),
-            sessions: Arc::new(Sessions::new(pool.clone(), rules, clock.clone())),
+            sessions: Sessions::new(pool.clone(), clock.clone(), session_options(settings)),
             readiness: Arc::new(Readiness::new(pool.clone())),
         };
         let sessions = services.sessions.clone();
@@ -110,7 +105,11 @@ impl Application {
         let Self { patience, pool, stopper, .. } = self;
         let following = directory.clone();
         let following = tokio::spawn(async move { following.follow().await });
-        let forgetting = tokio::spawn(async move { sessions.forget_old_requests().await });
+        let forgetting = tokio::spawn({
+            let sessions = sessions.clone();
+            async move { sessions.forget_old_requests().await }
+        });
+        let following_sessions = tokio::spawn(async move { sessions.follow().await });
         let (rest, resting) = oneshot::channel::<()>();
         let working = worker.map(|worker| {
             let resting = async move { drop(resting.await) };
@@ -137,13 +136,39 @@ impl Application {
         }
         following.abort();
         forgetting.abort();
-        let _ = tokio::join!(following, forgetting);
+        following_sessions.abort();
+        let _ = tokio::join!(following, forgetting, following_sessions);
         // Before the server's threads end: connections that they opened end with them. A database
         // that does not answer must not hold this up.
         stopper.unless_hurried(LAST_WORDS, directory.note_use()).await;
         stopper.unless_hurried(LAST_WORDS, pool.close()).await;
         ending.end().await;
         Ok(serving.await??)
+    }
+}
+
+fn session_options(settings: &Settings) -> SessionOptions {
+    let Settings { limits, database, cache, .. } = settings;
+    SessionOptions {
+        rules: Rules {
+            min_members: limits.min_members,
+            max_members: limits.max_members,
+            remove_members: match settings.policy.remove_members {
+                RemoveMembers::Owner => RemovePolicy::Owner,
+                RemoveMembers::Member => RemovePolicy::Member,
+            },
+        },
+        limits: pool::Limits {
+            max_connections: database.max_connections,
+            acquire_timeout: database.acquire_timeout,
+            statement_timeout: database.statement_timeout,
+        },
+        max_batch: database.max_batch,
+        cache: CacheOptions {
+            enabled: cache.enabled,
+            max_bytes: cache.max_bytes,
+            follow_interval: cache.follow_interval,
+        },
     }
 }
 

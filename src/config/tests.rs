@@ -46,6 +46,7 @@ const OTHERS: Env<'_> = &[
     ("server.body_timeout", "500ms"),
     ("database.url", "postgres://u:12345@db/muster"),
     ("database.max_connections", "40"),
+    ("database.max_batch", "1"),
     ("database.acquire_timeout", "2"),
     ("database.statement_timeout", "1h"),
     ("database.migrate", "false"),
@@ -57,6 +58,9 @@ const OTHERS: Env<'_> = &[
     ("limits.min_members", "1"),
     ("limits.max_members", "100000"),
     ("policy.remove_members", "member"),
+    ("cache.enabled", "false"),
+    ("cache.max_bytes", "1048576"),
+    ("cache.follow_interval", "1s"),
     ("delivery.enabled", "false"),
     ("delivery.concurrency", "7"),
     ("delivery.concurrency_per_app", "6"),
@@ -85,6 +89,7 @@ fn others() -> Settings {
         database: Database {
             url: DatabaseUrl::parse("postgres://u:12345@db/muster"),
             max_connections: 40,
+            max_batch: 1,
             acquire_timeout: 2 * SECOND,
             statement_timeout: HOUR,
             migrate: false,
@@ -94,6 +99,7 @@ fn others() -> Settings {
         token: Token { expire_in: 601 * SECOND, max_clock_skew: 2 * MINUTE },
         limits: Limits { max_body: 2_048, min_members: 1, max_members: 100_000 },
         policy: Policy { remove_members: RemoveMembers::Member },
+        cache: Cache { enabled: false, max_bytes: 1_048_576, follow_interval: SECOND },
         delivery: Delivery {
             enabled: false,
             concurrency: 7,
@@ -132,6 +138,7 @@ fn the_defaults_are_valid_and_as_promised() {
             database: Database {
                 url: None,
                 max_connections: 10,
+                max_batch: 64,
                 acquire_timeout: 5 * SECOND,
                 statement_timeout: 10 * SECOND,
                 migrate: true,
@@ -141,6 +148,11 @@ fn the_defaults_are_valid_and_as_promised() {
             token: Token { expire_in: 7_200 * SECOND, max_clock_skew: 300 * SECOND },
             limits: Limits { max_body: 1_048_576, min_members: 3, max_members: 2_000 },
             policy: Policy { remove_members: RemoveMembers::Owner },
+            cache: Cache {
+                enabled: true,
+                max_bytes: 268_435_456,
+                follow_interval: Duration::from_millis(100),
+            },
             delivery: Delivery {
                 enabled: true,
                 concurrency: 64,

@@ -68,6 +68,28 @@ impl Attributes {
     pub fn as_map(&self) -> &Map<String, Value> {
         &self.0
     }
+
+    /// About how much memory they take, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        size_of_object(&self.0)
+    }
+}
+
+/// What a map's entry takes besides its name and what its value points to.
+const ENTRY: usize = 96;
+
+fn size_of_object(map: &Map<String, Value>) -> usize {
+    map.iter().map(|(name, value)| ENTRY + name.len() + size_of_value(value)).sum()
+}
+
+fn size_of_value(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(|item| 32 + size_of_value(item)).sum(),
+        Value::Object(map) => size_of_object(map),
+    }
 }
 
 impl AttributesPatch {

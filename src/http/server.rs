@@ -28,7 +28,7 @@ pub struct Services {
     /// Lets callers in.
     pub access: Arc<Access>,
     /// The sessions.
-    pub sessions: Arc<Sessions>,
+    pub sessions: Sessions,
     /// Whether any of them can be served.
     pub readiness: Arc<Readiness>,
 }
@@ -153,7 +153,7 @@ fn cores() -> usize {
 /// Every path, and what stands behind it.
 fn router(app: &mut web::ServiceConfig, services: &Services, options: Options) {
     app.app_data(web::Data::from(services.access.clone()))
-        .app_data(web::Data::from(services.sessions.clone()))
+        .app_data(web::Data::new(services.sessions.on_this_thread()))
         .app_data(web::Data::from(services.readiness.clone()))
         .app_data(web::Data::new(options))
         .configure(ops::router)

@@ -45,6 +45,42 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether PostgreSQL said no to a statement, and is ready for the next: what it was to do was
+    /// not done, all of it.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::KeyTaken => true,
+            Self::Failed(sqlx::Error::Database(database)) => {
+                // 57P..: the server ends the connection.
+                !database.code().is_some_and(|code| code.starts_with("57P"))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether PostgreSQL ended a statement because it and another one waited for each other.
+    #[must_use]
+    pub fn is_deadlock(&self) -> bool {
+        match self {
+            Self::Failed(sqlx::Error::Database(database)) => {
+                database.code().as_deref() == Some("40P01")
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the connection broke, so that nobody knows what was done.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Failed(_)) && !self.is_refusal()
+    }
+
+    /// Whether the connection on which this happened can go on.
+    pub(super) fn leaves_connection(&self) -> bool {
+        self.is_refusal() || matches!(self, Self::Corrupt { .. })
+    }
+
     /// Why a statement that writes sessions failed.
     pub(super) fn of_write(error: sqlx::Error) -> Self {
         match error.as_database_error().and_then(|error| error.constraint()) {

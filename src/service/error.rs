@@ -1,10 +1,12 @@
 //! Why a use case did not do what was asked: the one error type that every API translates.
 
+use std::sync::Arc;
+
 use crate::domain::{Permission, Refusal};
 use crate::repository;
 
 /// What a use case answers instead of doing it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// Who calls may not.
     #[error(transparent)]
@@ -29,17 +31,31 @@ pub enum Error {
     Contended,
     /// The database cannot be reached, or has no connection to spare. Nothing was changed.
     #[error("the database is not available")]
-    Unavailable(#[source] repository::Error),
+    Unavailable(#[source] Arc<repository::Error>),
     /// The database failed.
     #[error("the database failed")]
-    Failed(#[source] repository::Error),
+    Failed(#[source] Arc<repository::Error>),
+}
+
+impl Error {
+    /// It waited for so long that nobody expects an answer any more. Nothing was done.
+    pub(super) fn queued_too_long() -> Self {
+        repository::Error::Unavailable(sqlx::Error::PoolTimedOut).into()
+    }
 }
 
 impl From<repository::Error> for Error {
     fn from(error: repository::Error) -> Self {
-        match error {
+        Arc::new(error).into()
+    }
+}
+
+/// Requests that shared a statement share its failure.
+impl From<Arc<repository::Error>> for Error {
+    fn from(error: Arc<repository::Error>) -> Self {
+        match *error {
             repository::Error::Unavailable(_) => Self::Unavailable(error),
-            error => Self::Failed(error),
+            _ => Self::Failed(error),
         }
     }
 }

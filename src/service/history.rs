@@ -51,7 +51,7 @@ impl Sessions {
         match self.replayed(caller, id, Until::Time(at)).await? {
             Some(session) => Ok(session),
             None => {
-                self.get(caller, id).await?;
+                self.read(caller, id).await?;
                 Err(Error::NoSuchVersion)
             }
         }
@@ -67,9 +67,9 @@ impl Sessions {
         id: SessionId,
         page: Page,
     ) -> Result<Vec<Event>, Error> {
-        let events = history::page(&self.pool, caller.app().buin, id, page).await?;
+        let events = history::page(&self.shared().pool, caller.app().buin, id, page).await?;
         if events.is_empty() {
-            self.get(caller, id).await?;
+            self.read(caller, id).await?;
         }
         Ok(events)
     }
@@ -86,7 +86,8 @@ impl Sessions {
         to: Version,
     ) -> Result<Diff, Error> {
         let buin = caller.app().buin;
-        let events = history::until(&self.pool, buin, id, Until::Version(from.max(to))).await?;
+        let events =
+            history::until(&self.shared().pool, buin, id, Until::Version(from.max(to))).await?;
         if events.is_empty() {
             return Err(Error::NoSuchSession);
         }
@@ -109,7 +110,7 @@ impl Sessions {
         until: Until,
     ) -> Result<Option<Session>, Error> {
         let buin = caller.app().buin;
-        let events = history::until(&self.pool, buin, id, until).await?;
+        let events = history::until(&self.shared().pool, buin, id, until).await?;
         if events.is_empty() {
             return Ok(None);
         }

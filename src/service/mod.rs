@@ -1,17 +1,25 @@
 //! Use cases: authorise, load, decide, write. No SQL, no HTTP.
 
 mod access;
+mod cache;
+mod creates;
 mod directory;
 mod error;
+mod follow;
+mod group;
 mod history;
+mod known;
 mod readiness;
+mod reads;
 mod retries;
 mod sessions;
-mod turns;
+mod updates;
 
 pub use access::{Access, Caller, Credential, Grant, TokenRules};
+pub use cache::CacheOptions;
 pub use directory::{Directory, KnownApp};
 pub use error::{Denied, Error};
 pub use history::Diff;
+pub use known::KnownSession;
 pub use readiness::{NotReady, Readiness};
-pub use sessions::{Done, Sessions, Terms};
+pub use sessions::{Done, SessionOptions, Sessions, Terms};

@@ -4,6 +4,7 @@
 //! out of the history. A request that was refused is not kept: nothing was done, so it may be tried
 //! again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::sessions::{Done, Terms};
@@ -26,22 +27,22 @@ impl Sessions {
         terms: &Terms,
     ) -> Result<Option<Done>, Error> {
         let Some(key) = terms.key.as_ref().filter(|_| !terms.dry_run) else { return Ok(None) };
-        let (app, now) = (caller.app(), self.clock.now());
-        let Some(kept) = idempotency::find(&self.pool, app, key.name(), now).await? else {
+        let (app, now) = (caller.app(), self.shared().clock.now());
+        let Some(kept) = idempotency::find(&self.shared().pool, app, key.name(), now).await? else {
             return Ok(None);
         };
         if kept.expired {
-            idempotency::forget(&self.pool, app, key.name(), now).await?;
+            idempotency::forget(&self.shared().pool, app, key.name(), now).await?;
             return Ok(None);
         }
         if kept.digest != *key.digest() {
             return Err(Error::KeyReused);
         }
         let until = Until::Version(kept.version);
-        let events = history::until(&self.pool, app.buin, kept.session_id, until).await?;
+        let events = history::until(&self.shared().pool, app.buin, kept.session_id, until).await?;
         let session =
             Session::replay(kept.session_id, app.buin, events).map_err(repository::Error::from)?;
-        Ok(Some(Done { session, replayed: true }))
+        Ok(Some(Done { session: Arc::new(session.into()), replayed: true }))
     }
 
     /// Keeps the name of a request that found nothing to do.
@@ -53,14 +54,22 @@ impl Sessions {
     ) -> Result<(), repository::Error> {
         let Some(key) = terms.key.as_ref().filter(|_| !terms.dry_run) else { return Ok(()) };
         let (id, version) = (session.id, session.version);
-        idempotency::insert(&self.pool, caller.app(), key, id, version, self.clock.now()).await
+        idempotency::insert(
+            &self.shared().pool,
+            caller.app(),
+            key,
+            id,
+            version,
+            self.shared().clock.now(),
+        )
+        .await
     }
 
     /// Forgets requests whose time is over, for ever.
     pub async fn forget_old_requests(&self) {
         loop {
-            let now = self.clock.now();
-            match idempotency::prune(&self.pool, now, FORGOTTEN_AT_ONCE).await {
+            let now = self.shared().clock.now();
+            match idempotency::prune(&self.shared().pool, now, FORGOTTEN_AT_ONCE).await {
                 Ok(gone) if gone >= FORGOTTEN_AT_ONCE as u64 => continue,
                 Ok(_) => {}
                 Err(error) => {

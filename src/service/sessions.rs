@@ -1,34 +1,62 @@
 //! Creating, reading and changing sessions.
+//!
+//! Requests of the same kind that come together share a statement ([`super::reads`],
+//! [`super::creates`], [`super::updates`]); a request that comes alone has one to itself, at once.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::{DateTime, Utc};
-use rand::RngExt as _;
 use sqlx::PgPool;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 use uuid::{NoContext, Timestamp, Uuid};
 
-use super::turns::Turns;
-use super::{Caller, Error};
+use super::cache::{Cache, CacheOptions};
+use super::creates::{self, Created};
+use super::updates::{self, Settled};
+use super::{Caller, Error, KnownSession, reads};
 use crate::clock::Clock;
 use crate::domain::{IdempotencyKey, NewSession, Request, Rules, Session, SessionId};
 use crate::repository;
-use crate::repository::sessions::{self, Creation, Decided};
+use crate::repository::pool::Limits;
 
-/// How often an update is decided anew when other servers were faster. Each of them gets its turn
-/// in between, so this many losses in a row mean that the session is beyond help.
-const TRIES: u32 = 100;
-/// The longest wait between two tries.
-const LONGEST_WAIT: Duration = Duration::from_millis(20);
+/// How many may wait for a shared statement; the next is told to come back.
+const QUEUED: usize = 4_096;
+/// How many connections read at most.
+const READERS: usize = 8;
 
-/// The sessions of all enterprises.
+/// The sessions of all enterprises. A clone is the same sessions, with the same way to read them.
+#[derive(Clone)]
 pub struct Sessions {
+    shared: Arc<Shared>,
+    reads: mpsc::Sender<reads::Wanted>,
+    creates: mpsc::Sender<creates::Wanted>,
+    updates: mpsc::Sender<updates::Wanted>,
+}
+
+/// What requests are shared by, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionOptions {
+    /// The rules in force.
+    pub rules: Rules,
+    /// How the database is used.
+    pub limits: Limits,
+    /// How many requests may share a statement; 1 = each has its own.
+    pub max_batch: usize,
+    /// What is held in memory.
+    pub cache: CacheOptions,
+}
+
+pub(super) struct Shared {
     pub(super) pool: PgPool,
     pub(super) rules: Rules,
+    pub(super) limits: Limits,
     pub(super) clock: Clock,
-    turns: Turns,
-    changed: Arc<Notify>,
+    pub(super) cache: Cache,
+    pub(super) changed: Arc<Notify>,
+    pub(super) most: usize,
+    readers: AtomicUsize,
 }
 
 /// How a request is to be done.
@@ -41,37 +69,69 @@ pub struct Terms {
 }
 
 /// What became of a request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Done {
     /// The session as it is then, or would be.
-    pub session: Session,
+    pub session: Arc<KnownSession>,
     /// Whether this is the answer to an earlier request of the same name.
     pub replayed: bool,
 }
 
 impl Done {
-    fn now(session: Session) -> Self {
-        Self { session, replayed: false }
+    fn now(session: impl Into<Arc<KnownSession>>) -> Self {
+        Self { session: session.into(), replayed: false }
     }
 }
 
 impl Sessions {
-    /// The sessions in the database behind `pool`.
+    /// The sessions in the database behind `pool`. Must be called where tasks can be spawned.
     #[must_use]
-    pub fn new(pool: PgPool, rules: Rules, clock: Clock) -> Self {
-        Self { pool, rules, clock, turns: Turns::new(), changed: Arc::default() }
+    pub fn new(pool: PgPool, clock: Clock, options: SessionOptions) -> Self {
+        let shared = Arc::new(Shared {
+            pool,
+            rules: options.rules,
+            limits: options.limits,
+            clock,
+            cache: Cache::new(options.cache),
+            changed: Arc::default(),
+            most: options.max_batch.max(1),
+            readers: AtomicUsize::new(0),
+        });
+        let (reads, wanted) = mpsc::channel(QUEUED);
+        tokio::spawn(reads::run(shared.clone(), wanted));
+        let (creates, wanted) = mpsc::channel(QUEUED);
+        tokio::spawn(creates::run(shared.clone(), wanted));
+        let (updates, wanted) = mpsc::channel(QUEUED);
+        tokio::spawn(updates::run(shared.clone(), wanted));
+        Self { shared, reads, creates, updates }
+    }
+
+    /// The same sessions, read by a task on the runtime of whoever calls this: what runs on one
+    /// thread need not wait for another. Beyond a number of threads they share one.
+    #[must_use]
+    pub fn on_this_thread(&self) -> Self {
+        if self.shared.readers.fetch_add(1, Ordering::Relaxed) >= READERS {
+            return self.clone();
+        }
+        let (reads, wanted) = mpsc::channel(QUEUED);
+        tokio::spawn(reads::run(self.shared.clone(), wanted));
+        Self { reads, ..self.clone() }
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Is notified when a session has changed here.
     #[must_use]
     pub fn changed(&self) -> Arc<Notify> {
-        self.changed.clone()
+        self.shared.changed.clone()
     }
 
     /// The rules in force.
     #[must_use]
     pub fn rules(&self) -> &Rules {
-        &self.rules
+        &self.shared.rules
     }
 
     /// Begins a session.
@@ -84,45 +144,58 @@ impl Sessions {
         new: NewSession,
         terms: &Terms,
     ) -> Result<Done, Error> {
-        let at = self.clock.now();
+        let at = self.shared.clock.now();
         let reason = new.reason.clone();
-        let session = Session::create(new_id(at), caller.app().buin, new, &self.rules, at)?;
+        let session = Session::create(new_id(at), caller.app().buin, new, self.rules(), at)?;
         if terms.dry_run {
-            return Ok(Done::now(session));
+            return Ok(Done::now(KnownSession::from(session)));
         }
-        let creation = Creation {
-            session: &session,
-            app_id: &caller.app().app_id,
-            reason: reason.as_ref(),
-            key: terms.key.as_ref(),
-        };
+        // A request with a name may have to be sent again: its name is used, but free again.
+        let again = terms.key.as_ref().map(|_| session.clone());
+        let mut session = Some(session);
         loop {
-            match sessions::insert(&self.pool, &[creation]).await {
-                Ok(()) => {
-                    self.changed.notify_one();
-                    return Ok(Done::now(session));
-                }
-                Err(repository::Error::KeyTaken) => {
-                    // Unless it was taken so long ago that it is free again.
+            let Some(session) = session.take().or_else(|| again.clone()) else {
+                return Err(Error::Contended);
+            };
+            let (reply, answer) = oneshot::channel();
+            let wanted = creates::Wanted {
+                app: caller.known().clone(),
+                session,
+                reason: reason.clone(),
+                key: terms.key.clone(),
+                until: self.until(),
+                reply,
+            };
+            match submit(&self.creates, wanted, answer).await? {
+                Created::Written(session) => return Ok(Done::now(session)),
+                Created::KeyTaken => {
                     if let Some(done) = self.done_before(caller, terms).await? {
                         return Ok(done);
                     }
                 }
-                Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Reads a session of the caller's enterprise.
+    /// Reads a session of the caller's enterprise, which may be held in memory.
     ///
     /// # Errors
     /// [`Error::NoSuchSession`], or when the database fails.
-    pub async fn get(&self, caller: &Caller, id: SessionId) -> Result<Session, Error> {
-        let mut found = sessions::find(&self.pool, &[id]).await?;
-        match found.pop() {
-            Some(session) if session.buin == caller.app().buin => Ok(session),
-            _ => Err(Error::NoSuchSession),
+    pub async fn get(&self, caller: &Caller, id: SessionId) -> Result<Arc<KnownSession>, Error> {
+        match self.shared.cache.get(id) {
+            Some(session) => visible(caller, Some(session)),
+            None => self.read(caller, id).await,
         }
+    }
+
+    /// Reads a session of the caller's enterprise from the database.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSession`], or when the database fails.
+    pub async fn read(&self, caller: &Caller, id: SessionId) -> Result<Arc<KnownSession>, Error> {
+        let (reply, answer) = oneshot::channel();
+        let wanted = reads::Wanted { id, until: self.until(), reply };
+        visible(caller, submit(&self.reads, wanted, answer).await?)
     }
 
     /// Changes a session, and gives it as it is then. What changes nothing is not written.
@@ -134,56 +207,72 @@ impl Sessions {
         &self,
         caller: &Caller,
         id: SessionId,
-        request: &Request,
+        request: Request,
         terms: &Terms,
     ) -> Result<Done, Error> {
-        let _turn = self.turns.take(id).await;
-        if let Some(done) = self.done_before(caller, terms).await? {
-            return Ok(done);
+        if terms.dry_run {
+            let session = self.read(caller, id).await?;
+            let change = session.decide(&request, self.rules(), self.shared.clock.now())?;
+            return Ok(match change {
+                Some(change) => Done::now(KnownSession::from(change.after)),
+                None => Done::now(session),
+            });
         }
-        for attempt in 0..TRIES {
-            let session = self.get(caller, id).await?;
-            let change = session.decide(request, &self.rules, self.clock.now())?;
-            let Some(change) = change else {
-                match self.nothing_to_do(caller, &session, terms).await {
-                    Ok(()) => return Ok(Done::now(session)),
-                    Err(repository::Error::KeyTaken) => {}
-                    Err(error) => return Err(error.into()),
-                }
-                // Another server was asked the same just now.
-                if let Some(done) = self.done_before(caller, terms).await? {
-                    return Ok(done);
-                }
-                continue;
-            };
-            if terms.dry_run {
-                return Ok(Done::now(change.after));
+        // A request with a name may have to be sent again: its name is used, but free again.
+        let again = terms.key.as_ref().map(|_| request.clone());
+        let mut request = Some(request);
+        loop {
+            if let Some(done) = self.done_before(caller, terms).await? {
+                return Ok(done);
             }
-            let decided = Decided {
-                change: &change,
-                operator: &request.operator,
-                app_id: &caller.app().app_id,
-                reason: request.reason.as_ref(),
-                key: terms.key.as_ref(),
+            let Some(request) = request.take().or_else(|| again.clone()) else {
+                return Err(Error::Contended);
             };
-            match sessions::update_if_version(&self.pool, &[decided]).await {
-                Ok(written) if !written.is_empty() => {
-                    self.changed.notify_one();
-                    return Ok(Done::now(change.after));
-                }
-                Ok(_) => {}
-                Err(repository::Error::KeyTaken) => {
-                    if let Some(done) = self.done_before(caller, terms).await? {
-                        return Ok(done);
+            let (reply, answer) = oneshot::channel();
+            let wanted = updates::Wanted {
+                app: caller.known().clone(),
+                id,
+                request,
+                key: terms.key.clone(),
+                until: self.until(),
+                reply,
+            };
+            match submit(&self.updates, wanted, answer).await? {
+                Settled::Written(session) => return Ok(Done::now(session)),
+                Settled::Nothing(session) => {
+                    match self.nothing_to_do(caller, &session, terms).await {
+                        Err(repository::Error::KeyTaken) => {}
+                        done => return Ok(done.map(|()| Done::now(session))?),
                     }
                 }
-                Err(error) => return Err(error.into()),
+                Settled::KeyTaken => {}
             }
-            // Somebody else was faster. Whoever named a version learns it from deciding anew.
-            tokio::time::sleep(wait(attempt)).await;
         }
-        Err(Error::Contended)
     }
+
+    /// By when what is asked now must have begun.
+    fn until(&self) -> Instant {
+        Instant::now() + self.shared.limits.acquire_timeout
+    }
+}
+
+/// Hands something to a task, and waits for what becomes of it.
+async fn submit<W, A>(
+    queue: &mpsc::Sender<W>,
+    wanted: W,
+    answer: oneshot::Receiver<Result<A, Error>>,
+) -> Result<A, Error> {
+    // Whoever finds the queue full would wait for longer than anybody wants to.
+    queue.try_send(wanted).map_err(|_| Error::queued_too_long())?;
+    // The task answers everybody, unless it ended: then the service ends.
+    answer.await.unwrap_or_else(|_| Err(Error::queued_too_long()))
+}
+
+fn visible(
+    caller: &Caller,
+    session: Option<Arc<KnownSession>>,
+) -> Result<Arc<KnownSession>, Error> {
+    session.filter(|session| session.buin == caller.app().buin).ok_or(Error::NoSuchSession)
 }
 
 /// A UUID v7 of that time.
@@ -191,23 +280,4 @@ fn new_id(at: DateTime<Utc>) -> SessionId {
     let seconds = u64::try_from(at.timestamp()).unwrap_or_default();
     let time = Timestamp::from_unix(NoContext, seconds, at.timestamp_subsec_nanos());
     SessionId::new(Uuid::new_v7(time))
-}
-
-/// How long to wait before the try after `attempt`: at random, within a bound that doubles.
-fn wait(attempt: u32) -> Duration {
-    let bound = Duration::from_millis(1 << attempt.min(10)).min(LONGEST_WAIT);
-    rand::rng().random_range(Duration::ZERO..=bound)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_are_bounded_and_the_first_is_short() {
-        for attempt in 0..TRIES {
-            assert!(wait(attempt) <= LONGEST_WAIT);
-        }
-        assert!(wait(0) <= Duration::from_millis(1));
-    }
 }

@@ -29,7 +29,12 @@ struct Table {
 
 impl Table {
     async fn new() -> Self {
-        let app = spawn_app_with(|settings| settings.limits.max_members = 5).await;
+        let app = spawn_app_with(|settings| {
+            settings.limits.max_members = 5;
+            // Sessions are changed behind its back.
+            settings.cache.enabled = false;
+        })
+        .await;
         let session = app.session(&["a", "b", "c"]).await;
         Self { app, session, seen: BTreeSet::new() }
     }

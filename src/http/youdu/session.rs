@@ -22,7 +22,7 @@ pub(super) async fn create(
     let new = new_session(&call.object()?)?;
     let session = sessions.create(call.caller(), new, &Terms::default()).await?.session;
     call.about(session.id);
-    Ok(call.answer(&Answer::from(&session)))
+    Ok(call.answer(&Answer::from(&**session)))
 }
 
 pub(super) async fn get(
@@ -32,7 +32,7 @@ pub(super) async fn get(
     let id = session_id(query_value(asked.query(), "sessionId")?.as_deref())?;
     asked.about(id);
     let session = sessions.get(asked.caller(), id).await?;
-    Ok(asked.answer(&Answer::from(&session)))
+    Ok(asked.answer(&Answer::from(&**session)))
 }
 
 pub(super) async fn update(
@@ -43,9 +43,8 @@ pub(super) async fn update(
     let id = body_session_id(&body)?;
     call.about(id);
     let request = wanted_update(&body)?;
-    let done = sessions.change(call.caller(), id, &request, &Terms::default()).await?;
-    let session = done.session;
-    Ok(call.answer(&Answer::from(&session)))
+    let session = sessions.change(call.caller(), id, request, &Terms::default()).await?.session;
+    Ok(call.answer(&Answer::from(&**session)))
 }
 
 fn new_session(body: &Object<'_>) -> Result<NewSession, Fault> {

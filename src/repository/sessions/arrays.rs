@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use super::stored::StoredChanges;
 use super::titles;
-use crate::domain::{Account, AppId, EventKind, IdempotencyKey, Reason, Session};
+use crate::domain::{Account, AppId, EventKind, IdempotencyKey, Reason, Session, Version};
 
-/// What becomes a row of `session` and one of `session_event`.
+/// What becomes a row of `session`.
 #[derive(Default)]
 pub(super) struct Items<'a> {
     pub(super) session_ids: Vec<Uuid>,
@@ -19,26 +19,12 @@ pub(super) struct Items<'a> {
     pub(super) owners: Vec<&'a str>,
     pub(super) member_counts: Vec<i32>,
     pub(super) at: Vec<DateTime<Utc>>,
-    pub(super) kinds: Vec<&'a str>,
-    pub(super) operators: Vec<&'a str>,
-    pub(super) app_ids: Vec<&'a str>,
-    pub(super) reasons: Vec<Option<&'a str>>,
-    pub(super) changes: Vec<String>,
-    /// As they are then, where they changed.
+    /// As JSON, where they change.
     pub(super) attributes: Vec<Option<String>>,
-    /// What changed of them.
-    pub(super) patches: Vec<Option<String>>,
 }
 
 impl<'a> Items<'a> {
-    pub(super) fn push(
-        &mut self,
-        after: &'a Session,
-        operator: &'a Account,
-        app_id: &'a AppId,
-        reason: Option<&'a Reason>,
-        changes: &StoredChanges<'_>,
-    ) {
+    pub(super) fn push(&mut self, after: &'a Session) {
         self.session_ids.push(after.id.uuid());
         self.buins.push(after.buin.get());
         self.versions.push(after.version.get());
@@ -47,29 +33,67 @@ impl<'a> Items<'a> {
         self.owners.push(after.owner.as_str());
         self.member_counts.push(count(after.members.len()));
         self.at.push(after.updated_at);
+    }
+
+    /// What becomes of the attributes of the last one pushed, if they change.
+    pub(super) fn attributes_become(&mut self, attributes: Option<&Map<String, Value>>) {
+        self.attributes.push(attributes.map(json));
+    }
+}
+
+/// What becomes a row of `session_event`.
+#[derive(Default)]
+pub(super) struct Events<'a> {
+    pub(super) session_ids: Vec<Uuid>,
+    pub(super) versions: Vec<i64>,
+    pub(super) kinds: Vec<&'a str>,
+    pub(super) operators: Vec<&'a str>,
+    pub(super) app_ids: Vec<&'a str>,
+    pub(super) titles: Vec<&'a str>,
+    pub(super) owners: Vec<&'a str>,
+    pub(super) reasons: Vec<Option<&'a str>>,
+    pub(super) changes: Vec<String>,
+    /// What changed of the attributes, as JSON.
+    pub(super) patches: Vec<Option<String>>,
+    pub(super) at: Vec<DateTime<Utc>>,
+}
+
+impl<'a> Events<'a> {
+    pub(super) fn push(
+        &mut self,
+        after: &'a Session,
+        kind: EventKind,
+        operator: &'a Account,
+        app_id: &'a AppId,
+        reason: Option<&'a Reason>,
+        changes: &StoredChanges<'_>,
+    ) {
+        self.session_ids.push(after.id.uuid());
+        self.versions.push(after.version.get());
+        self.kinds.push(kind.name());
         self.operators.push(operator.as_str());
         self.app_ids.push(app_id.as_str());
+        self.titles.push(after.title.as_str());
+        self.owners.push(after.owner.as_str());
         self.reasons.push(reason.map(Reason::as_str));
         // Text and lists of text: nothing in there can fail to be JSON.
         self.changes.push(serde_json::to_string(changes).unwrap_or_default());
+        self.at.push(after.updated_at);
     }
 
-    /// What kind of change the last one pushed is.
-    pub(super) fn kind(&mut self, kind: EventKind) {
-        self.kinds.push(kind.name());
-    }
-
-    /// What becomes of the attributes of the last one pushed, and the patch that does it.
-    pub(super) fn attributes_become(
-        &mut self,
-        after: Option<&Map<String, Value>>,
-        patch: Option<&Map<String, Value>>,
-    ) {
-        // Names of text and values of JSON: they cannot fail to be JSON.
-        let json = |map| serde_json::to_string(map).unwrap_or_default();
-        self.attributes.push(after.map(json));
+    /// The patch of the attributes in the last one pushed, if there is one.
+    pub(super) fn patched_by(&mut self, patch: Option<&Map<String, Value>>) {
         self.patches.push(patch.map(json));
     }
+}
+
+/// Where a member stands among the others.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// The version that brought it there.
+    pub(super) joined: Version,
+    /// Its place in the list of that version.
+    pub(super) position: usize,
 }
 
 /// What becomes, moves or ends a row of `session_member`.
@@ -83,24 +107,19 @@ pub(super) struct Members<'a> {
 }
 
 impl<'a> Members<'a> {
+    /// Pushes accounts that have joined with this version, in their order.
     pub(super) fn push_all(&mut self, after: &Session, accounts: &'a [Account]) {
-        self.push_some(after, accounts, |_| true);
+        for (position, account) in accounts.iter().enumerate() {
+            self.push(after, account, Place { joined: after.version, position });
+        }
     }
 
-    /// Pushes some of `accounts`, each with its place among all of them.
-    pub(super) fn push_some(
-        &mut self,
-        after: &Session,
-        accounts: &'a [Account],
-        which: impl Fn(&Account) -> bool,
-    ) {
-        for (place, account) in accounts.iter().enumerate().filter(|(_, account)| which(account)) {
-            self.session_ids.push(after.id.uuid());
-            self.buins.push(after.buin.get());
-            self.accounts.push(account.as_str());
-            self.joined_versions.push(after.version.get());
-            self.positions.push(count(place));
-        }
+    pub(super) fn push(&mut self, session: &Session, account: &'a Account, place: Place) {
+        self.session_ids.push(session.id.uuid());
+        self.buins.push(session.buin.get());
+        self.accounts.push(account.as_str());
+        self.joined_versions.push(place.joined.get());
+        self.positions.push(count(place.position));
     }
 }
 
@@ -152,6 +171,11 @@ impl<'a> Keys<'a> {
         self.versions.push(after.version.get());
         self.expire_at.push(after.updated_at + IdempotencyKey::KEPT);
     }
+}
+
+/// Names of text and values of JSON: they cannot fail to be JSON.
+fn json(map: &Map<String, Value>) -> String {
+    serde_json::to_string(map).unwrap_or_default()
 }
 
 /// The number of members is limited far below this by the configuration.

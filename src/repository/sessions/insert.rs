@@ -1,10 +1,10 @@
 //! Writing sessions that begin.
 
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 
-use super::arrays::{Items, Keys, Members, Titles};
+use super::arrays::{Events, Items, Keys, Members, Titles};
 use super::stored::StoredChanges;
-use crate::domain::{AppId, Attributes, IdempotencyKey, Reason, Session};
+use crate::domain::{AppId, Attributes, EventKind, IdempotencyKey, Reason, Session};
 use crate::repository::Error;
 
 /// A session that begins, and the app that created it.
@@ -24,8 +24,12 @@ pub struct Creation<'a> {
 ///
 /// # Errors
 /// [`Error::KeyTaken`] when a request of this name was done before, or when the database fails.
-pub async fn insert(pool: &PgPool, creations: &[Creation<'_>]) -> Result<(), Error> {
+pub async fn insert(
+    executor: impl PgExecutor<'_>,
+    creations: &[Creation<'_>],
+) -> Result<(), Error> {
     let mut items = Items::default();
+    let mut events = Events::default();
     let mut members = Members::default();
     let mut titles = Titles::default();
     let mut keys = Keys::default();
@@ -33,8 +37,10 @@ pub async fn insert(pool: &PgPool, creations: &[Creation<'_>]) -> Result<(), Err
         let changes = StoredChanges::of_creation(session);
         let attributes = Some(&session.attributes).filter(|some| **some != Attributes::default());
         let attributes = attributes.map(|attributes| attributes.as_map());
-        items.push(session, &session.owner, app_id, *reason, &changes);
-        items.attributes_become(attributes, attributes);
+        items.push(session);
+        items.attributes_become(attributes);
+        events.push(session, EventKind::Created, &session.owner, app_id, *reason, &changes);
+        events.patched_by(attributes);
         members.push_all(session, &session.members);
         titles.push(session);
         keys.push(session, app_id, *key);
@@ -102,10 +108,10 @@ pub async fn insert(pool: &PgPool, creations: &[Creation<'_>]) -> Result<(), Err
         &items.owners as &[&str],
         &items.member_counts,
         &items.at,
-        &items.operators as &[&str],
-        &items.app_ids as &[&str],
-        &items.reasons as &[Option<&str>],
-        &items.changes,
+        &events.operators as &[&str],
+        &events.app_ids as &[&str],
+        &events.reasons as &[Option<&str>],
+        &events.changes,
         &items.attributes as &[Option<String>],
         &titles.session_ids,
         &titles.buins,
@@ -124,7 +130,7 @@ pub async fn insert(pool: &PgPool, creations: &[Creation<'_>]) -> Result<(), Err
         &keys.versions,
         &keys.expire_at,
     )
-    .execute(pool)
+    .execute(executor)
     .await
     .map_err(Error::of_write)?;
     Ok(())

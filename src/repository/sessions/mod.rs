@@ -12,13 +12,13 @@ mod titles;
 mod update;
 
 use serde_json::{Map, Value};
-use sqlx::PgPool;
 use sqlx::types::Json;
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 pub use insert::{Creation, insert};
 pub(super) use stored::{StoredChanges, account, version};
-pub use update::{Decided, update_if_version};
+pub use update::{Decided, Step, update_if_version};
 
 use self::stored::Row;
 use super::Error;
@@ -28,7 +28,7 @@ use crate::domain::{Session, SessionId};
 ///
 /// # Errors
 /// When the database fails, or holds what cannot be.
-pub async fn find(pool: &PgPool, ids: &[SessionId]) -> Result<Vec<Session>, Error> {
+pub async fn find(executor: impl PgExecutor<'_>, ids: &[SessionId]) -> Result<Vec<Session>, Error> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let rows = sqlx::query_as!(
         Row,
@@ -45,7 +45,28 @@ pub async fn find(pool: &PgPool, ids: &[SessionId]) -> Result<Vec<Session>, Erro
         "#,
         &ids
     )
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await?;
     rows.into_iter().map(Session::try_from).collect()
+}
+
+/// Keeps others from changing sessions until the transaction ends.
+///
+/// # Errors
+/// When the database fails.
+pub async fn lock(connection: &mut PgConnection, ids: &[SessionId]) -> Result<(), Error> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    // In one order everywhere, so that no two servers each hold what the other wants.
+    sqlx::query!(
+        r#"
+        select session_id from session
+        where session_id = any($1)
+        order by session_id
+        for update
+        "#,
+        &ids
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(())
 }

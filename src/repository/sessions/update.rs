@@ -1,16 +1,29 @@
 //! Writing what was decided about sessions.
 
-use sqlx::PgPool;
+use std::collections::{HashMap, HashSet};
 
-use super::arrays::{Items, Keys, Members, Titles};
+use sqlx::PgExecutor;
+
+use super::arrays::{Events, Items, Keys, Members, Place, Titles};
 use super::stored::StoredChanges;
-use crate::domain::{Account, AppId, Change, IdempotencyKey, Reason, SessionId};
+use crate::domain::{
+    Account, AppId, AttributesPatch, Change, IdempotencyKey, Reason, Session, SessionId,
+};
 use crate::repository::Error;
 
-/// A decided change, who decided it, and the app that acted for them.
-#[derive(Clone, Copy, Debug)]
+/// What was decided about a session: one change, or several on top of each other.
+#[derive(Clone, Debug)]
 pub struct Decided<'a> {
-    /// The session's version before is `change.after.version` minus 1.
+    /// The session as it was, and must still be.
+    pub before: &'a Session,
+    /// What was decided, in this order. At least one.
+    pub steps: Vec<Step<'a>>,
+}
+
+/// A change, who made it, and the app that acted for them.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// What changes.
     pub change: &'a Change,
     /// The account that acted.
     pub operator: &'a Account,
@@ -22,7 +35,7 @@ pub struct Decided<'a> {
     pub key: Option<&'a IdempotencyKey>,
 }
 
-/// Writes decided changes, each only if its session still has the version that it was decided
+/// Writes what was decided, for each session only if it still has the version that it was decided
 /// against. Gives the sessions that were written; for the others somebody else was faster, and
 /// nothing of theirs was changed.
 ///
@@ -30,48 +43,42 @@ pub struct Decided<'a> {
 /// [`Error::KeyTaken`] when a request of this name was done before, or when the database fails.
 /// Then nothing at all was written.
 pub async fn update_if_version(
-    pool: &PgPool,
-    updates: &[Decided<'_>],
+    executor: impl PgExecutor<'_>,
+    decided: &[Decided<'_>],
 ) -> Result<Vec<SessionId>, Error> {
+    let mut expected = Vec::with_capacity(decided.len());
     let mut items = Items::default();
-    let mut added = Members::default();
-    let mut moved = Members::default();
-    let mut removed = Members::default();
+    let mut events = Events::default();
+    let mut members = Moves::default();
     let mut titles = Titles::default();
     let mut keys = Keys::default();
-    for Decided { change, operator, app_id, reason, key } in updates {
-        let (after, changes) = (&change.after, &change.changes);
-        items.push(after, operator, app_id, *reason, &StoredChanges::from(changes));
-        items.kind(change.kind);
-        items.attributes_become(
-            changes.attributes.as_ref().map(|_| after.attributes.as_map()),
-            changes.attributes.as_ref().map(|patch| patch.as_map()),
-        );
-        match &changes.members {
-            None => added.push_all(after, &changes.added),
-            // Who stays gets a new place as well.
-            Some(members) => {
-                let comes = |account: &Account| changes.added.contains(account);
-                added.push_some(after, members, comes);
-                moved.push_some(after, members, |account| !comes(account));
-            }
-        }
-        removed.push_all(after, &changes.removed);
-        if changes.title.is_some() {
+    for Decided { before, steps } in decided {
+        let Some(last) = steps.last() else { continue };
+        let after = &last.change.after;
+        expected.push(before.version.get());
+        items.push(after);
+        let patched = steps.iter().any(|step| step.change.changes.attributes.is_some());
+        items.attributes_become(patched.then(|| after.attributes.as_map()));
+        if steps.iter().any(|step| step.change.changes.title.is_some()) {
             titles.push(after);
         }
-        keys.push(after, app_id, *key);
+        for Step { change, operator, app_id, reason, key } in steps {
+            let Change { after, kind, changes } = change;
+            events.push(after, *kind, operator, app_id, *reason, &StoredChanges::from(changes));
+            events.patched_by(changes.attributes.as_ref().map(AttributesPatch::as_map));
+            keys.push(after, app_id, *key);
+        }
+        members.push(before, steps);
     }
+    let Moves { added, moved, removed } = members;
     let written = sqlx::query_scalar!(
         r#"
         with item as (
             select * from unnest(
-                $1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::int[],
-                $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
-                $13::text[], $14::text[]
+                $1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[],
+                $7::int[], $8::timestamptz[], $9::text[]
             ) as item (
-                session_id, version, state, title, owner, member_count,
-                at, kind, operator, app_id, reason, changes, attributes, patch
+                session_id, expected, version, state, title, owner, member_count, at, attributes
             )
         ), written as (
             update session
@@ -79,26 +86,26 @@ pub async fn update_if_version(
                 state = item.state, member_count = item.member_count, updated_at = item.at,
                 attributes = coalesce(item.attributes::json, session.attributes)
             from item
-            where session.session_id = item.session_id and session.version = item.version - 1
+            where session.session_id = item.session_id and session.version = item.expected
             returning session.session_id, session.buin
         ), retitled as (
             update session_title
             set folded = title.folded, grams = title.grams::bigint[]
-            from unnest($15::uuid[], $16::text[], $17::text[])
+            from unnest($10::uuid[], $11::text[], $12::text[])
                      as title (session_id, folded, grams),
                  written
             where title.session_id = written.session_id
               and session_title.session_id = title.session_id
         ), removed as (
             delete from session_member
-            using unnest($18::uuid[], $19::text[]) as gone (session_id, account), written
+            using unnest($13::uuid[], $14::text[]) as gone (session_id, account), written
             where gone.session_id = written.session_id
               and session_member.session_id = gone.session_id
               and session_member.account = gone.account
         ), moved as (
             update session_member
             set joined_version = place.joined_version, position = place.position
-            from unnest($20::uuid[], $21::text[], $22::bigint[], $23::int[])
+            from unnest($15::uuid[], $16::text[], $17::bigint[], $18::int[])
                      as place (session_id, account, joined_version, position),
                  written
             where place.session_id = written.session_id
@@ -107,27 +114,35 @@ pub async fn update_if_version(
         ), added as (
             insert into session_member (session_id, buin, account, joined_version, position)
             select session_id, written.buin, account, joined_version, position
-            from unnest($24::uuid[], $25::text[], $26::bigint[], $27::int[])
+            from unnest($19::uuid[], $20::text[], $21::bigint[], $22::int[])
                 as newcomer (session_id, account, joined_version, position)
+            join written using (session_id)
+        ), new_event as (
+            select event.*, written.buin
+            from unnest(
+                $23::uuid[], $24::bigint[], $25::text[], $26::text[], $27::text[], $28::text[],
+                $29::text[], $30::text[], $31::text[], $32::text[], $33::timestamptz[]
+            ) as event (
+                session_id, version, kind, operator, app_id, title, owner, reason, changes, patch,
+                at
+            )
             join written using (session_id)
         ), event as (
             insert into session_event (
                 session_id, version, buin, kind, operator, app_id, title, owner, reason, changes,
                 attributes, created_at
             )
-            select session_id, version, written.buin, kind, operator, app_id, title, owner, reason,
+            select session_id, version, buin, kind, operator, app_id, title, owner, reason,
                    changes::jsonb, patch::json, at
-            from item
-            join written using (session_id)
+            from new_event
         ), new_delivery as (
             insert into delivery (
                 session_id, buin, app_id, version, state, due_at, attempts, tries, created_at
             )
-            select item.session_id, app.buin, app.app_id, item.version, 'pending', item.at, 0, 0,
-                   item.at
-            from item
-            join written using (session_id)
-            join app on app.buin = written.buin
+            select new_event.session_id, app.buin, app.app_id, new_event.version, 'pending',
+                   new_event.at, 0, 0, new_event.at
+            from new_event
+            join app on app.buin = new_event.buin
             where app.callback_url is not null and app.disabled_at is null
               and 'callbacks' = any(app.permissions)
         ), new_key as (
@@ -136,27 +151,22 @@ pub async fn update_if_version(
             )
             select key.buin, app_id, key, digest, session_id, version, expires_at
             from unnest(
-                $28::bigint[], $29::text[], $30::text[], $31::bytea[], $32::uuid[], $33::bigint[],
-                $34::timestamptz[]
+                $34::bigint[], $35::text[], $36::text[], $37::bytea[], $38::uuid[], $39::bigint[],
+                $40::timestamptz[]
             ) as key (buin, app_id, key, digest, session_id, version, expires_at)
             join written using (session_id)
         )
         select session_id from written
         "#,
         &items.session_ids,
+        &expected,
         &items.versions,
         &items.states as &[&str],
         &items.titles as &[&str],
         &items.owners as &[&str],
         &items.member_counts,
         &items.at,
-        &items.kinds as &[&str],
-        &items.operators as &[&str],
-        &items.app_ids as &[&str],
-        &items.reasons as &[Option<&str>],
-        &items.changes,
         &items.attributes as &[Option<String>],
-        &items.patches as &[Option<String>],
         &titles.session_ids,
         &titles.folded,
         &titles.grams,
@@ -170,6 +180,17 @@ pub async fn update_if_version(
         &added.accounts as &[&str],
         &added.joined_versions,
         &added.positions,
+        &events.session_ids,
+        &events.versions,
+        &events.kinds as &[&str],
+        &events.operators as &[&str],
+        &events.app_ids as &[&str],
+        &events.titles as &[&str],
+        &events.owners as &[&str],
+        &events.reasons as &[Option<&str>],
+        &events.changes,
+        &events.patches as &[Option<String>],
+        &events.at,
         &keys.buins,
         &keys.app_ids as &[&str],
         &keys.names as &[&str],
@@ -178,8 +199,49 @@ pub async fn update_if_version(
         &keys.versions,
         &keys.expire_at,
     )
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await
     .map_err(Error::of_write)?;
     Ok(written.into_iter().map(SessionId::new).collect())
+}
+
+/// Who comes, moves and goes, all steps taken together: a row can be written once in a statement.
+#[derive(Default)]
+struct Moves<'a> {
+    added: Members<'a>,
+    moved: Members<'a>,
+    removed: Members<'a>,
+}
+
+impl<'a> Moves<'a> {
+    fn push(&mut self, before: &'a Session, steps: &[Step<'a>]) {
+        if let [Step { change, .. }] = steps
+            && change.changes.members.is_none()
+        {
+            // The usual one: nobody comes and goes, and nobody moves.
+            self.added.push_all(&change.after, &change.changes.added);
+            self.removed.push_all(&change.after, &change.changes.removed);
+            return;
+        }
+        let mut places: HashMap<&'a Account, Place> = HashMap::new();
+        for Step { change, .. } in steps {
+            for account in &change.changes.removed {
+                places.remove(account);
+            }
+            let placed = change.changes.members.as_ref().unwrap_or(&change.changes.added);
+            for (position, account) in placed.iter().enumerate() {
+                places.insert(account, Place { joined: change.after.version, position });
+            }
+        }
+        let Some(Step { change: Change { after, .. }, .. }) = steps.last() else { return };
+        let there: HashSet<&Account> = before.members.iter().collect();
+        let stay: HashSet<&Account> = after.members.iter().collect();
+        for (account, place) in places {
+            let side = if there.contains(account) { &mut self.moved } else { &mut self.added };
+            side.push(after, account, place);
+        }
+        for account in before.members.iter().filter(|member| !stay.contains(member)) {
+            self.removed.push(after, account, Place { joined: after.version, position: 0 });
+        }
+    }
 }

@@ -1,0 +1,240 @@
+//! Sessions that were read or written lately, whole, in bounded memory.
+//!
+//! A session gets in here when it was read, and when it was written: then it takes the place of
+//! what was there. It goes when memory is needed, and when another server has changed it, which
+//! [`super::follow`] learns. The surprise are the marks: whoever reads the database takes one
+//! before, and what was read is kept only if nobody has changed a session of the same place
+//! meanwhile. Else a slow reader could put back what a fast writer has just replaced.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache as Held;
+use tokio::time::Instant;
+
+use super::KnownSession;
+use crate::domain::{SessionId, Version};
+
+/// How many places there are for marks.
+const PLACES: usize = 1_024;
+/// What a session takes on average, to guess how many there will be.
+const USUAL: u64 = 1_024;
+/// How much longer than usual it may take to learn what others changed. Then nothing that is in
+/// here is shown until it is known again.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How much is held, and how fresh it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheOptions {
+    /// Whether anything is held at all.
+    pub enabled: bool,
+    /// The memory that it may take, in bytes, estimated.
+    pub max_bytes: u64,
+    /// How often it is asked what other servers have changed.
+    pub follow_interval: Duration,
+}
+
+pub(super) struct Cache {
+    held: Option<Held<SessionId, Arc<KnownSession>, Size>>,
+    changes: [Mutex<u64>; PLACES],
+    options: CacheOptions,
+    since: Instant,
+    /// Until when what is held can be shown, in milliseconds after `since`.
+    fresh_until: AtomicU64,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// How often the place of a session had changed when somebody began to read it.
+#[derive(Clone, Copy)]
+pub(super) struct Mark(u64);
+
+#[derive(Clone)]
+struct Size;
+
+impl Weighter<SessionId, Arc<KnownSession>> for Size {
+    fn weight(&self, _: &SessionId, session: &Arc<KnownSession>) -> u64 {
+        session.size()
+    }
+}
+
+impl Cache {
+    pub(super) fn new(options: CacheOptions) -> Self {
+        let guess = usize::try_from(options.max_bytes / USUAL).unwrap_or(usize::MAX);
+        let held = options.enabled.then(|| Held::with_weighter(guess, options.max_bytes, Size));
+        Self {
+            held,
+            changes: std::array::from_fn(|_| Mutex::new(0)),
+            options,
+            since: Instant::now(),
+            fresh_until: AtomicU64::new(0),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn options(&self) -> CacheOptions {
+        self.options
+    }
+
+    /// A session that can be shown.
+    pub(super) fn get(&self, id: SessionId) -> Option<Arc<KnownSession>> {
+        let found = self.held.as_ref().filter(|_| self.is_fresh()).and_then(|held| held.get(&id));
+        let count = if found.is_some() { &self.hits } else { &self.misses };
+        count.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    /// What must be kept in mind while a session is read.
+    pub(super) fn mark(&self, id: SessionId) -> Mark {
+        Mark(*self.place(id))
+    }
+
+    /// Keeps a session that was read after `mark` was taken.
+    pub(super) fn keep(&self, mark: Mark, session: &Arc<KnownSession>) {
+        let Some(held) = &self.held else { return };
+        let changes = self.place(session.id);
+        if *changes == mark.0 {
+            held.insert(session.id, session.clone());
+        }
+    }
+
+    /// Puts a session that was written in the place of what was there.
+    pub(super) fn replace(&self, session: &Arc<KnownSession>) {
+        let Some(held) = &self.held else { return };
+        let mut changes = self.place(session.id);
+        *changes += 1;
+        held.insert(session.id, session.clone());
+    }
+
+    /// Drops a session unless it is known at this version or a later one.
+    pub(super) fn changed(&self, id: SessionId, version: Version) {
+        let Some(held) = &self.held else { return };
+        let mut changes = self.place(id);
+        if held.peek(&id).is_some_and(|known| known.version >= version) {
+            return;
+        }
+        *changes += 1;
+        held.remove(&id);
+    }
+
+    /// Drops everything: nobody knows what has changed.
+    pub(super) fn clear(&self) {
+        let Some(held) = &self.held else { return };
+        for place in &self.changes {
+            *place.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        }
+        held.clear();
+    }
+
+    /// All that others had changed at `at` has been told to [`Cache::changed`].
+    pub(super) fn is_up_to_date(&self, at: Instant) {
+        let until = at + self.options.follow_interval + PATIENCE;
+        let until = until.saturating_duration_since(self.since).as_millis();
+        self.fresh_until.store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn is_fresh(&self) -> bool {
+        let now = self.since.elapsed().as_millis();
+        now < u128::from(self.fresh_until.load(Ordering::Relaxed))
+    }
+
+    fn place(&self, id: SessionId) -> std::sync::MutexGuard<'_, u64> {
+        // The last bytes of a UUID v7 are random.
+        let bytes = id.uuid().into_bytes();
+        let place = usize::from(u16::from_be_bytes([bytes[14], bytes[15]])) % PLACES;
+        // Nothing panics while it is held; and a number cannot be half-written.
+        self.changes[place].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{
+        Account, Attributes, Buin, NewSession, RemovePolicy, Rules, Session, Title,
+    };
+
+    fn cache(max_bytes: u64) -> Cache {
+        let follow_interval = Duration::from_millis(100);
+        let cache = Cache::new(CacheOptions { enabled: true, max_bytes, follow_interval });
+        cache.is_up_to_date(Instant::now());
+        cache
+    }
+
+    fn session(id: u128, version: i64) -> Arc<KnownSession> {
+        let rules = Rules { min_members: 1, max_members: 9, remove_members: RemovePolicy::Owner };
+        let new = NewSession {
+            title: Title::new("t").unwrap(),
+            creator: Account::new("a").unwrap(),
+            members: Vec::new(),
+            attributes: Attributes::default(),
+            reason: None,
+        };
+        let id = SessionId::new(uuid::Uuid::from_u128(id));
+        let at = chrono::DateTime::UNIX_EPOCH;
+        let session = Session::create(id, Buin::new(1).unwrap(), new, &rules, at).unwrap();
+        Arc::new(Session { version: Version::new(version).unwrap(), ..session }.into())
+    }
+
+    fn version(cache: &Cache, id: u128) -> Option<i64> {
+        let found = cache.get(SessionId::new(uuid::Uuid::from_u128(id)));
+        found.map(|session| session.version.get())
+    }
+
+    #[test]
+    fn what_was_read_before_a_change_is_not_kept_after_it() {
+        let cache = cache(1 << 20);
+        let id = session(1, 1).id;
+        let mark = cache.mark(id);
+        cache.keep(mark, &session(1, 1));
+        assert_eq!(version(&cache, 1), Some(1));
+        cache.replace(&session(1, 2));
+        cache.keep(mark, &session(1, 1));
+        assert_eq!(version(&cache, 1), Some(2));
+
+        let mark = cache.mark(id);
+        cache.changed(id, Version::new(3).unwrap());
+        assert_eq!(version(&cache, 1), None);
+        cache.keep(mark, &session(1, 2));
+        assert_eq!(version(&cache, 1), None);
+        // Also when it was not held, or held and thrown away, at the time of the change.
+        let mark = cache.mark(id);
+        cache.clear();
+        cache.keep(mark, &session(1, 2));
+        assert_eq!(version(&cache, 1), None);
+    }
+
+    #[test]
+    fn own_changes_that_are_told_again_drop_nothing() {
+        let cache = cache(1 << 20);
+        cache.replace(&session(1, 2));
+        cache.changed(session(1, 2).id, Version::new(2).unwrap());
+        assert_eq!(version(&cache, 1), Some(2));
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let cache = cache(100_000);
+        for id in 0..10_000 {
+            cache.replace(&session(id, 1));
+        }
+        let held = cache.held.as_ref().unwrap();
+        assert!(held.weight() <= 100_000, "{}", held.weight());
+        assert!(held.len() > 10, "{}", held.len());
+    }
+
+    #[test]
+    fn what_nobody_vouches_for_is_not_shown() {
+        let cache = cache(1 << 20);
+        cache.replace(&session(1, 1));
+        assert_eq!(version(&cache, 1), Some(1));
+        let long_ago = Instant::now() - Duration::from_millis(1_200);
+        cache.is_up_to_date(long_ago);
+        assert_eq!(version(&cache, 1), None);
+        cache.is_up_to_date(Instant::now());
+        assert_eq!(version(&cache, 1), Some(1));
+    }
+}

@@ -1,0 +1,97 @@
+//! New sessions, as many in one statement as begin at the time.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::sessions::Shared;
+use super::{Error, KnownApp, KnownSession};
+use crate::domain::{IdempotencyKey, Reason, Session};
+use crate::repository;
+use crate::repository::line::Line;
+use crate::repository::sessions::{self, Creation};
+
+/// A session that somebody begins.
+pub(super) struct Wanted {
+    pub(super) app: Arc<KnownApp>,
+    pub(super) session: Session,
+    pub(super) reason: Option<Reason>,
+    pub(super) key: Option<IdempotencyKey>,
+    /// It must have begun to be written by then, or not at all.
+    pub(super) until: Instant,
+    pub(super) reply: oneshot::Sender<Result<Created, Error>>,
+}
+
+/// What became of it.
+pub(super) enum Created {
+    /// It is written.
+    Written(Arc<KnownSession>),
+    /// A request of this name was done before: nothing is written.
+    KeyTaken,
+}
+
+impl Wanted {
+    fn creation(&self) -> Creation<'_> {
+        Creation {
+            session: &self.session,
+            app_id: &self.app.app.app_id,
+            reason: self.reason.as_ref(),
+            key: self.key.as_ref(),
+        }
+    }
+}
+
+/// Writes for whoever asks, until nobody can any more.
+pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Wanted>) {
+    let mut line = Line::new(&shared.pool, shared.limits);
+    let mut wanted = Vec::with_capacity(shared.most);
+    while queue.recv_many(&mut wanted, shared.most).await > 0 {
+        let now = Instant::now();
+        wanted.retain(|one: &Wanted| !one.reply.is_closed());
+        for late in wanted.extract_if(.., |one| one.until <= now) {
+            let _ = late.reply.send(Err(Error::queued_too_long()));
+        }
+        match write(&mut line, &wanted).await {
+            // One of them is bad, and the others must not suffer.
+            Err(error) if error.is_refusal() && wanted.len() > 1 => {
+                for one in wanted.drain(..) {
+                    let done = write(&mut line, std::slice::from_ref(&one)).await;
+                    answer(&shared, one, done.map_err(Arc::new));
+                }
+            }
+            done => {
+                let done = done.map_err(Arc::new);
+                for one in wanted.drain(..) {
+                    answer(&shared, one, done.clone());
+                }
+            }
+        }
+    }
+}
+
+async fn write(line: &mut Line, wanted: &[Wanted]) -> Result<(), repository::Error> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let creations: Vec<Creation<'_>> = wanted.iter().map(Wanted::creation).collect();
+    let mut connection = line.take().await?;
+    let done = line.bounded(sessions::insert(&mut connection, &creations)).await;
+    line.give_back(connection, &done);
+    done
+}
+
+fn answer(shared: &Shared, one: Wanted, done: Result<(), Arc<repository::Error>>) {
+    let answer = match done {
+        Ok(()) => {
+            let session = Arc::new(KnownSession::from(one.session));
+            shared.cache.replace(&session);
+            shared.changed.notify_one();
+            Ok(Created::Written(session))
+        }
+        Err(error) if matches!(*error, repository::Error::KeyTaken) => Ok(Created::KeyTaken),
+        Err(error) => Err(error.into()),
+    };
+    // Who asked may have gone.
+    let _ = one.reply.send(answer);
+}

@@ -1,0 +1,195 @@
+//! Changes of one session that are decided together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::sessions::Shared;
+use super::updates::{Settled, Wanted};
+use super::{Error, KnownSession};
+use crate::domain::{Change, Refusal, SessionId};
+use crate::repository::sessions::{Decided, Step};
+
+/// What is wanted of a session, in the order in which it came.
+pub(super) struct Group {
+    pub(super) id: SessionId,
+    standing: Standing,
+    /// What was decided about each of `wanted`; empty before.
+    verdicts: Vec<Verdict>,
+    wanted: Vec<Wanted>,
+}
+
+/// What is known of the session.
+pub(super) enum Standing {
+    /// Nothing yet.
+    Unread,
+    /// It was held in memory, and may be an old one.
+    Held(Arc<KnownSession>),
+    /// It was just read.
+    Read(Arc<KnownSession>),
+    /// It was just looked for.
+    Missing,
+}
+
+enum Verdict {
+    Change(Box<Change>),
+    /// The session stays as it is.
+    Nothing,
+    Refused(Refusal),
+    NoSuchSession,
+}
+
+impl Standing {
+    pub(super) fn read(found: Option<Arc<KnownSession>>) -> Self {
+        found.map_or(Self::Missing, Self::Read)
+    }
+}
+
+impl Group {
+    fn new(id: SessionId, wanted: Vec<Wanted>) -> Self {
+        Self { id, standing: Standing::Unread, verdicts: Vec::new(), wanted }
+    }
+
+    /// One group a session.
+    pub(super) fn by_session(wanted: Vec<Wanted>) -> Vec<Self> {
+        let mut groups: Vec<Self> = Vec::with_capacity(wanted.len());
+        let mut places: HashMap<SessionId, usize> = HashMap::with_capacity(wanted.len());
+        for one in wanted {
+            match places.get(&one.id) {
+                Some(place) => groups[*place].wanted.push(one),
+                None => {
+                    places.insert(one.id, groups.len());
+                    groups.push(Self::new(one.id, vec![one]));
+                }
+            }
+        }
+        groups
+    }
+
+    /// One group for each that is wanted, nothing decided.
+    pub(super) fn each_alone(self) -> impl Iterator<Item = Self> {
+        let Self { id, wanted, .. } = self;
+        wanted.into_iter().map(move |one| Self::new(id, vec![one]))
+    }
+
+    /// Takes note of what the session is. What was decided before is not decided any more.
+    pub(super) fn stands(&mut self, standing: Standing) {
+        self.standing = standing;
+        self.verdicts.clear();
+    }
+
+    pub(super) fn is_unread(&self) -> bool {
+        matches!(self.standing, Standing::Unread)
+    }
+
+    pub(super) fn is_undecided(&self) -> bool {
+        self.verdicts.is_empty()
+    }
+
+    /// Whether something was decided that may not be so, and that writing would not tell.
+    pub(super) fn is_doubtful(&self) -> bool {
+        matches!(self.standing, Standing::Held(_))
+            && self.verdicts.iter().any(|verdict| !matches!(verdict, Verdict::Change(_)))
+    }
+
+    /// The session, if there is one.
+    pub(super) fn base(&self) -> Option<&Arc<KnownSession>> {
+        match &self.standing {
+            Standing::Held(session) | Standing::Read(session) => Some(session),
+            Standing::Unread | Standing::Missing => None,
+        }
+    }
+
+    /// Decides each on top of those before.
+    pub(super) fn decide(&mut self, shared: &Shared) {
+        let Self { standing, verdicts, wanted, .. } = self;
+        verdicts.clear();
+        let base = match standing {
+            Standing::Held(session) | Standing::Read(session) => Some(&**session),
+            Standing::Unread | Standing::Missing => None,
+        };
+        for one in wanted {
+            let current =
+                verdicts.iter().rev().find_map(Verdict::after).or(base.map(|base| &**base));
+            let verdict = match current.filter(|session| session.buin == one.app.app.buin) {
+                None => Verdict::NoSuchSession,
+                Some(session) => {
+                    match session.decide(&one.request, &shared.rules, shared.clock.now()) {
+                        Ok(Some(change)) => Verdict::Change(Box::new(change)),
+                        Ok(None) => Verdict::Nothing,
+                        Err(refusal) => Verdict::Refused(refusal),
+                    }
+                }
+            };
+            verdicts.push(verdict);
+        }
+    }
+
+    /// What is to be written, if anything is.
+    pub(super) fn decided(&self) -> Option<Decided<'_>> {
+        let before = self.base()?;
+        let steps: Vec<Step<'_>> = self
+            .verdicts
+            .iter()
+            .zip(&self.wanted)
+            .filter_map(|(verdict, one)| match verdict {
+                Verdict::Change(change) => Some(Step {
+                    change,
+                    operator: &one.request.operator,
+                    app_id: &one.app.app.app_id,
+                    reason: one.request.reason.as_ref(),
+                    key: one.key.as_ref(),
+                }),
+                _ => None,
+            })
+            .collect();
+        (!steps.is_empty()).then_some(Decided { before, steps })
+    }
+
+    /// Tells everybody what was decided, which is written. Gives the session as it is then, if it
+    /// was changed.
+    pub(super) fn answer(self) -> Option<Arc<KnownSession>> {
+        let base = self.base().cloned();
+        let mut last = None;
+        for (verdict, one) in self.verdicts.into_iter().zip(self.wanted) {
+            let answer = match verdict {
+                Verdict::Change(change) => {
+                    let after = Arc::new(KnownSession::from(change.after));
+                    last = Some(after.clone());
+                    Ok(Settled::Written(after))
+                }
+                Verdict::Nothing => match last.as_ref().or(base.as_ref()) {
+                    Some(session) => Ok(Settled::Nothing(session.clone())),
+                    None => Err(Error::NoSuchSession),
+                },
+                Verdict::Refused(refusal) => Err(refusal.into()),
+                Verdict::NoSuchSession => Err(Error::NoSuchSession),
+            };
+            // Who asked may have gone.
+            let _ = one.reply.send(answer);
+        }
+        last
+    }
+
+    /// Tells everybody that it could not be done.
+    pub(super) fn fail(self, error: &Error) {
+        for one in self.wanted {
+            let _ = one.reply.send(Err(error.clone()));
+        }
+    }
+
+    /// Tells everybody that it was done before.
+    pub(super) fn key_taken(self) {
+        for one in self.wanted {
+            let _ = one.reply.send(Ok(Settled::KeyTaken));
+        }
+    }
+}
+
+impl Verdict {
+    fn after(&self) -> Option<&crate::domain::Session> {
+        match self {
+            Self::Change(change) => Some(&change.after),
+            _ => None,
+        }
+    }
+}

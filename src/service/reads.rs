@@ -1,0 +1,87 @@
+//! Sessions out of the database, as many in one statement as are wanted at the time.
+//!
+//! Whoever asks while a statement is on its way is in the next one; who asks while none is starts
+//! one at once. There is no timer: an idle system waits for nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::cache::Mark;
+use super::sessions::Shared;
+use super::{Error, KnownSession};
+use crate::domain::{Session, SessionId};
+use crate::repository;
+use crate::repository::line::Line;
+use crate::repository::sessions;
+
+/// A session that somebody waits for.
+pub(super) struct Wanted {
+    pub(super) id: SessionId,
+    /// Later than this nobody needs it.
+    pub(super) until: Instant,
+    pub(super) reply: oneshot::Sender<Result<Option<Arc<KnownSession>>, Error>>,
+}
+
+/// Reads for whoever asks, until nobody can any more.
+pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Wanted>) {
+    let mut line = Line::new(&shared.pool, shared.limits);
+    let mut wanted = Vec::with_capacity(shared.most);
+    while queue.recv_many(&mut wanted, shared.most).await > 0 {
+        let now = Instant::now();
+        wanted.retain(|one: &Wanted| !one.reply.is_closed());
+        for late in wanted.extract_if(.., |one| one.until <= now) {
+            let _ = late.reply.send(Err(Error::queued_too_long()));
+        }
+        if wanted.is_empty() {
+            continue;
+        }
+        let mut ids: Vec<SessionId> = wanted.iter().map(|one| one.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        match read(&shared, &mut line, &ids).await {
+            Ok(found) => {
+                for one in wanted.drain(..) {
+                    let _ = one.reply.send(Ok(found.get(&one.id).cloned()));
+                }
+            }
+            Err(error) => {
+                for one in wanted.drain(..) {
+                    let _ = one.reply.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+}
+
+/// Reads sessions, and keeps them in the cache.
+pub(super) async fn read(
+    shared: &Shared,
+    line: &mut Line,
+    ids: &[SessionId],
+) -> Result<HashMap<SessionId, Arc<KnownSession>>, Error> {
+    let marks: HashMap<SessionId, Mark> =
+        ids.iter().map(|id| (*id, shared.cache.mark(*id))).collect();
+    let found = match find(line, ids).await {
+        // A connection broke, not necessarily by this. Reading changes nothing.
+        Err(error) if error.is_lost() => find(line, ids).await?,
+        found => found?,
+    };
+    let known = found.into_iter().map(|session| {
+        let session = Arc::new(KnownSession::from(session));
+        if let Some(mark) = marks.get(&session.id) {
+            shared.cache.keep(*mark, &session);
+        }
+        (session.id, session)
+    });
+    Ok(known.collect())
+}
+
+async fn find(line: &mut Line, ids: &[SessionId]) -> Result<Vec<Session>, repository::Error> {
+    let mut connection = line.take().await?;
+    let found = line.bounded(sessions::find(&mut connection, ids)).await;
+    line.give_back(connection, &found);
+    found
+}

@@ -1,0 +1,231 @@
+//! Changes of sessions, as many in one statement as are asked for at the time.
+//!
+//! One task decides and writes them all, so changes of one session that come together are decided
+//! one after the other and written as consecutive versions: nobody here competes with anybody.
+//! Other servers do. Whose session they were faster with is decided anew, the session locked.
+//!
+//! What is decided on a session from the cache may be decided on an old one. If it is a change, its
+//! guard notices; a refusal, or that nothing changes, would not be noticed, so these are decided
+//! only on what was just read.
+
+use std::collections::HashMap;
+use std::mem;
+use std::sync::Arc;
+
+use sqlx::Connection as _;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::group::{Group, Standing};
+use super::sessions::Shared;
+use super::{Error, KnownApp, KnownSession, reads};
+use crate::domain::{IdempotencyKey, Request, SessionId};
+use crate::repository;
+use crate::repository::line::Line;
+use crate::repository::sessions;
+
+/// How often changes are decided anew when PostgreSQL ended the statement because it and another
+/// one waited for each other.
+const TRIES: u32 = 5;
+
+/// A change that somebody asks for.
+pub(super) struct Wanted {
+    pub(super) app: Arc<KnownApp>,
+    pub(super) id: SessionId,
+    pub(super) request: Request,
+    pub(super) key: Option<IdempotencyKey>,
+    /// It must have begun to be decided by then, or not at all.
+    pub(super) until: Instant,
+    pub(super) reply: oneshot::Sender<Result<Settled, Error>>,
+}
+
+/// What became of it.
+pub(super) enum Settled {
+    /// It is written.
+    Written(Arc<KnownSession>),
+    /// There was nothing to do.
+    Nothing(Arc<KnownSession>),
+    /// A request of this name was done before: nothing is written.
+    KeyTaken,
+}
+
+/// Decides and writes for whoever asks, until nobody can any more.
+pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Wanted>) {
+    let mut line = Line::new(&shared.pool, shared.limits);
+    let mut wanted = Vec::with_capacity(shared.most);
+    while queue.recv_many(&mut wanted, shared.most).await > 0 {
+        let now = Instant::now();
+        wanted.retain(|one: &Wanted| !one.reply.is_closed());
+        for late in wanted.extract_if(.., |one| one.until <= now) {
+            let _ = late.reply.send(Err(Error::queued_too_long()));
+        }
+        let groups = Group::by_session(mem::take(&mut wanted));
+        settle(&shared, &mut line, groups).await;
+        wanted.reserve(shared.most);
+    }
+}
+
+/// Decides, writes, answers.
+async fn settle(shared: &Shared, line: &mut Line, mut groups: Vec<Group>) {
+    for group in &mut groups {
+        if let Some(session) = shared.cache.get(group.id) {
+            group.stands(Standing::Held(session));
+        }
+    }
+    groups = read(shared, line, groups, |group| group.is_unread()).await;
+    for group in &mut groups {
+        group.decide(shared);
+    }
+    groups = read(shared, line, groups, Group::is_doubtful).await;
+    for group in groups.iter_mut().filter(|group| group.is_undecided()) {
+        group.decide(shared);
+    }
+    match write(line, &groups).await {
+        Ok(written) => {
+            let lost = finish(shared, groups, &written);
+            if !lost.is_empty() {
+                settle_locked(shared, line, lost).await;
+            }
+        }
+        // One of them is bad, and the others must not suffer.
+        Err(error) if error.is_refusal() => {
+            for group in groups.into_iter().flat_map(Group::each_alone) {
+                settle_locked(shared, line, vec![group]).await;
+            }
+        }
+        Err(error) => {
+            let error = Error::from(error);
+            for group in groups {
+                group.fail(&error);
+            }
+        }
+    }
+}
+
+/// Reads the sessions of some groups. Those that cannot be read are answered, and gone.
+async fn read(
+    shared: &Shared,
+    line: &mut Line,
+    mut groups: Vec<Group>,
+    which: impl Fn(&Group) -> bool,
+) -> Vec<Group> {
+    let ids: Vec<SessionId> = groups.iter().filter(|group| which(group)).map(|g| g.id).collect();
+    if ids.is_empty() {
+        return groups;
+    }
+    match reads::read(shared, line, &ids).await {
+        Ok(mut found) => {
+            for group in groups.iter_mut().filter(|group| which(group)) {
+                group.stands(Standing::read(found.remove(&group.id)));
+            }
+        }
+        Err(error) => {
+            for group in groups.extract_if(.., |group| which(group)) {
+                group.fail(&error);
+            }
+        }
+    }
+    groups
+}
+
+async fn write(line: &mut Line, groups: &[Group]) -> Result<Vec<SessionId>, repository::Error> {
+    let decided: Vec<_> = groups.iter().filter_map(Group::decided).collect();
+    if decided.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut connection = line.take().await?;
+    let done = line.bounded(sessions::update_if_version(&mut connection, &decided)).await;
+    line.give_back(connection, &done);
+    done
+}
+
+/// Decides and writes while nobody else can change these sessions.
+async fn settle_locked(shared: &Shared, line: &mut Line, mut groups: Vec<Group>) {
+    let ids: Vec<SessionId> = groups.iter().map(|group| group.id).collect();
+    let marks: Vec<_> = ids.iter().map(|id| (*id, shared.cache.mark(*id))).collect();
+    for attempt in 1..=TRIES {
+        let done = write_locked(shared, line, &mut groups, &ids).await;
+        match done {
+            Ok(written) => {
+                for (id, mark) in marks {
+                    if let Some(group) = groups.iter().find(|group| group.id == id)
+                        && let Some(session) = group.base()
+                    {
+                        shared.cache.keep(mark, session);
+                    }
+                }
+                for lost in finish(shared, groups, &written) {
+                    lost.fail(&Error::Contended);
+                }
+                return;
+            }
+            Err(error) if error.is_deadlock() && attempt < TRIES => {}
+            Err(repository::Error::KeyTaken) if groups.len() == 1 => {
+                for group in groups {
+                    group.key_taken();
+                }
+                return;
+            }
+            Err(error) if error.is_refusal() && groups.len() > 1 => {
+                for group in groups.into_iter().flat_map(Group::each_alone) {
+                    Box::pin(settle_locked(shared, line, vec![group])).await;
+                }
+                return;
+            }
+            Err(error) => {
+                let error = Error::from(error);
+                for group in groups {
+                    group.fail(&error);
+                }
+                return;
+            }
+        }
+    }
+}
+
+async fn write_locked(
+    shared: &Shared,
+    line: &mut Line,
+    groups: &mut [Group],
+    ids: &[SessionId],
+) -> Result<Vec<SessionId>, repository::Error> {
+    let mut connection = line.take().await?;
+    let working = async {
+        let mut transaction = connection.begin().await?;
+        sessions::lock(&mut transaction, ids).await?;
+        let found = sessions::find(&mut *transaction, ids).await?;
+        let mut found: HashMap<_, _> = found
+            .into_iter()
+            .map(|session| (session.id, Arc::new(KnownSession::from(session))))
+            .collect();
+        for group in groups.iter_mut() {
+            group.stands(Standing::read(found.remove(&group.id)));
+            group.decide(shared);
+        }
+        let decided: Vec<_> = groups.iter().filter_map(Group::decided).collect();
+        let written = match decided.is_empty() {
+            true => Vec::new(),
+            false => sessions::update_if_version(&mut *transaction, &decided).await?,
+        };
+        transaction.commit().await?;
+        Ok(written)
+    };
+    let done = line.bounded(working).await;
+    line.give_back(connection, &done);
+    done
+}
+
+/// Answers the groups that are done with, and gives those of which nothing was written because
+/// somebody else was faster.
+fn finish(shared: &Shared, groups: Vec<Group>, written: &[SessionId]) -> Vec<Group> {
+    let (done, lost): (Vec<_>, Vec<_>) = groups
+        .into_iter()
+        .partition(|group| group.decided().is_none() || written.contains(&group.id));
+    for group in done {
+        if let Some(session) = group.answer() {
+            shared.cache.replace(&session);
+            shared.changed.notify_one();
+        }
+    }
+    lost
+}
