@@ -2,6 +2,7 @@
 //!
 //! A handler parses, calls one use case, and renders. The APIs know nothing of each other.
 
+mod body;
 mod drain;
 mod held;
 mod ops;

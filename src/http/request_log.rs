@@ -1,7 +1,7 @@
 //! One log line a request, and its `X-Request-Id`.
 //!
 //! What handlers learn about a request (which app, which session) they leave on it as [`Noted`],
-//! and the errcode of an answer on that as [`Outcome`]. The query never gets here: it holds access
+//! and the errcode or code of an answer on that as [`Outcome`]. The query never gets here: it holds access
 //! tokens. Nor does all of every path: who forgets the question mark has the token in there.
 
 use actix_web::body::MessageBody;
@@ -27,12 +27,53 @@ pub(super) struct Noted {
     pub(super) session_id: Option<SessionId>,
 }
 
-/// What an answer says: its errcode, and what it does not say.
+/// The id of a request, for answers that name it.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(HeaderValue);
+
+/// What an answer says, and what it does not say.
 #[derive(Clone, Debug)]
 pub(super) struct Outcome {
-    pub(super) errcode: i32,
+    pub(super) answered: Answered,
     /// What failed in here, for operators only.
     pub(super) cause: Option<String>,
+}
+
+/// What an answer says, as the API that gave it calls it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Answered {
+    /// Of `/cgi`; 0 for success.
+    Errcode(i32),
+    /// Of a problem of `/v1`; a success has none.
+    Code(&'static str),
+}
+
+impl RequestId {
+    /// The id of a request that came through the log.
+    pub(super) fn of(request: &HttpRequest) -> Option<Self> {
+        request.extensions().get::<Self>().cloned()
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        // Only plain ones get here.
+        self.0.to_str().unwrap_or_default()
+    }
+}
+
+impl Answered {
+    fn errcode(self) -> Option<i32> {
+        match self {
+            Self::Errcode(errcode) => Some(errcode),
+            Self::Code(_) => None,
+        }
+    }
+
+    fn code(self) -> Option<&'static str> {
+        match self {
+            Self::Errcode(_) => None,
+            Self::Code(code) => Some(code),
+        }
+    }
 }
 
 impl Noted {
@@ -60,6 +101,7 @@ pub(super) async fn log(
     let id = request_id(&request);
     let method = request.method().clone();
     let path = shown(request.path());
+    request.extensions_mut().insert(RequestId(id.clone()));
 
     let mut response = next.call(request).await?;
     if drain.stopping() {
@@ -67,6 +109,7 @@ pub(super) async fn log(
     }
     let noted = response.request().extensions().get::<Noted>().cloned().unwrap_or_default();
     let outcome = response.response_mut().extensions_mut().remove::<Outcome>();
+    let answered = outcome.as_ref().map(|outcome| outcome.answered);
     let cause = outcome.as_ref().and_then(|outcome| outcome.cause.as_deref());
     macro_rules! line {
         ($level:ident) => {
@@ -74,7 +117,8 @@ pub(super) async fn log(
                 method = method.as_str(),
                 path,
                 status = response.status().as_u16(),
-                errcode = outcome.as_ref().map(|outcome| outcome.errcode),
+                errcode = answered.and_then(Answered::errcode),
+                code = answered.and_then(Answered::code),
                 duration_ms = started.elapsed().as_micros() as f64 / 1_000.0,
                 app_id = noted.app_id.as_ref().map(AppId::as_str),
                 session_id = noted.session_id.map(tracing::field::display),

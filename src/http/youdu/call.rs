@@ -8,7 +8,7 @@ use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, web};
 use serde::Serialize;
 
-use super::super::request_log::{Noted, Outcome};
+use super::super::request_log::{Answered, Noted, Outcome};
 use super::fault::Fault;
 use super::message::Body;
 use crate::domain::{Permission, SessionId};
@@ -103,7 +103,8 @@ pub(super) fn sealed(envelope: &Envelope, result: &impl Serialize) -> HttpRespon
 }
 
 fn ok(mut response: HttpResponse) -> HttpResponse {
-    response.extensions_mut().insert(Outcome { errcode: Errcode::Ok.number(), cause: None });
+    let answered = Answered::Errcode(Errcode::Ok.number());
+    response.extensions_mut().insert(Outcome { answered, cause: None });
     response
 }
 

@@ -4,14 +4,14 @@
 //! no `_` arm: who adds an error decides its code.
 
 use std::fmt;
-use std::time::Duration;
 
 use actix_web::http::header::{ALLOW, RETRY_AFTER};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::json;
 
-use super::super::request_log::Outcome;
+use super::super::body::BodyError;
+use super::super::request_log::{Answered, Outcome};
 use crate::domain::{Invalid, Refusal};
 use crate::service::{Denied, Error};
 use crate::wire::{CannotOpen, Errcode, FieldError, Malformed};
@@ -66,17 +66,6 @@ impl Fault {
         fault
     }
 
-    pub(super) fn too_large(max: usize) -> Self {
-        Self::new(Errcode::BadRequest, format!("body: at most {max} bytes"))
-            .with(StatusCode::PAYLOAD_TOO_LARGE)
-    }
-
-    pub(super) fn too_slow(within: Duration) -> Self {
-        let within = humantime::format_duration(within);
-        Self::new(Errcode::BadRequest, format!("body: must arrive within {within}"))
-            .with(StatusCode::REQUEST_TIMEOUT)
-    }
-
     /// Something in here failed.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
         Self::new(Errcode::Internal, "internal error").because(error)
@@ -126,7 +115,8 @@ impl ResponseError for Fault {
         }
         let errcode = self.errcode.number();
         let mut response = response.json(json!({ "errcode": errcode, "errmsg": self.errmsg }));
-        response.extensions_mut().insert(Outcome { errcode, cause: self.cause.clone() });
+        let answered = Answered::Errcode(errcode);
+        response.extensions_mut().insert(Outcome { answered, cause: self.cause.clone() });
         response
     }
 }
@@ -192,6 +182,18 @@ impl From<Refusal> for Fault {
             Refusal::VersionConflict { .. } => (Errcode::VersionConflict, "version"),
         };
         Self::new(errcode, format!("{field}: {refusal}"))
+    }
+}
+
+impl From<BodyError> for Fault {
+    fn from(error: BodyError) -> Self {
+        let (errcode, status) = match &error {
+            BodyError::TooLarge { .. } => (Errcode::BadRequest, StatusCode::PAYLOAD_TOO_LARGE),
+            BodyError::TooSlow { .. } => (Errcode::BadRequest, StatusCode::REQUEST_TIMEOUT),
+            BodyError::Broken => (Errcode::BadFormat, StatusCode::OK),
+            BodyError::NoOptions => return Self::internal(&error),
+        };
+        Self::new(errcode, format!("body: {error}")).with(status)
     }
 }
 

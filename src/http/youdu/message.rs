@@ -1,11 +1,10 @@
 //! What stands in a body: an envelope, or, for holders of an API key, the bare message.
 
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::web::{Bytes, BytesMut};
-use actix_web::{HttpRequest, dev, web};
-use futures_util::StreamExt as _;
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, dev};
 
-use super::super::server::Options;
+use super::super::body;
 use super::fault::Fault;
 use crate::wire::{Errcode, FieldError, Integer, Malformed, Object};
 
@@ -30,13 +29,7 @@ impl Body {
         request: &HttpRequest,
         payload: &mut dev::Payload,
     ) -> Result<Self, Fault> {
-        let options = request.app_data::<web::Data<Options>>().map(|options| ***options);
-        let Some(Options { max_body, body_timeout, .. }) = options else {
-            return Err(Fault::internal(&std::io::Error::other("no options")));
-        };
-        let bytes = tokio::time::timeout(body_timeout, collect(request, payload, max_body))
-            .await
-            .map_err(|_| Fault::too_slow(body_timeout))??;
+        let bytes = body::read(request, payload).await?;
         // Old clients send forms. `curl -d '{…}'` says that it does, and sends JSON.
         let says_form = request.headers().get(CONTENT_TYPE).is_some_and(|kind| {
             let form = b"application/x-www-form-urlencoded";
@@ -82,30 +75,4 @@ impl Body {
     pub(super) fn into_bytes(self) -> Bytes {
         self.bytes
     }
-}
-
-async fn collect(
-    request: &HttpRequest,
-    payload: &mut dev::Payload,
-    max: usize,
-) -> Result<Bytes, Fault> {
-    let announced = request.headers().get(actix_web::http::header::CONTENT_LENGTH);
-    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > max as u64) {
-        return Err(Fault::too_large(max));
-    }
-    let mut body = BytesMut::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk =
-            chunk.map_err(|_| Fault::new(Errcode::BadFormat, "body: did not arrive whole"))?;
-        if body.len() + chunk.len() > max {
-            return Err(Fault::too_large(max));
-        }
-        // The usual body comes in one piece: it is not copied.
-        if body.is_empty() && announced == Some(chunk.len() as u64) {
-            return Ok(chunk);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body.freeze())
 }

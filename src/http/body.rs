@@ -1,0 +1,72 @@
+//! The body of a request, read whole: within the configured size and time, whatever it holds.
+//!
+//! Each API puts a [`BodyError`] into its own words.
+
+use std::time::Duration;
+
+use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::web::{Bytes, BytesMut};
+use actix_web::{HttpRequest, dev, web};
+use futures_util::StreamExt as _;
+
+use super::server::Options;
+
+/// Why a body could not be read.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BodyError {
+    /// More bytes than allowed.
+    #[error("at most {max} bytes")]
+    TooLarge {
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// It did not arrive in time.
+    #[error("must arrive within {}", humantime::format_duration(*.within))]
+    TooSlow {
+        /// How long it may take.
+        within: Duration,
+    },
+    /// Its sender stopped, or its framing is wrong.
+    #[error("did not arrive whole")]
+    Broken,
+    /// The router gives no limits: a mistake in here.
+    #[error("the router gives no options")]
+    NoOptions,
+}
+
+/// Reads a body to its end.
+pub(super) async fn read(
+    request: &HttpRequest,
+    payload: &mut dev::Payload,
+) -> Result<Bytes, BodyError> {
+    let options = request.app_data::<web::Data<Options>>().map(|options| ***options);
+    let Options { max_body, body_timeout, .. } = options.ok_or(BodyError::NoOptions)?;
+    tokio::time::timeout(body_timeout, collect(request, payload, max_body))
+        .await
+        .map_err(|_| BodyError::TooSlow { within: body_timeout })?
+}
+
+async fn collect(
+    request: &HttpRequest,
+    payload: &mut dev::Payload,
+    max: usize,
+) -> Result<Bytes, BodyError> {
+    let announced = request.headers().get(CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > max as u64) {
+        return Err(BodyError::TooLarge { max });
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| BodyError::Broken)?;
+        if body.len() + chunk.len() > max {
+            return Err(BodyError::TooLarge { max });
+        }
+        // The usual body comes in one piece: it is not copied.
+        if body.is_empty() && announced == Some(chunk.len() as u64) {
+            return Ok(chunk);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
