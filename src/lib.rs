@@ -6,7 +6,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`cli`] | the commands: the composition root |
-//! | [`http`] | actix: `/cgi` for existing clients, health |
+//! | [`http`] | actix: `/cgi` for existing clients, `/v1` for new ones, health |
 //! | [`delivery`] | the callback worker: claim, seal, send, record |
 //! | [`service`] | use cases: authorise, load, decide, write |
 //! | [`repository`] | all SQL; the embedded PostgreSQL |

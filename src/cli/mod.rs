@@ -31,7 +31,7 @@ pub use stopper::Stopper;
 use crate::clock::Clock;
 use crate::config::{self, ConfigError, LogFormat, Settings};
 use crate::domain::{AppId, Buin};
-use crate::telemetry;
+use crate::{http, telemetry};
 
 /// A persistent session service for internal apps.
 ///
@@ -77,6 +77,8 @@ enum Command {
     },
     /// Print every configuration key with its default and what it does, as TOML
     Config,
+    /// Print the description of the REST API, as OpenAPI 3.1 in JSON
+    Openapi,
 }
 
 /// How results are printed.
@@ -124,6 +126,10 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         output::text(config::DEFAULTS.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
+    if matches!(command, Command::Openapi) {
+        output::text(http::openapi().trim_end());
+        return Ok(ExitCode::SUCCESS);
+    }
     let file = config::file(cli.config, std::env::var_os("MUSTER_CONFIG"));
     let loaded = Settings::load(file.as_deref(), config::environment());
     if let (Command::Doctor { output }, Err(error)) = (&command, &loaded) {
@@ -139,7 +145,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Key(command) => key::run(&settings, command, &clock).await?,
         Command::Delivery(command) => delivery::run(&settings, command, &clock).await?,
         Command::Doctor { output } => return doctor::run(&settings, &clock, output).await,
-        Command::Config => {}
+        Command::Config | Command::Openapi => {}
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,5 @@
-//! HTTP, through actix: `/cgi` for the clients that exist, health for those who operate.
+//! HTTP, through actix: `/cgi` for the clients that exist, `/v1` for new ones, health for those who
+//! operate.
 //!
 //! A handler parses, calls one use case, and renders. The APIs know nothing of each other.
 
@@ -7,7 +8,9 @@ mod drain;
 mod held;
 mod ops;
 mod request_log;
+mod rest;
 mod server;
 mod youdu;
 
+pub use rest::openapi;
 pub use server::{Bound, Ending, Options, Server, Services};

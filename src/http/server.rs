@@ -10,7 +10,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 
 use super::drain::Drain;
-use super::{ops, request_log, youdu};
+use super::{ops, request_log, rest, youdu};
 use crate::service::{Access, Readiness, Sessions};
 
 /// How long a connection may stay open between two requests.
@@ -158,5 +158,6 @@ fn router(app: &mut web::ServiceConfig, services: &Services, options: Options) {
         .app_data(web::Data::new(options))
         .configure(ops::router)
         .configure(youdu::router)
+        .configure(rest::router)
         .default_service(web::to(youdu::not_found));
 }

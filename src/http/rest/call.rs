@@ -1,0 +1,179 @@
+//! Who calls, and what they say: the extractor of every call that needs an API key.
+//!
+//! It reads the body first (an answer to a request that is still being sent may never be read),
+//! then lets the caller in, then reads the [`Part`]s: so what is wrong is told in one order.
+
+use std::marker::PhantomData;
+use std::pin::Pin;
+
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::{FromRequest, HttpRequest, dev, web};
+
+use super::super::body;
+use super::super::request_log::Noted;
+use super::problem::{Code, Fails, Problem};
+use crate::domain::Permission;
+use crate::service::{Access, Caller, Denied};
+use crate::wire::ApiKey;
+
+/// What a call needs: a handler's signature says it.
+pub(super) trait Needs: 'static {
+    /// Permissions of which one is enough; with none, any API key will do.
+    const ONE_OF: &'static [Permission];
+}
+
+/// Needs no more than a valid API key.
+pub(super) struct Anything;
+
+/// Reads sessions.
+#[expect(dead_code, reason = "the calls of sessions need it")]
+pub(super) struct Reads;
+
+/// Creates or changes sessions.
+#[expect(dead_code, reason = "the calls of sessions need it")]
+pub(super) struct Writes;
+
+impl Needs for Anything {
+    const ONE_OF: &'static [Permission] = &[];
+}
+
+impl Needs for Reads {
+    const ONE_OF: &'static [Permission] = &[Permission::SessionsRead, Permission::SessionsAdmin];
+}
+
+impl Needs for Writes {
+    const ONE_OF: &'static [Permission] = &[Permission::SessionsWrite, Permission::SessionsAdmin];
+}
+
+/// A part of a request: its path, its query, a header, its body.
+pub(super) trait Part: Fails + Sized {
+    /// Reads the part; `body` is the whole body.
+    fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem>;
+}
+
+/// A request by an app that may make it, its parts read.
+pub(super) struct Authorised<N, P = ()> {
+    #[expect(dead_code, reason = "the calls of sessions need it")]
+    pub(super) caller: Caller,
+    #[expect(dead_code, reason = "the calls of sessions need it")]
+    pub(super) parts: P,
+    needs: PhantomData<N>,
+}
+
+impl<N: Needs, P: Part + 'static> FromRequest for Authorised<N, P> {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let request = request.clone();
+        let mut payload = payload.take();
+        Box::pin(async move {
+            let body = body::read(&request, &mut payload).await?;
+            let caller = admit(&request, N::ONE_OF).await?;
+            let parts = P::read(&request, &body)?;
+            Ok(Self { caller, parts, needs: PhantomData })
+        })
+    }
+}
+
+impl<N: Needs, P: Fails> Fails for Authorised<N, P> {
+    fn codes() -> Vec<Code> {
+        let mut codes = P::codes();
+        codes.extend([Code::ApiKeyMissing, Code::ApiKeyInvalid, Code::Internal, Code::Unavailable]);
+        if !N::ONE_OF.is_empty() {
+            codes.push(Code::PermissionMissing);
+        }
+        codes
+    }
+}
+
+async fn admit(request: &HttpRequest, one_of: &[Permission]) -> Result<Caller, Problem> {
+    let key = bearer(request)?;
+    let access = request
+        .app_data::<web::Data<Access>>()
+        .ok_or_else(|| Problem::internal(&std::io::Error::other("the router gives no access")))?;
+    let caller = access.admit(key).await?;
+    Noted::on(request, |noted| noted.app_id = Some(caller.app().app_id.clone()));
+    let permissions = caller.app().permissions;
+    match one_of.first() {
+        Some(first) if !one_of.iter().any(|one| permissions.has(*one)) => {
+            Err(Denied::Permission(*first).into())
+        }
+        _ => Ok(caller),
+    }
+}
+
+/// The API key of a request; access tokens are for the other API.
+fn bearer(request: &HttpRequest) -> Result<&str, Problem> {
+    let mut headers = request.headers().get_all(AUTHORIZATION);
+    let header = headers.next().and_then(|header| header.to_str().ok());
+    let (_, key) = header
+        .and_then(|header| header.trim().split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"))
+        .ok_or(Denied::TokenMissing)?;
+    if headers.next().is_some() {
+        return Err(Problem::of(Code::ApiKeyInvalid, "Authorization", "stands twice"));
+    }
+    let key = key.trim_start();
+    if ApiKey::recognise(key).is_none() {
+        let why = format_args!("not an API key, which begins with {}", ApiKey::PREFIX);
+        return Err(Problem::of(Code::ApiKeyInvalid, "Authorization", why));
+    }
+    Ok(key)
+}
+
+impl Part for () {
+    fn read(_: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
+        Ok(())
+    }
+}
+
+/// Several parts are a part, read in their order.
+macro_rules! parts {
+    ($($part:ident)+) => {
+        impl<$($part: Fails),+> Fails for ($($part,)+) {
+            fn codes() -> Vec<Code> {
+                [$($part::codes()),+].concat()
+            }
+        }
+
+        impl<$($part: Part),+> Part for ($($part,)+) {
+            fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem> {
+                Ok(($($part::read(request, body)?,)+))
+            }
+        }
+    };
+}
+
+parts!(A B);
+parts!(A B C);
+parts!(A B C D);
+parts!(A B C D E);
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn read(headers: &[&str]) -> Result<String, &'static str> {
+        let request = headers.iter().fold(TestRequest::default(), |request, header| {
+            request.append_header((AUTHORIZATION, *header))
+        });
+        let key = bearer(&request.to_http_request()).map(str::to_owned);
+        key.map_err(|problem| problem.code().name())
+    }
+
+    #[test]
+    fn a_key_stands_behind_bearer_and_only_once() {
+        for header in ["Bearer msk_a", "bearer msk_a", "BEARER   msk_a", " Bearer msk_a "] {
+            assert_eq!(read(&[header]).as_deref(), Ok("msk_a"), "{header}");
+        }
+        for headers in [&[][..], &[""], &["Bearer"], &["Basic bXNrX2E="], &["msk_a"]] {
+            assert_eq!(read(headers), Err("api_key_missing"), "{headers:?}");
+        }
+        for headers in [&["Bearer abc.def"][..], &["Bearer msk_a", "Bearer msk_a"]] {
+            assert_eq!(read(headers), Err("api_key_invalid"), "{headers:?}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! `GET /v1/limits`: the rules in force, for programs. The limits that only this API has are here.
+
+use actix_web::{HttpResponse, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::call::{Anything, Authorised};
+use super::problem::Problems;
+use super::query::{Nothing, Query};
+use crate::domain::{Account, Attributes, IdempotencyKey, Reason, RemovePolicy, Title};
+use crate::http::server::Options;
+use crate::service::Sessions;
+
+/// The items of a page, unless asked for otherwise.
+const PAGE: usize = 50;
+/// The most items of a page.
+const MAX_PAGE: usize = 200;
+/// The most sessions that are read at once.
+const MAX_BATCH_GET: usize = 200;
+/// The most creates and updates in a batch.
+const MAX_BATCH: usize = 100;
+
+type Asked = Authorised<Anything, Query<Nothing>>;
+
+/// The rules in force. Lengths count Unicode characters, not bytes.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Limits {
+    /// The fewest members of a session, its owner included.
+    #[schema(example = 3)]
+    min_members: usize,
+    /// The most members of a session.
+    #[schema(example = 2000)]
+    max_members: usize,
+    /// Who may remove members other than themselves.
+    remove_members: Removers,
+    /// The longest title, in characters.
+    #[schema(example = 64)]
+    max_title_length: usize,
+    /// The longest account, in characters.
+    #[schema(example = 64)]
+    max_account_length: usize,
+    /// The largest attributes of a session, in bytes of JSON.
+    #[schema(example = 16384)]
+    max_attributes_bytes: usize,
+    /// The longest reason of a change, in characters.
+    #[schema(example = 256)]
+    max_reason_length: usize,
+    /// The items of a page without `limit`.
+    #[schema(example = 50)]
+    default_page_limit: usize,
+    /// The largest `limit` of a page.
+    #[schema(example = 200)]
+    max_page_limit: usize,
+    /// The most ids in one batch-get.
+    #[schema(example = 200)]
+    max_batch_get_ids: usize,
+    /// The most items of one batch.
+    #[schema(example = 100)]
+    max_batch_items: usize,
+    /// The longest `Idempotency-Key`, in characters.
+    #[schema(example = 255)]
+    max_idempotency_key_length: usize,
+    /// How long an `Idempotency-Key` is remembered, in seconds.
+    #[schema(example = 86400)]
+    idempotency_key_seconds: i64,
+    /// The largest body of a request, in bytes.
+    #[schema(example = 1_048_576)]
+    max_body_bytes: usize,
+}
+
+/// Who may remove members other than themselves.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+enum Removers {
+    /// Only the owner.
+    Owner,
+    /// Every member.
+    Member,
+}
+
+/// The rules in force
+///
+/// For any API key, whatever its permissions. They change only when the service restarts.
+#[utoipa::path(
+    get,
+    path = "/v1/limits",
+    operation_id = "getLimits",
+    tag = "service",
+    responses((status = 200, description = "The rules", body = Limits), Problems<Asked>)
+)]
+pub(super) async fn get(
+    sessions: web::Data<Sessions>,
+    options: web::Data<Options>,
+    _: Asked,
+) -> HttpResponse {
+    let rules = sessions.rules();
+    HttpResponse::Ok().json(Limits {
+        min_members: rules.min_members,
+        max_members: rules.max_members,
+        remove_members: match rules.remove_members {
+            RemovePolicy::Owner => Removers::Owner,
+            RemovePolicy::Member => Removers::Member,
+        },
+        max_title_length: Title::MAX,
+        max_account_length: Account::MAX,
+        max_attributes_bytes: Attributes::MAX_BYTES,
+        max_reason_length: Reason::MAX,
+        default_page_limit: PAGE,
+        max_page_limit: MAX_PAGE,
+        max_batch_get_ids: MAX_BATCH_GET,
+        max_batch_items: MAX_BATCH,
+        max_idempotency_key_length: IdempotencyKey::MAX,
+        idempotency_key_seconds: IdempotencyKey::KEPT.num_seconds(),
+        max_body_bytes: options.max_body,
+    })
+}

@@ -1,0 +1,70 @@
+//! `/v1`: the REST API. Plain JSON, API keys, problems (RFC 9457).
+//!
+//! Nothing of the framework's own answers may get out: what a call takes is read by
+//! [`call::Authorised`], whose every rejection is a [`problem::Problem`], and unknown paths and
+//! methods have theirs.
+//!
+//! Adding a call: a handler in the file of its aggregate that takes an [`call::Authorised`] with
+//! what it needs and the parts that it reads, its description in `#[utoipa::path]` with the same
+//! parts in [`problem::Problems`], a line in [`router`] and one in [`openapi`], then
+//! `muster openapi > openapi.json`.
+
+mod call;
+mod docs;
+mod field;
+mod idempotency;
+#[cfg_attr(not(test), allow(dead_code, reason = "the calls of sessions take it"))]
+mod json;
+mod limits;
+mod openapi;
+#[cfg_attr(not(test), expect(dead_code, reason = "the calls of sessions take it"))]
+mod path;
+mod percent;
+#[cfg_attr(not(test), expect(dead_code, reason = "the calls of sessions take it"))]
+mod precondition;
+mod problem;
+mod query;
+
+use actix_web::http::Method;
+use actix_web::middleware::from_fn;
+use actix_web::{HttpResponse, Resource, Route, guard, web};
+
+pub use openapi::openapi;
+
+use problem::{Code, Problem};
+
+pub(super) fn router(app: &mut web::ServiceConfig) {
+    let scope = web::scope("/v1")
+        .wrap(from_fn(problem::with_request_id))
+        .service(resource("/limits", [(Method::GET, web::route().to(limits::get))]))
+        .service(resource("/openapi.json", [(Method::GET, web::route().to(openapi::get))]))
+        .service(resource("/docs", [(Method::GET, web::route().to(docs::page))]))
+        .service(resource("/docs/{file}", [(Method::GET, web::route().to(docs::file))]))
+        .default_service(web::to(not_found));
+    app.service(scope);
+}
+
+async fn not_found() -> Result<HttpResponse, Problem> {
+    Err(Problem::of(Code::NoSuchPath, "path", "there is no such call"))
+}
+
+/// A path with its methods, and a problem for all others. `HEAD` works wherever `GET` does.
+fn resource<const N: usize>(path: &str, calls: [(Method, Route); N]) -> Resource {
+    let mut resource = web::resource(path);
+    let mut allowed = Vec::new();
+    for (method, route) in calls {
+        allowed.push(method.to_string());
+        let route = if method == Method::GET {
+            allowed.push(Method::HEAD.to_string());
+            route.guard(guard::Any(guard::Get()).or(guard::Head()))
+        } else {
+            route.guard(guard::Method(method))
+        };
+        resource = resource.route(route);
+    }
+    let allow = allowed.join(", ");
+    resource.default_service(web::to(move || {
+        let problem = Problem::method_not_allowed(&allow);
+        async move { Err::<HttpResponse, _>(problem) }
+    }))
+}

@@ -1,0 +1,96 @@
+//! `GET /v1/openapi.json`: the description of this API, made from the types and handlers in here.
+//!
+//! The same text is printed by `muster openapi` and kept in `openapi.json`, which a test compares.
+
+use std::sync::LazyLock;
+
+use actix_web::HttpResponse;
+use actix_web::http::header::{CACHE_CONTROL, ContentType};
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Object, OpenApi as Document, RefOr};
+use utoipa::{Modify, OpenApi};
+
+use super::{docs, limits, problem};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Muster",
+        description = "Chat sessions: who talks with whom, under which title, owned by whom, at \
+                       which version.\n\nEvery error is an `application/problem+json` with a \
+                       stable `code`. Wherever `GET` works, `HEAD` does. Unknown fields and \
+                       parameters are refused."
+    ),
+    paths(limits::get, get, docs::page),
+    components(schemas(problem::Body)),
+    modifiers(&ApiKey, &RequestId),
+    security(("apiKey" = [])),
+    tags((name = "service", description = "The service itself"))
+)]
+struct Api;
+
+/// How callers show who they are.
+struct ApiKey;
+
+impl Modify for ApiKey {
+    fn modify(&self, document: &mut Document) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("msk_…")
+            .description(Some("An API key of an app, from `muster key create`."))
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("apiKey", SecurityScheme::Http(scheme));
+    }
+}
+
+/// What every answer has.
+struct RequestId;
+
+impl Modify for RequestId {
+    fn modify(&self, document: &mut Document) {
+        let header = HeaderBuilder::new()
+            .schema(Some(Object::with_type(Type::String)))
+            .description(Some("The request's own id if it had a usable one, else a new one."))
+            .build();
+        let calls = document.paths.paths.values_mut().flat_map(|path| {
+            [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete]
+                .into_iter()
+                .flatten()
+        });
+        for response in calls.flat_map(|call| call.responses.responses.values_mut()) {
+            if let RefOr::T(response) = response {
+                response.headers.insert("X-Request-Id".to_owned(), header.clone().into());
+            }
+        }
+    }
+}
+
+/// The description of the REST API: OpenAPI 3.1 as JSON, with a newline at its end.
+#[must_use]
+pub fn openapi() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        // Of text and numbers: it does not fail.
+        let document = Api::openapi().to_pretty_json().unwrap_or_default();
+        format!("{document}\n")
+    });
+    &TEXT
+}
+
+/// This description
+#[utoipa::path(
+    get,
+    path = "/v1/openapi.json",
+    operation_id = "getDescription",
+    tag = "service",
+    security(()),
+    responses((status = 200, description = "OpenAPI 3.1", body = Object))
+)]
+pub(super) async fn get() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type(ContentType::json())
+        .insert_header((CACHE_CONTROL, "no-cache"))
+        .body(openapi())
+}

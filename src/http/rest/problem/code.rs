@@ -1,0 +1,156 @@
+//! The codes of problems: what programs tell outcomes apart by. They stay as they are; new ones may
+//! come.
+
+use actix_web::http::StatusCode;
+use serde::{Serialize, Serializer};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, schema::Type};
+use utoipa::{PartialSchema, ToSchema};
+
+/// One row for each code, from which all that is said of codes is made.
+macro_rules! codes {
+    ($($code:ident $name:literal $status:ident $title:literal $sample:literal)*) => {
+        /// What kind of problem it is.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(in super::super) enum Code { $(#[doc = $title] $code),* }
+
+        impl Code {
+            /// Every code, by status.
+            pub(in super::super) const ALL: &[Self] = &[$(Self::$code),*];
+
+            /// The stable name.
+            pub(in super::super) fn name(self) -> &'static str {
+                match self { $(Self::$code => $name),* }
+            }
+
+            /// The status of the answer.
+            pub(in super::super) fn status(self) -> StatusCode {
+                match self { $(Self::$code => StatusCode::$status),* }
+            }
+
+            /// The same few words for every problem of this kind.
+            pub(in super::super) fn title(self) -> &'static str {
+                match self { $(Self::$code => $title),* }
+            }
+
+            /// A detail as it might be, for the documentation.
+            pub(in super::super) fn sample(self) -> &'static str {
+                match self { $(Self::$code => $sample),* }
+            }
+        }
+    };
+}
+
+codes! {
+    MalformedBody "malformed_body" BAD_REQUEST "The body is not a JSON object"
+        "body: expected `,` or `}` at line 1 column 17"
+    BodyBroken "body_broken" BAD_REQUEST "The body did not arrive whole"
+        "body: did not arrive whole"
+    InvalidField "invalid_field" BAD_REQUEST "A field has a value that it cannot have"
+        "title: at most 64 characters, got 65"
+    MissingField "missing_field" BAD_REQUEST "A field is missing"
+        "title: is missing"
+    UnknownField "unknown_field" BAD_REQUEST "There is no such field"
+        "titel: is unknown, expected `title` or `owner`"
+    DuplicateField "duplicate_field" BAD_REQUEST "A field stands twice"
+        "title: stands twice"
+    MalformedQuery "malformed_query" BAD_REQUEST "The query is not percent-encoded UTF-8"
+        "query: `%` must be followed by two hexadecimal digits"
+    InvalidParameter "invalid_parameter" BAD_REQUEST "A parameter has a value that it cannot have"
+        "limit: at most 200, got 201"
+    MissingParameter "missing_parameter" BAD_REQUEST "A parameter is missing"
+        "to: is missing"
+    UnknownParameter "unknown_parameter" BAD_REQUEST "There is no such parameter"
+        "verbose: is unknown, expected `limit` or `cursor`"
+    DuplicateParameter "duplicate_parameter" BAD_REQUEST "A parameter stands twice"
+        "limit: stands twice"
+    InvalidSessionId "invalid_session_id" BAD_REQUEST "The session id is no UUID"
+        "sessionId: must be a UUID"
+    InvalidHeader "invalid_header" BAD_REQUEST "A header has a value that it cannot have"
+        "If-Match: must be * or a list of entity tags such as \"5\""
+    ApiKeyMissing "api_key_missing" UNAUTHORIZED "An API key is needed"
+        "Authorization: must be `Bearer` and an API key"
+    ApiKeyInvalid "api_key_invalid" UNAUTHORIZED "The API key is not valid"
+        "Authorization: the API key is unknown or revoked, or its app is disabled"
+    PermissionMissing "permission_missing" FORBIDDEN "The app lacks a permission"
+        "the app lacks the permission sessions:write"
+    NotAMember "not_a_member" FORBIDDEN "Only members may do this"
+        "operator: dave is no member of this session"
+    NotTheOwner "not_the_owner" FORBIDDEN "Only the owner may do this"
+        "delMember: only the owner may remove carol"
+    NoSuchPath "no_such_path" NOT_FOUND "There is no such path"
+        "path: there is no such call"
+    NoSuchSession "no_such_session" NOT_FOUND "There is no such session"
+        "sessionId: there is no such session"
+    NoSuchVersion "no_such_version" NOT_FOUND "The session never had this version, or not yet"
+        "version: the session has, or had, no such version"
+    NoSuchMember "no_such_member" NOT_FOUND "There is no such member"
+        "account: the session has no such member"
+    MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "The method is not allowed here"
+        "method: only GET, HEAD"
+    BodyTooSlow "body_too_slow" REQUEST_TIMEOUT "The body came too slowly"
+        "body: must arrive within 10s"
+    SessionDissolved "session_dissolved" GONE "The session is dissolved"
+        "sessionId: the session is dissolved"
+    VersionConflict "version_conflict" PRECONDITION_FAILED "The session has another version"
+        "version: expected 4, the current version is 5"
+    BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE "The body is too large"
+        "body: at most 1048576 bytes"
+    UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "The body must be plain JSON"
+        "Content-Type: must be application/json"
+    AddedAndRemoved "added_and_removed" UNPROCESSABLE_ENTITY "An account is both added and removed"
+        "delMember: carol stands in addMember as well"
+    ReasonMissing "reason_missing" UNPROCESSABLE_ENTITY "A reason is needed"
+        "reason: must be given by whoever acts with more rights than a member"
+    OwnerNotAMember "owner_not_a_member" UNPROCESSABLE_ENTITY "The new owner must be a member"
+        "owner: dave is no member of this session"
+    AttributesTooLarge "attributes_too_large" UNPROCESSABLE_ENTITY "The attributes are too large"
+        "attributes: at most 16384 bytes as compact JSON, got 16385"
+    KeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY "The key was used for another request"
+        "Idempotency-Key: was used for another request before"
+    TooFewMembers "too_few_members" UNPROCESSABLE_ENTITY "Too few members"
+        "member: at least 3 members, creator included; got 2"
+    TooManyMembers "too_many_members" UNPROCESSABLE_ENTITY "Too many members"
+        "member: at most 2000 members, got 2001"
+    Internal "internal_error" INTERNAL_SERVER_ERROR "Something in the service failed"
+        "internal error"
+    Contended "too_many_changes" SERVICE_UNAVAILABLE "Too many changes at once"
+        "sessionId: too many changes of this session at once, try again"
+    Unavailable "unavailable" SERVICE_UNAVAILABLE "The service is not available"
+        "the service is not available, try again"
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl PartialSchema for Code {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("The kind of problem, for programs. New ones may come."))
+            .enum_values(Some(Self::ALL.iter().map(|code| code.name())))
+            .into()
+    }
+}
+
+impl ToSchema for Code {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_name_of_its_own_in_order_of_status() {
+        let mut names: Vec<_> = Code::ALL.iter().map(|code| code.name()).collect();
+        for name in &names {
+            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Code::ALL.len());
+        assert!(Code::ALL.is_sorted_by_key(|code| code.status()));
+        assert!(Code::ALL.iter().all(|code| code.status().as_u16() >= 400));
+    }
+}

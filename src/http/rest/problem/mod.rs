@@ -1,0 +1,224 @@
+//! What a client gets instead of a result: `application/problem+json` (RFC 9457).
+//!
+//! What the rooms below say becomes a problem in [`from`] only. An answer learns the id of its
+//! request late: an error does not know its request, so [`with_request_id`] writes it in on the way out.
+
+mod code;
+mod from;
+mod responses;
+
+use std::fmt;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, ETAG, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpResponse, ResponseError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+pub(super) use code::Code;
+pub(super) use responses::{Fails, Problems};
+
+use super::super::request_log::{Answered, Outcome, RequestId};
+use crate::domain::{Invalid, Version};
+
+/// The media type of a problem.
+const MEDIA_TYPE: &str = "application/problem+json";
+
+/// An answer without a result.
+#[derive(Debug)]
+pub(super) struct Problem(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    code: Code,
+    detail: String,
+    field: Option<String>,
+    limit: Option<i64>,
+    got: Option<i64>,
+    current: Option<Version>,
+    /// The methods that would have been right, where another one was used.
+    allow: Option<String>,
+    /// What failed in here: the log learns it, the client does not.
+    cause: Option<String>,
+}
+
+/// Why a call has no result, as RFC 9457 has it.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Problem)]
+pub(super) struct Body<'a> {
+    /// `urn:muster:problem:` and the code.
+    #[schema(format = "uri")]
+    r#type: String,
+    /// The same few words for every problem with this code.
+    title: &'static str,
+    /// The status of the answer.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// What is wrong this time, in English.
+    detail: &'a str,
+    code: Code,
+    /// The field, parameter or header that it is about.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    /// The limit that was not kept.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<i64>,
+    /// What came, where there is a limit.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    got: Option<i64>,
+    /// The version that the session has, where another one was expected.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current_version: Option<i64>,
+    /// The `X-Request-Id` of the answer, by which the log can be searched.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+}
+
+impl Problem {
+    pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
+        let (limit, got) = (None, None);
+        let (field, current, allow, cause) = (None, None, None, None);
+        let detail = detail.into();
+        Self(Box::new(Parts { code, detail, field, limit, got, current, allow, cause }))
+    }
+
+    /// A problem with one field, parameter or header, whose name begins the detail.
+    pub(super) fn of(code: Code, field: impl Into<String>, why: impl fmt::Display) -> Self {
+        let field = field.into();
+        let mut problem = Self::new(code, format!("{field}: {why}"));
+        problem.0.field = Some(field);
+        problem
+    }
+
+    /// A field, parameter or header with a value that cannot be.
+    pub(super) fn invalid(code: Code, field: impl Into<String>, why: &Invalid) -> Self {
+        let problem = Self::of(code, field, why);
+        match why {
+            Invalid::Empty => problem.limited(1, 0),
+            Invalid::TooLong { max, got } => problem.limited(*max, *got),
+            Invalid::TooSmall { min, got } => problem.limited(*min, *got),
+            Invalid::Blank
+            | Invalid::Control(_)
+            | Invalid::Character(_)
+            | Invalid::NotVisible(_)
+            | Invalid::NotANumber
+            | Invalid::NotAUuid => problem,
+        }
+    }
+
+    /// The methods that would have been right, as `Allow` lists them.
+    pub(super) fn method_not_allowed(allow: &str) -> Self {
+        let mut problem = Self::of(Code::MethodNotAllowed, "method", format_args!("only {allow}"));
+        problem.0.allow = Some(allow.to_owned());
+        problem
+    }
+
+    /// Something in here failed.
+    pub(super) fn internal(error: &dyn std::error::Error) -> Self {
+        Self::new(Code::Internal, "internal error").because(error)
+    }
+
+    /// Says which limit was not kept, and by what.
+    fn limited(mut self, limit: impl TryInto<i64>, got: impl TryInto<i64>) -> Self {
+        self.0.limit = limit.try_into().ok();
+        self.0.got = got.try_into().ok();
+        self
+    }
+
+    /// Keeps an error with its causes for the log.
+    fn because(mut self, error: &dyn std::error::Error) -> Self {
+        let causes = std::iter::successors(Some(error), |error| error.source());
+        let cause: Vec<String> = causes.map(ToString::to_string).collect();
+        self.0.cause = Some(cause.join(": "));
+        self
+    }
+
+    #[cfg(test)]
+    pub(super) fn code(&self) -> Code {
+        self.0.code
+    }
+
+    fn body<'a>(&'a self, request_id: Option<&'a str>) -> Body<'a> {
+        let Parts { code, detail, field, limit, got, current, .. } = &*self.0;
+        Body {
+            r#type: format!("urn:muster:problem:{}", code.name()),
+            title: code.title(),
+            status: code.status().as_u16(),
+            detail,
+            code: *code,
+            field: field.as_deref(),
+            limit: *limit,
+            got: *got,
+            current_version: current.map(Version::get),
+            request_id,
+        }
+    }
+
+    fn answer(&self, request_id: Option<&str>) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status_code());
+        match self.0.code {
+            // What is left of the body is not read.
+            Code::BodyTooLarge | Code::BodyTooSlow => {
+                response.force_close();
+            }
+            Code::ApiKeyMissing => {
+                response.insert_header((WWW_AUTHENTICATE, "Bearer"));
+            }
+            Code::ApiKeyInvalid => {
+                response.insert_header((WWW_AUTHENTICATE, "Bearer error=\"invalid_token\""));
+            }
+            Code::Contended | Code::Unavailable => {
+                response.insert_header((RETRY_AFTER, "1"));
+            }
+            _ => {}
+        }
+        if let Some(allow) = &self.0.allow {
+            response.insert_header((ALLOW, allow.as_str()));
+        }
+        if let Some(current) = self.0.current {
+            response.insert_header((ETAG, format!("\"{current}\"")));
+        }
+        let mut response = response.content_type(MEDIA_TYPE).json(self.body(request_id));
+        let answered = Answered::Code(self.0.code.name());
+        response.extensions_mut().insert(Outcome { answered, cause: self.0.cause.clone() });
+        response
+    }
+}
+
+/// The middleware that tells problems the ids of their requests.
+pub(super) async fn with_request_id(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let response = next.call(request).await?;
+    let id = RequestId::of(response.request());
+    let problem = response.response().error().and_then(|error| error.as_error::<Problem>());
+    let Some(problem) = problem else { return Ok(response.map_into_boxed_body()) };
+    let answer = problem.answer(id.as_ref().map(RequestId::as_str));
+    Ok(response.into_response(answer))
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.0.code.name(), self.0.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.0.code.status()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.answer(None)
+    }
+}

@@ -1,0 +1,76 @@
+//! Problems in the API's description. Each part of a request says by its type what can be wrong
+//! with it; a call lists its parts, and so all its problems, with an example for each.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+
+use serde_json::json;
+use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{ContentBuilder, Object, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema as _};
+
+use super::{Body, Code, MEDIA_TYPE, Problem};
+
+/// What can go wrong with a part of a request.
+pub(in super::super) trait Fails {
+    fn codes() -> Vec<Code>;
+}
+
+/// The problems of a call, by the parts of its request.
+pub(in super::super) struct Problems<T>(PhantomData<T>);
+
+impl Fails for () {
+    fn codes() -> Vec<Code> {
+        Vec::new()
+    }
+}
+
+impl<T: Fails> IntoResponses for Problems<T> {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let mut by_status = BTreeMap::<u16, Vec<Code>>::new();
+        let codes = T::codes();
+        // In the table's order and each once, whatever the order of the parts.
+        for code in Code::ALL.iter().filter(|code| codes.contains(code)) {
+            by_status.entry(code.status().as_u16()).or_default().push(*code);
+        }
+        let described = |(status, codes): (u16, Vec<Code>)| {
+            (status.to_string(), RefOr::T(response(status, &codes)))
+        };
+        by_status.into_iter().map(described).collect()
+    }
+}
+
+fn response(status: u16, codes: &[Code]) -> Response {
+    let names: Vec<String> = codes.iter().map(|code| format!("`{}`", code.name())).collect();
+    let examples = codes.iter().map(|code| (code.name(), example(*code)));
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name(Body::name())))
+        .examples_from_iter(examples)
+        .build();
+    let mut response =
+        ResponseBuilder::new().description(names.join(", ")).content(MEDIA_TYPE, content);
+    let text = |about: &str| {
+        HeaderBuilder::new()
+            .schema(Some(Object::with_type(Type::String)))
+            .description(Some(about))
+            .build()
+    };
+    response = match status {
+        401 => response.header("WWW-Authenticate", text("`Bearer`, and what is wrong")),
+        412 => response.header("ETag", text("The current version")),
+        503 => response.header("Retry-After", text("Seconds to wait before the next try")),
+        _ => response,
+    };
+    response.header("X-Request-Id", text("By which the log can be searched")).build()
+}
+
+fn example(code: Code) -> utoipa::openapi::example::Example {
+    let problem = match code.sample().split_once(": ") {
+        Some((field, why)) => Problem::of(code, field, why),
+        None => Problem::new(code, code.sample()),
+    };
+    let value = json!(problem.body(Some("3f0c1f0e9b7a4d52a1c6f5d3e8b70a94")));
+    ExampleBuilder::new().summary(code.title()).value(Some(value)).build()
+}
