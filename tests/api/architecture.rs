@@ -18,10 +18,16 @@ const NEVER: [(&str, &str); 1] = [("http", "repository")];
 const APIS: [&str; 3] = ["youdu", "rest", "console"];
 
 /// Which rooms may name which crates, or parts of `std`.
-const CRATES: [(&str, &[&str]); 14] = [
+const CRATES: [(&str, &[&str]); 20] = [
     ("actix_web", &["http"]),
     ("actix_http", &["http"]),
     ("actix_rt", &["http"]),
+    ("form_urlencoded", &["http"]),
+    ("humantime", &["cli", "http", "config"]),
+    ("percent_encoding", &["http"]),
+    ("serde_path_to_error", &["http"]),
+    ("serde_urlencoded", &["http"]),
+    ("utoipa", &["http"]),
     // The pool is handed down from the composition root.
     ("sqlx", &["cli", "delivery", "service", "repository"]),
     ("anyhow", &["cli"]),

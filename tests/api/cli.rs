@@ -47,6 +47,7 @@ fn help_says_what_a_stranger_needs() {
                 "key",
                 "doctor",
                 "config",
+                "openapi",
             ][..],
         ),
         (&["serve", "--help"], &["Ctrl-C", "SIGTERM", "default"]),

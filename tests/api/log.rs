@@ -140,6 +140,7 @@ async fn each_request_has_one_line() {
     let refused = json!({ "sessionId": id, "opUser": "stranger", "title": "x" });
     caller.post("update", &refused).await;
     client.get("/cgi/nothing").await;
+    client.get("/v1/limits").await;
     client.get("/healthz").await;
     let with_id = client.request(reqwest::Method::GET, "/cgi/session/get");
     let answer = with_id.header("X-Request-Id", "mine-0.1").send().await.unwrap();
@@ -155,25 +156,26 @@ async fn each_request_has_one_line() {
                 text("method"),
                 text("path"),
                 line["status"].as_u64().unwrap(),
-                line["errcode"].as_i64(),
+                line["errcode"].as_i64().map_or(line["code"].clone(), Value::from),
                 text("app_id") == app_id,
                 text("session_id") == id,
             )
         })
         .collect();
-    let line = |method: &str, path: &str, status, errcode, app, session| {
-        (method.to_owned(), path.to_owned(), status, errcode, app, session)
+    let line = |method: &str, path: &str, status, outcome: Value, app, session| {
+        (method.to_owned(), path.to_owned(), status, outcome, app, session)
     };
     assert_eq!(
         told,
         [
-            line("POST", "/cgi/session/create", 200, Some(0), true, true),
-            line("POST", "/cgi/gettoken", 200, Some(0), true, false),
-            line("GET", "/cgi/session/get", 200, Some(0), true, true),
-            line("POST", "/cgi/session/update", 200, Some(4), true, true),
-            line("GET", "/cgi/nothing", 404, Some(100_003), false, false),
-            line("GET", "/healthz", 200, None, false, false),
-            line("GET", "/cgi/session/get", 200, Some(100_000), false, false),
+            line("POST", "/cgi/session/create", 200, json!(0), true, true),
+            line("POST", "/cgi/gettoken", 200, json!(0), true, false),
+            line("GET", "/cgi/session/get", 200, json!(0), true, true),
+            line("POST", "/cgi/session/update", 200, json!(4), true, true),
+            line("GET", "/cgi/nothing", 404, json!(100_003), false, false),
+            line("GET", "/v1/limits", 401, json!("api_key_missing"), false, false),
+            line("GET", "/healthz", 200, Value::Null, false, false),
+            line("GET", "/cgi/session/get", 200, json!(100_000), false, false),
         ]
     );
     for line in &lines {

@@ -25,6 +25,7 @@ mod limits;
 mod log;
 mod plain;
 mod request_id;
+mod rest;
 mod serve;
 mod session;
 mod startup;

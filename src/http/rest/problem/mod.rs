@@ -167,7 +167,7 @@ impl Problem {
         let mut response = HttpResponse::build(self.status_code());
         match self.0.code {
             // What is left of the body is not read.
-            Code::BodyTooLarge | Code::BodyTooSlow => {
+            Code::BodyTooLarge | Code::BodyTooSlow | Code::BodyBroken => {
                 response.force_close();
             }
             Code::ApiKeyMissing => {

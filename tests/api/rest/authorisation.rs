@@ -1,0 +1,95 @@
+//! Who is let in: holders of API keys, and nobody else.
+
+use muster::domain::Permission;
+use reqwest::header::AUTHORIZATION;
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use super::{problem, request};
+use crate::harness::{BUIN, new_app, spawn_app};
+
+const LIMITS: &str = "/v1/limits";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_api_key_is_let_in() {
+    let app = spawn_app().await;
+    let (_, without_permissions) = app.another_app(BUIN, &[]).await;
+    let (_, of_another_enterprise) = app.another_app(BUIN + 1, &[Permission::Callbacks]).await;
+    for key in [&app.api_key, &without_permissions, &of_another_enterprise] {
+        for scheme in ["Bearer", "bearer"] {
+            let asked = app.client.request(Method::GET, LIMITS);
+            let asked = asked.header(AUTHORIZATION, format!("{scheme} {key}"));
+            assert_eq!(asked.send().await.unwrap().status(), StatusCode::OK);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_else_is() {
+    let app = spawn_app().await;
+    let token = app.client.token().await;
+    let mut disabled = new_app(BUIN, &[Permission::SessionsRead]);
+    disabled.app.disabled = true;
+    let (_, of_disabled) = app.add(&disabled).await;
+    let unknown = muster::wire::ApiKey::generate();
+    let known = "the API key is unknown or revoked, or its app is disabled";
+    let no_key = "not an API key, which begins with msk_";
+    for (header, code, why) in [
+        (None, "api_key_missing", "must be `Bearer` and an API key"),
+        (Some(String::new()), "api_key_missing", "must be `Bearer` and an API key"),
+        (Some("Bearer ".to_owned()), "api_key_missing", "must be `Bearer` and an API key"),
+        (Some(app.api_key.clone()), "api_key_missing", "must be `Bearer` and an API key"),
+        (
+            Some("Basic bXNrXzptc2tf".to_owned()),
+            "api_key_missing",
+            "must be `Bearer` and an API key",
+        ),
+        (Some(format!("Bearer {}", unknown.reveal())), "api_key_invalid", known),
+        (Some(format!("Bearer {of_disabled}")), "api_key_invalid", known),
+        (Some(format!("Bearer {}x", app.api_key)), "api_key_invalid", known),
+        // Access tokens are for the other API.
+        (Some(format!("Bearer {token}")), "api_key_invalid", no_key),
+    ] {
+        // Nor does it help to say it in the query.
+        let path = format!("{LIMITS}?accessToken={}", app.api_key);
+        let mut asked = app.client.request(Method::GET, &path);
+        if let Some(header) = &header {
+            asked = asked.header(AUTHORIZATION, header);
+        }
+        let response = asked.send().await.unwrap();
+        let challenge = response.headers()["www-authenticate"].to_str().unwrap().to_owned();
+        let rest = json!({ "detail": format!("Authorization: {why}"), "field": "Authorization" });
+        assert_eq!(problem(response).await, (401, code.to_owned(), rest), "{header:?}");
+        let is_invalid = challenge.contains("invalid_token");
+        assert!(challenge.starts_with("Bearer"), "{challenge}");
+        assert_eq!(is_invalid, code == "api_key_invalid", "{challenge}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_database_it_says_when_to_come_back() {
+    let app = spawn_app().await;
+    app.pool.close().await;
+    let unknown = muster::wire::ApiKey::generate();
+    let asked = app.client.request(Method::GET, LIMITS).bearer_auth(unknown.reveal());
+    let response = asked.send().await.unwrap();
+    assert_eq!(response.headers()["retry-after"], "1");
+    let rest = json!({ "detail": "the service is not available, try again" });
+    assert_eq!(problem(response).await, (503, "unavailable".to_owned(), rest));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_not_enough_for_what_is_not_there() {
+    let app = spawn_app().await;
+    for path in ["/v1", "/v1/", "/v1/nothing", "/v1/limits/", "/v1/%ff", "/v1/docs/nothing"] {
+        for method in [Method::GET, Method::POST, Method::HEAD] {
+            let response = request(&app, method.clone(), path).send().await.unwrap();
+            if method == Method::HEAD {
+                assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+            } else if (path, &method) != ("/v1/docs/nothing", &Method::POST) {
+                let (status, code, _) = problem(response).await;
+                assert_eq!((status, code.as_str()), (404, "no_such_path"), "{path}");
+            }
+        }
+    }
+}

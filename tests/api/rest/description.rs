@@ -1,0 +1,117 @@
+//! The description of the API, and the page that shows it.
+
+use std::collections::BTreeSet;
+
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+use crate::harness::process::Home;
+use crate::harness::spawn_app;
+
+/// What is committed.
+const COMMITTED: &str = include_str!("../../../openapi.json");
+
+fn committed() -> Value {
+    serde_json::from_str(COMMITTED).unwrap()
+}
+
+#[test]
+fn what_is_printed_is_what_is_committed() {
+    let home = Home::new();
+    let printed = home.run(&["openapi"]).ok().stdout;
+    assert!(
+        printed == COMMITTED,
+        "openapi.json is stale: `cargo run -- openapi > openapi.json` renews it"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_served_is_what_is_committed() {
+    let app = spawn_app().await;
+    let response = app.client.get("/v1/openapi.json").await;
+    assert_eq!(response.headers()["content-type"], "application/json");
+    assert!(response.text().await.unwrap() == COMMITTED, "another text is served");
+}
+
+#[test]
+fn it_is_complete_in_itself() {
+    fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
+        match value {
+            Value::Object(fields) => {
+                found.extend(fields.get("$ref").and_then(Value::as_str));
+                fields.values().for_each(|value| references(value, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+    let document = committed();
+    assert_eq!(document["openapi"], "3.1.0");
+    let mut found = BTreeSet::new();
+    references(&document, &mut found);
+    assert!(!found.is_empty());
+    for reference in found {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{reference}");
+    }
+    let mut ids = BTreeSet::new();
+    for (path, calls) in document["paths"].as_object().unwrap() {
+        for (method, call) in calls.as_object().unwrap() {
+            let id = call["operationId"].as_str().unwrap();
+            assert!(ids.insert(id.to_owned()), "{method} {path}: {id} stands twice");
+            assert!(call["summary"].is_string(), "{method} {path}");
+            for (status, response) in call["responses"].as_object().unwrap() {
+                assert!(response["headers"]["X-Request-Id"].is_object(), "{id} {status}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_described_is_there() {
+    let app = spawn_app().await;
+    for (path, calls) in committed()["paths"].as_object().unwrap() {
+        // Some value for each name: whether there is such a session is not the question.
+        let part = |part: &str| if part.starts_with('{') { "x" } else { part }.to_owned();
+        let path = path.split('/').map(part).collect::<Vec<_>>().join("/");
+        for (method, call) in calls.as_object().unwrap() {
+            let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
+            let response = app.client.request(method.clone(), &path).send().await.unwrap();
+            let is_open = call["security"] == serde_json::json!([{}]);
+            let status = if is_open { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+            assert_eq!(response.status(), status, "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_needs_nothing_from_elsewhere() {
+    let app = spawn_app().await;
+    let response = app.client.get("/v1/docs").await;
+    let headers = response.headers().clone();
+    assert_eq!(headers["content-type"], "text/html; charset=utf-8");
+    assert_eq!(headers["x-content-type-options"], "nosniff");
+    let policy = headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
+    assert!(!policy.contains("http") && !policy.contains('*'), "{policy}");
+
+    let page = response.text().await.unwrap();
+    assert!(!page.contains("//"), "{page}");
+    let references = page.split("=\"docs/").skip(1).map(|rest| rest.split('"').next().unwrap());
+    let references: Vec<_> = references.collect();
+    assert_eq!(references, ["swagger-ui.css", "swagger-ui-bundle.js", "start.js"]);
+    for (name, kind) in references.iter().zip(["text/css", "text/javascript", "text/javascript"]) {
+        let response = app.client.get(&format!("/v1/docs/{name}")).await;
+        let headers = response.headers().clone();
+        let found = headers["content-type"].to_str().unwrap();
+        assert!(found.starts_with(kind), "{name}: {found}");
+        assert_eq!(headers["x-content-type-options"], "nosniff");
+        let body = response.bytes().await.unwrap();
+        let is_packed = headers.get("content-encoding").is_some_and(|found| found == "gzip");
+        assert_eq!(is_packed, body.starts_with(&[0x1f, 0x8b, 8]), "{name}");
+        assert!(body.len() < 600_000, "{name}: {} bytes", body.len());
+        if *name == "start.js" {
+            assert!(String::from_utf8_lossy(&body).contains("url: \"openapi.json\""));
+        }
+    }
+}

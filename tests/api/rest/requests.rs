@@ -1,0 +1,103 @@
+//! How requests may come: methods, queries and bodies, and what is said of those that may not.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::{checked, problem, request};
+use crate::harness::raw::{Answer, abandon};
+use crate::harness::{spawn_app, spawn_app_with};
+
+const LIMITS: &str = "/v1/limits";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_methods_are_told_the_right_ones() {
+    let app = spawn_app().await;
+    for path in [LIMITS, "/v1/openapi.json", "/v1/docs", "/v1/docs/start.js"] {
+        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
+            let response = request(&app, method, path).send().await.unwrap();
+            assert_eq!(response.headers()["allow"], "GET, HEAD", "{path}");
+            let rest = json!({ "detail": "method: only GET, HEAD", "field": "method" });
+            assert_eq!(problem(response).await, (405, "method_not_allowed".to_owned(), rest));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn head_tells_what_get_would() {
+    let app = spawn_app().await;
+    for path in [LIMITS, "/v1/openapi.json", "/v1/docs", "/v1/docs/start.js"] {
+        let whole = request(&app, Method::GET, path).send().await.unwrap();
+        let head = request(&app, Method::HEAD, path).send().await.unwrap();
+        assert_eq!((whole.status(), head.status()), (StatusCode::OK, StatusCode::OK), "{path}");
+        for name in ["content-type", "content-length"] {
+            assert_eq!(head.headers()[name], whole.headers()[name], "{path}");
+        }
+        assert!(head.bytes().await.unwrap().is_empty(), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_has_known_parameters_only() {
+    let app = spawn_app().await;
+    for (query, code, field) in [
+        ("verbose=1", "unknown_parameter", "verbose"),
+        ("verbose", "unknown_parameter", "verbose"),
+        ("=", "unknown_parameter", ""),
+        ("a=1&a=1", "duplicate_parameter", "a"),
+        ("a=%", "malformed_query", "query"),
+        ("a=%ff", "malformed_query", "query"),
+    ] {
+        let response = request(&app, Method::GET, &format!("{LIMITS}?{query}")).send().await;
+        let (status, found, rest) = problem(response.unwrap()).await;
+        assert_eq!((status, found.as_str(), &rest["field"]), (400, code, &json!(field)), "{query}");
+    }
+    for nothing in ["", "&", "&&"] {
+        let response = request(&app, Method::GET, &format!("{LIMITS}?{nothing}")).send().await;
+        assert_eq!(response.unwrap().status(), StatusCode::OK, "{nothing}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_problem_names_its_request() {
+    let app = spawn_app().await;
+    let asked = request(&app, Method::GET, "/v1/nothing").header("X-Request-Id", "mine-0.1");
+    let body: Value = asked.send().await.unwrap().json().await.unwrap();
+    assert_eq!(body["requestId"], "mine-0.1");
+}
+
+/// A request by nobody whose body stands open.
+fn open(head: &str, body: &str) -> Vec<u8> {
+    format!("GET {LIMITS} HTTP/1.1\r\nHost: muster\r\n{head}\r\n\r\n{body}").into_bytes()
+}
+
+fn is(got: &Answer, status: u16, code: &str, rest: &Value) {
+    assert_eq!(got.header("content-type"), Some("application/problem+json"));
+    assert_eq!(got.header("connection"), Some("close"));
+    let found = checked(got.status, got.header("x-request-id").unwrap(), got.json());
+    assert_eq!(found, (status, code.to_owned(), rest.clone()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_are_bounded_whoever_sends_them() {
+    let app = spawn_app_with(|settings| {
+        settings.limits.max_body = 1024;
+        settings.server.body_timeout = Duration::from_millis(200);
+    })
+    .await;
+    let chunked = "Transfer-Encoding: chunked";
+    let large = json!({ "detail": "body: at most 1024 bytes", "field": "body", "limit": 1024 });
+    let announced = open("Content-Length: 1025", "");
+    is(&abandon(app.address, announced).await, 413, "body_too_large", &large);
+    let chunks = open(chunked, &format!("401\r\n{}\r\n", "x".repeat(1025)));
+    is(&abandon(app.address, chunks).await, 413, "body_too_large", &large);
+    let slow = json!({ "detail": "body: must arrive within 200ms", "field": "body" });
+    for (head, start) in [("Content-Length: 9", "{"), (chunked, "1\r\n{\r\n")] {
+        let got = abandon(app.address, open(head, start)).await;
+        is(&got, 408, "body_too_slow", &slow);
+    }
+    let broken = json!({ "detail": "body: did not arrive whole", "field": "body" });
+    let got = abandon(app.address, open(chunked, "nonsense\r\n")).await;
+    is(&got, 400, "body_broken", &broken);
+}
