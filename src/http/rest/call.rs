@@ -12,7 +12,7 @@ use actix_web::{FromRequest, HttpRequest, dev, web};
 use super::super::body;
 use super::super::request_log::Noted;
 use super::problem::{Code, Fails, Problem};
-use crate::domain::Permission;
+use crate::domain::{Permission, Permissions};
 use crate::service::{Access, Caller, Denied};
 use crate::wire::ApiKey;
 
@@ -26,11 +26,11 @@ pub(super) trait Needs: 'static {
 pub(super) struct Anything;
 
 /// Reads sessions.
-#[expect(dead_code, reason = "the calls of sessions need it")]
+#[cfg_attr(not(test), expect(dead_code, reason = "the calls of sessions need it"))]
 pub(super) struct Reads;
 
 /// Creates or changes sessions.
-#[expect(dead_code, reason = "the calls of sessions need it")]
+#[cfg_attr(not(test), expect(dead_code, reason = "the calls of sessions need it"))]
 pub(super) struct Writes;
 
 impl Needs for Anything {
@@ -94,12 +94,15 @@ async fn admit(request: &HttpRequest, one_of: &[Permission]) -> Result<Caller, P
         .ok_or_else(|| Problem::internal(&std::io::Error::other("the router gives no access")))?;
     let caller = access.admit(key).await?;
     Noted::on(request, |noted| noted.app_id = Some(caller.app().app_id.clone()));
-    let permissions = caller.app().permissions;
+    permitted(caller.app().permissions, one_of)?;
+    Ok(caller)
+}
+
+/// Who lacks all of several permissions hears of the first, the least of them.
+fn permitted(held: Permissions, one_of: &[Permission]) -> Result<(), Denied> {
     match one_of.first() {
-        Some(first) if !one_of.iter().any(|one| permissions.has(*one)) => {
-            Err(Denied::Permission(*first).into())
-        }
-        _ => Ok(caller),
+        Some(least) if !one_of.iter().any(|one| held.has(*one)) => Err(Denied::Permission(*least)),
+        _ => Ok(()),
     }
 }
 
@@ -154,7 +157,62 @@ parts!(A B C D E);
 mod tests {
     use actix_web::test::TestRequest;
 
+    use super::super::json::Json;
+    use super::super::precondition::IfMatch;
+    use super::super::query::{Nothing, Query};
     use super::*;
+
+    #[test]
+    fn one_of_the_permissions_is_enough() {
+        use Permission::{Callbacks, SessionsAdmin, SessionsRead, SessionsWrite};
+        for (held, reads, writes) in [
+            (&[][..], false, false),
+            (&[Callbacks], false, false),
+            (&[SessionsRead], true, false),
+            (&[SessionsWrite], false, true),
+            (&[SessionsAdmin], true, true),
+        ] {
+            let held = held.iter().copied().collect();
+            assert_eq!(permitted(held, Anything::ONE_OF), Ok(()));
+            let told = |allowed: bool, least| {
+                if allowed { Ok(()) } else { Err(Denied::Permission(least)) }
+            };
+            assert_eq!(permitted(held, Reads::ONE_OF), told(reads, SessionsRead));
+            assert_eq!(permitted(held, Writes::ONE_OF), told(writes, SessionsWrite));
+        }
+    }
+
+    type Parts = (Query<Nothing>, IfMatch, Json<Nothing>);
+
+    #[test]
+    fn parts_are_read_in_their_order() {
+        let read = |query: &str, tag: &str, body: &str| {
+            let request = TestRequest::with_uri(&format!("/?{query}"));
+            let request = request.insert_header(("If-Match", tag)).to_http_request();
+            let read = Parts::read(&request, body.as_bytes());
+            read.map(drop).map_err(|problem| problem.code())
+        };
+        assert_eq!(read("a", "5", "["), Err(Code::UnknownParameter));
+        assert_eq!(read("", "5", "["), Err(Code::InvalidHeader));
+        assert_eq!(read("", "\"5\"", "["), Err(Code::MalformedBody));
+        assert_eq!(read("", "\"5\"", "{}"), Ok(()));
+    }
+
+    #[test]
+    fn a_call_has_the_problems_of_all_its_parts() {
+        let codes = Authorised::<Writes, Parts>::codes();
+        for code in [
+            Code::ApiKeyMissing,
+            Code::PermissionMissing,
+            Code::UnknownParameter,
+            Code::InvalidHeader,
+            Code::MalformedBody,
+            Code::BodyTooLarge,
+        ] {
+            assert!(codes.contains(&code), "{code:?}");
+        }
+        assert!(!Authorised::<Anything>::codes().contains(&Code::PermissionMissing));
+    }
 
     fn read(headers: &[&str]) -> Result<String, &'static str> {
         let request = headers.iter().fold(TestRequest::default(), |request, header| {

@@ -68,15 +68,12 @@ impl From<Refusal> for Problem {
             Refusal::Dissolved => (Code::SessionDissolved, "sessionId"),
             Refusal::VersionConflict { .. } => (Code::VersionConflict, "version"),
         };
-        let mut problem = Self::of(code, field, &refusal);
+        let problem = Self::of(code, field, &refusal);
         match refusal {
             Refusal::TooFewMembers { min: limit, got }
             | Refusal::TooManyMembers { max: limit, got }
             | Refusal::AttributesTooLarge { max: limit, got } => problem.limited(limit, got),
-            Refusal::VersionConflict { current, .. } => {
-                problem.0.current = Some(current);
-                problem
-            }
+            Refusal::VersionConflict { current, .. } => problem.at(current),
             Refusal::NotAMember { .. }
             | Refusal::MayNotRemove { .. }
             | Refusal::OnlyTheOwner { .. }

@@ -128,9 +128,15 @@ impl Problem {
     }
 
     /// Says which limit was not kept, and by what.
-    fn limited(mut self, limit: impl TryInto<i64>, got: impl TryInto<i64>) -> Self {
+    pub(super) fn limited(mut self, limit: impl TryInto<i64>, got: impl TryInto<i64>) -> Self {
         self.0.limit = limit.try_into().ok();
         self.0.got = got.try_into().ok();
+        self
+    }
+
+    /// Says which version the session has.
+    fn at(mut self, current: Version) -> Self {
+        self.0.current = Some(current);
         self
     }
 

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
 use serde_json::json;
-use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::example::{Example, ExampleBuilder};
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::{ContentBuilder, Object, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema as _};
 
 use super::{Body, Code, MEDIA_TYPE, Problem};
+use crate::domain::Version;
 
 /// What can go wrong with a part of a request.
 pub(in super::super) trait Fails {
@@ -66,11 +67,23 @@ fn response(status: u16, codes: &[Code]) -> Response {
     response.header("X-Request-Id", text("By which the log can be searched")).build()
 }
 
-fn example(code: Code) -> utoipa::openapi::example::Example {
-    let problem = match code.sample().split_once(": ") {
+fn example(code: Code) -> Example {
+    let value = json!(sample(code).body(Some("3f0c1f0e9b7a4d52a1c6f5d3e8b70a94")));
+    ExampleBuilder::new().summary(code.title()).value(Some(value)).build()
+}
+
+/// A problem as it might be.
+fn sample(code: Code) -> Problem {
+    let sample = match code.sample().split_once(": ") {
         Some((field, why)) => Problem::of(code, field, why),
         None => Problem::new(code, code.sample()),
     };
-    let value = json!(problem.body(Some("3f0c1f0e9b7a4d52a1c6f5d3e8b70a94")));
-    ExampleBuilder::new().summary(code.title()).value(Some(value)).build()
+    match code {
+        Code::InvalidField => sample.limited(64, 65),
+        Code::InvalidParameter => sample.limited(200, 201),
+        Code::TooFewMembers => sample.limited(3, 2),
+        Code::TooManyMembers => sample.limited(2000, 2001),
+        Code::VersionConflict => sample.at(Version::FIRST.next()),
+        _ => sample,
+    }
 }
