@@ -1,8 +1,8 @@
 //! One log line a request, and its `X-Request-Id`.
 //!
 //! What handlers learn about a request (which app, which session) they leave on it as [`Noted`],
-//! and the errcode or code of an answer on that as [`Outcome`]. The query never gets here: it holds access
-//! tokens. Nor does all of every path: who forgets the question mark has the token in there.
+//! and the errcode or code of an answer on that as [`Outcome`]. The query never gets here: it holds
+//! access tokens. Nor does all of every path: who forgets the question mark has the token in there.
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -99,8 +99,6 @@ pub(super) async fn log(
     let running = drain.enter();
     let held = Held::of(&mut request);
     let id = request_id(&request);
-    let method = request.method().clone();
-    let path = shown(request.path());
     request.extensions_mut().insert(RequestId(id.clone()));
 
     let mut response = next.call(request).await?;
@@ -114,8 +112,8 @@ pub(super) async fn log(
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
-                method = method.as_str(),
-                path,
+                method = response.request().method().as_str(),
+                path = shown(response.request().path()),
                 status = response.status().as_u16(),
                 errcode = answered.and_then(Answered::errcode),
                 code = answered.and_then(Answered::code),

@@ -54,21 +54,19 @@ impl Envelope {
     #[must_use]
     pub fn seal(&self, message: &[u8]) -> String {
         let mut sealed = String::new();
-        self.seal_into(&mut sealed, message.len(), |plain| plain.extend_from_slice(message));
+        self.seal_into(&mut sealed, message);
         sealed
     }
 
-    /// Seals what `write` appends to the buffer it is given (which already holds the head of the
-    /// message), and appends the text to `out`. `size` is a guess of the message's length.
-    pub fn seal_into(&self, out: &mut String, size: usize, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Seals `message`, and appends the text to `out`.
+    pub fn seal_into(&self, out: &mut String, message: &[u8]) {
         let noise: [u8; AES_BLOCK] = rand::random();
-        let mut plain = Vec::with_capacity(MESSAGE + size + self.app_id.len() + PADDED);
+        let mut plain = Vec::with_capacity(MESSAGE + message.len() + self.app_id.len() + PADDED);
         plain.extend_from_slice(&noise);
-        plain.extend_from_slice(&[0; 4]);
-        write(&mut plain);
         // A message is no larger than its session, far below 4 GiB.
-        let length = u32::try_from(plain.len() - MESSAGE).unwrap_or(u32::MAX);
-        plain[AES_BLOCK..MESSAGE].copy_from_slice(&length.to_be_bytes());
+        let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+        plain.extend_from_slice(&length.to_be_bytes());
+        plain.extend_from_slice(message);
         plain.extend_from_slice(self.app_id.as_bytes());
         let padding = PADDED - plain.len() % PADDED;
         // 1 to 32: it fits.

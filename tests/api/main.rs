@@ -17,6 +17,7 @@ mod crash;
 mod doctor;
 mod embedded;
 mod envelope;
+mod freshness;
 mod harness;
 mod health;
 mod history;

@@ -94,7 +94,10 @@ mod tests {
         };
         use actix_web::http::Method;
         let one = of(Method::POST, "/v1/sessions", r#"{"a":1,"b":{"c":"\u0061","d":[]}}"#);
-        assert_eq!(one, of(Method::POST, "/v1/sessions", r#"{ "b": {"d": [], "c": "a"}, "a": 1 }"#));
+        assert_eq!(
+            one,
+            of(Method::POST, "/v1/sessions", r#"{ "b": {"d": [], "c": "a"}, "a": 1 }"#)
+        );
         for other in [
             of(Method::PATCH, "/v1/sessions", r#"{"a":1,"b":{"c":"a","d":[]}}"#),
             of(Method::POST, "/v1/sessions?x", r#"{"a":1,"b":{"c":"a","d":[]}}"#),

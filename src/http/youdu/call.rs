@@ -6,7 +6,6 @@ use std::pin::Pin;
 use actix_web::http::header::ContentType;
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, web};
-use serde::Serialize;
 
 use super::super::request_log::{Answered, Noted, Outcome};
 use super::fault::Fault;
@@ -65,8 +64,8 @@ impl<N> Call<N> {
         self.asked.about(id);
     }
 
-    pub(super) fn answer(&self, result: &impl Serialize) -> HttpResponse {
-        self.asked.answer(result)
+    pub(super) fn answer(&self, json: &[u8]) -> HttpResponse {
+        self.asked.answer(json)
     }
 }
 
@@ -84,20 +83,24 @@ impl<N> Asked<N> {
         Noted::on(&self.request, |noted| noted.session_id = Some(id));
     }
 
-    pub(super) fn answer(&self, result: &impl Serialize) -> HttpResponse {
-        if self.sealed { sealed(&self.caller.known().envelope, result) } else { plain(result) }
+    /// An answer whose result is the object `json`.
+    pub(super) fn answer(&self, json: &[u8]) -> HttpResponse {
+        if self.sealed { sealed(&self.caller.known().envelope, json) } else { plain(json) }
     }
 }
 
+/// How every answer with a result begins.
+const OK: &str = r#"{"errcode":0,"errmsg":"ok","#;
+
 /// An answer in an envelope.
-pub(super) fn sealed(envelope: &Envelope, result: &impl Serialize) -> HttpResponse {
-    const USUAL: usize = 512;
-    let mut body = String::with_capacity(2 * USUAL);
-    body.push_str(r#"{"errcode":0,"errmsg":"ok","encrypt":""#);
-    envelope.seal_into(&mut body, USUAL, |plain| {
-        // Into memory, of text and numbers: it does not fail.
-        let _ = serde_json::to_writer(plain, result);
-    });
+pub(super) fn sealed(envelope: &Envelope, json: &[u8]) -> HttpResponse {
+    const FIELD: &str = r#""encrypt":""#;
+    // What sealing adds, and then base64.
+    let size = (json.len() + 128) / 3 * 4 + OK.len() + FIELD.len() + 2;
+    let mut body = String::with_capacity(size);
+    body.push_str(OK);
+    body.push_str(FIELD);
+    envelope.seal_into(&mut body, json);
     body.push_str(r#""}"#);
     ok(HttpResponse::Ok().content_type(ContentType::json()).body(body))
 }
@@ -108,16 +111,11 @@ fn ok(mut response: HttpResponse) -> HttpResponse {
     response
 }
 
-/// An answer with the fields of `result`, which must be an object, beside `errcode` and `errmsg`.
-fn plain(result: &impl Serialize) -> HttpResponse {
-    #[derive(Serialize)]
-    struct Plain<'a, R> {
-        errcode: i32,
-        errmsg: &'static str,
-        #[serde(flatten)]
-        result: &'a R,
-    }
-    ok(HttpResponse::Ok().json(Plain { errcode: Errcode::Ok.number(), errmsg: "ok", result }))
+/// An answer with the fields of `json`, an object that is not empty, beside `errcode` and `errmsg`.
+fn plain(json: &[u8]) -> HttpResponse {
+    let fields = json.strip_prefix(b"{").unwrap_or(json);
+    let body = [OK.as_bytes(), fields].concat();
+    ok(HttpResponse::Ok().content_type(ContentType::json()).body(body))
 }
 
 async fn admit<N: Needs>(request: &HttpRequest) -> Result<Caller, Fault> {

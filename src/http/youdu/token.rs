@@ -22,5 +22,6 @@ pub(super) async fn get(
     let Application { known, message } = application;
     let grant = access.grant(&known, &message)?;
     let token = Token { access_token: &grant.access_token, expire_in: grant.expire_in };
-    Ok(sealed(&known.envelope, &token))
+    let json = serde_json::to_vec(&token).map_err(|error| Fault::internal(&error))?;
+    Ok(sealed(&known.envelope, &json))
 }
