@@ -1,0 +1,112 @@
+//! One kept connection that has at most one request under way.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use crate::http;
+
+/// A connection, and the request under way on it.
+pub struct Connection {
+    stream: TcpStream,
+    request: Vec<u8>,
+    written: usize,
+    received: Vec<u8>,
+    began: Instant,
+    /// What the script wants to remember of the request.
+    pub note: u64,
+    /// Whether a request is under way.
+    pub busy: bool,
+}
+
+/// What came back.
+pub struct Answer<'a> {
+    /// Whether the status was 200.
+    pub ok: bool,
+    /// The body.
+    pub body: &'a [u8],
+    /// Since the request was written.
+    pub took: Duration,
+    /// Bytes of request and answer, heads included.
+    pub bytes: usize,
+}
+
+impl Connection {
+    /// Connects, and asks `registry` to tell of what happens under `token`.
+    ///
+    /// # Errors
+    /// What connecting failed with.
+    pub fn open(address: SocketAddr, registry: &Registry, token: usize) -> io::Result<Self> {
+        let stream = std::net::TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        registry.register(&mut stream, Token(token), Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self {
+            stream,
+            request: Vec::new(),
+            written: 0,
+            received: Vec::new(),
+            began: Instant::now(),
+            note: 0,
+            busy: false,
+        })
+    }
+
+    /// Sends what `write` puts into the buffer.
+    ///
+    /// # Errors
+    /// What writing failed with.
+    pub fn send(&mut self, write: impl FnOnce(&mut Vec<u8>) -> u64) -> io::Result<()> {
+        self.request.clear();
+        self.received.clear();
+        self.note = write(&mut self.request);
+        self.written = 0;
+        self.busy = true;
+        self.began = Instant::now();
+        self.flush()
+    }
+
+    /// Goes on with what is under way, as far as it goes without waiting, and gives the answer if
+    /// that is all there. A closed connection is an error.
+    ///
+    /// # Errors
+    /// What reading or writing failed with, or what was wrong with the answer.
+    pub fn go_on(&mut self) -> io::Result<Option<Answer<'_>>> {
+        self.flush()?;
+        let mut chunk = [0; 65_536];
+        loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(read) => self.received.extend_from_slice(&chunk[..read]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            if let Some(answer) = http::parse(&self.received).map_err(io::Error::other)? {
+                self.busy = false;
+                return Ok(Some(Answer {
+                    ok: answer.ok,
+                    body: &self.received[answer.body..answer.end],
+                    took: self.began.elapsed(),
+                    bytes: self.request.len() + answer.end,
+                }));
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while self.written < self.request.len() {
+            match self.stream.write(&self.request[self.written..]) {
+                Ok(written) => self.written += written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! As much HTTP/1.1 as a load generator needs: answers that carry a `content-length`.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+
+/// A whole answer at the start of some bytes.
+pub struct Answer {
+    /// Whether the status was 200.
+    pub ok: bool,
+    /// Where the body begins.
+    pub body: usize,
+    /// Where the answer ends.
+    pub end: usize,
+}
+
+/// Reads the answer at the start of `bytes`; `None` while it is not all there.
+///
+/// # Errors
+/// When the bytes are no answer that is understood here.
+pub fn parse(bytes: &[u8]) -> Result<Option<Answer>, String> {
+    let Some(head) = find(bytes, b"\r\n\r\n") else { return Ok(None) };
+    let lines = &bytes[..head + 2];
+    if !lines.starts_with(b"HTTP/1.1 ") {
+        return Err("not HTTP/1.1".to_owned());
+    }
+    let length = find(lines, b"content-length: ").ok_or("an answer without content-length")?;
+    let digits = lines[length + 16..].iter().take_while(|byte| byte.is_ascii_digit());
+    let length = digits.fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
+    let (body, end) = (head + 4, head + 4 + length);
+    Ok((bytes.len() >= end).then(|| Answer { ok: lines[9..].starts_with(b"200"), body, end }))
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+/// A GET, for a kept connection.
+pub fn get(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").into_bytes()
+}
+
+/// A POST of JSON, for a kept connection.
+pub fn post(path: &str, body: &str) -> Vec<u8> {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// Sends one request on a connection of its own and gives the body of the answer.
+///
+/// # Errors
+/// When there is no answer, or its status is not 200.
+pub fn call(port: u16, request: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    stream.write_all(request)?;
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 65_536];
+    loop {
+        if let Some(answer) = parse(&bytes).map_err(anyhow::Error::msg)? {
+            let body = bytes[answer.body..answer.end].to_vec();
+            ensure!(answer.ok, "not status 200: {}", String::from_utf8_lossy(&body));
+            return Ok(body);
+        }
+        let read = stream.read(&mut chunk).context("no answer")?;
+        ensure!(read > 0, "closed without an answer");
+        bytes.extend_from_slice(&chunk[..read]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_whole_or_not_there() {
+        let bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        let answer = parse(bytes).unwrap().unwrap();
+        assert!(answer.ok);
+        assert_eq!((&bytes[answer.body..], answer.end), (&b"ok"[..], bytes.len()));
+        for cut in 0..bytes.len() {
+            assert!(parse(&bytes[..cut]).unwrap().is_none(), "{cut}");
+        }
+    }
+
+    #[test]
+    fn another_status_is_seen() {
+        let bytes = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+        assert!(!parse(bytes).unwrap().unwrap().ok);
+    }
+}

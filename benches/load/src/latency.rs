@@ -1,0 +1,41 @@
+//! How long requests took.
+
+use std::time::Duration;
+
+/// Times of single requests.
+#[derive(Clone, Debug, Default)]
+pub struct Latencies(Vec<u32>);
+
+impl Latencies {
+    /// Keeps one, to the microsecond, up to about an hour.
+    pub fn push(&mut self, took: Duration) {
+        self.0.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
+    }
+
+    /// Takes in those of another thread.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
+    /// What `percent` of them are not longer than, in milliseconds; `None` if there are none.
+    pub fn percentile(&mut self, percent: usize) -> Option<f64> {
+        let last = self.0.len().checked_sub(1)?;
+        let at = last * percent / 100;
+        let (_, &mut micros, _) = self.0.select_nth_unstable(at);
+        Some(f64::from(micros) / 1_000.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_all_that_was_kept() {
+        let mut latencies = Latencies::default();
+        assert_eq!(latencies.percentile(50), None);
+        (1..=101).rev().for_each(|micros| latencies.push(Duration::from_millis(micros)));
+        assert_eq!(latencies.percentile(50), Some(51.0));
+        assert_eq!(latencies.percentile(99), Some(100.0));
+    }
+}

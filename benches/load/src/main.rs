@@ -1,0 +1,58 @@
+//! The program behind `benches/run`: it starts what is measured, loads it, checks the answers and
+//! reports. No part of Muster; it uses Muster's envelope and nothing else of its code.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`run`] | the rounds: reference and subject, one after the other |
+//! | [`rows`] | what is measured, a file for each kind of work |
+//! | [`stage`] | the server, its database, its apps |
+//! | [`generator`] | sealed requests over kept connections, every answer checked |
+//! | [`statement`], [`pgbench`], [`direct`] | the references in SQL |
+//! | [`bare`], [`receiver`], [`poster`] | the references in HTTP |
+//! | [`report`] | medians, the table, the JSON |
+//!
+//! The surprise: it runs itself again for the bare handler and the receiver, so that their CPU is
+//! counted apart from the load's.
+
+mod accounts;
+mod app;
+mod bare;
+mod connection;
+mod database;
+mod direct;
+mod generator;
+mod http;
+mod latency;
+mod pgbench;
+mod poster;
+mod process;
+mod receiver;
+mod report;
+mod rows;
+mod run;
+mod scripts;
+mod seed;
+mod stage;
+mod statement;
+mod usage;
+
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(about = "Measures Muster beside references. Called by benches/run.")]
+enum Command {
+    /// Measure
+    Run(run::Options),
+    /// Serve the bare handler that seals what it is given on standard input
+    Bare(bare::Options),
+    /// Receive callbacks, and count them
+    Receive(receiver::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Command::parse() {
+        Command::Run(options) => run::run(&options),
+        Command::Bare(options) => bare::serve(&options),
+        Command::Receive(options) => receiver::serve(options),
+    }
+}

@@ -1,0 +1,56 @@
+//! The reference for callbacks: reqwest in a loop, sending the bytes of callbacks that Muster sent
+//! before, as many at once. No database, no seal, no record of anything.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use futures_util::future::try_join_all;
+use reqwest::Client;
+
+use crate::generator::float;
+use crate::receiver::Callback;
+
+/// Headers that reqwest writes itself.
+const ITS_OWN: [&str; 2] = ["host", "content-length"];
+
+/// Sends `callbacks` over and over for `time`, `concurrency` at once, and gives how many a second
+/// were acknowledged.
+///
+/// # Errors
+/// When one is not.
+pub fn post(
+    port: u16,
+    callbacks: &[Callback],
+    concurrency: usize,
+    time: Duration,
+) -> anyhow::Result<f64> {
+    ensure!(!callbacks.is_empty(), "there is no callback to send again");
+    // Somebody else may have installed it, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let client = Client::builder().no_proxy().tls_certs_only([]).build()?;
+    let sent = AtomicU64::new(0);
+    let next = AtomicU64::new(0);
+    let one = async || {
+        let began = Instant::now();
+        while began.elapsed() < time {
+            let at = usize::try_from(next.fetch_add(1, Ordering::Relaxed))?;
+            let callback = &callbacks[at % callbacks.len()];
+            let mut request = client.post(format!("http://127.0.0.1:{port}{}", callback.uri));
+            for (name, value) in &callback.headers {
+                if !ITS_OWN.contains(&name.as_str()) {
+                    request = request.header(name, value);
+                }
+            }
+            let answer = request.body(callback.body.clone()).send().await?;
+            ensure!(answer.status().is_success(), "not acknowledged: {}", answer.status());
+            let body = answer.bytes().await.context("no answer")?;
+            ensure!(body.eq_ignore_ascii_case(b"ok"), "not acknowledged");
+            sent.fetch_add(1, Ordering::Relaxed);
+        }
+        anyhow::Ok(())
+    };
+    runtime.block_on(try_join_all((0..concurrency).map(|_| one())))?;
+    Ok(float(sent.load(Ordering::Relaxed)) / time.as_secs_f64())
+}

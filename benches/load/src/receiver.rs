@@ -1,0 +1,85 @@
+//! A receiver of callbacks that does as little as one can: it counts, and acknowledges.
+//!
+//! It keeps the first few callbacks, so that the reference can send the same bytes.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use actix_web::{App, HttpRequest, HttpServer, web};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+/// Callbacks that are kept.
+const KEPT: u64 = 256;
+
+/// Where it listens.
+#[derive(Args)]
+pub struct Options {
+    /// The port of 127.0.0.1
+    #[arg(long)]
+    port: u16,
+}
+
+/// A callback as it came.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Callback {
+    /// Path and query.
+    pub uri: String,
+    /// Names and values of its headers.
+    pub headers: Vec<(String, String)>,
+    /// Its body.
+    pub body: String,
+}
+
+#[derive(Default)]
+struct Received {
+    count: AtomicU64,
+    kept: Mutex<Vec<Callback>>,
+}
+
+/// Receives on one thread until it is ended.
+///
+/// # Errors
+/// When the port is taken.
+pub fn serve(options: Options) -> anyhow::Result<()> {
+    let received = web::Data::new(Received::default());
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(received.clone())
+            .route("/count", web::get().to(count))
+            .route("/kept", web::get().to(kept))
+            .default_service(web::post().to(receive))
+    });
+    let server = server.workers(1).bind(("127.0.0.1", options.port))?;
+    actix_web::rt::System::new().block_on(server.run())?;
+    Ok(())
+}
+
+async fn receive(
+    received: web::Data<Received>,
+    request: HttpRequest,
+    body: web::Bytes,
+) -> &'static str {
+    if received.count.fetch_add(1, Ordering::Relaxed) < KEPT
+        && let Ok(mut kept) = received.kept.lock()
+    {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let headers = request.headers().iter();
+        kept.push(Callback {
+            uri: request.uri().to_string(),
+            headers: headers
+                .map(|(name, value)| (name.to_string(), text(value.as_bytes())))
+                .collect(),
+            body: text(&body),
+        });
+    }
+    "ok"
+}
+
+async fn count(received: web::Data<Received>) -> String {
+    received.count.load(Ordering::Relaxed).to_string()
+}
+
+async fn kept(received: web::Data<Received>) -> web::Json<Vec<Callback>> {
+    web::Json(received.kept.lock().map(|kept| kept.clone()).unwrap_or_default())
+}

@@ -1,0 +1,228 @@
+//! Medians over the rounds, as a table for people and as JSON for programs.
+
+use std::fmt::Write as _;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::rows::{CLIENTS, CONNECTIONS, Described, Figures, Goal, THREADS};
+use crate::run::Options;
+
+/// A row's rounds.
+pub struct Measured {
+    /// The row.
+    pub described: &'static Described,
+    /// Why it could not be measured to the end.
+    pub error: Option<String>,
+    ratios: Vec<f64>,
+    subjects: Vec<Figures>,
+    references: Vec<Figures>,
+}
+
+impl Measured {
+    /// No round yet.
+    pub fn of(described: &'static Described) -> Self {
+        Self { described, error: None, ratios: vec![], subjects: vec![], references: vec![] }
+    }
+
+    /// Keeps a round.
+    pub fn push(&mut self, ratio: f64, subject: Figures, reference: Figures) {
+        self.ratios.push(ratio);
+        self.subjects.push(subject);
+        self.references.push(reference);
+    }
+
+    /// Whether it was measured to the end and no answer was wrong.
+    pub fn is_sound(&self) -> bool {
+        self.error.is_none() && self.failed() == 0
+    }
+
+    fn failed(&self) -> u64 {
+        self.subjects.iter().chain(&self.references).map(|figures| figures.failed).sum()
+    }
+
+    fn of_subjects(&self, what: impl Fn(&Figures) -> f64) -> f64 {
+        median(self.subjects.iter().map(what))
+    }
+
+    fn of_references(&self, what: impl Fn(&Figures) -> f64) -> f64 {
+        median(self.references.iter().map(what))
+    }
+
+    fn p50(&self) -> f64 {
+        self.of_subjects(|figures| figures.p50_ms.unwrap_or(f64::NAN))
+    }
+
+    fn p99(&self) -> f64 {
+        self.of_subjects(|figures| figures.p99_ms.unwrap_or(f64::NAN))
+    }
+
+    fn lowest(&self) -> f64 {
+        self.ratios.iter().copied().fold(f64::NAN, f64::min)
+    }
+
+    fn highest(&self) -> f64 {
+        self.ratios.iter().copied().fold(f64::NAN, f64::max)
+    }
+
+    fn goal(&self) -> String {
+        let ratio = median(self.ratios.iter().copied());
+        match self.described.goal {
+            Goal::AtLeast(goal) => format!("≥ {goal:.2}: {}", yes(ratio >= goal)),
+            Goal::AtMost(goal) => format!("≤ {goal:.2}: {}", yes(ratio <= goal)),
+            Goal::None => String::new(),
+        }
+    }
+}
+
+/// The results as programs read them. What could not be measured is `null`.
+pub fn json(measured: &[Measured]) -> Value {
+    let rows = measured.iter().map(|row| {
+        json!({
+            "name": row.described.name,
+            "ratio": rounded(median(row.ratios.iter().copied())),
+            "min": rounded(row.lowest()),
+            "max": rounded(row.highest()),
+            "rate": rounded(row.of_subjects(|figures| figures.rate)),
+            "reference_rate": rounded(row.of_references(|figures| figures.rate)),
+            "p50_ms": rounded(row.p50()),
+            "p99_ms": rounded(row.p99()),
+        })
+    });
+    rows.collect()
+}
+
+/// The results as people read them.
+pub fn markdown(
+    measured: &[Measured],
+    notes: &[String],
+    options: &Options,
+    postgres: &str,
+    took: Duration,
+) -> String {
+    let mut out = String::from("# Results\n\n");
+    let today = muster::clock::Clock::system().now().format("%Y-%m-%d %H:%M UTC");
+    let cores = std::thread::available_parallelism().map_or(0, Into::into);
+    let facts = [
+        ("date", today.to_string()),
+        ("command", format!("`{}`, {} s", options.command(), took.as_secs())),
+        ("muster", said("git", &["describe", "--always", "--dirty", "--tags"])),
+        ("compiler", said("rustc", &["--version"])),
+        ("PostgreSQL", postgres.to_owned()),
+        ("machine", format!("{cores} cores, {}, Linux {}", processor(), said("uname", &["-r"]))),
+        (
+            "load",
+            format!(
+                "{CONNECTIONS} kept connections, {THREADS} threads; pgbench: {CLIENTS} clients"
+            ),
+        ),
+    ];
+    out.push_str("| | |\n| --- | --- |\n");
+    facts.iter().for_each(|(name, value)| line(&mut out, &[name, value]));
+    out.push_str(
+        "\n| row | ratio | min – max | goal | rate | reference | p50 ms | p99 ms | reference p50 \
+         | server: cores, MiB | database: cores, MiB | database beside reference: cores | opened | wrong |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for row in measured {
+        let subject = |what: fn(&Figures) -> f64| row.of_subjects(what);
+        let opened: usize = row.subjects.iter().chain(&row.references).map(|f| f.opened).sum();
+        line(
+            &mut out,
+            &[
+                row.described.name,
+                &number(median(row.ratios.iter().copied()), 2),
+                &format!("{} – {}", number(row.lowest(), 2), number(row.highest(), 2)),
+                &row.goal(),
+                &number(subject(|figures| figures.rate), 0),
+                &number(row.of_references(|figures| figures.rate), 0),
+                &number(row.p50(), 2),
+                &number(row.p99(), 2),
+                &number(row.of_references(|figures| figures.p50_ms.unwrap_or(f64::NAN)), 2),
+                &format!(
+                    "{}, {}",
+                    number(subject(|figures| figures.usage.server_cores), 2),
+                    number(subject(|figures| figures.usage.server_mib), 0)
+                ),
+                &format!(
+                    "{}, {}",
+                    number(subject(|figures| figures.usage.database_cores), 2),
+                    number(subject(|figures| figures.usage.database_mib), 0)
+                ),
+                &number(row.of_references(|figures| figures.usage.database_cores), 2),
+                &opened.to_string(),
+                &row.failed().to_string(),
+            ],
+        );
+    }
+    out.push_str("\nRates are per second. All figures are medians over the rounds.\n\n");
+    for row in measured {
+        let _ = writeln!(out, "- `{}`: {}.", row.described.name, row.described.what);
+    }
+    for note in notes {
+        let _ = writeln!(out, "- {note}");
+    }
+    for row in measured {
+        if let Some(error) = &row.error {
+            let _ = writeln!(out, "- **`{}` could not be measured:** {error}", row.described.name);
+        }
+        let wrong = row.subjects.iter().chain(&row.references).flat_map(|f| &f.failures).next();
+        if let Some(wrong) = wrong {
+            let (name, failed) = (row.described.name, row.failed());
+            let _ = writeln!(out, "- **`{name}`: {failed} wrong**, such as: {wrong}");
+        }
+    }
+    out
+}
+
+fn line(out: &mut String, cells: &[&str]) {
+    let _ = writeln!(out, "| {} |", cells.join(" | "));
+}
+
+fn yes(reached: bool) -> &'static str {
+    if reached { "yes" } else { "no" }
+}
+
+/// NaN if there are none, or one of them is.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    match (values.len(), values.iter().any(|value| value.is_nan())) {
+        (0, _) | (_, true) => f64::NAN,
+        (count, _) if count % 2 == 1 => values[count / 2],
+        (count, _) => f64::midpoint(values[count / 2 - 1], values[count / 2]),
+    }
+}
+
+/// To four digits after the point; what is no number becomes `null` in JSON.
+fn rounded(value: f64) -> f64 {
+    (value * 10_000.0).round() / 10_000.0
+}
+
+fn number(value: f64, digits: usize) -> String {
+    if value.is_nan() { "–".to_owned() } else { format!("{value:.digits$}") }
+}
+
+fn said(program: &str, arguments: &[&str]) -> String {
+    let done = Command::new(program).args(arguments).output();
+    done.map(|done| String::from_utf8_lossy(&done.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    model.map_or_else(String::new, |(_, model)| model.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), 2.5);
+        assert!(median([].into_iter()).is_nan());
+    }
+}

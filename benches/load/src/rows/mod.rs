@@ -1,0 +1,246 @@
+//! What is measured: each row has a reference and a subject, measured one after the other.
+
+mod alone;
+mod callbacks;
+mod reads;
+mod sizes;
+mod writes;
+
+use crate::generator::Seen;
+use crate::stage::Stage;
+use crate::usage::Usage;
+
+/// Connections of the load, kept open.
+pub const CONNECTIONS: usize = 64;
+/// Threads of the load.
+pub const THREADS: usize = 2;
+/// Clients of pgbench.
+pub const CLIENTS: u64 = 16;
+
+/// One measurement.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// How many a second.
+    pub rate: f64,
+    /// Half of them took no longer, in milliseconds.
+    pub p50_ms: Option<f64>,
+    /// Of a hundred, 99 took no longer, in milliseconds.
+    pub p99_ms: Option<f64>,
+    /// Bytes on the wire for each, both ways.
+    pub bytes: f64,
+    /// What it used.
+    pub usage: Usage,
+    /// Requests that were not answered as they should be.
+    pub failed: u64,
+    /// What was wrong, the first few.
+    pub failures: Vec<String>,
+    /// How many answers were opened and compared.
+    pub opened: usize,
+}
+
+impl Figures {
+    fn of_load((mut seen, usage): (Seen, Usage)) -> Self {
+        Self {
+            rate: seen.rate,
+            p50_ms: seen.latencies.percentile(50),
+            p99_ms: seen.latencies.percentile(99),
+            bytes: seen.bytes,
+            usage,
+            failed: seen.failed,
+            failures: seen.failures,
+            opened: seen.opened,
+        }
+    }
+
+    fn of_rate(rate: f64, usage: Usage) -> Self {
+        Self { rate, usage, ..Self::default() }
+    }
+
+    /// A check that did not hold.
+    fn wrong(&mut self, what: String) {
+        self.failed += 1;
+        self.failures.push(what);
+    }
+}
+
+/// Something to measure.
+pub trait Row {
+    /// Makes ready what both sides need.
+    ///
+    /// # Errors
+    /// When that fails.
+    fn prepare(&mut self, _stage: &mut Stage) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// Measures the reference.
+    ///
+    /// # Errors
+    /// When it cannot be measured.
+    fn reference(&mut self, stage: &mut Stage) -> anyhow::Result<Figures>;
+
+    /// Measures Muster.
+    ///
+    /// # Errors
+    /// When it cannot be measured.
+    fn subject(&mut self, stage: &mut Stage) -> anyhow::Result<Figures>;
+
+    /// Compares the two: rate by rate, unless the row says otherwise.
+    fn ratio(&self, subject: &Figures, reference: &Figures) -> f64 {
+        subject.rate / reference.rate
+    }
+}
+
+/// A row's name, what it measures and what is to be reached.
+pub struct Described {
+    /// As in the JSON.
+    pub name: &'static str,
+    /// What is measured, beside what.
+    pub what: &'static str,
+    /// What the ratio is to be.
+    pub goal: Goal,
+    /// Makes the row.
+    pub row: fn() -> Box<dyn Row>,
+}
+
+/// What a ratio is to be.
+#[derive(Clone, Copy, Debug)]
+pub enum Goal {
+    /// This or more.
+    AtLeast(f64),
+    /// This or less.
+    AtMost(f64),
+    /// It is there to be seen.
+    None,
+}
+
+macro_rules! row {
+    ($name:literal, $goal:expr, $row:expr, $what:literal) => {
+        Described { name: $name, what: $what, goal: $goal, row: || Box::new($row) }
+    };
+}
+
+/// All rows, in the order in which they are measured.
+pub const ALL: [Described; 16] = [
+    row!(
+        "get_cached",
+        Goal::AtLeast(0.80),
+        reads::Cached::default(),
+        "`session/get` over 10,000 sessions that were read before; beside a bare actix handler that seals an answer of the same length, without token, look-up or JSON. Ratio of rates"
+    ),
+    row!(
+        "get_cold",
+        Goal::AtLeast(0.75),
+        reads::Cold::default(),
+        "`session/get` over 50,000 sessions without a cache; beside pgbench with the same select. Ratio of rates"
+    ),
+    row!(
+        "create",
+        Goal::AtLeast(2.0),
+        writes::Create::default(),
+        "`session/create` of 5 members; beside pgbench with the same statement for one session. Ratio of rates"
+    ),
+    row!(
+        "update",
+        Goal::AtLeast(2.0),
+        writes::Update::default(),
+        "`session/update`, one member in and one out, over 50,000 sessions; beside pgbench with the same guarded statement for one session, over as many. Ratio of rates"
+    ),
+    row!(
+        "hot_session",
+        Goal::AtLeast(5.0),
+        writes::Hot::default(),
+        "`session/update` of one session by 64 clients that name no version; beside pgbench with the same guarded statement on one connection. Ratio of rates"
+    ),
+    row!(
+        "alone_create",
+        Goal::AtMost(1.15),
+        alone::Create::default(),
+        "`session/create` by one client; beside the same statement through sqlx on one connection. Ratio of the two p50: smaller is better"
+    ),
+    row!(
+        "alone_update",
+        Goal::AtMost(1.15),
+        alone::Update::default(),
+        "`session/update` by one client; likewise"
+    ),
+    row!(
+        "alone_get",
+        Goal::AtMost(1.15),
+        alone::Get::default(),
+        "`session/get` by one client, cache as by default; likewise"
+    ),
+    row!(
+        "callbacks",
+        Goal::AtLeast(0.6),
+        callbacks::Delivered::default(),
+        "Callbacks of a backlog, delivered to one receiver; beside a bare reqwest loop that sends it the same bytes, as many at once. Ratio of rates"
+    ),
+    row!(
+        "create_subscribed",
+        Goal::None,
+        callbacks::Subscribed::default(),
+        "`session/create` of 5 members with one subscriber, whose callbacks are being sent; beside the same without. Ratio of rates"
+    ),
+    row!(
+        "create_3",
+        Goal::AtMost(1.0),
+        sizes::Create::new(3),
+        "`session/create` of 3 members; beside the same. Ratio of growths: (time for each of these / time for each with 3 members) / (bytes of these / bytes with 3 members), time being 1 / rate with 64 connections. For 3 members it is 1 but for noise"
+    ),
+    row!(
+        "create_100",
+        Goal::AtMost(1.0),
+        sizes::Create::new(100),
+        "`session/create` of 100 members; beside 3 members. Ratio of growths: smaller is better"
+    ),
+    row!(
+        "create_2000",
+        Goal::AtMost(1.0),
+        sizes::Create::new(2_000),
+        "`session/create` of 2000 members; likewise"
+    ),
+    row!(
+        "get_3",
+        Goal::AtMost(1.0),
+        sizes::Get::new(3),
+        "`session/get` of 3 members; beside the same. Ratio of growths: 1 but for noise"
+    ),
+    row!(
+        "get_100",
+        Goal::AtMost(1.0),
+        sizes::Get::new(100),
+        "`session/get` of 100 members; beside 3 members. Ratio of growths: smaller is better"
+    ),
+    row!(
+        "get_2000",
+        Goal::AtMost(1.0),
+        sizes::Get::new(2_000),
+        "`session/get` of 2000 members; likewise"
+    ),
+];
+
+/// Sets of sessions, by their numbers, and how many are in each.
+mod sets {
+    pub(super) const READ: (u64, u64) = (1, 50_000);
+    pub(super) const UPDATED: (u64, u64) = (2, 50_000);
+    pub(super) const UPDATED_BY_REFERENCE: (u64, u64) = (3, 50_000);
+    pub(super) const ALONE: (u64, u64) = (4, 2_000);
+    pub(super) const ALONE_BY_REFERENCE: (u64, u64) = (5, 2_000);
+    pub(super) const HOT: (u64, u64) = (6, 16);
+    pub(super) const HOT_BY_REFERENCE: (u64, u64) = (7, 16);
+}
+
+/// The digits of ids that begin now, so that they land where those of the product do.
+fn prefix_of_now() -> String {
+    format!("{:012x}70008", muster::clock::Clock::system().now().timestamp_millis())
+}
+
+/// The variables that every script knows.
+fn values(stage: &Stage, prefix: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("prefix", prefix.to_owned()),
+        ("buin", stage.app.buin.to_string()),
+        ("app", stage.app.id.clone()),
+    ]
+}

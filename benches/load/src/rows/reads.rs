@@ -1,0 +1,117 @@
+//! Reads, from memory and from the database.
+
+use std::process::Command;
+
+use anyhow::Context as _;
+
+use super::{CLIENTS, CONNECTIONS, Figures, Row, THREADS, sets, values};
+use crate::generator;
+use crate::scripts::{Bare, Gets};
+use crate::seed::Set;
+use crate::stage::{Server, Stage};
+
+/// Sessions that are read from memory.
+const CACHED: u64 = 10_000;
+
+#[derive(Default)]
+pub(super) struct Cached {
+    bare: Option<Server>,
+    asking_bare: Vec<Bare>,
+    asking: Vec<Gets>,
+}
+
+impl Row for Cached {
+    fn prepare(&mut self, stage: &mut Stage) -> anyhow::Result<()> {
+        let (number, count) = sets::READ;
+        let set = stage.set(number, count)?;
+        let app = stage.app.clone();
+        let message = generator::ask(stage.port(), &app.envelope, &app.get(&set.id(0)))?;
+        let text = message.to_string();
+        let arguments = ["--key", &app.key, "--app-id", &app.id, "--message", &text];
+        let bare = Server::again("bare", &stage.work, &arguments)?;
+        let gets = || Gets::of(&app, &set, CACHED, THREADS);
+        self.asking = gets();
+        self.asking_bare =
+            gets().into_iter().map(|gets| Bare::new(gets, message.clone())).collect();
+        // Whatever is kept in memory is there afterwards.
+        stage.load(None, &mut self.asking, CONNECTIONS / THREADS)?;
+        compare_with_wrk(stage, &bare, &mut self.asking_bare, &app.get(&set.id(0)))?;
+        self.bare = Some(bare);
+        Ok(())
+    }
+
+    fn reference(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
+        let bare = self.bare.as_ref();
+        Ok(Figures::of_load(stage.load(bare, &mut self.asking_bare, CONNECTIONS / THREADS)?))
+    }
+
+    fn subject(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
+        Ok(Figures::of_load(stage.load(None, &mut self.asking, CONNECTIONS / THREADS)?))
+    }
+}
+
+/// Notes what another load generator gets out of the bare handler, so that readers need not take
+/// ours on trust.
+fn compare_with_wrk(
+    stage: &mut Stage,
+    bare: &Server,
+    asking: &mut [Bare],
+    request: &[u8],
+) -> anyhow::Result<()> {
+    let ours = stage.load(Some(bare), asking, CONNECTIONS / THREADS)?.0.rate;
+    let path = String::from_utf8_lossy(request);
+    let path = path.split(' ').nth(1).unwrap_or("/");
+    let done = Command::new("wrk")
+        .args([format!("-t{THREADS}"), format!("-c{CONNECTIONS}")])
+        .arg(format!("-d{}", stage.time.as_secs().max(1)))
+        .arg(format!("http://127.0.0.1:{}{path}", bare.port))
+        .output();
+    let said = done.map(|done| String::from_utf8_lossy(&done.stdout).into_owned());
+    let rate = said.ok().and_then(|said| {
+        said.split_once("Requests/sec:")?.1.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    stage.notes.push(match rate {
+        Some(wrk) => format!(
+            "The bare handler answers {ours:.0} requests a second of this load generator, and {wrk:.0} of wrk (one measurement each)."
+        ),
+        None => "wrk is not installed: the load generator was not compared with it.".to_owned(),
+    });
+    Ok(())
+}
+
+#[derive(Default)]
+pub(super) struct Cold {
+    set: Option<Set>,
+    server: Option<Server>,
+    asking: Vec<Gets>,
+}
+
+impl Row for Cold {
+    fn prepare(&mut self, stage: &mut Stage) -> anyhow::Result<()> {
+        let (number, count) = sets::READ;
+        let set = stage.set(number, count)?;
+        self.asking = Gets::of(&stage.app, &set, count, THREADS);
+        if stage.setting("[cache]")?.is_some() {
+            self.server = Some(stage.another(&[("MUSTER__CACHE__ENABLED", "false")])?);
+        } else {
+            stage
+                .notes
+                .push("This Muster has no cache: `get_cached` reads the database too.".to_owned());
+        }
+        self.set = Some(set);
+        Ok(())
+    }
+
+    fn reference(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
+        let set = self.set.as_ref().context("not prepared")?;
+        let mut values = values(stage, &set.prefix);
+        values.push(("count", set.count.to_string()));
+        let (done, usage) = stage.pgbench(&stage.statements.get_script(), CLIENTS, &values)?;
+        Ok(Figures::of_rate(done.rate, usage))
+    }
+
+    fn subject(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
+        let server = self.server.as_ref();
+        Ok(Figures::of_load(stage.load(server, &mut self.asking, CONNECTIONS / THREADS)?))
+    }
+}

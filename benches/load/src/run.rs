@@ -1,0 +1,122 @@
+//! The rounds: reference, subject, reference, subject …
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+
+use crate::report::{self, Measured};
+use crate::rows::{self, Described, Row};
+use crate::stage::Stage;
+
+/// What is measured, and where the results go.
+#[derive(Args)]
+pub struct Options {
+    /// Write the results there, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the results there, as Markdown
+    #[arg(long, value_name = "FILE")]
+    results: Option<PathBuf>,
+    /// Measure only these
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Seconds of each measurement, at least 1
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    seconds: u64,
+    /// Rounds, each a reference and a subject
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
+    rounds: u64,
+    /// The program that is measured
+    #[arg(long, value_name = "FILE", hide = true)]
+    muster: PathBuf,
+    /// What the compiler knows of its statements
+    #[arg(long, value_name = "DIRECTORY", hide = true)]
+    sqlx: PathBuf,
+    /// An empty directory for everything
+    #[arg(long, value_name = "DIRECTORY", hide = true)]
+    work: PathBuf,
+}
+
+/// Measures, and reports. Fails in the end if an answer was wrong or a row could not be measured.
+///
+/// # Errors
+/// As said; or when nothing can be measured at all.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let chosen = choose(&options.only)?;
+    let began = Instant::now();
+    let time = Duration::from_secs(options.seconds);
+    let mut stage = Stage::set_up(&options.muster, &options.sqlx, &options.work, time)?;
+    let mut measured = Vec::new();
+    for described in chosen {
+        let mut row = (described.row)();
+        let mut rounds = Measured::of(described);
+        if let Err(error) = measure(row.as_mut(), &mut rounds, &mut stage, options.rounds) {
+            eprintln!("{}: {error:#}", described.name);
+            rounds.error = Some(format!("{error:#}"));
+        }
+        measured.push(rounds);
+    }
+    let postgres = stage.database.text("show server_version")?;
+    let text = report::markdown(&measured, &stage.notes, options, &postgres, began.elapsed());
+    println!("{text}");
+    if let Some(file) = &options.results {
+        std::fs::write(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    if let Some(file) = &options.json {
+        let json = serde_json::to_string_pretty(&report::json(&measured))? + "\n";
+        std::fs::write(file, json).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let wrong = measured.iter().filter(|rounds| !rounds.is_sound()).count();
+    ensure!(wrong == 0, "{wrong} rows are not to be trusted: see above");
+    Ok(())
+}
+
+impl Options {
+    /// How this was called, as far as it matters.
+    pub fn command(&self) -> String {
+        let only = self.only.join(",");
+        let only = if only.is_empty() { only } else { format!(" --only {only}") };
+        format!("benches/run --seconds {} --rounds {}{only}", self.seconds, self.rounds)
+    }
+}
+
+fn choose(only: &[String]) -> anyhow::Result<Vec<&'static Described>> {
+    if let Some(unknown) = only.iter().find(|name| rows::ALL.iter().all(|row| row.name != **name)) {
+        let names: Vec<&str> = rows::ALL.iter().map(|row| row.name).collect();
+        bail!("there is no {unknown}; there are {}", names.join(", "));
+    }
+    let chosen = |row: &&Described| only.is_empty() || only.iter().any(|name| name == row.name);
+    Ok(rows::ALL.iter().filter(chosen).collect())
+}
+
+fn measure(
+    row: &mut dyn Row,
+    rounds: &mut Measured,
+    stage: &mut Stage,
+    number: u64,
+) -> anyhow::Result<()> {
+    let name = rounds.described.name;
+    row.prepare(stage)?;
+    for round in 1..=number {
+        let reference = row.reference(stage)?;
+        let subject = row.subject(stage)?;
+        let ratio = row.ratio(&subject, &reference);
+        eprintln!(
+            "{name} {round}/{number}: {ratio:.2} ({:.0}/s beside {:.0}/s)",
+            subject.rate, reference.rate
+        );
+        for figures in [&reference, &subject] {
+            if figures.failed > 0 {
+                eprintln!(
+                    "{name}: {} wrong, such as {}",
+                    figures.failed,
+                    figures.failures.join("; ")
+                );
+            }
+        }
+        rounds.push(ratio, subject, reference);
+    }
+    Ok(())
+}

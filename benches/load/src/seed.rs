@@ -1,0 +1,64 @@
+//! Sets of sessions that are there before anything is measured, with ids that can be computed.
+
+use crate::pgbench::{Clients, Pgbench};
+use crate::statement::Statements;
+
+/// Clients that seed; each makes as many sessions.
+const CLIENTS: u64 = 16;
+/// Digits of an id that name the set, and how many are left for the session.
+pub const DIGITS: usize = 15;
+
+/// A set of sessions, numbered from 0.
+#[derive(Clone, Debug)]
+pub struct Set {
+    /// The first 17 digits of their ids: a UUID v7 whose time is long gone.
+    pub prefix: String,
+    /// How many there are.
+    pub count: u64,
+}
+
+impl Set {
+    /// The set `number`, of `count` sessions, or a few more.
+    pub fn new(number: u64, count: u64) -> Self {
+        Self { prefix: format!("0190000{number:05}70008"), count: count.next_multiple_of(CLIENTS) }
+    }
+
+    /// The id of a session, as answers have it, without braces.
+    pub fn id(&self, n: u64) -> String {
+        let digits = format!("{}{n:0DIGITS$}", self.prefix);
+        let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &digits[part]);
+        parts.join("-").to_uppercase()
+    }
+
+    /// Creates the sessions, with the statement of the product.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn seed(
+        &self,
+        pgbench: &Pgbench,
+        statements: &Statements,
+        buin: i64,
+        app: &str,
+    ) -> anyhow::Result<()> {
+        let values = vec![
+            ("prefix", self.prefix.clone()),
+            ("buin", buin.to_string()),
+            ("app", app.to_owned()),
+        ];
+        let clients = Clients::Each { number: CLIENTS, transactions: self.count / CLIENTS };
+        pgbench.run(&statements.seed_script(), clients, &values)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_the_form_of_answers() {
+        let set = Set::new(3, 50);
+        assert_eq!((set.id(42).as_str(), set.count), ("01900000-0003-7000-8000-000000000042", 64));
+    }
+}

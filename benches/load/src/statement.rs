@@ -1,0 +1,281 @@
+//! The statements of the product, taken from `.sqlx/` when this runs, with their parameters
+//! replaced by variables of pgbench.
+//!
+//! Which column a parameter fills is read from the statement itself (`unnest($1::uuid[], …) as item
+//! (session_id, …)`), so their order may change. A column that [`expression`] does not know is an
+//! error that names it: add a line there.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use serde::Deserialize;
+
+use crate::accounts;
+use crate::seed::DIGITS;
+
+/// The session's id: the digits of the set or of the moment, then the number.
+const ID: &str = "(:prefix::text || lpad(:n::text, {digits}, '0'))::uuid";
+const A1: &str = "('u' || lpad(:a1::text, 5, '0'))";
+const TITLE: &str = "'Session ' || :n::text";
+
+/// What one of five members of every kind costs; what stands in it is looked at by nobody.
+const CREATED: &str = r#"'{"title":"Session 1234567890","owner":"u00001","member":["u00001","u00018","u00035","u00052","u00069"]}'"#;
+const CHANGED: &str = r#"'{"addMember":["x00069"],"delMember":["u00069"]}'"#;
+
+/// What stands for a parameter: of a create first, of an update then, and for both last. A name is
+/// that of the list and the column, or `$` and a number where there is no list.
+fn expression(work: Work, name: &str) -> Option<String> {
+    let text = match (work, name) {
+        (Work::Get, "$1") => format!("array[{ID}]"),
+
+        (Work::Create, "item.version") => "array[1]".to_owned(),
+        (Work::Create, "item.changes") => format!("array[{CREATED}]"),
+        (Work::Create, "member.session_id") => format!("array_fill({ID}, array[5])"),
+        (Work::Create, "member.buin") => "array_fill(:buin::bigint, array[5])".to_owned(),
+        (Work::Create, "member.account") => {
+            let five = (1..=5).map(|k| format!("'u' || lpad(:a{k}::text, 5, '0')"));
+            format!("array[{}]", five.collect::<Vec<_>>().join(", "))
+        }
+        (Work::Create, "member.joined_version") => "array[1, 1, 1, 1, 1]".to_owned(),
+        (Work::Create, "member.position") => "array[0, 1, 2, 3, 4]".to_owned(),
+
+        (Work::Update, "item.version" | "newcomer.joined_version") => {
+            "array[:v::bigint + 1]".to_owned()
+        }
+        (Work::Update, "item.changes") => format!("array[{CHANGED}]"),
+        (Work::Update, "gone.session_id" | "newcomer.session_id") => format!("array[{ID}]"),
+        (Work::Update, "gone.account") => stand_in_if("= 0"),
+        (Work::Update, "newcomer.account") => stand_in_if("= 1"),
+        (Work::Update, "newcomer.position") => "array[0]".to_owned(),
+
+        (_, "item.session_id") => format!("array[{ID}]"),
+        (_, "item.buin") => "array[:buin::bigint]".to_owned(),
+        (_, "item.title") => format!("array[{TITLE}]"),
+        (_, "item.owner" | "item.operator") => format!("array[{A1}]"),
+        (_, "item.member_count") => "array[5]".to_owned(),
+        (_, "item.at") => "array[now()]".to_owned(),
+        (_, "item.app_id") => "array[:app::text]".to_owned(),
+        (_, "item.reason") => "array[null]".to_owned(),
+        (_, "item.attributes") => "array['{}']".to_owned(),
+        _ => return None,
+    };
+    Some(text.replace("{digits}", &DIGITS.to_string()))
+}
+
+/// The fifth member, or who stands in for it where the parity of the version is such.
+fn stand_in_if(odd: &str) -> String {
+    format!(
+        "array[(case when :v::bigint % 2 {odd} then 'x' else 'u' end) || lpad(:a5::text, 5, '0')]"
+    )
+}
+
+/// What a statement does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Creates a session of five members.
+    Create,
+    /// Puts a member in and another out, guarded by the version.
+    Update,
+    /// Reads a session.
+    Get,
+}
+
+impl Work {
+    fn is(self, query: &str) -> bool {
+        let has = |text| query.contains(text);
+        match self {
+            Self::Create => {
+                query.starts_with("with item as") && has("insert into session (") && has("unnest(")
+            }
+            Self::Update => {
+                query.starts_with("with item as") && has("update session ") && has("unnest(")
+            }
+            Self::Get => query.starts_with("select") && has("from session ") && has("= any($1)"),
+        }
+    }
+}
+
+/// The three statements, with variables.
+#[derive(Debug)]
+pub struct Statements {
+    create: String,
+    update: String,
+    get: String,
+}
+
+#[derive(Deserialize)]
+struct Prepared {
+    query: String,
+    describe: Describe,
+}
+
+#[derive(Deserialize)]
+struct Describe {
+    parameters: Parameters,
+}
+
+#[derive(Deserialize)]
+struct Parameters {
+    #[serde(rename = "Left")]
+    types: Vec<serde_json::Value>,
+}
+
+impl Statements {
+    /// Finds them in the directory `.sqlx`.
+    ///
+    /// # Errors
+    /// When one is not there, or has a parameter that is not known here.
+    pub fn read(directory: &Path) -> anyhow::Result<Self> {
+        let mut all = Vec::new();
+        for entry in std::fs::read_dir(directory)? {
+            let text = std::fs::read(entry?.path())?;
+            // Those without parameters are of another form, and none of ours.
+            if let Ok(mut prepared) = serde_json::from_slice::<Prepared>(&text) {
+                prepared.query = prepared.query.split_whitespace().collect::<Vec<_>>().join(" ");
+                all.push(prepared);
+            }
+        }
+        let one = |work: Work| {
+            let mut found = all.iter().filter(|prepared| work.is(&prepared.query));
+            match (found.next(), found.next()) {
+                (Some(prepared), None) => {
+                    let count = prepared.describe.parameters.types.len();
+                    with_variables(work, &prepared.query, count)
+                        .with_context(|| format!("the statement of {work:?}"))
+                }
+                (None, _) => bail!("found no statement of {work:?} in .sqlx"),
+                _ => bail!("found several statements of {work:?} in .sqlx"),
+            }
+        };
+        Ok(Self { create: one(Work::Create)?, update: one(Work::Update)?, get: one(Work::Get)? })
+    }
+
+    /// A statement, with variables.
+    pub fn of(&self, work: Work) -> &str {
+        match work {
+            Work::Create => &self.create,
+            Work::Update => &self.update,
+            Work::Get => &self.get,
+        }
+    }
+
+    /// Creates sessions of members at random. Clients take turns, so that ids grow as those of the
+    /// product do.
+    pub fn create_script(&self) -> String {
+        self.creating(&accounts::any_first_in_pgbench())
+    }
+
+    /// Creates the sessions of a set.
+    pub fn seed_script(&self) -> String {
+        self.creating(&accounts::first_in_pgbench())
+    }
+
+    fn creating(&self, first: &str) -> String {
+        let members = accounts::in_pgbench();
+        format!(
+            "\\set n :i * :clients + :client_id\n{first}{members}{};\n\\set i :i + 1\n",
+            self.create
+        )
+    }
+
+    /// Reads sessions of a set at random.
+    pub fn get_script(&self) -> String {
+        format!("\\set n random(0, :count - 1)\n{};\n", self.get)
+    }
+
+    /// Updates the sessions of a set. Each client has `:slots` of its own and visits them in turn,
+    /// so it knows their versions; where it stopped last time it asks the database once.
+    pub fn update_script(&self) -> String {
+        let (first, members) = (accounts::first_in_pgbench(), accounts::in_pgbench());
+        let id = |n: &str| ID.replace(":n::text", n).replace("{digits}", &DIGITS.to_string());
+        let from = id("(:client_id::bigint * :slots::bigint)::text");
+        let to = id("((:client_id::bigint + 1) * :slots::bigint - 1)::text");
+        format!(
+            "\\if :i < 0\n\
+             select coalesce(sum(version - 1), 0)::bigint as i from session \
+             where session_id between {from} and {to} \\gset\n\
+             \\endif\n\
+             \\set n :client_id * :slots + (:i * {stride}) % :slots\n\
+             \\set v :i / :slots + 1\n\
+             {first}{members}{update};\n\
+             \\set i :i + 1\n",
+            stride = crate::scripts::STRIDE,
+            update = self.update,
+        )
+    }
+}
+
+fn with_variables(work: Work, query: &str, count: usize) -> anyhow::Result<String> {
+    let names = names(query)?;
+    let mut out = String::new();
+    let mut rest = query;
+    let mut used = std::collections::BTreeSet::new();
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        let end = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+        let number: usize = after[..end].parse().context("a $ that is no parameter")?;
+        let name = names.get(&number).cloned().unwrap_or_else(|| format!("${number}"));
+        let expression = expression(work, &name).with_context(|| {
+            format!("parameter ${number} is {name}, of which benches/load/src/statement.rs knows nothing")
+        })?;
+        out.push_str(&format!("({expression})"));
+        used.insert(number);
+        rest = &after[end..];
+    }
+    out.push_str(rest);
+    ensure!(
+        used.len() == count && used.last() == Some(&count),
+        "it has {count} parameters, {} were found in its text",
+        used.len()
+    );
+    Ok(out)
+}
+
+/// Which column of which list each parameter fills.
+fn names(query: &str) -> anyhow::Result<BTreeMap<usize, String>> {
+    let mut names = BTreeMap::new();
+    for part in query.split("unnest(").skip(1) {
+        let (arguments, rest) = part.split_once(')').context("unnest without an end")?;
+        let (_, alias) = rest.split_once(" as ").context("unnest without a name")?;
+        let (list, columns) = alias.split_once('(').context("unnest without columns")?;
+        let (columns, _) = columns.split_once(')').context("columns without an end")?;
+        let columns: Vec<&str> = columns.split(',').map(str::trim).collect();
+        let arguments: Vec<&str> = arguments.split(',').map(str::trim).collect();
+        ensure!(arguments.len() <= columns.len(), "{list}: fewer columns than arrays");
+        for (argument, column) in arguments.iter().zip(columns) {
+            let digits = argument.trim_start_matches('$').split("::").next().unwrap_or_default();
+            let number = digits.parse().with_context(|| format!("{list}: what is {argument}?"))?;
+            names.insert(number, format!("{}.{column}", list.trim()));
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_statements_of_today_are_known() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let statements = Statements::read(&root.join(".sqlx")).unwrap();
+        for work in [Work::Create, Work::Update, Work::Get] {
+            assert!(!statements.of(work).contains('$'), "{work:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_column_is_named() {
+        let query = "select * from unnest($1::text[]) as item (colour)";
+        let error = with_variables(Work::Create, query, 1).unwrap_err().to_string();
+        assert!(error.contains("item.colour"), "{error}");
+    }
+
+    #[test]
+    fn a_parameter_too_many_is_an_error() {
+        let query = "select * from unnest($1::text[]) as item (title)";
+        with_variables(Work::Create, query, 1).unwrap();
+        with_variables(Work::Create, query, 2).unwrap_err();
+    }
+}

@@ -1,0 +1,94 @@
+//! What processes use, from `/proc`.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+/// Ticks of `/proc/*/stat` in a second, on every Linux that there is.
+const TICKS: f64 = 100.0;
+
+/// CPU and memory of the server and of the database.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Cores that the server kept busy.
+    pub server_cores: f64,
+    /// Cores that the database kept busy, all its processes together.
+    pub database_cores: f64,
+    /// Resident memory of the server at the end, in MiB.
+    pub server_mib: f64,
+    /// Memory of the database at the end, in MiB: what its processes share is counted once.
+    pub database_mib: f64,
+}
+
+/// What was used until now.
+#[derive(Debug)]
+pub struct Before {
+    server: Option<u32>,
+    database: u32,
+    at: Instant,
+    server_ticks: u64,
+    database_ticks: u64,
+}
+
+impl Before {
+    /// Begins to count for the process `server`, if there is one, and for the database's first
+    /// process and its children.
+    pub fn now(server: Option<u32>, database: u32) -> Self {
+        let (server_ticks, database_ticks) = ticks(server, database);
+        Self { server, database, at: Instant::now(), server_ticks, database_ticks }
+    }
+
+    /// What was used since.
+    pub fn until_now(&self) -> Usage {
+        let seconds = self.at.elapsed().as_secs_f64();
+        let (server, database) = ticks(self.server, self.database);
+        let cores = |now: u64, then: u64| {
+            crate::generator::float(now.saturating_sub(then)) / TICKS / seconds
+        };
+        Usage {
+            server_cores: cores(server, self.server_ticks),
+            database_cores: cores(database, self.database_ticks),
+            server_mib: self.server.map_or(0.0, |id| mib(&format!("{id}/status"), "VmRSS:")),
+            database_mib: family(self.database)
+                .map(|id| mib(&format!("{id}/smaps_rollup"), "Pss:"))
+                .sum(),
+        }
+    }
+}
+
+/// CPU time so far. That of a process that has ended is in its parent's.
+fn ticks(server: Option<u32>, database: u32) -> (u64, u64) {
+    let own = |id: u32| fields(id).map_or(0, |fields| sum(&fields, 11..13));
+    let ended = |id: u32| fields(id).map_or(0, |fields| sum(&fields, 13..15));
+    (server.map_or(0, own), family(database).map(own).sum::<u64>() + ended(database))
+}
+
+fn sum(fields: &[String], which: std::ops::Range<usize>) -> u64 {
+    fields.get(which).into_iter().flatten().filter_map(|field| field.parse::<u64>().ok()).sum()
+}
+
+/// The fields of `/proc/ID/stat` after the name, which may hold anything.
+fn fields(id: u32) -> Option<Vec<String>> {
+    let text = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let (_, after) = text.rsplit_once(')')?;
+    Some(after.split_whitespace().map(str::to_owned).collect())
+}
+
+/// A process and its children.
+fn family(id: u32) -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let parents: HashMap<u32, u32> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|child| Some((child, fields(child)?.get(1)?.parse().ok()?)))
+        .collect();
+    parents
+        .into_iter()
+        .filter(move |(child, parent)| *child == id || *parent == id)
+        .map(|(child, _)| child)
+}
+
+fn mib(file: &str, line: &str) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{file}")).unwrap_or_default();
+    let found = text.lines().find_map(|found| found.strip_prefix(line));
+    let kib = found.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
+    kib.unwrap_or(0.0) / 1_024.0
+}
