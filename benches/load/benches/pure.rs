@@ -1,1 +1,98 @@
-fn main() {}
+//! The pure parts, one by one: what a request costs when there is neither network nor database.
+//!
+//! `cargo bench --manifest-path benches/load/Cargo.toml`
+
+#![expect(clippy::unwrap_used, reason = "a bench that cannot go on should stop")]
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use muster::clock::Clock;
+use muster::domain::{
+    Account, Buin, NewSession, RemovePolicy, Rules, Session, SessionId, Title, Update,
+};
+use muster::wire::{AesKey, Envelope, Message, News, Object};
+use uuid::Uuid;
+
+/// Members of a small session, a large one, and the largest.
+const SIZES: [usize; 3] = [5, 100, 2_000];
+
+fn accounts(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("user-{number:06}")).collect()
+}
+
+/// The JSON of a session that begins: what creates and callbacks carry.
+fn message(members: &[String]) -> String {
+    Message {
+        from_user: "user-000000",
+        create_time: 1_795_441_339,
+        session_id: "{01A208A4-AD10-79AD-BC6B-1FA6E7EE97BF}",
+        version: 1,
+        news: News::Created { title: "Release", member: members },
+    }
+    .to_json()
+}
+
+fn session(members: &[String], rules: &Rules) -> Session {
+    let accounts: Vec<Account> = members.iter().map(|text| Account::new(text).unwrap()).collect();
+    let new = NewSession {
+        title: Title::new("Release").unwrap(),
+        creator: accounts[0].clone(),
+        members: accounts,
+    };
+    let id = SessionId::new(Uuid::from_u128(1));
+    Session::create(id, Buin::new(1).unwrap(), new, rules, Clock::system().now()).unwrap()
+}
+
+fn envelope(criterion: &mut Criterion) {
+    let envelope = Envelope::new(&AesKey::new([7; 32]), "yd0123456789");
+    let mut group = criterion.benchmark_group("envelope");
+    for size in SIZES {
+        let message = message(&accounts(size));
+        group.throughput(Throughput::Bytes(message.len() as u64));
+        group.bench_with_input(BenchmarkId::new("seal", size), &message, |bench, message| {
+            bench.iter(|| envelope.seal(black_box(message.as_bytes())));
+        });
+        let sealed = envelope.seal(message.as_bytes());
+        group.bench_with_input(BenchmarkId::new("open", size), &sealed, |bench, sealed| {
+            bench.iter(|| envelope.open(black_box(sealed)));
+        });
+    }
+}
+
+fn json(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("json");
+    for size in SIZES {
+        let members = accounts(size);
+        let text = serde_json::json!({"title": "Release", "creator": "a", "member": members});
+        let text = text.to_string();
+        group.throughput(Throughput::Bytes(text.len() as u64));
+        group.bench_with_input(BenchmarkId::new("parse", size), &text, |bench, text| {
+            bench.iter(|| Object::parse(black_box(text.as_bytes())).is_ok());
+        });
+        group.bench_with_input(BenchmarkId::new("serialise", size), &members, |bench, members| {
+            bench.iter(|| message(black_box(members)));
+        });
+    }
+}
+
+/// One member in and one out, as the load does it.
+fn decide(criterion: &mut Criterion) {
+    let rules = Rules { min_members: 3, max_members: 2_000, remove_members: RemovePolicy::Owner };
+    let account = |text: &str| Account::new(text).unwrap();
+    let mut group = criterion.benchmark_group("decide");
+    for size in SIZES {
+        let members = accounts(size);
+        let session = session(&members, &rules);
+        let gone = account(&members[size - 1]);
+        let (operator, newcomer) = (account(&members[0]), account("newcomer"));
+        let update = Update::new(operator, None, vec![newcomer], vec![gone], None).unwrap();
+        let at = session.updated_at;
+        group.bench_function(BenchmarkId::new("update", size), |bench| {
+            bench.iter(|| black_box(&session).update(black_box(&update), &rules, at));
+        });
+    }
+}
+
+criterion_group!(benches, envelope, json, decide);
+criterion_main!(benches);

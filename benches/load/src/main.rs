@@ -53,6 +53,6 @@ fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Run(options) => run::run(&options),
         Command::Bare(options) => bare::serve(&options),
-        Command::Receive(options) => receiver::serve(options),
+        Command::Receive(options) => receiver::serve(&options),
     }
 }

@@ -41,7 +41,7 @@ struct Received {
 ///
 /// # Errors
 /// When the port is taken.
-pub fn serve(options: Options) -> anyhow::Result<()> {
+pub fn serve(options: &Options) -> anyhow::Result<()> {
     let received = web::Data::new(Received::default());
     let server = HttpServer::new(move || {
         App::new()

@@ -32,7 +32,14 @@ impl Row for Delivered {
         stage.told()?;
         // The reference needs callbacks to send.
         let made = tell(stage, 320)?;
-        wait_for(stage.told()?, made)?;
+        let time = stage.time;
+        let told = stage.told()?;
+        wait_for(told, made)?;
+        let (port, at_once) = (told.receiver.port, self.at_once);
+        let one_by_one = poster::post(port, &told.kept()?, 1, time)?;
+        stage.notes.push(format!(
+            "`callbacks`: {at_once} at once, as Muster's default for one app is. One after the other the reqwest loop sends {one_by_one:.0} a second (one measurement)."
+        ));
         Ok(())
     }
 
@@ -52,6 +59,8 @@ impl Row for Delivered {
         stage.administer(&[&["app", "pause-callbacks"], &which[..]].concat())?;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
         let backlog = tell(stage, self.backlog as u64)?;
+        // A backlog that grew as it does in life would be known to the planner by now.
+        stage.database.run("analyze delivery")?;
         stage.calm()?;
         let (time, server, database) = (stage.time, stage.process(), stage.database.process);
         let before = stage.told()?.count()?;
