@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | [`run`] | the rounds: reference and subject, one after the other |
 //! | [`rows`] | what is measured, a file for each kind of work |
-//! | [`stage`] | the server, its database, its apps |
+//! | [`stage`], [`server`], [`told`] | what is measured: Muster, its database, its apps |
 //! | [`generator`] | sealed requests over kept connections, every answer checked |
 //! | [`statement`], [`pgbench`], [`direct`] | the references in SQL |
 //! | [`bare`], [`receiver`], [`poster`] | the references in HTTP |
@@ -32,8 +32,10 @@ mod rows;
 mod run;
 mod scripts;
 mod seed;
+mod server;
 mod stage;
 mod statement;
+mod told;
 mod usage;
 
 use clap::Parser;

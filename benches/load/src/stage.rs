@@ -2,10 +2,8 @@
 //! on the same server, its settings and its tables.
 
 use std::collections::HashMap;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use muster::wire::Envelope;
@@ -15,14 +13,14 @@ use crate::app::App;
 use crate::database::Database;
 use crate::generator::{self, Script, Seen};
 use crate::pgbench::{self, Clients, Done, Pgbench};
-use crate::process::{self, Running};
+use crate::process;
+use crate::rows::sets;
 use crate::seed::Set;
+use crate::server::{self, Server};
 use crate::statement::Statements;
+use crate::told::Told;
 use crate::usage::{Before, Usage};
-use crate::{http, receiver};
 
-/// How long a server may take until it is ready.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// The enterprise of the app without callbacks, and of the one with.
 const QUIET: &str = "1";
 const TOLD: &str = "2";
@@ -48,22 +46,6 @@ pub struct Stage {
     told: Option<Told>,
 }
 
-/// A process that serves HTTP on a port.
-pub struct Server {
-    /// The process.
-    pub running: Running,
-    /// Its port of 127.0.0.1.
-    pub port: u16,
-}
-
-/// An app with callbacks, and who receives them.
-pub struct Told {
-    /// The app.
-    pub app: App,
-    /// The receiver.
-    pub receiver: Server,
-}
-
 impl Stage {
     /// Starts Muster with a fresh database below `work`.
     ///
@@ -71,13 +53,13 @@ impl Stage {
     /// When it does not get ready.
     pub fn set_up(muster: &Path, sqlx: &Path, work: &Path, time: Duration) -> anyhow::Result<Self> {
         let statements = Statements::read(sqlx)?;
-        let server = serve(muster, work, "muster", &[])?;
+        let server = server::serve(muster, work, "muster", &[])?;
         let socket = work.join("data/postgres");
         let database = Database::connect(&socket)?;
-        let credentials = administer(muster, work, &["app", "create", "--buin", QUIET])?;
+        let credentials = server::administer(muster, work, &["app", "create", "--buin", QUIET])?;
         let app = App::enter(server.port, &credentials)?;
         let pgbench = Pgbench { program: pgbench::find(), socket, work: work.to_owned() };
-        Ok(Self {
+        let mut stage = Self {
             database,
             work: work.to_owned(),
             time,
@@ -89,7 +71,11 @@ impl Stage {
             muster: muster.to_owned(),
             server,
             told: None,
-        })
+        };
+        // No row is measured on empty tables, whichever others are: plans go by their sizes.
+        let (number, count) = sets::READ;
+        stage.set(number, count)?;
+        Ok(stage)
     }
 
     /// The port of Muster.
@@ -107,7 +93,7 @@ impl Stage {
     /// # Errors
     /// When it does not get ready.
     pub fn another(&self, settings: &[(&str, &str)]) -> anyhow::Result<Server> {
-        serve(&self.muster, &self.work, "another", settings)
+        server::serve(&self.muster, &self.work, "another", settings)
     }
 
     /// What follows `start` in the first line of Muster's settings that begins so, if one does.
@@ -125,7 +111,7 @@ impl Stage {
     /// # Errors
     /// When it fails.
     pub fn administer(&self, arguments: &[&str]) -> anyhow::Result<Value> {
-        administer(&self.muster, &self.work, arguments)
+        server::administer(&self.muster, &self.work, arguments)
     }
 
     /// The set of sessions `number`, made when first asked for.
@@ -236,85 +222,4 @@ impl Stage {
     ) -> anyhow::Result<Done> {
         self.pgbench.run(script, clients, values)
     }
-}
-
-impl Server {
-    /// Runs this program again, to serve something else.
-    ///
-    /// # Errors
-    /// When it does not get ready.
-    pub fn again(what: &str, work: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
-        let port = free_port()?;
-        let mut command = process::command(std::env::current_exe()?);
-        command.arg(what).arg("--port").arg(port.to_string()).args(arguments);
-        let running = Running::start(command, work, what)?;
-        let mut server = Self { running, port };
-        server
-            .wait_until(|port| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(), what)?;
-        Ok(server)
-    }
-
-    fn wait_until(&mut self, ready: impl Fn(u16) -> bool, what: &str) -> anyhow::Result<()> {
-        let began = Instant::now();
-        while !ready(self.port) {
-            ensure!(!self.running.ended(), "{what} ended at once: see {what}.log");
-            ensure!(began.elapsed() < PATIENCE, "{what} does not get ready");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
-    }
-}
-
-impl Told {
-    /// How many callbacks were received so far.
-    ///
-    /// # Errors
-    /// When the receiver does not say.
-    pub fn count(&self) -> anyhow::Result<u64> {
-        let body = http::call(self.receiver.port, &http::get("/count"))?;
-        Ok(String::from_utf8(body)?.parse()?)
-    }
-
-    /// The first callbacks that were received.
-    ///
-    /// # Errors
-    /// When the receiver does not say.
-    pub fn kept(&self) -> anyhow::Result<Vec<receiver::Callback>> {
-        Ok(serde_json::from_slice(&http::call(self.receiver.port, &http::get("/kept"))?)?)
-    }
-}
-
-fn serve(
-    muster: &Path,
-    work: &Path,
-    name: &str,
-    settings: &[(&str, &str)],
-) -> anyhow::Result<Server> {
-    let port = free_port()?;
-    let mut command = process::command(muster);
-    command.arg("serve").envs(settings.iter().copied());
-    environment(&mut command, work).env("MUSTER__SERVER__BIND", format!("127.0.0.1:{port}"));
-    let mut server = Server { running: Running::start(command, work, name)?, port };
-    server.wait_until(|port| http::call(port, &http::get("/readyz")).is_ok(), name)?;
-    Ok(server)
-}
-
-/// A line in the log for each request is for operators; what it costs is not the question here, and
-/// the references write none.
-fn environment<'a>(command: &'a mut Command, work: &Path) -> &'a mut Command {
-    command.env("MUSTER__DATA_DIR", work.join("data")).env("MUSTER__LOG__LEVEL", "warn")
-}
-
-fn administer(muster: &Path, work: &Path, arguments: &[&str]) -> anyhow::Result<Value> {
-    let mut command = process::command(muster);
-    environment(&mut command, work).args(arguments).arg("--json");
-    let done = command.output()?;
-    let complained = String::from_utf8_lossy(&done.stderr);
-    ensure!(done.status.success(), "muster {}: {complained}", arguments.join(" "));
-    Ok(serde_json::from_slice(&done.stdout)?)
-}
-
-/// A port that was free a moment ago.
-pub fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

@@ -9,7 +9,8 @@ use crate::generator::float;
 use crate::pgbench::Clients;
 use crate::poster;
 use crate::scripts::Creates;
-use crate::stage::{Stage, Told};
+use crate::stage::Stage;
+use crate::told::Told;
 use crate::usage::Before;
 
 /// How long deliveries may take to begin, or to end.

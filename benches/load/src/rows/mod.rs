@@ -221,14 +221,21 @@ pub const ALL: [Described; 16] = [
 ];
 
 /// Sets of sessions, by their numbers, and how many are in each.
-mod sets {
-    pub(super) const READ: (u64, u64) = (1, 50_000);
-    pub(super) const UPDATED: (u64, u64) = (2, 50_000);
-    pub(super) const UPDATED_BY_REFERENCE: (u64, u64) = (3, 50_000);
-    pub(super) const ALONE: (u64, u64) = (4, 2_000);
-    pub(super) const ALONE_BY_REFERENCE: (u64, u64) = (5, 2_000);
-    pub(super) const HOT: (u64, u64) = (6, 16);
-    pub(super) const HOT_BY_REFERENCE: (u64, u64) = (7, 16);
+pub mod sets {
+    /// Sessions that are read.
+    pub const READ: (u64, u64) = (1, 50_000);
+    /// Sessions that are updated through Muster.
+    pub const UPDATED: (u64, u64) = (2, 50_000);
+    /// Sessions that are updated by pgbench.
+    pub const UPDATED_BY_REFERENCE: (u64, u64) = (3, 50_000);
+    /// Sessions that one client updates.
+    pub const ALONE: (u64, u64) = (4, 2_000);
+    /// Sessions that are updated through sqlx.
+    pub const ALONE_BY_REFERENCE: (u64, u64) = (5, 2_000);
+    /// The first of these is the hot session.
+    pub const HOT: (u64, u64) = (6, 16);
+    /// The first of these is the hot session of the reference.
+    pub const HOT_BY_REFERENCE: (u64, u64) = (7, 16);
 }
 
 /// The digits of ids that begin now, so that they land where those of the product do.

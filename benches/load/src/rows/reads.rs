@@ -8,7 +8,8 @@ use super::{CLIENTS, CONNECTIONS, Figures, Row, THREADS, sets, values};
 use crate::generator;
 use crate::scripts::{Bare, Gets};
 use crate::seed::Set;
-use crate::stage::{Server, Stage};
+use crate::server::Server;
+use crate::stage::Stage;
 
 /// Sessions that are read from memory.
 const CACHED: u64 = 10_000;

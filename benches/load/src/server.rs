@@ -1,0 +1,93 @@
+//! Processes that serve HTTP: Muster, and this program in its other roles.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use serde_json::Value;
+
+use crate::http;
+use crate::process::{self, Running};
+
+/// How long a server may take until it is ready.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A process that serves HTTP on a port.
+pub struct Server {
+    /// The process.
+    pub running: Running,
+    /// Its port of 127.0.0.1.
+    pub port: u16,
+}
+
+impl Server {
+    /// Runs this program again, to serve something else.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub fn again(what: &str, work: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+        let port = free_port()?;
+        let mut command = process::command(std::env::current_exe()?);
+        command.arg(what).arg("--port").arg(port.to_string()).args(arguments);
+        let running = Running::start(command, work, what)?;
+        let mut server = Self { running, port };
+        server
+            .wait_until(|port| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(), what)?;
+        Ok(server)
+    }
+
+    fn wait_until(&mut self, ready: impl Fn(u16) -> bool, what: &str) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while !ready(self.port) {
+            ensure!(!self.running.ended(), "{what} ended at once: see {what}.log");
+            ensure!(began.elapsed() < PATIENCE, "{what} does not get ready");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+/// Starts Muster on a free port.
+///
+/// # Errors
+/// When it does not get ready.
+pub fn serve(
+    muster: &Path,
+    work: &Path,
+    name: &str,
+    settings: &[(&str, &str)],
+) -> anyhow::Result<Server> {
+    let port = free_port()?;
+    let mut command = process::command(muster);
+    command.arg("serve").envs(settings.iter().copied());
+    environment(&mut command, work).env("MUSTER__SERVER__BIND", format!("127.0.0.1:{port}"));
+    let mut server = Server { running: Running::start(command, work, name)?, port };
+    server.wait_until(|port| http::call(port, &http::get("/readyz")).is_ok(), name)?;
+    Ok(server)
+}
+
+/// A line in the log for each request is for operators; what it costs is not the question here, and
+/// the references write none.
+fn environment<'a>(command: &'a mut Command, work: &Path) -> &'a mut Command {
+    command.env("MUSTER__DATA_DIR", work.join("data")).env("MUSTER__LOG__LEVEL", "warn")
+}
+
+/// Runs a command of Muster and gives what it prints.
+///
+/// # Errors
+/// When it fails.
+pub fn administer(muster: &Path, work: &Path, arguments: &[&str]) -> anyhow::Result<Value> {
+    let mut command = process::command(muster);
+    environment(&mut command, work).args(arguments).arg("--json");
+    let done = command.output()?;
+    let complained = String::from_utf8_lossy(&done.stderr);
+    ensure!(done.status.success(), "muster {}: {complained}", arguments.join(" "));
+    Ok(serde_json::from_slice(&done.stdout)?)
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
