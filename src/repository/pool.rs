@@ -32,9 +32,13 @@ pub async fn reach(options: &PgConnectOptions, within: Duration) -> Result<(), E
 /// A pool that connects when first used.
 #[must_use]
 pub fn connect(options: PgConnectOptions, limits: Limits) -> PgPool {
-    let options = options
-        .application_name("muster")
-        .options([("statement_timeout", limits.statement_timeout.as_millis().to_string())]);
+    let statement_timeout = limits.statement_timeout.as_millis().to_string();
+    let options = options.application_name("muster").options([
+        ("statement_timeout", statement_timeout.as_str()),
+        // Statements here end within milliseconds; compiling one takes half a second, and the
+        // planner, which cannot know how few rows a limit leaves, would do it.
+        ("jit", "off"),
+    ]);
     PgPoolOptions::new()
         .max_connections(limits.max_connections)
         .acquire_timeout(limits.acquire_timeout)

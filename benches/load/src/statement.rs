@@ -23,12 +23,19 @@ const TITLE: &str = "'Session ' || :n::text";
 const CREATED: &str = r#"'{"title":"Session 1234567890","owner":"u00001","member":["u00001","u00018","u00035","u00052","u00069"]}'"#;
 const CHANGED: &str = r#"'{"addMember":["x00069"],"delMember":["u00069"]}'"#;
 
+/// The grams of the title "session 1234567890".
+const GRAMS: &str = "'{67108864,67108913,100663296,102760448,102760498,104857600,104857651,106954752,106954804,109051904,109051957,111149056,111149110,113246208,113246263,115343360,115343416,117440512,117440569,119537664,119537712,211812352,211812467,220200960,220201071,230686720,230686752,232783872,232783982,241172480,241172581,241172585,241172595}'";
+
 /// What stands for a parameter: of a create first, of an update then, and for both last. A name is
 /// that of the list and the column, or `$` and a number where there is no list.
 fn expression(work: Work, name: &str) -> Option<String> {
     let text = match (work, name) {
         (Work::Get, "$1") => format!("array[{ID}]"),
 
+        (Work::Create, "title.session_id") => format!("array[{ID}]"),
+        (Work::Create, "title.buin") => "array[:buin::bigint]".to_owned(),
+        (Work::Create, "title.folded") => format!("array[lower({TITLE})]"),
+        (Work::Create, "title.grams") => format!("array[{GRAMS}]"),
         (Work::Create, "item.version") => "array[1]".to_owned(),
         (Work::Create, "item.changes") => format!("array[{CREATED}]"),
         (Work::Create, "member.session_id") => format!("array_fill({ID}, array[5])"),
@@ -40,10 +47,19 @@ fn expression(work: Work, name: &str) -> Option<String> {
         (Work::Create, "member.joined_version") => "array[1, 1, 1, 1, 1]".to_owned(),
         (Work::Create, "member.position") => "array[0, 1, 2, 3, 4]".to_owned(),
 
-        (Work::Update, "item.version" | "newcomer.joined_version") => {
+        (Work::Update, "item.expected") => "array[:v::bigint]".to_owned(),
+        (Work::Update, "item.state") => "array['active']".to_owned(),
+        (Work::Update, "item.version" | "event.version" | "newcomer.joined_version") => {
             "array[:v::bigint + 1]".to_owned()
         }
-        (Work::Update, "item.changes") => format!("array[{CHANGED}]"),
+        (Work::Update, "event.kind") => "array['updated']".to_owned(),
+        (Work::Update, "event.session_id") => format!("array[{ID}]"),
+        (Work::Update, "event.title") => format!("array[{TITLE}]"),
+        (Work::Update, "event.operator" | "event.owner") => format!("array[{A1}]"),
+        (Work::Update, "event.app_id") => "array[:app::text]".to_owned(),
+        (Work::Update, "event.reason" | "event.patch") => "array[null]".to_owned(),
+        (Work::Update, "event.at") => "array[now()]".to_owned(),
+        (Work::Update, "event.changes") => format!("array[{CHANGED}]"),
         (Work::Update, "gone.session_id" | "newcomer.session_id") => format!("array[{ID}]"),
         (Work::Update, "gone.account") => stand_in_if("= 0"),
         (Work::Update, "newcomer.account") => stand_in_if("= 1"),
@@ -57,7 +73,12 @@ fn expression(work: Work, name: &str) -> Option<String> {
         (_, "item.at") => "array[now()]".to_owned(),
         (_, "item.app_id") => "array[:app::text]".to_owned(),
         (_, "item.reason") => "array[null]".to_owned(),
-        (_, "item.attributes") => "array['{}']".to_owned(),
+        (_, "item.attributes") => "array[null]".to_owned(),
+        // No title changes, nobody moves, no request has a name.
+        (Work::Update, name) if name.starts_with("title.") || name.starts_with("place.") => {
+            "'{}'".to_owned()
+        }
+        (_, name) if name.starts_with("key.") => "'{}'".to_owned(),
         _ => return None,
     };
     Some(text.replace("{digits}", &DIGITS.to_string()))
