@@ -147,7 +147,9 @@ impl Application {
     }
 }
 
-fn session_options(settings: &Settings) -> SessionOptions {
+/// How sessions are kept, as it is configured.
+#[must_use]
+pub fn session_options(settings: &Settings) -> SessionOptions {
     let Settings { limits, database, cache, .. } = settings;
     SessionOptions {
         rules: Rules {

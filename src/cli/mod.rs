@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
-pub use application::{Application, worker};
+pub use application::{Application, session_options, worker};
 pub use stopper::Stopper;
 
 use crate::clock::Clock;

@@ -65,7 +65,8 @@ pub(super) fn length(text: &str, max: usize) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn no_control(text: &str) -> Result<(), Invalid> {
+/// Checks that a text has no control character.
+pub(super) fn no_control(text: &str) -> Result<(), Invalid> {
     match text.chars().find(|c| c.is_control()) {
         Some(c) => Err(Invalid::Control(c)),
         None => Ok(()),

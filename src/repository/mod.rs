@@ -18,5 +18,6 @@ pub mod probe;
 pub mod sessions;
 
 mod error;
+mod kept;
 
 pub use error::Error;

@@ -23,6 +23,7 @@ mod health;
 mod history;
 mod hostile;
 mod limits;
+mod list;
 mod log;
 mod plain;
 mod request_id;

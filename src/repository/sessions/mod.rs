@@ -7,21 +7,26 @@
 
 mod arrays;
 mod insert;
+mod list;
+mod members;
 mod stored;
 mod titles;
 mod update;
 
 use serde_json::{Map, Value};
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgExecutor};
+use sqlx::{FromRow as _, PgConnection, PgExecutor};
 use uuid::Uuid;
 
 pub use insert::{Creation, insert};
+pub use list::{AsOf, Mark, NoSnapshot, Page, Search, Snapshot, TimeMark, list};
+pub use members::{MemberMark, MembersPage, member, members};
 pub(super) use stored::{StoredChanges, account, version};
 pub use update::{Decided, Step, update_if_version};
 
 use self::stored::Row;
 use super::Error;
+use super::kept::Kept;
 use crate::domain::{Session, SessionId};
 
 /// Reads sessions. What is not there is not in the answer, which has no order.
@@ -30,7 +35,7 @@ use crate::domain::{Session, SessionId};
 /// When the database fails, or holds what cannot be.
 pub async fn find(executor: impl PgExecutor<'_>, ids: &[SessionId]) -> Result<Vec<Session>, Error> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
-    let rows = sqlx::query_as!(
+    let statement = sqlx::query_as!(
         Row,
         r#"
         select session_id, buin, title, owner, version, state, created_at, updated_at,
@@ -44,10 +49,9 @@ pub async fn find(executor: impl PgExecutor<'_>, ids: &[SessionId]) -> Result<Ve
         where session_id = any($1)
         "#,
         &ids
-    )
-    .fetch_all(executor)
-    .await?;
-    rows.into_iter().map(Session::try_from).collect()
+    );
+    let rows = executor.fetch_all(Kept(statement)).await?;
+    rows.iter().map(|row| Row::from_row(row)?.try_into()).collect()
 }
 
 /// Keeps others from changing sessions until the transaction ends.

@@ -14,6 +14,8 @@ use crate::domain::{
 use crate::repository::Error;
 use crate::repository::error::corrupt;
 
+/// Read by the names that columns have in [`super::find`].
+#[derive(sqlx::FromRow)]
 pub(super) struct Row {
     pub(super) session_id: Uuid,
     pub(super) buin: i64,
@@ -21,7 +23,9 @@ pub(super) struct Row {
     pub(super) owner: String,
     pub(super) version: i64,
     pub(super) state: String,
+    #[sqlx(rename = "attributes: Json<Map<String, Value>>")]
     pub(super) attributes: Json<Map<String, Value>>,
+    #[sqlx(rename = "members!")]
     pub(super) members: Vec<String>,
     pub(super) created_at: DateTime<Utc>,
     pub(super) updated_at: DateTime<Utc>,

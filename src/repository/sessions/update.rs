@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::PgExecutor;
+use sqlx::{PgExecutor, Row as _};
 
 use super::arrays::{Events, Items, Keys, Members, Place, Titles};
 use super::stored::StoredChanges;
@@ -10,6 +10,7 @@ use crate::domain::{
     Account, AppId, AttributesPatch, Change, IdempotencyKey, Reason, Session, SessionId,
 };
 use crate::repository::Error;
+use crate::repository::kept::Kept;
 
 /// What was decided about a session: one change, or several on top of each other.
 #[derive(Clone, Debug)]
@@ -71,7 +72,7 @@ pub async fn update_if_version(
         members.push(before, steps);
     }
     let Moves { added, moved, removed } = members;
-    let written = sqlx::query_scalar!(
+    let statement = sqlx::query_scalar!(
         r#"
         with item as (
             select * from unnest(
@@ -198,11 +199,9 @@ pub async fn update_if_version(
         &keys.session_ids,
         &keys.versions,
         &keys.expire_at,
-    )
-    .fetch_all(executor)
-    .await
-    .map_err(Error::of_write)?;
-    Ok(written.into_iter().map(SessionId::new).collect())
+    );
+    let written = executor.fetch_all(Kept(statement)).await.map_err(Error::of_write)?;
+    written.iter().map(|row| Ok(SessionId::new(row.try_get(0)?))).collect()
 }
 
 /// Who comes, moves and goes, all steps taken together: a row can be written once in a statement.

@@ -1,0 +1,147 @@
+//! Where a page ends.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::PgPool;
+
+use crate::domain::SessionId;
+use crate::repository::Error;
+
+/// The place behind which a page begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The session at that place.
+    pub id: SessionId,
+    /// Its time, in lists by change.
+    pub time: Option<TimeMark>,
+}
+
+/// A place in a list by change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimeMark {
+    /// When the session changed.
+    pub at: DateTime<Utc>,
+    /// As of when.
+    pub as_of: AsOf,
+}
+
+/// As of when a list by change is: what was committed when its first page was read. A time alone
+/// would not say it, because changes are not committed in the order of their times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AsOf {
+    /// The time then.
+    pub at: DateTime<Utc>,
+    /// What was committed then.
+    pub snapshot: Snapshot,
+}
+
+/// A `pg_snapshot` as text: `xmin:xmax:running`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot(Box<str>);
+
+/// A text that is no snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no snapshot")]
+pub struct NoSnapshot;
+
+impl Mark {
+    /// The latest time that a place can have: the end of the year 9999.
+    pub const LATEST: DateTime<Utc> = match DateTime::from_timestamp(253_402_300_799, 0) {
+        Some(time) => time,
+        None => DateTime::UNIX_EPOCH,
+    };
+}
+
+impl AsOf {
+    /// Changes older than this were committed then, or never will be; the statements that write
+    /// them are given up long before. Their transactions are not asked for: after a database was
+    /// restored into another server, numbers of transactions mean nothing.
+    const SETTLED: TimeDelta = TimeDelta::minutes(10);
+
+    /// As of now.
+    pub(super) async fn begin(pool: &PgPool, now: DateTime<Utc>) -> Result<Self, Error> {
+        let snapshot = sqlx::query_scalar!(r#"select pg_current_snapshot()::text as "snapshot!""#)
+            .fetch_one(pool)
+            .await?;
+        Ok(Self { at: now, snapshot: Snapshot(snapshot.into()) })
+    }
+
+    pub(super) fn settled(&self) -> DateTime<Utc> {
+        self.at - Self::SETTLED
+    }
+}
+
+impl Snapshot {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Snapshot {
+    type Err = NoSnapshot;
+
+    /// Takes what PostgreSQL takes.
+    fn from_str(text: &str) -> Result<Self, NoSnapshot> {
+        let number = |text: &str| match text.parse::<u64>() {
+            Ok(number) if text.starts_with(|c: char| c.is_ascii_digit()) => Ok(number),
+            _ => Err(NoSnapshot),
+        };
+        let (from, rest) = text.split_once(':').ok_or(NoSnapshot)?;
+        let (to, running) = rest.split_once(':').ok_or(NoSnapshot)?;
+        let (from, to) = (number(from)?, number(to)?);
+        let mut least = from;
+        for text in running.split(',').filter(|_| !running.is_empty()) {
+            let id = number(text)?;
+            if id < least || id >= to {
+                return Err(NoSnapshot);
+            }
+            least = id + 1;
+        }
+        if from == 0 || from > to {
+            return Err(NoSnapshot);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_are_what_postgresql_takes() {
+        for text in ["1:1:", "10:20:", "10:20:10", "10:20:10,14,19"] {
+            assert_eq!(text.parse::<Snapshot>().unwrap().as_str(), text);
+        }
+        for text in [
+            "",
+            ":",
+            "::",
+            "1:1",
+            "0:1:",
+            "2:1:",
+            "+1:1:",
+            "10:20:9",
+            "10:20:20",
+            "10:20:14,14",
+            "10:20:14,12",
+            "10:20:,",
+            "10:20:10,",
+            "1:18446744073709551616:",
+            "1:1:\0",
+            " 1:1:",
+        ] {
+            assert_eq!(text.parse::<Snapshot>(), Err(NoSnapshot), "{text}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The statement that lists sessions: one for each source of candidates, all else the same.
+//!
+//! A source gives candidates by an index, never more than a window of them. Each is looked up by
+//! its key and held against all filters, and the first of those that are left make the page. The
+//! surprise: `offset 0` is there for the planner, which must not turn look-ups by key into a scan
+//! of a whole table, and a `limit` of 0 for the direction that is not asked for.
+
+/// The statement with a source that selects `session_id`, `at` (the place in time, if it is known
+/// there) and `is_place` (whether this row stands for its session). It may use the arguments of
+/// the whole: $1 buin, $2 member, $3 owner, $4 part of the title, $5 state, $6 changed since,
+/// $7 by change, $8 newest first, $9 and $10 behind which place, $11 and $12 as of when, $14 its
+/// window; and has its own from $17 on.
+macro_rules! list {
+    ($pool:expr, $search:expr, $as_of:expr, $attempt:expr, $source:literal $(, $argument:expr)?) => {{
+        let (filter, (at, id)) = ($search.filter, $search.begin());
+        sqlx::query_as!(
+            Listed,
+            "with candidate as materialized (" + $source + ")" + r#"
+            , matching as (
+                select candidate.session_id, place.at, member_count
+                from candidate
+                cross join lateral (
+                    select member_count
+                    from session
+                    where session.session_id = candidate.session_id and buin = $1
+                      and ($3::text is null or owner = $3)
+                      and ($5::text is null or state = $5)
+                      and ($6::timestamptz is null or updated_at >= $6)
+                    offset 0
+                ) as session
+                cross join lateral (
+                    select case
+                        when not $7::bool then null
+                        when candidate.at is not null then candidate.at
+                        else (
+                            select created_at
+                            from session_event
+                            where session_event.session_id = candidate.session_id
+                              and (created_at < $11::timestamptz
+                                   or pg_visible_in_snapshot(xid, $12::text::pg_snapshot))
+                            order by version desc
+                            limit 1
+                        )
+                    end as at
+                    offset 0
+                ) as place
+                where is_place
+                  and (not $15::bool or (select count(*) from candidate) < $14::bigint)
+                  and case
+                      when $7 and $8::bool then
+                          (place.at, candidate.session_id) < ($9::timestamptz, $10::uuid)
+                      when $7 then (place.at, candidate.session_id) > ($9, $10)
+                      when $8 then candidate.session_id < $10
+                      else candidate.session_id > $10
+                  end
+                  and ($2::text is null or exists (
+                      select from session_member
+                      where session_member.session_id = candidate.session_id and account = $2
+                      offset 0
+                  ))
+                  and ($4::text is null or exists (
+                      select from session_title
+                      where session_title.session_id = candidate.session_id
+                        and strpos(folded, $4) > 0
+                      offset 0
+                  ))
+            ), ranked as (
+                select session_id, at, member_count, row_number() over (
+                    order by case when $8 then at end desc, case when $8 then session_id end desc,
+                             at, session_id
+                ) as rank
+                from matching
+                order by rank
+                limit $13::bigint + 1
+            ), listed as (
+                select session_id, at, rank, sum(member_count) over (order by rank) as members
+                from ranked
+            )
+            select looked_at as "looked_at!", found as "found!", last.at as "last_at?",
+                   last.session_id as "last_id?", item.at as "at?",
+                   item.session_id as "session_id?", buin as "buin?", title as "title?",
+                   owner as "owner?", version as "version?", state as "state?",
+                   attributes as "attributes?: Json<Map<String, Value>>", members as "members?",
+                   created_at as "created_at?", updated_at as "updated_at?"
+            from (
+                select (select count(*) from candidate) as looked_at,
+                       (select count(*) from ranked) as found
+            ) as seen
+            left join lateral (
+                select at, session_id
+                from candidate
+                order by case when $8 then at end, case when $8 then session_id end,
+                         at desc, session_id desc
+                limit 1
+            ) as last on true
+            left join lateral (
+                select rank, at, session.*, array(
+                           select account
+                           from session_member
+                           where session_member.session_id = listed.session_id
+                           order by joined_version, position
+                       ) as members
+                from listed
+                cross join lateral (
+                    select session_id, buin, title, owner, version, state, attributes, created_at,
+                           updated_at
+                    from session
+                    where session.session_id = listed.session_id
+                    offset 0
+                ) as session
+                where rank <= $13 and (rank = 1 or members <= $16::bigint)
+            ) as item on true
+            order by rank
+            "#,
+            $search.buin.get(),
+            filter.member.as_ref().map(Account::as_str),
+            filter.owner.as_ref().map(Account::as_str),
+            filter.title.as_ref().map(|part| titles::folded(part.as_str())),
+            filter.state.map(State::name),
+            filter.updated_since,
+            $search.sort.by == SortKey::UpdatedAt,
+            $search.sort.newest_first,
+            at,
+            id,
+            $as_of.map(AsOf::settled),
+            $as_of.map(|as_of| as_of.snapshot.as_str()),
+            i64::from($search.most),
+            $attempt.window,
+            $attempt.whole,
+            MOST_MEMBERS,
+            $($argument)?
+        )
+        .fetch_all($pool)
+        .await?
+    }};
+}
+
+pub(super) use list;

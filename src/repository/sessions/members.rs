@@ -1,0 +1,118 @@
+//! Members of one session: a page of them, or one.
+
+use sqlx::PgPool;
+
+use super::stored::{account, version};
+use crate::domain::{Account, Buin, Member, SessionId};
+use crate::repository::Error;
+
+/// The place of a member among the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MemberMark {
+    /// The version that gave the place.
+    pub joined_version: i64,
+    /// The place among those that got theirs then.
+    pub position: i32,
+}
+
+/// A page of members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MembersPage {
+    /// The members, in order.
+    pub members: Vec<Member>,
+    /// The place of the last one, if there are more.
+    pub next: Option<MemberMark>,
+}
+
+/// Reads a page of the members of a session, behind a place or from the first on. `None` if the
+/// enterprise has no such session.
+///
+/// # Errors
+/// When the database fails, or holds what cannot be.
+pub async fn members(
+    pool: &PgPool,
+    buin: Buin,
+    id: SessionId,
+    after: Option<MemberMark>,
+    most: u16,
+) -> Result<Option<MembersPage>, Error> {
+    let after = after.unwrap_or(MemberMark { joined_version: 0, position: 0 });
+    let mut rows = sqlx::query!(
+        r#"
+        select account as "account?", joined_version as "joined_version?",
+               position as "position?", account = owner as is_owner
+        from session
+        left join lateral (
+            select account, joined_version, position
+            from session_member
+            where session_member.session_id = session.session_id
+              and (joined_version, position) > ($3, $4)
+            order by joined_version, position
+            limit $5
+        ) as member on true
+        where session_id = $1 and session.buin = $2
+        order by joined_version, position
+        "#,
+        id.uuid(),
+        buin.get(),
+        after.joined_version,
+        after.position,
+        i64::from(most) + 1,
+    )
+    .fetch_all(pool)
+    .await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let more = rows.len() > usize::from(most);
+    rows.truncate(most.into());
+    let mut page = MembersPage { members: Vec::with_capacity(rows.len()), next: None };
+    for row in rows {
+        let (Some(text), Some(joined_version), Some(position)) =
+            (row.account, row.joined_version, row.position)
+        else {
+            break;
+        };
+        page.members.push(Member {
+            account: account("session_member", "account", &text)?,
+            joined_version: version("session_member", joined_version)?,
+            is_owner: row.is_owner.unwrap_or_default(),
+        });
+        page.next = more.then_some(MemberMark { joined_version, position });
+    }
+    Ok(Some(page))
+}
+
+/// Reads one member of a session; the inner `None` if the account is not in it, the outer if the
+/// enterprise has no such session.
+///
+/// # Errors
+/// When the database fails, or holds what cannot be.
+pub async fn member(
+    pool: &PgPool,
+    buin: Buin,
+    id: SessionId,
+    who: &Account,
+) -> Result<Option<Option<Member>>, Error> {
+    let row = sqlx::query!(
+        r#"
+        select joined_version as "joined_version?", owner = $3 as "is_owner!"
+        from session
+        left join session_member
+            on session_member.session_id = session.session_id and account = $3
+        where session.session_id = $1 and session.buin = $2
+        "#,
+        id.uuid(),
+        buin.get(),
+        who.as_str(),
+    )
+    .fetch_optional(pool)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let Some(joined_version) = row.joined_version else { return Ok(Some(None)) };
+    Ok(Some(Some(Member {
+        account: who.clone(),
+        joined_version: version("session_member", joined_version)?,
+        is_owner: row.is_owner,
+    })))
+}

@@ -1,0 +1,272 @@
+//! Places in lists as callers carry them from page to page.
+//!
+//! A cursor holds the place behind which the next page begins, and a digest of the list that it is
+//! of. Both can be forged, and nothing is gained by that: whoever asks gets what the list has
+//! behind some other place of it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::domain::{Account, Filter, SessionId, Sort, SortKey, State, TitlePart};
+use crate::repository::sessions::{AsOf, Mark, MemberMark, TimeMark};
+
+/// Why a cursor is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadCursor {
+    /// It was not given by this version of the service.
+    #[error("is no cursor that was given here")]
+    Malformed,
+    /// It was given for another filter or sort, or for another session.
+    #[error("was given for another list: filters and sort must stay the same on every page")]
+    OfAnotherList,
+}
+
+/// The most characters of a cursor. Those of lists by change hold the numbers of the transactions
+/// that were running.
+const MOST: usize = 16 * 1024;
+/// The first byte: what the others mean.
+const FORM: u8 = 1;
+
+/// Which list: what must be the same on all its pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct List([u8; 8]);
+
+impl List {
+    pub(super) fn of_sessions(filter: &Filter, sort: Sort) -> Self {
+        let Filter { member, owner, title, state, updated_since } = filter;
+        let since = updated_since.map(|time| time.timestamp_micros().to_string());
+        Self::of(&[
+            Some(match sort.by {
+                SortKey::CreatedAt => "sessions by creation",
+                SortKey::UpdatedAt => "sessions by change",
+            }),
+            Some(if sort.newest_first { "newest first" } else { "oldest first" }),
+            member.as_ref().map(Account::as_str),
+            owner.as_ref().map(Account::as_str),
+            title.as_ref().map(TitlePart::as_str),
+            state.map(State::name),
+            since.as_deref(),
+        ])
+    }
+
+    pub(super) fn of_members(id: SessionId) -> Self {
+        Self::of(&[Some("members"), Some(&id.to_string())])
+    }
+
+    fn of(parts: &[Option<&str>]) -> Self {
+        let mut hash = Sha256::new();
+        for part in parts {
+            // No text has this byte, so that no two lists read the same.
+            hash.update([0xFF, u8::from(part.is_some())]);
+            hash.update(part.unwrap_or_default());
+        }
+        let mut digest = [0; 8];
+        digest.copy_from_slice(&hash.finalize()[..8]);
+        Self(digest)
+    }
+}
+
+/// The cursor of a place among sessions.
+pub(super) fn of_mark(list: &List, mark: &Mark) -> String {
+    let mut bytes = mark.id.uuid().as_bytes().to_vec();
+    if let Some(TimeMark { at, as_of }) = &mark.time {
+        bytes.extend(at.timestamp_micros().to_be_bytes());
+        bytes.extend(as_of.at.timestamp_micros().to_be_bytes());
+        bytes.extend(as_of.snapshot.as_str().as_bytes());
+    }
+    write(list, &bytes)
+}
+
+/// The place among sessions that a cursor tells.
+pub(super) fn mark(list: &List, by: SortKey, text: &str) -> Result<Mark, BadCursor> {
+    let bytes = read(list, text)?;
+    let (id, rest) = number(&bytes)?;
+    let id = SessionId::new(Uuid::from_bytes(id));
+    let time = match by {
+        SortKey::CreatedAt if rest.is_empty() => None,
+        SortKey::CreatedAt => return Err(BadCursor::Malformed),
+        SortKey::UpdatedAt => {
+            let (at, rest) = time(rest)?;
+            let (as_of, rest) = time(rest)?;
+            let snapshot = str::from_utf8(rest).map_err(|_| BadCursor::Malformed)?;
+            let snapshot = snapshot.parse().map_err(|_| BadCursor::Malformed)?;
+            Some(TimeMark { at, as_of: AsOf { at: as_of, snapshot } })
+        }
+    };
+    Ok(Mark { id, time })
+}
+
+/// The cursor of a place among members.
+pub(super) fn of_member_mark(list: &List, mark: &MemberMark) -> String {
+    let mut bytes = mark.joined_version.to_be_bytes().to_vec();
+    bytes.extend(mark.position.to_be_bytes());
+    write(list, &bytes)
+}
+
+/// The place among members that a cursor tells.
+pub(super) fn member_mark(list: &List, text: &str) -> Result<MemberMark, BadCursor> {
+    let bytes = read(list, text)?;
+    let (joined_version, rest) = number(&bytes)?;
+    let (position, rest) = number(rest)?;
+    if !rest.is_empty() {
+        return Err(BadCursor::Malformed);
+    }
+    Ok(MemberMark {
+        joined_version: i64::from_be_bytes(joined_version),
+        position: i32::from_be_bytes(position),
+    })
+}
+
+fn write(list: &List, place: &[u8]) -> String {
+    let mut bytes = Vec::with_capacity(1 + list.0.len() + place.len());
+    bytes.push(FORM);
+    bytes.extend(list.0);
+    bytes.extend(place);
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn read(list: &List, text: &str) -> Result<Vec<u8>, BadCursor> {
+    if text.len() > MOST {
+        return Err(BadCursor::Malformed);
+    }
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| BadCursor::Malformed)?;
+    let ([form], rest) = number(&bytes)?;
+    let (digest, place) = number(rest)?;
+    match form {
+        FORM if digest == list.0 => Ok(place.to_vec()),
+        FORM => Err(BadCursor::OfAnotherList),
+        _ => Err(BadCursor::Malformed),
+    }
+}
+
+fn number<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), BadCursor> {
+    let (first, rest) = bytes.split_first_chunk().ok_or(BadCursor::Malformed)?;
+    Ok((*first, rest))
+}
+
+/// A time that PostgreSQL can have, and that a place can be.
+fn time(bytes: &[u8]) -> Result<(DateTime<Utc>, &[u8]), BadCursor> {
+    let (micros, rest) = number(bytes)?;
+    DateTime::from_timestamp_micros(i64::from_be_bytes(micros))
+        .filter(|time| (DateTime::UNIX_EPOCH..=Mark::LATEST).contains(time))
+        .map(|time| (time, rest))
+        .ok_or(BadCursor::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BY_CREATION: Sort = Sort { by: SortKey::CreatedAt, newest_first: true };
+    const BY_CHANGE: Sort = Sort { by: SortKey::UpdatedAt, newest_first: true };
+
+    fn places() -> [(Sort, Mark); 2] {
+        let id = SessionId::new(Uuid::from_u128(7));
+        let at = DateTime::from_timestamp_micros(1_718_000_000_123_456).unwrap();
+        let as_of = AsOf { at: Mark::LATEST, snapshot: "10:20:10,14".parse().unwrap() };
+        let time = Some(TimeMark { at, as_of });
+        [(BY_CREATION, Mark { id, time: None }), (BY_CHANGE, Mark { id, time })]
+    }
+
+    fn lists() -> Vec<(Filter, Sort)> {
+        let account = || Some(Account::new("a").unwrap());
+        let all = Filter::default;
+        let since = |micros| DateTime::from_timestamp_micros(micros);
+        let newest = |by| Sort { by, newest_first: true };
+        let filters = [
+            all(),
+            Filter { member: account(), ..all() },
+            Filter { owner: account(), ..all() },
+            Filter { title: Some(TitlePart::new("a").unwrap()), ..all() },
+            Filter { member: account(), owner: account(), ..all() },
+            Filter { state: Some(State::Active), ..all() },
+            Filter { state: Some(State::Dissolved), ..all() },
+            Filter { updated_since: since(1), ..all() },
+            Filter { updated_since: since(2), ..all() },
+        ];
+        let mut lists: Vec<_> =
+            filters.into_iter().map(|filter| (filter, newest(SortKey::CreatedAt))).collect();
+        lists.push((all(), newest(SortKey::UpdatedAt)));
+        lists.push((all(), Sort { by: SortKey::CreatedAt, newest_first: false }));
+        lists
+    }
+
+    #[test]
+    fn a_cursor_leads_back_to_its_place() {
+        for (sort, place) in places() {
+            let list = List::of_sessions(&Filter::default(), sort);
+            let text = of_mark(&list, &place);
+            assert_eq!(mark(&list, sort.by, &text), Ok(place), "{text}");
+        }
+        let list = List::of_members(SessionId::new(Uuid::nil()));
+        let place = MemberMark { joined_version: i64::MAX, position: 7 };
+        assert_eq!(member_mark(&list, &of_member_mark(&list, &place)), Ok(place));
+    }
+
+    #[test]
+    fn a_cursor_of_another_list_is_refused() {
+        for (filter, sort) in lists() {
+            let list = List::of_sessions(&filter, sort);
+            for (other_filter, other_sort) in lists() {
+                let other = List::of_sessions(&other_filter, other_sort);
+                let place = places().into_iter().find(|(order, _)| order.by == other_sort.by);
+                let text = of_mark(&other, &place.unwrap().1);
+                let same = (&filter, sort) == (&other_filter, other_sort);
+                let expected = if same { None } else { Some(BadCursor::OfAnotherList) };
+                assert_eq!(mark(&list, sort.by, &text).err(), expected);
+            }
+        }
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let place = MemberMark { joined_version: 1, position: 0 };
+        let text = of_member_mark(&List::of_members(SessionId::new(one)), &place);
+        let other = List::of_members(SessionId::new(other));
+        assert_eq!(member_mark(&other, &text), Err(BadCursor::OfAnotherList));
+    }
+
+    #[test]
+    fn what_is_no_cursor_is_refused() {
+        for (sort, place) in places() {
+            let list = List::of_sessions(&Filter::default(), sort);
+            let whole = of_mark(&list, &place);
+            let bad = |text: &str| mark(&list, sort.by, text) == Err(BadCursor::Malformed);
+            for text in ["", "A", "?", "null", "AQ", "AQ==", &whole.repeat(1000)] {
+                assert!(bad(text), "{text}");
+            }
+            assert!(bad(&format!("{whole}=")));
+            assert!(bad(&format!("{whole}AAAA")));
+            for end in 0..whole.len().min(60) {
+                assert!(bad(&whole[..end]), "{end}");
+            }
+            let mut bytes = URL_SAFE_NO_PAD.decode(&whole).unwrap();
+            bytes[0] += 1;
+            assert!(bad(&URL_SAFE_NO_PAD.encode(&bytes)));
+        }
+        // A time that PostgreSQL does not have.
+        let list = List::of_sessions(&Filter::default(), BY_CHANGE);
+        for micros in [i64::MIN, -1, i64::MAX] {
+            let mut place = vec![0; 16];
+            place.extend(micros.to_be_bytes());
+            place.extend(0_i64.to_be_bytes());
+            place.extend(b"1:1:");
+            let text = write(&list, &place);
+            assert_eq!(mark(&list, SortKey::UpdatedAt, &text), Err(BadCursor::Malformed));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_is_sent_does_harm(text in "\\PC{0,80}", place: Vec<u8>) {
+            for sort in [BY_CREATION, BY_CHANGE] {
+                let list = List::of_sessions(&Filter::default(), sort);
+                let _ = mark(&list, sort.by, &text);
+                let _ = mark(&list, sort.by, &write(&list, &place));
+                let _ = member_mark(&list, &write(&list, &place));
+            }
+        }
+    }
+}

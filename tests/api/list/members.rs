@@ -1,0 +1,82 @@
+//! Members of one session, page by page.
+
+use muster::domain::{Action, Member, SessionId, Update};
+use muster::service::{Error, Listing, MembersQuery, PageSize};
+use uuid::Uuid;
+
+use super::{World, account, admit};
+use crate::harness::BUIN;
+
+async fn page(
+    world: &World,
+    id: SessionId,
+    size: i64,
+    cursor: Option<&str>,
+) -> Result<Listing<Member>, Error> {
+    let query = MembersQuery::new(id, PageSize::new(size).unwrap(), cursor).unwrap();
+    world.sessions.members(&world.caller, &query).await
+}
+
+fn names(listing: &Listing<Member>) -> Vec<&str> {
+    listing.items.iter().map(|member| member.account.as_str()).collect()
+}
+
+fn update(add: &[&str], remove: &[&str]) -> Action {
+    let accounts = |names: &[&str]| names.iter().copied().map(account).collect();
+    Action::Update(Update::of_members(accounts(add), accounts(remove)).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_who_stay_come_once_while_others_come_and_go() {
+    let world = World::begin().await;
+    let id = world.create("t", &["f", "b", "e", "a", "d"]).await.id;
+    let whole = page(&world, id, 5, None).await.unwrap();
+    assert_eq!(names(&whole), ["f", "b", "e", "a", "d"]);
+    assert_eq!(whole.next, None);
+    assert_eq!(
+        whole.items.iter().map(|m| m.is_owner).collect::<Vec<_>>(),
+        [true, false, false, false, false]
+    );
+
+    let first = page(&world, id, 2, None).await.unwrap();
+    assert_eq!(names(&first), ["f", "b"]);
+    // The one that the cursor tells of goes, and so does one behind it; another comes.
+    world.act(id, update(&["c"], &["b", "e"])).await.unwrap();
+    let second = page(&world, id, 2, first.next.as_deref()).await.unwrap();
+    assert_eq!(names(&second), ["a", "d"]);
+    let third = page(&world, id, 2, second.next.as_deref()).await.unwrap();
+    assert_eq!(names(&third), ["c"]);
+    assert_eq!(third.items[0].joined_version.get(), 2);
+    assert_eq!(third.next, None);
+    // All behind the cursor are gone meanwhile.
+    world.act(id, update(&["g"], &["c"])).await.unwrap();
+    world.act(id, update(&[], &["g"])).await.unwrap();
+    let none = page(&world, id, 2, second.next.as_deref()).await.unwrap();
+    assert_eq!((names(&none), &none.next), (vec![], &None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_is_a_member_or_not() {
+    let world = World::begin().await;
+    let session = world.create("t", &["a", "b", "c"]).await;
+    world.act(session.id, update(&["d"], &[])).await.unwrap();
+    for (name, joined_version, is_owner) in [("a", 1, true), ("c", 1, false), ("d", 2, false)] {
+        let who = account(name);
+        let member = world.sessions.member(&world.caller, session.id, &who).await.unwrap();
+        assert_eq!(member.account, who);
+        assert_eq!((member.joined_version.get(), member.is_owner), (joined_version, is_owner));
+    }
+    let nobody = world.sessions.member(&world.caller, session.id, &account("x")).await;
+    assert!(matches!(nobody, Err(Error::NoSuchMember)), "{nobody:?}");
+
+    let (_, key) = world.app.another_app(BUIN + 1, &[]).await;
+    let stranger = admit(&world.app, &key).await;
+    let unknown = SessionId::new(Uuid::from_u128(7));
+    for (caller, id) in [(&stranger, session.id), (&world.caller, unknown)] {
+        let one = world.sessions.member(caller, id, &account("a")).await;
+        assert!(matches!(one, Err(Error::NoSuchSession)), "{one:?}");
+        let query = MembersQuery::new(id, PageSize::DEFAULT, None).unwrap();
+        let all = world.sessions.members(caller, &query).await;
+        assert!(matches!(all, Err(Error::NoSuchSession)), "{all:?}");
+    }
+}

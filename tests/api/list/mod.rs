@@ -1,0 +1,268 @@
+//! Finding sessions and members: what a caller of the service gets, page by page.
+
+mod large;
+mod members;
+mod model;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster::cli::session_options;
+use muster::domain::{
+    Account, Action, Attributes, Filter, NewSession, Request, Session, SessionId, Sort, SortKey,
+    State, Title, TitlePart, Update,
+};
+use muster::service::{
+    Access, Caller, Directory, Error, ListQuery, PageSize, Sessions, Terms, TokenRules,
+};
+
+use crate::harness::{BUIN, TestApp, spawn_app};
+
+/// The service on the database of a test, and somebody who may use it.
+struct World {
+    app: TestApp,
+    sessions: Sessions,
+    caller: Caller,
+}
+
+const ORDERS: [Sort; 4] = [
+    Sort { by: SortKey::CreatedAt, newest_first: true },
+    Sort { by: SortKey::CreatedAt, newest_first: false },
+    Sort { by: SortKey::UpdatedAt, newest_first: true },
+    Sort { by: SortKey::UpdatedAt, newest_first: false },
+];
+
+impl World {
+    async fn begin() -> Self {
+        let app = spawn_app().await;
+        let options = session_options(&app.settings);
+        let sessions = Sessions::new(app.pool.clone(), app.clock.clone(), options);
+        let caller = admit(&app, &app.api_key).await;
+        Self { app, sessions, caller }
+    }
+
+    /// A session of these members, whose owner is the first.
+    async fn create(&self, title: &str, members: &[&str]) -> Session {
+        let new = NewSession {
+            title: Title::new(title).unwrap(),
+            creator: account(members[0]),
+            members: members.iter().copied().map(account).collect(),
+            attributes: Attributes::default(),
+            reason: None,
+        };
+        let done = self.sessions.create(&self.caller, new, &Terms::default()).await.unwrap();
+        (**done.session).clone()
+    }
+
+    /// Lets the owner do something.
+    async fn act(&self, id: SessionId, action: Action) -> Result<Session, Error> {
+        let owner = self.get(id).await.owner;
+        let request = Request::by(owner, action);
+        let terms = Terms::default();
+        let done = self.sessions.change(&self.caller, id, request, &terms).await?;
+        Ok((**done.session).clone())
+    }
+
+    async fn rename(&self, id: SessionId, title: &str) -> Session {
+        let mut update = Update::default();
+        update.title = Some(Title::new(title).unwrap());
+        self.act(id, Action::Update(update)).await.unwrap()
+    }
+
+    async fn get(&self, id: SessionId) -> Session {
+        (**self.sessions.read(&self.caller, id).await.unwrap()).clone()
+    }
+
+    async fn page(
+        &self,
+        filter: &Filter,
+        sort: Sort,
+        size: i64,
+        cursor: Option<&str>,
+    ) -> (Vec<Session>, Option<String>) {
+        let size = PageSize::new(size).unwrap();
+        let query = ListQuery::new(filter.clone(), sort, size, cursor).unwrap();
+        let listing = self.sessions.list(&self.caller, &query).await.unwrap();
+        assert!(listing.items.len() <= usize::from(size.get()));
+        (listing.items, listing.next)
+    }
+
+    /// All pages, and how many there are.
+    async fn all(&self, filter: &Filter, sort: Sort, size: i64) -> (Vec<Session>, usize) {
+        let (mut items, mut cursor) = self.page(filter, sort, size, None).await;
+        let mut pages = 1;
+        while let Some(text) = cursor {
+            let (more, next) = self.page(filter, sort, size, Some(&text)).await;
+            items.extend(more);
+            cursor = next;
+            pages += 1;
+        }
+        (items, pages)
+    }
+
+    /// The titles of all that a filter finds, oldest first.
+    async fn titles(&self, filter: &Filter) -> Vec<String> {
+        let mut titles = Vec::new();
+        for session in self.all(filter, ORDERS[1], 2).await.0 {
+            titles.push(session.title.as_str().to_owned());
+        }
+        titles
+    }
+}
+
+async fn admit(app: &TestApp, api_key: &str) -> Caller {
+    let directory = Directory::open(app.pool.clone(), app.clock.clone()).await.unwrap();
+    let rules = TokenRules {
+        expire_in: Duration::from_secs(7200),
+        max_clock_skew: Duration::from_secs(300),
+    };
+    let access = Access::new(Arc::new(directory), rules, app.clock.clone());
+    access.admit(api_key).await.unwrap()
+}
+
+fn account(name: &str) -> Account {
+    Account::new(name).unwrap()
+}
+
+fn titled(part: &str) -> Filter {
+    Filter { title: Some(TitlePart::new(part).unwrap()), ..Filter::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_find_what_they_say_and_combine() {
+    let world = World::begin().await;
+    let second = Duration::from_secs(1);
+    let mut ids = Vec::new();
+    for (title, members) in [
+        ("Release 1", ["a", "b", "c"]),
+        ("release 2", ["b", "c", "d"]),
+        ("项目会议", ["a", "c", "d"]),
+        ("ÉTÉ 会议", ["a", "b", "d"]),
+    ] {
+        world.app.clock.advance(second);
+        ids.push(world.create(title, &members).await.id);
+    }
+    world.app.clock.advance(second);
+    let since = world.app.clock.now();
+    world.act(ids[1], Action::Dissolve).await.unwrap();
+    world.app.clock.advance(second);
+    world.rename(ids[0], "Release 1a").await;
+
+    let all = Filter::default;
+    let of = |name: &str| Filter { member: Some(account(name)), ..all() };
+    let owned = |name: &str| Filter { owner: Some(account(name)), ..all() };
+    let [active, dissolved] = State::ALL.map(|state| Filter { state: Some(state), ..all() });
+    for (filter, expected) in [
+        (all(), vec!["Release 1a", "release 2", "项目会议", "ÉTÉ 会议"]),
+        (of("b"), vec!["Release 1a", "release 2", "ÉTÉ 会议"]),
+        (of("nobody"), vec![]),
+        (owned("a"), vec!["Release 1a", "项目会议", "ÉTÉ 会议"]),
+        (owned("c"), vec![]),
+        (active.clone(), vec!["Release 1a", "项目会议", "ÉTÉ 会议"]),
+        (dissolved, vec!["release 2"]),
+        (titled("RELEASE"), vec!["Release 1a", "release 2"]),
+        (titled("1a"), vec!["Release 1a"]),
+        (titled("会"), vec!["项目会议", "ÉTÉ 会议"]),
+        (titled("e\u{301}té"), vec!["ÉTÉ 会议"]),
+        (titled("ｅ １"), vec!["Release 1a"]),
+        (titled("%"), vec![]),
+        // Has all pairs of neighbours of it, and not itself.
+        (titled("easelele"), vec![]),
+        (Filter { updated_since: Some(since), ..all() }, vec!["Release 1a", "release 2"]),
+        (Filter { owner: Some(account("a")), ..of("b") }, vec!["Release 1a", "ÉTÉ 会议"]),
+        (Filter { member: Some(account("d")), ..titled("会议") }, vec!["项目会议", "ÉTÉ 会议"]),
+        (Filter { updated_since: Some(since), ..active }, vec!["Release 1a"]),
+    ] {
+        assert_eq!(world.titles(&filter).await, expected, "{filter:?}");
+        for order in ORDERS {
+            let mut found: Vec<_> = world.all(&filter, order, 1).await.0;
+            found.sort_by_key(|session| session.id.uuid());
+            let found: Vec<_> = found.iter().map(|session| session.title.as_str()).collect();
+            assert_eq!(found, expected, "{filter:?} {order:?}");
+        }
+    }
+
+    // Titles in the order of each list.
+    for (order, expected) in ORDERS.into_iter().zip([
+        ["ÉTÉ 会议", "项目会议", "release 2", "Release 1a"],
+        ["Release 1a", "release 2", "项目会议", "ÉTÉ 会议"],
+        ["Release 1a", "release 2", "ÉTÉ 会议", "项目会议"],
+        ["项目会议", "ÉTÉ 会议", "release 2", "Release 1a"],
+    ]) {
+        let (found, _) = world.all(&Filter::default(), order, 3).await;
+        let found: Vec<_> = found.iter().map(|session| session.title.as_str()).collect();
+        assert_eq!(found, expected, "{order:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_enterprise_finds_only_its_own() {
+    let world = World::begin().await;
+    let own = world.create("own", &["a", "b", "c"]).await;
+    let (_, key) = world.app.another_app(BUIN + 1, &[]).await;
+    let stranger = admit(&world.app, &key).await;
+    let since = Some(own.updated_at);
+    for filter in [
+        Filter::default(),
+        titled("own"),
+        Filter { member: Some(account("a")), ..Filter::default() },
+        Filter { owner: Some(account("a")), ..Filter::default() },
+        Filter { state: Some(State::Active), ..Filter::default() },
+        Filter { updated_since: since, ..Filter::default() },
+    ] {
+        for order in ORDERS {
+            let query = ListQuery::new(filter.clone(), order, PageSize::DEFAULT, None).unwrap();
+            let theirs = world.sessions.list(&stranger, &query).await.unwrap();
+            assert_eq!((theirs.items, theirs.next), (vec![], None), "{query:?}");
+            let ours = world.sessions.list(&world.caller, &query).await.unwrap();
+            assert_eq!(ours.items, std::slice::from_ref(&own));
+        }
+    }
+    assert_eq!(world.sessions.get_many(&stranger, &[own.id]).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_are_read_in_the_order_asked_for() {
+    let world = World::begin().await;
+    let a = world.create("a", &["a", "b", "c"]).await;
+    let b = world.create("b", &["a", "b", "c"]).await;
+    let nobody = SessionId::new(uuid::Uuid::from_u128(7));
+    let got = world.sessions.get_many(&world.caller, &[b.id, nobody, a.id]).await.unwrap();
+    assert_eq!(got, [b, a]);
+    assert_eq!(world.sessions.get_many(&world.caller, &[]).await.unwrap(), []);
+}
+
+/// A transaction that was running when the first page was read has an earlier time than what it
+/// showed, and commits while the pages are turned.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_commits_late_moves_nothing() {
+    let world = World::begin().await;
+    let second = Duration::from_secs(1);
+    let mut ids = Vec::new();
+    for title in ["1", "2", "3"] {
+        ids.push(world.create(title, &["a", "b", "c"]).await.id);
+        world.app.clock.advance(second);
+    }
+    let mut late = world.app.pool.begin().await.unwrap();
+    let sql = "update session set version = 2, title = 'late', updated_at = $2 \
+               where session_id = $1";
+    let at = world.app.clock.now();
+    sqlx::query(sql).bind(ids[0].uuid()).bind(at).execute(&mut *late).await.unwrap();
+    let sql = "insert into session_event (session_id, version, buin, kind, operator, app_id, \
+                                          title, owner, changes, created_at) \
+               values ($1, 2, $2, 'updated', 'a', 'x', 'late', 'a', '{\"title\": \"late\"}', $3)";
+    let event = sqlx::query(sql).bind(ids[0].uuid()).bind(BUIN).bind(at);
+    event.execute(&mut *late).await.unwrap();
+    world.app.clock.advance(second);
+    world.rename(ids[2], "3a").await;
+    world.app.clock.advance(second);
+
+    let (first, cursor) = world.page(&Filter::default(), ORDERS[2], 1, None).await;
+    assert_eq!(first[0].title.as_str(), "3a");
+    late.commit().await.unwrap();
+    let (second, cursor) = world.page(&Filter::default(), ORDERS[2], 1, cursor.as_deref()).await;
+    let (third, cursor) = world.page(&Filter::default(), ORDERS[2], 1, cursor.as_deref()).await;
+    assert_eq!(second[0].title.as_str(), "2");
+    assert_eq!(third[0].title.as_str(), "late");
+    assert_eq!(cursor, None);
+}

@@ -1,0 +1,189 @@
+//! Random sessions, random changes while somebody turns the pages, and a model of what they must
+//! get: every session that met the filter all the time, once, as it is by then.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use muster::domain::{
+    Action, Filter, Request, Session, SessionId, Sort, SortKey, State, Title, TitlePart, Update,
+};
+use muster::service::{Error, Terms};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::{ORDERS, World, account};
+
+const ACCOUNTS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+const TITLES: [&str; 6] = ["alpha", "Alpha beta", "beta", "会议 alpha", "会", "gamma"];
+const PARTS: [&str; 6] = ["a", "alpha", "BETA", "会", "a b", "zz"];
+
+struct History {
+    world: World,
+    rng: StdRng,
+    now: BTreeMap<SessionKey, Session>,
+}
+
+/// Session ids in their order.
+type SessionKey = uuid::Uuid;
+
+impl History {
+    async fn begin(seed: u64) -> Self {
+        let rng = StdRng::seed_from_u64(seed);
+        let mut history = Self { world: World::begin().await, rng, now: BTreeMap::new() };
+        for _ in 0..20 {
+            history.create().await;
+        }
+        for _ in 0..30 {
+            history.change().await;
+        }
+        history
+    }
+
+    /// Often no time passes from one change to the next.
+    fn pass(&mut self) {
+        let millis = *[0, 0, 1, 1_000, 700_000].choose(&mut self.rng).unwrap();
+        self.world.app.clock.advance(Duration::from_millis(millis));
+    }
+
+    fn some_accounts(&mut self, count: usize) -> Vec<&'static str> {
+        ACCOUNTS.sample(&mut self.rng, count).copied().collect()
+    }
+
+    async fn create(&mut self) {
+        self.pass();
+        let count = self.rng.random_range(3..=6);
+        let members = self.some_accounts(count);
+        let title = *TITLES.choose(&mut self.rng).unwrap();
+        let session = self.world.create(title, &members).await;
+        self.now.insert(session.id.uuid(), session);
+    }
+
+    /// Does something to some session. What the rules refuse changes nothing.
+    async fn change(&mut self) {
+        self.pass();
+        let keys: Vec<_> = self.now.keys().copied().collect();
+        let key = *keys.choose(&mut self.rng).unwrap();
+        let owner = self.now[&key].owner.clone();
+        let mut update = Update::default();
+        let action = match self.rng.random_range(0..10) {
+            0..4 => {
+                let title = *TITLES.choose(&mut self.rng).unwrap();
+                update.title = Some(Title::new(title).unwrap());
+                Action::Update(update)
+            }
+            4..7 => {
+                let accounts = self.some_accounts(2);
+                let (add, remove) = (vec![account(accounts[0])], vec![account(accounts[1])]);
+                Action::Update(Update::of_members(add, remove).unwrap())
+            }
+            7 => {
+                let members = self.now[&key].members.clone();
+                update.owner = members.choose(&mut self.rng).cloned();
+                Action::Update(update)
+            }
+            8 => Action::Dissolve,
+            _ => Action::Restore,
+        };
+        let request = Request::by(owner, action);
+        let terms = Terms::default();
+        let id = SessionId::new(key);
+        match self.world.sessions.change(&self.world.caller, id, request, &terms).await {
+            Ok(done) => drop(self.now.insert(key, (**done.session).clone())),
+            Err(Error::Refused(_)) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    fn filter(&mut self) -> Filter {
+        let rng = &mut self.rng;
+        let mut maybe = |chance| rng.random_bool(chance);
+        let which = [maybe(0.3), maybe(0.2), maybe(0.3), maybe(0.3), maybe(0.2)];
+        let name = |rng: &mut StdRng| account(ACCOUNTS.choose(rng).unwrap());
+        let times: Vec<_> = self.now.values().map(|session| session.updated_at).collect();
+        Filter {
+            member: which[0].then(|| name(rng)),
+            owner: which[1].then(|| name(rng)),
+            title: which[2].then(|| TitlePart::new(PARTS.choose(rng).unwrap()).unwrap()),
+            state: which[3].then(|| *State::ALL.choose(rng).unwrap()),
+            updated_since: which[4].then(|| *times.choose(rng).unwrap()),
+        }
+    }
+
+    fn matching(&self, filter: &Filter) -> BTreeSet<SessionKey> {
+        let matching = self.now.iter().filter(|(_, session)| meets(session, filter));
+        matching.map(|(key, _)| *key).collect()
+    }
+
+    /// Turns the pages of one list while things change.
+    async fn turn_pages(&mut self) {
+        let filter = self.filter();
+        let sort = *ORDERS.choose(&mut self.rng).unwrap();
+        let what = format!("{filter:?} {sort:?}");
+        let places: BTreeMap<_, _> =
+            self.now.iter().map(|(key, session)| (*key, place(session, sort))).collect();
+        let mut always = self.matching(&filter);
+        let (mut cursor, mut got) = (None, Vec::new());
+        loop {
+            let size = self.rng.random_range(1..4);
+            let (items, next) = self.world.page(&filter, sort, size, cursor.as_deref()).await;
+            for item in items {
+                assert_eq!(item, self.now[&item.id.uuid()], "{what}");
+                assert!(meets(&item, &filter), "{what}: {item:?}");
+                got.push(item.id.uuid());
+            }
+            cursor = next;
+            if cursor.is_none() {
+                break;
+            }
+            for _ in 0..self.rng.random_range(0..4) {
+                if self.rng.random_bool(0.2) {
+                    self.create().await;
+                } else {
+                    self.change().await;
+                }
+                always = &always & &self.matching(&filter);
+            }
+        }
+        let distinct: BTreeSet<_> = got.iter().copied().collect();
+        assert_eq!(distinct.len(), got.len(), "twice: {what}");
+        assert!(distinct.is_superset(&always), "missing: {what}: {:?}", &always - &distinct);
+        let known: Vec<_> = got.iter().filter_map(|key| Some((*places.get(key)?, *key))).collect();
+        let ordered = match sort.newest_first {
+            true => known.is_sorted_by(|one, next| one > next),
+            false => known.is_sorted_by(|one, next| one < next),
+        };
+        assert!(ordered, "{what}: {known:?}");
+    }
+}
+
+/// Where a session stands in a list that begins now.
+fn place(session: &Session, sort: Sort) -> Option<DateTime<Utc>> {
+    (sort.by == SortKey::UpdatedAt).then_some(session.updated_at)
+}
+
+fn meets(session: &Session, filter: &Filter) -> bool {
+    let Filter { member, owner, title, state, updated_since } = filter;
+    let has = |part: &TitlePart| {
+        session.title.as_str().to_lowercase().contains(&part.as_str().to_lowercase())
+    };
+    member.as_ref().is_none_or(|account| session.members.contains(account))
+        && owner.as_ref().is_none_or(|account| session.owner == *account)
+        && title.as_ref().is_none_or(has)
+        && state.is_none_or(|state| session.state == state)
+        && updated_since.is_none_or(|since| session.updated_at >= since)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_neither_skip_nor_repeat_while_things_change() {
+    let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(6);
+    for seed in 0..seeds {
+        // Of the one that fails.
+        println!("seed {seed}");
+        let mut history = History::begin(seed).await;
+        for _ in 0..25 {
+            history.turn_pages().await;
+        }
+    }
+}
