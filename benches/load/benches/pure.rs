@@ -9,7 +9,8 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use muster::clock::Clock;
 use muster::domain::{
-    Account, Buin, NewSession, RemovePolicy, Rules, Session, SessionId, Title, Update,
+    Account, Action, Attributes, Buin, NewSession, RemovePolicy, Request, Rules, Session,
+    SessionId, Title, Update,
 };
 use muster::wire::{AesKey, Envelope, Message, News, Object};
 use uuid::Uuid;
@@ -39,6 +40,8 @@ fn session(members: &[String], rules: &Rules) -> Session {
         title: Title::new("Release").unwrap(),
         creator: accounts[0].clone(),
         members: accounts,
+        attributes: Attributes::default(),
+        reason: None,
     };
     let id = SessionId::new(Uuid::from_u128(1));
     Session::create(id, Buin::new(1).unwrap(), new, rules, Clock::system().now()).unwrap()
@@ -86,10 +89,11 @@ fn decide(criterion: &mut Criterion) {
         let session = session(&members, &rules);
         let gone = account(&members[size - 1]);
         let (operator, newcomer) = (account(&members[0]), account("newcomer"));
-        let update = Update::new(operator, None, vec![newcomer], vec![gone], None).unwrap();
+        let update = Update::of_members(vec![newcomer], vec![gone]).unwrap();
+        let request = Request::by(operator, Action::Update(update));
         let at = session.updated_at;
         group.bench_function(BenchmarkId::new("update", size), |bench| {
-            bench.iter(|| black_box(&session).update(black_box(&update), &rules, at));
+            bench.iter(|| black_box(&session).decide(black_box(&request), &rules, at));
         });
     }
 }

@@ -112,7 +112,12 @@ impl Work {
             Self::Update => {
                 query.starts_with("with item as") && has("update session ") && has("unnest(")
             }
-            Self::Get => query.starts_with("select") && has("from session ") && has("= any($1)"),
+            Self::Get => {
+                query.starts_with("select")
+                    && has("from session ")
+                    && has("= any($1)")
+                    && !has("for update")
+            }
         }
     }
 }
