@@ -25,3 +25,6 @@ pub use known::KnownSession;
 pub use list::{BadCursor, ListQuery, Listing, MembersQuery, PageSize, WrongPageSize};
 pub use readiness::{NotReady, Readiness};
 pub use sessions::{Done, SessionOptions, Sessions, Terms};
+
+/// Which part of a history is read.
+pub use crate::repository::history::Page as HistoryPage;

@@ -8,11 +8,13 @@ use std::pin::Pin;
 
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpRequest, dev, web};
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::super::body;
 use super::super::request_log::Noted;
 use super::problem::{Code, Fails, Problem};
-use crate::domain::{Permission, Permissions};
+use crate::domain::{Permission, Permissions, SessionId};
 use crate::service::{Access, Caller, Denied};
 use crate::wire::ApiKey;
 
@@ -26,11 +28,9 @@ pub(super) trait Needs: 'static {
 pub(super) struct Anything;
 
 /// Reads sessions.
-#[cfg_attr(not(test), expect(dead_code, reason = "the calls of sessions need it"))]
 pub(super) struct Reads;
 
 /// Creates or changes sessions.
-#[cfg_attr(not(test), expect(dead_code, reason = "the calls of sessions need it"))]
 pub(super) struct Writes;
 
 impl Needs for Anything {
@@ -49,15 +49,30 @@ impl Needs for Writes {
 pub(super) trait Part: Fails + Sized {
     /// Reads the part; `body` is the whole body.
     fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem>;
+
+    /// What it is in the API's description, unless it is the body.
+    fn parameters() -> Vec<Parameter> {
+        Vec::new()
+    }
 }
 
 /// A request by an app that may make it, its parts read.
 pub(super) struct Authorised<N, P = ()> {
-    #[expect(dead_code, reason = "the calls of sessions need it")]
     pub(super) caller: Caller,
-    #[expect(dead_code, reason = "the calls of sessions need it")]
     pub(super) parts: P,
+    /// What is learnt late of the request.
+    pub(super) log: Log,
     needs: PhantomData<N>,
+}
+
+/// The log's line of a request.
+pub(super) struct Log(HttpRequest);
+
+impl Log {
+    /// Says which session it is about.
+    pub(super) fn about(&self, id: SessionId) {
+        Noted::on(&self.0, |noted| noted.session_id = Some(id));
+    }
 }
 
 impl<N: Needs, P: Part + 'static> FromRequest for Authorised<N, P> {
@@ -71,8 +86,14 @@ impl<N: Needs, P: Part + 'static> FromRequest for Authorised<N, P> {
             let body = body::read(&request, &mut payload).await?;
             let caller = admit(&request, N::ONE_OF).await?;
             let parts = P::read(&request, &body)?;
-            Ok(Self { caller, parts, needs: PhantomData })
+            Ok(Self { caller, parts, log: Log(request), needs: PhantomData })
         })
+    }
+}
+
+impl<N, P: Part> IntoParams for Authorised<N, P> {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        P::parameters()
     }
 }
 
@@ -144,6 +165,10 @@ macro_rules! parts {
             fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem> {
                 Ok(($($part::read(request, body)?,)+))
             }
+
+            fn parameters() -> Vec<Parameter> {
+                [$($part::parameters()),+].concat()
+            }
         }
     };
 }
@@ -151,7 +176,6 @@ macro_rules! parts {
 parts!(A B);
 parts!(A B C);
 parts!(A B C D);
-parts!(A B C D E);
 
 #[cfg(test)]
 mod tests {

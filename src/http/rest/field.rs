@@ -32,7 +32,7 @@ pub(super) fn problem(codes: &Codes, path: &serde_path_to_error::Path, why: &str
         return Problem::of(codes.missing, field, "is missing");
     }
     if let Some(field) = named("duplicate field `") {
-        return Problem::of(codes.duplicate, field, "stands twice");
+        return Problem::of(codes.duplicate, shortened(&field), "stands twice");
     }
     let field = shortened(&path);
     if !why.starts_with("unknown field `") {

@@ -4,8 +4,10 @@ use actix_web::HttpRequest;
 use actix_web::http::header::HeaderName;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use utoipa::openapi::path::Parameter;
 
 use super::call::Part;
+use super::parameter::in_header;
 use super::problem::{Code, Fails, Problem};
 use crate::domain::IdempotencyKey;
 
@@ -33,6 +35,14 @@ impl Part for Named {
         let key = key.to_str().map_err(|_| wrong("only visible ASCII"))?;
         let target = request.uri().path_and_query().map_or("", |target| target.as_str());
         named(NAME, key, &[request.method().as_str(), target], body).map(|key| Self(Some(key)))
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        let about = "The caller's name for this request, kept for 24 hours for each app. The same \
+                     request with the same name is done once: it gets the same answer again, with \
+                     `Idempotency-Replayed: true`. Another request with that name is refused. \
+                     Headers do not count to what is the same.";
+        vec![in_header(NAME, about, "^[!-~]{1,255}$", "8e03978e-40d5-43dd-bc93-6894a57f9324")]
     }
 }
 

@@ -7,18 +7,13 @@ use utoipa::ToSchema;
 use super::call::{Anything, Authorised};
 use super::problem::Problems;
 use super::query::{Nothing, Query};
+use super::{batch, page};
 use crate::domain::{Account, Attributes, IdempotencyKey, Reason, RemovePolicy, Title};
 use crate::http::server::Options;
 use crate::service::Sessions;
 
-/// The items of a page, unless asked for otherwise.
-const PAGE: usize = 50;
-/// The most items of a page.
-const MAX_PAGE: usize = 200;
 /// The most sessions that are read at once.
 const MAX_BATCH_GET: usize = 200;
-/// The most creates and updates in a batch.
-const MAX_BATCH: usize = 100;
 
 type Asked = Authorised<Anything, Query<Nothing>>;
 
@@ -106,10 +101,10 @@ pub(super) async fn get(
         max_account_length: Account::MAX,
         max_attributes_bytes: Attributes::MAX_BYTES,
         max_reason_length: Reason::MAX,
-        default_page_limit: PAGE,
-        max_page_limit: MAX_PAGE,
+        default_page_limit: page::USUAL,
+        max_page_limit: page::MOST,
         max_batch_get_ids: MAX_BATCH_GET,
-        max_batch_items: MAX_BATCH,
+        max_batch_items: batch::MOST,
         max_idempotency_key_length: IdempotencyKey::MAX,
         idempotency_key_seconds: IdempotencyKey::KEPT.num_seconds(),
         max_body_bytes: options.max_body,

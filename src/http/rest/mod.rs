@@ -9,21 +9,29 @@
 //! parts in [`problem::Problems`], a line in [`router`] and one in [`mod@openapi`], then
 //! `muster openapi > openapi.json`.
 
+mod answer;
+mod batch;
 mod call;
+mod diff;
 mod docs;
+mod events;
 mod field;
 mod idempotency;
-#[cfg_attr(not(test), allow(dead_code, reason = "the calls of sessions take it"))]
 mod json;
 mod limits;
+mod object;
 mod openapi;
-#[cfg_attr(not(test), expect(dead_code, reason = "the calls of sessions take it"))]
+mod page;
+mod parameter;
 mod path;
 mod percent;
-#[cfg_attr(not(test), expect(dead_code, reason = "the calls of sessions take it"))]
 mod precondition;
 mod problem;
 mod query;
+mod sessions;
+mod text;
+mod view;
+mod write;
 
 use actix_web::http::Method;
 use actix_web::middleware::from_fn;
@@ -32,11 +40,49 @@ use actix_web::{HttpResponse, Resource, Route, guard, web};
 pub use openapi::openapi;
 
 use problem::{Code, Problem};
+use sessions::{create, get, members, state, update};
 
 pub(super) fn router(app: &mut web::ServiceConfig) {
     let scope = web::scope("/v1")
         .wrap(from_fn(problem::with_request_id))
         .service(resource("/limits", [(Method::GET, web::route().to(limits::get))]))
+        .service(resource("/sessions", [(Method::POST, web::route().to(create::create))]))
+        .service(resource("/sessions/batch", [(Method::POST, web::route().to(batch::run))]))
+        .service(resource(
+            "/sessions/{sessionId}",
+            [
+                (Method::GET, web::route().to(get::get)),
+                (Method::PATCH, web::route().to(update::update)),
+                (Method::DELETE, web::route().to(state::dissolve)),
+            ],
+        ))
+        .service(resource(
+            "/sessions/{sessionId}/members",
+            [(Method::PUT, web::route().to(members::replace))],
+        ))
+        .service(resource(
+            "/sessions/{sessionId}/members/{account}",
+            [
+                (Method::PUT, web::route().to(members::add)),
+                (Method::DELETE, web::route().to(members::remove)),
+            ],
+        ))
+        .service(resource(
+            "/sessions/{sessionId}/restore",
+            [(Method::POST, web::route().to(state::restore))],
+        ))
+        .service(resource(
+            "/sessions/{sessionId}/revert",
+            [(Method::POST, web::route().to(state::revert))],
+        ))
+        .service(resource(
+            "/sessions/{sessionId}/events",
+            [(Method::GET, web::route().to(events::list))],
+        ))
+        .service(resource(
+            "/sessions/{sessionId}/diff",
+            [(Method::GET, web::route().to(diff::get))],
+        ))
         .service(resource("/openapi.json", [(Method::GET, web::route().to(openapi::get))]))
         .service(resource("/docs", [(Method::GET, web::route().to(docs::page))]))
         .service(resource("/docs/{file}", [(Method::GET, web::route().to(docs::file))]))

@@ -12,7 +12,8 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Object, OpenApi as Document, RefOr};
 use utoipa::{Modify, OpenApi};
 
-use super::{docs, limits, problem};
+use super::sessions::{self, create, members, state, update};
+use super::{batch, diff, docs, events, limits, problem, view};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -23,11 +24,32 @@ use super::{docs, limits, problem};
                        stable `code`. Wherever `GET` works, `HEAD` does. Unknown fields and \
                        parameters are refused."
     ),
-    paths(limits::get, get, docs::page),
-    components(schemas(problem::Body)),
+    paths(
+        create::create,
+        sessions::get::get,
+        update::update,
+        state::dissolve,
+        state::restore,
+        state::revert,
+        batch::run,
+        members::replace,
+        members::add,
+        members::remove,
+        events::list,
+        diff::get,
+        limits::get,
+        get,
+        docs::page
+    ),
+    components(schemas(problem::Body, view::View)),
     modifiers(&ApiKey, &RequestId),
     security(("apiKey" = [])),
-    tags((name = "service", description = "The service itself"))
+    tags(
+        (name = "sessions", description = "Sessions, whole"),
+        (name = "members", description = "Who is in them"),
+        (name = "history", description = "What they were, and what changed"),
+        (name = "service", description = "The service itself")
+    )
 )]
 struct Api;
 

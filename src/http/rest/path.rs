@@ -6,16 +6,30 @@
 use std::borrow::Cow;
 
 use actix_web::HttpRequest;
+use utoipa::PartialSchema as _;
+use utoipa::openapi::path::Parameter;
 
 use super::super::request_log::Noted;
 use super::call::Part;
+use super::parameter::{in_path, text};
 use super::percent;
 use super::problem::{Code, Fails, Problem};
-use crate::domain::SessionId;
+use super::text::{AccountText, account};
+use crate::domain::{Account, SessionId};
 
 /// The session that a path is about, as `{sessionId}` in its pattern.
 #[derive(Debug)]
 pub(super) struct AtSession(pub(super) SessionId);
+
+/// The forms in which a session may be named.
+pub(super) const ID_PATTERN: &str = "^([0-9A-Fa-f]{32}|\\{[0-9A-Fa-f]{32}\\}\
+                                     |[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\
+                                     |\\{[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\\})$";
+const ID_EXAMPLE: &str = "8ad595f3-73b3-4b56-90af-f336f9222fc5";
+
+/// The member that a path is about, as `{account}` in its pattern.
+#[derive(Debug)]
+pub(super) struct AtMember(pub(super) Account);
 
 impl Fails for AtSession {
     fn codes() -> Vec<Code> {
@@ -32,6 +46,30 @@ impl Part for AtSession {
         let id = id.map_err(|why| Problem::invalid(Code::InvalidSessionId, NAME, &why))?;
         Noted::on(request, |noted| noted.session_id = Some(id));
         Ok(Self(id))
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        let about = "The session: a UUID with or without hyphens and braces, in either case.";
+        vec![in_path("sessionId", about, text(ID_PATTERN, ID_EXAMPLE))]
+    }
+}
+
+impl Fails for AtMember {
+    fn codes() -> Vec<Code> {
+        vec![Code::InvalidParameter]
+    }
+}
+
+impl Part for AtMember {
+    fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
+        const NAME: &str = "account";
+        let text = segment(request, "{account}");
+        let text = text.map_err(|why| Problem::of(Code::InvalidParameter, NAME, why))?;
+        account(Code::InvalidParameter, NAME, &text).map(Self)
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        vec![in_path("account", "The member, percent-encoded.", AccountText::schema())]
     }
 }
 

@@ -3,14 +3,20 @@
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
+use utoipa::openapi::path::Parameter;
 
 use super::call::Part;
+use super::parameter::in_header;
 use super::problem::{Code, Fails, Problem};
 use crate::domain::Version;
 
-/// What `If-Match` demands.
+/// Lists of tags, as the description has them.
+const PATTERN: &str = r#"^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$"#;
+
+/// What `If-Match` demands: the versions of which the session must have one; `None` if every
+/// version will do.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct IfMatch(Option<Vec<Version>>);
+pub(super) struct IfMatch(pub(super) Option<Vec<Version>>);
 
 /// What `If-None-Match` knows already.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,13 +34,6 @@ enum Tags {
 struct Tag {
     weak: bool,
     version: Option<Version>,
-}
-
-impl IfMatch {
-    /// The versions of which the session must have one; `None` if every version will do.
-    pub(super) fn expected(&self) -> Option<&[Version]> {
-        self.0.as_deref()
-    }
 }
 
 impl IfNoneMatch {
@@ -73,11 +72,21 @@ impl Part for IfMatch {
             }
         }))
     }
+
+    fn parameters() -> Vec<Parameter> {
+        let about = "The versions of which the session must have one, as `ETag` tells them.";
+        vec![in_header("If-Match", about, PATTERN, "\"5\"")]
+    }
 }
 
 impl Part for IfNoneMatch {
     fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
         read(request, IF_NONE_MATCH, "If-None-Match").map(Self)
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        let about = "The versions that the caller has already, as `ETag` tells them.";
+        vec![in_header("If-None-Match", about, PATTERN, "\"5\"")]
     }
 }
 
@@ -136,8 +145,7 @@ mod tests {
 
     fn if_match(lines: &[&str]) -> Result<Option<Vec<i64>>, &'static str> {
         let read = IfMatch::read(&request(&IF_MATCH, lines), b"");
-        let numbers =
-            |read: IfMatch| Some(read.expected()?.iter().map(|version| version.get()).collect());
+        let numbers = |IfMatch(read)| Some(read?.iter().map(|version| version.get()).collect());
         read.map(numbers).map_err(|problem| problem.code().name())
     }
 

@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use actix_web::HttpRequest;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::call::Part;
 use super::field::{self, Codes, shortened};
@@ -22,7 +24,7 @@ const CODES: Codes = Codes {
 pub(super) struct Query<T>(pub(super) T);
 
 /// No parameters.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
 
@@ -34,9 +36,13 @@ impl<T> Fails for Query<T> {
     }
 }
 
-impl<T: DeserializeOwned> Part for Query<T> {
+impl<T: DeserializeOwned + IntoParams> Part for Query<T> {
     fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
         read(request.query_string()).map(Self)
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        T::into_params(|| Some(ParameterIn::Query))
     }
 }
 

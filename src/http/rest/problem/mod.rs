@@ -153,12 +153,18 @@ impl Problem {
         self.0.code
     }
 
-    fn body<'a>(&'a self, request_id: Option<&'a str>) -> Body<'a> {
+    /// The status of an answer with it.
+    pub(super) fn status(&self) -> u16 {
+        self.0.code.status().as_u16()
+    }
+
+    /// What an answer with it says.
+    pub(super) fn body<'a>(&'a self, request_id: Option<&'a str>) -> Body<'a> {
         let Parts { code, detail, field, limit, got, current, .. } = &*self.0;
         Body {
             r#type: format!("urn:muster:problem:{}", code.name()),
             title: code.title(),
-            status: code.status().as_u16(),
+            status: self.status(),
             detail,
             code: *code,
             field: field.as_deref(),
@@ -197,6 +203,17 @@ impl Problem {
         let answered = Answered::Code(self.0.code.name());
         response.extensions_mut().insert(Outcome { answered, cause: self.0.cause.clone() });
         response
+    }
+}
+
+/// Lets the log know what failed in here while an answer was made that has problems inside.
+pub(super) fn note<'a>(
+    mut problems: impl Iterator<Item = &'a Problem>,
+    response: &mut HttpResponse,
+) {
+    if let Some(problem) = problems.find(|problem| problem.0.cause.is_some()) {
+        let answered = Answered::Code(problem.0.code.name());
+        response.extensions_mut().insert(Outcome { answered, cause: problem.0.cause.clone() });
     }
 }
 

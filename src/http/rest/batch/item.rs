@@ -1,0 +1,158 @@
+//! One item of a batch: a create or an update.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::Finished;
+use crate::domain::{IdempotencyKey, Invalid, NewSession, Request, SessionId, Version};
+use crate::http::rest::idempotency::named;
+use crate::http::rest::json;
+use crate::http::rest::object::Object;
+use crate::http::rest::path::ID_PATTERN;
+use crate::http::rest::problem::{Code, Problem};
+use crate::http::rest::sessions::Wish;
+use crate::http::rest::sessions::create::New;
+use crate::http::rest::sessions::update::Patch;
+use crate::http::rest::text::{AccountText, ReasonText, TitleText};
+use crate::http::rest::write::authority;
+use crate::service::{Caller, Sessions, Terms};
+
+/// What is to be done, and the caller's name for it.
+pub(super) struct Item {
+    work: Work,
+    key: Option<IdempotencyKey>,
+}
+
+enum Work {
+    Create(NewSession),
+    Update(Box<Change>),
+}
+
+struct Change {
+    id: SessionId,
+    version: Option<Version>,
+    wish: Wish,
+}
+
+/// Either `create` or `update`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schema(as = BatchItem)]
+pub(super) struct Described {
+    #[schema(value_type = Option<New>)]
+    create: Option<Box<RawValue>>,
+    #[schema(value_type = Option<Update>)]
+    update: Option<Box<RawValue>>,
+    /// As the header `Idempotency-Key`, for this item.
+    #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
+    idempotency_key: Option<String>,
+}
+
+/// Changes of a session that is named here. What is absent stays as it is.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schema(as = BatchUpdate)]
+struct Update {
+    /// The session: a UUID with or without hyphens and braces, in either case.
+    #[schema(schema_with = id)]
+    session_id: String,
+    /// The version that the session must have.
+    #[schema(minimum = 1)]
+    version: Option<i64>,
+    /// Who acts.
+    operator: AccountText,
+    reason: Option<ReasonText>,
+    title: Option<TitleText>,
+    /// The new owner, who must be a member then. Only for the owner.
+    owner: Option<AccountText>,
+    /// Who comes in.
+    add_member: Option<Vec<AccountText>>,
+    /// Who goes.
+    del_member: Option<Vec<AccountText>>,
+    /// A JSON merge patch (RFC 7396).
+    attributes: Option<Object>,
+}
+
+fn id() -> utoipa::openapi::Object {
+    crate::http::rest::parameter::text(ID_PATTERN, "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}").build()
+}
+
+impl TryFrom<Update> for Change {
+    type Error = Problem;
+
+    fn try_from(update: Update) -> Result<Self, Problem> {
+        let id = update
+            .session_id
+            .parse()
+            .map_err(|why: Invalid| Problem::invalid(Code::InvalidSessionId, "sessionId", &why))?;
+        let version = update.version.map(Version::new).transpose();
+        let version =
+            version.map_err(|why| Problem::invalid(Code::InvalidField, "version", &why))?;
+        let patch = Patch {
+            operator: update.operator,
+            reason: update.reason,
+            title: update.title,
+            owner: update.owner,
+            add_member: update.add_member,
+            del_member: update.del_member,
+            attributes: update.attributes,
+        };
+        Ok(Self { id, version, wish: patch.try_into()? })
+    }
+}
+
+impl Item {
+    /// Reads an item.
+    pub(super) fn read(text: &RawValue) -> Result<Self, Problem> {
+        let item: Described = json::read(text.get().as_bytes())?;
+        let (what, body, work) = match (&item.create, &item.update) {
+            (Some(new), None) => {
+                let body = new.get().as_bytes();
+                ("create", body, Work::Create(json::read::<New>(body)?.try_into()?))
+            }
+            (None, Some(update)) => {
+                let body = update.get().as_bytes();
+                let change = json::read::<Update>(body)?.try_into()?;
+                ("update", body, Work::Update(Box::new(change)))
+            }
+            (None, None) => {
+                return Err(Problem::of(Code::MissingField, "create", "is missing, or update"));
+            }
+            (Some(_), Some(_)) => {
+                return Err(Problem::of(Code::InvalidField, "update", "not together with create"));
+            }
+        };
+        let key = item.idempotency_key.as_deref();
+        let key =
+            key.map(|key| named("idempotencyKey", key, &["batch", what], body)).transpose()?;
+        Ok(Self { work, key })
+    }
+
+    /// The session that it changes; a new one has no name yet.
+    pub(super) fn session(&self) -> Option<SessionId> {
+        match &self.work {
+            Work::Create(_) => None,
+            Work::Update(change) => Some(change.id),
+        }
+    }
+
+    /// Does it, and tells the status of a request that does just this.
+    pub(super) async fn run(self, sessions: &Sessions, caller: &Caller) -> Finished {
+        let terms = Terms { key: self.key, dry_run: false };
+        match self.work {
+            Work::Create(new) => Ok((201, sessions.create(caller, new, &terms).await?)),
+            Work::Update(change) => {
+                let Change { id, version, wish } = *change;
+                let request = Request {
+                    operator: wish.acting.operator,
+                    authority: authority(caller),
+                    reason: wish.acting.reason,
+                    expected: version.map(Into::into),
+                    action: wish.action,
+                };
+                Ok((200, sessions.change(caller, id, request, &terms).await?))
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! `/v1/sessions`: one session, and what is done to it.
+
+pub(super) mod create;
+pub(super) mod get;
+pub(super) mod members;
+pub(super) mod state;
+pub(super) mod update;
+
+use actix_web::HttpResponse;
+
+use super::answer;
+use super::problem::{Code, Fails, Problem};
+use super::text::Acting;
+use super::write::Write;
+use crate::domain::{Action, SessionId};
+use crate::service::{Caller, Sessions};
+
+/// What somebody wants to be done.
+pub(super) struct Wish {
+    pub(super) acting: Acting,
+    pub(super) action: Action,
+}
+
+/// Changes a session, and shows it.
+async fn change<Q>(
+    sessions: &Sessions,
+    caller: &Caller,
+    id: SessionId,
+    write: &Write<Q>,
+    wish: Wish,
+) -> Result<HttpResponse, Problem> {
+    let request = write.request(caller, wish.acting, wish.action);
+    let done = sessions.change(caller, id, request, &write.terms).await?;
+    Ok(answer::written(&done, &write.terms))
+}
+
+/// What can be said against any change.
+pub(super) struct Changes;
+
+impl Fails for Changes {
+    fn codes() -> Vec<Code> {
+        vec![
+            Code::NoSuchSession,
+            Code::NotAMember,
+            Code::ReasonMissing,
+            Code::VersionConflict,
+            Code::Contended,
+        ]
+    }
+}
+
+/// What can be said against changes of members.
+pub(super) struct OfMembers;
+
+impl Fails for OfMembers {
+    fn codes() -> Vec<Code> {
+        let own = [Code::NotTheOwner, Code::TooFewMembers, Code::TooManyMembers];
+        [Changes::codes(), own.to_vec(), vec![Code::SessionDissolved]].concat()
+    }
+}
