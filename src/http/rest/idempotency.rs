@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use utoipa::openapi::path::Parameter;
 
 use super::call::Part;
-use super::parameter::in_header;
+use super::parameter::{in_header, text};
 use super::problem::{Code, Fails, Problem};
 use crate::domain::IdempotencyKey;
 
@@ -42,7 +42,8 @@ impl Part for Named {
                      request with the same name is done once: it gets the same answer again, with \
                      `Idempotency-Replayed: true`. Another request with that name is refused. \
                      Headers do not count to what is the same.";
-        vec![in_header(NAME, about, "^[!-~]{1,255}$", "8e03978e-40d5-43dd-bc93-6894a57f9324")]
+        let key = text("^[!-~]{1,255}$", "8e03978e-40d5-43dd-bc93-6894a57f9324");
+        vec![in_header(NAME, about, key)]
     }
 }
 

@@ -10,16 +10,19 @@ pub(super) fn in_path(name: &str, about: &str, schema: impl Into<RefOr<Schema>>)
     parameter(name, ParameterIn::Path, Required::True, about, schema)
 }
 
-/// A header that may be there: text of a pattern.
-pub(super) fn in_header(name: &str, about: &str, pattern: &str, example: &str) -> Parameter {
-    let schema = text(pattern, example);
+/// A header that may be there.
+pub(super) fn in_header(name: &str, about: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
     parameter(name, ParameterIn::Header, Required::False, about, schema)
+}
+
+/// Text whose form is the HTTP standard's business: programs know it by the header's name.
+pub(super) fn standard() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
 }
 
 /// Text of a pattern.
 pub(super) fn text(pattern: &str, example: &str) -> ObjectBuilder {
-    let text = ObjectBuilder::new().schema_type(Type::String);
-    text.pattern(Some(pattern)).examples([example])
+    ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).examples([example])
 }
 
 fn parameter(

@@ -6,12 +6,9 @@ use actix_web::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
 use utoipa::openapi::path::Parameter;
 
 use super::call::Part;
-use super::parameter::in_header;
+use super::parameter::{in_header, standard};
 use super::problem::{Code, Fails, Problem};
 use crate::domain::Version;
-
-/// Lists of tags, as the description has them.
-const PATTERN: &str = r#"^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$"#;
 
 /// What `If-Match` demands: the versions of which the session must have one; `None` if every
 /// version will do.
@@ -74,8 +71,8 @@ impl Part for IfMatch {
     }
 
     fn parameters() -> Vec<Parameter> {
-        let about = "The versions of which the session must have one, as `ETag` tells them.";
-        vec![in_header("If-Match", about, PATTERN, "\"5\"")]
+        let about = "The versions of which the session must have one, as `ETag` tells them: \"5\".";
+        vec![in_header("If-Match", about, standard())]
     }
 }
 
@@ -85,8 +82,8 @@ impl Part for IfNoneMatch {
     }
 
     fn parameters() -> Vec<Parameter> {
-        let about = "The versions that the caller has already, as `ETag` tells them.";
-        vec![in_header("If-None-Match", about, PATTERN, "\"5\"")]
+        let about = "The versions that the caller has already, as `ETag` tells them: \"5\".";
+        vec![in_header("If-None-Match", about, standard())]
     }
 }
 
