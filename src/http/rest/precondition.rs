@@ -119,7 +119,8 @@ fn tags(list: &str) -> Option<Tags> {
         }
         rest = after.trim_start_matches([' ', '\t', ',']);
     }
-    (!tags.is_empty()).then_some(Tags::These(tags))
+    // A list may be empty: then no tag of it matches.
+    Some(Tags::These(tags))
 }
 
 /// The version that a tag stands for, in the one form in which it is given out.
@@ -161,7 +162,10 @@ mod tests {
         for never in ["W/\"5\"", "\"\"", "\"05\"", "\"+5\"", "\"0\"", "\"a,b\"", "\"5 \""] {
             assert_eq!(if_match(&[never]), Ok(Some(vec![])), "{never}");
         }
-        for wrong in ["", "5", "\"5", "5\"", "\"5\"\"6\"", "\"5\" 6", "*, \"5\"", "w/\"5\"", ","] {
+        for nothing in ["", " , "] {
+            assert_eq!(if_match(&[nothing]), Ok(Some(vec![])), "{nothing}");
+        }
+        for wrong in ["5", "\"5", "5\"", "\"5\"\"6\"", "\"5\" 6", "*, \"5\"", "w/\"5\""] {
             assert_eq!(if_match(&[wrong]), Err("invalid_header"), "{wrong}");
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use muster::repository::apps;
+use reqwest::Method;
 use serde_json::json;
 
 use super::receiver::{Receiver, answer};
@@ -49,6 +50,28 @@ async fn a_creation_is_told_as_described() {
     assert_eq!(call.headers["x-muster-version"], "1");
     let plain = id.trim_matches(['{', '}']).to_lowercase();
     assert_eq!(call.headers["x-muster-delivery"], format!("{plain}.1.{}", stored.app.app_id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_and_a_new_beginning_are_told_as_updates() {
+    let (app, receiver, _) = spawn_subscribed().await;
+    let id = create(&app).await;
+    let path = format!("/v1/sessions/{}", id.trim_matches(['{', '}']));
+    let dissolved = app.client.request(Method::DELETE, &format!("{path}?operator=a"));
+    let restored = app.client.request(Method::POST, &format!("{path}/restore"));
+    for asked in [dissolved, restored.json(&json!({ "operator": "a" }))] {
+        let response = asked.bearer_auth(&app.api_key).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+    }
+    worker(&app).await.drain().await.unwrap();
+    let told: Vec<String> = receiver.calls().into_iter().map(|call| call.message).collect();
+    assert_eq!(told.len(), 3);
+    for (version, state) in [(2, "dissolved"), (3, "active")] {
+        let message = format!(
+            r#"{{"fromUser":"a","createTime":1718000000,"sessionId":"{id}","version":{version},"msgType":"session_update","session_update":{{"owner":"a","title":"t","addMember":[],"delMember":[],"state":"{state}"}}}}"#
+        );
+        assert_eq!(told[version - 1], message);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,19 @@
 //! `/v1`, the REST API.
 
+mod admin;
+mod agreement;
 mod authorisation;
+mod batch;
 mod description;
+mod history;
+mod idempotency;
 mod limits;
+mod members;
 mod requests;
+mod sessions;
+mod state;
 
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::harness::TestApp;
@@ -13,6 +21,48 @@ use crate::harness::TestApp;
 /// A request with the API key of the app that every test has.
 pub fn request(app: &TestApp, method: Method, path: &str) -> RequestBuilder {
     app.client.request(method, path).bearer_auth(&app.api_key)
+}
+
+/// Sends a request with a body.
+pub async fn send(app: &TestApp, method: Method, path: &str, body: &Value) -> Response {
+    request(app, method, path).json(body).send().await.unwrap()
+}
+
+/// The result of a `GET`.
+pub async fn get(app: &TestApp, path: &str) -> Value {
+    result(request(app, Method::GET, path).send().await.unwrap()).await
+}
+
+/// What an answer with 200 or 201 says.
+pub async fn result(response: Response) -> Value {
+    let status = response.status();
+    let body = response.text().await.unwrap();
+    assert!([StatusCode::OK, StatusCode::CREATED].contains(&status), "{status} {body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+/// A new session of these members, whose owner is the first: its path, and what it is.
+pub async fn begin(app: &TestApp, members: &[&str]) -> (String, Value) {
+    let body = json!({ "operator": members[0], "title": "before", "member": members });
+    let response = send(app, Method::POST, "/v1/sessions", &body).await;
+    let path = response.headers()["location"].to_str().unwrap().to_owned();
+    (path, result(response).await)
+}
+
+/// Sends a request with a body that is refused: its status, its code, and the field.
+pub async fn refused(
+    app: &TestApp,
+    method: Method,
+    path: &str,
+    body: &Value,
+) -> (u16, String, Value) {
+    let (status, code, rest) = problem(send(app, method, path, body).await).await;
+    (status, code, rest["field"].clone())
+}
+
+/// What [`refused`] should give.
+pub fn refusal(status: u16, code: &str, field: &str) -> (u16, String, Value) {
+    (status, code.to_owned(), json!(field))
 }
 
 /// An answer without a result, if it has the shape that each of them has: its status, its code, and

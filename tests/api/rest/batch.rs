@@ -1,0 +1,153 @@
+//! `POST /v1/sessions/batch`.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::{begin, get, problem, refusal, refused, request, result, send};
+use crate::harness::{TestApp, spawn_app};
+
+const BATCH: &str = "/v1/sessions/batch";
+
+fn create(title: &str) -> Value {
+    json!({ "create": { "operator": "a", "title": title, "member": ["b", "c"] } })
+}
+
+async fn run(app: &TestApp, items: Value) -> Vec<Value> {
+    let response = send(app, Method::POST, BATCH, &json!({ "items": items })).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let mut body = result(response).await;
+    serde_json::from_value(body["items"].take()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_item_is_answered_in_its_place() {
+    let app = spawn_app().await;
+    let (path, session) = begin(&app, &["a", "b", "c"]).await;
+    let id = &session["sessionId"];
+    let update = |mut wishes: Value| {
+        wishes["sessionId"] = id.clone();
+        wishes["operator"] = json!("a");
+        json!({ "update": wishes })
+    };
+    let items = run(&app, json!([
+        create("new"),
+        update(json!({ "title": "two", "version": 1 })),
+        { "create": { "operator": "a", "title": "", "member": [] } },
+        update(json!({ "addMember": ["d"], "version": 2 })),
+        update(json!({ "title": "no", "version": 1 })),
+        update(json!({ "attributes": { "x": 1 }, "delMember": ["b"], "owner": "d", "version": null })),
+        { "update": { "sessionId": "5", "operator": "a" } },
+        { "update": { "sessionId": "8ad595f373b34b5690aff336f9222fc5", "operator": "a" } },
+        {},
+        { "create": create("x")["create"], "update": {} },
+        { "create": { "operator": "a", "titel": "t", "member": [] } },
+        { "delete": {} },
+        7,
+        { "create": create("x")["create"], "idempotencyKey": "a b" },
+        create("last"),
+    ]))
+    .await;
+    let found: Vec<Value> = items
+        .iter()
+        .map(|item| match item["status"].as_i64().unwrap() {
+            status @ (200 | 201) => {
+                assert!(item.get("error").is_none() && item.get("replayed").is_none(), "{item}");
+                json!([status, item["session"]["title"], item["session"]["version"]])
+            }
+            status => {
+                assert!(item.get("session").is_none(), "{item}");
+                let error = &item["error"];
+                assert_eq!(error["status"], status);
+                assert!(error["type"].is_string() && error["title"].is_string(), "{error}");
+                json!([status, error["code"], error["field"]])
+            }
+        })
+        .collect();
+    let expected = json!([
+        [201, "new", 1],
+        [200, "two", 2],
+        [400, "invalid_field", "title"],
+        [200, "two", 3],
+        [412, "version_conflict", "version"],
+        [200, "two", 4],
+        [400, "invalid_session_id", "sessionId"],
+        [404, "no_such_session", "sessionId"],
+        [400, "missing_field", "create"],
+        [400, "invalid_field", "update"],
+        [400, "unknown_field", "titel"],
+        [400, "unknown_field", "delete"],
+        [400, "malformed_body", "body"],
+        [400, "invalid_header", "idempotencyKey"],
+        [201, "last", 1],
+    ]);
+    assert_eq!(Value::from(found), expected);
+    assert_eq!(items[4]["error"]["currentVersion"], 3);
+    assert_eq!(items[5]["session"], get(&app, &path).await);
+    assert_eq!(items[5]["session"]["member"], json!(["a", "c", "d"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn items_are_done_once_by_their_keys() {
+    let app = spawn_app().await;
+    let (_, session) = begin(&app, &["a", "b", "c"]).await;
+    let named = |mut item: Value, key: &str| {
+        item["idempotencyKey"] = json!(key);
+        item
+    };
+    let update =
+        json!({ "update": { "sessionId": session["sessionId"], "operator": "a", "title": "t" } });
+    // Twice in one batch, and then again.
+    let items = json!([named(create("new"), "k"), named(create("new"), "k"), named(update, "u")]);
+    let first = run(&app, items.clone()).await;
+    assert_eq!(first[0]["session"], first[1]["session"]);
+    assert_ne!(first[0]["replayed"], first[1]["replayed"]);
+    assert!(first[2].get("replayed").is_none());
+    let again = run(&app, items).await;
+    for (one, two) in first.iter().zip(&again) {
+        assert_eq!((&two["status"], &two["session"]), (&one["status"], &one["session"]));
+        assert_eq!(two["replayed"], true);
+    }
+    let other = run(&app, json!([named(create("other"), "k")])).await;
+    let told = (&other[0]["status"], &other[0]["error"]["code"]);
+    assert_eq!(told, (&json!(422), &json!("idempotency_key_reused")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_has_some_items_and_not_too_many() {
+    let app = spawn_app().await;
+    let many = |count: usize| json!({ "items": vec![create("t"); count] });
+    assert_eq!(
+        result(send(&app, Method::POST, BATCH, &many(100)).await).await["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        100
+    );
+    for (body, limit, got) in [(many(0), 1, 0), (many(101), 100, 101)] {
+        let (status, code, rest) = problem(send(&app, Method::POST, BATCH, &body).await).await;
+        assert_eq!((status, code.as_str()), (400, "invalid_field"));
+        assert_eq!((&rest["limit"], &rest["got"]), (&json!(limit), &json!(got)));
+    }
+    for (body, code, field) in [
+        (json!({}), "missing_field", "items"),
+        (json!({ "items": {} }), "invalid_field", "items"),
+        (json!({ "items": [{}], "dryRun": true }), "unknown_field", "dryRun"),
+    ] {
+        assert_eq!(refused(&app, Method::POST, BATCH, &body).await, refusal(400, code, field));
+    }
+    let found = refused(&app, Method::POST, "/v1/sessions/batch?dryRun=true", &many(1)).await;
+    assert_eq!(found, refusal(400, "unknown_parameter", "dryRun"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_twice_in_an_item_is_noticed() {
+    let app = spawn_app().await;
+    let body = r#"{"items":[{"create":{"operator":"a","title":"t","member":["b","c"],
+        "attributes":{"a":1,"a":2}}},{"create":{},"create":{}}]}"#;
+    let asked = request(&app, Method::POST, BATCH).body(body);
+    let items = result(asked.send().await.unwrap()).await;
+    for (place, field) in [(0, "attributes.a"), (1, "create")] {
+        let error = &items["items"][place]["error"];
+        assert_eq!((&error["code"], &error["field"]), (&json!("duplicate_field"), &json!(field)));
+    }
+}

@@ -1,0 +1,231 @@
+//! `Idempotency-Key`: what is sent twice is done once.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use reqwest::{Method, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+
+use super::{begin, get, problem, request, result, send};
+use crate::harness::process::{Home, http};
+use crate::harness::{BUIN, TestApp, spawn_app};
+
+fn new(title: &str) -> Value {
+    json!({ "operator": "a", "title": title, "member": ["b", "c"] })
+}
+
+fn named(app: &TestApp, method: Method, path: &str, key: &str) -> RequestBuilder {
+    request(app, method, path).header("Idempotency-Key", key)
+}
+
+/// The status, what the headers say, whether it was answered before, and the body.
+async fn answer(asked: RequestBuilder) -> (u16, [Option<String>; 2], bool, String) {
+    let response = asked.send().await.unwrap();
+    let header =
+        |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+    let (headers, replayed) =
+        ([header("etag"), header("location")], header("idempotency-replayed"));
+    assert!(replayed.as_deref().is_none_or(|replayed| replayed == "true"));
+    let status = response.status().as_u16();
+    (status, headers, replayed.is_some(), response.text().await.unwrap())
+}
+
+async fn count(app: &TestApp) -> i64 {
+    sqlx::query_scalar("select count(*) from session").fetch_one(&app.pool).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_request_gets_the_same_answer() {
+    let app = spawn_app().await;
+    let create = || named(&app, Method::POST, "/v1/sessions", "c").json(&new("first"));
+    let created = answer(create()).await;
+    assert_eq!((created.0, created.2), (201, false));
+    let path = created.1[1].clone().unwrap();
+    let body = |body: Value| move |asked: RequestBuilder| asked.json(&body);
+    type Add = Box<dyn Fn(RequestBuilder) -> RequestBuilder>;
+    let calls: [(Method, &str, Add); 8] = [
+        (Method::PATCH, "", Box::new(body(json!({ "operator": "a", "title": "after" })))),
+        (
+            Method::PUT,
+            "/members",
+            Box::new(body(json!({ "operator": "a", "member": ["a", "b", "c", "d"] }))),
+        ),
+        (Method::PUT, "/members/e", Box::new(body(json!({ "operator": "a" })))),
+        (Method::DELETE, "/members/d?operator=a", Box::new(|asked| asked)),
+        (Method::POST, "/revert", Box::new(body(json!({ "operator": "a", "version": 2 })))),
+        (Method::DELETE, "?operator=a", Box::new(|asked| asked)),
+        (Method::POST, "/restore", Box::new(body(json!({ "operator": "a" })))),
+        // Nothing to do is an answer like any other.
+        (Method::PATCH, "", Box::new(body(json!({ "operator": "a", "title": "after" })))),
+    ];
+    let ask = |place: usize| {
+        let (method, call, add) = &calls[place];
+        add(named(&app, method.clone(), &format!("{path}{call}"), &format!("k{place}")))
+    };
+    let mut answers = Vec::new();
+    for place in 0..calls.len() {
+        app.clock.advance(Duration::from_secs(5));
+        answers.push(answer(ask(place)).await);
+        assert_eq!((answers[place].0, answers[place].2), (200, false), "{}", answers[place].3);
+    }
+    for (place, first) in answers.iter().enumerate() {
+        let again = answer(ask(place)).await;
+        assert!(again.2, "{place}");
+        assert_eq!((&again.1, &again.3), (&first.1, &first.3), "{place}");
+    }
+    let again = answer(create()).await;
+    assert_eq!((again.0, &again.1, again.2, &again.3), (201, &created.1, true, &created.3));
+    assert_eq!((get(&app, &path).await["version"].as_i64(), count(&app).await), (Some(8), 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_request_needs_another_key() {
+    let app = spawn_app().await;
+    let (path, _) = begin(&app, &["a", "b", "c"]).await;
+    result(named(&app, Method::POST, "/v1/sessions", "k").json(&new("t")).send().await.unwrap())
+        .await;
+    for asked in [
+        named(&app, Method::POST, "/v1/sessions", "k").json(&new("other")),
+        named(&app, Method::PATCH, &path, "k").json(&json!({ "operator": "a", "title": "t" })),
+        named(&app, Method::DELETE, &format!("{path}?operator=a"), "k"),
+    ] {
+        let (status, code, rest) = problem(asked.send().await.unwrap()).await;
+        let found = (status, code.as_str(), &rest["field"]);
+        assert_eq!(found, (422, "idempotency_key_reused", &json!("Idempotency-Key")));
+    }
+    let (status, code, _) = problem(
+        named(&app, Method::POST, "/v1/sessions", "a b").json(&new("t")).send().await.unwrap(),
+    )
+    .await;
+    assert_eq!((status, code.as_str()), (400, "invalid_header"));
+    assert_eq!((get(&app, &path).await["version"].as_i64(), count(&app).await), (Some(1), 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_request_leaves_its_key_free() {
+    let app = spawn_app().await;
+    let few = json!({ "operator": "a", "title": "t", "member": [] });
+    let asked = named(&app, Method::POST, "/v1/sessions", "k").json(&few);
+    assert_eq!(problem(asked.send().await.unwrap()).await.0, 422);
+    let asked = named(&app, Method::POST, "/v1/sessions", "k").json(&new("t"));
+    assert_eq!(asked.send().await.unwrap().status(), StatusCode::CREATED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_an_apps_own_and_last_a_day() {
+    let app = spawn_app().await;
+    let (_, other) = app.another_app(BUIN, &[muster::domain::Permission::SessionsWrite]).await;
+    let ask = async |key: &str| {
+        let asked = app.client.request(Method::POST, "/v1/sessions").bearer_auth(key);
+        answer(asked.header("Idempotency-Key", "k").json(&new("t"))).await
+    };
+    let first = ask(&app.api_key).await;
+    let foreign = ask(&other).await;
+    assert!(!foreign.2);
+    assert_ne!(first.3, foreign.3);
+    app.clock.advance(Duration::from_secs(24 * 3600 - 1));
+    assert!(ask(&app.api_key).await.2);
+    app.clock.advance(Duration::from_secs(1));
+    let later = ask(&app.api_key).await;
+    assert!(!later.2);
+    assert_ne!(later.1, first.1);
+    assert_eq!(count(&app).await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_retries_makes_one_session() {
+    let app = spawn_app().await;
+    let (address, _stopper) = app.another_instance().await;
+    let clients = [app.client.clone(), app.client.at(address)];
+    let asked = (0..200).map(|place| {
+        let asked = clients[place % 2].request(Method::POST, "/v1/sessions");
+        answer(asked.bearer_auth(&app.api_key).header("Idempotency-Key", "storm").json(&new("t")))
+    });
+    let answers = join_all(asked).await;
+    let equal: HashSet<_> =
+        answers.iter().map(|(status, headers, _, body)| (status, headers, body)).collect();
+    assert_eq!(equal.len(), 1, "{equal:?}");
+    assert_eq!(answers[0].0, 201);
+    assert_eq!(answers.iter().filter(|answer| !answer.2).count(), 1, "one of them did it");
+    assert_eq!(count(&app).await, 1);
+    let events: i64 = sqlx::query_scalar("select count(*) from session_event")
+        .fetch_one(&app.pool)
+        .await
+        .unwrap();
+    assert_eq!(events, 1);
+    // A storm of changes is one change.
+    let path = answers[0].1[1].clone().unwrap();
+    let asked = (0..200).map(|place| {
+        let asked = clients[place % 2].request(Method::PATCH, &path).bearer_auth(&app.api_key);
+        let body = json!({ "operator": "a", "title": "after" });
+        answer(asked.header("Idempotency-Key", "change").json(&body))
+    });
+    let answers = join_all(asked).await;
+    let equal: HashSet<_> =
+        answers.iter().map(|(status, headers, _, body)| (status, headers, body)).collect();
+    assert_eq!(equal.len(), 1, "{equal:?}");
+    assert_eq!(get(&app, &path).await["version"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_survives_a_killed_server() {
+    let home = Home::lived_in();
+    let key = home.api_key();
+    let http = http();
+    let storm = |base: String| {
+        let (http, key) = (http.clone(), key.clone());
+        async move {
+            let asked = (0..100).map(|_| {
+                let asked = http.post(format!("{base}/v1/sessions")).bearer_auth(&key);
+                let asked = asked.header("Idempotency-Key", "storm").json(&new("t")).send();
+                async {
+                    let response = asked.await.ok()?;
+                    let status = response.status().as_u16();
+                    Some((status, response.text().await.ok()?))
+                }
+            });
+            join_all(asked).await.into_iter().flatten().collect::<Vec<_>>()
+        }
+    };
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let server = home.serve();
+        let answering = tokio::spawn(storm(server.url("")));
+        let mut connection = home.connect().await;
+        // As soon as the session is there, whatever was answered by then.
+        let sql = "select count(*) from session";
+        while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut connection).await.unwrap() == 0 {}
+        server.kill();
+        answers.extend(answering.await.unwrap());
+    }
+    let server = home.serve();
+    let last = storm(server.url("")).await;
+    assert_eq!(last.len(), 100);
+    answers.extend(last);
+    let equal: HashSet<_> = answers.into_iter().collect();
+    assert_eq!(equal.len(), 1, "{equal:?}");
+    assert_eq!(equal.iter().next().unwrap().0, 201);
+    let mut connection = home.connect().await;
+    let sessions: i64 = sqlx::query_scalar("select count(*) from session")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(sessions, 1);
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demanded_version_does_not_hinder_a_retry() {
+    let app = spawn_app().await;
+    let (path, _) = begin(&app, &["a", "b", "c"]).await;
+    let ask = || {
+        let asked = named(&app, Method::PATCH, &path, "k").header("If-Match", "\"1\"");
+        asked.json(&json!({ "operator": "a", "title": "two" }))
+    };
+    let first = answer(ask()).await;
+    let body = json!({ "operator": "a", "title": "three" });
+    result(send(&app, Method::PATCH, &path, &body).await).await;
+    let again = answer(ask()).await;
+    assert_eq!((again.0, again.2, again.3), (200, true, first.3));
+}

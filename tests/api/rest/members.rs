@@ -1,0 +1,84 @@
+//! `/v1/sessions/{sessionId}/members`.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::{begin, get, problem, refusal, refused, request, result, send};
+use crate::harness::spawn_app;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_list_is_one_change() {
+    let app = spawn_app().await;
+    let (path, _) = begin(&app, &["a", "b", "c"]).await;
+    let members = format!("{path}/members");
+    let body = json!({ "operator": "a", "member": ["d", "c", "a", "d"], "reason": "new team" });
+    let response = send(&app, Method::PUT, &members, &body).await;
+    assert_eq!(response.headers()["etag"], "\"2\"");
+    let session = result(response).await;
+    assert_eq!((&session["member"], &session["version"]), (&json!(["a", "c", "d"]), &json!(2)));
+    // Again: nothing to do.
+    assert_eq!(result(send(&app, Method::PUT, &members, &body).await).await, session);
+    // Without the owner the one who has been in longest is it.
+    let body = json!({ "operator": "a", "member": ["c", "d", "e"] });
+    let session = result(send(&app, Method::PUT, &members, &body).await).await;
+    assert_eq!((&session["owner"], &session["version"]), (&json!("c"), &json!(3)));
+    for (body, status, code, field) in [
+        (json!({ "operator": "c" }), 400, "missing_field", "member"),
+        (json!({ "operator": "c", "member": [""] }), 400, "invalid_field", "member[0]"),
+        (json!({ "operator": "c", "member": ["c"] }), 422, "too_few_members", "member"),
+        (json!({ "operator": "d", "member": ["d", "e", "f"] }), 403, "not_the_owner", "delMember"),
+        (json!({ "operator": "x", "member": ["x"] }), 403, "not_a_member", "operator"),
+    ] {
+        let found = refused(&app, Method::PUT, &members, &body).await;
+        assert_eq!(found, refusal(status, code, field), "{body}");
+    }
+    assert_eq!(get(&app, &path).await, session);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_comes_and_goes() {
+    let app = spawn_app().await;
+    let (path, _) = begin(&app, &["a", "b", "c"]).await;
+    let by = json!({ "operator": "b", "reason": "asked to" });
+    let add = async |account: &str| {
+        send(&app, Method::PUT, &format!("{path}/members/{account}"), &by).await
+    };
+    let remove = async |account: &str, query: &str| {
+        let call = format!("{path}/members/{account}?{query}");
+        request(&app, Method::DELETE, &call).send().await.unwrap()
+    };
+    let response = add("%E9%A1%B9%2F%201").await;
+    assert_eq!(
+        (response.status(), &response.headers()["etag"]),
+        (StatusCode::OK, &"\"2\"".parse().unwrap())
+    );
+    let session = result(response).await;
+    assert_eq!(session["member"], json!(["a", "b", "c", "项/ 1"]));
+    assert_eq!(result(add("a").await).await, session);
+    let (status, code, rest) = problem(remove("c", "operator=b").await).await;
+    let found = (status, code.as_str(), &rest["field"]);
+    assert_eq!(found, (403, "not_the_owner", &json!("delMember")));
+    let session = result(remove("%E9%A1%B9%2F%201", "operator=a&reason=so+it+is").await).await;
+    assert_eq!((&session["member"], &session["version"]), (&json!(["a", "b", "c"]), &json!(3)));
+    assert_eq!(result(remove("nobody", "operator=c").await).await, session);
+    let (status, code, _) = problem(remove("c", "operator=c").await).await;
+    assert_eq!((status, code.as_str()), (422, "too_few_members"));
+
+    let long = "x".repeat(65);
+    for (response, code, field) in [
+        (add(&long).await, "invalid_parameter", "account"),
+        (add("%00").await, "invalid_parameter", "account"),
+        (add("%ff").await, "invalid_parameter", "account"),
+        (remove("c", "").await, "missing_parameter", "operator"),
+        (remove("c", "operator=").await, "invalid_parameter", "operator"),
+        (remove("c", "operator=a&reason=").await, "invalid_parameter", "reason"),
+        (remove("c", "operator=a&opUser=a").await, "unknown_parameter", "opUser"),
+    ] {
+        let (status, found, rest): (_, _, Value) = problem(response).await;
+        assert_eq!((status, found.as_str(), &rest["field"]), (400, code, &json!(field)));
+    }
+    let events = get(&app, &format!("{path}/events")).await;
+    let reasons: Vec<_> =
+        events["items"].as_array().unwrap().iter().map(|e| &e["reason"]).collect();
+    assert_eq!(reasons, [&Value::Null, &json!("asked to"), &json!("so it is")]);
+}

@@ -1,0 +1,376 @@
+//! `/v1/sessions`: create, read, change.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::{begin, get, problem, refusal, refused, request, result, send};
+use crate::harness::{BUIN, TestApp, eventually, spawn_app};
+
+const SESSIONS: &str = "/v1/sessions";
+const NOWHERE: &str = "/v1/sessions/8ad595f3-73b3-4b56-90af-f336f9222fc5";
+
+async fn sessions(app: &TestApp) -> i64 {
+    sqlx::query_scalar("select count(*) from session").fetch_one(&app.pool).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_begun_and_read() {
+    let app = spawn_app().await;
+    let body = json!({
+        "operator": "a", "title": "项目", "member": ["b", "a", "c", "b"], "type": "multi",
+        "attributes": { "goal": 2, "gone": null, "list": [null, { "x": 1.5 }] }, "reason": "why"
+    });
+    let response = send(&app, Method::POST, SESSIONS, &body).await;
+    assert_eq!(response.status(), StatusCode::CREATED);
+    let headers = response.headers().clone();
+    assert_eq!(headers["etag"], "\"1\"");
+    assert!(!headers.contains_key("idempotency-replayed"));
+    let session: Value = response.json().await.unwrap();
+    let id = session["sessionId"].as_str().unwrap();
+    let path = format!("/v1/sessions/{}", id.trim_matches(['{', '}']).to_lowercase());
+    assert_eq!(headers["location"], path.as_str());
+    let whole = json!({
+        "sessionId": id, "title": "项目", "owner": "a", "version": 1, "type": "multi",
+        "member": ["a", "b", "c"], "activeTime": 1_718_000_000,
+        "createdAt": "2024-06-10T06:13:20.000000Z", "updatedAt": "2024-06-10T06:13:20.000000Z",
+        "state": "active", "attributes": { "goal": 2, "list": [null, { "x": 1.5 }] },
+        "memberCount": 3
+    });
+    assert_eq!(session, whole);
+    assert_eq!(id, id.to_uppercase());
+    for path in [&path, &format!("{SESSIONS}/%7B{}%7D", &id[1..37])] {
+        let response = request(&app, Method::GET, path).send().await.unwrap();
+        assert_eq!(response.headers()["etag"], "\"1\"");
+        assert_eq!(result(response).await, whole);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_session_is_not_begun() {
+    let app = spawn_app().await;
+    let usual = json!({ "operator": "a", "title": "t", "member": ["b", "c"] });
+    for (change, status, code, field) in [
+        (json!({ "title": "" }), 400, "invalid_field", "title"),
+        (json!({ "title": "x".repeat(65) }), 400, "invalid_field", "title"),
+        (json!({ "title": null }), 400, "invalid_field", "title"),
+        (json!({ "operator": "\n" }), 400, "invalid_field", "operator"),
+        (json!({ "member": ["b", ""] }), 400, "invalid_field", "member[1]"),
+        (json!({ "member": [1] }), 400, "invalid_field", "member[0]"),
+        (json!({ "type": "pair" }), 400, "invalid_field", "type"),
+        (json!({ "reason": " " }), 400, "invalid_field", "reason"),
+        (json!({ "attributes": [] }), 400, "invalid_field", "attributes"),
+        (json!({ "creator": "a" }), 400, "unknown_field", "creator"),
+        (json!({ "member": ["a", "b"] }), 422, "too_few_members", "member"),
+        (
+            json!({ "attributes": { "a": "x".repeat(16_384) } }),
+            422,
+            "attributes_too_large",
+            "attributes",
+        ),
+    ] {
+        let mut body = usual.clone();
+        body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let found = refused(&app, Method::POST, SESSIONS, &body).await;
+        assert_eq!(found, refusal(status, code, field), "{change}");
+    }
+    for (body, code, field) in [
+        (r#"{"operator":"a","title":"t"}"#, "missing_field", "member"),
+        (r#"{"operator":"a","title":"t","title":"t","member":[]}"#, "duplicate_field", "title"),
+        (
+            r#"{"operator":"a","title":"t","member":["b","c"],"attributes":{"x":{"a":1,"a":2}}}"#,
+            "duplicate_field",
+            "attributes.x.a",
+        ),
+        ("[]", "malformed_body", "body"),
+    ] {
+        let asked = request(&app, Method::POST, SESSIONS).body(body);
+        let (status, found, rest) = problem(asked.send().await.unwrap()).await;
+        assert_eq!((status, found.as_str(), &rest["field"]), (400, code, &json!(field)));
+    }
+    let found = refused(&app, Method::POST, "/v1/sessions?dryRun=maybe", &usual).await;
+    assert_eq!(found, refusal(400, "invalid_parameter", "dryRun"));
+    assert_eq!(sessions(&app).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_members_are_told_the_limit() {
+    let app = spawn_app_of_four().await;
+    let body = json!({ "operator": "a", "title": "t", "member": ["b", "c", "d", "e"] });
+    let (status, code, rest) = problem(send(&app, Method::POST, SESSIONS, &body).await).await;
+    assert_eq!((status, code.as_str()), (422, "too_many_members"));
+    assert_eq!((&rest["limit"], &rest["got"]), (&json!(4), &json!(5)));
+}
+
+async fn spawn_app_of_four() -> TestApp {
+    crate::harness::spawn_app_with(|settings| settings.limits.max_members = 4).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rehearsal_keeps_nothing() {
+    let app = spawn_app().await;
+    let body = json!({ "operator": "a", "title": "t", "member": ["b", "c"] });
+    let asked = request(&app, Method::POST, "/v1/sessions?dryRun=true").json(&body);
+    let response = asked.header("Idempotency-Key", "k").send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(!response.headers().contains_key("location"));
+    assert!(!response.headers().contains_key("etag"));
+    assert_eq!(result(response).await["version"], 1);
+    assert_eq!(sessions(&app).await, 0);
+
+    let (path, before) = begin(&app, &["a", "b", "c"]).await;
+    for (method, call, body) in [
+        (Method::PATCH, "", json!({ "operator": "a", "title": "after" })),
+        (Method::PUT, "/members", json!({ "operator": "a", "member": ["a", "b", "c", "d"] })),
+        (Method::PUT, "/members/d", json!({ "operator": "a" })),
+    ] {
+        let response = send(&app, method, &format!("{path}{call}?dryRun=true"), &body).await;
+        assert!(!response.headers().contains_key("etag"));
+        assert_eq!(result(response).await["version"], 2, "{call}");
+    }
+    let asked = request(&app, Method::DELETE, &format!("{path}?operator=a&dryRun=true"));
+    assert_eq!(result(asked.send().await.unwrap()).await["state"], "dissolved");
+    // What would be refused is refused.
+    let late = json!({ "operator": "x", "title": "after" });
+    let found = refused(&app, Method::PATCH, &format!("{path}?dryRun=true"), &late).await;
+    assert_eq!(found, refusal(403, "not_a_member", "operator"));
+    assert_eq!(get(&app, &path).await, before);
+    let kept: i64 =
+        sqlx::query_scalar("select count(*) from idempotency").fetch_one(&app.pool).await.unwrap();
+    assert_eq!(kept, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_who_knows_it_gets_no_body() {
+    let app = spawn_app().await;
+    let (path, _) = begin(&app, &["a", "b", "c"]).await;
+    let ask = async |path: &str, tags: &str| {
+        let asked = request(&app, Method::GET, path).header("If-None-Match", tags);
+        let response = asked.send().await.unwrap();
+        let tag = response.headers()["etag"].to_str().unwrap().to_owned();
+        (response.status().as_u16(), tag, response.text().await.unwrap().is_empty())
+    };
+    let tag = |tag: &str| tag.to_owned();
+    assert_eq!(ask(&path, "\"1\"").await, (304, tag("\"1\""), true));
+    assert_eq!(ask(&path, "W/\"1\", \"7\"").await, (304, tag("\"1\""), true));
+    assert_eq!(ask(&path, "\"2\"").await, (200, tag("\"1\""), false));
+    let body = json!({ "operator": "a", "title": "after" });
+    result(send(&app, Method::PATCH, &path, &body).await).await;
+    assert_eq!(ask(&path, "\"1\"").await, (200, tag("\"2\""), false));
+    assert_eq!(ask(&format!("{path}?version=1"), "\"1\"").await, (304, tag("\"1\""), true));
+    let (status, code, _) = problem(
+        request(&app, Method::GET, &path).header("If-None-Match", "1").send().await.unwrap(),
+    )
+    .await;
+    assert_eq!((status, code.as_str()), (400, "invalid_header"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_can_demand_a_version() {
+    let app = spawn_app().await;
+    let (path, _) = begin(&app, &["a", "b", "c"]).await;
+    let change = async |tags: &str, title: &str| {
+        let body = json!({ "operator": "b", "title": title });
+        request(&app, Method::PATCH, &path)
+            .header("If-Match", tags)
+            .json(&body)
+            .send()
+            .await
+            .unwrap()
+    };
+    let response = change("\"1\"", "two").await;
+    assert_eq!(response.headers()["etag"], "\"2\"");
+    assert_eq!(result(response).await["title"], "two");
+    assert_eq!(result(change("\"7\", \"2\"", "three").await).await["version"], 3);
+    assert_eq!(result(change("*", "four").await).await["version"], 4);
+    for tags in ["\"3\"", "W/\"4\"", "\"04\"", ""] {
+        let response = change(tags, "five").await;
+        assert_eq!(response.headers()["etag"], "\"4\"", "{tags}");
+        let (status, code, rest) = problem(response).await;
+        assert_eq!((status, code.as_str()), (412, "version_conflict"), "{tags}");
+        assert_eq!(rest["currentVersion"], 4);
+    }
+    // Each other way to change it demands it as well.
+    let back = json!({ "operator": "a", "version": 1 });
+    let members = json!({ "operator": "a", "member": ["a", "b", "d"] });
+    for (method, call, body) in [
+        (Method::PUT, "/members", &members),
+        (Method::PUT, "/members/d", &json!({ "operator": "a" })),
+        (Method::DELETE, "/members/c?operator=a", &Value::Null),
+        (Method::POST, "/revert", &back),
+        (Method::DELETE, "?operator=a", &Value::Null),
+        (Method::POST, "/restore", &json!({ "operator": "a" })),
+    ] {
+        let mut asked = request(&app, method, &format!("{path}{call}")).header("If-Match", "\"3\"");
+        if !body.is_null() {
+            asked = asked.json(body);
+        }
+        let (status, code, _) = problem(asked.send().await.unwrap()).await;
+        assert_eq!((status, code.as_str()), (412, "version_conflict"), "{call}");
+    }
+    assert_eq!(get(&app, &path).await["version"], 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn single_things_are_changed_at_once() {
+    let app = spawn_app().await;
+    let (path, _) = begin(&app, &["a", "b", "c", "d"]).await;
+    app.clock.advance(Duration::from_secs(10));
+    let body = json!({
+        "operator": "a", "reason": "so", "title": "after", "owner": "e", "addMember": ["e", "b"],
+        "delMember": ["c", "x"], "attributes": { "a": { "b": 1, "c": null }, "d": [1] }
+    });
+    let response = send(&app, Method::PATCH, &path, &body).await;
+    assert_eq!(
+        (response.status(), &response.headers()["etag"]),
+        (StatusCode::OK, &"\"2\"".parse().unwrap())
+    );
+    let session = result(response).await;
+    let told = ["title", "owner", "member", "version", "attributes", "activeTime", "memberCount"];
+    let wished = json!(["after", "e", ["a", "b", "d", "e"], 2, { "a": { "b": 1 }, "d": [1] }, 1_718_000_010, 4]);
+    assert_eq!(json!(told.map(|name| &session[name])), wished);
+    assert_eq!(session["updatedAt"], "2024-06-10T06:13:30.000000Z");
+
+    // Merged, as a merge patch is; and what is so already changes nothing.
+    let body = json!({ "operator": "e", "attributes": { "a": { "x": 2 }, "d": null } });
+    let session = result(send(&app, Method::PATCH, &path, &body).await).await;
+    assert_eq!(session["attributes"], json!({ "a": { "b": 1, "x": 2 } }));
+    let body = json!({ "operator": "e", "title": "after", "addMember": ["a"], "owner": null });
+    assert_eq!(result(send(&app, Method::PATCH, &path, &body).await).await, session);
+    assert_eq!(
+        result(send(&app, Method::PATCH, &path, &json!({ "operator": "b" })).await).await,
+        session
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_change_changes_nothing() {
+    let app = spawn_app_of_four().await;
+    let (path, before) = begin(&app, &["a", "b", "c"]).await;
+    for (body, status, code, field) in [
+        (json!({}), 400, "missing_field", "operator"),
+        (json!({ "operator": "a", "version": 1 }), 400, "unknown_field", "version"),
+        (json!({ "operator": "a", "owner": "" }), 400, "invalid_field", "owner"),
+        (json!({ "operator": "a", "addMember": ["\t"] }), 400, "invalid_field", "addMember[0]"),
+        (json!({ "operator": "x", "title": "t" }), 403, "not_a_member", "operator"),
+        (json!({ "operator": "b", "delMember": ["c"] }), 403, "not_the_owner", "delMember"),
+        (json!({ "operator": "b", "owner": "b" }), 403, "not_the_owner", "operator"),
+        (json!({ "operator": "a", "owner": "x" }), 422, "owner_not_a_member", "owner"),
+        (
+            json!({ "operator": "a", "addMember": ["x"], "delMember": ["x"] }),
+            422,
+            "added_and_removed",
+            "delMember",
+        ),
+        (json!({ "operator": "a", "delMember": ["c"] }), 422, "too_few_members", "member"),
+        (json!({ "operator": "a", "addMember": ["d", "e"] }), 422, "too_many_members", "member"),
+        (
+            json!({ "operator": "a", "attributes": { "a": "x".repeat(16_384) } }),
+            422,
+            "attributes_too_large",
+            "attributes",
+        ),
+    ] {
+        let found = refused(&app, Method::PATCH, &path, &body).await;
+        assert_eq!(found, refusal(status, code, field), "{body}");
+    }
+    assert_eq!(get(&app, &path).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_not_there_is_the_same_everywhere() {
+    let app = spawn_app().await;
+    let (_, foreign) = app.another_app(BUIN + 1, &muster::domain::Permission::ALL).await;
+    let (path, _) = begin(&app, &["a", "b", "c"]).await;
+    let by = json!({ "operator": "a" });
+    for (method, call, body) in [
+        (Method::GET, "", None),
+        (Method::GET, "?version=1", None),
+        (Method::GET, "?at=2030-01-01T00:00:00Z", None),
+        (Method::GET, "/events", None),
+        (Method::GET, "/diff?from=1&to=1", None),
+        (Method::PATCH, "", Some(by.clone())),
+        (Method::PUT, "/members", Some(json!({ "operator": "a", "member": ["a"] }))),
+        (Method::PUT, "/members/b", Some(by.clone())),
+        (Method::DELETE, "/members/b?operator=a", None),
+        (Method::DELETE, "?operator=a", None),
+        (Method::POST, "/restore", Some(by)),
+        (Method::POST, "/revert", Some(json!({ "operator": "a", "version": 1 }))),
+    ] {
+        for (path, key) in [(NOWHERE, &app.api_key), (path.as_str(), &foreign)] {
+            let mut asked = app.client.request(method.clone(), &format!("{path}{call}"));
+            if let Some(body) = &body {
+                asked = asked.json(body);
+            }
+            let (status, code, rest) = problem(asked.bearer_auth(key).send().await.unwrap()).await;
+            let found = (status, code.as_str(), &rest["field"]);
+            assert_eq!(found, (404, "no_such_session", &json!("sessionId")), "{method} {call}");
+        }
+    }
+    let (status, code, _) =
+        problem(request(&app, Method::GET, "/v1/sessions/5").send().await.unwrap()).await;
+    assert_eq!((status, code.as_str()), (400, "invalid_session_id"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn permissions_are_for_what_is_done() {
+    use muster::domain::Permission::{SessionsRead, SessionsWrite};
+    let app = spawn_app().await;
+    let (path, _) = begin(&app, &["a", "b", "c"]).await;
+    let (_, reader) = app.another_app(BUIN, &[SessionsRead]).await;
+    let (_, writer) = app.another_app(BUIN, &[SessionsWrite]).await;
+    for (method, call, may) in [
+        (Method::GET, path.clone(), &reader),
+        (Method::GET, format!("{path}/events"), &reader),
+        (Method::GET, format!("{path}/diff?from=1&to=1"), &reader),
+        (Method::DELETE, format!("{path}/members/x?operator=a"), &writer),
+    ] {
+        for key in [&reader, &writer] {
+            let asked = app.client.request(method.clone(), &call).bearer_auth(key);
+            let response = asked.send().await.unwrap();
+            if key == may {
+                assert_eq!(response.status(), StatusCode::OK, "{method} {call}");
+            } else {
+                let (status, code, _) = problem(response).await;
+                assert_eq!((status, code.as_str()), (403, "permission_missing"), "{call}");
+            }
+        }
+    }
+    for (method, path) in [
+        (Method::POST, SESSIONS.to_owned()),
+        (Method::POST, "/v1/sessions/batch".to_owned()),
+        (Method::PATCH, path.clone()),
+        (Method::DELETE, path.clone()),
+        (Method::PUT, format!("{path}/members")),
+        (Method::PUT, format!("{path}/members/d")),
+        (Method::POST, format!("{path}/restore")),
+        (Method::POST, format!("{path}/revert")),
+    ] {
+        let asked = app.client.request(method.clone(), &path).bearer_auth(&reader);
+        let (status, code, _) = problem(asked.json(&json!({})).send().await.unwrap()).await;
+        assert_eq!((status, code.as_str()), (403, "permission_missing"), "{method} {path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_server_wrote_is_seen_soon_or_at_once() {
+    let app = spawn_app().await;
+    let (path, _) = begin(&app, &["a", "b", "c"]).await;
+    let (other, _stopper) = app.another_instance().await;
+    let there = app.client.at(other);
+    for version in 2..6 {
+        let read = there.request(Method::GET, &path).bearer_auth(&app.api_key);
+        result(read.send().await.unwrap()).await;
+        let body = json!({ "operator": "a", "title": format!("{version}") });
+        let written = result(send(&app, Method::PATCH, &path, &body).await).await;
+        let fresh = there.request(Method::GET, &path).bearer_auth(&app.api_key);
+        let fresh = fresh.header("Cache-Control", "max-age=0, No-Cache").send().await.unwrap();
+        assert_eq!(result(fresh).await, written);
+        let ask = || async {
+            let asked = there.request(Method::GET, &path).bearer_auth(&app.api_key);
+            result(asked.send().await.unwrap()).await
+        };
+        eventually(ask, &written).await;
+    }
+}
