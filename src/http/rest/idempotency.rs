@@ -34,7 +34,8 @@ impl Part for Named {
         }
         let key = key.to_str().map_err(|_| wrong("only visible ASCII"))?;
         let target = request.uri().path_and_query().map_or("", |target| target.as_str());
-        named(NAME, key, &[request.method().as_str(), target], body).map(|key| Self(Some(key)))
+        let what = [request.method().as_str(), target];
+        named((Code::InvalidHeader, NAME), key, &what, body).map(|key| Self(Some(key)))
     }
 
     fn parameters() -> Vec<Parameter> {
@@ -48,9 +49,9 @@ impl Part for Named {
 }
 
 /// The key of a request to do `what` with a JSON `body`. The same JSON written differently is the
-/// same request.
+/// same request. The place of the key is told with what a bad one is called there.
 pub(super) fn named(
-    field: &str,
+    (code, field): (Code, &str),
     key: &str,
     what: &[&str],
     body: &[u8],
@@ -66,7 +67,7 @@ pub(super) fn named(
         Err(_) => digest.update(body),
     }
     IdempotencyKey::new(key, digest.finalize().into())
-        .map_err(|why| Problem::invalid(Code::InvalidHeader, field, &why))
+        .map_err(|why| Problem::invalid(code, field, &why))
 }
 
 #[cfg(test)]

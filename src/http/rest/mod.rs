@@ -6,7 +6,7 @@
 //!
 //! Adding a call: a handler in the file of its aggregate that takes an [`call::Authorised`] with
 //! what it needs and the parts that it reads, its description in `#[utoipa::path]` with the same
-//! parts in [`problem::Problems`], a line in [`router`] and one in [`mod@openapi`], then
+//! parts in `params` and in [`problem::Problems`], a line in [`router`] and one in [`mod@openapi`], then
 //! `muster openapi > openapi.json`.
 
 mod answer;

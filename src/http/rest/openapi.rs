@@ -20,7 +20,10 @@ use super::{batch, diff, docs, events, limits, problem, view};
     info(
         title = "Muster",
         description = "Chat sessions: who talks with whom, under which title, owned by whom, at \
-                       which version.\n\nEvery error is an `application/problem+json` with a \
+                       which version.\n\nApps act for an account, the `operator`, under the rules that \
+                       members have. Apps with the permission `sessions:admin` may act for \
+                       anybody, with the rights of the owner, if they say a `reason`. The history \
+                       keeps operator, app and reason.\n\nEvery error is an `application/problem+json` with a \
                        stable `code`. Wherever `GET` works, `HEAD` does. Unknown fields and \
                        parameters are refused."
     ),

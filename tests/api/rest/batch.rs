@@ -77,7 +77,7 @@ async fn each_item_is_answered_in_its_place() {
         [400, "unknown_field", "titel"],
         [400, "unknown_field", "delete"],
         [400, "malformed_body", "body"],
-        [400, "invalid_header", "idempotencyKey"],
+        [400, "invalid_field", "idempotencyKey"],
         [201, "last", 1],
     ]);
     assert_eq!(Value::from(found), expected);
@@ -149,5 +149,15 @@ async fn what_stands_twice_in_an_item_is_noticed() {
     for (place, field) in [(0, "attributes.a"), (1, "create")] {
         let error = &items["items"][place]["error"];
         assert_eq!((&error["code"], &error["field"]), (&json!("duplicate_field"), &json!(field)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_database_each_item_says_so() {
+    let app = spawn_app().await;
+    assert_eq!(run(&app, json!([create("t")])).await[0]["status"], 201);
+    app.pool.close().await;
+    for item in run(&app, json!([create("t"), create("t")])).await {
+        assert_eq!((&item["status"], &item["error"]["code"]), (&json!(503), &json!("unavailable")));
     }
 }

@@ -123,9 +123,9 @@ impl Item {
                 return Err(Problem::of(Code::InvalidField, "update", "not together with create"));
             }
         };
+        let place = (Code::InvalidField, "idempotencyKey");
         let key = item.idempotency_key.as_deref();
-        let key =
-            key.map(|key| named("idempotencyKey", key, &["batch", what], body)).transpose()?;
+        let key = key.map(|key| named(place, key, &["batch", what], body)).transpose()?;
         Ok(Self { work, key })
     }
 

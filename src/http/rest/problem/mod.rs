@@ -245,3 +245,20 @@ impl ResponseError for Problem {
         self.answer(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_hears_of_the_first_that_failed_in_here() {
+        let problems = ["one", "two"].map(|text| Problem::internal(&std::io::Error::other(text)));
+        let mut response = HttpResponse::Ok().finish();
+        note([&Problem::new(Code::NotAMember, "no")].into_iter(), &mut response);
+        assert!(response.extensions().get::<Outcome>().is_none());
+        note(problems.iter(), &mut response);
+        let outcome = response.extensions().get::<Outcome>().cloned().unwrap();
+        assert_eq!(outcome.cause.as_deref(), Some("one"));
+        assert!(matches!(outcome.answered, Answered::Code("internal_error")));
+    }
+}
