@@ -155,9 +155,13 @@ async fn what_stands_twice_in_an_item_is_noticed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_database_each_item_says_so() {
     let app = spawn_app().await;
-    assert_eq!(run(&app, json!([create("t")])).await[0]["status"], 201);
+    let (_, session) = begin(&app, &["a", "b", "c"]).await;
     app.pool.close().await;
-    for item in run(&app, json!([create("t"), create("t")])).await {
+    let item = |key: &str| {
+        let update = json!({ "sessionId": session["sessionId"], "operator": "a", "title": "t" });
+        json!({ "update": update, "idempotencyKey": key })
+    };
+    for item in run(&app, json!([item("one"), item("two")])).await {
         assert_eq!((&item["status"], &item["error"]["code"]), (&json!(503), &json!("unavailable")));
     }
 }
