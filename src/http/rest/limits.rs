@@ -5,15 +5,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::call::{Anything, Authorised};
+use super::list::batch_get;
 use super::problem::Problems;
 use super::query::{Nothing, Query};
 use super::{batch, page};
 use crate::domain::{Account, Attributes, IdempotencyKey, Reason, RemovePolicy, Title};
 use crate::http::server::Options;
 use crate::service::Sessions;
-
-/// The most sessions that are read at once.
-const MAX_BATCH_GET: usize = 200;
 
 type Asked = Authorised<Anything, Query<Nothing>>;
 
@@ -103,7 +101,7 @@ pub(super) async fn get(
         max_reason_length: Reason::MAX,
         default_page_limit: page::USUAL,
         max_page_limit: page::MOST,
-        max_batch_get_ids: MAX_BATCH_GET,
+        max_batch_get_ids: batch_get::MOST,
         max_batch_items: batch::MOST,
         max_idempotency_key_length: IdempotencyKey::MAX,
         idempotency_key_seconds: IdempotencyKey::KEPT.num_seconds(),

@@ -6,8 +6,8 @@
 //!
 //! Adding a call: a handler in the file of its aggregate that takes an [`call::Authorised`] with
 //! what it needs and the parts that it reads, its description in `#[utoipa::path]` with the same
-//! parts in `params` and in [`problem::Problems`], a line in [`router`] and one in [`mod@openapi`], then
-//! `muster openapi > openapi.json`.
+//! parts in `params` and in [`problem::Problems`], a line in [`router`] and one in [`mod@openapi`],
+//! then `muster openapi > openapi.json`.
 
 mod answer;
 mod batch;
@@ -19,6 +19,7 @@ mod field;
 mod idempotency;
 mod json;
 mod limits;
+mod list;
 mod object;
 mod openapi;
 mod page;
@@ -46,7 +47,17 @@ pub(super) fn router(app: &mut web::ServiceConfig) {
     let scope = web::scope("/v1")
         .wrap(from_fn(problem::with_request_id))
         .service(resource("/limits", [(Method::GET, web::route().to(limits::get))]))
-        .service(resource("/sessions", [(Method::POST, web::route().to(create::create))]))
+        .service(resource(
+            "/sessions",
+            [
+                (Method::GET, web::route().to(list::sessions::list)),
+                (Method::POST, web::route().to(create::create)),
+            ],
+        ))
+        .service(resource(
+            "/sessions/batch-get",
+            [(Method::POST, web::route().to(list::batch_get::get))],
+        ))
         .service(resource("/sessions/batch", [(Method::POST, web::route().to(batch::run))]))
         .service(resource(
             "/sessions/{sessionId}",
@@ -58,11 +69,15 @@ pub(super) fn router(app: &mut web::ServiceConfig) {
         ))
         .service(resource(
             "/sessions/{sessionId}/members",
-            [(Method::PUT, web::route().to(members::replace))],
+            [
+                (Method::GET, web::route().to(list::members::list)),
+                (Method::PUT, web::route().to(members::replace)),
+            ],
         ))
         .service(resource(
             "/sessions/{sessionId}/members/{account}",
             [
+                (Method::GET, web::route().to(list::members::get)),
                 (Method::PUT, web::route().to(members::add)),
                 (Method::DELETE, web::route().to(members::remove)),
             ],

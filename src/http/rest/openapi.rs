@@ -13,7 +13,7 @@ use utoipa::openapi::{Object, OpenApi as Document, RefOr};
 use utoipa::{Modify, OpenApi};
 
 use super::sessions::{self, create, members, state, update};
-use super::{batch, diff, docs, events, limits, problem, view};
+use super::{batch, diff, docs, events, limits, list, problem, view};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -28,14 +28,18 @@ use super::{batch, diff, docs, events, limits, problem, view};
                        parameters are refused."
     ),
     paths(
+        list::sessions::list,
         create::create,
         sessions::get::get,
         update::update,
         state::dissolve,
         state::restore,
         state::revert,
+        list::batch_get::get,
         batch::run,
+        list::members::list,
         members::replace,
+        list::members::get,
         members::add,
         members::remove,
         events::list,

@@ -1,24 +1,26 @@
 //! Pages: how many items one has, and where the next one begins.
 
 use super::problem::{Code, Problem};
+use crate::service::PageSize;
 
 /// The items of a page, unless asked for otherwise.
-pub(super) const USUAL: usize = 50;
+pub(super) const USUAL: usize = PageSize::DEFAULT.get() as usize;
 /// The most items of a page.
-pub(super) const MOST: usize = 200;
+pub(super) const MOST: usize = PageSize::MAX as usize;
 
 /// How many items a page shall have at most.
 pub(super) fn limit(asked: Option<i64>) -> Result<usize, Problem> {
-    let Some(asked) = asked else { return Ok(USUAL) };
-    let wrong = |why: &str, limit: usize| {
-        let why = format!("at {why} {limit}, got {asked}");
+    size(asked).map(|size| usize::from(size.get()))
+}
+
+/// The same, as lists take it.
+pub(super) fn size(asked: Option<i64>) -> Result<PageSize, Problem> {
+    let Some(asked) = asked else { return Ok(PageSize::DEFAULT) };
+    PageSize::new(asked).map_err(|_| {
+        let (side, limit) = if asked < 1 { ("least", 1) } else { ("most", MOST) };
+        let why = format!("at {side} {limit}, got {asked}");
         Problem::of(Code::InvalidParameter, "limit", why).limited(limit, asked)
-    };
-    match usize::try_from(asked) {
-        Ok(limit @ 1..=MOST) => Ok(limit),
-        Ok(1..) => Err(wrong("most", MOST)),
-        Ok(0) | Err(_) => Err(wrong("least", 1)),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -32,6 +34,7 @@ mod tests {
         assert_eq!(limit(Some(200)).unwrap(), 200);
         for (asked, detail) in [
             (201, "limit: at most 200, got 201"),
+            (i64::MAX, "limit: at most 200, got 9223372036854775807"),
             (0, "limit: at least 1, got 0"),
             (-1, "limit: at least 1, got -1"),
         ] {

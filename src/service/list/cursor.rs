@@ -26,7 +26,7 @@ pub enum BadCursor {
 
 /// The most characters of a cursor. Those of lists by change hold the numbers of the transactions
 /// that were running.
-const MOST: usize = 16 * 1024;
+pub(super) const MOST: usize = 16 * 1024;
 /// The first byte: what the others mean.
 const FORM: u8 = 1;
 

@@ -52,12 +52,15 @@ impl PageSize {
 
     /// The number.
     #[must_use]
-    pub fn get(self) -> u16 {
+    pub const fn get(self) -> u16 {
         self.0
     }
 }
 
 impl ListQuery {
+    /// The most characters of a cursor, whatever the list.
+    pub const MAX_CURSOR: usize = cursor::MOST;
+
     /// The first page, or with the cursor of a page the one behind that. The size may be another
     /// on each page.
     ///

@@ -19,8 +19,8 @@ use muster::service::{
 use crate::harness::{BUIN, TestApp, spawn_app};
 
 /// The service on the database of a test, and somebody who may use it.
-struct World {
-    app: TestApp,
+pub struct World {
+    pub app: TestApp,
     sessions: Sessions,
     caller: Caller,
 }
@@ -33,7 +33,7 @@ const ORDERS: [Sort; 4] = [
 ];
 
 impl World {
-    async fn begin() -> Self {
+    pub async fn begin() -> Self {
         let app = spawn_app().await;
         let options = session_options(&app.settings);
         let sessions = Sessions::new(app.pool.clone(), app.clock.clone(), options);
@@ -42,7 +42,7 @@ impl World {
     }
 
     /// A session of these members, whose owner is the first.
-    async fn create(&self, title: &str, members: &[&str]) -> Session {
+    pub async fn create(&self, title: &str, members: &[&str]) -> Session {
         let new = NewSession {
             title: Title::new(title).unwrap(),
             creator: account(members[0]),
@@ -55,7 +55,7 @@ impl World {
     }
 
     /// Lets the owner do something.
-    async fn act(&self, id: SessionId, action: Action) -> Result<Session, Error> {
+    pub async fn act(&self, id: SessionId, action: Action) -> Result<Session, Error> {
         let owner = self.get(id).await.owner;
         let request = Request::by(owner, action);
         let terms = Terms::default();
@@ -63,7 +63,7 @@ impl World {
         Ok((**done.session).clone())
     }
 
-    async fn rename(&self, id: SessionId, title: &str) -> Session {
+    pub async fn rename(&self, id: SessionId, title: &str) -> Session {
         let mut update = Update::default();
         update.title = Some(Title::new(title).unwrap());
         self.act(id, Action::Update(update)).await.unwrap()

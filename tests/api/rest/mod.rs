@@ -8,6 +8,7 @@ mod description;
 mod history;
 mod idempotency;
 mod limits;
+mod lists;
 mod members;
 mod requests;
 mod sessions;

@@ -4,7 +4,7 @@
 use super::{Code, Problem};
 use crate::domain::Refusal;
 use crate::http::body::BodyError;
-use crate::service::{Denied, Error};
+use crate::service::{BadCursor, Denied, Error};
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
@@ -82,6 +82,12 @@ impl From<Refusal> for Problem {
             | Refusal::AddedAndRemoved { .. }
             | Refusal::Dissolved => problem,
         }
+    }
+}
+
+impl From<BadCursor> for Problem {
+    fn from(why: BadCursor) -> Self {
+        Self::of(Code::InvalidParameter, "cursor", why)
     }
 }
 

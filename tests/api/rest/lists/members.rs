@@ -1,0 +1,149 @@
+//! `GET /v1/sessions/{sessionId}/members`, and of one of them.
+
+use muster::domain::{Account, Action, SessionId, Update};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{SESSIONS, all, bad, beyond, found, no_such_session, page, refused, texts, with};
+use crate::harness::BUIN;
+use crate::list::World;
+use crate::rest::problem;
+
+fn members(id: SessionId) -> String {
+    format!("{SESSIONS}/{}/members", id.uuid())
+}
+
+/// The path of one, every special character encoded.
+fn member(id: SessionId, account: &str) -> String {
+    format!("{}/{}", members(id), utf8_percent_encode(account, NON_ALPHANUMERIC))
+}
+
+fn shown(account: &str, joined_version: i64, owner: bool) -> Value {
+    json!({ "account": account, "joinedVersion": joined_version, "owner": owner })
+}
+
+fn nobody() -> (u16, String, Value) {
+    let rest = json!({ "detail": "account: the session has no such member", "field": "account" });
+    (404, "no_such_member".to_owned(), rest)
+}
+
+async fn update(world: &World, id: SessionId, add: &[&str], remove: &[&str]) {
+    let accounts = |names: &[&str]| names.iter().map(|name| Account::new(name).unwrap()).collect();
+    let update = Update::of_members(accounts(add), accounts(remove)).unwrap();
+    world.act(id, Action::Update(update)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_come_page_by_page_in_their_order() {
+    let world = World::begin().await;
+    let id = world.create("t", &["f", "b", "张三", "a"]).await.id;
+    update(&world, id, &["c"], &["b"]).await;
+    let path = members(id);
+    let expected = json!({
+        "items": [shown("f", 1, true), shown("张三", 1, false), shown("a", 1, false), shown("c", 2, false)],
+        "nextCursor": null
+    });
+    assert_eq!(found(&world.app, &path).await, expected);
+    for limit in ["1", "2", "3", "4"] {
+        let items = all(&world.app, &path, &[("limit", limit)]).await;
+        assert_eq!(json!(items), expected["items"], "{limit}");
+    }
+
+    // Those who stay come once, whoever comes and goes.
+    let (mut items, cursor) = page(&world.app, &path, &[("limit", "2")]).await;
+    update(&world, id, &["d"], &["张三"]).await;
+    world.act(id, Action::Dissolve).await.unwrap();
+    let query = [("limit", "9"), ("cursor", cursor.as_deref().unwrap())];
+    let (more, next) = page(&world.app, &path, &query).await;
+    items.extend(more);
+    assert_eq!((texts(&items, "account"), next), (vec!["f", "张三", "a", "c", "d"], None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_page_of_members_is_told() {
+    let world = World::begin().await;
+    let id = world.create("t", &["a", "b", "c"]).await.id;
+    let other = world.create("t", &["a", "b", "c"]).await.id;
+    let (_, cursor) = page(&world.app, &members(other), &[("limit", "1")]).await;
+    let of_other = cursor.as_deref().unwrap();
+    let (_, cursor) = page(&world.app, SESSIONS, &[("limit", "1")]).await;
+    let of_sessions = cursor.as_deref().unwrap();
+    let another = "was given for another list: filters and sort must stay the same on every page";
+    for (name, value, expected) in [
+        ("limit", "0", beyond("limit", "at least 1, got 0", 1, 0)),
+        ("limit", "201", beyond("limit", "at most 200, got 201", 200, 201)),
+        ("cursor", "x", bad("cursor", "is no cursor that was given here")),
+        ("cursor", of_other, bad("cursor", another)),
+        ("cursor", of_sessions, bad("cursor", another)),
+    ] {
+        let path = with(&members(id), &[(name, value)]);
+        assert_eq!(refused(&world.app, &path).await, expected, "{name}={value}");
+    }
+    for path in [with(&members(id), &[("sort", "a")]), with(&member(id, "a"), &[("limit", "1")])] {
+        assert_eq!(refused(&world.app, &path).await.1, "unknown_parameter", "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_is_found_whatever_the_account_is_made_of() {
+    const ODD: [&str; 11] =
+        ["a/b", "100%", "a%2Fb", "a+b", "a b", "张三", "?a#b&c=d", " ", "{account}", "%", "../x"];
+    let world = World::begin().await;
+    let id = world.create("t", &ODD).await.id;
+    update(&world, id, &["é@例子"], &[]).await;
+    for name in ODD {
+        let expected = shown(name, 1, name == ODD[0]);
+        assert_eq!(found(&world.app, &member(id, name)).await, expected, "{name}");
+        let items = all(&world.app, SESSIONS, &[("member", name)]).await;
+        assert_eq!(texts(&items, "sessionId"), [id.to_string()], "{name}");
+    }
+    assert_eq!(found(&world.app, &member(id, "é@例子")).await, shown("é@例子", 2, false));
+    // What need not be encoded in a path.
+    assert_eq!(found(&world.app, &format!("{}/a+b", members(id))).await, shown("a+b", 1, false));
+    for name in ["a", "b", "A/B", "a  b", "张"] {
+        assert_eq!(refused(&world.app, &member(id, name)).await, nobody(), "{name}");
+    }
+    world.act(id, Action::Dissolve).await.unwrap();
+    assert_eq!(found(&world.app, &member(id, "a b")).await, shown("a b", 1, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_cannot_be_is_no_member() {
+    let world = World::begin().await;
+    let id = world.create("t", &["a", "b", "c"]).await.id;
+    let long = "项".repeat(65);
+    let path = format!("{}/{}", members(id), utf8_percent_encode(&long, NON_ALPHANUMERIC));
+    let expected = beyond("account", "at most 64 characters, got 65", 64, 65);
+    assert_eq!(refused(&world.app, &path).await, expected);
+    let percent = "`%` must be followed by two hexadecimal digits";
+    for (part, why) in [("%ff", "must be UTF-8"), ("%zz", percent), ("a%", percent)] {
+        let path = format!("{}/{part}", members(id));
+        assert_eq!(refused(&world.app, &path).await, bad("account", why), "{part}");
+    }
+    let (status, code, rest) = refused(&world.app, &format!("{}/%00", members(id))).await;
+    assert_eq!(
+        (status, code.as_str(), &rest["field"]),
+        (400, "invalid_parameter", &json!("account"))
+    );
+    assert_eq!(refused(&world.app, &format!("{}/", members(id))).await.1, "no_such_path");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_a_session_that_is_not_there() {
+    let world = World::begin().await;
+    let id = world.create("t", &["a", "b", "c"]).await.id;
+    let unknown = SessionId::new(uuid::Uuid::from_u128(7));
+    for path in [members(unknown), member(unknown, "a")] {
+        assert_eq!(refused(&world.app, &path).await, no_such_session(), "{path}");
+    }
+    let (_, key) = world.app.another_app(BUIN + 1, &[super::Permission::SessionsRead]).await;
+    for path in [members(id), member(id, "a"), member(id, "x")] {
+        let asked = world.app.client.request(Method::GET, &path).bearer_auth(&key);
+        assert_eq!(problem(asked.send().await.unwrap()).await, no_such_session(), "{path}");
+    }
+    for part in ["members", "members/a"] {
+        let (status, code, _) = refused(&world.app, &format!("{SESSIONS}/x/{part}")).await;
+        assert_eq!((status, code.as_str()), (400, "invalid_session_id"));
+    }
+}

@@ -1,0 +1,130 @@
+//! Finding over HTTP: sessions, many at once, members. What a list promises is the service's
+//! affair, and tested there at length; here it is what the calls take, answer and refuse.
+
+mod batch_get;
+mod members;
+mod sessions;
+
+use muster::domain::Permission;
+use reqwest::header::ALLOW;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::{problem, request};
+use crate::harness::{BUIN, TestApp};
+use crate::list::World;
+
+const SESSIONS: &str = "/v1/sessions";
+const BATCH_GET: &str = "/v1/sessions/batch-get";
+
+/// A path with a query.
+fn with(path: &str, query: &[(&str, &str)]) -> String {
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+    format!("{path}?{query}")
+}
+
+/// What a call finds.
+async fn found(app: &TestApp, path: &str) -> Value {
+    let response = request(app, Method::GET, path).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK, "{path}");
+    assert_eq!(response.headers()["content-type"], "application/json");
+    response.json().await.unwrap()
+}
+
+/// A page, and the cursor of the next one.
+async fn page(app: &TestApp, path: &str, query: &[(&str, &str)]) -> (Vec<Value>, Option<String>) {
+    let found = found(app, &with(path, query)).await;
+    assert_eq!(found.as_object().unwrap().len(), 2, "{found}");
+    let next = &found["nextCursor"];
+    assert!(next.is_string() || next.is_null(), "{found}");
+    (found["items"].as_array().unwrap().clone(), next.as_str().map(str::to_owned))
+}
+
+/// The items of all pages.
+async fn all(app: &TestApp, path: &str, query: &[(&str, &str)]) -> Vec<Value> {
+    let (mut items, mut cursor) = page(app, path, query).await;
+    while let Some(text) = cursor {
+        let query = [query, &[("cursor", &text)]].concat();
+        let (more, next) = page(app, path, &query).await;
+        items.extend(more);
+        cursor = next;
+    }
+    items
+}
+
+/// What is said against asking for this.
+async fn refused(app: &TestApp, path: &str) -> (u16, String, Value) {
+    problem(request(app, Method::GET, path).send().await.unwrap()).await
+}
+
+/// A refusal because of a parameter.
+fn bad(name: &str, why: &str) -> (u16, String, Value) {
+    let rest = json!({ "detail": format!("{name}: {why}"), "field": name });
+    (400, "invalid_parameter".to_owned(), rest)
+}
+
+/// The same with a limit.
+fn beyond(name: &str, why: &str, limit: i64, got: i64) -> (u16, String, Value) {
+    let (status, code, mut rest) = bad(name, why);
+    rest["limit"] = json!(limit);
+    rest["got"] = json!(got);
+    (status, code, rest)
+}
+
+fn no_such_session() -> (u16, String, Value) {
+    let rest = json!({ "detail": "sessionId: there is no such session", "field": "sessionId" });
+    (404, "no_such_session".to_owned(), rest)
+}
+
+fn texts<'a>(items: &'a [Value], field: &str) -> Vec<&'a str> {
+    items.iter().map(|item| item[field].as_str().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn head_tells_what_get_would() {
+    let world = World::begin().await;
+    let id = world.create("t", &["a", "b", "c"]).await.id.uuid();
+    let paths = ["".to_owned(), format!("/{id}/members"), format!("/{id}/members/a")];
+    for path in paths.map(|rest| format!("{SESSIONS}{rest}")) {
+        let whole = request(&world.app, Method::GET, &path).send().await.unwrap();
+        let head = request(&world.app, Method::HEAD, &path).send().await.unwrap();
+        assert_eq!((whole.status(), head.status()), (StatusCode::OK, StatusCode::OK), "{path}");
+        for name in ["content-type", "content-length"] {
+            assert_eq!(head.headers()[name], whole.headers()[name], "{path}");
+        }
+        assert!(head.bytes().await.unwrap().is_empty(), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_apps_that_may_read_find_anything() {
+    let world = World::begin().await;
+    let id = world.create("t", &["a", "b", "c"]).await.id;
+    let ids = json!({ "ids": [id.to_string()] }).to_string();
+    let (lists, members) = (SESSIONS.to_owned(), format!("{SESSIONS}/{}/members", id.uuid()));
+    let one = format!("{members}/a");
+    let post = (Method::POST, BATCH_GET.to_owned());
+    let calls = [(Method::GET, lists), (Method::GET, members), (Method::GET, one), post];
+    let (_, may_not) = world.app.another_app(BUIN, &[Permission::SessionsWrite]).await;
+    let (_, may) = world.app.another_app(BUIN, &[Permission::SessionsAdmin]).await;
+    for (method, path) in calls {
+        let ask = |key: &str| {
+            let asked = world.app.client.request(method.clone(), &path).bearer_auth(key);
+            asked.body(ids.clone()).send()
+        };
+        assert_eq!(ask(&may).await.unwrap().status(), StatusCode::OK, "{path}");
+        let rest = json!({ "detail": "the app lacks the permission sessions:read" });
+        let expected = (403, "permission_missing".to_owned(), rest);
+        assert_eq!(problem(ask(&may_not).await.unwrap()).await, expected, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_are_read_by_post_only() {
+    let world = World::begin().await;
+    for method in [Method::GET, Method::HEAD, Method::PUT, Method::PATCH, Method::DELETE] {
+        let response = request(&world.app, method.clone(), BATCH_GET).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{method}");
+        assert_eq!(response.headers()[ALLOW], "POST");
+    }
+}

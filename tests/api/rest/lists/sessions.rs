@@ -1,0 +1,256 @@
+//! `GET /v1/sessions`.
+
+use std::time::Duration;
+
+use chrono::SecondsFormat;
+use muster::domain::Action;
+use reqwest::Method;
+use serde_json::json;
+
+use super::{SESSIONS, all, bad, beyond, found, page, refused, texts, with};
+use crate::harness::BUIN;
+use crate::list::World;
+
+const ORDERS: [&str; 4] = ["createdAt", "-createdAt", "updatedAt", "-updatedAt"];
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_shown_whole() {
+    let world = World::begin().await;
+    let id = world.create("项目会议", &["b", "a", "张三"]).await.id;
+    world.app.clock.advance(Duration::from_micros(10_000_001));
+    world.act(id, Action::Dissolve).await.unwrap();
+    let session = json!({
+        "sessionId": id.to_string(),
+        "title": "项目会议",
+        "owner": "b",
+        "version": 2,
+        "type": "multi",
+        "member": ["b", "a", "张三"],
+        "activeTime": 1_718_000_010,
+        "createdAt": "2024-06-10T06:13:20.000000Z",
+        "updatedAt": "2024-06-10T06:13:30.000001Z",
+        "state": "dissolved",
+        "attributes": {},
+        "memberCount": 3
+    });
+    let expected = json!({ "items": [session], "nextCursor": null });
+    assert_eq!(found(&world.app, SESSIONS).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_filter_finds_what_it_says() {
+    let world = World::begin().await;
+    let mut ids = Vec::new();
+    for (title, members) in [
+        ("Release 1", ["a", "b", "c"]),
+        ("release 2", ["b", "c", "d"]),
+        ("项目会议", ["a", "c", "d"]),
+        ("ＥＴＥ 会议 100%", ["a", "b", "d/x"]),
+    ] {
+        world.app.clock.advance(SECOND);
+        ids.push(world.create(title, &members).await.id);
+    }
+    world.app.clock.advance(SECOND);
+    let since = world.app.clock.now();
+    world.act(ids[1], Action::Dissolve).await.unwrap();
+    world.app.clock.advance(SECOND);
+    world.rename(ids[0], "Release 1a").await;
+
+    let in_utc = since.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let zone = chrono::FixedOffset::east_opt(8 * 3600).unwrap();
+    let in_china = since.with_timezone(&zone).to_rfc3339();
+    assert!(in_china.ends_with("+08:00"), "{in_china}");
+    let later = (since + Duration::from_micros(1)).to_rfc3339();
+    for (filter, expected) in [
+        (&[][..], &["ＥＴＥ 会议 100%", "项目会议", "release 2", "Release 1a"][..]),
+        (&[("member", "b")], &["ＥＴＥ 会议 100%", "release 2", "Release 1a"]),
+        (&[("member", "d/x")], &["ＥＴＥ 会议 100%"]),
+        (&[("member", "nobody")], &[]),
+        (&[("owner", "a")], &["ＥＴＥ 会议 100%", "项目会议", "Release 1a"]),
+        (&[("owner", "c")], &[]),
+        (&[("state", "active")], &["ＥＴＥ 会议 100%", "项目会议", "Release 1a"]),
+        (&[("state", "dissolved")], &["release 2"]),
+        (&[("title", "RELEASE")], &["release 2", "Release 1a"]),
+        (&[("title", "会")], &["ＥＴＥ 会议 100%", "项目会议"]),
+        (&[("title", "ete 会")], &["ＥＴＥ 会议 100%"]),
+        (&[("title", "ｒｅｌ")], &["release 2", "Release 1a"]),
+        (&[("title", "0%")], &["ＥＴＥ 会议 100%"]),
+        (&[("updatedSince", &in_utc)], &["release 2", "Release 1a"]),
+        (&[("updatedSince", &in_china)], &["release 2", "Release 1a"]),
+        (&[("updatedSince", &later)], &["Release 1a"]),
+        (&[("member", "b"), ("owner", "a")], &["ＥＴＥ 会议 100%", "Release 1a"]),
+        (&[("state", "active"), ("updatedSince", &in_utc), ("title", "a")], &["Release 1a"]),
+    ] {
+        for limit in ["1", "2", "200"] {
+            let query = [filter, &[("limit", limit)]].concat();
+            let items = all(&world.app, SESSIONS, &query).await;
+            assert_eq!(texts(&items, "title"), expected, "{query:?}");
+        }
+    }
+
+    for (order, expected) in ORDERS.into_iter().zip([
+        ["Release 1a", "release 2", "项目会议", "ＥＴＥ 会议 100%"],
+        ["ＥＴＥ 会议 100%", "项目会议", "release 2", "Release 1a"],
+        ["项目会议", "ＥＴＥ 会议 100%", "release 2", "Release 1a"],
+        ["Release 1a", "release 2", "ＥＴＥ 会议 100%", "项目会议"],
+    ]) {
+        let items = all(&world.app, SESSIONS, &[("sort", order), ("limit", "3")]).await;
+        assert_eq!(texts(&items, "title"), expected, "{order}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_lead_to_the_end_while_sessions_change() {
+    let world = World::begin().await;
+    let mut ids = Vec::new();
+    for number in 0..7 {
+        world.app.clock.advance(SECOND);
+        ids.push(world.create(&format!("{number}"), &["a", "b", "c"]).await.id);
+    }
+    for order in ORDERS {
+        let asked = |limit| [("sort", order), ("limit", limit), ("member", "a")];
+        let whole = all(&world.app, SESSIONS, &asked("200")).await;
+        assert_eq!(whole.len(), 7, "{order}");
+        let (mut items, mut cursor) = page(&world.app, SESSIONS, &asked("2")).await;
+        assert_eq!(items.len(), 2, "{order}");
+        let (mut pages, mut changed) = (0, 0);
+        while let Some(text) = cursor {
+            pages += 1;
+            let title = format!("{order} {pages}");
+            // In every order some of them were shown by now, and some were not.
+            for id in [ids[0], ids[3], ids[6]] {
+                world.app.clock.advance(SECOND);
+                world.rename(id, &title).await;
+            }
+            let query = [&asked("3")[..], &[("cursor", &text)]].concat();
+            let (more, next) = page(&world.app, SESSIONS, &query).await;
+            // Each is shown as it is by now.
+            let moving = ids.iter().step_by(3).map(ToString::to_string);
+            for item in moving.filter_map(|id| more.iter().find(|item| item["sessionId"] == id)) {
+                assert_eq!(item["title"], title);
+                changed += 1;
+            }
+            items.extend(more);
+            cursor = next;
+        }
+        assert_eq!(texts(&items, "sessionId"), texts(&whole, "sessionId"), "{order}");
+        assert!(pages == 2 && changed > 0, "{order}: {pages} {changed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_parameter_is_told_of_it() {
+    let world = World::begin().await;
+    let long = "项".repeat(65);
+    let time = "must be a time such as 2024-06-10T06:13:20Z, its + as %2B";
+    let sort = "unknown variant `title`, expected one of `createdAt`, `-createdAt`, `updatedAt`, \
+                `-updatedAt`";
+    let too_long = "at most 64 characters, got 65";
+    let empty = "at least 1 character, got 0";
+    let is_none = "is no cursor that was given here";
+    for (name, value, expected) in [
+        ("member", "", beyond("member", empty, 1, 0)),
+        ("member", &long, beyond("member", too_long, 64, 65)),
+        ("owner", &long, beyond("owner", too_long, 64, 65)),
+        ("title", "", beyond("title", empty, 1, 0)),
+        ("title", &long, beyond("title", too_long, 64, 65)),
+        ("state", "gone", bad("state", "must be active or dissolved")),
+        ("state", "", bad("state", "must be active or dissolved")),
+        ("updatedSince", "", bad("updatedSince", time)),
+        ("updatedSince", "1718000000", bad("updatedSince", time)),
+        ("updatedSince", "2024-06-10", bad("updatedSince", time)),
+        ("sort", "title", bad("sort", sort)),
+        ("limit", "0", beyond("limit", "at least 1, got 0", 1, 0)),
+        ("limit", "-1", beyond("limit", "at least 1, got -1", 1, -1)),
+        ("limit", "201", beyond("limit", "at most 200, got 201", 200, 201)),
+        ("limit", "many", bad("limit", "invalid digit found in string")),
+        ("cursor", "", bad("cursor", is_none)),
+        ("cursor", "null", bad("cursor", is_none)),
+        ("cursor", &"A".repeat(20_000), bad("cursor", is_none)),
+    ] {
+        assert_eq!(refused(&world.app, &with(SESSIONS, &[(name, value)])).await, expected);
+    }
+    for (query, code, field) in [
+        ("member=%01", "invalid_parameter", "member"),
+        ("title=%00", "invalid_parameter", "title"),
+        ("updatedSince=2024-06-10T06:13:20+08:00", "invalid_parameter", "updatedSince"),
+        ("title=%ff", "malformed_query", "query"),
+        ("limit=1&limit=2", "duplicate_parameter", "limit"),
+        ("updated_since=2024-06-10T06:13:20Z", "unknown_parameter", "updated_since"),
+    ] {
+        let (status, found, rest) = refused(&world.app, &format!("{SESSIONS}?{query}")).await;
+        assert_eq!((status, found.as_str(), &rest["field"]), (400, code, &json!(field)), "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_is_for_its_own_list() {
+    let world = World::begin().await;
+    for title in ["1", "2", "3"] {
+        world.app.clock.advance(SECOND);
+        world.create(title, &["a", "b", "c"]).await;
+    }
+    let (_, cursor) = page(&world.app, SESSIONS, &[("member", "a"), ("limit", "1")]).await;
+    let cursor = ("cursor", cursor.as_deref().unwrap());
+    // The number of items may be another one, and what is usual may be said.
+    let query = [("member", "a"), ("limit", "2"), ("sort", "-createdAt"), cursor];
+    let (items, next) = page(&world.app, SESSIONS, &query).await;
+    assert_eq!((texts(&items, "title"), next), (vec!["2", "1"], None));
+    let why = "was given for another list: filters and sort must stay the same on every page";
+    for query in [
+        &[cursor][..],
+        &[("member", "b"), cursor],
+        &[("owner", "a"), cursor],
+        &[("member", "a"), ("state", "active"), cursor],
+        &[("member", "a"), ("sort", "createdAt"), cursor],
+        &[("member", "a"), ("sort", "-updatedAt"), cursor],
+    ] {
+        assert_eq!(refused(&world.app, &with(SESSIONS, query)).await, bad("cursor", why));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_enterprise_finds_nothing() {
+    let world = World::begin().await;
+    for title in ["1", "2"] {
+        world.create(title, &["a", "b", "c"]).await;
+    }
+    let (_, cursor) = page(&world.app, SESSIONS, &[("limit", "1")]).await;
+    let (_, key) = world.app.another_app(BUIN + 1, &[super::Permission::SessionsRead]).await;
+    for query in [
+        &[][..],
+        &[("member", "a")],
+        &[("owner", "a")],
+        &[("title", "1")],
+        &[("state", "active")],
+        &[("updatedSince", "2024-01-01T00:00:00Z")],
+        &[("sort", "updatedAt")],
+        &[("cursor", cursor.as_deref().unwrap())],
+    ] {
+        let asked = world.app.client.request(Method::GET, &with(SESSIONS, query));
+        let response = asked.bearer_auth(&key).send().await.unwrap();
+        let found: serde_json::Value = response.json().await.unwrap();
+        assert_eq!(found, json!({ "items": [], "nextCursor": null }), "{query:?}");
+        // It is the enterprise that makes the difference.
+        assert!(!all(&world.app, SESSIONS, query).await.is_empty(), "{query:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_have_the_sizes_that_the_limits_tell() {
+    let world = World::begin().await;
+    let limits = found(&world.app, "/v1/limits").await;
+    let usual = limits["defaultPageLimit"].as_u64().unwrap();
+    for number in 0..=usual {
+        world.create(&number.to_string(), &["a", "b", "c"]).await;
+    }
+    let (items, next) = page(&world.app, SESSIONS, &[]).await;
+    assert_eq!((items.len() as u64, next.is_some()), (usual, true));
+    let most = limits["maxPageLimit"].as_u64().unwrap();
+    let (items, next) = page(&world.app, SESSIONS, &[("limit", &most.to_string())]).await;
+    assert_eq!((items.len() as u64, next), (usual + 1, None));
+    let beyond = (most + 1).to_string();
+    let (status, _, rest) = refused(&world.app, &with(SESSIONS, &[("limit", &beyond)])).await;
+    assert_eq!((status, &rest["limit"]), (400, &json!(most)));
+}
