@@ -8,6 +8,7 @@ use super::Finished;
 use crate::domain::{IdempotencyKey, Invalid, NewSession, Request, SessionId, Version};
 use crate::http::rest::idempotency::named;
 use crate::http::rest::json;
+use crate::http::rest::number::VersionNumber;
 use crate::http::rest::object::Object;
 use crate::http::rest::path::ID_PATTERN;
 use crate::http::rest::problem::{Code, Problem};
@@ -58,8 +59,7 @@ struct Update {
     #[schema(schema_with = id)]
     session_id: String,
     /// The version that the session must have.
-    #[schema(minimum = 1)]
-    version: Option<i64>,
+    version: Option<VersionNumber>,
     /// Who acts.
     operator: AccountText,
     reason: Option<ReasonText>,
@@ -86,9 +86,7 @@ impl TryFrom<Update> for Change {
             .session_id
             .parse()
             .map_err(|why: Invalid| Problem::invalid(Code::InvalidSessionId, "sessionId", &why))?;
-        let version = update.version.map(Version::new).transpose();
-        let version =
-            version.map_err(|why| Problem::invalid(Code::InvalidField, "version", &why))?;
+        let version = update.version.map(VersionNumber::read).transpose()?;
         let patch = Patch {
             operator: update.operator,
             reason: update.reason,

@@ -9,6 +9,7 @@ use crate::domain::{Action, Version};
 use crate::http::rest::answer::Written;
 use crate::http::rest::call::{Authorised, Writes};
 use crate::http::rest::json::Json;
+use crate::http::rest::number::VersionNumber;
 use crate::http::rest::path::AtSession;
 use crate::http::rest::problem::{Code, Fails, Problem, Problems};
 use crate::http::rest::text::{AccountText, Acting, ReasonText};
@@ -56,8 +57,7 @@ pub(in crate::http::rest) struct Back {
     operator: AccountText,
     reason: Option<ReasonText>,
     /// The version as which the session is to be again.
-    #[schema(minimum = 1)]
-    version: i64,
+    version: VersionNumber,
 }
 
 impl Rehearses for By {
@@ -87,9 +87,7 @@ impl TryFrom<Back> for (Acting, Version) {
 
     fn try_from(back: Back) -> Result<Self, Problem> {
         let acting = Acting::read(Code::InvalidField, &back.operator, back.reason.as_ref())?;
-        let version = Version::new(back.version)
-            .map_err(|why| Problem::invalid(Code::InvalidField, "version", &why))?;
-        Ok((acting, version))
+        Ok((acting, back.version.read()?))
     }
 }
 
