@@ -145,29 +145,34 @@ impl Group {
         (!steps.is_empty()).then_some(Decided { before, steps })
     }
 
-    /// Tells everybody what was decided, which is written. Gives the session as it is then, if it
-    /// was changed.
-    pub(super) fn answer(self) -> Option<Arc<KnownSession>> {
-        let base = self.base().cloned();
-        let mut last = None;
-        for (verdict, one) in self.verdicts.into_iter().zip(self.wanted) {
-            let answer = match verdict {
+    /// Tells everybody what was decided, which is written. If the session was changed, `publish`
+    /// learns how it is then before anybody else does: who was answered may read it at once.
+    pub(super) fn answer(self, publish: impl FnOnce(&Arc<KnownSession>)) {
+        let mut current = self.base().cloned();
+        let mut changed = false;
+        let mut answers = Vec::with_capacity(self.wanted.len());
+        for verdict in self.verdicts {
+            answers.push(match verdict {
                 Verdict::Change(change) => {
                     let after = Arc::new(KnownSession::from(change.after));
-                    last = Some(after.clone());
+                    (current, changed) = (Some(after.clone()), true);
                     Ok(Settled::Written(after))
                 }
-                Verdict::Nothing => match last.as_ref().or(base.as_ref()) {
+                Verdict::Nothing => match &current {
                     Some(session) => Ok(Settled::Nothing(session.clone())),
                     None => Err(Error::NoSuchSession),
                 },
                 Verdict::Refused(refusal) => Err(refusal.into()),
                 Verdict::NoSuchSession => Err(Error::NoSuchSession),
-            };
+            });
+        }
+        if let Some(session) = current.filter(|_| changed) {
+            publish(&session);
+        }
+        for (answer, one) in answers.into_iter().zip(self.wanted) {
             // Who asked may have gone.
             let _ = one.reply.send(answer);
         }
-        last
     }
 
     /// Tells everybody that it could not be done.

@@ -9,6 +9,7 @@ mod follow;
 mod group;
 mod history;
 mod known;
+mod lanes;
 mod list;
 mod readiness;
 mod reads;

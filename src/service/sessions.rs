@@ -4,7 +4,6 @@
 //! [`super::creates`], [`super::updates`]); a request that comes alone has one to itself, at once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
@@ -14,6 +13,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 
 use super::cache::{Cache, CacheOptions};
 use super::creates::{self, Created};
+use super::lanes::{Lane, Lanes};
 use super::updates::{self, Settled};
 use super::{Caller, Error, KnownSession, reads};
 use crate::clock::Clock;
@@ -21,18 +21,11 @@ use crate::domain::{IdempotencyKey, NewSession, Request, Rules, Session, Session
 use crate::repository;
 use crate::repository::pool::Limits;
 
-/// How many may wait for a shared statement; the next is told to come back.
-const QUEUED: usize = 4_096;
-/// How many connections read at most.
-const READERS: usize = 8;
-
-/// The sessions of all enterprises. A clone is the same sessions, with the same way to read them.
+/// The sessions of all enterprises. A clone is the same sessions, with the same way to the database.
 #[derive(Clone)]
 pub struct Sessions {
     shared: Arc<Shared>,
-    reads: mpsc::Sender<reads::Wanted>,
-    creates: mpsc::Sender<creates::Wanted>,
-    updates: mpsc::Sender<updates::Wanted>,
+    lane: Lane,
 }
 
 /// What requests are shared by, and how.
@@ -56,7 +49,7 @@ pub(super) struct Shared {
     pub(super) cache: Cache,
     pub(super) changed: Arc<Notify>,
     pub(super) most: usize,
-    readers: AtomicUsize,
+    pub(super) lanes: Arc<Lanes>,
 }
 
 /// How a request is to be done.
@@ -95,27 +88,16 @@ impl Sessions {
             cache: Cache::new(options.cache),
             changed: Arc::default(),
             most: options.max_batch.max(1),
-            readers: AtomicUsize::new(0),
+            lanes: Lanes::new(),
         });
-        let (reads, wanted) = mpsc::channel(QUEUED);
-        tokio::spawn(reads::run(shared.clone(), wanted));
-        let (creates, wanted) = mpsc::channel(QUEUED);
-        tokio::spawn(creates::run(shared.clone(), wanted));
-        let (updates, wanted) = mpsc::channel(QUEUED);
-        tokio::spawn(updates::run(shared.clone(), wanted));
-        Self { shared, reads, creates, updates }
+        let lane = Lane::open(&shared);
+        Self { shared, lane }
     }
 
-    /// The same sessions, read by a task on the runtime of whoever calls this: what runs on one
-    /// thread need not wait for another. Beyond a number of threads they share one.
+    /// The same sessions, with a way to the database on the runtime of whoever calls this.
     #[must_use]
     pub fn on_this_thread(&self) -> Self {
-        if self.shared.readers.fetch_add(1, Ordering::Relaxed) >= READERS {
-            return self.clone();
-        }
-        let (reads, wanted) = mpsc::channel(QUEUED);
-        tokio::spawn(reads::run(self.shared.clone(), wanted));
-        Self { reads, ..self.clone() }
+        Self { shared: self.shared.clone(), lane: self.lane.another(&self.shared) }
     }
 
     pub(super) fn shared(&self) -> &Shared {
@@ -166,7 +148,7 @@ impl Sessions {
                 until: self.until(),
                 reply,
             };
-            match submit(&self.creates, wanted, answer).await? {
+            match submit(&self.lane.creates, wanted, answer).await? {
                 Created::Written(session) => return Ok(Done::now(session)),
                 Created::KeyTaken => {
                     if let Some(done) = self.done_before(caller, terms).await? {
@@ -195,7 +177,7 @@ impl Sessions {
     pub async fn read(&self, caller: &Caller, id: SessionId) -> Result<Arc<KnownSession>, Error> {
         let (reply, answer) = oneshot::channel();
         let wanted = reads::Wanted { id, until: self.until(), reply };
-        visible(caller, submit(&self.reads, wanted, answer).await?)
+        visible(caller, submit(&self.lane.reads, wanted, answer).await?)
     }
 
     /// Changes a session, and gives it as it is then. What changes nothing is not written.
@@ -229,7 +211,9 @@ impl Sessions {
                 return Err(Error::Contended);
             };
             let (reply, answer) = oneshot::channel();
+            let (lane, turn) = self.shared.lanes.turn(id, &self.lane.updates);
             let wanted = updates::Wanted {
+                turn,
                 app: caller.known().clone(),
                 id,
                 request,
@@ -237,7 +221,7 @@ impl Sessions {
                 until: self.until(),
                 reply,
             };
-            match submit(&self.updates, wanted, answer).await? {
+            match submit(&lane, wanted, answer).await? {
                 Settled::Written(session) => return Ok(Done::now(session)),
                 Settled::Nothing(session) => {
                     match self.nothing_to_do(caller, &session, terms).await {

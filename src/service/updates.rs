@@ -1,8 +1,8 @@
 //! Changes of sessions, as many in one statement as are asked for at the time.
 //!
-//! One task decides and writes them all, so changes of one session that come together are decided
-//! one after the other and written as consecutive versions: nobody here competes with anybody.
-//! Other servers do. Whose session they were faster with is decided anew, the session locked.
+//! Those of one session that come together come to one task (see [`super::lanes`]), are decided one
+//! after the other and written as consecutive versions: nobody here competes with anybody. Other
+//! servers do. Whose session they were faster with is decided anew, the session locked.
 //!
 //! What is decided on a session from the cache may be decided on an old one. If it is a change, its
 //! guard notices; a refusal, or that nothing changes, would not be noticed, so these are decided
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::group::{Group, Standing};
+use super::lanes::Turn;
 use super::sessions::Shared;
 use super::{Error, KnownApp, KnownSession, reads};
 use crate::domain::{IdempotencyKey, Request, SessionId};
@@ -30,6 +31,9 @@ const TRIES: u32 = 5;
 
 /// A change that somebody asks for.
 pub(super) struct Wanted {
+    /// Keeps others of the session coming here, until this is answered.
+    #[expect(dead_code, reason = "what matters is when it is dropped")]
+    pub(super) turn: Turn,
     pub(super) app: Arc<KnownApp>,
     pub(super) id: SessionId,
     pub(super) request: Request,
@@ -222,10 +226,10 @@ fn finish(shared: &Shared, groups: Vec<Group>, written: &[SessionId]) -> Vec<Gro
         .into_iter()
         .partition(|group| group.decided().is_none() || written.contains(&group.id));
     for group in done {
-        if let Some(session) = group.answer() {
-            shared.cache.replace(&session);
+        group.answer(|session| {
+            shared.cache.replace(session);
             shared.changed.notify_one();
-        }
+        });
     }
     lost
 }
