@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use sqlx::PgPool;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::stopper::Stopper;
@@ -17,7 +17,7 @@ use crate::domain::{RemovePolicy, Rules};
 use crate::http::{Bound, Ending, Options, Server, Services};
 use crate::repository::pool;
 use crate::service::{
-    Access, CacheOptions, Directory, Readiness, SessionOptions, Sessions, TokenRules,
+    Access, CacheOptions, Changed, Directory, Readiness, SessionOptions, Sessions, TokenRules,
 };
 
 /// How long a server that stops tries to note which keys were used, and to say good-bye to the
@@ -34,7 +34,7 @@ pub struct Application {
     directory: Arc<Directory>,
     sessions: Sessions,
     worker: Option<Worker>,
-    changed: Arc<Notify>,
+    changed: Arc<Changed>,
     patience: Duration,
 }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
-use tokio::sync::Notify;
 
 use super::under_way::{App, UnderWay};
 use super::{Outcome, Schedule, Sender, Verdict, decide};
@@ -16,7 +15,7 @@ use crate::clock::Clock;
 use crate::domain::{DeliveryState, EventKind, State};
 use crate::repository;
 use crate::repository::deliveries::{self, Claimed, Finished, Next, Room, Tried};
-use crate::service::{Directory, KnownApp};
+use crate::service::{Changed, Directory, KnownApp};
 use crate::wire::{Message, News};
 
 /// How many old deliveries one statement deletes.
@@ -71,7 +70,7 @@ impl Worker {
 
     /// Works until `stop` is done; then finishes what is under way. `changed` is notified when there
     /// may be something new.
-    pub async fn run(mut self, changed: Arc<Notify>, stop: impl Future<Output = ()>) {
+    pub async fn run(mut self, changed: Arc<Changed>, stop: impl Future<Output = ()>) {
         let janitor =
             tokio::spawn(keep_tidy(self.pool.clone(), self.clock.clone(), self.options.clone()));
         tokio::pin!(stop);
@@ -82,10 +81,11 @@ impl Worker {
                     "cannot work on callbacks; trying again"
                 );
             }
+            changed.want(!self.directory.subscribers().is_empty());
             tokio::select! {
                 () = &mut stop => break,
                 ended = self.under_way.ended(&self.clock) => self.unwritten.extend(ended),
-                () = changed.notified() => {}
+                () = changed.heard() => {}
                 () = tokio::time::sleep(self.options.poll) => {}
             }
         }

@@ -5,20 +5,38 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
+/// Threads count apart, each in a line of memory of its own: one number for all would go back and
+/// forth between their processors with every request.
+const COUNTS: usize = 16;
+
 #[derive(Default)]
 pub(super) struct Drain {
-    running: AtomicUsize,
+    running: [Count; COUNTS],
     stopping: AtomicBool,
     none: Notify,
 }
 
+#[derive(Default)]
+#[repr(align(128))]
+struct Count(AtomicUsize);
+
 /// A request that runs until this is dropped.
-pub(super) struct Running<'a>(&'a Drain);
+pub(super) struct Running<'a> {
+    drain: &'a Drain,
+    count: &'a AtomicUsize,
+}
 
 impl Drain {
     pub(super) fn enter(&self) -> Running<'_> {
-        self.running.fetch_add(1, Ordering::SeqCst);
-        Running(self)
+        thread_local! {
+            static PLACE: usize = {
+                static NEXT: AtomicUsize = AtomicUsize::new(0);
+                NEXT.fetch_add(1, Ordering::Relaxed) % COUNTS
+            };
+        }
+        let count = &self.running[PLACE.with(|place| *place)].0;
+        count.fetch_add(1, Ordering::SeqCst);
+        Running { drain: self, count }
     }
 
     /// Whether clients should not send more on their connections.
@@ -31,7 +49,7 @@ impl Drain {
         self.stopping.store(true, Ordering::SeqCst);
         loop {
             let none = self.none.notified();
-            if self.running.load(Ordering::SeqCst) == 0 {
+            if self.running.iter().all(|count| count.0.load(Ordering::SeqCst) == 0) {
                 return;
             }
             none.await;
@@ -41,8 +59,9 @@ impl Drain {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        if self.0.running.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.none.notify_waiters();
+        // Nobody waits before the server stops.
+        if self.count.fetch_sub(1, Ordering::SeqCst) == 1 && self.drain.stopping() {
+            self.drain.none.notify_waiters();
         }
     }
 }

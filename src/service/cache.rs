@@ -43,8 +43,6 @@ pub(super) struct Cache {
     since: Instant,
     /// Until when what is held can be shown, in milliseconds after `since`.
     fresh_until: AtomicU64,
-    hits: AtomicU64,
-    misses: AtomicU64,
 }
 
 /// How often the place of a session had changed when somebody began to read it.
@@ -70,8 +68,6 @@ impl Cache {
             options,
             since: Instant::now(),
             fresh_until: AtomicU64::new(0),
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
         }
     }
 
@@ -81,10 +77,7 @@ impl Cache {
 
     /// A session that can be shown.
     pub(super) fn get(&self, id: SessionId) -> Option<Arc<KnownSession>> {
-        let found = self.held.as_ref().filter(|_| self.is_fresh()).and_then(|held| held.get(&id));
-        let count = if found.is_some() { &self.hits } else { &self.misses };
-        count.fetch_add(1, Ordering::Relaxed);
-        found
+        self.held.as_ref().filter(|_| self.is_fresh())?.get(&id)
     }
 
     /// What must be kept in mind while a session is read.

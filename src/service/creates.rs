@@ -86,7 +86,7 @@ fn answer(shared: &Shared, one: Wanted, done: Result<(), Arc<repository::Error>>
         Ok(()) => {
             let session = Arc::new(KnownSession::from(one.session));
             shared.cache.replace(&session);
-            shared.changed.notify_one();
+            shared.changed.tell();
             Ok(Created::Written(session))
         }
         Err(error) if matches!(*error, repository::Error::KeyTaken) => Ok(Created::KeyTaken),

@@ -2,6 +2,7 @@
 
 mod access;
 mod cache;
+mod changed;
 mod creates;
 mod directory;
 mod error;
@@ -19,6 +20,7 @@ mod updates;
 
 pub use access::{Access, Caller, Credential, Grant, TokenRules};
 pub use cache::CacheOptions;
+pub use changed::Changed;
 pub use directory::{Directory, KnownApp};
 pub use error::{Denied, Error};
 pub use history::Diff;

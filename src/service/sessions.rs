@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::cache::{Cache, CacheOptions};
+use super::changed::Changed;
 use super::creates::{self, Created};
 use super::lanes::{Lane, Lanes};
 use super::updates::{self, Settled};
@@ -47,7 +48,7 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) clock: Clock,
     pub(super) cache: Cache,
-    pub(super) changed: Arc<Notify>,
+    pub(super) changed: Arc<Changed>,
     pub(super) most: usize,
     pub(super) lanes: Arc<Lanes>,
 }
@@ -104,9 +105,9 @@ impl Sessions {
         &self.shared
     }
 
-    /// Is notified when a session has changed here.
+    /// Is told when a session has changed here.
     #[must_use]
-    pub fn changed(&self) -> Arc<Notify> {
+    pub fn changed(&self) -> Arc<Changed> {
         self.shared.changed.clone()
     }
 

@@ -228,7 +228,7 @@ fn finish(shared: &Shared, groups: Vec<Group>, written: &[SessionId]) -> Vec<Gro
     for group in done {
         group.answer(|session| {
             shared.cache.replace(session);
-            shared.changed.notify_one();
+            shared.changed.tell();
         });
     }
     lost

@@ -17,9 +17,12 @@ use super::{Options, cluster, owner};
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// How long it may take to drop everything; it recovers at the next start.
 const QUIT_WITHIN: Duration = Duration::from_secs(10);
-/// Connections beyond those asked for: other Muster processes, and whoever looks in with `psql`.
+/// What a server has besides its pool: three for each of up to nine lanes, and two that follow.
+const OWN_CONNECTIONS: u32 = 29;
+/// Servers of one data directory that there is room for.
+const SERVERS: u32 = 4;
+/// Connections for commands, and for whoever looks in with `psql`.
 const SPARE_CONNECTIONS: u32 = 20;
-const LEAST_CONNECTIONS: u32 = 40;
 
 /// The PostgreSQL to bring up.
 pub(super) struct Place<'a> {
@@ -145,7 +148,8 @@ pub(super) async fn programs(options: &Options, data: &Path) -> Result<Programs,
 
 /// How many connections a PostgreSQL that we start takes.
 fn connections(options: &Options) -> u32 {
-    options.max_connections.saturating_add(SPARE_CONNECTIONS).max(LEAST_CONNECTIONS)
+    let server = options.max_connections.saturating_add(OWN_CONNECTIONS);
+    server.saturating_mul(SERVERS).saturating_add(SPARE_CONNECTIONS)
 }
 
 /// Stops it: its sessions are ended and everything is written out, or else dropped. Nothing is done
