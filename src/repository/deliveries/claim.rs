@@ -8,14 +8,15 @@
 //! workers that want the same one queue for it, and the second finds its `due_at` moved.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 use sqlx::types::Json;
+use sqlx::{Executor as _, FromRow as _, PgPool};
 use uuid::Uuid;
 
 use super::claimed::{Claimed, Row};
 use super::unlocked;
 use crate::domain::{AppId, Buin};
 use crate::repository::Error;
+use crate::repository::kept::Kept;
 use crate::repository::sessions::StoredChanges;
 
 /// How many deliveries a worker can take for an app.
@@ -64,7 +65,7 @@ pub async fn claim(
     let probes: Vec<bool> = rooms.iter().map(|room| room.probes).collect();
     let lease = Uuid::from_u128(rand::random());
     let rows = unlocked(|| {
-        sqlx::query_as!(
+        let statement = sqlx::query_as!(
             Row,
             r#"
         with room as (
@@ -180,10 +181,11 @@ pub async fn claim(
             until,
             &taken,
             &probes,
-        )
-        .fetch_all(pool)
+        );
+        pool.fetch_all(Kept(statement))
     })
     .await?;
+    let rows: Vec<Row> = rows.iter().map(Row::from_row).collect::<Result<_, _>>()?;
     let more = rows.first().is_some_and(|row| row.more);
     let taken = rows.into_iter().filter_map(|row| row.claimed(lease).transpose());
     Ok(Claims { taken: taken.collect::<Result<_, _>>()?, more })

@@ -1,6 +1,7 @@
 //! A delivery that was taken, and what it tells, from its row.
 
 use chrono::{DateTime, Utc};
+use sqlx::FromRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -49,20 +50,35 @@ pub struct Event {
     pub at: DateTime<Utc>,
 }
 
+/// Read by the names that columns have in [`super::claim()`].
+#[derive(FromRow)]
 pub(super) struct Row {
+    #[sqlx(rename = "more!")]
     pub(super) more: bool,
+    #[sqlx(rename = "session_id?")]
     pub(super) session_id: Option<Uuid>,
+    #[sqlx(rename = "buin?")]
     pub(super) buin: Option<i64>,
+    #[sqlx(rename = "app_id?")]
     pub(super) app_id: Option<String>,
+    #[sqlx(rename = "version?")]
     pub(super) version: Option<i64>,
+    #[sqlx(rename = "attempts?")]
     pub(super) attempts: Option<i32>,
+    #[sqlx(rename = "tries?")]
     pub(super) tries: Option<i32>,
     pub(super) first_tried_at: Option<DateTime<Utc>>,
+    #[sqlx(rename = "kind?")]
     pub(super) kind: Option<String>,
+    #[sqlx(rename = "operator?")]
     pub(super) operator: Option<String>,
+    #[sqlx(rename = "title?")]
     pub(super) title: Option<String>,
+    #[sqlx(rename = "owner?")]
     pub(super) owner: Option<String>,
+    #[sqlx(rename = "changes?: Json<StoredChanges<'static>>")]
     pub(super) changes: Option<Json<StoredChanges<'static>>>,
+    #[sqlx(rename = "created_at?")]
     pub(super) created_at: Option<DateTime<Utc>>,
 }
 

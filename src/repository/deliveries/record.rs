@@ -1,12 +1,13 @@
 //! Writing down what became of deliveries.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::{Executor as _, PgPool, Row as _};
 use uuid::Uuid;
 
 use super::unlocked;
 use crate::domain::DeliveryId;
 use crate::repository::Error;
+use crate::repository::kept::Kept;
 
 /// A try that has ended.
 #[derive(Clone, Debug)]
@@ -64,8 +65,8 @@ pub async fn record(
     for one in finished {
         rows.push(one, now);
     }
-    let held = unlocked(|| {
-        sqlx::query_scalar!(
+    let row = unlocked(|| {
+        let statement = sqlx::query_scalar!(
             r#"
         with item as (
             select * from unnest(
@@ -122,10 +123,11 @@ pub async fn record(
             &rows.errors as &[Option<&str>],
             &rows.answers as &[Option<&str>],
             now,
-        )
-        .fetch_one(pool)
+        );
+        pool.fetch_one(Kept(statement))
     })
     .await?;
+    let held: i64 = row.try_get(0)?;
     Ok(u64::try_from(held).unwrap_or_default())
 }
 
