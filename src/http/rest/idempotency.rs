@@ -11,8 +11,8 @@ use super::parameter::{in_header, text};
 use super::problem::{Code, Fails, Problem};
 use crate::domain::IdempotencyKey;
 
-const NAME: &str = "Idempotency-Key";
-const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+pub(super) const NAME: &str = "Idempotency-Key";
+pub(super) const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The key of a call, if it has one.
 #[derive(Debug, PartialEq, Eq)]

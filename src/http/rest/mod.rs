@@ -20,6 +20,7 @@ mod idempotency;
 mod json;
 mod limits;
 mod list;
+mod misplaced;
 mod number;
 mod object;
 mod openapi;

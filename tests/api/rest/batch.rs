@@ -140,6 +140,23 @@ async fn a_batch_has_some_items_and_not_too_many() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_of_items_is_not_said_of_all() {
+    let app = spawn_app().await;
+    for (header, value, names) in
+        [("Idempotency-Key", "k", "idempotencyKey"), ("If-Match", "\"1\"", "version")]
+    {
+        let asked = request(&app, Method::POST, BATCH).header(header, value);
+        let response = asked.json(&json!({ "items": [create("t")] })).send().await.unwrap();
+        let (status, code, rest) = problem(response).await;
+        assert_eq!(
+            (status, code.as_str(), &rest["field"]),
+            (400, "invalid_header", &json!(header))
+        );
+        assert!(rest["detail"].as_str().unwrap().ends_with(names), "{rest}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_stands_twice_in_an_item_is_noticed() {
     let app = spawn_app().await;
     let body = r#"{"items":[{"create":{"operator":"a","title":"t","member":["b","c"],

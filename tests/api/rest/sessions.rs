@@ -95,6 +95,19 @@ async fn a_bad_session_is_not_begun() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_new_has_no_version_to_match() {
+    let app = spawn_app().await;
+    let body = json!({ "operator": "a", "title": "t", "member": ["b", "c"] });
+    for tag in ["*", "\"1\""] {
+        let asked = request(&app, Method::POST, SESSIONS).header("If-Match", tag).json(&body);
+        let (status, code, rest) = problem(asked.send().await.unwrap()).await;
+        let found = (status, code.as_str(), &rest["field"]);
+        assert_eq!(found, (400, "invalid_header", &json!("If-Match")));
+    }
+    assert_eq!(sessions(&app).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn too_many_members_are_told_the_limit() {
     let app = spawn_app_of_four().await;
     let body = json!({ "operator": "a", "title": "t", "member": ["b", "c", "d", "e"] });

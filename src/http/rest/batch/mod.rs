@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::call::{Authorised, Writes};
 use super::json::Json;
+use super::misplaced::PerItem;
 use super::problem::{self, Code, Problem, Problems};
 use super::query::{Nothing, Query};
 use super::view::View;
@@ -22,7 +23,7 @@ pub(super) const MOST: usize = 100;
 /// How many of them are done at once.
 const AT_ONCE: usize = 8;
 
-type Asked = Authorised<Writes, (Query<Nothing>, Json<Batch>)>;
+type Asked = Authorised<Writes, (Query<Nothing>, PerItem, Json<Batch>)>;
 
 /// What is to be done.
 #[derive(Deserialize, ToSchema)]
@@ -121,7 +122,7 @@ pub(super) async fn run(
     sessions: web::Data<Sessions>,
     asked: Asked,
 ) -> Result<HttpResponse, Problem> {
-    let (_, Json(batch)) = asked.parts;
+    let (.., Json(batch)) = asked.parts;
     let groups = by_session(batch.try_into()?);
     let groups = groups.into_iter().map(|group| in_order(&sessions, &asked.caller, group));
     let finished: Vec<_> = stream::iter(groups).buffer_unordered(AT_ONCE).collect().await;

@@ -9,6 +9,7 @@ use crate::http::rest::answer::{self, Begun};
 use crate::http::rest::call::{Authorised, Writes};
 use crate::http::rest::idempotency::Named;
 use crate::http::rest::json::Json;
+use crate::http::rest::misplaced::Unversioned;
 use crate::http::rest::object::Object;
 use crate::http::rest::problem::{Code, Fails, Problem, Problems};
 use crate::http::rest::query::Query;
@@ -17,7 +18,7 @@ use crate::http::rest::view::Kind;
 use crate::http::rest::write::{DryRun, Rehearses as _};
 use crate::service::{Sessions, Terms};
 
-type Asked = Authorised<Writes, (Query<DryRun>, Named, Json<New>)>;
+type Asked = Authorised<Writes, (Query<DryRun>, Named, Unversioned, Json<New>)>;
 
 /// A session to begin.
 #[derive(Deserialize, ToSchema)]
@@ -81,7 +82,7 @@ pub(in crate::http::rest) async fn create(
     sessions: web::Data<Sessions>,
     asked: Asked,
 ) -> Result<HttpResponse, Problem> {
-    let (Query(query), Named(key), Json(new)) = asked.parts;
+    let (Query(query), Named(key), _, Json(new)) = asked.parts;
     let terms = Terms { key, dry_run: query.dry_run() };
     let done = sessions.create(&asked.caller, new.try_into()?, &terms).await?;
     asked.log.about(done.session.id);
