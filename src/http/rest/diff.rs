@@ -10,7 +10,7 @@ use super::path::AtSession;
 use super::problem::{Code, Fails, Problem, Problems};
 use super::query::Query;
 use super::text::{AccountText, TitleText};
-use super::view::as_texts;
+use super::view::{State, as_texts};
 use crate::domain::{Account, Version};
 use crate::service::{self, Sessions};
 
@@ -45,11 +45,14 @@ impl TryFrom<Between> for (Version, Version) {
 #[serde(rename_all = "camelCase")]
 #[schema(example = json!({
     "from": 1, "to": 3, "title": { "from": "Release", "to": "Release 2.0" }, "owner": null,
-    "addMember": ["dave"], "delMember": [], "attributes": { "project": null }
+    "addMember": ["dave"], "delMember": [], "reordered": false,
+    "attributes": { "project": null }, "state": null
 }))]
 struct Diff<'a> {
+    /// The version to begin with.
     #[schema(minimum = 1)]
     from: i64,
+    /// The version to arrive at.
     #[schema(minimum = 1)]
     to: i64,
     /// `null` if it is the same.
@@ -66,9 +69,15 @@ struct Diff<'a> {
     #[schema(value_type = Vec<AccountText>)]
     #[serde(serialize_with = "as_texts")]
     del_member: &'a [Account],
+    /// Whether who stays has another place, or who comes does not stand at the end: whoever only
+    /// adds and removes then has the same members in another order.
+    reordered: bool,
     /// The least JSON merge patch (RFC 7396); `null` if they are the same.
     #[schema(value_type = Option<Object>, required = true)]
     attributes: Option<&'a Map<String, Value>>,
+    /// `null` if it is the same.
+    #[schema(required = true)]
+    state: Option<States>,
 }
 
 /// Two titles.
@@ -89,11 +98,19 @@ struct Owners<'a> {
     to: &'a str,
 }
 
+/// Two states.
+#[derive(Serialize, ToSchema)]
+struct States {
+    from: State,
+    to: State,
+}
+
 impl<'a> From<&'a service::Diff> for Diff<'a> {
     fn from(diff: &'a service::Diff) -> Self {
         let service::Diff { from, to, changes } = diff;
         let title = || Titles { from: from.title.as_str(), to: to.title.as_str() };
         let owner = || Owners { from: from.owner.as_str(), to: to.owner.as_str() };
+        let states = || States { from: from.state.into(), to: to.state.into() };
         Self {
             from: from.version.get(),
             to: to.version.get(),
@@ -101,7 +118,9 @@ impl<'a> From<&'a service::Diff> for Diff<'a> {
             owner: changes.owner.is_some().then(owner),
             add_member: &changes.added,
             del_member: &changes.removed,
+            reordered: changes.members.is_some(),
             attributes: changes.attributes.as_ref().map(|patch| patch.as_map()),
+            state: (from.state != to.state).then(states),
         }
     }
 }

@@ -16,7 +16,7 @@ use super::problem::{Code, Fails, Problem, Problems};
 use super::query::Query;
 use super::text::{AccountText, ReasonText, TitleText};
 use super::view::{State, as_texts, time};
-use crate::domain::{Account, Event, EventKind, Version};
+use crate::domain::{Account, Event, EventKind, SessionId, Version};
 use crate::service::{HistoryPage, Sessions};
 
 type Asked = Authorised<Reads, (AtSession, Query<Wanted>)>;
@@ -29,8 +29,8 @@ pub(super) struct Wanted {
     /// The most events of the page.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<i64>,
-    /// `nextCursor` of the page before, asked for in the same order.
-    #[param(pattern = "^[A-Za-z0-9_-]+$", max_length = 64)]
+    /// `nextCursor` of the page before, of the same session in the same order.
+    #[param(pattern = "^[A-Za-z0-9_-]+$", max_length = 128)]
     cursor: Option<String>,
     /// `asc`: the oldest first. `desc`: the newest first.
     #[serde(default)]
@@ -49,8 +49,9 @@ pub(super) enum Order {
     Desc,
 }
 
-/// Behind which version a page begins, in which order. Clients see no more in it than text.
-struct Cursor(Order, Version);
+/// Behind which version of which session a page begins, in which order. Clients see no more in it
+/// than text.
+struct Cursor(Order, SessionId, Version);
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,36 +59,41 @@ impl fmt::Display for Cursor {
             Order::Asc => "asc",
             Order::Desc => "desc",
         };
-        f.write_str(&URL_SAFE_NO_PAD.encode(format!("{order}:{}", self.1)))
+        let text = format!("{order}:{}:{}", self.1.uuid().as_simple(), self.2);
+        f.write_str(&URL_SAFE_NO_PAD.encode(text))
     }
 }
 
 impl Cursor {
     fn read(text: &str) -> Option<Self> {
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
-        let (order, version) = text.split_once(':')?;
+        let (order, place) = text.split_once(':')?;
+        let (id, version) = place.split_once(':')?;
         let order = match order {
             "asc" => Order::Asc,
             "desc" => Order::Desc,
             _ => return None,
         };
-        Some(Self(order, Version::new(version.parse().ok()?).ok()?))
+        Some(Self(order, id.parse().ok()?, Version::new(version.parse().ok()?).ok()?))
     }
 }
 
-impl TryFrom<Wanted> for HistoryPage {
+impl TryFrom<(SessionId, Wanted)> for HistoryPage {
     type Error = Problem;
 
-    fn try_from(wanted: Wanted) -> Result<Self, Problem> {
+    fn try_from((id, wanted): (SessionId, Wanted)) -> Result<Self, Problem> {
         let wrong = |why| Problem::of(Code::InvalidParameter, "cursor", why);
         let most = page::limit(wanted.limit)?;
         let behind = match wanted.cursor.as_deref().map(Cursor::read) {
             None => None,
             Some(None) => return Err(wrong("must be the nextCursor of another page")),
-            Some(Some(Cursor(order, _))) if order != wanted.order => {
+            Some(Some(Cursor(_, of, _))) if of != id => {
+                return Err(wrong("is one of another session"));
+            }
+            Some(Some(Cursor(order, ..))) if order != wanted.order => {
                 return Err(wrong("is one of the other order"));
             }
-            Some(Some(Cursor(_, version))) => Some(version),
+            Some(Some(Cursor(_, _, version))) => Some(version),
         };
         Ok(Self { behind, newest_first: wanted.order == Order::Desc, most })
     }
@@ -245,13 +251,13 @@ pub(super) async fn list(
 ) -> Result<HttpResponse, Problem> {
     let (AtSession(id), Query(wanted)) = asked.parts;
     let order = wanted.order;
-    let page = HistoryPage::try_from(wanted)?;
+    let page = HistoryPage::try_from((id, wanted))?;
     let one_more = HistoryPage { most: page.most + 1, ..page };
     let mut events = sessions.events(&asked.caller, id, one_more).await?;
     let is_last = events.len() <= page.most;
     events.truncate(page.most);
     let next_cursor = events.last().filter(|_| !is_last);
-    let next_cursor = next_cursor.map(|last| Cursor(order, last.version).to_string());
+    let next_cursor = next_cursor.map(|last| Cursor(order, id, last.version).to_string());
     let items = events.iter().map(View::from).collect();
     Ok(HttpResponse::Ok().json(Events { items, next_cursor }))
 }
@@ -260,15 +266,22 @@ pub(super) async fn list(
 mod tests {
     use super::*;
 
+    const ID: &str = "8ad595f373b34b5690aff336f9222fc5";
+
     fn read(cursor: &str, order: Order) -> Result<Option<i64>, &'static str> {
         let wanted = Wanted { limit: None, cursor: Some(cursor.to_owned()), order };
-        let page = HistoryPage::try_from(wanted);
+        let page = HistoryPage::try_from((ID.parse().unwrap(), wanted));
         page.map(|page| page.behind.map(Version::get)).map_err(|problem| problem.code().name())
     }
 
     #[test]
-    fn a_cursor_is_for_one_order() {
-        let cursor = Cursor(Order::Desc, Version::new(7).unwrap()).to_string();
+    fn a_cursor_is_for_one_order_of_one_session() {
+        let version = Version::new(i64::MAX).unwrap();
+        let longest = Cursor(Order::Desc, SessionId::new(uuid::Uuid::max()), version).to_string();
+        assert!(longest.len() <= 128, "{longest}");
+        assert_eq!(read(&longest, Order::Desc), Err("invalid_parameter"));
+        let version = Version::new(7).unwrap();
+        let cursor = Cursor(Order::Desc, ID.parse().unwrap(), version).to_string();
         assert_eq!(read(&cursor, Order::Desc), Ok(Some(7)));
         assert_eq!(read(&cursor, Order::Asc), Err("invalid_parameter"));
     }
@@ -276,9 +289,10 @@ mod tests {
     #[test]
     fn only_a_cursor_is_one() {
         let encoded = |text: &str| URL_SAFE_NO_PAD.encode(text);
-        assert_eq!(read(&encoded("asc:7"), Order::Asc), Ok(Some(7)));
-        for text in ["asc:0", "asc:", "asc", ":7", "up:7", "asc:7:", "\u{0}"] {
-            assert_eq!(read(&encoded(text), Order::Asc), Err("invalid_parameter"), "{text}");
+        assert_eq!(read(&encoded(&format!("asc:{ID}:7")), Order::Asc), Ok(Some(7)));
+        for text in ["asc:ID:0", "asc:ID:", "asc:ID", "asc:7", "asc", ":ID:7", "up:ID:7", "\u{0}"] {
+            let text = text.replace("ID", ID);
+            assert_eq!(read(&encoded(&text), Order::Asc), Err("invalid_parameter"), "{text}");
         }
         for cursor in ["", "asc:7", "=", "YXNjOjc="] {
             assert_eq!(read(cursor, Order::Asc), Err("invalid_parameter"), "{cursor}");

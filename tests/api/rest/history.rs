@@ -118,9 +118,13 @@ async fn a_history_is_paged_in_either_order() {
     }
     let page = get(&app, &format!("{path}/events?limit=2")).await;
     let cursor = page["nextCursor"].as_str().unwrap();
+    let (another, _) = with_history(&app, 3).await;
+    let page = get(&app, &format!("{another}/events?limit=2")).await;
+    let of_another = page["nextCursor"].as_str().unwrap();
     for (query, field) in [
         (format!("cursor={cursor}&order=desc"), "cursor"),
         (format!("cursor=x{cursor}"), "cursor"),
+        (format!("cursor={of_another}"), "cursor"),
         ("cursor=2".to_owned(), "cursor"),
         ("cursor=".to_owned(), "cursor"),
         ("limit=0".to_owned(), "limit"),
@@ -142,18 +146,19 @@ async fn two_versions_are_compared() {
         async |from: i64, to: i64| get(&app, &format!("{path}/diff?from={from}&to={to}")).await;
     let nothing = json!({
         "from": 2, "to": 2, "title": null, "owner": null, "addMember": [], "delMember": [],
-        "attributes": null
+        "reordered": false, "attributes": null, "state": null
     });
     assert_eq!(diff(2, 2).await, nothing);
     let forward = json!({
         "from": 1, "to": 5, "title": null, "owner": { "from": "a", "to": "b" },
-        "addMember": ["m4"], "delMember": [],
-        "attributes": { "0": 3, "1": 4, "2": 2, "at": 4 }
+        "addMember": ["m4"], "delMember": [], "reordered": false,
+        "attributes": { "0": 3, "1": 4, "2": 2, "at": 4 }, "state": null
     });
     assert_eq!(diff(1, 5).await, forward);
     let back = json!({
         "from": 4, "to": 2, "title": { "from": "title 4", "to": "title 2" }, "owner": null,
-        "addMember": ["m2"], "delMember": ["m4"], "attributes": { "0": null, "1": null, "at": 2 }
+        "addMember": ["m2"], "delMember": ["m4"], "reordered": false,
+        "attributes": { "0": null, "1": null, "at": 2 }, "state": null
     });
     assert_eq!(diff(4, 2).await, back);
     for (query, status, code, field) in [
@@ -165,4 +170,31 @@ async fn two_versions_are_compared() {
         let found = refusal(&app, &format!("{path}/diff?{query}")).await;
         assert_eq!(found, (status, code.to_owned(), json!(field)), "{query}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_and_the_order_of_members_are_compared_as_well() {
+    let app = spawn_app().await;
+    let (path, _) = begin(&app, &["a", "b", "c", "d"]).await;
+    for change in [json!({ "delMember": ["b"] }), json!({ "addMember": ["b"] })] {
+        let mut body = change;
+        body["operator"] = json!("a");
+        result(send(&app, Method::PATCH, &path, &body).await).await;
+    }
+    let asked = request(&app, Method::DELETE, &format!("{path}?operator=a"));
+    result(asked.send().await.unwrap()).await;
+    let diff = async |query: &str| get(&app, &format!("{path}/diff?{query}")).await;
+    let mut expected = json!({
+        "from": 1, "to": 4, "title": null, "owner": null, "addMember": [], "delMember": [],
+        "reordered": true, "attributes": null, "state": { "from": "active", "to": "dissolved" }
+    });
+    assert_eq!(diff("from=1&to=4").await, expected);
+    (expected["from"], expected["to"]) = (json!(4), json!(1));
+    expected["state"] = json!({ "from": "dissolved", "to": "active" });
+    assert_eq!(diff("from=4&to=1").await, expected);
+    // To come back to where one was is not to come to the end.
+    let back = diff("from=2&to=1").await;
+    assert_eq!((&back["addMember"], &back["reordered"]), (&json!(["b"]), &json!(true)));
+    let on = diff("from=2&to=3").await;
+    assert_eq!((&on["addMember"], &on["reordered"]), (&json!(["b"]), &json!(false)));
 }
