@@ -101,6 +101,8 @@ impl<N: Needs, P: Fails> Fails for Authorised<N, P> {
     fn codes() -> Vec<Code> {
         let mut codes = P::codes();
         codes.extend([Code::ApiKeyMissing, Code::ApiKeyInvalid, Code::Internal, Code::Unavailable]);
+        // Whatever a call is, its body is read.
+        codes.extend([Code::BodyBroken, Code::BodyTooSlow, Code::BodyTooLarge]);
         if !N::ONE_OF.is_empty() {
             codes.push(Code::PermissionMissing);
         }
@@ -235,7 +237,11 @@ mod tests {
         ] {
             assert!(codes.contains(&code), "{code:?}");
         }
-        assert!(!Authorised::<Anything>::codes().contains(&Code::PermissionMissing));
+        let codes = Authorised::<Anything>::codes();
+        assert!(!codes.contains(&Code::PermissionMissing));
+        for code in [Code::BodyBroken, Code::BodyTooSlow, Code::BodyTooLarge] {
+            assert!(codes.contains(&code), "{code:?}");
+        }
     }
 
     fn read(headers: &[&str]) -> Result<String, &'static str> {

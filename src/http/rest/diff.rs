@@ -22,10 +22,10 @@ type Asked = Authorised<Reads, (AtSession, Query<Between>)>;
 #[into_params(parameter_in = Query)]
 pub(super) struct Between {
     /// The version to begin with.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, example = 1)]
     from: i64,
     /// The version to arrive at.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, example = 3)]
     to: i64,
 }
 
@@ -82,26 +82,35 @@ struct Diff<'a> {
 
 /// Two titles.
 #[derive(Serialize, ToSchema)]
+#[schema(example = json!({ "from": "Release", "to": "Release 2.0" }))]
 struct Titles<'a> {
+    /// The one to begin with.
     #[schema(value_type = TitleText)]
     from: &'a str,
+    /// The one to arrive at.
     #[schema(value_type = TitleText)]
     to: &'a str,
 }
 
 /// Two owners.
 #[derive(Serialize, ToSchema)]
+#[schema(example = json!({ "from": "alice", "to": "bob" }))]
 struct Owners<'a> {
+    /// The one to begin with.
     #[schema(value_type = AccountText)]
     from: &'a str,
+    /// The one to arrive at.
     #[schema(value_type = AccountText)]
     to: &'a str,
 }
 
 /// Two states.
 #[derive(Serialize, ToSchema)]
+#[schema(example = json!({ "from": "active", "to": "dissolved" }))]
 struct States {
+    /// The one to begin with.
     from: State,
+    /// The one to arrive at.
     to: State,
 }
 

@@ -55,7 +55,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
     operation_id = "getDocumentation",
     tag = "service",
     security(()),
-    responses((status = 200, description = "The page", body = String, content_type = "text/html"))
+    responses((status = 200, description = "The page", body = String, content_type = "text/html", example = json!("<!doctype html>")))
 )]
 pub(super) async fn page() -> HttpResponse {
     answer("text/html; charset=utf-8").body(PAGE)

@@ -27,14 +27,14 @@ type Asked = Authorised<Reads, (AtSession, Query<Wanted>)>;
 #[into_params(parameter_in = Query)]
 pub(super) struct Wanted {
     /// The most events of the page.
-    #[param(minimum = 1, maximum = 200, default = 50)]
+    #[param(minimum = 1, maximum = 200, default = 50, example = 50)]
     limit: Option<i64>,
     /// `nextCursor` of the page before, of the same session in the same order.
     #[param(pattern = "^[A-Za-z0-9_-]+$", max_length = 128)]
     cursor: Option<String>,
     /// `asc`: the oldest first. `desc`: the newest first.
     #[serde(default)]
-    #[param(inline)]
+    #[param(inline, example = "desc")]
     order: Order,
 }
 
@@ -102,22 +102,29 @@ impl TryFrom<(SessionId, Wanted)> for HistoryPage {
 /// A part of a session's history.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = EventPage)]
+#[schema(as = EventPage, example = json!({ "items": [sample()], "nextCursor": null }))]
 struct Events<'a> {
+    /// In the order that was asked for.
+    #[schema(max_items = 200)]
     items: Vec<View<'a>>,
     /// The `cursor` of the next page; `null` when there is none.
     #[schema(required = true)]
     next_cursor: Option<String>,
 }
 
+/// An event as it might be, for the description.
+fn sample() -> Value {
+    serde_json::json!({
+        "version": 2, "kind": "updated", "operator": "alice", "appId": "yd0123", "reason": null,
+        "createdAt": "2024-06-10T06:13:30.000000Z",
+        "changes": { "title": "Release 2.0", "addMember": ["dave"], "delMember": ["carol"] }
+    })
+}
+
 /// What made one version of a session.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = Event, example = json!({
-    "version": 2, "kind": "updated", "operator": "alice", "appId": "yd0123", "reason": null,
-    "createdAt": "2024-06-10T06:13:30.000000Z",
-    "changes": { "title": "Release 2.0", "addMember": ["dave"], "delMember": ["carol"] }
-}))]
+#[schema(as = Event, example = json!(sample()))]
 struct View<'a> {
     /// The version that it made.
     #[schema(minimum = 1)]
@@ -143,7 +150,10 @@ struct View<'a> {
 /// of the first version everything.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = EventChanges)]
+#[schema(as = EventChanges, example = json!({
+    "title": "Release 2.0", "addMember": ["dave"], "delMember": ["carol"],
+    "attributes": { "project": null }
+}))]
 struct Changes<'a> {
     /// The new title.
     #[schema(value_type = TitleText, required = false)]
@@ -154,7 +164,7 @@ struct Changes<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<&'a str>,
     /// All members, where their order does not follow from who came and who went.
-    #[schema(value_type = Vec<AccountText>, required = false)]
+    #[schema(value_type = Vec<AccountText>, required = false, example = json!(["alice", "bob"]))]
     #[serde(serialize_with = "as_list", skip_serializing_if = "Option::is_none")]
     member: Option<&'a [Account]>,
     /// Who came in, at the end.

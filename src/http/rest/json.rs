@@ -24,7 +24,6 @@ impl<T> Fails for Json<T> {
     fn codes() -> Vec<Code> {
         let mut codes = CODES.all();
         codes.extend([Code::MalformedBody, Code::UnsupportedMediaType]);
-        codes.extend([Code::BodyBroken, Code::BodyTooSlow, Code::BodyTooLarge]);
         codes
     }
 }

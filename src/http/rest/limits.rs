@@ -18,47 +18,40 @@ type Asked = Authorised<Anything, Query<Nothing>>;
 /// The rules in force. Lengths count Unicode characters, not bytes.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(example = json!({
+    "minMembers": 3, "maxMembers": 2000, "removeMembers": "owner", "maxTitleLength": 64,
+    "maxAccountLength": 64, "maxAttributesBytes": 16_384, "maxReasonLength": 256,
+    "defaultPageLimit": 50, "maxPageLimit": 200, "maxBatchGetIds": 200, "maxBatchItems": 100,
+    "maxIdempotencyKeyLength": 255, "idempotencyKeySeconds": 86_400, "maxBodyBytes": 1_048_576
+}))]
 struct Limits {
     /// The fewest members of a session, its owner included.
-    #[schema(example = 3)]
     min_members: usize,
     /// The most members of a session.
-    #[schema(example = 2000)]
     max_members: usize,
     /// Who may remove members other than themselves.
     remove_members: Removers,
     /// The longest title, in characters.
-    #[schema(example = 64)]
     max_title_length: usize,
     /// The longest account, in characters.
-    #[schema(example = 64)]
     max_account_length: usize,
     /// The largest attributes of a session, in bytes of JSON.
-    #[schema(example = 16384)]
     max_attributes_bytes: usize,
     /// The longest reason of a change, in characters.
-    #[schema(example = 256)]
     max_reason_length: usize,
     /// The items of a page without `limit`.
-    #[schema(example = 50)]
     default_page_limit: usize,
     /// The largest `limit` of a page.
-    #[schema(example = 200)]
     max_page_limit: usize,
     /// The most ids in one batch-get.
-    #[schema(example = 200)]
     max_batch_get_ids: usize,
     /// The most items of one batch.
-    #[schema(example = 100)]
     max_batch_items: usize,
     /// The longest `Idempotency-Key`, in characters.
-    #[schema(example = 255)]
     max_idempotency_key_length: usize,
     /// How long an `Idempotency-Key` is remembered, in seconds.
-    #[schema(example = 86400)]
     idempotency_key_seconds: i64,
     /// The largest body of a request, in bytes.
-    #[schema(example = 1_048_576)]
     max_body_bytes: usize,
 }
 

@@ -12,6 +12,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Object, OpenApi as Document, RefOr};
 use utoipa::{Modify, OpenApi};
 
+use super::parameter::{in_header, standard};
 use super::sessions::{self, create, members, state, update};
 use super::{batch, diff, docs, events, limits, list, problem, view};
 
@@ -75,7 +76,7 @@ impl Modify for ApiKey {
     }
 }
 
-/// What every answer has.
+/// What every call may have, and every answer has.
 struct RequestId;
 
 impl Modify for RequestId {
@@ -84,14 +85,20 @@ impl Modify for RequestId {
             .schema(Some(Object::with_type(Type::String)))
             .description(Some("The request's own id if it had a usable one, else a new one."))
             .build();
+        let about = "The caller's own id of the request, for the answer and the log: up to 64 \
+                     letters, digits and `._:/+=@-`. Another one is as good as none.";
+        let own = in_header("X-Request-Id", about, standard("3f0c1f0e9b7a4d52a1c6f5d3e8b70a94"));
         let calls = document.paths.paths.values_mut().flat_map(|path| {
             [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete]
                 .into_iter()
                 .flatten()
         });
-        for response in calls.flat_map(|call| call.responses.responses.values_mut()) {
-            if let RefOr::T(response) = response {
-                response.headers.insert("X-Request-Id".to_owned(), header.clone().into());
+        for call in calls {
+            call.parameters.get_or_insert_default().push(own.clone().into());
+            for response in call.responses.responses.values_mut() {
+                if let RefOr::T(response) = response {
+                    response.headers.insert("X-Request-Id".to_owned(), header.clone().into());
+                }
             }
         }
     }
@@ -115,7 +122,7 @@ pub fn openapi() -> &'static str {
     operation_id = "getDescription",
     tag = "service",
     security(()),
-    responses((status = 200, description = "OpenAPI 3.1", body = Object))
+    responses((status = 200, description = "OpenAPI 3.1", body = Object, example = json!({ "openapi": "3.1.0" })))
 )]
 pub(super) async fn get() -> HttpResponse {
     HttpResponse::Ok()

@@ -16,8 +16,8 @@ pub(super) fn in_header(name: &str, about: &str, schema: impl Into<RefOr<Schema>
 }
 
 /// Text whose form is the HTTP standard's business: programs know it by the header's name.
-pub(super) fn standard() -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::String)
+pub(super) fn standard(example: &str) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).examples([example])
 }
 
 /// Text of a pattern.

@@ -72,7 +72,7 @@ impl Part for IfMatch {
 
     fn parameters() -> Vec<Parameter> {
         let about = "The versions of which the session must have one, as `ETag` tells them: \"5\".";
-        vec![in_header("If-Match", about, standard())]
+        vec![in_header("If-Match", about, standard("\"5\""))]
     }
 }
 
@@ -83,7 +83,7 @@ impl Part for IfNoneMatch {
 
     fn parameters() -> Vec<Parameter> {
         let about = "The versions that the caller has already, as `ETag` tells them: \"5\".";
-        vec![in_header("If-None-Match", about, standard())]
+        vec![in_header("If-None-Match", about, standard("\"5\""))]
     }
 }
 

@@ -8,23 +8,28 @@ use utoipa::ToSchema;
 use super::text::{AccountText, TitleText};
 use crate::domain::{Account, Session, SessionId};
 
+/// A session as it might be, for the description.
+pub(super) fn sample() -> Value {
+    serde_json::json!({
+        "sessionId": "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}",
+        "title": "Release",
+        "owner": "alice",
+        "version": 2,
+        "type": "multi",
+        "member": ["alice", "bob", "carol"],
+        "activeTime": 1_718_000_010,
+        "createdAt": "2024-06-10T06:13:20.000000Z",
+        "updatedAt": "2024-06-10T06:13:30.000000Z",
+        "state": "active",
+        "attributes": { "project": "muster" },
+        "memberCount": 3
+    })
+}
+
 /// A session.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = Session, example = json!({
-    "sessionId": "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}",
-    "title": "Release",
-    "owner": "alice",
-    "version": 2,
-    "type": "multi",
-    "member": ["alice", "bob", "carol"],
-    "activeTime": 1_718_000_010,
-    "createdAt": "2024-06-10T06:13:20.000000Z",
-    "updatedAt": "2024-06-10T06:13:30.000000Z",
-    "state": "active",
-    "attributes": { "project": "muster" },
-    "memberCount": 3
-}))]
+#[schema(as = Session, example = json!(sample()))]
 pub(super) struct View<'a> {
     /// A UUID, upper case, in braces.
     #[schema(
@@ -66,7 +71,7 @@ pub(super) struct View<'a> {
 /// The type of a session: there is one.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = SessionType)]
+#[schema(as = SessionType, example = "multi")]
 pub(super) enum Kind {
     /// Of any number of members.
     #[default]
@@ -76,7 +81,7 @@ pub(super) enum Kind {
 /// Whether a session can be changed.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = SessionState)]
+#[schema(as = SessionState, example = "active")]
 pub(super) enum State {
     /// It can.
     Active,

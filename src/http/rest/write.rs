@@ -29,7 +29,7 @@ pub(super) struct Write<Q = DryRun> {
 pub(super) struct DryRun {
     /// `true`: answers what would happen, and does nothing. An `Idempotency-Key` is not looked at.
     #[serde(default)]
-    #[param(default = false)]
+    #[param(default = false, example = true)]
     dry_run: bool,
 }
 

@@ -67,6 +67,78 @@ fn it_is_complete_in_itself() {
     }
 }
 
+/// Itself, or what it refers to.
+fn followed<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
+    let reference = value.get("$ref").and_then(Value::as_str);
+    reference.map_or(value, |reference| document.pointer(&reference[1..]).unwrap())
+}
+
+/// Whether a schema says this of itself, or what it refers to does, if only as one of several.
+fn says(document: &Value, schema: &Value, names: &[&str]) -> bool {
+    let schemas = schema["oneOf"].as_array().into_iter().flatten();
+    [schema, followed(document, schema)]
+        .into_iter()
+        .chain(schemas.map(|one| followed(document, one)))
+        .any(|schema| names.iter().any(|name| schema.get(name).is_some()))
+}
+
+#[test]
+fn everything_is_described_and_has_an_example() {
+    const EXAMPLE: [&str; 2] = ["example", "examples"];
+    let document = committed();
+    let mut lacks = BTreeSet::new();
+    for (path, calls) in document["paths"].as_object().unwrap() {
+        for (method, call) in calls.as_object().unwrap() {
+            for parameter in call["parameters"].as_array().unwrap() {
+                let name = parameter["name"].as_str().unwrap();
+                if parameter.get("description").is_none() {
+                    lacks.insert(format!("{method} {path}: {name}: description"));
+                }
+                let has_example = EXAMPLE.iter().any(|it| parameter.get(it).is_some());
+                if name != "cursor"
+                    && !has_example
+                    && !says(&document, &parameter["schema"], &EXAMPLE)
+                {
+                    lacks.insert(format!("{method} {path}: {name}: example"));
+                }
+            }
+            let responses = call["responses"].as_object().unwrap();
+            let good = responses.iter().filter(|(status, _)| status.starts_with('2'));
+            for (of, body) in good
+                .map(|(status, response)| (status.as_str(), response))
+                .chain(call.get("requestBody").map(|body| ("body", body)))
+            {
+                if of != "body" && body["description"].as_str().is_none_or(str::is_empty) {
+                    lacks.insert(format!("{method} {path}: {of}: description"));
+                }
+                for (kind, content) in body["content"].as_object().into_iter().flatten() {
+                    if content.get("example").is_none()
+                        && !says(&document, &content["schema"], &EXAMPLE)
+                    {
+                        lacks.insert(format!("{method} {path}: {of}: {kind}: example"));
+                    }
+                }
+            }
+        }
+    }
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        if schema.get("description").is_none() {
+            lacks.insert(format!("{name}: description"));
+        }
+        for (property, of) in schema["properties"].as_object().into_iter().flatten() {
+            if !says(&document, of, &["description"]) {
+                lacks.insert(format!("{name}.{property}: description"));
+            }
+            // A whole example shows its properties.
+            let is_shown = schema["example"].get(property).is_some();
+            if !is_shown && property != "nextCursor" && !says(&document, of, &EXAMPLE) {
+                lacks.insert(format!("{name}.{property}: example"));
+            }
+        }
+    }
+    assert!(lacks.is_empty(), "{lacks:#?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_described_is_there() {
     let app = spawn_app().await;

@@ -10,6 +10,7 @@ use crate::http::rest::idempotency::named;
 use crate::http::rest::json;
 use crate::http::rest::number::VersionNumber;
 use crate::http::rest::object::Object;
+use crate::http::rest::parameter::text;
 use crate::http::rest::path::ID_PATTERN;
 use crate::http::rest::problem::{Code, Problem};
 use crate::http::rest::sessions::Wish;
@@ -39,10 +40,15 @@ struct Change {
 /// Either `create` or `update`.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[schema(as = BatchItem)]
+#[schema(as = BatchItem, example = json!({
+    "create": { "operator": "alice", "title": "Release", "member": ["bob", "carol"] },
+    "idempotencyKey": "8e03978e-40d5-43dd-bc93-6894a57f9324"
+}))]
 pub(super) struct Described {
+    /// A session to begin, as in `POST /v1/sessions`.
     #[schema(value_type = Option<New>)]
     create: Option<Box<RawValue>>,
+    /// Changes of a session, as in `PATCH /v1/sessions/{sessionId}`.
     #[schema(value_type = Option<Update>)]
     update: Option<Box<RawValue>>,
     /// As the header `Idempotency-Key`, for this item.
@@ -53,9 +59,12 @@ pub(super) struct Described {
 /// Changes of a session that is named here. What is absent stays as it is.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[schema(as = BatchUpdate)]
+#[schema(as = BatchUpdate, example = json!({
+    "sessionId": "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}", "version": 4, "operator": "alice",
+    "title": "Release 2.0", "addMember": ["dave"], "delMember": ["carol"],
+    "attributes": { "project": null }
+}))]
 struct Update {
-    /// The session: a UUID with or without hyphens and braces, in either case.
     #[schema(schema_with = id)]
     session_id: String,
     /// The version that the session must have.
@@ -75,7 +84,9 @@ struct Update {
 }
 
 fn id() -> utoipa::openapi::Object {
-    crate::http::rest::parameter::text(ID_PATTERN, "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}").build()
+    let about = "The session: a UUID with or without hyphens and braces, in either case.";
+    let id = text(ID_PATTERN, "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}");
+    id.description(Some(about)).build()
 }
 
 impl TryFrom<Update> for Change {

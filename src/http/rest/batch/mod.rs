@@ -14,7 +14,7 @@ use super::json::Json;
 use super::misplaced::PerItem;
 use super::problem::{self, Code, Problem, Problems};
 use super::query::{Nothing, Query};
-use super::view::View;
+use super::view::{self, View};
 use crate::service::{Caller, Done, Sessions};
 use item::{Described, Item};
 
@@ -65,26 +65,32 @@ impl TryFrom<Batch> for Vec<Result<Item, Problem>> {
 
 /// What became of the items, in their order.
 #[derive(Serialize, ToSchema)]
-#[schema(as = BatchResult)]
+#[schema(as = BatchResult, example = json!({ "items": [
+    { "status": 201, "session": view::sample() },
+    { "status": 412, "error": Problem::sample(Code::VersionConflict).body(None) }
+]}))]
 struct Results<'a> {
+    /// One for each, in its place.
     items: Vec<Outcome<'a>>,
 }
 
 /// What became of one item: a session or an error.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = BatchOutcome)]
+#[schema(as = BatchOutcome, example = json!({ "status": 201, "session": view::sample() }))]
 struct Outcome<'a> {
     /// The status that a request of its own would have been answered with.
     #[schema(minimum = 200, maximum = 599)]
     status: u16,
+    /// The session after it, if it was done.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<View<'a>>,
     /// `true` if the item was done before, by its key.
-    #[schema(required = false)]
+    #[schema(required = false, example = true)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     replayed: bool,
+    /// Why it was not done, if it was not.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<problem::Body<'a>>,

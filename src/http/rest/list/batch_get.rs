@@ -14,7 +14,7 @@ use crate::http::rest::parameter::text;
 use crate::http::rest::path::ID_PATTERN;
 use crate::http::rest::problem::{Code, Problem, Problems};
 use crate::http::rest::query::{Nothing, Query};
-use crate::http::rest::view::View;
+use crate::http::rest::view::{self, View};
 use crate::service::Sessions;
 
 /// The most sessions that are read at once.
@@ -66,7 +66,9 @@ impl TryFrom<Wanted> for Ids {
 
 /// The sessions that there are, and the ids of those that there are not.
 #[derive(Serialize, ToSchema)]
-#[schema(as = SessionsFound)]
+#[schema(as = SessionsFound, example = json!({
+    "items": [view::sample()], "missing": ["{01900C5E-7A00-7000-8000-000000000001}"]
+}))]
 struct Found<'a> {
     /// In the order in which they were asked for, each once.
     #[schema(max_items = 200)]

@@ -22,7 +22,7 @@ type AskedOne = Authorised<Reads, (AtSession, AtMember, Query<Nothing>)>;
 #[into_params(parameter_in = Query)]
 pub(in crate::http::rest) struct Wanted {
     /// The most members of the page.
-    #[param(minimum = 1, maximum = 200, default = 50)]
+    #[param(minimum = 1, maximum = 200, default = 50, example = 50)]
     limit: Option<i64>,
     /// `nextCursor` of the page before, of the same session.
     #[param(pattern = "^[A-Za-z0-9_-]+$", max_length = 64)]
@@ -32,8 +32,11 @@ pub(in crate::http::rest) struct Wanted {
 /// A part of a session's members.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = MemberPage)]
+#[schema(as = MemberPage, example = json!({
+    "items": [{ "account": "alice", "joinedVersion": 1, "owner": true }], "nextCursor": null
+}))]
 struct Page<'a> {
+    /// In their order.
     #[schema(max_items = 200)]
     items: Vec<View<'a>>,
     /// The `cursor` of the next page; `null` when there is none.

@@ -11,7 +11,7 @@ use crate::http::rest::page;
 use crate::http::rest::problem::{Code, Problem, Problems};
 use crate::http::rest::query::Query;
 use crate::http::rest::text::{AccountText, account};
-use crate::http::rest::view::{State, View};
+use crate::http::rest::view::{self, State, View};
 use crate::service::{ListQuery, Sessions};
 
 type Asked = Authorised<Reads, Query<Wanted>>;
@@ -45,10 +45,10 @@ pub(in crate::http::rest) struct Wanted {
     /// By when they began or last changed; with `-` the newest first. Sessions of the same time
     /// stand in the order of their ids.
     #[serde(default)]
-    #[param(inline)]
+    #[param(inline, example = "-updatedAt")]
     sort: Order,
     /// The most sessions of the page. There may be fewer.
-    #[param(minimum = 1, maximum = 200, default = 50)]
+    #[param(minimum = 1, maximum = 200, default = 50, example = 50)]
     limit: Option<i64>,
     /// `nextCursor` of the page before. Filters and `sort` must be the same as for that, `limit`
     /// need not.
@@ -121,7 +121,7 @@ fn since(text: &str) -> Result<DateTime<Utc>, Problem> {
 /// A part of a list of sessions.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = SessionPage)]
+#[schema(as = SessionPage, example = json!({ "items": [view::sample()], "nextCursor": null }))]
 struct Page<'a> {
     /// Fewer than asked for, or none, does not mean that there are no more.
     #[schema(max_items = 200)]

@@ -27,6 +27,9 @@ use crate::domain::{Invalid, Version};
 /// The media type of a problem.
 const MEDIA_TYPE: &str = "application/problem+json";
 
+/// The id of a request, as it might be.
+const REQUEST: &str = "3f0c1f0e9b7a4d52a1c6f5d3e8b70a94";
+
 /// An answer without a result.
 #[derive(Debug)]
 pub(super) struct Problem(Box<Parts>);
@@ -48,7 +51,7 @@ struct Parts {
 /// Why a call has no result, as RFC 9457 has it.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = Problem)]
+#[schema(as = Problem, example = json!(Problem::sample(Code::TooManyMembers).body(Some(REQUEST))))]
 pub(super) struct Body<'a> {
     /// `urn:muster:problem:` and the code.
     #[schema(format = "uri")]
@@ -74,7 +77,7 @@ pub(super) struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     got: Option<i64>,
     /// The version that the session has, where another one was expected.
-    #[schema(nullable = false)]
+    #[schema(nullable = false, example = 2)]
     #[serde(skip_serializing_if = "Option::is_none")]
     current_version: Option<i64>,
     /// The `X-Request-Id` of the answer, by which the log can be searched.

@@ -11,7 +11,7 @@ use utoipa::openapi::schema::Type;
 use utoipa::openapi::{ContentBuilder, Object, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema as _};
 
-use super::{Body, Code, MEDIA_TYPE, Problem};
+use super::{Body, Code, MEDIA_TYPE, Problem, REQUEST};
 use crate::domain::Version;
 
 /// What can go wrong with a part of a request.
@@ -68,23 +68,25 @@ fn response(status: u16, codes: &[Code]) -> Response {
 }
 
 fn example(code: Code) -> Example {
-    let value = json!(sample(code).body(Some("3f0c1f0e9b7a4d52a1c6f5d3e8b70a94")));
+    let value = json!(Problem::sample(code).body(Some(REQUEST)));
     ExampleBuilder::new().summary(code.title()).value(Some(value)).build()
 }
 
-/// A problem as it might be.
-fn sample(code: Code) -> Problem {
-    let sample = match code.sample().split_once(": ") {
-        Some((field, why)) => Problem::of(code, field, why),
-        None => Problem::new(code, code.sample()),
-    };
-    match code {
-        Code::InvalidField => sample.limited(64, 65),
-        Code::InvalidParameter => sample.limited(200, 201),
-        Code::TooFewMembers => sample.limited(3, 2),
-        Code::TooManyMembers => sample.limited(2000, 2001),
-        Code::AttributesTooLarge => sample.limited(16_384, 16_385),
-        Code::VersionConflict => sample.at(Version::FIRST.next()),
-        _ => sample,
+impl Problem {
+    /// A problem as it might be.
+    pub(in super::super) fn sample(code: Code) -> Self {
+        let sample = match code.sample().split_once(": ") {
+            Some((field, why)) => Self::of(code, field, why),
+            None => Self::new(code, code.sample()),
+        };
+        match code {
+            Code::InvalidField => sample.limited(64, 65),
+            Code::InvalidParameter => sample.limited(200, 201),
+            Code::TooFewMembers => sample.limited(3, 2),
+            Code::TooManyMembers => sample.limited(2000, 2001),
+            Code::AttributesTooLarge => sample.limited(16_384, 16_385),
+            Code::VersionConflict => sample.at(Version::FIRST.next()),
+            _ => sample,
+        }
     }
 }

@@ -25,7 +25,7 @@ type Asked = Authorised<Reads, (AtSession, Query<When>, IfNoneMatch, NoCache)>;
 #[into_params(parameter_in = Query)]
 pub(in crate::http::rest) struct When {
     /// The session as it was at this version.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, example = 3)]
     version: Option<i64>,
     /// The session as it was at this time (RFC 3339); not together with `version`.
     #[param(format = DateTime, example = "2024-06-10T06:13:20Z")]
@@ -81,7 +81,7 @@ impl Part for NoCache {
     fn parameters() -> Vec<Parameter> {
         let about = "`no-cache`: what other servers have changed just now is seen as well. Without \
                      it, it is seen a moment later. Anything else changes nothing.";
-        vec![in_header("Cache-Control", about, standard())]
+        vec![in_header("Cache-Control", about, standard("no-cache"))]
     }
 }
 

@@ -28,11 +28,12 @@ pub(in crate::http::rest) struct By {
     /// Who acts.
     #[param(inline)]
     operator: AccountText,
+    /// Why, for the history. Who acts with more rights than a member must say it.
     #[param(inline)]
     reason: Option<ReasonText>,
     /// `true`: answers what would happen, and does nothing. An `Idempotency-Key` is not looked at.
     #[serde(default)]
-    #[param(default = false)]
+    #[param(default = false, example = true)]
     dry_run: bool,
 }
 
