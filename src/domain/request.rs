@@ -111,7 +111,9 @@ impl From<Version> for Expected {
 
 impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((first, others)) = self.0.split_first() else { return f.write_str("no version") };
+        let Some((first, others)) = self.0.split_first() else {
+            return f.write_str("a version that cannot be");
+        };
         first.fmt(f)?;
         others.iter().try_for_each(|version| write!(f, " or {version}"))
     }

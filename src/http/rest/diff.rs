@@ -160,6 +160,9 @@ pub(super) async fn get(
 ) -> Result<HttpResponse, Problem> {
     let (AtSession(id), Query(between)) = asked.parts;
     let (from, to) = between.try_into()?;
-    let diff = sessions.diff(&asked.caller, id, from, to).await?;
+    // If there is the later one, there is the earlier one as well.
+    let later = if from > to { "from" } else { "to" };
+    let diff = sessions.diff(&asked.caller, id, from, to).await;
+    let diff = diff.map_err(|error| Problem::from(error).about(&[("version", later)]))?;
     Ok(HttpResponse::Ok().json(Diff::from(&diff)))
 }

@@ -26,7 +26,7 @@ async fn the_whole_list_is_one_change() {
         (json!({ "operator": "c" }), 400, "missing_field", "member"),
         (json!({ "operator": "c", "member": [""] }), 400, "invalid_field", "member[0]"),
         (json!({ "operator": "c", "member": ["c"] }), 422, "too_few_members", "member"),
-        (json!({ "operator": "d", "member": ["d", "e", "f"] }), 403, "not_the_owner", "delMember"),
+        (json!({ "operator": "d", "member": ["d", "e", "f"] }), 403, "not_the_owner", "member"),
         (json!({ "operator": "x", "member": ["x"] }), 403, "not_a_member", "operator"),
     ] {
         let found = refused(&app, Method::PUT, &members, &body).await;
@@ -57,12 +57,13 @@ async fn one_comes_and_goes() {
     assert_eq!(result(add("a").await).await, session);
     let (status, code, rest) = problem(remove("c", "operator=b").await).await;
     let found = (status, code.as_str(), &rest["field"]);
-    assert_eq!(found, (403, "not_the_owner", &json!("delMember")));
+    assert_eq!(found, (403, "not_the_owner", &json!("account")));
     let session = result(remove("%E9%A1%B9%2F%201", "operator=a&reason=so+it+is").await).await;
     assert_eq!((&session["member"], &session["version"]), (&json!(["a", "b", "c"]), &json!(3)));
     assert_eq!(result(remove("nobody", "operator=c").await).await, session);
-    let (status, code, _) = problem(remove("c", "operator=c").await).await;
-    assert_eq!((status, code.as_str()), (422, "too_few_members"));
+    let (status, code, rest) = problem(remove("c", "operator=c").await).await;
+    let found = (status, code.as_str(), &rest["field"]);
+    assert_eq!(found, (422, "too_few_members", &json!("account")));
 
     let long = "x".repeat(65);
     for (response, code, field) in [

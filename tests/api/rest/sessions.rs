@@ -202,7 +202,10 @@ async fn a_change_can_demand_a_version() {
         assert_eq!(response.headers()["etag"], "\"4\"", "{tags}");
         let (status, code, rest) = problem(response).await;
         assert_eq!((status, code.as_str()), (412, "version_conflict"), "{tags}");
-        assert_eq!(rest["currentVersion"], 4);
+        assert_eq!((&rest["currentVersion"], &rest["field"]), (&json!(4), &json!("If-Match")));
+        let expected = if tags == "\"3\"" { "3" } else { "a version that cannot be" };
+        let detail = format!("If-Match: expected {expected}, the current version is 4");
+        assert_eq!(rest["detail"], detail);
     }
     // Each other way to change it demands it as well.
     let back = json!({ "operator": "a", "version": 1 });
@@ -219,8 +222,9 @@ async fn a_change_can_demand_a_version() {
         if !body.is_null() {
             asked = asked.json(body);
         }
-        let (status, code, _) = problem(asked.send().await.unwrap()).await;
+        let (status, code, rest) = problem(asked.send().await.unwrap()).await;
         assert_eq!((status, code.as_str()), (412, "version_conflict"), "{call}");
+        assert_eq!(rest["field"], "If-Match", "{call}");
     }
     assert_eq!(get(&app, &path).await["version"], 4);
 }

@@ -62,6 +62,17 @@ async fn a_dissolved_session_can_be_read_and_not_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_version_would_bring_is_said_of_the_version() {
+    let app = spawn_app().await;
+    let (path, _) = begin(&app, &["a", "b", "c"]).await;
+    let body = json!({ "operator": "a", "addMember": ["d"] });
+    result(send(&app, Method::PATCH, &path, &body).await).await;
+    let body = json!({ "operator": "b", "version": 1 });
+    let found = refused(&app, Method::POST, &format!("{path}/revert"), &body).await;
+    assert_eq!(found, refusal(403, "not_the_owner", "version"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_becomes_what_it_was() {
     let app = spawn_app().await;
     let (path, first) = begin(&app, &["a", "b", "c", "d"]).await;

@@ -92,7 +92,7 @@ codes! {
     SessionDissolved "session_dissolved" GONE "The session is dissolved"
         "sessionId: the session is dissolved"
     VersionConflict "version_conflict" PRECONDITION_FAILED "The session has another version"
-        "version: expected 1, the current version is 2"
+        "If-Match: expected 1, the current version is 2"
     BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE "The body is too large"
         "body: at most 1048576 bytes"
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "The body must be plain JSON"

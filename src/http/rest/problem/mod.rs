@@ -118,6 +118,18 @@ impl Problem {
         }
     }
 
+    /// Calls the field that it is about by the name that this call has for it; the rooms below know
+    /// only their own. `names` are pairs of theirs and that. Any other field stays as it is.
+    pub(super) fn about(mut self, names: &[(&str, &str)]) -> Self {
+        let Some(field) = self.0.field.take() else { return self };
+        let named = names.iter().find(|(theirs, _)| *theirs == field).map(|(_, ours)| *ours);
+        if let (Some(ours), Some(why)) = (named, self.0.detail.strip_prefix(&field)) {
+            self.0.detail = format!("{ours}{why}");
+        }
+        self.0.field = Some(named.map_or(field, str::to_owned));
+        self
+    }
+
     /// The methods that would have been right, as `Allow` lists them.
     pub(super) fn method_not_allowed(allow: &str) -> Self {
         let mut problem = Self::of(Code::MethodNotAllowed, "method", format_args!("only {allow}"));
@@ -252,6 +264,18 @@ impl ResponseError for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_field_has_the_name_that_the_caller_gave_it() {
+        let names = [("delMember", "account"), ("member", "account")];
+        for (field, told) in [("delMember", "account"), ("member", "account"), ("owner", "owner")] {
+            let problem = Problem::of(Code::NotTheOwner, field, "no").about(&names);
+            let body = problem.body(None);
+            assert_eq!((body.field, body.detail), (Some(told), format!("{told}: no").as_str()));
+        }
+        let problem = Problem::new(Code::Internal, "delMember").about(&names);
+        assert_eq!((problem.body(None).field, problem.body(None).detail), (None, "delMember"));
+    }
 
     #[test]
     fn the_log_hears_of_the_first_that_failed_in_here() {

@@ -119,6 +119,9 @@ pub(in crate::http::rest) async fn get(
         Moment::Now if no_cache => show(&**sessions.read(caller, id).await?),
         Moment::Now => show(&**sessions.get(caller, id).await?),
         Moment::Version(version) => show(&sessions.at_version(caller, id, version).await?),
-        Moment::Time(at) => show(&sessions.at_time(caller, id, at).await?),
+        Moment::Time(at) => {
+            let then = sessions.at_time(caller, id, at).await;
+            show(&then.map_err(|error| Problem::from(error).about(&[("version", "at")]))?)
+        }
     })
 }

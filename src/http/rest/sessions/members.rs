@@ -20,6 +20,9 @@ type Replaced = Authorised<Writes, (AtSession, Write, Json<Members>)>;
 type Added = Authorised<Writes, (AtSession, AtMember, Write, Json<Operator>)>;
 type Removed = Authorised<Writes, (AtSession, AtMember, Write<By>)>;
 
+/// What stands in the path.
+const OF_ONE: [(&str, &str); 2] = [("member", "account"), ("delMember", "account")];
+
 /// The members that a session is to have.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -62,7 +65,8 @@ pub(in crate::http::rest) async fn replace(
     asked: Replaced,
 ) -> Result<HttpResponse, Problem> {
     let (AtSession(id), write, Json(wanted)) = asked.parts;
-    change(&sessions, &asked.caller, id, &write, wanted.try_into()?).await
+    let changed = change(&sessions, &asked.caller, id, &write, wanted.try_into()?).await;
+    changed.map_err(|problem| problem.about(&[("delMember", "member")]))
 }
 
 /// Add a member
@@ -84,7 +88,8 @@ pub(in crate::http::rest) async fn add(
     let (AtSession(id), AtMember(account), write, Json(by)) = asked.parts;
     let action = Action::Update(Update::of_members(vec![account], Vec::new())?);
     let wish = Wish { acting: by.try_into()?, action };
-    change(&sessions, &asked.caller, id, &write, wish).await
+    let changed = change(&sessions, &asked.caller, id, &write, wish).await;
+    changed.map_err(|problem| problem.about(&OF_ONE))
 }
 
 /// Remove a member
@@ -106,5 +111,6 @@ pub(in crate::http::rest) async fn remove(
     let (AtSession(id), AtMember(account), write) = asked.parts;
     let action = Action::Update(Update::of_members(Vec::new(), vec![account])?);
     let wish = Wish { acting: (&write.query).try_into()?, action };
-    change(&sessions, &asked.caller, id, &write, wish).await
+    let changed = change(&sessions, &asked.caller, id, &write, wish).await;
+    changed.map_err(|problem| problem.about(&OF_ONE))
 }

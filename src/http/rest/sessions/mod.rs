@@ -21,7 +21,7 @@ pub(super) struct Wish {
     pub(super) action: Action,
 }
 
-/// Changes a session, and shows it.
+/// Changes a session, and shows it. The version that it must have stands in a header.
 async fn change<Q>(
     sessions: &Sessions,
     caller: &Caller,
@@ -30,7 +30,8 @@ async fn change<Q>(
     wish: Wish,
 ) -> Result<HttpResponse, Problem> {
     let request = write.request(caller, wish.acting, wish.action);
-    let done = sessions.change(caller, id, request, &write.terms).await?;
+    let done = sessions.change(caller, id, request, &write.terms).await;
+    let done = done.map_err(|error| Problem::from(error).about(&[("version", "If-Match")]))?;
     Ok(answer::written(&done, &write.terms))
 }
 

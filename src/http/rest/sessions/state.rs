@@ -47,6 +47,14 @@ pub(in crate::http::rest) struct Operator {
     reason: Option<ReasonText>,
 }
 
+/// What a session is to be again: the caller names none of it but the version.
+const OF_THEN: [(&str, &str); 4] = [
+    ("owner", "version"),
+    ("member", "version"),
+    ("delMember", "version"),
+    ("attributes", "version"),
+];
+
 /// The version to go back to.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -174,5 +182,6 @@ pub(in crate::http::rest) async fn revert(
     let (acting, version) = back.try_into()?;
     let then = sessions.at_version(&asked.caller, id, version).await?;
     let wish = Wish { acting, action: Action::Revert(Box::new(then)) };
-    change(&sessions, &asked.caller, id, &write, wish).await
+    let changed = change(&sessions, &asked.caller, id, &write, wish).await;
+    changed.map_err(|problem| problem.about(&OF_THEN))
 }
