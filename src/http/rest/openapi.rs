@@ -12,7 +12,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Object, OpenApi as Document, RefOr};
 use utoipa::{Modify, OpenApi};
 
-use super::parameter::{in_header, standard};
+use super::parameter::standard_header;
 use super::sessions::{self, create, members, state, update};
 use super::{batch, diff, docs, events, limits, list, problem, view};
 
@@ -87,7 +87,7 @@ impl Modify for RequestId {
             .build();
         let about = "The caller's own id of the request, for the answer and the log: up to 64 \
                      letters, digits and `._:/+=@-`. Another one is as good as none.";
-        let own = in_header("X-Request-Id", about, standard("3f0c1f0e9b7a4d52a1c6f5d3e8b70a94"));
+        let own = standard_header("X-Request-Id", about, "3f0c1f0e9b7a4d52a1c6f5d3e8b70a94");
         let calls = document.paths.paths.values_mut().flat_map(|path| {
             [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete]
                 .into_iter()

@@ -7,17 +7,20 @@ use utoipa::openapi::{ObjectBuilder, RefOr, Required, Schema};
 
 /// A parameter that stands in the path.
 pub(super) fn in_path(name: &str, about: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
-    parameter(name, ParameterIn::Path, Required::True, about, schema)
+    parameter(name, ParameterIn::Path, Required::True, about, schema).build()
 }
 
 /// A header that may be there.
 pub(super) fn in_header(name: &str, about: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
-    parameter(name, ParameterIn::Header, Required::False, about, schema)
+    parameter(name, ParameterIn::Header, Required::False, about, schema).build()
 }
 
-/// Text whose form is the HTTP standard's business: programs know it by the header's name.
-pub(super) fn standard(example: &str) -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::String).examples([example])
+/// A header that may be there, whose form is the HTTP standard's business: programs know it by its
+/// name. So its schema says nothing but that it is text; the example stands beside that.
+pub(super) fn standard_header(name: &str, about: &str, example: &str) -> Parameter {
+    let text = ObjectBuilder::new().schema_type(Type::String);
+    let header = parameter(name, ParameterIn::Header, Required::False, about, text);
+    header.example(Some(example.into())).build()
 }
 
 /// Text of a pattern.
@@ -31,12 +34,11 @@ fn parameter(
     required: Required,
     about: &str,
     schema: impl Into<RefOr<Schema>>,
-) -> Parameter {
+) -> ParameterBuilder {
     ParameterBuilder::new()
         .name(name)
         .parameter_in(place)
         .required(required)
         .description(Some(about))
         .schema(Some(schema))
-        .build()
 }

@@ -6,7 +6,7 @@ use actix_web::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
 use utoipa::openapi::path::Parameter;
 
 use super::call::Part;
-use super::parameter::{in_header, standard};
+use super::parameter::standard_header;
 use super::problem::{Code, Fails, Problem};
 use crate::domain::Version;
 
@@ -72,7 +72,7 @@ impl Part for IfMatch {
 
     fn parameters() -> Vec<Parameter> {
         let about = "The versions of which the session must have one, as `ETag` tells them: \"5\".";
-        vec![in_header("If-Match", about, standard("\"5\""))]
+        vec![standard_header("If-Match", about, "\"5\"")]
     }
 }
 
@@ -83,7 +83,7 @@ impl Part for IfNoneMatch {
 
     fn parameters() -> Vec<Parameter> {
         let about = "The versions that the caller has already, as `ETag` tells them: \"5\".";
-        vec![in_header("If-None-Match", about, standard("\"5\""))]
+        vec![standard_header("If-None-Match", about, "\"5\"")]
     }
 }
 

@@ -10,7 +10,7 @@ use utoipa::openapi::path::Parameter;
 use crate::domain::{Session, Version};
 use crate::http::rest::answer::{self, Shown};
 use crate::http::rest::call::{Authorised, Part, Reads};
-use crate::http::rest::parameter::{in_header, standard};
+use crate::http::rest::parameter::standard_header;
 use crate::http::rest::path::AtSession;
 use crate::http::rest::precondition::IfNoneMatch;
 use crate::http::rest::problem::{Code, Fails, Problem, Problems};
@@ -81,7 +81,7 @@ impl Part for NoCache {
     fn parameters() -> Vec<Parameter> {
         let about = "`no-cache`: what other servers have changed just now is seen as well. Without \
                      it, it is seen a moment later. Anything else changes nothing.";
-        vec![in_header("Cache-Control", about, standard("no-cache"))]
+        vec![standard_header("Cache-Control", about, "no-cache")]
     }
 }
 
