@@ -1,8 +1,10 @@
 //! What serde says about a field or parameter, as a problem that names it.
 //!
 //! serde's errors are text. Three of them are known by their first words, which are those of
-//! `serde::de::Error` itself, whatever is read; the tests of [`super::json`] and [`super::query`]
+//! `serde::de::Error` itself, whatever is read, and some by all of them; the tests of [`super::json`] and [`super::query`]
 //! would see them change.
+
+use std::borrow::Cow;
 
 use super::problem::{Code, Problem};
 
@@ -36,13 +38,32 @@ pub(super) fn problem(codes: &Codes, path: &serde_path_to_error::Path, why: &str
     }
     let field = shortened(&path);
     if !why.starts_with("unknown field `") {
-        return Problem::of(codes.invalid, field, shortened(why));
+        return Problem::of(codes.invalid, field, shortened(&plain(why)));
     }
     match why.rsplit_once("`, expected ") {
         Some((_, names)) => {
             Problem::of(codes.unknown, field, format_args!("is unknown, expected {names}"))
         }
         None => Problem::of(codes.unknown, field, "is unknown, none is expected"),
+    }
+}
+
+/// What is said in the words of Rust's own types, in those of callers.
+fn plain(why: &str) -> Cow<'_, str> {
+    match why {
+        "invalid digit found in string" | "cannot parse integer from empty string" => {
+            "must be a whole number".into()
+        }
+        "number too large to fit in target type" | "number too small to fit in target type" => {
+            "must be a whole number that is not as far from zero".into()
+        }
+        "provided string was not `true` or `false`" => "must be true or false".into(),
+        _ => ["i64", "u64"]
+            .iter()
+            .find_map(|kind| why.rsplit_once(&format!("expected {kind}")))
+            .map_or(why.into(), |(what, place)| {
+                format!("{what}expected a whole number{place}").into()
+            }),
     }
 }
 

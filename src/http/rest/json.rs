@@ -57,7 +57,13 @@ pub(super) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
 }
 
 fn malformed(why: &serde_json::Error) -> Problem {
-    Problem::of(Code::MalformedBody, "body", shortened(&why.to_string()))
+    let why = why.to_string();
+    // serde_json counts levels down from 128, and has none left at the last.
+    let why = match why.strip_prefix("recursion limit exceeded") {
+        Some(place) => format!("is nested too deep, at most 127 levels{place}"),
+        None => why,
+    };
+    Problem::of(Code::MalformedBody, "body", shortened(&why))
 }
 
 /// Who names no type means JSON; merge patches and the like are JSON as well.
@@ -102,7 +108,7 @@ mod tests {
     #[derive(Debug, Deserialize, PartialEq)]
     #[serde(deny_unknown_fields)]
     struct Inner {
-        number: u8,
+        number: i64,
     }
 
     fn problem(text: &str) -> (&'static str, String) {
@@ -138,6 +144,12 @@ mod tests {
                 "title: invalid type: null, expected a string at line 1 column 13",
             ),
             (r#"{}"#, "missing_field", "title: is missing"),
+            (
+                r#"{"title":"t","inner":{"number":"expected i64"}}"#,
+                "invalid_field",
+                "inner.number: invalid type: string \"expected i64\", \
+                 expected a whole number at line 1 column 45",
+            ),
             (r#"{"title":"t","inner":{}}"#, "missing_field", "inner.number: is missing"),
             (r#"{"title":"t","title":"t"}"#, "duplicate_field", "title: stands twice"),
             (

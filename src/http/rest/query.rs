@@ -72,6 +72,8 @@ mod tests {
     struct Example {
         text: String,
         page_limit: Option<u16>,
+        #[serde(default)]
+        flag: bool,
     }
 
     fn problem(query: &str) -> (&'static str, String) {
@@ -83,7 +85,8 @@ mod tests {
     #[test]
     fn parameters_are_typed() {
         let read = |query| read::<Example>(query).unwrap();
-        let example = |text: &str, page_limit| Example { text: text.to_owned(), page_limit };
+        let example =
+            |text: &str, page_limit| Example { text: text.to_owned(), page_limit, flag: false };
         assert_eq!(read("text=a+b%2B&pageLimit=7"), example("a b+", Some(7)));
         assert_eq!(read("&text=%E9%A1%B9&"), example("项", None));
         assert_eq!(read("text"), example("", None));
@@ -98,9 +101,17 @@ mod tests {
             (
                 "text=a&verbose=1",
                 "unknown_parameter",
-                "verbose: is unknown, expected `text` or `pageLimit`",
+                "verbose: is unknown, expected one of `text`, `pageLimit`, `flag`",
             ),
-            ("text=a&pageLimit=x", "invalid_parameter", "pageLimit: invalid digit found in string"),
+            ("text=a&pageLimit=x", "invalid_parameter", "pageLimit: must be a whole number"),
+            ("text=a&pageLimit=", "invalid_parameter", "pageLimit: must be a whole number"),
+            ("text=a&pageLimit=1.5", "invalid_parameter", "pageLimit: must be a whole number"),
+            (
+                "text=a&pageLimit=65536",
+                "invalid_parameter",
+                "pageLimit: must be a whole number that is not as far from zero",
+            ),
+            ("text=a&flag=yes", "invalid_parameter", "flag: must be true or false"),
             ("text=%", "malformed_query", "query: `%` must be followed by two hexadecimal digits"),
             ("text=%ff", "malformed_query", "query: must be UTF-8"),
             ("%ff=a&text=", "malformed_query", "query: must be UTF-8"),
