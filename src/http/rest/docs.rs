@@ -1,17 +1,64 @@
 //! `GET /v1/docs`: the description of this API for people, in Swagger UI. The program has all of
 //! it: nothing is fetched from elsewhere, and the browser is told to fetch nothing from there.
 //!
-//! Its large files are kept compressed and never unpacked: it is browsers that ask for them, and
-//! all of those take gzip.
+//! Its large files are kept compressed, as all browsers take them. They are unpacked for who does
+//! not, once and for all.
 
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_ENCODING, X_CONTENT_TYPE_OPTIONS};
-use actix_web::{HttpResponse, HttpResponseBuilder, web};
+use std::io::{self, Read as _};
+use std::sync::LazyLock;
+
+use actix_web::http::header::{
+    AcceptEncoding, CACHE_CONTROL, CONTENT_ENCODING, Encoding, Header as _, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use flate2::read::GzDecoder;
 
 use super::problem::{Code, Problem};
 
 /// Made by `build.rs`.
-const BUNDLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui-bundle.js.gz"));
-const STYLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui.css.gz"));
+static BUNDLE: Packed =
+    Packed::new(include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui-bundle.js.gz")), || {
+        BUNDLE.unpack()
+    });
+static STYLE: Packed =
+    Packed::new(include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui.css.gz")), || STYLE.unpack());
+
+/// A file, by gzip.
+struct Packed {
+    gzip: &'static [u8],
+    /// For who takes no gzip.
+    plain: LazyLock<io::Result<Bytes>>,
+}
+
+impl Packed {
+    const fn new(gzip: &'static [u8], plain: fn() -> io::Result<Bytes>) -> Self {
+        Self { gzip, plain: LazyLock::new(plain) }
+    }
+
+    fn unpack(&self) -> io::Result<Bytes> {
+        let mut plain = Vec::new();
+        GzDecoder::new(self.gzip).read_to_end(&mut plain)?;
+        Ok(plain.into())
+    }
+
+    fn answer(&self, request: &HttpRequest, kind: &str) -> Result<HttpResponse, Problem> {
+        let mut response = answer(kind);
+        response.insert_header((VARY, "Accept-Encoding"));
+        if takes_gzip(request) {
+            return Ok(response.insert_header((CONTENT_ENCODING, "gzip")).body(self.gzip));
+        }
+        let plain = self.plain.as_ref().map_err(|error| Problem::internal(error))?;
+        Ok(response.body(plain.clone()))
+    }
+}
+
+fn takes_gzip(request: &HttpRequest) -> bool {
+    let ours = [Encoding::gzip(), Encoding::identity()];
+    let accepted = AcceptEncoding::parse(request).ok();
+    accepted.and_then(|accepted| accepted.negotiate(ours.iter())) == Some(Encoding::gzip())
+}
 
 /// Paths count from where the page is, so that it works behind a proxy that adds to them.
 const PAGE: &str = r#"<!doctype html>
@@ -32,7 +79,8 @@ const PAGE: &str = r#"<!doctype html>
 "#;
 
 const START: &str = r##"SwaggerUIBundle({
-  url: "openapi.json",
+  // It stands beside the directory of this script, wherever the page is.
+  url: new URL("../openapi.json", document.currentScript.src).href,
   dom_id: "#api",
   deepLinking: true,
   // Would send the address of the description elsewhere.
@@ -61,13 +109,20 @@ pub(super) async fn page() -> HttpResponse {
     answer("text/html; charset=utf-8").body(PAGE)
 }
 
-pub(super) async fn file(name: web::Path<String>) -> Result<HttpResponse, Problem> {
+/// The same page at `/v1/docs/`, from where its files are no directory away.
+pub(super) async fn page_among_files() -> HttpResponse {
+    answer("text/html; charset=utf-8").body(PAGE.replace("=\"docs/", "=\""))
+}
+
+pub(super) async fn file(
+    request: HttpRequest,
+    name: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
     const SCRIPT: &str = "text/javascript; charset=utf-8";
-    let packed = |kind, bytes| answer(kind).insert_header((CONTENT_ENCODING, "gzip")).body(bytes);
     match name.as_str() {
         "start.js" => Ok(answer(SCRIPT).body(START)),
-        "swagger-ui-bundle.js" => Ok(packed(SCRIPT, BUNDLE)),
-        "swagger-ui.css" => Ok(packed("text/css; charset=utf-8", STYLE)),
+        "swagger-ui-bundle.js" => BUNDLE.answer(&request, SCRIPT),
+        "swagger-ui.css" => STYLE.answer(&request, "text/css; charset=utf-8"),
         _ => Err(Problem::of(Code::NoSuchPath, "path", "there is no such file")),
     }
 }

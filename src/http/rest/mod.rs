@@ -102,6 +102,7 @@ pub(super) fn router(app: &mut web::ServiceConfig) {
         ))
         .service(resource("/openapi.json", [(Method::GET, web::route().to(openapi::get))]))
         .service(resource("/docs", [(Method::GET, web::route().to(docs::page))]))
+        .service(resource("/docs/", [(Method::GET, web::route().to(docs::page_among_files))]))
         .service(resource("/docs/{file}", [(Method::GET, web::route().to(docs::file))]))
         .default_service(web::to(not_found));
     app.service(scope);

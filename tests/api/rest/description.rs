@@ -1,6 +1,7 @@
 //! The description of the API, and the page that shows it.
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
 
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -172,18 +173,47 @@ async fn the_page_needs_nothing_from_elsewhere() {
     let references = page.split("=\"docs/").skip(1).map(|rest| rest.split('"').next().unwrap());
     let references: Vec<_> = references.collect();
     assert_eq!(references, ["swagger-ui.css", "swagger-ui-bundle.js", "start.js"]);
-    for (name, kind) in references.iter().zip(["text/css", "text/javascript", "text/javascript"]) {
+    let kinds = ["text/css", "text/javascript", "text/javascript"];
+    for (name, kind) in references.iter().zip(kinds) {
         let response = app.client.get(&format!("/v1/docs/{name}")).await;
-        let headers = response.headers().clone();
-        let found = headers["content-type"].to_str().unwrap();
+        let found = response.headers()["content-type"].to_str().unwrap();
         assert!(found.starts_with(kind), "{name}: {found}");
-        assert_eq!(headers["x-content-type-options"], "nosniff");
-        let body = response.bytes().await.unwrap();
-        let is_packed = headers.get("content-encoding").is_some_and(|found| found == "gzip");
-        assert_eq!(is_packed, body.starts_with(&[0x1f, 0x8b, 8]), "{name}");
-        assert!(body.len() < 600_000, "{name}: {} bytes", body.len());
-        if *name == "start.js" {
-            assert!(String::from_utf8_lossy(&body).contains("url: \"openapi.json\""));
+        assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+    }
+    let start = app.client.get("/v1/docs/start.js").await.text().await.unwrap();
+    assert!(start.contains("new URL(\"../openapi.json\", document.currentScript.src)"), "{start}");
+
+    // From there, its files are not in a directory below.
+    let response = app.client.get("/v1/docs/").await;
+    assert_eq!(response.headers()["content-type"], "text/html; charset=utf-8");
+    assert_eq!(response.text().await.unwrap(), page.replace("=\"docs/", "=\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_files_are_packed_for_who_takes_that() {
+    let app = spawn_app().await;
+    for name in ["swagger-ui.css", "swagger-ui-bundle.js"] {
+        let file = async |accepted: Option<&str>| {
+            let asked = app.client.request(Method::GET, &format!("/v1/docs/{name}"));
+            let asked = match accepted {
+                Some(accepted) => asked.header("Accept-Encoding", accepted),
+                None => asked,
+            };
+            let response = asked.send().await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(response.headers()["vary"], "Accept-Encoding");
+            let packed = response.headers().get("content-encoding").cloned();
+            (packed, response.bytes().await.unwrap())
+        };
+        let (encoding, packed) = file(Some("gzip, deflate, br")).await;
+        assert_eq!(encoding.unwrap(), "gzip");
+        assert!(packed.len() < 600_000, "{name}: {} bytes", packed.len());
+        let mut unpacked = Vec::new();
+        flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut unpacked).unwrap();
+        for accepted in [None, Some("identity"), Some("br"), Some("gzip;q=0"), Some("é")] {
+            let (encoding, plain) = file(accepted).await;
+            assert!(encoding.is_none(), "{name} {accepted:?}");
+            assert!(plain == unpacked, "{name} {accepted:?}");
         }
     }
 }

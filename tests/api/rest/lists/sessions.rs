@@ -164,7 +164,7 @@ async fn what_is_wrong_with_a_parameter_is_told_of_it() {
         ("limit", "0", beyond("limit", "at least 1, got 0", 1, 0)),
         ("limit", "-1", beyond("limit", "at least 1, got -1", 1, -1)),
         ("limit", "201", beyond("limit", "at most 200, got 201", 200, 201)),
-        ("limit", "many", bad("limit", "invalid digit found in string")),
+        ("limit", "many", bad("limit", "must be a whole number")),
         ("cursor", "", bad("cursor", is_none)),
         ("cursor", "null", bad("cursor", is_none)),
         ("cursor", &"A".repeat(20_000), bad("cursor", is_none)),
