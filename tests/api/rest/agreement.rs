@@ -56,12 +56,14 @@ fn step() -> impl Strategy<Value = Step> {
         prop::option::of(title()),
         prop::option::of(account()),
         some_accounts(),
+        // Seldom: most removals are refused, and all else with them.
+        prop_oneof![3 => Just(Vec::new()), 1 => some_accounts()],
         prop::option::of(attributes()),
     )
-        .prop_map(|(operator, title, owner, add, attributes)| {
+        .prop_map(|(operator, title, owner, add, remove, attributes)| {
             let body = json!({
                 "operator": operator, "title": title, "owner": owner, "addMember": add,
-                "attributes": attributes
+                "delMember": remove, "attributes": attributes
             });
             Step::Rest(Method::PATCH, String::new(), Some(body))
         });
@@ -218,7 +220,7 @@ async fn check(app: &TestApp, steps: &[Step]) -> (usize, i64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_apis_and_the_history_agree() {
-    const SESSIONS: usize = 30;
+    const SESSIONS: usize = 40;
     const STEPS: usize = 25;
     let app = spawn_app_with(|settings| settings.limits.max_members = 5).await;
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
