@@ -17,7 +17,7 @@ pub struct Claimed {
     pub id: DeliveryId,
     /// The enterprise.
     pub buin: Buin,
-    /// The lease; [`super::record`] asks for it.
+    /// The lease; [`super::record()`] asks for it.
     pub lease: Uuid,
     /// The number of this try, ever.
     pub attempt: i32,

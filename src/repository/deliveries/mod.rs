@@ -1,7 +1,7 @@
 //! What is to be told to apps, and every try of telling it.
 //!
 //! Rows are made where changes are written, by [`super::sessions`]. Here a worker takes what is due
-//! ([`claim`]) and writes down what became of it ([`record`]), and operators look and replay
+//! ([`claim()`]) and writes down what became of it ([`record()`]), and operators look and replay
 //! ([`list`], [`replay`]).
 
 mod claim;
