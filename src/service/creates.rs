@@ -2,26 +2,25 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::sync::mpsc;
 
 use super::sessions::Shared;
-use super::{Error, KnownApp, KnownSession};
+use super::{KnownApp, KnownSession, queue};
 use crate::domain::{IdempotencyKey, Reason, Session};
 use crate::repository;
 use crate::repository::line::Line;
 use crate::repository::sessions::{self, Creation};
 
 /// A session that somebody begins.
-pub(super) struct Wanted {
+pub(super) struct Creating {
     pub(super) app: Arc<KnownApp>,
     pub(super) session: Session,
     pub(super) reason: Option<Reason>,
     pub(super) key: Option<IdempotencyKey>,
-    /// It must have begun to be written by then, or not at all.
-    pub(super) until: Instant,
-    pub(super) reply: oneshot::Sender<Result<Created, Error>>,
 }
+
+/// Somebody who waits for it.
+pub(super) type Wanted = queue::Wanted<Creating, Created>;
 
 /// What became of it.
 pub(super) enum Created {
@@ -31,7 +30,7 @@ pub(super) enum Created {
     KeyTaken,
 }
 
-impl Wanted {
+impl Creating {
     fn creation(&self) -> Creation<'_> {
         Creation {
             session: &self.session,
@@ -45,24 +44,18 @@ impl Wanted {
 /// Writes for whoever asks, until nobody can any more.
 pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Wanted>) {
     let mut line = Line::new(&shared.pool, shared.limits);
-    let mut wanted = Vec::with_capacity(shared.most);
-    while queue.recv_many(&mut wanted, shared.most).await > 0 {
-        let now = Instant::now();
-        wanted.retain(|one: &Wanted| !one.reply.is_closed());
-        for late in wanted.extract_if(.., |one| one.until <= now) {
-            let _ = late.reply.send(Err(Error::queued_too_long()));
-        }
+    while let Some(wanted) = queue::take(&mut queue, shared.most).await {
         match write(&mut line, &wanted).await {
             // One of them is bad, and the others must not suffer.
             Err(error) if error.is_refusal() && wanted.len() > 1 => {
-                for one in wanted.drain(..) {
+                for one in wanted {
                     let done = write(&mut line, std::slice::from_ref(&one)).await;
                     answer(&shared, one, done.map_err(Arc::new));
                 }
             }
             done => {
                 let done = done.map_err(Arc::new);
-                for one in wanted.drain(..) {
+                for one in wanted {
                     answer(&shared, one, done.clone());
                 }
             }
@@ -74,17 +67,21 @@ async fn write(line: &mut Line, wanted: &[Wanted]) -> Result<(), repository::Err
     if wanted.is_empty() {
         return Ok(());
     }
-    let creations: Vec<Creation<'_>> = wanted.iter().map(Wanted::creation).collect();
+    let creations: Vec<Creation<'_>> = wanted.iter().map(|one| one.what.creation()).collect();
     let mut connection = line.take().await?;
     let done = line.bounded(sessions::insert(&mut connection, &creations)).await;
     line.give_back(connection, &done);
     done
 }
 
-fn answer(shared: &Shared, one: Wanted, done: Result<(), Arc<repository::Error>>) {
+fn answer(
+    shared: &Shared,
+    Wanted { what, reply, .. }: Wanted,
+    done: Result<(), Arc<repository::Error>>,
+) {
     let answer = match done {
         Ok(()) => {
-            let session = Arc::new(KnownSession::from(one.session));
+            let session = Arc::new(KnownSession::from(what.session));
             shared.cache.replace(&session);
             shared.changed.tell();
             Ok(Created::Written(session))
@@ -92,6 +89,5 @@ fn answer(shared: &Shared, one: Wanted, done: Result<(), Arc<repository::Error>>
         Err(error) if matches!(*error, repository::Error::KeyTaken) => Ok(Created::KeyTaken),
         Err(error) => Err(error.into()),
     };
-    // Who asked may have gone.
-    let _ = one.reply.send(answer);
+    reply.send(answer);
 }

@@ -54,11 +54,11 @@ impl Group {
         let mut groups: Vec<Self> = Vec::with_capacity(wanted.len());
         let mut places: HashMap<SessionId, usize> = HashMap::with_capacity(wanted.len());
         for one in wanted {
-            match places.get(&one.id) {
+            match places.get(&one.what.id) {
                 Some(place) => groups[*place].wanted.push(one),
                 None => {
-                    places.insert(one.id, groups.len());
-                    groups.push(Self::new(one.id, vec![one]));
+                    places.insert(one.what.id, groups.len());
+                    groups.push(Self::new(one.what.id, vec![one]));
                 }
             }
         }
@@ -91,6 +91,11 @@ impl Group {
             && self.verdicts.iter().any(|verdict| !matches!(verdict, Verdict::Change(_)))
     }
 
+    /// Whether something is to be written.
+    pub(super) fn changes(&self) -> bool {
+        self.verdicts.iter().any(|verdict| matches!(verdict, Verdict::Change(_)))
+    }
+
     /// The session, if there is one.
     pub(super) fn base(&self) -> Option<&Arc<KnownSession>> {
         match &self.standing {
@@ -110,10 +115,10 @@ impl Group {
         for one in wanted {
             let current =
                 verdicts.iter().rev().find_map(Verdict::after).or(base.map(|base| &**base));
-            let verdict = match current.filter(|session| session.buin == one.app.app.buin) {
+            let verdict = match current.filter(|session| session.buin == one.what.app.app.buin) {
                 None => Verdict::NoSuchSession,
                 Some(session) => {
-                    match session.decide(&one.request, &shared.rules, shared.clock.now()) {
+                    match session.decide(&one.what.request, &shared.rules, shared.clock.now()) {
                         Ok(Some(change)) => Verdict::Change(Box::new(change)),
                         Ok(None) => Verdict::Nothing,
                         Err(refusal) => Verdict::Refused(refusal),
@@ -134,10 +139,10 @@ impl Group {
             .filter_map(|(verdict, one)| match verdict {
                 Verdict::Change(change) => Some(Step {
                     change,
-                    operator: &one.request.operator,
-                    app_id: &one.app.app.app_id,
-                    reason: one.request.reason.as_ref(),
-                    key: one.key.as_ref(),
+                    operator: &one.what.request.operator,
+                    app_id: &one.what.app.app.app_id,
+                    reason: one.what.request.reason.as_ref(),
+                    key: one.what.key.as_ref(),
                 }),
                 _ => None,
             })
@@ -170,22 +175,21 @@ impl Group {
             publish(&session);
         }
         for (answer, one) in answers.into_iter().zip(self.wanted) {
-            // Who asked may have gone.
-            let _ = one.reply.send(answer);
+            one.reply.send(answer);
         }
     }
 
     /// Tells everybody that it could not be done.
     pub(super) fn fail(self, error: &Error) {
         for one in self.wanted {
-            let _ = one.reply.send(Err(error.clone()));
+            one.reply.send(Err(error.clone()));
         }
     }
 
     /// Tells everybody that it was done before.
     pub(super) fn key_taken(self) {
         for one in self.wanted {
-            let _ = one.reply.send(Ok(Settled::KeyTaken));
+            one.reply.send(Ok(Settled::KeyTaken));
         }
     }
 }

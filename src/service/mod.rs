@@ -12,6 +12,7 @@ mod history;
 mod known;
 mod lanes;
 mod list;
+mod queue;
 mod readiness;
 mod reads;
 mod retries;

@@ -6,52 +6,36 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::sync::mpsc;
 
 use super::cache::Mark;
 use super::sessions::Shared;
-use super::{Error, KnownSession};
+use super::{Error, KnownSession, queue};
 use crate::domain::{Session, SessionId};
 use crate::repository;
 use crate::repository::line::Line;
 use crate::repository::sessions;
 
 /// A session that somebody waits for.
-pub(super) struct Wanted {
-    pub(super) id: SessionId,
-    /// Later than this nobody needs it.
-    pub(super) until: Instant,
-    pub(super) reply: oneshot::Sender<Result<Option<Arc<KnownSession>>, Error>>,
-}
+pub(super) type Wanted = queue::Wanted<SessionId, Option<Arc<KnownSession>>>;
 
 /// Reads for whoever asks, until nobody can any more.
 pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Wanted>) {
     let mut line = Line::new(&shared.pool, shared.limits);
-    let mut wanted = Vec::with_capacity(shared.most);
-    while queue.recv_many(&mut wanted, shared.most).await > 0 {
-        let now = Instant::now();
-        wanted.retain(|one: &Wanted| !one.reply.is_closed());
-        for late in wanted.extract_if(.., |one| one.until <= now) {
-            let _ = late.reply.send(Err(Error::queued_too_long()));
-        }
+    while let Some(wanted) = queue::take(&mut queue, shared.most).await {
         if wanted.is_empty() {
             continue;
         }
-        let mut ids: Vec<SessionId> = wanted.iter().map(|one| one.id).collect();
+        let mut ids: Vec<SessionId> = wanted.iter().map(|one| one.what).collect();
         ids.sort_unstable();
         ids.dedup();
-        match read(&shared, &mut line, &ids).await {
-            Ok(found) => {
-                for one in wanted.drain(..) {
-                    let _ = one.reply.send(Ok(found.get(&one.id).cloned()));
-                }
-            }
-            Err(error) => {
-                for one in wanted.drain(..) {
-                    let _ = one.reply.send(Err(error.clone()));
-                }
-            }
+        let found = read(&shared, &mut line, &ids).await;
+        for one in wanted {
+            let answer = match &found {
+                Ok(found) => Ok(found.get(&one.what).cloned()),
+                Err(error) => Err(error.clone()),
+            };
+            one.reply.send(answer);
         }
     }
 }

@@ -4,19 +4,18 @@
 //! [`super::creates`], [`super::updates`]); a request that comes alone has one to itself, at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::cache::{Cache, CacheOptions};
 use super::changed::Changed;
-use super::creates::{self, Created};
+use super::creates::{Created, Creating};
 use super::lanes::{Lane, Lanes};
-use super::updates::{self, Settled};
-use super::{Caller, Error, KnownSession, reads};
+use super::updates::{Changing, Settled};
+use super::{Caller, Error, KnownSession, queue};
 use crate::clock::Clock;
 use crate::domain::{IdempotencyKey, NewSession, Request, Rules, Session, SessionId};
 use crate::repository;
@@ -140,16 +139,13 @@ impl Sessions {
             let Some(session) = session.take().or_else(|| again.clone()) else {
                 return Err(Error::Contended);
             };
-            let (reply, answer) = oneshot::channel();
-            let wanted = creates::Wanted {
+            let creating = Creating {
                 app: caller.known().clone(),
                 session,
                 reason: reason.clone(),
                 key: terms.key.clone(),
-                until: self.until(),
-                reply,
             };
-            match submit(&self.lane.creates, wanted, answer).await? {
+            match queue::ask(&self.lane.creates, creating, self.patience()).await? {
                 Created::Written(session) => return Ok(Done::now(session)),
                 Created::KeyTaken => {
                     if let Some(done) = self.done_before(caller, terms).await? {
@@ -176,9 +172,7 @@ impl Sessions {
     /// # Errors
     /// [`Error::NoSuchSession`], or when the database fails.
     pub async fn read(&self, caller: &Caller, id: SessionId) -> Result<Arc<KnownSession>, Error> {
-        let (reply, answer) = oneshot::channel();
-        let wanted = reads::Wanted { id, until: self.until(), reply };
-        visible(caller, submit(&self.lane.reads, wanted, answer).await?)
+        visible(caller, queue::ask(&self.lane.reads, id, self.patience()).await?)
     }
 
     /// Changes a session, and gives it as it is then. What changes nothing is not written.
@@ -211,18 +205,10 @@ impl Sessions {
             let Some(request) = request.take().or_else(|| again.clone()) else {
                 return Err(Error::Contended);
             };
-            let (reply, answer) = oneshot::channel();
             let (lane, turn) = self.shared.lanes.turn(id, &self.lane.updates);
-            let wanted = updates::Wanted {
-                turn,
-                app: caller.known().clone(),
-                id,
-                request,
-                key: terms.key.clone(),
-                until: self.until(),
-                reply,
-            };
-            match submit(&lane, wanted, answer).await? {
+            let changing =
+                Changing { turn, app: caller.known().clone(), id, request, key: terms.key.clone() };
+            match queue::ask(&lane, changing, self.patience()).await? {
                 Settled::Written(session) => return Ok(Done::now(session)),
                 Settled::Nothing(session) => {
                     match self.nothing_to_do(caller, &session, terms).await {
@@ -235,22 +221,10 @@ impl Sessions {
         }
     }
 
-    /// By when what is asked now must have begun.
-    fn until(&self) -> Instant {
-        Instant::now() + self.shared.limits.acquire_timeout
+    /// How long a request may wait until it begins.
+    fn patience(&self) -> Duration {
+        self.shared.limits.acquire_timeout
     }
-}
-
-/// Hands something to a task, and waits for what becomes of it.
-async fn submit<W, A>(
-    queue: &mpsc::Sender<W>,
-    wanted: W,
-    answer: oneshot::Receiver<Result<A, Error>>,
-) -> Result<A, Error> {
-    // Whoever finds the queue full would wait for longer than anybody wants to.
-    queue.try_send(wanted).map_err(|_| Error::queued_too_long())?;
-    // The task answers everybody, unless it ended: then the service ends.
-    answer.await.unwrap_or_else(|_| Err(Error::queued_too_long()))
 }
 
 fn visible(

@@ -9,17 +9,15 @@
 //! only on what was just read.
 
 use std::collections::HashMap;
-use std::mem;
 use std::sync::Arc;
 
 use sqlx::Connection as _;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::sync::mpsc;
 
 use super::group::{Group, Standing};
 use super::lanes::Turn;
 use super::sessions::Shared;
-use super::{Error, KnownApp, KnownSession, reads};
+use super::{Error, KnownApp, KnownSession, queue, reads};
 use crate::domain::{IdempotencyKey, Request, SessionId};
 use crate::repository;
 use crate::repository::line::Line;
@@ -30,7 +28,7 @@ use crate::repository::sessions;
 const TRIES: u32 = 5;
 
 /// A change that somebody asks for.
-pub(super) struct Wanted {
+pub(super) struct Changing {
     /// Keeps others of the session coming here, until this is answered.
     #[expect(dead_code, reason = "what matters is when it is dropped")]
     pub(super) turn: Turn,
@@ -38,10 +36,10 @@ pub(super) struct Wanted {
     pub(super) id: SessionId,
     pub(super) request: Request,
     pub(super) key: Option<IdempotencyKey>,
-    /// It must have begun to be decided by then, or not at all.
-    pub(super) until: Instant,
-    pub(super) reply: oneshot::Sender<Result<Settled, Error>>,
 }
+
+/// Somebody who waits for it.
+pub(super) type Wanted = queue::Wanted<Changing, Settled>;
 
 /// What became of it.
 pub(super) enum Settled {
@@ -56,16 +54,8 @@ pub(super) enum Settled {
 /// Decides and writes for whoever asks, until nobody can any more.
 pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Wanted>) {
     let mut line = Line::new(&shared.pool, shared.limits);
-    let mut wanted = Vec::with_capacity(shared.most);
-    while queue.recv_many(&mut wanted, shared.most).await > 0 {
-        let now = Instant::now();
-        wanted.retain(|one: &Wanted| !one.reply.is_closed());
-        for late in wanted.extract_if(.., |one| one.until <= now) {
-            let _ = late.reply.send(Err(Error::queued_too_long()));
-        }
-        let groups = Group::by_session(mem::take(&mut wanted));
-        settle(&shared, &mut line, groups).await;
-        wanted.reserve(shared.most);
+    while let Some(wanted) = queue::take(&mut queue, shared.most).await {
+        settle(&shared, &mut line, Group::by_session(wanted)).await;
     }
 }
 
@@ -222,9 +212,8 @@ async fn write_locked(
 /// Answers the groups that are done with, and gives those of which nothing was written because
 /// somebody else was faster.
 fn finish(shared: &Shared, groups: Vec<Group>, written: &[SessionId]) -> Vec<Group> {
-    let (done, lost): (Vec<_>, Vec<_>) = groups
-        .into_iter()
-        .partition(|group| group.decided().is_none() || written.contains(&group.id));
+    let (done, lost): (Vec<_>, Vec<_>) =
+        groups.into_iter().partition(|group| !group.changes() || written.contains(&group.id));
     for group in done {
         group.answer(|session| {
             shared.cache.replace(session);
