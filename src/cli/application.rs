@@ -10,12 +10,12 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::stopper::Stopper;
+use super::store;
 use crate::clock::Clock;
 use crate::config::{RemoveMembers, Settings};
 use crate::delivery::{self, Networks, Schedule, Sender, Timeouts, Worker};
 use crate::domain::{RemovePolicy, Rules};
 use crate::http::{Bound, Ending, Options, Server, Services};
-use crate::repository::pool;
 use crate::service::{
     Access, CacheOptions, Changed, Directory, Readiness, SessionOptions, Sessions, TokenRules,
 };
@@ -160,11 +160,7 @@ pub fn session_options(settings: &Settings) -> SessionOptions {
                 RemoveMembers::Member => RemovePolicy::Member,
             },
         },
-        limits: pool::Limits {
-            max_connections: database.max_connections,
-            acquire_timeout: database.acquire_timeout,
-            statement_timeout: database.statement_timeout,
-        },
+        limits: store::limits(settings),
         max_batch: database.max_batch,
         cache: CacheOptions {
             enabled: cache.enabled,
@@ -197,7 +193,7 @@ pub fn worker(
         keep_delivered: delivery.keep_delivered,
         keep_failed: delivery.keep_failed,
     };
-    Ok(Worker::new(pool, directory, sender(settings)?, clock, options))
+    Ok(Worker::new(pool, store::limits(settings), directory, sender(settings)?, clock, options))
 }
 
 /// What sends callbacks, as it is configured.

@@ -46,12 +46,7 @@ impl Store {
                 (embedded.connect_options(), Some(Embedded::Bare(embedded)))
             }
         };
-        let database = &settings.database;
-        let limits = pool::Limits {
-            max_connections: database.max_connections,
-            acquire_timeout: database.acquire_timeout,
-            statement_timeout: database.statement_timeout,
-        };
+        let limits = limits(settings);
         Ok(Self { pool: pool::connect(options, limits), embedded })
     }
 
@@ -178,5 +173,15 @@ pub(super) fn embedded_options(settings: &Settings) -> embedded::Options {
         programs_dir: settings.database.postgres_dir.clone(),
         download: settings.database.download,
         max_connections: settings.database.max_connections,
+    }
+}
+
+/// How the database may be used, as it is configured.
+pub(super) fn limits(settings: &Settings) -> pool::Limits {
+    let database = &settings.database;
+    pool::Limits {
+        max_connections: database.max_connections,
+        acquire_timeout: database.acquire_timeout,
+        statement_timeout: database.statement_timeout,
     }
 }

@@ -5,14 +5,21 @@
 //! wrote, so nothing here can lose one: what a worker took and did not finish is taken again when
 //! its lease ends. No transaction is open while something is sent.
 
+mod attempt;
 mod circuit;
+mod desk;
 mod networks;
+mod pace;
+mod ready;
+mod retention;
 mod retry;
 mod sender;
 mod under_way;
+mod unwritten;
 mod worker;
 
 pub use networks::{Networks, Refused};
+pub use retention::prune;
 pub use retry::{Schedule, Verdict, decide};
 pub use sender::{Outcome, Sender, Timeouts};
-pub use worker::{Options, Worker, prune};
+pub use worker::{Options, Worker};

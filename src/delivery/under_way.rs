@@ -9,6 +9,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
 use super::circuit::Circuit;
+use super::pace::Pace;
 use crate::clock::Clock;
 use crate::domain::{AppId, Buin};
 use crate::repository::deliveries::Finished;
@@ -29,6 +30,7 @@ pub(super) struct UnderWay {
     apps: HashMap<Id, (App, Instant)>,
     places: HashMap<App, usize>,
     circuits: HashMap<App, Circuit>,
+    paces: HashMap<App, Pace>,
 }
 
 impl UnderWay {
@@ -51,6 +53,16 @@ impl UnderWay {
     /// How many tries to `app` run.
     pub(super) fn taken(&self, app: &App) -> usize {
         self.places.get(app).copied().unwrap_or_default()
+    }
+
+    /// About how many `app` acknowledges in a second; none while few are tried.
+    pub(super) fn pace(&mut self, app: &App) -> usize {
+        match self.paces.get_mut(app) {
+            Some(pace) if !self.circuits.get(app).is_some_and(Circuit::is_slowed) => {
+                pace.in_a_second(Instant::now())
+            }
+            _ => 0,
+        }
     }
 
     /// How many more may start, where `most` may run to a sound receiver, and `free` to anybody. An
@@ -107,11 +119,17 @@ impl UnderWay {
         }
         let Some(Finished { id, tried, .. }) = finished else { return };
         let (buin, app_id) = (app.0.get(), app.1.as_str());
+        let ended = Instant::now();
+        let pace = self.paces.entry(app.clone()).or_insert_with(|| Pace::new(ended));
         if let Some(error) = tried.error.as_deref() {
+            pace.failed();
             if self.circuits.entry(app.clone()).or_default().failed(id.session_id, now) {
                 tracing::warn!(buin, app_id, error, "callbacks fail steadily: sending fewer");
             }
-        } else if self.circuits.remove(app).is_some_and(|circuit| circuit.is_slowed()) {
+            return;
+        }
+        pace.acknowledged(ended);
+        if self.circuits.remove(app).is_some_and(|circuit| circuit.is_slowed()) {
             tracing::info!(buin, app_id, "callbacks arrive again");
         }
     }

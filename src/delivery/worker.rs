@@ -1,27 +1,32 @@
 //! The loop: take what is due, send it, write down what became of it.
 //!
-//! One task owns the loop, so claims and records are shared by everything that is under way: both
-//! statements take many deliveries. Only sending happens beside it.
+//! One task owns the loop, so statements are shared by everything that is under way: each takes, or
+//! writes down, many deliveries. Sending never waits for a statement, nor one statement for the
+//! other; what a quick receiver will want next is taken ahead.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
+use tokio::time::MissedTickBehavior;
 
-use super::under_way::{App, UnderWay};
-use super::{Outcome, Schedule, Sender, Verdict, decide};
+use super::attempt::attempt;
+use super::desk::Desk;
+use super::ready::Ready;
+use super::retention::keep_tidy;
+use super::under_way::UnderWay;
+use super::unwritten::Unwritten;
+use super::{Schedule, Sender};
 use crate::clock::Clock;
-use crate::domain::{DeliveryState, EventKind, State};
 use crate::repository;
-use crate::repository::deliveries::{self, Claimed, Finished, Next, Room, Tried};
-use crate::service::{Changed, Directory, KnownApp};
-use crate::wire::{Message, News};
+use crate::repository::deliveries::{self, Claims, Room};
+use crate::repository::line::Line;
+use crate::repository::pool::Limits;
+use crate::service::{Changed, Directory};
 
-/// How many old deliveries one statement deletes.
-const PRUNED_AT_ONCE: i64 = 1_000;
-/// How often it is looked for what is too old.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// So many may be taken before there is a place for them, in all.
+const AHEAD: usize = 256;
 
 /// How callbacks are sent.
 #[derive(Clone, Debug)]
@@ -30,7 +35,7 @@ pub struct Options {
     pub concurrency: usize,
     /// How many of them to one app.
     pub concurrency_per_app: usize,
-    /// How long a delivery is ours; longer than sending can take.
+    /// How long a delivery is ours; longer than it waits for a place and sending can take.
     pub lease: Duration,
     /// How often it is looked for what became due, or was written by other servers.
     pub poll: Duration,
@@ -50,8 +55,17 @@ pub struct Worker {
     clock: Clock,
     options: Options,
     under_way: UnderWay,
-    /// Tries that ended, not yet written down.
-    unwritten: Vec<Finished>,
+    ready: Ready,
+    /// Tries that ended, and what was taken and not tried: not yet written down.
+    unwritten: Unwritten,
+    taking: Desk<Result<Claims, repository::Error>>,
+    writing: Desk<(Unwritten, Result<(), repository::Error>)>,
+    /// How many tries have begun.
+    begun: usize,
+    /// Whether something may be due that was not looked for yet.
+    look: bool,
+    /// Whether the database failed, so that nothing is asked of it until the next look.
+    rests: bool,
 }
 
 impl Worker {
@@ -59,13 +73,30 @@ impl Worker {
     #[must_use]
     pub fn new(
         pool: PgPool,
+        limits: Limits,
         directory: Arc<Directory>,
         sender: Sender,
         clock: Clock,
         options: Options,
     ) -> Self {
-        let (under_way, unwritten) = (UnderWay::default(), Vec::new());
-        Self { pool, directory, sender, clock, options, under_way, unwritten }
+        // Whatever they forget is sent again: at least once.
+        let line = || Line::for_callbacks(&pool, limits);
+        let (taking, writing) = (Desk::new(line()), Desk::new(line()));
+        Self {
+            pool,
+            directory,
+            sender,
+            clock,
+            options,
+            under_way: UnderWay::default(),
+            ready: Ready::default(),
+            unwritten: Unwritten::default(),
+            taking,
+            writing,
+            begun: 0,
+            look: true,
+            rests: false,
+        }
     }
 
     /// Works until `stop` is done; then finishes what is under way. `changed` is notified when there
@@ -74,36 +105,25 @@ impl Worker {
         let janitor =
             tokio::spawn(keep_tidy(self.pool.clone(), self.clock.clone(), self.options.clone()));
         tokio::pin!(stop);
+        let mut look = tokio::time::interval(self.options.poll);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if let Err(error) = self.turn().await {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot work on callbacks; trying again"
-                );
-            }
-            changed.want(!self.directory.subscribers().is_empty());
+            changed.want(self.directory.has_subscribers());
             tokio::select! {
                 () = &mut stop => break,
-                ended = self.under_way.ended(&self.clock) => self.unwritten.extend(ended),
-                () = changed.heard() => {}
-                () = tokio::time::sleep(self.options.poll) => {}
+                worked = self.work() => if let Err(error) = worked {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot work on callbacks; trying again"
+                    );
+                    self.rests = true;
+                },
+                () = changed.heard() => self.look = true,
+                _ = look.tick() => (self.look, self.rests) = (true, false),
             }
         }
         janitor.abort();
-        // Written down one by one: whoever waits for this may lose patience with the last ones.
-        while self.under_way.len() > 0 || !self.unwritten.is_empty() {
-            if let Err(error) = self.write_down().await {
-                // Their leases end, and they are sent again: at least once.
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "callbacks that were sent could not be written down"
-                );
-                self.unwritten.clear();
-            }
-            if self.under_way.len() > 0 {
-                self.unwritten.extend(self.under_way.ended(&self.clock).await);
-            }
-        }
+        self.finish().await;
     }
 
     /// Sends everything that is due now, and what becomes due by that, and waits for it. Gives how
@@ -112,174 +132,162 @@ impl Worker {
     /// # Errors
     /// When the database fails.
     pub async fn drain(&mut self) -> Result<usize, repository::Error> {
-        let mut tries = 0;
+        self.look = true;
+        let before = self.begun;
         loop {
-            tries += self.turn().await?;
-            if self.under_way.len() == 0 {
-                return Ok(tries);
+            self.begin();
+            if self.is_idle() {
+                return Ok(self.begun - before);
             }
-            self.unwritten.extend(self.under_way.ended(&self.clock).await);
+            self.step().await?;
         }
     }
 
-    /// Writes down what has ended, takes what is due, starts sending it. Gives how many it took.
-    async fn turn(&mut self) -> Result<usize, repository::Error> {
-        self.write_down().await?;
-        let mut taken = 0;
+    /// Begins what can begin, and waits for the first thing that ends. May be dropped while it
+    /// waits: nothing is lost.
+    async fn work(&mut self) -> Result<(), repository::Error> {
+        self.begin();
+        if self.is_idle() { std::future::pending().await } else { self.step().await }
+    }
+
+    /// Gives back what was not sent, waits for what is under way, and writes that down one by one:
+    /// whoever waits for this may lose patience with the last ones.
+    async fn finish(mut self) {
         loop {
-            let (count, more) = self.take().await?;
-            taken += count;
-            if !more {
-                return Ok(taken);
+            self.unwritten.unsent.extend(self.ready.give_back_all());
+            self.write_down();
+            if self.is_idle() {
+                return;
+            }
+            if let Err(error) = self.step().await {
+                // Their leases end, and they are sent again: at least once.
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "callbacks that were sent could not be written down"
+                );
+                self.unwritten = Unwritten::default();
             }
         }
     }
 
-    async fn write_down(&mut self) -> Result<(), repository::Error> {
-        if !self.unwritten.is_empty() {
-            deliveries::record(&self.pool, &self.unwritten, self.clock.now()).await?;
-            self.unwritten.clear();
+    fn is_idle(&self) -> bool {
+        self.under_way.len() == 0 && self.taking.is_free() && self.writing.is_free()
+    }
+
+    /// Waits for the first thing that ends.
+    async fn step(&mut self) -> Result<(), repository::Error> {
+        tokio::select! {
+            ended = self.under_way.ended(&self.clock) => self.unwritten.finished.extend(ended),
+            (written, result) = self.writing.end() => {
+                if let Err(error) = result {
+                    self.unwritten.finished.extend(written.finished);
+                    self.unwritten.unsent.extend(written.unsent);
+                    return Err(error);
+                }
+                // There is room, and what they held up is due.
+                self.look = true;
+            }
+            claims = self.taking.end() => {
+                let claims = claims?;
+                self.look |= claims.more;
+                self.ready.extend(claims.taken);
+            }
         }
         Ok(())
     }
 
-    /// Takes what is due, as far as there is room. Gives how many, and whether there may be more
-    /// that there is room for.
-    async fn take(&mut self) -> Result<(usize, bool), repository::Error> {
-        let most = self.under_way.free(self.options.concurrency);
+    fn begin(&mut self) {
+        self.send();
+        if !self.rests {
+            self.write_down();
+            self.take();
+        }
+    }
+
+    /// Sends what is ready, as far as there are places, and gives back what waits too long for one.
+    fn send(&mut self) {
+        let mut apps = Vec::new();
+        for app in self.ready.apps() {
+            let known = self.directory.subscriber(app.0, &app.1);
+            let unsent = self.ready.give_back(&app, known.is_none());
+            self.unwritten.unsent.extend(unsent);
+            apps.extend(known.map(|known| (app, known)));
+        }
+        // Each app's first before any app's second.
+        apps.sort_by_cached_key(|(app, _)| self.under_way.taken(app));
         let now = self.clock.now();
-        let mut apps: HashMap<App, Arc<KnownApp>> = HashMap::new();
+        let mut free = self.under_way.free(self.options.concurrency);
+        while !apps.is_empty() {
+            apps.retain(|(app, known)| {
+                let most = self.options.concurrency_per_app;
+                let has_room = self.under_way.room(app, most, free, now) > 0;
+                let next = if has_room { self.ready.next(app) } else { None };
+                let Some(one) = next else { return false };
+                let (sender, clock) = (self.sender.clone(), self.clock.clone());
+                let (known, schedule) = (known.clone(), self.options.schedule.clone());
+                self.under_way.start(app.clone(), attempt(sender, clock, known, schedule, one));
+                self.begun += 1;
+                free = free.saturating_sub(1);
+                true
+            });
+        }
+    }
+
+    fn write_down(&mut self) {
+        if self.unwritten.is_empty() || !self.writing.is_free() {
+            return;
+        }
+        let written = std::mem::take(&mut self.unwritten);
+        let now = self.clock.now();
+        self.writing.begin(|mut line| async move {
+            let result = written.write(&mut line, now).await;
+            (line, (written, result))
+        });
+    }
+
+    /// Takes what is due, as far as there is room for it or will be soon.
+    fn take(&mut self) {
+        if !self.look || !self.taking.is_free() {
+            return;
+        }
+        self.look = false;
+        let now = self.clock.now();
+        let free = self.under_way.free(self.options.concurrency);
+        let most = (free + AHEAD).saturating_sub(self.ready.len());
         let mut rooms = Vec::new();
         for known in self.directory.subscribers() {
             let app = (known.app.buin, known.app.app_id.clone());
-            let allowed = self.options.concurrency_per_app;
-            let places = self.under_way.room(&app, allowed, most, now);
+            let waiting = self.ready.waiting(&app);
+            let room = self.under_way.room(&app, self.options.concurrency_per_app, free, now);
+            let ahead = self.under_way.pace(&app).min(AHEAD);
+            // Not a few at a time, while there is no hurry.
+            let places = if waiting > ahead / 2 { 0 } else { room + ahead - waiting };
             if places > 0 {
-                let taken = self.under_way.taken(&app);
+                let taken = self.under_way.taken(&app) + waiting;
                 let probes = self.under_way.is_slowed(&app);
-                rooms.push(Room { buin: app.0, app_id: app.1.clone(), taken, places, probes });
-                apps.insert(app, known);
+                rooms.push(Room { buin: app.0, app_id: app.1, taken, places, probes });
             }
         }
-        if rooms.is_empty() {
-            return Ok((0, false));
+        if rooms.is_empty() || most == 0 {
+            return;
         }
         let until = now + self.options.lease;
-        let claims = deliveries::claim(&self.pool, &rooms, most, now, until).await?;
-        let count = claims.taken.len();
-        for one in claims.taken {
-            let app = (one.buin, one.id.app_id.clone());
-            if let Some(known) = apps.get(&app) {
-                let (sender, clock) = (self.sender.clone(), self.clock.clone());
-                let (known, schedule) = (known.clone(), self.options.schedule.clone());
-                self.under_way.start(app, attempt(sender, clock, known, schedule, one));
-            }
-        }
-        Ok((count, count < most && claims.more))
+        self.taking.begin(|mut line| async move {
+            let claims = claim(&mut line, &rooms, most, now, until).await;
+            (line, claims)
+        });
     }
 }
 
-/// One try, from sending to the decision what becomes of the delivery.
-async fn attempt(
-    sender: Sender,
-    clock: Clock,
-    known: Arc<KnownApp>,
-    schedule: Schedule,
-    one: Claimed,
-) -> Finished {
-    let started_at = clock.now();
-    let session_id = one.id.session_id.to_string();
-    let message = message(&one, &session_id);
-    let id = one.id.to_string();
-    let outcome = sender.send(&known, &message, &id, one.attempt, started_at).await;
-    let next = next(&schedule, &one, &outcome, &clock);
-    tracing::info!(
-        delivery = id,
-        attempt = one.attempt,
-        status = outcome.status,
-        error = outcome.error.as_deref(),
-        duration_ms = outcome.duration.as_secs_f64() * 1_000.0,
-        buin = one.buin.get(),
-        app_id = one.id.app_id.as_str(),
-        session_id,
-        "callback"
-    );
-    let duration_ms = i32::try_from(outcome.duration.as_millis()).unwrap_or(i32::MAX);
-    let Outcome { status, error, answer, .. } = outcome;
-    let tried = Tried { attempt: one.attempt, started_at, duration_ms, status, error, answer };
-    Finished { id: one.id, lease: one.lease, next, tried }
-}
-
-fn message<'a>(one: &'a Claimed, session_id: &'a str) -> Message<'a> {
-    let event = &one.event;
-    Message {
-        from_user: &event.operator,
-        create_time: event.at.timestamp(),
-        session_id,
-        version: one.id.version.get(),
-        news: match event.kind {
-            EventKind::Created => News::Created { title: &event.title, member: &event.member },
-            EventKind::Updated
-            | EventKind::Reverted
-            | EventKind::Dissolved
-            | EventKind::Restored => News::Updated {
-                owner: &event.owner,
-                title: &event.title,
-                add_member: &event.add_member,
-                del_member: &event.del_member,
-                state: event.kind.state().map(State::name),
-            },
-        },
-    }
-}
-
-fn next(schedule: &Schedule, one: &Claimed, outcome: &Outcome, clock: &Clock) -> Next {
-    if outcome.error.is_none() {
-        return Next::Delivered;
-    }
-    let tries = u32::try_from(one.tries).unwrap_or_default();
-    let (asked, chance) = (outcome.retry_after, rand::random());
-    match decide(schedule, tries, one.first_tried_at, clock.now(), asked, chance) {
-        Verdict::RetryAt(at) => Next::RetryAt(at),
-        Verdict::GiveUp => Next::Failed,
-    }
-}
-
-/// Deletes what has been kept long enough, for ever.
-async fn keep_tidy(pool: PgPool, clock: Clock, options: Options) {
-    loop {
-        if let Err(error) = prune(&pool, &clock, &options).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "old deliveries could not be deleted; trying again"
-            );
-        }
-        tokio::time::sleep(PRUNE_EVERY).await;
-    }
-}
-
-/// Deletes what has been kept long enough now, in small batches. Gives how many.
-///
-/// # Errors
-/// When the database fails.
-pub async fn prune(
-    pool: &PgPool,
-    clock: &Clock,
-    options: &Options,
-) -> Result<u64, repository::Error> {
-    let now = clock.now();
-    let mut pruned = 0;
-    for (state, keep) in [
-        (DeliveryState::Delivered, options.keep_delivered),
-        (DeliveryState::Failed, options.keep_failed),
-    ] {
-        loop {
-            let batch = deliveries::prune(pool, state, now - keep, PRUNED_AT_ONCE).await?;
-            pruned += batch;
-            if batch < PRUNED_AT_ONCE.unsigned_abs() {
-                break;
-            }
-        }
-    }
-    Ok(pruned)
+async fn claim(
+    line: &mut Line,
+    rooms: &[Room],
+    most: usize,
+    now: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> Result<Claims, repository::Error> {
+    let mut connection = line.take().await?;
+    let claims = line.bounded(deliveries::claim(&mut connection, rooms, most, now, until)).await;
+    line.give_back(connection, &claims);
+    claims
 }

@@ -38,6 +38,21 @@ impl Line {
         Self { options, limits, connection: None }
     }
 
+    /// One for callbacks. Its commits do not wait for the disk: should the database's machine die
+    /// the moment after, what was done is undone, as if it had never been. And its statements look
+    /// up each of a few rows: the planner, which cannot know how few, would read whole tables.
+    #[must_use]
+    pub fn for_callbacks(pool: &PgPool, limits: Limits) -> Self {
+        let Self { options, limits, connection } = Self::new(pool, limits);
+        let options = options.options([
+            ("synchronous_commit", "off"),
+            ("enable_seqscan", "off"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
+        ]);
+        Self { options, limits, connection }
+    }
+
     /// Takes the connection, to give it back with what became of the work on it. Should that never
     /// happen, because a future was dropped half-way, the connection is gone, as it must be.
     ///

@@ -128,6 +128,20 @@ impl Directory {
         apps.filter(|known| known.app.withheld().is_none()).cloned().collect()
     }
 
+    /// Whether callbacks are sent to anybody now.
+    pub fn has_subscribers(&self) -> bool {
+        let snapshot = self.snapshot.load();
+        snapshot.apps.values().flatten().any(|known| known.app.withheld().is_none())
+    }
+
+    /// The app, if callbacks are sent to it now.
+    pub fn subscriber(&self, buin: Buin, app_id: &AppId) -> Option<Arc<KnownApp>> {
+        let snapshot = self.snapshot.load();
+        let apps = snapshot.apps.get(app_id.as_str())?;
+        let known = apps.iter().find(|known| known.app.buin == buin)?;
+        known.app.withheld().is_none().then(|| known.clone())
+    }
+
     /// Keeps up with the database, for ever.
     pub async fn follow(&self) {
         let mut noted = Instant::now();

@@ -9,11 +9,10 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
-use sqlx::{Executor as _, FromRow as _, PgPool};
+use sqlx::{Executor as _, FromRow as _, PgConnection};
 use uuid::Uuid;
 
 use super::claimed::{Claimed, Row};
-use super::unlocked;
 use crate::domain::{AppId, Buin};
 use crate::repository::Error;
 use crate::repository::kept::Kept;
@@ -51,7 +50,7 @@ pub struct Claims {
 /// # Errors
 /// When the database fails, or holds what cannot be.
 pub async fn claim(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     rooms: &[Room],
     most: usize,
     now: DateTime<Utc>,
@@ -64,7 +63,7 @@ pub async fn claim(
     let places: Vec<i64> = rooms.iter().map(|room| count(room.places)).collect();
     let probes: Vec<bool> = rooms.iter().map(|room| room.probes).collect();
     let lease = Uuid::from_u128(rand::random());
-    let rows = unlocked(|| {
+    let rows = unlocked!({
         let statement = sqlx::query_as!(
             Row,
             r#"
@@ -82,7 +81,7 @@ pub async fn claim(
                     where delivery.buin = room.buin and delivery.app_id = room.app_id
                       and state in ('pending', 'leased') and due_at <= $4
                     order by due_at, version
-                    limit 4 * room.places
+                    limit room.places + least(3 * room.places, 64)
                 )
                 union
                 (
@@ -182,9 +181,8 @@ pub async fn claim(
             &taken,
             &probes,
         );
-        pool.fetch_all(Kept(statement))
-    })
-    .await?;
+        connection.fetch_all(Kept(statement)).await
+    })?;
     let rows: Vec<Row> = rows.iter().map(Row::from_row).collect::<Result<_, _>>()?;
     let more = rows.first().is_some_and(|row| row.more);
     let taken = rows.into_iter().filter_map(|row| row.claimed(lease).transpose());

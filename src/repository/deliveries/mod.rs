@@ -1,34 +1,35 @@
 //! What is to be told to apps, and every try of telling it.
 //!
 //! Rows are made where changes are written, by [`super::sessions`]. Here a worker takes what is due
-//! ([`claim()`]) and writes down what became of it ([`record()`]), and operators look and replay
+//! ([`claim()`]) and writes down what became of it ([`record()`], [`give_back()`]), and operators look and replay
 //! ([`list`], [`replay`]).
+
+/// Makes a statement, and makes it again when PostgreSQL ended it because it and another waited for
+/// each other: it did nothing then. Workers and operators change many rows at once, the one in
+/// another order than the other.
+macro_rules! unlocked {
+    ($statement:expr) => {{
+        let mut tries = 1;
+        loop {
+            match $statement {
+                Err(error) if tries < super::DEADLOCKS && super::deadlocked(&error) => tries += 1,
+                done => break done,
+            }
+        }
+    }};
+}
 
 mod claim;
 mod claimed;
+mod give_back;
 mod operate;
 mod record;
 
 pub use claim::{Claims, Room, claim};
 pub use claimed::{Claimed, Event};
+pub use give_back::{Unsent, give_back};
 pub use operate::{Attempt, Filter, Listed, attempts, find, list, prune, replay};
 pub use record::{Finished, Next, Tried, record};
-
-/// Makes a statement, and makes it again when PostgreSQL ended it because it and another waited for
-/// each other: it did nothing then. Workers and operators change many rows at once, the one in
-/// another order than the other.
-async fn unlocked<T, F>(statement: impl Fn() -> F) -> Result<T, sqlx::Error>
-where
-    F: Future<Output = Result<T, sqlx::Error>>,
-{
-    for _ in 1..DEADLOCKS {
-        match statement().await {
-            Err(error) if deadlocked(&error) => {}
-            done => return done,
-        }
-    }
-    statement().await
-}
 
 /// So often in a row a statement may lose. PostgreSQL takes a second each time to notice.
 const DEADLOCKS: u32 = 5;

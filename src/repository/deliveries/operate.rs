@@ -5,7 +5,6 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::record::Tried;
-use super::unlocked;
 use crate::domain::{AppId, Buin, DeliveryId, DeliveryState, SessionId, Version};
 use crate::repository::Error;
 use crate::repository::error::corrupt;
@@ -129,17 +128,26 @@ pub async fn attempts(pool: &PgPool, id: &DeliveryId) -> Result<Vec<Attempt>, Er
 /// # Errors
 /// When the database fails.
 pub async fn replay(pool: &PgPool, filter: &Filter, now: DateTime<Utc>) -> Result<u64, Error> {
-    let done = unlocked(|| {
+    let done = unlocked!({
         sqlx::query!(
             r#"
+        with chosen as (
+            select session_id, app_id, version from delivery
+            where ($1::text is null or app_id = $1) and ($2::bigint is null or buin = $2)
+              and ($3::text is null or state = $3) and ($4::uuid is null or session_id = $4)
+              and ($5::bigint is null or version = $5)
+              and ($6::timestamptz is null or created_at >= $6)
+              and ($7::timestamptz is null or created_at < $7)
+              and state <> 'leased'
+            -- In the order of every claim, so that neither holds what the other wants.
+            order by session_id, app_id, version
+            for update
+        )
         update delivery
         set state = 'pending', due_at = $8, tries = 0, first_tried_at = null, finished_at = null
-        where ($1::text is null or app_id = $1) and ($2::bigint is null or buin = $2)
-          and ($3::text is null or state = $3) and ($4::uuid is null or session_id = $4)
-          and ($5::bigint is null or version = $5)
-          and ($6::timestamptz is null or created_at >= $6)
-          and ($7::timestamptz is null or created_at < $7)
-          and state <> 'leased'
+        from chosen
+        where delivery.session_id = chosen.session_id and delivery.app_id = chosen.app_id
+          and delivery.version = chosen.version and delivery.state <> 'leased'
         "#,
             filter.app(),
             filter.buin.map(Buin::get),
@@ -151,8 +159,8 @@ pub async fn replay(pool: &PgPool, filter: &Filter, now: DateTime<Utc>) -> Resul
             now,
         )
         .execute(pool)
-    })
-    .await?;
+        .await
+    })?;
     Ok(done.rows_affected())
 }
 

@@ -1,10 +1,9 @@
 //! Writing down what became of deliveries.
 
 use chrono::{DateTime, Utc};
-use sqlx::{Executor as _, PgPool, Row as _};
+use sqlx::{Executor as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-use super::unlocked;
 use crate::domain::DeliveryId;
 use crate::repository::Error;
 use crate::repository::kept::Kept;
@@ -57,15 +56,18 @@ pub struct Tried {
 /// # Errors
 /// When the database fails.
 pub async fn record(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     finished: &[Finished],
     now: DateTime<Utc>,
 ) -> Result<u64, Error> {
+    if finished.is_empty() {
+        return Ok(0);
+    }
     let mut rows = Rows::default();
     for one in finished {
         rows.push(one, now);
     }
-    let row = unlocked(|| {
+    let row = unlocked!({
         let statement = sqlx::query_scalar!(
             r#"
         with item as (
@@ -94,7 +96,8 @@ pub async fn record(
             on conflict do nothing
         ), called_back as (
             update delivery
-            set due_at = $13
+            -- Always another time than before: a claim that still sees it behind must notice.
+            set due_at = least($13, due_at - interval '1 microsecond')
             -- In the order of every claim, so that neither holds what the other wants.
             from (select * from finished order by session_id, app_id, version) as finished
             where finished.state <> 'pending' and delivery.state = 'pending'
@@ -124,9 +127,8 @@ pub async fn record(
             &rows.answers as &[Option<&str>],
             now,
         );
-        pool.fetch_one(Kept(statement))
-    })
-    .await?;
+        connection.fetch_one(Kept(statement)).await
+    })?;
     let held: i64 = row.try_get(0)?;
     Ok(u64::try_from(held).unwrap_or_default())
 }

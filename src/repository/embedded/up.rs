@@ -17,8 +17,9 @@ use super::{Options, cluster, owner};
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// How long it may take to drop everything; it recovers at the next start.
 const QUIT_WITHIN: Duration = Duration::from_secs(10);
-/// What a server has besides its pool: three for each of up to nine lanes, and two that follow.
-const OWN_CONNECTIONS: u32 = 29;
+/// What a server has besides its pool: three for each of up to nine lanes, two that follow,
+/// and two for callbacks.
+const OWN_CONNECTIONS: u32 = 31;
 /// Servers of one data directory that there is room for.
 const SERVERS: u32 = 4;
 /// Connections for commands, and for whoever looks in with `psql`.

@@ -1,17 +1,18 @@
 //! Workers that die, and workers beside each other.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster::config::Settings;
 use muster::domain::DeliveryState;
 use muster::repository::apps::StoredApp;
-use muster::repository::deliveries::{self, Claimed, Finished, Next, Room, Tried};
+use muster::repository::deliveries::{self, Claimed, Filter, Finished, Next, Room, Tried, Unsent};
 
 use super::receiver::{Reply, answer};
 use super::{
-    attempts, count, create, delivery_id, find, rename, spawn_subscribed, subscribe, worker,
-    worker_with,
+    attempts, connection, count, create, delivery_id, find, rename, spawn_subscribed, subscribe,
+    worker, worker_with,
 };
 use crate::harness::TestApp;
 
@@ -26,7 +27,10 @@ fn room(stored: &StoredApp, places: usize) -> Room {
 async fn claim(app: &TestApp, stored: &StoredApp) -> Vec<Claimed> {
     let room = room(stored, 16);
     let now = app.clock.now();
-    deliveries::claim(&app.pool, &[room], 64, now, now + LEASE).await.unwrap().taken
+    deliveries::claim(&mut connection(app).await, &[room], 64, now, now + LEASE)
+        .await
+        .unwrap()
+        .taken
 }
 
 fn finished(claimed: &Claimed, next: Next) -> Finished {
@@ -82,7 +86,10 @@ async fn whoever_lost_the_lease_changes_nothing() {
     assert_eq!((taker[0].id.clone(), taker[0].attempt), (first.clone(), 2));
     let now = app.clock.now();
     for next in [Next::Delivered, Next::Failed, Next::RetryAt(now)] {
-        let held = deliveries::record(&app.pool, &[finished(&slow[0], next)], now).await.unwrap();
+        let held =
+            deliveries::record(&mut connection(&app).await, &[finished(&slow[0], next)], now)
+                .await
+                .unwrap();
         assert_eq!(held, 0);
         let listed = find(&app, &first).await;
         assert_eq!((listed.state, listed.due_at), (DeliveryState::Leased, now + LEASE));
@@ -90,8 +97,13 @@ async fn whoever_lost_the_lease_changes_nothing() {
     }
     assert_eq!(attempts(&app, &first).await.len(), 1, "but the try is noted");
     let taken = finished(&taker[0], Next::Delivered);
-    assert_eq!(deliveries::record(&app.pool, std::slice::from_ref(&taken), now).await.unwrap(), 1);
-    assert_eq!(deliveries::record(&app.pool, &[taken], now).await.unwrap(), 0);
+    assert_eq!(
+        deliveries::record(&mut connection(&app).await, std::slice::from_ref(&taken), now)
+            .await
+            .unwrap(),
+        1
+    );
+    assert_eq!(deliveries::record(&mut connection(&app).await, &[taken], now).await.unwrap(), 0);
     assert_eq!(find(&app, &first).await.state, DeliveryState::Delivered);
     assert_eq!(worker(&app).await.drain().await.unwrap(), 1);
     assert_eq!(receiver.versions(), [2]);
@@ -125,7 +137,7 @@ async fn leases_that_ended_behind_replayed_versions_hide_nothing() {
     let later = now + Duration::from_secs(3_600);
     let failed: Vec<Finished> =
         replayed.iter().map(|one| finished(one, Next::RetryAt(later))).collect();
-    deliveries::record(&app.pool, &failed, now).await.unwrap();
+    deliveries::record(&mut connection(&app).await, &failed, now).await.unwrap();
     app.clock.advance(LEASE + Duration::from_secs(1));
     let new = create(&app).await;
     // One place: four are looked at.
@@ -133,16 +145,26 @@ async fn leases_that_ended_behind_replayed_versions_hide_nothing() {
     let mut taken = Vec::new();
     for _ in 0..5 {
         let now = app.clock.now();
-        let claims =
-            deliveries::claim(&app.pool, std::slice::from_ref(&room), 1, now, now + LEASE).await;
+        let claims = deliveries::claim(
+            &mut connection(&app).await,
+            std::slice::from_ref(&room),
+            1,
+            now,
+            now + LEASE,
+        )
+        .await;
         taken.extend(claims.unwrap().taken);
     }
     assert_eq!(taken.len(), 1);
     assert_eq!(taken[0].id, delivery_id(&new, 1, &stored));
     // What stood behind comes in its turn.
-    deliveries::record(&app.pool, &[finished(&taken[0], Next::Delivered)], app.clock.now())
-        .await
-        .unwrap();
+    deliveries::record(
+        &mut connection(&app).await,
+        &[finished(&taken[0], Next::Delivered)],
+        app.clock.now(),
+    )
+    .await
+    .unwrap();
     receiver.recover();
     receiver.take();
     app.clock.advance(Duration::from_secs(3_600));
@@ -151,6 +173,51 @@ async fn leases_that_ended_behind_replayed_versions_hide_nothing() {
         let calls = receiver.calls().into_iter().filter(|call| call.session == id);
         assert_eq!(calls.map(|call| call.version).collect::<Vec<_>>(), [1, 2]);
     }
+}
+
+/// What was taken ahead and cannot be sent, because the worker stops or the receiver hangs.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_back_was_never_taken() {
+    let (app, receiver, stored) = spawn_subscribed().await;
+    let id = create(&app).await;
+    let taken = claim(&app, &stored).await;
+    let unsent: Vec<Unsent> = taken.into_iter().map(Unsent::from).collect();
+    let mut own = connection(&app).await;
+    deliveries::give_back(&mut own, &unsent, app.clock.now()).await.unwrap();
+    let again = claim(&app, &stored).await;
+    assert_eq!((again.len(), again[0].attempt, again[0].tries), (1, 1, 1));
+    // The lease is another one now.
+    deliveries::give_back(&mut own, &unsent, app.clock.now()).await.unwrap();
+    assert_eq!(claim(&app, &stored).await.len(), 0);
+    let unsent = Unsent::from(again[0].clone());
+    deliveries::give_back(&mut own, &[unsent], app.clock.now()).await.unwrap();
+    worker(&app).await.drain().await.unwrap();
+    let tried = attempts(&app, &delivery_id(&id, 1, &stored)).await;
+    assert_eq!((receiver.take().len(), tried.len(), tried[0].attempt), (1, 1, 1));
+}
+
+/// A quick receiver has many taken ahead; a worker that stops leaves none of them leased.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stops_gives_back_what_it_took_ahead() {
+    let (app, receiver, _) = spawn_subscribed().await;
+    for _ in 0..400 {
+        create(&app).await;
+    }
+    let worker = worker_with(&app, |settings| settings.delivery.concurrency_per_app = 2).await;
+    let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
+    let working = tokio::spawn(worker.run(Arc::default(), async move { drop(stopping.await) }));
+    while receiver.calls().len() < 50 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(stop);
+    working.await.unwrap();
+    assert_eq!(count(&app, DeliveryState::Leased).await, 0);
+    let told = receiver.calls().len();
+    assert_eq!(count(&app, DeliveryState::Delivered).await, told);
+    assert_eq!(count(&app, DeliveryState::Pending).await, 400 - told);
+    let pending = Filter { state: Some(DeliveryState::Pending), ..Filter::default() };
+    let listed = deliveries::list(&app.pool, &pending, 400).await.unwrap();
+    assert!(listed.iter().all(|one| one.attempts == 0), "a try is counted that was none");
 }
 
 /// A version that is written while its predecessor is being finished, and that another worker puts
@@ -163,9 +230,9 @@ async fn what_was_written_in_an_unlucky_moment_is_not_late() {
     let lock = "select from delivery for update";
     let mut moment = app.pool.begin().await.unwrap();
     sqlx::query(lock).execute(&mut *moment).await.unwrap();
-    let (pool, now) = (app.pool.clone(), app.clock.now());
+    let (mut own, now) = (connection(&app).await, app.clock.now());
     let one = finished(&held[0], Next::Delivered);
-    let recording = tokio::spawn(async move { deliveries::record(&pool, &[one], now).await });
+    let recording = tokio::spawn(async move { deliveries::record(&mut own, &[one], now).await });
     // Until it waits for the lock: by then it has decided what it sees.
     let waiting = "select count(*) from pg_stat_activity
                    where wait_event_type = 'Lock' and datname = current_database()";

@@ -28,6 +28,7 @@ use muster::repository::apps::{self, StoredApp};
 use muster::repository::deliveries::{self, Attempt, Filter, Listed};
 use muster::service::Directory;
 use serde_json::{Value, json};
+use sqlx::PgConnection;
 
 use crate::harness::client::Client;
 use crate::harness::{BUIN, TestApp, new_app, spawn_app_with, start_of_time};
@@ -65,6 +66,11 @@ fn subscriber(url: &str) -> StoredApp {
 /// A worker with the apps that there are now.
 async fn worker(app: &TestApp) -> Worker {
     worker_with(app, |_| {}).await
+}
+
+/// A connection of its own, as a worker has.
+async fn connection(app: &TestApp) -> PgConnection {
+    app.pool.acquire().await.unwrap().detach()
 }
 
 async fn worker_with(app: &TestApp, change: impl FnOnce(&mut Settings)) -> Worker {

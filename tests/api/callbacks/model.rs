@@ -13,7 +13,7 @@ use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::receiver::Receiver;
-use super::{count, create, delivery_id, rename, spawn, subscribe};
+use super::{connection, count, create, delivery_id, rename, spawn, subscribe};
 use crate::harness::TestApp;
 
 const LEASE: Duration = Duration::from_secs(45);
@@ -192,7 +192,9 @@ impl History {
                 break;
             }
             let claims =
-                deliveries::claim(&self.app.pool, &rooms, left, now, now + LEASE).await.unwrap();
+                deliveries::claim(&mut connection(&self.app).await, &rooms, left, now, now + LEASE)
+                    .await
+                    .unwrap();
             for claimed in claims.taken {
                 self.model.claimed(&claimed, now);
                 let place = apps.iter().position(|stored| stored.app.app_id == claimed.id.app_id);
@@ -247,7 +249,8 @@ impl History {
                 self.model.recorded(&claimed, next, now);
             }
             let one = Finished { id, lease: claimed.lease, next, tried };
-            let held = deliveries::record(&self.app.pool, &[one], now).await.unwrap();
+            let held =
+                deliveries::record(&mut connection(&self.app).await, &[one], now).await.unwrap();
             assert_eq!(held, u64::from(holds));
         }
     }

@@ -1,0 +1,69 @@
+//! Undoing a claim.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::Claimed;
+use crate::domain::DeliveryId;
+use crate::repository::Error;
+
+/// A delivery that was taken and not tried.
+#[derive(Clone, Debug)]
+pub struct Unsent {
+    /// Which delivery.
+    pub id: DeliveryId,
+    /// The lease under which it was taken.
+    pub lease: Uuid,
+}
+
+impl From<Claimed> for Unsent {
+    fn from(Claimed { id, lease, .. }: Claimed) -> Self {
+        Self { id, lease }
+    }
+}
+
+/// Makes deliveries due at `now` again, as if they had not been taken: whatever lease has passed to
+/// somebody else stays theirs.
+///
+/// # Errors
+/// When the database fails.
+pub async fn give_back(
+    connection: &mut PgConnection,
+    unsent: &[Unsent],
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    if unsent.is_empty() {
+        return Ok(());
+    }
+    let session_ids: Vec<Uuid> = unsent.iter().map(|one| one.id.session_id.uuid()).collect();
+    let app_ids: Vec<&str> = unsent.iter().map(|one| one.id.app_id.as_str()).collect();
+    let versions: Vec<i64> = unsent.iter().map(|one| one.id.version.get()).collect();
+    let leases: Vec<Uuid> = unsent.iter().map(|one| one.lease).collect();
+    unlocked!({
+        sqlx::query!(
+            r#"
+        update delivery
+        set state = 'pending', lease = null, due_at = $5,
+            attempts = attempts - 1, tries = tries - 1,
+            first_tried_at = case when tries > 1 then first_tried_at end
+        -- In the order of every claim, so that neither holds what the other wants.
+        from (
+            select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::uuid[])
+                as item (session_id, app_id, version, lease)
+            order by session_id, app_id, version
+        ) as item
+        where delivery.session_id = item.session_id and delivery.app_id = item.app_id
+          and delivery.version = item.version and delivery.lease = item.lease
+        "#,
+            &session_ids,
+            &app_ids as &[&str],
+            &versions,
+            &leases,
+            now,
+        )
+        .execute(&mut *connection)
+        .await
+    })?;
+    Ok(())
+}
