@@ -7,12 +7,14 @@
 
 mod circuit;
 mod networks;
+mod prune;
 mod retry;
 mod sender;
 mod under_way;
 mod worker;
 
 pub use networks::{Networks, Refused};
+pub use prune::prune;
 pub use retry::{Schedule, Verdict, decide};
 pub use sender::{Outcome, Sender, Timeouts};
-pub use worker::{Options, Worker, prune};
+pub use worker::{Options, Worker};

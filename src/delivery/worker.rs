@@ -5,23 +5,20 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sqlx::PgPool;
-
+use super::prune::keep_tidy;
 use super::under_way::{App, UnderWay};
 use super::{Outcome, Schedule, Sender, Verdict, decide};
 use crate::clock::Clock;
-use crate::domain::{DeliveryState, EventKind, State};
+use crate::domain::{EventKind, State};
+use crate::metrics::Metrics;
 use crate::repository;
+use crate::repository::PgPool;
 use crate::repository::deliveries::{self, Claimed, Finished, Next, Room, Tried};
 use crate::service::{Changed, Directory, KnownApp};
 use crate::wire::{Message, News};
-
-/// How many old deliveries one statement deletes.
-const PRUNED_AT_ONCE: i64 = 1_000;
-/// How often it is looked for what is too old.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 /// How callbacks are sent.
 #[derive(Clone, Debug)]
@@ -52,6 +49,7 @@ pub struct Worker {
     under_way: UnderWay,
     /// Tries that ended, not yet written down.
     unwritten: Vec<Finished>,
+    metrics: Arc<Metrics>,
 }
 
 impl Worker {
@@ -65,7 +63,14 @@ impl Worker {
         options: Options,
     ) -> Self {
         let (under_way, unwritten) = (UnderWay::default(), Vec::new());
-        Self { pool, directory, sender, clock, options, under_way, unwritten }
+        let metrics = Arc::default();
+        Self { pool, directory, sender, clock, options, under_way, unwritten, metrics }
+    }
+
+    /// The same, counting what it does in `metrics`.
+    #[must_use]
+    pub fn counting(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Works until `stop` is done; then finishes what is under way. `changed` is notified when there
@@ -82,6 +87,7 @@ impl Worker {
                 );
             }
             changed.want(!self.directory.subscribers().is_empty());
+            self.note();
             tokio::select! {
                 () = &mut stop => break,
                 ended = self.under_way.ended(&self.clock) => self.unwritten.extend(ended),
@@ -104,6 +110,13 @@ impl Worker {
                 self.unwritten.extend(self.under_way.ended(&self.clock).await);
             }
         }
+    }
+
+    /// Tells how many tries run, and how many apps are slowed down.
+    fn note(&self) {
+        let callbacks = &self.metrics.callbacks;
+        callbacks.under_way.store(self.under_way.len() as u64, Ordering::Relaxed);
+        callbacks.slowed.store(self.under_way.slowed() as u64, Ordering::Relaxed);
     }
 
     /// Sends everything that is due now, and what becomes due by that, and waits for it. Gives how
@@ -172,7 +185,8 @@ impl Worker {
             if let Some(known) = apps.get(&app) {
                 let (sender, clock) = (self.sender.clone(), self.clock.clone());
                 let (known, schedule) = (known.clone(), self.options.schedule.clone());
-                self.under_way.start(app, attempt(sender, clock, known, schedule, one));
+                let attempt = attempt(sender, clock, known, schedule, self.metrics.clone(), one);
+                self.under_way.start(app, attempt);
             }
         }
         Ok((count, count < most && claims.more))
@@ -185,6 +199,7 @@ async fn attempt(
     clock: Clock,
     known: Arc<KnownApp>,
     schedule: Schedule,
+    metrics: Arc<Metrics>,
     one: Claimed,
 ) -> Finished {
     let started_at = clock.now();
@@ -193,6 +208,7 @@ async fn attempt(
     let id = one.id.to_string();
     let outcome = sender.send(&known, &message, &id, one.attempt, started_at).await;
     let next = next(&schedule, &one, &outcome, &clock);
+    count(&metrics, &outcome, next);
     tracing::info!(
         delivery = id,
         attempt = one.attempt,
@@ -208,6 +224,19 @@ async fn attempt(
     let Outcome { status, error, answer, .. } = outcome;
     let tried = Tried { attempt: one.attempt, started_at, duration_ms, status, error, answer };
     Finished { id: one.id, lease: one.lease, next, tried }
+}
+
+fn count(metrics: &Metrics, outcome: &Outcome, next: Next) {
+    let callbacks = &metrics.callbacks;
+    match (&outcome.error, outcome.status) {
+        (None, _) => callbacks.acknowledged.inc(),
+        (Some(_), Some(_)) => callbacks.refused.inc(),
+        (Some(_), None) => callbacks.unanswered.inc(),
+    }
+    if next == Next::Failed {
+        callbacks.given_up.inc();
+    }
+    callbacks.durations.took(outcome.duration);
 }
 
 fn message<'a>(one: &'a Claimed, session_id: &'a str) -> Message<'a> {
@@ -243,43 +272,4 @@ fn next(schedule: &Schedule, one: &Claimed, outcome: &Outcome, clock: &Clock) ->
         Verdict::RetryAt(at) => Next::RetryAt(at),
         Verdict::GiveUp => Next::Failed,
     }
-}
-
-/// Deletes what has been kept long enough, for ever.
-async fn keep_tidy(pool: PgPool, clock: Clock, options: Options) {
-    loop {
-        if let Err(error) = prune(&pool, &clock, &options).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "old deliveries could not be deleted; trying again"
-            );
-        }
-        tokio::time::sleep(PRUNE_EVERY).await;
-    }
-}
-
-/// Deletes what has been kept long enough now, in small batches. Gives how many.
-///
-/// # Errors
-/// When the database fails.
-pub async fn prune(
-    pool: &PgPool,
-    clock: &Clock,
-    options: &Options,
-) -> Result<u64, repository::Error> {
-    let now = clock.now();
-    let mut pruned = 0;
-    for (state, keep) in [
-        (DeliveryState::Delivered, options.keep_delivered),
-        (DeliveryState::Failed, options.keep_failed),
-    ] {
-        loop {
-            let batch = deliveries::prune(pool, state, now - keep, PRUNED_AT_ONCE).await?;
-            pruned += batch;
-            if batch < PRUNED_AT_ONCE.unsigned_abs() {
-                break;
-            }
-        }
-    }
-    Ok(pruned)
 }

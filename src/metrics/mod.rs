@@ -8,6 +8,7 @@
 //! Every label is one of few: a route's pattern, never a path; a method or "other"; a code that is
 //! written in the source. What callers send never becomes a label.
 
+mod acquires;
 mod cells;
 mod page;
 mod process;
@@ -18,6 +19,7 @@ mod vitals;
 
 use std::sync::atomic::AtomicU64;
 
+pub use acquires::Acquires;
 pub use cells::{Counter, Histogram, Level};
 pub use page::Format;
 pub use process::Disk;

@@ -89,7 +89,7 @@ impl Page<'_> {
         &mut self,
         name: &str,
         help: &str,
-        value: impl EncodeCounterValue,
+        value: impl EncodeCounterValue + Copy,
     ) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         count(&mut family, &value)
@@ -115,7 +115,7 @@ impl Page<'_> {
         &mut self,
         name: &str,
         help: &str,
-        value: impl EncodeGaugeValue,
+        value: impl EncodeGaugeValue + Copy,
     ) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         family.encode_gauge(&value)
@@ -126,7 +126,7 @@ impl Page<'_> {
         &mut self,
         name: &str,
         help: &str,
-        value: Option<impl EncodeGaugeValue>,
+        value: Option<impl EncodeGaugeValue + Copy>,
     ) -> fmt::Result {
         value.map_or(Ok(()), |value| self.gauge(name, help, value))
     }

@@ -29,7 +29,7 @@ impl Write for Scrape {
         let Self { metrics, vitals } = self;
         requests(page, metrics, vitals.running)?;
         statements(page, metrics)?;
-        pool(page, vitals.pool)?;
+        pool(page, &vitals.pool)?;
         cache(page, metrics, vitals.cache)?;
         callbacks(page, &metrics.callbacks)?;
         database(page, vitals)?;
@@ -105,11 +105,15 @@ fn statements(page: &mut Page<'_>, metrics: &Metrics) -> fmt::Result {
     page.counter("muster_deadlocks", help, metrics.deadlocks.value())
 }
 
-fn pool(page: &mut Page<'_>, pool: Pool) -> fmt::Result {
+fn pool(page: &mut Page<'_>, pool: &Pool) -> fmt::Result {
     let states = [("idle", pool.idle), ("used", pool.used)];
     let states = states.map(|(state, count)| (one("state", state), count as u64));
     page.gauges("muster_pool_connections", "Connections of the pool.", states)?;
-    page.gauge("muster_pool_connections_max", "Connections that the pool may have.", pool.max)
+    page.gauge("muster_pool_connections_max", "Connections that the pool may have.", pool.max)?;
+    let help = "How long a connection of the pool was waited for, in vain too.";
+    page.histogram("muster_pool_wait_seconds", help, &pool.acquires.waits)?;
+    let help = "Connections of the pool that did not come in time, or at all.";
+    page.counter("muster_pool_failures", help, pool.acquires.failures.value())
 }
 
 fn cache(page: &mut Page<'_>, metrics: &Metrics, cache: Option<Cache>) -> fmt::Result {

@@ -1,11 +1,12 @@
 //! What is not counted but looked at, when somebody asks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Disk;
+use super::{Acquires, Disk};
 
 /// How the service stands at one moment.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Vitals {
     /// How many requests run.
     pub running: usize,
@@ -20,7 +21,7 @@ pub struct Vitals {
 }
 
 /// The connections of the pool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Pool {
     /// How many nobody uses.
     pub idle: usize,
@@ -28,6 +29,8 @@ pub struct Pool {
     pub used: usize,
     /// How many there may be.
     pub max: u32,
+    /// How long they were waited for.
+    pub acquires: Arc<Acquires>,
 }
 
 /// Sessions in memory.

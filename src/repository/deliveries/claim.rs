@@ -9,13 +9,14 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
-use sqlx::{Executor as _, FromRow as _, PgPool};
+use sqlx::{Executor as _, FromRow as _};
 use uuid::Uuid;
 
 use super::claimed::{Claimed, Row};
 use super::unlocked;
 use crate::domain::{AppId, Buin};
 use crate::repository::Error;
+use crate::repository::PgPool;
 use crate::repository::kept::Kept;
 use crate::repository::sessions::StoredChanges;
 

@@ -2,15 +2,17 @@
 //!
 //! Rows are made where changes are written, by [`super::sessions`]. Here a worker takes what is due
 //! ([`claim()`]) and writes down what became of it ([`record()`]), and operators look and replay
-//! ([`list`], [`replay`]).
+//! ([`list`], [`replay`], [`count()`]).
 
 mod claim;
 mod claimed;
+mod count;
 mod operate;
 mod record;
 
 pub use claim::{Claims, Room, claim};
 pub use claimed::{Claimed, Event};
+pub use count::{Counted, count};
 pub use operate::{Attempt, Filter, Listed, attempts, find, list, prune, replay};
 pub use record::{Finished, Next, Tried, record};
 

@@ -1,12 +1,13 @@
 //! Writing down what became of deliveries.
 
 use chrono::{DateTime, Utc};
-use sqlx::{Executor as _, PgPool, Row as _};
+use sqlx::{Executor as _, Row as _};
 use uuid::Uuid;
 
 use super::unlocked;
 use crate::domain::DeliveryId;
 use crate::repository::Error;
+use crate::repository::PgPool;
 use crate::repository::kept::Kept;
 
 /// A try that has ended.
