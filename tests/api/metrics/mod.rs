@@ -4,6 +4,7 @@ mod bounded;
 mod counted;
 mod process;
 mod standing;
+mod watched;
 
 use std::collections::BTreeMap;
 
