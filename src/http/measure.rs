@@ -33,6 +33,15 @@ impl Pattern {
     }
 }
 
+/// The pattern of what took no route.
+pub(super) struct Other(Pattern);
+
+impl Default for Other {
+    fn default() -> Self {
+        Self(Pattern::new("", "other"))
+    }
+}
+
 /// Counts an answer, and what it says went wrong.
 pub(super) fn count(
     response: &ServiceResponse<impl MessageBody>,
@@ -52,14 +61,5 @@ pub(super) fn count(
         pattern.route(requests).answered(method, status, took);
     } else if let Some(other) = request.app_data::<Other>() {
         other.0.route(requests).answered(method, status, took);
-    }
-}
-
-/// The pattern of what took no route.
-pub(super) struct Other(Pattern);
-
-impl Default for Other {
-    fn default() -> Self {
-        Self(Pattern::new("", "other"))
     }
 }
