@@ -1,7 +1,7 @@
 //! What is counted, and how it is told to Prometheus.
 //!
 //! Every room but the pure ones may count here; what the numbers are called stands in one place,
-//! [`scrape`]. Whoever counts holds the cell it counts in: nothing is looked up by name while a
+//! `scrape`. Whoever counts holds the cell it counts in: nothing is looked up by name while a
 //! request runs, nothing is locked, and threads write to memory of their own. There is no global
 //! registry: each application has its [`Metrics`], so that several in one process stay apart.
 //!
