@@ -1,11 +1,13 @@
-//! Takes the two files of Swagger UI that the documentation page needs out of their archive.
+//! Takes the two files of Swagger UI that the documentation page needs out of their archive, and
+//! notes which compiler this is, for `/metrics`.
 //!
-//! They stay compressed: what a zip archive holds of a file is, between the head and the tail of
+//! The files stay compressed: what a zip archive holds of a file is, between the head and the tail of
 //! gzip, a gzip file. Of the archive's other variants nothing gets into the program.
 
 use std::error::Error;
 use std::io::{Cursor, Read};
 use std::path::PathBuf;
+use std::process::Command;
 
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 use zip::read::ZipFile;
@@ -15,6 +17,7 @@ const FILES: [&str; 2] = ["swagger-ui-bundle.js", "swagger-ui.css"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-env=MUSTER_RUSTC={}", compiler()?);
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo names no OUT_DIR")?);
     let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
     let mut missing = Vec::from(FILES);
@@ -31,6 +34,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err(format!("the archive has no {}", missing.join(", ")).into());
     }
     Ok(())
+}
+
+/// The compiler's version, such as "1.95.0".
+fn compiler() -> Result<String, Box<dyn Error>> {
+    let rustc = std::env::var_os("RUSTC").ok_or("cargo names no RUSTC")?;
+    let said = String::from_utf8(Command::new(rustc).arg("--version").output()?.stdout)?;
+    Ok(said.split_whitespace().nth(1).unwrap_or("unknown").to_owned())
 }
 
 fn gzip(file: &mut ZipFile<'_, impl Read>) -> Result<Vec<u8>, Box<dyn Error>> {

@@ -45,6 +45,8 @@ pub struct Settings {
     pub cache: Cache,
     /// Callbacks.
     pub delivery: Delivery,
+    /// What is told to Prometheus.
+    pub metrics: Metrics,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -130,6 +132,13 @@ pub struct Cache {
     pub max_bytes: u64,
     /// How often it is looked what other servers have changed.
     pub follow_interval: Duration,
+}
+
+/// `[metrics]`: what is told to Prometheus, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// `HOST:PORT` where `/metrics` is, another than [`Server::bind`]; `None` = nowhere.
+    pub bind: Option<String>,
 }
 
 /// `[log]`: what is logged, and how.
@@ -244,6 +253,7 @@ impl Settings {
                 ),
             },
             delivery: Delivery::read(read),
+            metrics: Metrics { bind: read.optional_address("metrics.bind") },
             log: Log {
                 level: read.log_level("log.level"),
                 format: read.choice(
@@ -254,6 +264,11 @@ impl Settings {
         };
         if settings.limits.min_members > settings.limits.max_members {
             read.contradiction("limits.min_members", "at most", "limits.max_members");
+        }
+        // Two free ports are two ports.
+        let same = settings.metrics.bind.as_ref() == Some(&settings.server.bind);
+        if same && !settings.server.bind.ends_with(":0") {
+            read.contradiction("metrics.bind", "another address than", "server.bind");
         }
         settings
     }

@@ -12,7 +12,7 @@
 //! | [`repository`] | all SQL; the embedded PostgreSQL |
 //! | [`wire`] | envelope, access token, lenient JSON, error codes |
 //! | [`domain`] | pure rules |
-//! | [`config`], [`telemetry`], [`clock`] | what every room may use |
+//! | [`config`], [`telemetry`], [`metrics`], [`clock`] | what every room but the pure ones may use |
 
 pub mod cli;
 pub mod clock;
@@ -20,6 +20,7 @@ pub mod config;
 pub mod delivery;
 pub mod domain;
 pub mod http;
+pub mod metrics;
 pub mod repository;
 pub mod service;
 pub mod telemetry;

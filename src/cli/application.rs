@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use sqlx::PgPool;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -15,9 +14,12 @@ use crate::clock::Clock;
 use crate::config::{RemoveMembers, Settings};
 use crate::delivery::{self, Networks, Schedule, Sender, Timeouts, Worker};
 use crate::domain::{RemovePolicy, Rules};
-use crate::http::{Bound, Ending, Options, Server, Services};
+use crate::http::{Bound, Ending, MetricsBound, MetricsServer, Options, Server, Services};
+use crate::metrics::Metrics;
+use crate::repository::PgPool;
 use crate::service::{
-    Access, CacheOptions, Changed, Directory, Readiness, SessionOptions, Sessions, TokenRules,
+    Access, CacheOptions, Changed, Directory, Observatory, Parts, Readiness, SessionOptions,
+    Sessions, TokenRules,
 };
 
 /// How long a server that stops tries to note which keys were used, and to say good-bye to the
@@ -31,6 +33,8 @@ pub struct Application {
     stopper: Stopper,
     pool: PgPool,
     address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
+    metrics: Option<MetricsServer>,
     directory: Arc<Directory>,
     sessions: Sessions,
     worker: Option<Worker>,
@@ -39,18 +43,21 @@ pub struct Application {
 }
 
 impl Application {
-    /// Puts the service together on a database whose tables are current. `stopper` will stop it.
+    /// Puts the service together on a database whose tables are current. `stopper` will stop it; its
+    /// metrics are told on `metrics_bound`, if there is one.
     ///
     /// # Errors
     /// When the database fails, or the system refuses the socket.
     pub async fn build(
         settings: &Settings,
         bound: Bound,
+        metrics_bound: Option<MetricsBound>,
         pool: PgPool,
         clock: Clock,
         stopper: Stopper,
     ) -> anyhow::Result<Self> {
         let address = bound.address()?;
+        let metrics = Arc::new(Metrics::default());
         let directory = Directory::open(pool.clone(), clock.clone()).await;
         let directory = Arc::new(directory.context("cannot read the apps")?);
         let tokens = TokenRules {
@@ -59,13 +66,22 @@ impl Application {
         };
         let services = Services {
             access: Arc::new(Access::new(directory.clone(), tokens, clock.clone())),
-            sessions: Sessions::new(pool.clone(), clock.clone(), session_options(settings)),
+            sessions: Sessions::new(
+                pool.clone(),
+                clock.clone(),
+                session_options(settings),
+                metrics.clone(),
+            ),
             readiness: Arc::new(Readiness::new(pool.clone())),
+            metrics: metrics.clone(),
         };
-        let sessions = services.sessions.clone();
+        let (sessions, readiness) = (services.sessions.clone(), services.readiness.clone());
         let changed = sessions.changed();
         let worker = match settings.delivery.enabled {
-            true => Some(worker(settings, pool.clone(), directory.clone(), clock)?),
+            true => {
+                let (pool, directory) = (pool.clone(), directory.clone());
+                Some(worker(settings, pool, directory, clock.clone(), metrics.clone())?)
+            }
             false => None,
         };
         let options = Options {
@@ -75,6 +91,17 @@ impl Application {
             shutdown_timeout: settings.server.shutdown_timeout,
         };
         let (server, ending) = bound.serve(services, options)?;
+        let observatory = Arc::new(Observatory::new(Parts {
+            metrics,
+            pool: pool.clone(),
+            sessions: sessions.clone(),
+            readiness,
+            clock,
+            data_dir: settings.data_dir.clone(),
+            running: ending.running(),
+        }));
+        let metrics_address = metrics_bound.as_ref().map(MetricsBound::address).transpose()?;
+        let metrics = metrics_bound.map(|bound| bound.serve(observatory)).transpose()?;
         let patience = settings.server.shutdown_timeout;
         Ok(Self {
             server,
@@ -82,6 +109,8 @@ impl Application {
             stopper,
             pool,
             address,
+            metrics_address,
+            metrics,
             directory,
             sessions,
             worker,
@@ -96,13 +125,20 @@ impl Application {
         self.address
     }
 
+    /// Where it tells its metrics, if it does.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
+    }
+
     /// Serves until it is stopped, and closes the database's pool.
     ///
     /// # Errors
     /// When the server fails.
     pub async fn run(self) -> anyhow::Result<()> {
         let Self { server, ending, directory, sessions, worker, changed, .. } = self;
-        let Self { patience, pool, stopper, .. } = self;
+        let Self { patience, pool, stopper, metrics, .. } = self;
+        let telling = metrics.map(|server| (server.ending(), tokio::spawn(server.run())));
         let following = directory.clone();
         let following = tokio::spawn(async move { following.follow().await });
         let forgetting = tokio::spawn({
@@ -138,6 +174,10 @@ impl Application {
         forgetting.abort();
         following_sessions.abort();
         let _ = tokio::join!(following, forgetting, following_sessions);
+        if let Some((ending, telling)) = telling {
+            stopper.unless_hurried(LAST_WORDS, ending.end()).await;
+            telling.abort();
+        }
         // Before the server's threads end: connections that they opened end with them. A database
         // that does not answer must not hold this up.
         stopper.unless_hurried(LAST_WORDS, directory.note_use()).await;
@@ -179,6 +219,7 @@ pub fn worker(
     pool: PgPool,
     directory: Arc<Directory>,
     clock: Clock,
+    metrics: Arc<Metrics>,
 ) -> anyhow::Result<Worker> {
     let delivery = &settings.delivery;
     let options = delivery::Options {
@@ -193,7 +234,15 @@ pub fn worker(
         keep_delivered: delivery.keep_delivered,
         keep_failed: delivery.keep_failed,
     };
-    Ok(Worker::new(pool, store::limits(settings), directory, sender(settings)?, clock, options))
+    Ok(Worker::new(
+        pool,
+        store::limits(settings),
+        directory,
+        sender(settings)?,
+        clock,
+        options,
+        metrics,
+    ))
 }
 
 /// What sends callbacks, as it is configured.

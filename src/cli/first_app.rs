@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
 
 use super::health;
 use crate::clock::Clock;
 use crate::domain::{App, AppId, Buin, Permissions};
+use crate::repository::PgPool;
 use crate::repository::apps::{self, StoredApp};
 use crate::repository::{Error, keys};
 use crate::wire::{AesKey, ApiKey};

@@ -15,7 +15,7 @@ use super::store::Store;
 use super::{first_app, output};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::http::Bound;
+use crate::http::{Bound, MetricsBound};
 use crate::repository::migrations::Standing;
 
 pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()> {
@@ -23,12 +23,13 @@ pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()>
     let stopper = Stopper::default();
     stop_on_signals(stopper.clone()).context("cannot listen for signals")?;
     let bind = &settings.server.bind;
-    let bound = Bound::bind(bind).map_err(|error| cannot_listen(error, bind))?;
+    let bound = Bound::bind(bind).map_err(|error| cannot_listen(error, "server.bind", bind))?;
     let url = url(bound.address()?);
+    let metrics_bound = settings.metrics.bind.as_deref().map(bind_metrics).transpose()?;
     let store = Store::open(settings).await?;
     store.warn_of_others(settings);
     let store = store.keep(stopper.clone());
-    let served = serve(settings, clock, bound, &url, &store, stopper).await;
+    let served = serve(settings, clock, (bound, metrics_bound), &url, &store, stopper).await;
     store.close().await;
     served
 }
@@ -36,7 +37,7 @@ pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()>
 async fn serve(
     settings: &Settings,
     clock: Clock,
-    bound: Bound,
+    (bound, metrics_bound): (Bound, Option<MetricsBound>),
     url: &str,
     store: &Store,
     stopper: Stopper,
@@ -58,11 +59,13 @@ async fn serve(
         false => None,
     };
     let pool = store.pool.clone();
-    let application = Application::build(settings, bound, pool, clock, stopper.clone()).await?;
+    let application =
+        Application::build(settings, bound, metrics_bound, pool, clock, stopper.clone()).await?;
     if stopper.is_wanted() {
         return Ok(());
     }
-    tracing::info!(address = %application.address(), "listening");
+    let metrics = application.metrics_address().map(tracing::field::display);
+    tracing::info!(address = %application.address(), metrics, "listening");
     output::text(&welcome(url, credentials.as_deref()));
     application.run().await
 }
@@ -105,17 +108,24 @@ const ECHO: Duration = Duration::from_secs(1);
 /// How long stopping in a hurry may take.
 const HURRY: Duration = Duration::from_secs(3);
 
-fn cannot_listen(error: io::Error, bind: &str) -> anyhow::Error {
+fn bind_metrics(bind: &str) -> anyhow::Result<MetricsBound> {
+    MetricsBound::bind(bind).map_err(|error| cannot_listen(error, "metrics.bind", bind))
+}
+
+/// Says what to do where `key` is `bind` and nobody can listen there.
+fn cannot_listen(error: io::Error, key: &str, bind: &str) -> anyhow::Error {
     let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => {
+        io::ErrorKind::AddrInUse => format!(
             "another program listens there, perhaps a Muster that already runs (`muster doctor` \
-             tells); stop it, or set server.bind to another port"
-        }
+             tells); stop it, or set {key} to another port"
+        ),
         io::ErrorKind::PermissionDenied => {
-            "ports below 1024 are for root; set server.bind to another port"
+            format!("ports below 1024 are for root; set {key} to another port")
         }
-        io::ErrorKind::AddrNotAvailable => "this machine has no such address; set server.bind",
-        _ => "set server.bind to an address and port of this machine",
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine has no such address; set {key}")
+        }
+        _ => format!("set {key} to an address and port of this machine"),
     };
     anyhow::Error::from(error).context(format!("cannot listen on {bind}: {remedy}"))
 }

@@ -4,12 +4,12 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 
 use super::keeper::Keeper;
 use super::stopper::Stopper;
 use crate::config::Settings;
+use crate::repository::PgPool;
 use crate::repository::changes;
 use crate::repository::embedded::{self, DataDir, EmbeddedError, EmbeddedPostgres};
 use crate::repository::migrations::{self, Standing};

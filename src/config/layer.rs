@@ -222,11 +222,11 @@ fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a st
         .map(|known| {
             let whole = distance(key, known);
             let last = distance(&word(key), &word(known)) + 1;
-            (whole.min(last), known)
+            (whole.min(last), whole, known)
         })
         .min()
-        .filter(|(steps, known)| *steps <= (word(known).len() / 3).max(2))
-        .map(|(_, known)| known)
+        .filter(|(steps, _, known)| *steps <= (word(known).len() / 3).max(2))
+        .map(|(_, _, known)| known)
 }
 
 /// Levenshtein's: the letters to insert, drop or replace to make `a` of `b`.

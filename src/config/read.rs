@@ -129,6 +129,15 @@ impl<'a> Reader<'a> {
         self.text(key, expected, |text| is_address(text).then(|| text.to_owned()))
     }
 
+    /// `HOST:PORT`; empty = none.
+    pub(super) fn optional_address(&mut self, key: &str) -> Option<String> {
+        let expected = "expected HOST:PORT, such as \"127.0.0.1:7081\", or nothing";
+        self.text(key, expected, |text| match text {
+            "" => Some(None),
+            text => is_address(text).then(|| Some(text.to_owned())),
+        })
+    }
+
     /// A PostgreSQL URL; empty = none.
     pub(super) fn database_url(&mut self, key: &str) -> Option<DatabaseUrl> {
         let expected = "expected postgres://USER:PASSWORD@HOST:PORT/NAME with special characters \

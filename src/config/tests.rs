@@ -73,6 +73,7 @@ const OTHERS: Env<'_> = &[
     ("delivery.deny_networks", "10.1.0.0/16"),
     ("delivery.keep_delivered", "1m"),
     ("delivery.keep_failed", "86400"),
+    ("metrics.bind", "[::1]:0"),
     ("log.level", "warn,muster::http=debug"),
     ("log.format", "json"),
 ];
@@ -114,6 +115,7 @@ fn others() -> Settings {
             keep_delivered: MINUTE,
             keep_failed: DAY,
         },
+        metrics: Metrics { bind: Some("[::1]:0".to_owned()) },
         log: Log { level: "warn,muster::http=debug".to_owned(), format: LogFormat::Json },
     }
 }
@@ -169,6 +171,7 @@ fn the_defaults_are_valid_and_as_promised() {
                 keep_delivered: 7 * DAY,
                 keep_failed: 30 * DAY,
             },
+            metrics: Metrics { bind: Some("127.0.0.1:7081".to_owned()) },
             log: Log { level: "info".to_owned(), format: LogFormat::Pretty },
         }
     );
@@ -395,6 +398,20 @@ fn levels_that_would_log_nothing_are_refused() {
     for level in ["off", "INFO", "info, sqlx=warn", "muster::http", "warn,[request{id=7}]=trace"] {
         assert!(load(None, &[("MUSTER__LOG__LEVEL", level)]).is_ok(), "{level}");
     }
+}
+
+#[test]
+fn metrics_have_an_address_of_their_own_or_none() {
+    assert_eq!(load(Some("metrics.bind = \"\""), &[]).unwrap().metrics.bind, None);
+    let free = "server.bind = \"[::1]:0\"\nmetrics.bind = \"[::1]:0\"";
+    assert_eq!(load(Some(free), &[]).unwrap().metrics.bind.as_deref(), Some("[::1]:0"));
+    assert_eq!(
+        problem("metrics.bind = \"127.0.0.1:7080\"", &[]),
+        "metrics.bind = \"127.0.0.1:7080\" (muster.toml, line 1): expected another address than \
+         server.bind, which is \"127.0.0.1:7080\" (the default)"
+    );
+    let bad = problem("metrics.bind = \"7081\"", &[]);
+    assert!(bad.ends_with("expected HOST:PORT, such as \"127.0.0.1:7081\", or nothing"), "{bad}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Outcome, Schedule, Sender, Verdict, decide};
 use crate::clock::Clock;
 use crate::domain::{EventKind, State};
+use crate::metrics::Metrics;
 use crate::repository::deliveries::{Claimed, Finished, Next, Tried};
 use crate::service::KnownApp;
 use crate::wire::{Message, News};
@@ -15,6 +16,7 @@ pub(super) async fn attempt(
     clock: Clock,
     known: Arc<KnownApp>,
     schedule: Schedule,
+    metrics: Arc<Metrics>,
     one: Claimed,
 ) -> Finished {
     let started_at = clock.now();
@@ -23,6 +25,7 @@ pub(super) async fn attempt(
     let id = one.id.to_string();
     let outcome = sender.send(&known, &message, &id, one.attempt, started_at).await;
     let next = next(&schedule, &one, &outcome, &clock);
+    count(&metrics, &outcome, next);
     tracing::info!(
         delivery = id,
         attempt = one.attempt,
@@ -38,6 +41,19 @@ pub(super) async fn attempt(
     let Outcome { status, error, answer, .. } = outcome;
     let tried = Tried { attempt: one.attempt, started_at, duration_ms, status, error, answer };
     Finished { id: one.id, lease: one.lease, next, tried }
+}
+
+fn count(metrics: &Metrics, outcome: &Outcome, next: Next) {
+    let callbacks = &metrics.callbacks;
+    match (&outcome.error, outcome.status) {
+        (None, _) => callbacks.acknowledged.inc(),
+        (Some(_), Some(_)) => callbacks.refused.inc(),
+        (Some(_), None) => callbacks.unanswered.inc(),
+    }
+    if next == Next::Failed {
+        callbacks.given_up.inc();
+    }
+    callbacks.durations.took(outcome.duration);
 }
 
 fn message<'a>(one: &'a Claimed, session_id: &'a str) -> Message<'a> {

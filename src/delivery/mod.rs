@@ -10,8 +10,8 @@ mod circuit;
 mod desk;
 mod networks;
 mod pace;
+mod prune;
 mod ready;
-mod retention;
 mod retry;
 mod sender;
 mod under_way;
@@ -19,7 +19,7 @@ mod unwritten;
 mod worker;
 
 pub use networks::{Networks, Refused};
-pub use retention::prune;
+pub use prune::prune;
 pub use retry::{Schedule, Verdict, decide};
 pub use sender::{Outcome, Sender, Timeouts};
 pub use worker::{Options, Worker};

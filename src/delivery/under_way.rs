@@ -50,6 +50,11 @@ impl UnderWay {
         self.circuits.get(app).is_some_and(Circuit::is_slowed)
     }
 
+    /// How many apps are slowed down.
+    pub(super) fn slowed(&self) -> usize {
+        self.circuits.values().filter(|circuit| circuit.is_slowed()).count()
+    }
+
     /// How many tries to `app` run.
     pub(super) fn taken(&self, app: &App) -> usize {
         self.places.get(app).copied().unwrap_or_default()

@@ -5,21 +5,23 @@
 //! other; what a quick receiver will want next is taken ahead.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 use tokio::time::MissedTickBehavior;
 
 use super::attempt::attempt;
 use super::desk::Desk;
+use super::prune::keep_tidy;
 use super::ready::Ready;
-use super::retention::keep_tidy;
 use super::under_way::UnderWay;
 use super::unwritten::Unwritten;
 use super::{Schedule, Sender};
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::repository;
+use crate::repository::PgPool;
 use crate::repository::deliveries::{self, Claims, Room};
 use crate::repository::line::Line;
 use crate::repository::pool::Limits;
@@ -60,6 +62,7 @@ pub struct Worker {
     unwritten: Unwritten,
     taking: Desk<Result<Claims, repository::Error>>,
     writing: Desk<(Unwritten, Result<(), repository::Error>)>,
+    metrics: Arc<Metrics>,
     /// How many tries have begun.
     begun: usize,
     /// Whether something may be due that was not looked for yet.
@@ -69,7 +72,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker that sends to the apps of `directory`.
+    /// A worker that sends to the apps of `directory`, and counts what it does in `metrics`.
     #[must_use]
     pub fn new(
         pool: PgPool,
@@ -78,9 +81,10 @@ impl Worker {
         sender: Sender,
         clock: Clock,
         options: Options,
+        metrics: Arc<Metrics>,
     ) -> Self {
         // Whatever they forget is sent again: at least once.
-        let line = || Line::for_callbacks(&pool, limits);
+        let line = || Line::for_callbacks(&pool, limits, metrics.clone());
         let (taking, writing) = (Desk::new(line()), Desk::new(line()));
         Self {
             pool,
@@ -93,6 +97,7 @@ impl Worker {
             unwritten: Unwritten::default(),
             taking,
             writing,
+            metrics,
             begun: 0,
             look: true,
             rests: false,
@@ -109,6 +114,7 @@ impl Worker {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             changed.want(self.directory.has_subscribers());
+            self.note();
             tokio::select! {
                 () = &mut stop => break,
                 worked = self.work() => if let Err(error) = worked {
@@ -124,6 +130,13 @@ impl Worker {
         }
         janitor.abort();
         self.finish().await;
+    }
+
+    /// Tells how many tries run, and how many apps are slowed down.
+    fn note(&self) {
+        let callbacks = &self.metrics.callbacks;
+        callbacks.under_way.store(self.under_way.len() as u64, Ordering::Relaxed);
+        callbacks.slowed.store(self.under_way.slowed() as u64, Ordering::Relaxed);
     }
 
     /// Sends everything that is due now, and what becomes due by that, and waits for it. Gives how
@@ -225,7 +238,9 @@ impl Worker {
                 let Some(one) = next else { return false };
                 let (sender, clock) = (self.sender.clone(), self.clock.clone());
                 let (known, schedule) = (known.clone(), self.options.schedule.clone());
-                self.under_way.start(app.clone(), attempt(sender, clock, known, schedule, one));
+                let metrics = self.metrics.clone();
+                let attempt = attempt(sender, clock, known, schedule, metrics, one);
+                self.under_way.start(app.clone(), attempt);
                 self.begun += 1;
                 free = free.saturating_sub(1);
                 true

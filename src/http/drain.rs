@@ -39,6 +39,11 @@ impl Drain {
         Running { drain: self, count }
     }
 
+    /// How many requests run.
+    pub(super) fn running(&self) -> usize {
+        self.running.iter().map(|count| count.0.load(Ordering::Relaxed)).sum()
+    }
+
     /// Whether clients should not send more on their connections.
     pub(super) fn stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)

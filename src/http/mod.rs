@@ -6,11 +6,14 @@
 mod body;
 mod drain;
 mod held;
+mod measure;
+mod metrics;
 mod ops;
 mod request_log;
 mod rest;
 mod server;
 mod youdu;
 
+pub use metrics::{MetricsBound, MetricsEnding, MetricsServer};
 pub use rest::openapi;
 pub use server::{Bound, Ending, Options, Server, Services};

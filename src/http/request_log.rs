@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::drain::Drain;
 use super::held::Held;
+use super::measure;
 use crate::domain::{AppId, SessionId};
 use crate::wire::ApiKey;
 
@@ -109,6 +110,8 @@ pub(super) async fn log(
     let outcome = response.response_mut().extensions_mut().remove::<Outcome>();
     let answered = outcome.as_ref().map(|outcome| outcome.answered);
     let cause = outcome.as_ref().and_then(|outcome| outcome.cause.as_deref());
+    let took = started.elapsed();
+    measure::count(&response, took, answered);
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -117,7 +120,7 @@ pub(super) async fn log(
                 status = response.status().as_u16(),
                 errcode = answered.and_then(Answered::errcode),
                 code = answered.and_then(Answered::code),
-                duration_ms = started.elapsed().as_micros() as f64 / 1_000.0,
+                duration_ms = took.as_micros() as f64 / 1_000.0,
                 app_id = noted.app_id.as_ref().map(AppId::as_str),
                 session_id = noted.session_id.map(tracing::field::display),
                 request_id = id.to_str().unwrap_or_default(),

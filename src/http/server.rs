@@ -10,7 +10,9 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 
 use super::drain::Drain;
+use super::measure::Other;
 use super::{ops, request_log, rest, youdu};
+use crate::metrics::Metrics;
 use crate::service::{Access, Readiness, Sessions};
 
 /// How long a connection may stay open between two requests.
@@ -31,6 +33,8 @@ pub struct Services {
     pub sessions: Sessions,
     /// Whether any of them can be served.
     pub readiness: Arc<Readiness>,
+    /// Counts the requests.
+    pub metrics: Arc<Metrics>,
 }
 
 /// How requests are taken in.
@@ -120,6 +124,13 @@ impl Server {
 }
 
 impl Ending {
+    /// Tells how many requests run.
+    #[must_use]
+    pub fn running(&self) -> Box<dyn Fn() -> usize + Send + Sync> {
+        let drain = self.drain.clone();
+        Box::new(move || drain.running())
+    }
+
     /// Accepts no more, and waits until no request runs.
     pub async fn drain(&self) {
         self.handle.pause().await;
@@ -155,6 +166,8 @@ fn router(app: &mut web::ServiceConfig, services: &Services, options: Options) {
     app.app_data(web::Data::from(services.access.clone()))
         .app_data(web::Data::new(services.sessions.on_this_thread()))
         .app_data(web::Data::from(services.readiness.clone()))
+        .app_data(web::Data::from(services.metrics.clone()))
+        .app_data(Other::default())
         .app_data(web::Data::new(options))
         .configure(ops::router)
         .configure(youdu::router)

@@ -1,11 +1,11 @@
 //! Apps and their secrets.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 
 use super::Error;
 use super::error::corrupt;
 use crate::domain::{App, AppId, Buin, Callback, Permission, Permissions, UnknownPermission};
+use crate::repository::PgPool;
 use crate::wire::AesKey;
 
 /// An app with its key.

@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::time::Instant;
 
 use super::Error;
+use crate::repository::PgPool;
 
 /// Where the triggers notify.
 const CHANGED: &str = "muster_apps";
@@ -84,7 +84,7 @@ pub async fn heard_by_all(pool: &PgPool, within: Duration) -> Result<u64, Error>
 
 /// A connection that is not one of the pool, which may be small.
 struct Listening {
-    own: PgPool,
+    own: sqlx::PgPool,
     listener: PgListener,
 }
 

@@ -2,13 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
-use sqlx::PgPool;
 use sqlx::types::Json;
 
 use super::Error;
 use super::error::corrupt;
 use super::sessions::{StoredChanges, account, version};
 use crate::domain::{Buin, Event, Reason, SessionId, Version};
+use crate::repository::PgPool;
 
 /// Up to where a history is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,12 +4,12 @@
 //! to it later, and the key of a request that had nothing to do.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 
 use super::Error;
 use super::error::corrupt;
 use super::sessions::version;
 use crate::domain::{App, IdempotencyKey, SessionId, Version};
+use crate::repository::PgPool;
 
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! API keys: their hashes, never the keys.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 
 use super::Error;
 use super::error::corrupt;
 use crate::domain::{AppId, Buin};
+use crate::repository::PgPool;
 use crate::wire::ApiKeyHash;
 
 /// What is stored of an API key.

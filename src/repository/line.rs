@@ -5,14 +5,17 @@
 //! two of three round trips. This one asks only after a pause, and is thrown away when anything but
 //! a statement fails on it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{Connection as _, PgPool};
 use tokio::time::{Instant, timeout};
 
 use super::Error;
 use super::pool::Limits;
+use crate::metrics::Metrics;
+use crate::repository::PgPool;
 
 /// After a pause of this length it is asked whether the connection still lives.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -24,33 +27,34 @@ const MARGIN: Duration = Duration::from_secs(1);
 pub struct Line {
     options: PgConnectOptions,
     limits: Limits,
+    metrics: Arc<Metrics>,
     connection: Option<(PgConnection, Instant)>,
 }
 
 impl Line {
-    /// To the database of `pool`.
+    /// To the database of `pool`. Connections that it makes are counted.
     #[must_use]
-    pub fn new(pool: &PgPool, limits: Limits) -> Self {
+    pub fn new(pool: &PgPool, limits: Limits, metrics: Arc<Metrics>) -> Self {
         let options = pool.connect_options().as_ref().clone();
         // The statements take arrays of any length: a plan that looks at what is in them is no
         // better, and making it takes longer than running it.
         let options = options.options([("plan_cache_mode", "force_generic_plan")]);
-        Self { options, limits, connection: None }
+        Self { options, limits, metrics, connection: None }
     }
 
     /// One for callbacks. Its commits do not wait for the disk: should the database's machine die
     /// the moment after, what was done is undone, as if it had never been. And its statements look
     /// up each of a few rows: the planner, which cannot know how few, would read whole tables.
     #[must_use]
-    pub fn for_callbacks(pool: &PgPool, limits: Limits) -> Self {
-        let Self { options, limits, connection } = Self::new(pool, limits);
-        let options = options.options([
+    pub fn for_callbacks(pool: &PgPool, limits: Limits, metrics: Arc<Metrics>) -> Self {
+        let line = Self::new(pool, limits, metrics);
+        let options = line.options.clone().options([
             ("synchronous_commit", "off"),
             ("enable_seqscan", "off"),
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
         ]);
-        Self { options, limits, connection }
+        Self { options, ..line }
     }
 
     /// Takes the connection, to give it back with what became of the work on it. Should that never
@@ -66,12 +70,16 @@ impl Line {
             return Ok(connection);
         }
         let connecting = PgConnection::connect_with(&self.options);
-        match timeout(self.limits.acquire_timeout, connecting).await {
-            Ok(Ok(connection)) => Ok(connection),
-            // Whatever it is, nothing was done.
-            Ok(Err(error)) => Err(Error::Unavailable(error)),
-            Err(_) => Err(Error::Unavailable(sqlx::Error::PoolTimedOut)),
+        let connected = match timeout(self.limits.acquire_timeout, connecting).await {
+            Ok(connected) => connected,
+            Err(_) => Err(sqlx::Error::PoolTimedOut),
+        };
+        match &connected {
+            Ok(_) => self.metrics.connects.inc(),
+            Err(_) => self.metrics.connect_failures.inc(),
         }
+        // Whatever it is, nothing was done.
+        connected.map_err(Error::Unavailable)
     }
 
     /// Does `work` on the connection that was taken, but not for ever.

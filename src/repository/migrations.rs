@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgPoolOptions;
 
 use super::Error;
+use crate::repository::PgPool;
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 

@@ -19,5 +19,7 @@ pub mod sessions;
 
 mod error;
 mod kept;
+mod measured;
 
 pub use error::Error;
+pub use measured::PgPool;

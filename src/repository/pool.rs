@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::{Connection as _, PgPool};
 
 use super::Error;
+use crate::repository::PgPool;
 
 /// How many connections there are, and how long they may be waited for.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +40,9 @@ pub fn connect(options: PgConnectOptions, limits: Limits) -> PgPool {
         // planner, which cannot know how few rows a limit leaves, would do it.
         ("jit", "off"),
     ]);
-    PgPoolOptions::new()
+    let pool = PgPoolOptions::new()
         .max_connections(limits.max_connections)
         .acquire_timeout(limits.acquire_timeout)
-        .connect_lazy_with(options)
+        .connect_lazy_with(options);
+    PgPool::new(pool)
 }

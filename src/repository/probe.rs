@@ -1,9 +1,9 @@
 //! What the database server says about itself.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 
 use super::Error;
+use crate::repository::PgPool;
 
 /// The oldest PostgreSQL that Muster runs on, as its major version.
 pub const OLDEST: i32 = 15;
@@ -34,4 +34,15 @@ pub async fn server(pool: &PgPool) -> Result<Server, Error> {
     .fetch_one(pool)
     .await?;
     Ok(Server { version: row.version, major: row.major, now: row.now })
+}
+
+/// The size of the database, in bytes.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn size(pool: &PgPool) -> Result<u64, Error> {
+    let size = sqlx::query_scalar!(r#"select pg_database_size(current_database()) as "size!""#)
+        .fetch_one(pool)
+        .await?;
+    Ok(size.unsigned_abs())
 }

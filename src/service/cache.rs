@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use quick_cache::Weighter;
 use quick_cache::sync::Cache as Held;
+use quick_cache::{DefaultHashBuilder, Lifecycle, Weighter};
 use tokio::time::Instant;
 
 use super::KnownSession;
 use crate::domain::{SessionId, Version};
+use crate::metrics::{self, Metrics};
 
 /// How many places there are for marks.
 const PLACES: usize = 1_024;
@@ -37,12 +38,15 @@ pub struct CacheOptions {
 }
 
 pub(super) struct Cache {
-    held: Option<Held<SessionId, Arc<KnownSession>, Size>>,
+    held: Option<Held<SessionId, Arc<KnownSession>, Size, DefaultHashBuilder, Evicted>>,
     changes: [Mutex<u64>; PLACES],
     options: CacheOptions,
     since: Instant,
     /// Until when what is held can be shown, in milliseconds after `since`.
     fresh_until: AtomicU64,
+    /// When it was last learnt what others had changed, in milliseconds after `since`; 0 = never.
+    followed: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 /// How often the place of a session had changed when somebody began to read it.
@@ -58,16 +62,34 @@ impl Weighter<SessionId, Arc<KnownSession>> for Size {
     }
 }
 
+/// Counts what goes because memory is needed.
+#[derive(Clone)]
+struct Evicted(Arc<Metrics>);
+
+impl Lifecycle<SessionId, Arc<KnownSession>> for Evicted {
+    type RequestState = ();
+
+    // What is replaced is told by `on_evict` too, but not here.
+    fn before_evict(&self, (): &mut (), _: &SessionId, _: &mut Arc<KnownSession>) {
+        self.0.cache_evictions.inc();
+    }
+}
+
 impl Cache {
-    pub(super) fn new(options: CacheOptions) -> Self {
+    pub(super) fn new(options: CacheOptions, metrics: Arc<Metrics>) -> Self {
         let guess = usize::try_from(options.max_bytes / USUAL).unwrap_or(usize::MAX);
-        let held = options.enabled.then(|| Held::with_weighter(guess, options.max_bytes, Size));
+        let held = options.enabled.then(|| {
+            let (hash, evicted) = (DefaultHashBuilder::default(), Evicted(metrics.clone()));
+            Held::with(guess, options.max_bytes, Size, hash, evicted)
+        });
         Self {
             held,
             changes: std::array::from_fn(|_| Mutex::new(0)),
             options,
             since: Instant::now(),
             fresh_until: AtomicU64::new(0),
+            followed: AtomicU64::new(0),
+            metrics,
         }
     }
 
@@ -77,7 +99,27 @@ impl Cache {
 
     /// A session that can be shown.
     pub(super) fn get(&self, id: SessionId) -> Option<Arc<KnownSession>> {
-        self.held.as_ref().filter(|_| self.is_fresh())?.get(&id)
+        let held = self.held.as_ref()?;
+        let found = if self.is_fresh() { held.get(&id) } else { None };
+        match found {
+            Some(_) => self.metrics.cache_hits.inc(),
+            None => self.metrics.cache_misses.inc(),
+        }
+        found
+    }
+
+    /// How much is held, and how fresh it is.
+    pub(super) fn vitals(&self) -> Option<metrics::Cache> {
+        let held = self.held.as_ref()?;
+        let followed = Duration::from_millis(self.followed.load(Ordering::Relaxed));
+        let age = self.since.elapsed().saturating_sub(followed);
+        Some(metrics::Cache {
+            entries: held.len(),
+            bytes: held.weight(),
+            max_bytes: self.options.max_bytes,
+            fresh: self.is_fresh(),
+            followed: (!followed.is_zero()).then_some(age),
+        })
     }
 
     /// What must be kept in mind while a session is read.
@@ -125,8 +167,14 @@ impl Cache {
     /// All that others had changed at `at` has been told to [`Cache::changed`].
     pub(super) fn is_up_to_date(&self, at: Instant) {
         let until = at + self.options.follow_interval + PATIENCE;
-        let until = until.saturating_duration_since(self.since).as_millis();
-        self.fresh_until.store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.fresh_until.store(self.millis(until), Ordering::Relaxed);
+        // At the earliest moment, too, it was not never.
+        self.followed.store(self.millis(at).max(1), Ordering::Relaxed);
+    }
+
+    fn millis(&self, at: Instant) -> u64 {
+        let millis = at.saturating_duration_since(self.since).as_millis();
+        u64::try_from(millis).unwrap_or(u64::MAX)
     }
 
     fn is_fresh(&self) -> bool {
@@ -152,7 +200,8 @@ mod tests {
 
     fn cache(max_bytes: u64) -> Cache {
         let follow_interval = Duration::from_millis(100);
-        let cache = Cache::new(CacheOptions { enabled: true, max_bytes, follow_interval });
+        let options = CacheOptions { enabled: true, max_bytes, follow_interval };
+        let cache = Cache::new(options, Arc::default());
         cache.is_up_to_date(Instant::now());
         cache
     }
@@ -217,6 +266,7 @@ mod tests {
         let held = cache.held.as_ref().unwrap();
         assert!(held.weight() <= 100_000, "{}", held.weight());
         assert!(held.len() > 10, "{}", held.len());
+        assert_eq!(cache.metrics.cache_evictions.value(), 10_000 - held.len() as u64);
     }
 
     #[test]

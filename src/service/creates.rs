@@ -43,13 +43,13 @@ impl Creating {
 
 /// Writes for whoever asks, until nobody can any more.
 pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Wanted>) {
-    let mut line = Line::new(&shared.pool, shared.limits);
-    while let Some(wanted) = queue::take(&mut queue, shared.most).await {
-        match write(&mut line, &wanted).await {
+    let mut line = Line::new(&shared.pool, shared.limits, shared.metrics.clone());
+    while let Some(wanted) = queue::take(&mut queue, &shared.metrics.creates, shared.most).await {
+        match write(&shared, &mut line, &wanted).await {
             // One of them is bad, and the others must not suffer.
             Err(error) if error.is_refusal() && wanted.len() > 1 => {
                 for one in wanted {
-                    let done = write(&mut line, std::slice::from_ref(&one)).await;
+                    let done = write(&shared, &mut line, std::slice::from_ref(&one)).await;
                     answer(&shared, one, done.map_err(Arc::new));
                 }
             }
@@ -63,13 +63,18 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Wanted>) 
     }
 }
 
-async fn write(line: &mut Line, wanted: &[Wanted]) -> Result<(), repository::Error> {
+async fn write(
+    shared: &Shared,
+    line: &mut Line,
+    wanted: &[Wanted],
+) -> Result<(), repository::Error> {
     if wanted.is_empty() {
         return Ok(());
     }
     let creations: Vec<Creation<'_>> = wanted.iter().map(|one| one.what.creation()).collect();
     let mut connection = line.take().await?;
-    let done = line.bounded(sessions::insert(&mut connection, &creations)).await;
+    let inserting = line.bounded(sessions::insert(&mut connection, &creations));
+    let done = shared.metrics.creates.count(creations.len(), inserting).await;
     line.give_back(connection, &done);
     done
 }

@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use sqlx::PgPool;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::domain::{App, AppId, Buin};
+use crate::repository::PgPool;
 use crate::repository::apps::StoredApp;
 use crate::repository::changes::{self, Changes};
 use crate::repository::{self, apps, keys};

@@ -16,7 +16,7 @@ impl Sessions {
         if !cache.options().enabled {
             return std::future::pending().await;
         }
-        let mut line = Line::new(&shared.pool, shared.limits);
+        let mut line = Line::new(&shared.pool, shared.limits, shared.metrics.clone());
         let mut position: Option<Position> = None;
         let mut told = false;
         loop {

@@ -12,6 +12,7 @@ mod history;
 mod known;
 mod lanes;
 mod list;
+mod observatory;
 mod queue;
 mod readiness;
 mod reads;
@@ -27,6 +28,7 @@ pub use error::{Denied, Error};
 pub use history::Diff;
 pub use known::KnownSession;
 pub use list::{BadCursor, ListQuery, Listing, MembersQuery, PageSize, WrongPageSize};
+pub use observatory::{Observatory, Parts};
 pub use readiness::{NotReady, Readiness};
 pub use sessions::{Done, SessionOptions, Sessions, Terms};
 

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
-
 use crate::repository;
+use crate::repository::PgPool;
 use crate::repository::migrations::{self, Standing};
 
 /// How long the database may take. Probes give up after a second or two: they must have an answer
@@ -42,8 +41,7 @@ impl Readiness {
     /// # Errors
     /// [`NotReady`].
     pub async fn check(&self) -> Result<(), NotReady> {
-        let standing = tokio::time::timeout(WITHIN, migrations::standing(&self.pool)).await;
-        match standing.map_err(|_| NotReady::Slow(None))?? {
+        match self.standing().await? {
             Standing::Current => Ok(()),
             Standing::Pending(pending) => Err(NotReady::Schema(format!(
                 "migrations pending: {}; run `muster migrate`",
@@ -56,6 +54,12 @@ impl Readiness {
                 Err(NotReady::Schema(format!("migration {version} is not as this program left it")))
             }
         }
+    }
+
+    /// Asks the database how its schema stands. Takes a second at most.
+    pub(super) async fn standing(&self) -> Result<Standing, NotReady> {
+        let standing = tokio::time::timeout(WITHIN, migrations::standing(&self.pool)).await;
+        Ok(standing.map_err(|_| NotReady::Slow(None))??)
     }
 }
 

@@ -21,8 +21,8 @@ pub(super) type Wanted = queue::Wanted<SessionId, Option<Arc<KnownSession>>>;
 
 /// Reads for whoever asks, until nobody can any more.
 pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Wanted>) {
-    let mut line = Line::new(&shared.pool, shared.limits);
-    while let Some(wanted) = queue::take(&mut queue, shared.most).await {
+    let mut line = Line::new(&shared.pool, shared.limits, shared.metrics.clone());
+    while let Some(wanted) = queue::take(&mut queue, &shared.metrics.reads, shared.most).await {
         if wanted.is_empty() {
             continue;
         }
@@ -48,9 +48,9 @@ pub(super) async fn read(
 ) -> Result<HashMap<SessionId, Arc<KnownSession>>, Error> {
     let marks: HashMap<SessionId, Mark> =
         ids.iter().map(|id| (*id, shared.cache.mark(*id))).collect();
-    let found = match find(line, ids).await {
+    let found = match find(shared, line, ids).await {
         // A connection broke, not necessarily by this. Reading changes nothing.
-        Err(error) if error.is_lost() => find(line, ids).await?,
+        Err(error) if error.is_lost() => find(shared, line, ids).await?,
         found => found?,
     };
     let known = found.into_iter().map(|session| {
@@ -63,9 +63,14 @@ pub(super) async fn read(
     Ok(known.collect())
 }
 
-async fn find(line: &mut Line, ids: &[SessionId]) -> Result<Vec<Session>, repository::Error> {
+async fn find(
+    shared: &Shared,
+    line: &mut Line,
+    ids: &[SessionId],
+) -> Result<Vec<Session>, repository::Error> {
     let mut connection = line.take().await?;
-    let found = line.bounded(sessions::find(&mut connection, ids)).await;
+    let finding = line.bounded(sessions::find(&mut connection, ids));
+    let found = shared.metrics.reads.count(ids.len(), finding).await;
     line.give_back(connection, &found);
     found
 }

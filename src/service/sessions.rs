@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::cache::{Cache, CacheOptions};
@@ -18,7 +17,9 @@ use super::updates::{Changing, Settled};
 use super::{Caller, Error, KnownSession, queue};
 use crate::clock::Clock;
 use crate::domain::{IdempotencyKey, NewSession, Request, Rules, Session, SessionId};
+use crate::metrics::Metrics;
 use crate::repository;
+use crate::repository::PgPool;
 use crate::repository::pool::Limits;
 
 /// The sessions of all enterprises. A clone is the same sessions, with the same way to the database.
@@ -48,6 +49,7 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) cache: Cache,
     pub(super) changed: Arc<Changed>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) most: usize,
     pub(super) lanes: Arc<Lanes>,
 }
@@ -79,14 +81,15 @@ impl Done {
 impl Sessions {
     /// The sessions in the database behind `pool`. Must be called where tasks can be spawned.
     #[must_use]
-    pub fn new(pool: PgPool, clock: Clock, options: SessionOptions) -> Self {
+    pub fn new(pool: PgPool, clock: Clock, options: SessionOptions, metrics: Arc<Metrics>) -> Self {
         let shared = Arc::new(Shared {
             pool,
             rules: options.rules,
             limits: options.limits,
             clock,
-            cache: Cache::new(options.cache),
+            cache: Cache::new(options.cache, metrics.clone()),
             changed: Arc::default(),
+            metrics,
             most: options.max_batch.max(1),
             lanes: Lanes::new(),
         });
@@ -145,7 +148,9 @@ impl Sessions {
                 reason: reason.clone(),
                 key: terms.key.clone(),
             };
-            match queue::ask(&self.lane.creates, creating, self.patience()).await? {
+            match queue::ask(&self.lane.creates, &self.metrics().creates, creating, self.patience())
+                .await?
+            {
                 Created::Written(session) => return Ok(Done::now(session)),
                 Created::KeyTaken => {
                     if let Some(done) = self.done_before(caller, terms).await? {
@@ -172,7 +177,10 @@ impl Sessions {
     /// # Errors
     /// [`Error::NoSuchSession`], or when the database fails.
     pub async fn read(&self, caller: &Caller, id: SessionId) -> Result<Arc<KnownSession>, Error> {
-        visible(caller, queue::ask(&self.lane.reads, id, self.patience()).await?)
+        visible(
+            caller,
+            queue::ask(&self.lane.reads, &self.metrics().reads, id, self.patience()).await?,
+        )
     }
 
     /// Changes a session, and gives it as it is then. What changes nothing is not written.
@@ -208,7 +216,7 @@ impl Sessions {
             let (lane, turn) = self.shared.lanes.turn(id, &self.lane.updates);
             let changing =
                 Changing { turn, app: caller.known().clone(), id, request, key: terms.key.clone() };
-            match queue::ask(&lane, changing, self.patience()).await? {
+            match queue::ask(&lane, &self.metrics().updates, changing, self.patience()).await? {
                 Settled::Written(session) => return Ok(Done::now(session)),
                 Settled::Nothing(session) => {
                     match self.nothing_to_do(caller, &session, terms).await {
@@ -219,6 +227,10 @@ impl Sessions {
                 Settled::KeyTaken => {}
             }
         }
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
 
     /// How long a request may wait until it begins.

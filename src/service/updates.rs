@@ -53,8 +53,8 @@ pub(super) enum Settled {
 
 /// Decides and writes for whoever asks, until nobody can any more.
 pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Wanted>) {
-    let mut line = Line::new(&shared.pool, shared.limits);
-    while let Some(wanted) = queue::take(&mut queue, shared.most).await {
+    let mut line = Line::new(&shared.pool, shared.limits, shared.metrics.clone());
+    while let Some(wanted) = queue::take(&mut queue, &shared.metrics.updates, shared.most).await {
         settle(&shared, &mut line, Group::by_session(wanted)).await;
     }
 }
@@ -74,10 +74,11 @@ async fn settle(shared: &Shared, line: &mut Line, mut groups: Vec<Group>) {
     for group in groups.iter_mut().filter(|group| group.is_undecided()) {
         group.decide(shared);
     }
-    match write(line, &groups).await {
+    match write(shared, line, &groups).await {
         Ok(written) => {
             let lost = finish(shared, groups, &written);
             if !lost.is_empty() {
+                shared.metrics.version_conflicts.add(lost.len() as u64);
                 settle_locked(shared, line, lost).await;
             }
         }
@@ -122,13 +123,18 @@ async fn read(
     groups
 }
 
-async fn write(line: &mut Line, groups: &[Group]) -> Result<Vec<SessionId>, repository::Error> {
+async fn write(
+    shared: &Shared,
+    line: &mut Line,
+    groups: &[Group],
+) -> Result<Vec<SessionId>, repository::Error> {
     let decided: Vec<_> = groups.iter().filter_map(Group::decided).collect();
     if decided.is_empty() {
         return Ok(Vec::new());
     }
     let mut connection = line.take().await?;
-    let done = line.bounded(sessions::update_if_version(&mut connection, &decided)).await;
+    let updating = line.bounded(sessions::update_if_version(&mut connection, &decided));
+    let done = shared.metrics.updates.count(decided.len(), updating).await;
     line.give_back(connection, &done);
     done
 }
@@ -153,7 +159,9 @@ async fn settle_locked(shared: &Shared, line: &mut Line, mut groups: Vec<Group>)
                 }
                 return;
             }
-            Err(error) if error.is_deadlock() && attempt < TRIES => {}
+            Err(error) if error.is_deadlock() && attempt < TRIES => {
+                shared.metrics.deadlocks.inc();
+            }
             Err(repository::Error::KeyTaken) if groups.len() == 1 => {
                 for group in groups {
                     group.key_taken();
@@ -204,7 +212,7 @@ async fn write_locked(
         transaction.commit().await?;
         Ok(written)
     };
-    let done = line.bounded(working).await;
+    let done = shared.metrics.updates.count(ids.len(), line.bounded(working)).await;
     line.give_back(connection, &done);
     done
 }

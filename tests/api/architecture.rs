@@ -18,7 +18,7 @@ const NEVER: [(&str, &str); 1] = [("http", "repository")];
 const APIS: [&str; 3] = ["youdu", "rest", "console"];
 
 /// Which rooms may name which crates, or parts of `std`.
-const CRATES: [(&str, &[&str]); 21] = [
+const CRATES: [(&str, &[&str]); 22] = [
     ("actix_web", &["http"]),
     ("actix_http", &["http"]),
     ("actix_rt", &["http"]),
@@ -26,6 +26,7 @@ const CRATES: [(&str, &[&str]); 21] = [
     ("form_urlencoded", &["http"]),
     ("humantime", &["cli", "http", "config"]),
     ("percent_encoding", &["http"]),
+    ("prometheus_client", &["metrics"]),
     ("serde_path_to_error", &["http"]),
     ("serde_urlencoded", &["http"]),
     ("utoipa", &["http"]),
@@ -40,7 +41,7 @@ const CRATES: [(&str, &[&str]); 21] = [
     ("serde", &["cli", "http", "service", "repository", "wire"]),
     // For the domain only as the values of attributes.
     ("serde_json", &["cli", "http", "delivery", "service", "repository", "wire", "domain"]),
-    ("std::fs", &["cli", "repository", "config"]),
+    ("std::fs", &["cli", "repository", "config", "metrics"]),
     ("std::net", &["cli", "http", "delivery", "config"]),
 ];
 

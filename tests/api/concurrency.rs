@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use muster::domain::Permission;
+use muster::repository::PgPool;
 use serde_json::{Value, json};
-use sqlx::PgPool;
 
 use crate::harness::process::{Home, Plain, Server};
 use crate::harness::server::{Database, database};

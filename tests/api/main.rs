@@ -25,6 +25,7 @@ mod hostile;
 mod limits;
 mod list;
 mod log;
+mod metrics;
 mod plain;
 mod request_id;
 mod rest;

@@ -62,7 +62,9 @@ pub fn serve(
     let port = free_port()?;
     let mut command = process::command(muster);
     command.arg("serve").envs(settings.iter().copied());
-    environment(&mut command, work).env("MUSTER__SERVER__BIND", format!("127.0.0.1:{port}"));
+    environment(&mut command, work)
+        .env("MUSTER__SERVER__BIND", format!("127.0.0.1:{port}"))
+        .env("MUSTER__METRICS__BIND", "127.0.0.1:0");
     let mut server = Server { running: Running::start(command, work, name)?, port };
     server.wait_until(|port| http::call(port, &http::get("/readyz")).is_ok(), name)?;
     Ok(server)

@@ -42,11 +42,15 @@ use actix_web::{HttpResponse, Resource, Route, guard, web};
 
 pub use openapi::openapi;
 
+use super::measure::Pattern;
 use problem::{Code, Problem};
 use sessions::{create, get, members, state, update};
 
+/// What all paths of this API begin with.
+const PREFIX: &str = "/v1";
+
 pub(super) fn router(app: &mut web::ServiceConfig) {
-    let scope = web::scope("/v1")
+    let scope = web::scope(PREFIX)
         .wrap(from_fn(problem::with_request_id))
         .service(resource("/limits", [(Method::GET, web::route().to(limits::get))]))
         .service(resource(
@@ -113,8 +117,8 @@ async fn not_found() -> Result<HttpResponse, Problem> {
 }
 
 /// A path with its methods, and a problem for all others. `HEAD` works wherever `GET` does.
-fn resource<const N: usize>(path: &str, calls: [(Method, Route); N]) -> Resource {
-    let mut resource = web::resource(path);
+fn resource<const N: usize>(path: &'static str, calls: [(Method, Route); N]) -> Resource {
+    let mut resource = web::resource(path).app_data(Pattern::new(PREFIX, path));
     let mut allowed = Vec::new();
     for (method, route) in calls {
         allowed.push(method.to_string());

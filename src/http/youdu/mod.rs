@@ -16,6 +16,7 @@ mod token;
 use actix_web::http::Method;
 use actix_web::{HttpResponse, Resource, ResponseError as _, Route, web};
 
+use super::measure::Pattern;
 use fault::Fault;
 
 pub(super) fn router(app: &mut web::ServiceConfig) {
@@ -31,8 +32,9 @@ pub(super) async fn not_found() -> HttpResponse {
 }
 
 /// A path with one method, and a fault for all others.
-fn only(method: Method, path: &str, route: Route) -> Resource {
-    web::resource(path).route(route).default_service(web::to(move || {
+fn only(method: Method, path: &'static str, route: Route) -> Resource {
+    let resource = web::resource(path).app_data(Pattern::new("", path));
+    resource.route(route).default_service(web::to(move || {
         let fault = Fault::method_not_allowed(method.clone());
         async move { fault.error_response() }
     }))

@@ -1,8 +1,8 @@
 //! What is to be told to apps, and every try of telling it.
 //!
 //! Rows are made where changes are written, by [`super::sessions`]. Here a worker takes what is due
-//! ([`claim()`]) and writes down what became of it ([`record()`], [`give_back()`]), and operators look and replay
-//! ([`list`], [`replay`]).
+//! ([`claim()`]) and writes down what became of it ([`record()`], [`give_back()`]), and operators
+//! look and replay ([`list`], [`replay`], [`count()`]).
 
 /// Makes a statement, and makes it again when PostgreSQL ended it because it and another waited for
 /// each other: it did nothing then. Workers and operators change many rows at once, the one in
@@ -21,12 +21,14 @@ macro_rules! unlocked {
 
 mod claim;
 mod claimed;
+mod count;
 mod give_back;
 mod operate;
 mod record;
 
 pub use claim::{Claims, Room, claim};
 pub use claimed::{Claimed, Event};
+pub use count::{Counted, count};
 pub use give_back::{Unsent, give_back};
 pub use operate::{Attempt, Filter, Listed, attempts, find, list, prune, replay};
 pub use record::{Finished, Next, Tried, record};

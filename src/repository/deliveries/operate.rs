@@ -1,12 +1,12 @@
 //! What operators do with deliveries: look, replay, throw old ones away.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::record::Tried;
 use crate::domain::{AppId, Buin, DeliveryId, DeliveryState, SessionId, Version};
 use crate::repository::Error;
+use crate::repository::PgPool;
 use crate::repository::error::corrupt;
 
 /// A delivery as it stands.

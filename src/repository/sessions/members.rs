@@ -1,10 +1,9 @@
 //! Members of one session: a page of them, or one.
 
-use sqlx::PgPool;
-
 use super::stored::{account, version};
 use crate::domain::{Account, Buin, Member, SessionId};
 use crate::repository::Error;
+use crate::repository::PgPool;
 
 /// The place of a member among the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

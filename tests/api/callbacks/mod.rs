@@ -77,7 +77,8 @@ async fn worker_with(app: &TestApp, change: impl FnOnce(&mut Settings)) -> Worke
     let mut settings = app.settings.clone();
     change(&mut settings);
     let directory = Directory::open(app.pool.clone(), app.clock.clone()).await.unwrap();
-    cli::worker(&settings, app.pool.clone(), Arc::new(directory), app.clock.clone()).unwrap()
+    cli::worker(&settings, app.pool.clone(), Arc::new(directory), app.clock.clone(), Arc::default())
+        .unwrap()
 }
 
 /// A new session of `a`, `b` and `c`: its id.

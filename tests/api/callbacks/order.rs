@@ -188,8 +188,14 @@ async fn a_long_history_costs_nothing() {
     };
     let before = reads().await;
     let directory = Directory::open(one.clone(), app.clock.clone()).await.unwrap();
-    let mut worker =
-        cli::worker(&app.settings, one.clone(), Arc::new(directory), app.clock.clone()).unwrap();
+    let mut worker = cli::worker(
+        &app.settings,
+        one.clone(),
+        Arc::new(directory),
+        app.clock.clone(),
+        Arc::default(),
+    )
+    .unwrap();
     for _ in 0..5 {
         // Most of them stand behind others.
         rename(&app, &id, 8).await;

@@ -42,6 +42,7 @@ impl Home {
     pub fn new() -> Self {
         let environment = vec![
             ("MUSTER__SERVER__BIND", "127.0.0.1:0".to_owned()),
+            ("MUSTER__METRICS__BIND", "127.0.0.1:0".to_owned()),
             ("MUSTER__SERVER__WORKERS", "2".to_owned()),
             ("MUSTER__DELIVERY__SCHEDULE", "100ms,200ms".to_owned()),
             ("MUSTER__DELIVERY__CONNECT_TIMEOUT", "1s".to_owned()),

@@ -12,12 +12,12 @@ use muster::cli::{Application, Stopper};
 use muster::clock::Clock;
 use muster::config::Settings;
 use muster::domain::{App, Permission, Permissions};
-use muster::http::Bound;
+use muster::http::{Bound, MetricsBound};
+use muster::repository::PgPool;
 use muster::repository::apps::{self, StoredApp};
 use muster::repository::{keys, pool};
 use muster::wire::{AesKey, ApiKey};
 use serde_json::{Value, json};
-use sqlx::PgPool;
 
 pub use client::refusal;
 use client::{Client, answer};
@@ -29,6 +29,8 @@ pub const BUIN: i64 = 14_731_009;
 /// A running service. Dropping it stops it and drops its database.
 pub struct TestApp {
     pub address: SocketAddr,
+    /// Where it tells its metrics, if it does.
+    pub metrics: Option<SocketAddr>,
     pub clock: Clock,
     pub pool: PgPool,
     pub settings: Settings,
@@ -59,16 +61,17 @@ pub async fn spawn_app_with(change: impl FnOnce(&mut Settings)) -> TestApp {
     let clock = Clock::manual(start_of_time());
     let stored = new_app(BUIN, &[Permission::SessionsRead, Permission::SessionsWrite]);
     let api_key = register(&pool, &stored).await;
-    let (address, stopper) = start(&settings, pool.clone(), clock.clone()).await;
+    let (address, metrics, stopper) = start(&settings, pool.clone(), clock.clone()).await;
     let client = Client::new(address, &stored, clock.clone());
-    TestApp { address, clock, pool, settings, client, api_key, stopper, database }
+    TestApp { address, metrics, clock, pool, settings, client, api_key, stopper, database }
 }
 
 impl TestApp {
     /// Another instance on the same database.
     pub async fn another_instance(&self) -> (SocketAddr, Stopper) {
         let pool = connect(&self.database, &self.settings);
-        start(&self.settings, pool, self.clock.clone()).await
+        let (address, _, stopper) = start(&self.settings, pool, self.clock.clone()).await;
+        (address, stopper)
     }
 
     /// Another app: its client, and an API key.
@@ -144,6 +147,8 @@ pub fn settings() -> Settings {
     let mut settings = Settings::load(None, std::iter::empty()).unwrap();
     settings.server.bind = "127.0.0.1:0".to_owned();
     settings.server.workers = 2;
+    // A server of its own for each test: those that look at metrics have one.
+    settings.metrics.bind = None;
     // All tests must pass without these as well.
     if std::env::var_os("MUSTER_TEST_UNSHARED").is_some() {
         settings.cache.enabled = false;
@@ -186,12 +191,17 @@ pub fn connect(database: &Database, settings: &Settings) -> PgPool {
     pool::connect(database.options.clone(), limits)
 }
 
-async fn start(settings: &Settings, pool: PgPool, clock: Clock) -> (SocketAddr, Stopper) {
+async fn start(
+    settings: &Settings,
+    pool: PgPool,
+    clock: Clock,
+) -> (SocketAddr, Option<SocketAddr>, Stopper) {
     let bound = Bound::bind(&settings.server.bind).unwrap();
     let stopper = Stopper::default();
-    let application = Application::build(settings, bound, pool, clock, stopper.clone());
+    let metrics = settings.metrics.bind.as_deref().map(|bind| MetricsBound::bind(bind).unwrap());
+    let application = Application::build(settings, bound, metrics, pool, clock, stopper.clone());
     let application = application.await.unwrap();
-    let address = application.address();
+    let (address, metrics) = (application.address(), application.metrics_address());
     tokio::spawn(application.run());
-    (address, stopper)
+    (address, metrics, stopper)
 }

@@ -115,6 +115,7 @@ impl Home {
             ("MUSTER__DATA_DIR", data_dir.to_str().unwrap()),
             ("MUSTER__SERVER__BIND", "127.0.0.1:0"),
             ("MUSTER__SERVER__WORKERS", "2"),
+            ("MUSTER__METRICS__BIND", "127.0.0.1:0"),
             ("MUSTER__DATABASE__DOWNLOAD", "false"),
         ];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();

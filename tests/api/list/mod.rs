@@ -36,7 +36,7 @@ impl World {
     pub async fn begin() -> Self {
         let app = spawn_app().await;
         let options = session_options(&app.settings);
-        let sessions = Sessions::new(app.pool.clone(), app.clock.clone(), options);
+        let sessions = Sessions::new(app.pool.clone(), app.clock.clone(), options, Arc::default());
         let caller = admit(&app, &app.api_key).await;
         Self { app, sessions, caller }
     }

@@ -4,10 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::PgPool;
 
 use crate::domain::SessionId;
 use crate::repository::Error;
+use crate::repository::PgPool;
 
 /// The place behind which a page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,7 +15,6 @@ mod sources;
 mod statement;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 use uuid::Uuid;
 
 pub use mark::{AsOf, Mark, NoSnapshot, Snapshot, TimeMark};
@@ -24,6 +23,7 @@ use self::attempts::attempts;
 use self::row::Seen;
 use crate::domain::{Buin, Filter, Session, Sort, SortKey};
 use crate::repository::Error;
+use crate::repository::PgPool;
 
 /// The most members that the sessions of a page have together, unless it is one session.
 const MOST_MEMBERS: i64 = 10_000;

@@ -6,7 +6,6 @@
 //! a comparison of rows ends no scan.
 
 use serde_json::{Map, Value};
-use sqlx::PgPool;
 use sqlx::types::Json;
 
 use super::attempts::{Attempt, Source};
@@ -15,6 +14,7 @@ use super::statement::list;
 use super::{AsOf, MOST_MEMBERS, Search};
 use crate::domain::{Account, SortKey, State};
 use crate::repository::Error;
+use crate::repository::PgPool;
 use crate::repository::sessions::titles;
 
 /// Looks for a page in one way.

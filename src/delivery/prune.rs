@@ -1,14 +1,11 @@
-//! Deletes deliveries that have been kept long enough.
+//! Deleting deliveries that have been kept long enough.
 
 use std::time::Duration;
-
-use sqlx::PgPool;
 
 use super::Options;
 use crate::clock::Clock;
 use crate::domain::DeliveryState;
-use crate::repository;
-use crate::repository::deliveries;
+use crate::repository::{self, PgPool, deliveries};
 
 /// How many old deliveries one statement deletes.
 const PRUNED_AT_ONCE: i64 = 1_000;

@@ -1,0 +1,65 @@
+//! Counts requests, by the route that they took.
+//!
+//! A path that is set up carries its pattern, and the pattern its place among the metrics, so that
+//! the path of a request is never looked at. The surprise: a request that took no route carries no
+//! pattern, and counts for the route "other".
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::ServiceResponse;
+use actix_web::web;
+
+use super::request_log::Answered;
+use crate::metrics::{Metrics, Requests, Route};
+
+/// The pattern of a path, as it stands in the source. Belongs to one thread.
+pub(super) struct Pattern {
+    prefix: &'static str,
+    path: &'static str,
+    route: OnceCell<Arc<Route>>,
+}
+
+impl Pattern {
+    /// Of a path below a prefix.
+    pub(super) fn new(prefix: &'static str, path: &'static str) -> Self {
+        Self { prefix, path, route: OnceCell::new() }
+    }
+
+    fn route(&self, requests: &Requests) -> &Route {
+        self.route.get_or_init(|| requests.route(self.prefix, self.path))
+    }
+}
+
+/// The pattern of what took no route.
+pub(super) struct Other(Pattern);
+
+impl Default for Other {
+    fn default() -> Self {
+        Self(Pattern::new("", "other"))
+    }
+}
+
+/// Counts an answer, and what it says went wrong.
+pub(super) fn count(
+    response: &ServiceResponse<impl MessageBody>,
+    took: Duration,
+    answered: Option<Answered>,
+) {
+    let request = response.request();
+    let Some(metrics) = request.app_data::<web::Data<Metrics>>() else { return };
+    let requests = &metrics.requests;
+    match answered {
+        Some(Answered::Errcode(errcode)) if errcode != 0 => requests.errcode(errcode),
+        Some(Answered::Code(code)) => requests.code(code),
+        Some(Answered::Errcode(_)) | None => {}
+    }
+    let (method, status) = (request.method().as_str(), response.status().as_u16());
+    if let Some(pattern) = request.app_data::<Pattern>() {
+        pattern.route(requests).answered(method, status, took);
+    } else if let Some(other) = request.app_data::<Other>() {
+        other.0.route(requests).answered(method, status, took);
+    }
+}

@@ -1,0 +1,239 @@
+//! Numbers that many threads write and hardly anybody reads.
+//!
+//! The official client's histogram takes a lock for each value, and its counters are one number
+//! that would go back and forth between processors. So threads count apart here, each in lines of
+//! memory of its own, and who reads adds up. A reader may see a part of what happens meanwhile.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// How many threads count apart; with more, some share.
+const PLACES: usize = 8;
+/// The most buckets of a histogram, the last one without a bound among them.
+const BUCKETS: usize = 17;
+/// What a second has of nanoseconds.
+const NANOS: f64 = 1e9;
+
+/// The bounds of what should take milliseconds, in nanoseconds: 250 µs to 10 s.
+const QUICK: [u64; 15] = [
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+];
+/// The bounds of what others take, in nanoseconds: 5 ms to 1 min.
+const PATIENT: [u64; 14] = [
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+    15_000_000_000,
+    30_000_000_000,
+    60_000_000_000,
+];
+/// The bounds of how many share a statement.
+const ITEMS: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+
+/// One for each place.
+#[derive(Debug, Default)]
+pub(super) struct Apart<T>([Line<T>; PLACES]);
+
+/// As long as what processors exchange, so that no two share one.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Line<T>(T);
+
+impl<T> Apart<T> {
+    /// That of this thread.
+    pub(super) fn here(&self) -> &T {
+        thread_local! {
+            static PLACE: usize = {
+                static NEXT: AtomicUsize = AtomicUsize::new(0);
+                NEXT.fetch_add(1, Ordering::Relaxed) % PLACES
+            };
+        }
+        &self.0[PLACE.with(|place| *place)].0
+    }
+
+    /// Those of all threads.
+    pub(super) fn all(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|line| &line.0)
+    }
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(Apart<AtomicU64>);
+
+impl Counter {
+    /// One more.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// So many more.
+    pub fn add(&self, more: u64) {
+        self.0.here().fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.all().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// A number that rises and falls, on whatever threads.
+#[derive(Debug, Default)]
+pub struct Level(Apart<AtomicI64>);
+
+impl Level {
+    /// So many more, or fewer.
+    pub fn add(&self, change: i64) {
+        self.0.here().fetch_add(change, Ordering::Relaxed);
+    }
+
+    /// How many there are; never fewer than none.
+    #[must_use]
+    pub fn value(&self) -> i64 {
+        let sum: i64 = self.0.all().map(|level| level.load(Ordering::Relaxed)).sum();
+        sum.max(0)
+    }
+}
+
+/// How values are distributed.
+#[derive(Debug)]
+pub struct Histogram {
+    bounds: &'static [u64],
+    /// What a value is divided by when it is shown.
+    scale: f64,
+    buckets: Apart<Buckets>,
+}
+
+#[derive(Debug, Default)]
+struct Buckets {
+    counts: [AtomicU64; BUCKETS],
+    sum: AtomicU64,
+}
+
+/// A histogram as it is shown.
+#[derive(Debug, PartialEq)]
+pub(super) struct Shown {
+    pub(super) sum: f64,
+    pub(super) count: u64,
+    /// The upper bound of each bucket and what is in it alone; the last one is infinite.
+    pub(super) buckets: Vec<(f64, u64)>,
+}
+
+impl Histogram {
+    /// Of durations that should be milliseconds, shown in seconds.
+    #[must_use]
+    pub fn quick() -> Self {
+        Self { bounds: &QUICK, scale: NANOS, buckets: Apart::default() }
+    }
+
+    /// Of durations that others decide on, shown in seconds.
+    #[must_use]
+    pub fn patient() -> Self {
+        Self { bounds: &PATIENT, scale: NANOS, buckets: Apart::default() }
+    }
+
+    /// Of numbers of items.
+    #[must_use]
+    pub fn items() -> Self {
+        Self { bounds: &ITEMS, scale: 1.0, buckets: Apart::default() }
+    }
+
+    /// Takes in how long something took.
+    pub fn took(&self, duration: Duration) {
+        self.observe(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Takes in a value: a number of items, or of nanoseconds.
+    pub fn observe(&self, value: u64) {
+        let place = self.bounds.partition_point(|bound| *bound < value);
+        let buckets = self.buckets.here();
+        buckets.counts[place].fetch_add(1, Ordering::Relaxed);
+        buckets.sum.fetch_add(value, Ordering::Relaxed);
+    }
+
+    pub(super) fn shown(&self) -> Shown {
+        let bounds = self.bounds.iter().map(|bound| *bound as f64 / self.scale);
+        let mut buckets: Vec<(f64, u64)> =
+            bounds.chain([f64::INFINITY]).map(|bound| (bound, 0)).collect();
+        let mut sum = 0_u64;
+        for apart in self.buckets.all() {
+            sum = sum.wrapping_add(apart.sum.load(Ordering::Relaxed));
+            for (bucket, count) in buckets.iter_mut().zip(&apart.counts) {
+                bucket.1 += count.load(Ordering::Relaxed);
+            }
+        }
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        Shown { sum: sum as f64 / self.scale, count, buckets }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_threads_count_apart_is_one_number() {
+        let (counter, level) = (Counter::default(), Level::default());
+        std::thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| {
+                    (0..1_000).for_each(|_| counter.inc());
+                    level.add(3);
+                });
+            }
+        });
+        level.add(-58);
+        assert_eq!((counter.value(), level.value()), (20_000, 2));
+        level.add(-9);
+        assert_eq!(level.value(), 0);
+    }
+
+    #[test]
+    fn a_value_is_in_the_first_bucket_that_it_does_not_exceed() {
+        let items = Histogram::items();
+        for value in [1, 2, 3, 256, 257] {
+            items.observe(value);
+        }
+        let shown = items.shown();
+        assert_eq!((shown.sum, shown.count), (519.0, 5));
+        let filled: Vec<_> = shown.buckets.into_iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(filled, [(1.0, 1), (2.0, 1), (4.0, 1), (256.0, 1), (f64::INFINITY, 1)]);
+    }
+
+    #[test]
+    fn durations_are_shown_in_seconds() {
+        for histogram in [Histogram::quick(), Histogram::patient()] {
+            assert!(histogram.bounds.len() < BUCKETS && histogram.bounds.is_sorted());
+            histogram.took(Duration::from_millis(500));
+            histogram.took(Duration::from_secs(100));
+            let shown = histogram.shown();
+            assert_eq!((shown.sum, shown.count), (100.5, 2));
+            assert!(shown.buckets.contains(&(0.5, 1)));
+            assert_eq!(shown.buckets.last(), Some(&(f64::INFINITY, 1)));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What the system knows of this process and of its disk.
+//!
+//! Read from `/proc`, which only Linux has: elsewhere these metrics are missing.
+
+use std::path::Path;
+
+/// A file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// The bytes that this user may still write.
+    pub free: u64,
+    /// All its bytes.
+    pub size: u64,
+}
+
+impl Disk {
+    /// That of `path`, if it is there.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
+        let disk = rustix::fs::statvfs(path).ok()?;
+        Some(Self {
+            free: disk.f_bavail.saturating_mul(disk.f_frsize),
+            size: disk.f_blocks.saturating_mul(disk.f_frsize),
+        })
+    }
+}
+
+/// This process.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Process {
+    pub(super) resident_bytes: u64,
+    pub(super) cpu_seconds: f64,
+    pub(super) threads: u64,
+    pub(super) open_fds: u64,
+    pub(super) max_fds: Option<u64>,
+    /// Since 1970.
+    pub(super) started_at_seconds: f64,
+}
+
+impl Process {
+    /// This one, as far as the system tells.
+    pub(super) fn this() -> Option<Self> {
+        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+        let system = std::fs::read_to_string("/proc/stat").ok()?;
+        let open_fds = std::fs::read_dir("/proc/self/fd").ok()?.count();
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let (ticks, page) = (rustix::param::clock_ticks_per_second(), rustix::param::page_size());
+        let mut process = Self::read(&stat, &system, ticks, page as u64)?;
+        // Counting them opens one.
+        process.open_fds = (open_fds as u64).saturating_sub(1);
+        process.max_fds = limit.current;
+        Some(process)
+    }
+
+    /// Reads `/proc/self/stat` and of `/proc/stat` when the system started, see proc(5).
+    fn read(stat: &str, system: &str, ticks: u64, page: u64) -> Option<Self> {
+        // The program's name stands in parentheses and may hold anything.
+        let (_, fields) = stat.rsplit_once(')')?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        // The first one here is the third of all.
+        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+        let booted = system.lines().find_map(|line| line.strip_prefix("btime "))?;
+        let seconds = |ticked: u64| ticked as f64 / ticks as f64;
+        Some(Self {
+            resident_bytes: field(24)? * page,
+            cpu_seconds: seconds(field(14)? + field(15)?),
+            threads: field(20)?,
+            open_fds: 0,
+            max_fds: None,
+            started_at_seconds: booted.trim().parse::<f64>().ok()? + seconds(field(22)?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_system_is_read_whatever_the_program_is_called() {
+        let stat = "12 (a) b) S 1 12 12 0 -1 4194560 1 0 0 0 250 150 0 0 20 0 7 0 5000 1000000 300 \
+                    18446744073709551615 1 1";
+        let read = Process::read(stat, "cpu 1 2\nbtime 1700000000\nx 1\n", 100, 4_096).unwrap();
+        assert_eq!(
+            read,
+            Process {
+                resident_bytes: 300 * 4_096,
+                cpu_seconds: 4.0,
+                threads: 7,
+                open_fds: 0,
+                max_fds: None,
+                started_at_seconds: 1_700_000_050.0,
+            }
+        );
+        assert_eq!(Process::read("12 (a) S 1", "btime 1\n", 100, 4_096), None);
+        assert_eq!(Process::read(stat, "cpu 1\n", 100, 4_096), None);
+    }
+
+    #[test]
+    fn a_disk_has_room_where_there_is_one() {
+        let disk = Disk::of(Path::new("/")).unwrap();
+        assert!(disk.size >= disk.free && disk.size > 0);
+        assert_eq!(Disk::of(Path::new("/no/such/place")), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn this_process_is_found() {
+        let this = Process::this().unwrap();
+        assert!(this.resident_bytes > 1 << 20 && this.threads > 0 && this.open_fds > 2, "{this:?}");
+        assert!(this.started_at_seconds > 1_700_000_000.0, "{this:?}");
+    }
+}

@@ -1,0 +1,181 @@
+//! Requests by route, method and class of status, and what answers say went wrong.
+//!
+//! A route is made by whoever sets up a path, from text of the source, and held by it. A method is
+//! one of a few or "other". So the number of series is bounded by the source, whatever is sent.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use super::Histogram;
+use super::cells::Apart;
+
+const METHODS: [&str; 8] = ["GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS", "other"];
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+/// More codes than there are; should there ever be more, the further ones are not told apart.
+const CODES: usize = 64;
+
+/// All requests.
+#[derive(Debug, Default)]
+pub struct Requests {
+    routes: Mutex<Vec<Arc<Route>>>,
+    pub(super) errcodes: Codes<i32>,
+    pub(super) codes: Codes<&'static str>,
+}
+
+/// The requests of one route. Those that were never asked for by a method have no series.
+#[derive(Debug)]
+pub struct Route {
+    pattern: String,
+    methods: [OnceLock<Box<Answers>>; METHODS.len()],
+}
+
+#[derive(Debug)]
+struct Answers {
+    classes: Apart<[AtomicU64; CLASSES.len()]>,
+    durations: Histogram,
+}
+
+/// How often each of a few codes was answered. Errors are seldom: they are found one by one.
+#[derive(Debug)]
+pub(super) struct Codes<K> {
+    slots: [OnceLock<(K, AtomicU64)>; CODES],
+    further: AtomicU64,
+}
+
+impl Requests {
+    /// The route of a path below a prefix. The same for the same text.
+    #[must_use]
+    pub fn route(&self, prefix: &'static str, path: &'static str) -> Arc<Route> {
+        let pattern = format!("{prefix}{path}");
+        // Nothing panics while it is held.
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = routes.iter().find(|route| route.pattern == pattern) {
+            return known.clone();
+        }
+        let route = Arc::new(Route { pattern, methods: Default::default() });
+        routes.push(route.clone());
+        route
+    }
+
+    /// Counts an answer that says what went wrong in the words of `/cgi`.
+    pub fn errcode(&self, errcode: i32) {
+        self.errcodes.count(errcode);
+    }
+
+    /// Counts an answer that says what went wrong in the words of `/v1`.
+    pub fn code(&self, code: &'static str) {
+        self.codes.count(code);
+    }
+
+    /// Every route that was set up.
+    pub(super) fn routes(&self) -> Vec<Arc<Route>> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Route {
+    /// Counts an answer.
+    pub fn answered(&self, method: &str, status: u16, took: Duration) {
+        let method = METHODS.iter().position(|known| *known == method);
+        let answers = self.methods[method.unwrap_or(METHODS.len() - 1)].get_or_init(|| {
+            Box::new(Answers { classes: Apart::default(), durations: Histogram::quick() })
+        });
+        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
+        answers.classes.here()[class].fetch_add(1, Ordering::Relaxed);
+        answers.durations.took(took);
+    }
+
+    pub(super) fn pattern(&self) -> &str {
+        &self.pattern
+    }
+
+    /// How many answers there were: their method, the class of their status, their number.
+    pub(super) fn answers(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        self.asked().flat_map(|(method, answers)| {
+            let count = |class: usize| {
+                answers.classes.all().map(|all| all[class].load(Ordering::Relaxed)).sum::<u64>()
+            };
+            let all = CLASSES.iter().enumerate().map(move |(class, name)| (*name, count(class)));
+            all.filter(|(_, count)| *count > 0).map(move |(name, count)| (method, name, count))
+        })
+    }
+
+    /// How long they took, by method.
+    pub(super) fn durations(&self) -> impl Iterator<Item = (&'static str, &Histogram)> {
+        self.asked().map(|(method, answers)| (method, &answers.durations))
+    }
+
+    fn asked(&self) -> impl Iterator<Item = (&'static str, &Answers)> {
+        let all = METHODS.iter().zip(&self.methods);
+        all.filter_map(|(name, answers)| Some((*name, &**answers.get()?)))
+    }
+}
+
+impl<K> Default for Codes<K> {
+    fn default() -> Self {
+        Self { slots: std::array::from_fn(|_| OnceLock::new()), further: AtomicU64::new(0) }
+    }
+}
+
+impl<K: Copy + PartialEq> Codes<K> {
+    fn count(&self, code: K) {
+        for slot in &self.slots {
+            let (found, count) = slot.get_or_init(|| (code, AtomicU64::new(0)));
+            if *found == code {
+                count.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        }
+        self.further.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Each code that was answered, and how often; `None` for further ones.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Option<K>, u64)> {
+        let known = self.slots.iter().map_while(OnceLock::get);
+        let known = known.map(|(code, count)| (Some(*code), count.load(Ordering::Relaxed)));
+        let further = self.further.load(Ordering::Relaxed);
+        known.chain((further > 0).then_some((None, further)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_and_statuses_that_nobody_knows_are_others() {
+        let requests = Requests::default();
+        let route = requests.route("/v1", "/x");
+        assert!(Arc::ptr_eq(&route, &requests.route("/v1", "/x")));
+        for (method, status) in
+            [("GET", 200), ("GET", 204), ("GET", 503), ("BREW", 405), ("STEEP", 99), ("POST", 999)]
+        {
+            route.answered(method, status, Duration::from_millis(1));
+        }
+        let answers: Vec<_> = requests.routes()[0].answers().collect();
+        assert_eq!(
+            answers,
+            [
+                ("GET", "2xx", 2),
+                ("GET", "5xx", 1),
+                ("POST", "5xx", 1),
+                ("other", "1xx", 1),
+                ("other", "4xx", 1),
+            ]
+        );
+        assert_eq!(route.durations().count(), 3);
+    }
+
+    #[test]
+    fn codes_are_bounded() {
+        let codes = Codes::default();
+        for code in 0..100 {
+            codes.count(code);
+            codes.count(code);
+        }
+        let all: Vec<_> = codes.all().collect();
+        assert_eq!(all.len(), CODES + 1);
+        assert_eq!((all[0], all[CODES]), ((Some(0), 2), (None, 72)));
+    }
+}

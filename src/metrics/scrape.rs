@@ -1,0 +1,197 @@
+//! What each number is called. Seconds and bytes, nothing else; counters end in `_total`.
+//!
+//! The dashboard and the alerts in `config/` go by these names, and a test holds them to it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::page::{self, Page, Write};
+use super::process::Process;
+use super::{Cache, Callbacks, Format, Metrics, Pool, Statements, Vitals};
+
+/// All that was counted, and how the service stands, as Prometheus reads it.
+///
+/// # Errors
+/// None that can happen: writing to memory does not fail.
+pub fn text(metrics: Arc<Metrics>, vitals: Vitals, format: Format) -> Result<String, fmt::Error> {
+    page::text(Scrape { metrics, vitals }, format)
+}
+
+struct Scrape {
+    metrics: Arc<Metrics>,
+    vitals: Vitals,
+}
+
+impl Write for Scrape {
+    fn write(&self, page: &mut Page<'_>) -> fmt::Result {
+        let Self { metrics, vitals } = self;
+        requests(page, metrics, vitals.running)?;
+        statements(page, metrics)?;
+        pool(page, &vitals.pool)?;
+        cache(page, metrics, vitals.cache)?;
+        callbacks(page, &metrics.callbacks)?;
+        database(page, vitals)?;
+        program(page)?;
+        Process::this().map_or(Ok(()), |this| process(page, &this))
+    }
+}
+
+/// A label of one of few.
+fn one<'a>(
+    name: &'static str,
+    value: impl Into<Cow<'a, str>>,
+) -> [(&'static str, Cow<'a, str>); 1] {
+    [(name, value.into())]
+}
+
+fn requests(page: &mut Page<'_>, metrics: &Metrics, running: usize) -> fmt::Result {
+    let routes = metrics.requests.routes();
+    let answers = routes.iter().flat_map(|route| {
+        route.answers().map(|(method, class, count)| {
+            let labels = [
+                ("route", Cow::Borrowed(route.pattern())),
+                ("method", method.into()),
+                ("status", class.into()),
+            ];
+            (labels, count)
+        })
+    });
+    page.counters("http_requests", "Requests that were answered.", answers)?;
+    let durations = routes.iter().flat_map(|route| {
+        route.durations().map(|(method, durations)| {
+            ([("route", Cow::Borrowed(route.pattern())), ("method", method.into())], durations)
+        })
+    });
+    let help = "How long requests took until their answer was there.";
+    page.histograms("http_request_duration_seconds", help, durations)?;
+    page.gauge("http_requests_in_flight", "Requests that run.", running)?;
+    let errcodes = metrics.requests.errcodes.all();
+    let errcodes = errcodes.map(|(code, count)| {
+        (one("errcode", code.map_or("other".into(), |code| code.to_string())), count)
+    });
+    page.counters("muster_errcodes", "Answers of /cgi that say what went wrong.", errcodes)?;
+    let codes = metrics.requests.codes.all();
+    let codes = codes.map(|(code, count)| (one("code", code.unwrap_or("other")), count));
+    page.counters("muster_problems", "Answers of /v1 that say what went wrong.", codes)
+}
+
+fn statements(page: &mut Page<'_>, metrics: &Metrics) -> fmt::Result {
+    let kinds =
+        [("read", &metrics.reads), ("create", &metrics.creates), ("update", &metrics.updates)];
+    let numbers = |value: fn(&Statements) -> u64| {
+        kinds.map(|(kind, statements)| (one("kind", kind), value(statements)))
+    };
+    let items = kinds.map(|(kind, statements)| (one("kind", kind), &statements.items));
+    let help = "How many sessions a shared statement was about; its count is that of statements.";
+    page.histograms("muster_statement_items", help, items)?;
+    let durations = kinds.map(|(kind, statements)| (one("kind", kind), &statements.durations));
+    let help = "How long shared statements took, transactions of several included.";
+    page.histograms("muster_statement_duration_seconds", help, durations)?;
+    let help = "Shared statements that failed.";
+    page.counters("muster_statement_failures", help, numbers(|all| all.failures.value()))?;
+    let queued = numbers(|all| all.queued.value().unsigned_abs());
+    page.gauges("muster_queue_length", "Requests that wait for the next statement.", queued)?;
+    let help = "Requests that found the queue full or waited too long in it.";
+    page.counters("muster_queue_turned_away", help, numbers(|all| all.turned_away.value()))?;
+    let help = "Connections of their own that tasks made, for the first time or anew.";
+    page.counter("muster_connects", help, metrics.connects.value())?;
+    let help = "Connections of their own that tasks could not make.";
+    page.counter("muster_connect_failures", help, metrics.connect_failures.value())?;
+    let help = "Changes that were decided anew because somebody was faster.";
+    page.counter("muster_version_conflicts", help, metrics.version_conflicts.value())?;
+    let help = "Changes that were decided anew because PostgreSQL ended a deadlock.";
+    page.counter("muster_deadlocks", help, metrics.deadlocks.value())
+}
+
+fn pool(page: &mut Page<'_>, pool: &Pool) -> fmt::Result {
+    let states = [("idle", pool.idle), ("used", pool.used)];
+    let states = states.map(|(state, count)| (one("state", state), count as u64));
+    page.gauges("muster_pool_connections", "Connections of the pool.", states)?;
+    page.gauge("muster_pool_connections_max", "Connections that the pool may have.", pool.max)?;
+    let help = "How long a connection of the pool was waited for, in vain too.";
+    page.histogram("muster_pool_wait_seconds", help, &pool.acquires.waits)?;
+    let help = "Connections of the pool that did not come in time, or at all.";
+    page.counter("muster_pool_failures", help, pool.acquires.failures.value())
+}
+
+fn cache(page: &mut Page<'_>, metrics: &Metrics, cache: Option<Cache>) -> fmt::Result {
+    let Some(cache) = cache else { return Ok(()) };
+    page.counter("muster_cache_hits", "Sessions found in memory.", metrics.cache_hits.value())?;
+    let help = "Sessions not found in memory, or not to be shown.";
+    page.counter("muster_cache_misses", help, metrics.cache_misses.value())?;
+    let help = "Sessions that went because memory was needed.";
+    page.counter("muster_cache_evictions", help, metrics.cache_evictions.value())?;
+    page.gauge("muster_cache_entries", "Sessions in memory.", cache.entries)?;
+    page.gauge("muster_cache_bytes", "The memory that they take, estimated.", cache.bytes)?;
+    page.gauge("muster_cache_max_bytes", "The memory that they may take.", cache.max_bytes)?;
+    let help = "Whether they can be shown: what other servers changed is known.";
+    page.gauge("muster_cache_fresh", help, u32::from(cache.fresh))?;
+    let help = "How long ago it was last learnt what other servers had changed.";
+    let age = cache.followed.map(|age| age.as_secs_f64());
+    page.known("muster_follower_age_seconds", help, age)
+}
+
+fn callbacks(page: &mut Page<'_>, callbacks: &Callbacks) -> fmt::Result {
+    let results = [
+        ("acknowledged", &callbacks.acknowledged),
+        ("refused", &callbacks.refused),
+        ("unanswered", &callbacks.unanswered),
+    ];
+    let results = results.map(|(result, count)| (one("result", result), count.value()));
+    page.counters("muster_delivery_attempts", "Tries to send a callback.", results)?;
+    let help = "Callbacks that this server gave up.";
+    page.counter("muster_deliveries_given_up", help, callbacks.given_up.value())?;
+    let help = "How long tries took.";
+    page.histogram("muster_delivery_duration_seconds", help, &callbacks.durations)?;
+    let under_way = callbacks.under_way.load(Ordering::Relaxed);
+    page.gauge("muster_deliveries_under_way", "Tries that run on this server.", under_way)?;
+    let help = "Apps to which this server sends fewer callbacks because they fail.";
+    page.gauge("muster_circuits_slowed", help, callbacks.slowed.load(Ordering::Relaxed))
+}
+
+fn database(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
+    let database = &vitals.database;
+    page.gauge("muster_database_up", "Whether the database answers.", u32::from(database.up))?;
+    if database.up {
+        let help = "Whether the tables are those of this program.";
+        page.gauge("muster_database_current", help, u32::from(database.current))?;
+        let help = "Migrations that are missing.";
+        page.gauge("muster_migrations_pending", help, database.pending_migrations)?;
+    }
+    page.known("muster_database_size_bytes", "The size of the database.", database.size)?;
+    if let Some(told) = &database.deliveries {
+        let states = [("pending", told.pending), ("leased", told.leased), ("failed", told.failed)];
+        let states = states.map(|(state, count)| (one("state", state), count));
+        let help = "Callbacks in the database, of all servers; counted up to 10000 of a kind.";
+        page.gauges("muster_deliveries", help, states)?;
+        let help = "The age of the oldest callback that is not delivered yet; 0 if there is none.";
+        let oldest = told.oldest.map_or(0.0, |age| age.as_secs_f64());
+        page.gauge("muster_deliveries_oldest_seconds", help, oldest)?;
+    }
+    let disk = vitals.data_dir;
+    let help = "What can still be written where data_dir is.";
+    page.known("muster_data_dir_free_bytes", help, disk.map(|disk| disk.free))?;
+    let help = "The size of the file system of data_dir.";
+    page.known("muster_data_dir_size_bytes", help, disk.map(|disk| disk.size))
+}
+
+fn program(page: &mut Page<'_>) -> fmt::Result {
+    let labels = [
+        ("version", Cow::Borrowed(env!("CARGO_PKG_VERSION"))),
+        ("commit", option_env!("MUSTER_COMMIT").unwrap_or("unknown").into()),
+        ("rustc", env!("MUSTER_RUSTC").into()),
+    ];
+    page.gauges("muster_build_info", "What was built, and by what.", [(labels, 1)])
+}
+
+fn process(page: &mut Page<'_>, this: &Process) -> fmt::Result {
+    page.gauge("process_resident_memory_bytes", "Memory in use.", this.resident_bytes)?;
+    page.counter("process_cpu_seconds", "Processor time used.", this.cpu_seconds)?;
+    page.gauge("process_threads", "Threads.", this.threads)?;
+    page.gauge("process_open_fds", "Open file descriptors.", this.open_fds)?;
+    page.known("process_max_fds", "File descriptors that may be open.", this.max_fds)?;
+    let help = "When the process started, in seconds since 1970.";
+    page.gauge("process_start_time_seconds", help, this.started_at_seconds)
+}

@@ -1,0 +1,77 @@
+//! What is not counted but looked at, when somebody asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Acquires, Disk};
+
+/// How the service stands at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Vitals {
+    /// How many requests run.
+    pub running: usize,
+    /// The connections of the pool.
+    pub pool: Pool,
+    /// Sessions in memory, if any are held.
+    pub cache: Option<Cache>,
+    /// The database.
+    pub database: Database,
+    /// The file system of data_dir, if that is there.
+    pub data_dir: Option<Disk>,
+}
+
+/// The connections of the pool.
+#[derive(Clone, Debug, Default)]
+pub struct Pool {
+    /// How many nobody uses.
+    pub idle: usize,
+    /// How many are used.
+    pub used: usize,
+    /// How many there may be.
+    pub max: u32,
+    /// How long they were waited for.
+    pub acquires: Arc<Acquires>,
+}
+
+/// Sessions in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// How many.
+    pub entries: usize,
+    /// The memory that they take, in bytes, estimated.
+    pub bytes: u64,
+    /// The memory that they may take, in bytes.
+    pub max_bytes: u64,
+    /// Whether they can be shown.
+    pub fresh: bool,
+    /// How long ago it was last learnt what other servers had changed; `None` if never.
+    pub followed: Option<Duration>,
+}
+
+/// What the database told when it was last looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Database {
+    /// Whether it answered.
+    pub up: bool,
+    /// Whether its tables are those of this program.
+    pub current: bool,
+    /// How many migrations are missing.
+    pub pending_migrations: usize,
+    /// Its size in bytes, if it said.
+    pub size: Option<u64>,
+    /// The callbacks in it, if it said.
+    pub deliveries: Option<Deliveries>,
+}
+
+/// Callbacks in the database. Each is counted up to a bound: more are as many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deliveries {
+    /// How many wait.
+    pub pending: u64,
+    /// How many are being sent.
+    pub leased: u64,
+    /// How many were given up.
+    pub failed: u64,
+    /// How long ago the change was that the oldest of those that wait tells of.
+    pub oldest: Option<Duration>,
+}

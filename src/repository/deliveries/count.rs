@@ -1,0 +1,63 @@
+//! How many callbacks there are, as cheaply as that can be told.
+
+use chrono::{DateTime, Utc};
+
+use crate::repository::Error;
+use crate::repository::PgPool;
+
+/// No more of a kind are counted: this is asked for every few seconds, however many there are.
+const MOST: i64 = 10_000;
+
+/// Callbacks by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// How many wait.
+    pub pending: u64,
+    /// How many are being sent.
+    pub leased: u64,
+    /// How many were given up.
+    pub failed: u64,
+    /// When the change was that the oldest tells of which is not delivered yet.
+    pub oldest: Option<DateTime<Utc>>,
+}
+
+/// Counts callbacks: of those that are not delivered yet 10,000, and of those given up as many. With
+/// more, the oldest is that of the ones that were looked at.
+///
+/// # Errors
+/// When the database fails.
+pub async fn count(pool: &PgPool) -> Result<Counted, Error> {
+    let row = sqlx::query!(
+        r#"
+        with unfinished as (
+            select state, created_at
+            from delivery
+            where state in ('pending', 'leased')
+            -- The order of an index that has only these: whatever the planner believes of the
+            -- table, it does not read all of it.
+            order by buin, app_id, due_at, version
+            limit $1
+        ), failed as (
+            select 1
+            from delivery
+            where state = 'failed' and state in ('delivered', 'failed')
+            order by finished_at
+            limit $1
+        )
+        select count(*) filter (where state = 'pending') as "pending!",
+               count(*) filter (where state = 'leased') as "leased!",
+               (select count(*) from failed) as "failed!",
+               min(created_at) as oldest
+        from unfinished
+        "#,
+        MOST,
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(Counted {
+        pending: row.pending.unsigned_abs(),
+        leased: row.leased.unsigned_abs(),
+        failed: row.failed.unsigned_abs(),
+        oldest: row.oldest,
+    })
+}

@@ -1,0 +1,110 @@
+//! A pool that measures how long its connections are waited for.
+//!
+//! sqlx tells nobody how long an acquire took. So this is sqlx's pool in everything but that: it
+//! takes the place of the other where a statement names what to run on. The surprise: rows come only
+//! when all have been read, which is what every statement here asks for anyway.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt as _, StreamExt as _, TryFutureExt as _, TryStreamExt as _};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
+use sqlx::{Describe, Either, Error, Execute, Executor, Postgres, SqlStr, Transaction};
+
+use crate::metrics::Acquires;
+
+/// sqlx's pool, measured. A clone is the same pool.
+#[derive(Clone, Debug)]
+pub struct PgPool {
+    pool: sqlx::PgPool,
+    acquires: Arc<Acquires>,
+}
+
+impl PgPool {
+    /// Measures `pool`.
+    #[must_use]
+    pub fn new(pool: sqlx::PgPool) -> Self {
+        Self { pool, acquires: Arc::default() }
+    }
+
+    /// How long connections were waited for.
+    #[must_use]
+    pub fn acquires(&self) -> Arc<Acquires> {
+        self.acquires.clone()
+    }
+
+    /// Waits for a connection.
+    ///
+    /// # Errors
+    /// When none comes in time.
+    pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, Error> {
+        self.acquires.count(self.pool.acquire()).await
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// When no connection comes in time, or the database fails.
+    pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, Error> {
+        self.acquires.count(self.pool.begin()).await
+    }
+}
+
+/// For what it says about itself, and to close it.
+impl Deref for PgPool {
+    type Target = sqlx::PgPool;
+
+    fn deref(&self) -> &sqlx::PgPool {
+        &self.pool
+    }
+}
+
+impl<'p> Executor<'p> for &PgPool {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, Error>>
+    where
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let pool = self.clone();
+        let read = async move {
+            let mut connection = pool.acquire().await?;
+            connection.fetch_many(query).try_collect::<Vec<_>>().await
+        };
+        read.map_ok(|all| stream::iter(all.into_iter().map(Ok))).try_flatten_stream().boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, Error>>
+    where
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let pool = self.clone();
+        async move { pool.acquire().await?.fetch_optional(query).await }.boxed()
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, Error>>
+    where
+        'p: 'e,
+    {
+        let pool = self.clone();
+        async move { pool.acquire().await?.prepare_with(sql, parameters).await }.boxed()
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, Error>>
+    where
+        'p: 'e,
+    {
+        let pool = self.clone();
+        async move { pool.acquire().await?.describe(sql).await }.boxed()
+    }
+}

@@ -1,0 +1,140 @@
+//! What is counted while requests run.
+
+use muster::domain::{Callback, Permission};
+use muster::repository::apps;
+use serde_json::json;
+
+use super::{scrape, spawn, spawn_with};
+use crate::harness::process::http;
+use crate::harness::{BUIN, new_app, start_of_time};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_count_for_their_route() {
+    let app = spawn().await;
+    let session = app.session(&["a", "b", "c"]).await;
+    let id = session["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
+    app.get(id).await;
+    app.get("no-id").await;
+    let v1 = |path: String| {
+        http().get(format!("http://{}{path}", app.address)).bearer_auth(&app.api_key).send()
+    };
+    for (path, status) in [
+        (format!("/v1/sessions/{id}"), 200),
+        (format!("/v1/sessions/{id}/events"), 200),
+        ("/v1/sessions/00000000-0000-7000-8000-000000000000".to_owned(), 404),
+        ("/v1/nothing".to_owned(), 404),
+        ("/nothing".to_owned(), 404),
+        ("/healthz".to_owned(), 200),
+    ] {
+        assert_eq!(v1(path.clone()).await.unwrap().status(), status, "{path}");
+    }
+    app.client.get("/cgi/session/create").await;
+
+    let told = scrape(&app).await;
+    for (route, method, status, count) in [
+        ("/cgi/session/create", "POST", "2xx", 1.0),
+        ("/cgi/session/create", "GET", "4xx", 1.0),
+        ("/cgi/session/get", "GET", "2xx", 2.0),
+        ("/v1/sessions/{sessionId}", "GET", "2xx", 1.0),
+        ("/v1/sessions/{sessionId}", "GET", "4xx", 1.0),
+        ("/v1/sessions/{sessionId}/events", "GET", "2xx", 1.0),
+        ("other", "GET", "4xx", 2.0),
+        ("/healthz", "GET", "2xx", 1.0),
+    ] {
+        let labels = format!("route=\"{route}\",method=\"{method}\"");
+        let series = format!("http_requests_total{{{labels},status=\"{status}\"}}");
+        assert_eq!(told.has(&series), count, "{series}");
+        let bucket = format!("http_request_duration_seconds_bucket{{le=\"+Inf\",{labels}}}");
+        assert!(told.has(&bucket) >= count, "{bucket}");
+        let count = format!("http_request_duration_seconds_count{{{labels}}}");
+        assert_eq!(told.has(&count), told.has(&bucket));
+        let sum = format!("http_request_duration_seconds_sum{{{labels}}}");
+        assert!((0.0..20.0).contains(&told.has(&sum)), "{sum}");
+    }
+    assert_eq!(told.has("muster_errcodes_total{errcode=\"400002\"}"), 1.0);
+    assert_eq!(told.has("muster_errcodes_total{errcode=\"100003\"}"), 2.0);
+    assert_eq!(told.has("muster_problems_total{code=\"no_such_session\"}"), 1.0);
+    assert_eq!(told.has("muster_problems_total{code=\"no_such_path\"}"), 1.0);
+    assert_eq!(told.has("http_requests_in_flight"), 0.0);
+    assert!(!told.series.keys().any(|series| series.contains("errcode=\"0\"")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_and_what_is_in_memory_are_counted() {
+    let app = spawn_with(|settings| settings.cache.enabled = true).await;
+    let session = app.session(&["a", "b", "c"]).await;
+    // Whether it may be shown already depends on the follower; in the end it may.
+    loop {
+        app.current(&session).await;
+        let told = scrape(&app).await;
+        if told.has("muster_cache_hits_total") >= 1.0 {
+            assert_eq!(told.has("muster_cache_fresh"), 1.0);
+            assert!(told.has("muster_follower_age_seconds") < 20.0);
+            break;
+        }
+    }
+    app.change(&session, "a", json!({ "title": "after" })).await;
+    app.get("00000000-0000-7000-8000-000000000000").await;
+
+    let told = scrape(&app).await;
+    let of =
+        |what: &str, kind: &str| told.has(&format!("muster_statement_{what}{{kind=\"{kind}\"}}"));
+    for kind in ["create", "update"] {
+        assert_eq!((of("items_count", kind), of("items_sum", kind)), (1.0, 1.0), "{kind}");
+        assert_eq!(of("duration_seconds_count", kind), 1.0);
+        assert_eq!(of("failures_total", kind), 0.0);
+        assert_eq!(told.has(&format!("muster_queue_length{{kind=\"{kind}\"}}")), 0.0);
+    }
+    assert!(of("items_count", "read") >= 1.0);
+    assert!(told.has("muster_cache_misses_total") >= 1.0);
+    assert_eq!(told.has("muster_cache_entries"), 1.0);
+    let bytes = told.has("muster_cache_bytes");
+    assert!((100.0..10_000.0).contains(&bytes), "{bytes}");
+    assert_eq!(told.has("muster_cache_max_bytes"), 268_435_456.0);
+    assert_eq!(told.has("muster_cache_evictions_total"), 0.0);
+    assert!(told.has("muster_connects_total") >= 3.0);
+    assert_eq!(told.has("muster_connect_failures_total"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_faster_is_counted() {
+    let app = spawn_with(|settings| settings.cache.enabled = true).await;
+    let session = app.session(&["a", "b", "c"]).await;
+    // Until this server knows that another one changed it, it decides on what it has in memory.
+    let mut version = 1;
+    loop {
+        version += 1;
+        let sql = "update session set version = version + 1, title = 'theirs' || version";
+        sqlx::query(sql).execute(&app.pool).await.unwrap();
+        version += 1;
+        let changed = app.change(&session, "a", json!({ "title": format!("{version}") })).await;
+        assert_eq!(changed["version"], version, "{changed}");
+        if scrape(&app).await.has("muster_version_conflicts_total") >= 1.0 {
+            break;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tries_to_send_callbacks_are_counted() {
+    let app = spawn_with(|settings| settings.delivery.enabled = true).await;
+    let mut subscriber = new_app(BUIN, &[Permission::Callbacks]);
+    // Nobody listens there.
+    let callback = Callback { url: "http://127.0.0.1:1/".to_owned(), token: "t".to_owned() };
+    subscriber.app.callback = Some(callback);
+    apps::insert(&app.pool, &subscriber, start_of_time()).await.unwrap();
+    app.another_app(BUIN, &[]).await;
+    app.session(&["a", "b", "c"]).await;
+    let unanswered = "muster_delivery_attempts_total{result=\"unanswered\"}";
+    let told = loop {
+        let told = scrape(&app).await;
+        if told.value(unanswered) >= 1.0 {
+            break told;
+        }
+    };
+    assert_eq!(told.has("muster_delivery_attempts_total{result=\"acknowledged\"}"), 0.0);
+    assert_eq!(told.has("muster_delivery_attempts_total{result=\"refused\"}"), 0.0);
+    assert_eq!(told.has("muster_delivery_duration_seconds_count"), 1.0);
+    assert_eq!(told.has("muster_circuits_slowed"), 0.0);
+    assert_eq!(told.has("muster_deliveries_given_up_total"), 0.0);
+}

@@ -1,0 +1,41 @@
+//! The address of the metrics, as an operator sets it.
+
+use std::net::TcpListener;
+
+use crate::harness::process::{Home, Running, http};
+use crate::harness::server::database;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_taken_is_told_by_its_key() {
+    let database = database().await;
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut home = Home::on(&database);
+    home.set("MUSTER__METRICS__BIND", &taken.local_addr().unwrap().to_string());
+    let output = tokio::task::block_in_place(|| home.run(&[]));
+    output.fails(1, &["cannot listen on 127.0.0.1:", "set metrics.bind to another port"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn they_are_told_where_the_log_says_or_nowhere() {
+    let database = database().await;
+    let mut home = Home::on(&database);
+    home.set("MUSTER__LOG__FORMAT", "json");
+    let said = |running: &Running| {
+        running.until_stderr("that it listens", |text| {
+            let line = text.lines().find(|line| line.contains("\"listening\""))?;
+            serde_json::from_str::<serde_json::Value>(line).ok()
+        })
+    };
+    let server = home.serve();
+    let line = said(&server.running);
+    let address = line["metrics"].as_str().unwrap();
+    let text = http().get(format!("http://{address}/metrics")).send().await.unwrap();
+    assert!(text.text().await.unwrap().contains("\nmuster_database_up 1\n"));
+    let output = tokio::task::block_in_place(|| server.stop());
+    assert!(!output.stderr.contains("ERROR"), "{}", output.stderr);
+
+    home.set("MUSTER__METRICS__BIND", "");
+    let server = home.serve();
+    assert!(said(&server.running).get("metrics").is_none());
+    tokio::task::block_in_place(|| server.stop());
+}

@@ -1,0 +1,139 @@
+//! How the service stands when it is asked.
+
+use std::time::{Duration, Instant};
+
+use muster::domain::{Callback, Permission};
+use muster::repository::apps;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+
+use super::{scrape, spawn, spawn_with};
+use crate::harness::process::http;
+use crate::harness::{BUIN, new_app, start_of_time};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_well_says_so() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let app = spawn_with(|settings| settings.data_dir = data_dir.path().to_owned()).await;
+    let told = scrape(&app).await;
+    assert_eq!(told.has("muster_database_up"), 1.0);
+    assert_eq!(told.has("muster_database_current"), 1.0);
+    assert_eq!(told.has("muster_migrations_pending"), 0.0);
+    assert!(told.has("muster_database_size_bytes") > 1e6);
+    assert!(told.has("muster_data_dir_size_bytes") >= told.has("muster_data_dir_free_bytes"));
+    assert_eq!(told.has("muster_pool_connections_max"), 10.0);
+    let open = ["idle", "used"]
+        .map(|state| told.has(&format!("muster_pool_connections{{state=\"{state}\"}}")));
+    assert!((1.0..=10.0).contains(&(open[0] + open[1])), "{open:?}");
+    let version = env!("CARGO_PKG_VERSION");
+    let build = told.series.keys().find(|series| series.starts_with("muster_build_info{")).unwrap();
+    assert!(build.contains(&format!("version=\"{version}\"")), "{build}");
+    assert!(build.contains("rustc=\"1."), "{build}");
+    if cfg!(target_os = "linux") {
+        assert!(told.has("process_resident_memory_bytes") > 1e6);
+        assert!(told.has("process_open_fds") > 5.0);
+        assert!(told.has("process_cpu_seconds_total") >= 0.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callbacks_that_wait_are_counted_with_their_age() {
+    let app = spawn().await;
+    let mut subscriber = new_app(BUIN, &[Permission::Callbacks]);
+    let callback = Callback { url: "http://127.0.0.1:1/".to_owned(), token: "t".to_owned() };
+    subscriber.app.callback = Some(callback);
+    apps::insert(&app.pool, &subscriber, start_of_time()).await.unwrap();
+    app.session(&["a", "b", "c"]).await;
+    app.clock.advance(Duration::from_secs(90));
+    for _ in 0..2 {
+        app.session(&["a", "b", "c"]).await;
+    }
+    let sql = "update delivery set state = 'failed', finished_at = created_at \
+               where session_id = (select max(session_id::text)::uuid from delivery)";
+    app.pool.execute(sql).await.unwrap();
+    app.clock.advance(Duration::from_secs(10));
+
+    let told = scrape(&app).await;
+    let of = |state: &str| told.has(&format!("muster_deliveries{{state=\"{state}\"}}"));
+    assert_eq!((of("pending"), of("leased"), of("failed")), (2.0, 0.0, 1.0));
+    assert_eq!(told.has("muster_deliveries_oldest_seconds"), 100.0);
+    // For some seconds the database is not asked again.
+    app.pool.execute("delete from delivery").await.unwrap();
+    assert_eq!(scrape(&app).await.has("muster_deliveries{state=\"pending\"}"), 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrape_needs_no_database() {
+    let app = spawn().await;
+    app.session(&["a", "b", "c"]).await;
+    let options = app.database.options.clone().database("postgres");
+    let mut outside = PgConnection::connect_with(&options).await.unwrap();
+    let sql = format!("drop database {} with (force)", app.database.name);
+    outside.execute(AssertSqlSafe(sql)).await.unwrap();
+
+    let told = scrape(&app).await;
+    assert_eq!(told.has("muster_database_up"), 0.0);
+    assert_eq!(told.value("muster_database_current"), 0.0);
+    let created =
+        "http_requests_total{route=\"/cgi/session/create\",method=\"POST\",status=\"2xx\"}";
+    assert_eq!(told.has(created), 1.0);
+    assert!(!told.series.contains_key("muster_deliveries_oldest_seconds"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrape_waits_for_no_connection() {
+    let app = spawn_with(|settings| {
+        settings.database.max_connections = 1;
+        settings.database.acquire_timeout = Duration::from_secs(60);
+    })
+    .await;
+    let taken = app.pool.acquire().await.unwrap();
+    let began = Instant::now();
+    let told = scrape(&app).await;
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert_eq!(told.has("muster_database_up"), 0.0);
+    assert_eq!(told.has("muster_pool_connections{state=\"used\"}"), 1.0);
+    drop(taken);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_connection_is_counted() {
+    let app = spawn_with(|settings| {
+        settings.database.max_connections = 1;
+        settings.database.acquire_timeout = Duration::from_millis(100);
+    })
+    .await;
+    let before = scrape(&app).await;
+    let taken = app.pool.acquire().await.unwrap();
+    let path = format!("http://{}/v1/sessions?member=a", app.address);
+    let list = http().get(path).bearer_auth(&app.api_key).send().await.unwrap();
+    assert_eq!(list.status(), 503);
+    drop(taken);
+    let after = scrape(&app).await;
+    let more = |series: &str| after.has(series) - before.has(series);
+    assert_eq!(more("muster_pool_failures_total"), 1.0);
+    assert!(more("muster_pool_wait_seconds_count") >= 1.0);
+    assert!(more("muster_pool_wait_seconds_sum") >= 0.1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_gets_what_it_asks_for_and_only_that() {
+    let app = spawn().await;
+    let base = format!("http://{}", app.metrics.unwrap());
+    let asked = http()
+        .get(format!("{base}/metrics"))
+        .header("accept", "application/openmetrics-text;version=1.0.0;q=0.9,text/plain;q=0.1");
+    let response = asked.send().await.unwrap();
+    let media = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!(response.headers()["content-type"], media);
+    let text = response.text().await.unwrap();
+    assert!(text.ends_with("\n# EOF\n"), "{text}");
+    assert!(text.contains("# TYPE http_requests counter\n"), "{text}");
+
+    assert_eq!(http().head(format!("{base}/metrics")).send().await.unwrap().status(), 200);
+    assert_eq!(http().post(format!("{base}/metrics")).send().await.unwrap().status(), 404);
+    for path in ["/", "/healthz", "/cgi/session/get", "/v1/limits"] {
+        assert_eq!(http().get(format!("{base}{path}")).send().await.unwrap().status(), 404);
+    }
+    assert_eq!(app.client.get("/metrics").await.status(), 404);
+}

@@ -1,0 +1,113 @@
+//! The dashboard and the alerts in `config/`: what they look at must be there.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{scrape, spawn_with};
+
+fn file(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The metrics that an expression names.
+fn named(expression: &str) -> impl Iterator<Item = &str> {
+    let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| ["muster_", "http_", "process_"].iter().any(|room| word.starts_with(room)))
+}
+
+/// The names that Prometheus knows after a scrape, from what the families are said to be.
+async fn known() -> BTreeSet<String> {
+    let data_dir = tempfile::tempdir().unwrap();
+    let app = spawn_with(|settings| {
+        settings.data_dir = data_dir.path().to_owned();
+        settings.cache.enabled = true;
+    })
+    .await;
+    app.session(&["a", "b", "c"]).await;
+    loop {
+        let told = scrape(&app).await;
+        // Until the follower has looked once.
+        if told.series.contains_key("muster_follower_age_seconds") {
+            let families = told.text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+            let families = families.map(|line| line.split_once(' ').unwrap());
+            return families
+                .flat_map(|(name, kind)| {
+                    let parts: &[&str] =
+                        if kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
+                    parts.iter().map(move |part| format!("{name}{part}"))
+                })
+                .collect();
+        }
+    }
+}
+
+fn expressions(panels: &[Value]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+        let title = panel["title"].as_str().unwrap();
+        let targets = panel["targets"].as_array().unwrap();
+        assert!(!targets.is_empty(), "{title}");
+        for target in targets {
+            found.push((title.to_owned(), target["expr"].as_str().unwrap().to_owned()));
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_shows_what_there_is() {
+    let dashboard: Value = serde_json::from_str(&file("grafana/muster.json")).unwrap();
+    assert!(dashboard["schemaVersion"].as_i64().unwrap() >= 36);
+    assert_eq!(dashboard["templating"]["list"][0]["type"], "datasource");
+    let panels = dashboard["panels"].as_array().unwrap();
+    let ids: BTreeSet<i64> = panels.iter().map(|panel| panel["id"].as_i64().unwrap()).collect();
+    assert_eq!(ids.len(), panels.len(), "two panels have one id");
+    for panel in panels {
+        let place = &panel["gridPos"];
+        let side = |name: &str| place[name].as_i64().unwrap();
+        assert!(side("x") + side("w") <= 24 && side("h") > 0, "{panel}");
+        if panel["type"] != "row" {
+            assert_eq!(panel["datasource"]["uid"], "${datasource}", "{panel}");
+        }
+    }
+
+    let known = known().await;
+    let expressions = expressions(panels);
+    let mut shown = BTreeSet::new();
+    for (title, expression) in &expressions {
+        assert_ne!(named(expression).count(), 0, "{title}: {expression}");
+        for name in named(expression) {
+            assert!(known.contains(name), "{title}: no metric is called {name}");
+            shown.insert(name.to_owned());
+        }
+    }
+    // And the other way round: nothing is told that nobody sees.
+    let seen = |name: &&String| {
+        let family = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
+        shown.contains(*name)
+            || family.is_some_and(|family| shown.contains(&format!("{family}_bucket")))
+    };
+    let unseen: Vec<&String> = known.iter().filter(|name| !seen(name)).collect();
+    assert!(unseen.iter().all(|name| name.ends_with("items_bucket")), "{unseen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_alerts_look_at_what_there_is_and_say_what_to_do() {
+    let rules = file("prometheus/alerts.yml");
+    let known = known().await;
+    let (_, rules) = rules.split_once("    rules:\n").unwrap();
+    let alerts: Vec<&str> = rules.split("      - alert: ").skip(1).collect();
+    assert!(alerts.len() >= 10);
+    for alert in alerts {
+        for part in ["expr: ", "severity: ", "summary: ", "description: ", "action: "] {
+            assert_eq!(alert.matches(part).count(), 1, "{part} of {alert}");
+        }
+        let (rule, _) = alert.split_once("annotations:").unwrap();
+        for name in named(rule) {
+            assert!(known.contains(name), "no metric is called {name}");
+        }
+    }
+}
