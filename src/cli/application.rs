@@ -15,9 +15,10 @@ use crate::config::{RemoveMembers, Settings};
 use crate::delivery::{self, Networks, Schedule, Sender, Timeouts, Worker};
 use crate::domain::{RemovePolicy, Rules};
 use crate::http::{Bound, Ending, Options, Server, Services};
-use crate::repository::pool;
+use crate::repository::{Keyring, pool};
 use crate::service::{
-    Access, CacheOptions, Changed, Directory, Readiness, SessionOptions, Sessions, TokenRules,
+    Access, CacheOptions, Changed, Directory, Readiness, Retention, SessionOptions, Sessions,
+    TokenRules,
 };
 
 /// How long a server that stops tries to note which keys were used, and to say good-bye to the
@@ -35,6 +36,7 @@ pub struct Application {
     sessions: Sessions,
     worker: Option<Worker>,
     changed: Arc<Changed>,
+    retention: Retention,
     patience: Duration,
 }
 
@@ -47,11 +49,12 @@ impl Application {
         settings: &Settings,
         bound: Bound,
         pool: PgPool,
+        keyring: Arc<Keyring>,
         clock: Clock,
         stopper: Stopper,
     ) -> anyhow::Result<Self> {
         let address = bound.address()?;
-        let directory = Directory::open(pool.clone(), clock.clone()).await;
+        let directory = Directory::open(pool.clone(), keyring, clock.clone()).await;
         let directory = Arc::new(directory.context("cannot read the apps")?);
         let tokens = TokenRules {
             expire_in: settings.token.expire_in,
@@ -64,6 +67,8 @@ impl Application {
         };
         let sessions = services.sessions.clone();
         let changed = sessions.changed();
+        let retention =
+            Retention { pool: pool.clone(), clock: clock.clone(), keep: settings.audit.keep };
         let worker = match settings.delivery.enabled {
             true => Some(worker(settings, pool.clone(), directory.clone(), clock)?),
             false => None,
@@ -86,6 +91,7 @@ impl Application {
             sessions,
             worker,
             changed,
+            retention,
             patience,
         })
     }
@@ -102,13 +108,14 @@ impl Application {
     /// When the server fails.
     pub async fn run(self) -> anyhow::Result<()> {
         let Self { server, ending, directory, sessions, worker, changed, .. } = self;
-        let Self { patience, pool, stopper, .. } = self;
+        let Self { patience, pool, stopper, retention, .. } = self;
         let following = directory.clone();
         let following = tokio::spawn(async move { following.follow().await });
         let forgetting = tokio::spawn({
             let sessions = sessions.clone();
             async move { sessions.forget_old_requests().await }
         });
+        let tidying = tokio::spawn(retention.keep_tidy());
         let following_sessions = tokio::spawn(async move { sessions.follow().await });
         let (rest, resting) = oneshot::channel::<()>();
         let working = worker.map(|worker| {
@@ -136,8 +143,9 @@ impl Application {
         }
         following.abort();
         forgetting.abort();
+        tidying.abort();
         following_sessions.abort();
-        let _ = tokio::join!(following, forgetting, following_sessions);
+        let _ = tokio::join!(following, forgetting, tidying, following_sessions);
         // Before the server's threads end: connections that they opened end with them. A database
         // that does not answer must not hold this up.
         stopper.unless_hurried(LAST_WORDS, directory.note_use()).await;

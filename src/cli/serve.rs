@@ -42,7 +42,7 @@ async fn serve(
     stopper: Stopper,
 ) -> anyhow::Result<()> {
     if settings.database.migrate {
-        store.migrate().await?;
+        store.migrate(&clock).await?;
     }
     let standing = store.standing().await?;
     anyhow::ensure!(
@@ -53,12 +53,14 @@ async fn serve(
         standing == Standing::Current,
         "migrations are pending and database.migrate is false: run `muster migrate` first"
     );
+    store.verify_key().await?;
     let credentials = match store.is_embedded() {
-        true => first_app::ensure(&store.pool, &settings.data_dir, url, &clock).await?,
+        true => first_app::ensure(store, &settings.data_dir, url, &clock).await?,
         false => None,
     };
-    let pool = store.pool.clone();
-    let application = Application::build(settings, bound, pool, clock, stopper.clone()).await?;
+    let (pool, keyring) = (store.pool.clone(), store.keyring.clone());
+    let application =
+        Application::build(settings, bound, pool, keyring, clock, stopper.clone()).await?;
     if stopper.is_wanted() {
         return Ok(());
     }

@@ -135,6 +135,14 @@ impl MasterKeyId {
         }
     }
 
+    /// Reads an id as it is shown.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let plain = text.len() == 2 * ID && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let id = plain.then(|| u64::from_str_radix(text, 16).ok()).flatten()?;
+        Some(Self(id.to_be_bytes()))
+    }
+
     /// As it is stored.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -213,6 +221,9 @@ mod tests {
         assert_eq!(key.id(), MasterKey::new([7; 32]).id());
         assert_ne!(key.id(), MasterKey::new([8; 32]).id());
         assert_eq!(key.id().to_string().len(), 16);
+        assert_eq!(MasterKeyId::parse(&key.id().to_string()), Some(key.id()));
+        assert_eq!(MasterKeyId::parse("+123456789abcdef"), None);
+        assert_eq!(MasterKeyId::parse("123456789abcdef"), None);
         assert_eq!(format!("{key:?}"), format!("MasterKey({}…)", key.id()));
         assert!(!key.id().to_string().contains("0707"));
     }

@@ -9,6 +9,7 @@
 )]
 
 mod architecture;
+mod audit;
 mod callbacks;
 mod cli;
 mod codes;
@@ -28,6 +29,7 @@ mod log;
 mod plain;
 mod request_id;
 mod rest;
+mod secrets;
 mod serve;
 mod session;
 mod startup;

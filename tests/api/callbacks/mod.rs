@@ -24,13 +24,13 @@ use muster::cli;
 use muster::config::Settings;
 use muster::delivery::Worker;
 use muster::domain::{Callback, DeliveryId, DeliveryState, Permission};
-use muster::repository::apps::{self, StoredApp};
+use muster::repository::apps::StoredApp;
 use muster::repository::deliveries::{self, Attempt, Filter, Listed};
 use muster::service::Directory;
 use serde_json::{Value, json};
 
 use crate::harness::client::Client;
-use crate::harness::{BUIN, TestApp, new_app, spawn_app_with, start_of_time};
+use crate::harness::{BUIN, TestApp, insert, keyring, new_app, spawn_app_with};
 use receiver::Receiver;
 
 const TOKEN: &str = "the callbacks' token";
@@ -51,7 +51,7 @@ async fn spawn_subscribed() -> (TestApp, Receiver, StoredApp) {
 async fn subscribe(app: &TestApp, receiver: &Receiver) -> StoredApp {
     let stored = subscriber(&receiver.url("/"));
     receiver.knows(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
-    apps::insert(&app.pool, &stored, start_of_time()).await.unwrap();
+    insert(&app.pool, &stored).await;
     stored
 }
 
@@ -70,7 +70,7 @@ async fn worker(app: &TestApp) -> Worker {
 async fn worker_with(app: &TestApp, change: impl FnOnce(&mut Settings)) -> Worker {
     let mut settings = app.settings.clone();
     change(&mut settings);
-    let directory = Directory::open(app.pool.clone(), app.clock.clone()).await.unwrap();
+    let directory = Directory::open(app.pool.clone(), keyring(), app.clock.clone()).await.unwrap();
     cli::worker(&settings, app.pool.clone(), Arc::new(directory), app.clock.clone()).unwrap()
 }
 
