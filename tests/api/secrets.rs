@@ -174,6 +174,22 @@ fn an_embedded_database_makes_its_own_key_once() {
     home.serve().stop();
 }
 
+#[test]
+fn postgresql_is_not_told_the_master_key() {
+    let mut home = Home::new();
+    home.set("MUSTER__SECRETS__MASTER_KEY", OTHER_KEY);
+    let server = home.serve();
+    assert!(!home.data_dir.join("master.key").exists(), "none is made beside one that is given");
+    let pid = home.postmaster().unwrap().as_raw_nonzero();
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let environment = String::from_utf8_lossy(&environment);
+    assert!(environment.contains("LC_ALL") && !environment.contains("MUSTER"), "{environment}");
+    let mine =
+        fs::read(format!("/proc/{}/environ", server.running.pid().as_raw_nonzero())).unwrap();
+    assert!(String::from_utf8_lossy(&mine).contains(OTHER_KEY), "else this test sees nothing");
+    server.stop();
+}
+
 /// Takes a database back to how the release before left it, with plain secrets.
 async fn unsealed(connection: &mut PgConnection, key: &[u8; 32]) {
     connection
