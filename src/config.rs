@@ -5,10 +5,12 @@
 //! of them, each with its key, its value, where it was set and what was expected. Nothing here is
 //! read from the working directory unasked, and no message shows the database's password.
 
+mod audit;
 mod delivery;
 mod layer;
 mod problem;
 mod read;
+mod secrets;
 mod url;
 
 use std::ffi::OsString;
@@ -17,9 +19,11 @@ use std::time::Duration;
 
 use ::config::Config;
 
+pub use self::audit::Audit;
 pub use self::delivery::Delivery;
 pub use self::problem::{ConfigError, Problem};
 use self::read::Reader;
+pub use self::secrets::{KeyText, Secrets};
 pub use self::url::DatabaseUrl;
 
 /// The documented defaults, as text: `config/default.toml`.
@@ -28,13 +32,17 @@ pub const DEFAULTS: &str = include_str!("../config/default.toml");
 /// Every setting, valid and consistent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The directory that Muster owns: `postgres/` and `first-app.json` lie in it. A relative path
-    /// counts from the working directory.
+    /// The directory that Muster owns: `postgres/`, `first-app.json` and `master.key` lie in it. A
+    /// relative path counts from the working directory.
     pub data_dir: PathBuf,
     /// The HTTP server.
     pub server: Server,
     /// The database, and how it is used.
     pub database: Database,
+    /// What seals the stored secrets.
+    pub secrets: Secrets,
+    /// What is kept of administrative acts.
+    pub audit: Audit,
     /// Access tokens.
     pub token: Token,
     /// Sizes.
@@ -219,6 +227,8 @@ impl Settings {
                 postgres_dir: read.optional_path("database.postgres_dir"),
                 download: read.switch("database.download"),
             },
+            secrets: Secrets::read(read),
+            audit: Audit::read(read),
             token: Token {
                 expire_in: read.whole_seconds(
                     "token.expire_in",

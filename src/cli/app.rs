@@ -146,7 +146,7 @@ pub(super) async fn run(
         Command::Create(_) => Store::open(settings).await?,
         _ => Store::open_existing(settings).await?,
     };
-    let store = store.current(settings).await?;
+    let store = store.current(settings, clock).await?;
     let done = dispatch(settings, &store, command, clock).await;
     store.close().await;
     done
@@ -158,11 +158,12 @@ async fn dispatch(
     command: Command,
     clock: &Clock,
 ) -> anyhow::Result<()> {
-    let pool = &store.pool;
+    let (pool, keyring) = (&store.pool, &*store.keyring);
     let change = async |which: Which, change: &mut (dyn FnMut(&mut StoredApp) + Send)| {
         let Which { buin, app_id } = which;
-        let stored =
-            apps::change(pool, buin, &app_id, clock.now(), change).await.map_err(explain)?;
+        let stored = apps::change(pool, keyring, buin, &app_id, store.act(clock), change)
+            .await
+            .map_err(explain)?;
         store.announce().await;
         anyhow::Ok(stored)
     };
@@ -170,16 +171,16 @@ async fn dispatch(
         Command::Create(create) => {
             let output = create.output;
             let stored = create.into_app();
-            apps::insert(pool, &stored, clock.now()).await.map_err(explain)?;
+            apps::insert(pool, keyring, &stored, store.act(clock)).await.map_err(explain)?;
             show(&stored, output)
         }
-        Command::List { output } => list(&apps::list(pool).await?, output),
+        Command::List { output } => list(&apps::list(pool, keyring).await?, output),
         Command::Show { which: Which { buin, app_id }, output } => {
-            show(&apps::find(pool, buin, &app_id).await.map_err(explain)?, output)
+            show(&apps::find(pool, keyring, buin, &app_id).await.map_err(explain)?, output)
         }
         Command::Update(update) => {
             let Which { buin, app_id } = update.which.clone();
-            let current = apps::find(pool, buin, &app_id).await.map_err(explain)?;
+            let current = apps::find(pool, keyring, buin, &app_id).await.map_err(explain)?;
             anyhow::ensure!(
                 current.app.callback.is_some()
                     || update.callback_url.is_some() == update.callback_token.is_some(),
@@ -206,11 +207,11 @@ async fn dispatch(
                 state: Some(DeliveryState::Pending),
                 ..deliveries::Filter::default()
             };
-            deliveries::replay(pool, &filter, clock.now()).await?;
+            deliveries::replay(pool, &filter, store.act(clock)).await?;
             show(&stored, output)
         }
         Command::TestCallback { which: Which { buin, app_id }, output } => {
-            let stored = apps::find(pool, buin, &app_id).await.map_err(explain)?;
+            let stored = apps::find(pool, keyring, buin, &app_id).await.map_err(explain)?;
             test_callback::run(settings, stored, clock, output).await
         }
         Command::RotateKey { which, aes_key, output } => {

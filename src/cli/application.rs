@@ -16,10 +16,10 @@ use crate::delivery::{self, Networks, Schedule, Sender, Timeouts, Worker};
 use crate::domain::{RemovePolicy, Rules};
 use crate::http::{Bound, Ending, MetricsBound, MetricsServer, Options, Server, Services};
 use crate::metrics::Metrics;
-use crate::repository::PgPool;
+use crate::repository::{Keyring, PgPool};
 use crate::service::{
-    Access, CacheOptions, Changed, Directory, Observatory, Parts, Readiness, SessionOptions,
-    Sessions, TokenRules,
+    Access, CacheOptions, Changed, Directory, Observatory, Parts, Readiness, Retention,
+    SessionOptions, Sessions, TokenRules,
 };
 
 /// How long a server that stops tries to note which keys were used, and to say good-bye to the
@@ -39,6 +39,7 @@ pub struct Application {
     sessions: Sessions,
     worker: Option<Worker>,
     changed: Arc<Changed>,
+    retention: Retention,
     patience: Duration,
 }
 
@@ -53,12 +54,13 @@ impl Application {
         bound: Bound,
         metrics_bound: Option<MetricsBound>,
         pool: PgPool,
+        keyring: Arc<Keyring>,
         clock: Clock,
         stopper: Stopper,
     ) -> anyhow::Result<Self> {
         let address = bound.address()?;
         let metrics = Arc::new(Metrics::default());
-        let directory = Directory::open(pool.clone(), clock.clone()).await;
+        let directory = Directory::open(pool.clone(), keyring, clock.clone()).await;
         let directory = Arc::new(directory.context("cannot read the apps")?);
         let tokens = TokenRules {
             expire_in: settings.token.expire_in,
@@ -77,6 +79,8 @@ impl Application {
         };
         let (sessions, readiness) = (services.sessions.clone(), services.readiness.clone());
         let changed = sessions.changed();
+        let retention =
+            Retention { pool: pool.clone(), clock: clock.clone(), keep: settings.audit.keep };
         let worker = match settings.delivery.enabled {
             true => {
                 let (pool, directory) = (pool.clone(), directory.clone());
@@ -115,6 +119,7 @@ impl Application {
             sessions,
             worker,
             changed,
+            retention,
             patience,
         })
     }
@@ -137,7 +142,7 @@ impl Application {
     /// When the server fails.
     pub async fn run(self) -> anyhow::Result<()> {
         let Self { server, ending, directory, sessions, worker, changed, .. } = self;
-        let Self { patience, pool, stopper, metrics, .. } = self;
+        let Self { patience, pool, stopper, metrics, retention, .. } = self;
         let telling = metrics.map(|server| (server.ending(), tokio::spawn(server.run())));
         let following = directory.clone();
         let following = tokio::spawn(async move { following.follow().await });
@@ -145,6 +150,7 @@ impl Application {
             let sessions = sessions.clone();
             async move { sessions.forget_old_requests().await }
         });
+        let tidying = tokio::spawn(retention.keep_tidy());
         let following_sessions = tokio::spawn(async move { sessions.follow().await });
         let (rest, resting) = oneshot::channel::<()>();
         let working = worker.map(|worker| {
@@ -172,8 +178,9 @@ impl Application {
         }
         following.abort();
         forgetting.abort();
+        tidying.abort();
         following_sessions.abort();
-        let _ = tokio::join!(following, forgetting, following_sessions);
+        let _ = tokio::join!(following, forgetting, tidying, following_sessions);
         if let Some((ending, telling)) = telling {
             stopper.unless_hurried(LAST_WORDS, ending.end()).await;
             telling.abort();

@@ -88,7 +88,7 @@ pub(super) async fn run(
     command: Command,
     clock: &Clock,
 ) -> anyhow::Result<()> {
-    let store = Store::open_existing(settings).await?.current(settings).await?;
+    let store = Store::open_existing(settings).await?.current(settings, clock).await?;
     let done = match command {
         Command::List { which, state, limit, output } => {
             list(&store, &Filter { state, ..which.filter() }, limit, output).await
@@ -100,7 +100,7 @@ pub(super) async fn run(
                 None => Some(state.unwrap_or(DeliveryState::Failed)),
             };
             let filter = Filter { id, state, since, until, ..which.filter() };
-            replay(&store, &filter, clock, output).await
+            replay(&store, filter, clock, output).await
         }
     };
     store.close().await;
@@ -140,7 +140,8 @@ async fn show(store: &Store, id: &DeliveryId, output: Output) -> anyhow::Result<
     let attempts = deliveries::attempts(&store.pool, id).await?;
     let withheld = match listed.state {
         DeliveryState::Pending => {
-            withheld(&apps::find(&store.pool, listed.buin, &listed.id.app_id).await?.app)
+            let Listed { buin, id: DeliveryId { app_id, .. }, .. } = &listed;
+            withheld(&apps::find(&store.pool, &store.keyring, *buin, app_id).await?.app)
         }
         _ => None,
     };
@@ -181,20 +182,21 @@ async fn show(store: &Store, id: &DeliveryId, output: Output) -> anyhow::Result<
 
 async fn replay(
     store: &Store,
-    filter: &Filter,
+    mut filter: Filter,
     clock: &Clock,
     output: Output,
 ) -> anyhow::Result<()> {
     if let Some(id) = &filter.id {
         let found = deliveries::find(&store.pool, id).await?.context(NO_SUCH)?;
         anyhow::ensure!(found.state != DeliveryState::Leased, "it is being sent right now");
+        filter.buin = Some(found.buin);
     }
     if let Some(app_id) = &filter.app_id {
-        let apps = apps::list(&store.pool).await?;
+        let apps = apps::list(&store.pool, &store.keyring).await?;
         let known = apps.iter().any(|stored| stored.app.app_id == *app_id);
         anyhow::ensure!(known, "there is no app {app_id}: `muster app list` shows those that are");
     }
-    let count = deliveries::replay(&store.pool, filter, clock.now()).await?;
+    let count = deliveries::replay(&store.pool, &filter, store.act(clock)).await?;
     if output.json {
         return output::json(&json!({ "replayed": count }));
     }

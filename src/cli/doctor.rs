@@ -1,6 +1,7 @@
 //! `muster doctor`: is everything as it must be, and if not, what to do. It changes nothing.
 
 mod here;
+mod secrets;
 
 use std::fmt::Write as _;
 use std::io;
@@ -136,7 +137,14 @@ async fn database(settings: &Settings, clock: &Clock) -> Vec<Check> {
     let checks = match server {
         Err(error) => vec![unreachable(&format!("{:#}", anyhow::Error::from(error)))],
         Ok(server) => {
-            vec![version(&server), skew(&server, clock), migrations(&store).await]
+            let migrations = migrations(&store).await;
+            let secrets = match migrations.verdict {
+                Verdict::Ok => Some(secrets::check(&store).await),
+                // Their tables may not be there.
+                Verdict::Warn | Verdict::Fail => None,
+            };
+            let checks = [version(&server), skew(&server, clock), migrations];
+            checks.into_iter().chain(secrets).collect()
         }
     };
     store.close().await;

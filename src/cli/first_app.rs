@@ -12,9 +12,9 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::health;
+use super::store::Store;
 use crate::clock::Clock;
 use crate::domain::{App, AppId, Buin, Permissions};
-use crate::repository::PgPool;
 use crate::repository::apps::{self, StoredApp};
 use crate::repository::{Error, keys};
 use crate::wire::{AesKey, ApiKey};
@@ -37,14 +37,14 @@ struct Credentials {
 /// what is true now: a URL at which a server listens, and the app's key. Gives the file's path if
 /// there is one.
 pub(super) async fn ensure(
-    pool: &PgPool,
+    store: &Store,
     data_dir: &Path,
     url: &str,
     clock: &Clock,
 ) -> anyhow::Result<Option<PathBuf>> {
     let path = data_dir.join(FILE);
     let known = read(&path)?;
-    let apps = apps::list(pool).await?;
+    let apps = apps::list(&store.pool, &store.keyring).await?;
     let mut credentials = match known {
         Some(known) => known,
         None if apps.is_empty() => Credentials {
@@ -67,9 +67,9 @@ pub(super) async fn ensure(
     save(&path, &credentials)?;
     let unusable = || format!("{} cannot be used: remove it", path.display());
     if apps.is_empty() {
-        insert_app(pool, &credentials, clock).await.with_context(unusable)?;
+        insert_app(store, &credentials, clock).await.with_context(unusable)?;
     }
-    insert_key(pool, &credentials, clock).await.with_context(unusable)?;
+    insert_key(store, &credentials, clock).await.with_context(unusable)?;
     Ok(Some(path))
 }
 
@@ -95,7 +95,7 @@ impl Credentials {
     }
 }
 
-async fn insert_app(pool: &PgPool, credentials: &Credentials, clock: &Clock) -> anyhow::Result<()> {
+async fn insert_app(store: &Store, credentials: &Credentials, clock: &Clock) -> anyhow::Result<()> {
     let app = App {
         buin: Buin::new(credentials.buin)?,
         app_id: credentials.app_id.parse()?,
@@ -106,7 +106,7 @@ async fn insert_app(pool: &PgPool, credentials: &Credentials, clock: &Clock) -> 
         disabled: false,
     };
     let stored = StoredApp { aes_key: AesKey::from_base64(&credentials.aes_key)?, app };
-    match apps::insert(pool, &stored, clock.now()).await {
+    match apps::insert(&store.pool, &store.keyring, &stored, store.act(clock)).await {
         // Another server on this database was faster, with the same file.
         Ok(()) | Err(Error::AppExists { .. }) => Ok(()),
         Err(error) => Err(error.into()),
@@ -114,13 +114,13 @@ async fn insert_app(pool: &PgPool, credentials: &Credentials, clock: &Clock) -> 
 }
 
 /// Writes the file's API key unless it is there: in force, or revoked.
-async fn insert_key(pool: &PgPool, credentials: &Credentials, clock: &Clock) -> anyhow::Result<()> {
+async fn insert_key(store: &Store, credentials: &Credentials, clock: &Clock) -> anyhow::Result<()> {
     let key = ApiKey::recognise(&credentials.api_key).context("apiKey: is no API key")?.hash();
-    if keys::list(pool).await?.iter().any(|stored| stored.hash == key) {
+    if keys::list(&store.pool).await?.iter().any(|stored| stored.hash == key) {
         return Ok(());
     }
     let (buin, app_id) = (Buin::new(credentials.buin)?, credentials.app_id.parse()?);
-    match keys::insert(pool, &key, buin, &app_id, FILE, clock.now()).await {
+    match keys::insert(&store.pool, &key, buin, &app_id, FILE, store.act(clock)).await {
         // The file is about an app of another database: it is none of this one's.
         Ok(()) | Err(Error::AppUnknown { .. }) => Ok(()),
         Err(error) => Err(error.into()),

@@ -10,8 +10,8 @@ use super::store::Store;
 use super::{Output, Which, output};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::repository::keys::{self, StoredKey};
-use crate::wire::{ApiKey, ApiKeyHash};
+use crate::repository::keys::{self, StoredKey, id};
+use crate::wire::ApiKey;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -45,7 +45,7 @@ pub(super) async fn run(
     command: Command,
     clock: &Clock,
 ) -> anyhow::Result<()> {
-    let store = Store::open_existing(settings).await?.current(settings).await?;
+    let store = Store::open_existing(settings).await?.current(settings, clock).await?;
     let done = match command {
         Command::Create { which, label, output } => {
             create(&store, &which, &label, output, clock).await
@@ -66,7 +66,7 @@ async fn create(
 ) -> anyhow::Result<()> {
     let key = ApiKey::generate();
     let Which { buin, app_id } = which;
-    keys::insert(&store.pool, &key.hash(), *buin, app_id, label, clock.now())
+    keys::insert(&store.pool, &key.hash(), *buin, app_id, label, store.act(clock))
         .await
         .map_err(explain)?;
     if output.json {
@@ -117,18 +117,13 @@ async fn revoke(store: &Store, given: &str, output: Output, clock: &Clock) -> an
         .iter()
         .find(|key| id(&key.hash) == given)
         .context("there is no key of this id: `muster key list` shows those that there are")?;
-    let was_valid = keys::revoke(&store.pool, &key.hash, clock.now()).await?;
+    let was_valid = keys::revoke(&store.pool, key, store.act(clock)).await?;
     store.announce().await;
     if output.json {
         return output::json(&json!({ "id": given, "revoked": true, "wasValid": was_valid }));
     }
     output::text(if was_valid { "revoked" } else { "was revoked already" });
     Ok(())
-}
-
-/// What people name a key by: the first 16 hexadecimal digits of its hash.
-fn id(hash: &ApiKeyHash) -> String {
-    hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A key as it is printed.

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::Output;
 use super::output;
 use super::store::Store;
+use crate::clock::Clock;
 use crate::config::Settings;
 use crate::repository::migrations;
 
@@ -22,13 +23,14 @@ pub(super) async fn run(
     settings: &Settings,
     command: Option<Command>,
     output: Output,
+    clock: &Clock,
 ) -> anyhow::Result<()> {
     let store = match command {
         None => Store::open(settings).await?,
         Some(Command::Status { .. }) => Store::open_existing(settings).await?,
     };
     let done = match command {
-        None => apply(&store, output).await,
+        None => apply(&store, output, clock).await,
         Some(Command::Status { output: own }) => {
             status(&store, Output { json: output.json || own.json }).await
         }
@@ -37,8 +39,8 @@ pub(super) async fn run(
     done
 }
 
-async fn apply(store: &Store, output: Output) -> anyhow::Result<()> {
-    let applied = store.migrate().await?;
+async fn apply(store: &Store, output: Output, clock: &Clock) -> anyhow::Result<()> {
+    let applied = store.migrate(clock).await?;
     if output.json {
         let applied: Vec<i64> = applied.iter().map(|migration| migration.version).collect();
         return output::json(&json!({ "applied": applied }));

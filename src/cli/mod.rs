@@ -4,8 +4,10 @@
 //! standard output, everything else to standard error. A command works whether or not a server runs
 //! on the same data directory.
 
+mod actor;
 mod app;
 mod application;
+mod audit;
 mod delivery;
 mod doctor;
 mod first_app;
@@ -14,6 +16,7 @@ mod keeper;
 mod key;
 mod migrate;
 mod output;
+mod secrets;
 mod serve;
 mod stopper;
 mod store;
@@ -70,7 +73,13 @@ enum Command {
     /// Callbacks: list, show, replay
     #[command(subcommand)]
     Delivery(delivery::Command),
-    /// Check configuration, database, disk, clock and port; say what to do about what is wrong
+    /// Administrative acts: who did what, when, from where
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// The master key, which seals the secrets in the database: make one, replace it
+    #[command(subcommand)]
+    Secrets(secrets::Command),
+    /// Check configuration, database, disk, clock, secrets and port; say what to do about what is wrong
     Doctor {
         #[command(flatten)]
         output: Output,
@@ -130,6 +139,10 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         output::text(http::openapi().trim_end());
         return Ok(ExitCode::SUCCESS);
     }
+    if matches!(command, Command::Secrets(secrets::Command::Generate)) {
+        secrets::generate();
+        return Ok(ExitCode::SUCCESS);
+    }
     let file = config::file(cli.config, std::env::var_os("MUSTER_CONFIG"));
     let loaded = Settings::load(file.as_deref(), config::environment());
     if let (Command::Doctor { output }, Err(error)) = (&command, &loaded) {
@@ -140,10 +153,14 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let clock = Clock::system();
     match command {
         Command::Serve => serve::run(&settings, clock).await?,
-        Command::Migrate { command, output } => migrate::run(&settings, command, output).await?,
+        Command::Migrate { command, output } => {
+            migrate::run(&settings, command, output, &clock).await?;
+        }
         Command::App(command) => app::run(&settings, command, &clock).await?,
         Command::Key(command) => key::run(&settings, command, &clock).await?,
         Command::Delivery(command) => delivery::run(&settings, command, &clock).await?,
+        Command::Audit(command) => audit::run(&settings, command, &clock).await?,
+        Command::Secrets(command) => secrets::run(&settings, command, &clock).await?,
         Command::Doctor { output } => return doctor::run(&settings, &clock, output).await,
         Command::Config | Command::Openapi => {}
     }

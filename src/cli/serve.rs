@@ -43,7 +43,7 @@ async fn serve(
     stopper: Stopper,
 ) -> anyhow::Result<()> {
     if settings.database.migrate {
-        store.migrate().await?;
+        store.migrate(&clock).await?;
     }
     let standing = store.standing().await?;
     anyhow::ensure!(
@@ -54,13 +54,15 @@ async fn serve(
         standing == Standing::Current,
         "migrations are pending and database.migrate is false: run `muster migrate` first"
     );
+    store.verify_key().await?;
     let credentials = match store.is_embedded() {
-        true => first_app::ensure(&store.pool, &settings.data_dir, url, &clock).await?,
+        true => first_app::ensure(store, &settings.data_dir, url, &clock).await?,
         false => None,
     };
-    let pool = store.pool.clone();
+    let (pool, keyring) = (store.pool.clone(), store.keyring.clone());
     let application =
-        Application::build(settings, bound, metrics_bound, pool, clock, stopper.clone()).await?;
+        Application::build(settings, bound, metrics_bound, pool, keyring, clock, stopper.clone())
+            .await?;
     if stopper.is_wanted() {
         return Ok(());
     }

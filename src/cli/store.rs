@@ -1,26 +1,31 @@
-//! The database of a command or a server: the configured one, or the embedded one.
+//! The database of a command or a server, the configured or the embedded one, with its master keys.
 
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use sqlx::postgres::PgConnectOptions;
 
+use super::actor;
 use super::keeper::Keeper;
 use super::stopper::Stopper;
-use crate::config::Settings;
-use crate::repository::PgPool;
-use crate::repository::changes;
+use crate::clock::Clock;
+use crate::config::{KeyText, Settings};
+use crate::repository::audit::{Act, Actor};
 use crate::repository::embedded::{self, DataDir, EmbeddedError, EmbeddedPostgres};
 use crate::repository::migrations::{self, Standing};
-use crate::repository::pool;
+use crate::repository::{Error, KeyFile, Keyring, PgPool, changes, pool, sealing};
+use crate::wire::{MasterKey, MasterKeyId};
 
 /// How long a command waits for the servers to hear of what it changed.
 const HEARD_WITHIN: Duration = Duration::from_secs(3);
 
-/// An open database.
+/// An open database, and the keys to its secrets.
 pub(super) struct Store {
     pub(super) pool: PgPool,
+    pub(super) keyring: Arc<Keyring>,
+    actor: Actor,
     embedded: Option<Embedded>,
 }
 
@@ -46,8 +51,9 @@ impl Store {
                 (embedded.connect_options(), Some(Embedded::Bare(embedded)))
             }
         };
-        let limits = limits(settings);
-        Ok(Self { pool: pool::connect(options, limits), embedded })
+        let pool = pool::connect(options, limits(settings));
+        let keyring = Arc::new(keyring(settings));
+        Ok(Self { pool, keyring, actor: actor::current(), embedded })
     }
 
     /// The same, but makes no embedded database where there is none: a command that only reads would
@@ -84,10 +90,15 @@ impl Store {
         self
     }
 
+    /// Who does what is done here now.
+    pub(super) fn act(&self, clock: &Clock) -> Act<'_> {
+        Act { by: &self.actor, at: clock.now() }
+    }
+
     /// Makes sure that the tables are those of this program, for commands that use them.
-    pub(super) async fn current(self, settings: &Settings) -> anyhow::Result<Self> {
+    pub(super) async fn current(self, settings: &Settings, clock: &Clock) -> anyhow::Result<Self> {
         let store = self;
-        match store.make_current(settings).await {
+        match store.make_current(settings, clock).await {
             Ok(()) => Ok(store),
             Err(error) => {
                 store.close().await;
@@ -96,13 +107,13 @@ impl Store {
         }
     }
 
-    async fn make_current(&self, settings: &Settings) -> anyhow::Result<()> {
+    async fn make_current(&self, settings: &Settings, clock: &Clock) -> anyhow::Result<()> {
         if !settings.database.migrate
             && let Standing::Pending(pending) = self.standing().await?
         {
             anyhow::bail!("migrations pending: {}; run `muster migrate`", pending.len());
         }
-        self.migrate().await?;
+        self.migrate(clock).await?;
         Ok(())
     }
 
@@ -111,8 +122,13 @@ impl Store {
         migrations::standing(&self.pool).await.context(UNREACHABLE)
     }
 
-    /// Applies pending migrations.
-    pub(super) async fn migrate(&self) -> anyhow::Result<Vec<migrations::Migration>> {
+    /// Applies pending migrations, and seals the secrets where that is the first time. Refuses a
+    /// wrong master key, and before anything is changed none at all.
+    pub(super) async fn migrate(
+        &self,
+        clock: &Clock,
+    ) -> anyhow::Result<Vec<migrations::Migration>> {
+        self.keyring.load()?;
         let applied = migrations::run(&self.pool).await.map_err(|error| match error {
             migrations::MigrationError::Database(error) => {
                 anyhow::Error::from(error).context(UNREACHABLE)
@@ -122,13 +138,29 @@ impl Store {
         for migration in &applied {
             tracing::info!(version = migration.version, "migrated: {}", migration.description);
         }
+        let sealed = sealing::adopt(&self.pool, &self.keyring, self.act(clock)).await;
+        if let Some(sealed) = sealed.map_err(wrong_key)? {
+            tracing::info!(master_key = %sealed.id, apps = sealed.apps, "sealed the secrets");
+        }
         Ok(applied)
+    }
+
+    /// Makes sure that the secrets are sealed, with a key that is here.
+    pub(super) async fn verify_key(&self) -> anyhow::Result<()> {
+        self.keyring.load()?;
+        sealing::verify(&self.pool, &self.keyring).await.map_err(wrong_key)?;
+        Ok(())
+    }
+
+    /// Asks all running servers whether they have a master key. Gives how many did not say so.
+    pub(super) async fn confirm(&self, id: MasterKeyId) -> anyhow::Result<u64> {
+        Ok(changes::heard_by_all(&self.pool, HEARD_WITHIN, Some(id)).await?)
     }
 
     /// Waits until every running server knows what was changed, so that it holds when the command
     /// returns.
     pub(super) async fn announce(&self) {
-        match changes::heard_by_all(&self.pool, HEARD_WITHIN).await {
+        match changes::heard_by_all(&self.pool, HEARD_WITHIN, None).await {
             Ok(0) => {}
             Ok(missing) => tracing::warn!(
                 servers = missing,
@@ -165,6 +197,36 @@ impl Store {
 
 const UNREACHABLE: &str =
     "the database cannot be used: check database.url and that PostgreSQL runs (`muster doctor`)";
+
+/// An error of the sealing, with the remedy where there is one.
+fn wrong_key(error: Error) -> anyhow::Error {
+    match error {
+        Error::MasterKeyUnknown { .. } => anyhow::Error::from(error).context(WRONG_KEY),
+        other => other.into(),
+    }
+}
+
+/// What to do about a master key that is missing.
+pub(super) const WRONG_KEY: &str = "the master key of this database is not here: restore the file of master keys (master.key in \
+     data_dir, else secrets.master_key_file) or MUSTER__SECRETS__MASTER_KEY as it was when the \
+     database, or the backup that it comes from, was last used";
+
+/// The master keys, as they are configured.
+fn keyring(settings: &Settings) -> Keyring {
+    let secrets = &settings.secrets;
+    let key = |text: &KeyText| MasterKey::new(*text.bytes());
+    let file = match (&secrets.master_key_file, &settings.database.url) {
+        (Some(path), _) => Some(KeyFile { path: path.clone(), make: false }),
+        (None, None) => Some(KeyFile { path: settings.data_dir.join(KEY_FILE), make: true }),
+        // Another server of that database could not know what is made up here.
+        (None, Some(_)) => None,
+    };
+    let (first, last) = (secrets.master_key.as_ref(), secrets.previous_master_key.as_ref());
+    Keyring::new(first.map(key), file, last.map(key))
+}
+
+/// The file of master keys of an embedded database.
+const KEY_FILE: &str = "master.key";
 
 /// What the embedded PostgreSQL needs to know of the configuration.
 pub(super) fn embedded_options(settings: &Settings) -> embedded::Options {

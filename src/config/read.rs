@@ -10,6 +10,7 @@ use ::config::{Value, ValueKind};
 use ipnet::IpNet;
 
 use super::Problem;
+use super::secrets::KeyText;
 use super::url::{DatabaseUrl, redact};
 use crate::telemetry;
 
@@ -119,6 +120,17 @@ impl<'a> Reader<'a> {
     pub(super) fn optional_path(&mut self, key: &str) -> Option<PathBuf> {
         self.text(key, "expected a path, or nothing", |text| {
             (!text.contains('\0')).then(|| (!text.is_empty()).then(|| PathBuf::from(text)))
+        })
+    }
+
+    /// A key, which no message shows; empty = none.
+    pub(super) fn optional_key(&mut self, key: &str) -> Option<KeyText> {
+        let expected = format!("expected {}, or nothing", KeyText::EXPECTED);
+        let hidden = |text: &str| if text.is_empty() { "" } else { "***" }.to_owned();
+        self.take_shown(key, &expected, hidden, |kind| match kind {
+            ValueKind::String(text) if text.is_empty() => Some(None),
+            ValueKind::String(text) => KeyText::parse(text).map(Some),
+            _ => None,
         })
     }
 

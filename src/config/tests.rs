@@ -52,6 +52,13 @@ const OTHERS: Env<'_> = &[
     ("database.migrate", "false"),
     ("database.postgres_dir", "/opt/pg/bin"),
     ("database.download", "false"),
+    ("secrets.master_key", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
+    (
+        "secrets.previous_master_key",
+        "ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+    ),
+    ("secrets.master_key_file", "/run/secrets/muster"),
+    ("audit.keep", "30days"),
     ("token.expire_in", "601"),
     ("token.max_clock_skew", "2m"),
     ("limits.max_body", "2048"),
@@ -97,6 +104,14 @@ fn others() -> Settings {
             postgres_dir: Some("/opt/pg/bin".into()),
             download: false,
         },
+        secrets: Secrets {
+            master_key: KeyText::parse("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
+            previous_master_key: KeyText::parse(
+                "ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+            ),
+            master_key_file: Some("/run/secrets/muster".into()),
+        },
+        audit: Audit { keep: 30 * DAY },
         token: Token { expire_in: 601 * SECOND, max_clock_skew: 2 * MINUTE },
         limits: Limits { max_body: 2_048, min_members: 1, max_members: 100_000 },
         policy: Policy { remove_members: RemoveMembers::Member },
@@ -147,6 +162,8 @@ fn the_defaults_are_valid_and_as_promised() {
                 postgres_dir: None,
                 download: true,
             },
+            secrets: Secrets { master_key: None, previous_master_key: None, master_key_file: None },
+            audit: Audit { keep: 365 * DAY },
             token: Token { expire_in: 7_200 * SECOND, max_clock_skew: 300 * SECOND },
             limits: Limits { max_body: 1_048_576, min_members: 3, max_members: 2_000 },
             policy: Policy { remove_members: RemoveMembers::Owner },
@@ -517,6 +534,21 @@ fn the_password_is_in_no_message_and_no_debug_output() {
 
     let told = problem("", &[("MUSTER__DATABASE__ULR", "postgres://u:s3cret@db/m")]);
     assert!(!told.contains("s3cret"), "{told}");
+}
+
+#[test]
+fn master_keys_are_in_no_message_and_no_debug_output() {
+    let right = "Sesame0000000000000000000000000000000000000=";
+    for key in ["secrets.master_key", "secrets.previous_master_key"] {
+        for wrong in ["Sesame", &right[..43], &format!("{right} "), &right.replace('=', "a")] {
+            let told = problem("", &[(&variable(key), wrong)]);
+            assert!(told.starts_with(&format!("{key} = \"***\" (env")), "{told}");
+            assert!(told.contains("44 characters of base64 or 64 hex"), "{told}");
+            assert!(!told.contains("Sesame"), "{told}");
+        }
+    }
+    let settings = load(None, &[("MUSTER__SECRETS__MASTER_KEY", right)]).unwrap();
+    assert!(!format!("{settings:?}").contains("83, 235"), "{settings:?}");
 }
 
 #[test]

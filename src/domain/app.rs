@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use zeroize::Zeroize as _;
+
 use super::{AppId, Buin};
 
 /// An app of an enterprise, without its secrets.
@@ -55,13 +57,19 @@ impl App {
     }
 }
 
-/// Where an app receives callbacks.
+/// Where an app receives callbacks. The token is wiped when dropped, and never shown by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Callback {
     /// An `http` or `https` URL.
     pub url: String,
     /// The secret that signs them.
     pub token: String,
+}
+
+impl Drop for Callback {
+    fn drop(&mut self) {
+        self.token.zeroize();
+    }
 }
 
 impl fmt::Debug for Callback {

@@ -2,7 +2,8 @@
 //!
 //! The database's triggers notify every server. A command that must not return before its change
 //! holds everywhere asks once more, with a note, and every server that has read again repeats the
-//! note on a second channel. Who follows is seen from the names of the connections.
+//! note on a second channel. Who follows is seen from the names of the connections. A note may name a
+//! master key: only who has it repeats the note.
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 
 use super::Error;
 use crate::repository::PgPool;
+use crate::wire::MasterKeyId;
 
 /// Where the triggers notify.
 const CHANGED: &str = "muster_apps";
@@ -36,10 +38,30 @@ impl Changes {
     ///
     /// # Errors
     /// When the connection is lost and cannot be had again.
-    pub async fn next(&mut self) -> Result<Option<String>, Error> {
+    pub async fn next(&mut self) -> Result<Option<Note>, Error> {
         let notification = self.0.listener.try_recv().await?;
         let note = notification.map(|notification| notification.payload().to_owned());
-        Ok(note.filter(|note| !note.is_empty()))
+        Ok(note.filter(|note| !note.is_empty()).map(Note))
+    }
+}
+
+/// What somebody wants to see repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note(String);
+
+impl Note {
+    fn new(master_key: Option<MasterKeyId>) -> Self {
+        let chance = rand::random::<u128>();
+        Self(match master_key {
+            Some(id) => format!("{chance:032x}/{id}"),
+            None => format!("{chance:032x}"),
+        })
+    }
+
+    /// The master key that one must have to repeat it.
+    #[must_use]
+    pub fn master_key(&self) -> Option<MasterKeyId> {
+        self.0.split_once('/').and_then(|(_, id)| MasterKeyId::parse(id))
     }
 }
 
@@ -47,15 +69,20 @@ impl Changes {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn repeat(pool: &PgPool, note: &str) -> Result<(), Error> {
-    notify(pool, HEARD, note).await
+pub async fn repeat(pool: &PgPool, note: &Note) -> Result<(), Error> {
+    notify(pool, HEARD, &note.0).await
 }
 
-/// Waits until every server knows what was committed before. Gives how many did not say so.
+/// Waits until every server knows what was committed before, and has this master key if one is
+/// named. Gives how many did not say so.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn heard_by_all(pool: &PgPool, within: Duration) -> Result<u64, Error> {
+pub async fn heard_by_all(
+    pool: &PgPool,
+    within: Duration,
+    master_key: Option<MasterKeyId>,
+) -> Result<u64, Error> {
     let until = Instant::now() + within;
     let mut listening = listen(pool, "muster", HEARD).await?;
     let followers = sqlx::query_scalar!(
@@ -68,14 +95,14 @@ pub async fn heard_by_all(pool: &PgPool, within: Duration) -> Result<u64, Error>
     .fetch_one(pool)
     .await?;
     let mut missing = u64::try_from(followers).unwrap_or_default();
-    let note = format!("{:032x}", rand::random::<u128>());
-    notify(pool, CHANGED, &note).await?;
+    let note = Note::new(master_key);
+    notify(pool, CHANGED, &note.0).await?;
     while missing > 0 {
         let Ok(notification) = tokio::time::timeout_at(until, listening.listener.recv()).await
         else {
             break;
         };
-        if notification?.payload() == note {
+        if notification?.payload() == note.0 {
             missing -= 1;
         }
     }

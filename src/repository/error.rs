@@ -1,6 +1,8 @@
 //! What can go wrong between Muster and its database.
 
+use super::KeyringError;
 use crate::domain::{AppId, Buin, Gap};
+use crate::wire::MasterKeyId;
 
 /// A failure of the repository. Its text is for operators and logs, never for callers.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +25,20 @@ pub enum Error {
         /// Why that is impossible.
         why: String,
     },
+    /// Secrets are sealed with a master key that is not here.
+    #[error("the secrets in the database are sealed with the master key {id}, {}", here(known))]
+    MasterKeyUnknown {
+        /// What the key is called.
+        id: MasterKeyId,
+        /// Those that are here.
+        known: Vec<MasterKeyId>,
+    },
+    /// No master key seals the secrets yet.
+    #[error("the secrets in the database are not sealed yet: `muster migrate` does that")]
+    NotSealed,
+    /// There are no master keys to be had.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
     /// A request of this app was done under this key already. Nothing was changed.
     #[error("the idempotency key was used before")]
     KeyTaken,
@@ -42,6 +58,15 @@ pub enum Error {
         /// The app.
         app_id: AppId,
     },
+}
+
+fn here(known: &[MasterKeyId]) -> String {
+    let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+    match known.as_slice() {
+        [] => "and there is none here".to_owned(),
+        [one] => format!("and the one here is {one}"),
+        many => format!("and those here are {}", many.join(", ")),
+    }
 }
 
 impl Error {

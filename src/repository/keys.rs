@@ -1,8 +1,10 @@
 //! API keys: their hashes, never the keys.
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 
 use super::Error;
+use super::audit::{self, Act, Line};
 use super::error::corrupt;
 use crate::domain::{AppId, Buin};
 use crate::repository::PgPool;
@@ -45,7 +47,7 @@ pub async fn list(pool: &PgPool) -> Result<Vec<StoredKey>, Error> {
     rows.into_iter().map(StoredKey::try_from).collect()
 }
 
-/// Writes a new key.
+/// Writes a new key, and the audit's line of it.
 ///
 /// # Errors
 /// [`Error::AppUnknown`], or when the database fails.
@@ -55,38 +57,58 @@ pub async fn insert(
     buin: Buin,
     app_id: &AppId,
     label: &str,
-    at: DateTime<Utc>,
+    act: Act<'_>,
 ) -> Result<(), Error> {
+    let mut transaction = pool.begin().await?;
     sqlx::query!(
         "insert into api_key (hash, buin, app_id, label, created_at) values ($1, $2, $3, $4, $5)",
         hash.as_slice(),
         buin.get(),
         app_id.as_str(),
         label,
-        at,
+        act.at,
     )
-    .execute(pool)
+    .execute(&mut *transaction)
     .await
     .map_err(|error| match error.as_database_error().and_then(|error| error.constraint()) {
         Some("api_key_app_fkey") => Error::AppUnknown { buin, app_id: app_id.clone() },
         _ => error.into(),
     })?;
+    let details = json!({ "key": id(hash), "label": label });
+    let line = Line::of_app("key.create", buin, app_id, details);
+    audit::write(&mut transaction, act, line).await?;
+    transaction.commit().await?;
     Ok(())
 }
 
-/// Revokes a key, for ever. Says whether it was valid until now.
+/// Revokes a key, for ever, and writes the audit's line of it. Says whether it was valid until now:
+/// else nothing is written.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn revoke(pool: &PgPool, hash: &ApiKeyHash, at: DateTime<Utc>) -> Result<bool, Error> {
+pub async fn revoke(pool: &PgPool, key: &StoredKey, act: Act<'_>) -> Result<bool, Error> {
+    let mut transaction = pool.begin().await?;
     let done = sqlx::query!(
         "update api_key set revoked_at = $2 where hash = $1 and revoked_at is null",
-        hash.as_slice(),
-        at,
+        key.hash.as_slice(),
+        act.at,
     )
-    .execute(pool)
+    .execute(&mut *transaction)
     .await?;
-    Ok(done.rows_affected() > 0)
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let details = json!({ "key": id(&key.hash), "label": key.label });
+    let line = Line::of_app("key.revoke", key.buin, &key.app_id, details);
+    audit::write(&mut transaction, act, line).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// What people name a key by: the first 16 hexadecimal digits of its hash.
+#[must_use]
+pub fn id(hash: &ApiKeyHash) -> String {
+    hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Notes that keys were used.

@@ -17,8 +17,8 @@ use crate::clock::Clock;
 use crate::domain::{App, AppId, Buin};
 use crate::repository::PgPool;
 use crate::repository::apps::StoredApp;
-use crate::repository::changes::{self, Changes};
-use crate::repository::{self, apps, keys};
+use crate::repository::changes::{self, Changes, Note};
+use crate::repository::{self, Keyring, apps, keys};
 use crate::wire::{ApiKeyHash, Envelope, TokenKey};
 
 /// How often misses may make the directory read again: guessing costs the database no more.
@@ -51,6 +51,7 @@ impl From<StoredApp> for KnownApp {
 /// Every app and every key that is not revoked.
 pub struct Directory {
     pool: PgPool,
+    keyring: Arc<Keyring>,
     clock: Clock,
     snapshot: ArcSwap<Snapshot>,
     reading: Mutex<()>,
@@ -83,9 +84,13 @@ impl Directory {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn open(pool: PgPool, clock: Clock) -> Result<Self, repository::Error> {
-        let snapshot = ArcSwap::from_pointee(read(&pool).await?);
-        Ok(Self { pool, clock, snapshot, reading: Mutex::new(()) })
+    pub async fn open(
+        pool: PgPool,
+        keyring: Arc<Keyring>,
+        clock: Clock,
+    ) -> Result<Self, repository::Error> {
+        let snapshot = ArcSwap::from_pointee(read(&pool, &keyring).await?);
+        Ok(Self { pool, keyring, clock, snapshot, reading: Mutex::new(()) })
     }
 
     /// The app that a key acts for.
@@ -180,18 +185,28 @@ impl Directory {
                     error = &error as &dyn std::error::Error,
                     "cannot read the apps; those known stay in force"
                 );
-            } else if let Some(note) = note
-                && let Err(error) = changes::repeat(&self.pool, &note).await
-            {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot confirm that changed apps were read"
-                );
+            } else if let Some(note) = note {
+                self.confirm(&note).await;
             }
             if noted.elapsed() >= NOTE_USE {
                 noted = Instant::now();
                 self.note_use().await;
             }
+        }
+    }
+
+    /// Says that what was committed before the note is known, unless it asks for a master key that is
+    /// not here.
+    async fn confirm(&self, note: &Note) {
+        if let Some(id) = note.master_key()
+            && self.keyring.find(id).is_none()
+        {
+            tracing::warn!(master_key = %id, "a new master key is to seal, and is not known here");
+        } else if let Err(error) = changes::repeat(&self.pool, note).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot confirm that changed apps were read"
+            );
         }
     }
 
@@ -224,7 +239,7 @@ impl Directory {
             return Ok(());
         }
         tokio::time::sleep_until(read_at + pace).await;
-        let fresh = read(&self.pool).await?;
+        let fresh = read(&self.pool, &self.keyring).await?;
         let old = self.snapshot.swap(Arc::new(fresh));
         // A use that was not noted yet must not be forgotten.
         let snapshot = self.snapshot.load();
@@ -237,11 +252,11 @@ impl Directory {
     }
 }
 
-async fn read(pool: &PgPool) -> Result<Snapshot, repository::Error> {
+async fn read(pool: &PgPool, keyring: &Keyring) -> Result<Snapshot, repository::Error> {
     let read_at = Instant::now();
     let mut apps: HashMap<String, Vec<Arc<KnownApp>>> = HashMap::new();
     let mut by_id: HashMap<(Buin, AppId), Arc<KnownApp>> = HashMap::new();
-    for stored in apps::list(pool).await? {
+    for stored in apps::list(pool, keyring).await? {
         let known = Arc::new(KnownApp::from(stored));
         by_id.insert((known.app.buin, known.app.app_id.clone()), known.clone());
         apps.entry(known.app.app_id.to_string()).or_default().push(known);

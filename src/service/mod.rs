@@ -1,6 +1,7 @@
 //! Use cases: authorise, load, decide, write. No SQL, no HTTP.
 
 mod access;
+mod audit;
 mod cache;
 mod changed;
 mod creates;
@@ -21,6 +22,7 @@ mod sessions;
 mod updates;
 
 pub use access::{Access, Caller, Credential, Grant, TokenRules};
+pub use audit::Retention;
 pub use cache::CacheOptions;
 pub use changed::Changed;
 pub use directory::{Directory, KnownApp};

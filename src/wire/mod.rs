@@ -1,5 +1,6 @@
 //! The bytes of the wire protocol: sealed envelopes, signatures, tokens, lenient JSON, the table
-//! of error codes. No I/O, no async, and no rules about sessions.
+//! of error codes; and the form in which secrets are stored. No I/O, no async, and no rules about
+//! sessions.
 
 mod api_key;
 mod callback;
@@ -7,6 +8,7 @@ mod envelope;
 mod errcode;
 mod key;
 mod object;
+mod sealed;
 mod token;
 
 pub use api_key::{ApiKey, ApiKeyHash};
@@ -15,4 +17,5 @@ pub use envelope::{CannotOpen, Envelope};
 pub use errcode::Errcode;
 pub use key::{AesKey, NotAKey};
 pub use object::{FieldError, Integer, Kind, Malformed, Object};
+pub use sealed::{CannotUnseal, MasterKey, MasterKeyId, Place};
 pub use token::{Claims, TokenError, TokenKey};

@@ -45,6 +45,8 @@ fn help_says_what_a_stranger_needs() {
                 "migrate",
                 "app",
                 "key",
+                "audit",
+                "secrets",
                 "doctor",
                 "config",
                 "openapi",
@@ -88,6 +90,9 @@ fn help_says_what_a_stranger_needs() {
         (&["key", "list", "--help"], &["--json"]),
         (&["key", "revoke", "--help"], &["key list", "at once"]),
         (&["doctor", "--help"], &["configuration", "database", "disk", "clock", "port", "--json"]),
+        (&["audit", "list", "--help"], &["--since", "--until", "--action", "--limit", "--json"]),
+        (&["secrets", "--help"], &["master key", "generate", "status", "rotate"]),
+        (&["secrets", "rotate", "--help"], &["--finish", "running servers", "backups"]),
         (&["config", "--help"], &["TOML", "default"]),
     ] {
         let help = home.run(command).ok().stdout;

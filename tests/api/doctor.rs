@@ -115,7 +115,7 @@ async fn a_configured_database_is_examined() {
     let mut home = Home::on(&database);
     let checks = doctor(&home, 0);
     let names: Vec<_> = checks.iter().map(|check| check["check"].as_str().unwrap()).collect();
-    assert_eq!(names, ["configuration", "database", "clock", "migrations", "port"]);
+    assert_eq!(names, ["configuration", "database", "clock", "migrations", "secrets", "port"]);
 
     let mut connection = PgConnection::connect_with(&database.options).await.unwrap();
     connection.execute("delete from _sqlx_migrations where version = 2").await.unwrap();

@@ -9,6 +9,7 @@
 )]
 
 mod architecture;
+mod audit;
 mod callbacks;
 mod cli;
 mod codes;
@@ -29,6 +30,7 @@ mod metrics;
 mod plain;
 mod request_id;
 mod rest;
+mod secrets;
 mod serve;
 mod session;
 mod startup;

@@ -1,6 +1,7 @@
 //! The plain form: an API key as access token, bare messages and bare answers.
 
 use muster::domain::Permission;
+use muster::repository::audit::Act;
 use muster::repository::keys;
 use muster::wire::ApiKey;
 use reqwest::Method;
@@ -8,7 +9,7 @@ use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
 use crate::harness::client::answer;
-use crate::harness::{BUIN, TestApp, eventually, refusal, spawn_app};
+use crate::harness::{BUIN, TestApp, actor, eventually, refusal, spawn_app};
 
 const CREATE: &str = "/cgi/session/create";
 const READ: &str = "/cgi/session/get?accessToken=";
@@ -122,13 +123,16 @@ async fn a_revoked_key_is_none() {
 
     let second = ApiKey::generate();
     let (buin, app_id) = (BUIN.to_string().parse().unwrap(), client.app_id.parse().unwrap());
-    let at = app.clock.now();
-    keys::insert(&app.pool, &second.hash(), buin, &app_id, "second", at).await.unwrap();
+    let actor = actor();
+    let act = Act { by: &actor, at: app.clock.now() };
+    keys::insert(&app.pool, &second.hash(), buin, &app_id, "second", act).await.unwrap();
     let created = post(&app, second.reveal(), CREATE, &message()).await;
     assert_eq!(created["errcode"], 0, "a new key is known at once: {created}");
 
-    let first = ApiKey::recognise(&key).unwrap();
-    assert!(keys::revoke(&app.pool, &first.hash(), at).await.unwrap());
+    let first = ApiKey::recognise(&key).unwrap().hash();
+    let stored = keys::list(&app.pool).await.unwrap();
+    let first = stored.iter().find(|stored| stored.hash == first).unwrap();
+    assert!(keys::revoke(&app.pool, first, act).await.unwrap());
     let unknown = refusal(100_001, "accessToken: access token does not exist");
     eventually(get, &unknown).await;
     assert_eq!(post(&app, &key, CREATE, &message()).await, unknown);

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use muster::domain::{App, Permission};
-use muster::repository::apps::{self, StoredApp};
+use muster::domain::Permission;
 use muster::wire::AesKey;
 use serde_json::{Value, json};
 
 use crate::harness::client::{Client, answer};
-use crate::harness::{BUIN, TestApp, eventually, new_app, refusal, spawn_app, spawn_app_with};
+use crate::harness::{BUIN, change, eventually, new_app, refusal, spawn_app, spawn_app_with};
 
 /// What a time that is wrong is answered with: the same as an envelope that does not open.
 fn cannot_open() -> Value {
@@ -30,11 +29,6 @@ async fn admitted(client: &Client, token: &str) -> Value {
 
 fn past_the_token() -> Value {
     refusal(400_001, "sessionId: is missing")
-}
-
-async fn change_app(app: &TestApp, stored: &StoredApp, change: impl FnOnce(&mut StoredApp)) {
-    let App { buin, app_id, .. } = &stored.app;
-    apps::change(&app.pool, *buin, app_id, app.clock.now(), change).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,14 +186,14 @@ async fn a_disabled_app_is_shut_out_until_it_is_enabled() {
     let token = client.token().await;
     assert_eq!(admitted(&client, &api_key).await, past_the_token());
 
-    change_app(&app, &stored, |stored| stored.app.disabled = true).await;
+    change(&app, &stored, |stored| stored.app.disabled = true).await;
     eventually(|| client.gettoken(), &unknown_app()).await;
     assert_eq!(admitted(&client, &token).await, unknown());
     assert_eq!(admitted(&client, &api_key).await, unknown());
     let (elsewhere, _) = app.another_instance().await;
     assert_eq!(client.at(elsewhere).gettoken().await, unknown_app());
 
-    change_app(&app, &stored, |stored| stored.app.disabled = false).await;
+    change(&app, &stored, |stored| stored.app.disabled = false).await;
     eventually(|| admitted(&client, &token), &past_the_token()).await;
     assert_eq!(admitted(&client, &api_key).await, past_the_token());
     assert_eq!(client.gettoken().await["errcode"], 0);
@@ -214,7 +208,7 @@ async fn a_new_key_ends_all_tokens() {
 
     let key = AesKey::generate();
     let rotated = Client { key: *key.bytes(), ..client.clone() };
-    change_app(&app, &stored, |stored| stored.aes_key = key).await;
+    change(&app, &stored, |stored| stored.aes_key = key).await;
     eventually(|| admitted(&client, &token), &unknown()).await;
     assert_eq!(client.gettoken().await, cannot_open());
     let token = rotated.token().await;

@@ -1,12 +1,14 @@
 //! What operators do with deliveries: look, replay, throw old ones away.
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::record::Tried;
 use crate::domain::{AppId, Buin, DeliveryId, DeliveryState, SessionId, Version};
 use crate::repository::Error;
 use crate::repository::PgPool;
+use crate::repository::audit::{self, Act, Line};
 use crate::repository::error::corrupt;
 
 /// A delivery as it stands.
@@ -123,14 +125,19 @@ pub async fn attempts(pool: &PgPool, id: &DeliveryId) -> Result<Vec<Attempt>, Er
 }
 
 /// Makes deliveries due again, now and with the whole schedule before them: those that have ended
-/// and those that wait. What is under way stays so. Gives how many.
+/// and those that wait. What is under way stays so. Gives how many; if there are any, the audit gets
+/// a line.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn replay(pool: &PgPool, filter: &Filter, now: DateTime<Utc>) -> Result<u64, Error> {
-    let done = unlocked!({
-        sqlx::query!(
-            r#"
+pub async fn replay(pool: &PgPool, filter: &Filter, act: Act<'_>) -> Result<u64, Error> {
+    Ok(unlocked!(replay_once(pool, filter, act).await)?)
+}
+
+async fn replay_once(pool: &PgPool, filter: &Filter, act: Act<'_>) -> Result<u64, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let done = sqlx::query!(
+        r#"
         with chosen as (
             select session_id, app_id, version from delivery
             where ($1::text is null or app_id = $1) and ($2::bigint is null or buin = $2)
@@ -149,19 +156,23 @@ pub async fn replay(pool: &PgPool, filter: &Filter, now: DateTime<Utc>) -> Resul
         where delivery.session_id = chosen.session_id and delivery.app_id = chosen.app_id
           and delivery.version = chosen.version and delivery.state <> 'leased'
         "#,
-            filter.app(),
-            filter.buin.map(Buin::get),
-            filter.state.map(DeliveryState::name),
-            filter.session(),
-            filter.version(),
-            filter.since,
-            filter.until,
-            now,
-        )
-        .execute(pool)
-        .await
-    })?;
-    Ok(done.rows_affected())
+        filter.app(),
+        filter.buin.map(Buin::get),
+        filter.state.map(DeliveryState::name),
+        filter.session(),
+        filter.version(),
+        filter.since,
+        filter.until,
+        act.at,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    let count = done.rows_affected();
+    if count > 0 {
+        audit::write(&mut transaction, act, filter.line(count)).await?;
+        transaction.commit().await?;
+    }
+    Ok(count)
 }
 
 /// Deletes up to `most` deliveries that ended in `state` before `before`, with their tries. Gives
@@ -208,6 +219,20 @@ pub async fn prune(
 }
 
 impl Filter {
+    /// What the audit says of a replay.
+    fn line(&self, count: u64) -> Line<'_> {
+        let app_id = self.id.as_ref().map(|id| &id.app_id).or(self.app_id.as_ref());
+        let details = json!({
+            "delivery": self.id.as_ref().map(ToString::to_string),
+            "session": self.session_id.map(|id| id.to_string()),
+            "state": self.state.map(DeliveryState::name),
+            "since": self.since,
+            "until": self.until,
+            "replayed": count,
+        });
+        Line { action: "delivery.replay", buin: self.buin, app_id, details }
+    }
+
     fn app(&self) -> Option<&str> {
         self.id.as_ref().map(|id| &id.app_id).or(self.app_id.as_ref()).map(AppId::as_str)
     }

@@ -59,12 +59,13 @@ impl Directory {
 }
 
 /// A command in a neutral place: `/` as working directory, English messages, no `PG*` variables,
-/// which both programs read.
+/// which both programs read, and no `MUSTER*` ones, which may hold the master key.
 pub(super) fn command(program: &Path, run_as: &RunAs) -> Command {
     let mut command = Command::new(program);
     command.current_dir("/").stdin(Stdio::null()).env("LC_ALL", "C");
     for (name, _) in env::vars_os() {
-        if name.as_encoded_bytes().starts_with(b"PG") {
+        let upper = name.as_encoded_bytes().to_ascii_uppercase();
+        if upper.starts_with(b"PG") || upper.starts_with(b"MUSTER") {
             command.env_remove(name);
         }
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster::domain::DeliveryState;
-use muster::repository::apps;
 use muster::repository::deliveries::Attempt;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,7 +15,7 @@ use tokio::net::TcpListener;
 use super::receiver::{Receiver, Reply, answer};
 use super::{TOKEN, attempts, create, delivery_id, find, spawn, subscriber, worker_with};
 use crate::harness::client::Client;
-use crate::harness::{TestApp, start_of_time};
+use crate::harness::{TestApp, insert};
 
 /// What a try must leave behind: whether it counts, its status, a part of its error, its answer.
 type Expected = (bool, Option<u16>, &'static str, Option<&'static str>);
@@ -31,7 +30,7 @@ async fn tries(app: &TestApp, receiver: &Receiver, urls: &[String]) -> Vec<(bool
     for url in urls {
         let stored = subscriber(url);
         receiver.knows(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
-        apps::insert(&app.pool, &stored, start_of_time()).await.unwrap();
+        insert(&app.pool, &stored).await;
         subscribers.push(stored);
     }
     let id = create(app).await;

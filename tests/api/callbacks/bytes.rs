@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use muster::repository::apps;
 use reqwest::Method;
 use serde_json::json;
 
 use super::receiver::{Receiver, answer};
 use super::{TOKEN, create, rename, spawn, spawn_subscribed, subscriber, update, worker};
 use crate::harness::client::Client;
-use crate::harness::start_of_time;
+use crate::harness::insert;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_creation_is_told_as_described() {
@@ -154,7 +153,7 @@ async fn a_url_keeps_what_it_has() {
     ] {
         let stored = subscriber(&receiver.url(path));
         receiver.knows(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
-        apps::insert(&app.pool, &stored, start_of_time()).await.unwrap();
+        insert(&app.pool, &stored).await;
         create(&app).await;
         worker(&app).await.drain().await.unwrap();
         let calls = receiver.take();

@@ -24,14 +24,14 @@ use muster::cli;
 use muster::config::Settings;
 use muster::delivery::Worker;
 use muster::domain::{Callback, DeliveryId, DeliveryState, Permission};
-use muster::repository::apps::{self, StoredApp};
+use muster::repository::apps::StoredApp;
 use muster::repository::deliveries::{self, Attempt, Filter, Listed};
 use muster::service::Directory;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use crate::harness::client::Client;
-use crate::harness::{BUIN, TestApp, new_app, spawn_app_with, start_of_time};
+use crate::harness::{BUIN, TestApp, insert, keyring, new_app, spawn_app_with};
 use receiver::Receiver;
 
 const TOKEN: &str = "the callbacks' token";
@@ -52,7 +52,7 @@ async fn spawn_subscribed() -> (TestApp, Receiver, StoredApp) {
 async fn subscribe(app: &TestApp, receiver: &Receiver) -> StoredApp {
     let stored = subscriber(&receiver.url("/"));
     receiver.knows(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
-    apps::insert(&app.pool, &stored, start_of_time()).await.unwrap();
+    insert(&app.pool, &stored).await;
     stored
 }
 
@@ -76,7 +76,7 @@ async fn connection(app: &TestApp) -> PgConnection {
 async fn worker_with(app: &TestApp, change: impl FnOnce(&mut Settings)) -> Worker {
     let mut settings = app.settings.clone();
     change(&mut settings);
-    let directory = Directory::open(app.pool.clone(), app.clock.clone()).await.unwrap();
+    let directory = Directory::open(app.pool.clone(), keyring(), app.clock.clone()).await.unwrap();
     cli::worker(&settings, app.pool.clone(), Arc::new(directory), app.clock.clone(), Arc::default())
         .unwrap()
 }

@@ -14,7 +14,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::receiver::Receiver;
 use super::{connection, count, create, delivery_id, rename, spawn, subscribe};
-use crate::harness::TestApp;
+use crate::harness::{TestApp, replay};
 
 const LEASE: Duration = Duration::from_secs(45);
 
@@ -283,7 +283,7 @@ impl History {
             .filter(|listed| listed.state != DeliveryState::Leased)
             .map(|listed| (listed.id.session_id, listed.id.app_id, listed.id.version.get()))
             .collect();
-        let count = deliveries::replay(&self.app.pool, &filter, now).await.unwrap();
+        let count = replay(&self.app.pool, &filter, now).await;
         assert_eq!(usize::try_from(count).unwrap(), chosen.len());
         for (session, app_id, version) in chosen {
             let versions = self.model.lines.get_mut(&(session, app_id)).unwrap();

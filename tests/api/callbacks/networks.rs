@@ -1,19 +1,18 @@
 //! Where callbacks may not go.
 
 use muster::config::Settings;
-use muster::repository::apps;
 
 use super::receiver::Receiver;
 use super::{
     TOKEN, attempts, create, delivery_id, find, spawn, spawn_subscribed, subscriber, worker_with,
 };
 use crate::harness::client::Client;
-use crate::harness::{TestApp, start_of_time};
+use crate::harness::{TestApp, insert};
 
 /// The error of a callback to this URL.
 async fn sent(app: &TestApp, url: &str, change: impl FnOnce(&mut Settings)) -> Option<String> {
     let stored = subscriber(url);
-    apps::insert(&app.pool, &stored, start_of_time()).await.unwrap();
+    insert(&app.pool, &stored).await;
     let id = create(app).await;
     worker_with(app, change).await.drain().await.unwrap();
     let id = delivery_id(&id, 1, &stored);
@@ -67,7 +66,7 @@ async fn what_is_allowed_is_reached() {
     for host in ["localhost", "[::ffff:127.0.0.1]"] {
         let stored = subscriber(&format!("http://{host}:{port}/"));
         receiver.knows(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
-        apps::insert(&app.pool, &stored, start_of_time()).await.unwrap();
+        insert(&app.pool, &stored).await;
     }
     create(&app).await;
     let tries = worker_with(&app, |settings| {

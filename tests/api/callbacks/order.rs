@@ -11,6 +11,7 @@ use muster::service::Directory;
 
 use super::receiver::{Call, Receiver, Reply, answer};
 use super::{count, create, rename, spawn_subscribed, subscribe, worker, worker_with};
+use crate::harness::keyring;
 
 /// The versions of each session to each app, in the order in which they were acknowledged.
 fn acknowledged(calls: &[Call]) -> HashMap<(String, String), Vec<i64>> {
@@ -187,7 +188,7 @@ async fn a_long_history_costs_nothing() {
         sqlx::query_scalar::<_, i64>(reads).fetch_one(&one).await.unwrap()
     };
     let before = reads().await;
-    let directory = Directory::open(one.clone(), app.clock.clone()).await.unwrap();
+    let directory = Directory::open(one.clone(), keyring(), app.clock.clone()).await.unwrap();
     let mut worker = cli::worker(
         &app.settings,
         one.clone(),

@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use muster::delivery::Worker;
 use muster::domain::DeliveryState;
-use muster::repository::apps;
-use muster::repository::deliveries::{self, Filter};
+use muster::repository::deliveries::Filter;
 
 use super::receiver::{Call, Receiver, Reply, answer};
 use super::{
     attempts, count, create, delivery_id, find, rename, spawn_subscribed, worker, worker_with,
 };
-use crate::harness::{TestApp, start_of_time};
+use crate::harness::{TestApp, change, replay, start_of_time};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -60,7 +59,7 @@ async fn a_day_of_failure_ends_in_failed_and_the_next_goes_on() {
     // It is not forgotten: a replay has the whole schedule before it.
     receiver.take();
     let filter = Filter { id: Some(first.clone()), ..Filter::default() };
-    assert_eq!(deliveries::replay(&app.pool, &filter, app.clock.now()).await.unwrap(), 1);
+    assert_eq!(replay(&app.pool, &filter, app.clock.now()).await, 1);
     worker.drain().await.unwrap();
     assert_eq!(find(&app, &first).await.state, DeliveryState::Pending);
     receiver.recover();
@@ -127,7 +126,7 @@ async fn a_replay_chooses_and_keeps_the_order() {
         (Filter { id: Some(delivery_id(&one, 3, &other)), ..Filter::default() }, 1),
     ] {
         app.clock.advance(Duration::from_secs(1));
-        let count = deliveries::replay(&app.pool, &filter, app.clock.now()).await.unwrap();
+        let count = replay(&app.pool, &filter, app.clock.now()).await;
         assert_eq!(count, expected, "{filter:?}");
         worker.drain().await.unwrap();
         let calls = receiver.take();
@@ -138,7 +137,7 @@ async fn a_replay_chooses_and_keeps_the_order() {
     // What was replayed goes before what is new, if it is older.
     receiver.script(|_| answer(500, ""));
     let filter = Filter { app_id, session_id: of(&one), ..Filter::default() };
-    deliveries::replay(&app.pool, &filter, app.clock.now()).await.unwrap();
+    replay(&app.pool, &filter, app.clock.now()).await;
     rename(&app, &one, 2).await;
     worker.drain().await.unwrap();
     let firsts: Vec<i64> = receiver.take().iter().map(|call| call.version).collect();
@@ -164,9 +163,7 @@ async fn a_paused_apps_callbacks_wait() {
     let (app, receiver, stored) = spawn_subscribed().await;
     let id = create(&app).await;
     let pause = async |paused: bool| {
-        let (buin, app_id) = (stored.app.buin, &stored.app.app_id);
-        let change = |stored: &mut apps::StoredApp| stored.app.callbacks_paused = paused;
-        apps::change(&app.pool, buin, app_id, app.clock.now(), change).await.unwrap();
+        change(&app, &stored, |stored| stored.app.callbacks_paused = paused).await;
     };
     pause(true).await;
     rename(&app, &id, 2).await;

@@ -3,14 +3,13 @@
 use std::time::{Duration, Instant};
 
 use muster::domain::{DeliveryState, Permission};
-use muster::repository::apps;
 use serde_json::json;
 
 use super::process::until;
 use super::receiver::{Receiver, Reply};
 use super::{TOKEN, count, subscribe, subscriber};
 use crate::harness::client::Client;
-use crate::harness::{BUIN, TestApp, spawn_app_with, start_of_time};
+use crate::harness::{BUIN, TestApp, insert, spawn_app_with};
 
 const SOON: Duration = Duration::from_secs(5);
 const WRITE: [Permission; 2] = [Permission::SessionsRead, Permission::SessionsWrite];
@@ -28,7 +27,7 @@ async fn what_changes_here_is_sent_at_once() {
     let mut elsewhere = subscriber(&receiver.url("/elsewhere"));
     elsewhere.app.buin = (BUIN + 1).to_string().parse().unwrap();
     receiver.knows(Client::new(app.address, &elsewhere, app.clock.clone()), TOKEN);
-    apps::insert(&app.pool, &elsewhere, start_of_time()).await.unwrap();
+    insert(&app.pool, &elsewhere).await;
     let (client, _) = app.another_app(BUIN + 1, &WRITE).await;
     let (address, stopper) = app.another_instance().await;
     let client = client.at(address);

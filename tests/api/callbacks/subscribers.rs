@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use muster::domain::{DeliveryState, Permission};
-use muster::repository::apps::{self, StoredApp};
+use muster::repository::apps::StoredApp;
 use serde_json::json;
 use sqlx::Row as _;
 
 use super::receiver::Receiver;
 use super::{TOKEN, count, create, rename, spawn, spawn_subscribed, subscriber, update, worker};
 use crate::harness::client::Client;
-use crate::harness::{BUIN, TestApp, new_app, start_of_time};
+use crate::harness::{BUIN, TestApp, insert, new_app};
 
 async fn rows(app: &TestApp) -> BTreeSet<(i64, String)> {
     let rows = sqlx::query("select distinct buin, app_id from delivery");
@@ -35,7 +35,7 @@ async fn every_app_that_may_and_wants_gets_one() {
     elsewhere.app.buin = (BUIN + 1).to_string().parse().unwrap();
     elsewhere.app.app_id = first.app.app_id.clone();
     for stored in [&first, &second, &disabled, &paused, &forbidden, &silent, &elsewhere] {
-        apps::insert(&app.pool, stored, start_of_time()).await.unwrap();
+        insert(&app.pool, stored).await;
     }
     for stored in [&first, &second] {
         receiver.knows(Client::new(app.address, stored, app.clock.clone()), TOKEN);

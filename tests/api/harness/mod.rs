@@ -6,17 +6,19 @@ pub mod raw;
 pub mod server;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use muster::cli::{Application, Stopper};
 use muster::clock::Clock;
-use muster::config::Settings;
+use muster::config::{KeyText, Settings};
 use muster::domain::{App, Permission, Permissions};
 use muster::http::{Bound, MetricsBound};
 use muster::repository::PgPool;
 use muster::repository::apps::{self, StoredApp};
-use muster::repository::{keys, pool};
-use muster::wire::{AesKey, ApiKey};
+use muster::repository::audit::{Act, Actor};
+use muster::repository::{Keyring, deliveries, keys, pool};
+use muster::wire::{AesKey, ApiKey, MasterKey};
 use serde_json::{Value, json};
 
 pub use client::refusal;
@@ -174,12 +176,51 @@ pub fn new_app(buin: i64, permissions: &[Permission]) -> StoredApp {
 
 /// Writes an app and gives an API key of it.
 pub async fn register(pool: &PgPool, stored: &StoredApp) -> String {
-    let at = start_of_time();
-    apps::insert(pool, stored, at).await.unwrap();
+    insert(pool, stored).await;
     let key = ApiKey::generate();
     let app = &stored.app;
-    keys::insert(pool, &key.hash(), app.buin, &app.app_id, "test", at).await.unwrap();
+    let actor = actor();
+    let act = Act { by: &actor, at: start_of_time() };
+    keys::insert(pool, &key.hash(), app.buin, &app.app_id, "test", act).await.unwrap();
     key.reveal().to_owned()
+}
+
+/// Writes an app.
+pub async fn insert(pool: &PgPool, stored: &StoredApp) {
+    let actor = actor();
+    let act = Act { by: &actor, at: start_of_time() };
+    apps::insert(pool, &keyring(), stored, act).await.unwrap();
+}
+
+/// Changes an app.
+pub async fn change(
+    app: &TestApp,
+    stored: &StoredApp,
+    change: impl FnOnce(&mut StoredApp),
+) -> StoredApp {
+    let App { buin, app_id, .. } = &stored.app;
+    let actor = actor();
+    let act = Act { by: &actor, at: app.clock.now() };
+    apps::change(&app.pool, &keyring(), *buin, app_id, act, change).await.unwrap()
+}
+
+/// Makes deliveries due again.
+pub async fn replay(pool: &PgPool, filter: &deliveries::Filter, now: DateTime<Utc>) -> u64 {
+    let actor = actor();
+    deliveries::replay(pool, filter, Act { by: &actor, at: now }).await.unwrap()
+}
+
+/// Who does what the tests do without a command.
+pub fn actor() -> Actor {
+    Actor { user: "test".to_owned(), sudo_user: None, host: "here".to_owned(), pid: 1 }
+}
+
+/// The master key of every database that tests make by themselves.
+pub const MASTER_KEY: &str = "5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed";
+
+pub fn keyring() -> Arc<Keyring> {
+    let key = KeyText::parse(MASTER_KEY).unwrap();
+    Arc::new(Keyring::new(Some(MasterKey::new(*key.bytes())), None, None))
 }
 
 pub fn connect(database: &Database, settings: &Settings) -> PgPool {
@@ -199,7 +240,8 @@ async fn start(
     let bound = Bound::bind(&settings.server.bind).unwrap();
     let stopper = Stopper::default();
     let metrics = settings.metrics.bind.as_deref().map(|bind| MetricsBound::bind(bind).unwrap());
-    let application = Application::build(settings, bound, metrics, pool, clock, stopper.clone());
+    let stop = stopper.clone();
+    let application = Application::build(settings, bound, metrics, pool, keyring(), clock, stop);
     let application = application.await.unwrap();
     let (address, metrics) = (application.address(), application.metrics_address());
     tokio::spawn(application.run());

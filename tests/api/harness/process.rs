@@ -141,6 +141,7 @@ impl Home {
     pub fn on(database: &Database) -> Self {
         let mut home = Self::new();
         home.set("MUSTER__DATABASE__URL", database.options.to_url_lossy().as_str());
+        home.set("MUSTER__SECRETS__MASTER_KEY", super::MASTER_KEY);
         home
     }
 

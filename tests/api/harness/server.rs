@@ -14,8 +14,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use muster::repository::audit::Act;
 use muster::repository::embedded::{self, EmbeddedPostgres};
-use muster::repository::{migrations, pool};
+use muster::repository::{migrations, pool, sealing};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 use testcontainers::bollard::Docker;
@@ -91,6 +92,9 @@ fn server() -> &'static Server {
             };
             let pool = pool::connect(server.options.clone().database(&server.template), limits);
             migrations::run(&pool).await.unwrap();
+            let actor = super::actor();
+            let act = Act { by: &actor, at: super::start_of_time() };
+            sealing::adopt(&pool, &super::keyring(), act).await.unwrap();
             pool.close().await;
         });
         server

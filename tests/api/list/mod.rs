@@ -16,7 +16,7 @@ use muster::service::{
     Access, Caller, Directory, Error, ListQuery, PageSize, Sessions, Terms, TokenRules,
 };
 
-use crate::harness::{BUIN, TestApp, spawn_app};
+use crate::harness::{BUIN, TestApp, keyring, spawn_app};
 
 /// The service on the database of a test, and somebody who may use it.
 pub struct World {
@@ -111,7 +111,7 @@ impl World {
 }
 
 async fn admit(app: &TestApp, api_key: &str) -> Caller {
-    let directory = Directory::open(app.pool.clone(), app.clock.clone()).await.unwrap();
+    let directory = Directory::open(app.pool.clone(), keyring(), app.clock.clone()).await.unwrap();
     let rules = TokenRules {
         expire_in: Duration::from_secs(7200),
         max_clock_skew: Duration::from_secs(300),

@@ -1,12 +1,11 @@
 //! What is counted while requests run.
 
 use muster::domain::{Callback, Permission};
-use muster::repository::apps;
 use serde_json::json;
 
 use super::{scrape, spawn, spawn_with};
 use crate::harness::process::http;
-use crate::harness::{BUIN, new_app, start_of_time};
+use crate::harness::{BUIN, insert, new_app};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_count_for_their_route() {
@@ -122,7 +121,7 @@ async fn tries_to_send_callbacks_are_counted() {
     // Nobody listens there.
     let callback = Callback { url: "http://127.0.0.1:1/".to_owned(), token: "t".to_owned() };
     subscriber.app.callback = Some(callback);
-    apps::insert(&app.pool, &subscriber, start_of_time()).await.unwrap();
+    insert(&app.pool, &subscriber).await;
     app.another_app(BUIN, &[]).await;
     app.session(&["a", "b", "c"]).await;
     let unanswered = "muster_delivery_attempts_total{result=\"unanswered\"}";

@@ -3,13 +3,12 @@
 use std::time::{Duration, Instant};
 
 use muster::domain::{Callback, Permission};
-use muster::repository::apps;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use super::{scrape, spawn, spawn_with};
 use crate::harness::process::http;
-use crate::harness::{BUIN, new_app, start_of_time};
+use crate::harness::{BUIN, insert, new_app};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_well_says_so() {
@@ -42,7 +41,7 @@ async fn callbacks_that_wait_are_counted_with_their_age() {
     let mut subscriber = new_app(BUIN, &[Permission::Callbacks]);
     let callback = Callback { url: "http://127.0.0.1:1/".to_owned(), token: "t".to_owned() };
     subscriber.app.callback = Some(callback);
-    apps::insert(&app.pool, &subscriber, start_of_time()).await.unwrap();
+    insert(&app.pool, &subscriber).await;
     app.session(&["a", "b", "c"]).await;
     app.clock.advance(Duration::from_secs(90));
     for _ in 0..2 {

@@ -1,11 +1,14 @@
-//! Apps and their secrets.
+//! Apps and their secrets, which are sealed on the way in and opened on the way out.
 
-use chrono::{DateTime, Utc};
+mod line;
+mod row;
+mod secrets;
 
-use super::Error;
-use super::error::corrupt;
-use crate::domain::{App, AppId, Buin, Callback, Permission, Permissions, UnknownPermission};
-use crate::repository::PgPool;
+use self::row::{Row, Sealed};
+pub(super) use self::secrets::{aes_key_place, callback_token_place, put_secrets, secrets};
+use super::audit::{self, Act};
+use super::{Error, Keyring, PgPool, sealing};
+use crate::domain::{App, AppId, Buin, Permission, Permissions};
 use crate::wire::AesKey;
 
 /// An app with its key.
@@ -20,8 +23,8 @@ pub struct StoredApp {
 /// Every app, by enterprise and id.
 ///
 /// # Errors
-/// When the database fails, or holds what cannot be.
-pub async fn list(pool: &PgPool) -> Result<Vec<StoredApp>, Error> {
+/// [`Error::MasterKeyUnknown`], or when the database fails, or holds what cannot be.
+pub async fn list(pool: &PgPool, keyring: &Keyring) -> Result<Vec<StoredApp>, Error> {
     let rows = sqlx::query_as!(
         Row,
         r#"
@@ -34,14 +37,19 @@ pub async fn list(pool: &PgPool) -> Result<Vec<StoredApp>, Error> {
     )
     .fetch_all(pool)
     .await?;
-    rows.into_iter().map(StoredApp::try_from).collect()
+    rows.into_iter().map(|row| row.open(keyring)).collect()
 }
 
 /// One app.
 ///
 /// # Errors
 /// [`Error::AppUnknown`], or when the database fails.
-pub async fn find(pool: &PgPool, buin: Buin, app_id: &AppId) -> Result<StoredApp, Error> {
+pub async fn find(
+    pool: &PgPool,
+    keyring: &Keyring,
+    buin: Buin,
+    app_id: &AppId,
+) -> Result<StoredApp, Error> {
     let row = sqlx::query_as!(
         Row,
         r#"
@@ -56,15 +64,22 @@ pub async fn find(pool: &PgPool, buin: Buin, app_id: &AppId) -> Result<StoredApp
     )
     .fetch_optional(pool)
     .await?;
-    found(row, buin, app_id)
+    found(row, keyring, buin, app_id)
 }
 
-/// Writes a new app.
+/// Writes a new app, and the audit's line of it.
 ///
 /// # Errors
 /// [`Error::AppExists`], or when the database fails.
-pub async fn insert(pool: &PgPool, stored: &StoredApp, at: DateTime<Utc>) -> Result<(), Error> {
-    let StoredApp { app, aes_key } = stored;
+pub async fn insert(
+    pool: &PgPool,
+    keyring: &Keyring,
+    stored: &StoredApp,
+    act: Act<'_>,
+) -> Result<(), Error> {
+    let app = &stored.app;
+    let mut transaction = pool.begin().await?;
+    let sealed = Sealed::new(&sealing::hold(&mut transaction, keyring).await?, stored);
     sqlx::query!(
         r#"
         insert into app (
@@ -79,36 +94,41 @@ pub async fn insert(pool: &PgPool, stored: &StoredApp, at: DateTime<Utc>) -> Res
         app.buin.get(),
         app.app_id.as_str(),
         app.name,
-        aes_key.bytes().as_slice(),
+        sealed.aes_key,
         &names(app.permissions) as &[&str],
         app.callback.as_ref().map(|callback| callback.url.as_str()),
-        app.callback.as_ref().map(|callback| callback.token.as_str()),
-        at,
+        sealed.callback_token,
+        act.at,
         app.disabled,
         app.callbacks_paused,
     )
-    .execute(pool)
+    .execute(&mut *transaction)
     .await
     .map_err(|error| match error.as_database_error().and_then(|error| error.constraint()) {
         Some("app_pkey") => Error::AppExists { buin: app.buin, app_id: app.app_id.clone() },
         _ => error.into(),
     })?;
+    audit::write(&mut transaction, act, line::created(app)).await?;
+    transaction.commit().await?;
     Ok(())
 }
 
 /// Changes an app: `change` gets it as it is and leaves it as it shall be. Others who change it
-/// wait. An app that was disabled, or paused, stays so since then.
+/// wait. An app that was disabled, or paused, stays so since then. The audit gets a line, unless
+/// nothing is changed.
 ///
 /// # Errors
 /// [`Error::AppUnknown`], or when the database fails.
 pub async fn change(
     pool: &PgPool,
+    keyring: &Keyring,
     buin: Buin,
     app_id: &AppId,
-    at: DateTime<Utc>,
+    act: Act<'_>,
     change: impl FnOnce(&mut StoredApp),
 ) -> Result<StoredApp, Error> {
     let mut transaction = pool.begin().await?;
+    let key = sealing::hold(&mut transaction, keyring).await?;
     let row = sqlx::query_as!(
         Row,
         r#"
@@ -124,9 +144,11 @@ pub async fn change(
     )
     .fetch_optional(&mut *transaction)
     .await?;
-    let mut stored = found(row, buin, app_id)?;
+    let before = found(row, keyring, buin, app_id)?;
+    let mut stored = before.clone();
     change(&mut stored);
-    let StoredApp { app, aes_key } = &stored;
+    let Some(line) = line::changed(&before, &stored) else { return Ok(stored) };
+    let (app, sealed) = (&stored.app, Sealed::new(&key, &stored));
     sqlx::query!(
         r#"
         update app
@@ -138,63 +160,28 @@ pub async fn change(
         buin.get(),
         app_id.as_str(),
         app.name,
-        aes_key.bytes().as_slice(),
+        sealed.aes_key,
         &names(app.permissions) as &[&str],
         app.callback.as_ref().map(|callback| callback.url.as_str()),
-        app.callback.as_ref().map(|callback| callback.token.as_str()),
-        at,
+        sealed.callback_token,
+        act.at,
         app.disabled,
         app.callbacks_paused,
     )
     .execute(&mut *transaction)
     .await?;
+    audit::write(&mut transaction, act, line).await?;
     transaction.commit().await?;
     Ok(stored)
 }
 
-fn found(row: Option<Row>, buin: Buin, app_id: &AppId) -> Result<StoredApp, Error> {
-    row.ok_or_else(|| Error::AppUnknown { buin, app_id: app_id.clone() })?.try_into()
-}
-
-struct Row {
-    buin: i64,
-    app_id: String,
-    name: String,
-    aes_key: Vec<u8>,
-    permissions: Vec<String>,
-    callback_url: Option<String>,
-    callback_token: Option<String>,
-    callbacks_paused: bool,
-    disabled: bool,
-}
-
-impl TryFrom<Row> for StoredApp {
-    type Error = Error;
-
-    fn try_from(row: Row) -> Result<Self, Error> {
-        let permissions: Result<Permissions, UnknownPermission> =
-            row.permissions.iter().map(|name| name.parse::<Permission>()).collect();
-        let key = <[u8; 32]>::try_from(row.aes_key.as_slice());
-        Ok(Self {
-            app: App {
-                buin: Buin::new(row.buin).map_err(corrupt("app", "buin", row.buin))?,
-                app_id: row.app_id.parse().map_err(corrupt("app", "app_id", &row.app_id))?,
-                name: row.name,
-                permissions: permissions.map_err(corrupt(
-                    "app",
-                    "permissions",
-                    row.permissions.join(","),
-                ))?,
-                callback: row
-                    .callback_url
-                    .zip(row.callback_token)
-                    .map(|(url, token)| Callback { url, token }),
-                callbacks_paused: row.callbacks_paused,
-                disabled: row.disabled,
-            },
-            aes_key: AesKey::new(key.map_err(corrupt("app", "aes_key", "…"))?),
-        })
-    }
+fn found(
+    row: Option<Row>,
+    keyring: &Keyring,
+    buin: Buin,
+    app_id: &AppId,
+) -> Result<StoredApp, Error> {
+    row.ok_or_else(|| Error::AppUnknown { buin, app_id: app_id.clone() })?.open(keyring)
 }
 
 fn names(permissions: Permissions) -> Vec<&'static str> {

@@ -1,0 +1,99 @@
+//! `muster audit`.
+
+use chrono::{DateTime, Utc};
+use clap::Subcommand;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::store::Store;
+use super::{Output, output};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::domain::{AppId, Buin};
+use crate::repository::audit::{self, Filter, Listed};
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// List administrative acts, the newest first: who did what, when, from where
+    List {
+        /// Those at this time or later, as 2026-01-31T08:00:00Z
+        #[arg(long, value_name = "TIME")]
+        since: Option<DateTime<Utc>>,
+        /// Those before this time
+        #[arg(long, value_name = "TIME")]
+        until: Option<DateTime<Utc>>,
+        /// Only these, as app.create; or all of app, key, delivery or secrets
+        #[arg(long, value_name = "ACTION")]
+        action: Option<String>,
+        /// About this app
+        #[arg(long, value_name = "ID")]
+        app: Option<AppId>,
+        /// About apps of this enterprise
+        #[arg(long, value_name = "N")]
+        buin: Option<Buin>,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=100_000))]
+        limit: i64,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+pub(super) async fn run(
+    settings: &Settings,
+    command: Command,
+    clock: &Clock,
+) -> anyhow::Result<()> {
+    let Command::List { since, until, action, app, buin, limit, output } = command;
+    let store = Store::open_existing(settings).await?.current(settings, clock).await?;
+    let filter = Filter { since, until, action, app_id: app, buin };
+    let done = list(&store, &filter, limit, output).await;
+    store.close().await;
+    done
+}
+
+async fn list(store: &Store, filter: &Filter, limit: i64, output: Output) -> anyhow::Result<()> {
+    let lines = audit::list(&store.pool, filter, limit).await?;
+    if output.json {
+        let lines: Vec<Printed> = lines.into_iter().map(Printed::from).collect();
+        return output::json(&lines);
+    }
+    let rows: Vec<[String; 5]> = lines.into_iter().map(row).collect();
+    output::text(&output::table(["TIME (UTC)", "ACTION", "APP", "WHO", "DETAILS"], &rows));
+    Ok(())
+}
+
+fn row(line: Listed) -> [String; 5] {
+    let about = match (line.buin, line.app_id) {
+        (Some(buin), Some(app_id)) => format!("{buin}/{app_id}"),
+        (Some(buin), None) => format!("{buin}/*"),
+        (None, Some(app_id)) => app_id,
+        (None, None) => "-".to_owned(),
+    };
+    let sudo = line.sudo_user.map_or_else(String::new, |user| format!(" (sudo by {user})"));
+    let who = format!("{}@{}[{}]{sudo}", line.actor, line.host, line.pid);
+    let at = line.at.format("%Y-%m-%d %H:%M:%S").to_string();
+    [at, line.action, about, who, line.details.to_string()]
+}
+
+/// A line as it is printed.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Printed {
+    at: DateTime<Utc>,
+    action: String,
+    actor: String,
+    sudo_user: Option<String>,
+    host: String,
+    pid: i64,
+    buin: Option<i64>,
+    app_id: Option<String>,
+    details: Value,
+}
+
+impl From<Listed> for Printed {
+    fn from(line: Listed) -> Self {
+        let Listed { at, action, actor, sudo_user, host, pid, buin, app_id, details } = line;
+        Self { at, action, actor, sudo_user, host, pid, buin, app_id, details }
+    }
+}

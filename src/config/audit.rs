@@ -1,0 +1,25 @@
+//! `[audit]`: for how long administrative acts are remembered.
+
+use std::time::Duration;
+
+use super::DAY;
+use super::read::Reader;
+
+/// `[audit]`: the record of administrative acts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// How long a line is kept.
+    pub keep: Duration,
+}
+
+impl Audit {
+    pub(super) fn read(read: &mut Reader<'_>) -> Self {
+        Self {
+            keep: read.duration(
+                "audit.keep",
+                DAY..=36_500 * DAY,
+                "a duration from 1day to 36500days",
+            ),
+        }
+    }
+}

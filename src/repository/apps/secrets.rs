@@ -1,0 +1,72 @@
+//! The secrets of all apps at once, for whoever seals them anew.
+
+use sqlx::PgConnection;
+use zeroize::Zeroizing;
+
+use crate::repository::sealing::AppSecrets;
+use crate::wire::Place;
+
+/// Where the AES key of an app belongs.
+pub(in crate::repository) fn aes_key_place(buin: i64, app_id: &str) -> Place<'_> {
+    Place { column: "app.aes_key", buin, app_id }
+}
+
+/// Where the callback token of an app belongs.
+pub(in crate::repository) fn callback_token_place(buin: i64, app_id: &str) -> Place<'_> {
+    Place { column: "app.callback_token", buin, app_id }
+}
+
+/// The secrets of all apps as they are stored, sealed or not. Others who change them wait.
+pub(in crate::repository) async fn secrets(
+    connection: &mut PgConnection,
+) -> Result<Vec<AppSecrets>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"
+        select buin, app_id, aes_key, callback_token
+        from app
+        order by buin, app_id
+        for update
+        "#
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| AppSecrets {
+            buin: row.buin,
+            app_id: row.app_id,
+            aes_key: Zeroizing::new(row.aes_key),
+            callback_token: row.callback_token.map(Zeroizing::new),
+        })
+        .collect())
+}
+
+/// Stores the secrets of these apps.
+pub(in crate::repository) async fn put_secrets(
+    connection: &mut PgConnection,
+    sealed: &[AppSecrets],
+) -> Result<(), sqlx::Error> {
+    let buins: Vec<i64> = sealed.iter().map(|app| app.buin).collect();
+    let app_ids: Vec<&str> = sealed.iter().map(|app| app.app_id.as_str()).collect();
+    let aes_keys: Vec<&[u8]> = sealed.iter().map(|app| app.aes_key.as_slice()).collect();
+    let tokens: Vec<Option<&[u8]>> = sealed
+        .iter()
+        .map(|app| app.callback_token.as_ref().map(|token| token.as_slice()))
+        .collect();
+    sqlx::query!(
+        r#"
+        update app
+        set aes_key = sealed.aes_key, callback_token = sealed.callback_token
+        from unnest($1::bigint[], $2::text[], $3::bytea[], $4::bytea[])
+            as sealed (buin, app_id, aes_key, callback_token)
+        where app.buin = sealed.buin and app.app_id = sealed.app_id
+        "#,
+        &buins,
+        &app_ids as &[&str],
+        &aes_keys as &[&[u8]],
+        &tokens as &[Option<&[u8]>],
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

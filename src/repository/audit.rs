@@ -1,0 +1,166 @@
+//! The record of administrative acts: who did what, when, from where.
+//!
+//! A line is written in the transaction of its act, by the function that does it: no act without its
+//! line, no line without its act. Details name secrets, but never hold any.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::PgConnection;
+
+use super::{Error, PgPool};
+use crate::domain::{AppId, Buin};
+
+/// Who acts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// The user of the operating system.
+    pub user: String,
+    /// Who became that user by sudo.
+    pub sudo_user: Option<String>,
+    /// The machine.
+    pub host: String,
+    /// The process.
+    pub pid: u32,
+}
+
+/// Who acts, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Act<'a> {
+    /// Who.
+    pub by: &'a Actor,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// A line, as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listed {
+    /// When it was done.
+    pub at: DateTime<Utc>,
+    /// What, as in `app.create`.
+    pub action: String,
+    /// The user of the operating system.
+    pub actor: String,
+    /// Who became that user by sudo.
+    pub sudo_user: Option<String>,
+    /// The machine.
+    pub host: String,
+    /// The process.
+    pub pid: i64,
+    /// The enterprise of the app that it is about.
+    pub buin: Option<i64>,
+    /// The app that it is about.
+    pub app_id: Option<String>,
+    /// What else there is to say.
+    pub details: Value,
+}
+
+/// Which lines: all that meet every condition given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Done at this time or later.
+    pub since: Option<DateTime<Utc>>,
+    /// Done before this time.
+    pub until: Option<DateTime<Utc>>,
+    /// This action, or all of a noun: `app` has `app.create` and the others.
+    pub action: Option<String>,
+    /// About an app of this id.
+    pub app_id: Option<AppId>,
+    /// About apps of this enterprise.
+    pub buin: Option<Buin>,
+}
+
+/// What is written of an act.
+pub(super) struct Line<'a> {
+    pub(super) action: &'static str,
+    pub(super) buin: Option<Buin>,
+    pub(super) app_id: Option<&'a AppId>,
+    pub(super) details: Value,
+}
+
+impl<'a> Line<'a> {
+    pub(super) fn of_app(
+        action: &'static str,
+        buin: Buin,
+        app_id: &'a AppId,
+        details: Value,
+    ) -> Self {
+        Self { action, buin: Some(buin), app_id: Some(app_id), details }
+    }
+}
+
+/// Writes a line, in the transaction of its act.
+pub(super) async fn write(
+    connection: &mut PgConnection,
+    act: Act<'_>,
+    line: Line<'_>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        r#"
+        insert into audit (at, action, actor, sudo_user, host, pid, buin, app_id, details)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        "#,
+        act.at,
+        line.action,
+        act.by.user,
+        act.by.sudo_user,
+        act.by.host,
+        i64::from(act.by.pid),
+        line.buin.map(Buin::get),
+        line.app_id.map(AppId::as_str),
+        line.details,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Lists lines, the newest first, up to `most`.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list(pool: &PgPool, filter: &Filter, most: i64) -> Result<Vec<Listed>, Error> {
+    let lines = sqlx::query_as!(
+        Listed,
+        r#"
+        select at, action, actor, sudo_user, host, pid, buin, app_id, details
+        from audit
+        where ($1::timestamptz is null or at >= $1)
+          and ($2::timestamptz is null or at < $2)
+          and ($3::text is null or action = $3 or starts_with(action, $3 || '.'))
+          and ($4::text is null or app_id = $4)
+          and ($5::bigint is null or buin = $5)
+        order by at desc, audit_id desc
+        limit $6
+        "#,
+        filter.since,
+        filter.until,
+        filter.action,
+        filter.app_id.as_ref().map(AppId::as_str),
+        filter.buin.map(Buin::get),
+        most,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(lines)
+}
+
+/// Deletes up to `most` lines of acts before `before`, the oldest first. Gives how many.
+///
+/// # Errors
+/// When the database fails.
+pub async fn prune(pool: &PgPool, before: DateTime<Utc>, most: i64) -> Result<u64, Error> {
+    let done = sqlx::query!(
+        r#"
+        delete from audit
+        where audit_id in (
+            select audit_id from audit where at < $1 order by at, audit_id limit $2
+        )
+        "#,
+        before,
+        most,
+    )
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -1,0 +1,190 @@
+//! The master keys that are here: from the configuration, and from a file.
+//!
+//! Which of them seals is up to the database ([`super::sealing`]); all of them open. A key that is
+//! not known makes the file be read again, so running servers learn a new one without a restart.
+
+mod file;
+
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
+
+use arc_swap::ArcSwap;
+
+use crate::wire::{MasterKey, MasterKeyId};
+
+/// The keys.
+pub struct Keyring {
+    /// The one that goes before the file's, if it is configured.
+    first: Option<MasterKey>,
+    /// One that comes after them.
+    last: Option<MasterKey>,
+    file: Option<KeyFile>,
+    keys: ArcSwap<Vec<MasterKey>>,
+}
+
+/// A file of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether it need not exist, and is made for a database that has no master key yet.
+    pub make: bool,
+}
+
+/// Why there are no keys. No message holds one.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringError {
+    /// None is configured, and none may be made up: other servers could not know it.
+    #[error(
+        "there is no master key, which seals the secrets in the database. Make one with `muster \
+         secrets generate`, give it to all servers and commands of this database as \
+         MUSTER__SECRETS__MASTER_KEY or in a file that secrets.master_key_file names, and keep it \
+         apart from the database's backups"
+    )]
+    NoKey,
+    /// The system refused something.
+    #[error("cannot {doing} the master key file {}", path.display())]
+    File {
+        /// What was to be done.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A line is no key.
+    #[error("{}, line {line}: expected {expected}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Its line, from 1.
+        line: usize,
+        /// What is a key.
+        expected: &'static str,
+    },
+    /// The file holds no key.
+    #[error("the master key file {} holds no key: `muster secrets generate` prints one", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Keyring {
+    /// A keyring of these, in this order, which is not looked at yet.
+    #[must_use]
+    pub fn new(first: Option<MasterKey>, file: Option<KeyFile>, last: Option<MasterKey>) -> Self {
+        let keys = ArcSwap::from_pointee(first.iter().chain(&last).cloned().collect());
+        Self { first, last, file, keys }
+    }
+
+    /// Reads what is configured.
+    ///
+    /// # Errors
+    /// [`KeyringError`]; the keys known before stay.
+    pub fn load(&self) -> Result<(), KeyringError> {
+        let given = match &self.file {
+            Some(file) if file.make => file::read_if_there(&file.path)?.unwrap_or_default(),
+            Some(file) => file::read(&file.path)?,
+            None => Vec::new(),
+        };
+        let keys: Vec<MasterKey> =
+            self.first.iter().chain(&given).chain(&self.last).cloned().collect();
+        if keys.is_empty() && !self.file.as_ref().is_some_and(|file| file.make) {
+            return Err(KeyringError::NoKey);
+        }
+        self.keys.store(keys.into());
+        Ok(())
+    }
+
+    /// The first key, which a database without one gets. Made, if that may be.
+    ///
+    /// # Errors
+    /// [`KeyringError`].
+    pub fn first_or_new(&self) -> Result<MasterKey, KeyringError> {
+        if let (None, Some(file)) = (self.first(), self.file.as_ref().filter(|file| file.make)) {
+            file::create(&file.path, &MasterKey::generate())?;
+            // Another server on this directory may have been faster.
+            self.load()?;
+        }
+        self.first().ok_or(KeyringError::NoKey)
+    }
+
+    /// The first key: the one that is wished to seal.
+    #[must_use]
+    pub fn first(&self) -> Option<MasterKey> {
+        self.keys.load().first().cloned()
+    }
+
+    /// A key by its id. If it is not known, the file is read again.
+    #[must_use]
+    pub fn find(&self, id: MasterKeyId) -> Option<MasterKey> {
+        let known = || self.keys.load().iter().find(|key| key.id() == id).cloned();
+        known().or_else(|| {
+            self.file.as_ref()?;
+            if let Err(error) = self.load() {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "the master keys cannot be read again");
+            }
+            known()
+        })
+    }
+
+    /// What the keys are called, in their order.
+    #[must_use]
+    pub fn ids(&self) -> Vec<MasterKeyId> {
+        self.keys.load().iter().map(MasterKey::id).collect()
+    }
+
+    /// The file that holds the first key, or would: nothing if that is configured otherwise.
+    #[must_use]
+    pub fn leading_file(&self) -> Option<&Path> {
+        match self.first {
+            Some(_) => None,
+            None => self.file.as_ref().map(|file| file.path.as_path()),
+        }
+    }
+
+    /// The mode of the file, if users other than its owner and group can read it.
+    #[must_use]
+    pub fn open_to_all(&self) -> Option<(&Path, u32)> {
+        let path = self.file.as_ref()?.path.as_path();
+        file::mode(path).filter(|mode| mode & 0o007 != 0).map(|mode| (path, mode))
+    }
+
+    /// Writes a key into the file, before those that are in it.
+    ///
+    /// # Errors
+    /// [`KeyringError`]; the file is as it was.
+    pub fn lead_with(&self, path: &Path, key: &MasterKey) -> Result<(), KeyringError> {
+        let mut keys = file::read(path)?;
+        keys.insert(0, key.clone());
+        file::replace(path, &keys)?;
+        self.load()
+    }
+
+    /// Takes all keys but one from the file, if it has that one. Gives those that were taken.
+    ///
+    /// # Errors
+    /// [`KeyringError`]; the file is as it was.
+    pub fn keep_only(
+        &self,
+        path: &Path,
+        id: MasterKeyId,
+    ) -> Result<Vec<MasterKeyId>, KeyringError> {
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            file::read(path)?.into_iter().partition(|key| key.id() == id);
+        if gone.is_empty() || kept.is_empty() {
+            return Ok(Vec::new());
+        }
+        file::replace(path, &kept)?;
+        self.load()?;
+        Ok(gone.iter().map(MasterKey::id).collect())
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring").field("ids", &self.ids()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,255 @@
+//! Secrets as they are stored: sealed with a master key, each for its own place.
+//!
+//! XChaCha20-Poly1305, because its nonces are long enough to be drawn at random for ever. The stored
+//! form is `1 ‖ key id (8) ‖ nonce (24) ‖ cipher text ‖ tag (16)`. What comes before the nonce and
+//! the place are authenticated too, so a value that is moved to another row or column does not open.
+//! The key's id is derived from the key: nobody gives out numbers, and equal keys have equal ids.
+
+use std::fmt;
+
+use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use hkdf::Hkdf;
+use sha2::Sha256;
+use zeroize::{Zeroize as _, Zeroizing};
+
+const FORM: u8 = 1;
+const ID: usize = 8;
+const NONCE: usize = 24;
+const HEAD: usize = 1 + ID;
+
+/// Tells which key sealed a value, and nothing else about that key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MasterKeyId([u8; ID]);
+
+/// 32 secret bytes that seal other secrets. Wiped when dropped, never shown by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct MasterKey([u8; 32]);
+
+/// Where a secret is stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The column, with its table; without U+0000.
+    pub column: &'static str,
+    /// The enterprise of the row.
+    pub buin: i64,
+    /// The app of the row.
+    pub app_id: &'a str,
+}
+
+/// A value that this key did not seal, that was sealed for another place, or that was altered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("was altered, or belongs elsewhere")]
+pub struct CannotUnseal;
+
+impl MasterKey {
+    /// Takes 32 bytes.
+    #[must_use]
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// A new key from the operating system's random numbers.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(rand::random())
+    }
+
+    /// What the key is called.
+    #[must_use]
+    pub fn id(&self) -> MasterKeyId {
+        let mut id = [0; ID];
+        // Fails only for much longer output.
+        let _ = Hkdf::<Sha256>::new(None, &self.0).expand(b"muster master key id", &mut id);
+        MasterKeyId(id)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Seals a secret for its place. The same one looks different each time.
+    #[must_use]
+    pub fn seal(&self, place: Place<'_>, secret: &[u8]) -> Vec<u8> {
+        let mut sealed = Vec::with_capacity(HEAD + NONCE + secret.len() + 16);
+        sealed.push(FORM);
+        sealed.extend(self.id().0);
+        let nonce: [u8; NONCE] = rand::random();
+        let aad = place.authenticated(&sealed);
+        sealed.extend(nonce);
+        let cipher = XChaCha20Poly1305::new(&self.0.into());
+        // Fails only for secrets of 256 GiB; what is empty then never opens.
+        let text = cipher.encrypt(&XNonce::from(nonce), Payload { msg: secret, aad: &aad });
+        sealed.extend(text.unwrap_or_default());
+        sealed
+    }
+
+    /// Opens what was sealed for this place.
+    ///
+    /// # Errors
+    /// [`CannotUnseal`].
+    pub fn unseal(
+        &self,
+        place: Place<'_>,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, CannotUnseal> {
+        let (head, rest) = sealed.split_at_checked(HEAD).ok_or(CannotUnseal)?;
+        let (nonce, text) = rest.split_first_chunk::<NONCE>().ok_or(CannotUnseal)?;
+        if head[0] != FORM || head[1..] != self.id().0 {
+            return Err(CannotUnseal);
+        }
+        let payload = Payload { msg: text, aad: &place.authenticated(head) };
+        let cipher = XChaCha20Poly1305::new(&self.0.into());
+        let opened = cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| CannotUnseal)?;
+        Ok(Zeroizing::new(opened))
+    }
+}
+
+impl Drop for MasterKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MasterKey({}…)", self.id())
+    }
+}
+
+impl MasterKeyId {
+    /// Takes what is stored as an id.
+    #[must_use]
+    pub fn new(bytes: [u8; ID]) -> Self {
+        Self(bytes)
+    }
+
+    /// Which key sealed a stored value; nothing if it is none.
+    #[must_use]
+    pub fn of(sealed: &[u8]) -> Option<Self> {
+        match sealed {
+            [FORM, rest @ ..] => rest.first_chunk().copied().map(Self),
+            _ => None,
+        }
+    }
+
+    /// Reads an id as it is shown.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let plain = text.len() == 2 * ID && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let id = plain.then(|| u64::from_str_radix(text, 16).ok()).flatten()?;
+        Some(Self(id.to_be_bytes()))
+    }
+
+    /// As it is stored.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for MasterKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for MasterKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MasterKeyId({self})")
+    }
+}
+
+impl Place<'_> {
+    /// No two places make the same: the column has no zero byte, and the number has a fixed length.
+    fn authenticated(self, head: &[u8]) -> Vec<u8> {
+        let number = self.buin.to_be_bytes();
+        [head, self.column.as_bytes(), &[0], &number, self.app_id.as_bytes()].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HERE: Place<'static> = Place { column: "app.aes_key", buin: 7, app_id: "app" };
+
+    #[test]
+    fn what_is_sealed_opens_in_its_place_only() {
+        let key = MasterKey::generate();
+        let sealed = key.seal(HERE, b"secret");
+        assert_eq!(*key.unseal(HERE, &sealed).unwrap(), b"secret");
+        assert_eq!(MasterKeyId::of(&sealed), Some(key.id()));
+        for elsewhere in [
+            Place { column: "app.callback_token", ..HERE },
+            Place { column: "app.aes_ke", ..HERE },
+            Place { buin: 8, ..HERE },
+            Place { app_id: "apq", ..HERE },
+            Place { app_id: "app2", ..HERE },
+            Place { app_id: "", ..HERE },
+        ] {
+            assert_eq!(key.unseal(elsewhere, &sealed), Err(CannotUnseal), "{elsewhere:?}");
+        }
+        assert_eq!(MasterKey::generate().unseal(HERE, &sealed), Err(CannotUnseal));
+    }
+
+    #[test]
+    fn no_byte_can_be_altered_and_none_left_away() {
+        let key = MasterKey::generate();
+        let sealed = key.seal(HERE, b"secret");
+        assert_eq!(sealed.len(), 1 + 8 + 24 + 6 + 16);
+        for at in 0..sealed.len() {
+            for bit in 0..8 {
+                let mut altered = sealed.clone();
+                altered[at] ^= 1 << bit;
+                assert_eq!(key.unseal(HERE, &altered), Err(CannotUnseal), "byte {at}, bit {bit}");
+            }
+            assert_eq!(key.unseal(HERE, &sealed[..at]), Err(CannotUnseal), "{at} bytes");
+        }
+        assert_eq!(key.unseal(HERE, &[&sealed[..], &[0]].concat()), Err(CannotUnseal));
+        assert_eq!(MasterKeyId::of(&sealed[..8]), None);
+        assert_eq!(MasterKeyId::of(&[7; 60]), None);
+    }
+
+    #[test]
+    fn a_key_has_an_id_that_does_not_show_it() {
+        let key = MasterKey::new([7; 32]);
+        assert_eq!(key.id(), MasterKey::new([7; 32]).id());
+        assert_ne!(key.id(), MasterKey::new([8; 32]).id());
+        assert_eq!(key.id().to_string().len(), 16);
+        assert_eq!(MasterKeyId::parse(&key.id().to_string()), Some(key.id()));
+        assert_eq!(MasterKeyId::parse("+123456789abcdef"), None);
+        assert_eq!(MasterKeyId::parse("123456789abcdef"), None);
+        assert_eq!(format!("{key:?}"), format!("MasterKey({}…)", key.id()));
+        assert!(!key.id().to_string().contains("0707"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_secret_survives_and_none_shows(
+            key: [u8; 32], buin in 1..i64::MAX, app_id in "[A-Za-z0-9._-]{1,64}",
+            secret in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let (key, place) = (MasterKey::new(key), Place { buin, app_id: &app_id, ..HERE });
+            let sealed = key.seal(place, &secret);
+            prop_assert_eq!(&*key.unseal(place, &sealed).unwrap(), &secret);
+            prop_assert_ne!(&sealed, &key.seal(place, &secret));
+            if secret.len() >= 4 {
+                prop_assert!(!sealed.windows(secret.len()).any(|part| part == secret));
+            }
+        }
+
+        #[test]
+        fn noise_opens_nothing(noise in proptest::collection::vec(any::<u8>(), 0..120)) {
+            let key = MasterKey::new([3; 32]);
+            prop_assert_eq!(key.unseal(HERE, &noise), Err(CannotUnseal));
+            let mut named = vec![FORM];
+            named.extend(key.id().bytes());
+            named.extend(noise);
+            prop_assert_eq!(key.unseal(HERE, &named), Err(CannotUnseal));
+        }
+    }
+}

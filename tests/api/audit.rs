@@ -1,0 +1,221 @@
+//! The record of administrative acts: a line for each, none without an act, no secret in any.
+
+use std::time::Duration;
+
+use muster::service::Retention;
+use serde_json::{Value, json};
+use sqlx::{Connection as _, Executor as _, PgConnection};
+
+use crate::harness::process::Home;
+use crate::harness::server::{Database, database};
+use crate::harness::{change, new_app, spawn_app};
+
+/// The lines of a home, the oldest first, without what differs from run to run.
+fn acts(home: &Home, filter: &[&str]) -> Vec<Value> {
+    let lines = home.json(&[&["audit", "list"], filter].concat());
+    lines.as_array().unwrap().iter().rev().cloned().collect()
+}
+
+fn actions(home: &Home, filter: &[&str]) -> Vec<String> {
+    let lines = acts(home, filter);
+    lines.iter().map(|line| line["action"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn connection(database: &Database) -> PgConnection {
+    PgConnection::connect_with(&database.options).await.unwrap()
+}
+
+const WHICH: [&str; 4] = ["--buin", "7", "--app-id", "mine"];
+
+fn with<'a>(command: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    [command, &WHICH, more].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_act_has_its_line() {
+    let database = database().await;
+    let mut home = Home::on(&database);
+    home.set("SUDO_USER", "ann\u{1b}");
+    let url = "https://user:s3cret@hooks.example:8443/s3cret?key=s3cret";
+    let created = home.json(&with(&["app", "create"], &["--name", "Mine"]));
+    let callback = ["--callback-url", url, "--callback-token", "t0psecret"];
+    home.json(&with(&["app", "update"], &callback));
+    home.json(&with(&["app", "update"], &["--callback-token", "t0psecret2"]));
+    home.json(&with(&["app", "update"], &["--name", "Ours", "--permissions", "callbacks"]));
+    home.json(&with(&["app", "disable"], &[]));
+    home.json(&with(&["app", "enable"], &[]));
+    home.json(&with(&["app", "pause-callbacks"], &[]));
+    home.json(&with(&["app", "resume-callbacks"], &[]));
+    let rotated = home.json(&with(&["app", "rotate-key"], &[]));
+    let key = home.json(&with(&["key", "create"], &["--label", "ci"]));
+    let id = key["id"].as_str().unwrap();
+    home.json(&["key", "revoke", id]);
+
+    let lines = acts(&home, &[]);
+    let told: Vec<(&str, &Value)> =
+        lines.iter().map(|line| (line["action"].as_str().unwrap(), &line["details"])).collect();
+    assert_eq!(told[0].0, "secrets.seal");
+    let permissions = ["sessions:read", "sessions:write", "callbacks"];
+    let receiver = "https://hooks.example:8443";
+    let flip = |what: &str, to: bool| json!({ what: { "from": !to, "to": to } });
+    assert_eq!(
+        told[1..],
+        [
+            (
+                "app.create",
+                &json!({ "name": "Mine", "permissions": permissions, "callback": null })
+            ),
+            (
+                "app.update",
+                &json!({
+                    "callback": { "from": null, "to": receiver },
+                    "callbackUrl": "changed", "callbackToken": "changed",
+                })
+            ),
+            ("app.update", &json!({ "callbackToken": "changed" })),
+            (
+                "app.update",
+                &json!({
+                    "name": { "from": "Mine", "to": "Ours" },
+                    "permissions": { "from": permissions, "to": ["callbacks"] },
+                })
+            ),
+            ("app.disable", &flip("disabled", true)),
+            ("app.enable", &flip("disabled", false)),
+            ("app.pause_callbacks", &flip("callbacksPaused", true)),
+            ("app.resume_callbacks", &flip("callbacksPaused", false)),
+            ("app.rotate_key", &json!({ "aesKey": "changed" })),
+            ("key.create", &json!({ "key": id, "label": "ci" })),
+            ("key.revoke", &json!({ "key": id, "label": "ci" })),
+        ]
+    );
+    for line in &lines[1..] {
+        assert_eq!((&line["buin"], &line["appId"]), (&json!(7), &json!("mine")), "{line}");
+        assert_eq!(line["sudoUser"], "ann\u{FFFD}", "{line}");
+        assert!(!line["actor"].as_str().unwrap().is_empty(), "{line}");
+        assert!(!line["host"].as_str().unwrap().is_empty(), "{line}");
+        assert!(line["pid"].as_i64().unwrap() > 0 && line["at"].is_string(), "{line}");
+    }
+    let text = home.run(&["audit", "list"]).ok().stdout;
+    for part in ["TIME (UTC)", "app.rotate_key", "7/mine", "(sudo by ann", "\"label\":\"ci\""] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    let all = format!("{text}{lines:?}");
+    for secret in [&created["aesKey"], &rotated["aesKey"], &key["key"]] {
+        assert!(!all.contains(secret.as_str().unwrap()), "{all}");
+    }
+    assert!(!all.contains("s3cret") && !all.contains("t0psecret"), "{all}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_or_changes_nothing_has_none() {
+    let database = database().await;
+    let home = Home::on(&database);
+    home.json(&with(&["app", "create"], &[]));
+    let key = home.json(&with(&["key", "create"], &[]));
+    home.json(&["key", "revoke", key["id"].as_str().unwrap()]);
+    let before = actions(&home, &[]);
+
+    home.run(&with(&["app", "create"], &[])).fails(1, &["exists already"]);
+    home.run(&["app", "disable", "--buin", "7", "--app-id", "other"]).fails(1, &["no app"]);
+    home.run(&["key", "create", "--buin", "7", "--app-id", "other"]).fails(1, &["no app"]);
+    home.run(&["key", "revoke", "0011223344556677"]).fails(1, &["no key"]);
+    home.json(&with(&["app", "enable"], &[]));
+    home.json(&with(&["app", "update"], &["--name", ""]));
+    home.json(&["key", "revoke", key["id"].as_str().unwrap()]);
+    home.json(&["delivery", "replay", "--app", "mine"]);
+    home.json(&["app", "list"]);
+    assert_eq!(actions(&home, &[]), before);
+
+    // The other way round: where no line can be written, nothing is done.
+    let mut connection = connection(&database).await;
+    connection
+        .execute("alter table audit add constraint no_more check (false) not valid")
+        .await
+        .unwrap();
+    for command in ["disable", "rotate-key"] {
+        home.run(&with(&["app", command], &[])).fails(1, &["no_more"]);
+    }
+    home.run(&with(&["key", "create"], &[])).fails(1, &["no_more"]);
+    home.run(&["app", "create", "--buin", "8"]).fails(1, &["no_more"]);
+    let apps = home.json(&["app", "list"]);
+    assert_eq!(apps.as_array().unwrap().len(), 1);
+    assert_eq!(apps[0]["disabled"], false);
+    assert_eq!(home.json(&["key", "list"]).as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_are_found_and_never_changed() {
+    let database = database().await;
+    let home = Home::on(&database);
+    home.json(&with(&["app", "create"], &[]));
+    home.json(&with(&["app", "disable"], &[]));
+    home.json(&["app", "create", "--buin", "8", "--app-id", "other"]);
+    let lines = acts(&home, &[]);
+    let at = lines[2]["at"].as_str().unwrap();
+
+    assert_eq!(actions(&home, &["--app", "mine"]), ["app.create", "app.disable"]);
+    assert_eq!(actions(&home, &["--buin", "8"]), ["app.create"]);
+    assert_eq!(actions(&home, &["--action", "app.create"]).len(), 2);
+    assert_eq!(actions(&home, &["--action", "app"]).len(), 3);
+    assert_eq!(actions(&home, &["--action", "ap"]), [""; 0]);
+    assert_eq!(actions(&home, &["--since", at]), ["app.disable", "app.create"]);
+    assert_eq!(actions(&home, &["--until", at]), ["secrets.seal", "app.create"]);
+    assert_eq!(acts(&home, &["--limit", "1"]), lines[3..]);
+    home.run(&["audit", "list", "--limit", "0"]).fails(2, &["--limit"]);
+    home.run(&["audit", "list", "--since", "monday"]).fails(2, &["--since"]);
+
+    let mut connection = connection(&database).await;
+    for statement in ["update audit set actor = 'nobody'", "truncate audit"] {
+        let error = connection.execute(statement).await.unwrap_err().to_string();
+        assert!(error.contains("never changed"), "{error}");
+    }
+    assert_eq!(acts(&home, &[]), lines);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_is_one_line_and_says_how_many() {
+    let database = database().await;
+    let home = Home::on(&database);
+    home.json(&with(&["app", "create"], &[]));
+    let mut connection = connection(&database).await;
+    connection
+        .execute(
+            "insert into delivery (session_id, buin, app_id, version, state, due_at, attempts,
+                 tries, created_at, finished_at)
+             select gen_random_uuid(), 7, 'mine', 1, 'failed', now(), 1, 1, now(), now()
+             from generate_series(1, 3)",
+        )
+        .await
+        .unwrap();
+    let id = home.json(&["delivery", "list"])[0]["id"].as_str().unwrap().to_owned();
+    home.json(&["delivery", "replay", &id]);
+    home.json(&["delivery", "replay", "--app", "mine"]);
+    let lines = acts(&home, &["--action", "delivery.replay", "--app", "mine", "--buin", "7"]);
+    let [one] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!((&one["details"]["delivery"], &one["details"]["replayed"]), (&json!(id), &json!(1)));
+    let lines = acts(&home, &["--action", "delivery.replay"]);
+    assert_eq!(lines[1]["details"]["replayed"], 2);
+    assert_eq!(lines[1]["details"]["state"], "failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_old_goes() {
+    let app = spawn_app().await;
+    let stored = new_app(5, &[]);
+    app.add(&stored).await;
+    let day = Duration::from_secs(86_400);
+    app.clock.advance(10 * day);
+    change(&app, &stored, |stored| stored.app.disabled = true).await;
+    let keep = 30 * day;
+    let retention = Retention { pool: app.pool.clone(), clock: app.clock.clone(), keep };
+    app.clock.advance(20 * day);
+    assert_eq!(retention.forget().await.unwrap(), 0, "as old as may be");
+    app.clock.advance(day);
+    // The template's sealing, and app and key of the harness and of this test.
+    assert_eq!(retention.forget().await.unwrap(), 5);
+    assert_eq!(retention.forget().await.unwrap(), 0);
+    let left: Vec<String> =
+        sqlx::query_scalar("select action from audit").fetch_all(&app.pool).await.unwrap();
+    assert_eq!(left, ["app.disable"]);
+}

@@ -1,0 +1,467 @@
+//! Secrets at rest: a copy of the database opens nothing, and the master key can be replaced while
+//! servers run.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+
+use crate::harness::process::{Home, Server};
+use crate::harness::server::{Database, database};
+use crate::harness::{MASTER_KEY, keyring, new_app, spawn_app};
+
+const OTHER_KEY: &str = "07070707070707070707070707070707070707070707070707070707070707ff";
+const TOKEN: &str = "hush-hush-token-of-callbacks";
+
+async fn connection(database: &Database) -> PgConnection {
+    PgConnection::connect_with(&database.options).await.unwrap()
+}
+
+/// All that a dump of a database holds, as text: every column of every table, bytes in hexadecimal.
+async fn dump(connection: &mut PgConnection) -> String {
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select oid::regclass::text from pg_class
+         where relkind = 'r' and relnamespace = 'public'::regnamespace",
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .unwrap();
+    assert!(tables.len() > 8, "{tables:?}");
+    let mut text = String::new();
+    for table in tables {
+        let rows = AssertSqlSafe(format!("select \"row\"::text from {table} as \"row\""));
+        let rows: Vec<String> = sqlx::query_scalar(rows).fetch_all(&mut *connection).await.unwrap();
+        text.extend(rows);
+    }
+    text
+}
+
+/// How a secret could stand in a dump.
+fn forms(secret: &[u8]) -> Vec<String> {
+    let hexadecimal: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut forms = vec![hexadecimal, STANDARD.encode(secret).trim_end_matches('=').to_owned()];
+    forms.extend(String::from_utf8(secret.to_vec()));
+    forms
+}
+
+#[track_caller]
+fn not_in(text: &str, secrets: &[&[u8]]) {
+    for form in secrets.iter().flat_map(|secret| forms(secret)) {
+        assert!(!text.contains(&form), "{form} is in {text}");
+    }
+}
+
+fn aes_key(app: &Value) -> Vec<u8> {
+    STANDARD.decode(app["aesKey"].as_str().unwrap()).unwrap()
+}
+
+fn create_app(home: &Home) -> Value {
+    let callback = ["--callback-url", "http://127.0.0.1:1/", "--callback-token", TOKEN];
+    home.json(&[&["app", "create", "--buin", "7", "--app-id", "mine"][..], &callback].concat())
+}
+
+fn show_app(home: &Home) -> Value {
+    home.json(&["app", "show", "--buin", "7", "--app-id", "mine"])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_opens_nothing() {
+    let database = database().await;
+    let home = Home::on(&database);
+    let app = create_app(&home);
+    let key = home.json(&["key", "create", "--buin", "7", "--app-id", "mine"]);
+    let server = home.serve();
+    // Callbacks are tried, in vain, and all that is written of them is looked at too.
+    let caller = server.plain(key["key"].as_str().unwrap());
+    caller.create().await;
+    let (token, id) = (server.client(&app).token().await, "00000000-0000-7000-8000-000000000000");
+    assert_eq!(server.client(&app).get_session(&token, id).await["errcode"], 400_003);
+    let mut connection = connection(&database).await;
+    let tried = "select count(*) from delivery_attempt";
+    while sqlx::query_scalar::<_, i64>(tried).fetch_one(&mut connection).await.unwrap() == 0 {}
+    let rotated = home.json(&["app", "rotate-key", "--buin", "7", "--app-id", "mine"]);
+    server.stop();
+
+    let dump = dump(&mut connection).await;
+    assert!(dump.contains("mine") && dump.contains("app.rotate_key"), "{dump}");
+    let master: Vec<u8> = keyring().first().unwrap().bytes().to_vec();
+    let key = key["key"].as_str().unwrap();
+    let secrets = [&aes_key(&app)[..], &aes_key(&rotated), TOKEN.as_bytes(), key.as_bytes()];
+    not_in(&dump, &secrets);
+    not_in(&dump, &[&master, token.as_bytes()]);
+    assert_eq!(show_app(&home), rotated);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_master_key_is_refused_at_once() {
+    let database = database().await;
+    let mut home = Home::on(&database);
+    let app = create_app(&home);
+    let right = home.json(&["secrets", "status"])["seals"].as_str().unwrap().to_owned();
+    home.set("MUSTER__SECRETS__MASTER_KEY", OTHER_KEY);
+    for command in [&["serve"][..], &["app", "list"], &["migrate"], &["secrets", "rotate"]] {
+        let parts = ["master key of this database is not here", &right, "restore", "the one here"];
+        let output = home.run(command);
+        output.fails(1, &parts);
+        assert!(!output.stderr.contains("070707"), "{output:#?}");
+    }
+    home.set("MUSTER__DATABASE__MIGRATE", "false");
+    home.run(&["serve"]).fails(1, &["master key of this database is not here", &right]);
+    let doctor = home.run(&["doctor"]);
+    assert_eq!(doctor.status.code(), Some(1), "{doctor:#?}");
+    assert!(doctor.stdout.contains("FAIL  secrets"), "{doctor:#?}");
+    assert!(doctor.stdout.contains(&right), "{doctor:#?}");
+    home.set("MUSTER__SECRETS__MASTER_KEY", MASTER_KEY);
+    assert_eq!(show_app(&home), app);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_ones_own_needs_a_key_before_anything_is_done() {
+    let database = database().await;
+    let mut home = Home::on(&database);
+    let mut connection = connection(&database).await;
+    connection.execute("drop schema public cascade; create schema public").await.unwrap();
+    home.set("MUSTER__SECRETS__MASTER_KEY", "");
+    for command in [&["serve"][..], &["migrate"], &["app", "create", "--buin", "1"]] {
+        home.run(command).fails(
+            1,
+            &["there is no master key", "secrets generate", "MUSTER__SECRETS__MASTER_KEY"],
+        );
+    }
+    let tables = "select count(*) from pg_class where relnamespace = 'public'::regnamespace";
+    let count: i64 = sqlx::query_scalar(tables).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(count, 0, "nothing was made");
+
+    let made = home.run(&["secrets", "generate"]).ok().stdout;
+    assert_ne!(home.run(&["secrets", "generate"]).ok().stdout, made);
+    let file = home.parent.join("keys");
+    home.set("MUSTER__SECRETS__MASTER_KEY_FILE", file.to_str().unwrap());
+    home.run(&["migrate"]).fails(1, &["cannot read the master key file", "/keys"]);
+    fs::write(&file, "Sesame\n").unwrap();
+    home.run(&["migrate"]).fails(1, &["/keys, line 1: expected 32 bytes"]);
+    fs::write(&file, made).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    home.run(&["migrate"]).ok();
+    let app = create_app(&home);
+    assert_eq!(show_app(&home), app);
+    let doctor = home.run(&["doctor"]).ok().stdout;
+    assert!(doctor.contains("warn  secrets") && doctor.contains("chmod 600"), "{doctor}");
+}
+
+#[test]
+fn an_embedded_database_makes_its_own_key_once() {
+    let home = Home::lived_in();
+    let path = home.data_dir.join("master.key");
+    let key = fs::read_to_string(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+    home.serve().stop();
+    assert_eq!(fs::read_to_string(&path).unwrap(), key);
+
+    // Another one is never made for what was sealed with the first.
+    fs::remove_file(&path).unwrap();
+    home.run(&["serve"]).fails(1, &["master key of this database is not here", "none here"]);
+    assert!(!path.exists());
+    fs::write(&path, format!("{OTHER_KEY}\n")).unwrap();
+    home.run(&["serve"]).fails(1, &["master key of this database is not here", "the one here"]);
+    fs::write(&path, key).unwrap();
+    home.serve().stop();
+}
+
+#[test]
+fn postgresql_is_not_told_the_master_key() {
+    let mut home = Home::new();
+    home.set("MUSTER__SECRETS__MASTER_KEY", OTHER_KEY);
+    let server = home.serve();
+    assert!(!home.data_dir.join("master.key").exists(), "none is made beside one that is given");
+    let pid = home.postmaster().unwrap().as_raw_nonzero();
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let environment = String::from_utf8_lossy(&environment);
+    assert!(environment.contains("LC_ALL") && !environment.contains("MUSTER"), "{environment}");
+    let mine =
+        fs::read(format!("/proc/{}/environ", server.running.pid().as_raw_nonzero())).unwrap();
+    assert!(String::from_utf8_lossy(&mine).contains(OTHER_KEY), "else this test sees nothing");
+    server.stop();
+}
+
+/// Takes a database back to how the release before left it, with plain secrets.
+async fn unsealed(connection: &mut PgConnection, key: &[u8; 32]) {
+    connection
+        .execute(
+            "drop table sealing, audit;
+             drop function refuse_audit_change();
+             delete from api_key;
+             delete from app;
+             alter table app alter column callback_token type text using '';
+             delete from _sqlx_migrations where version = 5",
+        )
+        .await
+        .unwrap();
+    sqlx::query(
+        "insert into app (buin, app_id, name, aes_key, permissions, callback_url,
+             callback_token, created_at)
+         select 7, app_id, 'old', $1, '{sessions:read}', url, token, now()
+         from (values ('mine', 'http://a', $2), ('silent', null, null)) as old (app_id, url, token)",
+    )
+    .bind(&key[..])
+    .bind(TOKEN)
+    .execute(&mut *connection)
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_release_before_left_is_sealed_by_the_first_start() {
+    let database = database().await;
+    let home = Home::on(&database);
+    let mut connection = connection(&database).await;
+    let key: [u8; 32] = rand::random();
+    unsealed(&mut connection, &key).await;
+    // So that the planner has samples of them.
+    connection
+        .execute("alter table app alter column aes_key set statistics 100; analyze app")
+        .await
+        .unwrap();
+
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| home.run(&["app", "list"]).ok());
+        }
+    });
+    let app = show_app(&home);
+    assert_eq!(aes_key(&app), key);
+    assert_eq!(app["callbackToken"], TOKEN);
+    not_in(&dump(&mut connection).await, &[&key, TOKEN.as_bytes()]);
+    let samples = "select count(*) from pg_stats where tablename = 'app'
+                   and attname in ('aes_key', 'callback_token')";
+    let samples: i64 = sqlx::query_scalar(samples).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(samples, 0);
+    let lines = home.json(&["audit", "list", "--action", "secrets.seal"]);
+    assert_eq!(lines.as_array().unwrap().len(), 1, "one of them did it: {lines}");
+    assert_eq!(lines[0]["details"]["apps"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_plain_row_is_not_in_the_tables_file_either() {
+    let home = Home::lived_in();
+    // Its PostgreSQL goes on alone.
+    home.serve().kill();
+    let mut connection = home.connect().await;
+    let key: [u8; 32] = rand::random();
+    unsealed(&mut connection, &key).await;
+    let files = |home: &Home| {
+        let mut found = 0;
+        let mut directories = vec![home.postgres().join("base")];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else if let Ok(bytes) = fs::read(&path) {
+                    found += usize::from(bytes.windows(32).any(|part| part == key));
+                }
+            }
+        }
+        found
+    };
+    connection.execute("checkpoint").await.unwrap();
+    assert!(files(&home) > 0, "else this test sees nothing");
+    drop(connection);
+    // It stops PostgreSQL, which writes everything then.
+    home.run(&["migrate"]).ok();
+    assert_eq!(files(&home), 0);
+    assert_eq!(aes_key(&show_app(&home)), key);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_was_moved_does_not_open() {
+    let app = spawn_app().await;
+    app.add(&new_app(5, &[])).await;
+    sqlx::query(
+        "update app set aes_key = (select aes_key from app where buin = 5) where buin <> 5",
+    )
+    .execute(&app.pool)
+    .await
+    .unwrap();
+    let home = Home::on(&app.database);
+    home.run(&["app", "list"])
+        .fails(1, &["app.aes_key holds", "was altered, or belongs elsewhere"]);
+    let doctor = home.run(&["doctor"]);
+    assert!(doctor.stdout.contains("FAIL  secrets"), "{doctor:#?}");
+}
+
+/// A home whose master keys are in a file of its own.
+fn with_file(database: &Database, keys: &[&str]) -> (Home, PathBuf) {
+    let mut home = Home::on(database);
+    let file = home.parent.join("keys");
+    fs::write(&file, keys.join("\n")).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    home.set("MUSTER__SECRETS__MASTER_KEY", "");
+    home.set("MUSTER__SECRETS__MASTER_KEY_FILE", file.to_str().unwrap());
+    (home, file)
+}
+
+fn keys_in(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap();
+    text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+/// Works: an app opens its sealed messages, and its key is known.
+async fn works(server: &Server, app: &Value) {
+    let client = server.client(app);
+    let (token, id) = (client.token().await, "00000000-0000-7000-8000-000000000000");
+    assert_eq!(client.get_session(&token, id).await["errcode"], 400_003);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_master_key_is_replaced_while_servers_run() {
+    let database = database().await;
+    let (home, file) = with_file(&database, &[MASTER_KEY]);
+    let app = create_app(&home);
+    let servers = [home.serve(), home.serve()];
+    let old = home.json(&["secrets", "status"])["seals"].clone();
+    let ended = Arc::new(AtomicBool::new(false));
+    let calling = tokio::spawn({
+        let (ended, app) = (ended.clone(), app.clone());
+        let clients = servers.each_ref().map(|server| server.client(&app));
+        async move {
+            let mut calls = 0;
+            while !ended.load(Ordering::Relaxed) {
+                for client in &clients {
+                    assert_eq!(client.gettoken().await["errcode"], 0, "after {calls} calls");
+                    calls += 1;
+                }
+            }
+            calls
+        }
+    });
+    let mut connection = connection(&database).await;
+    let before = dump(&mut connection).await;
+    let done = home.json(&["secrets", "rotate"]);
+    assert_eq!((&done["from"], &done["apps"]), (&old, &json!(1)));
+    assert_ne!(done["to"], old);
+    // New acts are sealed with the new key, and known to both.
+    let other = home.json(&["app", "create", "--buin", "8"]);
+    for server in &servers {
+        works(server, &app).await;
+        works(server, &other).await;
+    }
+    ended.store(true, Ordering::Relaxed);
+    assert!(calling.await.unwrap() > 0);
+    let rotated = home.json(&["app", "rotate-key", "--buin", "7", "--app-id", "mine"]);
+    for server in &servers {
+        works(server, &rotated).await;
+    }
+
+    let keys = keys_in(&file);
+    assert_eq!((keys.len(), keys[1].len()), (2, 44));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o640);
+    let status = home.json(&["secrets", "status"]);
+    assert_eq!((&status["seals"], &status["here"]), (&done["to"], &json!([done["to"], old])));
+    let after = dump(&mut connection).await;
+    let old_id = old.as_str().unwrap();
+    assert!(before.contains(&format!("01{old_id}")) && !after.contains(&format!("01{old_id}")));
+
+    let finished = home.json(&["secrets", "rotate", "--finish"]);
+    assert_eq!(finished, json!({ "seals": done["to"], "dropped": [old] }));
+    assert_eq!(keys_in(&file), keys[..1]);
+    assert_eq!(home.run(&["secrets", "rotate", "--finish"]).ok().stdout, "nothing to do\n");
+    let [one, two] = servers;
+    one.stop();
+    let again = home.serve();
+    works(&again, &rotated).await;
+    works(&two, &rotated).await;
+    let (late, _) = with_file(&database, &[MASTER_KEY]);
+    late.run(&["serve"]).fails(1, &["master key of this database is not here", old_id]);
+    let lines = home.json(&["audit", "list", "--action", "secrets.rotate"]);
+    let [line] = &lines.as_array().unwrap()[..] else { panic!("{lines}") };
+    assert_eq!(line["details"], done);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_sealed_with_a_key_that_a_server_lacks() {
+    let database = database().await;
+    let (home, file) = with_file(&database, &[MASTER_KEY]);
+    let app = create_app(&home);
+    let (elsewhere, far_file) = with_file(&database, &[MASTER_KEY]);
+    let servers = [home.serve(), elsewhere.serve()];
+    let before = home.json(&["secrets", "status"])["seals"].clone();
+    let output = home.run(&["secrets", "rotate"]);
+    output.fails(1, &["1 running servers have not confirmed", "run this again", "still seals"]);
+    assert_eq!(home.json(&["secrets", "status"])["seals"], before);
+    let keys = keys_in(&file);
+    assert_eq!(keys.len(), 2, "made, and not used yet");
+    for server in &servers {
+        works(server, &app).await;
+    }
+    // A server that is started meanwhile does not mind.
+    home.serve().stop();
+
+    fs::copy(&file, &far_file).unwrap();
+    let done = home.json(&["secrets", "rotate"]);
+    assert_eq!(keys_in(&file), keys, "the one that was made before");
+    assert_eq!(done["from"], before);
+    for server in servers {
+        works(&server, &app).await;
+        server.stop();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_master_key_of_the_environment_is_replaced_in_four_steps() {
+    let database = database().await;
+    let mut home = Home::on(&database);
+    let app = create_app(&home);
+    let server = home.serve();
+    home.run(&["secrets", "rotate"])
+        .fails(1, &["secrets generate", "MUSTER__SECRETS__PREVIOUS_MASTER_KEY"]);
+    home.run(&["secrets", "rotate", "--finish"]).fails(1, &["PREVIOUS_MASTER_KEY"]);
+    // 1 and 2: a new key beside the old one, for all servers, one after another.
+    home.set("MUSTER__SECRETS__MASTER_KEY", OTHER_KEY);
+    home.set("MUSTER__SECRETS__PREVIOUS_MASTER_KEY", MASTER_KEY);
+    let second = home.serve();
+    home.run(&["secrets", "rotate"]).fails(1, &["1 running servers have not confirmed"]);
+    works(&server, &app).await;
+    server.stop();
+    // 3: all have it.
+    home.json(&["secrets", "rotate"]);
+    works(&second, &app).await;
+    // 4: without the old one.
+    home.set("MUSTER__SECRETS__PREVIOUS_MASTER_KEY", "");
+    second.stop();
+    let third = home.serve();
+    works(&third, &app).await;
+    third.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_that_is_cut_short_does_no_harm() {
+    let database = database().await;
+    let (home, file) = with_file(&database, &[MASTER_KEY]);
+    let app = create_app(&home);
+    let server = home.serve();
+    // It waits for this one, and is killed while it does.
+    server.running.signal(Signal::STOP);
+    let rotating = crate::harness::process::Running::start(&home, &["secrets", "rotate"]);
+    crate::harness::process::until("the new key", || (keys_in(&file).len() == 2).then_some(()));
+    home.run(&["secrets", "rotate"]).fails(1, &["another", "under way"]);
+    rotating.signal(Signal::KILL);
+    drop(rotating);
+    server.running.signal(Signal::CONT);
+    let keys = keys_in(&file);
+    works(&server, &app).await;
+    let done = crate::harness::process::until("its turn to end", || {
+        let output = home.run(&["secrets", "rotate"]);
+        output.status.success().then_some(output)
+    });
+    assert!(done.stdout.contains("seals the secrets of 1 apps now"), "{done:#?}");
+    assert_eq!(keys_in(&file), keys, "no third one");
+    works(&server, &app).await;
+    server.stop();
+}
