@@ -71,7 +71,12 @@ impl Application {
         let options = Options {
             workers: settings.server.workers,
             max_body: settings.limits.max_body,
+            max_uri: settings.limits.max_uri,
+            max_connections: settings.server.max_connections,
+            head_timeout: settings.server.head_timeout,
             body_timeout: settings.server.body_timeout,
+            write_timeout: settings.server.write_timeout,
+            keep_alive: settings.server.keep_alive,
             shutdown_timeout: settings.server.shutdown_timeout,
         };
         let (server, ending) = bound.serve(services, options)?;

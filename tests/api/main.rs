@@ -15,6 +15,7 @@ mod codes;
 mod concurrency;
 mod crash;
 mod doctor;
+mod doors;
 mod embedded;
 mod envelope;
 mod freshness;
