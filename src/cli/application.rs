@@ -9,6 +9,7 @@ use sqlx::PgPool;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::certificate::Certificate;
 use super::stopper::Stopper;
 use crate::clock::Clock;
 use crate::config::{RemoveMembers, Settings};
@@ -35,6 +36,7 @@ pub struct Application {
     sessions: Sessions,
     worker: Option<Worker>,
     changed: Arc<Changed>,
+    certificate: Option<(Certificate, Duration)>,
     patience: Duration,
 }
 
@@ -42,7 +44,7 @@ impl Application {
     /// Puts the service together on a database whose tables are current. `stopper` will stop it.
     ///
     /// # Errors
-    /// When the database fails, or the system refuses the socket.
+    /// When the database fails, the certificate cannot be used, or the system refuses the socket.
     pub async fn build(
         settings: &Settings,
         bound: Bound,
@@ -79,7 +81,10 @@ impl Application {
             keep_alive: settings.server.keep_alive,
             shutdown_timeout: settings.server.shutdown_timeout,
         };
-        let (server, ending) = bound.serve(services, options)?;
+        let certificate = settings.server.tls.as_ref().map(Certificate::open).transpose()?;
+        let tls = certificate.as_ref().map(Certificate::tls);
+        let (server, ending) = bound.serve(services, options, tls)?;
+        let certificate = certificate.map(|open| (open, settings.server.tls_reload));
         let patience = settings.server.shutdown_timeout;
         Ok(Self {
             server,
@@ -91,6 +96,7 @@ impl Application {
             sessions,
             worker,
             changed,
+            certificate,
             patience,
         })
     }
@@ -107,7 +113,7 @@ impl Application {
     /// When the server fails.
     pub async fn run(self) -> anyhow::Result<()> {
         let Self { server, ending, directory, sessions, worker, changed, .. } = self;
-        let Self { patience, pool, stopper, .. } = self;
+        let Self { certificate, patience, pool, stopper, .. } = self;
         let following = directory.clone();
         let following = tokio::spawn(async move { following.follow().await });
         let forgetting = tokio::spawn({
@@ -115,6 +121,12 @@ impl Application {
             async move { sessions.forget_old_requests().await }
         });
         let following_sessions = tokio::spawn(async move { sessions.follow().await });
+        let following_files = tokio::spawn(async move {
+            match certificate {
+                Some((certificate, every)) => certificate.follow(every).await,
+                None => std::future::pending().await,
+            }
+        });
         let (rest, resting) = oneshot::channel::<()>();
         let working = worker.map(|worker| {
             let resting = async move { drop(resting.await) };
@@ -142,6 +154,7 @@ impl Application {
         following.abort();
         forgetting.abort();
         following_sessions.abort();
+        following_files.abort();
         let _ = tokio::join!(following, forgetting, following_sessions);
         // Before the server's threads end: connections that they opened end with them. A database
         // that does not answer must not hold this up.

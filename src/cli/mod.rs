@@ -6,8 +6,10 @@
 
 mod app;
 mod application;
+mod certificate;
 mod delivery;
 mod doctor;
+mod files;
 mod first_app;
 mod health;
 mod keeper;

@@ -42,6 +42,12 @@ pub struct TlsFiles {
 }
 
 impl Server {
+    /// The scheme of its URLs.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
     pub(super) fn read(read: &mut Reader<'_>) -> Self {
         Self {
             bind: read.address("server.bind"),

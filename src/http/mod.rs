@@ -10,7 +10,8 @@ mod ops;
 mod request_log;
 mod rest;
 mod server;
+mod uri;
 mod youdu;
 
 pub use rest::openapi;
-pub use server::{Bound, Ending, Options, Server, Services};
+pub use server::{Bound, Ending, Options, Server, Services, Tls, TlsError};

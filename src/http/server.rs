@@ -1,7 +1,10 @@
 //! The HTTP server: binds first, then tells its address, then serves.
 
 mod connections;
+mod http2;
+mod opening;
 mod progress;
+mod tls;
 mod watched;
 
 use std::io;
@@ -12,7 +15,9 @@ use std::time::Duration;
 use actix_server::ServerHandle;
 use actix_web::web;
 
+use self::connections::Door;
 pub(super) use self::progress::{Progress, Running};
+pub use self::tls::{Tls, TlsError};
 use super::drain::Drain;
 use super::{ops, rest, youdu};
 use crate::service::{Access, Readiness, Sessions};
@@ -100,23 +105,26 @@ impl Bound {
         self.0.local_addr()
     }
 
-    /// What serves it, and what ends that.
+    /// What serves it, and what ends that. With `tls` it speaks nothing else.
     ///
     /// # Errors
     /// When the system refuses the socket.
-    pub fn serve(self, services: Services, options: Options) -> io::Result<(Server, Ending)> {
+    pub fn serve(
+        self,
+        services: Services,
+        options: Options,
+        tls: Option<&Tls>,
+    ) -> io::Result<(Server, Ending)> {
         let listener = self.0.try_clone()?;
         let drain = Arc::new(Drain::default());
         let workers = if options.workers == 0 { cores() } else { options.workers };
-        let counted = drain.clone();
+        let door = Door { services, options, drain: drain.clone(), tls: tls.map(Tls::acceptor) };
         let server = actix_server::Server::build()
             .workers(workers)
             .max_concurrent_connections(options.max_connections.div_ceil(workers))
             .shutdown_timeout(options.shutdown_timeout.as_secs())
             .disable_signals()
-            .listen("http", self.0, move || {
-                connections::service(services.clone(), options, counted.clone())
-            })?
+            .listen("http", self.0, move || connections::service(door.clone()))?
             .run();
         let handle = server.handle();
         Ok((Server(server), Ending { handle, listener, drain }))

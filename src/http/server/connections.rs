@@ -8,80 +8,131 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_http::error::DispatchError;
-use actix_http::{HttpService, KeepAlive, Protocol};
+use actix_http::{HttpService, KeepAlive, Protocol, Request};
 use actix_service::{
-    IntoServiceFactory as _, Service as _, ServiceFactory, ServiceFactoryExt as _, fn_factory,
-    fn_service, map_config,
+    IntoServiceFactory as _, Service, ServiceFactory, fn_factory, fn_service, map_config,
 };
-use actix_web::dev::AppConfig;
+use actix_web::body::MessageBody;
+use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::middleware::from_fn;
 use actix_web::{App, Error, web};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 
 use super::super::drain::Drain;
 use super::super::request_log;
+use super::opening::{Http, Stream, open};
 use super::progress::{Patience, Progress};
 use super::watched::Watched;
-use super::{Options, Services, router};
+use super::{Options, Services, http2, router};
 
 /// How long a connection stays open behind an answer that did not wait for the request's body.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// What connections are served with.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) services: Services,
+    pub(super) options: Options,
+    pub(super) drain: Arc<Drain>,
+    /// Where TLS is spoken.
+    pub(super) tls: Option<TlsAcceptor>,
+}
+
+/// A connection that is open, for HTTP/1.
+type Connection = (Watched<Stream>, Protocol, Option<SocketAddr>);
+
 /// What a thread serves connections with.
 pub(super) fn service(
-    services: Services,
-    options: Options,
-    drain: Arc<Drain>,
+    door: Door,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()> {
     fn_factory(move || {
-        let sessions = services.sessions.on_this_thread();
-        let services = Services { sessions, ..services.clone() };
-        let http = http1(&services, options, drain.clone()).new_service(());
+        let door = Rc::new(door.clone());
         async move {
-            let http = Rc::new(http.await?);
+            let app = Rc::new(app(&door).new_service(()).await?);
+            let http1 = Rc::new(http1(app.clone(), door.options).await?);
             Ok(fn_service(move |stream: TcpStream| {
-                let http = http.clone();
-                async move {
-                    let address = stream.peer_addr().ok();
-                    let patience = Patience {
-                        head: options.head_timeout,
-                        write: options.write_timeout,
-                        idle: options.keep_alive,
-                    };
-                    let stream = Watched::new(stream, Progress::new(patience, true));
-                    http.call((stream, Protocol::Http1, address)).await.map_err(drop)
-                }
+                let (door, app, http1) = (door.clone(), app.clone(), http1.clone());
+                async move { door.serve(stream, &app, &*http1).await }
             }))
         }
     })
 }
 
-/// HTTP/1, on streams that are open.
-fn http1(
-    services: &Services,
-    options: Options,
-    drain: Arc<Drain>,
+/// The application, as a thread has it.
+fn app(
+    door: &Door,
 ) -> impl ServiceFactory<
-    (Watched<TcpStream>, Protocol, Option<SocketAddr>),
+    Request,
     Config = (),
-    Response = (),
-    Error = DispatchError,
+    Response = ServiceResponse<impl MessageBody + use<>>,
+    Error = Error,
     InitError = (),
 > + use<> {
+    let sessions = door.services.sessions.on_this_thread();
+    let services = Services { sessions, ..door.services.clone() };
     let app = App::new()
-        .app_data(web::Data::from(drain))
+        .app_data(web::Data::from(door.drain.clone()))
         .wrap(from_fn(request_log::log))
-        .configure(|app| router(app, services, options))
-        .into_factory()
-        .map_err(|error: Error| error.error_response());
+        .configure(|app| router(app, &services, door.options))
+        .into_factory();
+    map_config(app, |()| AppConfig::default())
+}
+
+async fn http1<S, B>(
+    app: Rc<S>,
+    options: Options,
+) -> Result<impl Service<Connection, Response = ()>, ()>
+where
+    S: Service<Request, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody + 'static,
+{
+    let same = move || {
+        let app = app.clone();
+        async move { Ok::<_, ()>(app) }
+    };
     HttpService::build()
         // Progress knows when one that is not used any more ends.
         .keep_alive(KeepAlive::Os)
         .client_request_timeout(options.head_timeout)
         .client_disconnect_timeout(LINGER)
-        .on_connect_ext(|io: &Watched<TcpStream>, data| {
+        .on_connect_ext(|io: &Watched<Stream>, data| {
             data.insert(io.progress().clone());
         })
-        .finish(map_config(app, |()| AppConfig::default()))
+        .finish(fn_factory(same))
+        .new_service(())
+        .await
+}
+
+impl Door {
+    /// Serves a connection until it ends. How it ends is the client's business only.
+    async fn serve<S, B>(
+        &self,
+        stream: TcpStream,
+        app: &Rc<S>,
+        http1: &impl Service<Connection, Response = ()>,
+    ) -> Result<(), ()>
+    where
+        S: Service<Request, Response = ServiceResponse<B>, Error = Error> + 'static,
+        B: MessageBody + 'static,
+    {
+        let address = stream.peer_addr().ok();
+        let opened = open(stream, self.tls.as_ref(), self.options.head_timeout).await;
+        let (stream, http) = opened.map_err(|error| tracing::debug!(%error, "not opened"))?;
+        let patience = Patience {
+            head: self.options.head_timeout,
+            write: self.options.write_timeout,
+            idle: self.options.keep_alive,
+        };
+        let progress = Progress::new(patience, http == Http::One);
+        let stream = Watched::new(stream, progress.clone());
+        match http {
+            Http::One => http1.call((stream, Protocol::Http1, address)).await.map_err(drop),
+            Http::Two => {
+                let (options, drain) = (self.options, &*self.drain);
+                let served = http2::serve(stream, &progress, address, app, options, drain).await;
+                served.map_err(|error| tracing::debug!(%error, "HTTP/2"))
+            }
+        }
+    }
 }
