@@ -60,7 +60,8 @@ impl Certificate {
         }
     }
 
-    /// Shows what is in the files now; `true` if that is something else. What is wrong is told once.
+    /// Shows what is in the files now; `true` if that is something else. What cannot be used is told
+    /// once, that there is nothing to read each time.
     fn reload(&mut self) -> anyhow::Result<bool> {
         let pair = read(&self.files)?;
         if pair == self.seen {

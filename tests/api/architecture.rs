@@ -18,16 +18,22 @@ const NEVER: [(&str, &str); 1] = [("http", "repository")];
 const APIS: [&str; 3] = ["youdu", "rest", "console"];
 
 /// Which rooms may name which crates, or parts of `std`.
-const CRATES: [(&str, &[&str]); 21] = [
+const CRATES: [(&str, &[&str]); 27] = [
     ("actix_web", &["http"]),
     ("actix_http", &["http"]),
     ("actix_rt", &["http"]),
+    ("actix_server", &["http"]),
+    ("actix_service", &["http"]),
     ("flate2", &["http"]),
     ("form_urlencoded", &["http"]),
+    ("h2", &["http"]),
     ("humantime", &["cli", "http", "config"]),
     ("percent_encoding", &["http"]),
+    ("pin_project_lite", &["http"]),
     ("serde_path_to_error", &["http"]),
     ("serde_urlencoded", &["http"]),
+    ("tokio_rustls", &["http"]),
+    ("tokio_util", &["http"]),
     ("utoipa", &["http"]),
     // The pool is handed down from the composition root.
     ("sqlx", &["cli", "delivery", "service", "repository"]),

@@ -89,3 +89,37 @@ fn pair(cert: &[u8], key: &[u8], provider: &CryptoProvider) -> Result<CertifiedK
     let key = PrivateKeyDer::from_pem_slice(key).map_err(TlsError::Key)?;
     CertifiedKey::from_der(certs, key, provider).map_err(TlsError::Pair)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    fn why(cert: &str, key: &str) -> TlsError {
+        Tls::new(cert.as_bytes(), key.as_bytes()).err().unwrap()
+    }
+
+    #[test]
+    fn only_a_certificate_with_its_own_key_is_shown() {
+        let (cert, key) = made();
+        let (other, _) = made();
+        assert!(matches!(why("", &key), TlsError::NoCertificate));
+        assert!(matches!(why(&key, &key), TlsError::NoCertificate));
+        assert!(matches!(why(&cert[..100], &key), TlsError::Certificate(_)));
+        assert!(matches!(why(&cert, ""), TlsError::Key(_)));
+        assert!(matches!(why(&cert, &cert), TlsError::Key(_)));
+        assert!(matches!(why(&other, &key), TlsError::Pair(_)));
+
+        let tls = Tls::new(cert.as_bytes(), key.as_bytes()).unwrap();
+        let shown = tls.shown.0.load_full();
+        assert!(tls.show(other.as_bytes(), key.as_bytes()).is_err());
+        assert!(Arc::ptr_eq(&shown, &tls.shown.0.load_full()), "the old one stays");
+        let (cert, key) = made();
+        tls.show(cert.as_bytes(), key.as_bytes()).unwrap();
+        assert!(!Arc::ptr_eq(&shown, &tls.shown.0.load_full()));
+    }
+}

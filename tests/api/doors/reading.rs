@@ -39,8 +39,8 @@ async fn who_does_not_read_is_cut_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_reads_slowly_gets_it_all() {
     let app = spawn_app_with(|settings| {
-        settings.server.write_timeout = BRIEF;
-        settings.server.keep_alive = BRIEF;
+        settings.server.write_timeout = 2 * BRIEF;
+        settings.server.keep_alive = 2 * BRIEF;
     })
     .await;
     let request = large(&app).await;
@@ -48,7 +48,7 @@ async fn who_reads_slowly_gets_it_all() {
     const TIMES: usize = 40;
     stream.write_all(request.repeat(TIMES).as_bytes()).await.unwrap();
     // The first part in small bites, for longer than the server would wait for one of them.
-    let mut interval = tokio::time::interval(BRIEF / 50);
+    let mut interval = tokio::time::interval(BRIEF / 25);
     let mut bite = vec![0; 65_536];
     let mut got = 0;
     for _ in 0..100 {
