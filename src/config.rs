@@ -11,6 +11,7 @@ mod layer;
 mod problem;
 mod read;
 mod secrets;
+mod server;
 mod url;
 
 use std::ffi::OsString;
@@ -24,6 +25,7 @@ pub use self::delivery::Delivery;
 pub use self::problem::{ConfigError, Problem};
 use self::read::Reader;
 pub use self::secrets::{KeyText, Secrets};
+pub use self::server::{Server, TlsFiles};
 pub use self::url::DatabaseUrl;
 
 /// The documented defaults, as text: `config/default.toml`.
@@ -57,20 +59,6 @@ pub struct Settings {
     pub metrics: Metrics,
     /// What is logged, and how.
     pub log: Log,
-}
-
-/// `[server]`: how requests are taken in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
-    /// `HOST:PORT`. The host is an IPv4 address, an IPv6 address in brackets, or a name; port 0
-    /// takes a free one.
-    pub bind: String,
-    /// Threads that serve requests; 0 = one for each core.
-    pub workers: usize,
-    /// How long a stopping server waits for running requests.
-    pub shutdown_timeout: Duration,
-    /// By when a request's body must have arrived whole.
-    pub body_timeout: Duration,
 }
 
 /// `[database]`: which PostgreSQL, and how much of it.
@@ -108,6 +96,8 @@ pub struct Token {
 pub struct Limits {
     /// The largest request body, in bytes.
     pub max_body: usize,
+    /// The longest path with its query, in bytes.
+    pub max_uri: usize,
     /// The fewest members a session may have; at least 1, at most [`Limits::max_members`].
     pub min_members: usize,
     /// The most members a session may have.
@@ -195,20 +185,7 @@ impl Settings {
     fn read(read: &mut Reader<'_>) -> Self {
         let settings = Self {
             data_dir: read.path("data_dir"),
-            server: Server {
-                bind: read.address("server.bind"),
-                workers: read.number("server.workers", 0..=1024),
-                shutdown_timeout: read.duration(
-                    "server.shutdown_timeout",
-                    Duration::ZERO..=HOUR,
-                    "a duration of at most 1h",
-                ),
-                body_timeout: read.duration(
-                    "server.body_timeout",
-                    INSTANT..=10 * MINUTE,
-                    "a duration from 100ms to 10m",
-                ),
-            },
+            server: Server::read(read),
             database: Database {
                 url: read.database_url("database.url"),
                 max_connections: read.number("database.max_connections", 1..=10_000),
@@ -244,6 +221,7 @@ impl Settings {
             },
             limits: Limits {
                 max_body: read.number("limits.max_body", 1_024..=1_073_741_824),
+                max_uri: read.number("limits.max_uri", 1_024..=65_534),
                 min_members: read.number("limits.min_members", 1..=100_000),
                 max_members: read.number("limits.max_members", 1..=100_000),
             },

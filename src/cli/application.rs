@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::certificate::Certificate;
 use super::stopper::Stopper;
 use super::store;
 use crate::clock::Clock;
@@ -40,6 +41,7 @@ pub struct Application {
     worker: Option<Worker>,
     changed: Arc<Changed>,
     retention: Retention,
+    certificate: Option<(Certificate, Duration)>,
     patience: Duration,
 }
 
@@ -48,7 +50,7 @@ impl Application {
     /// metrics are told on `metrics_bound`, if there is one.
     ///
     /// # Errors
-    /// When the database fails, or the system refuses the socket.
+    /// When the database fails, the certificate cannot be used, or the system refuses the socket.
     pub async fn build(
         settings: &Settings,
         bound: Bound,
@@ -91,10 +93,18 @@ impl Application {
         let options = Options {
             workers: settings.server.workers,
             max_body: settings.limits.max_body,
+            max_uri: settings.limits.max_uri,
+            max_connections: settings.server.max_connections,
+            head_timeout: settings.server.head_timeout,
             body_timeout: settings.server.body_timeout,
+            write_timeout: settings.server.write_timeout,
+            keep_alive: settings.server.keep_alive,
             shutdown_timeout: settings.server.shutdown_timeout,
         };
-        let (server, ending) = bound.serve(services, options)?;
+        let certificate = settings.server.tls.as_ref().map(Certificate::open).transpose()?;
+        let tls = certificate.as_ref().map(Certificate::tls);
+        let (server, ending) = bound.serve(services, options, tls)?;
+        let certificate = certificate.map(|open| (open, settings.server.tls_reload));
         let observatory = Arc::new(Observatory::new(Parts {
             metrics,
             pool: pool.clone(),
@@ -120,6 +130,7 @@ impl Application {
             worker,
             changed,
             retention,
+            certificate,
             patience,
         })
     }
@@ -142,7 +153,7 @@ impl Application {
     /// When the server fails.
     pub async fn run(self) -> anyhow::Result<()> {
         let Self { server, ending, directory, sessions, worker, changed, .. } = self;
-        let Self { patience, pool, stopper, metrics, retention, .. } = self;
+        let Self { patience, pool, stopper, metrics, retention, certificate, .. } = self;
         let telling = metrics.map(|server| (server.ending(), tokio::spawn(server.run())));
         let following = directory.clone();
         let following = tokio::spawn(async move { following.follow().await });
@@ -152,6 +163,12 @@ impl Application {
         });
         let tidying = tokio::spawn(retention.keep_tidy());
         let following_sessions = tokio::spawn(async move { sessions.follow().await });
+        let following_files = tokio::spawn(async move {
+            match certificate {
+                Some((certificate, every)) => certificate.follow(every).await,
+                None => std::future::pending().await,
+            }
+        });
         let (rest, resting) = oneshot::channel::<()>();
         let working = worker.map(|worker| {
             let resting = async move { drop(resting.await) };
@@ -180,6 +197,7 @@ impl Application {
         forgetting.abort();
         tidying.abort();
         following_sessions.abort();
+        following_files.abort();
         let _ = tokio::join!(following, forgetting, tidying, following_sessions);
         if let Some((ending, telling)) = telling {
             stopper.unless_hurried(LAST_WORDS, ending.end()).await;

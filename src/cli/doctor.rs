@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::store::Store;
 use super::{Output, health, output};
 use crate::clock::Clock;
-use crate::config::{ConfigError, Settings};
+use crate::config::{ConfigError, Server, Settings};
 use crate::http::Bound;
 use crate::repository::embedded::{self, EmbeddedError};
 use crate::repository::migrations::Standing;
@@ -95,7 +95,8 @@ pub(super) async fn run(
     } else {
         checks.extend(database(settings, clock).await);
     }
-    checks.push(port(&settings.server.bind).await);
+    checks.extend(settings.server.tls.as_ref().map(here::certificate));
+    checks.push(port(&settings.server).await);
     Ok(report(&checks, output))
 }
 
@@ -195,14 +196,15 @@ async fn migrations(store: &Store) -> Check {
     }
 }
 
-async fn port(bind: &str) -> Check {
+async fn port(server: &Server) -> Check {
     const NAME: &str = "port";
+    let bind = &server.bind;
     let error = match Bound::bind(bind) {
         Ok(_) => return Check::ok(NAME, format!("{bind} is free")),
         Err(error) => error,
     };
     if error.kind() == io::ErrorKind::AddrInUse
-        && let Some(health) = health::running_at(&url(bind)).await
+        && let Some(health) = health::running_at(&url(server)).await
     {
         return Check::ok(NAME, format!("{bind} is held by a running Muster {}", health.version));
     }
@@ -213,9 +215,14 @@ async fn port(bind: &str) -> Check {
     )
 }
 
-/// Where this machine reaches what listens on `bind`.
-fn url(bind: &str) -> String {
-    format!("http://{}", bind.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]"))
+/// Where this machine reaches what listens there.
+fn url(server: &Server) -> String {
+    let Server { bind, .. } = server;
+    format!(
+        "{}://{}",
+        server.scheme(),
+        bind.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")
+    )
 }
 
 fn report(checks: &[Check], output: Output) -> ExitCode {

@@ -10,9 +10,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::application::Application;
+use super::certificate::Certificate;
 use super::stopper::Stopper;
 use super::store::Store;
-use super::{first_app, output};
+use super::{files, first_app, output};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::http::{Bound, MetricsBound};
@@ -22,9 +23,12 @@ pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()>
     // Before there is anything that a signal could leave behind.
     let stopper = Stopper::default();
     stop_on_signals(stopper.clone()).context("cannot listen for signals")?;
+    // A start that will be refused is refused before a database is started for it.
+    settings.server.tls.as_ref().map(Certificate::open).transpose()?;
+    files::permit(settings.server.max_connections);
     let bind = &settings.server.bind;
     let bound = Bound::bind(bind).map_err(|error| cannot_listen(error, "server.bind", bind))?;
-    let url = url(bound.address()?);
+    let url = url(settings.server.scheme(), bound.address()?);
     let metrics_bound = settings.metrics.bind.as_deref().map(bind_metrics).transpose()?;
     let store = Store::open(settings).await?;
     store.warn_of_others(settings);
@@ -133,13 +137,13 @@ fn cannot_listen(error: io::Error, key: &str, bind: &str) -> anyhow::Error {
 }
 
 /// Where clients on this machine reach the server.
-fn url(address: SocketAddr) -> String {
+fn url(scheme: &str, address: SocketAddr) -> String {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
-    format!("http://{}", SocketAddr::new(ip, address.port()))
+    format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
 }
 
 fn welcome(url: &str, credentials: Option<&Path>) -> String {
@@ -180,9 +184,9 @@ mod tests {
 
     #[test]
     fn the_url_is_one_that_clients_here_can_use() {
-        assert_eq!(url("0.0.0.0:7080".parse().unwrap()), "http://127.0.0.1:7080");
-        assert_eq!(url("[::]:80".parse().unwrap()), "http://[::1]:80");
-        assert_eq!(url("10.0.0.7:1".parse().unwrap()), "http://10.0.0.7:1");
+        assert_eq!(url("http", "0.0.0.0:7080".parse().unwrap()), "http://127.0.0.1:7080");
+        assert_eq!(url("https", "[::]:80".parse().unwrap()), "https://[::1]:80");
+        assert_eq!(url("http", "10.0.0.7:1".parse().unwrap()), "http://10.0.0.7:1");
     }
 
     #[test]

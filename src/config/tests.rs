@@ -43,7 +43,14 @@ const OTHERS: Env<'_> = &[
     ("server.bind", "[::]:0"),
     ("server.workers", "3"),
     ("server.shutdown_timeout", "1m"),
+    ("server.head_timeout", "1"),
     ("server.body_timeout", "500ms"),
+    ("server.write_timeout", "1m"),
+    ("server.keep_alive", "1h"),
+    ("server.max_connections", "100"),
+    ("server.tls_cert", "/etc/muster/cert.pem"),
+    ("server.tls_key", "/etc/muster/key.pem"),
+    ("server.tls_reload", "1m"),
     ("database.url", "postgres://u:12345@db/muster"),
     ("database.max_connections", "40"),
     ("database.max_batch", "1"),
@@ -62,6 +69,7 @@ const OTHERS: Env<'_> = &[
     ("token.expire_in", "601"),
     ("token.max_clock_skew", "2m"),
     ("limits.max_body", "2048"),
+    ("limits.max_uri", "2048"),
     ("limits.min_members", "1"),
     ("limits.max_members", "100000"),
     ("policy.remove_members", "member"),
@@ -92,7 +100,16 @@ fn others() -> Settings {
             bind: "[::]:0".to_owned(),
             workers: 3,
             shutdown_timeout: MINUTE,
+            head_timeout: SECOND,
             body_timeout: Duration::from_millis(500),
+            write_timeout: MINUTE,
+            keep_alive: HOUR,
+            max_connections: 100,
+            tls: Some(TlsFiles {
+                cert: "/etc/muster/cert.pem".into(),
+                key: "/etc/muster/key.pem".into(),
+            }),
+            tls_reload: MINUTE,
         },
         database: Database {
             url: DatabaseUrl::parse("postgres://u:12345@db/muster"),
@@ -113,7 +130,7 @@ fn others() -> Settings {
         },
         audit: Audit { keep: 30 * DAY },
         token: Token { expire_in: 601 * SECOND, max_clock_skew: 2 * MINUTE },
-        limits: Limits { max_body: 2_048, min_members: 1, max_members: 100_000 },
+        limits: Limits { max_body: 2_048, max_uri: 2_048, min_members: 1, max_members: 100_000 },
         policy: Policy { remove_members: RemoveMembers::Member },
         cache: Cache { enabled: false, max_bytes: 1_048_576, follow_interval: SECOND },
         delivery: Delivery {
@@ -150,7 +167,13 @@ fn the_defaults_are_valid_and_as_promised() {
                 bind: "127.0.0.1:7080".to_owned(),
                 workers: 0,
                 shutdown_timeout: 10 * SECOND,
+                head_timeout: 5 * SECOND,
                 body_timeout: 10 * SECOND,
+                write_timeout: 30 * SECOND,
+                keep_alive: 75 * SECOND,
+                max_connections: 25_000,
+                tls: None,
+                tls_reload: 10 * SECOND,
             },
             database: Database {
                 url: None,
@@ -165,7 +188,12 @@ fn the_defaults_are_valid_and_as_promised() {
             secrets: Secrets { master_key: None, previous_master_key: None, master_key_file: None },
             audit: Audit { keep: 365 * DAY },
             token: Token { expire_in: 7_200 * SECOND, max_clock_skew: 300 * SECOND },
-            limits: Limits { max_body: 1_048_576, min_members: 3, max_members: 2_000 },
+            limits: Limits {
+                max_body: 1_048_576,
+                max_uri: 8_192,
+                min_members: 3,
+                max_members: 2_000,
+            },
             policy: Policy { remove_members: RemoveMembers::Owner },
             cache: Cache {
                 enabled: true,
@@ -225,8 +253,10 @@ fn the_environment_sets_every_key() {
     assert_eq!(load(None, &env).unwrap(), others());
 
     let defaults = load(None, &[]).unwrap();
-    for one in env {
-        assert_ne!(load(None, &[one]).unwrap(), defaults, "{one:?} changes nothing");
+    let is_tls = |one: &&(&str, &str)| one.0.contains("TLS_CERT") || one.0.contains("TLS_KEY");
+    let (pair, singly): (Vec<_>, Vec<_>) = env.iter().partition(is_tls);
+    for one in singly.iter().map(std::slice::from_ref).chain([pair.as_slice()]) {
+        assert_ne!(load(None, one).unwrap(), defaults, "{one:?} changes nothing");
     }
 }
 
@@ -269,9 +299,9 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
             "sever.bind (muster.toml, line 2): no such key; did you mean `server.bind`?",
         ),
         (
-            "server.max_connections = 1",
-            "server.max_connections (muster.toml, line 1): no such key; did you mean \
-             `database.max_connections`?",
+            "server.acquire_timeout = 1",
+            "server.acquire_timeout (muster.toml, line 1): no such key; did you mean \
+             `database.acquire_timeout`?",
         ),
         (
             "[cluster.shards]\ncolour = 'blue'",
@@ -443,6 +473,17 @@ fn values_that_contradict_each_other_are_refused_with_both() {
         "limits.min_members = 3 (the default): expected at most \
          limits.max_members, which is 2 (muster.toml, line 1)"
     );
+}
+
+#[test]
+fn a_certificate_and_its_key_come_together() {
+    assert_eq!(
+        problem("server.tls_cert = 'cert.pem'", &[]),
+        "server.tls_key = \"\" (the default): expected a path, as has server.tls_cert, which is \
+         \"cert.pem\" (muster.toml, line 1)"
+    );
+    let told = problem("", &[("MUSTER__SERVER__TLS_KEY", "key.pem")]);
+    assert!(told.starts_with("server.tls_cert = \"\" (the default): expected a path"), "{told}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Holds a chunked body until its answer is sent.
+//! What lasts until an answer is sent: that its request runs, and its body if that is a chunked one.
 //!
 //! actix goes on reading a chunked body that nobody wants any more, for as long as its sender goes
 //! on: whoever was refused for a slow or endless one would keep the connection. While somebody
@@ -11,44 +11,56 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use actix_web::HttpMessage as _;
-use actix_web::body::{BodySize, BoxBody, EitherBody, MessageBody};
+use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
 use actix_web::web::Bytes;
 use futures_util::{Stream, StreamExt as _};
+use pin_project_lite::pin_project;
+
+use super::server::{Progress, Running};
 
 /// A body that its handler reads, and that outlives it.
 #[derive(Clone)]
-pub(super) struct Held(Rc<RefCell<Payload>>);
+struct Held(Rc<RefCell<Payload>>);
 
-/// An answer, and the body of its request.
-pub(super) struct Holding {
-    answer: BoxBody,
-    _held: Held,
+/// What a request holds until its answer is sent.
+pub(super) struct Holds {
+    _held: Option<Held>,
+    _running: Option<Running>,
+}
+
+pin_project! {
+    /// An answer, and what its request holds.
+    pub(super) struct Holding<B> {
+        #[pin]
+        answer: B,
+        _holds: Holds,
+    }
+}
+
+impl Holds {
+    /// What `request`, which begins to run, holds.
+    pub(super) fn of(request: &mut ServiceRequest) -> Self {
+        let running = request.conn_data::<Rc<Progress>>().map(Progress::begin);
+        Self { _held: Held::of(request), _running: running }
+    }
+
+    /// Holds on until `response` is sent.
+    pub(super) fn until_sent<B>(self, response: ServiceResponse<B>) -> ServiceResponse<Holding<B>> {
+        response.map_body(|_, answer| Holding { answer, _holds: self })
+    }
 }
 
 impl Held {
     /// Holds the body of `request` if it is a chunked one.
-    pub(super) fn of(request: &mut ServiceRequest) -> Option<Self> {
+    fn of(request: &mut ServiceRequest) -> Option<Self> {
         if !request.chunked().unwrap_or(false) {
             return None;
         }
         let held = Self(Rc::new(RefCell::new(request.take_payload())));
         request.set_payload(Payload::Stream { payload: Box::pin(held.clone()) });
         Some(held)
-    }
-
-    /// Holds on until `response` is sent.
-    pub(super) fn until_sent<B: MessageBody + 'static>(
-        held: Option<Self>,
-        response: ServiceResponse<B>,
-    ) -> ServiceResponse<EitherBody<B, Holding>> {
-        match held {
-            None => response.map_into_left_body(),
-            Some(held) => response.map_body(|_, answer| {
-                EitherBody::right(Holding { answer: answer.boxed(), _held: held })
-            }),
-        }
     }
 }
 
@@ -60,8 +72,8 @@ impl Stream for Held {
     }
 }
 
-impl MessageBody for Holding {
-    type Error = <BoxBody as MessageBody>::Error;
+impl<B: MessageBody> MessageBody for Holding<B> {
+    type Error = B::Error;
 
     fn size(&self) -> BodySize {
         self.answer.size()
@@ -71,6 +83,6 @@ impl MessageBody for Holding {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        Pin::new(&mut self.get_mut().answer).poll_next(cx)
+        self.project().answer.poll_next(cx)
     }
 }

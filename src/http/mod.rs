@@ -12,8 +12,9 @@ mod ops;
 mod request_log;
 mod rest;
 mod server;
+mod uri;
 mod youdu;
 
 pub use metrics::{MetricsBound, MetricsEnding, MetricsServer};
 pub use rest::openapi;
-pub use server::{Bound, Ending, Options, Server, Services};
+pub use server::{Bound, Ending, Options, Server, Services, Tls, TlsError};

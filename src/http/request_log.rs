@@ -12,7 +12,7 @@ use actix_web::{Error, HttpMessage as _, HttpRequest, web};
 use tokio::time::Instant;
 
 use super::drain::Drain;
-use super::held::Held;
+use super::held::Holds;
 use super::measure;
 use crate::domain::{AppId, SessionId};
 use crate::wire::ApiKey;
@@ -98,7 +98,7 @@ pub(super) async fn log(
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let started = Instant::now();
     let running = drain.enter();
-    let held = Held::of(&mut request);
+    let holds = Holds::of(&mut request);
     let id = request_id(&request);
     request.extensions_mut().insert(RequestId(id.clone()));
 
@@ -137,7 +137,7 @@ pub(super) async fn log(
     }
     response.headers_mut().insert(REQUEST_ID, id);
     drop(running);
-    Ok(Held::until_sent(held, response))
+    Ok(holds.until_sent(response))
 }
 
 /// The caller's id if it is a reasonable one and cannot be a secret of ours, else a new one.

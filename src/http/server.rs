@@ -1,24 +1,35 @@
 //! The HTTP server: binds first, then tells its address, then serves.
 
+mod connections;
+mod http2;
+mod opening;
+mod progress;
+mod tls;
+mod watched;
+
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::{self, ServerHandle};
-use actix_web::middleware::from_fn;
-use actix_web::{App, HttpServer, web};
+use actix_server::ServerHandle;
+use actix_web::web;
 
+use self::connections::Door;
+pub(super) use self::progress::{Progress, Running};
+pub use self::tls::{Tls, TlsError};
 use super::drain::Drain;
 use super::measure::Other;
-use super::{ops, request_log, rest, youdu};
+use super::{ops, rest, youdu};
 use crate::metrics::Metrics;
 use crate::service::{Access, Readiness, Sessions};
 
-/// How long a connection may stay open between two requests.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
+
+/// Bytes of an answer that a connection leaves to the system before the client has room for them.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 * 1024;
 
 /// By when the thread that accepts connections has heard that it should not. It does not answer;
 /// should it be slower, it reports an error that is none.
@@ -44,8 +55,18 @@ pub struct Options {
     pub workers: usize,
     /// The largest body, in bytes.
     pub max_body: usize,
+    /// The longest path with its query, in bytes.
+    pub max_uri: usize,
+    /// Connections of all threads; each thread has at least one.
+    pub max_connections: usize,
+    /// By when a head must have arrived whole.
+    pub head_timeout: Duration,
     /// By when a body must have arrived whole.
     pub body_timeout: Duration,
+    /// How long an answer may wait for its client to take more of it.
+    pub write_timeout: Duration,
+    /// How long a connection may stay open without a request.
+    pub keep_alive: Duration,
     /// How long running requests may take to finish when the server stops.
     pub shutdown_timeout: Duration,
 }
@@ -54,7 +75,7 @@ pub struct Options {
 pub struct Bound(TcpListener);
 
 /// A socket that is served while this runs.
-pub struct Server(dev::Server);
+pub struct Server(actix_server::Server);
 
 /// Ends a server that runs, in two steps: between them its threads still live, and so do the
 /// connections that they opened.
@@ -88,26 +109,27 @@ impl Bound {
         self.0.local_addr()
     }
 
-    /// What serves it, and what ends that.
+    /// What serves it, and what ends that. With `tls` it speaks nothing else.
     ///
     /// # Errors
     /// When the system refuses the socket.
-    pub fn serve(self, services: Services, options: Options) -> io::Result<(Server, Ending)> {
+    pub fn serve(
+        self,
+        services: Services,
+        options: Options,
+        tls: Option<&Tls>,
+    ) -> io::Result<(Server, Ending)> {
         let listener = self.0.try_clone()?;
         let drain = Arc::new(Drain::default());
-        let counted = web::Data::from(drain.clone());
-        let server = HttpServer::new(move || {
-            App::new()
-                .app_data(counted.clone())
-                .wrap(from_fn(request_log::log))
-                .configure(|app| router(app, &services, options))
-        })
-        .workers(if options.workers == 0 { cores() } else { options.workers })
-        .keep_alive(KEEP_ALIVE)
-        .shutdown_timeout(options.shutdown_timeout.as_secs())
-        .disable_signals()
-        .listen(self.0)?
-        .run();
+        let workers = if options.workers == 0 { cores() } else { options.workers };
+        let door = Door { services, options, drain: drain.clone(), tls: tls.map(Tls::acceptor) };
+        let server = actix_server::Server::build()
+            .workers(workers)
+            .max_concurrent_connections(options.max_connections.div_ceil(workers))
+            .shutdown_timeout(options.shutdown_timeout.as_secs())
+            .disable_signals()
+            .listen("http", self.0, move || connections::service(door.clone()))?
+            .run();
         let handle = server.handle();
         Ok((Server(server), Ending { handle, listener, drain }))
     }
@@ -152,6 +174,10 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
     // A server that restarts takes its port again at once; one that others listen on it does not.
     socket.set_reuse_address(cfg!(unix))?;
+    // For the connections, which inherit it: a slow reader's answers wait here and not in the
+    // system, and that it reads is seen early.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -164,7 +190,7 @@ fn cores() -> usize {
 /// Every path, and what stands behind it.
 fn router(app: &mut web::ServiceConfig, services: &Services, options: Options) {
     app.app_data(web::Data::from(services.access.clone()))
-        .app_data(web::Data::new(services.sessions.on_this_thread()))
+        .app_data(web::Data::new(services.sessions.clone()))
         .app_data(web::Data::from(services.readiness.clone()))
         .app_data(web::Data::from(services.metrics.clone()))
         .app_data(Other::default())

@@ -18,19 +18,25 @@ const NEVER: [(&str, &str); 1] = [("http", "repository")];
 const APIS: [&str; 3] = ["youdu", "rest", "console"];
 
 /// Which rooms may name which crates, or parts of `std`.
-const CRATES: [(&str, &[&str]); 23] = [
+const CRATES: [(&str, &[&str]); 29] = [
     ("actix_web", &["http"]),
     ("actix_http", &["http"]),
     ("actix_rt", &["http"]),
+    ("actix_server", &["http"]),
+    ("actix_service", &["http"]),
     // What is stored is sealed in one place.
     ("chacha20poly1305", &["wire"]),
     ("flate2", &["http"]),
     ("form_urlencoded", &["http"]),
+    ("h2", &["http"]),
     ("humantime", &["cli", "http", "config"]),
     ("percent_encoding", &["http"]),
+    ("pin_project_lite", &["http"]),
     ("prometheus_client", &["metrics"]),
     ("serde_path_to_error", &["http"]),
     ("serde_urlencoded", &["http"]),
+    ("tokio_rustls", &["http"]),
+    ("tokio_util", &["http"]),
     ("utoipa", &["http"]),
     // The pool is handed down from the composition root.
     ("sqlx", &["cli", "delivery", "service", "repository"]),

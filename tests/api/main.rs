@@ -16,6 +16,7 @@ mod codes;
 mod concurrency;
 mod crash;
 mod doctor;
+mod doors;
 mod embedded;
 mod envelope;
 mod freshness;

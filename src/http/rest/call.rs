@@ -11,8 +11,8 @@ use actix_web::{FromRequest, HttpRequest, dev, web};
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
-use super::super::body;
 use super::super::request_log::Noted;
+use super::super::{body, uri};
 use super::problem::{Code, Fails, Problem};
 use crate::domain::{Permission, Permissions, SessionId};
 use crate::service::{Access, Caller, Denied};
@@ -83,6 +83,7 @@ impl<N: Needs, P: Part + 'static> FromRequest for Authorised<N, P> {
         let request = request.clone();
         let mut payload = payload.take();
         Box::pin(async move {
+            uri::check(&request)?;
             let body = body::read(&request, &mut payload).await?;
             let caller = admit(&request, N::ONE_OF).await?;
             let parts = P::read(&request, &body)?;
@@ -102,7 +103,7 @@ impl<N: Needs, P: Fails> Fails for Authorised<N, P> {
         let mut codes = P::codes();
         codes.extend([Code::ApiKeyMissing, Code::ApiKeyInvalid, Code::Internal, Code::Unavailable]);
         // Whatever a call is, its body is read.
-        codes.extend([Code::BodyBroken, Code::BodyTooSlow, Code::BodyTooLarge]);
+        codes.extend([Code::BodyBroken, Code::BodyTooSlow, Code::BodyTooLarge, Code::UriTooLong]);
         if !N::ONE_OF.is_empty() {
             codes.push(Code::PermissionMissing);
         }
@@ -234,6 +235,7 @@ mod tests {
             Code::InvalidHeader,
             Code::MalformedBody,
             Code::BodyTooLarge,
+            Code::UriTooLong,
         ] {
             assert!(codes.contains(&code), "{code:?}");
         }

@@ -9,6 +9,7 @@ use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, web};
 
 use super::super::request_log::{Answered, Noted, Outcome};
+use super::super::uri;
 use super::fault::Fault;
 use super::message::Body;
 use crate::domain::{Permission, SessionId};
@@ -131,6 +132,7 @@ async fn call<N: Needs>(
     request: HttpRequest,
     payload: &mut dev::Payload,
 ) -> Result<Call<N>, Fault> {
+    uri::check(&request)?;
     // The body first: an answer to a request that is still being sent may never be read.
     let body = Body::read(&request, payload).await?;
     let caller = admit::<N>(&request).await?;
@@ -175,6 +177,7 @@ impl<N: Needs> FromRequest for Asked<N> {
     fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
+            uri::check(&request)?;
             let caller = admit::<N>(&request).await?;
             let sealed = caller.credential() == Credential::Token;
             Ok(Self { caller, sealed, request, needs: PhantomData })
@@ -189,6 +192,7 @@ pub(super) struct Application {
 }
 
 async fn apply(request: &HttpRequest, payload: &mut dev::Payload) -> Result<Application, Fault> {
+    uri::check(request)?;
     let body = Body::read(request, payload).await?;
     let outer = body.object()?;
     let envelope = body.sealed(&outer)?;

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::super::body::BodyError;
 use super::super::request_log::{Answered, Outcome};
+use super::super::uri::UriTooLong;
 use crate::domain::{Invalid, Refusal};
 use crate::service::{Denied, Error};
 use crate::wire::{CannotOpen, Errcode, FieldError, Malformed};
@@ -102,7 +103,9 @@ impl ResponseError for Fault {
         let mut response = HttpResponse::build(self.status);
         match self.status {
             // What is left of the body is not read.
-            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT => {
+            StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::REQUEST_TIMEOUT
+            | StatusCode::URI_TOO_LONG => {
                 response.force_close();
             }
             StatusCode::SERVICE_UNAVAILABLE => {
@@ -194,6 +197,12 @@ impl From<BodyError> for Fault {
             BodyError::NoOptions => return Self::internal(&error),
         };
         Self::new(errcode, format!("body: {error}")).with(status)
+    }
+}
+
+impl From<UriTooLong> for Fault {
+    fn from(error: UriTooLong) -> Self {
+        Self::new(Errcode::BadRequest, error.to_string()).with(StatusCode::URI_TOO_LONG)
     }
 }
 

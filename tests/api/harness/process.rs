@@ -187,8 +187,8 @@ impl Home {
     pub fn serve(&self) -> Server {
         let running = Running::start(self, &[]);
         let address = running.until_stdout("where it listens", |text| {
-            let (_, rest) = text.split_once("listens on http://")?;
-            rest.split_once('\n')?.0.parse().ok()
+            let (_, url) = text.split_once("listens on ")?;
+            url.split_once('\n')?.0.split_once("://")?.1.parse().ok()
         });
         Server { running, address }
     }

@@ -2,6 +2,7 @@
 
 mod alone;
 mod callbacks;
+mod idle;
 mod reads;
 mod sizes;
 mod writes;
@@ -121,12 +122,18 @@ macro_rules! row {
 }
 
 /// All rows, in the order in which they are measured.
-pub const ALL: [Described; 16] = [
+pub const ALL: [Described; 17] = [
     row!(
         "get_cached",
         Goal::AtLeast(0.80),
         reads::Cached::default(),
         "`session/get` over 10,000 sessions that were read before; beside a bare actix handler that seals an answer of the same length, without token, look-up or JSON. Ratio of rates"
+    ),
+    row!(
+        "get_idle",
+        Goal::AtLeast(0.90),
+        idle::Beside::default(),
+        "`session/get` from memory beside 10,000 idle connections; beside the same without them. Ratio of rates"
     ),
     row!(
         "get_cold",

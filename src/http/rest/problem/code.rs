@@ -95,6 +95,8 @@ codes! {
         "If-Match: expected 1, the current version is 2"
     BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE "The body is too large"
         "body: at most 1048576 bytes"
+    UriTooLong "uri_too_long" URI_TOO_LONG "The path and query are too long"
+        "path and query must have at most 8192 bytes, got 9000"
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "The body must be plain JSON"
         "Content-Type: must be application/json"
     AddedAndRemoved "added_and_removed" UNPROCESSABLE_ENTITY "An account is both added and removed"

@@ -4,6 +4,7 @@
 use super::{Code, Problem};
 use crate::domain::Refusal;
 use crate::http::body::BodyError;
+use crate::http::uri::UriTooLong;
 use crate::service::{BadCursor, Denied, Error};
 
 impl From<Error> for Problem {
@@ -104,6 +105,13 @@ impl From<BodyError> for Problem {
             problem.0.limit = i64::try_from(max).ok();
         }
         problem
+    }
+}
+
+impl From<UriTooLong> for Problem {
+    fn from(error: UriTooLong) -> Self {
+        let problem = Self::new(Code::UriTooLong, error.to_string());
+        problem.limited(error.max, error.got)
     }
 }
 

@@ -194,7 +194,7 @@ impl Problem {
         let mut response = HttpResponse::build(self.status_code());
         match self.0.code {
             // What is left of the body is not read.
-            Code::BodyTooLarge | Code::BodyTooSlow | Code::BodyBroken => {
+            Code::BodyTooLarge | Code::BodyTooSlow | Code::BodyBroken | Code::UriTooLong => {
                 response.force_close();
             }
             Code::ApiKeyMissing => {

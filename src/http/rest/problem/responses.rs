@@ -84,6 +84,7 @@ impl Problem {
             Code::InvalidParameter => sample.limited(200, 201),
             Code::TooFewMembers => sample.limited(3, 2),
             Code::TooManyMembers => sample.limited(2000, 2001),
+            Code::UriTooLong => sample.limited(8_192, 9_000),
             Code::AttributesTooLarge => sample.limited(16_384, 16_385),
             Code::VersionConflict => sample.at(Version::FIRST.next()),
             _ => sample,

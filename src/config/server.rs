@@ -1,0 +1,106 @@
+//! `[server]`: how requests are taken in.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::read::Reader;
+use super::{DAY, HOUR, INSTANT, MINUTE};
+
+/// `[server]`: how requests are taken in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// `HOST:PORT`. The host is an IPv4 address, an IPv6 address in brackets, or a name; port 0
+    /// takes a free one.
+    pub bind: String,
+    /// Threads that serve requests; 0 = one for each core.
+    pub workers: usize,
+    /// How long a stopping server waits for running requests.
+    pub shutdown_timeout: Duration,
+    /// By when a TLS handshake, and then a request's head, must have arrived whole.
+    pub head_timeout: Duration,
+    /// By when a request's body must have arrived whole.
+    pub body_timeout: Duration,
+    /// How long an answer may wait for its client to take more of it.
+    pub write_timeout: Duration,
+    /// How long a connection may stay open without a request.
+    pub keep_alive: Duration,
+    /// Connections of the whole process, shared out among the threads.
+    pub max_connections: usize,
+    /// What TLS is spoken with; `None` = plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// How often it is looked whether those files have changed.
+    pub tls_reload: Duration,
+}
+
+/// A certificate and its key, both PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The server's certificate and those between it and the root, in this order.
+    pub cert: PathBuf,
+    /// Its private key, unencrypted: PKCS#8, PKCS#1 or SEC1.
+    pub key: PathBuf,
+}
+
+impl Server {
+    /// The scheme of its URLs.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    pub(super) fn read(read: &mut Reader<'_>) -> Self {
+        Self {
+            bind: read.address("server.bind"),
+            workers: read.number("server.workers", 0..=1024),
+            shutdown_timeout: read.duration(
+                "server.shutdown_timeout",
+                Duration::ZERO..=HOUR,
+                "a duration of at most 1h",
+            ),
+            head_timeout: read.duration(
+                "server.head_timeout",
+                INSTANT..=MINUTE,
+                "a duration from 100ms to 1m",
+            ),
+            body_timeout: read.duration(
+                "server.body_timeout",
+                INSTANT..=10 * MINUTE,
+                "a duration from 100ms to 10m",
+            ),
+            write_timeout: read.duration(
+                "server.write_timeout",
+                INSTANT..=10 * MINUTE,
+                "a duration from 100ms to 10m",
+            ),
+            keep_alive: read.duration(
+                "server.keep_alive",
+                INSTANT..=HOUR,
+                "a duration from 100ms to 1h",
+            ),
+            max_connections: read.number("server.max_connections", 1..=1_000_000),
+            tls: tls(read),
+            tls_reload: read.duration(
+                "server.tls_reload",
+                INSTANT..=DAY,
+                "a duration from 100ms to 1day",
+            ),
+        }
+    }
+}
+
+fn tls(read: &mut Reader<'_>) -> Option<TlsFiles> {
+    let cert = read.optional_path("server.tls_cert");
+    let key = read.optional_path("server.tls_key");
+    match (cert, key) {
+        (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
+        (None, None) => None,
+        (Some(_), None) => {
+            read.contradiction("server.tls_key", "a path, as has", "server.tls_cert");
+            None
+        }
+        (None, Some(_)) => {
+            read.contradiction("server.tls_cert", "a path, as has", "server.tls_key");
+            None
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What serves a connection, from its opening to its end: one of these on each thread.
+//!
+//! The framework's own server would do, had it limits for more than the first head of a connection.
+//! So its parts are put together here, around a stream that is watched.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_http::{HttpService, KeepAlive, Protocol, Request};
+use actix_service::{
+    IntoServiceFactory as _, Service, ServiceFactory, fn_factory, fn_service, map_config,
+};
+use actix_web::body::MessageBody;
+use actix_web::dev::{AppConfig, ServiceResponse};
+use actix_web::middleware::from_fn;
+use actix_web::{App, Error, web};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::super::drain::Drain;
+use super::super::request_log;
+use super::opening::{Http, Stream, open};
+use super::progress::{Patience, Progress};
+use super::watched::Watched;
+use super::{Options, Services, http2, router};
+
+/// How long a connection stays open behind an answer that did not wait for the request's body.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What connections are served with.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) services: Services,
+    pub(super) options: Options,
+    pub(super) drain: Arc<Drain>,
+    /// Where TLS is spoken.
+    pub(super) tls: Option<TlsAcceptor>,
+}
+
+/// A connection that is open, for HTTP/1.
+type Connection = (Watched<Stream>, Protocol, Option<SocketAddr>);
+
+/// What a thread serves connections with.
+pub(super) fn service(
+    door: Door,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()> {
+    fn_factory(move || {
+        let door = Rc::new(door.clone());
+        async move {
+            let app = Rc::new(app(&door).new_service(()).await?);
+            let http1 = Rc::new(http1(app.clone(), door.options).await?);
+            Ok(fn_service(move |stream: TcpStream| {
+                let (door, app, http1) = (door.clone(), app.clone(), http1.clone());
+                async move { door.serve(stream, &app, &*http1).await }
+            }))
+        }
+    })
+}
+
+/// The application, as a thread has it.
+fn app(
+    door: &Door,
+) -> impl ServiceFactory<
+    Request,
+    Config = (),
+    Response = ServiceResponse<impl MessageBody + use<>>,
+    Error = Error,
+    InitError = (),
+> + use<> {
+    let sessions = door.services.sessions.on_this_thread();
+    let services = Services { sessions, ..door.services.clone() };
+    let app = App::new()
+        .app_data(web::Data::from(door.drain.clone()))
+        .wrap(from_fn(request_log::log))
+        .configure(|app| router(app, &services, door.options))
+        .into_factory();
+    map_config(app, |()| AppConfig::default())
+}
+
+async fn http1<S, B>(
+    app: Rc<S>,
+    options: Options,
+) -> Result<impl Service<Connection, Response = ()>, ()>
+where
+    S: Service<Request, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody + 'static,
+{
+    let same = move || {
+        let app = app.clone();
+        async move { Ok::<_, ()>(app) }
+    };
+    HttpService::build()
+        // Progress knows when one that is not used any more ends.
+        .keep_alive(KeepAlive::Os)
+        .client_request_timeout(options.head_timeout)
+        .client_disconnect_timeout(LINGER)
+        .on_connect_ext(|io: &Watched<Stream>, data| {
+            data.insert(io.progress().clone());
+        })
+        .finish(fn_factory(same))
+        .new_service(())
+        .await
+}
+
+impl Door {
+    /// Serves a connection until it ends. How it ends is the client's business only.
+    async fn serve<S, B>(
+        &self,
+        stream: TcpStream,
+        app: &Rc<S>,
+        http1: &impl Service<Connection, Response = ()>,
+    ) -> Result<(), ()>
+    where
+        S: Service<Request, Response = ServiceResponse<B>, Error = Error> + 'static,
+        B: MessageBody + 'static,
+    {
+        let address = stream.peer_addr().ok();
+        let opened = open(stream, self.tls.as_ref(), self.options.head_timeout).await;
+        let (stream, http) = opened.map_err(|error| tracing::debug!(%error, "not opened"))?;
+        let patience = Patience {
+            head: self.options.head_timeout,
+            write: self.options.write_timeout,
+            idle: self.options.keep_alive,
+        };
+        let progress = Progress::new(patience, http == Http::One);
+        let stream = Watched::new(stream, progress.clone());
+        match http {
+            Http::One => http1.call((stream, Protocol::Http1, address)).await.map_err(drop),
+            Http::Two => {
+                let (options, drain) = (self.options, &*self.drain);
+                let served = http2::serve(stream, &progress, address, app, options, drain).await;
+                served.map_err(|error| tracing::debug!(%error, "HTTP/2"))
+            }
+        }
+    }
+}

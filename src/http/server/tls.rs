@@ -1,0 +1,125 @@
+//! The certificate that is shown, which may change while connections are open.
+//!
+//! Files are not read here, and nobody is asked for a certificate of theirs.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio_rustls::TlsAcceptor;
+
+/// HTTP/2, by the name that clients ask for it.
+pub(super) const H2: &[u8] = b"h2";
+
+/// What TLS is spoken with: 1.2 and 1.3, HTTP/2 and HTTP/1.1.
+pub struct Tls {
+    shown: Arc<Shown>,
+    acceptor: TlsAcceptor,
+}
+
+/// Why a certificate and its key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The one with the certificates is not PEM.
+    #[error("the certificate is not PEM")]
+    Certificate(#[source] pem::Error),
+    /// It is PEM, but of something else.
+    #[error("there is no certificate in it")]
+    NoCertificate,
+    /// The one with the key is not PEM, or has none.
+    #[error("there is no private key (PKCS#8, PKCS#1 or SEC1, not encrypted)")]
+    Key(#[source] pem::Error),
+    /// The certificate cannot be read, the key is of an unknown kind, or they do not match.
+    #[error("the certificate and the key cannot be used together")]
+    Pair(#[source] rustls::Error),
+}
+
+#[derive(Debug)]
+struct Shown(ArcSwap<CertifiedKey>);
+
+impl Tls {
+    /// Shows the first certificate of `cert` and sends the others along; both are PEM.
+    ///
+    /// # Errors
+    /// When they are not, or do not belong together.
+    pub fn new(cert: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let shown = Arc::new(Shown(ArcSwap::from_pointee(pair(cert, key, &provider)?)));
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Pair)?
+            .with_no_client_auth()
+            .with_cert_resolver(shown.clone());
+        config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
+        Ok(Self { shown, acceptor: Arc::new(config).into() })
+    }
+
+    /// Shows another certificate from now on; open connections stay as they are.
+    ///
+    /// # Errors
+    /// As [`Tls::new`]: the old one is shown then.
+    pub fn show(&self, cert: &[u8], key: &[u8]) -> Result<(), TlsError> {
+        self.shown.0.store(Arc::new(pair(cert, key, &ring::default_provider())?));
+        Ok(())
+    }
+
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor.clone()
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+}
+
+fn pair(cert: &[u8], key: &[u8], provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+    let certs: Vec<_> = CertificateDer::pem_slice_iter(cert)
+        .collect::<Result<_, _>>()
+        .map_err(TlsError::Certificate)?;
+    if certs.is_empty() {
+        return Err(TlsError::NoCertificate);
+    }
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(TlsError::Key)?;
+    CertifiedKey::from_der(certs, key, provider).map_err(TlsError::Pair)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    fn why(cert: &str, key: &str) -> TlsError {
+        Tls::new(cert.as_bytes(), key.as_bytes()).err().unwrap()
+    }
+
+    #[test]
+    fn only_a_certificate_with_its_own_key_is_shown() {
+        let (cert, key) = made();
+        let (other, _) = made();
+        assert!(matches!(why("", &key), TlsError::NoCertificate));
+        assert!(matches!(why(&key, &key), TlsError::NoCertificate));
+        assert!(matches!(why(&cert[..100], &key), TlsError::Certificate(_)));
+        assert!(matches!(why(&cert, ""), TlsError::Key(_)));
+        assert!(matches!(why(&cert, &cert), TlsError::Key(_)));
+        assert!(matches!(why(&other, &key), TlsError::Pair(_)));
+
+        let tls = Tls::new(cert.as_bytes(), key.as_bytes()).unwrap();
+        let shown = tls.shown.0.load_full();
+        assert!(tls.show(other.as_bytes(), key.as_bytes()).is_err());
+        assert!(Arc::ptr_eq(&shown, &tls.shown.0.load_full()), "the old one stays");
+        let (cert, key) = made();
+        tls.show(cert.as_bytes(), key.as_bytes()).unwrap();
+        assert!(!Arc::ptr_eq(&shown, &tls.shown.0.load_full()));
+    }
+}

@@ -1,0 +1,168 @@
+//! HTTP/2: many requests on a connection, and what its clients may not do.
+
+use std::time::Duration;
+
+use actix_web::web::Bytes;
+use h2::Reason;
+use h2::client::{self, SendRequest};
+use reqwest::Version;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::{BRIEF, Pair, SOON, closed_soon, spawn_tls_app};
+use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with};
+
+/// A connection in plain text, and what tells how it ended.
+async fn connect(
+    app: &TestApp,
+    builder: &client::Builder,
+) -> (SendRequest<Bytes>, tokio::task::JoinHandle<Result<(), h2::Error>>) {
+    let stream = TcpStream::connect(app.address).await.unwrap();
+    let (send, connection) = builder.handshake(stream).await.unwrap();
+    (send, tokio::spawn(connection))
+}
+
+fn get(path: &str) -> http::Request<()> {
+    http::Request::get(format!("http://muster{path}")).body(()).unwrap()
+}
+
+async fn is_alive(app: &TestApp) {
+    let (mut send, _) = connect(app, &client::Builder::new()).await;
+    let (answer, _) = send.send_request(get("/healthz"), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_requests_share_a_connection() {
+    let pair = Pair::new();
+    let app = spawn_tls_app(&pair, |settings| settings.server.workers = 1).await;
+    let client = pair.client().build().unwrap();
+    let create = format!("https://{}/v1/sessions", app.address);
+    let mut calls = JoinSet::new();
+    for n in 0..300 {
+        let body = json!({ "operator": "a", "title": format!("t{n}"), "member": ["b", "c"] });
+        calls.spawn(client.post(&create).bearer_auth(&app.api_key).json(&body).send());
+    }
+    for answer in calls.join_all().await {
+        let answer = answer.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.version()), (201, Version::HTTP_2));
+        let headers = answer.headers();
+        assert!(headers.contains_key("date") && headers.contains_key("x-request-id"));
+        assert!(!headers.contains_key("connection"));
+        let length = headers["content-length"].to_str().unwrap().to_owned();
+        assert_eq!(answer.bytes().await.unwrap().len().to_string(), length);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_knows_that_it_may_speaks_http2_in_plain_text() {
+    let app = spawn_app().await;
+    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let body = json!({ "title": "会", "creator": "a", "member": ["b", "c"] }).to_string();
+    let url = format!("http://{}/cgi/session/create?accessToken={}", app.address, app.api_key);
+    let answer = client.post(url).body(body).send().await.unwrap();
+    assert_eq!(answer.version(), Version::HTTP_2);
+    let session: Value = answer.json().await.unwrap();
+    assert_eq!((&session["errcode"], &session["title"]), (&json!(0), &json!("会")));
+    let head = client.head(format!("http://{}/healthz", app.address)).send().await.unwrap();
+    assert_eq!(head.status(), 200);
+    assert!(head.bytes().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_stalls_is_refused_and_the_connection_goes_on() {
+    let app = spawn_app_with(|settings| settings.server.body_timeout = BRIEF).await;
+    let (mut send, _) = connect(&app, &client::Builder::new()).await;
+    let request = http::Request::post("http://muster/cgi/gettoken").body(()).unwrap();
+    let (answer, mut body) = send.send_request(request, false).unwrap();
+    body.send_data(Bytes::from_static(b"{"), false).unwrap();
+    let answer = timeout(SOON, answer).await.expect("it may stall for ever").unwrap();
+    assert_eq!(answer.status(), 408);
+    assert!(!answer.headers().contains_key("connection"));
+    let told = answer.into_body().data().await.unwrap().unwrap();
+    let told: Value = serde_json::from_slice(&told).unwrap();
+    assert_eq!(told, refusal(100_003, "body: must arrive within 500ms"));
+    let (answer, _) = send.send_request(get("/healthz"), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_nobody_takes_is_given_up() {
+    let app = spawn_app_with(|settings| settings.server.write_timeout = BRIEF).await;
+    let (mut send, _) = connect(&app, client::Builder::new().initial_window_size(10)).await;
+    let (answer, _) = send.send_request(get("/healthz"), true).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    assert_eq!(body.data().await.unwrap().unwrap().len(), 10);
+    // Nobody gives room for more.
+    let end = timeout(SOON, body.data()).await.expect("it waits for ever").unwrap();
+    assert_eq!(end.unwrap_err().reason(), Some(Reason::CANCEL));
+    is_alive(&app).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_and_headers_are_bounded() {
+    let app = spawn_app().await;
+    let (mut send, _) = connect(&app, &client::Builder::new()).await;
+    let (answer, _) = send.send_request(get("/healthz"), true).unwrap();
+    answer.await.unwrap();
+    assert_eq!(send.current_max_send_streams(), 128);
+
+    let mut request = get("/healthz");
+    let large = http::HeaderValue::try_from("y".repeat(10_000)).unwrap();
+    for n in 0..7 {
+        let name = http::HeaderName::try_from(format!("x-{n}")).unwrap();
+        request.headers_mut().insert(name, large.clone());
+    }
+    let (answer, _) = send.send_request(request, true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 431);
+    is_alive(&app).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_resets_all_the_time_is_cut_off() {
+    let app = spawn_app().await;
+    let (mut send, ended) = connect(&app, &client::Builder::new()).await;
+    let resetting = async {
+        loop {
+            for _ in 0..100 {
+                let Ok((_, mut stream)) = send.send_request(get("/healthz"), true) else { return };
+                stream.send_reset(Reason::CANCEL);
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    // Resets count that overtake their requests: on a busy machine not all do.
+    timeout(5 * SOON, resetting).await.expect("it may reset for ever");
+    // The reason is lost where the connection breaks before it is read.
+    let error = ended.await.unwrap().unwrap_err();
+    let calm = error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+    assert!(calm || error.is_io(), "{error}");
+    is_alive(&app).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_not_used_is_closed() {
+    let app = spawn_app_with(|settings| {
+        settings.server.head_timeout = BRIEF;
+        settings.server.keep_alive = BRIEF;
+    })
+    .await;
+    // It never says what it is; it says so and nothing more; it is idle, whatever pings it sends.
+    for start in [&b"PR"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut stream = TcpStream::connect(app.address).await.unwrap();
+        stream.write_all(start).await.unwrap();
+        closed_soon(&mut stream).await;
+    }
+    let stream = TcpStream::connect(app.address).await.unwrap();
+    let (mut send, mut connection) = client::handshake(stream).await.unwrap();
+    let mut pings = connection.ping_pong().unwrap();
+    let ended = tokio::spawn(connection);
+    let (answer, _) = send.send_request(get("/healthz"), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 200);
+    let pinging = async { while pings.ping(h2::Ping::opaque()).await.is_ok() {} };
+    timeout(SOON, pinging).await.expect("still open");
+    let _ = timeout(Duration::from_secs(1), ended).await.expect("still open");
+}

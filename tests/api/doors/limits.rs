@@ -1,0 +1,81 @@
+//! How much of what: connections, paths, headers.
+
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{BRIEF, SOON};
+use crate::harness::raw::{self, abandon};
+use crate::harness::{refusal, spawn_app, spawn_app_with};
+
+const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: muster\r\n\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_beyond_the_limit_wait_until_others_close() {
+    let app = spawn_app_with(|settings| {
+        settings.server.workers = 1;
+        settings.server.max_connections = 2;
+    })
+    .await;
+    let mut inside = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(app.address).await.unwrap();
+        stream.write_all(HEALTH).await.unwrap();
+        assert_eq!(raw::answer(&mut stream).await.status, 200);
+        inside.push(stream);
+    }
+    let mut outside = TcpStream::connect(app.address).await.unwrap();
+    outside.write_all(HEALTH).await.unwrap();
+    assert!(timeout(BRIEF, outside.readable()).await.is_err(), "it should wait");
+    inside.pop();
+    let answer = timeout(SOON, raw::answer(&mut outside)).await;
+    assert_eq!(answer.expect("it waits for ever").status, 200);
+}
+
+fn get(target: &str, headers: &str) -> Vec<u8> {
+    format!("GET {target} HTTP/1.1\r\nHost: muster\r\n{headers}\r\n").into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_paths_are_refused_in_the_words_of_each_api() {
+    let app = spawn_app_with(|settings| settings.limits.max_uri = 1024).await;
+    let padded = |path: &str, length: usize| {
+        let path = format!("{path}?x=");
+        format!("{path}{}", "y".repeat(length - path.len()))
+    };
+    let why = "path and query must have at most 1024 bytes, got 1025";
+    let got = abandon(app.address, get(&padded("/cgi/session/get", 1025), "")).await;
+    assert_eq!((got.status, got.json()), (414, refusal(100_003, why)));
+
+    let got = abandon(app.address, get(&padded("/v1/limits", 1025), "")).await;
+    assert_eq!((got.status, &got.json()["code"]), (414, &json!("uri_too_long")));
+    assert_eq!(got.json()["detail"], why);
+    assert_eq!((&got.json()["limit"], &got.json()["got"]), (&json!(1024), &json!(1025)));
+
+    let close = "Connection: close\r\n";
+    let got = abandon(app.address, get(&padded("/cgi/session/get", 1024), close)).await;
+    assert_eq!((got.status, &got.json()["errcode"]), (200, &json!(100_000)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_are_as_many_and_as_large_as_the_framework_takes() {
+    let app = spawn_app().await;
+    let many = |count: usize| (0..count).map(|n| format!("X-{n}: y\r\n")).collect::<String>();
+    let large = |bytes: usize| format!("X-Large: {}\r\n", "y".repeat(bytes));
+    for (headers, status) in [
+        (many(94) + "Connection: close\r\n", 200),
+        (many(96), 431),
+        (large(100_000) + "Connection: close\r\n", 200),
+    ] {
+        let got = abandon(app.address, get("/healthz", &headers)).await;
+        assert_eq!(got.status, status, "{} bytes", headers.len());
+    }
+    // The framework's buffer, full of a head without an end.
+    let mut endless = get("/healthz", &large(131_072));
+    endless.truncate(131_072);
+    assert_eq!(abandon(app.address, endless).await.status, 431);
+    // Longer than a path can be at all.
+    let got = abandon(app.address, get(&format!("/{}", "y".repeat(65_535)), "")).await;
+    assert_eq!(got.status, 400);
+}

@@ -1,0 +1,133 @@
+//! Who may come in, for how long, and in which cloak: connections, whatever is asked on them.
+
+mod http2;
+mod limits;
+mod reading;
+mod slow;
+mod tls;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster::config::{Settings, TlsFiles};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::harness::process::PATIENCE;
+use crate::harness::{TestApp, spawn_app_with};
+
+/// How long the servers of these tests wait.
+const BRIEF: Duration = Duration::from_millis(500);
+/// By when a connection must be closed on which nobody waits longer than [`BRIEF`]: with room for
+/// the second that it stays open behind an early answer, and for a busy machine.
+const SOON: Duration = Duration::from_secs(6);
+/// Between two bytes of a slow sender.
+const DRIP: Duration = Duration::from_millis(50);
+
+/// A server that waits for no part of a request for long.
+async fn impatient() -> TestApp {
+    spawn_app_with(|settings| {
+        settings.server.head_timeout = BRIEF;
+        settings.server.body_timeout = BRIEF;
+    })
+    .await
+}
+
+/// Reads until the server closes, and gives what came until then.
+async fn closed_soon(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+    let mut rest = Vec::new();
+    // However it closes: with bytes unread it resets.
+    let reading = tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await;
+    assert!(reading.is_ok(), "still open, after {}", String::from_utf8_lossy(&rest));
+    rest
+}
+
+/// Sends `bytes` one at a time, and the last one for ever, until the other side closes.
+async fn drip(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
+    let mut interval = tokio::time::interval(DRIP);
+    let last = bytes.last().copied().unwrap_or(b'x');
+    for byte in bytes.iter().copied().chain(std::iter::repeat(last)) {
+        interval.tick().await;
+        if stream.write_all(&[byte]).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// How long `what` takes.
+async fn timed<T>(what: impl Future<Output = T>) -> (T, Duration) {
+    let began = Instant::now();
+    let done = what.await;
+    (done, began.elapsed())
+}
+
+/// A certificate for this machine, and its key, in files.
+struct Pair {
+    directory: tempfile::TempDir,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let pair = Self { directory: tempfile::tempdir().unwrap() };
+        pair.renew();
+        pair
+    }
+
+    fn files(&self) -> TlsFiles {
+        let path = |name| self.directory.path().join(name);
+        TlsFiles { cert: path("cert.pem"), key: path("key.pem") }
+    }
+
+    /// Another certificate, its key first: for a moment the two do not match.
+    fn renew(&self) {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let TlsFiles { cert, key } = self.files();
+        fs::write(key, made.signing_key.serialize_pem()).unwrap();
+        fs::write(cert, made.cert.pem()).unwrap();
+    }
+
+    fn cert(&self) -> Vec<u8> {
+        fs::read(self.files().cert).unwrap()
+    }
+
+    /// A client that trusts this certificate and no other.
+    fn client(&self) -> reqwest::ClientBuilder {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let cert = reqwest::Certificate::from_pem(&self.cert()).unwrap();
+        reqwest::Client::builder().no_proxy().timeout(PATIENCE).tls_certs_only([cert])
+    }
+
+    /// A connection of its own, over which `protocol` is spoken.
+    async fn connect(&self, address: SocketAddr, protocol: &str) -> TlsStream<TcpStream> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(&self.cert()).unwrap()).unwrap();
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![protocol.into()];
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = address.ip().into();
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+    }
+}
+
+/// A server that speaks TLS.
+async fn spawn_tls_app(pair: &Pair, change: impl FnOnce(&mut Settings)) -> TestApp {
+    spawn_app_with(|settings| {
+        settings.server.tls = Some(pair.files());
+        settings.server.tls_reload = BRIEF / 5;
+        change(settings);
+    })
+    .await
+}

@@ -1,0 +1,60 @@
+//! Clients that do not read their answers.
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use super::{BRIEF, SOON, closed_soon};
+use crate::harness::{TestApp, spawn_app_with};
+
+/// A connection with little room for answers.
+async fn narrow(app: &TestApp) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(app.address).await.unwrap()
+}
+
+/// A session whose answer is large, and the request for it.
+async fn large(app: &TestApp) -> String {
+    let members: Vec<String> = (0..2000).map(|n| format!("{n:0>60}")).collect();
+    let body = json!({ "title": "t", "creator": members[0], "member": members });
+    let session = app.create(&body).await;
+    let id = session["sessionId"].as_str().unwrap().trim_matches(['{', '}']).to_owned();
+    let query = format!("accessToken={}&sessionId={id}", app.api_key);
+    format!("GET /cgi/session/get?{query} HTTP/1.1\r\nHost: muster\r\n\r\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_is_cut_off() {
+    let app = spawn_app_with(|settings| settings.server.write_timeout = BRIEF).await;
+    let request = large(&app).await;
+    let mut stream = narrow(&app).await;
+    // More answers than the system has room for. Nobody reads, so the server must stop taking them.
+    let flood = request.repeat(16);
+    let sending = async { while stream.write_all(flood.as_bytes()).await.is_ok() {} };
+    timeout(SOON, sending).await.expect("the server goes on for ever");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_slowly_gets_it_all() {
+    let app = spawn_app_with(|settings| {
+        settings.server.write_timeout = 2 * BRIEF;
+        settings.server.keep_alive = 2 * BRIEF;
+    })
+    .await;
+    let request = large(&app).await;
+    let mut stream = narrow(&app).await;
+    const TIMES: usize = 40;
+    stream.write_all(request.repeat(TIMES).as_bytes()).await.unwrap();
+    // The first part in small bites, for longer than the server would wait for one of them.
+    let mut interval = tokio::time::interval(BRIEF / 25);
+    let mut bite = vec![0; 65_536];
+    let mut got = 0;
+    for _ in 0..100 {
+        interval.tick().await;
+        got += stream.read(&mut bite).await.unwrap();
+    }
+    got += closed_soon(&mut stream).await.len();
+    assert!(got > TIMES * 2000 * 60, "{got}");
+}

@@ -1,0 +1,130 @@
+//! Slow senders: whichever part of a request stalls or drips, on a new connection or a used one.
+
+use std::net::SocketAddr;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::{BRIEF, closed_soon, drip, impatient, timed};
+use crate::harness::{raw, spawn_app_with};
+
+const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: muster\r\n\r\n";
+const HEAD: &str = "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\n";
+
+/// What is sent at once, and what drips.
+fn parts() -> [(&'static str, String, &'static str); 5] {
+    [
+        ("the request line", String::new(), "GET /healthz?"),
+        ("the head", HEAD.to_owned(), "X-Slow: "),
+        ("a body", format!("{HEAD}Content-Length: 100000\r\n\r\n{{"), " "),
+        ("a chunk", format!("{HEAD}Transfer-Encoding: chunked\r\n\r\nfffff\r\n{{"), " "),
+        ("a chunk's head", format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n1"), ";x"),
+    ]
+}
+
+async fn connect(address: SocketAddr, used: bool) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    if used {
+        stream.write_all(HEALTH).await.unwrap();
+        assert_eq!(raw::answer(&mut stream).await.status, 200);
+    }
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_slow_is_cut_off() {
+    let app = impatient().await;
+    let mut calls = JoinSet::new();
+    for (part, at_once, slow) in parts() {
+        for used in [false, true] {
+            for drips in [false, true] {
+                let (at_once, what) = (at_once.clone(), format!("{part} {used} {drips}"));
+                let address = app.address;
+                calls.spawn(async move {
+                    let began = Instant::now();
+                    let mut stream = connect(address, used).await;
+                    stream.write_all(at_once.as_bytes()).await.unwrap();
+                    let (mut reads, mut writes) = stream.split();
+                    let closing = closed_soon(&mut reads);
+                    let answer = if drips {
+                        tokio::select! {
+                            closed = closing => closed,
+                            never = async {
+                                drip(&mut writes, slow.as_bytes()).await;
+                                std::future::pending().await
+                            } => never,
+                        }
+                    } else {
+                        // A used connection on which nothing comes is idle, not slow.
+                        writes.write_all(&slow.as_bytes()[..1]).await.unwrap();
+                        closing.await
+                    };
+                    let took = began.elapsed();
+                    assert!(took >= BRIEF / 2, "{what}: cut off after {took:?}");
+                    let answer = String::from_utf8(answer).unwrap();
+                    let told = answer.is_empty() || answer.starts_with("HTTP/1.1 408 ");
+                    assert!(told, "{what}: {answer}");
+                });
+            }
+        }
+    }
+    calls.join_all().await;
+    app.session(&["a", "b", "c"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_nothing_is_cut_off_as_well() {
+    let app = impatient().await;
+    closed_soon(&mut connect(app.address, false).await).await;
+
+    let app = spawn_app_with(|settings| settings.server.keep_alive = BRIEF).await;
+    let mut stream = connect(app.address, true).await;
+    let (rest, took) = timed(closed_soon(&mut stream)).await;
+    assert!(rest.is_empty() && took >= BRIEF / 2, "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_used_connection_lasts_as_long_as_requests_come() {
+    let app = spawn_app_with(|settings| {
+        settings.server.head_timeout = 2 * BRIEF;
+        settings.server.keep_alive = 2 * BRIEF;
+    })
+    .await;
+    let mut stream = connect(app.address, true).await;
+    let began = Instant::now();
+    let mut interval = tokio::time::interval(BRIEF / 5);
+    while began.elapsed() < 5 * BRIEF {
+        interval.tick().await;
+        stream.write_all(HEALTH).await.unwrap();
+        assert_eq!(raw::answer(&mut stream).await.status, 200);
+    }
+    // Two at once, the second one cut into halves.
+    stream.write_all(HEALTH).await.unwrap();
+    stream.write_all(&HEALTH[..20]).await.unwrap();
+    assert_eq!(raw::answer(&mut stream).await.status, 200);
+    stream.write_all(&HEALTH[20..]).await.unwrap();
+    assert_eq!(raw::answer(&mut stream).await.status, 200);
+    assert!(closed_soon(&mut stream).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_slow_senders_keep_nobody_out() {
+    const SLOW: usize = 300;
+    let app = spawn_app_with(|_| {}).await;
+    let mut senders = JoinSet::new();
+    for number in 0..SLOW {
+        let mut stream = connect(app.address, number % 2 == 0).await;
+        let (_, at_once, slow) = parts()[number % 5].clone();
+        senders.spawn(async move {
+            stream.write_all(at_once.as_bytes()).await.unwrap();
+            drip(&mut stream, slow.as_bytes()).await;
+        });
+    }
+    for _ in 0..20 {
+        let (_, took) = timed(app.session(&["a", "b", "c"])).await;
+        assert!(took < 10 * BRIEF, "{took:?} beside slow senders");
+    }
+    senders.abort_all();
+}

@@ -1,0 +1,145 @@
+//! TLS: what is spoken over it, and certificates that change.
+
+use reqwest::{Version, tls};
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{BRIEF, Pair, SOON, closed_soon, drip, spawn_tls_app};
+use crate::harness::TestApp;
+use crate::harness::process::Home;
+
+const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: muster\r\n\r\n";
+
+fn url(app: &TestApp, path: &str) -> String {
+    format!("https://{}{path}", app.address)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_versions_of_http_and_both_of_tls_are_spoken() {
+    let pair = Pair::new();
+    let app = spawn_tls_app(&pair, |_| {}).await;
+    let body = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
+    let create = url(&app, &format!("/cgi/session/create?accessToken={}", app.api_key));
+    for (client, version) in [
+        (pair.client().http1_only(), Version::HTTP_11),
+        (pair.client(), Version::HTTP_2),
+        (pair.client().tls_version_max(tls::Version::TLS_1_2), Version::HTTP_2),
+        (pair.client().tls_version_min(tls::Version::TLS_1_3), Version::HTTP_2),
+    ] {
+        let request = client.build().unwrap().post(&create).body(body.to_string());
+        let answer = request.send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.version()), (200, version));
+        assert_eq!(answer.json::<serde_json::Value>().await.unwrap()["errcode"], 0);
+    }
+    let stranger = Pair::new().client().build().unwrap();
+    assert!(stranger.get(url(&app, "/healthz")).send().await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_speaks_no_tls_or_never_ends_is_cut_off() {
+    let pair = Pair::new();
+    let app = spawn_tls_app(&pair, |settings| settings.server.head_timeout = BRIEF).await;
+    for start in [HEALTH, b"", b"\x16\x03\x01"] {
+        let mut stream = TcpStream::connect(app.address).await.unwrap();
+        stream.write_all(start).await.unwrap();
+        let said = closed_soon(&mut stream).await;
+        assert!(!said.starts_with(b"HTTP"), "{said:?}");
+    }
+    // Hello, one byte after the other.
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    let dripping = drip(&mut stream, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
+    timeout(SOON, dripping).await.expect("still open");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_must_come_in_time_over_tls_too() {
+    let pair = Pair::new();
+    let app = spawn_tls_app(&pair, |settings| {
+        settings.server.head_timeout = BRIEF;
+        settings.server.body_timeout = BRIEF;
+    })
+    .await;
+    for (used, start) in [
+        (false, "GET /healthz HTTP/1.1\r\nX-Slow: "),
+        (true, "GET /healthz HTTP/1.1\r\nX-Slow: "),
+        (true, "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 9\r\n\r\n{"),
+    ] {
+        let mut stream = pair.connect(app.address, "http/1.1").await;
+        if used {
+            stream.write_all(HEALTH).await.unwrap();
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        }
+        stream.write_all(start.as_bytes()).await.unwrap();
+        let said = closed_soon(&mut stream).await;
+        assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 408 "), "{start}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_certificate_is_shown_and_open_connections_stay() {
+    let pair = Pair::new();
+    let app = spawn_tls_app(&pair, |_| {}).await;
+    let mut open = pair.connect(app.address, "http/1.1").await;
+    pair.renew();
+    let renewed = async {
+        let client = || pair.client().pool_max_idle_per_host(0).build().unwrap();
+        while client().get(url(&app, "/healthz")).send().await.is_err() {}
+    };
+    timeout(SOON, renewed).await.expect("the new certificate is never shown");
+    open.write_all(HEALTH).await.unwrap();
+    let mut answer = [0; 15];
+    open.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_reloads_when_told_and_keeps_what_works() {
+    let pair = Pair::new();
+    let files = pair.files();
+    let mut home = Home::lived_in();
+    home.set("MUSTER__SERVER__TLS_CERT", files.cert.to_str().unwrap());
+    home.set("MUSTER__SERVER__TLS_KEY", files.key.to_str().unwrap());
+    home.set("MUSTER__SERVER__TLS_RELOAD", "1day");
+    let server = home.serve();
+    let health = format!("https://{}/healthz", server.address);
+    let works = async |pair: &Pair| {
+        pair.client()
+            .build()
+            .unwrap()
+            .get(&health)
+            .send()
+            .await
+            .is_ok_and(|got| got.status() == 200)
+    };
+    assert!(works(&pair).await);
+    assert!(server.running.stdout().contains(&format!("https://{}", server.address)));
+
+    home.set("MUSTER__SERVER__BIND", &server.address.to_string());
+    let report = home.run(&["doctor"]).ok();
+    assert!(report.stdout.contains("is held by a running Muster"), "{}", report.stdout);
+    assert!(report.stdout.contains("and its key can be used"), "{}", report.stdout);
+
+    let key = std::fs::read(&files.key).unwrap();
+    std::fs::write(&files.key, "nonsense").unwrap();
+    server.running.signal(Signal::HUP);
+    let told = |text: &'static str| move |said: &str| said.contains(text).then_some(());
+    server.running.until_stderr("that it stays", told("the certificate stays as it was"));
+    assert!(works(&pair).await);
+    let report = home.run(&["doctor"]);
+    assert_eq!(report.status.code(), Some(1));
+    let found = report.stdout.lines().find(|line| line.starts_with("FAIL  tls")).unwrap();
+    assert!(found.contains("there is no private key"), "{found}");
+
+    std::fs::write(&files.key, key).unwrap();
+    pair.renew();
+    server.running.signal(Signal::HUP);
+    server.running.until_stderr("that it changed", told("the certificate has changed"));
+    assert!(works(&pair).await);
+    server.stop();
+
+    std::fs::write(&files.cert, "nonsense").unwrap();
+    home.run(&["serve"]).fails(1, &["server.tls_cert", "there is no certificate in it"]);
+}
