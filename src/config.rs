@@ -7,6 +7,7 @@
 
 mod delivery;
 mod layer;
+mod limits;
 mod problem;
 mod read;
 mod url;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use ::config::Config;
 
 pub use self::delivery::Delivery;
+pub use self::limits::Limits;
 pub use self::problem::{ConfigError, Problem};
 use self::read::Reader;
 pub use self::url::DatabaseUrl;
@@ -61,6 +63,8 @@ pub struct Server {
     pub shutdown_timeout: Duration,
     /// By when a request's body must have arrived whole.
     pub body_timeout: Duration,
+    /// By when a request that has arrived whole is answered.
+    pub request_timeout: Duration,
 }
 
 /// `[database]`: which PostgreSQL, and how much of it.
@@ -91,17 +95,6 @@ pub struct Token {
     pub expire_in: Duration,
     /// How far a request's time may be from this server's, either way; whole seconds.
     pub max_clock_skew: Duration,
-}
-
-/// `[limits]`: how large things may get.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// The largest request body, in bytes.
-    pub max_body: usize,
-    /// The fewest members a session may have; at least 1, at most [`Limits::max_members`].
-    pub min_members: usize,
-    /// The most members a session may have.
-    pub max_members: usize,
 }
 
 /// `[policy]`: rules that differ between houses.
@@ -176,7 +169,7 @@ impl Settings {
     }
 
     fn read(read: &mut Reader<'_>) -> Self {
-        let settings = Self {
+        Self {
             data_dir: read.path("data_dir"),
             server: Server {
                 bind: read.address("server.bind"),
@@ -190,6 +183,11 @@ impl Settings {
                     "server.body_timeout",
                     INSTANT..=10 * MINUTE,
                     "a duration from 100ms to 10m",
+                ),
+                request_timeout: read.duration(
+                    "server.request_timeout",
+                    SECOND..=10 * MINUTE,
+                    "a duration from 1s to 10m",
                 ),
             },
             database: Database {
@@ -223,11 +221,7 @@ impl Settings {
                     "a duration from 1s to 1day",
                 ),
             },
-            limits: Limits {
-                max_body: read.number("limits.max_body", 1_024..=1_073_741_824),
-                min_members: read.number("limits.min_members", 1..=100_000),
-                max_members: read.number("limits.max_members", 1..=100_000),
-            },
+            limits: Limits::read(read),
             policy: Policy {
                 remove_members: read.choice(
                     "policy.remove_members",
@@ -251,11 +245,7 @@ impl Settings {
                     &[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)],
                 ),
             },
-        };
-        if settings.limits.min_members > settings.limits.max_members {
-            read.contradiction("limits.min_members", "at most", "limits.max_members");
         }
-        settings
     }
 }
 

@@ -10,12 +10,12 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::stopper::Stopper;
+use super::store::pool_limits;
 use crate::clock::Clock;
 use crate::config::{RemoveMembers, Settings};
 use crate::delivery::{self, Networks, Schedule, Sender, Timeouts, Worker};
 use crate::domain::{RemovePolicy, Rules};
 use crate::http::{Bound, Ending, Options, Server, Services};
-use crate::repository::pool;
 use crate::service::{
     Access, CacheOptions, Changed, Directory, Readiness, SessionOptions, Sessions, TokenRules,
 };
@@ -72,6 +72,7 @@ impl Application {
             workers: settings.server.workers,
             max_body: settings.limits.max_body,
             body_timeout: settings.server.body_timeout,
+            request_timeout: settings.server.request_timeout,
             shutdown_timeout: settings.server.shutdown_timeout,
         };
         let (server, ending) = bound.serve(services, options)?;
@@ -160,11 +161,9 @@ pub fn session_options(settings: &Settings) -> SessionOptions {
                 RemoveMembers::Member => RemovePolicy::Member,
             },
         },
-        limits: pool::Limits {
-            max_connections: database.max_connections,
-            acquire_timeout: database.acquire_timeout,
-            statement_timeout: database.statement_timeout,
-        },
+        limits: pool_limits(settings),
+        request_timeout: settings.server.request_timeout,
+        max_waiting: limits.max_waiting,
         max_batch: database.max_batch,
         cache: CacheOptions {
             enabled: cache.enabled,

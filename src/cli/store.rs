@@ -46,13 +46,7 @@ impl Store {
                 (embedded.connect_options(), Some(Embedded::Bare(embedded)))
             }
         };
-        let database = &settings.database;
-        let limits = pool::Limits {
-            max_connections: database.max_connections,
-            acquire_timeout: database.acquire_timeout,
-            statement_timeout: database.statement_timeout,
-        };
-        Ok(Self { pool: pool::connect(options, limits), embedded })
+        Ok(Self { pool: pool::connect(options, pool_limits(settings)), embedded })
     }
 
     /// The same, but makes no embedded database where there is none: a command that only reads would
@@ -170,6 +164,18 @@ impl Store {
 
 const UNREACHABLE: &str =
     "the database cannot be used: check database.url and that PostgreSQL runs (`muster doctor`)";
+
+/// How the database is used, as it is configured: a request must begin its work there, and that
+/// must end, while there is still time to answer.
+#[must_use]
+pub fn pool_limits(settings: &Settings) -> pool::Limits {
+    let (database, whole) = (&settings.database, settings.server.request_timeout);
+    pool::Limits {
+        max_connections: database.max_connections,
+        acquire_timeout: database.acquire_timeout.min(whole / 2),
+        statement_timeout: database.statement_timeout.min(whole * 9 / 20),
+    }
+}
 
 /// What the embedded PostgreSQL needs to know of the configuration.
 pub(super) fn embedded_options(settings: &Settings) -> embedded::Options {

@@ -44,6 +44,7 @@ const OTHERS: Env<'_> = &[
     ("server.workers", "3"),
     ("server.shutdown_timeout", "1m"),
     ("server.body_timeout", "500ms"),
+    ("server.request_timeout", "1m"),
     ("database.url", "postgres://u:12345@db/muster"),
     ("database.max_connections", "40"),
     ("database.max_batch", "1"),
@@ -57,6 +58,7 @@ const OTHERS: Env<'_> = &[
     ("limits.max_body", "2048"),
     ("limits.min_members", "1"),
     ("limits.max_members", "100000"),
+    ("limits.max_waiting", "5"),
     ("policy.remove_members", "member"),
     ("cache.enabled", "false"),
     ("cache.max_bytes", "1048576"),
@@ -85,6 +87,7 @@ fn others() -> Settings {
             workers: 3,
             shutdown_timeout: MINUTE,
             body_timeout: Duration::from_millis(500),
+            request_timeout: MINUTE,
         },
         database: Database {
             url: DatabaseUrl::parse("postgres://u:12345@db/muster"),
@@ -97,7 +100,7 @@ fn others() -> Settings {
             download: false,
         },
         token: Token { expire_in: 601 * SECOND, max_clock_skew: 2 * MINUTE },
-        limits: Limits { max_body: 2_048, min_members: 1, max_members: 100_000 },
+        limits: Limits { max_body: 2_048, min_members: 1, max_members: 100_000, max_waiting: 5 },
         policy: Policy { remove_members: RemoveMembers::Member },
         cache: Cache { enabled: false, max_bytes: 1_048_576, follow_interval: SECOND },
         delivery: Delivery {
@@ -134,6 +137,7 @@ fn the_defaults_are_valid_and_as_promised() {
                 workers: 0,
                 shutdown_timeout: 10 * SECOND,
                 body_timeout: 10 * SECOND,
+                request_timeout: 10 * SECOND,
             },
             database: Database {
                 url: None,
@@ -146,7 +150,12 @@ fn the_defaults_are_valid_and_as_promised() {
                 download: true,
             },
             token: Token { expire_in: 7_200 * SECOND, max_clock_skew: 300 * SECOND },
-            limits: Limits { max_body: 1_048_576, min_members: 3, max_members: 2_000 },
+            limits: Limits {
+                max_body: 1_048_576,
+                min_members: 3,
+                max_members: 2_000,
+                max_waiting: 4_096,
+            },
             policy: Policy { remove_members: RemoveMembers::Owner },
             cache: Cache {
                 enabled: true,

@@ -4,11 +4,13 @@
 //! A handler parses, calls one use case, and renders. The APIs know nothing of each other.
 
 mod body;
+mod deadline;
 mod drain;
 mod held;
 mod ops;
 mod request_log;
 mod rest;
+mod retry_after;
 mod server;
 mod youdu;
 

@@ -25,6 +25,8 @@ const LONGEST_ID: usize = 64;
 pub(super) struct Noted {
     pub(super) app_id: Option<AppId>,
     pub(super) session_id: Option<SessionId>,
+    /// When all of it had been read.
+    pub(super) read_at: Option<Instant>,
 }
 
 /// The id of a request, for answers that name it.
@@ -77,6 +79,11 @@ impl Answered {
 }
 
 impl Noted {
+    /// What is known of `request`.
+    pub(super) fn of(request: &HttpRequest) -> Self {
+        request.extensions().get::<Self>().cloned().unwrap_or_default()
+    }
+
     /// Adds to what is known of `request`.
     pub(super) fn on(request: &HttpRequest, note: impl FnOnce(&mut Self)) {
         let mut extensions = request.extensions_mut();
@@ -105,7 +112,7 @@ pub(super) async fn log(
     if drain.stopping() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    let noted = response.request().extensions().get::<Noted>().cloned().unwrap_or_default();
+    let noted = Noted::of(response.request());
     let outcome = response.response_mut().extensions_mut().remove::<Outcome>();
     let answered = outcome.as_ref().map(|outcome| outcome.answered);
     let cause = outcome.as_ref().and_then(|outcome| outcome.cause.as_deref());

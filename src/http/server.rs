@@ -42,6 +42,8 @@ pub struct Options {
     pub max_body: usize,
     /// By when a body must have arrived whole.
     pub body_timeout: Duration,
+    /// By when a request that has been read is answered.
+    pub request_timeout: Duration,
     /// How long running requests may take to finish when the server stops.
     pub shutdown_timeout: Duration,
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::directory::Found;
 use super::{Denied, Directory, Error, KnownApp};
 use crate::clock::Clock;
@@ -29,6 +31,7 @@ pub struct Access {
 pub struct Caller {
     known: Arc<KnownApp>,
     credential: Credential,
+    admitted_at: Instant,
 }
 
 /// What a caller was let in by.
@@ -70,7 +73,9 @@ impl Access {
             None => (self.by_token(token).await?, Credential::Token),
         };
         match known {
-            Some(known) if !known.app.disabled => Ok(Caller { known, credential }),
+            Some(known) if !known.app.disabled => {
+                Ok(Caller { known, credential, admitted_at: Instant::now() })
+            }
             _ => Err(Denied::TokenUnknown.into()),
         }
     }
@@ -129,6 +134,11 @@ impl Caller {
     #[must_use]
     pub fn known(&self) -> &Arc<KnownApp> {
         &self.known
+    }
+
+    /// When it was let in.
+    pub(super) fn admitted_at(&self) -> Instant {
+        self.admitted_at
     }
 
     /// What it was let in by.

@@ -12,6 +12,8 @@ mod history;
 mod known;
 mod lanes;
 mod list;
+mod pace;
+mod pooled;
 mod queue;
 mod readiness;
 mod reads;

@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
+use tokio::time::Instant;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::cache::{Cache, CacheOptions};
 use super::changed::Changed;
 use super::creates::{Created, Creating};
 use super::lanes::{Lane, Lanes};
+use super::pooled::{Entered, Pooled};
 use super::updates::{Changing, Settled};
-use super::{Caller, Error, KnownSession, queue};
+use super::{Caller, Error, KnownSession};
 use crate::clock::Clock;
 use crate::domain::{IdempotencyKey, NewSession, Request, Rules, Session, SessionId};
 use crate::repository;
@@ -35,6 +37,10 @@ pub struct SessionOptions {
     pub rules: Rules,
     /// How the database is used.
     pub limits: Limits,
+    /// By when a request is answered: half of it may pass until its last statement begins.
+    pub request_timeout: Duration,
+    /// How many requests may wait in one queue.
+    pub max_waiting: usize,
     /// How many requests may share a statement; 1 = each has its own.
     pub max_batch: usize,
     /// What is held in memory.
@@ -49,6 +55,9 @@ pub(super) struct Shared {
     pub(super) cache: Cache,
     pub(super) changed: Arc<Changed>,
     pub(super) most: usize,
+    pub(super) max_waiting: usize,
+    pub(super) pooled: Pooled,
+    request_timeout: Duration,
     pub(super) lanes: Arc<Lanes>,
 }
 
@@ -80,7 +89,9 @@ impl Sessions {
     /// The sessions in the database behind `pool`. Must be called where tasks can be spawned.
     #[must_use]
     pub fn new(pool: PgPool, clock: Clock, options: SessionOptions) -> Self {
+        let max_waiting = options.max_waiting.max(1);
         let shared = Arc::new(Shared {
+            pooled: Pooled::new(pool.clone(), options.limits.max_connections, max_waiting),
             pool,
             rules: options.rules,
             limits: options.limits,
@@ -88,6 +99,8 @@ impl Sessions {
             cache: Cache::new(options.cache),
             changed: Arc::default(),
             most: options.max_batch.max(1),
+            max_waiting,
+            request_timeout: options.request_timeout,
             lanes: Lanes::new(),
         });
         let lane = Lane::open(&shared);
@@ -145,7 +158,7 @@ impl Sessions {
                 reason: reason.clone(),
                 key: terms.key.clone(),
             };
-            match queue::ask(&self.lane.creates, creating, self.patience()).await? {
+            match self.lane.creates.ask(creating, self.shared.by(caller)).await? {
                 Created::Written(session) => return Ok(Done::now(session)),
                 Created::KeyTaken => {
                     if let Some(done) = self.done_before(caller, terms).await? {
@@ -172,7 +185,7 @@ impl Sessions {
     /// # Errors
     /// [`Error::NoSuchSession`], or when the database fails.
     pub async fn read(&self, caller: &Caller, id: SessionId) -> Result<Arc<KnownSession>, Error> {
-        visible(caller, queue::ask(&self.lane.reads, id, self.patience()).await?)
+        visible(caller, self.lane.reads.ask(id, self.shared.by(caller)).await?)
     }
 
     /// Changes a session, and gives it as it is then. What changes nothing is not written.
@@ -208,7 +221,7 @@ impl Sessions {
             let (lane, turn) = self.shared.lanes.turn(id, &self.lane.updates);
             let changing =
                 Changing { turn, app: caller.known().clone(), id, request, key: terms.key.clone() };
-            match queue::ask(&lane, changing, self.patience()).await? {
+            match lane.ask(changing, self.shared.by(caller)).await? {
                 Settled::Written(session) => return Ok(Done::now(session)),
                 Settled::Nothing(session) => {
                     match self.nothing_to_do(caller, &session, terms).await {
@@ -221,9 +234,17 @@ impl Sessions {
         }
     }
 
-    /// How long a request may wait until it begins.
-    fn patience(&self) -> Duration {
-        self.shared.limits.acquire_timeout
+    /// The way to the database for what does not share statements.
+    pub(super) fn pool(&self, caller: &Caller) -> Result<Entered<'_>, Error> {
+        self.shared.pooled.enter(self.shared.by(caller))
+    }
+}
+
+impl Shared {
+    /// By when the next statement for a caller must begin: its end must come in time to be told.
+    fn by(&self, caller: &Caller) -> Instant {
+        let last = caller.admitted_at() + self.request_timeout / 2;
+        last.min(Instant::now() + self.limits.acquire_timeout)
     }
 }
 

@@ -26,6 +26,7 @@ mod limits;
 mod list;
 mod log;
 mod plain;
+mod quotas;
 mod request_id;
 mod rest;
 mod serve;

@@ -8,6 +8,7 @@ use std::pin::Pin;
 
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpRequest, dev, web};
+use tokio::time::Instant;
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
@@ -100,7 +101,8 @@ impl<N, P: Part> IntoParams for Authorised<N, P> {
 impl<N: Needs, P: Fails> Fails for Authorised<N, P> {
     fn codes() -> Vec<Code> {
         let mut codes = P::codes();
-        codes.extend([Code::ApiKeyMissing, Code::ApiKeyInvalid, Code::Internal, Code::Unavailable]);
+        codes.extend([Code::ApiKeyMissing, Code::ApiKeyInvalid, Code::Internal]);
+        codes.extend([Code::Unavailable, Code::Overloaded, Code::TimedOut]);
         // Whatever a call is, its body is read.
         codes.extend([Code::BodyBroken, Code::BodyTooSlow, Code::BodyTooLarge]);
         if !N::ONE_OF.is_empty() {
@@ -111,6 +113,7 @@ impl<N: Needs, P: Fails> Fails for Authorised<N, P> {
 }
 
 async fn admit(request: &HttpRequest, one_of: &[Permission]) -> Result<Caller, Problem> {
+    Noted::on(request, |noted| noted.read_at = Some(Instant::now()));
     let key = bearer(request)?;
     let access = request
         .app_data::<web::Data<Access>>()

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use actix_web::http::header::ContentType;
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, web};
+use tokio::time::Instant;
 
 use super::super::request_log::{Answered, Noted, Outcome};
 use super::fault::Fault;
@@ -120,6 +121,7 @@ fn plain(json: &[u8]) -> HttpResponse {
 }
 
 async fn admit<N: Needs>(request: &HttpRequest) -> Result<Caller, Fault> {
+    Noted::on(request, |noted| noted.read_at = Some(Instant::now()));
     let token = query_value(request.query_string(), "accessToken")?.unwrap_or_default();
     let caller = access(request)?.admit(&token).await?;
     Noted::on(request, |noted| noted.app_id = Some(caller.app().app_id.clone()));
@@ -190,6 +192,7 @@ pub(super) struct Application {
 
 async fn apply(request: &HttpRequest, payload: &mut dev::Payload) -> Result<Application, Fault> {
     let body = Body::read(request, payload).await?;
+    Noted::on(request, |noted| noted.read_at = Some(Instant::now()));
     let outer = body.object()?;
     let envelope = body.sealed(&outer)?;
     let buin = envelope.buin.ok_or(Error::Denied(Denied::BuinWrong))?;

@@ -11,7 +11,9 @@ use actix_web::{HttpResponse, ResponseError};
 use serde_json::json;
 
 use super::super::body::BodyError;
+use super::super::deadline::Late;
 use super::super::request_log::{Answered, Outcome};
+use super::super::retry_after::seconds;
 use crate::domain::{Invalid, Refusal};
 use crate::service::{Denied, Error};
 use crate::wire::{CannotOpen, Errcode, FieldError, Malformed};
@@ -24,6 +26,8 @@ pub(super) struct Fault {
     status: StatusCode,
     /// The method that would have been right, where another one was used.
     allow: Option<Method>,
+    /// Seconds to wait before the next try, where one makes sense.
+    retry_after: Option<u64>,
     /// What failed in here: the log learns it, the client does not.
     cause: Option<String>,
 }
@@ -31,7 +35,8 @@ pub(super) struct Fault {
 impl Fault {
     /// An outcome of this API: HTTP 200.
     pub(super) fn new(errcode: Errcode, errmsg: impl Into<String>) -> Self {
-        Self { errcode, errmsg: errmsg.into(), status: StatusCode::OK, allow: None, cause: None }
+        let (status, errmsg) = (StatusCode::OK, errmsg.into());
+        Self { errcode, errmsg, status, allow: None, retry_after: None, cause: None }
     }
 
     /// A field that is required is not there.
@@ -79,7 +84,15 @@ impl Fault {
     }
 
     fn unavailable(errmsg: &str) -> Self {
-        Self::new(Errcode::Internal, errmsg).with(StatusCode::SERVICE_UNAVAILABLE)
+        Self::new(Errcode::Internal, errmsg).with(StatusCode::SERVICE_UNAVAILABLE).again_after(1)
+    }
+
+    fn timed_out(errmsg: impl Into<String>) -> Self {
+        Self::new(Errcode::Internal, errmsg).with(StatusCode::GATEWAY_TIMEOUT).again_after(1)
+    }
+
+    fn again_after(self, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..self }
     }
 
     fn with(self, status: StatusCode) -> Self {
@@ -105,10 +118,10 @@ impl ResponseError for Fault {
             StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT => {
                 response.force_close();
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                response.insert_header((RETRY_AFTER, "1"));
-            }
             _ => {}
+        }
+        if let Some(seconds) = self.retry_after {
+            response.insert_header((RETRY_AFTER, seconds));
         }
         if let Some(allow) = &self.allow {
             response.insert_header((ALLOW, allow.as_str()));
@@ -138,6 +151,17 @@ impl From<Error> for Fault {
             }
             Error::Unavailable(error) => {
                 Self::unavailable("the service is not available, try again").because(&error)
+            }
+            Error::Overloaded { wait } => {
+                Self::unavailable("the service is overloaded, try again").again_after(seconds(wait))
+            }
+            Error::TooSlow(error) => {
+                Self::unavailable("the service is too slow, nothing was done, try again")
+                    .because(&error)
+            }
+            Error::Unanswered(error) => {
+                let errmsg = "no answer in time; whether it was done is not known";
+                Self::timed_out(errmsg).because(&error)
             }
             Error::Failed(error) => Self::internal(&error),
         }
@@ -182,6 +206,12 @@ impl From<Refusal> for Fault {
             Refusal::VersionConflict { .. } => (Errcode::VersionConflict, "version"),
         };
         Self::new(errcode, format!("{field}: {refusal}"))
+    }
+}
+
+impl From<Late> for Fault {
+    fn from(late: Late) -> Self {
+        Self::timed_out(late.to_string()).because(&late)
     }
 }
 

@@ -13,9 +13,12 @@ mod message;
 mod session;
 mod token;
 
+use actix_web::dev::HttpServiceFactory;
 use actix_web::http::Method;
-use actix_web::{HttpResponse, Resource, ResponseError as _, Route, web};
+use actix_web::middleware::from_fn;
+use actix_web::{HttpResponse, ResponseError as _, Route, web};
 
+use super::deadline;
 use fault::Fault;
 
 pub(super) fn router(app: &mut web::ServiceConfig) {
@@ -31,9 +34,11 @@ pub(super) async fn not_found() -> HttpResponse {
 }
 
 /// A path with one method, and a fault for all others.
-fn only(method: Method, path: &str, route: Route) -> Resource {
-    web::resource(path).route(route).default_service(web::to(move || {
+fn only(method: Method, path: &str, route: Route) -> impl HttpServiceFactory + 'static {
+    let other = web::to(move || {
         let fault = Fault::method_not_allowed(method.clone());
         async move { fault.error_response() }
-    }))
+    });
+    let resource = web::resource(path).route(route).default_service(other);
+    resource.wrap(from_fn(deadline::keep::<Fault>))
 }

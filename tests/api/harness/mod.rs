@@ -2,13 +2,14 @@
 
 pub mod client;
 pub mod process;
+pub mod proxy;
 pub mod raw;
 pub mod server;
 
 use std::net::SocketAddr;
 
 use chrono::{DateTime, Utc};
-use muster::cli::{Application, Stopper};
+use muster::cli::{Application, Stopper, pool_limits};
 use muster::clock::Clock;
 use muster::config::Settings;
 use muster::domain::{App, Permission, Permissions};
@@ -18,6 +19,7 @@ use muster::repository::{keys, pool};
 use muster::wire::{AesKey, ApiKey};
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
 
 pub use client::refusal;
 use client::{Client, answer};
@@ -54,8 +56,16 @@ pub async fn spawn_app() -> TestApp {
 pub async fn spawn_app_with(change: impl FnOnce(&mut Settings)) -> TestApp {
     let mut settings = settings();
     change(&mut settings);
-    let database = server::database().await;
-    let pool = connect(&database, &settings);
+    spawn(settings, server::database().await, |options| options).await
+}
+
+/// A running Muster on a database that it reaches as `way` says.
+pub async fn spawn(
+    settings: Settings,
+    database: Database,
+    way: impl FnOnce(PgConnectOptions) -> PgConnectOptions,
+) -> TestApp {
+    let pool = pool::connect(way(database.options.clone()), pool_limits(&settings));
     let clock = Clock::manual(start_of_time());
     let stored = new_app(BUIN, &[Permission::SessionsRead, Permission::SessionsWrite]);
     let api_key = register(&pool, &stored).await;
@@ -178,12 +188,7 @@ pub async fn register(pool: &PgPool, stored: &StoredApp) -> String {
 }
 
 pub fn connect(database: &Database, settings: &Settings) -> PgPool {
-    let limits = pool::Limits {
-        max_connections: settings.database.max_connections,
-        acquire_timeout: settings.database.acquire_timeout,
-        statement_timeout: settings.database.statement_timeout,
-    };
-    pool::connect(database.options.clone(), limits)
+    pool::connect(database.options.clone(), pool_limits(settings))
 }
 
 async fn start(settings: &Settings, pool: PgPool, clock: Clock) -> (SocketAddr, Stopper) {

@@ -117,6 +117,10 @@ codes! {
         "sessionId: too many changes of this session at once, try again"
     Unavailable "unavailable" SERVICE_UNAVAILABLE "The service is not available"
         "the service is not available, try again"
+    Overloaded "overloaded" SERVICE_UNAVAILABLE "Too many requests wait already"
+        "the service is overloaded, try again"
+    TimedOut "timed_out" GATEWAY_TIMEOUT "There was no answer in time"
+        "no answer within 10s; whether it was done is not known"
 }
 
 impl Serialize for Code {

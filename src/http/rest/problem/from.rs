@@ -4,6 +4,8 @@
 use super::{Code, Problem};
 use crate::domain::Refusal;
 use crate::http::body::BodyError;
+use crate::http::deadline::Late;
+use crate::http::retry_after::seconds;
 use crate::service::{BadCursor, Denied, Error};
 
 impl From<Error> for Problem {
@@ -23,11 +25,23 @@ impl From<Error> for Problem {
             Error::KeyReused => Self::of(Code::KeyReused, "Idempotency-Key", &error),
             Error::Contended => {
                 let why = "too many changes of this session at once, try again";
-                Self::of(Code::Contended, "sessionId", why)
+                Self::of(Code::Contended, "sessionId", why).again_after(1)
             }
             Error::Unavailable(error) => {
                 let detail = "the service is not available, try again";
-                Self::new(Code::Unavailable, detail).because(&error)
+                Self::new(Code::Unavailable, detail).again_after(1).because(&error)
+            }
+            Error::Overloaded { wait } => {
+                let detail = "the service is overloaded, try again";
+                Self::new(Code::Overloaded, detail).again_after(seconds(wait))
+            }
+            Error::TooSlow(error) => {
+                let detail = "the service is too slow, nothing was done, try again";
+                Self::new(Code::Unavailable, detail).again_after(1).because(&error)
+            }
+            Error::Unanswered(error) => {
+                let detail = "no answer in time; whether it was done is not known";
+                Self::new(Code::TimedOut, detail).again_after(1).because(&error)
             }
             Error::Failed(error) => Self::internal(&error),
         }
@@ -88,6 +102,12 @@ impl From<Refusal> for Problem {
 impl From<BadCursor> for Problem {
     fn from(why: BadCursor) -> Self {
         Self::of(Code::InvalidParameter, "cursor", why)
+    }
+}
+
+impl From<Late> for Problem {
+    fn from(late: Late) -> Self {
+        Self::new(Code::TimedOut, late.to_string()).again_after(1).because(&late)
     }
 }
 
