@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::config::Config;
+use ipnet::IpNet;
 
 pub use self::delivery::Delivery;
 pub use self::limits::Limits;
@@ -65,6 +66,8 @@ pub struct Server {
     pub body_timeout: Duration,
     /// By when a request that has arrived whole is answered.
     pub request_timeout: Duration,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// `[database]`: which PostgreSQL, and how much of it.
@@ -189,6 +192,7 @@ impl Settings {
                     SECOND..=10 * MINUTE,
                     "a duration from 1s to 10m",
                 ),
+                trusted_proxies: read.networks("server.trusted_proxies"),
             },
             database: Database {
                 url: read.database_url("database.url"),

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::{RemoveMembers, Settings};
 use crate::delivery::{self, Networks, Schedule, Sender, Timeouts, Worker};
 use crate::domain::{RemovePolicy, Rules};
-use crate::http::{Bound, Ending, Options, Server, Services};
+use crate::http::{Bound, Ending, Gate, GateOptions, Options, Server, Services};
 use crate::service::{
     Access, CacheOptions, Changed, Directory, Readiness, SessionOptions, Sessions, TokenRules,
 };
@@ -60,6 +60,7 @@ impl Application {
         let services = Services {
             access: Arc::new(Access::new(directory.clone(), tokens, clock.clone())),
             sessions: Sessions::new(pool.clone(), clock.clone(), session_options(settings)),
+            gate: Arc::new(Gate::new(gate_options(settings), clock.clone())),
             readiness: Arc::new(Readiness::new(pool.clone())),
         };
         let sessions = services.sessions.clone();
@@ -145,6 +146,15 @@ impl Application {
         stopper.unless_hurried(LAST_WORDS, pool.close()).await;
         ending.end().await;
         Ok(serving.await??)
+    }
+}
+
+fn gate_options(Settings { server, limits, .. }: &Settings) -> GateOptions {
+    GateOptions {
+        failed_attempts: limits.failed_attempts,
+        requests_per_second: limits.requests_per_second,
+        burst: limits.burst,
+        trusted_proxies: server.trusted_proxies.clone(),
     }
 }
 

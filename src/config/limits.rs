@@ -13,6 +13,12 @@ pub struct Limits {
     pub max_members: usize,
     /// How many requests may wait in one queue for the database; at least 1.
     pub max_waiting: usize,
+    /// How many requests an app may make in a second; 0 = any number.
+    pub requests_per_second: u32,
+    /// How many it may make at once after a pause; 0 = as many as in a second.
+    pub burst: u32,
+    /// How many credentials that are not valid an address may try for nothing; 0 = any number.
+    pub failed_attempts: u32,
 }
 
 impl Limits {
@@ -22,6 +28,9 @@ impl Limits {
             min_members: read.number("limits.min_members", 1..=100_000),
             max_members: read.number("limits.max_members", 1..=100_000),
             max_waiting: read.number("limits.max_waiting", 1..=100_000),
+            requests_per_second: read.number("limits.requests_per_second", 0..=1_000_000),
+            burst: read.number("limits.burst", 0..=1_000_000),
+            failed_attempts: read.number("limits.failed_attempts", 0..=1_000_000),
         };
         if limits.min_members > limits.max_members {
             read.contradiction("limits.min_members", "at most", "limits.max_members");

@@ -6,13 +6,18 @@
 mod body;
 mod deadline;
 mod drain;
+mod gate;
+mod guesses;
 mod held;
 mod ops;
+mod peer;
+mod quota;
 mod request_log;
 mod rest;
 mod retry_after;
 mod server;
 mod youdu;
 
+pub use gate::{Gate, GateOptions};
 pub use rest::openapi;
 pub use server::{Bound, Ending, Options, Server, Services};

@@ -12,6 +12,7 @@ use actix_web::{Error, HttpMessage as _, HttpRequest, web};
 use tokio::time::Instant;
 
 use super::drain::Drain;
+use super::gate::Gate;
 use super::held::Held;
 use crate::domain::{AppId, SessionId};
 use crate::wire::ApiKey;
@@ -99,12 +100,14 @@ impl Noted {
 /// The middleware.
 pub(super) async fn log(
     drain: web::Data<Drain>,
+    gate: web::Data<Gate>,
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let started = Instant::now();
     let running = drain.enter();
     let held = Held::of(&mut request);
+    let peer = gate.meet(&request);
     let id = request_id(&request);
     request.extensions_mut().insert(RequestId(id.clone()));
 
@@ -126,6 +129,7 @@ pub(super) async fn log(
                 code = answered.and_then(Answered::code),
                 duration_ms = started.elapsed().as_micros() as f64 / 1_000.0,
                 app_id = noted.app_id.as_ref().map(AppId::as_str),
+                peer = %peer.0,
                 session_id = noted.session_id.map(tracing::field::display),
                 request_id = id.to_str().unwrap_or_default(),
                 cause,

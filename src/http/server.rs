@@ -10,6 +10,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 
 use super::drain::Drain;
+use super::gate::Gate;
 use super::{ops, request_log, rest, youdu};
 use crate::service::{Access, Readiness, Sessions};
 
@@ -29,6 +30,8 @@ pub struct Services {
     pub access: Arc<Access>,
     /// The sessions.
     pub sessions: Sessions,
+    /// Where they come in.
+    pub gate: Arc<Gate>,
     /// Whether any of them can be served.
     pub readiness: Arc<Readiness>,
 }
@@ -156,6 +159,7 @@ fn cores() -> usize {
 fn router(app: &mut web::ServiceConfig, services: &Services, options: Options) {
     app.app_data(web::Data::from(services.access.clone()))
         .app_data(web::Data::new(services.sessions.on_this_thread()))
+        .app_data(web::Data::from(services.gate.clone()))
         .app_data(web::Data::from(services.readiness.clone()))
         .app_data(web::Data::new(options))
         .configure(ops::router)

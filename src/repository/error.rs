@@ -18,7 +18,7 @@ pub enum Error {
     TimedOut(#[source] sqlx::Error),
     /// The database did not even say that it took too long. What became of the statement is not
     /// known, but it is on a connection that is closed.
-    #[error("the database has not answered within {}", humantime::format_duration(*.0))]
+    #[error("the database has not answered within {0:?}")]
     Unanswered(Duration),
     /// A stored value is none that Muster could have stored.
     #[error("{table}.{column} holds {value:?}: {why}")]

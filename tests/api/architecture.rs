@@ -18,12 +18,13 @@ const NEVER: [(&str, &str); 1] = [("http", "repository")];
 const APIS: [&str; 3] = ["youdu", "rest", "console"];
 
 /// Which rooms may name which crates, or parts of `std`.
-const CRATES: [(&str, &[&str]); 21] = [
+const CRATES: [(&str, &[&str]); 22] = [
     ("actix_web", &["http"]),
     ("actix_http", &["http"]),
     ("actix_rt", &["http"]),
     ("flate2", &["http"]),
     ("form_urlencoded", &["http"]),
+    ("governor", &["http"]),
     ("humantime", &["cli", "http", "config"]),
     ("percent_encoding", &["http"]),
     ("serde_path_to_error", &["http"]),

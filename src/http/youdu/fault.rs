@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::super::body::BodyError;
 use super::super::deadline::Late;
+use super::super::gate::Barred;
 use super::super::request_log::{Answered, Outcome};
 use super::super::retry_after::seconds;
 use crate::domain::{Invalid, Refusal};
@@ -206,6 +207,25 @@ impl From<Refusal> for Fault {
             Refusal::VersionConflict { .. } => (Errcode::VersionConflict, "version"),
         };
         Self::new(errcode, format!("{field}: {refusal}"))
+    }
+}
+
+impl From<Barred> for Fault {
+    fn from(barred: Barred) -> Self {
+        let refused = |errmsg: &str, wait| {
+            // No code of the protocol says this; clients take any other status for "try again".
+            Self::new(Errcode::Internal, errmsg)
+                .with(StatusCode::TOO_MANY_REQUESTS)
+                .again_after(seconds(wait))
+        };
+        match barred {
+            Barred::Error(error) => error.into(),
+            Barred::HeldOff { wait } => {
+                refused("accessToken: too many that were not valid came from this address", wait)
+            }
+            Barred::TooMany { wait } => refused("appId: too many requests, try again", wait),
+            Barred::NoGate => Self::internal(&std::io::Error::other("the router gives no gate")),
+        }
     }
 }
 

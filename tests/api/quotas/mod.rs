@@ -1,6 +1,9 @@
 //! What one caller, or all of them together, may take from the others: time, turns, tries.
 
+mod attempts;
 mod deadline;
+mod proxies;
+mod rate;
 mod shedding;
 
 use std::time::{Duration, Instant};

@@ -5,6 +5,7 @@ use super::{Code, Problem};
 use crate::domain::Refusal;
 use crate::http::body::BodyError;
 use crate::http::deadline::Late;
+use crate::http::gate::Barred;
 use crate::http::retry_after::seconds;
 use crate::service::{BadCursor, Denied, Error};
 
@@ -102,6 +103,23 @@ impl From<Refusal> for Problem {
 impl From<BadCursor> for Problem {
     fn from(why: BadCursor) -> Self {
         Self::of(Code::InvalidParameter, "cursor", why)
+    }
+}
+
+impl From<Barred> for Problem {
+    fn from(barred: Barred) -> Self {
+        match barred {
+            Barred::Error(error) => error.into(),
+            Barred::HeldOff { wait } => {
+                let why = "too many API keys that are not valid came from this address";
+                Self::of(Code::TooManyFailures, "Authorization", why).again_after(seconds(wait))
+            }
+            Barred::TooMany { wait } => {
+                let detail = "the app makes too many requests, try again";
+                Self::new(Code::TooManyRequests, detail).again_after(seconds(wait))
+            }
+            Barred::NoGate => Self::internal(&std::io::Error::other("the router gives no gate")),
+        }
     }
 }
 
