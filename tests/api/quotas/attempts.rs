@@ -131,16 +131,13 @@ async fn a_flood_of_guesses_slows_nobody_down() {
     let app = spawn_app_with(|settings| settings.limits.failed_attempts = 10).await;
     let guess = |_| get(&app, WRONG);
     let told = futures_util::future::join_all((0..200).map(guess)).await;
-    let refused = told.iter().filter(|told| told.status == 429).count();
+    assert!(told.iter().filter(|told| told.status == 200).count() >= 10, "ten are for nothing");
     let began = std::time::Instant::now();
     for _ in 0..20 {
-        is_held_off(
-            &get(&app, WRONG).await,
-            told.iter().filter_map(|told| told.retry_after).max().unwrap_or(1).max(300),
-        );
+        is_held_off(&get(&app, WRONG).await, 1);
     }
     assert!(began.elapsed() < Duration::from_secs(1), "none of them waits for the database");
-    assert!(app.create(&new_session()).await["errcode"] == 0, "{refused}");
+    assert_eq!(app.create(&new_session()).await["errcode"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
