@@ -243,7 +243,7 @@ fn a_file_sets_every_key_and_the_environment_goes_before_it() {
         .map(|(key, value)| match value.parse::<i64>() {
             Ok(number) => format!("{key} = {number}\n"),
             Err(_) if value.parse::<bool>().is_ok() => format!("{key} = {value}\n"),
-            Err(_) if key.ends_with("networks") || key.ends_with("schedule") => {
+            Err(_) if ["networks", "proxies", "schedule"].iter().any(|end| key.ends_with(end)) => {
                 let items: Vec<_> = value.split(',').map(str::trim).collect();
                 format!("{key} = {items:?}\n")
             }
