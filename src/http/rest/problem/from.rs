@@ -234,6 +234,23 @@ mod tests {
     }
 
     #[test]
+    fn who_should_come_again_learns_when() {
+        let wait = Duration::from_millis(2_500);
+        let late = || std::sync::Arc::new(crate::repository::Error::Unanswered(wait));
+        for (error, status, code, seconds) in [
+            (Problem::from(Error::Overloaded { wait }), 503, "overloaded", "3"),
+            (Error::TooSlow(late()).into(), 503, "unavailable", "1"),
+            (Error::Unanswered(late()).into(), 504, "timed_out", "1"),
+            (Barred::TooMany { wait }.into(), 429, "too_many_requests", "3"),
+            (Barred::HeldOff { wait }.into(), 429, "too_many_failures", "3"),
+        ] {
+            let (found, headers, body) = told(error);
+            assert_eq!((found, &body["code"]), (status, &json!(code)));
+            assert_eq!(headers, [("retry-after".to_owned(), seconds.to_owned())]);
+        }
+    }
+
+    #[test]
     fn a_body_is_refused_with_its_limit() {
         let (status, _, body) = told(BodyError::TooLarge { max: 10 });
         assert_eq!((status, &body["limit"]), (413, &json!(10)));
