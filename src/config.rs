@@ -8,6 +8,7 @@
 mod audit;
 mod delivery;
 mod layer;
+mod limits;
 mod problem;
 mod read;
 mod secrets;
@@ -22,6 +23,7 @@ use ::config::Config;
 
 pub use self::audit::Audit;
 pub use self::delivery::Delivery;
+pub use self::limits::Limits;
 pub use self::problem::{ConfigError, Problem};
 use self::read::Reader;
 pub use self::secrets::{KeyText, Secrets};
@@ -89,19 +91,6 @@ pub struct Token {
     pub expire_in: Duration,
     /// How far a request's time may be from this server's, either way; whole seconds.
     pub max_clock_skew: Duration,
-}
-
-/// `[limits]`: how large things may get.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// The largest request body, in bytes.
-    pub max_body: usize,
-    /// The longest path with its query, in bytes.
-    pub max_uri: usize,
-    /// The fewest members a session may have; at least 1, at most [`Limits::max_members`].
-    pub min_members: usize,
-    /// The most members a session may have.
-    pub max_members: usize,
 }
 
 /// `[policy]`: rules that differ between houses.
@@ -219,12 +208,7 @@ impl Settings {
                     "a duration from 1s to 1day",
                 ),
             },
-            limits: Limits {
-                max_body: read.number("limits.max_body", 1_024..=1_073_741_824),
-                max_uri: read.number("limits.max_uri", 1_024..=65_534),
-                min_members: read.number("limits.min_members", 1..=100_000),
-                max_members: read.number("limits.max_members", 1..=100_000),
-            },
+            limits: Limits::read(read),
             policy: Policy {
                 remove_members: read.choice(
                     "policy.remove_members",
@@ -250,9 +234,6 @@ impl Settings {
                 ),
             },
         };
-        if settings.limits.min_members > settings.limits.max_members {
-            read.contradiction("limits.min_members", "at most", "limits.max_members");
-        }
         // Two free ports are two ports.
         let same = settings.metrics.bind.as_ref() == Some(&settings.server.bind);
         if same && !settings.server.bind.ends_with(":0") {

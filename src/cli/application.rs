@@ -10,12 +10,14 @@ use tokio::time::Instant;
 
 use super::certificate::Certificate;
 use super::stopper::Stopper;
-use super::store;
+use super::store::pool_limits;
 use crate::clock::Clock;
 use crate::config::{RemoveMembers, Settings};
 use crate::delivery::{self, Networks, Schedule, Sender, Timeouts, Worker};
 use crate::domain::{RemovePolicy, Rules};
-use crate::http::{Bound, Ending, MetricsBound, MetricsServer, Options, Server, Services};
+use crate::http::{
+    Bound, Ending, Gate, GateOptions, MetricsBound, MetricsServer, Options, Server, Services,
+};
 use crate::metrics::Metrics;
 use crate::repository::{Keyring, PgPool};
 use crate::service::{
@@ -76,6 +78,7 @@ impl Application {
                 session_options(settings),
                 metrics.clone(),
             ),
+            gate: Arc::new(Gate::new(gate_options(settings), clock.clone())),
             readiness: Arc::new(Readiness::new(pool.clone())),
             metrics: metrics.clone(),
         };
@@ -99,6 +102,7 @@ impl Application {
             body_timeout: settings.server.body_timeout,
             write_timeout: settings.server.write_timeout,
             keep_alive: settings.server.keep_alive,
+            request_timeout: settings.server.request_timeout,
             shutdown_timeout: settings.server.shutdown_timeout,
         };
         let certificate = settings.server.tls.as_ref().map(Certificate::open).transpose()?;
@@ -212,6 +216,15 @@ impl Application {
     }
 }
 
+fn gate_options(Settings { server, limits, .. }: &Settings) -> GateOptions {
+    GateOptions {
+        failed_attempts: limits.failed_attempts,
+        requests_per_second: limits.requests_per_second,
+        burst: limits.burst,
+        trusted_proxies: server.trusted_proxies.clone(),
+    }
+}
+
 /// How sessions are kept, as it is configured.
 #[must_use]
 pub fn session_options(settings: &Settings) -> SessionOptions {
@@ -225,7 +238,9 @@ pub fn session_options(settings: &Settings) -> SessionOptions {
                 RemoveMembers::Member => RemovePolicy::Member,
             },
         },
-        limits: store::limits(settings),
+        limits: pool_limits(settings),
+        request_timeout: settings.server.request_timeout,
+        max_waiting: limits.max_waiting,
         max_batch: database.max_batch,
         cache: CacheOptions {
             enabled: cache.enabled,
@@ -261,7 +276,7 @@ pub fn worker(
     };
     Ok(Worker::new(
         pool,
-        store::limits(settings),
+        pool_limits(settings),
         directory,
         sender(settings)?,
         clock,

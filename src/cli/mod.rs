@@ -32,6 +32,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use application::{Application, session_options, worker};
 pub use stopper::Stopper;
+pub use store::pool_limits;
 
 use crate::clock::Clock;
 use crate::config::{self, ConfigError, LogFormat, Settings};

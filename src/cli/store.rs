@@ -51,7 +51,7 @@ impl Store {
                 (embedded.connect_options(), Some(Embedded::Bare(embedded)))
             }
         };
-        let pool = pool::connect(options, limits(settings));
+        let pool = pool::connect(options, pool_limits(settings));
         let keyring = Arc::new(keyring(settings));
         Ok(Self { pool, keyring, actor: actor::current(), embedded })
     }
@@ -228,6 +228,18 @@ fn keyring(settings: &Settings) -> Keyring {
 /// The file of master keys of an embedded database.
 const KEY_FILE: &str = "master.key";
 
+/// How the database is used, as it is configured: a request must begin its work there, and that
+/// must end, while there is still time to answer.
+#[must_use]
+pub fn pool_limits(settings: &Settings) -> pool::Limits {
+    let (database, whole) = (&settings.database, settings.server.request_timeout);
+    pool::Limits {
+        max_connections: database.max_connections,
+        acquire_timeout: database.acquire_timeout.min(whole / 2),
+        statement_timeout: database.statement_timeout.min(whole * 9 / 20),
+    }
+}
+
 /// What the embedded PostgreSQL needs to know of the configuration.
 pub(super) fn embedded_options(settings: &Settings) -> embedded::Options {
     embedded::Options {
@@ -235,15 +247,5 @@ pub(super) fn embedded_options(settings: &Settings) -> embedded::Options {
         programs_dir: settings.database.postgres_dir.clone(),
         download: settings.database.download,
         max_connections: settings.database.max_connections,
-    }
-}
-
-/// How the database may be used, as it is configured.
-pub(super) fn limits(settings: &Settings) -> pool::Limits {
-    let database = &settings.database;
-    pool::Limits {
-        max_connections: database.max_connections,
-        acquire_timeout: database.acquire_timeout,
-        statement_timeout: database.statement_timeout,
     }
 }

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::read::Reader;
-use super::{DAY, HOUR, INSTANT, MINUTE};
+use super::{DAY, HOUR, INSTANT, MINUTE, SECOND};
 
 /// `[server]`: how requests are taken in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +22,10 @@ pub struct Server {
     pub head_timeout: Duration,
     /// By when a request's body must have arrived whole.
     pub body_timeout: Duration,
+    /// By when a request that has arrived whole is answered.
+    pub request_timeout: Duration,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// How long an answer may wait for its client to take more of it.
     pub write_timeout: Duration,
     /// How long a connection may stay open without a request.
@@ -67,6 +73,12 @@ impl Server {
                 INSTANT..=10 * MINUTE,
                 "a duration from 100ms to 10m",
             ),
+            request_timeout: read.duration(
+                "server.request_timeout",
+                SECOND..=10 * MINUTE,
+                "a duration from 1s to 10m",
+            ),
+            trusted_proxies: read.networks("server.trusted_proxies"),
             write_timeout: read.duration(
                 "server.write_timeout",
                 INSTANT..=10 * MINUTE,

@@ -51,6 +51,8 @@ const OTHERS: Env<'_> = &[
     ("server.tls_cert", "/etc/muster/cert.pem"),
     ("server.tls_key", "/etc/muster/key.pem"),
     ("server.tls_reload", "1m"),
+    ("server.request_timeout", "1m"),
+    ("server.trusted_proxies", "10.2.0.0/16"),
     ("database.url", "postgres://u:12345@db/muster"),
     ("database.max_connections", "40"),
     ("database.max_batch", "1"),
@@ -72,6 +74,10 @@ const OTHERS: Env<'_> = &[
     ("limits.max_uri", "2048"),
     ("limits.min_members", "1"),
     ("limits.max_members", "100000"),
+    ("limits.max_waiting", "5"),
+    ("limits.requests_per_second", "6"),
+    ("limits.burst", "7"),
+    ("limits.failed_attempts", "8"),
     ("policy.remove_members", "member"),
     ("cache.enabled", "false"),
     ("cache.max_bytes", "1048576"),
@@ -110,6 +116,8 @@ fn others() -> Settings {
                 key: "/etc/muster/key.pem".into(),
             }),
             tls_reload: MINUTE,
+            request_timeout: MINUTE,
+            trusted_proxies: vec!["10.2.0.0/16".parse().unwrap()],
         },
         database: Database {
             url: DatabaseUrl::parse("postgres://u:12345@db/muster"),
@@ -130,7 +138,16 @@ fn others() -> Settings {
         },
         audit: Audit { keep: 30 * DAY },
         token: Token { expire_in: 601 * SECOND, max_clock_skew: 2 * MINUTE },
-        limits: Limits { max_body: 2_048, max_uri: 2_048, min_members: 1, max_members: 100_000 },
+        limits: Limits {
+            max_body: 2_048,
+            max_uri: 2_048,
+            min_members: 1,
+            max_members: 100_000,
+            max_waiting: 5,
+            requests_per_second: 6,
+            burst: 7,
+            failed_attempts: 8,
+        },
         policy: Policy { remove_members: RemoveMembers::Member },
         cache: Cache { enabled: false, max_bytes: 1_048_576, follow_interval: SECOND },
         delivery: Delivery {
@@ -174,6 +191,8 @@ fn the_defaults_are_valid_and_as_promised() {
                 max_connections: 25_000,
                 tls: None,
                 tls_reload: 10 * SECOND,
+                request_timeout: 10 * SECOND,
+                trusted_proxies: Vec::new(),
             },
             database: Database {
                 url: None,
@@ -193,6 +212,10 @@ fn the_defaults_are_valid_and_as_promised() {
                 max_uri: 8_192,
                 min_members: 3,
                 max_members: 2_000,
+                max_waiting: 4_096,
+                requests_per_second: 0,
+                burst: 0,
+                failed_attempts: 10,
             },
             policy: Policy { remove_members: RemoveMembers::Owner },
             cache: Cache {
@@ -267,7 +290,7 @@ fn a_file_sets_every_key_and_the_environment_goes_before_it() {
         .map(|(key, value)| match value.parse::<i64>() {
             Ok(number) => format!("{key} = {number}\n"),
             Err(_) if value.parse::<bool>().is_ok() => format!("{key} = {value}\n"),
-            Err(_) if key.ends_with("networks") || key.ends_with("schedule") => {
+            Err(_) if ["networks", "proxies", "schedule"].iter().any(|end| key.ends_with(end)) => {
                 let items: Vec<_> = value.split(',').map(str::trim).collect();
                 format!("{key} = {items:?}\n")
             }

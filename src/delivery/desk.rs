@@ -1,8 +1,19 @@
 //! A connection at which one statement runs at a time, beside whatever else goes on.
 
 use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::repository::line::Line;
+
+/// How long may be waited for a connection: callbacks have time, but not for ever.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// By when a connection must be there.
+pub(super) fn soon() -> Instant {
+    Instant::now() + WITHIN
+}
 
 /// The connection, or what runs on it and will give a `T`.
 pub(super) struct Desk<T> {

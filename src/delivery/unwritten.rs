@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::desk::soon;
 use crate::repository;
 use crate::repository::deliveries::{self, Finished, Unsent};
 use crate::repository::line::Line;
@@ -25,7 +26,7 @@ impl Unwritten {
         line: &mut Line,
         now: DateTime<Utc>,
     ) -> Result<(), repository::Error> {
-        let mut connection = line.take().await?;
+        let mut connection = line.take(soon()).await?;
         let recorded = line.bounded(deliveries::record(&mut connection, &self.finished, now));
         let recorded = recorded.await;
         let done = match recorded {

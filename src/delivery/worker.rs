@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use tokio::time::MissedTickBehavior;
 
 use super::attempt::attempt;
-use super::desk::Desk;
+use super::desk::{Desk, soon};
 use super::prune::keep_tidy;
 use super::ready::Ready;
 use super::under_way::UnderWay;
@@ -301,7 +301,7 @@ async fn claim(
     now: DateTime<Utc>,
     until: DateTime<Utc>,
 ) -> Result<Claims, repository::Error> {
-    let mut connection = line.take().await?;
+    let mut connection = line.take(soon()).await?;
     let claims = line.bounded(deliveries::claim(&mut connection, rooms, most, now, until)).await;
     line.give_back(connection, &claims);
     claims

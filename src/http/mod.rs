@@ -4,17 +4,24 @@
 //! A handler parses, calls one use case, and renders. The APIs know nothing of each other.
 
 mod body;
+mod deadline;
 mod drain;
+mod gate;
+mod guesses;
 mod held;
 mod measure;
 mod metrics;
 mod ops;
+mod peer;
+mod quota;
 mod request_log;
 mod rest;
+mod retry_after;
 mod server;
 mod uri;
 mod youdu;
 
+pub use gate::{Gate, GateOptions};
 pub use metrics::{MetricsBound, MetricsEnding, MetricsServer};
 pub use rest::openapi;
 pub use server::{Bound, Ending, Options, Server, Services, Tls, TlsError};

@@ -12,6 +12,7 @@ use actix_web::{Error, HttpMessage as _, HttpRequest, web};
 use tokio::time::Instant;
 
 use super::drain::Drain;
+use super::gate::Gate;
 use super::held::Holds;
 use super::measure;
 use crate::domain::{AppId, SessionId};
@@ -26,6 +27,8 @@ const LONGEST_ID: usize = 64;
 pub(super) struct Noted {
     pub(super) app_id: Option<AppId>,
     pub(super) session_id: Option<SessionId>,
+    /// When all of it had been read.
+    pub(super) read_at: Option<Instant>,
 }
 
 /// The id of a request, for answers that name it.
@@ -78,6 +81,11 @@ impl Answered {
 }
 
 impl Noted {
+    /// What is known of `request`.
+    pub(super) fn of(request: &HttpRequest) -> Self {
+        request.extensions().get::<Self>().cloned().unwrap_or_default()
+    }
+
     /// Adds to what is known of `request`.
     pub(super) fn on(request: &HttpRequest, note: impl FnOnce(&mut Self)) {
         let mut extensions = request.extensions_mut();
@@ -93,12 +101,14 @@ impl Noted {
 /// The middleware.
 pub(super) async fn log(
     drain: web::Data<Drain>,
+    gate: web::Data<Gate>,
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let started = Instant::now();
     let running = drain.enter();
     let holds = Holds::of(&mut request);
+    let peer = gate.meet(&request);
     let id = request_id(&request);
     request.extensions_mut().insert(RequestId(id.clone()));
 
@@ -106,7 +116,7 @@ pub(super) async fn log(
     if drain.stopping() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    let noted = response.request().extensions().get::<Noted>().cloned().unwrap_or_default();
+    let noted = Noted::of(response.request());
     let outcome = response.response_mut().extensions_mut().remove::<Outcome>();
     let answered = outcome.as_ref().map(|outcome| outcome.answered);
     let cause = outcome.as_ref().and_then(|outcome| outcome.cause.as_deref());
@@ -122,6 +132,7 @@ pub(super) async fn log(
                 code = answered.and_then(Answered::code),
                 duration_ms = took.as_micros() as f64 / 1_000.0,
                 app_id = noted.app_id.as_ref().map(AppId::as_str),
+                peer = %peer.0,
                 session_id = noted.session_id.map(tracing::field::display),
                 request_id = id.to_str().unwrap_or_default(),
                 cause,

@@ -19,6 +19,7 @@ use self::connections::Door;
 pub(super) use self::progress::{Progress, Running};
 pub use self::tls::{Tls, TlsError};
 use super::drain::Drain;
+use super::gate::Gate;
 use super::measure::Other;
 use super::{ops, rest, youdu};
 use crate::metrics::Metrics;
@@ -42,6 +43,8 @@ pub struct Services {
     pub access: Arc<Access>,
     /// The sessions.
     pub sessions: Sessions,
+    /// Where they come in.
+    pub gate: Arc<Gate>,
     /// Whether any of them can be served.
     pub readiness: Arc<Readiness>,
     /// Counts the requests.
@@ -67,6 +70,8 @@ pub struct Options {
     pub write_timeout: Duration,
     /// How long a connection may stay open without a request.
     pub keep_alive: Duration,
+    /// By when a request that has been read is answered.
+    pub request_timeout: Duration,
     /// How long running requests may take to finish when the server stops.
     pub shutdown_timeout: Duration,
 }
@@ -191,6 +196,7 @@ fn cores() -> usize {
 fn router(app: &mut web::ServiceConfig, services: &Services, options: Options) {
     app.app_data(web::Data::from(services.access.clone()))
         .app_data(web::Data::new(services.sessions.clone()))
+        .app_data(web::Data::from(services.gate.clone()))
         .app_data(web::Data::from(services.readiness.clone()))
         .app_data(web::Data::from(services.metrics.clone()))
         .app_data(Other::default())

@@ -17,6 +17,7 @@ mod scrape;
 mod statements;
 mod vitals;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 pub use acquires::Acquires;
@@ -34,11 +35,11 @@ pub struct Metrics {
     /// Requests and their answers.
     pub requests: Requests,
     /// Reads that share statements.
-    pub reads: Statements,
+    pub reads: Arc<Statements>,
     /// Creates that share statements.
-    pub creates: Statements,
+    pub creates: Arc<Statements>,
     /// Changes that share statements.
-    pub updates: Statements,
+    pub updates: Arc<Statements>,
     /// Connections of their own that tasks made, for the first time or anew.
     pub connects: Counter,
     /// Connections of their own that tasks could not make.
@@ -80,9 +81,9 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             requests: Requests::default(),
-            reads: Statements::default(),
-            creates: Statements::default(),
-            updates: Statements::default(),
+            reads: Arc::default(),
+            creates: Arc::default(),
+            updates: Arc::default(),
             connects: Counter::default(),
             connect_failures: Counter::default(),
             cache_hits: Counter::default(),

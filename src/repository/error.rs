@@ -1,5 +1,7 @@
 //! What can go wrong between Muster and its database.
 
+use std::time::Duration;
+
 use super::KeyringError;
 use crate::domain::{AppId, Buin, Gap};
 use crate::wire::MasterKeyId;
@@ -13,6 +15,13 @@ pub enum Error {
     /// The database answered with an error, or the connection broke with the outcome unknown.
     #[error("the database failed")]
     Failed(#[source] sqlx::Error),
+    /// PostgreSQL ended the statement, because it took too long. Nothing was changed.
+    #[error("the database took too long")]
+    TimedOut(#[source] sqlx::Error),
+    /// The database did not even say that it took too long. What became of the statement is not
+    /// known, but it is on a connection that is closed.
+    #[error("the database has not answered within {0:?}")]
+    Unanswered(Duration),
     /// A stored value is none that Muster could have stored.
     #[error("{table}.{column} holds {value:?}: {why}")]
     Corrupt {
@@ -98,12 +107,12 @@ impl Error {
     /// Whether the connection broke, so that nobody knows what was done.
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        matches!(self, Self::Failed(_)) && !self.is_refusal()
+        matches!(self, Self::Failed(_) | Self::Unanswered(_)) && !self.is_refusal()
     }
 
     /// Whether the connection on which this happened can go on.
     pub(super) fn leaves_connection(&self) -> bool {
-        self.is_refusal() || matches!(self, Self::Corrupt { .. })
+        self.is_refusal() || matches!(self, Self::Corrupt { .. } | Self::TimedOut(_))
     }
 
     /// Why a statement that writes sessions failed.
@@ -139,6 +148,10 @@ impl From<sqlx::Error> for Error {
                 if matches!(database.code().as_deref(), Some("57P03" | "53300")) =>
             {
                 Self::Unavailable(error)
+            }
+            // query_canceled: by statement_timeout. What one statement began is undone with it.
+            sqlx::Error::Database(database) if database.code().as_deref() == Some("57014") => {
+                Self::TimedOut(error)
             }
             _ => Self::Failed(error),
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Error;
 use super::pool::Limits;
@@ -57,20 +57,26 @@ impl Line {
         Self { options, ..line }
     }
 
-    /// Takes the connection, to give it back with what became of the work on it. Should that never
-    /// happen, because a future was dropped half-way, the connection is gone, as it must be.
+    /// Takes the connection by then, to give it back with what became of the work on it. Should
+    /// that never happen, because a future was dropped half-way, the connection is gone, as it must
+    /// be.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when there is none to be had: nothing was done.
-    pub async fn take(&mut self) -> Result<PgConnection, Error> {
+    pub async fn take(&mut self, by: Instant) -> Result<PgConnection, Error> {
+        let now = Instant::now();
+        if by <= now {
+            return Err(Error::Unavailable(sqlx::Error::PoolTimedOut));
+        }
         if let Some((mut connection, used)) = self.connection.take()
-            && (used.elapsed() < PAUSE
+            && (now.duration_since(used) < PAUSE
                 || matches!(timeout(MARGIN, connection.ping()).await, Ok(Ok(()))))
         {
             return Ok(connection);
         }
         let connecting = PgConnection::connect_with(&self.options);
-        let connected = match timeout(self.limits.acquire_timeout, connecting).await {
+        let by = by.min(now + self.limits.acquire_timeout);
+        let connected = match timeout_at(by, connecting).await {
             Ok(connected) => connected,
             Err(_) => Err(sqlx::Error::PoolTimedOut),
         };
@@ -85,14 +91,13 @@ impl Line {
     /// Does `work` on the connection that was taken, but not for ever.
     ///
     /// # Errors
-    /// What it fails with; that it takes too long is [`Error::Failed`].
+    /// What it fails with; that it takes too long is [`Error::Unanswered`].
     pub async fn bounded<T>(
         &self,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let late = || Error::Failed(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
         let within = self.limits.statement_timeout + MARGIN;
-        timeout(within, work).await.unwrap_or_else(|_| Err(late()))
+        timeout(within, work).await.unwrap_or(Err(Error::Unanswered(within)))
     }
 
     /// Gives the connection back, if it can go on.

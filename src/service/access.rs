@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::directory::Found;
 use super::{Denied, Directory, Error, KnownApp};
 use crate::clock::Clock;
@@ -29,6 +31,7 @@ pub struct Access {
 pub struct Caller {
     known: Arc<KnownApp>,
     credential: Credential,
+    admitted_at: Instant,
 }
 
 /// What a caller was let in by.
@@ -62,28 +65,43 @@ impl Access {
     /// [`Denied::TokenMissing`], [`Denied::TokenUnknown`] or [`Denied::TokenExpired`], or when the
     /// database fails.
     pub async fn admit(&self, token: &str) -> Result<Caller, Error> {
+        if let Some(caller) = self.recognise(token)? {
+            return Ok(caller);
+        }
+        self.directory.look_again().await?;
+        Ok(self.recognise(token)?.ok_or(Denied::TokenUnknown)?)
+    }
+
+    /// The same without asking the database: `None` if that may know more than is in memory.
+    ///
+    /// # Errors
+    /// [`Denied::TokenMissing`], [`Denied::TokenUnknown`] or [`Denied::TokenExpired`].
+    pub fn recognise(&self, token: &str) -> Result<Option<Caller>, Denied> {
         if token.is_empty() {
-            return Err(Denied::TokenMissing.into());
+            return Err(Denied::TokenMissing);
         }
         let (known, credential) = match ApiKey::recognise(token) {
-            Some(key) => (self.directory.key(&key.hash()).await?, Credential::ApiKey),
-            None => (self.by_token(token).await?, Credential::Token),
+            Some(key) => (self.directory.key(&key.hash()), Credential::ApiKey),
+            None => (self.by_token(token)?, Credential::Token),
         };
         match known {
-            Some(known) if !known.app.disabled => Ok(Caller { known, credential }),
-            _ => Err(Denied::TokenUnknown.into()),
+            None => Ok(None),
+            Some(known) if !known.app.disabled => {
+                Ok(Some(Caller { known, credential, admitted_at: Instant::now() }))
+            }
+            Some(_) => Err(Denied::TokenUnknown),
         }
     }
 
-    async fn by_token(&self, token: &str) -> Result<Option<Arc<KnownApp>>, Error> {
-        let Some(claims) = Claims::read(token) else { return Ok(None) };
-        let Found::App(known) = self.directory.app(claims.buin, &claims.app_id).await? else {
+    fn by_token(&self, token: &str) -> Result<Option<Arc<KnownApp>>, Denied> {
+        let claims = Claims::read(token).ok_or(Denied::TokenUnknown)?;
+        let Found::App(known) = self.directory.app(claims.buin, &claims.app_id) else {
             return Ok(None);
         };
         match known.token_key.check(&claims, self.clock.now().timestamp()) {
             Ok(()) => Ok(Some(known)),
-            Err(TokenError::Forged) => Ok(None),
-            Err(TokenError::Expired) => Err(Denied::TokenExpired.into()),
+            Err(TokenError::Forged) => Err(Denied::TokenUnknown),
+            Err(TokenError::Expired) => Err(Denied::TokenExpired),
         }
     }
 
@@ -92,10 +110,23 @@ impl Access {
     /// # Errors
     /// [`Denied::AppUnknown`] or [`Denied::BuinWrong`], or when the database fails.
     pub async fn applicant(&self, buin: i64, app_id: &str) -> Result<Arc<KnownApp>, Error> {
-        match self.directory.app(buin, app_id).await? {
+        if let Some(known) = self.known_applicant(buin, app_id) {
+            return Ok(known);
+        }
+        self.directory.look_again().await?;
+        match self.directory.app(buin, app_id) {
             Found::App(known) if !known.app.disabled => Ok(known),
             Found::Elsewhere => Err(Denied::BuinWrong.into()),
             Found::App(_) | Found::Nothing => Err(Denied::AppUnknown.into()),
+        }
+    }
+
+    /// The same without asking the database, which may know more.
+    #[must_use]
+    pub fn known_applicant(&self, buin: i64, app_id: &str) -> Option<Arc<KnownApp>> {
+        match self.directory.app(buin, app_id) {
+            Found::App(known) if !known.app.disabled => Some(known),
+            Found::App(_) | Found::Elsewhere | Found::Nothing => None,
         }
     }
 
@@ -129,6 +160,11 @@ impl Caller {
     #[must_use]
     pub fn known(&self) -> &Arc<KnownApp> {
         &self.known
+    }
+
+    /// When it was let in.
+    pub(super) fn admitted_at(&self) -> Instant {
+        self.admitted_at
     }
 
     /// What it was let in by.

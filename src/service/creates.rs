@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use super::sessions::Shared;
 use super::{KnownApp, KnownSession, queue};
 use crate::domain::{IdempotencyKey, Reason, Session};
@@ -20,7 +18,10 @@ pub(super) struct Creating {
 }
 
 /// Somebody who waits for it.
-pub(super) type Wanted = queue::Wanted<Creating, Created>;
+type Wanted = queue::Wanted<Creating, Created>;
+
+/// Where sessions are begun.
+pub(super) type Queue = queue::Queue<Creating, Created>;
 
 /// What became of it.
 pub(super) enum Created {
@@ -42,9 +43,9 @@ impl Creating {
 }
 
 /// Writes for whoever asks, until nobody can any more.
-pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Wanted>) {
+pub(super) async fn run(shared: Arc<Shared>, mut inbox: queue::Inbox<Creating, Created>) {
     let mut line = Line::new(&shared.pool, shared.limits, shared.metrics.clone());
-    while let Some(wanted) = queue::take(&mut queue, &shared.metrics.creates, shared.most).await {
+    while let Some(wanted) = inbox.take().await {
         match write(&shared, &mut line, &wanted).await {
             // One of them is bad, and the others must not suffer.
             Err(error) if error.is_refusal() && wanted.len() > 1 => {
@@ -72,7 +73,7 @@ async fn write(
         return Ok(());
     }
     let creations: Vec<Creation<'_>> = wanted.iter().map(|one| one.what.creation()).collect();
-    let mut connection = line.take().await?;
+    let mut connection = line.take(queue::by(wanted)).await?;
     let inserting = line.bounded(sessions::insert(&mut connection, &creations));
     let done = shared.metrics.creates.count(creations.len(), inserting).await;
     line.give_back(connection, &done);

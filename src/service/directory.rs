@@ -1,8 +1,8 @@
 //! The apps and API keys of the database, in memory.
 //!
 //! Both are few and asked for by every request, so each server keeps all of them, with the keys
-//! expanded. The database notifies when they change ([`Directory::follow`]); a look-up that finds
-//! nothing reads again before it says so, so an app that was made a moment ago is never unknown.
+//! expanded. The database notifies when they change ([`Directory::follow`]); who finds nothing reads
+//! again before he says so, so an app that was made a moment ago is never unknown.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -93,37 +93,28 @@ impl Directory {
         Ok(Self { pool, keyring, clock, snapshot, reading: Mutex::new(()) })
     }
 
-    /// The app that a key acts for.
-    pub(super) async fn key(
-        &self,
-        hash: &ApiKeyHash,
-    ) -> Result<Option<Arc<KnownApp>>, repository::Error> {
-        let look_up = |snapshot: &Snapshot| {
-            let key = snapshot.keys.get(hash)?;
-            key.used.store(true, Ordering::Relaxed);
-            Some(key.app.clone())
-        };
-        if let Some(app) = look_up(&self.snapshot.load()) {
-            return Ok(Some(app));
-        }
-        self.newer_than(Instant::now(), MISSES).await?;
-        Ok(look_up(&self.snapshot.load()))
+    /// The app that a key acts for, as far as is known.
+    pub(super) fn key(&self, hash: &ApiKeyHash) -> Option<Arc<KnownApp>> {
+        let snapshot = self.snapshot.load();
+        let key = snapshot.keys.get(hash)?;
+        key.used.store(true, Ordering::Relaxed);
+        Some(key.app.clone())
     }
 
-    /// An app by its enterprise and id, as they came.
-    pub(super) async fn app(&self, buin: i64, app_id: &str) -> Result<Found, repository::Error> {
-        let look_up = |snapshot: &Snapshot| match snapshot.apps.get(app_id) {
+    /// An app by its enterprise and id, as they came, as far as is known.
+    pub(super) fn app(&self, buin: i64, app_id: &str) -> Found {
+        match self.snapshot.load().apps.get(app_id) {
             None => Found::Nothing,
             Some(apps) => match apps.iter().find(|known| known.app.buin.get() == buin) {
                 Some(known) => Found::App(known.clone()),
                 None => Found::Elsewhere,
             },
-        };
-        if let Found::App(app) = look_up(&self.snapshot.load()) {
-            return Ok(Found::App(app));
         }
-        self.newer_than(Instant::now(), MISSES).await?;
-        Ok(look_up(&self.snapshot.load()))
+    }
+
+    /// Reads again, for who found nothing: it may just have been made.
+    pub(super) async fn look_again(&self) -> Result<(), repository::Error> {
+        self.newer_than(Instant::now(), MISSES).await
     }
 
     /// The apps that callbacks are sent to now.

@@ -1,6 +1,7 @@
 //! Why a use case did not do what was asked: the one error type that every API translates.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::domain::{Permission, Refusal};
 use crate::repository;
@@ -32,6 +33,18 @@ pub enum Error {
     /// The database cannot be reached, or has no connection to spare. Nothing was changed.
     #[error("the database is not available")]
     Unavailable(#[source] Arc<repository::Error>),
+    /// The database would not come to it in time: too much waits already. Nothing was changed.
+    #[error("too many requests wait for the database")]
+    Overloaded {
+        /// How long what waits will take, as far as can be told.
+        wait: Duration,
+    },
+    /// The database took too long. Nothing was changed.
+    #[error("the database took too long")]
+    TooSlow(#[source] Arc<repository::Error>),
+    /// The database has not answered. What became of the request is not known.
+    #[error("the database has not answered")]
+    Unanswered(#[source] Arc<repository::Error>),
     /// The database failed.
     #[error("the database failed")]
     Failed(#[source] Arc<repository::Error>),
@@ -55,6 +68,8 @@ impl From<Arc<repository::Error>> for Error {
     fn from(error: Arc<repository::Error>) -> Self {
         match *error {
             repository::Error::Unavailable(_) => Self::Unavailable(error),
+            repository::Error::TimedOut(_) => Self::TooSlow(error),
+            repository::Error::Unanswered(_) => Self::Unanswered(error),
             _ => Self::Failed(error),
         }
     }

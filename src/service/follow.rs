@@ -1,5 +1,7 @@
 //! Learning what other servers have changed.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::Sessions;
@@ -7,6 +9,9 @@ use crate::domain::{SessionId, Version};
 use crate::repository::Error;
 use crate::repository::feed::{self, Position};
 use crate::repository::line::Line;
+
+/// By when there must be a connection to look with.
+const WITHIN: Duration = Duration::from_secs(5);
 
 impl Sessions {
     /// Keeps what is held in memory up with the database, for ever.
@@ -56,7 +61,7 @@ async fn look(
     line: &mut Line,
     position: Option<&Position>,
 ) -> Result<(Vec<(SessionId, Version)>, Position), Error> {
-    let mut connection = line.take().await?;
+    let mut connection = line.take(Instant::now() + WITHIN).await?;
     let looking = async {
         match position {
             None => Ok((Vec::new(), feed::now(&mut connection).await?)),

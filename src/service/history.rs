@@ -67,7 +67,7 @@ impl Sessions {
         id: SessionId,
         page: Page,
     ) -> Result<Vec<Event>, Error> {
-        let events = history::page(&self.shared().pool, caller.app().buin, id, page).await?;
+        let events = history::page(&*self.pool(caller)?, caller.app().buin, id, page).await?;
         if events.is_empty() {
             self.read(caller, id).await?;
         }
@@ -87,7 +87,7 @@ impl Sessions {
     ) -> Result<Diff, Error> {
         let buin = caller.app().buin;
         let events =
-            history::until(&self.shared().pool, buin, id, Until::Version(from.max(to))).await?;
+            history::until(&*self.pool(caller)?, buin, id, Until::Version(from.max(to))).await?;
         if events.is_empty() {
             return Err(Error::NoSuchSession);
         }
@@ -110,7 +110,7 @@ impl Sessions {
         until: Until,
     ) -> Result<Option<Session>, Error> {
         let buin = caller.app().buin;
-        let events = history::until(&self.shared().pool, buin, id, until).await?;
+        let events = history::until(&*self.pool(caller)?, buin, id, until).await?;
         if events.is_empty() {
             return Ok(None);
         }

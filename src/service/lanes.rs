@@ -8,14 +8,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::mpsc::{self, Sender};
-
+use super::queue::queue;
 use super::sessions::Shared;
 use super::{creates, reads, updates};
 use crate::domain::SessionId;
 
-/// How many may wait in a queue; the next is told to come back.
-const QUEUED: usize = 4_096;
 /// How many threads have a lane of their own; the others use that of the first.
 const LANES: usize = 8;
 /// More than there are changes under way, so that two sessions seldom share a place.
@@ -24,9 +21,9 @@ const PLACES: usize = 1_024;
 /// The queues of a lane.
 #[derive(Clone)]
 pub(super) struct Lane {
-    pub(super) reads: Sender<reads::Wanted>,
-    pub(super) creates: Sender<creates::Wanted>,
-    pub(super) updates: Sender<updates::Wanted>,
+    pub(super) reads: reads::Queue,
+    pub(super) creates: creates::Queue,
+    pub(super) updates: updates::Queue,
 }
 
 /// What the lanes have in common.
@@ -38,7 +35,7 @@ pub(super) struct Lanes {
 /// Where the changes of some sessions are decided, while any are.
 #[derive(Default)]
 struct Place {
-    lane: Option<Sender<updates::Wanted>>,
+    lane: Option<updates::Queue>,
     under_way: usize,
 }
 
@@ -51,11 +48,13 @@ pub(super) struct Turn {
 impl Lane {
     /// Spawns the tasks of a lane on the runtime of whoever calls this.
     pub(super) fn open(shared: &Arc<Shared>) -> Self {
-        let (reads, wanted) = mpsc::channel(QUEUED);
+        let (longest, most) = (shared.max_waiting, shared.most);
+        let metrics = &shared.metrics;
+        let (reads, wanted) = queue(longest, most, &metrics.reads);
         tokio::spawn(reads::run(shared.clone(), wanted));
-        let (creates, wanted) = mpsc::channel(QUEUED);
+        let (creates, wanted) = queue(longest, most, &metrics.creates);
         tokio::spawn(creates::run(shared.clone(), wanted));
-        let (updates, wanted) = mpsc::channel(QUEUED);
+        let (updates, wanted) = queue(longest, most, &metrics.updates);
         tokio::spawn(updates::run(shared.clone(), wanted));
         Self { reads, creates, updates }
     }
@@ -81,8 +80,8 @@ impl Lanes {
     pub(super) fn turn(
         self: &Arc<Self>,
         id: SessionId,
-        own: &Sender<updates::Wanted>,
-    ) -> (Sender<updates::Wanted>, Turn) {
+        own: &updates::Queue,
+    ) -> (updates::Queue, Turn) {
         // The last bytes of a UUID v7 are random.
         let bytes = id.uuid().into_bytes();
         let number = usize::from(u16::from_be_bytes([bytes[14], bytes[15]])) % PLACES;
@@ -115,18 +114,18 @@ mod tests {
     #[test]
     fn changes_of_a_session_stay_together_while_any_are_under_way() {
         let lanes = Lanes::new();
-        let (one, _one) = mpsc::channel(1);
-        let (other, _other) = mpsc::channel(1);
+        let (one, _one) = queue(1, 1, &Arc::default());
+        let (other, _other) = queue(1, 1, &Arc::default());
         let id = |number| SessionId::new(uuid::Uuid::from_u128(number));
         let (went, first) = lanes.turn(id(7), &one);
-        assert!(went.same_channel(&one));
+        assert!(went.is(&one));
         let (went, second) = lanes.turn(id(7), &other);
-        assert!(went.same_channel(&one));
+        assert!(went.is(&one));
         drop(first);
         let (went, third) = lanes.turn(id(7), &other);
-        assert!(went.same_channel(&one));
-        assert!(lanes.turn(id(8), &other).0.same_channel(&other));
+        assert!(went.is(&one));
+        assert!(lanes.turn(id(8), &other).0.is(&other));
         drop((second, third));
-        assert!(lanes.turn(id(7), &other).0.same_channel(&other));
+        assert!(lanes.turn(id(7), &other).0.is(&other));
     }
 }

@@ -14,6 +14,8 @@ mod known;
 mod lanes;
 mod list;
 mod observatory;
+mod pace;
+mod pooled;
 mod queue;
 mod readiness;
 mod reads;

@@ -1,25 +1,57 @@
 //! Queues whose tasks take all that waits at once, and answer each.
+//!
+//! Whoever would wait for too long is told so at once: a queue that can only grow helps nobody.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Error;
+use super::pace::Pace;
 use crate::metrics::Statements;
+
+/// Where something is handed in. Clones are the same queue.
+pub(super) struct Queue<W, A> {
+    sender: mpsc::Sender<Wanted<W, A>>,
+    pace: Arc<Pace>,
+    most: usize,
+    count: Arc<Statements>,
+}
+
+/// Where it is taken out.
+pub(super) struct Inbox<W, A> {
+    receiver: mpsc::Receiver<Wanted<W, A>>,
+    pace: Arc<Pace>,
+    most: usize,
+    count: Arc<Statements>,
+}
 
 /// Something that somebody waits for.
 pub(super) struct Wanted<W, A> {
     /// What it is.
     pub(super) what: W,
     /// It must have begun by then, or not at all.
-    until: Instant,
+    pub(super) by: Instant,
     /// Who waits.
     pub(super) reply: Reply<A>,
 }
 
 /// Somebody who waits for an answer.
 pub(super) struct Reply<A>(oneshot::Sender<Result<A, Error>>);
+
+/// A queue in which up to `longest` wait, of which up to `most` are taken at once. Who waits is
+/// counted.
+pub(super) fn queue<W, A>(
+    longest: usize,
+    most: usize,
+    count: &Arc<Statements>,
+) -> (Queue<W, A>, Inbox<W, A>) {
+    let (sender, receiver) = mpsc::channel(longest);
+    let pace = Arc::new(Pace::new(Instant::now()));
+    let queue = Queue { sender, pace: pace.clone(), most, count: count.clone() };
+    (queue, Inbox { receiver, pace, most, count: count.clone() })
+}
 
 impl<A> Reply<A> {
     /// Tells what became of it. Who asked may have gone.
@@ -28,43 +60,83 @@ impl<A> Reply<A> {
     }
 }
 
-/// Hands something to a task, and waits for what becomes of it. It must begin `within` that time.
-pub(super) async fn ask<W, A>(
-    queue: &mpsc::Sender<Wanted<W, A>>,
-    count: &Statements,
-    what: W,
-    within: Duration,
-) -> Result<A, Error> {
-    let (reply, answer) = oneshot::channel();
-    let wanted = Wanted { what, until: Instant::now() + within, reply: Reply(reply) };
-    // Whoever finds the queue full would wait for longer than anybody wants to.
-    if queue.try_send(wanted).is_err() {
-        count.turned_away.inc();
-        return Err(Error::queued_too_long());
+impl<W, A> Queue<W, A> {
+    /// Hands something to the task, and waits for what becomes of it. It begins by then or not at
+    /// all; if it would be later by how fast things go, that is said at once. Whoever drops this
+    /// before it has begun has not asked.
+    pub(super) async fn ask(&self, what: W, by: Instant) -> Result<A, Error> {
+        let now = Instant::now();
+        if by <= now {
+            return Err(Error::queued_too_long());
+        }
+        let count = &self.count;
+        let waiting = self.sender.max_capacity() - self.sender.capacity();
+        let wait = self.pace.wait(waiting / self.most, now);
+        if now + wait > by {
+            count.turned_away.inc();
+            return Err(Error::Overloaded { wait });
+        }
+        let (reply, answer) = oneshot::channel();
+        match self.sender.try_send(Wanted { what, by, reply: Reply(reply) }) {
+            Ok(()) => count.queued.add(1),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                count.turned_away.inc();
+                return Err(Error::Overloaded { wait });
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Error::queued_too_long()),
+        }
+        // The task answers everybody, unless it ended: then the service ends.
+        answer.await.unwrap_or_else(|_| Err(Error::queued_too_long()))
     }
-    count.queued.add(1);
-    // The task answers everybody, unless it ended: then the service ends.
-    answer.await.unwrap_or_else(|_| Err(Error::queued_too_long()))
+
+    #[cfg(test)]
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.sender.same_channel(&other.sender)
+    }
 }
 
-/// Takes up to `most` that somebody still waits for, as soon as there is one; perhaps none is left
-/// of those. Who waited too long is told. `None` when nobody can ask any more.
-pub(super) async fn take<W, A>(
-    queue: &mut mpsc::Receiver<Wanted<W, A>>,
-    count: &Statements,
-    most: usize,
-) -> Option<Vec<Wanted<W, A>>> {
-    let mut wanted = Vec::with_capacity(most);
-    let taken = queue.recv_many(&mut wanted, most).await;
-    if taken == 0 {
-        return None;
+impl<W, A> Clone for Queue<W, A> {
+    fn clone(&self) -> Self {
+        Self {
+            sender: self.sender.clone(),
+            pace: self.pace.clone(),
+            most: self.most,
+            count: self.count.clone(),
+        }
     }
-    count.queued.add(-i64::try_from(taken).unwrap_or(i64::MAX));
-    let now = Instant::now();
-    wanted.retain(|one| !one.reply.0.is_closed());
-    for late in wanted.extract_if(.., |one| one.until <= now) {
-        count.turned_away.inc();
-        late.reply.send(Err(Error::queued_too_long()));
+}
+
+impl<W, A> Inbox<W, A> {
+    /// Takes what somebody still waits for, as soon as there is something; perhaps nothing is left
+    /// of that. Who waited too long is told. `None` when nobody can ask any more.
+    ///
+    /// What was taken before is done with then: how long that took is how fast things go.
+    pub(super) async fn take(&mut self) -> Option<Vec<Wanted<W, A>>> {
+        let now = Instant::now();
+        if let Some(took) = self.pace.lasted(now) {
+            self.pace.end(now, took, false);
+        }
+        let mut wanted = Vec::with_capacity(self.most);
+        let taken = self.receiver.recv_many(&mut wanted, self.most).await;
+        if taken == 0 {
+            return None;
+        }
+        self.count.queued.add(-i64::try_from(taken).unwrap_or(i64::MAX));
+        let now = Instant::now();
+        wanted.retain(|one| !one.reply.0.is_closed());
+        for late in wanted.extract_if(.., |one| one.by <= now) {
+            self.count.turned_away.inc();
+            late.reply.send(Err(Error::queued_too_long()));
+        }
+        // To turn some away is no turn: it says nothing about how fast things go.
+        if !wanted.is_empty() {
+            self.pace.begin(now);
+        }
+        Some(wanted)
     }
-    Some(wanted)
+}
+
+/// When the work on some of these must begin, so that it is not too late for any.
+pub(super) fn by<W, A>(wanted: &[Wanted<W, A>]) -> Instant {
+    wanted.iter().map(|one| one.by).min().unwrap_or_else(Instant::now)
 }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::cache::Mark;
 use super::sessions::Shared;
@@ -16,20 +16,23 @@ use crate::repository;
 use crate::repository::line::Line;
 use crate::repository::sessions;
 
-/// A session that somebody waits for.
-pub(super) type Wanted = queue::Wanted<SessionId, Option<Arc<KnownSession>>>;
+/// Where sessions are asked for.
+pub(super) type Queue = queue::Queue<SessionId, Option<Arc<KnownSession>>>;
 
 /// Reads for whoever asks, until nobody can any more.
-pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Wanted>) {
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    mut inbox: queue::Inbox<SessionId, Option<Arc<KnownSession>>>,
+) {
     let mut line = Line::new(&shared.pool, shared.limits, shared.metrics.clone());
-    while let Some(wanted) = queue::take(&mut queue, &shared.metrics.reads, shared.most).await {
+    while let Some(wanted) = inbox.take().await {
         if wanted.is_empty() {
             continue;
         }
         let mut ids: Vec<SessionId> = wanted.iter().map(|one| one.what).collect();
         ids.sort_unstable();
         ids.dedup();
-        let found = read(&shared, &mut line, &ids).await;
+        let found = read(&shared, &mut line, &ids, queue::by(&wanted)).await;
         for one in wanted {
             let answer = match &found {
                 Ok(found) => Ok(found.get(&one.what).cloned()),
@@ -40,17 +43,18 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Wanted>) 
     }
 }
 
-/// Reads sessions, and keeps them in the cache.
+/// Reads sessions, and keeps them in the cache. It begins by then, or not at all.
 pub(super) async fn read(
     shared: &Shared,
     line: &mut Line,
     ids: &[SessionId],
+    by: Instant,
 ) -> Result<HashMap<SessionId, Arc<KnownSession>>, Error> {
     let marks: HashMap<SessionId, Mark> =
         ids.iter().map(|id| (*id, shared.cache.mark(*id))).collect();
-    let found = match find(shared, line, ids).await {
+    let found = match find(shared, line, ids, by).await {
         // A connection broke, not necessarily by this. Reading changes nothing.
-        Err(error) if error.is_lost() => find(shared, line, ids).await?,
+        Err(error) if error.is_lost() => find(shared, line, ids, by).await?,
         found => found?,
     };
     let known = found.into_iter().map(|session| {
@@ -67,8 +71,9 @@ async fn find(
     shared: &Shared,
     line: &mut Line,
     ids: &[SessionId],
+    by: Instant,
 ) -> Result<Vec<Session>, repository::Error> {
-    let mut connection = line.take().await?;
+    let mut connection = line.take(by).await?;
     let finding = line.bounded(sessions::find(&mut connection, ids));
     let found = shared.metrics.reads.count(ids.len(), finding).await;
     line.give_back(connection, &found);

@@ -28,18 +28,19 @@ impl Sessions {
     ) -> Result<Option<Done>, Error> {
         let Some(key) = terms.key.as_ref().filter(|_| !terms.dry_run) else { return Ok(None) };
         let (app, now) = (caller.app(), self.shared().clock.now());
-        let Some(kept) = idempotency::find(&self.shared().pool, app, key.name(), now).await? else {
+        let pool = self.pool(caller)?;
+        let Some(kept) = idempotency::find(&pool, app, key.name(), now).await? else {
             return Ok(None);
         };
         if kept.expired {
-            idempotency::forget(&self.shared().pool, app, key.name(), now).await?;
+            idempotency::forget(&pool, app, key.name(), now).await?;
             return Ok(None);
         }
         if kept.digest != *key.digest() {
             return Err(Error::KeyReused);
         }
         let until = Until::Version(kept.version);
-        let events = history::until(&self.shared().pool, app.buin, kept.session_id, until).await?;
+        let events = history::until(&pool, app.buin, kept.session_id, until).await?;
         let session =
             Session::replay(kept.session_id, app.buin, events).map_err(repository::Error::from)?;
         Ok(Some(Done { session: Arc::new(session.into()), replayed: true }))

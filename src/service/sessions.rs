@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::cache::{Cache, CacheOptions};
 use super::changed::Changed;
 use super::creates::{Created, Creating};
 use super::lanes::{Lane, Lanes};
+use super::pooled::{Entered, Pooled};
 use super::updates::{Changing, Settled};
-use super::{Caller, Error, KnownSession, queue};
+use super::{Caller, Error, KnownSession};
 use crate::clock::Clock;
 use crate::domain::{IdempotencyKey, NewSession, Request, Rules, Session, SessionId};
 use crate::metrics::Metrics;
@@ -36,6 +38,10 @@ pub struct SessionOptions {
     pub rules: Rules,
     /// How the database is used.
     pub limits: Limits,
+    /// By when a request is answered: half of it may pass until its last statement begins.
+    pub request_timeout: Duration,
+    /// How many requests may wait in one queue.
+    pub max_waiting: usize,
     /// How many requests may share a statement; 1 = each has its own.
     pub max_batch: usize,
     /// What is held in memory.
@@ -51,6 +57,9 @@ pub(super) struct Shared {
     pub(super) changed: Arc<Changed>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) most: usize,
+    pub(super) max_waiting: usize,
+    pub(super) pooled: Pooled,
+    request_timeout: Duration,
     pub(super) lanes: Arc<Lanes>,
 }
 
@@ -82,7 +91,9 @@ impl Sessions {
     /// The sessions in the database behind `pool`. Must be called where tasks can be spawned.
     #[must_use]
     pub fn new(pool: PgPool, clock: Clock, options: SessionOptions, metrics: Arc<Metrics>) -> Self {
+        let max_waiting = options.max_waiting.max(1);
         let shared = Arc::new(Shared {
+            pooled: Pooled::new(pool.clone(), options.limits.max_connections, max_waiting),
             pool,
             rules: options.rules,
             limits: options.limits,
@@ -91,6 +102,8 @@ impl Sessions {
             changed: Arc::default(),
             metrics,
             most: options.max_batch.max(1),
+            max_waiting,
+            request_timeout: options.request_timeout,
             lanes: Lanes::new(),
         });
         let lane = Lane::open(&shared);
@@ -148,9 +161,7 @@ impl Sessions {
                 reason: reason.clone(),
                 key: terms.key.clone(),
             };
-            match queue::ask(&self.lane.creates, &self.metrics().creates, creating, self.patience())
-                .await?
-            {
+            match self.lane.creates.ask(creating, self.shared.by(caller)).await? {
                 Created::Written(session) => return Ok(Done::now(session)),
                 Created::KeyTaken => {
                     if let Some(done) = self.done_before(caller, terms).await? {
@@ -177,10 +188,7 @@ impl Sessions {
     /// # Errors
     /// [`Error::NoSuchSession`], or when the database fails.
     pub async fn read(&self, caller: &Caller, id: SessionId) -> Result<Arc<KnownSession>, Error> {
-        visible(
-            caller,
-            queue::ask(&self.lane.reads, &self.metrics().reads, id, self.patience()).await?,
-        )
+        visible(caller, self.lane.reads.ask(id, self.shared.by(caller)).await?)
     }
 
     /// Changes a session, and gives it as it is then. What changes nothing is not written.
@@ -216,7 +224,7 @@ impl Sessions {
             let (lane, turn) = self.shared.lanes.turn(id, &self.lane.updates);
             let changing =
                 Changing { turn, app: caller.known().clone(), id, request, key: terms.key.clone() };
-            match queue::ask(&lane, &self.metrics().updates, changing, self.patience()).await? {
+            match lane.ask(changing, self.shared.by(caller)).await? {
                 Settled::Written(session) => return Ok(Done::now(session)),
                 Settled::Nothing(session) => {
                     match self.nothing_to_do(caller, &session, terms).await {
@@ -229,13 +237,17 @@ impl Sessions {
         }
     }
 
-    fn metrics(&self) -> &Metrics {
-        &self.shared.metrics
+    /// The way to the database for what does not share statements.
+    pub(super) fn pool(&self, caller: &Caller) -> Result<Entered<'_>, Error> {
+        self.shared.pooled.enter(self.shared.by(caller))
     }
+}
 
-    /// How long a request may wait until it begins.
-    fn patience(&self) -> Duration {
-        self.shared.limits.acquire_timeout
+impl Shared {
+    /// By when the next statement for a caller must begin: its end must come in time to be told.
+    fn by(&self, caller: &Caller) -> Instant {
+        let last = caller.admitted_at() + self.request_timeout / 2;
+        last.min(Instant::now() + self.limits.acquire_timeout)
     }
 }
 

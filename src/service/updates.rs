@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use sqlx::Connection as _;
-use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::group::{Group, Standing};
 use super::lanes::Turn;
@@ -41,6 +41,9 @@ pub(super) struct Changing {
 /// Somebody who waits for it.
 pub(super) type Wanted = queue::Wanted<Changing, Settled>;
 
+/// Where changes are asked for.
+pub(super) type Queue = queue::Queue<Changing, Settled>;
+
 /// What became of it.
 pub(super) enum Settled {
     /// It is written.
@@ -52,40 +55,41 @@ pub(super) enum Settled {
 }
 
 /// Decides and writes for whoever asks, until nobody can any more.
-pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Wanted>) {
+pub(super) async fn run(shared: Arc<Shared>, mut inbox: queue::Inbox<Changing, Settled>) {
     let mut line = Line::new(&shared.pool, shared.limits, shared.metrics.clone());
-    while let Some(wanted) = queue::take(&mut queue, &shared.metrics.updates, shared.most).await {
-        settle(&shared, &mut line, Group::by_session(wanted)).await;
+    while let Some(wanted) = inbox.take().await {
+        let by = queue::by(&wanted);
+        settle(&shared, &mut line, Group::by_session(wanted), by).await;
     }
 }
 
-/// Decides, writes, answers.
-async fn settle(shared: &Shared, line: &mut Line, mut groups: Vec<Group>) {
+/// Decides, writes, answers. No statement begins later than `by`.
+async fn settle(shared: &Shared, line: &mut Line, mut groups: Vec<Group>, by: Instant) {
     for group in &mut groups {
         if let Some(session) = shared.cache.get(group.id) {
             group.stands(Standing::Held(session));
         }
     }
-    groups = read(shared, line, groups, |group| group.is_unread()).await;
+    groups = read(shared, line, groups, by, |group| group.is_unread()).await;
     for group in &mut groups {
         group.decide(shared);
     }
-    groups = read(shared, line, groups, Group::is_doubtful).await;
+    groups = read(shared, line, groups, by, Group::is_doubtful).await;
     for group in groups.iter_mut().filter(|group| group.is_undecided()) {
         group.decide(shared);
     }
-    match write(shared, line, &groups).await {
+    match write(shared, line, &groups, by).await {
         Ok(written) => {
             let lost = finish(shared, groups, &written);
             if !lost.is_empty() {
                 shared.metrics.version_conflicts.add(lost.len() as u64);
-                settle_locked(shared, line, lost).await;
+                settle_locked(shared, line, lost, by).await;
             }
         }
         // One of them is bad, and the others must not suffer.
         Err(error) if error.is_refusal() => {
             for group in groups.into_iter().flat_map(Group::each_alone) {
-                settle_locked(shared, line, vec![group]).await;
+                settle_locked(shared, line, vec![group], by).await;
             }
         }
         Err(error) => {
@@ -102,13 +106,14 @@ async fn read(
     shared: &Shared,
     line: &mut Line,
     mut groups: Vec<Group>,
+    by: Instant,
     which: impl Fn(&Group) -> bool,
 ) -> Vec<Group> {
     let ids: Vec<SessionId> = groups.iter().filter(|group| which(group)).map(|g| g.id).collect();
     if ids.is_empty() {
         return groups;
     }
-    match reads::read(shared, line, &ids).await {
+    match reads::read(shared, line, &ids, by).await {
         Ok(mut found) => {
             for group in groups.iter_mut().filter(|group| which(group)) {
                 group.stands(Standing::read(found.remove(&group.id)));
@@ -127,12 +132,13 @@ async fn write(
     shared: &Shared,
     line: &mut Line,
     groups: &[Group],
+    by: Instant,
 ) -> Result<Vec<SessionId>, repository::Error> {
     let decided: Vec<_> = groups.iter().filter_map(Group::decided).collect();
     if decided.is_empty() {
         return Ok(Vec::new());
     }
-    let mut connection = line.take().await?;
+    let mut connection = line.take(by).await?;
     let updating = line.bounded(sessions::update_if_version(&mut connection, &decided));
     let done = shared.metrics.updates.count(decided.len(), updating).await;
     line.give_back(connection, &done);
@@ -140,11 +146,11 @@ async fn write(
 }
 
 /// Decides and writes while nobody else can change these sessions.
-async fn settle_locked(shared: &Shared, line: &mut Line, mut groups: Vec<Group>) {
+async fn settle_locked(shared: &Shared, line: &mut Line, mut groups: Vec<Group>, by: Instant) {
     let ids: Vec<SessionId> = groups.iter().map(|group| group.id).collect();
     let marks: Vec<_> = ids.iter().map(|id| (*id, shared.cache.mark(*id))).collect();
     for attempt in 1..=TRIES {
-        let done = write_locked(shared, line, &mut groups, &ids).await;
+        let done = write_locked(shared, line, &mut groups, &ids, by).await;
         match done {
             Ok(written) => {
                 for (id, mark) in marks {
@@ -170,7 +176,7 @@ async fn settle_locked(shared: &Shared, line: &mut Line, mut groups: Vec<Group>)
             }
             Err(error) if error.is_refusal() && groups.len() > 1 => {
                 for group in groups.into_iter().flat_map(Group::each_alone) {
-                    Box::pin(settle_locked(shared, line, vec![group])).await;
+                    Box::pin(settle_locked(shared, line, vec![group], by)).await;
                 }
                 return;
             }
@@ -190,8 +196,9 @@ async fn write_locked(
     line: &mut Line,
     groups: &mut [Group],
     ids: &[SessionId],
+    by: Instant,
 ) -> Result<Vec<SessionId>, repository::Error> {
-    let mut connection = line.take().await?;
+    let mut connection = line.take(by).await?;
     let working = async {
         let mut transaction = connection.begin().await?;
         sessions::lock(&mut transaction, ids).await?;

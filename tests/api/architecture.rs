@@ -18,7 +18,7 @@ const NEVER: [(&str, &str); 1] = [("http", "repository")];
 const APIS: [&str; 3] = ["youdu", "rest", "console"];
 
 /// Which rooms may name which crates, or parts of `std`.
-const CRATES: [(&str, &[&str]); 29] = [
+const CRATES: [(&str, &[&str]); 30] = [
     ("actix_web", &["http"]),
     ("actix_http", &["http"]),
     ("actix_rt", &["http"]),
@@ -28,6 +28,7 @@ const CRATES: [(&str, &[&str]); 29] = [
     ("chacha20poly1305", &["wire"]),
     ("flate2", &["http"]),
     ("form_urlencoded", &["http"]),
+    ("governor", &["http"]),
     ("h2", &["http"]),
     ("humantime", &["cli", "http", "config"]),
     ("percent_encoding", &["http"]),

@@ -29,6 +29,7 @@ mod list;
 mod log;
 mod metrics;
 mod plain;
+mod quotas;
 mod request_id;
 mod rest;
 mod secrets;

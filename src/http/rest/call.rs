@@ -7,15 +7,15 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 
 use actix_web::http::header::AUTHORIZATION;
-use actix_web::{FromRequest, HttpRequest, dev, web};
+use actix_web::{FromRequest, HttpRequest, dev};
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::super::request_log::Noted;
-use super::super::{body, uri};
+use super::super::{body, gate, uri};
 use super::problem::{Code, Fails, Problem};
 use crate::domain::{Permission, Permissions, SessionId};
-use crate::service::{Access, Caller, Denied};
+use crate::service::{Caller, Denied};
 use crate::wire::ApiKey;
 
 /// What a call needs: a handler's signature says it.
@@ -101,7 +101,9 @@ impl<N, P: Part> IntoParams for Authorised<N, P> {
 impl<N: Needs, P: Fails> Fails for Authorised<N, P> {
     fn codes() -> Vec<Code> {
         let mut codes = P::codes();
-        codes.extend([Code::ApiKeyMissing, Code::ApiKeyInvalid, Code::Internal, Code::Unavailable]);
+        codes.extend([Code::ApiKeyMissing, Code::ApiKeyInvalid, Code::Internal]);
+        codes.extend([Code::TooManyRequests, Code::TooManyFailures, Code::Unavailable]);
+        codes.extend([Code::Overloaded, Code::TimedOut]);
         // Whatever a call is, its body is read.
         codes.extend([Code::BodyBroken, Code::BodyTooSlow, Code::BodyTooLarge, Code::UriTooLong]);
         if !N::ONE_OF.is_empty() {
@@ -112,12 +114,7 @@ impl<N: Needs, P: Fails> Fails for Authorised<N, P> {
 }
 
 async fn admit(request: &HttpRequest, one_of: &[Permission]) -> Result<Caller, Problem> {
-    let key = bearer(request)?;
-    let access = request
-        .app_data::<web::Data<Access>>()
-        .ok_or_else(|| Problem::internal(&std::io::Error::other("the router gives no access")))?;
-    let caller = access.admit(key).await?;
-    Noted::on(request, |noted| noted.app_id = Some(caller.app().app_id.clone()));
+    let caller = gate::admit(request, bearer(request)?).await?;
     permitted(caller.app().permissions, one_of)?;
     Ok(caller)
 }

@@ -36,12 +36,14 @@ mod text;
 mod view;
 mod write;
 
+use actix_web::dev::HttpServiceFactory;
 use actix_web::http::Method;
 use actix_web::middleware::from_fn;
-use actix_web::{HttpResponse, Resource, Route, guard, web};
+use actix_web::{HttpResponse, Route, guard, web};
 
 pub use openapi::openapi;
 
+use super::deadline;
 use super::measure::Pattern;
 use problem::{Code, Problem};
 use sessions::{create, get, members, state, update};
@@ -117,7 +119,10 @@ async fn not_found() -> Result<HttpResponse, Problem> {
 }
 
 /// A path with its methods, and a problem for all others. `HEAD` works wherever `GET` does.
-fn resource<const N: usize>(path: &'static str, calls: [(Method, Route); N]) -> Resource {
+fn resource<const N: usize>(
+    path: &'static str,
+    calls: [(Method, Route); N],
+) -> impl HttpServiceFactory + 'static {
     let mut resource = web::resource(path).app_data(Pattern::new(PREFIX, path));
     let mut allowed = Vec::new();
     for (method, route) in calls {
@@ -131,8 +136,9 @@ fn resource<const N: usize>(path: &'static str, calls: [(Method, Route); N]) -> 
         resource = resource.route(route);
     }
     let allow = allowed.join(", ");
-    resource.default_service(web::to(move || {
+    let other = web::to(move || {
         let problem = Problem::method_not_allowed(&allow);
         async move { Err::<HttpResponse, _>(problem) }
-    }))
+    });
+    resource.default_service(other).wrap(from_fn(deadline::keep::<Problem>))
 }

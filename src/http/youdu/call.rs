@@ -6,14 +6,15 @@ use std::pin::Pin;
 
 use actix_web::http::header::ContentType;
 use actix_web::web::Bytes;
-use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, web};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, dev};
 
+use super::super::gate;
 use super::super::request_log::{Answered, Noted, Outcome};
 use super::super::uri;
 use super::fault::Fault;
 use super::message::Body;
 use crate::domain::{Permission, SessionId};
-use crate::service::{Access, Caller, Credential, Denied, Error, KnownApp};
+use crate::service::{Caller, Credential, Denied, Error, KnownApp};
 use crate::wire::{Envelope, Errcode, Malformed, Object};
 
 /// What a call needs: a handler's signature says it.
@@ -122,8 +123,7 @@ fn plain(json: &[u8]) -> HttpResponse {
 
 async fn admit<N: Needs>(request: &HttpRequest) -> Result<Caller, Fault> {
     let token = query_value(request.query_string(), "accessToken")?.unwrap_or_default();
-    let caller = access(request)?.admit(&token).await?;
-    Noted::on(request, |noted| noted.app_id = Some(caller.app().app_id.clone()));
+    let caller = gate::admit(request, &token).await?;
     caller.must_have(N::PERMISSION)?;
     Ok(caller)
 }
@@ -197,9 +197,9 @@ async fn apply(request: &HttpRequest, payload: &mut dev::Payload) -> Result<Appl
     let outer = body.object()?;
     let envelope = body.sealed(&outer)?;
     let buin = envelope.buin.ok_or(Error::Denied(Denied::BuinWrong))?;
-    let known = access(request)?.applicant(buin, envelope.app_id).await?;
-    Noted::on(request, |noted| noted.app_id = Some(known.app.app_id.clone()));
-    let message = known.envelope.open(envelope.encrypt)?;
+    let encrypt = envelope.encrypt;
+    let known = gate::applicant(request, (buin, envelope.app_id), encrypt).await?;
+    let message = gate::has_key::<_, Fault>(request, known.envelope.open(encrypt))?;
     Ok(Application { known, message })
 }
 
@@ -212,12 +212,6 @@ impl FromRequest for Application {
         let mut payload = payload.take();
         Box::pin(async move { apply(&request, &mut payload).await })
     }
-}
-
-fn access(request: &HttpRequest) -> Result<&web::Data<Access>, Fault> {
-    request
-        .app_data::<web::Data<Access>>()
-        .ok_or_else(|| Fault::internal(&std::io::Error::other("the router gives no access")))
 }
 
 /// The value of a query parameter, decoded. Like a field of a message it may stand there once.

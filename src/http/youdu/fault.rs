@@ -11,7 +11,10 @@ use actix_web::{HttpResponse, ResponseError};
 use serde_json::json;
 
 use super::super::body::BodyError;
+use super::super::deadline::Late;
+use super::super::gate::Barred;
 use super::super::request_log::{Answered, Outcome};
+use super::super::retry_after::seconds;
 use super::super::uri::UriTooLong;
 use crate::domain::{Invalid, Refusal};
 use crate::service::{Denied, Error};
@@ -25,6 +28,8 @@ pub(super) struct Fault {
     status: StatusCode,
     /// The method that would have been right, where another one was used.
     allow: Option<Method>,
+    /// Seconds to wait before the next try, where one makes sense.
+    retry_after: Option<u64>,
     /// What failed in here: the log learns it, the client does not.
     cause: Option<String>,
 }
@@ -32,7 +37,8 @@ pub(super) struct Fault {
 impl Fault {
     /// An outcome of this API: HTTP 200.
     pub(super) fn new(errcode: Errcode, errmsg: impl Into<String>) -> Self {
-        Self { errcode, errmsg: errmsg.into(), status: StatusCode::OK, allow: None, cause: None }
+        let (status, errmsg) = (StatusCode::OK, errmsg.into());
+        Self { errcode, errmsg, status, allow: None, retry_after: None, cause: None }
     }
 
     /// A field that is required is not there.
@@ -80,7 +86,15 @@ impl Fault {
     }
 
     fn unavailable(errmsg: &str) -> Self {
-        Self::new(Errcode::Internal, errmsg).with(StatusCode::SERVICE_UNAVAILABLE)
+        Self::new(Errcode::Internal, errmsg).with(StatusCode::SERVICE_UNAVAILABLE).again_after(1)
+    }
+
+    fn timed_out(errmsg: impl Into<String>) -> Self {
+        Self::new(Errcode::Internal, errmsg).with(StatusCode::GATEWAY_TIMEOUT).again_after(1)
+    }
+
+    fn again_after(self, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..self }
     }
 
     fn with(self, status: StatusCode) -> Self {
@@ -108,10 +122,10 @@ impl ResponseError for Fault {
             | StatusCode::URI_TOO_LONG => {
                 response.force_close();
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                response.insert_header((RETRY_AFTER, "1"));
-            }
             _ => {}
+        }
+        if let Some(seconds) = self.retry_after {
+            response.insert_header((RETRY_AFTER, seconds));
         }
         if let Some(allow) = &self.allow {
             response.insert_header((ALLOW, allow.as_str()));
@@ -141,6 +155,17 @@ impl From<Error> for Fault {
             }
             Error::Unavailable(error) => {
                 Self::unavailable("the service is not available, try again").because(&error)
+            }
+            Error::Overloaded { wait } => {
+                Self::unavailable("the service is overloaded, try again").again_after(seconds(wait))
+            }
+            Error::TooSlow(error) => {
+                Self::unavailable("the service is too slow, nothing was done, try again")
+                    .because(&error)
+            }
+            Error::Unanswered(error) => {
+                let errmsg = "no answer in time; whether it was done is not known";
+                Self::timed_out(errmsg).because(&error)
             }
             Error::Failed(error) => Self::internal(&error),
         }
@@ -185,6 +210,31 @@ impl From<Refusal> for Fault {
             Refusal::VersionConflict { .. } => (Errcode::VersionConflict, "version"),
         };
         Self::new(errcode, format!("{field}: {refusal}"))
+    }
+}
+
+impl From<Barred> for Fault {
+    fn from(barred: Barred) -> Self {
+        let refused = |errmsg: &str, wait| {
+            // No code of the protocol says this; clients take any other status for "try again".
+            Self::new(Errcode::Internal, errmsg)
+                .with(StatusCode::TOO_MANY_REQUESTS)
+                .again_after(seconds(wait))
+        };
+        match barred {
+            Barred::Error(error) => error.into(),
+            Barred::HeldOff { wait } => {
+                refused("accessToken: too many that were not valid came from this address", wait)
+            }
+            Barred::TooMany { wait } => refused("appId: too many requests, try again", wait),
+            Barred::NoGate => Self::internal(&std::io::Error::other("the router gives no gate")),
+        }
+    }
+}
+
+impl From<Late> for Fault {
+    fn from(late: Late) -> Self {
+        Self::timed_out(late.to_string()).because(&late)
     }
 }
 

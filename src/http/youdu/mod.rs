@@ -13,9 +13,12 @@ mod message;
 mod session;
 mod token;
 
+use actix_web::dev::HttpServiceFactory;
 use actix_web::http::Method;
-use actix_web::{HttpResponse, Resource, ResponseError as _, Route, web};
+use actix_web::middleware::from_fn;
+use actix_web::{HttpResponse, ResponseError as _, Route, web};
 
+use super::deadline;
 use super::measure::Pattern;
 use fault::Fault;
 
@@ -32,10 +35,12 @@ pub(super) async fn not_found() -> HttpResponse {
 }
 
 /// A path with one method, and a fault for all others.
-fn only(method: Method, path: &'static str, route: Route) -> Resource {
-    let resource = web::resource(path).app_data(Pattern::new("", path));
-    resource.route(route).default_service(web::to(move || {
+fn only(method: Method, path: &'static str, route: Route) -> impl HttpServiceFactory + 'static {
+    let other = web::to(move || {
         let fault = Fault::method_not_allowed(method.clone());
         async move { fault.error_response() }
-    }))
+    });
+    let resource = web::resource(path).app_data(Pattern::new("", path));
+    let resource = resource.route(route).default_service(other);
+    resource.wrap(from_fn(deadline::keep::<Fault>))
 }

@@ -1,8 +1,9 @@
 //! `POST /cgi/gettoken`.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
+use super::super::gate;
 use super::call::{Application, sealed};
 use super::fault::Fault;
 use crate::service::Access;
@@ -16,11 +17,13 @@ struct Token<'a> {
 
 /// Gives an access token to an app that can seal the time.
 pub(super) async fn get(
+    request: HttpRequest,
     access: web::Data<Access>,
     application: Application,
 ) -> Result<HttpResponse, Fault> {
     let Application { known, message } = application;
-    let grant = access.grant(&known, &message)?;
+    let grant = gate::has_key::<_, Fault>(&request, access.grant(&known, &message))?;
+    gate::has_proved_itself(&request)?;
     let token = Token { access_token: &grant.access_token, expire_in: grant.expire_in };
     let json = serde_json::to_vec(&token).map_err(|error| Fault::internal(&error))?;
     Ok(sealed(&known.envelope, &json))

@@ -43,7 +43,7 @@ impl Sessions {
             most: query.size().get(),
             now: self.shared().clock.now(),
         };
-        let page = sessions::list(&self.shared().pool, &search).await?;
+        let page = sessions::list(&*self.pool(caller)?, &search).await?;
         let next = page.next.map(|mark| query.cursor(&mark));
         Ok(Listing { items: page.sessions, next })
     }
@@ -58,7 +58,7 @@ impl Sessions {
         caller: &Caller,
         ids: &[SessionId],
     ) -> Result<Vec<Session>, Error> {
-        let found = sessions::find(&self.shared().pool, ids).await?;
+        let found = sessions::find(&*self.pool(caller)?, ids).await?;
         let own = found.into_iter().filter(|session| session.buin == caller.app().buin);
         let mut own: HashMap<_, _> = own.map(|session| (session.id, session)).collect();
         Ok(ids.iter().filter_map(|id| own.remove(id)).collect())
@@ -76,7 +76,7 @@ impl Sessions {
     ) -> Result<Listing<Member>, Error> {
         let (buin, most) = (caller.app().buin, query.size().get());
         let page =
-            sessions::members(&self.shared().pool, buin, query.id(), query.after(), most).await?;
+            sessions::members(&*self.pool(caller)?, buin, query.id(), query.after(), most).await?;
         let page = page.ok_or(Error::NoSuchSession)?;
         Ok(Listing { items: page.members, next: page.next.map(|mark| query.cursor(&mark)) })
     }
@@ -91,7 +91,7 @@ impl Sessions {
         id: SessionId,
         account: &Account,
     ) -> Result<Member, Error> {
-        let found = sessions::member(&self.shared().pool, caller.app().buin, id, account).await?;
+        let found = sessions::member(&*self.pool(caller)?, caller.app().buin, id, account).await?;
         found.ok_or(Error::NoSuchSession)?.ok_or(Error::NoSuchMember)
     }
 }

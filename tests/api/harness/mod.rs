@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod process;
+pub mod proxy;
 pub mod raw;
 pub mod server;
 
@@ -9,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use muster::cli::{Application, Stopper};
+use muster::cli::{Application, Stopper, pool_limits};
 use muster::clock::Clock;
 use muster::config::{KeyText, Settings};
 use muster::domain::{App, Permission, Permissions};
@@ -20,6 +21,7 @@ use muster::repository::audit::{Act, Actor};
 use muster::repository::{Keyring, deliveries, keys, pool};
 use muster::wire::{AesKey, ApiKey, MasterKey};
 use serde_json::{Value, json};
+use sqlx::postgres::PgConnectOptions;
 
 pub use client::refusal;
 use client::{Client, answer};
@@ -58,8 +60,16 @@ pub async fn spawn_app() -> TestApp {
 pub async fn spawn_app_with(change: impl FnOnce(&mut Settings)) -> TestApp {
     let mut settings = settings();
     change(&mut settings);
-    let database = server::database().await;
-    let pool = connect(&database, &settings);
+    spawn(settings, server::database().await, |options| options).await
+}
+
+/// A running Muster on a database that it reaches as `way` says.
+pub async fn spawn(
+    settings: Settings,
+    database: Database,
+    way: impl FnOnce(PgConnectOptions) -> PgConnectOptions,
+) -> TestApp {
+    let pool = pool::connect(way(database.options.clone()), pool_limits(&settings));
     let clock = Clock::manual(start_of_time());
     let stored = new_app(BUIN, &[Permission::SessionsRead, Permission::SessionsWrite]);
     let api_key = register(&pool, &stored).await;
@@ -151,6 +161,8 @@ pub fn settings() -> Settings {
     settings.server.workers = 2;
     // A server of its own for each test: those that look at metrics have one.
     settings.metrics.bind = None;
+    // All tests have one address, and many try what is not valid.
+    settings.limits.failed_attempts = 0;
     // All tests must pass without these as well.
     if std::env::var_os("MUSTER_TEST_UNSHARED").is_some() {
         settings.cache.enabled = false;
@@ -224,12 +236,7 @@ pub fn keyring() -> Arc<Keyring> {
 }
 
 pub fn connect(database: &Database, settings: &Settings) -> PgPool {
-    let limits = pool::Limits {
-        max_connections: settings.database.max_connections,
-        acquire_timeout: settings.database.acquire_timeout,
-        statement_timeout: settings.database.statement_timeout,
-    };
-    pool::connect(database.options.clone(), limits)
+    pool::connect(database.options.clone(), pool_limits(settings))
 }
 
 async fn start(

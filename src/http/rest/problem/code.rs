@@ -113,12 +113,20 @@ codes! {
         "member: at least 3 members, creator included; got 2"
     TooManyMembers "too_many_members" UNPROCESSABLE_ENTITY "Too many members"
         "member: at most 2000 members, got 2001"
+    TooManyRequests "too_many_requests" TOO_MANY_REQUESTS "The app makes too many requests"
+        "the app makes too many requests, try again"
+    TooManyFailures "too_many_failures" TOO_MANY_REQUESTS "Too many API keys were not valid"
+        "Authorization: too many API keys that are not valid came from this address"
     Internal "internal_error" INTERNAL_SERVER_ERROR "Something in the service failed"
         "internal error"
     Contended "too_many_changes" SERVICE_UNAVAILABLE "Too many changes at once"
         "sessionId: too many changes of this session at once, try again"
     Unavailable "unavailable" SERVICE_UNAVAILABLE "The service is not available"
         "the service is not available, try again"
+    Overloaded "overloaded" SERVICE_UNAVAILABLE "Too many requests wait already"
+        "the service is overloaded, try again"
+    TimedOut "timed_out" GATEWAY_TIMEOUT "There was no answer in time"
+        "no answer within 10s; whether it was done is not known"
 }
 
 impl Serialize for Code {

@@ -4,6 +4,9 @@
 use super::{Code, Problem};
 use crate::domain::Refusal;
 use crate::http::body::BodyError;
+use crate::http::deadline::Late;
+use crate::http::gate::Barred;
+use crate::http::retry_after::seconds;
 use crate::http::uri::UriTooLong;
 use crate::service::{BadCursor, Denied, Error};
 
@@ -24,11 +27,23 @@ impl From<Error> for Problem {
             Error::KeyReused => Self::of(Code::KeyReused, "Idempotency-Key", &error),
             Error::Contended => {
                 let why = "too many changes of this session at once, try again";
-                Self::of(Code::Contended, "sessionId", why)
+                Self::of(Code::Contended, "sessionId", why).again_after(1)
             }
             Error::Unavailable(error) => {
                 let detail = "the service is not available, try again";
-                Self::new(Code::Unavailable, detail).because(&error)
+                Self::new(Code::Unavailable, detail).again_after(1).because(&error)
+            }
+            Error::Overloaded { wait } => {
+                let detail = "the service is overloaded, try again";
+                Self::new(Code::Overloaded, detail).again_after(seconds(wait))
+            }
+            Error::TooSlow(error) => {
+                let detail = "the service is too slow, nothing was done, try again";
+                Self::new(Code::Unavailable, detail).again_after(1).because(&error)
+            }
+            Error::Unanswered(error) => {
+                let detail = "no answer in time; whether it was done is not known";
+                Self::new(Code::TimedOut, detail).again_after(1).because(&error)
             }
             Error::Failed(error) => Self::internal(&error),
         }
@@ -89,6 +104,29 @@ impl From<Refusal> for Problem {
 impl From<BadCursor> for Problem {
     fn from(why: BadCursor) -> Self {
         Self::of(Code::InvalidParameter, "cursor", why)
+    }
+}
+
+impl From<Barred> for Problem {
+    fn from(barred: Barred) -> Self {
+        match barred {
+            Barred::Error(error) => error.into(),
+            Barred::HeldOff { wait } => {
+                let why = "too many API keys that are not valid came from this address";
+                Self::of(Code::TooManyFailures, "Authorization", why).again_after(seconds(wait))
+            }
+            Barred::TooMany { wait } => {
+                let detail = "the app makes too many requests, try again";
+                Self::new(Code::TooManyRequests, detail).again_after(seconds(wait))
+            }
+            Barred::NoGate => Self::internal(&std::io::Error::other("the router gives no gate")),
+        }
+    }
+}
+
+impl From<Late> for Problem {
+    fn from(late: Late) -> Self {
+        Self::new(Code::TimedOut, late.to_string()).again_after(1).because(&late)
     }
 }
 
@@ -201,6 +239,23 @@ mod tests {
         }
         let (status, headers, _) = told(Error::Contended);
         assert_eq!((status, headers), (503, header("retry-after", "1")));
+    }
+
+    #[test]
+    fn who_should_come_again_learns_when() {
+        let wait = Duration::from_millis(2_500);
+        let late = || std::sync::Arc::new(crate::repository::Error::Unanswered(wait));
+        for (error, status, code, seconds) in [
+            (Problem::from(Error::Overloaded { wait }), 503, "overloaded", "3"),
+            (Error::TooSlow(late()).into(), 503, "unavailable", "1"),
+            (Error::Unanswered(late()).into(), 504, "timed_out", "1"),
+            (Barred::TooMany { wait }.into(), 429, "too_many_requests", "3"),
+            (Barred::HeldOff { wait }.into(), 429, "too_many_failures", "3"),
+        ] {
+            let (found, headers, body) = told(error);
+            assert_eq!((found, &body["code"]), (status, &json!(code)));
+            assert_eq!(headers, [("retry-after".to_owned(), seconds.to_owned())]);
+        }
     }
 
     #[test]

@@ -44,6 +44,8 @@ struct Parts {
     current: Option<Version>,
     /// The methods that would have been right, where another one was used.
     allow: Option<String>,
+    /// Seconds to wait before the next try, where one makes sense.
+    retry_after: Option<u64>,
     /// What failed in here: the log learns it, the client does not.
     cause: Option<String>,
 }
@@ -90,8 +92,9 @@ impl Problem {
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
         let (limit, got) = (None, None);
         let (field, current, allow, cause) = (None, None, None, None);
-        let detail = detail.into();
-        Self(Box::new(Parts { code, detail, field, limit, got, current, allow, cause }))
+        let (detail, retry_after) = (detail.into(), None);
+        let parts = Parts { code, detail, field, limit, got, current, allow, retry_after, cause };
+        Self(Box::new(parts))
     }
 
     /// A problem with one field, parameter or header, whose name begins the detail.
@@ -155,6 +158,12 @@ impl Problem {
         self
     }
 
+    /// Says how many seconds to wait before the next try.
+    fn again_after(mut self, seconds: u64) -> Self {
+        self.0.retry_after = Some(seconds);
+        self
+    }
+
     /// Keeps an error with its causes for the log.
     fn because(mut self, error: &dyn std::error::Error) -> Self {
         let causes = std::iter::successors(Some(error), |error| error.source());
@@ -203,10 +212,10 @@ impl Problem {
             Code::ApiKeyInvalid => {
                 response.insert_header((WWW_AUTHENTICATE, "Bearer error=\"invalid_token\""));
             }
-            Code::Contended | Code::Unavailable => {
-                response.insert_header((RETRY_AFTER, "1"));
-            }
             _ => {}
+        }
+        if let Some(seconds) = self.0.retry_after {
+            response.insert_header((RETRY_AFTER, seconds));
         }
         if let Some(allow) = &self.0.allow {
             response.insert_header((ALLOW, allow.as_str()));

@@ -61,7 +61,9 @@ fn response(status: u16, codes: &[Code]) -> Response {
     response = match status {
         401 => response.header("WWW-Authenticate", text("`Bearer`, and what is wrong")),
         412 => response.header("ETag", text("The current version")),
-        503 => response.header("Retry-After", text("Seconds to wait before the next try")),
+        429 | 503 | 504 => {
+            response.header("Retry-After", text("Seconds to wait before the next try"))
+        }
         _ => response,
     };
     response.header("X-Request-Id", text("By which the log can be searched")).build()

@@ -1,0 +1,168 @@
+//! Whatever the database does, there is an answer in time, and nothing goes on behind it.
+
+use std::time::Duration;
+
+use muster::config::Settings;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::{Told, cgi, lock, new_rest_session, new_session, outside, rest, running, sessions};
+use crate::harness::proxy::Proxy;
+use crate::harness::{TestApp, refusal, server, settings, spawn, spawn_app_with};
+
+const DEADLINE: Duration = Duration::from_secs(2);
+/// A machine that is busy with other tests.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// Every request goes to the database, and nothing else does.
+fn hurried(settings: &mut Settings) {
+    settings.server.request_timeout = DEADLINE;
+    settings.cache.enabled = false;
+    settings.delivery.enabled = false;
+}
+
+/// One call of each kind.
+async fn all_kinds(app: &TestApp, session: &Value) -> (Vec<Told>, Vec<Told>) {
+    let id = session["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
+    let query = format!("&sessionId={id}");
+    let path = format!("/v1/sessions/{id}");
+    let members = format!("{path}/members");
+    let update = json!({ "sessionId": id, "opUser": "a", "title": "late" });
+    let patch = json!({ "operator": "a", "title": "late" });
+    let batch = json!({ "items": [{ "create": new_rest_session() }] });
+    let ((c1, c2, c3), (r1, r2, r3, r4, r5, r6)) = tokio::join!(
+        async {
+            tokio::join!(
+                cgi(app, "create", "", Some(new_session())),
+                cgi(app, "get", &query, None),
+                cgi(app, "update", "", Some(update)),
+            )
+        },
+        async {
+            tokio::join!(
+                rest(app, Method::POST, "/v1/sessions", Some(new_rest_session())),
+                rest(app, Method::GET, &path, None),
+                rest(app, Method::PATCH, &path, Some(patch)),
+                rest(app, Method::GET, "/v1/sessions", None),
+                rest(app, Method::GET, &members, None),
+                rest(app, Method::POST, "/v1/sessions/batch", Some(batch)),
+            )
+        }
+    );
+    let told = r6.body["items"][0]["error"].clone();
+    assert_eq!(r6.status, 200, "{r6:?}");
+    let item = Told { status: 503, retry_after: Some(1), body: told, took: r6.took };
+    (vec![c1, c2, c3], vec![r1, r2, r3, r4, r5, item])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_database_is_told_in_time_and_nothing_is_done_later() {
+    let app = spawn_app_with(hurried).await;
+    let session = app.session(&["a", "b", "c"]).await;
+    let locked = lock(&app).await;
+    let (cgi, rest) = all_kinds(&app, &session).await;
+    for told in cgi.iter().chain(&rest) {
+        assert!(told.took < DEADLINE + SLACK, "{told:?}");
+        assert_eq!((told.status, told.retry_after), (503, Some(1)), "{told:?}");
+    }
+    let errmsg = "the service is too slow, nothing was done, try again";
+    for told in cgi {
+        assert_eq!(told.body, refusal(-1, errmsg));
+    }
+    for told in rest {
+        assert_eq!(
+            (&told.body["code"], &told.body["detail"]),
+            (&json!("unavailable"), &json!(errmsg))
+        );
+    }
+    assert_eq!(running(&app).await, [""; 0], "all that was asked for has ended");
+    drop(locked);
+    // What was refused is not done once it could be.
+    assert_eq!(app.current(&session).await, session);
+    app.session(&["a", "b", "c"]).await;
+    assert_eq!(sessions(&app).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_begin_in_time_does_not_begin() {
+    let app = spawn_app_with(|settings| {
+        hurried(settings);
+        settings.database.max_batch = 1;
+        settings.server.workers = 1;
+    })
+    .await;
+    let locked = lock(&app).await;
+    let mut calls = JoinSet::new();
+    for _ in 0..20 {
+        let (client, key) = (app.client.clone(), app.api_key.clone());
+        calls.spawn(async move {
+            let began = std::time::Instant::now();
+            let path = format!("/cgi/session/create?accessToken={key}");
+            Told::by(began, client.post(&path, new_session().to_string()).await).await
+        });
+    }
+    for told in calls.join_all().await {
+        assert!(told.took < DEADLINE + SLACK, "{told:?}");
+        assert_eq!((told.status, &told.body["errcode"]), (503, &json!(-1)), "{told:?}");
+    }
+    assert_eq!(running(&app).await, [""; 0]);
+    drop(locked);
+    app.session(&["a", "b", "c"]).await;
+    assert_eq!(sessions(&app).await, 1, "the twenty were refused for good");
+}
+
+/// Waits until a statement of the service waits for the lock.
+async fn something_waits(app: &TestApp) {
+    let mut connection = outside(app).await;
+    let sql = "select count(*) from pg_locks where not granted";
+    let waiting = async {
+        while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut connection).await.unwrap() == 0 {}
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+}
+
+async fn spawn_behind_a_proxy() -> (TestApp, Proxy) {
+    let mut settings = settings();
+    hurried(&mut settings);
+    let database = server::database().await;
+    let proxy = Proxy::to(&database.options);
+    (spawn(settings, database, |options| proxy.way(options)).await, proxy)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_have_been_served_learns_that_nobody_knows() {
+    let (app, proxy) = spawn_behind_a_proxy().await;
+    app.session(&["a", "b", "c"]).await;
+    let locked = lock(&app).await;
+    let silence = async {
+        something_waits(&app).await;
+        proxy.fall_silent();
+    };
+    let create = cgi(&app, "create", "", Some(new_session()));
+    let (told, ()) = tokio::join!(create, silence);
+    assert!(told.took < DEADLINE + SLACK, "{told:?}");
+    assert_eq!((told.status, told.retry_after), (504, Some(1)), "{told:?}");
+    let errmsg = "no answer in time; whether it was done is not known";
+    assert_eq!(told.body, refusal(-1, errmsg));
+    drop(locked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_hangs_there_is_an_answer() {
+    let (app, proxy) = spawn_behind_a_proxy().await;
+    app.session(&["a", "b", "c"]).await;
+    let locked = lock(&app).await;
+    let silence = async {
+        something_waits(&app).await;
+        proxy.fall_silent();
+    };
+    // No task of ours waits for this statement but that of the request.
+    let (told, ()) = tokio::join!(rest(&app, Method::GET, "/v1/sessions", None), silence);
+    assert!(told.took < DEADLINE + SLACK, "{told:?}");
+    assert_eq!((told.status, told.retry_after), (504, Some(1)), "{told:?}");
+    assert_eq!(told.body["code"], "timed_out");
+    assert_eq!(told.body["detail"], "no answer within 2s; try again");
+    assert!(told.body["requestId"].is_string(), "{told:?}");
+    drop(locked);
+}

@@ -1,0 +1,92 @@
+//! What one caller, or all of them together, may take from the others: time, turns, tries.
+
+mod attempts;
+mod deadline;
+mod proxies;
+mod rate;
+mod shedding;
+
+use std::time::{Duration, Instant};
+
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Executor as _};
+
+use crate::harness::TestApp;
+
+/// An answer: its status, the header `Retry-After`, its body, and how long it took.
+#[derive(Clone, Debug)]
+struct Told {
+    status: u16,
+    retry_after: Option<u64>,
+    body: Value,
+    took: Duration,
+}
+
+impl Told {
+    async fn by(began: Instant, response: Response) -> Self {
+        let retry_after = response.headers().get("retry-after");
+        let retry_after = retry_after.map(|wait| wait.to_str().unwrap().parse().unwrap());
+        let status = response.status().as_u16();
+        let body = response.json().await.unwrap();
+        Self { status, retry_after, body, took: began.elapsed() }
+    }
+}
+
+/// A call of `/v1` by the app that every test has.
+async fn rest(app: &TestApp, method: Method, path: &str, body: Option<Value>) -> Told {
+    let began = Instant::now();
+    let request = app.client.request(method, path).bearer_auth(&app.api_key);
+    let request = match body {
+        Some(body) => request.json(&body),
+        None => request,
+    };
+    Told::by(began, request.send().await.unwrap()).await
+}
+
+/// A call of `/cgi` in the plain form: with a body it is a `POST`.
+async fn cgi(app: &TestApp, call: &str, query: &str, body: Option<Value>) -> Told {
+    let began = Instant::now();
+    let path = format!("/cgi/session/{call}?accessToken={}{query}", app.api_key);
+    let response = match body {
+        Some(body) => app.client.post(&path, body.to_string()).await,
+        None => app.client.get(&path).await,
+    };
+    Told::by(began, response).await
+}
+
+fn new_session() -> Value {
+    json!({ "title": "new", "creator": "a", "member": ["b", "c"] })
+}
+
+fn new_rest_session() -> Value {
+    json!({ "title": "new", "operator": "a", "member": ["b", "c"] })
+}
+
+/// A connection of the test's own.
+async fn outside(app: &TestApp) -> PgConnection {
+    let options = app.database.options.clone().application_name("outside");
+    PgConnection::connect_with(&options).await.unwrap()
+}
+
+/// Keeps everybody from the sessions, until the connection is dropped.
+async fn lock(app: &TestApp) -> PgConnection {
+    let mut connection = outside(app).await;
+    connection.execute("begin; lock table session").await.unwrap();
+    connection
+}
+
+/// The service's statements that run or wait.
+async fn running(app: &TestApp) -> Vec<String> {
+    let sql = "select state || ': ' || query from pg_stat_activity
+               where datname = current_database() and application_name = 'muster'
+               and state <> 'idle'";
+    sqlx::query_scalar(sql).fetch_all(&mut outside(app).await).await.unwrap()
+}
+
+/// How many sessions there are.
+async fn sessions(app: &TestApp) -> i64 {
+    let sql = "select count(*) from session";
+    sqlx::query_scalar(sql).fetch_one(&mut outside(app).await).await.unwrap()
+}
