@@ -8,17 +8,19 @@ use anyhow::Context as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::callbacks::worker;
 use super::certificate::Certificate;
 use super::stopper::Stopper;
 use super::store::pool_limits;
 use crate::clock::Clock;
 use crate::config::{RemoveMembers, Settings};
-use crate::delivery::{self, Networks, Schedule, Sender, Timeouts, Worker};
+use crate::delivery::Worker;
 use crate::domain::{RemovePolicy, Rules};
 use crate::http::{
     Bound, Ending, Gate, GateOptions, MetricsBound, MetricsServer, Options, Server, Services,
 };
 use crate::metrics::Metrics;
+use crate::repository::changes::Changes;
 use crate::repository::{Keyring, PgPool};
 use crate::service::{
     Access, CacheOptions, Changed, Directory, Observatory, Parts, Readiness, Retention,
@@ -39,6 +41,7 @@ pub struct Application {
     metrics_address: Option<SocketAddr>,
     metrics: Option<MetricsServer>,
     directory: Arc<Directory>,
+    changes: Changes,
     sessions: Sessions,
     worker: Option<Worker>,
     changed: Arc<Changed>,
@@ -64,6 +67,8 @@ impl Application {
     ) -> anyhow::Result<Self> {
         let address = bound.address()?;
         let metrics = Arc::new(Metrics::default());
+        // Before the apps are read: what changes from then on is told.
+        let changes = Changes::follow(&pool).await.context("cannot be notified of changed apps")?;
         let directory = Directory::open(pool.clone(), keyring, clock.clone()).await;
         let directory = Arc::new(directory.context("cannot read the apps")?);
         let tokens = TokenRules {
@@ -130,6 +135,7 @@ impl Application {
             metrics_address,
             metrics,
             directory,
+            changes,
             sessions,
             worker,
             changed,
@@ -156,11 +162,11 @@ impl Application {
     /// # Errors
     /// When the server fails.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { server, ending, directory, sessions, worker, changed, .. } = self;
+        let Self { server, ending, directory, changes, sessions, worker, changed, .. } = self;
         let Self { patience, pool, stopper, metrics, retention, certificate, .. } = self;
         let telling = metrics.map(|server| (server.ending(), tokio::spawn(server.run())));
         let following = directory.clone();
-        let following = tokio::spawn(async move { following.follow().await });
+        let following = tokio::spawn(async move { following.follow(changes).await });
         let forgetting = tokio::spawn({
             let sessions = sessions.clone();
             async move { sessions.forget_old_requests().await }
@@ -249,52 +255,3 @@ pub fn session_options(settings: &Settings) -> SessionOptions {
         },
     }
 }
-
-/// The worker that sends callbacks, as it is configured.
-///
-/// # Errors
-/// When there is no HTTP client to be had.
-pub fn worker(
-    settings: &Settings,
-    pool: PgPool,
-    directory: Arc<Directory>,
-    clock: Clock,
-    metrics: Arc<Metrics>,
-) -> anyhow::Result<Worker> {
-    let delivery = &settings.delivery;
-    let options = delivery::Options {
-        concurrency: delivery.concurrency,
-        concurrency_per_app: delivery.concurrency_per_app,
-        lease: delivery.total_timeout + LEASE_MARGIN,
-        poll: delivery.poll_interval,
-        schedule: Schedule {
-            waits: delivery.schedule.clone(),
-            give_up_after: delivery.give_up_after,
-        },
-        keep_delivered: delivery.keep_delivered,
-        keep_failed: delivery.keep_failed,
-    };
-    Ok(Worker::new(
-        pool,
-        pool_limits(settings),
-        directory,
-        sender(settings)?,
-        clock,
-        options,
-        metrics,
-    ))
-}
-
-/// What sends callbacks, as it is configured.
-pub(super) fn sender(settings: &Settings) -> anyhow::Result<Sender> {
-    super::use_ring();
-    let delivery = &settings.delivery;
-    let networks =
-        Networks { allow: delivery.allow_networks.clone(), deny: delivery.deny_networks.clone() };
-    let timeouts = Timeouts { connect: delivery.connect_timeout, total: delivery.total_timeout };
-    Sender::new(networks, timeouts).context("cannot send callbacks")
-}
-
-/// A lease lasts longer than sending can: for writing down what became of it, and for clocks of
-/// several servers that differ.
-const LEASE_MARGIN: Duration = Duration::from_secs(30);

@@ -8,6 +8,7 @@ mod actor;
 mod app;
 mod application;
 mod audit;
+mod callbacks;
 mod certificate;
 mod delivery;
 mod doctor;
@@ -30,7 +31,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
-pub use application::{Application, session_options, worker};
+pub use application::{Application, session_options};
+pub use callbacks::worker;
 pub use stopper::Stopper;
 pub use store::pool_limits;
 

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::{Output, application, output};
+use super::{Output, callbacks, output};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{App, Withheld};
@@ -35,7 +35,7 @@ pub(super) async fn run(
     };
     // Another one each time: receivers drop what they have seen.
     let id = format!("test-{:016x}", rand::random::<u64>());
-    let outcome = application::sender(settings)?.send(&known, &message, &id, 1, now).await;
+    let outcome = callbacks::sender(settings)?.send(&known, &message, &id, 1, now).await;
     let acknowledged = outcome.error.is_none();
     let withheld = withheld(&known.app);
     let duration_ms = outcome.duration.as_millis();

@@ -9,6 +9,7 @@ mod attempt;
 mod circuit;
 mod desk;
 mod networks;
+mod options;
 mod pace;
 mod prune;
 mod ready;
@@ -19,7 +20,8 @@ mod unwritten;
 mod worker;
 
 pub use networks::{Networks, Refused};
+pub use options::Options;
 pub use prune::prune;
 pub use retry::{Schedule, Verdict, decide};
 pub use sender::{Outcome, Sender, Timeouts};
-pub use worker::{Options, Worker};
+pub use worker::Worker;

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::time::MissedTickBehavior;
@@ -17,7 +16,7 @@ use super::prune::keep_tidy;
 use super::ready::Ready;
 use super::under_way::UnderWay;
 use super::unwritten::Unwritten;
-use super::{Schedule, Sender};
+use super::{Options, Sender};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::repository;
@@ -29,25 +28,6 @@ use crate::service::{Changed, Directory};
 
 /// So many may be taken before there is a place for them, in all.
 const AHEAD: usize = 256;
-
-/// How callbacks are sent.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// How many may be under way.
-    pub concurrency: usize,
-    /// How many of them to one app.
-    pub concurrency_per_app: usize,
-    /// How long a delivery is ours; longer than it waits for a place and sending can take.
-    pub lease: Duration,
-    /// How often it is looked for what became due, or was written by other servers.
-    pub poll: Duration,
-    /// When to try again.
-    pub schedule: Schedule,
-    /// How long delivered ones are kept.
-    pub keep_delivered: Duration,
-    /// How long failed ones are kept.
-    pub keep_failed: Duration,
-}
 
 /// Sends what is due. Any number may run on one database.
 pub struct Worker {

@@ -138,10 +138,11 @@ impl Directory {
         known.app.withheld().is_none().then(|| known.clone())
     }
 
-    /// Keeps up with the database, for ever.
-    pub async fn follow(&self) {
+    /// Keeps up with the database, for ever. `changes` tells of what is changed; whoever began to
+    /// listen before the apps were read misses nothing, and is waited for from the first moment.
+    pub async fn follow(&self, changes: Changes) {
         let mut noted = Instant::now();
-        let mut changes = None;
+        let mut changes = Some(changes);
         loop {
             let note = match &mut changes {
                 // Whatever changed before is read below.

@@ -156,7 +156,7 @@ async fn it_is_durable_and_closed_to_others() {
         ("data_checksums", "on"),
         ("listen_addresses", ""),
         ("unix_socket_permissions", "0700"),
-        ("max_connections", "176"),
+        ("max_connections", "184"),
         ("server_encoding", "UTF8"),
     ] {
         assert_eq!(setting(&postgres, name).await, wanted, "{name}");
@@ -244,13 +244,13 @@ async fn an_orphan_with_too_few_connections_is_restarted() {
     let first = EmbeddedPostgres::start(&more).await.unwrap();
     assert!(!first.joined());
     assert_ne!(home.postmaster(), orphan);
-    assert_eq!(setting(&first, "max_connections").await, "376");
+    assert_eq!(setting(&first, "max_connections").await, "384");
 
     // Not while somebody uses it, who stays signed on whoever asked.
     let most = Options { max_connections: 100, ..home.options() };
     let second = EmbeddedPostgres::start(&most).await.unwrap();
     assert!(second.joined());
-    assert_eq!(setting(&second, "max_connections").await, "376");
+    assert_eq!(setting(&second, "max_connections").await, "384");
     assert_eq!(second.stop().await.unwrap(), Stopped::StillUsed);
     let fewer = EmbeddedPostgres::start(&home.options()).await.unwrap();
     assert!(fewer.joined());

@@ -1,0 +1,56 @@
+//! What sends callbacks, put together as it is configured.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::store::pool_limits;
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::delivery::{Networks, Options, Schedule, Sender, Timeouts, Worker};
+use crate::metrics::Metrics;
+use crate::repository::PgPool;
+use crate::service::Directory;
+
+/// The worker that sends callbacks, as it is configured.
+///
+/// # Errors
+/// When there is no HTTP client to be had.
+pub fn worker(
+    settings: &Settings,
+    pool: PgPool,
+    directory: Arc<Directory>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Worker> {
+    let delivery = &settings.delivery;
+    let options = Options {
+        concurrency: delivery.concurrency,
+        concurrency_per_app: delivery.concurrency_per_app,
+        lease: delivery.total_timeout + LEASE_MARGIN,
+        poll: delivery.poll_interval,
+        schedule: Schedule {
+            waits: delivery.schedule.clone(),
+            give_up_after: delivery.give_up_after,
+        },
+        keep_delivered: delivery.keep_delivered,
+        keep_failed: delivery.keep_failed,
+    };
+    let (limits, sender) = (pool_limits(settings), sender(settings)?);
+    Ok(Worker::new(pool, limits, directory, sender, clock, options, metrics))
+}
+
+/// What sends callbacks, as it is configured.
+pub(super) fn sender(settings: &Settings) -> anyhow::Result<Sender> {
+    super::use_ring();
+    let delivery = &settings.delivery;
+    let networks =
+        Networks { allow: delivery.allow_networks.clone(), deny: delivery.deny_networks.clone() };
+    let timeouts = Timeouts { connect: delivery.connect_timeout, total: delivery.total_timeout };
+    Sender::new(networks, timeouts).context("cannot send callbacks")
+}
+
+/// A lease lasts longer than sending can: for writing down what became of it, and for clocks of
+/// several servers that differ.
+const LEASE_MARGIN: Duration = Duration::from_secs(30);

@@ -1,0 +1,24 @@
+//! How callbacks are sent, as it is configured.
+
+use std::time::Duration;
+
+use super::Schedule;
+
+/// How callbacks are sent.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many may be under way.
+    pub concurrency: usize,
+    /// How many of them to one app.
+    pub concurrency_per_app: usize,
+    /// How long a delivery is ours; longer than it waits for a place and sending can take.
+    pub lease: Duration,
+    /// How often it is looked for what became due, or was written by other servers.
+    pub poll: Duration,
+    /// When to try again.
+    pub schedule: Schedule,
+    /// How long delivered ones are kept.
+    pub keep_delivered: Duration,
+    /// How long failed ones are kept.
+    pub keep_failed: Duration,
+}
