@@ -93,7 +93,11 @@ impl Stage {
     /// # Errors
     /// When it does not get ready.
     pub fn another(&self, settings: &[(&str, &str)]) -> anyhow::Result<Server> {
-        server::serve(&self.muster, &self.work, "another", settings)
+        // Where the first one keeps it: an external database has no master key of its own.
+        let key = self.work.join("data/master.key");
+        let key = key.to_str().context("the path is not UTF-8")?;
+        let settings = [settings, &[("MUSTER__SECRETS__MASTER_KEY_FILE", key)]].concat();
+        server::serve(&self.muster, &self.work, "another", &settings)
     }
 
     /// What follows `start` in the first line of Muster's settings that begins so, if one does.

@@ -20,27 +20,35 @@ const LOOK: Duration = Duration::from_millis(10);
 /// How much more waits than the reference could send in the time.
 const SPARE: f64 = 1.25;
 
-#[derive(Default)]
 pub(super) struct Delivered {
+    reference: Loop,
     at_once: usize,
     backlog: f64,
 }
 
+/// How the reference sends.
+enum Loop {
+    /// One after the other.
+    Bare,
+    /// As many at once as Muster.
+    AtOnce,
+}
+
+impl Delivered {
+    pub(super) const BARE: Self = Self { reference: Loop::Bare, at_once: 1, backlog: 0.0 };
+    pub(super) const AT_ONCE: Self = Self { reference: Loop::AtOnce, at_once: 1, backlog: 0.0 };
+}
+
 impl Row for Delivered {
     fn prepare(&mut self, stage: &mut Stage) -> anyhow::Result<()> {
-        let at_once = stage.setting("concurrency_per_app = ")?;
-        self.at_once = at_once.context("no delivery.concurrency_per_app")?.parse()?;
+        if let Loop::AtOnce = self.reference {
+            let at_once = stage.setting("concurrency_per_app = ")?;
+            self.at_once = at_once.context("no delivery.concurrency_per_app")?.parse()?;
+        }
         stage.told()?;
         // The reference needs callbacks to send.
         let made = tell(stage, 320)?;
-        let time = stage.time;
-        let told = stage.told()?;
-        wait_for(told, made)?;
-        let (port, at_once) = (told.receiver.port, self.at_once);
-        let one_by_one = poster::post(port, &told.kept()?, 1, time)?;
-        stage.notes.push(format!(
-            "`callbacks`: {at_once} at once, as Muster's default for one app is. One after the other the reqwest loop sends {one_by_one:.0} a second (one measurement)."
-        ));
+        wait_for(stage.told()?, made)?;
         Ok(())
     }
 

@@ -32,14 +32,16 @@ impl Row for Beside {
     }
 
     fn reference(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        let figures = Figures::of_load(stage.load(None, &mut self.asking, CONNECTIONS / THREADS)?);
+        let figures =
+            Figures::of_load(stage.load(None, &mut self.asking, CONNECTIONS / THREADS)?);
         stage.notes.push(note("without", &figures));
         Ok(figures)
     }
 
     fn subject(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
         let mut idle = (0..IDLE).map(|_| used(stage.port())).collect::<Result<Vec<_>, _>>()?;
-        let figures = Figures::of_load(stage.load(None, &mut self.asking, CONNECTIONS / THREADS)?);
+        let figures =
+            Figures::of_load(stage.load(None, &mut self.asking, CONNECTIONS / THREADS)?);
         // They must have been open all the time.
         for stream in &mut idle {
             ask(stream)?;

@@ -122,7 +122,7 @@ macro_rules! row {
 }
 
 /// All rows, in the order in which they are measured.
-pub const ALL: [Described; 17] = [
+pub const ALL: [Described; 18] = [
     row!(
         "get_cached",
         Goal::AtLeast(0.80),
@@ -180,8 +180,14 @@ pub const ALL: [Described; 17] = [
     row!(
         "callbacks",
         Goal::AtLeast(0.6),
-        callbacks::Delivered::default(),
-        "Callbacks of a backlog, delivered to one receiver; beside a bare reqwest loop that sends it the same bytes, as many at once. Ratio of rates"
+        callbacks::Delivered::BARE,
+        "Callbacks of a backlog, delivered to one receiver; beside a bare reqwest loop that sends it the same bytes. Ratio of rates"
+    ),
+    row!(
+        "callbacks_at_once",
+        Goal::None,
+        callbacks::Delivered::AT_ONCE,
+        "The same; beside as many such loops at once as Muster sends to one app (16 by default). Ratio of rates"
     ),
     row!(
         "create_subscribed",
