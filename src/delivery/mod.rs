@@ -22,6 +22,6 @@ mod worker;
 pub use networks::{Networks, Refused};
 pub use options::Options;
 pub use prune::prune;
-pub use retry::{Schedule, Verdict, decide};
+pub use retry::{Schedule, Verdict, asked_wait, decide};
 pub use sender::{Outcome, Sender, Timeouts};
 pub use worker::Worker;

@@ -53,6 +53,17 @@ pub fn decide(
     Verdict::RetryAt(now + wait)
 }
 
+/// How long a receiver asks to be left alone: the value of `Retry-After`, seconds or a date. `None`
+/// for anything else, and for a date that is over.
+#[must_use]
+pub fn asked_wait(retry_after: &str, now: DateTime<Utc>) -> Option<Duration> {
+    if let Ok(seconds) = retry_after.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = DateTime::parse_from_rfc2822(retry_after).ok()?;
+    (date.to_utc() - now).to_std().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,5 +124,16 @@ mod tests {
         let asked = Some(Duration::MAX);
         let verdict = decide(&schedule, 1, now, now, asked, 0.5);
         assert_eq!(verdict, Verdict::RetryAt(now + LONGEST_RETRY_AFTER));
+    }
+
+    #[test]
+    fn a_receiver_asks_for_time_in_seconds_or_by_date() {
+        let now = DateTime::from_timestamp(1_718_000_000, 0).unwrap();
+        let asked = |value: &str| asked_wait(value, now).map(|asked| asked.as_secs());
+        assert_eq!(asked("120"), Some(120));
+        assert_eq!(asked("Mon, 10 Jun 2024 06:14:20 GMT"), Some(60));
+        assert_eq!(asked("Mon, 10 Jun 2024 06:00:00 GMT"), None, "in the past");
+        assert_eq!(asked("soon"), None);
+        assert_eq!(asked("-5"), None);
     }
 }

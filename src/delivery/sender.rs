@@ -13,7 +13,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 use tokio::time::Instant;
 
-use super::Networks;
+use super::{Networks, asked_wait};
 use crate::service::KnownApp;
 use crate::wire::{Message, acknowledges, sealed_callback, sign};
 
@@ -211,14 +211,9 @@ fn describe(error: reqwest::Error) -> String {
     text
 }
 
-/// `Retry-After`, as seconds or as a date.
+/// What the receiver asks for, if it does so in a way that is understood.
 fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
-    if let Ok(seconds) = value.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = DateTime::parse_from_rfc2822(value).ok()?;
-    (date.to_utc() - now).to_std().ok()
+    asked_wait(headers.get(RETRY_AFTER)?.to_str().ok()?, now)
 }
 
 /// Resolves names to those of their addresses that may be connected to.
@@ -242,24 +237,5 @@ impl Resolve for PermittedAddresses {
             }
             Ok(Box::new(permitted.into_iter()) as Addrs)
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_receiver_asks_for_time_in_seconds_or_by_date() {
-        let now = DateTime::from_timestamp(1_718_000_000, 0).unwrap();
-        let asked = |value: &str| {
-            let headers = [(RETRY_AFTER, value.parse().unwrap())].into_iter().collect();
-            retry_after(&headers, now).map(|asked| asked.as_secs())
-        };
-        assert_eq!(asked("120"), Some(120));
-        assert_eq!(asked("Mon, 10 Jun 2024 06:14:20 GMT"), Some(60));
-        assert_eq!(asked("Mon, 10 Jun 2024 06:00:00 GMT"), None, "in the past");
-        assert_eq!(asked("soon"), None);
-        assert_eq!(asked("-5"), None);
     }
 }

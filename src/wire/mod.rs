@@ -1,5 +1,5 @@
-//! The bytes of the wire protocol: sealed envelopes, signatures, tokens, lenient JSON, the table
-//! of error codes; and the form in which secrets are stored. No I/O, no async, and no rules about
+//! The bytes of the wire protocol: sealed envelopes, signatures, tokens, lenient JSON and queries,
+//! the table of error codes; and the form in which secrets are stored. No I/O, no async, and no rules about
 //! sessions.
 
 mod api_key;
@@ -8,6 +8,7 @@ mod envelope;
 mod errcode;
 mod key;
 mod object;
+mod query;
 mod sealed;
 mod token;
 
@@ -17,5 +18,6 @@ pub use envelope::{CannotOpen, Envelope};
 pub use errcode::Errcode;
 pub use key::{AesKey, NotAKey};
 pub use object::{FieldError, Integer, Kind, Malformed, Object};
+pub use query::query_value;
 pub use sealed::{CannotUnseal, MasterKey, MasterKeyId, Place};
 pub use token::{Claims, TokenError, TokenKey};

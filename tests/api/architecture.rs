@@ -27,7 +27,7 @@ const CRATES: [(&str, &[&str]); 30] = [
     // What is stored is sealed in one place.
     ("chacha20poly1305", &["wire"]),
     ("flate2", &["http"]),
-    ("form_urlencoded", &["http"]),
+    ("form_urlencoded", &["http", "wire"]),
     ("governor", &["http"]),
     ("h2", &["http"]),
     ("humantime", &["cli", "http", "config"]),

@@ -15,7 +15,7 @@ use super::fault::Fault;
 use super::message::Body;
 use crate::domain::{Permission, SessionId};
 use crate::service::{Caller, Credential, Denied, Error, KnownApp};
-use crate::wire::{Envelope, Errcode, Malformed, Object};
+use crate::wire::{self, Envelope, Errcode, Object};
 
 /// What a call needs: a handler's signature says it.
 pub(super) trait Needs: 'static {
@@ -214,55 +214,7 @@ impl FromRequest for Application {
     }
 }
 
-/// The value of a query parameter, decoded. Like a field of a message it may stand there once.
+/// The value of a query parameter; `None` if it is not there.
 pub(super) fn query_value<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, Fault> {
-    // One client ends every URL with a bare `?`, which no token or session id has.
-    let query = query.trim_end_matches('?');
-    let mut values = query.split('&').filter_map(|pair| value_of(pair, name));
-    let value = values.next();
-    match values.next() {
-        None => Ok(value),
-        Some(_) => Err(Fault::malformed("query", &Malformed::Duplicate(name.to_owned()))),
-    }
-}
-
-/// The value of a pair if it has this name. The usual one needs no decoding.
-fn value_of<'a>(pair: &'a str, name: &str) -> Option<Cow<'a, str>> {
-    let is_plain = |text: &str| !text.bytes().any(|byte| byte == b'%' || byte == b'+');
-    let (found, value) = pair.split_once('=').unwrap_or((pair, ""));
-    if is_plain(found) {
-        if found != name {
-            return None;
-        }
-        if is_plain(value) {
-            return Some(Cow::Borrowed(value));
-        }
-    }
-    let (found, value) = form_urlencoded::parse(pair.as_bytes()).next()?;
-    (found == name).then(|| Cow::Owned(value.into_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_are_decoded_where_they_need_it() {
-        let read = |query, name| query_value(query, name).map_err(drop);
-        let value = |text: &str| Ok(Some(Cow::<str>::Owned(text.to_owned())));
-        for (query, found) in [
-            ("a=1&b=2", value("2")),
-            ("b=2?", value("2")),
-            ("b", value("")),
-            ("b=", value("")),
-            ("%62=%7B2%7D", value("{2}")),
-            ("b=x+y%2B", value("x y+")),
-            ("b=a=b", value("a=b")),
-            ("c=1&&bb=2", Ok(None)),
-            ("", Ok(None)),
-            ("b=1&%62=1", Err(())),
-        ] {
-            assert_eq!(read(query, "b"), found, "{query}");
-        }
-    }
+    wire::query_value(query, name).map_err(|why| Fault::malformed("query", &why))
 }
