@@ -14,6 +14,7 @@ mod callbacks;
 mod cli;
 mod codes;
 mod concurrency;
+mod corpus;
 mod crash;
 mod doctor;
 mod doors;

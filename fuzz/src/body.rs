@@ -1,0 +1,161 @@
+//! Bodies of `/cgi`, as JSON and as forms. What the lenient reader finds is compared with what
+//! `serde_json` makes of the same text as a `Value`.
+
+use muster::domain::{Account, Buin, SessionId, Title, Version};
+use muster::wire::{FieldError, Malformed, Object};
+use serde_json::Value;
+
+/// Those that a call asks for, and two that none does.
+const FIELDS: [&str; 14] = [
+    "buin",
+    "appId",
+    "encrypt",
+    "title",
+    "creator",
+    "type",
+    "member",
+    "sessionId",
+    "opUser",
+    "addMember",
+    "delMember",
+    "version",
+    "x",
+    "",
+];
+/// An errmsg is short, whatever came.
+const LONGEST_REASON: usize = 512;
+
+pub fn body(data: &[u8]) {
+    json(data);
+    form(data);
+}
+
+fn json(data: &[u8]) {
+    let expected = serde_json::from_slice::<Value>(data);
+    let object = match Object::parse(data) {
+        Ok(object) => object,
+        Err(why) => {
+            short(&why.to_string());
+            match why {
+                Malformed::NotJson(_) => assert!(expected.is_err()),
+                Malformed::NotAnObject(_) => assert!(!expected.unwrap().is_object()),
+                Malformed::Duplicate(_) | Malformed::TooManyFields(_) => {
+                    assert!(expected.unwrap().is_object());
+                }
+            }
+            return;
+        }
+    };
+    let expected = expected.unwrap();
+    let expected = expected.as_object().unwrap();
+    assert!(expected.len() <= 256);
+    for field in FIELDS {
+        let value = expected.get(field).unwrap_or(&Value::Null);
+        assert_eq!(object.has(field), !value.is_null());
+        reads(&object, field, value);
+    }
+}
+
+/// Each way to read a field finds what stands there, or says that it is something else.
+fn reads(object: &Object<'_>, field: &str, value: &Value) {
+    let absent = value.is_null() || *value == "" || value.as_array().is_some_and(Vec::is_empty);
+    let text = value.as_str();
+    let whole = value.is_i64() || value.is_u64();
+
+    check(object.text(field), absent, text.as_ref());
+    check(object.text_or_empty(field), value.is_null(), text.as_ref());
+    let integer = object.integer(field).map(|found| found.map(|integer| integer.to_string()));
+    check(integer, absent, whole.then(|| value.to_string()).as_ref());
+    if let Ok(Some(integer)) = object.integer(field) {
+        assert_eq!(integer.to_i64(), value.as_i64());
+        let number = integer.to_i64().unwrap_or(0);
+        assert_eq!(Buin::new(number).is_ok(), number > 0);
+        assert_eq!(Version::new(number).is_ok(), number > 0);
+    }
+    check(
+        object.account(field).map(|found| found.map(String::from)),
+        absent,
+        account(value).as_ref(),
+    );
+
+    let accounts =
+        object.accounts(field, |place, text| Ok::<_, FieldError>((place, text.to_owned())));
+    let expected: Option<Vec<_>> = value
+        .as_array()
+        .and_then(|items| items.iter().map(account).collect::<Option<Vec<_>>>())
+        .map(|items| items.into_iter().enumerate().collect());
+    let expected = if absent { Some(Vec::new()) } else { expected };
+    check(accounts.map(Some), false, expected.as_ref());
+
+    if let Some(text) = text {
+        values(text);
+    }
+}
+
+fn check<T: std::fmt::Debug + PartialEq>(
+    found: Result<Option<T>, FieldError>,
+    absent: bool,
+    expected: Option<&T>,
+) {
+    match found {
+        Ok(None) => assert!(absent),
+        Ok(found) => {
+            assert!(!absent);
+            assert_eq!(found.as_ref(), expected);
+        }
+        Err(why) => {
+            assert!(!absent && expected.is_none(), "{why}");
+            short(&why.to_string());
+        }
+    }
+}
+
+fn account(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) if !number.is_f64() => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// What the rules of sessions make of a text: kept byte for byte, or refused in few words.
+fn values(text: &str) {
+    let length = text.chars().count();
+    let plain = (1..=64).contains(&length) && !text.contains(char::is_control);
+    match Account::new(text) {
+        Ok(account) => assert!(plain && account.as_str() == text),
+        Err(why) => {
+            assert!(!plain);
+            short(&why.to_string());
+        }
+    }
+    match Title::new(text) {
+        Ok(title) => assert!(plain && !text.trim().is_empty() && title.as_str() == text),
+        Err(why) => {
+            assert!(!plain || text.trim().is_empty());
+            short(&why.to_string());
+        }
+    }
+    if let Err(why) = text.parse::<SessionId>() {
+        short(&why.to_string());
+    }
+}
+
+/// A form is an object of text.
+fn form(data: &[u8]) {
+    let pairs: Vec<_> = form_urlencoded::parse(data).collect();
+    match Object::from_form(pairs.iter().cloned()) {
+        Ok(object) => {
+            for field in FIELDS {
+                let expected = pairs.iter().find(|(name, _)| name == field);
+                let expected = expected.map(|(_, text)| text.as_ref());
+                assert_eq!(object.text_or_empty(field), Ok(expected));
+            }
+        }
+        Err(why) => short(&why.to_string()),
+    }
+}
+
+fn short(reason: &str) {
+    assert!(reason.len() <= LONGEST_REASON, "{reason}");
+}

@@ -1,0 +1,79 @@
+//! What receivers of callbacks answer: whether it acknowledges, and when they want the next try. And
+//! what they are sent: a message with any text in it is JSON with that text.
+
+use std::time::Duration;
+
+use chrono::DateTime;
+use muster::delivery::{Schedule, Verdict, asked_wait, decide};
+use muster::wire::{Message, News, acknowledges, sign};
+use serde_json::Value;
+
+/// As in the configuration that is compiled in, about.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub fn callback_answer(data: &[u8]) {
+    acknowledged(data);
+    if let Ok(text) = std::str::from_utf8(data) {
+        waits(text);
+        message(text);
+    }
+}
+
+fn acknowledged(data: &[u8]) {
+    let json = serde_json::from_slice::<Value>(data);
+    let errcode = json.ok().and_then(|json| json.get("errcode")?.as_i64());
+    let expected = data.trim_ascii().eq_ignore_ascii_case(b"ok") || errcode == Some(0);
+    assert_eq!(acknowledges(data), expected);
+    // White space around it makes no difference.
+    assert_eq!(acknowledges(&[b"\r\n\t ", data, b"\n"].concat()), expected);
+}
+
+/// Whatever is asked for, the next try is neither in the past nor after the end.
+fn waits(text: &str) {
+    let first = DateTime::from_timestamp(1_718_000_000, 0).unwrap();
+    let schedule = Schedule { waits: vec![Duration::from_secs(5)], give_up_after: DAY };
+    let asked = asked_wait(text, first);
+    for (tries, into) in [(1, Duration::ZERO), (7, DAY / 2), (u32::MAX, DAY)] {
+        let now = first + into;
+        match decide(&schedule, tries, first, now, asked, 0.5) {
+            Verdict::RetryAt(at) => {
+                assert!(at > now && at <= first + DAY);
+                // At least as long as asked for, but for 4 hours and the end.
+                let most = Duration::from_secs(4 * 60 * 60).min(DAY - into);
+                assert!(at >= now + asked.unwrap_or_default().min(most));
+            }
+            Verdict::GiveUp => assert_eq!(into, DAY),
+        }
+    }
+    if let Ok(seconds) = text.parse() {
+        assert_eq!(asked, Some(Duration::from_secs(seconds)));
+    }
+}
+
+fn message(text: &str) {
+    let member = [text.to_owned()];
+    let (create_time, version) = (1_718_000_000, 2);
+    for news in [
+        News::Created { title: text, member: &member },
+        News::Updated {
+            owner: text,
+            title: text,
+            add_member: &member,
+            del_member: &[],
+            state: None,
+        },
+        News::Test,
+    ] {
+        let message = Message { from_user: text, create_time, session_id: "{}", version, news };
+        let json: Value = serde_json::from_str(&message.to_json()).unwrap();
+        assert_eq!(json["fromUser"], text);
+        let kind = json["msgType"].as_str().unwrap();
+        if !matches!(news, News::Test) {
+            assert_eq!(json[kind]["title"], text);
+        }
+    }
+    // The four are sorted before they are signed.
+    let signature = sign(text, "1718000000", "nonce", "YQ==");
+    assert_eq!(signature, sign("nonce", "YQ==", text, "1718000000"));
+    assert!(signature.len() == 40 && signature.bytes().all(|byte| byte.is_ascii_hexdigit()));
+}

@@ -1,0 +1,68 @@
+//! Sealed messages. What opens, and with which message, is compared with a second reader, which is
+//! written for the eye and stops at the first thing that is wrong.
+
+use aes::Aes256;
+use aes::cipher::block_padding::NoPadding;
+use aes::cipher::{BlockModeDecrypt as _, BlockModeEncrypt as _, KeyIvInit as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use muster::wire::{AesKey, CannotOpen, Envelope};
+
+/// Key and app of the shared vectors, so that those open.
+const KEY: &str = "0DZbyJXaB5WoyBmd3Li8tU7zDBB0RC5dU5K3drwS0yI=";
+const APP_ID: &str = "ydVECTOR0001";
+
+pub fn envelope(data: &[u8]) {
+    let key = AesKey::from_base64(KEY).unwrap();
+    let envelope = Envelope::new(&key, APP_ID);
+
+    // As the text that came.
+    if let Ok(text) = std::str::from_utf8(data) {
+        assert_eq!(envelope.open(text).ok(), opened(&key, text));
+    }
+    // As what somebody encrypted who has the key, however wrong it is.
+    let mut plain = data.to_vec();
+    plain.resize(data.len().next_multiple_of(32), 0);
+    let text = encrypted(&key, plain);
+    assert_eq!(envelope.open(&text).ok(), opened(&key, &text));
+    // As a message.
+    let sealed = envelope.seal(data);
+    let message = std::str::from_utf8(data).map(str::to_owned).map_err(|_| CannotOpen);
+    assert_eq!(envelope.open(&sealed), message);
+    assert_eq!(opened(&key, &sealed), message.ok());
+    let other_app = Envelope::new(&key, "ydVECTOR0002");
+    assert_eq!(other_app.open(&sealed), Err(CannotOpen));
+}
+
+fn encrypted(key: &AesKey, mut plain: Vec<u8>) -> String {
+    let iv = &key.bytes()[..16];
+    let length = plain.len();
+    let encryptor = cbc::Encryptor::<Aes256>::new_from_slices(key.bytes(), iv).unwrap();
+    STANDARD.encode(encryptor.encrypt_padded::<NoPadding>(&mut plain, length).unwrap())
+}
+
+fn opened(key: &AesKey, text: &str) -> Option<String> {
+    let mut plain = STANDARD.decode(text).ok()?;
+    if !plain.len().is_multiple_of(32) {
+        return None;
+    }
+    let iv = &key.bytes()[..16];
+    let decryptor = cbc::Decryptor::<Aes256>::new_from_slices(key.bytes(), iv).unwrap();
+    decryptor.decrypt_padded::<NoPadding>(&mut plain).unwrap();
+
+    let padding = *plain.last()?;
+    if !(1..=32).contains(&padding) {
+        return None;
+    }
+    let (plain, padded) = plain.split_at(plain.len() - usize::from(padding));
+    if padded.iter().any(|byte| *byte != padding) {
+        return None;
+    }
+    let (length, rest) = plain.get(16..)?.split_first_chunk()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).unwrap();
+    let (message, tail) = rest.split_at_checked(length)?;
+    if tail != APP_ID.as_bytes() {
+        return None;
+    }
+    String::from_utf8(message.to_vec()).ok()
+}

@@ -1,0 +1,34 @@
+//! What must hold for whatever others send, one file for each target of the fuzzer.
+//!
+//! A check takes any bytes and panics where a property does not hold. The surprise: this is part of
+//! two crates. The targets link it, and the tests of Muster include it to feed it the corpus.
+
+mod attributes;
+mod body;
+mod callback_answer;
+mod envelope;
+mod query;
+mod session_id;
+mod token;
+
+pub use attributes::attributes;
+pub use body::body;
+pub use callback_answer::callback_answer;
+pub use envelope::envelope;
+pub use query::query;
+pub use session_id::session_id;
+pub use token::token;
+
+/// Takes what was sent, and panics if it is not dealt with as it should be.
+pub type Check = fn(&[u8]);
+
+/// All targets, each by the name of its corpus.
+pub const TARGETS: [(&str, Check); 7] = [
+    ("attributes", attributes),
+    ("body", body),
+    ("callback_answer", callback_answer),
+    ("envelope", envelope),
+    ("query", query),
+    ("session_id", session_id),
+    ("token", token),
+];

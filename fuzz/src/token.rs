@@ -1,0 +1,65 @@
+//! Access tokens and API keys: none can be made, or made to say something else, without the key.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use muster::domain::AppId;
+use muster::wire::{AesKey, ApiKey, Claims, MasterKeyId, TokenError, TokenKey};
+
+pub fn token(data: &[u8]) {
+    let key = TokenKey::derive(&AesKey::new([7; 32]));
+    if let Ok(text) = std::str::from_utf8(data) {
+        forged(&key, text);
+        keys(text);
+    }
+    forged(&key, &URL_SAFE_NO_PAD.encode(data));
+    issued(&key, data);
+}
+
+/// What was not made with the key is not accepted, at whatever time.
+fn forged(key: &TokenKey, text: &str) {
+    let Some(claims) = Claims::read(text) else { return };
+    for now in [i64::MIN, 0, i64::MAX] {
+        assert_eq!(key.check(&claims, now), Err(TokenError::Forged));
+    }
+}
+
+/// The bytes say for whom, until when, and which bit is then turned.
+fn issued(key: &TokenKey, data: &[u8]) {
+    let Some((buin, rest)) = data.split_first_chunk() else { return };
+    let Some((expires_at, rest)) = rest.split_first_chunk() else { return };
+    let Some((bit, app_id)) = rest.split_first() else { return };
+    let (buin, expires_at) = (i64::from_be_bytes(*buin), i64::from_be_bytes(*expires_at));
+    let Some(app_id) = std::str::from_utf8(app_id).ok().and_then(|text| text.parse::<AppId>().ok())
+    else {
+        return;
+    };
+    let token = key.issue(buin, app_id.as_str(), expires_at);
+    assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
+    let claims = Claims::read(&token).unwrap();
+    assert_eq!((claims.buin, claims.expires_at), (buin, expires_at));
+    assert_eq!(claims.app_id, app_id.as_str());
+    assert_eq!(key.check(&claims, expires_at), Err(TokenError::Expired));
+    if let Some(before) = expires_at.checked_sub(1) {
+        assert_eq!(key.check(&claims, before), Ok(()));
+    }
+    let other = TokenKey::derive(&AesKey::new([8; 32]));
+    assert_eq!(other.check(&claims, i64::MIN), Err(TokenError::Forged));
+
+    let mut bytes = URL_SAFE_NO_PAD.decode(&token).unwrap();
+    let at = usize::from(*bit) % bytes.len();
+    bytes[at] ^= 1 << (bit % 8);
+    forged(key, &URL_SAFE_NO_PAD.encode(bytes));
+}
+
+fn keys(text: &str) {
+    match ApiKey::recognise(text) {
+        Some(key) => assert!(text.starts_with(ApiKey::PREFIX) && key.reveal() == text),
+        None => assert!(!text.starts_with(ApiKey::PREFIX)),
+    }
+    if let Ok(key) = AesKey::from_base64(text) {
+        assert!(AesKey::from_base64(&key.to_base64()) == Ok(key));
+    }
+    if let Some(id) = MasterKeyId::parse(text) {
+        assert_eq!(id.to_string(), text.to_ascii_lowercase());
+    }
+}

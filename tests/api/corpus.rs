@@ -1,0 +1,51 @@
+//! The corpus of the fuzzer, on every run of the tests: what once found the way into a corner goes
+//! through the same checks here, without a fuzzer.
+
+#[path = "../../fuzz/src/lib.rs"]
+mod targets;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use targets::TARGETS;
+
+fn fuzz() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
+}
+
+/// What a directory holds, by name.
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut entries: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    entries
+}
+
+fn names(directory: &str) -> BTreeSet<String> {
+    let stem = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    entries(&fuzz().join(directory)).iter().map(stem).collect()
+}
+
+#[test]
+fn every_input_of_the_corpus_is_dealt_with() {
+    for (name, check) in TARGETS {
+        let inputs = entries(&fuzz().join("corpus").join(name));
+        assert!(inputs.len() >= 5, "{name}: {} inputs", inputs.len());
+        for input in inputs {
+            // Shown if the check fails.
+            println!("{}", input.display());
+            check(&std::fs::read(&input).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_target_has_a_corpus_and_is_one_of_the_fuzzer() {
+    let expected: BTreeSet<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(names("corpus"), expected);
+    assert_eq!(names("fuzz_targets"), expected);
+    let manifest = std::fs::read_to_string(fuzz().join("Cargo.toml")).unwrap();
+    for name in expected {
+        assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
+    }
+}
