@@ -8,6 +8,7 @@ mod actor;
 mod app;
 mod application;
 mod audit;
+mod backup;
 mod callbacks;
 mod certificate;
 mod delivery;
@@ -19,6 +20,7 @@ mod keeper;
 mod key;
 mod migrate;
 mod output;
+mod restore;
 mod secrets;
 mod serve;
 mod stopper;
@@ -84,6 +86,10 @@ enum Command {
     /// The master key, which seals the secrets in the database: make one, replace it
     #[command(subcommand)]
     Secrets(secrets::Command),
+    /// Write a backup of the whole database into a directory, while servers run
+    Backup(backup::Backup),
+    /// Bring a backup back, into a new data directory or an empty database
+    Restore(restore::Restore),
     /// Check configuration, database, disk, clock, secrets and port; say what to do about what is wrong
     Doctor {
         #[command(flatten)]
@@ -166,6 +172,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Delivery(command) => delivery::run(&settings, command, &clock).await?,
         Command::Audit(command) => audit::run(&settings, command, &clock).await?,
         Command::Secrets(command) => secrets::run(&settings, command, &clock).await?,
+        Command::Backup(wish) => backup::run(&settings, wish, &clock).await?,
+        Command::Restore(wish) => restore::run(&settings, wish, &clock).await?,
         Command::Doctor { output } => return doctor::run(&settings, &clock, output).await,
         Command::Config | Command::Openapi => {}
     }

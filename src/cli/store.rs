@@ -1,5 +1,6 @@
 //! The database of a command or a server, the configured or the embedded one, with its master keys.
 
+use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -212,12 +213,12 @@ pub(super) const WRONG_KEY: &str = "the master key of this database is not here:
      database, or the backup that it comes from, was last used";
 
 /// The master keys, as they are configured.
-fn keyring(settings: &Settings) -> Keyring {
+pub(super) fn keyring(settings: &Settings) -> Keyring {
     let secrets = &settings.secrets;
     let key = |text: &KeyText| MasterKey::new(*text.bytes());
     let file = match (&secrets.master_key_file, &settings.database.url) {
         (Some(path), _) => Some(KeyFile { path: path.clone(), make: false }),
-        (None, None) => Some(KeyFile { path: settings.data_dir.join(KEY_FILE), make: true }),
+        (None, None) => Some(KeyFile { path: own_key_file(settings), make: true }),
         // Another server of that database could not know what is made up here.
         (None, Some(_)) => None,
     };
@@ -226,7 +227,9 @@ fn keyring(settings: &Settings) -> Keyring {
 }
 
 /// The file of master keys of an embedded database.
-const KEY_FILE: &str = "master.key";
+pub(super) fn own_key_file(settings: &Settings) -> PathBuf {
+    settings.data_dir.join("master.key")
+}
 
 /// How the database is used, as it is configured: a request must begin its work there, and that
 /// must end, while there is still time to answer.

@@ -19,7 +19,7 @@ const CHANGED: &str = "muster_apps";
 /// Where servers repeat notes.
 const HEARD: &str = "muster_apps_heard";
 /// What the connections of followers are called.
-const FOLLOWER: &str = "muster follower";
+pub(super) const FOLLOWER: &str = "muster follower";
 
 /// A connection that hears of changes.
 pub struct Changes(Listening);

@@ -124,6 +124,12 @@ pub async fn run(pool: &PgPool) -> Result<Vec<Migration>, MigrationError> {
     Ok(pending)
 }
 
+/// Which of these migrations this program does not know.
+#[must_use]
+pub fn unknown(versions: &[i64]) -> Vec<i64> {
+    versions.iter().copied().filter(|version| !MIGRATOR.version_exists(*version)).collect()
+}
+
 struct Applied {
     success: bool,
     checksum: Vec<u8>,

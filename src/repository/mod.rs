@@ -7,6 +7,7 @@ pub mod apps;
 pub mod audit;
 pub mod changes;
 pub mod deliveries;
+pub mod dump;
 pub mod embedded;
 pub mod feed;
 pub mod history;

@@ -31,7 +31,7 @@ const CRATES: [(&str, &[&str]); 30] = [
     ("governor", &["http"]),
     ("h2", &["http"]),
     ("humantime", &["cli", "http", "config"]),
-    ("percent_encoding", &["http"]),
+    ("percent_encoding", &["http", "repository"]),
     ("pin_project_lite", &["http"]),
     ("prometheus_client", &["metrics"]),
     ("serde_path_to_error", &["http"]),

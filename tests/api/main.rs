@@ -10,6 +10,7 @@
 
 mod architecture;
 mod audit;
+mod backup;
 mod callbacks;
 mod cli;
 mod codes;

@@ -107,6 +107,15 @@ impl Places {
         }
     }
 
+    /// The directories themselves, whatever is in them, by their full names.
+    pub(super) fn dirs(&self) -> Vec<PathBuf> {
+        let dirs = match &self.configured {
+            Some(dir) => vec![dir.clone()],
+            None => self.installed.iter().cloned().chain(self.downloads.complete()).collect(),
+        };
+        dirs.iter().filter_map(|dir| std::path::absolute(dir).ok()).collect()
+    }
+
     /// The programs for `data`, which `major` made if it exists; downloads them if need be.
     pub(super) async fn obtain(
         &self,

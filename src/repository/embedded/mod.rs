@@ -38,7 +38,8 @@ mod ready;
 mod socket;
 mod up;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
@@ -49,7 +50,9 @@ pub use self::download::DownloadError;
 pub use self::error::EmbeddedError;
 pub use self::found::Found;
 
+use self::binaries::Places;
 use self::lock::{Turn, Use};
+use self::owner::RunAs;
 use self::process::Postmaster;
 use self::socket::Socket;
 use self::up::{Place, Up};
@@ -84,6 +87,21 @@ pub struct EmbeddedPostgres {
     joined: bool,
     version: PostgresVersion,
     in_use: Use,
+}
+
+/// Where PostgreSQL's programs may be on this machine: the configured directory alone, if there is one.
+pub(super) fn program_dirs(options: &Options) -> Vec<PathBuf> {
+    Places::of_this_machine(options).dirs()
+}
+
+/// A program of PostgreSQL's that runs as we do, and knows nothing of our environment.
+pub(super) fn bare_command(program: &Path) -> Command {
+    process::command(program, &RunAs::Ourselves)
+}
+
+/// The end of what a program said.
+pub(super) fn tail(said: &[u8]) -> String {
+    process::tail(said)
 }
 
 /// What [`EmbeddedPostgres::stop`] did.

@@ -152,6 +152,17 @@ impl Keyring {
         file::mode(path).filter(|mode| mode & 0o007 != 0).map(|mode| (path, mode))
     }
 
+    /// Writes one key into a new file of its own. Says whether there is such a key here.
+    ///
+    /// # Errors
+    /// [`KeyringError`].
+    pub fn save(&self, path: &Path, id: MasterKeyId) -> Result<bool, KeyringError> {
+        match self.find(id) {
+            Some(key) => file::create(path, &key).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
     /// Writes a key into the file, before those that are in it.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ pub mod client;
 pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod rows;
 pub mod server;
 
 use std::net::SocketAddr;

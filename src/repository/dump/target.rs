@@ -1,0 +1,82 @@
+//! Whether a database may take what arrives: nobody serves on it, and nothing in it can be lost.
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::super::Error;
+use super::super::audit::{self, Act, Line};
+use super::content::{Table, quoted};
+use super::error::DumpError;
+
+/// Tables that migrations themselves fill.
+const BY_MIGRATIONS: [&str; 3] = ["_sqlx_migrations", "audit", "sealing"];
+/// The tables of Muster, besides those.
+const OF_SESSIONS: [&str; 9] = [
+    "api_key",
+    "app",
+    "delivery",
+    "delivery_attempt",
+    "idempotency",
+    "session",
+    "session_event",
+    "session_member",
+    "session_title",
+];
+
+/// Whether a table is one of Muster's.
+pub(super) fn is_ours(table: &Table) -> bool {
+    let name = table.name.as_str();
+    BY_MIGRATIONS.contains(&name) || OF_SESSIONS.contains(&name)
+}
+
+/// How many servers follow what changes in this database.
+pub(super) async fn servers(connection: &mut PgConnection) -> Result<u64, Error> {
+    let servers = sqlx::query_scalar!(
+        r#"
+        select count(*) as "count!" from pg_stat_activity
+        where datname = current_database() and application_name = $1
+        "#,
+        super::super::changes::FOLLOWER
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(u64::try_from(servers).unwrap_or_default())
+}
+
+/// Refuses a database that a server uses.
+pub(super) async fn check_unserved(
+    connection: &mut PgConnection,
+    which: &'static str,
+) -> Result<(), DumpError> {
+    match servers(connection).await? {
+        0 => Ok(()),
+        servers => Err(DumpError::Served(servers, which)),
+    }
+}
+
+/// Refuses a database in which any table of Muster has rows that its migrations have not made.
+pub(super) async fn check_empty(
+    connection: &mut PgConnection,
+    tables: &[Table],
+) -> Result<(), DumpError> {
+    for Table { name, .. } in tables.iter().filter(|table| is_ours(table)) {
+        if BY_MIGRATIONS.contains(&name.as_str()) {
+            continue;
+        }
+        let sql = AssertSqlSafe(format!("select count(*) from {}", quoted(name)));
+        let rows: i64 = sqlx::query_scalar(sql).fetch_one(&mut *connection).await?;
+        if rows > 0 {
+            return Err(DumpError::NotEmpty { table: name.clone(), rows });
+        }
+    }
+    Ok(())
+}
+
+/// Leaves a line of what arrived, from where, and how much.
+pub(super) async fn note(
+    connection: &mut PgConnection,
+    act: Act<'_>,
+    action: &'static str,
+    details: serde_json::Value,
+) -> Result<(), Error> {
+    Ok(audit::write(connection, act, Line { action, buin: None, app_id: None, details }).await?)
+}

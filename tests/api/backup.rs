@@ -1,0 +1,286 @@
+//! `muster backup` and `muster restore`: what comes back is what was there, or nothing does.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use sqlx::{Connection as _, Executor as _, PgConnection};
+
+use crate::harness::process::{Home, Running, Server, until};
+use crate::harness::rows::{furnish, hold, rows, same};
+use crate::harness::server::{Database, database};
+
+async fn connection(database: &Database) -> PgConnection {
+    PgConnection::connect_with(&database.options).await.unwrap()
+}
+
+/// Where a backup of a home goes.
+fn place(home: &Home, name: &str) -> PathBuf {
+    home.parent.join(name)
+}
+
+#[track_caller]
+fn backup(home: &Home, name: &str) -> PathBuf {
+    let dir = place(home, name);
+    home.json(&["backup", dir.to_str().unwrap()]);
+    dir
+}
+
+/// A home with a new data directory and the master key of another one.
+fn with_key_of(other: &Home) -> Home {
+    let home = Home::new();
+    fs::create_dir(&home.data_dir).unwrap();
+    fs::copy(other.data_dir.join("master.key"), home.data_dir.join("master.key")).unwrap();
+    home
+}
+
+fn manifest(dir: &Path) -> Value {
+    serde_json::from_slice(&fs::read(dir.join("backup.json")).unwrap()).unwrap()
+}
+
+fn rewrite(dir: &Path, change: impl FnOnce(&mut Value)) {
+    let mut manifest = manifest(dir);
+    change(&mut manifest);
+    fs::write(dir.join("backup.json"), manifest.to_string()).unwrap();
+}
+
+/// The sessions are served as they were, to the app that made them.
+async fn serves(server: &Server, app: &Value, sessions: &[Value]) {
+    let client = server.client(app);
+    let token = client.token().await;
+    for session in sessions {
+        let id = session["sessionId"].as_str().unwrap();
+        let found = client.get_session(&token, id).await;
+        assert_eq!(found["errcode"], 0, "{found}");
+        for field in ["title", "owner", "version", "member"] {
+            assert_eq!(found[field], session[field], "{field}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_under_load_is_one_moment() {
+    let home = Home::lived_in();
+    home.json(&[
+        "app",
+        "create",
+        "--buin",
+        "14731009",
+        "--callback-url",
+        "http://127.0.0.1:1/",
+        "--callback-token",
+        "hush-hush",
+    ]);
+    let held = hold(&home).await;
+    let server = home.serve();
+    let ended = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..4)
+        .map(|_| {
+            let (plain, ended) = (server.plain(&home.api_key()), ended.clone());
+            tokio::spawn(async move {
+                while !ended.load(Ordering::Relaxed) {
+                    let session = plain.create().await;
+                    for title in ["one", "two"] {
+                        let change = json!({ "sessionId": session["sessionId"], "opUser": "a",
+                                             "title": title, "addMember": [title] });
+                        assert_eq!(plain.post("update", &change).await["errcode"], 0);
+                    }
+                }
+            })
+        })
+        .collect();
+    let mut live = home.connect().await;
+    let events = "select count(*) from session_event";
+    while sqlx::query_scalar::<_, i64>(events).fetch_one(&mut live).await.unwrap() < 50 {}
+    let dir = backup(&home, "under-load");
+    let at_end: i64 = sqlx::query_scalar(events).fetch_one(&mut live).await.unwrap();
+    ended.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    server.stop();
+    let saved = manifest(&dir)["tables"]["session_event"]["rows"].as_i64().unwrap();
+    assert!(50 <= saved && saved <= at_end, "{saved} of {at_end}");
+    assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+
+    let fresh = with_key_of(&home);
+    fresh.json(&["restore", dir.to_str().unwrap()]);
+    let server = fresh.serve();
+    let mut restored = fresh.connect().await;
+    let torn: i64 = sqlx::query_scalar(
+        "select count(*) from session as s
+         where version <> (select count(*) from session_event as e where e.session_id = s.session_id)
+            or member_count <> (select count(*) from session_member as m
+                                where m.session_id = s.session_id)
+            or version <> (select count(*) from delivery as d where d.session_id = s.session_id)
+            or title <> (select title from session_event as e
+                         where e.session_id = s.session_id and e.version = s.version)",
+    )
+    .fetch_one(&mut restored)
+    .await
+    .unwrap();
+    assert_eq!(torn, 0, "a change is there whole or not at all");
+    let (then, now) = (rows(&mut restored).await, rows(&mut live).await);
+    let now: BTreeSet<&String> = now["session_event"].iter().collect();
+    assert_eq!(i64::try_from(then["session_event"].len()).unwrap(), saved);
+    assert!(then["session_event"].iter().all(|event| now.contains(event)));
+    server.stop();
+    held.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_comes_back_to_an_embedded_database() {
+    let home = Home::lived_in();
+    let held = hold(&home).await;
+    let mut live = home.connect().await;
+    let (app, sessions) = furnish(&home, &mut live).await;
+    // As a database that is much older than the one that it is restored into.
+    live.execute("update session_event set xid = '99999999999'").await.unwrap();
+    let before = rows(&mut live).await;
+    let dir = place(&home, "backup");
+    let printed = home.run(&["backup", dir.to_str().unwrap()]).ok().stdout;
+    assert!(printed.contains("backed up 6 sessions"), "{printed}");
+    assert!(printed.contains(home.data_dir.join("master.key").to_str().unwrap()), "{printed}");
+    let names = |dir: &Path| {
+        let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
+        entries.map(|name| name.into_string().unwrap()).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(names(&dir), BTreeSet::from(["backup.json".to_owned(), "dump".to_owned()]));
+    let with_key = place(&home, "with-key");
+    let printed = home.run(&["backup", "--with-key", with_key.to_str().unwrap()]).ok().stdout;
+    assert!(printed.contains("WARNING: the master key"), "{printed}");
+    drop(live);
+    held.stop().await.unwrap();
+
+    let fresh = Home::new();
+    let restored = fresh.run(&["restore", with_key.to_str().unwrap()]).ok().stdout;
+    assert!(restored.contains("6 sessions"), "{restored}");
+    let other = with_key_of(&home);
+    other.json(&["restore", dir.to_str().unwrap()]);
+    for home in [&fresh, &other] {
+        let held = hold(home).await;
+        let mut restored = home.connect().await;
+        same(&before, &rows(&mut restored).await);
+        let ahead = "select exists (select from session_event
+                     where xid >= pg_snapshot_xmax(pg_current_snapshot()))";
+        assert!(!sqlx::query_scalar::<_, bool>(ahead).fetch_one(&mut restored).await.unwrap());
+        let server = home.serve();
+        serves(&server, &app, &sessions).await;
+        server.stop();
+        held.stop().await.unwrap();
+    }
+    let lines = fresh.json(&["audit", "list", "--action", "database"]);
+    assert_eq!(lines[0]["action"], "database.restore", "{lines}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_comes_back_to_a_database_of_ones_own() {
+    let (one, other) = (database().await, database().await);
+    let (mut home, fresh) = (Home::on(&one), Home::on(&other));
+    let mut live = connection(&one).await;
+    let (app, sessions) = furnish(&home, &mut live).await;
+    let before = rows(&mut live).await;
+    // Programs of PostgreSQL take these for commands; they are about other databases.
+    home.set("PGHOST", "nowhere.invalid").set("PGSERVICE", "nothing");
+    let dir = backup(&home, "backup");
+    let mut restored = connection(&other).await;
+    fresh.json(&["restore", dir.to_str().unwrap()]);
+    same(&before, &rows(&mut restored).await);
+    let server = fresh.serve();
+    serves(&server, &app, &sessions).await;
+    // Numbers go on where they stood.
+    fresh.json(&["app", "create", "--buin", "8"]);
+    server.stop();
+    let lines = home.json(&["audit", "list", "--action", "database.backup"]);
+    assert_eq!(lines[0]["details"]["sessions"], 6, "{lines}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_right_is_refused() {
+    let (one, other) = (database().await, database().await);
+    let (home, mut fresh) = (Home::on(&one), Home::on(&other));
+    let mut target = connection(&other).await;
+    home.json(&["app", "create", "--buin", "7", "--app-id", "mine"]);
+    let whole = backup(&home, "whole");
+    home.run(&["backup", whole.to_str().unwrap()]).fails(1, &["is not empty", "a new or an empty"]);
+
+    let dump = fs::read(whole.join("dump")).unwrap();
+    let saved = fs::read(whole.join("backup.json")).unwrap();
+    let broken = |change: &dyn Fn(&Path), parts: &[&str]| {
+        fs::write(whole.join("dump"), &dump).unwrap();
+        fs::write(whole.join("backup.json"), &saved).unwrap();
+        change(&whole);
+        fresh.run(&["restore", whole.to_str().unwrap()]).fails(1, parts);
+    };
+    let tampered = |dir: &Path| {
+        let mut bytes = dump.clone();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(dir.join("dump"), bytes).unwrap();
+    };
+    broken(&tampered, &["dump was changed or is damaged", "SHA-256", "nothing was restored"]);
+    let truncated = |dir: &Path| fs::write(dir.join("dump"), &dump[..dump.len() - 9]).unwrap();
+    broken(&truncated, &["dump was changed or is damaged", "bytes instead of"]);
+    let cut = |dir: &Path| fs::write(dir.join("backup.json"), &saved[..99]).unwrap();
+    broken(&cut, &["backup.json is not what this Muster writes"]);
+    let no_manifest = |dir: &Path| fs::remove_file(dir.join("backup.json")).unwrap();
+    broken(&no_manifest, &["holds no whole backup", "interrupted"]);
+    let newer = |dir: &Path| rewrite(dir, |it| it["migrations"] = json!([1, 99]));
+    broken(&newer, &["the backup is newer than this program", "[99]"]);
+    let form = |dir: &Path| rewrite(dir, |it| it["format"] = json!(2));
+    broken(&form, &["format 2"]);
+    let major = |dir: &Path| rewrite(dir, |it| it["postgres"] = json!(99));
+    broken(&major, &["was made of PostgreSQL 99, and the target is PostgreSQL"]);
+    let tool = |dir: &Path| rewrite(dir, |it| it["pgDump"] = json!(99));
+    broken(&tool, &["found no pg_dump and pg_restore of PostgreSQL 99", "database.postgres_dir"]);
+    let apps = "select count(*) from app";
+    assert_eq!(sqlx::query_scalar::<_, i64>(apps).fetch_one(&mut target).await.unwrap(), 0);
+
+    fs::write(whole.join("backup.json"), &saved).unwrap();
+    fs::write(whole.join("dump"), &dump).unwrap();
+    let right = fresh.env.len();
+    fresh.set("MUSTER__SECRETS__MASTER_KEY", &"07".repeat(32));
+    let refused = fresh.run(&["restore", whole.to_str().unwrap()]);
+    let id = home.json(&["secrets", "status"])["seals"].as_str().unwrap().to_owned();
+    refused.fails(1, &[&id, "nothing was restored", "secrets.master_key_file"]);
+    fresh.env.truncate(right);
+
+    let server = fresh.serve();
+    fresh.run(&["restore", whole.to_str().unwrap()]).fails(1, &["1 running servers", "stop them"]);
+    server.stop();
+    // The checksums of the tables find what the one of the file cannot.
+    rewrite(&whole, |it| it["tables"]["app"]["checksum"] = json!("0"));
+    let refused = fresh.run(&["restore", whole.to_str().unwrap()]);
+    refused.fails(1, &["what arrived differs from the backup: app has as many rows, but others"]);
+    let refused = fresh.run(&["restore", whole.to_str().unwrap()]);
+    refused.fails(1, &["the target database is not empty: app has 1 rows", "Nothing was changed"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_backup_is_none() {
+    let (one, other) = (database().await, database().await);
+    let (home, fresh) = (Home::on(&one), Home::on(&other));
+    home.json(&["app", "create", "--buin", "7"]);
+    let mut live = connection(&one).await;
+    let mut busy = live.begin().await.unwrap();
+    // Whoever reads this table waits.
+    busy.execute("lock table delivery_attempt in access exclusive mode").await.unwrap();
+    let dir = place(&home, "cut");
+    let running = Running::start(&home, &["backup", dir.to_str().unwrap()]);
+    until("the file", || dir.join("dump").exists().then_some(()));
+    let mut looking = connection(&one).await;
+    let waiting = "select count(*) from pg_stat_activity
+                   where application_name in ('muster copy', 'pg_dump') and wait_event_type = 'Lock'
+                     and datname = current_database()";
+    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut looking).await.unwrap() == 0 {}
+    running.signal(Signal::KILL);
+    drop(running);
+    busy.rollback().await.unwrap();
+    fresh.run(&["restore", dir.to_str().unwrap()]).fails(1, &["holds no whole backup"]);
+    home.run(&["backup", dir.to_str().unwrap()]).fails(1, &["is not empty"]);
+}

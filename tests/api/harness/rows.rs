@@ -1,0 +1,129 @@
+//! All rows of a database, to compare one with another.
+
+use std::collections::BTreeMap;
+
+use muster::repository::embedded::{EmbeddedPostgres, Options};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
+
+use super::process::{Home, Plain};
+
+/// Has the PostgreSQL of a home run, whatever commands come and go.
+pub async fn hold(home: &Home) -> EmbeddedPostgres {
+    let options = Options {
+        data_dir: home.data_dir.clone(),
+        programs_dir: None,
+        download: false,
+        max_connections: 10,
+    };
+    EmbeddedPostgres::start(&options).await.unwrap()
+}
+
+/// Every row of every table as text, but what numbers transactions and what migrations noted.
+pub async fn rows(connection: &mut PgConnection) -> BTreeMap<String, Vec<String>> {
+    let tables: Vec<(String, String)> = sqlx::query_as(
+        "select relname::text, string_agg(attname, ', ' order by attname) from pg_class
+         join pg_attribute on attrelid = pg_class.oid
+         where relkind = 'r' and relnamespace = 'public'::regnamespace and attnum > 0
+           and relname <> '_sqlx_migrations' and attname <> 'xid' and not attisdropped
+         group by relname",
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .unwrap();
+    assert!(tables.len() > 8, "{tables:?}");
+    let mut all = BTreeMap::new();
+    for (table, columns) in tables {
+        // A line of the backup itself, or of what became of it, is in one of the two only.
+        let own = if table == "audit" { "where action not like 'database.%'" } else { "" };
+        let sql = format!("select row({columns})::text from {table} {own} order by 1");
+        let rows = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *connection).await;
+        all.insert(table, rows.unwrap());
+    }
+    all
+}
+
+/// Compares two databases row by row.
+#[track_caller]
+pub fn same(left: &BTreeMap<String, Vec<String>>, right: &BTreeMap<String, Vec<String>>) {
+    assert_eq!(left.keys().collect::<Vec<_>>(), right.keys().collect::<Vec<_>>());
+    for (table, rows) in left {
+        assert_eq!(rows, &right[table], "{table}");
+    }
+}
+
+/// Something in every table: Unicode, attributes with U+0000, deliveries in all states with tries.
+/// Gives the sessions as the API shows them.
+pub async fn furnish(home: &Home, connection: &mut PgConnection) -> (Value, Vec<Value>) {
+    let callback = ["--callback-url", "http://127.0.0.1:1/", "--callback-token", "hush-hush"];
+    let app = home.json(
+        &[&["app", "create", "--buin", "7", "--app-id", "mine", "--name", "Ünï 👩‍👩‍👧"][..], &callback]
+            .concat(),
+    );
+    let key = home.json(&["key", "create", "--buin", "7", "--app-id", "mine"]);
+    let server = home.serve();
+    let plain = server.plain(key["key"].as_str().unwrap());
+    let mut sessions = Vec::new();
+    for number in 0..6 {
+        let made = rest(
+            &plain,
+            reqwest::Method::POST,
+            "/v1/sessions",
+            &json!({ "operator": "爱丽丝", "title": format!("项目 {number} 👩‍👩‍👧 \u{10FFFF}"),
+                     "member": ["bob", "مريم", "c"], "attributes": { "a\u{0}b": 0.1, "n": number } }),
+        )
+        .await;
+        let path = format!("/v1/sessions/{}", made["sessionId"].as_str().unwrap());
+        let changed = rest(
+            &plain,
+            reqwest::Method::PATCH,
+            &path,
+            &json!({ "operator": "bob", "addMember": ["dävid"], "reason": "because ☂" }),
+        )
+        .await;
+        sessions.push(changed);
+    }
+    drop(server.stop());
+    connection
+        .execute(
+            "update delivery set lease = null, state = 'pending', finished_at = null,
+                 due_at = '2100-01-01';
+             insert into delivery_attempt (session_id, app_id, version, attempt, started_at,
+                 duration_ms, status, error, answer)
+             select session_id, app_id, version, 100, now(), 5, 500, 'status', 'nö'
+             from delivery;
+             with numbered as (
+                 select session_id, version, row_number() over (order by session_id, version) as n
+                 from delivery
+             )
+             update delivery
+             set state = case n % 4 when 0 then 'pending' when 1 then 'leased'
+                         when 2 then 'delivered' else 'failed' end,
+                 lease = case n % 4 when 1 then gen_random_uuid() end,
+                 finished_at = case when n % 4 in (2, 3) then now() end
+             from numbered
+             where numbered.session_id = delivery.session_id
+               and numbered.version = delivery.version",
+        )
+        .await
+        .unwrap();
+    let found = rows(connection).await;
+    for (table, rows) in &found {
+        assert!(!rows.is_empty(), "nothing in {table}: the test would not see it lost");
+    }
+    (app, sessions)
+}
+
+/// A call of the REST API with an idempotency key of its own, which must work.
+pub async fn rest(plain: &Plain, method: reqwest::Method, path: &str, body: &Value) -> Value {
+    let request = plain
+        .http
+        .request(method, format!("{}{path}", plain.base))
+        .bearer_auth(&plain.api_key)
+        .header("Content-Type", "application/json")
+        .header("Idempotency-Key", format!("{:032x}", rand::random::<u128>()))
+        .body(body.to_string());
+    let answer = request.send().await.unwrap();
+    assert!(answer.status().is_success(), "{answer:?}");
+    answer.json().await.unwrap()
+}
