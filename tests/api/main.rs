@@ -30,6 +30,7 @@ mod limits;
 mod list;
 mod log;
 mod metrics;
+mod move_to;
 mod plain;
 mod quotas;
 mod request_id;

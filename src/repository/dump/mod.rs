@@ -1,4 +1,4 @@
-//! All of a database at once: backups, and their way back.
+//! All of a database at once: backups, their way back, and the move to another PostgreSQL.
 //!
 //! What belongs to sessions is elsewhere; here tables are just tables, and no column is named. The
 //! surprise: `session_event.xid` is left out of every comparison and made anew where data arrive. It
@@ -14,6 +14,7 @@ mod process;
 mod restore;
 mod target;
 mod tools;
+mod transfer;
 
 pub use self::backup::{Destination, backup};
 pub use self::content::{Content, Rows};
@@ -21,3 +22,4 @@ pub use self::error::DumpError;
 pub use self::manifest::{Backup, DumpFile, Manifest};
 pub use self::restore::{note_restored, restore};
 pub use self::tools::Tools;
+pub use self::transfer::transfer;

@@ -1,0 +1,113 @@
+//! `muster move-to`: everything arrives in the other PostgreSQL, or nothing is left there.
+
+use serde_json::Value;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
+
+use crate::harness::process::{Home, Running};
+use crate::harness::rows::{furnish, hold, rows, same};
+use crate::harness::server::{Database, database};
+
+async fn connection(database: &Database) -> PgConnection {
+    PgConnection::connect_with(&database.options).await.unwrap()
+}
+
+fn url(database: &Database) -> String {
+    database.options.to_url_lossy().to_string()
+}
+
+/// A home as the steps that are printed make it: the new database, the old key.
+fn moved(from: &Home, to: &Database) -> Home {
+    let mut home = Home::on(to);
+    home.set("MUSTER__SECRETS__MASTER_KEY", "");
+    let key = from.data_dir.join("master.key");
+    home.set("MUSTER__SECRETS__MASTER_KEY_FILE", key.to_str().unwrap());
+    home
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_moves_and_the_source_stays() {
+    let target = database().await;
+    let home = Home::lived_in();
+    let held = hold(&home).await;
+    let mut live = home.connect().await;
+    let (app, sessions) = furnish(&home, &mut live).await;
+    let before = rows(&mut live).await;
+    let printed = home.run(&["move-to", &url(&target)]).ok().stdout;
+    for part in ["copied 6 sessions", "MUSTER__DATABASE__URL", "master.key", "muster serve"] {
+        assert!(printed.contains(part), "no {part:?} in {printed}");
+    }
+    let mut there = connection(&target).await;
+    same(&before, &rows(&mut there).await);
+    same(&before, &rows(&mut live).await);
+    drop(live);
+    held.stop().await.unwrap();
+
+    let new = moved(&home, &target);
+    let lines = new.json(&["audit", "list", "--action", "database.move"]);
+    assert_eq!(lines[0]["details"]["sessions"], 6, "{lines}");
+    let server = new.serve();
+    let client = server.client(&app);
+    let token = client.token().await;
+    for session in &sessions {
+        let found = client.get_session(&token, session["sessionId"].as_str().unwrap()).await;
+        for field in ["title", "owner", "version", "member"] {
+            assert_eq!(found[field], session[field], "{found}");
+        }
+    }
+    // Lines of the audit go on with the numbers that are free.
+    new.json(&["app", "create", "--buin", "8"]);
+    server.stop();
+    home.run(&["move-to", &url(&target)])
+        .fails(1, &["the target database is not empty", "Nothing was changed"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_moves_while_a_server_runs() {
+    let (one, target) = (database().await, database().await);
+    let home = Home::on(&one);
+    home.json(&["app", "create", "--buin", "7"]);
+    let server = home.serve();
+    let refused = home.run(&["move-to", &url(&target)]);
+    refused.fails(1, &["1 running servers use the source database", "stop them"]);
+    server.stop();
+    let server = Home::on(&target).serve();
+    let refused = home.run(&["move-to", &url(&target)]);
+    refused.fails(1, &["1 running servers use the target database"]);
+    server.stop();
+    home.json(&["move-to", &url(&target)]);
+    // Onto itself.
+    home.run(&["move-to", &url(&one)]).fails(1, &["not empty: app has 1 rows"]);
+    home.run(&["move-to", "http://db"]).fails(1, &["begins with postgres://"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_is_cut_short_can_be_done_again() {
+    let (one, target) = (database().await, database().await);
+    let home = Home::on(&one);
+    let mut live = connection(&one).await;
+    furnish(&home, &mut live).await;
+    let before = rows(&mut live).await;
+    let mut there = connection(&target).await;
+    // So that the copy stands still in its middle.
+    there
+        .execute(
+            "create function dawdle() returns trigger language plpgsql as
+                 'begin perform pg_sleep(600); return new; end';
+             create trigger dawdle before insert on session_member
+                 for each row execute function dawdle()",
+        )
+        .await
+        .unwrap();
+    let running = Running::start(&home, &["move-to", &url(&target)]);
+    let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+               where datname = current_database() and wait_event = 'PgSleep'";
+    while sqlx::query_scalar::<_, i64>(cut).fetch_one(&mut there).await.unwrap() == 0 {}
+    running.output().fails(1, &["the target database failed", "this can be run again"]);
+    there.execute("drop function dawdle() cascade").await.unwrap();
+    let empty = rows(&mut there).await;
+    assert!(empty["app"].is_empty() && empty["session"].is_empty(), "nothing is left");
+    let moved: Value = home.json(&["move-to", &url(&target)]);
+    assert_eq!(moved["tables"]["session"]["rows"], 6, "{moved}");
+    same(&before, &rows(&mut there).await);
+    same(&before, &rows(&mut live).await);
+}
