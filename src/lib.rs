@@ -9,7 +9,7 @@
 //! | [`http`] | actix: `/cgi` for existing clients, `/v1` for new ones, health |
 //! | [`delivery`] | the callback worker: claim, seal, send, record |
 //! | [`service`] | use cases: authorise, load, decide, write |
-//! | [`repository`] | all SQL; the embedded PostgreSQL |
+//! | [`repository`] | all SQL; the embedded PostgreSQL; backups |
 //! | [`wire`] | envelope, access token, lenient JSON, error codes |
 //! | [`domain`] | pure rules |
 //! | [`config`], [`telemetry`], [`metrics`], [`clock`] | what every room but the pure ones may use |

@@ -22,7 +22,7 @@ pub(super) enum Command {
         /// Those before this time
         #[arg(long, value_name = "TIME")]
         until: Option<DateTime<Utc>>,
-        /// Only these, as app.create; or all of app, key, delivery or secrets
+        /// Only these, as app.create; or all of app, key, database, delivery or secrets
         #[arg(long, value_name = "ACTION")]
         action: Option<String>,
         /// About this app

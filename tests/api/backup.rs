@@ -200,6 +200,14 @@ async fn everything_comes_back_to_a_database_of_ones_own() {
     assert_eq!(lines[0]["details"]["sessions"], 6, "{lines}");
 }
 
+#[test]
+fn a_very_deep_data_directory_is_backed_up() {
+    let home = Home::at(&["a-rather-long-name"; 12].join("/"));
+    home.serve().stop();
+    let dir = backup(&home, "backup");
+    assert_eq!(manifest(&dir)["tables"]["app"]["rows"], 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_right_is_refused() {
     let (one, other) = (database().await, database().await);
@@ -256,7 +264,10 @@ async fn what_cannot_be_right_is_refused() {
     // The checksums of the tables find what the one of the file cannot.
     rewrite(&whole, |it| it["tables"]["app"]["checksum"] = json!("0"));
     let refused = fresh.run(&["restore", whole.to_str().unwrap()]);
-    refused.fails(1, &["what arrived differs from the backup: app has as many rows, but others"]);
+    refused.fails(
+        1,
+        &["what arrived differs from the backup: app has as many rows, but others. Do not use"],
+    );
     let refused = fresh.run(&["restore", whole.to_str().unwrap()]);
     refused.fails(1, &["the target database is not empty: app has 1 rows", "Nothing was changed"]);
 }

@@ -93,6 +93,12 @@ fn help_says_what_a_stranger_needs() {
         (&["audit", "list", "--help"], &["--since", "--until", "--action", "--limit", "--json"]),
         (&["secrets", "--help"], &["master key", "generate", "status", "rotate"]),
         (&["secrets", "rotate", "--help"], &["--finish", "running servers", "backups"]),
+        (&["backup", "--help"], &["empty directory", "--with-key", "master key", "--json"]),
+        (&["restore", "--help"], &["new data directory", "empty database", "--json"]),
+        (
+            &["move-to", "--help"],
+            &["another PostgreSQL", "servers must be stopped", "standard input"],
+        ),
         (&["config", "--help"], &["TOML", "default"]),
     ] {
         let help = home.run(command).ok().stdout;

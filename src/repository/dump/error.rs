@@ -95,12 +95,14 @@ pub enum DumpError {
         rows: i64,
     },
     /// What arrived is not what was sent.
-    #[error("what arrived differs from {from}: {}", .differences.join("; "))]
+    #[error("what arrived differs from {from}: {}. {then}", .differences.join("; "))]
     Differs {
         /// With what it was compared.
         from: &'static str,
         /// Where it differs.
         differences: Vec<String>,
+        /// What to do.
+        then: &'static str,
     },
     /// The database that data come from failed.
     #[error(

@@ -44,7 +44,8 @@ pub async fn restore(pool: &PgPool, backup: &Backup, programs: &Options) -> Resu
     let found = content::content(&mut connection, &tables).await?;
     let differences = content::differences(&manifest.tables, &found);
     if !differences.is_empty() {
-        return Err(DumpError::Differs { from: "the backup", differences });
+        let then = "Do not use this database: remove it, and restore another backup into a new one";
+        return Err(DumpError::Differs { from: "the backup", differences, then });
     }
     renumber(&mut connection, &tables).await?;
     connection.execute("analyze").await?;

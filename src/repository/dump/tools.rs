@@ -4,6 +4,7 @@
 //! older than the server refuses it, and a newer `pg_restore` says things that an older server does
 //! not know: so the oldest that serves is taken.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -25,7 +26,7 @@ impl Tools {
     /// [`DumpError::NoTools`].
     pub fn find(options: &Options, wanted: u32, why: &str) -> Result<Self, DumpError> {
         let mut found: Vec<Self> =
-            embedded::program_dirs(options).into_iter().filter_map(Self::of).collect();
+            embedded::program_dirs(options).iter().filter_map(|dir| Self::of(dir)).collect();
         found.sort_by_key(|tools| (tools.version.major, std::cmp::Reverse(tools.version.minor)));
         let list = found
             .iter()
@@ -44,12 +45,16 @@ impl Tools {
         self.dir.join(name)
     }
 
-    fn of(dir: PathBuf) -> Option<Self> {
+    fn of(dir: &Path) -> Option<Self> {
+        // What a distribution puts into PATH may be a chooser of versions under this name, which would
+        // choose by itself. The programs that it chooses from are found in their own directories.
+        let real = fs::canonicalize(dir.join("pg_dump")).ok()?;
+        let dir =
+            real.parent().filter(|_| real.file_name().is_some_and(|name| name == "pg_dump"))?;
         if !dir.join("pg_restore").is_file() {
             return None;
         }
-        let version = version(&dir.join("pg_dump"))?;
-        Some(Self { dir, version })
+        Some(Self { dir: dir.to_owned(), version: version(&real)? })
     }
 }
 

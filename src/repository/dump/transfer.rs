@@ -86,7 +86,8 @@ async fn copy(
     let arrived = content::content(&mut into, &tables).await.map_err(DumpError::Target)?;
     let differences = content::differences(&sent, &arrived);
     if !differences.is_empty() {
-        return Err(DumpError::Differs { from: "the source", differences });
+        let then = "Nothing is left in the target";
+        return Err(DumpError::Differs { from: "the source", differences, then });
     }
     // One that started meanwhile could write now, into the database that is being left.
     target::check_unserved(&mut source, "the source database").await?;
