@@ -189,12 +189,17 @@ fn use_ring() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// A server tells what it does; a command only what is wrong, unless asked for more.
+/// A server tells what it does; a command only what is wrong, unless asked for more. One that takes
+/// minutes tells how far it is.
 fn log_settings(settings: &Settings, command: &Command) -> config::Log {
     let mut log = settings.log.clone();
-    if !matches!(command, Command::Serve) && log.level == "info" && log.format == LogFormat::Pretty
-    {
-        "warn".clone_into(&mut log.level);
+    let quiet = match command {
+        Command::Serve => return log,
+        Command::MoveTo(_) => "warn,muster::repository::dump=info",
+        _ => "warn",
+    };
+    if log.level == "info" && log.format == LogFormat::Pretty {
+        quiet.clone_into(&mut log.level);
     }
     log
 }

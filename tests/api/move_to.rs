@@ -24,6 +24,14 @@ fn moved(from: &Home, to: &Database) -> Home {
     home
 }
 
+/// Moves, and reads what is printed. The log, which tells how far it is, goes elsewhere.
+#[track_caller]
+fn move_to(home: &Home, target: &Database) -> Value {
+    let output = home.run(&["move-to", &url(target), "--json"]);
+    assert!(output.status.success(), "{output:#?}");
+    output.json()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_moves_and_the_source_stays() {
     let target = database().await;
@@ -32,7 +40,10 @@ async fn everything_moves_and_the_source_stays() {
     let mut live = home.connect().await;
     let (app, sessions) = furnish(&home, &mut live).await;
     let before = rows(&mut live).await;
-    let printed = home.run(&["move-to", &url(&target)]).ok().stdout;
+    let output = home.run(&["move-to", &url(&target)]);
+    assert!(output.status.success(), "{output:#?}");
+    assert!(output.stderr.contains("copied table=\"session_member\" rows=30"), "{output:#?}");
+    let printed = output.stdout;
     for part in ["copied 6 sessions", "MUSTER__DATABASE__URL", "master.key", "muster serve"] {
         assert!(printed.contains(part), "no {part:?} in {printed}");
     }
@@ -74,7 +85,7 @@ async fn nothing_moves_while_a_server_runs() {
     let refused = home.run(&["move-to", &url(&target)]);
     refused.fails(1, &["1 running servers use the target database"]);
     server.stop();
-    home.json(&["move-to", &url(&target)]);
+    move_to(&home, &target);
     // Onto itself.
     home.run(&["move-to", &url(&one)]).fails(1, &["not empty: app has 1 rows"]);
     home.run(&["move-to", "http://db"]).fails(1, &["begins with postgres://"]);
@@ -106,7 +117,7 @@ async fn a_move_that_is_cut_short_can_be_done_again() {
     there.execute("drop function dawdle() cascade").await.unwrap();
     let empty = rows(&mut there).await;
     assert!(empty["app"].is_empty() && empty["session"].is_empty(), "nothing is left");
-    let moved: Value = home.json(&["move-to", &url(&target)]);
+    let moved = move_to(&home, &target);
     assert_eq!(moved["tables"]["session"]["rows"], 6, "{moved}");
     same(&before, &rows(&mut there).await);
     same(&before, &rows(&mut live).await);
