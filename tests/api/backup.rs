@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use sqlx::{Connection as _, Executor as _, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
-use crate::harness::process::{Home, Running, Server, until};
+use crate::harness::process::{Home, Running, Server, children, until};
 use crate::harness::rows::{furnish, hold, rows, same};
 use crate::harness::server::{Database, database};
 
@@ -158,6 +158,9 @@ async fn everything_comes_back_to_an_embedded_database() {
     held.stop().await.unwrap();
 
     let fresh = Home::new();
+    let refused = fresh.run(&["restore", dir.to_str().unwrap()]);
+    refused.fails(1, &["sealed with the master key", "none is here", "data/master.key"]);
+    assert!(!fresh.data_dir.exists(), "nothing was made for it");
     let restored = fresh.run(&["restore", with_key.to_str().unwrap()]).ok().stdout;
     assert!(restored.contains("6 sessions"), "{restored}");
     let other = with_key_of(&home);
@@ -275,7 +278,13 @@ async fn what_cannot_be_right_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_backup_is_none() {
     let (one, other) = (database().await, database().await);
-    let (home, fresh) = (Home::on(&one), Home::on(&other));
+    let (mut home, fresh) = (Home::on(&one), Home::on(&other));
+    let mut url = one.options.to_url_lossy();
+    if url.password().is_none() {
+        // A server that asks for none takes any.
+        url.set_password(Some("sesame")).unwrap();
+    }
+    home.set("MUSTER__DATABASE__URL", url.as_str());
     home.json(&["app", "create", "--buin", "7"]);
     let mut live = connection(&one).await;
     let mut busy = live.begin().await.unwrap();
@@ -289,6 +298,18 @@ async fn an_interrupted_backup_is_none() {
                    where application_name in ('muster copy', 'pg_dump') and wait_event_type = 'Lock'
                      and datname = current_database()";
     while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut looking).await.unwrap() == 0 {}
+    // Everybody can read a command line.
+    let lines: Vec<String> = children(running.pid())
+        .iter()
+        .map(|pid| fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap())
+        .map(|line| String::from_utf8(line).unwrap())
+        .collect();
+    assert!(lines.iter().any(|line| line.contains("pg_dump")), "{lines:?}");
+    let password = url.password().unwrap();
+    assert!(
+        lines.iter().all(|line| !line.contains(password) && !line.contains("://")),
+        "{lines:?}"
+    );
     running.signal(Signal::KILL);
     drop(running);
     busy.rollback().await.unwrap();

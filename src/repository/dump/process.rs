@@ -209,8 +209,10 @@ fn host(database: &PgConnectOptions) -> String {
     }
 }
 
-/// The programs run in another directory than we do.
-fn absolute(path: &str) -> String {
+/// A file that options name, which they show with a word before it. The programs run in another
+/// directory than we do.
+fn absolute(shown: &str) -> String {
+    let path = shown.strip_prefix("file: ").unwrap_or(shown);
     std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string())
 }
 

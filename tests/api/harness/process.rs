@@ -248,7 +248,7 @@ impl Drop for Home {
 }
 
 /// The processes that `parent` has started.
-fn children(parent: Pid) -> Vec<Pid> {
+pub fn children(parent: Pid) -> Vec<Pid> {
     let parent = parent.as_raw_nonzero().to_string();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
