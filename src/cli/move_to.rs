@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 
-use super::store::{Store, limits};
+use super::store::{Store, pool_limits};
 use super::{Output, output};
 use crate::clock::Clock;
 use crate::config::{DatabaseUrl, Settings};
@@ -30,7 +30,7 @@ pub(super) async fn run(settings: &Settings, wish: MoveTo, clock: &Clock) -> any
     let options = PgConnectOptions::from_str(url.expose())
         .with_context(|| format!("{url} cannot be used"))?;
     let store = Store::open_existing(settings).await?;
-    let target = pool::connect(options, limits(settings));
+    let target = pool::connect(options, pool_limits(settings));
     let done = move_to(settings, &store, &target, &url, &wish, clock).await;
     target.close().await;
     store.close().await;
