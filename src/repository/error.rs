@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use sqlx::error::DatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+
 use super::KeyringError;
 use crate::domain::{AppId, Buin, Gap};
 use crate::wire::MasterKeyId;
@@ -9,7 +12,8 @@ use crate::wire::MasterKeyId;
 /// A failure of the repository. Its text is for operators and logs, never for callers.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database cannot be reached, or has no connection to spare. Nothing was changed.
+    /// The database cannot be reached, has no connection, disk or memory to spare, or is a copy that
+    /// cannot be written to. Nothing was changed.
     #[error("the database is not available")]
     Unavailable(#[source] sqlx::Error),
     /// The database answered with an error, or the connection broke with the outcome unknown.
@@ -85,10 +89,7 @@ impl Error {
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::KeyTaken => true,
-            Self::Failed(sqlx::Error::Database(database)) => {
-                // 57P..: the server ends the connection.
-                !database.code().is_some_and(|code| code.starts_with("57P"))
-            }
+            Self::Failed(sqlx::Error::Database(database)) => !ends_connection(&**database),
             _ => false,
         }
     }
@@ -107,7 +108,14 @@ impl Error {
     /// Whether the connection broke, so that nobody knows what was done.
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        matches!(self, Self::Failed(_) | Self::Unanswered(_)) && !self.is_refusal()
+        match self {
+            Self::Unanswered(_) => true,
+            Self::Failed(sqlx::Error::Database(database)) => ends_connection(&**database),
+            Self::Failed(error) => {
+                matches!(error, sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_))
+            }
+            _ => false,
+        }
     }
 
     /// Whether the connection on which this happened can go on.
@@ -149,6 +157,16 @@ impl From<sqlx::Error> for Error {
             {
                 Self::Unavailable(error)
             }
+            // 53...: no disk, no memory; 25006: a standby. The statement was undone, unless PostgreSQL
+            // gave up with it: then nobody knows.
+            sqlx::Error::Database(database)
+                if database
+                    .code()
+                    .is_some_and(|code| code.starts_with("53") || code == "25006")
+                    && !ends_connection(&**database) =>
+            {
+                Self::Unavailable(error)
+            }
             // query_canceled: by statement_timeout. What one statement began is undone with it.
             sqlx::Error::Database(database) if database.code().as_deref() == Some("57014") => {
                 Self::TimedOut(error)
@@ -156,6 +174,13 @@ impl From<sqlx::Error> for Error {
             _ => Self::Failed(error),
         }
     }
+}
+
+/// Whether PostgreSQL ended the connection with this, or itself.
+fn ends_connection(error: &dyn DatabaseError) -> bool {
+    error
+        .try_downcast_ref::<PgDatabaseError>()
+        .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
 }
 
 /// Says which stored value is impossible, and why.

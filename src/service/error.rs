@@ -42,7 +42,8 @@ pub enum Error {
     /// The database took too long. Nothing was changed.
     #[error("the database took too long")]
     TooSlow(#[source] Arc<repository::Error>),
-    /// The database has not answered. What became of the request is not known.
+    /// The database has not answered, or the connection broke before it did. What became of the
+    /// request is not known.
     #[error("the database has not answered")]
     Unanswered(#[source] Arc<repository::Error>),
     /// The database failed.
@@ -69,7 +70,7 @@ impl From<Arc<repository::Error>> for Error {
         match *error {
             repository::Error::Unavailable(_) => Self::Unavailable(error),
             repository::Error::TimedOut(_) => Self::TooSlow(error),
-            repository::Error::Unanswered(_) => Self::Unanswered(error),
+            _ if error.is_lost() => Self::Unanswered(error),
             _ => Self::Failed(error),
         }
     }

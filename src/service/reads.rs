@@ -54,7 +54,12 @@ pub(super) async fn read(
         ids.iter().map(|id| (*id, shared.cache.mark(*id))).collect();
     let found = match find(shared, line, ids, by).await {
         // A connection broke, not necessarily by this. Reading changes nothing.
-        Err(error) if error.is_lost() => find(shared, line, ids, by).await?,
+        Err(error) if error.is_lost() => {
+            find(shared, line, ids, by).await.map_err(|error| match error.is_lost() {
+                true => Error::Unavailable(Arc::new(error)),
+                false => error.into(),
+            })?
+        }
         found => found?,
     };
     let known = found.into_iter().map(|session| {
