@@ -13,15 +13,12 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Error;
-use super::pool::Limits;
+use super::pool::{Limits, MARGIN};
 use crate::metrics::Metrics;
 use crate::repository::PgPool;
 
 /// After a pause of this length it is asked whether the connection still lives.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How much longer than a statement may take its answer may take. Who does not answer by then is
-/// not there any more, and nothing else would say so.
-const MARGIN: Duration = Duration::from_secs(1);
 
 /// A connection that is made when it is needed, and made again when it was lost.
 pub struct Line {
@@ -29,6 +26,7 @@ pub struct Line {
     limits: Limits,
     metrics: Arc<Metrics>,
     connection: Option<(PgConnection, Instant)>,
+    made: usize,
 }
 
 impl Line {
@@ -39,7 +37,7 @@ impl Line {
         // The statements take arrays of any length: a plan that looks at what is in them is no
         // better, and making it takes longer than running it.
         let options = options.options([("plan_cache_mode", "force_generic_plan")]);
-        Self { options, limits, metrics, connection: None }
+        Self { options, limits, metrics, connection: None, made: 0 }
     }
 
     /// One for callbacks. Its commits do not wait for the disk: should the database's machine die
@@ -81,11 +79,20 @@ impl Line {
             Err(_) => Err(sqlx::Error::PoolTimedOut),
         };
         match &connected {
-            Ok(_) => self.metrics.connects.inc(),
+            Ok(_) => {
+                self.made += 1;
+                self.metrics.connects.inc();
+            }
             Err(_) => self.metrics.connect_failures.inc(),
         }
         // Whatever it is, nothing was done.
         connected.map_err(Error::Unavailable)
+    }
+
+    /// How many connections were made: more than before, and what PostgreSQL was asked about last may
+    /// have been another one, or the same before it died.
+    pub fn made(&self) -> usize {
+        self.made
     }
 
     /// Does `work` on the connection that was taken, but not for ever.

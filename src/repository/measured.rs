@@ -1,4 +1,4 @@
-//! A pool that measures how long its connections are waited for.
+//! A pool that measures how long its connections are waited for, and waits for no answer for ever.
 //!
 //! sqlx tells nobody how long an acquire took. So this is sqlx's pool in everything but that: it
 //! takes the place of the other where a statement names what to run on. The surprise: rows come only
@@ -6,6 +6,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
@@ -21,13 +22,21 @@ use crate::metrics::Acquires;
 pub struct PgPool {
     pool: sqlx::PgPool,
     acquires: Arc<Acquires>,
+    within: Duration,
 }
 
 impl PgPool {
-    /// Measures `pool`.
+    /// Measures `pool`. A statement is given up when no answer comes `within` that time, by which
+    /// PostgreSQL must have ended it.
     #[must_use]
-    pub fn new(pool: sqlx::PgPool) -> Self {
-        Self { pool, acquires: Arc::default() }
+    pub fn new(pool: sqlx::PgPool, within: Duration) -> Self {
+        Self { pool, acquires: Arc::default(), within }
+    }
+
+    /// Does `work`, but not for ever.
+    async fn bounded<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let late = |_| Err(Error::Io(std::io::ErrorKind::TimedOut.into()));
+        tokio::time::timeout(self.within, work).await.unwrap_or_else(late)
     }
 
     /// How long connections were waited for.
@@ -75,7 +84,7 @@ impl<'p> Executor<'p> for &PgPool {
         let pool = self.clone();
         let read = async move {
             let mut connection = pool.acquire().await?;
-            connection.fetch_many(query).try_collect::<Vec<_>>().await
+            pool.bounded(connection.fetch_many(query).try_collect::<Vec<_>>()).await
         };
         read.map_ok(|all| stream::iter(all.into_iter().map(Ok))).try_flatten_stream().boxed()
     }
@@ -85,7 +94,11 @@ impl<'p> Executor<'p> for &PgPool {
         E: 'q + Execute<'q, Postgres>,
     {
         let pool = self.clone();
-        async move { pool.acquire().await?.fetch_optional(query).await }.boxed()
+        let read = async move {
+            let mut connection = pool.acquire().await?;
+            pool.bounded(connection.fetch_optional(query)).await
+        };
+        read.boxed()
     }
 
     fn prepare_with<'e>(

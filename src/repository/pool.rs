@@ -8,6 +8,10 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use super::Error;
 use crate::repository::PgPool;
 
+/// How much longer than PostgreSQL may take its answer may take. Who does not answer by then is not
+/// there any more, and nothing else would say so.
+pub(super) const MARGIN: Duration = Duration::from_secs(1);
+
 /// How many connections there are, and how long they may be waited for.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -36,6 +40,13 @@ pub fn connect(options: PgConnectOptions, limits: Limits) -> PgPool {
     let statement_timeout = limits.statement_timeout.as_millis().to_string();
     let options = options.application_name("muster").options([
         ("statement_timeout", statement_timeout.as_str()),
+        // Who began a transaction and then vanished must not keep others from its sessions.
+        ("idle_in_transaction_session_timeout", statement_timeout.as_str()),
+        // PostgreSQL looks after two minutes whether a silent client is still there, not after two
+        // hours.
+        ("tcp_keepalives_idle", "60"),
+        ("tcp_keepalives_interval", "20"),
+        ("tcp_keepalives_count", "3"),
         // Statements here end within milliseconds; compiling one takes half a second, and the
         // planner, which cannot know how few rows a limit leaves, would do it.
         ("jit", "off"),
@@ -43,6 +54,19 @@ pub fn connect(options: PgConnectOptions, limits: Limits) -> PgPool {
     let pool = PgPoolOptions::new()
         .max_connections(limits.max_connections)
         .acquire_timeout(limits.acquire_timeout)
+        // The pool asks without a limit whether a connection still lives, and one that is silent
+        // would keep its place for ever. So it is asked here first.
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| Box::pin(is_alive(connection)))
+        .after_release(|connection, _| Box::pin(is_alive(connection)))
         .connect_lazy_with(options);
-    PgPool::new(pool)
+    PgPool::new(pool, limits.statement_timeout + MARGIN)
+}
+
+async fn is_alive(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    match tokio::time::timeout(MARGIN, connection.ping()).await {
+        Ok(answered) => answered.map(|()| true),
+        // An error, because a good-bye would not arrive either.
+        Err(_) => Err(sqlx::Error::PoolTimedOut),
+    }
 }

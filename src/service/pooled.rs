@@ -107,7 +107,7 @@ mod tests {
     /// Two connections, and four who may wait. Nobody connects.
     fn pooled() -> Pooled {
         let pool = PgPoolOptions::new().connect_lazy("postgres://nobody@localhost/none").unwrap();
-        Pooled::new(PgPool::new(pool), 2, 4)
+        Pooled::new(PgPool::new(pool, Duration::from_secs(1)), 2, 4)
     }
 
     #[tokio::test]
