@@ -1,4 +1,9 @@
 //! Learning what other servers have changed.
+//!
+//! A position holds as long as the connection on which it was told. A PostgreSQL that died may have
+//! forgotten transactions that nobody waited for, and gives their numbers to others, which would
+//! then seem to be known; another one, which has taken its place, may have forgotten more. And what
+//! is too much to be told in one look would be so in the next. So who cannot look begins anew.
 
 use std::time::Duration;
 
@@ -22,53 +27,66 @@ impl Sessions {
             return std::future::pending().await;
         }
         let mut line = Line::new(&shared.pool, shared.limits, shared.metrics.clone());
-        let mut position: Option<Position> = None;
+        let mut place = None;
         let mut told = false;
         loop {
             // What is not seen from here on may have been changed since.
             let looked = Instant::now();
-            let done = look(&mut line, position.as_ref()).await;
-            match done {
-                Ok((changed, now)) => {
-                    if position.is_none() {
-                        // What was changed before is known to nobody.
-                        cache.clear();
-                    }
+            match look(&mut line, &mut place).await {
+                Ok(Some(changed)) => {
                     for (id, version) in changed {
                         cache.changed(id, version);
                     }
-                    position = Some(now);
                     cache.is_up_to_date(looked);
                     told = false;
                 }
-                // The same position will do, once the database is back.
-                Err(error) if !told => {
-                    told = true;
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "cannot follow the changes of other servers; reading all from the database"
-                    );
+                Ok(None) => {
+                    // What was changed before is known to nobody.
+                    cache.clear();
+                    cache.is_up_to_date(looked);
+                    told = false;
                 }
-                Err(_) => {}
+                Err(error) => {
+                    if !told {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "cannot follow the changes of other servers; reading all from the database"
+                        );
+                    }
+                    told = true;
+                }
             }
             tokio::time::sleep_until(looked + cache.options().follow_interval).await;
         }
     }
 }
 
-/// What has changed since `position`, and where the feed stands then.
+/// Where the feed stood, and on which connection that was told.
+struct Place {
+    position: Position,
+    connection: usize,
+}
+
+/// What has changed since the last look, if that is known.
 async fn look(
     line: &mut Line,
-    position: Option<&Position>,
-) -> Result<(Vec<(SessionId, Version)>, Position), Error> {
+    place: &mut Option<Place>,
+) -> Result<Option<Vec<(SessionId, Version)>>, Error> {
     let mut connection = line.take(Instant::now() + WITHIN).await?;
+    let made = line.made();
+    let before = place.take().filter(|place| place.connection == made);
     let looking = async {
-        match position {
-            None => Ok((Vec::new(), feed::now(&mut connection).await?)),
-            Some(position) => feed::since(&mut connection, position).await,
-        }
+        Ok(match before {
+            None => (None, feed::now(&mut connection).await?),
+            Some(place) => {
+                let (changed, now) = feed::since(&mut connection, &place.position).await?;
+                (Some(changed), now)
+            }
+        })
     };
     let done = line.bounded(looking).await;
     line.give_back(connection, &done);
-    done
+    let (changed, position) = done?;
+    *place = Some(Place { position, connection: made });
+    Ok(changed)
 }
