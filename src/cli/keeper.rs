@@ -10,7 +10,8 @@ use crate::repository::embedded::EmbeddedPostgres;
 
 /// How long to wait before the second attempt in a row; each further one waits twice as long.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
-const LONGEST_DELAY: Duration = Duration::from_secs(30);
+/// Whoever has mended what was wrong, freed a disk say, should not have to wait.
+const LONGEST_DELAY: Duration = Duration::from_secs(2);
 /// One that ran for so long did not die of how it was started.
 const STEADY_AFTER: Duration = Duration::from_secs(60);
 
