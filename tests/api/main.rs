@@ -21,6 +21,7 @@ mod doctor;
 mod doors;
 mod embedded;
 mod envelope;
+mod faults;
 mod freshness;
 mod harness;
 mod health;

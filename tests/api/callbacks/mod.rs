@@ -12,7 +12,7 @@ mod model;
 mod networks;
 mod order;
 mod process;
-mod receiver;
+pub mod receiver;
 mod retention;
 mod schedule;
 mod serving;

@@ -67,6 +67,13 @@ pub fn sweep(root: &Path) {
             kill_postgres(&file.join("postgres"));
         }
     }
+    let _ = fs::read_to_string("/proc/mounts").map(|mounts| {
+        for at in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
+            if Path::new(at).starts_with(root) {
+                let _ = Command::new("umount").args(["--lazy", at]).status();
+            }
+        }
+    });
     fs::remove_dir_all(root).unwrap();
 }
 
@@ -232,6 +239,13 @@ impl Home {
 }
 
 impl Home {
+    /// Tells PostgreSQL to end, and waits until it has.
+    pub fn signal_postgres(&self, signal: Signal) {
+        let postmaster = self.postmaster().unwrap();
+        kill_process(postmaster, signal).unwrap();
+        until("the end of PostgreSQL", || (!runs(postmaster)).then_some(()));
+    }
+
     /// Kills PostgreSQL's first process alone; the others notice and end.
     pub fn kill_postmaster(&self) {
         let postmaster = self.postmaster().unwrap();

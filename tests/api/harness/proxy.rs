@@ -1,52 +1,157 @@
-//! A way to the database that a test can make fall silent.
+//! A way to the database that a test can make fall silent, or break.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 
 /// Passes on what PostgreSQL and its clients say, unless it is silent: then both hear nothing more,
 /// and no connection ends.
 pub struct Proxy {
-    directory: TempDir,
-    silent: watch::Sender<bool>,
+    at: At,
+    state: watch::Sender<State>,
+    open: Arc<AtomicUsize>,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+enum At {
+    Directory(TempDir),
+    Port(u16),
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+/// Connections are numbered in the order in which they came.
+#[derive(Clone, Copy, Default)]
+struct State {
+    next: usize,
+    silent: bool,
+    /// Those before will hear nothing more, whatever comes.
+    forgotten: usize,
+    /// Those before are broken.
+    cut: usize,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// So that closing it is a break, and no end.
+    fn will_break(&self) {}
+}
+
+impl Stream for UnixStream {}
+
+impl Stream for TcpStream {
+    fn will_break(&self) {
+        let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
 
 impl Proxy {
-    /// To the server of `options`.
+    /// To the server of `options`, on a Unix socket.
     pub fn to(options: &PgConnectOptions) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(socket(directory.path(), options)).unwrap();
-        let (silent, heard) = watch::channel(false);
-        let options = options.clone();
+        Self::listen(At::Directory(directory), options, Listener::Unix(listener))
+    }
+
+    /// To the server of `options`, on TCP.
+    pub async fn on_tcp(options: &PgConnectOptions) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        Self::listen(At::Port(port), options, Listener::Tcp(listener))
+    }
+
+    fn listen(at: At, options: &PgConnectOptions, listener: Listener) -> Self {
+        let state = watch::Sender::new(State::default());
+        let open = Arc::new(AtomicUsize::new(0));
+        let (telling, counting, options) = (state.clone(), open.clone(), options.clone());
         tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let (server, heard) = (connect(&options).await, heard.clone());
-                tokio::spawn(async move {
-                    let (client, server) = (tokio::io::split(client), tokio::io::split(server));
-                    let there = pass_on(client.0, server.1, heard.clone());
-                    let back = pass_on(server.0, client.1, heard);
-                    tokio::join!(there, back);
+            while let Ok(client) = listener.accept().await {
+                let mut number = 0;
+                telling.send_modify(|state| {
+                    number = state.next;
+                    state.next += 1;
                 });
+                let heard = telling.subscribe();
+                let Ok(server) = connect(&options).await else {
+                    client.will_break();
+                    continue;
+                };
+                let counted = Counted::among(&counting);
+                tokio::spawn(carry(client, server, number, counted, heard));
             }
         });
-        Self { directory, silent }
+        Self { at, state, open }
     }
 
     /// The same database, through this.
     pub fn way(&self, options: PgConnectOptions) -> PgConnectOptions {
-        options.socket(self.directory.path())
+        match &self.at {
+            At::Directory(directory) => options.socket(directory.path()),
+            At::Port(port) => options.host("127.0.0.1").port(*port),
+        }
     }
 
+    /// Passes on nothing more. Connections that there are will never hear anything again.
     pub fn fall_silent(&self) {
-        self.silent.send_replace(true);
+        self.state.send_modify(|state| (state.silent, state.forgotten) = (true, state.next));
+    }
+
+    /// Passes on again what those say who came since it fell silent.
+    pub fn speak_again(&self) {
+        self.state.send_modify(|state| state.silent = false);
+    }
+
+    /// Breaks all connections that there are.
+    pub fn cut(&self) {
+        self.state.send_modify(|state| state.cut = state.next);
+    }
+
+    /// How many connections there are whose client has not gone.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
+enum Listener {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Self::Unix(listener) => Box::new(listener.accept().await?.0),
+            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
+        })
+    }
+}
+
+impl State {
+    fn is_cut(&self, number: usize) -> bool {
+        number < self.cut
+    }
+
+    fn carries(&self, number: usize) -> bool {
+        !self.silent && number >= self.forgotten
+    }
+}
+
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn among(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self(open.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -54,29 +159,69 @@ fn socket(directory: &Path, options: &PgConnectOptions) -> PathBuf {
     directory.join(format!(".s.PGSQL.{}", options.get_port()))
 }
 
-async fn connect(options: &PgConnectOptions) -> Box<dyn Stream> {
-    match options.get_socket() {
-        Some(directory) => Box::new(UnixStream::connect(socket(directory, options)).await.unwrap()),
+async fn connect(options: &PgConnectOptions) -> io::Result<Box<dyn Stream>> {
+    Ok(match options.get_socket() {
+        Some(directory) => Box::new(UnixStream::connect(socket(directory, options)).await?),
         None => {
             let address = (options.get_host(), options.get_port());
-            Box::new(TcpStream::connect(address).await.unwrap())
+            Box::new(TcpStream::connect(address).await?)
         }
+    })
+}
+
+/// Carries what both say, until one of them goes or the connection is cut.
+async fn carry(
+    mut client: Box<dyn Stream>,
+    mut server: Box<dyn Stream>,
+    number: usize,
+    counted: Counted,
+    state: watch::Receiver<State>,
+) {
+    let mut cut = state.clone();
+    let is_cut = async { cut.wait_for(|state| state.is_cut(number)).await.is_ok() };
+    tokio::pin!(is_cut);
+    let (mut from_client, mut to_client) = tokio::io::split(&mut client);
+    let (mut from_server, mut to_server) = tokio::io::split(&mut server);
+    let broken = tokio::select! {
+        () = pass_on(&mut from_client, &mut to_server, number, state.clone()) => false,
+        () = pass_on(&mut from_server, &mut to_client, number, state.clone()) => false,
+        broken = &mut is_cut => broken,
+    };
+    if broken {
+        client.will_break();
+        server.will_break();
+        return;
+    }
+    let carries = state.borrow().carries(number);
+    drop((counted, client));
+    if !carries {
+        // Nobody tells PostgreSQL.
+        is_cut.await;
     }
 }
 
 async fn pass_on(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    mut silent: watch::Receiver<bool>,
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    number: usize,
+    mut state: watch::Receiver<State>,
 ) {
-    let mut buffer = vec![0; 65_536];
-    while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        // For ever, once it is so.
-        if silent.wait_for(|silent| !silent).await.is_err()
-            || to.write_all(&buffer[..length]).await.is_err()
-        {
-            break;
+    let mut held = Vec::with_capacity(65_536);
+    loop {
+        tokio::select! {
+            // For ever, if it is forgotten.
+            told = async { state.wait_for(|state| state.carries(number)).await.is_ok() }, if !held.is_empty() => {
+                if !told || to.write_all(&held).await.is_err() {
+                    return;
+                }
+                held.clear();
+            }
+            read = from.read_buf(&mut held) => if !matches!(read, Ok(1..)) { break },
         }
     }
-    let _ = to.shutdown().await;
+    let carries = state.borrow().carries(number);
+    if carries {
+        let _ = to.write_all(&held).await;
+        let _ = to.shutdown().await;
+    }
 }
