@@ -15,6 +15,7 @@ mod prune;
 mod ready;
 mod retry;
 mod sender;
+mod take;
 mod under_way;
 mod unwritten;
 mod worker;

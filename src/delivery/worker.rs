@@ -7,13 +7,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use chrono::{DateTime, Utc};
 use tokio::time::MissedTickBehavior;
 
 use super::attempt::attempt;
-use super::desk::{Desk, soon};
+use super::desk::Desk;
 use super::prune::keep_tidy;
 use super::ready::Ready;
+use super::take::take;
 use super::under_way::UnderWay;
 use super::unwritten::Unwritten;
 use super::{Options, Sender};
@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::repository;
 use crate::repository::PgPool;
-use crate::repository::deliveries::{self, Claims, Room};
+use crate::repository::deliveries::{Claims, Lease, Room};
 use crate::repository::line::Line;
 use crate::repository::pool::Limits;
 use crate::service::{Changed, Directory};
@@ -40,7 +40,7 @@ pub struct Worker {
     ready: Ready,
     /// Tries that ended, and what was taken and not tried: not yet written down.
     unwritten: Unwritten,
-    taking: Desk<Result<Claims, repository::Error>>,
+    taking: Desk<(Lease, Result<Claims, repository::Error>)>,
     writing: Desk<(Unwritten, Result<(), repository::Error>)>,
     metrics: Arc<Metrics>,
     /// How many tries have begun.
@@ -173,14 +173,16 @@ impl Worker {
             ended = self.under_way.ended(&self.clock) => self.unwritten.finished.extend(ended),
             (written, result) = self.writing.end() => {
                 if let Err(error) = result {
-                    self.unwritten.finished.extend(written.finished);
-                    self.unwritten.unsent.extend(written.unsent);
+                    self.unwritten.again(written);
                     return Err(error);
                 }
                 // There is room, and what they held up is due.
                 self.look = true;
             }
-            claims = self.taking.end() => {
+            (lease, claims) = self.taking.end() => {
+                if claims.as_ref().is_err_and(repository::Error::is_lost) {
+                    self.unwritten.forgotten.push(lease);
+                }
                 let claims = claims?;
                 self.look |= claims.more;
                 self.ready.extend(claims.taken);
@@ -266,23 +268,10 @@ impl Worker {
         if rooms.is_empty() || most == 0 {
             return;
         }
-        let until = now + self.options.lease;
+        let lease = Lease::new(now + self.options.lease);
         self.taking.begin(|mut line| async move {
-            let claims = claim(&mut line, &rooms, most, now, until).await;
-            (line, claims)
+            let claims = take(&mut line, &rooms, most, now, &lease).await;
+            (line, (lease, claims))
         });
     }
-}
-
-async fn claim(
-    line: &mut Line,
-    rooms: &[Room],
-    most: usize,
-    now: DateTime<Utc>,
-    until: DateTime<Utc>,
-) -> Result<Claims, repository::Error> {
-    let mut connection = line.take(soon()).await?;
-    let claims = line.bounded(deliveries::claim(&mut connection, rooms, most, now, until)).await;
-    line.give_back(connection, &claims);
-    claims
 }

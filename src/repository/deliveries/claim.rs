@@ -10,9 +10,9 @@
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 use sqlx::{Executor as _, FromRow as _, PgConnection};
-use uuid::Uuid;
 
 use super::claimed::{Claimed, Row};
+use super::give_back::Lease;
 use crate::domain::{AppId, Buin};
 use crate::repository::Error;
 use crate::repository::kept::Kept;
@@ -45,7 +45,7 @@ pub struct Claims {
 }
 
 /// Takes up to `most` deliveries that are due at `now`, and as many for each app as there is room.
-/// They are ours until `until`; then whoever asks gets them.
+/// They are ours until the end of the lease; then whoever asks gets them.
 ///
 /// # Errors
 /// When the database fails, or holds what cannot be.
@@ -54,7 +54,7 @@ pub async fn claim(
     rooms: &[Room],
     most: usize,
     now: DateTime<Utc>,
-    until: DateTime<Utc>,
+    lease: &Lease,
 ) -> Result<Claims, Error> {
     let buins: Vec<i64> = rooms.iter().map(|room| room.buin.get()).collect();
     let app_ids: Vec<&str> = rooms.iter().map(|room| room.app_id.as_str()).collect();
@@ -62,7 +62,7 @@ pub async fn claim(
     let taken: Vec<i64> = rooms.iter().map(|room| count(room.taken)).collect();
     let places: Vec<i64> = rooms.iter().map(|room| count(room.places)).collect();
     let probes: Vec<bool> = rooms.iter().map(|room| room.probes).collect();
-    let lease = Uuid::from_u128(rand::random());
+    let Lease { name: lease, until } = *lease;
     let rows = unlocked!({
         let statement = sqlx::query_as!(
             Row,

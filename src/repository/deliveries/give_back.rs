@@ -1,4 +1,4 @@
-//! Undoing a claim.
+//! Undoing a claim, or one of which nobody knows whether it was made.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -60,6 +60,69 @@ pub async fn give_back(
             &app_ids as &[&str],
             &versions,
             &leases,
+            now,
+        )
+        .execute(&mut *connection)
+        .await
+    })?;
+    Ok(())
+}
+
+/// What a claim was to make ours, whatever that was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Its name: no other claim has it.
+    pub name: Uuid,
+    /// When it ends.
+    pub until: DateTime<Utc>,
+}
+
+impl Lease {
+    /// One that no claim has had.
+    #[must_use]
+    pub fn new(until: DateTime<Utc>) -> Self {
+        Self { name: Uuid::from_u128(rand::random()), until }
+    }
+}
+
+/// Makes due at `now` again what was taken under leases and never came.
+///
+/// # Errors
+/// When the database fails.
+pub async fn give_up(
+    connection: &mut PgConnection,
+    leases: &[Lease],
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    if leases.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<Uuid> = leases.iter().map(|lease| lease.name).collect();
+    let ends: Vec<DateTime<Utc>> = leases.iter().map(|lease| lease.until).collect();
+    unlocked!({
+        sqlx::query!(
+            r#"
+        with forgotten as (
+            select delivery.session_id, delivery.app_id, delivery.version, delivery.lease
+            from app
+            cross join unnest($1::uuid[], $2::timestamptz[]) as item (lease, until)
+            -- By when it ends, because there is an index for that, and few end at one time.
+            join delivery on delivery.buin = app.buin and delivery.app_id = app.app_id
+                         and delivery.due_at = item.until and delivery.lease = item.lease
+                         and delivery.state in ('pending', 'leased')
+            order by session_id, app_id, version
+        )
+        update delivery
+        set state = 'pending', lease = null, due_at = $3,
+            attempts = attempts - 1, tries = tries - 1,
+            first_tried_at = case when tries > 1 then first_tried_at end
+        from forgotten
+        where delivery.session_id = forgotten.session_id
+          and delivery.app_id = forgotten.app_id
+          and delivery.version = forgotten.version and delivery.lease = forgotten.lease
+        "#,
+            &names,
+            &ends,
             now,
         )
         .execute(&mut *connection)

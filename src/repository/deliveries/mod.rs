@@ -29,7 +29,7 @@ mod record;
 pub use claim::{Claims, Room, claim};
 pub use claimed::{Claimed, Event};
 pub use count::{Counted, count};
-pub use give_back::{Unsent, give_back};
+pub use give_back::{Lease, Unsent, give_back, give_up};
 pub use operate::{Attempt, Filter, Listed, attempts, find, list, prune, replay};
 pub use record::{Finished, Next, Tried, record};
 

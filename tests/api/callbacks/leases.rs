@@ -7,7 +7,9 @@ use std::time::Duration;
 use muster::config::Settings;
 use muster::domain::DeliveryState;
 use muster::repository::apps::StoredApp;
-use muster::repository::deliveries::{self, Claimed, Filter, Finished, Next, Room, Tried, Unsent};
+use muster::repository::deliveries::{
+    self, Claimed, Filter, Finished, Lease, Next, Room, Tried, Unsent,
+};
 
 use super::receiver::{Reply, answer};
 use super::{
@@ -27,7 +29,7 @@ fn room(stored: &StoredApp, places: usize) -> Room {
 async fn claim(app: &TestApp, stored: &StoredApp) -> Vec<Claimed> {
     let room = room(stored, 16);
     let now = app.clock.now();
-    deliveries::claim(&mut connection(app).await, &[room], 64, now, now + LEASE)
+    deliveries::claim(&mut connection(app).await, &[room], 64, now, &Lease::new(now + LEASE))
         .await
         .unwrap()
         .taken
@@ -150,7 +152,7 @@ async fn leases_that_ended_behind_replayed_versions_hide_nothing() {
             std::slice::from_ref(&room),
             1,
             now,
-            now + LEASE,
+            &Lease::new(now + LEASE),
         )
         .await;
         taken.extend(claims.unwrap().taken);
@@ -338,4 +340,26 @@ async fn operators_do_not_get_in_the_way_of_workers() {
     assert_eq!(count(&app, DeliveryState::Delivered).await, 180);
     assert_eq!(receiver.calls().len(), tries);
     assert!(replayed > 180 && tries > 180, "{replayed} replayed, {tries} tries");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_taken_and_never_came_can_be_taken_at_once() {
+    let (app, _receiver, stored) = spawn_subscribed().await;
+    for _ in 0..3 {
+        create(&app).await;
+    }
+    let now = app.clock.now();
+    let room = room(&stored, 2);
+    let take = async |lease: &Lease| {
+        let rooms = std::slice::from_ref(&room);
+        let connection = &mut connection(&app).await;
+        deliveries::claim(connection, rooms, 2, now, lease).await.unwrap().taken
+    };
+    let [lost, held] = [(); 2].map(|()| Lease::new(now + LEASE));
+    assert_eq!(take(&lost).await.len(), 2);
+    assert_eq!(take(&held).await.len(), 1);
+    deliveries::give_up(&mut connection(&app).await, &[lost], now).await.unwrap();
+    let again = take(&Lease::new(now + LEASE)).await;
+    assert_eq!(again.len(), 2, "and what another claim took stays where it is");
+    assert!(again.iter().all(|one| one.attempt == 1), "{again:?}");
 }

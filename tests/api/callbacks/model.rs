@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use muster::domain::{AppId, DeliveryState, SessionId};
 use muster::repository::apps::StoredApp;
-use muster::repository::deliveries::{self, Claimed, Filter, Finished, Next, Room, Tried};
+use muster::repository::deliveries::{self, Claimed, Filter, Finished, Lease, Next, Room, Tried};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
@@ -191,10 +191,15 @@ impl History {
             if rooms.is_empty() || left == 0 {
                 break;
             }
-            let claims =
-                deliveries::claim(&mut connection(&self.app).await, &rooms, left, now, now + LEASE)
-                    .await
-                    .unwrap();
+            let claims = deliveries::claim(
+                &mut connection(&self.app).await,
+                &rooms,
+                left,
+                now,
+                &Lease::new(now + LEASE),
+            )
+            .await
+            .unwrap();
             for claimed in claims.taken {
                 self.model.claimed(&claimed, now);
                 let place = apps.iter().position(|stored| stored.app.app_id == claimed.id.app_id);
