@@ -60,7 +60,8 @@ pub fn connect(options: PgConnectOptions, limits: Limits) -> PgPool {
         .before_acquire(|connection, _| Box::pin(is_alive(connection)))
         .after_release(|connection, _| Box::pin(is_alive(connection)))
         .connect_lazy_with(options);
-    PgPool::new(pool, limits.statement_timeout + MARGIN)
+    // Behind the deadline of a request, which knows better what to say.
+    PgPool::new(pool, limits.statement_timeout + 2 * MARGIN)
 }
 
 async fn is_alive(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {

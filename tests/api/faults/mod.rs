@@ -5,6 +5,8 @@
 //! [`load`] goes on, and [`stage::Stage::check`] compares at the end what was told with what is.
 //! `MUSTER_TEST_FAULTS=long` makes faults last longer and come more often.
 
+#![expect(clippy::print_stdout, reason = "what was measured is told where a test fails")]
+
 mod load;
 mod postgres;
 mod stage;
