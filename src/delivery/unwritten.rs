@@ -34,6 +34,7 @@ impl Unwritten {
         line.give_back(connection, &done);
         done
     }
+
     async fn write_on(
         &self,
         line: &Line,
