@@ -8,7 +8,8 @@ use muster::delivery::{Schedule, Verdict, asked_wait, decide};
 use muster::wire::{Message, News, acknowledges, sign};
 use serde_json::Value;
 
-/// As in the configuration that is compiled in, about.
+const HOUR: Duration = Duration::from_secs(60 * 60);
+/// After which a delivery is given up.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub fn callback_answer(data: &[u8]) {
@@ -33,13 +34,13 @@ fn waits(text: &str) {
     let first = DateTime::from_timestamp(1_718_000_000, 0).unwrap();
     let schedule = Schedule { waits: vec![Duration::from_secs(5)], give_up_after: DAY };
     let asked = asked_wait(text, first);
-    for (tries, into) in [(1, Duration::ZERO), (7, DAY / 2), (u32::MAX, DAY)] {
+    for (tries, into) in [(1, Duration::ZERO), (7, DAY - HOUR), (u32::MAX, DAY)] {
         let now = first + into;
         match decide(&schedule, tries, first, now, asked, 0.5) {
             Verdict::RetryAt(at) => {
                 assert!(at > now && at <= first + DAY);
                 // At least as long as asked for, but for 4 hours and the end.
-                let most = Duration::from_secs(4 * 60 * 60).min(DAY - into);
+                let most = (4 * HOUR).min(DAY - into);
                 assert!(at >= now + asked.unwrap_or_default().min(most));
             }
             Verdict::GiveUp => assert_eq!(into, DAY),
