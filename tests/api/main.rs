@@ -37,6 +37,7 @@ mod quotas;
 mod request_id;
 mod rest;
 mod secrets;
+mod security;
 mod serve;
 mod session;
 mod startup;

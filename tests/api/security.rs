@@ -1,0 +1,26 @@
+//! Holds SECURITY.md to what is there: each test that it names, and each risk.
+
+use std::path::Path;
+
+/// What the document says about tests that have moved or never were helps nobody.
+#[test]
+fn every_test_that_is_named_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let code = text.split('`').skip(1).step_by(2);
+    let named: Vec<(&str, &str)> = code.filter_map(|code| code.split_once("::")).collect();
+    let missing: Vec<_> = named
+        .iter()
+        .filter(|(file, test)| {
+            let above =
+                if file.starts_with("src/") { root.to_owned() } else { root.join("tests/api") };
+            let source = std::fs::read_to_string(above.join(file)).unwrap_or_default();
+            !source.contains(&format!("fn {test}("))
+        })
+        .collect();
+    assert!(missing.is_empty(), "SECURITY.md names what is not there: {missing:#?}");
+    assert!(named.len() > 50, "only {} tests were found in SECURITY.md", named.len());
+    for risk in 1..=10 {
+        assert!(text.contains(&format!("| API{risk} ")), "API{risk} has no row");
+    }
+}
