@@ -5,10 +5,12 @@
 //! of them, each with its key, its value, where it was set and what was expected. Nothing here is
 //! read from the working directory unasked, and no message shows the database's password.
 
+mod address;
 mod audit;
 mod delivery;
 mod layer;
 mod limits;
+mod otlp;
 mod problem;
 mod read;
 mod secrets;
@@ -24,6 +26,7 @@ use ::config::Config;
 pub use self::audit::Audit;
 pub use self::delivery::Delivery;
 pub use self::limits::Limits;
+pub use self::otlp::{OtlpEndpoint, Tracing};
 pub use self::problem::{ConfigError, Problem};
 use self::read::Reader;
 pub use self::secrets::{KeyText, Secrets};
@@ -59,6 +62,8 @@ pub struct Settings {
     pub delivery: Delivery,
     /// What is told to Prometheus.
     pub metrics: Metrics,
+    /// What is told to OpenTelemetry.
+    pub tracing: Tracing,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -226,6 +231,7 @@ impl Settings {
             },
             delivery: Delivery::read(read),
             metrics: Metrics { bind: read.optional_address("metrics.bind") },
+            tracing: Tracing::read(read),
             log: Log {
                 level: read.log_level("log.level"),
                 format: read.choice(

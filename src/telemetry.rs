@@ -1,8 +1,14 @@
-//! Where log lines go: to standard error, in the form the settings ask for.
+//! Where log lines go: to standard error, in the form the settings ask for. Traces, which have no
+//! part in that, are below: [`Traces`], [`Span`], [`Trace`].
 //!
 //! What other crates say through `log` comes along, and so do panics. On a terminal, the download
 //! of PostgreSQL and the move to another one show a bar; they are the only spans that do, and lines are
 //! written above it.
+
+mod collector;
+mod span;
+mod trace;
+mod traces;
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -19,6 +25,9 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+pub use self::span::{Span, own_statement, statement};
+pub use self::trace::Trace;
+pub use self::traces::{Traces, TracesError};
 use crate::config::{Log, LogFormat};
 
 /// What `log.level` takes, in words.

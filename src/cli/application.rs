@@ -26,6 +26,7 @@ use crate::service::{
     Access, CacheOptions, Changed, Directory, Observatory, Parts, Readiness, Retention,
     SessionOptions, Sessions, TokenRules,
 };
+use crate::telemetry::Traces;
 
 /// How long a server that stops tries to note which keys were used, and to say good-bye to the
 /// database.
@@ -47,6 +48,7 @@ pub struct Application {
     changed: Arc<Changed>,
     retention: Retention,
     certificate: Option<(Certificate, Duration)>,
+    traces: Traces,
     patience: Duration,
 }
 
@@ -69,6 +71,8 @@ impl Application {
         let metrics = Arc::new(Metrics::default());
         // Before the apps are read: what changes from then on is told.
         let changes = Changes::follow(&pool).await.context("cannot be notified of changed apps")?;
+        super::use_ring();
+        let traces = Traces::open(&settings.tracing)?;
         let directory = Directory::open(pool.clone(), keyring, clock.clone()).await;
         let directory = Arc::new(directory.context("cannot read the apps")?);
         let tokens = TokenRules {
@@ -86,6 +90,7 @@ impl Application {
             gate: Arc::new(Gate::new(gate_options(settings), clock.clone())),
             readiness: Arc::new(Readiness::new(pool.clone())),
             metrics: metrics.clone(),
+            traces: traces.clone(),
         };
         let (sessions, readiness) = (services.sessions.clone(), services.readiness.clone());
         let changed = sessions.changed();
@@ -94,7 +99,9 @@ impl Application {
         let worker = match settings.delivery.enabled {
             true => {
                 let (pool, directory) = (pool.clone(), directory.clone());
-                Some(worker(settings, pool, directory, clock.clone(), metrics.clone())?)
+                let (clock, metrics) = (clock.clone(), metrics.clone());
+                let worker = worker(settings, pool, directory, clock, metrics)?;
+                Some(worker.traced(traces.clone()))
             }
             false => None,
         };
@@ -141,6 +148,7 @@ impl Application {
             changed,
             retention,
             certificate,
+            traces,
             patience,
         })
     }
@@ -163,7 +171,7 @@ impl Application {
     /// When the server fails.
     pub async fn run(self) -> anyhow::Result<()> {
         let Self { server, ending, directory, changes, sessions, worker, changed, .. } = self;
-        let Self { patience, pool, stopper, metrics, retention, certificate, .. } = self;
+        let Self { patience, pool, stopper, metrics, retention, certificate, traces, .. } = self;
         let telling = metrics.map(|server| (server.ending(), tokio::spawn(server.run())));
         let following = directory.clone();
         let following = tokio::spawn(async move { following.follow(changes).await });
@@ -213,6 +221,7 @@ impl Application {
             stopper.unless_hurried(LAST_WORDS, ending.end()).await;
             telling.abort();
         }
+        stopper.unless_hurried(LAST_WORDS, traces.end(LAST_WORDS)).await;
         // Before the server's threads end: connections that they opened end with them. A database
         // that does not answer must not hold this up.
         stopper.unless_hurried(LAST_WORDS, directory.note_use()).await;

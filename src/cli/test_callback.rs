@@ -35,7 +35,7 @@ pub(super) async fn run(
     };
     // Another one each time: receivers drop what they have seen.
     let id = format!("test-{:016x}", rand::random::<u64>());
-    let outcome = callbacks::sender(settings)?.send(&known, &message, &id, 1, now).await;
+    let outcome = callbacks::sender(settings)?.send(&known, &message, &id, 1, None, now).await;
     let acknowledged = outcome.error.is_none();
     let withheld = withheld(&known.app);
     let duration_ms = outcome.duration.as_millis();

@@ -1,7 +1,6 @@
 //! From layered values to typed ones. A value that cannot be taken is noted as a problem and its
 //! type's default stands in, which nobody sees: with a problem there are no settings.
 
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use ::config::{Value, ValueKind};
 use ipnet::IpNet;
 
 use super::Problem;
+use super::address::is_address;
 use super::secrets::KeyText;
 use super::url::{DatabaseUrl, redact};
 use crate::telemetry;
@@ -118,8 +118,8 @@ impl<'a> Reader<'a> {
 
     /// A path; empty = none.
     pub(super) fn optional_path(&mut self, key: &str) -> Option<PathBuf> {
-        self.text(key, "expected a path, or nothing", |text| {
-            (!text.contains('\0')).then(|| (!text.is_empty()).then(|| PathBuf::from(text)))
+        self.optional(key, "expected a path, or nothing", str::to_owned, |text| {
+            (!text.contains('\0')).then(|| PathBuf::from(text))
         })
     }
 
@@ -127,11 +127,7 @@ impl<'a> Reader<'a> {
     pub(super) fn optional_key(&mut self, key: &str) -> Option<KeyText> {
         let expected = format!("expected {}, or nothing", KeyText::EXPECTED);
         let hidden = |text: &str| if text.is_empty() { "" } else { "***" }.to_owned();
-        self.take_shown(key, &expected, hidden, |kind| match kind {
-            ValueKind::String(text) if text.is_empty() => Some(None),
-            ValueKind::String(text) => KeyText::parse(text).map(Some),
-            _ => None,
-        })
+        self.optional(key, &expected, hidden, KeyText::parse)
     }
 
     /// `HOST:PORT`.
@@ -144,21 +140,26 @@ impl<'a> Reader<'a> {
     /// `HOST:PORT`; empty = none.
     pub(super) fn optional_address(&mut self, key: &str) -> Option<String> {
         let expected = "expected HOST:PORT, such as \"127.0.0.1:7081\", or nothing";
-        self.text(key, expected, |text| match text {
-            "" => Some(None),
-            text => is_address(text).then(|| Some(text.to_owned())),
+        self.optional(key, expected, str::to_owned, |text| {
+            is_address(text).then(|| text.to_owned())
         })
+    }
+
+    /// What `parse` makes of a URL; empty = none.
+    pub(super) fn optional_url<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        self.optional(key, expected, redact, parse)
     }
 
     /// A PostgreSQL URL; empty = none.
     pub(super) fn database_url(&mut self, key: &str) -> Option<DatabaseUrl> {
         let expected = "expected postgres://USER:PASSWORD@HOST:PORT/NAME with special characters \
                         percent-encoded, or nothing for the embedded database";
-        self.take_shown(key, expected, redact, |kind| match kind {
-            ValueKind::String(text) if text.is_empty() => Some(None),
-            ValueKind::String(text) => DatabaseUrl::parse(text).map(Some),
-            _ => None,
-        })
+        self.optional_url(key, expected, DatabaseUrl::parse)
     }
 
     /// Directives of a log filter.
@@ -182,6 +183,20 @@ impl<'a> Reader<'a> {
             );
             self.problems.push(problem(key, value, str::to_owned, reason));
         }
+    }
+
+    fn optional<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        show: impl Fn(&str) -> String,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        self.take_shown(key, expected, show, |kind| match kind {
+            ValueKind::String(text) if text.is_empty() => Some(None),
+            ValueKind::String(text) => parse(text).map(Some),
+            _ => None,
+        })
     }
 
     fn text<T: Default>(
@@ -262,30 +277,4 @@ fn duration(kind: &ValueKind) -> Option<Duration> {
         },
         _ => None,
     }
-}
-
-/// Whether `text` is an address to listen on. Names are looked up only when listening.
-fn is_address(text: &str) -> bool {
-    if text.parse::<SocketAddr>().is_ok() {
-        return true;
-    }
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return false;
-    };
-    let port_is_good =
-        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
-    port_is_good && is_host_name(host)
-}
-
-fn is_host_name(host: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-    };
-    let host = host.strip_suffix('.').unwrap_or(host);
-    // A name whose last label is a number is a mistyped IPv4 address.
-    let last = host.rsplit('.').next().unwrap_or_default();
-    host.len() <= 253
-        && host.split('.').all(label)
-        && !last.bytes().all(|byte| byte.is_ascii_digit())
 }

@@ -95,6 +95,8 @@ const OTHERS: Env<'_> = &[
     ("delivery.keep_delivered", "1m"),
     ("delivery.keep_failed", "86400"),
     ("metrics.bind", "[::1]:0"),
+    ("tracing.otlp_endpoint", "http://collector:4318"),
+    ("tracing.one_in", "10"),
     ("log.level", "warn,muster::http=debug"),
     ("log.format", "json"),
 ];
@@ -165,6 +167,10 @@ fn others() -> Settings {
             keep_failed: DAY,
         },
         metrics: Metrics { bind: Some("[::1]:0".to_owned()) },
+        tracing: Tracing {
+            otlp_endpoint: OtlpEndpoint::parse("http://collector:4318"),
+            one_in: 10,
+        },
         log: Log { level: "warn,muster::http=debug".to_owned(), format: LogFormat::Json },
     }
 }
@@ -240,6 +246,7 @@ fn the_defaults_are_valid_and_as_promised() {
                 keep_failed: 30 * DAY,
             },
             metrics: Metrics { bind: Some("127.0.0.1:7081".to_owned()) },
+            tracing: Tracing { otlp_endpoint: None, one_in: 1 },
             log: Log { level: "info".to_owned(), format: LogFormat::Pretty },
         }
     );

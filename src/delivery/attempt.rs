@@ -8,6 +8,7 @@ use crate::domain::{EventKind, State};
 use crate::metrics::Metrics;
 use crate::repository::deliveries::{Claimed, Finished, Next, Tried};
 use crate::service::KnownApp;
+use crate::telemetry::{Span, Traces};
 use crate::wire::{Message, News};
 
 /// One try, from sending to the decision what becomes of the delivery.
@@ -17,13 +18,20 @@ pub(super) async fn attempt(
     known: Arc<KnownApp>,
     schedule: Schedule,
     metrics: Arc<Metrics>,
+    traces: Traces,
     one: Claimed,
 ) -> Finished {
     let started_at = clock.now();
     let session_id = one.id.session_id.to_string();
     let message = message(&one, &session_id);
     let id = one.id.to_string();
-    let outcome = sender.send(&known, &message, &id, one.attempt, started_at).await;
+    let span = traces.callback(one.trace.as_ref());
+    let trace = span.as_ref().map(|span| span.trace().clone()).or_else(|| one.trace.clone());
+    let trace = trace.as_ref();
+    let outcome = sender.send(&known, &message, &id, one.attempt, trace, started_at).await;
+    if let Some(span) = span {
+        tell(span, &one, &id, &outcome);
+    }
     let next = next(&schedule, &one, &outcome, &clock);
     count(&metrics, &outcome, next);
     tracing::info!(
@@ -35,6 +43,7 @@ pub(super) async fn attempt(
         buin = one.buin.get(),
         app_id = one.id.app_id.as_str(),
         session_id,
+        trace_id = trace.map(|trace| tracing::field::display(trace.id())),
         "callback"
     );
     let duration_ms = i32::try_from(outcome.duration.as_millis()).unwrap_or(i32::MAX);
@@ -54,6 +63,20 @@ fn count(metrics: &Metrics, outcome: &Outcome, next: Next) {
         callbacks.given_up.inc();
     }
     callbacks.durations.took(outcome.duration);
+}
+
+/// Tells a span of the try what became of it, and ends it.
+fn tell(mut span: Span, one: &Claimed, id: &str, outcome: &Outcome) {
+    span.note("http.request.method", "POST");
+    span.note("muster.app_id", one.id.app_id.as_str().to_owned());
+    span.note("muster.delivery", id.to_owned());
+    span.note("muster.attempt", i64::from(one.attempt));
+    if let Some(status) = outcome.status {
+        span.note("http.response.status_code", i64::from(status));
+    }
+    if outcome.error.is_some() {
+        span.failed();
+    }
 }
 
 fn message<'a>(one: &'a Claimed, session_id: &'a str) -> Message<'a> {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::{Networks, asked_wait};
 use crate::service::KnownApp;
+use crate::telemetry::Trace;
 use crate::wire::{Message, acknowledges, sealed_callback, sign};
 
 /// More of an answer is not read, and what is longer acknowledges nothing.
@@ -81,17 +82,19 @@ impl Sender {
         Ok(Self { client, networks })
     }
 
-    /// Seals `message` for an app, signs it and sends it. `id` and `attempt` go beside it.
+    /// Seals `message` for an app, signs it and sends it. `id`, `attempt` and what the trace of the
+    /// try is go beside it.
     pub async fn send(
         &self,
         known: &KnownApp,
         message: &Message<'_>,
         id: &str,
         attempt: i32,
+        trace: Option<&Trace>,
         now: DateTime<Utc>,
     ) -> Outcome {
         let began = Instant::now();
-        let answered = self.request(known, message, id, attempt, now).await;
+        let answered = self.request(known, message, id, attempt, trace, now).await;
         let mut outcome = match answered {
             Ok(response) => read(response, now).await,
             Err(error) => Outcome::failed(error),
@@ -106,6 +109,7 @@ impl Sender {
         message: &Message<'_>,
         id: &str,
         attempt: i32,
+        trace: Option<&Trace>,
         now: DateTime<Utc>,
     ) -> Result<Response, String> {
         let callback = known.app.callback.as_ref().ok_or("the app has no callback URL")?;
@@ -125,16 +129,18 @@ impl Sender {
             .append_pair("timestamp", &timestamp)
             .append_pair("nonce", &nonce);
         let body = sealed_callback(known.app.buin.get(), known.app.app_id.as_str(), &encrypt);
-        self.client
+        let mut request = self
+            .client
             .post(url)
             .header(CONTENT_TYPE, "application/json")
             .header("X-Muster-Delivery", id)
             .header("X-Muster-Attempt", attempt)
             .header("X-Muster-Version", message.version)
-            .body(body)
-            .send()
-            .await
-            .map_err(describe)
+            .body(body);
+        if let Some(trace) = trace {
+            request = request.header("traceparent", trace.traceparent());
+        }
+        request.send().await.map_err(describe)
     }
 }
 

@@ -9,14 +9,15 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::MissedTickBehavior;
 
+use super::Sender;
 use super::attempt::attempt;
 use super::desk::Desk;
+use super::options::Options;
 use super::prune::keep_tidy;
 use super::ready::Ready;
 use super::take::take;
 use super::under_way::UnderWay;
 use super::unwritten::Unwritten;
-use super::{Options, Sender};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::repository;
@@ -25,6 +26,7 @@ use crate::repository::deliveries::{Claims, Lease, Room};
 use crate::repository::line::Line;
 use crate::repository::pool::Limits;
 use crate::service::{Changed, Directory};
+use crate::telemetry::Traces;
 
 /// So many may be taken before there is a place for them, in all.
 const AHEAD: usize = 256;
@@ -43,6 +45,7 @@ pub struct Worker {
     taking: Desk<(Lease, Result<Claims, repository::Error>)>,
     writing: Desk<(Unwritten, Result<(), repository::Error>)>,
     metrics: Arc<Metrics>,
+    traces: Traces,
     /// How many tries have begun.
     begun: usize,
     /// Whether something may be due that was not looked for yet.
@@ -78,10 +81,17 @@ impl Worker {
             taking,
             writing,
             metrics,
+            traces: Traces::default(),
             begun: 0,
             look: true,
             rests: false,
         }
+    }
+
+    /// The same, in the traces of the changes that it tells of.
+    #[must_use]
+    pub fn traced(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// Works until `stop` is done; then finishes what is under way. `changed` is notified when there
@@ -220,8 +230,8 @@ impl Worker {
                 let Some(one) = next else { return false };
                 let (sender, clock) = (self.sender.clone(), self.clock.clone());
                 let (known, schedule) = (known.clone(), self.options.schedule.clone());
-                let metrics = self.metrics.clone();
-                let attempt = attempt(sender, clock, known, schedule, metrics, one);
+                let (metrics, traces) = (self.metrics.clone(), self.traces.clone());
+                let attempt = attempt(sender, clock, known, schedule, metrics, traces, one);
                 self.under_way.start(app.clone(), attempt);
                 self.begun += 1;
                 free = free.saturating_sub(1);

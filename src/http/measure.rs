@@ -8,6 +8,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::HttpRequest;
 use actix_web::body::MessageBody;
 use actix_web::dev::ServiceResponse;
 use actix_web::web;
@@ -40,6 +41,12 @@ impl Default for Other {
     fn default() -> Self {
         Self(Pattern::new("", "other"))
     }
+}
+
+/// The pattern that a request took, as it stands in the source.
+pub(super) fn pattern(request: &HttpRequest) -> Option<String> {
+    let Pattern { prefix, path, .. } = request.app_data::<Pattern>()?;
+    Some(format!("{prefix}{path}"))
 }
 
 /// Counts an answer, and what it says went wrong.

@@ -18,6 +18,7 @@ mod request_log;
 mod rest;
 mod retry_after;
 mod server;
+mod trace;
 mod uri;
 mod youdu;
 

@@ -15,7 +15,9 @@ use super::drain::Drain;
 use super::gate::Gate;
 use super::held::Holds;
 use super::measure;
+use super::trace::Traced;
 use crate::domain::{AppId, SessionId};
+use crate::telemetry::{Trace, Traces};
 use crate::wire::ApiKey;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -102,6 +104,7 @@ impl Noted {
 pub(super) async fn log(
     drain: web::Data<Drain>,
     gate: web::Data<Gate>,
+    traces: web::Data<Traces>,
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
@@ -111,8 +114,9 @@ pub(super) async fn log(
     let peer = gate.meet(&request);
     let id = request_id(&request);
     request.extensions_mut().insert(RequestId(id.clone()));
+    let traced = Traced::begin(&traces, &request);
 
-    let mut response = next.call(request).await?;
+    let mut response = Trace::scope(traced.trace().cloned(), next.call(request)).await?;
     if drain.stopping() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -135,6 +139,7 @@ pub(super) async fn log(
                 peer = %peer.0,
                 session_id = noted.session_id.map(tracing::field::display),
                 request_id = id.to_str().unwrap_or_default(),
+                trace_id = traced.trace().map(|trace| tracing::field::display(trace.id())),
                 cause,
                 "request"
             )
@@ -146,6 +151,7 @@ pub(super) async fn log(
     } else {
         line!(info);
     }
+    traced.end(&response, &noted, outcome.as_ref());
     response.headers_mut().insert(REQUEST_ID, id);
     drop(running);
     Ok(holds.until_sent(response))

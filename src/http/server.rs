@@ -24,6 +24,7 @@ use super::measure::Other;
 use super::{ops, rest, youdu};
 use crate::metrics::Metrics;
 use crate::service::{Access, Readiness, Sessions};
+use crate::telemetry::Traces;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -49,6 +50,8 @@ pub struct Services {
     pub readiness: Arc<Readiness>,
     /// Counts the requests.
     pub metrics: Arc<Metrics>,
+    /// Traces them.
+    pub traces: Traces,
 }
 
 /// How requests are taken in.
@@ -199,6 +202,7 @@ fn router(app: &mut web::ServiceConfig, services: &Services, options: Options) {
         .app_data(web::Data::from(services.gate.clone()))
         .app_data(web::Data::from(services.readiness.clone()))
         .app_data(web::Data::from(services.metrics.clone()))
+        .app_data(web::Data::new(services.traces.clone()))
         .app_data(Other::default())
         .app_data(web::Data::new(options))
         .configure(ops::router)

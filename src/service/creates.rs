@@ -8,6 +8,7 @@ use crate::domain::{IdempotencyKey, Reason, Session};
 use crate::repository;
 use crate::repository::line::Line;
 use crate::repository::sessions::{self, Creation};
+use crate::telemetry::statement;
 
 /// A session that somebody begins.
 pub(super) struct Creating {
@@ -31,14 +32,13 @@ pub(super) enum Created {
     KeyTaken,
 }
 
-impl Creating {
-    fn creation(&self) -> Creation<'_> {
-        Creation {
-            session: &self.session,
-            app_id: &self.app.app.app_id,
-            reason: self.reason.as_ref(),
-            key: self.key.as_ref(),
-        }
+fn creation(Wanted { what, trace, .. }: &Wanted) -> Creation<'_> {
+    Creation {
+        session: &what.session,
+        app_id: &what.app.app.app_id,
+        reason: what.reason.as_ref(),
+        key: what.key.as_ref(),
+        trace: trace.as_ref(),
     }
 }
 
@@ -72,10 +72,12 @@ async fn write(
     if wanted.is_empty() {
         return Ok(());
     }
-    let creations: Vec<Creation<'_>> = wanted.iter().map(|one| one.what.creation()).collect();
+    let creations: Vec<Creation<'_>> = wanted.iter().map(creation).collect();
     let mut connection = line.take(queue::by(wanted)).await?;
     let inserting = line.bounded(sessions::insert(&mut connection, &creations));
-    let done = shared.metrics.creates.count(creations.len(), inserting).await;
+    let counted = shared.metrics.creates.count(creations.len(), inserting);
+    let traces = queue::traces(wanted);
+    let done = statement("sessions.insert", creations.len(), &traces, counted).await;
     line.give_back(connection, &done);
     done
 }

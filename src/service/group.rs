@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::sessions::Shared;
 use super::updates::{Settled, Wanted};
-use super::{Error, KnownSession};
+use super::{Error, KnownSession, queue};
 use crate::domain::{Change, Refusal, SessionId};
 use crate::repository::sessions::{Decided, Step};
+use crate::telemetry::Trace;
 
 /// What is wanted of a session, in the order in which it came.
 pub(super) struct Group {
@@ -69,6 +70,11 @@ impl Group {
     pub(super) fn each_alone(self) -> impl Iterator<Item = Self> {
         let Self { id, wanted, .. } = self;
         wanted.into_iter().map(move |one| Self::new(id, vec![one]))
+    }
+
+    /// The traces of who wants something.
+    pub(super) fn traces(groups: &[Self]) -> Vec<Trace> {
+        queue::traces(groups.iter().flat_map(|group| &group.wanted))
     }
 
     /// Takes note of what the session is. What was decided before is not decided any more.
@@ -143,6 +149,7 @@ impl Group {
                     app_id: &one.what.app.app.app_id,
                     reason: one.what.request.reason.as_ref(),
                     key: one.what.key.as_ref(),
+                    trace: one.trace.as_ref(),
                 }),
                 _ => None,
             })

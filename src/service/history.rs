@@ -6,6 +6,7 @@ use super::{Caller, Error, Sessions};
 use crate::domain::{Changes, Event, Session, SessionId, Version};
 use crate::repository;
 use crate::repository::history::{self, Page, Until};
+use crate::telemetry::own_statement;
 
 /// A session at two of its versions, and what leads from one to the other.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,7 +68,9 @@ impl Sessions {
         id: SessionId,
         page: Page,
     ) -> Result<Vec<Event>, Error> {
-        let events = history::page(&*self.pool(caller)?, caller.app().buin, id, page).await?;
+        let pool = self.pool(caller)?;
+        let reading = history::page(&pool, caller.app().buin, id, page);
+        let events = own_statement("history.page", reading).await?;
         if events.is_empty() {
             self.read(caller, id).await?;
         }
@@ -86,8 +89,7 @@ impl Sessions {
         to: Version,
     ) -> Result<Diff, Error> {
         let buin = caller.app().buin;
-        let events =
-            history::until(&*self.pool(caller)?, buin, id, Until::Version(from.max(to))).await?;
+        let events = self.events_until(caller, id, Until::Version(from.max(to))).await?;
         if events.is_empty() {
             return Err(Error::NoSuchSession);
         }
@@ -109,11 +111,22 @@ impl Sessions {
         id: SessionId,
         until: Until,
     ) -> Result<Option<Session>, Error> {
-        let buin = caller.app().buin;
-        let events = history::until(&*self.pool(caller)?, buin, id, until).await?;
+        let events = self.events_until(caller, id, until).await?;
         if events.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Session::replay(id, buin, events).map_err(repository::Error::from)?))
+        let session = Session::replay(id, caller.app().buin, events);
+        Ok(Some(session.map_err(repository::Error::from)?))
+    }
+
+    async fn events_until(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+        until: Until,
+    ) -> Result<Vec<Event>, Error> {
+        let pool = self.pool(caller)?;
+        let reading = history::until(&pool, caller.app().buin, id, until);
+        Ok(own_statement("history.until", reading).await?)
     }
 }

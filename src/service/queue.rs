@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Error;
 use super::pace::Pace;
 use crate::metrics::Statements;
+use crate::telemetry::Trace;
 
 /// Where something is handed in. Clones are the same queue.
 pub(super) struct Queue<W, A> {
@@ -33,6 +34,8 @@ pub(super) struct Wanted<W, A> {
     pub(super) what: W,
     /// It must have begun by then, or not at all.
     pub(super) by: Instant,
+    /// The trace of the request that it is for.
+    pub(super) trace: Option<Trace>,
     /// Who waits.
     pub(super) reply: Reply<A>,
 }
@@ -77,7 +80,8 @@ impl<W, A> Queue<W, A> {
             return Err(Error::Overloaded { wait });
         }
         let (reply, answer) = oneshot::channel();
-        match self.sender.try_send(Wanted { what, by, reply: Reply(reply) }) {
+        let trace = Trace::current();
+        match self.sender.try_send(Wanted { what, by, trace, reply: Reply(reply) }) {
             Ok(()) => count.queued.add(1),
             Err(mpsc::error::TrySendError::Full(_)) => {
                 count.turned_away.inc();
@@ -134,6 +138,13 @@ impl<W, A> Inbox<W, A> {
         }
         Some(wanted)
     }
+}
+
+/// The traces of some of these.
+pub(super) fn traces<'a, W: 'a, A: 'a>(
+    wanted: impl IntoIterator<Item = &'a Wanted<W, A>>,
+) -> Vec<Trace> {
+    wanted.into_iter().filter_map(|one| one.trace.clone()).collect()
 }
 
 /// When the work on some of these must begin, so that it is not too late for any.

@@ -15,6 +15,7 @@ use crate::domain::{Session, SessionId};
 use crate::repository;
 use crate::repository::line::Line;
 use crate::repository::sessions;
+use crate::telemetry::{Trace, statement};
 
 /// Where sessions are asked for.
 pub(super) type Queue = queue::Queue<SessionId, Option<Arc<KnownSession>>>;
@@ -32,7 +33,8 @@ pub(super) async fn run(
         let mut ids: Vec<SessionId> = wanted.iter().map(|one| one.what).collect();
         ids.sort_unstable();
         ids.dedup();
-        let found = read(&shared, &mut line, &ids, queue::by(&wanted)).await;
+        let traces = queue::traces(&wanted);
+        let found = read(&shared, &mut line, &ids, &traces, queue::by(&wanted)).await;
         for one in wanted {
             let answer = match &found {
                 Ok(found) => Ok(found.get(&one.what).cloned()),
@@ -43,19 +45,21 @@ pub(super) async fn run(
     }
 }
 
-/// Reads sessions, and keeps them in the cache. It begins by then, or not at all.
+/// Reads sessions for those whose traces these are, and keeps them in the cache. It begins by then,
+/// or not at all.
 pub(super) async fn read(
     shared: &Shared,
     line: &mut Line,
     ids: &[SessionId],
+    traces: &[Trace],
     by: Instant,
 ) -> Result<HashMap<SessionId, Arc<KnownSession>>, Error> {
     let marks: HashMap<SessionId, Mark> =
         ids.iter().map(|id| (*id, shared.cache.mark(*id))).collect();
-    let found = match find(shared, line, ids, by).await {
+    let found = match find(shared, line, ids, traces, by).await {
         // A connection broke, not necessarily by this. Reading changes nothing.
         Err(error) if error.is_lost() => {
-            find(shared, line, ids, by).await.map_err(|error| match error.is_lost() {
+            find(shared, line, ids, traces, by).await.map_err(|error| match error.is_lost() {
                 true => Error::Unavailable(Arc::new(error)),
                 false => error.into(),
             })?
@@ -76,11 +80,13 @@ async fn find(
     shared: &Shared,
     line: &mut Line,
     ids: &[SessionId],
+    traces: &[Trace],
     by: Instant,
 ) -> Result<Vec<Session>, repository::Error> {
     let mut connection = line.take(by).await?;
     let finding = line.bounded(sessions::find(&mut connection, ids));
-    let found = shared.metrics.reads.count(ids.len(), finding).await;
+    let counted = shared.metrics.reads.count(ids.len(), finding);
+    let found = statement("sessions.find", ids.len(), traces, counted).await;
     line.give_back(connection, &found);
     found
 }

@@ -13,6 +13,7 @@ use crate::domain::Session;
 use crate::repository;
 use crate::repository::history::{self, Until};
 use crate::repository::idempotency;
+use crate::telemetry::own_statement;
 
 /// How many one statement forgets.
 const FORGOTTEN_AT_ONCE: usize = 1_000;
@@ -29,18 +30,21 @@ impl Sessions {
         let Some(key) = terms.key.as_ref().filter(|_| !terms.dry_run) else { return Ok(None) };
         let (app, now) = (caller.app(), self.shared().clock.now());
         let pool = self.pool(caller)?;
-        let Some(kept) = idempotency::find(&pool, app, key.name(), now).await? else {
+        let finding = idempotency::find(&pool, app, key.name(), now);
+        let Some(kept) = own_statement("idempotency.find", finding).await? else {
             return Ok(None);
         };
         if kept.expired {
-            idempotency::forget(&pool, app, key.name(), now).await?;
+            let forgetting = idempotency::forget(&pool, app, key.name(), now);
+            own_statement("idempotency.forget", forgetting).await?;
             return Ok(None);
         }
         if kept.digest != *key.digest() {
             return Err(Error::KeyReused);
         }
         let until = Until::Version(kept.version);
-        let events = history::until(&pool, app.buin, kept.session_id, until).await?;
+        let reading = history::until(&pool, app.buin, kept.session_id, until);
+        let events = own_statement("history.until", reading).await?;
         let session =
             Session::replay(kept.session_id, app.buin, events).map_err(repository::Error::from)?;
         Ok(Some(Done { session: Arc::new(session.into()), replayed: true }))
@@ -55,15 +59,9 @@ impl Sessions {
     ) -> Result<(), repository::Error> {
         let Some(key) = terms.key.as_ref().filter(|_| !terms.dry_run) else { return Ok(()) };
         let (id, version) = (session.id, session.version);
-        idempotency::insert(
-            &self.shared().pool,
-            caller.app(),
-            key,
-            id,
-            version,
-            self.shared().clock.now(),
-        )
-        .await
+        let (pool, now) = (&self.shared().pool, self.shared().clock.now());
+        let inserting = idempotency::insert(pool, caller.app(), key, id, version, now);
+        own_statement("idempotency.insert", inserting).await
     }
 
     /// Forgets requests whose time is over, for ever.

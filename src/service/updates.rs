@@ -22,6 +22,7 @@ use crate::domain::{IdempotencyKey, Request, SessionId};
 use crate::repository;
 use crate::repository::line::Line;
 use crate::repository::sessions;
+use crate::telemetry::statement;
 
 /// How often changes are decided anew when PostgreSQL ended the statement because it and another
 /// one waited for each other.
@@ -113,7 +114,7 @@ async fn read(
     if ids.is_empty() {
         return groups;
     }
-    match reads::read(shared, line, &ids, by).await {
+    match reads::read(shared, line, &ids, &Group::traces(&groups), by).await {
         Ok(mut found) => {
             for group in groups.iter_mut().filter(|group| which(group)) {
                 group.stands(Standing::read(found.remove(&group.id)));
@@ -140,7 +141,8 @@ async fn write(
     }
     let mut connection = line.take(by).await?;
     let updating = line.bounded(sessions::update_if_version(&mut connection, &decided));
-    let done = shared.metrics.updates.count(decided.len(), updating).await;
+    let counted = shared.metrics.updates.count(decided.len(), updating);
+    let done = statement("sessions.update", decided.len(), &Group::traces(groups), counted).await;
     line.give_back(connection, &done);
     done
 }
@@ -198,6 +200,7 @@ async fn write_locked(
     ids: &[SessionId],
     by: Instant,
 ) -> Result<Vec<SessionId>, repository::Error> {
+    let traces = Group::traces(groups);
     let mut connection = line.take(by).await?;
     let working = async {
         let mut transaction = connection.begin().await?;
@@ -219,7 +222,8 @@ async fn write_locked(
         transaction.commit().await?;
         Ok(written)
     };
-    let done = shared.metrics.updates.count(ids.len(), line.bounded(working)).await;
+    let counted = shared.metrics.updates.count(ids.len(), line.bounded(working));
+    let done = statement("sessions.update_locked", ids.len(), &traces, counted).await;
     line.give_back(connection, &done);
     done
 }

@@ -18,7 +18,7 @@ const NEVER: [(&str, &str); 1] = [("http", "repository")];
 const APIS: [&str; 3] = ["youdu", "rest", "console"];
 
 /// Which rooms may name which crates, or parts of `std`.
-const CRATES: [(&str, &[&str]); 30] = [
+const CRATES: [(&str, &[&str]); 34] = [
     ("actix_web", &["http"]),
     ("actix_http", &["http"]),
     ("actix_rt", &["http"]),
@@ -31,6 +31,10 @@ const CRATES: [(&str, &[&str]); 30] = [
     ("governor", &["http"]),
     ("h2", &["http"]),
     ("humantime", &["cli", "http", "config"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_http", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
     ("percent_encoding", &["http", "repository"]),
     ("pin_project_lite", &["http"]),
     ("prometheus_client", &["metrics"]),
@@ -43,8 +47,8 @@ const CRATES: [(&str, &[&str]); 30] = [
     ("sqlx", &["cli", "delivery", "service", "repository"]),
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
-    ("reqwest", &["cli", "delivery", "config"]),
-    ("tokio", &["cli", "http", "delivery", "service", "repository"]),
+    ("reqwest", &["cli", "delivery", "config", "telemetry"]),
+    ("tokio", &["cli", "http", "delivery", "service", "repository", "telemetry"]),
     ("futures_util", &["cli", "http", "service", "repository"]),
     ("tracing", &["cli", "http", "delivery", "service", "repository", "telemetry"]),
     ("serde", &["cli", "http", "service", "repository", "wire"]),

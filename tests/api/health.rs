@@ -72,8 +72,8 @@ async fn the_schema_must_be_that_of_this_program() {
             "delete from _sqlx_migrations where version = 2",
             "migrations pending: 1; run `muster migrate`",
         ),
-        ("delete from _sqlx_migrations", "migrations pending: 5; run `muster migrate`"),
-        ("drop table _sqlx_migrations", "migrations pending: 5; run `muster migrate`"),
+        ("delete from _sqlx_migrations", "migrations pending: 6; run `muster migrate`"),
+        ("drop table _sqlx_migrations", "migrations pending: 6; run `muster migrate`"),
         (
             "insert into _sqlx_migrations \
              select 9999, 'from the future', now(), true, '\\x00'::bytea, 0",

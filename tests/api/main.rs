@@ -42,6 +42,7 @@ mod serve;
 mod session;
 mod startup;
 mod token;
+mod traces;
 mod transport;
 mod unicode;
 mod update;

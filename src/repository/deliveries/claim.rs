@@ -162,6 +162,7 @@ pub async fn claim(
         select more.more as "more!", taken.session_id as "session_id?",
                taken.buin as "buin?", taken.app_id as "app_id?", taken.version as "version?",
                taken.attempts as "attempts?", taken.tries as "tries?", taken.first_tried_at,
+               taken.trace,
                event.kind as "kind?", event.operator as "operator?", event.title as "title?",
                event.owner as "owner?", event.changes as "changes?: Json<StoredChanges<'static>>",
                event.created_at as "created_at?"

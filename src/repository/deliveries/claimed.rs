@@ -9,6 +9,7 @@ use crate::domain::{Buin, DeliveryId, EventKind, SessionId, Version};
 use crate::repository::Error;
 use crate::repository::error::corrupt;
 use crate::repository::sessions::StoredChanges;
+use crate::telemetry::Trace;
 
 /// A delivery that is ours until its lease ends.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Claimed {
     pub tries: i32,
     /// When that round began.
     pub first_tried_at: DateTime<Utc>,
+    /// The trace of the request that made the change, if it had one.
+    pub trace: Option<Trace>,
     /// What it tells.
     pub event: Event,
 }
@@ -68,6 +71,7 @@ pub(super) struct Row {
     #[sqlx(rename = "tries?")]
     pub(super) tries: Option<i32>,
     pub(super) first_tried_at: Option<DateTime<Utc>>,
+    pub(super) trace: Option<Vec<u8>>,
     #[sqlx(rename = "kind?")]
     pub(super) kind: Option<String>,
     #[sqlx(rename = "operator?")]
@@ -105,6 +109,7 @@ impl Row {
             attempt: self.attempts.unwrap_or_default(),
             tries: self.tries.unwrap_or_default(),
             first_tried_at: self.first_tried_at.unwrap_or_default(),
+            trace: self.trace.as_deref().and_then(Trace::from_bytes),
             event: Event {
                 kind: kind.parse().map_err(corrupt("session_event", "kind", &kind))?,
                 operator: self.operator.unwrap_or_default(),

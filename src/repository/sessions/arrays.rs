@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::stored::StoredChanges;
 use super::titles;
 use crate::domain::{Account, AppId, EventKind, IdempotencyKey, Reason, Session, Version};
+use crate::telemetry::Trace;
 
 /// What becomes a row of `session`.
 #[derive(Default)]
@@ -56,6 +57,8 @@ pub(super) struct Events<'a> {
     /// What changed of the attributes, as JSON.
     pub(super) patches: Vec<Option<String>>,
     pub(super) at: Vec<DateTime<Utc>>,
+    /// For its deliveries.
+    pub(super) traces: Vec<Option<Vec<u8>>>,
 }
 
 impl<'a> Events<'a> {
@@ -79,6 +82,11 @@ impl<'a> Events<'a> {
         // Text and lists of text: nothing in there can fail to be JSON.
         self.changes.push(serde_json::to_string(changes).unwrap_or_default());
         self.at.push(after.updated_at);
+    }
+
+    /// The trace of the request that made the last one pushed, if it has one.
+    pub(super) fn traced(&mut self, trace: Option<&Trace>) {
+        self.traces.push(trace.map(|trace| trace.bytes().to_vec()));
     }
 
     /// The patch of the attributes in the last one pushed, if there is one.

@@ -6,6 +6,7 @@ use super::arrays::{Events, Items, Keys, Members, Titles};
 use super::stored::StoredChanges;
 use crate::domain::{AppId, Attributes, EventKind, IdempotencyKey, Reason, Session};
 use crate::repository::Error;
+use crate::telemetry::Trace;
 
 /// A session that begins, and the app that created it.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +19,8 @@ pub struct Creation<'a> {
     pub reason: Option<&'a Reason>,
     /// The caller's name for the request.
     pub key: Option<&'a IdempotencyKey>,
+    /// The trace of the request.
+    pub trace: Option<&'a Trace>,
 }
 
 /// Writes new sessions, their members and their first events: all or none.
@@ -33,7 +36,7 @@ pub async fn insert(
     let mut members = Members::default();
     let mut titles = Titles::default();
     let mut keys = Keys::default();
-    for Creation { session, app_id, reason, key } in creations {
+    for Creation { session, app_id, reason, key, trace } in creations {
         let changes = StoredChanges::of_creation(session);
         let attributes = Some(&session.attributes).filter(|some| **some != Attributes::default());
         let attributes = attributes.map(|attributes| attributes.as_map());
@@ -41,6 +44,7 @@ pub async fn insert(
         items.attributes_become(attributes);
         events.push(session, EventKind::Created, &session.owner, app_id, *reason, &changes);
         events.patched_by(attributes);
+        events.traced(*trace);
         members.push_all(session, &session.members);
         titles.push(session);
         keys.push(session, app_id, *key);
@@ -50,10 +54,11 @@ pub async fn insert(
         with item as (
             select * from unnest(
                 $1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::int[],
-                $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[]
+                $7::timestamptz[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
+                $29::bytea[]
             ) as item (
                 session_id, buin, version, title, owner, member_count,
-                at, operator, app_id, reason, changes, attributes
+                at, operator, app_id, reason, changes, attributes, trace
             )
         ), new_session as (
             insert into session (
@@ -75,10 +80,11 @@ pub async fn insert(
                 as member (session_id, buin, account, joined_version, position)
         ), new_delivery as (
             insert into delivery (
-                session_id, buin, app_id, version, state, due_at, attempts, tries, created_at
+                session_id, buin, app_id, version, state, due_at, attempts, tries, created_at,
+                trace
             )
             select item.session_id, app.buin, app.app_id, item.version, 'pending', item.at, 0, 0,
-                   item.at
+                   item.at, item.trace
             from item
             join app on app.buin = item.buin
             where app.callback_url is not null and app.disabled_at is null
@@ -129,6 +135,7 @@ pub async fn insert(
         &keys.session_ids,
         &keys.versions,
         &keys.expire_at,
+        &events.traces as &[Option<Vec<u8>>],
     )
     .execute(executor)
     .await

@@ -11,6 +11,7 @@ use crate::domain::{
 };
 use crate::repository::Error;
 use crate::repository::kept::Kept;
+use crate::telemetry::Trace;
 
 /// What was decided about a session: one change, or several on top of each other.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub struct Step<'a> {
     pub reason: Option<&'a Reason>,
     /// The caller's name for the request.
     pub key: Option<&'a IdempotencyKey>,
+    /// The trace of the request.
+    pub trace: Option<&'a Trace>,
 }
 
 /// Writes what was decided, for each session only if it still has the version that it was decided
@@ -63,10 +66,11 @@ pub async fn update_if_version(
         if steps.iter().any(|step| step.change.changes.title.is_some()) {
             titles.push(after);
         }
-        for Step { change, operator, app_id, reason, key } in steps {
+        for Step { change, operator, app_id, reason, key, trace } in steps {
             let Change { after, kind, changes } = change;
             events.push(after, *kind, operator, app_id, *reason, &StoredChanges::from(changes));
             events.patched_by(changes.attributes.as_ref().map(AttributesPatch::as_map));
+            events.traced(*trace);
             keys.push(after, app_id, *key);
         }
         members.push(before, steps);
@@ -122,10 +126,11 @@ pub async fn update_if_version(
             select event.*, written.buin
             from unnest(
                 $23::uuid[], $24::bigint[], $25::text[], $26::text[], $27::text[], $28::text[],
-                $29::text[], $30::text[], $31::text[], $32::text[], $33::timestamptz[]
+                $29::text[], $30::text[], $31::text[], $32::text[], $33::timestamptz[],
+                $41::bytea[]
             ) as event (
                 session_id, version, kind, operator, app_id, title, owner, reason, changes, patch,
-                at
+                at, trace
             )
             join written using (session_id)
         ), event as (
@@ -138,10 +143,11 @@ pub async fn update_if_version(
             from new_event
         ), new_delivery as (
             insert into delivery (
-                session_id, buin, app_id, version, state, due_at, attempts, tries, created_at
+                session_id, buin, app_id, version, state, due_at, attempts, tries, created_at,
+                trace
             )
             select new_event.session_id, app.buin, app.app_id, new_event.version, 'pending',
-                   new_event.at, 0, 0, new_event.at
+                   new_event.at, 0, 0, new_event.at, new_event.trace
             from new_event
             join app on app.buin = new_event.buin
             where app.callback_url is not null and app.disabled_at is null
@@ -199,6 +205,7 @@ pub async fn update_if_version(
         &keys.session_ids,
         &keys.versions,
         &keys.expire_at,
+        &events.traces as &[Option<Vec<u8>>],
     );
     let written = executor.fetch_all(Kept(statement)).await.map_err(Error::of_write)?;
     written.iter().map(|row| Ok(SessionId::new(row.try_get(0)?))).collect()

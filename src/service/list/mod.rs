@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use super::{Caller, Error, Sessions};
 use crate::domain::{Account, Member, Session, SessionId};
 use crate::repository::sessions::{self, Search};
+use crate::telemetry::own_statement;
 
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +44,8 @@ impl Sessions {
             most: query.size().get(),
             now: self.shared().clock.now(),
         };
-        let page = sessions::list(&*self.pool(caller)?, &search).await?;
+        let pool = self.pool(caller)?;
+        let page = own_statement("sessions.list", sessions::list(&pool, &search)).await?;
         let next = page.next.map(|mark| query.cursor(&mark));
         Ok(Listing { items: page.sessions, next })
     }
@@ -58,7 +60,8 @@ impl Sessions {
         caller: &Caller,
         ids: &[SessionId],
     ) -> Result<Vec<Session>, Error> {
-        let found = sessions::find(&*self.pool(caller)?, ids).await?;
+        let pool = self.pool(caller)?;
+        let found = own_statement("sessions.find", sessions::find(&*pool, ids)).await?;
         let own = found.into_iter().filter(|session| session.buin == caller.app().buin);
         let mut own: HashMap<_, _> = own.map(|session| (session.id, session)).collect();
         Ok(ids.iter().filter_map(|id| own.remove(id)).collect())
@@ -75,8 +78,9 @@ impl Sessions {
         query: &MembersQuery,
     ) -> Result<Listing<Member>, Error> {
         let (buin, most) = (caller.app().buin, query.size().get());
-        let page =
-            sessions::members(&*self.pool(caller)?, buin, query.id(), query.after(), most).await?;
+        let pool = self.pool(caller)?;
+        let reading = sessions::members(&pool, buin, query.id(), query.after(), most);
+        let page = own_statement("sessions.members", reading).await?;
         let page = page.ok_or(Error::NoSuchSession)?;
         Ok(Listing { items: page.members, next: page.next.map(|mark| query.cursor(&mark)) })
     }
@@ -91,7 +95,9 @@ impl Sessions {
         id: SessionId,
         account: &Account,
     ) -> Result<Member, Error> {
-        let found = sessions::member(&*self.pool(caller)?, caller.app().buin, id, account).await?;
+        let pool = self.pool(caller)?;
+        let reading = sessions::member(&pool, caller.app().buin, id, account);
+        let found = own_statement("sessions.member", reading).await?;
         found.ok_or(Error::NoSuchSession)?.ok_or(Error::NoSuchMember)
     }
 }

@@ -49,7 +49,7 @@ async fn spawn_subscribed() -> (TestApp, Receiver, StoredApp) {
 }
 
 /// An app that gets its callbacks at `receiver`.
-async fn subscribe(app: &TestApp, receiver: &Receiver) -> StoredApp {
+pub async fn subscribe(app: &TestApp, receiver: &Receiver) -> StoredApp {
     let stored = subscriber(&receiver.url("/"));
     receiver.knows(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
     insert(&app.pool, &stored).await;

@@ -1,0 +1,29 @@
+//! What an address to listen on looks like.
+
+use std::net::SocketAddr;
+
+/// Whether `text` is an address to listen on. Names are looked up only when listening.
+pub(super) fn is_address(text: &str) -> bool {
+    if text.parse::<SocketAddr>().is_ok() {
+        return true;
+    }
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let port_is_good =
+        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    port_is_good && is_host_name(host)
+}
+
+fn is_host_name(host: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    // A name whose last label is a number is a mistyped IPv4 address.
+    let last = host.rsplit('.').next().unwrap_or_default();
+    host.len() <= 253
+        && host.split('.').all(label)
+        && !last.bytes().all(|byte| byte.is_ascii_digit())
+}

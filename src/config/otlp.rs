@@ -1,0 +1,68 @@
+//! `[tracing]`: which requests are traced, and who is told.
+
+use super::read::Reader;
+
+/// `[tracing]`: traces for OpenTelemetry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracing {
+    /// The collector that spans are sent to; `None` = there are none.
+    pub otlp_endpoint: Option<OtlpEndpoint>,
+    /// Of so many requests that bring no trace one begins a trace; at least 1.
+    pub one_in: u32,
+}
+
+/// The URL of a collector that speaks OTLP over HTTP. There is no password in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtlpEndpoint(String);
+
+impl Tracing {
+    pub(super) fn read(read: &mut Reader<'_>) -> Self {
+        Self {
+            otlp_endpoint: read.optional_url(
+                "tracing.otlp_endpoint",
+                "expected http://HOST:PORT or https://HOST:PORT of an OTLP collector, without user \
+                 or query, or nothing",
+                OtlpEndpoint::parse,
+            ),
+            one_in: read.number("tracing.one_in", 1..=1_000_000),
+        }
+    }
+}
+
+impl OtlpEndpoint {
+    /// Takes the base of a collector's URLs: a query, or a user, is none of it.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let url = reqwest::Url::parse(text).ok()?;
+        let is_plain = url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none();
+        (is_plain && matches!(url.scheme(), "http" | "https"))
+            .then(|| Self(text.trim_end_matches('/').to_owned()))
+    }
+
+    /// Where traces go.
+    #[must_use]
+    pub fn traces(&self) -> String {
+        format!("{}/v1/traces", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traces_go_below_the_base() {
+        for (base, traces) in [
+            ("http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces"),
+            ("https://otlp.example/tenant/", "https://otlp.example/tenant/v1/traces"),
+        ] {
+            assert_eq!(OtlpEndpoint::parse(base).unwrap().traces(), traces);
+        }
+        for text in ["", "127.0.0.1:4318", "grpc://h:4317", "http://u:p@h", "http://h/?key=k"] {
+            assert_eq!(OtlpEndpoint::parse(text), None, "{text}");
+        }
+    }
+}

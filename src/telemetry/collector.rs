@@ -1,0 +1,90 @@
+//! The way to the collector that takes spans.
+//!
+//! Whoever sends spans is a thread that waits for nothing but them, outside of any runtime: requests
+//! run on the one on which this was made. The surprise: a collector that is down is said once, and
+//! once that it is back, however many spans are lost between.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use reqwest::Client;
+use reqwest::redirect::Policy;
+use tokio::runtime::Handle;
+
+/// How long it may take to send spans.
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// Sends spans.
+pub(super) struct Collector {
+    client: Client,
+    runtime: Handle,
+    is_down: AtomicBool,
+}
+
+/// The collector gave an answer that takes no spans.
+#[derive(Debug, thiserror::Error)]
+#[error("HTTP status {0}")]
+struct Refused(u16);
+
+type Sending<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'a>>;
+
+impl Collector {
+    pub(super) fn new() -> Result<Self, reqwest::Error> {
+        let client = Client::builder()
+            .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            // What the environment says of proxies is for others.
+            .no_proxy()
+            .timeout(WITHIN)
+            .build()?;
+        Ok(Self { client, runtime: Handle::current(), is_down: AtomicBool::new(false) })
+    }
+
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let client = self.client.clone();
+        let sending = self.runtime.spawn(async move {
+            let answer = client.execute(request.try_into()?).await?;
+            let status = answer.status();
+            if !status.is_success() {
+                return Err(HttpError::from(Refused(status.as_u16())));
+            }
+            let mut response = Response::new(answer.bytes().await?);
+            *response.status_mut() = status;
+            Ok(response)
+        });
+        let sent = sending.await?;
+        self.note(sent.as_ref().err());
+        sent
+    }
+
+    fn note(&self, error: Option<&HttpError>) {
+        let was_down = self.is_down.swap(error.is_some(), Ordering::Relaxed);
+        match error {
+            Some(error) if !was_down => {
+                let error = &**error as &dyn std::error::Error;
+                tracing::warn!(error, "the collector takes no traces; spans are lost");
+            }
+            None if was_down => tracing::info!("the collector takes traces again"),
+            _ => {}
+        }
+    }
+}
+
+impl HttpClient for Collector {
+    fn send_bytes<'a, 'b>(&'a self, request: Request<Bytes>) -> Sending<'b>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(self.send(request))
+    }
+}
+
+impl fmt::Debug for Collector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collector").finish_non_exhaustive()
+    }
+}

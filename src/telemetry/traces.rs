@@ -1,0 +1,111 @@
+//! Traces, as one application makes them: off, or on their way to a collector.
+//!
+//! Like metrics they belong to an application and not to the process, so that several in one process
+//! stay apart. Off costs nothing: there is no span then. Spans wait in memory, up to a limit, until
+//! they are sent; what finds no room, and what no collector takes, is lost.
+
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{SpanBuilder, SpanKind, TracerProvider as _};
+use opentelemetry_otlp::{
+    ExporterBuildError, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
+};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider,
+};
+
+use super::collector::Collector;
+use super::{Span, Trace};
+use crate::config::Tracing;
+
+/// How many spans may wait.
+const WAITING: usize = 8_192;
+/// As many as may share a statement.
+const LINKS: u32 = 256;
+
+/// Makes spans, or none. A clone makes the same.
+#[derive(Clone, Debug, Default)]
+pub struct Traces(Option<Open>);
+
+#[derive(Clone, Debug)]
+struct Open {
+    provider: SdkTracerProvider,
+    tracer: SdkTracer,
+}
+
+/// Why no spans can be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum TracesError {
+    /// There is no HTTP client.
+    #[error("there is no HTTP client to be had")]
+    Client(#[from] reqwest::Error),
+    /// The settings, or the environment's `OTEL_…` variables, make no exporter.
+    #[error("spans cannot be sent")]
+    Exporter(#[from] ExporterBuildError),
+}
+
+impl Traces {
+    /// As `settings` say. Must be called where tasks can be spawned.
+    ///
+    /// # Errors
+    /// When spans could not be sent. Whether a collector answers is not asked.
+    pub fn open(settings: &Tracing) -> Result<Self, TracesError> {
+        let Some(endpoint) = &settings.otlp_endpoint else { return Ok(Self::default()) };
+        let exporter = SpanExporter::builder()
+            .with_http()
+            .with_http_client(Collector::new()?)
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(endpoint.traces())
+            .build()?;
+        let batches = BatchConfigBuilder::default().with_max_queue_size(WAITING).build();
+        let exporter = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
+        let share = Sampler::TraceIdRatioBased(1.0 / f64::from(settings.one_in));
+        let provider = SdkTracerProvider::builder()
+            .with_span_processor(exporter)
+            // Who brings a trace has decided already.
+            .with_sampler(Sampler::ParentBased(Box::new(share)))
+            .with_max_links_per_span(LINKS)
+            .with_resource(resource())
+            .build();
+        let tracer = provider.tracer("muster");
+        Ok(Self(Some(Open { provider, tracer })))
+    }
+
+    /// The span of a request, in the trace that it came with, if it did.
+    #[must_use]
+    pub fn request(&self, parent: Option<&Trace>) -> Option<Span> {
+        self.start("HTTP", SpanKind::Server, parent)
+    }
+
+    /// The span of a try to deliver a callback, in the trace of the request that made the change.
+    #[must_use]
+    pub fn callback(&self, parent: Option<&Trace>) -> Option<Span> {
+        self.start("callback", SpanKind::Client, parent)
+    }
+
+    fn start(&self, name: &'static str, kind: SpanKind, parent: Option<&Trace>) -> Option<Span> {
+        let Open { tracer, .. } = self.0.as_ref()?;
+        let builder = SpanBuilder::from_name(name).with_kind(kind);
+        Some(Span::start(tracer, builder, parent.map(Trace::context)))
+    }
+
+    /// Sends what waits, for no longer than `within`. From then on there are no spans.
+    pub async fn end(self, within: Duration) {
+        let Some(Open { provider, .. }) = self.0 else { return };
+        // It blocks. That it failed is in the log.
+        let ending = move || provider.shutdown_with_timeout(within);
+        let _ = tokio::task::spawn_blocking(ending).await;
+    }
+}
+
+/// Who makes the spans.
+fn resource() -> Resource {
+    let instance = format!("{:032x}", rand::random::<u128>());
+    Resource::builder()
+        .with_service_name("muster")
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .with_attribute(KeyValue::new("service.instance.id", instance))
+        .build()
+}
