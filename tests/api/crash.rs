@@ -176,7 +176,7 @@ async fn a_server_survives_its_postgresql() {
         while ready.try_clone().unwrap().send().await.unwrap().status() != 200
             || home.postmaster() == before
         {
-            assert!(began.elapsed() < Duration::from_secs(5), "{}", server.running.stderr());
+            assert!(began.elapsed() < Duration::from_secs(20), "{}", server.running.stderr());
             let health = caller.http.get(server.url("/healthz")).send().await.unwrap();
             assert_eq!(health.status(), 200);
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -16,8 +16,10 @@ use crate::callbacks::receiver::Receiver;
 use crate::harness::process::{Home, PATIENCE, Plain, Server, children, runs};
 use crate::harness::proxy::Proxy;
 
-/// What callers are promised.
-pub const AGAIN_WITHIN: Duration = Duration::from_secs(5);
+/// What callers are promised, on a machine that has time for it.
+const PROMISED: Duration = Duration::from_secs(5);
+/// How much longer it may take in the short form, which runs beside all other tests.
+const BUSY: u32 = 4;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_CONNECTIONS: usize = 6;
@@ -37,6 +39,11 @@ pub fn lasting() -> Duration {
 /// How often each fault happens.
 pub fn times() -> usize {
     if is_long() { 5 } else { 1 }
+}
+
+/// By when callers are served again.
+pub fn again_within() -> Duration {
+    if is_long() { PROMISED } else { BUSY * PROMISED }
 }
 
 fn is_long() -> bool {
@@ -129,7 +136,7 @@ impl Stage {
         let first = self.load.succeeds(ended, 10).await;
         println!("{fault}: again after {first:?}");
         for (kind, took) in first {
-            assert!(took <= AGAIN_WITHIN, "{fault}: the first {kind:?} after {took:?}");
+            assert!(took <= again_within(), "{fault}: the first {kind:?} after {took:?}");
         }
         self.pool_is_whole().await;
     }
@@ -261,7 +268,7 @@ impl Stage {
                 println!("{open} connections");
                 return;
             }
-            assert!(began.elapsed() < AGAIN_WITHIN, "{open} connections");
+            assert!(began.elapsed() < again_within(), "{open} connections");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
