@@ -52,7 +52,7 @@ pub(in crate::http::rest) struct Wanted {
     limit: Option<i64>,
     /// `nextCursor` of the page before. Filters and `sort` must be the same as for that, `limit`
     /// need not.
-    #[param(pattern = "^[A-Za-z0-9_-]+$", max_length = 16384)]
+    #[param(pattern = "^[A-Za-z0-9_-]+$", max_length = 6144)]
     cursor: Option<String>,
 }
 
