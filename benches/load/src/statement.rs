@@ -57,7 +57,7 @@ fn expression(work: Work, name: &str) -> Option<String> {
         (Work::Update, "event.title") => format!("array[{TITLE}]"),
         (Work::Update, "event.operator" | "event.owner") => format!("array[{A1}]"),
         (Work::Update, "event.app_id") => "array[:app::text]".to_owned(),
-        (Work::Update, "event.reason" | "event.patch") => "array[null]".to_owned(),
+        (Work::Update, "event.reason" | "event.patch" | "event.trace") => "array[null]".to_owned(),
         (Work::Update, "event.at") => "array[now()]".to_owned(),
         (Work::Update, "event.changes") => format!("array[{CHANGED}]"),
         (Work::Update, "gone.session_id" | "newcomer.session_id") => format!("array[{ID}]"),
@@ -72,7 +72,8 @@ fn expression(work: Work, name: &str) -> Option<String> {
         (_, "item.member_count") => "array[5]".to_owned(),
         (_, "item.at") => "array[now()]".to_owned(),
         (_, "item.app_id") => "array[:app::text]".to_owned(),
-        (_, "item.reason") => "array[null]".to_owned(),
+        // Nobody traces these requests.
+        (_, "item.reason" | "item.trace") => "array[null]".to_owned(),
         (_, "item.attributes") => "array[null]".to_owned(),
         // No title changes, nobody moves, no request has a name.
         (Work::Update, name) if name.starts_with("title.") || name.starts_with("place.") => {
