@@ -73,6 +73,8 @@ pub struct Settings {
 pub struct Database {
     /// Where it is; `None` = the embedded one.
     pub url: Option<DatabaseUrl>,
+    /// Whether there may be an embedded one; if not, there is [`Database::url`].
+    pub embedded: bool,
     /// Connections of the pool; at least 1.
     pub max_connections: u32,
     /// How many requests may share a statement; at least 1.
@@ -182,6 +184,7 @@ impl Settings {
             server: Server::read(read),
             database: Database {
                 url: read.database_url("database.url"),
+                embedded: read.switch("database.embedded"),
                 max_connections: read.number("database.max_connections", 1..=10_000),
                 max_batch: read.number("database.max_batch", 1..=256),
                 acquire_timeout: read.duration(
@@ -240,6 +243,13 @@ impl Settings {
                 ),
             },
         };
+        if settings.database.url.is_none() && !settings.database.embedded {
+            read.missing(
+                "database.url",
+                "expected the URL of a PostgreSQL, because database.embedded is false: set \
+                 MUSTER__DATABASE__URL, or MUSTER__DATABASE__URL_FILE to a file that holds it",
+            );
+        }
         // Two free ports are two ports.
         let same = settings.metrics.bind.as_ref() == Some(&settings.server.bind);
         if same && !settings.server.bind.ends_with(":0") {

@@ -10,6 +10,8 @@ use toml::de::{DeTable, DeValue};
 use super::{ConfigError, DEFAULTS, Problem};
 
 const PREFIX: &str = "MUSTER__";
+/// At the end of a variable's name: it names a file, which holds the value.
+const IN_FILE: &str = "_FILE";
 
 /// One layer: values by their full key.
 #[derive(Clone, Debug)]
@@ -81,7 +83,8 @@ pub(super) fn file(
     Ok(Layer(layer))
 }
 
-/// The environment's layer: text, made a number, a truth value or a list where the default is one.
+/// The environment's layer: text, made a number, a truth value or a list where the default is one. A
+/// value may lie in a file instead, as images for containers take their secrets.
 pub(super) fn environment(
     env: impl Iterator<Item = (String, String)>,
     defaults: &Layer,
@@ -95,7 +98,8 @@ pub(super) fn environment(
 
     let mut layer = Map::new();
     // In the order of their names, so that messages do not come in a random one.
-    for (name, text) in env.collect::<BTreeMap<_, _>>() {
+    let env: BTreeMap<_, _> = env.collect();
+    for (name, text) in env.clone() {
         let mut refuse = |reason: String| {
             problems.push(Problem {
                 key: name.clone(),
@@ -104,28 +108,65 @@ pub(super) fn environment(
                 reason,
             });
         };
-        if let Some(&key) = keys.get(&name) {
+        if let Some((key, in_file)) = set_by(&name, &keys) {
             if text.contains(char::REPLACEMENT_CHARACTER) {
                 refuse("expected UTF-8 text".to_owned());
                 continue;
             }
+            let mut origin = format!("environment variable {name}");
+            let text = if in_file {
+                if env.contains_key(&variable(key)) {
+                    refuse(format!("expected either this or {}, not both", variable(key)));
+                    continue;
+                }
+                origin = format!("{text}, named by {origin}");
+                match secret_file(Path::new(&text)) {
+                    Ok(content) => content,
+                    Err(error) => {
+                        refuse(format!("cannot read {text}: {error}"));
+                        continue;
+                    }
+                }
+            } else {
+                text
+            };
             let kind = match defaults.0.get(key).map(|value| &value.kind) {
                 Some(ValueKind::I64(_)) => text.trim().parse().map(ValueKind::I64).ok(),
                 Some(ValueKind::Boolean(_)) => text.trim().parse().map(ValueKind::Boolean).ok(),
                 Some(ValueKind::Array(_)) => Some(list(&text)),
                 _ => None,
             };
-            let origin = format!("environment variable {name}");
             let value = Value::new(Some(&origin), kind.unwrap_or(ValueKind::String(text)));
             layer.insert(key.to_owned(), value);
         } else if let Some(rest) = without_prefix(&name) {
             let key = rest.to_lowercase().replace("__", ".");
             refuse(defaults.unknown(&key, variable));
-        } else if let Some(key) = slips.get(&name.to_uppercase().replace("__", "_")) {
-            refuse(format!("no such key; did you mean `{}`?", variable(key)));
+        } else if let Some((key, in_file)) = set_by(&name.to_uppercase().replace("__", "_"), &slips)
+        {
+            let meant = variable(key) + if in_file { IN_FILE } else { "" };
+            refuse(format!("no such key; did you mean `{meant}`?"));
         }
     }
     Layer(layer)
+}
+
+/// The key that a variable sets, and whether it names a file with the value. A key that has such a name
+/// itself goes before: `MUSTER__SECRETS__MASTER_KEY_FILE` is `secrets.master_key_file`.
+fn set_by<'a>(name: &str, keys: &BTreeMap<String, &'a str>) -> Option<(&'a str, bool)> {
+    let itself = keys.get(name).map(|key| (*key, false));
+    itself.or_else(|| keys.get(name.strip_suffix(IN_FILE)?).map(|key| (*key, true)))
+}
+
+/// What a file holds, without the newline that editors leave at its end.
+fn secret_file(path: &Path) -> std::io::Result<String> {
+    let mut text = std::fs::read_to_string(path)?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
 }
 
 /// A list as the environment has it: separated by commas.

@@ -185,6 +185,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Notes that `key` must not be empty here. Silent when it was refused already.
+    pub(super) fn missing(&mut self, key: &str, expected: &str) {
+        let refused = self.problems.iter().any(|problem| problem.key == key);
+        if let Some(value) = self.find(key).filter(|_| !refused) {
+            self.problems.push(problem(key, value, str::to_owned, expected.to_owned()));
+        }
+    }
+
     fn optional<T>(
         &mut self,
         key: &str,

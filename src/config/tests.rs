@@ -54,6 +54,7 @@ const OTHERS: Env<'_> = &[
     ("server.request_timeout", "1m"),
     ("server.trusted_proxies", "10.2.0.0/16"),
     ("database.url", "postgres://u:12345@db/muster"),
+    ("database.embedded", "false"),
     ("database.max_connections", "40"),
     ("database.max_batch", "1"),
     ("database.acquire_timeout", "2"),
@@ -123,6 +124,7 @@ fn others() -> Settings {
         },
         database: Database {
             url: DatabaseUrl::parse("postgres://u:12345@db/muster"),
+            embedded: false,
             max_connections: 40,
             max_batch: 1,
             acquire_timeout: 2 * SECOND,
@@ -202,6 +204,7 @@ fn the_defaults_are_valid_and_as_promised() {
             },
             database: Database {
                 url: None,
+                embedded: true,
                 max_connections: 10,
                 max_batch: 64,
                 acquire_timeout: 5 * SECOND,
@@ -283,9 +286,14 @@ fn the_environment_sets_every_key() {
     assert_eq!(load(None, &env).unwrap(), others());
 
     let defaults = load(None, &[]).unwrap();
-    let is_tls = |one: &&(&str, &str)| one.0.contains("TLS_CERT") || one.0.contains("TLS_KEY");
-    let (pair, singly): (Vec<_>, Vec<_>) = env.iter().partition(is_tls);
-    for one in singly.iter().map(std::slice::from_ref).chain([pair.as_slice()]) {
+    // What is valid only together with another.
+    let of = |names: [&str; 2]| -> Vec<_> {
+        let is_one = |one: &&(&str, &str)| names.iter().any(|name| one.0.ends_with(name));
+        env.iter().filter(is_one).copied().collect()
+    };
+    let pairs = [of(["TLS_CERT", "TLS_KEY"]), of(["__URL", "__EMBEDDED"])];
+    let singly = env.iter().filter(|one| !pairs.concat().contains(one) || one.0.ends_with("__URL"));
+    for one in singly.map(std::slice::from_ref).chain(pairs.iter().map(Vec::as_slice)) {
         assert_ne!(load(None, one).unwrap(), defaults, "{one:?} changes nothing");
     }
 }
@@ -514,6 +522,85 @@ fn a_certificate_and_its_key_come_together() {
     );
     let told = problem("", &[("MUSTER__SERVER__TLS_KEY", "key.pem")]);
     assert!(told.starts_with("server.tls_cert = \"\" (the default): expected a path"), "{told}");
+}
+
+#[test]
+fn without_an_embedded_database_there_must_be_another() {
+    let told = problem("", &[("MUSTER__DATABASE__EMBEDDED", "false")]);
+    assert_eq!(
+        told,
+        "database.url = \"\" (the default): expected the URL of a PostgreSQL, because \
+         database.embedded is false: set MUSTER__DATABASE__URL, or MUSTER__DATABASE__URL_FILE to a \
+         file that holds it"
+    );
+    let told = problem("database.embedded = false", &[("MUSTER__DATABASE__URL", "db:5432")]);
+    assert!(told.contains("expected postgres://"), "{told}");
+}
+
+#[test]
+fn a_variable_may_name_a_file_that_holds_the_value() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    for (key, value) in OTHERS {
+        let name = format!("{}_FILE", variable(key));
+        let url = ("MUSTER__DATABASE__URL", "postgres://db/muster");
+        for end in ["", "\n", "\r\n"] {
+            let path = file("value", &format!("{value}{end}"));
+            let in_file = match *key {
+                // The other needs this one, and these are keys of their own.
+                "database.embedded" => load(None, &[url, (&name, &path)]),
+                "server.tls_cert" | "server.tls_key" | "secrets.master_key" => continue,
+                _ => load(None, &[(&name, &path)]),
+            };
+            let direct = match *key {
+                "database.embedded" => load(None, &[url, (&variable(key), value)]),
+                _ => load(None, &[(&variable(key), value)]),
+            };
+            assert_eq!(in_file.unwrap(), direct.unwrap(), "{name}");
+        }
+    }
+    let two = file("two", "owner\n\n");
+    let told = problem("", &[("MUSTER__POLICY__REMOVE_MEMBERS_FILE", &two)]);
+    let start = format!(
+        "policy.remove_members = \"owner\\n\" ({two}, named by environment variable \
+         MUSTER__POLICY__REMOVE_MEMBERS_FILE): expected"
+    );
+    assert!(told.starts_with(&start), "{told}");
+    let secret = file("secret", "mysql://u:s3cret@db/m");
+    let told = problem("", &[("MUSTER__DATABASE__URL_FILE", &secret)]);
+    assert!(!told.contains("s3cret"), "{told}");
+}
+
+#[test]
+fn a_value_comes_from_one_place_and_its_file_must_be_there() {
+    let both = [("MUSTER__LOG__LEVEL", "info"), ("MUSTER__LOG__LEVEL_FILE", "/dev/null")];
+    assert_eq!(
+        problem("", &both),
+        "MUSTER__LOG__LEVEL_FILE (environment variable): expected either this or \
+         MUSTER__LOG__LEVEL, not both"
+    );
+    assert_eq!(
+        problem("", &[("MUSTER__DATABASE__URL_FILE", "/nowhere/url")]),
+        "MUSTER__DATABASE__URL_FILE (environment variable): cannot read /nowhere/url: No such file \
+         or directory (os error 2)"
+    );
+    assert_eq!(
+        problem("", &[("MUSTER_DATABASE_URL_FILE", "/run/secrets/url")]),
+        "MUSTER_DATABASE_URL_FILE (environment variable): no such key; did you mean \
+         `MUSTER__DATABASE__URL_FILE`?"
+    );
+    // A key of its own: a path, which nobody opens here, beside the key that it goes after.
+    let env = [
+        ("MUSTER__SECRETS__MASTER_KEY_FILE", "/nowhere/keys"),
+        ("MUSTER__SECRETS__MASTER_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
+    ];
+    let secrets = load(None, &env).unwrap().secrets;
+    assert_eq!(secrets.master_key_file, Some("/nowhere/keys".into()));
+    assert!(secrets.master_key.is_some());
 }
 
 #[test]
