@@ -204,7 +204,7 @@ async fn port(server: &Server) -> Check {
         Err(error) => error,
     };
     if error.kind() == io::ErrorKind::AddrInUse
-        && let Some(health) = health::running_at(&url(server)).await
+        && let Some(health) = health::running_at(&health::url(server)).await
     {
         return Check::ok(NAME, format!("{bind} is held by a running Muster {}", health.version));
     }
@@ -212,16 +212,6 @@ async fn port(server: &Server) -> Check {
         NAME,
         format!("{bind}: {error}"),
         "stop the program that listens there, or set server.bind",
-    )
-}
-
-/// Where this machine reaches what listens there.
-fn url(server: &Server) -> String {
-    let Server { bind, .. } = server;
-    format!(
-        "{}://{}",
-        server.scheme(),
-        bind.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")
     )
 }
 

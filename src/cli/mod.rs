@@ -18,6 +18,7 @@ mod first_app;
 mod health;
 mod keeper;
 mod key;
+mod manual;
 mod migrate;
 mod move_to;
 mod output;
@@ -26,13 +27,15 @@ mod secrets;
 mod serve;
 mod stopper;
 mod store;
+mod supervisor;
 mod test_callback;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
 pub use application::{Application, session_options};
 pub use callbacks::worker;
@@ -98,10 +101,23 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Ask the server of this configuration whether it is ready: exits with 0 if so, else with 1
+    Health {
+        /// Ask only whether it is up, not whether its database answers
+        #[arg(long)]
+        live: bool,
+    },
     /// Print every configuration key with its default and what it does, as TOML
     Config,
     /// Print the description of the REST API, as OpenAPI 3.1 in JSON
     Openapi,
+    /// Print the script that completes these commands in a shell
+    Completions { shell: Shell },
+    /// Write manual pages, one for each command, into a directory
+    Man {
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 /// How results are printed.
@@ -145,17 +161,8 @@ pub fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let command = cli.command.unwrap_or(Command::Serve);
-    if matches!(command, Command::Config) {
-        output::text(config::DEFAULTS.trim_end());
-        return Ok(ExitCode::SUCCESS);
-    }
-    if matches!(command, Command::Openapi) {
-        output::text(http::openapi().trim_end());
-        return Ok(ExitCode::SUCCESS);
-    }
-    if matches!(command, Command::Secrets(secrets::Command::Generate)) {
-        secrets::generate();
-        return Ok(ExitCode::SUCCESS);
+    if let Some(done) = unconfigured(&command) {
+        return done.map(|()| ExitCode::SUCCESS);
     }
     let file = config::file(cli.config, std::env::var_os("MUSTER_CONFIG"));
     let loaded = Settings::load(file.as_deref(), config::environment());
@@ -179,9 +186,23 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Restore(wish) => restore::run(&settings, wish, &clock).await?,
         Command::MoveTo(wish) => move_to::run(&settings, wish, &clock).await?,
         Command::Doctor { output } => return doctor::run(&settings, &clock, output).await,
-        Command::Config | Command::Openapi => {}
+        Command::Health { live } => health::run(&settings.server, live).await?,
+        Command::Config | Command::Openapi | Command::Completions { .. } | Command::Man { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Does what needs no configuration; `None` = the command is none of those.
+fn unconfigured(command: &Command) -> Option<anyhow::Result<()>> {
+    match command {
+        Command::Config => output::text(config::DEFAULTS.trim_end()),
+        Command::Openapi => output::text(http::openapi().trim_end()),
+        Command::Completions { shell } => manual::completions(Cli::command(), *shell),
+        Command::Man { directory } => return Some(manual::pages(Cli::command(), directory)),
+        Command::Secrets(secrets::Command::Generate) => secrets::generate(),
+        _ => return None,
+    }
+    Some(Ok(()))
 }
 
 /// Whoever speaks TLS in this process does it with ring. Only the first call does anything.

@@ -13,7 +13,7 @@ use super::application::Application;
 use super::certificate::Certificate;
 use super::stopper::Stopper;
 use super::store::Store;
-use super::{files, first_app, output};
+use super::{files, first_app, output, supervisor};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::http::{Bound, MetricsBound};
@@ -73,6 +73,7 @@ async fn serve(
     let metrics = application.metrics_address().map(tracing::field::display);
     tracing::info!(address = %application.address(), metrics, "listening");
     output::text(&welcome(url, credentials.as_deref()));
+    supervisor::ready();
     application.run().await
 }
 
@@ -98,6 +99,7 @@ fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
         };
         let name = next().await;
         tracing::info!(signal = name, "stopping in order; another signal hurries");
+        supervisor::stopping();
         stopper.stop();
         let name = next().await;
         tracing::warn!(signal = name, "stopping in a hurry");

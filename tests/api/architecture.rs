@@ -18,7 +18,7 @@ const NEVER: [(&str, &str); 1] = [("http", "repository")];
 const APIS: [&str; 3] = ["youdu", "rest", "console"];
 
 /// Which rooms may name which crates, or parts of `std`.
-const CRATES: [(&str, &[&str]); 34] = [
+const CRATES: [(&str, &[&str]); 37] = [
     ("actix_web", &["http"]),
     ("actix_http", &["http"]),
     ("actix_rt", &["http"]),
@@ -47,6 +47,9 @@ const CRATES: [(&str, &[&str]); 34] = [
     ("sqlx", &["cli", "delivery", "service", "repository"]),
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
+    ("sd_notify", &["cli"]),
     ("reqwest", &["cli", "delivery", "config", "telemetry"]),
     ("tokio", &["cli", "http", "delivery", "service", "repository", "telemetry"]),
     ("futures_util", &["cli", "http", "service", "repository"]),

@@ -50,6 +50,9 @@ fn help_says_what_a_stranger_needs() {
                 "doctor",
                 "config",
                 "openapi",
+                "health",
+                "completions",
+                "man",
             ][..],
         ),
         (&["serve", "--help"], &["Ctrl-C", "SIGTERM", "default"]),
@@ -100,6 +103,9 @@ fn help_says_what_a_stranger_needs() {
             &["another PostgreSQL", "servers must be stopped", "standard input"],
         ),
         (&["config", "--help"], &["TOML", "default"]),
+        (&["health", "--help"], &["ready", "exits with 0", "--live"]),
+        (&["completions", "--help"], &["bash", "zsh", "fish", "powershell", "elvish"]),
+        (&["man", "--help"], &["<DIR>", "one for each command"]),
     ] {
         let help = home.run(command).ok().stdout;
         // As it stands without line breaks.

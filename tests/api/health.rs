@@ -169,3 +169,23 @@ async fn probes_do_not_wait_as_long_as_requests() {
     let log = server.running.stderr();
     assert!(log.contains("not ready"), "{log}");
 }
+
+#[test]
+fn the_command_asks_the_server_of_its_configuration() {
+    let mut home = Home::lived_in();
+    home.run(&["health"]).fails(1, &["server.bind is 127.0.0.1:0", "port 0"]);
+    let server = home.serve();
+    home.set("MUSTER__SERVER__BIND", &server.address.to_string());
+    assert_eq!(home.run(&["health"]).ok().stdout, "ready\n");
+    assert_eq!(home.run(&["health", "--live"]).ok().stdout, "ok\n");
+
+    // It cannot be started again.
+    std::fs::write(home.postgres().join("postgresql.conf"), "work_mem = plenty").unwrap();
+    home.kill_postgres();
+    home.run(&["health"]).fails(1, &["not ready: the database "]);
+    assert_eq!(home.run(&["health", "--live"]).ok().stdout, "ok\n");
+    server.kill();
+    for asked in [&["health"][..], &["health", "--live"]] {
+        home.run(asked).fails(1, &["no Muster answers at http://127.0.0.1:"]);
+    }
+}

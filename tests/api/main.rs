@@ -30,6 +30,7 @@ mod hostile;
 mod limits;
 mod list;
 mod log;
+mod manual;
 mod metrics;
 mod move_to;
 mod plain;

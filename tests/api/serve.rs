@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _};
 use tokio::task::JoinHandle;
 
-use crate::harness::process::{Home, Running, Server, http, runs, until};
+use crate::harness::process::{Home, PATIENCE, Running, Server, http, runs, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_start_makes_everything_and_says_what_to_do() {
@@ -293,4 +293,33 @@ async fn a_second_signal_hurries() {
     assert_eq!(server.plain(&home.api_key()).get(id).await["errcode"], 0);
     server.stop();
     assert!(home.postmaster().is_none());
+}
+
+#[test]
+fn a_supervisor_is_told_when_it_is_ready_and_when_it_stops() {
+    let mut home = Home::lived_in();
+    let path = home.parent.join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    home.set("NOTIFY_SOCKET", path.to_str().unwrap());
+    let told = || {
+        let mut told = [0; 256];
+        let length = socket.recv(&mut told).unwrap();
+        String::from_utf8_lossy(&told[..length]).trim().to_owned()
+    };
+    let server = home.serve();
+    assert_eq!(told(), "READY=1");
+    server.stop();
+    // Nothing between from PostgreSQL, which would speak of itself.
+    assert_eq!(told(), "STOPPING=1");
+    socket.set_nonblocking(true).unwrap();
+    assert!(socket.recv(&mut [0; 256]).is_err());
+
+    // One who does not listen any more is no reason not to serve.
+    drop(socket);
+    let server = home.serve();
+    server.running.until_stderr("that nobody was told", |log| {
+        log.contains("the supervisor cannot be told").then_some(())
+    });
+    server.stop();
 }

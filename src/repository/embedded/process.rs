@@ -59,10 +59,11 @@ impl Directory {
 }
 
 /// A command in a neutral place: `/` as working directory, English messages, no `PG*` variables,
-/// which both programs read, and no `MUSTER*` ones, which may hold the master key.
+/// which both programs read, no `MUSTER*` ones, which may hold the master key, and not the one by which
+/// PostgreSQL would tell systemd that it is the service.
 pub(super) fn command(program: &Path, run_as: &RunAs) -> Command {
     let mut command = Command::new(program);
-    command.current_dir("/").stdin(Stdio::null()).env("LC_ALL", "C");
+    command.current_dir("/").stdin(Stdio::null()).env("LC_ALL", "C").env_remove("NOTIFY_SOCKET");
     for (name, _) in env::vars_os() {
         let upper = name.as_encoded_bytes().to_ascii_uppercase();
         if upper.starts_with(b"PG") || upper.starts_with(b"MUSTER") {

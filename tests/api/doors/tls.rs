@@ -121,6 +121,7 @@ async fn the_program_reloads_when_told_and_keeps_what_works() {
     let report = home.run(&["doctor"]).ok();
     assert!(report.stdout.contains("is held by a running Muster"), "{}", report.stdout);
     assert!(report.stdout.contains("and its key can be used"), "{}", report.stdout);
+    assert_eq!(home.run(&["health"]).ok().stdout, "ready\n");
 
     let key = std::fs::read(&files.key).unwrap();
     std::fs::write(&files.key, "nonsense").unwrap();

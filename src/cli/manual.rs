@@ -1,0 +1,25 @@
+//! `muster completions` and `muster man`: made of the same description of the commands as `--help`, so
+//! they are true of the very program that prints them.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use clap::Command;
+use clap_complete::Shell;
+
+use super::output;
+
+/// Prints the script that completes commands and options in a shell.
+pub(super) fn completions(mut command: Command, shell: Shell) {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "muster", &mut script);
+    output::text(String::from_utf8_lossy(&script).trim_end());
+}
+
+/// Writes a manual page for the program and for each command, `muster.1`, `muster-serve.1` and so on,
+/// into a directory, which is made if it is missing.
+pub(super) fn pages(command: Command, directory: &Path) -> anyhow::Result<()> {
+    let unwritable = || format!("cannot write manual pages into {}", directory.display());
+    std::fs::create_dir_all(directory).with_context(unwritable)?;
+    clap_mangen::generate_to(command, directory).with_context(unwritable)
+}
