@@ -17,6 +17,7 @@ mod codes;
 mod concurrency;
 mod corpus;
 mod crash;
+mod deploy;
 mod doctor;
 mod doors;
 mod embedded;

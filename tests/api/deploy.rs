@@ -1,0 +1,266 @@
+//! What containers and services are made of, read as text: that it is true of this program, and shuts it
+//! in. Whether it runs is tried by `.ci/compose`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use muster::config::{Server, Settings};
+use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(root().join(name)).unwrap()
+}
+
+fn defaults() -> Settings {
+    Settings::load(None, std::iter::empty()).unwrap()
+}
+
+fn port(bind: &str) -> &str {
+    bind.rsplit_once(':').unwrap().1
+}
+
+/// The instructions of the Dockerfile, each on one line, comments left out.
+fn instructions() -> Vec<(String, String)> {
+    let text = read("Dockerfile").replace("\\\n", " ");
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let split = |line: &str| {
+        let (word, rest) = line.split_once(' ').unwrap();
+        (word.to_owned(), rest.split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    lines.map(split).collect()
+}
+
+/// What an instruction of the last stage says, which is the image's.
+fn last(word: &str) -> String {
+    let found = instructions().into_iter().rfind(|(found, _)| found == word);
+    found.unwrap_or_else(|| panic!("no {word}")).1
+}
+
+fn compose() -> Value {
+    serde_saphyr::from_str(&read("docker-compose.yml")).unwrap()
+}
+
+/// Names and descriptions, with what they share.
+fn services() -> Vec<(String, Value)> {
+    let compose = compose();
+    let services = compose["services"].as_object().unwrap();
+    services.iter().map(|(name, service)| (name.clone(), service.clone())).collect()
+}
+
+fn service(name: &str) -> Value {
+    compose()["services"][name].clone()
+}
+
+fn texts(list: &Value) -> Vec<&str> {
+    list.as_array().into_iter().flatten().map(|item| item.as_str().unwrap()).collect()
+}
+
+/// `NAME=VALUE` for Muster, wherever in a text but in comments.
+fn variables(text: &str) -> Vec<(String, String)> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let words = lines.flat_map(str::split_whitespace).filter_map(|word| {
+        let word = word.strip_prefix("Environment=").unwrap_or(word);
+        word.starts_with("MUSTER__").then_some(word)?.split_once('=')
+    });
+    words.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// The settings that these variables make, with a URL in the file that one of them may name.
+fn settings(mut variables: Vec<(String, String)>) -> Settings {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "postgres://db/muster\n").unwrap();
+    for (name, value) in &mut variables {
+        if name == "MUSTER__DATABASE__URL_FILE" {
+            file.path().to_str().unwrap().clone_into(value);
+        }
+    }
+    Settings::load(None, variables.into_iter()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn image_variables() -> Vec<(String, String)> {
+    variables(&last("ENV"))
+}
+
+#[test]
+fn the_image_is_configured_with_keys_that_there_are() {
+    let error = Settings::load(None, image_variables().into_iter()).unwrap_err().to_string();
+    assert!(error.contains("MUSTER__DATABASE__URL_FILE"), "{error}");
+    assert_eq!(error.lines().count(), 2, "nothing else is missing: {error}");
+
+    let url = ("MUSTER__DATABASE__URL_FILE".to_owned(), String::new());
+    let settings = settings([image_variables(), vec![url]].concat());
+    let Server { bind, .. } = defaults().server;
+    let metrics = defaults().metrics.bind.unwrap();
+    assert_eq!(settings.server.bind, format!("0.0.0.0:{}", port(&bind)));
+    assert_eq!(settings.metrics.bind, Some(format!("0.0.0.0:{}", port(&metrics))));
+    assert_eq!(last("EXPOSE"), format!("{} {}", port(&bind), port(&metrics)));
+    assert_eq!(last("WORKDIR"), settings.data_dir.to_str().unwrap());
+}
+
+#[test]
+fn the_image_runs_as_an_ordinary_user_and_watches_itself() {
+    let user = last("USER");
+    let (uid, gid) = user.split_once(':').unwrap();
+    assert!(uid.parse::<u32>().unwrap() >= 1_000 && uid == gid, "{user}");
+    assert!(last("RUN").contains(&format!("--uid {uid} ")));
+    assert!(last("HEALTHCHECK").ends_with(r#"CMD ["muster", "health"]"#));
+    assert_eq!(last("STOPSIGNAL"), "SIGTERM");
+    assert_eq!((last("ENTRYPOINT"), last("CMD")), (r#"["muster"]"#.into(), r#"["serve"]"#.into()));
+}
+
+#[test]
+fn images_are_pinned() {
+    let version = env!("CARGO_PKG_VERSION");
+    let instructions = instructions();
+    let argument = |name: &str| {
+        let found = instructions.iter().filter(|(word, _)| word == "ARG");
+        let value = found.filter_map(|(_, text)| text.split_once('=')).find(|one| one.0 == name);
+        value.unwrap_or_else(|| panic!("no ARG {name}")).1.to_owned()
+    };
+    assert_eq!(argument("VERSION"), version);
+    let rust = format!("rust:{}-slim-bookworm", env!("CARGO_PKG_RUST_VERSION"));
+    assert_eq!(argument("RUST_IMAGE"), rust);
+    assert_eq!(argument("BASE_IMAGE"), "debian:bookworm-slim");
+    for (_, from) in instructions.iter().filter(|(word, _)| word == "FROM") {
+        let base = from.split(' ').next().unwrap();
+        assert!(base == "scratch" || base.starts_with("${"), "{from}: name it in an ARG");
+    }
+    for (name, service) in services() {
+        let image = service["image"].as_str().unwrap();
+        let (repository, tag) = image.rsplit_once(':').unwrap_or_else(|| panic!("{image}: no tag"));
+        assert!(tag.contains(|c: char| c.is_ascii_digit()), "{name}: {image}");
+        if repository == "muster" {
+            assert_eq!(tag, version, "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_the_image_is_built_from_is_let_in() {
+    let ignored = read(".dockerignore");
+    assert!(ignored.lines().any(|line| line == "*"));
+    let let_in: BTreeSet<_> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    for path in ["Cargo.toml", "Cargo.lock", "build.rs", "src", "migrations", ".sqlx", "LICENSE"] {
+        assert!(let_in.contains(path), "{path}");
+    }
+    for path in let_in.into_iter() {
+        assert!(root().join(path).exists(), "{path}");
+    }
+}
+
+#[test]
+fn services_are_shut_in() {
+    for (name, service) in services() {
+        assert_eq!(service["read_only"], true, "{name}");
+        assert_eq!(texts(&service["cap_drop"]), ["ALL"], "{name}");
+        assert_eq!(texts(&service["security_opt"]), ["no-new-privileges:true"], "{name}");
+        assert!(service["privileged"].is_null() && service["user"].is_null(), "{name}");
+        // The port inside stands last; nothing is open to other machines unasked.
+        for published in texts(&service["ports"]) {
+            assert!(
+                published.starts_with("127.0.0.1:")
+                    || published.starts_with("${MUSTER_PUBLISH:-127.0.0.1:"),
+                "{name}: {published}"
+            );
+            assert_ne!(port(published), port(&defaults().metrics.bind.unwrap()), "{name}");
+        }
+    }
+    assert!(service("muster")["cap_add"].is_null());
+}
+
+#[test]
+fn muster_is_configured_with_keys_that_there_are_and_stops_in_time() {
+    let muster = service("muster");
+    let given = muster["environment"].as_object().unwrap().iter();
+    let given = given.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()));
+    let settings = settings(image_variables().into_iter().chain(given).collect());
+    let published = texts(&muster["ports"]);
+    assert_eq!(port(published[0]), port(&settings.server.bind));
+    // What the first start makes lies in the volume that this one has.
+    let made = service("first-start")["command"].to_string();
+    for name in ["database-url", "master.key"] {
+        assert!(made.contains(&format!("make {name}")), "{made}");
+    }
+    let key = settings.secrets.master_key_file.unwrap();
+    assert_eq!(key, settings.data_dir.join("master.key"));
+    let patience = muster["stop_grace_period"].as_str().unwrap();
+    assert!(humantime(patience) > settings.server.shutdown_timeout, "{patience}");
+    for (before, condition) in
+        [("postgres", "service_healthy"), ("first-start", "service_completed_successfully")]
+    {
+        assert_eq!(muster["depends_on"][before]["condition"], condition);
+    }
+}
+
+fn humantime(text: &str) -> Duration {
+    let seconds = text.strip_suffix('s').unwrap().parse().unwrap();
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn what_is_mounted_is_there() {
+    let compose = compose();
+    let declared: BTreeSet<_> = compose["volumes"].as_object().unwrap().keys().cloned().collect();
+    let mut used = BTreeSet::new();
+    for (name, service) in services() {
+        for volume in texts(&service["volumes"]) {
+            let from = volume.split(':').next().unwrap();
+            if from.starts_with('.') {
+                assert!(root().join(from).exists(), "{name}: {volume}");
+                assert!(volume.ends_with(":ro"), "{name}: {volume}");
+            } else {
+                used.insert(from.to_owned());
+            }
+        }
+    }
+    assert_eq!(used, declared);
+    let source: Value =
+        serde_saphyr::from_str(&read("config/grafana/provisioning/datasources/muster.yml"))
+            .unwrap();
+    assert_eq!(source["datasources"][0]["url"], "http://prometheus:9090");
+    let scraped: Value = serde_saphyr::from_str(&read("config/prometheus/prometheus.yml")).unwrap();
+    let target = &scraped["scrape_configs"][0]["static_configs"][0]["targets"][0];
+    assert_eq!(*target, format!("muster:{}", port(&defaults().metrics.bind.unwrap())));
+    for rules in texts(&scraped["rule_files"]) {
+        assert!(root().join("config/prometheus").join(rules).exists(), "{rules}");
+    }
+    let boards: Value =
+        serde_saphyr::from_str(&read("config/grafana/provisioning/dashboards/muster.yml")).unwrap();
+    let path = boards["providers"][0]["options"]["path"].as_str().unwrap();
+    let mounted = format!("./config/grafana/muster.json:{path}/muster.json:ro");
+    assert!(texts(&service("grafana")["volumes"]).contains(&mounted.as_str()));
+}
+
+#[test]
+fn the_unit_of_systemd_is_true_of_the_program() {
+    let unit = read("config/systemd/muster.service");
+    let value = |key: &str| {
+        let found = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        found.unwrap_or_else(|| panic!("no {key}"))
+    };
+    let alone = settings(variables(&unit));
+    assert_eq!(alone.data_dir, PathBuf::from("/var/lib").join(value("StateDirectory")));
+    assert!(alone.database.embedded);
+    assert!(humantime(value("TimeoutStopSec")) > alone.server.shutdown_timeout);
+    assert!(value("LimitNOFILE").parse::<usize>().unwrap() > alone.server.max_connections);
+    assert_eq!((value("Type"), value("KillMode")), ("notify", "mixed"));
+    assert_ne!(value("User"), "root");
+
+    let elsewhere = read("config/systemd/external-database.conf");
+    let credentials: Vec<_> = elsewhere
+        .lines()
+        .filter_map(|line| line.strip_prefix("LoadCredential=")?.split_once(':'))
+        .collect();
+    assert_eq!(credentials.len(), 2);
+    for (id, _) in credentials {
+        assert!(elsewhere.contains(&format!("=%d/{id}\n")), "{id}");
+    }
+    let both = settings([variables(&unit), variables(&elsewhere)].concat());
+    assert!(both.database.url.is_some() && !both.database.embedded);
+    assert_eq!(both.secrets.master_key_file, Some("%d/master.key".into()));
+}
