@@ -22,7 +22,9 @@ use crate::repository::migrations::Standing;
 pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()> {
     // Before there is anything that a signal could leave behind.
     let stopper = Stopper::default();
-    stop_on_signals(stopper.clone()).context("cannot listen for signals")?;
+    stop_on_signals(stopper.clone())
+        .and_then(|()| supervisor::survive_hangups())
+        .context("cannot listen for signals")?;
     // A start that will be refused is refused before a database is started for it.
     settings.server.tls.as_ref().map(Certificate::open).transpose()?;
     files::permit(settings.server.max_connections);

@@ -1,7 +1,20 @@
-//! What systemd, or whatever else started this and set `NOTIFY_SOCKET`, is told. Without that variable
-//! nobody is.
+//! What systemd, or whatever else started this and set `NOTIFY_SOCKET`, is told, and its SIGHUP. Without
+//! that variable nobody is told.
+
+use std::io::{self, IsTerminal as _};
 
 use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// SIGHUP asks to look at the certificate. Where there is none it must not end the process, as it does to
+/// one that never listened; but where a terminal was closed, it should.
+pub(super) fn survive_hangups() -> io::Result<()> {
+    if !io::stdin().is_terminal() {
+        // Whoever has listened once is not ended by it any more.
+        drop(signal(SignalKind::hangup())?);
+    }
+    Ok(())
+}
 
 /// Requests are taken: what was ordered after this service may start.
 pub(super) fn ready() {

@@ -185,10 +185,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Notes that `key` must not be empty here. Silent when it was refused already.
+    /// Notes that `key` must not be empty here. Silent when it was refused already, or may be what was
+    /// meant by something else that was.
     pub(super) fn missing(&mut self, key: &str, expected: &str) {
-        let refused = self.problems.iter().any(|problem| problem.key == key);
-        if let Some(value) = self.find(key).filter(|_| !refused) {
+        let known = self.problems.iter().any(|other| other.key == key || other.value.is_none());
+        if let Some(value) = self.find(key).filter(|_| !known) {
             self.problems.push(problem(key, value, str::to_owned, expected.to_owned()));
         }
     }

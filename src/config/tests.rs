@@ -535,6 +535,10 @@ fn without_an_embedded_database_there_must_be_another() {
     );
     let told = problem("database.embedded = false", &[("MUSTER__DATABASE__URL", "db:5432")]);
     assert!(told.contains("expected postgres://"), "{told}");
+    for meant in ["MUSTER__DATABASE__ULR", "MUSTER__DATABASE__URL_FILE"] {
+        let told = problem("database.embedded = false", &[(meant, "/nowhere/url")]);
+        assert!(told.starts_with(meant), "{told}");
+    }
 }
 
 #[test]

@@ -323,3 +323,11 @@ fn a_supervisor_is_told_when_it_is_ready_and_when_it_stops() {
     });
     server.stop();
 }
+
+#[test]
+fn a_reload_with_nothing_to_reload_ends_nothing() {
+    let server = Home::lived_in().serve();
+    // The system delivers it before the SIGTERM, which would find nobody.
+    server.running.signal(Signal::HUP);
+    server.stop();
+}
