@@ -103,8 +103,6 @@ impl Worker {
         let mut look = tokio::time::interval(self.options.poll);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            changed.want(self.directory.has_subscribers());
-            self.note();
             tokio::select! {
                 () = &mut stop => break,
                 worked = self.work() => if let Err(error) = worked {
@@ -115,7 +113,12 @@ impl Worker {
                     self.rests = true;
                 },
                 () = changed.heard() => self.look = true,
-                _ = look.tick() => (self.look, self.rests) = (true, false),
+                _ = look.tick() => {
+                    (self.look, self.rests) = (true, false);
+                    let subscribers = self.directory.subscribers();
+                    changed.want(subscribers.iter().map(|known| known.app.buin).collect());
+                    self.note();
+                }
             }
         }
         janitor.abort();

@@ -91,7 +91,7 @@ fn answer(
         Ok(()) => {
             let session = Arc::new(KnownSession::from(what.session));
             shared.cache.replace(&session);
-            shared.changed.tell();
+            shared.changed.tell(session.buin);
             Ok(Created::Written(session))
         }
         Err(error) if matches!(*error, repository::Error::KeyTaken) => Ok(Created::KeyTaken),

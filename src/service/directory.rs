@@ -124,12 +124,6 @@ impl Directory {
         apps.filter(|known| known.app.withheld().is_none()).cloned().collect()
     }
 
-    /// Whether callbacks are sent to anybody now.
-    pub fn has_subscribers(&self) -> bool {
-        let snapshot = self.snapshot.load();
-        snapshot.apps.values().flatten().any(|known| known.app.withheld().is_none())
-    }
-
     /// The app, if callbacks are sent to it now.
     pub fn subscriber(&self, buin: Buin, app_id: &AppId) -> Option<Arc<KnownApp>> {
         let snapshot = self.snapshot.load();

@@ -236,7 +236,7 @@ fn finish(shared: &Shared, groups: Vec<Group>, written: &[SessionId]) -> Vec<Gro
     for group in done {
         group.answer(|session| {
             shared.cache.replace(session);
-            shared.changed.tell();
+            shared.changed.tell(session.buin);
         });
     }
     lost

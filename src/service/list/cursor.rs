@@ -24,9 +24,10 @@ pub enum BadCursor {
     OfAnotherList,
 }
 
-/// The most characters of a cursor. Those of lists by change hold the numbers of the transactions
-/// that were running.
-pub(super) const MOST: usize = 16 * 1024;
+/// The most characters of a cursor: what fits into a path and query of 8,192 bytes (the default of
+/// `limits.max_uri`) beside the filters. Those of lists by change hold the numbers of the
+/// transactions that were writing; there is room for about 400 of them.
+pub(super) const MOST: usize = 6 * 1024;
 /// The first byte: what the others mean.
 const FORM: u8 = 1;
 
