@@ -4,7 +4,7 @@ use anyhow::Context as _;
 
 use super::{CONNECTIONS, Figures, Row, THREADS};
 use crate::accounts;
-use crate::generator;
+use crate::generator::{self, Script};
 use crate::scripts::{Creates, Gets};
 use crate::stage::Stage;
 
@@ -13,77 +13,110 @@ const SMALL: u64 = 3;
 /// Sessions of each size that are read.
 const READ: usize = 64;
 
-/// How much longer, by how much larger.
-fn growth(large: &Figures, small: &Figures) -> f64 {
-    (small.rate / large.rate) / (large.bytes / small.bytes)
+/// How many ask at the same time.
+#[derive(Clone, Copy)]
+pub(super) enum Clients {
+    /// One, with nobody beside it: a request takes its p50.
+    Alone,
+    /// All connections: a request takes what it keeps the machine busy, 1 / rate.
+    AtOnce,
+}
+
+impl Clients {
+    fn threads(self) -> usize {
+        match self {
+            Self::Alone => 1,
+            Self::AtOnce => THREADS,
+        }
+    }
+
+    fn ask<S: Script>(self, stage: &mut Stage, scripts: &mut [S]) -> anyhow::Result<Figures> {
+        let connections = match self {
+            Self::Alone => 1,
+            Self::AtOnce => CONNECTIONS / THREADS,
+        };
+        Ok(Figures::of_load(stage.load(None, scripts, connections)?))
+    }
+
+    /// How much longer, by how much larger.
+    fn growth(self, large: &Figures, small: &Figures) -> f64 {
+        let time = |figures: &Figures| match self {
+            Self::Alone => figures.p50_ms.unwrap_or(f64::NAN),
+            Self::AtOnce => 1.0 / figures.rate,
+        };
+        (time(large) / time(small)) / (large.bytes / small.bytes)
+    }
 }
 
 pub(super) struct Create {
     members: u64,
+    clients: Clients,
     small: Vec<Creates>,
     large: Vec<Creates>,
 }
 
 impl Create {
-    pub(super) fn new(members: u64) -> Self {
-        Self { members, small: Vec::new(), large: Vec::new() }
+    pub(super) fn new(members: u64, clients: Clients) -> Self {
+        Self { members, clients, small: Vec::new(), large: Vec::new() }
     }
 }
 
 impl Row for Create {
     fn prepare(&mut self, stage: &mut Stage) -> anyhow::Result<()> {
-        let of = |count| (0..THREADS).map(|_| Creates::new(&stage.app, count)).collect();
+        let of =
+            |count| (0..self.clients.threads()).map(|_| Creates::new(&stage.app, count)).collect();
         (self.small, self.large) = (of(SMALL), of(self.members));
         Ok(())
     }
 
     fn reference(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        Ok(Figures::of_load(stage.load(None, &mut self.small, CONNECTIONS / THREADS)?))
+        self.clients.ask(stage, &mut self.small)
     }
 
     fn subject(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        Ok(Figures::of_load(stage.load(None, &mut self.large, CONNECTIONS / THREADS)?))
+        self.clients.ask(stage, &mut self.large)
     }
 
     fn ratio(&self, subject: &Figures, reference: &Figures) -> f64 {
-        growth(subject, reference)
+        self.clients.growth(subject, reference)
     }
 }
 
 pub(super) struct Get {
     members: u64,
+    clients: Clients,
     small: Vec<Gets>,
     large: Vec<Gets>,
 }
 
 impl Get {
-    pub(super) fn new(members: u64) -> Self {
-        Self { members, small: Vec::new(), large: Vec::new() }
+    pub(super) fn new(members: u64, clients: Clients) -> Self {
+        Self { members, clients, small: Vec::new(), large: Vec::new() }
     }
 }
 
 impl Row for Get {
     fn prepare(&mut self, stage: &mut Stage) -> anyhow::Result<()> {
-        self.small = gets(stage, SMALL)?;
-        self.large = gets(stage, self.members)?;
+        self.small = gets(stage, self.clients.threads(), SMALL)?;
+        self.large = gets(stage, self.clients.threads(), self.members)?;
         Ok(())
     }
 
     fn reference(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        Ok(Figures::of_load(stage.load(None, &mut self.small, CONNECTIONS / THREADS)?))
+        self.clients.ask(stage, &mut self.small)
     }
 
     fn subject(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        Ok(Figures::of_load(stage.load(None, &mut self.large, CONNECTIONS / THREADS)?))
+        self.clients.ask(stage, &mut self.large)
     }
 
     fn ratio(&self, subject: &Figures, reference: &Figures) -> f64 {
-        growth(subject, reference)
+        self.clients.growth(subject, reference)
     }
 }
 
 /// Creates sessions of a size, and what reads them.
-fn gets(stage: &Stage, members: u64) -> anyhow::Result<Vec<Gets>> {
+fn gets(stage: &Stage, threads: usize, members: u64) -> anyhow::Result<Vec<Gets>> {
     let app = &stage.app;
     let create = || {
         let first = accounts::any_first();
@@ -91,9 +124,9 @@ fn gets(stage: &Stage, members: u64) -> anyhow::Result<Vec<Gets>> {
         let id = answer["sessionId"].as_str().context("no sessionId")?;
         anyhow::Ok((id.trim_matches(['{', '}']).to_owned(), first))
     };
-    (0..THREADS)
+    (0..threads)
         .map(|_| {
-            let sessions = (0..READ / THREADS).map(|_| create()).collect::<Result<_, _>>()?;
+            let sessions = (0..READ / threads).map(|_| create()).collect::<Result<_, _>>()?;
             Ok(Gets::new(app, sessions, members))
         })
         .collect()
