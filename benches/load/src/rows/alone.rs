@@ -2,11 +2,13 @@
 
 use anyhow::Context as _;
 
+use super::reads::{CACHED, uncached};
 use super::{Figures, Row, prefix_of_now, sets, values};
 use crate::accounts;
 use crate::direct;
 use crate::scripts::{Creates, Gets, STRIDE, Updates};
 use crate::seed::Set;
+use crate::server::Server;
 use crate::stage::Stage;
 use crate::statement::Work;
 use crate::usage::Before;
@@ -114,16 +116,34 @@ impl Row for Update {
 
 #[derive(Default)]
 pub(super) struct Get {
+    cached: bool,
     set: Option<Set>,
+    server: Option<Server>,
     asking: Vec<Gets>,
+}
+
+impl Get {
+    /// As Muster is by default, of sessions that are read more than once.
+    pub(super) fn cached() -> Self {
+        Self { cached: true, ..Self::default() }
+    }
+
+    /// Without a cache.
+    pub(super) fn cold() -> Self {
+        Self::default()
+    }
 }
 
 impl Row for Get {
     fn prepare(&mut self, stage: &mut Stage) -> anyhow::Result<()> {
         let (number, count) = sets::READ;
         let set = stage.set(number, count)?;
-        self.asking = Gets::of(&stage.app, &set, count, 1);
+        let read = if self.cached { CACHED } else { count };
+        self.asking = Gets::of(&stage.app, &set, read, 1);
         self.set = Some(set);
+        if !self.cached {
+            self.server = Some(uncached(stage)?);
+        }
         Ok(())
     }
 
@@ -137,7 +157,7 @@ impl Row for Get {
     }
 
     fn subject(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        Ok(Figures::of_load(stage.load(None, &mut self.asking, 1)?))
+        Ok(Figures::of_load(stage.load(self.server.as_ref(), &mut self.asking, 1)?))
     }
 
     fn ratio(&self, subject: &Figures, reference: &Figures) -> f64 {

@@ -12,7 +12,7 @@ use crate::server::Server;
 use crate::stage::Stage;
 
 /// Sessions that are read from memory.
-const CACHED: u64 = 10_000;
+pub(super) const CACHED: u64 = 10_000;
 
 #[derive(Default)]
 pub(super) struct Cached {
@@ -80,6 +80,11 @@ fn compare_with_wrk(
     Ok(())
 }
 
+/// A server that reads everything from the database.
+pub(super) fn uncached(stage: &mut Stage) -> anyhow::Result<Server> {
+    stage.another(&[("MUSTER__CACHE__ENABLED", "false")])
+}
+
 #[derive(Default)]
 pub(super) struct Cold {
     set: Option<Set>,
@@ -92,13 +97,7 @@ impl Row for Cold {
         let (number, count) = sets::READ;
         let set = stage.set(number, count)?;
         self.asking = Gets::of(&stage.app, &set, count, THREADS);
-        if stage.setting("[cache]")?.is_some() {
-            self.server = Some(stage.another(&[("MUSTER__CACHE__ENABLED", "false")])?);
-        } else {
-            stage
-                .notes
-                .push("This Muster has no cache: `get_cached` reads the database too.".to_owned());
-        }
+        self.server = Some(uncached(stage)?);
         self.set = Some(set);
         Ok(())
     }
