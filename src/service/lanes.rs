@@ -49,12 +49,13 @@ impl Lane {
     /// Spawns the tasks of a lane on the runtime of whoever calls this.
     pub(super) fn open(shared: &Arc<Shared>) -> Self {
         let (longest, most) = (shared.max_waiting, shared.most);
+        let patience = shared.limits.statement_timeout;
         let metrics = &shared.metrics;
-        let (reads, wanted) = queue(longest, most, &metrics.reads);
+        let (reads, wanted) = queue(longest, most, patience, &metrics.reads);
         tokio::spawn(reads::run(shared.clone(), wanted));
-        let (creates, wanted) = queue(longest, most, &metrics.creates);
+        let (creates, wanted) = queue(longest, most, patience, &metrics.creates);
         tokio::spawn(creates::run(shared.clone(), wanted));
-        let (updates, wanted) = queue(longest, most, &metrics.updates);
+        let (updates, wanted) = queue(longest, most, patience, &metrics.updates);
         tokio::spawn(updates::run(shared.clone(), wanted));
         Self { reads, creates, updates }
     }
@@ -109,13 +110,15 @@ impl Drop for Turn {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn changes_of_a_session_stay_together_while_any_are_under_way() {
         let lanes = Lanes::new();
-        let (one, _one) = queue(1, 1, &Arc::default());
-        let (other, _other) = queue(1, 1, &Arc::default());
+        let (one, _one) = queue(1, 1, Duration::MAX, &Arc::default());
+        let (other, _other) = queue(1, 1, Duration::MAX, &Arc::default());
         let id = |number| SessionId::new(uuid::Uuid::from_u128(number));
         let (went, first) = lanes.turn(id(7), &one);
         assert!(went.is(&one));

@@ -2,7 +2,8 @@
 //!
 //! No I/O, no clock of its own, no lock: whoever asks pays two loads. The surprise is the age of
 //! what is under way: while nothing ends, nothing is learnt, so what already lasts longer than the
-//! average counts instead of it.
+//! average counts instead of it. And a turn that was cut off tells only that it would have taken
+//! longer: it counts twice, at once, so that few wait behind the next one, which finds out.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use tokio::time::Instant;
 /// How fast work is done that takes turns.
 pub(super) struct Pace {
     start: Instant,
+    /// A turn that took so long was cut off, in microseconds.
+    patience: u64,
     /// How long a turn takes, in microseconds: an average that forgets.
     turn: AtomicU64,
     /// When the last turn ended or the present one began, in microseconds from `start`; 0 while
@@ -20,9 +23,10 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Of work that begins at `now`.
-    pub(super) fn new(now: Instant) -> Self {
-        Self { start: now, turn: AtomicU64::new(0), since: AtomicU64::new(0) }
+    /// Of work that begins at `now`, whose turns are cut off after `patience`.
+    pub(super) fn new(now: Instant, patience: Duration) -> Self {
+        let patience = micros(patience);
+        Self { start: now, patience, turn: AtomicU64::new(0), since: AtomicU64::new(0) }
     }
 
     /// Something is under way again.
@@ -32,9 +36,13 @@ impl Pace {
 
     /// A turn took that long. `more` says whether something is still under way.
     pub(super) fn end(&self, now: Instant, took: Duration, more: bool) {
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        // Two that end at once may count as one.
-        let turn = average(self.turn.load(Ordering::Relaxed), took);
+        let took = micros(took);
+        let turn = if took >= self.patience {
+            took.saturating_mul(2)
+        } else {
+            // Two that end at once may count as one.
+            average(self.turn.load(Ordering::Relaxed), took)
+        };
         self.turn.store(turn, Ordering::Relaxed);
         let since = if more { self.micros(now).max(1) } else { 0 };
         self.since.store(since, Ordering::Relaxed);
@@ -48,6 +56,11 @@ impl Pace {
         }
     }
 
+    /// Whether the last turn was cut off: nobody knows whether the next one will end.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.turn.load(Ordering::Relaxed) / 2 >= self.patience
+    }
+
     /// How long to wait until the turns before are done: that under way, if there is one, and
     /// `turns` more.
     pub(super) fn wait(&self, turns: usize, now: Instant) -> Duration {
@@ -56,9 +69,12 @@ impl Pace {
     }
 
     fn micros(&self, now: Instant) -> u64 {
-        let micros = now.saturating_duration_since(self.start).as_micros();
-        u64::try_from(micros).unwrap_or(u64::MAX)
+        micros(now.saturating_duration_since(self.start))
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// An average that goes up by an eighth of the difference and down by half of it: one slow turn
@@ -116,10 +132,10 @@ mod tests {
     #[test]
     fn who_finds_nobody_waits_for_nothing() {
         let now = Instant::now();
-        let pace = Pace::new(now);
+        let pace = Pace::new(now, 3_600_000 * MILLI);
         for _ in 0..9 {
             pace.begin(now);
-            pace.end(now + MILLI, 3_600_000 * MILLI, false);
+            pace.end(now + MILLI, 3_599_999 * MILLI, false);
         }
         assert_eq!(pace.wait(0, now), Duration::ZERO);
         assert!(pace.wait(1, now) > 1_000 * MILLI);
@@ -128,7 +144,7 @@ mod tests {
     #[test]
     fn what_does_not_end_counts_before_it_has_ended() {
         let now = Instant::now();
-        let pace = Pace::new(now);
+        let pace = Pace::new(now, 3_600_000 * MILLI);
         pace.begin(now);
         pace.end(now + MILLI, 8 * MILLI, true);
         // An eighth of what it took.
@@ -136,5 +152,20 @@ mod tests {
         assert_eq!(pace.wait(2, now + 1_001 * MILLI), 3_000 * MILLI);
         pace.end(now + 1_001 * MILLI, MILLI, false);
         assert_eq!(pace.wait(2, now + 9_000 * MILLI), 2 * MILLI);
+    }
+
+    #[test]
+    fn what_was_cut_off_counts_until_something_ends_well() {
+        let now = Instant::now();
+        let pace = Pace::new(now, 100 * MILLI);
+        pace.end(now, MILLI, false);
+        assert!(!pace.is_stuck());
+        pace.end(now, 100 * MILLI, false);
+        assert!(pace.is_stuck());
+        assert_eq!(pace.wait(0, now), Duration::ZERO, "somebody must try");
+        pace.begin(now);
+        assert_eq!(pace.wait(0, now + MILLI), 200 * MILLI);
+        pace.end(now + 2 * MILLI, 2 * MILLI, false);
+        assert!(!pace.is_stuck());
     }
 }

@@ -7,6 +7,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::repository::PgPool;
+use crate::repository::pool::Limits;
 use tokio::time::Instant;
 
 use super::Error;
@@ -33,10 +34,10 @@ pub(super) struct Entered<'a> {
 }
 
 impl Pooled {
-    pub(super) fn new(pool: PgPool, connections: u32, longest: usize) -> Self {
-        let connections = usize::try_from(connections).unwrap_or(usize::MAX).max(1);
-        let (pace, inside) = (Pace::new(Instant::now()), AtomicUsize::new(0));
-        Self { pool, pace, inside, connections, longest }
+    pub(super) fn new(pool: PgPool, limits: Limits, longest: usize) -> Self {
+        let connections = usize::try_from(limits.max_connections).unwrap_or(usize::MAX).max(1);
+        let pace = Pace::new(Instant::now(), limits.statement_timeout);
+        Self { pool, pace, inside: AtomicUsize::new(0), connections, longest }
     }
 
     /// Lets somebody in whose work must begin by then.
@@ -107,7 +108,10 @@ mod tests {
     /// Two connections, and four who may wait. Nobody connects.
     fn pooled() -> Pooled {
         let pool = PgPoolOptions::new().connect_lazy("postgres://nobody@localhost/none").unwrap();
-        Pooled::new(PgPool::new(pool, Duration::from_secs(1)), 2, 4)
+        let second = Duration::from_secs(1);
+        let limits =
+            Limits { max_connections: 2, acquire_timeout: second, statement_timeout: second };
+        Pooled::new(PgPool::new(pool, second), limits, 4)
     }
 
     #[tokio::test]

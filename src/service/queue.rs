@@ -3,6 +3,7 @@
 //! Whoever would wait for too long is told so at once: a queue that can only grow helps nobody.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -43,15 +44,16 @@ pub(super) struct Wanted<W, A> {
 /// Somebody who waits for an answer.
 pub(super) struct Reply<A>(oneshot::Sender<Result<A, Error>>);
 
-/// A queue in which up to `longest` wait, of which up to `most` are taken at once. Who waits is
-/// counted.
+/// A queue in which up to `longest` wait, of which up to `most` are taken at once, for work that is
+/// cut off after `patience`. Who waits is counted.
 pub(super) fn queue<W, A>(
     longest: usize,
     most: usize,
+    patience: Duration,
     count: &Arc<Statements>,
 ) -> (Queue<W, A>, Inbox<W, A>) {
     let (sender, receiver) = mpsc::channel(longest);
-    let pace = Arc::new(Pace::new(Instant::now()));
+    let pace = Arc::new(Pace::new(Instant::now(), patience));
     let queue = Queue { sender, pace: pace.clone(), most, count: count.clone() };
     (queue, Inbox { receiver, pace, most, count: count.clone() })
 }
@@ -74,7 +76,9 @@ impl<W, A> Queue<W, A> {
         }
         let count = &self.count;
         let waiting = self.sender.max_capacity() - self.sender.capacity();
-        let wait = self.pace.wait(waiting / self.most, now);
+        // One is enough to find out whether the database answers again.
+        let turns = if self.pace.is_stuck() { waiting } else { waiting / self.most };
+        let wait = self.pace.wait(turns, now);
         if now + wait > by {
             count.turned_away.inc();
             return Err(Error::Overloaded { wait });

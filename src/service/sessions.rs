@@ -93,7 +93,7 @@ impl Sessions {
     pub fn new(pool: PgPool, clock: Clock, options: SessionOptions, metrics: Arc<Metrics>) -> Self {
         let max_waiting = options.max_waiting.max(1);
         let shared = Arc::new(Shared {
-            pooled: Pooled::new(pool.clone(), options.limits.max_connections, max_waiting),
+            pooled: Pooled::new(pool.clone(), options.limits, max_waiting),
             pool,
             rules: options.rules,
             limits: options.limits,

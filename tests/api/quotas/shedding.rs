@@ -121,6 +121,28 @@ async fn while_the_database_is_stuck_all_else_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn behind_what_was_cut_off_only_a_few_wait() {
+    let app = spawn_app_with(|settings| {
+        narrow(settings);
+        settings.database.max_batch = 64;
+    })
+    .await;
+    let locked = lock(&app).await;
+    assert!(creates(&app, 30).await.iter().all(|told| told.status == 503));
+    // Statements are shared, so that all of these could wait for the same one.
+    for round in 0..2 {
+        let told = creates(&app, 30).await;
+        let (shed, waited): (Vec<_>, Vec<_>) = told.iter().partition(|told| is_shed(told));
+        assert!(waited.len() <= 2, "round {round}: {waited:#?}");
+        let slowest = shed.iter().map(|told| told.took).max().unwrap();
+        assert!(slowest < Duration::from_secs(1), "one heard after {slowest:?}");
+    }
+    drop(locked);
+    assert!(is_served(&creates(&app, 1).await[0]));
+    assert!(creates(&app, 30).await.iter().all(is_served));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_queue_has_an_end() {
     let app = spawn_app_with(|settings| {
         narrow(settings);
