@@ -6,12 +6,13 @@
 
 use std::cell::OnceCell;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::body::MessageBody;
 use actix_web::dev::ServiceResponse;
+use actix_web::http::StatusCode;
 use actix_web::web;
+use tokio::time::Instant;
 
 use super::request_log::Answered;
 use crate::metrics::{Metrics, Requests, Route};
@@ -49,21 +50,26 @@ pub(super) fn pattern(request: &HttpRequest) -> Option<String> {
     Some(format!("{prefix}{path}"))
 }
 
-/// Counts an answer, and what it says went wrong.
+/// Counts an answer, and what it says went wrong. `arrived` is when the request had been read: how
+/// long callers take to send theirs says nothing of the service.
 pub(super) fn count(
     response: &ServiceResponse<impl MessageBody>,
-    took: Duration,
+    arrived: Instant,
     answered: Option<Answered>,
 ) {
     let request = response.request();
     let Some(metrics) = request.app_data::<web::Data<Metrics>>() else { return };
     let requests = &metrics.requests;
+    let status = response.status();
     match answered {
-        Some(Answered::Errcode(errcode)) if errcode != 0 => requests.errcode(errcode),
+        Some(Answered::Errcode(errcode)) if errcode != 0 => {
+            requests.errcode(errcode, status.as_u16());
+        }
         Some(Answered::Code(code)) => requests.code(code),
         Some(Answered::Errcode(_)) | None => {}
     }
-    let (method, status) = (request.method().as_str(), response.status().as_u16());
+    let took = (status != StatusCode::REQUEST_TIMEOUT).then(|| arrived.elapsed());
+    let (method, status) = (request.method().as_str(), status.as_u16());
     if let Some(pattern) = request.app_data::<Pattern>() {
         pattern.route(requests).answered(method, status, took);
     } else if let Some(other) = request.app_data::<Other>() {

@@ -125,7 +125,7 @@ pub(super) async fn log(
     let answered = outcome.as_ref().map(|outcome| outcome.answered);
     let cause = outcome.as_ref().and_then(|outcome| outcome.cause.as_deref());
     let took = started.elapsed();
-    measure::count(&response, took, answered);
+    measure::count(&response, noted.read_at.unwrap_or(started), answered);
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(

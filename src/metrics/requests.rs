@@ -19,7 +19,7 @@ const CODES: usize = 64;
 #[derive(Debug, Default)]
 pub struct Requests {
     routes: Mutex<Vec<Arc<Route>>>,
-    pub(super) errcodes: Codes<i32>,
+    pub(super) errcodes: Codes<(i32, &'static str)>,
     pub(super) codes: Codes<&'static str>,
 }
 
@@ -59,8 +59,8 @@ impl Requests {
     }
 
     /// Counts an answer that says what went wrong in the words of `/cgi`.
-    pub fn errcode(&self, errcode: i32) {
-        self.errcodes.count(errcode);
+    pub fn errcode(&self, errcode: i32, status: u16) {
+        self.errcodes.count((errcode, CLASSES[class(status)]));
     }
 
     /// Counts an answer that says what went wrong in the words of `/v1`.
@@ -75,15 +75,16 @@ impl Requests {
 }
 
 impl Route {
-    /// Counts an answer.
-    pub fn answered(&self, method: &str, status: u16, took: Duration) {
+    /// Counts an answer; `took` is how long Muster worked on it, if it did.
+    pub fn answered(&self, method: &str, status: u16, took: Option<Duration>) {
         let method = METHODS.iter().position(|known| *known == method);
         let answers = self.methods[method.unwrap_or(METHODS.len() - 1)].get_or_init(|| {
             Box::new(Answers { classes: Apart::default(), durations: Histogram::quick() })
         });
-        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
-        answers.classes.here()[class].fetch_add(1, Ordering::Relaxed);
-        answers.durations.took(took);
+        answers.classes.here()[class(status)].fetch_add(1, Ordering::Relaxed);
+        if let Some(took) = took {
+            answers.durations.took(took);
+        }
     }
 
     pub(super) fn pattern(&self) -> &str {
@@ -110,6 +111,11 @@ impl Route {
         let all = METHODS.iter().zip(&self.methods);
         all.filter_map(|(name, answers)| Some((*name, &**answers.get()?)))
     }
+}
+
+/// The place of a status among the classes.
+fn class(status: u16) -> usize {
+    usize::from(status / 100).clamp(1, CLASSES.len()) - 1
 }
 
 impl<K> Default for Codes<K> {
@@ -151,13 +157,14 @@ mod tests {
         for (method, status) in
             [("GET", 200), ("GET", 204), ("GET", 503), ("BREW", 405), ("STEEP", 99), ("POST", 999)]
         {
-            route.answered(method, status, Duration::from_millis(1));
+            route.answered(method, status, Some(Duration::from_millis(1)));
         }
+        route.answered("GET", 200, None);
         let answers: Vec<_> = requests.routes()[0].answers().collect();
         assert_eq!(
             answers,
             [
-                ("GET", "2xx", 2),
+                ("GET", "2xx", 3),
                 ("GET", "5xx", 1),
                 ("POST", "5xx", 1),
                 ("other", "1xx", 1),

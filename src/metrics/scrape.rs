@@ -64,12 +64,15 @@ fn requests(page: &mut Page<'_>, metrics: &Metrics, running: usize) -> fmt::Resu
             ([("route", Cow::Borrowed(route.pattern())), ("method", method.into())], durations)
         })
     });
-    let help = "How long requests took until their answer was there.";
+    let help =
+        "How long requests took, from when all of them had arrived until their answer was there.";
     page.histograms("http_request_duration_seconds", help, durations)?;
     page.gauge("http_requests_in_flight", "Requests that run.", running)?;
     let errcodes = metrics.requests.errcodes.all();
-    let errcodes = errcodes.map(|(code, count)| {
-        (one("errcode", code.map_or("other".into(), |code| code.to_string())), count)
+    let errcodes = errcodes.map(|(answered, count)| {
+        let (code, status) =
+            answered.map_or(("other".into(), "other"), |(code, status)| (code.to_string(), status));
+        ([("errcode", Cow::Owned(code)), ("status", status.into())], count)
     });
     page.counters("muster_errcodes", "Answers of /cgi that say what went wrong.", errcodes)?;
     let codes = metrics.requests.codes.all();

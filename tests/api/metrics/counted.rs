@@ -1,11 +1,18 @@
 //! What is counted while requests run.
 
+use std::time::Duration;
+
 use muster::domain::{Callback, Permission};
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use super::{scrape, spawn, spawn_with};
 use crate::harness::process::http;
-use crate::harness::{BUIN, insert, new_app};
+use crate::harness::{BUIN, insert, new_app, raw};
+
+/// So long a body may take.
+const BRIEF: Duration = Duration::from_millis(200);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_count_for_their_route() {
@@ -50,12 +57,26 @@ async fn requests_count_for_their_route() {
         let sum = format!("http_request_duration_seconds_sum{{{labels}}}");
         assert!((0.0..20.0).contains(&told.has(&sum)), "{sum}");
     }
-    assert_eq!(told.has("muster_errcodes_total{errcode=\"400002\"}"), 1.0);
-    assert_eq!(told.has("muster_errcodes_total{errcode=\"100003\"}"), 2.0);
+    assert_eq!(told.has("muster_errcodes_total{errcode=\"400002\",status=\"2xx\"}"), 1.0);
+    assert_eq!(told.has("muster_errcodes_total{errcode=\"100003\",status=\"4xx\"}"), 2.0);
     assert_eq!(told.has("muster_problems_total{code=\"no_such_session\"}"), 1.0);
     assert_eq!(told.has("muster_problems_total{code=\"no_such_path\"}"), 1.0);
     assert_eq!(told.has("http_requests_in_flight"), 0.0);
     assert!(!told.series.keys().any(|series| series.contains("errcode=\"0\"")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_never_comes_says_nothing_of_how_long_requests_take() {
+    let app = spawn_with(|settings| settings.server.body_timeout = BRIEF).await;
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    let head = "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 100\r\n\r\n{";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(raw::answer(&mut stream).await.status, 408);
+
+    let told = scrape(&app).await;
+    let labels = "route=\"/cgi/gettoken\",method=\"POST\"";
+    assert_eq!(told.has(&format!("http_requests_total{{{labels},status=\"4xx\"}}")), 1.0);
+    assert_eq!(told.has(&format!("http_request_duration_seconds_count{{{labels}}}")), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
