@@ -177,6 +177,14 @@ fn others() -> Settings {
     }
 }
 
+#[test]
+fn the_slowest_request_is_cut_off_within_ten_seconds() {
+    let Server { head_timeout, body_timeout, .. } = load(None, &[]).unwrap().server;
+    // Behind the refusal of a body the connection stays open for up to a second.
+    let longest = head_timeout + body_timeout + SECOND;
+    assert!(longest < 10 * SECOND, "{longest:?}");
+}
+
 fn variable(key: &str) -> String {
     format!("MUSTER__{}", key.to_uppercase().replace('.', "__"))
 }
@@ -192,8 +200,8 @@ fn the_defaults_are_valid_and_as_promised() {
                 bind: "127.0.0.1:7080".to_owned(),
                 workers: 0,
                 shutdown_timeout: 10 * SECOND,
-                head_timeout: 5 * SECOND,
-                body_timeout: 10 * SECOND,
+                head_timeout: 4 * SECOND,
+                body_timeout: 4 * SECOND,
                 write_timeout: 30 * SECOND,
                 keep_alive: 75 * SECOND,
                 max_connections: 25_000,
