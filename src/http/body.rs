@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{HttpRequest, dev, web};
 use futures_util::StreamExt as _;
@@ -46,13 +46,17 @@ pub(super) async fn read(
         .map_err(|_| BodyError::TooSlow { within: body_timeout })?
 }
 
+/// How many bytes a request says that its body has, if it says so.
+pub(super) fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 async fn collect(
     request: &HttpRequest,
     payload: &mut dev::Payload,
     max: usize,
 ) -> Result<Bytes, BodyError> {
-    let announced = request.headers().get(CONTENT_LENGTH);
-    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let announced = announced(request.headers());
     if announced.is_some_and(|length| length > max as u64) {
         return Err(BodyError::TooLarge { max });
     }

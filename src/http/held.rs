@@ -18,6 +18,7 @@ use actix_web::web::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use pin_project_lite::pin_project;
 
+use super::body::announced;
 use super::server::{Progress, Running};
 
 /// A body that its handler reads, and that outlives it.
@@ -42,7 +43,10 @@ pin_project! {
 impl Holds {
     /// What `request`, which begins to run, holds.
     pub(super) fn of(request: &mut ServiceRequest) -> Self {
-        let running = request.conn_data::<Rc<Progress>>().map(Progress::begin);
+        let running = request.conn_data::<Rc<Progress>>().map(|progress| {
+            let body = announced(request.headers());
+            progress.begin(body.unwrap_or_default())
+        });
         Self { _held: Held::of(request), _running: running }
     }
 

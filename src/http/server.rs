@@ -4,6 +4,7 @@ mod connections;
 mod http2;
 mod opening;
 mod progress;
+mod tail;
 mod tls;
 mod watched;
 

@@ -18,7 +18,7 @@ const NEVER: [(&str, &str); 1] = [("http", "repository")];
 const APIS: [&str; 3] = ["youdu", "rest", "console"];
 
 /// Which rooms may name which crates, or parts of `std`.
-const CRATES: [(&str, &[&str]); 37] = [
+const CRATES: [(&str, &[&str]); 38] = [
     ("actix_web", &["http"]),
     ("actix_http", &["http"]),
     ("actix_rt", &["http"]),
@@ -31,6 +31,7 @@ const CRATES: [(&str, &[&str]); 37] = [
     ("governor", &["http"]),
     ("h2", &["http"]),
     ("humantime", &["cli", "http", "config"]),
+    ("memchr", &["http"]),
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_http", &["telemetry"]),
     ("opentelemetry_otlp", &["telemetry"]),

@@ -22,7 +22,8 @@ use tokio_rustls::TlsAcceptor;
 use super::super::drain::Drain;
 use super::super::request_log;
 use super::opening::{Http, Stream, open};
-use super::progress::{Patience, Progress};
+use super::progress::{Came, Patience, Progress};
+use super::tail::Tail;
 use super::watched::Watched;
 use super::{Options, Services, http2, router};
 
@@ -124,7 +125,11 @@ impl Door {
             write: self.options.write_timeout,
             idle: self.options.keep_alive,
         };
-        let progress = Progress::new(patience, http == Http::One);
+        let came = match http {
+            Http::One => Came::One(Tail::default()),
+            Http::Two => Came::Two,
+        };
+        let progress = Progress::new(patience, came);
         let stream = Watched::new(stream, progress.clone());
         match http {
             Http::One => http1.call((stream, Protocol::Http1, address)).await.map_err(drop),

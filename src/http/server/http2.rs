@@ -78,7 +78,7 @@ where
                 if drain.stopping() {
                     connection.graceful_shutdown();
                 }
-                let (app, running) = (app.clone(), progress.begin());
+                let (app, running) = (app.clone(), progress.begin(0));
                 exchanges.spawn_local(async move {
                     let _running = running;
                     exchange(&*app, asked, address, respond, options.write_timeout).await;

@@ -3,11 +3,13 @@
 //! The framework limits the first head of a connection and nothing else; so these are limits for
 //! the later ones, for connections without a request, and for clients that do not read.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::tail::Tail;
 
 /// How long a client may let the server wait.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +31,15 @@ pub(super) enum Overdue {
     Reading,
 }
 
+/// What came, as it is told apart.
+#[derive(Debug)]
+pub(super) enum Came {
+    /// Over HTTP/1: what is no request yet is the beginning of one.
+    One(Tail),
+    /// Over HTTP/2: it may be anything.
+    Two,
+}
+
 /// One connection, shared by its socket and its requests.
 #[derive(Debug)]
 pub(in super::super) struct Progress {
@@ -39,10 +50,9 @@ pub(in super::super) struct Progress {
     used: Cell<bool>,
     /// Since when none runs.
     quiet: Cell<Instant>,
-    /// Since when there are bytes that no request has come of.
+    /// Since when there are bytes that no request has come of, and nothing else is awaited.
     head: Cell<Option<Instant>>,
-    /// Whether bytes without a request are the beginning of one. In HTTP/2 they may be anything.
-    bytes_are_heads: bool,
+    came: RefCell<Came>,
     /// Since when the socket takes nothing.
     blocked: Cell<Option<Instant>>,
 }
@@ -52,23 +62,25 @@ pub(in super::super) struct Progress {
 pub(in super::super) struct Running(Rc<Progress>);
 
 impl Progress {
-    /// A new connection. `bytes_are_heads` is for HTTP/1.
-    pub(super) fn new(patience: Patience, bytes_are_heads: bool) -> Rc<Self> {
+    /// A new connection, on which nothing `came` yet.
+    pub(super) fn new(patience: Patience, came: Came) -> Rc<Self> {
         Rc::new(Self {
             patience,
             running: Cell::default(),
             used: Cell::default(),
             quiet: Cell::new(Instant::now()),
             head: Cell::default(),
-            bytes_are_heads,
+            came: RefCell::new(came),
             blocked: Cell::default(),
         })
     }
 
-    /// Bytes came.
-    pub(super) fn received(&self) {
+    /// These bytes came.
+    pub(super) fn received(&self, bytes: &[u8]) {
+        let Came::One(tail) = &mut *self.came.borrow_mut() else { return };
+        tail.add(bytes);
         let begins = self.running.get() == 0 && self.used.get() && self.head.get().is_none();
-        if begins && self.bytes_are_heads {
+        if begins {
             self.head.set(Some(Instant::now()));
         }
     }
@@ -85,8 +97,11 @@ impl Progress {
         self.blocked.take();
     }
 
-    /// A request is there.
-    pub(in super::super) fn begin(self: &Rc<Self>) -> Running {
+    /// A request is there. Over HTTP/1 it announces a `body` of so many bytes.
+    pub(in super::super) fn begin(self: &Rc<Self>, body: u64) -> Running {
+        if let Came::One(tail) = &mut *self.came.borrow_mut() {
+            tail.announce(body);
+        }
         self.used.set(true);
         self.head.take();
         self.running.set(self.running.get() + 1);
@@ -111,8 +126,14 @@ impl Drop for Running {
     fn drop(&mut self) {
         let running = self.0.running.get() - 1;
         self.0.running.set(running);
-        if running == 0 {
-            self.0.quiet.set(Instant::now());
+        if running > 0 {
+            return;
+        }
+        let now = Instant::now();
+        self.0.quiet.set(now);
+        // A part of the next request may have come together with this one.
+        if matches!(&*self.0.came.borrow(), Came::One(tail) if tail.has_begun()) {
+            self.0.head.set(Some(now));
         }
     }
 }
@@ -123,9 +144,9 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn connection(bytes_are_heads: bool) -> Rc<Progress> {
+    fn connection(came: Came) -> Rc<Progress> {
         let patience = Patience { head: 5 * SECOND, write: 30 * SECOND, idle: 75 * SECOND };
-        Progress::new(patience, bytes_are_heads)
+        Progress::new(patience, came)
     }
 
     /// What is overdue next, and in how many seconds.
@@ -136,36 +157,53 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_kept_connection_waits_long_for_a_request_and_briefly_for_the_rest_of_one() {
-        let progress = connection(true);
-        progress.received();
+        let progress = connection(Came::One(Tail::default()));
+        progress.received(b"G");
         assert_eq!(next(&progress), Some((75, Overdue::Request)), "the framework has the first");
-        let running = progress.begin();
-        progress.received();
+        progress.received(b"ET / HTTP/1.1\r\n\r\n");
+        let running = progress.begin(0);
         tokio::time::advance(100 * SECOND).await;
         assert_eq!(next(&progress), None, "now the client waits");
         drop(running);
         assert_eq!(next(&progress), Some((75, Overdue::Request)));
         tokio::time::advance(70 * SECOND).await;
-        progress.received();
+        progress.received(b"G");
         tokio::time::advance(4 * SECOND).await;
-        progress.received();
+        progress.received(b"G");
         assert_eq!(next(&progress), Some((1, Overdue::Request)), "each byte gives no more time");
-        drop(progress.begin());
+        progress.received(b"ET / HTTP/1.1\r\n\r\n");
+        drop(progress.begin(0));
+        assert_eq!(next(&progress), Some((75, Overdue::Request)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_with_a_request_is_awaited_from_its_answer_on() {
+        let progress = connection(Came::One(Tail::default()));
+        progress.received(b"POST / HTTP/1.1\r\n\r\n{}GET");
+        let running = progress.begin(2);
+        tokio::time::advance(100 * SECOND).await;
+        assert_eq!(next(&progress), None, "now the client waits");
+        drop(running);
+        tokio::time::advance(SECOND).await;
+        progress.received(b" ");
+        assert_eq!(next(&progress), Some((4, Overdue::Request)));
+        progress.received(b"/ HTTP/1.1\r\n\r\n");
+        drop(progress.begin(0));
         assert_eq!(next(&progress), Some((75, Overdue::Request)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn frames_need_not_begin_a_request() {
-        let progress = connection(false);
-        drop(progress.begin());
-        progress.received();
+        let progress = connection(Came::Two);
+        drop(progress.begin(0));
+        progress.received(b"G");
         assert_eq!(next(&progress), Some((75, Overdue::Request)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_does_not_read_is_overdue_whatever_else_runs() {
-        let progress = connection(true);
-        let running = progress.begin();
+        let progress = connection(Came::One(Tail::default()));
+        let running = progress.begin(0);
         progress.blocked();
         tokio::time::advance(10 * SECOND).await;
         progress.blocked();

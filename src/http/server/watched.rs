@@ -69,8 +69,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            this.progress.received();
+        let came = &buf.filled()[before..];
+        if !came.is_empty() {
+            this.progress.received(came);
         }
         if read.is_ready() {
             return read;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{BRIEF, closed_soon, drip, impatient, timed};
 use crate::harness::{raw, spawn_app_with};
@@ -72,6 +72,71 @@ async fn whatever_is_slow_is_cut_off() {
     }
     calls.join_all().await;
     app.session(&["a", "b", "c"]).await;
+}
+
+/// Whole requests: without a body, and with one of either kind, in which there may be empty lines.
+fn whole() -> [String; 4] {
+    let post = |body: &str| format!("{HEAD}Content-Length: {}\r\n\r\n{body}", body.len());
+    [
+        String::from_utf8(HEALTH.to_vec()).unwrap(),
+        post("{}"),
+        post("{\r\n\r\n}\n"),
+        format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n"),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_together_with_the_request_before_it_is_cut_off_as_well() {
+    let app = impatient().await;
+    let mut calls = JoinSet::new();
+    for before in whole() {
+        for drips in [false, true] {
+            let (before, address) = (before.clone(), app.address);
+            calls.spawn(async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                stream.write_all(format!("{before}POST /cgi/sess").as_bytes()).await.unwrap();
+                assert_eq!(raw::answer(&mut stream).await.status, 200);
+                let (mut reads, mut writes) = stream.split();
+                let dripping = async {
+                    if drips {
+                        drip(&mut writes, b"ion").await;
+                    }
+                    std::future::pending().await
+                };
+                let closing = async {
+                    tokio::select! {
+                        closed = closed_soon(&mut reads) => closed,
+                        never = dripping => never,
+                    }
+                };
+                let (rest, took) = timed(closing).await;
+                assert!(rest.is_empty() && took >= BRIEF / 2, "{before:?} {drips}: {took:?}");
+            });
+        }
+    }
+    calls.join_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_on_which_all_requests_are_whole_is_idle_and_not_slow() {
+    let app = impatient().await;
+    let mut calls = JoinSet::new();
+    for whole in whole() {
+        // Some clients send a line's end behind a body.
+        for behind in ["", "\r\n"] {
+            let (request, address) = (format!("{whole}{behind}"), app.address);
+            calls.spawn(async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                for _ in 0..2 {
+                    stream.write_all(request.as_bytes()).await.unwrap();
+                    assert_eq!(raw::answer(&mut stream).await.status, 200);
+                    let closes = timeout(2 * BRIEF, stream.peek(&mut [0])).await;
+                    assert!(closes.is_err(), "closed behind {request:?}");
+                }
+            });
+        }
+    }
+    calls.join_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

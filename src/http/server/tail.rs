@@ -1,0 +1,135 @@
+//! What came behind the last request of an HTTP/1 connection: bytes only, no times.
+//!
+//! The surprise is that nothing is parsed a second time. A head ends with an empty line, and so does
+//! a body in chunks; so whatever came behind the last empty line, and is more than the body that the
+//! last request announced, begins another request. A body with an empty line in it may hide such a
+//! beginning, but a whole request is never taken for more than one.
+
+use memchr::memrchr_iter;
+
+/// The end of all that came.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    /// Bytes since the last empty line.
+    length: u64,
+    /// The last two bytes of all.
+    last: [u8; 2],
+    /// Bytes of the body that the last request announced.
+    body: u64,
+}
+
+impl Tail {
+    /// More came.
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.length = match empty_line(self.last, bytes) {
+            Some(end) => (bytes.len() - end) as u64,
+            None => self.length + bytes.len() as u64,
+        };
+        self.last = match *bytes {
+            [.., first, second] => [first, second],
+            [second] => [self.last[1], second],
+            [] => self.last,
+        };
+    }
+
+    /// The last request is one with a body of so many bytes; 0 if it comes in chunks.
+    pub(super) fn announce(&mut self, body: u64) {
+        self.body = body;
+    }
+
+    /// Whether another request has begun behind the last one. A line's end is not the beginning of
+    /// one: there are clients that send one behind a body.
+    pub(super) fn has_begun(&self) -> bool {
+        let line_end = match self.last {
+            [b'\r', b'\n'] => 2,
+            [_, b'\n'] => 1,
+            _ => 0,
+        };
+        self.length > self.body.saturating_add(line_end)
+    }
+}
+
+/// Where the last empty line ends in `bytes`, which came behind `before`.
+fn empty_line(before: [u8; 2], bytes: &[u8]) -> Option<usize> {
+    let back = |at: usize, by: usize| match at.checked_sub(by) {
+        Some(at) => bytes[at],
+        None => before[before.len() + at - by],
+    };
+    let is_empty = |at: &usize| match back(*at, 1) {
+        b'\r' => back(*at, 2) == b'\n',
+        before => before == b'\n',
+    };
+    memrchr_iter(b'\n', bytes).find(is_empty).map(|at| at + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n";
+    const CHUNKED: &str =
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n\r\n";
+
+    /// Whether a request has begun behind the last one, however the bytes came apart.
+    fn has_begun(body: u64, all: &str) -> bool {
+        let told = |pieces: &[&[u8]]| {
+            let mut tail = Tail::default();
+            pieces.iter().for_each(|piece| tail.add(piece));
+            tail.announce(body);
+            tail.has_begun()
+        };
+        let all = all.as_bytes();
+        let begun = told(&[all]);
+        for at in 0..=all.len() {
+            let (first, second) = all.split_at(at);
+            assert_eq!(told(&[first, second]), begun, "cut at {at}");
+        }
+        assert_eq!(told(&all.chunks(1).collect::<Vec<_>>()), begun, "byte by byte");
+        begun
+    }
+
+    #[test]
+    fn whole_requests_leave_nothing() {
+        for (body, all) in [
+            (0, GET.to_owned()),
+            (0, GET.replace('\r', "")),
+            (0, GET.repeat(3)),
+            (0, CHUNKED.to_owned()),
+            (0, format!("{CHUNKED}{GET}")),
+            (0, format!("{GET}\r\n")),
+            (5, format!("{POST}hello")),
+            (5, format!("{GET}{POST}hello")),
+            (5, format!("{POST}hello\r\n")),
+            (5, format!("{POST}\r\n\r\n{{")),
+            (5, format!("{POST}{{\n\n}}\n")),
+            (5, format!("{POST}{{}}\r\n\n")),
+            // Only a part of its body is there.
+            (5, format!("{POST}he")),
+            (5, POST.to_owned()),
+        ] {
+            assert!(!has_begun(body, &all), "{all:?}");
+        }
+    }
+
+    #[test]
+    fn what_follows_a_whole_request_begins_another() {
+        for (body, all) in [
+            (0, format!("{GET}G")),
+            (0, format!("{GET}GET / HTTP/1.1\r\n")),
+            (0, format!("{GET}GET / HTTP/1.1\r\nHost: a\r\n\r")),
+            (0, format!("{CHUNKED}POST /cgi/sess")),
+            (0, format!("{GET}{GET}\r\nG")),
+            (5, format!("{POST}helloG")),
+            (5, format!("{POST}helloGET / HTTP/1.1\nHost: a\r\n")),
+            (5, format!("{POST}\nhellGET / HTTP/1.1")),
+        ] {
+            assert!(has_begun(body, &all), "{all:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_without_an_end_hides_nothing_and_overflows_nothing() {
+        assert!(!has_begun(u64::MAX, &format!("{POST}hello\r\n")));
+    }
+}
