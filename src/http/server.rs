@@ -1,6 +1,7 @@
 //! The HTTP server: binds first, then tells its address, then serves.
 
 mod connections;
+mod frames;
 mod http2;
 mod opening;
 mod progress;

@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::super::drain::Drain;
 use super::super::request_log;
+use super::frames::Frames;
 use super::opening::{Http, Stream, open};
 use super::progress::{Came, Patience, Progress};
 use super::tail::Tail;
@@ -127,7 +128,7 @@ impl Door {
         };
         let came = match http {
             Http::One => Came::One(Tail::default()),
-            Http::Two => Came::Two,
+            Http::Two => Came::Two(Frames::default()),
         };
         let progress = Progress::new(patience, came);
         let stream = Watched::new(stream, progress.clone());

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::frames::{Awaited, Frames};
 use super::tail::Tail;
 
 /// How long a client may let the server wait.
@@ -25,7 +26,7 @@ pub(super) struct Patience {
 /// What a client is too slow with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Overdue {
-    /// Sending: the rest of a head, or the next request. Nobody waits for an answer.
+    /// Sending: the rest of a head, or the next request.
     Request,
     /// Taking an answer.
     Reading,
@@ -36,8 +37,8 @@ pub(super) enum Overdue {
 pub(super) enum Came {
     /// Over HTTP/1: what is no request yet is the beginning of one.
     One(Tail),
-    /// Over HTTP/2: it may be anything.
-    Two,
+    /// Over HTTP/2: what is no whole frame is the beginning of one, whatever else runs.
+    Two(Frames),
 }
 
 /// One connection, shared by its socket and its requests.
@@ -50,7 +51,7 @@ pub(in super::super) struct Progress {
     used: Cell<bool>,
     /// Since when none runs.
     quiet: Cell<Instant>,
-    /// Since when there are bytes that no request has come of, and nothing else is awaited.
+    /// Since when the rest is awaited of what has begun to come.
     head: Cell<Option<Instant>>,
     came: RefCell<Came>,
     /// Since when the socket takes nothing.
@@ -77,11 +78,19 @@ impl Progress {
 
     /// These bytes came.
     pub(super) fn received(&self, bytes: &[u8]) {
-        let Came::One(tail) = &mut *self.came.borrow_mut() else { return };
-        tail.add(bytes);
-        let begins = self.running.get() == 0 && self.used.get() && self.head.get().is_none();
-        if begins {
-            self.head.set(Some(Instant::now()));
+        match &mut *self.came.borrow_mut() {
+            Came::One(tail) => {
+                tail.add(bytes);
+                let is_quiet = self.running.get() == 0 && self.used.get();
+                if is_quiet && self.head.get().is_none() {
+                    self.head.set(Some(Instant::now()));
+                }
+            }
+            Came::Two(frames) => match frames.add(bytes) {
+                Awaited::Nothing => self.head.set(None),
+                Awaited::RestOfAnother => self.head.set(Some(Instant::now())),
+                Awaited::Rest => {}
+            },
         }
     }
 
@@ -94,16 +103,23 @@ impl Progress {
 
     /// The socket took something.
     pub(super) fn taken(&self) {
-        self.blocked.take();
+        let was_blocked = self.blocked.take().is_some();
+        if was_blocked && self.head.get().is_some() && self.is_framed() {
+            self.head.set(Some(Instant::now()));
+        }
+    }
+
+    fn is_framed(&self) -> bool {
+        matches!(*self.came.borrow(), Came::Two(_))
     }
 
     /// A request is there. Over HTTP/1 it announces a `body` of so many bytes.
     pub(in super::super) fn begin(self: &Rc<Self>, body: u64) -> Running {
         if let Came::One(tail) = &mut *self.came.borrow_mut() {
             tail.announce(body);
+            self.head.set(None);
         }
         self.used.set(true);
-        self.head.take();
         self.running.set(self.running.get() + 1);
         Running(self.clone())
     }
@@ -113,8 +129,10 @@ impl Progress {
         let unread = self.blocked.get();
         let reading = unread.map(|since| (since + self.patience.write, Overdue::Reading));
         let request = match self.head.get() {
-            _ if self.running.get() > 0 => None,
+            // Frames are not read while nothing can be written: the rest may be there.
+            Some(_) if unread.is_some() && self.is_framed() => None,
             Some(since) => Some(since + self.patience.head),
+            None if self.running.get() > 0 => None,
             None => Some(self.quiet.get() + self.patience.idle),
         };
         let request = request.map(|at| (at, Overdue::Request));
@@ -193,11 +211,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn frames_need_not_begin_a_request() {
-        let progress = connection(Came::Two);
+    async fn a_frame_is_awaited_whatever_runs_and_whole_ones_are_not() {
+        const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        let progress = connection(Came::Two(Frames::default()));
+        progress.received(&[0; 24]);
         drop(progress.begin(0));
-        progress.received(b"G");
+        progress.received(PING);
         assert_eq!(next(&progress), Some((75, Overdue::Request)));
+        progress.received(&PING[..10]);
+        let running = progress.begin(0);
+        tokio::time::advance(4 * SECOND).await;
+        progress.received(&PING[10..11]);
+        assert_eq!(next(&progress), Some((1, Overdue::Request)));
+        progress.received(&PING[11..]);
+        assert_eq!(next(&progress), None, "now the client waits");
+        drop(running);
+        assert_eq!(next(&progress), Some((75, Overdue::Request)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_is_not_awaited_while_nobody_may_be_reading_it() {
+        let progress = connection(Came::Two(Frames::default()));
+        progress.received(&[0; 25]);
+        progress.blocked();
+        tokio::time::advance(20 * SECOND).await;
+        assert_eq!(next(&progress), Some((10, Overdue::Reading)));
+        progress.taken();
+        assert_eq!(next(&progress), Some((5, Overdue::Request)));
+        tokio::time::advance(SECOND).await;
+        progress.taken();
+        assert_eq!(next(&progress), Some((4, Overdue::Request)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{BRIEF, Pair, SOON, closed_soon, spawn_tls_app};
+use super::{BRIEF, Pair, SOON, closed_soon, drip, impatient, spawn_tls_app, timed};
 use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with};
 
 /// A connection in plain text, and what tells how it ended.
@@ -87,6 +87,54 @@ async fn a_body_that_stalls_is_refused_and_the_connection_goes_on() {
     assert_eq!(told, refusal(100_003, "body: must arrive within 500ms"));
     let (answer, _) = send.send_request(get("/healthz"), true).unwrap();
     assert_eq!(answer.await.unwrap().status(), 200);
+}
+
+/// A frame of the first stream.
+fn frame(kind: u8, flags: u8, content: &[u8]) -> Vec<u8> {
+    let [_, length @ ..] = u32::try_from(content.len()).unwrap().to_be_bytes();
+    [&length[..], &[kind, flags, 0, 0, 0, 1], content].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_or_a_list_of_headers_that_does_not_end_is_cut_off() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    // `:method: GET`, from the table that everybody has.
+    const GET: &[u8] = &[0x82];
+    let long = GET.repeat(1_000);
+    let app = impatient().await;
+    let mut calls = JoinSet::new();
+    for (what, at_once, slow) in [
+        ("the head of a frame", Vec::new(), frame(1, 4, &long)),
+        ("a list of headers", frame(1, 4, &long)[..9].to_vec(), long.clone()),
+        ("a list that goes on", frame(1, 0, GET), frame(9, 0, GET).repeat(100)),
+        ("a frame of a kind that nobody knows", frame(200, 0, &long)[..9].to_vec(), long.clone()),
+    ] {
+        for drips in [false, true] {
+            let (at_once, slow) = ([PREFACE, &at_once].concat(), slow.clone());
+            let address = app.address;
+            calls.spawn(async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                stream.write_all(&at_once).await.unwrap();
+                let (mut reads, mut writes) = stream.split();
+                let sending = async {
+                    match drips {
+                        true => drip(&mut writes, &slow).await,
+                        false => writes.write_all(&slow[..1]).await.unwrap(),
+                    }
+                    std::future::pending().await
+                };
+                let closing = async {
+                    tokio::select! {
+                        closed = closed_soon(&mut reads) => closed,
+                        never = sending => never,
+                    }
+                };
+                let (_, took) = timed(closing).await;
+                assert!(took >= BRIEF / 2, "{what} {drips}: {took:?}");
+            });
+        }
+    }
+    calls.join_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
