@@ -5,7 +5,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
 use crate::harness::process::{Home, Running};
 use crate::harness::rows::{furnish, hold, rows, same};
-use crate::harness::server::{Database, database};
+use crate::harness::server::{Database, database, owned_database};
 
 async fn connection(database: &Database) -> PgConnection {
     PgConnection::connect_with(&database.options).await.unwrap()
@@ -121,4 +121,30 @@ async fn a_move_that_is_cut_short_can_be_done_again() {
     assert_eq!(moved["tables"]["session"]["rows"], 6, "{moved}");
     same(&before, &rows(&mut there).await);
     same(&before, &rows(&mut live).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_owns_the_database_and_no_more_is_enough() {
+    let (one, moved_to, restored_to) =
+        (database().await, owned_database().await, owned_database().await);
+    let home = Home::on(&one);
+    home.json(&["app", "create", "--buin", "7"]);
+    let dir = home.parent.join("backup");
+    let dir = dir.to_str().unwrap();
+    home.json(&["backup", dir]);
+    let moved = home.run(&["move-to", &url(&moved_to)]);
+    let restored = Home::on(&restored_to).run(&["restore", dir]);
+    for (output, database) in [(moved, moved_to), (restored, restored_to)] {
+        assert!(output.status.success(), "{output:#?}");
+        for complaint in ["WARN", "skipping"] {
+            assert!(!output.stderr.contains(complaint), "{output:#?}");
+        }
+        // As the planner needs it.
+        let analyzed = "select count(*) from pg_class where relnamespace = 'public'::regnamespace
+                        and relname in ('app', 'sealing') and reltuples >= 0";
+        let mut there = connection(&database).await;
+        let analyzed: i64 = sqlx::query_scalar(analyzed).fetch_one(&mut there).await.unwrap();
+        assert_eq!(analyzed, 2);
+        there.close().await.unwrap();
+    }
 }

@@ -48,7 +48,7 @@ pub async fn restore(pool: &PgPool, backup: &Backup, programs: &Options) -> Resu
         return Err(DumpError::Differs { from: "the backup", differences, then });
     }
     renumber(&mut connection, &tables).await?;
-    connection.execute("analyze").await?;
+    target::analyze(&mut connection, &tables).await?;
     connection.close().await?;
     Ok(())
 }

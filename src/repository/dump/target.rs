@@ -1,6 +1,7 @@
-//! Whether a database may take what arrives: nobody serves on it, and nothing in it can be lost.
+//! The database that takes what arrives: whether it may, because nobody serves on it and nothing in it
+//! can be lost, and what is left to do there then.
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
 use super::super::Error;
 use super::super::audit::{self, Act, Line};
@@ -67,6 +68,18 @@ pub(super) async fn check_empty(
         if rows > 0 {
             return Err(DumpError::NotEmpty { table: name.clone(), rows });
         }
+    }
+    Ok(())
+}
+
+/// Has PostgreSQL look at what arrived, so that the first statements are planned for it. Of Muster's
+/// tables only: the others, the system's among them, may belong to somebody else, and it would warn
+/// of each that this role may not look at.
+pub(super) async fn analyze(connection: &mut PgConnection, tables: &[Table]) -> Result<(), Error> {
+    let ours = tables.iter().filter(|table| is_ours(table));
+    let names: Vec<String> = ours.map(|table| quoted(&table.name)).collect();
+    if !names.is_empty() {
+        connection.execute(AssertSqlSafe(format!("analyze {}", names.join(", ")))).await?;
     }
     Ok(())
 }

@@ -37,8 +37,8 @@ pub async fn transfer(
     let mut from = connection::open(source).await.map_err(DumpError::Source)?;
     let mut to = connection::open(target).await.map_err(DumpError::Target)?;
     let copied = copy(&mut from, &mut to, act).await?;
-    let analyzed = to.execute("analyze").await.map_err(Error::from);
-    analyzed.map_err(DumpError::Target)?;
+    let there = content::tables(&mut to).await.map_err(DumpError::Target)?;
+    target::analyze(&mut to, &there).await.map_err(DumpError::Target)?;
     let _ = from.close().await;
     let _ = to.close().await;
     Ok(copied)

@@ -46,11 +46,36 @@ pub async fn database() -> Database {
     .unwrap()
 }
 
+/// A new database without tables, for a role that owns it and is nothing else.
+pub async fn owned_database() -> Database {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    tokio::task::spawn_blocking(move || {
+        const PASSWORD: &str = "own";
+        let server = server();
+        let name = format!("{}_own_{number}", server.template);
+        server.block_on(async {
+            server.execute(format!("create role {name} login password '{PASSWORD}'")).await;
+            server.execute(format!("create database {name} owner {name}")).await;
+        });
+        let options = server.options.clone().username(&name).password(PASSWORD).database(&name);
+        Database { options, name }
+    })
+    .await
+    .unwrap()
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
-        let sql = format!("drop database if exists {} with (force)", self.name);
+        let name = self.name.clone();
+        let owned = self.options.get_username() == name;
         let server = server();
-        server.runtime.spawn(async move { server.execute(sql).await });
+        server.runtime.spawn(async move {
+            server.execute(format!("drop database if exists {name} with (force)")).await;
+            if owned {
+                server.execute(format!("drop role {name}")).await;
+            }
+        });
     }
 }
 
@@ -224,6 +249,8 @@ async fn sweep() {
             .unwrap();
             for name in names {
                 let sql = format!("drop database if exists {name} with (force)");
+                connection.execute(AssertSqlSafe(sql)).await.unwrap();
+                let sql = format!("drop role if exists {name}");
                 connection.execute(AssertSqlSafe(sql)).await.unwrap();
             }
         }
