@@ -97,6 +97,17 @@ impl Gate {
         }
     }
 
+    /// A credential was not valid.
+    ///
+    /// # Errors
+    /// [`Barred::HeldOff`] when its address must wait by now: then that is all it is told.
+    fn failed(&self, network: IpNet) -> Result<(), Barred> {
+        match self.guesses.failed(network, self.clock.now()) {
+            Some(wait) => Err(Barred::HeldOff { wait }),
+            None => Ok(()),
+        }
+    }
+
     fn take_turn(&self, app: &App) -> Result<(), Barred> {
         let taken = self.quota.as_ref().map_or(Ok(()), |quota| quota.take(app));
         taken.map_err(|wait| Barred::TooMany { wait })
@@ -150,12 +161,9 @@ pub(super) fn has_key<T, E: From<Barred>>(
     shown: Result<T, impl Into<E>>,
 ) -> Result<T, E> {
     let gate = gate(request)?;
-    shown.map_err(|why| match gate.must_not_be_held_off(network(request)) {
+    shown.map_err(|why| match gate.failed(network(request)) {
         Err(barred) => barred.into(),
-        Ok(()) => {
-            gate.guesses.failed(network(request), gate.clock.now());
-            why.into()
-        }
+        Ok(()) => why.into(),
     })
 }
 
@@ -173,7 +181,7 @@ fn failing_counts<T>(
     if let Err(Error::Denied(denied)) = &admitted
         && is_guess(*denied)
     {
-        gate.guesses.failed(network(request), gate.clock.now());
+        gate.failed(network(request))?;
     }
     Ok(admitted?)
 }

@@ -48,15 +48,21 @@ impl Guesses {
         self.with(|suspects| suspects.get(&network)?.wait(self.allowed, now))
     }
 
-    /// A credential was not valid.
-    pub(super) fn failed(&self, network: IpNet, now: DateTime<Utc>) {
+    /// A credential was not valid. If others of its address failed meanwhile, so that it must wait by
+    /// now, this one does not count, and must wait as well: of those that come at once no more are
+    /// told that they failed than of those that come one by one.
+    pub(super) fn failed(&self, network: IpNet, now: DateTime<Utc>) -> Option<Duration> {
         if self.allowed == 0 {
-            return;
+            return None;
         }
         self.with(|suspects| {
             let before = suspects.get(&network).copied();
-            suspects.insert(network, Suspect::failed(before, self.allowed, now));
-        });
+            let wait = before.and_then(|before| before.wait(self.allowed, now));
+            if wait.is_none() {
+                suspects.insert(network, Suspect::failed(before, self.allowed, now));
+            }
+            wait
+        })
     }
 
     /// An app proved there that it has its key, which makes up for one failure: when a key is
@@ -89,10 +95,6 @@ impl Suspect {
     }
 
     fn failed(before: Option<Self>, allowed: u32, now: DateTime<Utc>) -> Self {
-        // Those that came at once, before anybody could be told to wait, are one.
-        if let Some(before) = before.filter(|before| before.wait(allowed, now).is_some()) {
-            return before;
-        }
         let before = before.filter(|before| now < before.until + QUIET);
         let failures = before.map_or(0, |before| before.failures).saturating_add(1);
         let wait = failures.checked_sub(allowed).map_or(0, delay);
@@ -158,6 +160,15 @@ mod tests {
         }
         guesses.failed(network(1), at(0));
         assert_eq!(guesses.wait(network(1), at(0)), None, "nothing is saved up");
+    }
+
+    #[test]
+    fn those_that_come_at_once_wait_as_well() {
+        let guesses = Guesses::new(ALLOWED);
+        let told: Vec<_> = (0..5).map(|_| guesses.failed(network(1), at(0))).collect();
+        let second = Some(Duration::from_secs(1));
+        assert_eq!(told, [None, None, None, second, second]);
+        assert_eq!(guesses.wait(network(1), at(0)), second, "they are one");
     }
 
     #[test]
