@@ -169,7 +169,7 @@ fn database(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
         let states = states.map(|(state, count)| (one("state", state), count));
         let help = "Callbacks in the database, of all servers; counted up to 10000 of a kind.";
         page.gauges("muster_deliveries", help, states)?;
-        let help = "The age of the oldest callback that is not delivered yet; 0 if there is none.";
+        let help = "The age of the oldest callback not delivered yet to an app that takes them; 0 if there is none.";
         let oldest = told.oldest.map_or(0.0, |age| age.as_secs_f64());
         page.gauge("muster_deliveries_oldest_seconds", help, oldest)?;
     }

@@ -17,12 +17,13 @@ pub struct Counted {
     pub leased: u64,
     /// How many were given up.
     pub failed: u64,
-    /// When the change was that the oldest tells of which is not delivered yet.
+    /// When the change was that the oldest tells of which is not delivered yet, and whose app is
+    /// sent callbacks now: what is withheld from a paused one is late for nobody.
     pub oldest: Option<DateTime<Utc>>,
 }
 
 /// Counts callbacks: of those that are not delivered yet 10,000, and of those given up as many. With
-/// more, the oldest is that of the ones that were looked at.
+/// more, the oldest is that of as many that were looked at.
 ///
 /// # Errors
 /// When the database fails.
@@ -30,12 +31,26 @@ pub async fn count(pool: &PgPool) -> Result<Counted, Error> {
     let row = sqlx::query!(
         r#"
         with unfinished as (
-            select state, created_at
+            select state
             from delivery
             where state in ('pending', 'leased')
             -- The order of an index that has only these: whatever the planner believes of the
             -- table, it does not read all of it.
             order by buin, app_id, due_at, version
+            limit $1
+        ), awaited as (
+            select waiting.created_at
+            from app
+            cross join lateral (
+                select delivery.created_at
+                from delivery
+                where delivery.buin = app.buin and delivery.app_id = app.app_id
+                  and state in ('pending', 'leased')
+                order by due_at, version
+                limit $1
+            ) as waiting
+            where callback_url is not null and disabled_at is null
+              and callbacks_paused_at is null and 'callbacks' = any(permissions)
             limit $1
         ), failed as (
             select 1
@@ -47,7 +62,7 @@ pub async fn count(pool: &PgPool) -> Result<Counted, Error> {
         select count(*) filter (where state = 'pending') as "pending!",
                count(*) filter (where state = 'leased') as "leased!",
                (select count(*) from failed) as "failed!",
-               min(created_at) as oldest
+               (select min(created_at) from awaited) as oldest
         from unfinished
         "#,
         MOST,

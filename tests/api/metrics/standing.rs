@@ -62,6 +62,22 @@ async fn callbacks_that_wait_are_counted_with_their_age() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_withheld_from_a_paused_app_is_late_for_nobody() {
+    let app = spawn().await;
+    let mut subscriber = new_app(BUIN, &[Permission::Callbacks]);
+    let callback = Callback { url: "http://127.0.0.1:1/".to_owned(), token: "t".to_owned() };
+    subscriber.app.callback = Some(callback);
+    insert(&app.pool, &subscriber).await;
+    app.session(&["a", "b", "c"]).await;
+    app.pool.execute("update app set callbacks_paused_at = now()").await.unwrap();
+    app.clock.advance(Duration::from_secs(90));
+
+    let told = scrape(&app).await;
+    assert_eq!(told.has("muster_deliveries{state=\"pending\"}"), 1.0);
+    assert_eq!(told.has("muster_deliveries_oldest_seconds"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_scrape_needs_no_database() {
     let app = spawn().await;
     app.session(&["a", "b", "c"]).await;
