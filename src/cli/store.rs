@@ -239,7 +239,7 @@ pub fn pool_limits(settings: &Settings) -> pool::Limits {
     pool::Limits {
         max_connections: database.max_connections,
         acquire_timeout: database.acquire_timeout.min(whole / 2),
-        statement_timeout: database.statement_timeout.min(whole * 9 / 20),
+        statement_timeout: database.statement_timeout.min(whole * 2 / 5),
     }
 }
 
