@@ -109,6 +109,8 @@ impl Application {
             workers: settings.server.workers,
             max_body: settings.limits.max_body,
             max_uri: settings.limits.max_uri,
+            max_header_bytes: settings.limits.max_header_bytes,
+            max_headers: settings.limits.max_headers,
             max_connections: settings.server.max_connections,
             head_timeout: settings.server.head_timeout,
             body_timeout: settings.server.body_timeout,

@@ -9,6 +9,10 @@ pub struct Limits {
     pub max_body: usize,
     /// The longest path with its query, in bytes.
     pub max_uri: usize,
+    /// The largest head of a request, in bytes; at least [`Limits::max_uri`].
+    pub max_header_bytes: u32,
+    /// The most headers of a request.
+    pub max_headers: usize,
     /// The fewest members a session may have; at least 1, at most [`Limits::max_members`].
     pub min_members: usize,
     /// The most members a session may have.
@@ -28,6 +32,8 @@ impl Limits {
         let limits = Self {
             max_body: read.number("limits.max_body", 1_024..=1_073_741_824),
             max_uri: read.number("limits.max_uri", 1_024..=65_534),
+            max_header_bytes: read.number("limits.max_header_bytes", 1_024..=131_072),
+            max_headers: read.number("limits.max_headers", 8..=96),
             min_members: read.number("limits.min_members", 1..=100_000),
             max_members: read.number("limits.max_members", 1..=100_000),
             max_waiting: read.number("limits.max_waiting", 1..=100_000),
@@ -35,6 +41,9 @@ impl Limits {
             burst: read.number("limits.burst", 0..=1_000_000),
             failed_attempts: read.number("limits.failed_attempts", 0..=1_000_000),
         };
+        if limits.max_uri > limits.max_header_bytes as usize {
+            read.contradiction("limits.max_uri", "at most", "limits.max_header_bytes");
+        }
         if limits.min_members > limits.max_members {
             read.contradiction("limits.min_members", "at most", "limits.max_members");
         }

@@ -73,6 +73,8 @@ const OTHERS: Env<'_> = &[
     ("token.max_clock_skew", "2m"),
     ("limits.max_body", "2048"),
     ("limits.max_uri", "2048"),
+    ("limits.max_header_bytes", "16384"),
+    ("limits.max_headers", "64"),
     ("limits.min_members", "1"),
     ("limits.max_members", "100000"),
     ("limits.max_waiting", "5"),
@@ -145,6 +147,8 @@ fn others() -> Settings {
         limits: Limits {
             max_body: 2_048,
             max_uri: 2_048,
+            max_header_bytes: 16_384,
+            max_headers: 64,
             min_members: 1,
             max_members: 100_000,
             max_waiting: 5,
@@ -227,6 +231,8 @@ fn the_defaults_are_valid_and_as_promised() {
             limits: Limits {
                 max_body: 1_048_576,
                 max_uri: 8_192,
+                max_header_bytes: 32_768,
+                max_headers: 96,
                 min_members: 3,
                 max_members: 2_000,
                 max_waiting: 4_096,
@@ -467,6 +473,8 @@ fn every_refusal_names_key_value_origin_and_what_was_expected() {
         ("database.download = 1", "expected true or false"),
         ("database.postgres_dir = a list", "expected a path, or nothing"),
         ("limits.max_body = 1023", "expected a whole number from 1024 to 1073741824"),
+        ("limits.max_header_bytes = 131073", "expected a whole number from 1024 to 131072"),
+        ("limits.max_headers = 97", "expected a whole number from 8 to 96"),
         ("limits.min_members = 0", "expected a whole number from 1 to 100000"),
         ("limits.max_members = 100001", "expected a whole number from 1 to 100000"),
         ("policy.remove_members = \"Owner\"", "expected \"owner\" or \"member\""),
@@ -551,6 +559,11 @@ fn values_that_contradict_each_other_are_refused_with_both() {
         problem("limits.max_members = 2", &[]),
         "limits.min_members = 3 (the default): expected at most \
          limits.max_members, which is 2 (muster.toml, line 1)"
+    );
+    assert_eq!(
+        problem("limits.max_header_bytes = 4096", &[]),
+        "limits.max_uri = 8192 (the default): expected at most limits.max_header_bytes, which is \
+         4096 (muster.toml, line 1)"
     );
 }
 

@@ -8,6 +8,7 @@ mod deadline;
 mod drain;
 mod gate;
 mod guesses;
+mod heads;
 mod held;
 mod measure;
 mod metrics;

@@ -65,6 +65,10 @@ pub struct Options {
     pub max_body: usize,
     /// The longest path with its query, in bytes.
     pub max_uri: usize,
+    /// The largest head, in bytes; over HTTP/2, each of its fields counts for 32 more.
+    pub max_header_bytes: u32,
+    /// The most headers.
+    pub max_headers: usize,
     /// Connections of all threads; each thread has at least one.
     pub max_connections: usize,
     /// By when a head must have arrived whole.

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::super::drain::Drain;
-use super::super::request_log;
+use super::super::{heads, request_log};
 use super::frames::Frames;
 use super::opening::{Http, Stream, open};
 use super::progress::{Came, Patience, Progress};
@@ -75,6 +75,7 @@ fn app(
     let services = Services { sessions, ..door.services.clone() };
     let app = App::new()
         .app_data(web::Data::from(door.drain.clone()))
+        .wrap(from_fn(heads::check))
         .wrap(from_fn(request_log::log))
         .configure(|app| router(app, &services, door.options))
         .into_factory();

@@ -31,8 +31,6 @@ use super::progress::Progress;
 
 /// Requests that run at once on a connection.
 const STREAMS: u32 = 128;
-/// The largest list of headers, in bytes, each counted with 32 more. Larger ones are answered 431.
-const HEADERS: u32 = 64 * 1024;
 /// What a client may send before anybody reads it: of one body, and of all of a connection.
 const WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -58,7 +56,7 @@ where
 {
     let handshake = Builder::new()
         .max_concurrent_streams(STREAMS)
-        .max_header_list_size(HEADERS)
+        .max_header_list_size(options.max_header_bytes)
         .initial_window_size(WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .handshake(stream);

@@ -152,20 +152,30 @@ async fn an_answer_that_nobody_takes_is_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_and_headers_are_bounded() {
-    let app = spawn_app().await;
+    let app = spawn_app_with(|settings| {
+        settings.limits.max_uri = 1_024;
+        settings.limits.max_header_bytes = 4_096;
+        settings.limits.max_headers = 20;
+    })
+    .await;
     let (mut send, _) = connect(&app, &client::Builder::new()).await;
     let (answer, _) = send.send_request(get("/healthz"), true).unwrap();
     answer.await.unwrap();
     assert_eq!(send.current_max_send_streams(), 128);
 
-    let mut request = get("/healthz");
-    let large = http::HeaderValue::try_from("y".repeat(10_000)).unwrap();
-    for n in 0..7 {
-        let name = http::HeaderName::try_from(format!("x-{n}")).unwrap();
-        request.headers_mut().insert(name, large.clone());
+    // Each counts for its name, its value and 32 bytes; beside them there is the host.
+    for (headers, length, status) in [(3, 1_200, 200), (3, 1_400, 431), (19, 1, 200), (20, 1, 431)]
+    {
+        let mut request = get("/healthz");
+        let value = http::HeaderValue::try_from("y".repeat(length)).unwrap();
+        for n in 0..headers {
+            let name = http::HeaderName::try_from(format!("x-{n}")).unwrap();
+            request.headers_mut().insert(name, value.clone());
+        }
+        let (answer, _) = send.send_request(request, true).unwrap();
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status(), status, "{headers} headers of {length} bytes");
     }
-    let (answer, _) = send.send_request(request, true).unwrap();
-    assert_eq!(answer.await.unwrap().status(), 431);
     is_alive(&app).await;
 }
 

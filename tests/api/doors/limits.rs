@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::{BRIEF, SOON};
 use crate::harness::raw::{self, abandon};
-use crate::harness::{refusal, spawn_app, spawn_app_with};
+use crate::harness::{refusal, spawn_app_with};
 
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: muster\r\n\r\n";
 
@@ -58,24 +58,56 @@ async fn long_paths_are_refused_in_the_words_of_each_api() {
     assert_eq!((got.status, &got.json()["errcode"]), (200, &json!(100_000)));
 }
 
+fn many(count: usize) -> String {
+    (0..count).map(|n| format!("X-{n}: y\r\n")).collect()
+}
+
+/// One header that makes `request` as long as that.
+fn padded(request: impl Fn(&str) -> Vec<u8>, length: usize) -> Vec<u8> {
+    let header = |bytes| format!("X-Large: {}\r\n", "y".repeat(bytes));
+    request(&header(length - request(&header(0)).len()))
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_are_as_many_and_as_large_as_the_framework_takes() {
-    let app = spawn_app().await;
-    let many = |count: usize| (0..count).map(|n| format!("X-{n}: y\r\n")).collect::<String>();
-    let large = |bytes: usize| format!("X-Large: {}\r\n", "y".repeat(bytes));
-    for (headers, status) in [
-        (many(94) + "Connection: close\r\n", 200),
-        (many(96), 431),
-        (large(100_000) + "Connection: close\r\n", 200),
+async fn headers_are_as_many_and_as_large_as_is_set() {
+    let app = spawn_app_with(|settings| {
+        settings.limits.max_uri = 1_024;
+        settings.limits.max_header_bytes = 2_048;
+        settings.limits.max_headers = 20;
+    })
+    .await;
+    let close = |headers: &str| get("/healthz?x", &format!("Connection: close\r\n{headers}"));
+    let no_path = |headers: &str| get("/cgi/nothing", &format!("Connection: close\r\n{headers}"));
+    for (request, status) in [
+        (padded(close, 2_048), 200),
+        (padded(close, 2_049), 431),
+        // Before anything else is looked at.
+        (padded(no_path, 2_049), 431),
+        (close(&many(18)), 200),
+        (close(&many(19)), 431),
     ] {
-        let got = abandon(app.address, get("/healthz", &headers)).await;
-        assert_eq!(got.status, status, "{} bytes", headers.len());
+        let length = request.len();
+        let got = abandon(app.address, request).await;
+        assert_eq!(got.status, status, "{length} bytes");
+        assert!(got.header("x-request-id").is_some(), "{got:?}");
+        assert_eq!(got.body.is_empty(), status == 431, "{got:?}");
     }
-    // The framework's buffer, full of a head without an end.
-    let mut endless = get("/healthz", &large(131_072));
-    endless.truncate(131_072);
-    assert_eq!(abandon(app.address, endless).await.status, 431);
-    // Longer than a path can be at all.
-    let got = abandon(app.address, get(&format!("/{}", "y".repeat(65_535)), "")).await;
-    assert_eq!(got.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_may_be_as_many_and_as_large_as_the_framework_takes() {
+    let app = spawn_app_with(|settings| settings.limits.max_header_bytes = 131_072).await;
+    let close = |headers: &str| get("/healthz", &format!("Connection: close\r\n{headers}"));
+    for (request, status) in [
+        (close(&many(94)), 200),
+        (close(&many(95)), 431),
+        (padded(close, 120_000), 200),
+        // The framework's buffer, full of a head without an end.
+        (padded(close, 131_074)[..131_072].to_vec(), 431),
+        // A path that is longer than one can be at all.
+        (get(&format!("/{}", "y".repeat(65_535)), ""), 400),
+    ] {
+        let length = request.len();
+        assert_eq!(abandon(app.address, request).await.status, status, "{length} bytes");
+    }
 }

@@ -88,7 +88,7 @@ codes! {
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "The method is not allowed here"
         "method: only GET, HEAD"
     BodyTooSlow "body_too_slow" REQUEST_TIMEOUT "The body came too slowly"
-        "body: must arrive within 10s"
+        "body: must arrive within 4s"
     SessionDissolved "session_dissolved" GONE "The session is dissolved"
         "sessionId: the session is dissolved"
     VersionConflict "version_conflict" PRECONDITION_FAILED "The session has another version"
