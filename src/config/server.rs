@@ -18,7 +18,7 @@ pub struct Server {
     pub workers: usize,
     /// How long a stopping server waits for running requests.
     pub shutdown_timeout: Duration,
-    /// By when a TLS handshake, and then a request's head, must have arrived whole.
+    /// By when a request's head must have arrived whole; a first one with the TLS handshake before it.
     pub head_timeout: Duration,
     /// By when a request's body must have arrived whole.
     pub body_timeout: Duration,

@@ -184,8 +184,9 @@ fn others() -> Settings {
 #[test]
 fn the_slowest_request_is_cut_off_within_ten_seconds() {
     let Server { head_timeout, body_timeout, .. } = load(None, &[]).unwrap().server;
-    // Behind the refusal of a body the connection stays open for up to a second.
-    let longest = head_timeout + body_timeout + SECOND;
+    // A first head that comes late because of TLS has half a second more, and behind the refusal of
+    // a body the connection stays open for up to a second.
+    let longest = head_timeout + body_timeout + 3 * SECOND / 2;
     assert!(longest < 10 * SECOND, "{longest:?}");
 }
 

@@ -17,6 +17,7 @@ use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::middleware::from_fn;
 use actix_web::{App, Error, web};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::super::drain::Drain;
@@ -119,6 +120,7 @@ impl Door {
         S: Service<Request, Response = ServiceResponse<B>, Error = Error> + 'static,
         B: MessageBody + 'static,
     {
+        let opened_at = Instant::now();
         let address = stream.peer_addr().ok();
         let opened = open(stream, self.tls.as_ref(), self.options.head_timeout).await;
         let (stream, http) = opened.map_err(|error| tracing::debug!(%error, "not opened"))?;
@@ -131,7 +133,7 @@ impl Door {
             Http::One => Came::One(Tail::default()),
             Http::Two => Came::Two(Frames::default()),
         };
-        let progress = Progress::new(patience, came);
+        let progress = Progress::new(patience, opened_at, came);
         let stream = Watched::new(stream, progress.clone());
         match http {
             Http::One => http1.call((stream, Protocol::Http1, address)).await.map_err(drop),

@@ -23,7 +23,7 @@ use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use super::super::drain::Drain;
 use super::Options;
@@ -61,7 +61,7 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .handshake(stream);
     let too_slow = |_| h2::Error::from(Reason::SETTINGS_TIMEOUT);
-    let mut connection = timeout(options.head_timeout, handshake).await.map_err(too_slow)??;
+    let mut connection = timeout_at(progress.open_by(), handshake).await.map_err(too_slow)??;
     let mut exchanges = JoinSet::new();
     let ended = loop {
         let full = exchanges.len() >= STREAMS as usize;

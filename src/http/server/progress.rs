@@ -1,7 +1,8 @@
 //! How far a connection is: whose turn it is, and by when. No sockets here, only times.
 //!
-//! The framework limits the first head of a connection and nothing else; so these are limits for
-//! the later ones, for connections without a request, and for clients that do not read.
+//! The framework limits the first head of a connection and nothing else, and knows nothing of the
+//! connection's opening; so these are limits for the later heads, for connections without a request,
+//! and for clients that do not read.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -11,6 +12,10 @@ use tokio::time::Instant;
 
 use super::frames::{Awaited, Frames};
 use super::tail::Tail;
+
+/// How much later than the framework the first head of a connection is given up here, so that the
+/// framework can answer 408. It begins to count when TLS is open, which may be late already.
+const AFTER_THE_FRAMEWORK: Duration = Duration::from_millis(500);
 
 /// How long a client may let the server wait.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +50,8 @@ pub(super) enum Came {
 #[derive(Debug)]
 pub(in super::super) struct Progress {
     patience: Patience,
+    /// When its opening began.
+    opened: Instant,
     /// Requests whose answers are not out of hand yet.
     running: Cell<usize>,
     /// Whether there was a request at all.
@@ -63,10 +70,11 @@ pub(in super::super) struct Progress {
 pub(in super::super) struct Running(Rc<Progress>);
 
 impl Progress {
-    /// A new connection, on which nothing `came` yet.
-    pub(super) fn new(patience: Patience, came: Came) -> Rc<Self> {
+    /// A connection whose opening began when it was `opened`, and is over; nothing `came` since.
+    pub(super) fn new(patience: Patience, opened: Instant, came: Came) -> Rc<Self> {
         Rc::new(Self {
             patience,
+            opened,
             running: Cell::default(),
             used: Cell::default(),
             quiet: Cell::new(Instant::now()),
@@ -74,6 +82,11 @@ impl Progress {
             came: RefCell::new(came),
             blocked: Cell::default(),
         })
+    }
+
+    /// By when a connection is open, or its first head there: TLS takes from the same time.
+    pub(super) fn open_by(&self) -> Instant {
+        self.opened + self.patience.head
     }
 
     /// These bytes came.
@@ -133,6 +146,9 @@ impl Progress {
             Some(_) if unread.is_some() && self.is_framed() => None,
             Some(since) => Some(since + self.patience.head),
             None if self.running.get() > 0 => None,
+            None if !self.used.get() && !self.is_framed() => {
+                Some(self.open_by() + AFTER_THE_FRAMEWORK)
+            }
             None => Some(self.quiet.get() + self.patience.idle),
         };
         let request = request.map(|at| (at, Overdue::Request));
@@ -164,7 +180,7 @@ mod tests {
 
     fn connection(came: Came) -> Rc<Progress> {
         let patience = Patience { head: 5 * SECOND, write: 30 * SECOND, idle: 75 * SECOND };
-        Progress::new(patience, came)
+        Progress::new(patience, Instant::now(), came)
     }
 
     /// What is overdue next, and in how many seconds.
@@ -177,7 +193,8 @@ mod tests {
     async fn a_kept_connection_waits_long_for_a_request_and_briefly_for_the_rest_of_one() {
         let progress = connection(Came::One(Tail::default()));
         progress.received(b"G");
-        assert_eq!(next(&progress), Some((75, Overdue::Request)), "the framework has the first");
+        tokio::time::advance(SECOND).await;
+        assert_eq!(next(&progress), Some((4, Overdue::Request)), "the opening included");
         progress.received(b"ET / HTTP/1.1\r\n\r\n");
         let running = progress.begin(0);
         tokio::time::advance(100 * SECOND).await;
