@@ -185,7 +185,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Backup(wish) => backup::run(&settings, wish, &clock).await?,
         Command::Restore(wish) => restore::run(&settings, wish, &clock).await?,
         Command::MoveTo(wish) => move_to::run(&settings, wish, &clock).await?,
-        Command::Doctor { output } => return doctor::run(&settings, &clock, output).await,
+        Command::Doctor { output } => return Ok(doctor::run(&settings, &clock, output).await),
         Command::Health { live } => health::run(&settings.server, live).await?,
         Command::Config | Command::Openapi | Command::Completions { .. } | Command::Man { .. } => {}
     }

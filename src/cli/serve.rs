@@ -17,6 +17,7 @@ use super::{files, first_app, output, supervisor};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::http::{Bound, MetricsBound};
+use crate::repository::embedded::Patience;
 use crate::repository::migrations::Standing;
 
 pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()> {
@@ -32,7 +33,7 @@ pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()>
     let bound = Bound::bind(bind).map_err(|error| cannot_listen(error, "server.bind", bind))?;
     let url = url(settings.server.scheme(), bound.address()?);
     let metrics_bound = settings.metrics.bind.as_deref().map(bind_metrics).transpose()?;
-    let store = Store::open(settings).await?;
+    let store = Store::open_within(settings, Patience::SERVER).await?;
     store.warn_of_others(settings);
     let store = store.keep(stopper.clone());
     let served = serve(settings, clock, (bound, metrics_bound), &url, &store, stopper).await;

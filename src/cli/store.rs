@@ -14,7 +14,7 @@ use super::stopper::Stopper;
 use crate::clock::Clock;
 use crate::config::{KeyText, Settings};
 use crate::repository::audit::{Act, Actor};
-use crate::repository::embedded::{self, DataDir, EmbeddedError, EmbeddedPostgres};
+use crate::repository::embedded::{self, DataDir, EmbeddedError, EmbeddedPostgres, Patience};
 use crate::repository::migrations::{self, Standing};
 use crate::repository::{Error, KeyFile, Keyring, PgPool, changes, pool, sealing};
 use crate::wire::{MasterKey, MasterKeyId};
@@ -32,24 +32,34 @@ pub(super) struct Store {
 
 enum Embedded {
     /// Left to itself, for as long as a command takes.
-    Bare(EmbeddedPostgres),
+    Bare(Box<EmbeddedPostgres>),
     Kept(Keeper),
 }
 
 impl Store {
     /// Connects, after starting the embedded PostgreSQL if that is the one and it does not run.
     pub(super) async fn open(settings: &Settings) -> anyhow::Result<Self> {
+        Self::open_within(settings, Patience::COMMAND).await
+    }
+
+    /// The same, and says how long a database that does not answer is waited for: no longer than
+    /// `database.acquire_timeout` if it is an external one.
+    pub(super) async fn open_within(
+        settings: &Settings,
+        patience: Patience,
+    ) -> anyhow::Result<Self> {
         let (options, embedded) = match &settings.database.url {
             Some(url) => {
                 let options = PgConnectOptions::from_str(url.expose())
                     .with_context(|| format!("database.url: {url} cannot be used"))?;
-                let within = settings.database.acquire_timeout;
+                let within = settings.database.acquire_timeout.min(patience.answer);
                 pool::reach(&options, within).await.context(UNREACHABLE)?;
                 (options, None)
             }
             None => {
-                let embedded = EmbeddedPostgres::start(&embedded_options(settings)).await?;
-                (embedded.connect_options(), Some(Embedded::Bare(embedded)))
+                let options = embedded::Options { patience, ..embedded_options(settings) };
+                let embedded = EmbeddedPostgres::start(&options).await?;
+                (embedded.connect_options(), Some(Embedded::Bare(Box::new(embedded))))
             }
         };
         let pool = pool::connect(options, pool_limits(settings));
@@ -85,7 +95,7 @@ impl Store {
     /// stop. The pool reconnects by itself.
     pub(super) fn keep(mut self, stopper: Stopper) -> Self {
         self.embedded = self.embedded.map(|embedded| match embedded {
-            Embedded::Bare(embedded) => Embedded::Kept(Keeper::start(embedded, stopper)),
+            Embedded::Bare(embedded) => Embedded::Kept(Keeper::start(*embedded, stopper)),
             kept @ Embedded::Kept(_) => kept,
         });
         self
@@ -184,7 +194,7 @@ impl Store {
         // First, as nothing must be started again for connections that are being closed.
         let embedded = match self.embedded {
             Some(Embedded::Kept(keeper)) => keeper.end().await,
-            Some(Embedded::Bare(embedded)) => Some(embedded),
+            Some(Embedded::Bare(embedded)) => Some(*embedded),
             None => None,
         };
         self.pool.close().await;
@@ -250,5 +260,6 @@ pub(super) fn embedded_options(settings: &Settings) -> embedded::Options {
         programs_dir: settings.database.postgres_dir.clone(),
         download: settings.database.download,
         max_connections: settings.database.max_connections,
+        patience: Patience::COMMAND,
     }
 }

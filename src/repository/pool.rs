@@ -29,7 +29,7 @@ pub struct Limits {
 /// What the connection failed with.
 pub async fn reach(options: &PgConnectOptions, within: Duration) -> Result<(), Error> {
     let connected = tokio::time::timeout(within, PgConnection::connect_with(options)).await;
-    let connection = connected.map_err(|_| Error::from(sqlx::Error::PoolTimedOut))??;
+    let connection = connected.map_err(|_| Error::Unanswered(within))??;
     connection.close().await?;
     Ok(())
 }

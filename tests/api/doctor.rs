@@ -4,11 +4,12 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 
-use rustix::process::geteuid;
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
-use crate::harness::process::Home;
+use crate::harness::process::{Home, Running};
+use crate::harness::rows::hold;
 use crate::harness::server::database;
 
 /// Asks the doctor, in both forms, which must say the same.
@@ -254,4 +255,71 @@ fn the_doctor_downloads_nothing() {
     assert!(verdict == "warn" && remedy.contains("try to download"), "{checks:#?}");
     assert!(remedy.contains("install PostgreSQL 99"), "{remedy}");
     assert_eq!(find(&checks, "database").0, "warn");
+}
+
+#[track_caller]
+fn not_looked_at(checks: &[Value]) {
+    for name in ["clock", "migrations", "secrets"] {
+        let (verdict, found, _) = find(checks, name);
+        assert_eq!((verdict, found), ("warn", "not looked at: the database does not answer"));
+    }
+}
+
+#[test]
+fn a_database_that_says_nothing_is_waited_for_once_and_not_for_long() {
+    // The system accepts for it, and nobody ever reads.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut home = Home::new();
+    let url = format!("postgres://u:Sesame@{}/muster", silent.local_addr().unwrap());
+    home.set("MUSTER__DATABASE__URL", &url);
+    home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "10m");
+    let checks = doctor(&home, 1);
+    let (verdict, found, remedy) = find(&checks, "database");
+    assert!(verdict == "fail" && found.contains("has not answered within 5s"), "{found}");
+    assert!(remedy.contains("that PostgreSQL runs"), "{remedy}");
+    not_looked_at(&checks);
+    assert_eq!(find(&checks, "port").0, "ok");
+    home.run(&["app", "list"]).fails(1, &["has not answered within 10s"]);
+
+    // What was found before is told while it waits.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://u:Sesame@{}/muster", silent.local_addr().unwrap());
+    home.set("MUSTER__DATABASE__URL", &url);
+    let waiting = Running::start(&home, &["doctor"]);
+    let _connection = silent.accept().unwrap();
+    waiting.signal(Signal::STOP);
+    waiting.until_stdout("the first check", |text| text.contains("configuration").then_some(()));
+    waiting.signal(Signal::CONT);
+    assert_eq!(waiting.output().status.code(), Some(1));
+}
+
+/// A process that stands still, until this is dropped.
+struct Frozen(Pid);
+
+impl Frozen {
+    fn new(pid: Pid) -> Self {
+        kill_process(pid, Signal::STOP).unwrap();
+        Self(pid)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embedded_database_that_stands_still_is_told() {
+    let home = Home::lived_in();
+    let held = hold(&home).await;
+    let frozen = Frozen::new(home.postmaster().unwrap());
+    let checks = doctor(&home, 1);
+    let (verdict, found, _) = find(&checks, "database");
+    assert!(verdict == "fail" && found.contains("no connection within 5 s"), "{found}");
+    not_looked_at(&checks);
+    home.run(&["app", "list"]).fails(1, &["accepted no connection within 10 s"]);
+    drop(frozen);
+    assert_eq!(find(&doctor(&home, 0), "database").0, "ok");
+    held.stop().await.unwrap();
 }

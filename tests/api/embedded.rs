@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use muster::repository::embedded::{
-    self, EmbeddedError, EmbeddedPostgres, Options, PostgresVersion, Programs, Stopped,
+    self, EmbeddedError, EmbeddedPostgres, Options, Patience, PostgresVersion, Programs, Stopped,
 };
 use rustix::process::{Pid, Signal, geteuid, kill_process, test_kill_process};
 use sqlx::postgres::PgConnection;
@@ -40,6 +40,7 @@ impl Home {
             programs_dir: None,
             download: false,
             max_connections: 10,
+            patience: Patience::COMMAND,
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::super::certificate::Certificate;
 use super::super::first_app;
 use super::super::store::embedded_options;
-use super::Check;
+use super::report::Check;
 use crate::config::{Settings, TlsFiles};
 use crate::repository::embedded::{self, DataDir, EmbeddedError, Programs};
 

@@ -1,10 +1,10 @@
 //! Whether the secrets in the database can be opened, all of them, and who else can read the key.
 
 use super::super::store::{Store, WRONG_KEY};
-use super::Check;
+use super::report::Check;
 use crate::repository::{Error, apps, sealing};
 
-const NAME: &str = "secrets";
+pub(super) const NAME: &str = "secrets";
 
 pub(super) async fn check(store: &Store) -> Check {
     if let Err(error) = store.keyring.load() {

@@ -198,7 +198,7 @@ pub enum EmbeddedError {
     /// PostgreSQL runs, but accepts no connections.
     #[error(
         "PostgreSQL runs on {data} but accepted no connection within {} s; see {data}/log, wait if it recovers after \
-         a crash, and start Muster again: it joins the one that runs",
+         a crash, and try again: Muster joins the one that runs",
         .waited.as_secs()
     )]
     NotReady {

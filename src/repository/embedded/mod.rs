@@ -33,6 +33,7 @@ mod error;
 mod found;
 mod lock;
 mod owner;
+mod patience;
 mod process;
 mod ready;
 mod socket;
@@ -49,6 +50,7 @@ pub use self::cluster::{DataDir, initialised, look};
 pub use self::download::DownloadError;
 pub use self::error::EmbeddedError;
 pub use self::found::Found;
+pub use self::patience::Patience;
 
 use self::binaries::Places;
 use self::lock::{Turn, Use};
@@ -57,8 +59,6 @@ use self::process::Postmaster;
 use self::socket::Socket;
 use self::up::{Place, Up};
 
-/// How long to wait for another process to start or stop PostgreSQL.
-const TURN_WITHIN: Duration = Duration::from_secs(120);
 /// How often to look whether PostgreSQL still runs.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -74,6 +74,8 @@ pub struct Options {
     pub download: bool,
     /// How many connections Muster will open.
     pub max_connections: u32,
+    /// How long to wait for it.
+    pub patience: Patience,
 }
 
 /// A PostgreSQL that runs for us. Dropping it without [`EmbeddedPostgres::stop`] leaves it running.
@@ -136,7 +138,7 @@ impl EmbeddedPostgres {
 
         let data_dir = cluster::open_data_dir(&data_dir)?;
         let data = cluster::path(&data_dir);
-        let turn = Turn::take(&data_dir.join("postgres.start.lock"), TURN_WITHIN).await?;
+        let turn = take_turn(options, &data_dir).await?;
         let in_use = Use::sign_on(&data_dir.join("postgres.lock"), &turn)?;
         let place = Place { options, data_dir: &data_dir, data: &data };
         let Up { postmaster, joined, version } =
@@ -199,7 +201,7 @@ impl EmbeddedPostgres {
         if !cluster::initialised(&self.data_dir)? {
             return Err(EmbeddedError::NoDatabase { data_dir: self.data_dir.clone() });
         }
-        let turn = Turn::take(&self.data_dir.join("postgres.start.lock"), TURN_WITHIN).await?;
+        let turn = take_turn(&self.options, &self.data_dir).await?;
         let place = Place { options: &self.options, data_dir: &self.data_dir, data: &self.data };
         let postmaster = &mut self.postmaster;
         let mut started = |new| *postmaster = new;
@@ -214,7 +216,7 @@ impl EmbeddedPostgres {
     /// # Errors
     /// When it cannot be stopped, or it cannot be known whether somebody uses it.
     pub async fn stop(mut self) -> Result<Stopped, EmbeddedError> {
-        let turn = match Turn::take(&self.data_dir.join("postgres.start.lock"), TURN_WITHIN).await {
+        let turn = match take_turn(&self.options, &self.data_dir).await {
             Ok(turn) => turn,
             // Whoever has the turn for so long is starting, hence a user.
             Err(EmbeddedError::Busy { .. }) => return Ok(Stopped::StillUsed),
@@ -237,4 +239,9 @@ impl EmbeddedPostgres {
         tracing::info!(data = %self.data.display(), millis = began.elapsed().as_millis(), "stopped PostgreSQL");
         Ok(Stopped::Stopped)
     }
+}
+
+/// Waits for the turn to start or stop the PostgreSQL of a data directory.
+async fn take_turn(options: &Options, data_dir: &Path) -> Result<Turn, EmbeddedError> {
+    Turn::take(&data_dir.join("postgres.start.lock"), options.patience.turn).await
 }

@@ -1,6 +1,7 @@
 //! Waiting until PostgreSQL answers, and seeing that the database is there.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,6 @@ use super::socket::{self, Socket};
 pub(super) const POLL: Duration = Duration::from_millis(20);
 /// Recovery after a crash reads all that was written since the last checkpoint.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(600);
-/// Any other refusal, such as "too many connections", is not waited for as long.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
 
 const CANNOT_CONNECT_NOW: &str = "57P03";
@@ -38,13 +37,14 @@ pub(super) async fn wait(
     socket: &Socket,
     child: &mut Child,
     log: &Path,
+    patience: Duration,
 ) -> Result<Ready, EmbeddedError> {
     let alive = || match child.try_wait() {
         Ok(Some(status)) => Err(status.to_string()),
         Ok(None) => Ok(()),
         Err(error) => Err(error.to_string()),
     };
-    match answer(data, socket, alive).await? {
+    match answer(data, socket, alive, patience).await? {
         Ok(ready) => Ok(ready),
         Err(status) => {
             let tail = process::tail(&last_words(data, log));
@@ -57,6 +57,7 @@ pub(super) async fn wait(
 pub(super) async fn join(
     data: &Path,
     socket: &Socket,
+    patience: Duration,
 ) -> Result<Option<(Postmaster, Ready)>, EmbeddedError> {
     let Some(postmaster) = socket.listener().await else {
         return Ok(None);
@@ -64,25 +65,26 @@ pub(super) async fn join(
     let gone = || {
         if postmaster.pid().is_none() || postmaster.runs() { Ok(()) } else { Err(String::new()) }
     };
-    let ready = answer(data, socket, gone).await?;
+    let ready = answer(data, socket, gone, patience).await?;
     Ok(ready.ok().map(|ready| (postmaster, ready)))
 }
 
-/// The inner error is how the server ended.
+/// The inner error is how the server ended. What says neither that it starts nor lets us in is
+/// waited for with `patience`.
 async fn answer(
     data: &Path,
     socket: &Socket,
     mut alive: impl FnMut() -> Result<(), String>,
+    mut patience: Duration,
 ) -> Result<Result<Ready, String>, EmbeddedError> {
     let began = Instant::now();
-    let mut patience = ANSWERS_WITHIN;
     let mut told = Duration::ZERO;
     loop {
         if let Err(status) = alive() {
             return Ok(Err(status));
         }
-        let waited = began.elapsed();
-        let source = match tokio::time::timeout(CONNECTS_WITHIN, connect(socket)).await {
+        let left = patience.saturating_sub(began.elapsed()).min(CONNECTS_WITHIN);
+        let source = match tokio::time::timeout(left, connect(socket)).await {
             Ok(Ok(mut connection)) => {
                 let ready = learn(&mut connection).await;
                 let _ = connection.close().await;
@@ -94,19 +96,21 @@ async fn answer(
             Err(_) => None,
         };
         let starts = match &source {
-            Some(sqlx::Error::Io(_)) => true,
+            // So many wait already that nobody is let in any more: it stands still.
+            Some(sqlx::Error::Io(error)) => error.kind() != ErrorKind::WouldBlock,
             Some(error) => code(error).as_deref() == Some(CANNOT_CONNECT_NOW),
             None => false,
         };
         if starts {
             patience = RECOVERED_WITHIN;
         }
+        let waited = began.elapsed();
         if waited >= patience {
             return Err(EmbeddedError::NotReady { data: data.to_owned(), waited, source });
         }
         if waited >= told + Duration::from_secs(10) {
             let answer = source.map(|error| error.to_string()).unwrap_or_default();
-            tracing::info!(
+            tracing::warn!(
                 seconds = waited.as_secs(),
                 answer,
                 "PostgreSQL is not ready yet: it may be recovering"

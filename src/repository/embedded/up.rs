@@ -57,7 +57,8 @@ impl Place<'_> {
         // Somebody else may have made it before we had the turn.
         let run_as = owner::run_as(data)?;
         if cluster::initialised(data_dir)?
-            && let Some((postmaster, ready)) = ready::join(data, &Socket::of(data)?).await?
+            && let Some((postmaster, ready)) =
+                ready::join(data, &Socket::of(data)?, options.patience.answer).await?
         {
             if !self.must_restart(&postmaster, &ready, turn, in_use)? {
                 let version = ready.version;
@@ -86,7 +87,7 @@ impl Place<'_> {
             let mut child = process::start(data, &programs, &run_as, connections, &log)?;
             let postmaster = Postmaster::of(child.id().and_then(|id| i32::try_from(id).ok()));
             started(postmaster.clone());
-            match ready::wait(data, &socket, &mut child, &log).await {
+            match ready::wait(data, &socket, &mut child, &log, options.patience.answer).await {
                 Ok(ready) => break (child, postmaster, ready),
                 // The processes of one that was killed need a moment to notice.
                 Err(EmbeddedError::Died { tail, .. })

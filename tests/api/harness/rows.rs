@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use muster::repository::embedded::{EmbeddedPostgres, Options};
+use muster::repository::embedded::{EmbeddedPostgres, Options, Patience};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
@@ -15,6 +15,7 @@ pub async fn hold(home: &Home) -> EmbeddedPostgres {
         programs_dir: None,
         download: false,
         max_connections: 10,
+        patience: Patience::COMMAND,
     };
     EmbeddedPostgres::start(&options).await.unwrap()
 }

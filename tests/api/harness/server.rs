@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use muster::repository::audit::Act;
-use muster::repository::embedded::{self, EmbeddedPostgres};
+use muster::repository::embedded::{self, EmbeddedPostgres, Patience};
 use muster::repository::{migrations, pool, sealing};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
@@ -188,6 +188,7 @@ async fn embedded() -> (PgConnectOptions, Keep) {
         programs_dir: None,
         download: true,
         max_connections: 300,
+        patience: Patience::SERVER,
     };
     let postgres = EmbeddedPostgres::start(&options).await.unwrap();
     let sweeper = sweeper("embedded", data_dir.to_str().unwrap());
@@ -231,6 +232,7 @@ async fn sweep() {
                 programs_dir: None,
                 download: false,
                 max_connections: 1,
+                patience: Patience::SERVER,
             };
             // Joins it, finds itself the last one, and stops it.
             EmbeddedPostgres::start(&options).await.unwrap().stop().await.unwrap();

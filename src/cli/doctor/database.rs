@@ -1,0 +1,166 @@
+//! Whether the database answers, and is as this program needs it.
+//!
+//! Each check needs what those before it have found. Where the database does not answer, the rest is
+//! not looked at: it would wait just as long for the same.
+
+use std::time::Duration;
+
+use super::super::store::Store;
+use super::report::{Check, Report, Verdict};
+use super::secrets;
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::repository::embedded::{EmbeddedError, Patience};
+use crate::repository::migrations::Standing;
+use crate::repository::probe;
+
+pub(super) const NAME: &str = "database";
+const CLOCK: &str = "clock";
+const MIGRATIONS: &str = "migrations";
+
+/// Clocks may differ by this much.
+const SKEW: Duration = Duration::from_secs(2);
+/// By when a check must have been answered.
+const WITHIN: Duration = Patience::LOOK.answer;
+
+pub(super) async fn check(settings: &Settings, clock: &Clock, report: &mut Report) {
+    match open(settings).await {
+        Ok(store) => {
+            if look(&store, settings, clock, report).await {
+                store.close().await;
+            }
+        }
+        Err(check) => {
+            let failed = check.verdict == Verdict::Fail;
+            report.add(check);
+            if failed {
+                skip(report, &[CLOCK, MIGRATIONS, secrets::NAME]);
+            }
+        }
+    }
+}
+
+/// Looks at an open database; `false` if it fell silent, when there is nobody to take leave of.
+async fn look(store: &Store, settings: &Settings, clock: &Clock, report: &mut Report) -> bool {
+    let server = match answered(probe::server(&store.pool)).await {
+        Some(Ok(server)) => server,
+        Some(Err(error)) => {
+            let error = anyhow::Error::from(error);
+            report.add(unreachable(settings, format!("{error:#}")));
+            skip(report, &[CLOCK, MIGRATIONS, secrets::NAME]);
+            return true;
+        }
+        None => {
+            report.add(unreachable(settings, silent()));
+            skip(report, &[CLOCK, MIGRATIONS, secrets::NAME]);
+            return false;
+        }
+    };
+    report.add(version(&server));
+    report.add(skew(&server, clock));
+    let Some(migrations) = answered(migrations(store)).await else {
+        report.add(Check::fail(MIGRATIONS, silent(), SEE));
+        skip(report, &[secrets::NAME]);
+        return false;
+    };
+    let current = migrations.verdict == Verdict::Ok;
+    report.add(migrations);
+    // Else their tables may not be there.
+    if !current {
+        return true;
+    }
+    let secrets = answered(secrets::check(store)).await;
+    let answers = secrets.is_some();
+    report.add(secrets.unwrap_or_else(|| Check::fail(secrets::NAME, silent(), SEE)));
+    answers
+}
+
+async fn open(settings: &Settings) -> Result<Store, Check> {
+    // It only looks: nothing is downloaded.
+    let mut looking = settings.clone();
+    looking.database.download = false;
+    let error = match Store::open_within(&looking, Patience::LOOK).await {
+        Ok(store) => return Ok(store),
+        Err(error) => error,
+    };
+    Err(match error.downcast_ref::<EmbeddedError>() {
+        Some(EmbeddedError::NoPrograms { .. } | EmbeddedError::OtherMajor { .. })
+            if settings.database.download =>
+        {
+            let found = "not looked at: its PostgreSQL is not here";
+            Check::warn(NAME, found, "see the check of postgresql")
+        }
+        Some(embedded) if embedded.cause_and_remedy().1.is_some() => Check::failed(NAME, embedded),
+        _ => unreachable(settings, format!("{error:#}")),
+    })
+}
+
+/// What `asking` gives, or nothing if the database does not answer in time.
+async fn answered<T>(asking: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(WITHIN, asking).await.ok()
+}
+
+fn silent() -> String {
+    format!("no answer within {} s", WITHIN.as_secs())
+}
+
+const SEE: &str = "see the check of the database";
+
+fn skip(report: &mut Report, checks: &[&'static str]) {
+    for check in checks {
+        report.add(Check::warn(check, "not looked at: the database does not answer", SEE));
+    }
+}
+
+fn unreachable(settings: &Settings, found: String) -> Check {
+    let remedy = match settings.database.url {
+        Some(_) => {
+            "check database.url, that PostgreSQL runs, and that it lets this user in".to_owned()
+        }
+        None => format!(
+            "do what it says there; PostgreSQL's own log is in {}",
+            settings.data_dir.join("postgres/log").display()
+        ),
+    };
+    Check::fail(NAME, found, remedy)
+}
+
+fn version(server: &probe::Server) -> Check {
+    let found = format!("PostgreSQL {} answers", server.version);
+    if server.major < probe::OLDEST {
+        let remedy = format!("Muster needs PostgreSQL {} or newer: upgrade it", probe::OLDEST);
+        return Check::fail(NAME, found, remedy);
+    }
+    Check::ok(NAME, found)
+}
+
+fn skew(server: &probe::Server, clock: &Clock) -> Check {
+    let skew = (clock.now() - server.now).abs().to_std().unwrap_or_default();
+    let found = format!("{} ms from the database's", skew.as_millis());
+    if skew > SKEW {
+        return Check::warn(CLOCK, found, "let NTP set the clocks of both machines");
+    }
+    Check::ok(CLOCK, found)
+}
+
+async fn migrations(store: &Store) -> Check {
+    match store.standing().await {
+        Ok(Standing::Current) => Check::ok(MIGRATIONS, "current"),
+        Ok(Standing::Pending(pending)) => Check::warn(
+            MIGRATIONS,
+            format!("{} pending", pending.len()),
+            "run `muster migrate`, or let `muster serve` do it",
+        ),
+        Ok(Standing::Newer(found)) => Check::fail(
+            MIGRATIONS,
+            format!("the database is newer than this program: it has {found:?}"),
+            "run the newer Muster, or restore a backup made before it",
+        ),
+        Ok(Standing::Unfinished(version) | Standing::Altered(version)) => Check::fail(
+            MIGRATIONS,
+            format!("migration {version} is not as this program left it"),
+            "restore a backup, or compare the schema with the file of that number by hand",
+        ),
+        Err(error) => Check::fail(MIGRATIONS, format!("{error:#}"), SEE),
+    }
+}

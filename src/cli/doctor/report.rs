@@ -1,0 +1,102 @@
+//! What the doctor says: one check after the other, each as soon as it is known.
+//!
+//! JSON is one array, so it comes whole at the end.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::super::{Output, output};
+use crate::repository::embedded::EmbeddedError;
+
+#[derive(Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+/// One thing that was looked at.
+#[derive(Serialize)]
+pub(super) struct Check {
+    pub(super) check: &'static str,
+    pub(super) verdict: Verdict,
+    pub(super) found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) remedy: Option<String>,
+}
+
+impl Check {
+    pub(super) fn ok(check: &'static str, found: impl Into<String>) -> Self {
+        Self { check, verdict: Verdict::Ok, found: found.into(), remedy: None }
+    }
+
+    pub(super) fn warn(
+        check: &'static str,
+        found: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { verdict: Verdict::Warn, ..Self::fail(check, found, remedy) }
+    }
+
+    pub(super) fn fail(
+        check: &'static str,
+        found: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        let remedy = Some(remedy.into());
+        Self { check, verdict: Verdict::Fail, found: found.into(), remedy }
+    }
+
+    /// What the embedded PostgreSQL would say at the start of a server.
+    pub(super) fn failed(check: &'static str, error: &EmbeddedError) -> Self {
+        let (mut found, remedy) = error.cause_and_remedy();
+        if let Some(source) = std::error::Error::source(error) {
+            let _ = write!(found, ": {source}");
+        }
+        Self::fail(check, found, remedy.unwrap_or_else(|| "do what it says there".to_owned()))
+    }
+}
+
+/// All that was looked at so far.
+pub(super) struct Report {
+    output: Output,
+    checks: Vec<Check>,
+}
+
+impl Report {
+    pub(super) fn new(output: Output) -> Self {
+        Self { output, checks: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, check: Check) {
+        if !self.output.json {
+            show(&check);
+        }
+        self.checks.push(check);
+    }
+
+    /// Fails if a check did.
+    pub(super) fn end(self) -> ExitCode {
+        if self.output.json {
+            // Text and nothing but text: it can be printed.
+            let _ = output::json(&self.checks);
+        }
+        let failed = self.checks.iter().any(|check| check.verdict == Verdict::Fail);
+        ExitCode::from(u8::from(failed))
+    }
+}
+
+fn show(check: &Check) {
+    let verdict = match check.verdict {
+        Verdict::Ok => "ok  ",
+        Verdict::Warn => "warn",
+        Verdict::Fail => "FAIL",
+    };
+    output::text(&format!("{verdict}  {:13}  {}", check.check, check.found));
+    if let Some(remedy) = &check.remedy {
+        output::text(&format!("{:19}  -> {remedy}", ""));
+    }
+}
