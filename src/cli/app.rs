@@ -1,10 +1,12 @@
 //! `muster app`.
 
-use clap::{Args, Subcommand};
-use serde::Serialize;
+mod printed;
 
+use clap::{Args, Subcommand};
+
+use self::printed::{Secrets, list, show};
 use super::store::Store;
-use super::{Output, Which, first_app, output, test_callback};
+use super::{Output, Which, first_app, test_callback};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{App, AppId, Buin, Callback, DeliveryState, Permission, Permissions};
@@ -22,10 +24,13 @@ pub(super) enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Show an app, its AES key included
+    /// Show an app; its secrets only with --show-secrets
     Show {
         #[command(flatten)]
         which: Which,
+        /// Its AES key and callback token too
+        #[arg(long)]
+        show_secrets: bool,
         #[command(flatten)]
         output: Output,
     },
@@ -69,7 +74,7 @@ pub(super) enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Give an app another AES key; all its access tokens end
+    /// Give an app another AES key and show it; all its access tokens end
     RotateKey {
         #[command(flatten)]
         which: Which,
@@ -159,6 +164,7 @@ async fn dispatch(
     clock: &Clock,
 ) -> anyhow::Result<()> {
     let (pool, keyring) = (&store.pool, &*store.keyring);
+    let hidden = Secrets::Hidden;
     let change = async |which: Which, change: &mut (dyn FnMut(&mut StoredApp) + Send)| {
         let Which { buin, app_id } = which;
         let stored = apps::change(pool, keyring, buin, &app_id, store.act(clock), change)
@@ -172,11 +178,13 @@ async fn dispatch(
             let output = create.output;
             let stored = create.into_app();
             apps::insert(pool, keyring, &stored, store.act(clock)).await.map_err(explain)?;
-            show(&stored, output)
+            show(&stored, Secrets::Shown, output)
         }
         Command::List { output } => list(&apps::list(pool, keyring).await?, output),
-        Command::Show { which: Which { buin, app_id }, output } => {
-            show(&apps::find(pool, keyring, buin, &app_id).await.map_err(explain)?, output)
+        Command::Show { which: Which { buin, app_id }, show_secrets, output } => {
+            let secrets = if show_secrets { Secrets::Shown } else { hidden };
+            let stored = apps::find(pool, keyring, buin, &app_id).await.map_err(explain)?;
+            show(&stored, secrets, output)
         }
         Command::Update(update) => {
             let Which { buin, app_id } = update.which.clone();
@@ -187,17 +195,20 @@ async fn dispatch(
                 "the app has no callback yet: give --callback-url and --callback-token together"
             );
             let which = update.which.clone();
-            show(&change(which, &mut |stored| update.apply(&mut stored.app)).await?, update.output)
+            let stored = change(which, &mut |stored| update.apply(&mut stored.app)).await?;
+            show(&stored, hidden, update.output)
         }
         Command::Disable { which, output } => {
-            show(&change(which, &mut |stored| stored.app.disabled = true).await?, output)
+            show(&change(which, &mut |stored| stored.app.disabled = true).await?, hidden, output)
         }
         Command::Enable { which, output } => {
-            show(&change(which, &mut |stored| stored.app.disabled = false).await?, output)
+            show(&change(which, &mut |stored| stored.app.disabled = false).await?, hidden, output)
         }
-        Command::PauseCallbacks { which, output } => {
-            show(&change(which, &mut |stored| stored.app.callbacks_paused = true).await?, output)
-        }
+        Command::PauseCallbacks { which, output } => show(
+            &change(which, &mut |stored| stored.app.callbacks_paused = true).await?,
+            hidden,
+            output,
+        ),
         Command::ResumeCallbacks { which, output } => {
             let stored = change(which, &mut |stored| stored.app.callbacks_paused = false).await?;
             // What failed before the pause has its whole schedule before it again.
@@ -208,7 +219,7 @@ async fn dispatch(
                 ..deliveries::Filter::default()
             };
             deliveries::replay(pool, &filter, store.act(clock)).await?;
-            show(&stored, output)
+            show(&stored, hidden, output)
         }
         Command::TestCallback { which: Which { buin, app_id }, output } => {
             let stored = apps::find(pool, keyring, buin, &app_id).await.map_err(explain)?;
@@ -220,7 +231,7 @@ async fn dispatch(
             if store.is_embedded() {
                 first_app::rekey(&settings.data_dir, &stored)?;
             }
-            show(&stored, output)
+            show(&stored, Secrets::AesKey, output)
         }
     }
 }
@@ -309,81 +320,4 @@ fn callback_url(text: &str) -> Result<String, String> {
         ("http" | "https", Some(_)) => Ok(text.to_owned()),
         _ => Err("must be an http or https URL".to_owned()),
     }
-}
-
-/// An app as it is printed.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Printed<'a> {
-    buin: i64,
-    app_id: &'a str,
-    name: &'a str,
-    aes_key: String,
-    permissions: Vec<&'static str>,
-    callback_url: Option<&'a str>,
-    callback_token: Option<&'a str>,
-    callbacks_paused: bool,
-    disabled: bool,
-}
-
-impl<'a> From<&'a StoredApp> for Printed<'a> {
-    fn from(StoredApp { app, aes_key }: &'a StoredApp) -> Self {
-        Self {
-            buin: app.buin.get(),
-            app_id: app.app_id.as_str(),
-            name: &app.name,
-            aes_key: aes_key.to_base64(),
-            permissions: app.permissions.iter().map(Permission::name).collect(),
-            callback_url: app.callback.as_ref().map(|callback| callback.url.as_str()),
-            callback_token: app.callback.as_ref().map(|callback| callback.token.as_str()),
-            callbacks_paused: app.callbacks_paused,
-            disabled: app.disabled,
-        }
-    }
-}
-
-fn show(stored: &StoredApp, output: Output) -> anyhow::Result<()> {
-    let printed = Printed::from(stored);
-    if output.json {
-        return output::json(&printed);
-    }
-    let mut lines = vec![
-        format!("buin            {}", printed.buin),
-        format!("app id          {}", printed.app_id),
-        format!("name            {}", printed.name),
-        format!("AES key         {}", printed.aes_key),
-        format!("permissions     {}", printed.permissions.join(",")),
-    ];
-    if let (Some(url), Some(token)) = (printed.callback_url, printed.callback_token) {
-        lines.push(format!("callback URL    {url}"));
-        lines.push(format!("callback token  {token}"));
-        lines.push(format!(
-            "callbacks       {}",
-            if printed.callbacks_paused { "paused" } else { "sent" }
-        ));
-    }
-    lines.push(format!("disabled        {}", if printed.disabled { "yes" } else { "no" }));
-    output::text(&lines.join("\n"));
-    Ok(())
-}
-
-fn list(apps: &[StoredApp], output: Output) -> anyhow::Result<()> {
-    let printed: Vec<Printed<'_>> = apps.iter().map(Printed::from).collect();
-    if output.json {
-        return output::json(&printed);
-    }
-    let rows: Vec<[String; 5]> = printed
-        .iter()
-        .map(|app| {
-            [
-                app.buin.to_string(),
-                app.app_id.to_owned(),
-                app.permissions.join(","),
-                if app.disabled { "disabled" } else { "enabled" }.to_owned(),
-                app.name.to_owned(),
-            ]
-        })
-        .collect();
-    output::text(&output::table(["BUIN", "APP ID", "PERMISSIONS", "STATE", "NAME"], &rows));
-    Ok(())
 }

@@ -29,6 +29,15 @@ const APP_FIELDS: [&str; 9] = [
     "permissions",
 ];
 
+/// The app as commands print it that are not about its secrets.
+fn without(secrets: &[&str], app: &Value) -> Value {
+    let mut app = app.clone();
+    for secret in secrets {
+        app.as_object_mut().unwrap().remove(*secret).unwrap();
+    }
+    app
+}
+
 #[test]
 fn help_says_what_a_stranger_needs() {
     let home = Home::new();
@@ -83,7 +92,7 @@ fn help_says_what_a_stranger_needs() {
             ],
         ),
         (&["app", "list", "--help"], &["--json"]),
-        (&["app", "show", "--help"], &["--buin", "--app-id", "AES key"]),
+        (&["app", "show", "--help"], &["--buin", "--app-id", "AES key", "--show-secrets"]),
         (&["app", "update", "--help"], &["--name", "--permissions", "--no-callback", "stays"]),
         (&["app", "disable", "--help"], &["refused at once"]),
         (&["app", "enable", "--help"], &["--buin", "--app-id"]),
@@ -119,6 +128,31 @@ fn help_says_what_a_stranger_needs() {
     assert!(!home.data_dir.exists(), "none of this needs a database");
 }
 
+/// Commands that are not about an app's secrets print none of them, in neither form.
+fn secrets_stay_hidden(home: &Home, which: &[&str], secrets: &[&str]) {
+    for command in ["update", "disable", "enable", "pause-callbacks", "resume-callbacks", "show"] {
+        let command = [&["app", command][..], which].concat();
+        for printed in [home.run(&command), home.run(&[&command[..], &["--json"]].concat())] {
+            let printed = printed.ok().stdout;
+            assert!(printed.contains("https://example.org/a?b=c"), "{printed}");
+            for secret in secrets {
+                assert!(!printed.contains(secret), "{command:?}: {printed}");
+            }
+        }
+    }
+    let listed = home.run(&["app", "list", "--json"]).ok().stdout;
+    let rotated = home.run(&[&["app", "rotate-key", "--aes-key", secrets[0]], which].concat());
+    let rotated = rotated.ok().stdout;
+    assert!(rotated.contains(secrets[0]), "{rotated}");
+    assert!(!rotated.contains("token"), "{rotated}");
+    for secret in secrets {
+        assert!(!listed.contains(secret), "{listed}");
+    }
+    let shown = [&["app", "show", "--show-secrets"], which].concat();
+    let shown = home.run(&shown).ok().stdout;
+    assert!(secrets.iter().all(|secret| shown.contains(secret)), "{shown}");
+}
+
 /// Every command once, each on the database as the one before left it.
 fn walk(home: &Home) {
     let create = ["app", "create", "--buin", "77", "--app-id", "walker", "--name", "走者"];
@@ -135,9 +169,11 @@ fn walk(home: &Home) {
     );
     let which = ["--buin", "77", "--app-id", "walker"];
     let with = |command: &[&'static str]| [command, &which].concat();
-    assert_eq!(home.json(&with(&["app", "show"])), app);
+    let secrets = ["aesKey", "callbackToken"];
+    assert_eq!(home.json(&with(&["app", "show"])), without(&secrets, &app));
+    assert_eq!(home.json(&with(&["app", "show", "--show-secrets"])), app);
     let shown = home.run(&with(&["app", "show"])).ok().stdout;
-    for part in ["77", "walker", "走者", app["aesKey"].as_str().unwrap(), "sessions:read"] {
+    for part in ["77", "walker", "走者", "sessions:read"] {
         assert!(shown.contains(part), "{shown}");
     }
 
@@ -145,20 +181,22 @@ fn walk(home: &Home) {
     let callback = ["--callback-url", "https://example.org/a?b=c", "--callback-token", "hush"];
     let changed = home.json(&[&with(&["app", "update"])[..], &callback].concat());
     assert_eq!(changed["callbackUrl"], callback[1]);
-    assert_eq!(changed["callbackToken"], "hush");
-    assert_eq!((&changed["aesKey"], &changed["name"]), (&app["aesKey"], &app["name"]));
+    assert_eq!(changed["name"], app["name"]);
+    let token = || home.json(&with(&["app", "show", "--show-secrets"]))["callbackToken"].clone();
+    assert_eq!(token(), "hush");
     let changed = home.json(
         &[&with(&["app", "update"])[..], &["--name", "x", "--permissions", "sessions:read"]]
             .concat(),
     );
     assert_eq!(changed["permissions"], json!(["sessions:read"]));
-    assert_eq!((&changed["name"], &changed["callbackToken"]), (&json!("x"), &json!("hush")));
+    assert_eq!((changed["name"].as_str(), token()), (Some("x"), json!("hush")));
     let changed =
         home.json(&[&with(&["app", "update"])[..], &["--callback-token", "new"]].concat());
     assert_eq!(changed["callbackUrl"], callback[1]);
-    assert_eq!(changed["callbackToken"], "new");
+    assert_eq!(token(), "new");
+    secrets_stay_hidden(home, &which, &[app["aesKey"].as_str().unwrap(), "new"]);
     let changed = home.json(&[&with(&["app", "update"])[..], &["--no-callback"]].concat());
-    assert_eq!((&changed["callbackUrl"], &changed["callbackToken"]), (&Value::Null, &Value::Null));
+    assert_eq!((&changed["callbackUrl"], token()), (&Value::Null, Value::Null));
 
     assert_eq!(home.json(&with(&["app", "disable"]))["disabled"], true);
     assert_eq!(home.json(&with(&["app", "disable"]))["disabled"], true);
@@ -173,7 +211,7 @@ fn walk(home: &Home) {
     let listed = home.json(&["app", "list"]);
     let listed: Vec<_> =
         listed.as_array().unwrap().iter().filter(|app| app["buin"] == 77).collect();
-    assert_eq!(listed, [&rotated]);
+    assert_eq!(listed, [&without(&["aesKey"], &rotated)]);
 
     let key = home.json(&[&with(&["key", "create"])[..], &["--label", "钥匙"]].concat());
     assert_eq!(fields(&key), ["appId", "buin", "id", "key", "label"]);

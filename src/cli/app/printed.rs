@@ -1,0 +1,104 @@
+//! How apps are printed: what they are to everybody who looks, and their secrets only to who asked.
+
+use serde::Serialize;
+
+use super::super::{Output, output};
+use crate::domain::Permission;
+use crate::repository::apps::StoredApp;
+
+/// Which secrets are shown. A screen, a log of a pipeline and a history of a terminal keep them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Secrets {
+    /// None: the command is about something else.
+    Hidden,
+    /// The AES key, because it has just been made.
+    AesKey,
+    /// All, because the app has just been made, or somebody asked.
+    Shown,
+}
+
+/// An app as it is printed. What is hidden is not there, rather than null.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Printed<'a> {
+    buin: i64,
+    app_id: &'a str,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aes_key: Option<String>,
+    permissions: Vec<&'static str>,
+    callback_url: Option<&'a str>,
+    /// The inner one is that of an app without a callback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    callback_token: Option<Option<&'a str>>,
+    callbacks_paused: bool,
+    disabled: bool,
+}
+
+impl<'a> Printed<'a> {
+    fn new(StoredApp { app, aes_key }: &'a StoredApp, secrets: Secrets) -> Self {
+        let callback = app.callback.as_ref();
+        Self {
+            buin: app.buin.get(),
+            app_id: app.app_id.as_str(),
+            name: &app.name,
+            aes_key: (secrets != Secrets::Hidden).then(|| aes_key.to_base64()),
+            permissions: app.permissions.iter().map(Permission::name).collect(),
+            callback_url: callback.map(|callback| callback.url.as_str()),
+            callback_token: (secrets == Secrets::Shown)
+                .then(|| callback.map(|callback| callback.token.as_str())),
+            callbacks_paused: app.callbacks_paused,
+            disabled: app.disabled,
+        }
+    }
+}
+
+/// Prints one app.
+pub(super) fn show(stored: &StoredApp, secrets: Secrets, output: Output) -> anyhow::Result<()> {
+    let printed = Printed::new(stored, secrets);
+    if output.json {
+        return output::json(&printed);
+    }
+    let mut lines = vec![
+        format!("buin            {}", printed.buin),
+        format!("app id          {}", printed.app_id),
+        format!("name            {}", printed.name),
+    ];
+    lines.extend(printed.aes_key.map(|key| format!("AES key         {key}")));
+    lines.push(format!("permissions     {}", printed.permissions.join(",")));
+    if let Some(url) = printed.callback_url {
+        lines.push(format!("callback URL    {url}"));
+        let token = printed.callback_token.flatten();
+        lines.extend(token.map(|token| format!("callback token  {token}")));
+        lines.push(format!(
+            "callbacks       {}",
+            if printed.callbacks_paused { "paused" } else { "sent" }
+        ));
+    }
+    lines.push(format!("disabled        {}", if printed.disabled { "yes" } else { "no" }));
+    output::text(&lines.join("\n"));
+    Ok(())
+}
+
+/// Prints apps, one a line.
+pub(super) fn list(apps: &[StoredApp], output: Output) -> anyhow::Result<()> {
+    let printed: Vec<Printed<'_>> =
+        apps.iter().map(|stored| Printed::new(stored, Secrets::Hidden)).collect();
+    if output.json {
+        return output::json(&printed);
+    }
+    let rows: Vec<[String; 5]> = printed
+        .iter()
+        .map(|app| {
+            [
+                app.buin.to_string(),
+                app.app_id.to_owned(),
+                app.permissions.join(","),
+                if app.disabled { "disabled" } else { "enabled" }.to_owned(),
+                app.name.to_owned(),
+            ]
+        })
+        .collect();
+    output::text(&output::table(["BUIN", "APP ID", "PERMISSIONS", "STATE", "NAME"], &rows));
+    Ok(())
+}
