@@ -133,7 +133,7 @@ impl Application {
             running: ending.running(),
         }));
         let metrics_address = metrics_bound.as_ref().map(MetricsBound::address).transpose()?;
-        let metrics = metrics_bound.map(|bound| bound.serve(observatory)).transpose()?;
+        let metrics = metrics_bound.map(|bound| bound.serve(observatory, options)).transpose()?;
         let patience = settings.server.shutdown_timeout;
         Ok(Self {
             server,

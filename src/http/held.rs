@@ -10,11 +10,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use actix_web::HttpMessage as _;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
+use actix_web::middleware::Next;
 use actix_web::web::Bytes;
+use actix_web::{Error, HttpMessage as _};
 use futures_util::{Stream, StreamExt as _};
 use pin_project_lite::pin_project;
 
@@ -38,6 +39,15 @@ pin_project! {
         answer: B,
         _holds: Holds,
     }
+}
+
+/// The middleware that does nothing else.
+pub(super) async fn hold(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let holds = Holds::of(&mut request);
+    Ok(holds.until_sent(next.call(request).await?))
 }
 
 impl Holds {

@@ -3,24 +3,27 @@
 //! A thread of its own answers, so that a scrape is answered while all others are busy.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use actix_web::dev::{Server, ServerHandle};
+use actix_server::ServerHandle;
 use actix_web::http::header::{ACCEPT, CONTENT_TYPE};
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, guard, web};
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpRequest, HttpResponse, guard, web};
 
+use super::server::{Bound, Options, Server};
+use super::{heads, held};
 use crate::metrics::Format;
 use crate::service::Observatory;
 
 /// A socket on which metrics will be told.
-pub struct MetricsBound(TcpListener);
+pub struct MetricsBound(Bound);
 
 /// Tells metrics while it runs.
-pub struct MetricsServer {
-    server: Server,
-    handle: ServerHandle,
-}
+pub struct MetricsServer(Server);
+
+/// More than ever ask.
+const MAX_CONNECTIONS: usize = 64;
 
 impl MetricsBound {
     /// Takes the first free address of `address`, as `HOST:PORT`; port 0 is a free one.
@@ -28,7 +31,7 @@ impl MetricsBound {
     /// # Errors
     /// When the name is unknown, or no address of it can be taken.
     pub fn bind(address: &str) -> io::Result<Self> {
-        TcpListener::bind(address).map(Self)
+        Bound::bind(address).map(Self)
     }
 
     /// Where it listens.
@@ -36,26 +39,29 @@ impl MetricsBound {
     /// # Errors
     /// When the system does not say.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.0.address()
     }
 
-    /// What tells there what `observatory` sees.
+    /// What tells there what `observatory` sees, with the limits of `options` for those who ask.
     ///
     /// # Errors
     /// When the system refuses the socket.
-    pub fn serve(self, observatory: Arc<Observatory>) -> io::Result<MetricsServer> {
-        let server = HttpServer::new(move || {
+    pub fn serve(
+        self,
+        observatory: Arc<Observatory>,
+        options: Options,
+    ) -> io::Result<MetricsServer> {
+        let options = Options { workers: 1, max_connections: MAX_CONNECTIONS, ..options };
+        let app = move || {
             let get = guard::Any(guard::Get()).or(guard::Head());
             App::new()
                 .app_data(web::Data::from(observatory.clone()))
+                .app_data(web::Data::new(options))
+                .wrap(from_fn(heads::check))
+                .wrap(from_fn(held::hold))
                 .route("/metrics", web::route().guard(get).to(metrics))
-        })
-        .workers(1)
-        .disable_signals()
-        .listen(self.0)?
-        .run();
-        let handle = server.handle();
-        Ok(MetricsServer { server, handle })
+        };
+        self.0.serve_app(options, app).map(MetricsServer)
     }
 }
 
@@ -65,13 +71,13 @@ impl MetricsServer {
     /// # Errors
     /// When the system refuses to wait for connections.
     pub async fn run(self) -> io::Result<()> {
-        self.server.await
+        self.0.run().await
     }
 
     /// What ends it.
     #[must_use]
     pub fn ending(&self) -> MetricsEnding {
-        MetricsEnding(self.handle.clone())
+        MetricsEnding(self.0.handle())
     }
 }
 

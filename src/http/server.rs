@@ -14,16 +14,20 @@ use std::net::{Shutdown, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_http::Request;
 use actix_server::ServerHandle;
-use actix_web::web;
+use actix_service::IntoServiceFactory;
+use actix_web::body::MessageBody;
+use actix_web::middleware::from_fn;
+use actix_web::{App, web};
 
-use self::connections::Door;
+use self::connections::{Application, Door};
 pub(super) use self::progress::{Progress, Running};
 pub use self::tls::{Tls, TlsError};
 use super::drain::Drain;
 use super::gate::Gate;
 use super::measure::Other;
-use super::{ops, rest, youdu};
+use super::{heads, ops, request_log, rest, youdu};
 use crate::metrics::Metrics;
 use crate::service::{Access, Readiness, Sessions};
 use crate::telemetry::Traces;
@@ -136,20 +140,66 @@ impl Bound {
         let listener = self.0.try_clone()?;
         let drain = Arc::new(Drain::default());
         let workers = if options.workers == 0 { cores() } else { options.workers };
-        let door = Door { services, options, drain: drain.clone(), tls: tls.map(Tls::acceptor) };
+        let door = Door { options, drain: drain.clone(), tls: tls.map(Tls::acceptor) };
+        let known = drain.clone();
+        let app = move || {
+            let sessions = services.sessions.on_this_thread();
+            let services = Services { sessions, ..services.clone() };
+            App::new()
+                .app_data(web::Data::from(known.clone()))
+                .wrap(from_fn(heads::check))
+                .wrap(from_fn(request_log::log))
+                .configure(|app| router(app, &services, options))
+        };
+        let server = self.start(door, workers, app)?;
+        let handle = server.handle();
+        Ok((Server(server), Ending { handle, listener, drain }))
+    }
+
+    /// Serves an application, which each thread makes for itself, in whatever way it ends.
+    pub(super) fn serve_app<A, F, B>(
+        self,
+        options: Options,
+        app: impl Fn() -> A + Clone + Send + 'static,
+    ) -> io::Result<Server>
+    where
+        A: IntoServiceFactory<F, Request> + 'static,
+        F: Application<B>,
+        B: MessageBody + 'static,
+    {
+        let door = Door { options, drain: Arc::default(), tls: None };
+        self.start(door, options.workers, app).map(Server)
+    }
+
+    fn start<A, F, B>(
+        self,
+        door: Door,
+        workers: usize,
+        app: impl Fn() -> A + Clone + Send + 'static,
+    ) -> io::Result<actix_server::Server>
+    where
+        A: IntoServiceFactory<F, Request> + 'static,
+        F: Application<B>,
+        B: MessageBody + 'static,
+    {
+        let options = door.options;
+        let service = move || connections::service(door.clone(), app.clone());
         let server = actix_server::Server::build()
             .workers(workers)
             .max_concurrent_connections(options.max_connections.div_ceil(workers))
             .shutdown_timeout(options.shutdown_timeout.as_secs())
             .disable_signals()
-            .listen("http", self.0, move || connections::service(door.clone()))?
-            .run();
-        let handle = server.handle();
-        Ok((Server(server), Ending { handle, listener, drain }))
+            .listen("http", self.0, service)?;
+        Ok(server.run())
     }
 }
 
 impl Server {
+    /// What ends it.
+    pub(super) fn handle(&self) -> ServerHandle {
+        self.0.handle()
+    }
+
     /// Serves until it is ended.
     ///
     /// # Errors

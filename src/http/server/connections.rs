@@ -10,24 +10,22 @@ use std::time::Duration;
 
 use actix_http::{HttpService, KeepAlive, Protocol, Request};
 use actix_service::{
-    IntoServiceFactory as _, Service, ServiceFactory, fn_factory, fn_service, map_config,
+    IntoServiceFactory, Service, ServiceFactory, fn_factory, fn_service, map_config,
 };
+use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{AppConfig, ServiceResponse};
-use actix_web::middleware::from_fn;
-use actix_web::{App, Error, web};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::super::drain::Drain;
-use super::super::{heads, request_log};
 use super::frames::Frames;
 use super::opening::{Http, Stream, open};
 use super::progress::{Came, Patience, Progress};
 use super::tail::Tail;
 use super::watched::Watched;
-use super::{Options, Services, http2, router};
+use super::{Options, http2};
 
 /// How long a connection stays open behind an answer that did not wait for the request's body.
 const LINGER: Duration = Duration::from_secs(1);
@@ -35,24 +33,55 @@ const LINGER: Duration = Duration::from_secs(1);
 /// What connections are served with.
 #[derive(Clone)]
 pub(super) struct Door {
-    pub(super) services: Services,
     pub(super) options: Options,
     pub(super) drain: Arc<Drain>,
     /// Where TLS is spoken.
     pub(super) tls: Option<TlsAcceptor>,
 }
 
+/// What answers requests, once a thread has made it.
+pub(in super::super) trait Application<B>:
+    ServiceFactory<
+        Request,
+        Config = AppConfig,
+        Response = ServiceResponse<B>,
+        Error = Error,
+        InitError = (),
+        Service: 'static,
+    >
+{
+}
+
+impl<B, F> Application<B> for F where
+    F: ServiceFactory<
+            Request,
+            Config = AppConfig,
+            Response = ServiceResponse<B>,
+            Error = Error,
+            InitError = (),
+            Service: 'static,
+        >
+{
+}
+
 /// A connection that is open, for HTTP/1.
 type Connection = (Watched<Stream>, Protocol, Option<SocketAddr>);
 
-/// What a thread serves connections with.
-pub(super) fn service(
+/// What a thread serves connections with: `app` makes its application.
+pub(super) fn service<A, F, B>(
     door: Door,
-) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()> {
+    app: impl Fn() -> A + Clone + 'static,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()>
+where
+    A: IntoServiceFactory<F, Request>,
+    F: Application<B>,
+    B: MessageBody + 'static,
+{
     fn_factory(move || {
-        let door = Rc::new(door.clone());
+        let (door, app) = (Rc::new(door.clone()), app.clone());
         async move {
-            let app = Rc::new(app(&door).new_service(()).await?);
+            let app = map_config(app(), |()| AppConfig::default());
+            let app = Rc::new(app.new_service(()).await?);
             let http1 = Rc::new(http1(app.clone(), door.options).await?);
             Ok(fn_service(move |stream: TcpStream| {
                 let (door, app, http1) = (door.clone(), app.clone(), http1.clone());
@@ -60,27 +89,6 @@ pub(super) fn service(
             }))
         }
     })
-}
-
-/// The application, as a thread has it.
-fn app(
-    door: &Door,
-) -> impl ServiceFactory<
-    Request,
-    Config = (),
-    Response = ServiceResponse<impl MessageBody + use<>>,
-    Error = Error,
-    InitError = (),
-> + use<> {
-    let sessions = door.services.sessions.on_this_thread();
-    let services = Services { sessions, ..door.services.clone() };
-    let app = App::new()
-        .app_data(web::Data::from(door.drain.clone()))
-        .wrap(from_fn(heads::check))
-        .wrap(from_fn(request_log::log))
-        .configure(|app| router(app, &services, door.options))
-        .into_factory();
-    map_config(app, |()| AppConfig::default())
 }
 
 async fn http1<S, B>(

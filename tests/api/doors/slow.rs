@@ -193,3 +193,28 @@ async fn hundreds_of_slow_senders_keep_nobody_out() {
     }
     senders.abort_all();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_metrics_is_not_waited_for_either() {
+    let app = spawn_app_with(|settings| {
+        settings.server.head_timeout = BRIEF;
+        settings.metrics.bind = Some("127.0.0.1:0".to_owned());
+    })
+    .await;
+    let address = app.metrics.unwrap();
+    for used in [false, true] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        if used {
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: muster\r\n\r\n").await.unwrap();
+            assert_eq!(raw::answer(&mut stream).await.status, 200);
+        }
+        let (mut reads, mut writes) = stream.split();
+        tokio::select! {
+            _ = closed_soon(&mut reads) => {}
+            () = async {
+                drip(&mut writes, b"GET /metrics HTTP/1.1\r\nX-Slow: ").await;
+                std::future::pending::<()>().await;
+            } => {}
+        }
+    }
+}
