@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
+use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -10,7 +11,7 @@ use super::{Output, output};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{AppId, Buin};
-use crate::repository::audit::{self, Filter, Listed};
+use crate::repository::audit::{self, Action, Filter, Listed};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -22,8 +23,8 @@ pub(super) enum Command {
         /// Those before this time
         #[arg(long, value_name = "TIME")]
         until: Option<DateTime<Utc>>,
-        /// Only these, as app.create; or all of app, key, database, delivery or secrets
-        #[arg(long, value_name = "ACTION")]
+        /// Only these, as app.create; or all of a noun, as app
+        #[arg(long, value_name = "ACTION", value_parser = actions())]
         action: Option<String>,
         /// About this app
         #[arg(long, value_name = "ID")]
@@ -37,6 +38,18 @@ pub(super) enum Command {
         #[command(flatten)]
         output: Output,
     },
+}
+
+/// What `--action` takes: every action, and every noun before those that it has.
+fn actions() -> PossibleValuesParser {
+    let mut names = Vec::new();
+    for action in Action::ALL {
+        if !names.contains(&action.noun()) {
+            names.push(action.noun());
+        }
+        names.push(action.name());
+    }
+    PossibleValuesParser::new(names)
 }
 
 pub(super) async fn run(

@@ -54,7 +54,7 @@ pub(super) async fn run(
         Command::Generate => Ok(()),
         Command::Status { output } => status(&store, output).await,
         Command::Rotate { finish: false, output } => rotate(&store, clock, output).await,
-        Command::Rotate { finish: true, output } => finish(&store, output).await,
+        Command::Rotate { finish: true, output } => finish(&store, clock, output).await,
     };
     store.close().await;
     done
@@ -129,15 +129,15 @@ fn next(store: &Store, old: MasterKeyId) -> anyhow::Result<MasterKey> {
     Ok(new)
 }
 
-async fn finish(store: &Store, output: Output) -> anyhow::Result<()> {
+async fn finish(store: &Store, clock: &Clock, output: Output) -> anyhow::Result<()> {
     let turn = sealing::turn(&store.pool).await?;
     let _turn = turn.context("another `muster secrets rotate` is under way")?;
-    let current = sealing::current(&store.pool).await?.id;
     let path = store.keyring.leading_file().context(
         "the master key does not come from a file: restart all servers without \
          MUSTER__SECRETS__PREVIOUS_MASTER_KEY",
     )?;
-    let gone = store.keyring.keep_only(path, current)?;
+    let gone = sealing::drop_keys(&store.pool, &store.keyring, path, store.act(clock)).await?;
+    let current = sealing::current(&store.pool).await?.id;
     let gone: Vec<String> = gone.iter().map(ToString::to_string).collect();
     if output.json {
         return output::json(&json!({ "seals": current.to_string(), "dropped": gone }));

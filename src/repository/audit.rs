@@ -3,9 +3,13 @@
 //! A line is written in the transaction of its act, by the function that does it: no act without its
 //! line, no line without its act. Details name secrets, but never hold any.
 
+mod action;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
+
+pub use self::action::Action;
 
 use super::{Error, PgPool};
 use crate::domain::{AppId, Buin};
@@ -72,19 +76,14 @@ pub struct Filter {
 
 /// What is written of an act.
 pub(super) struct Line<'a> {
-    pub(super) action: &'static str,
+    pub(super) action: Action,
     pub(super) buin: Option<Buin>,
     pub(super) app_id: Option<&'a AppId>,
     pub(super) details: Value,
 }
 
 impl<'a> Line<'a> {
-    pub(super) fn of_app(
-        action: &'static str,
-        buin: Buin,
-        app_id: &'a AppId,
-        details: Value,
-    ) -> Self {
+    pub(super) fn of_app(action: Action, buin: Buin, app_id: &'a AppId, details: Value) -> Self {
         Self { action, buin: Some(buin), app_id: Some(app_id), details }
     }
 }
@@ -101,7 +100,7 @@ pub(super) async fn write(
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
         "#,
         act.at,
-        line.action,
+        line.action.name(),
         act.by.user,
         act.by.sudo_user,
         act.by.host,

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::Error;
-use super::audit::{self, Act, Line};
+use super::audit::{self, Act, Action, Line};
 use super::error::corrupt;
 use crate::domain::{AppId, Buin};
 use crate::repository::PgPool;
@@ -75,7 +75,7 @@ pub async fn insert(
         _ => error.into(),
     })?;
     let details = json!({ "key": id(hash), "label": label });
-    let line = Line::of_app("key.create", buin, app_id, details);
+    let line = Line::of_app(Action::KeyCreate, buin, app_id, details);
     audit::write(&mut transaction, act, line).await?;
     transaction.commit().await?;
     Ok(())
@@ -99,7 +99,7 @@ pub async fn revoke(pool: &PgPool, key: &StoredKey, act: Act<'_>) -> Result<bool
         return Ok(false);
     }
     let details = json!({ "key": id(&key.hash), "label": key.label });
-    let line = Line::of_app("key.revoke", key.buin, &key.app_id, details);
+    let line = Line::of_app(Action::KeyRevoke, key.buin, &key.app_id, details);
     audit::write(&mut transaction, act, line).await?;
     transaction.commit().await?;
     Ok(true)

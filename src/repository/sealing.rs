@@ -4,12 +4,14 @@
 //! after another seal with the same key all the time. Who seals holds the row shared, who replaces
 //! the key holds it alone.
 
+use std::path::Path;
+
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::PgConnection;
 use zeroize::Zeroizing;
 
-use super::audit::{self, Act, Line};
+use super::audit::{self, Act, Action, Line};
 use super::error::corrupt;
 use super::keyring::Keyring;
 use super::{Error, PgPool, apps};
@@ -100,7 +102,7 @@ pub async fn adopt(
         .execute(&mut *transaction)
         .await?;
     let details = json!({ "masterKey": id.to_string(), "apps": plain.len() });
-    let line = Line { action: "secrets.seal", buin: None, app_id: None, details };
+    let line = Line { action: Action::SecretsSeal, buin: None, app_id: None, details };
     audit::write(&mut transaction, act, line).await?;
     transaction.commit().await?;
     Ok(Some(Resealed { id, apps: plain.len() }))
@@ -137,10 +139,37 @@ pub async fn rotate(
         .execute(&mut *transaction)
         .await?;
     let details = json!({ "from": from.to_string(), "to": id.to_string(), "apps": opened.len() });
-    let line = Line { action: "secrets.rotate", buin: None, app_id: None, details };
+    let line = Line { action: Action::SecretsRotate, buin: None, app_id: None, details };
     audit::write(&mut transaction, act, line).await?;
     transaction.commit().await?;
     Ok(Some(Resealed { id, apps: opened.len() }))
+}
+
+/// Takes the keys that seal no more out of a file of keys, if the one that seals is in it. Gives what
+/// they are called; nothing is noted where there are none.
+///
+/// # Errors
+/// When the database fails, or the file: then it is as it was. Should the database fail in the very
+/// end, the keys are gone and that is not noted.
+pub async fn drop_keys(
+    pool: &PgPool,
+    keyring: &Keyring,
+    file: &Path,
+    act: Act<'_>,
+) -> Result<Vec<MasterKeyId>, Error> {
+    let mut transaction = pool.begin().await?;
+    let seals = hold(&mut transaction, keyring).await?.id();
+    let dropped = keyring.others(file, seals)?;
+    if dropped.is_empty() {
+        return Ok(dropped);
+    }
+    let ids: Vec<String> = dropped.iter().map(ToString::to_string).collect();
+    let details = json!({ "seals": seals.to_string(), "dropped": ids });
+    let line = Line { action: Action::SecretsDropKeys, buin: None, app_id: None, details };
+    audit::write(&mut transaction, act, line).await?;
+    keyring.keep_only(file, seals)?;
+    transaction.commit().await?;
+    Ok(dropped)
 }
 
 /// The turn of one rotation; it ends when this is dropped.

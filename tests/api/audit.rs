@@ -158,7 +158,11 @@ async fn lines_are_found_and_never_changed() {
     assert_eq!(actions(&home, &["--buin", "8"]), ["app.create"]);
     assert_eq!(actions(&home, &["--action", "app.create"]).len(), 2);
     assert_eq!(actions(&home, &["--action", "app"]).len(), 3);
-    assert_eq!(actions(&home, &["--action", "ap"]), [""; 0]);
+    assert_eq!(actions(&home, &["--action", "database"]), [""; 0]);
+    for none in ["ap", "bogus", "app.", "app.bogus", ""] {
+        let refused = home.run(&["audit", "list", "--action", none]);
+        refused.fails(2, &["--action", "app.rotate_key", "secrets.drop_keys", "database"]);
+    }
     assert_eq!(actions(&home, &["--since", at]), ["app.disable", "app.create"]);
     assert_eq!(actions(&home, &["--until", at]), ["secrets.seal", "app.create"]);
     assert_eq!(acts(&home, &["--limit", "1"]), lines[3..]);

@@ -376,6 +376,9 @@ async fn the_master_key_is_replaced_while_servers_run() {
     assert_eq!(finished, json!({ "seals": done["to"], "dropped": [old] }));
     assert_eq!(keys_in(&file), keys[..1]);
     assert_eq!(home.run(&["secrets", "rotate", "--finish"]).ok().stdout, "nothing to do\n");
+    let lines = home.json(&["audit", "list", "--action", "secrets.drop_keys"]);
+    let [line] = &lines.as_array().unwrap()[..] else { panic!("{lines}") };
+    assert_eq!(line["details"], finished);
     let [one, two] = servers;
     one.stop();
     let again = home.serve();

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{StoredApp, names};
 use crate::domain::{App, Callback};
-use crate::repository::audit::Line;
+use crate::repository::audit::{Action, Line};
 
 pub(super) fn created(app: &App) -> Line<'_> {
     let details = json!({
@@ -12,7 +12,7 @@ pub(super) fn created(app: &App) -> Line<'_> {
         "permissions": names(app.permissions),
         "callback": receiver(app.callback.as_ref()),
     });
-    Line::of_app("app.create", app.buin, &app.app_id, details)
+    Line::of_app(Action::AppCreate, app.buin, &app.app_id, details)
 }
 
 /// Nothing if nothing was changed.
@@ -41,12 +41,12 @@ pub(super) fn changed<'a>(before: &StoredApp, after: &'a StoredApp) -> Option<Li
     }
     let action = match details.keys().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => return None,
-        ["disabled"] if new.disabled => "app.disable",
-        ["disabled"] => "app.enable",
-        ["callbacksPaused"] if new.callbacks_paused => "app.pause_callbacks",
-        ["callbacksPaused"] => "app.resume_callbacks",
-        ["aesKey"] => "app.rotate_key",
-        _ => "app.update",
+        ["disabled"] if new.disabled => Action::AppDisable,
+        ["disabled"] => Action::AppEnable,
+        ["callbacksPaused"] if new.callbacks_paused => Action::AppPauseCallbacks,
+        ["callbacksPaused"] => Action::AppResumeCallbacks,
+        ["aesKey"] => Action::AppRotateKey,
+        _ => Action::AppUpdate,
     };
     Some(Line::of_app(action, new.buin, &new.app_id, Value::Object(details)))
 }

@@ -8,7 +8,7 @@ use super::record::Tried;
 use crate::domain::{AppId, Buin, DeliveryId, DeliveryState, SessionId, Version};
 use crate::repository::Error;
 use crate::repository::PgPool;
-use crate::repository::audit::{self, Act, Line};
+use crate::repository::audit::{self, Act, Action, Line};
 use crate::repository::error::corrupt;
 
 /// A delivery as it stands.
@@ -230,7 +230,7 @@ impl Filter {
             "until": self.until,
             "replayed": count,
         });
-        Line { action: "delivery.replay", buin: self.buin, app_id, details }
+        Line { action: Action::DeliveryReplay, buin: self.buin, app_id, details }
     }
 
     fn app(&self) -> Option<&str> {

@@ -11,7 +11,7 @@ use std::path::Path;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use super::super::audit::{self, Act, Line};
+use super::super::audit::{self, Act, Action, Line};
 use super::super::embedded::Options;
 use super::super::keyring::Keyring;
 use super::super::{Error, PgPool};
@@ -151,7 +151,7 @@ async fn note(pool: &PgPool, manifest: &Manifest, act: Act<'_>) -> Result<(), Du
         "bytes": manifest.dump.bytes,
         "masterKeyIncluded": manifest.master_key_included,
     });
-    let line = Line { action: "database.backup", buin: None, app_id: None, details };
+    let line = Line { action: Action::DatabaseBackup, buin: None, app_id: None, details };
     let mut connection = pool.acquire().await?;
     Ok(audit::write(&mut connection, act, line).await?)
 }

@@ -7,7 +7,7 @@
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-use super::super::audit::Act;
+use super::super::audit::{Act, Action};
 use super::super::embedded::Options;
 use super::super::{Error, PgPool};
 use super::content::{self, Table};
@@ -64,7 +64,7 @@ pub async fn note_restored(pool: &PgPool, backup: &Backup, act: Act<'_>) -> Resu
         "sessions": manifest.rows("session"),
     });
     let mut connection = pool.acquire().await?;
-    target::note(&mut connection, act, "database.restore", details).await
+    target::note(&mut connection, act, Action::DatabaseRestore, details).await
 }
 
 /// Takes away what migrations made, if nothing else is there.

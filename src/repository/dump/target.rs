@@ -4,7 +4,7 @@
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
 use super::super::Error;
-use super::super::audit::{self, Act, Line};
+use super::super::audit::{self, Act, Action, Line};
 use super::content::{Table, quoted};
 use super::error::DumpError;
 
@@ -88,7 +88,7 @@ pub(super) async fn analyze(connection: &mut PgConnection, tables: &[Table]) -> 
 pub(super) async fn note(
     connection: &mut PgConnection,
     act: Act<'_>,
-    action: &'static str,
+    action: Action,
     details: serde_json::Value,
 ) -> Result<(), Error> {
     Ok(audit::write(connection, act, Line { action, buin: None, app_id: None, details }).await?)

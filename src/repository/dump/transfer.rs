@@ -13,7 +13,7 @@ use tracing::Span;
 use tracing_indicatif::span_ext::IndicatifSpanExt as _;
 use tracing_indicatif::style::ProgressStyle;
 
-use super::super::audit::Act;
+use super::super::audit::{Act, Action};
 use super::super::{Error, PgPool};
 use super::content::{self, Content, Table};
 use super::error::DumpError;
@@ -93,7 +93,7 @@ async fn copy(
     target::check_unserved(&mut source, "the source database").await?;
     let sessions = sent.get("session").map_or(0, |table| table.rows);
     let details = serde_json::json!({ "sessions": sessions });
-    target::note(&mut into, act, "database.move", details).await.map_err(DumpError::Target)?;
+    target::note(&mut into, act, Action::DatabaseMove, details).await.map_err(DumpError::Target)?;
     into.commit().await.map_err(|error| DumpError::Target(error.into()))?;
     Ok(sent)
 }

@@ -174,23 +174,25 @@ impl Keyring {
         self.load()
     }
 
-    /// Takes all keys but one from the file, if it has that one. Gives those that were taken.
+    /// What the keys in the file are called besides the one of this id: none if it is not in it.
+    ///
+    /// # Errors
+    /// [`KeyringError`].
+    pub fn others(&self, path: &Path, id: MasterKeyId) -> Result<Vec<MasterKeyId>, KeyringError> {
+        let ids: Vec<_> = file::read(path)?.iter().map(MasterKey::id).collect();
+        let others = ids.iter().filter(|other| ids.contains(&id) && **other != id);
+        Ok(others.copied().collect())
+    }
+
+    /// Takes all keys but one from the file.
     ///
     /// # Errors
     /// [`KeyringError`]; the file is as it was.
-    pub fn keep_only(
-        &self,
-        path: &Path,
-        id: MasterKeyId,
-    ) -> Result<Vec<MasterKeyId>, KeyringError> {
-        let (kept, gone): (Vec<_>, Vec<_>) =
-            file::read(path)?.into_iter().partition(|key| key.id() == id);
-        if gone.is_empty() || kept.is_empty() {
-            return Ok(Vec::new());
-        }
-        file::replace(path, &kept)?;
-        self.load()?;
-        Ok(gone.iter().map(MasterKey::id).collect())
+    pub fn keep_only(&self, path: &Path, id: MasterKeyId) -> Result<(), KeyringError> {
+        let mut keys = file::read(path)?;
+        keys.retain(|key| key.id() == id);
+        file::replace(path, &keys)?;
+        self.load()
     }
 }
 

@@ -1,0 +1,89 @@
+//! What administrative acts there are, each by the name that its lines have for ever.
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// An app was created.
+    AppCreate,
+    /// Something of an app was changed that has no action of its own, or several things.
+    AppUpdate,
+    /// An app was disabled.
+    AppDisable,
+    /// An app was enabled.
+    AppEnable,
+    /// An app got another AES key.
+    AppRotateKey,
+    /// An app's callbacks are kept.
+    AppPauseCallbacks,
+    /// An app's callbacks are sent again.
+    AppResumeCallbacks,
+    /// An API key was created.
+    KeyCreate,
+    /// An API key was revoked.
+    KeyRevoke,
+    /// Callbacks were made due again.
+    DeliveryReplay,
+    /// The secrets were sealed for the first time.
+    SecretsSeal,
+    /// The secrets were sealed with another master key.
+    SecretsRotate,
+    /// Master keys that seal no more were taken out of their file.
+    SecretsDropKeys,
+    /// A backup was made.
+    DatabaseBackup,
+    /// A backup was brought back.
+    DatabaseRestore,
+    /// Everything came from another database.
+    DatabaseMove,
+}
+
+impl Action {
+    /// Every action.
+    pub const ALL: [Self; 16] = [
+        Self::AppCreate,
+        Self::AppUpdate,
+        Self::AppDisable,
+        Self::AppEnable,
+        Self::AppRotateKey,
+        Self::AppPauseCallbacks,
+        Self::AppResumeCallbacks,
+        Self::KeyCreate,
+        Self::KeyRevoke,
+        Self::DeliveryReplay,
+        Self::SecretsSeal,
+        Self::SecretsRotate,
+        Self::SecretsDropKeys,
+        Self::DatabaseBackup,
+        Self::DatabaseRestore,
+        Self::DatabaseMove,
+    ];
+
+    /// The name: what it is about, a dot, what was done with it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AppCreate => "app.create",
+            Self::AppUpdate => "app.update",
+            Self::AppDisable => "app.disable",
+            Self::AppEnable => "app.enable",
+            Self::AppRotateKey => "app.rotate_key",
+            Self::AppPauseCallbacks => "app.pause_callbacks",
+            Self::AppResumeCallbacks => "app.resume_callbacks",
+            Self::KeyCreate => "key.create",
+            Self::KeyRevoke => "key.revoke",
+            Self::DeliveryReplay => "delivery.replay",
+            Self::SecretsSeal => "secrets.seal",
+            Self::SecretsRotate => "secrets.rotate",
+            Self::SecretsDropKeys => "secrets.drop_keys",
+            Self::DatabaseBackup => "database.backup",
+            Self::DatabaseRestore => "database.restore",
+            Self::DatabaseMove => "database.move",
+        }
+    }
+
+    /// What it is about: the part of the name before the dot.
+    #[must_use]
+    pub fn noun(self) -> &'static str {
+        self.name().split('.').next().unwrap_or_default()
+    }
+}
