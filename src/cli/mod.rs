@@ -42,6 +42,7 @@ pub use callbacks::worker;
 pub use stopper::Stopper;
 pub use store::pool_limits;
 
+use self::certificate::CertificateError;
 use crate::clock::Clock;
 use crate::config::{self, ConfigError, LogFormat, Settings};
 use crate::domain::{AppId, Buin};
@@ -154,7 +155,8 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             output::error(&error);
-            ExitCode::from(if error.is::<ConfigError>() { 2 } else { 1 })
+            let misconfigured = error.is::<ConfigError>() || error.is::<CertificateError>();
+            ExitCode::from(if misconfigured { 2 } else { 1 })
         }
     }
 }

@@ -94,7 +94,7 @@ pub(super) fn certificate(files: &TlsFiles) -> Check {
         Ok(_) => Check::ok(NAME, format!("{} and its key can be used", files.cert.display())),
         Err(error) => Check::fail(
             NAME,
-            format!("{error:#}"),
+            format!("{:#}", anyhow::Error::from(error)),
             "let server.tls_cert and server.tls_key name a certificate and its key, both PEM, \
              that this user can read",
         ),

@@ -142,5 +142,7 @@ async fn the_program_reloads_when_told_and_keeps_what_works() {
     server.stop();
 
     std::fs::write(&files.cert, "nonsense").unwrap();
-    home.run(&["serve"]).fails(1, &["server.tls_cert", "there is no certificate in it"]);
+    home.run(&["serve"]).fails(2, &["server.tls_cert", "there is no certificate in it"]);
+    std::fs::remove_file(&files.cert).unwrap();
+    home.run(&["serve"]).fails(2, &["server.tls_cert", "cannot read", "cert"]);
 }
