@@ -187,16 +187,8 @@ impl Settings {
                 embedded: read.switch("database.embedded"),
                 max_connections: read.number("database.max_connections", 1..=10_000),
                 max_batch: read.number("database.max_batch", 1..=256),
-                acquire_timeout: read.duration(
-                    "database.acquire_timeout",
-                    INSTANT..=10 * MINUTE,
-                    "a duration from 100ms to 10m",
-                ),
-                statement_timeout: read.duration(
-                    "database.statement_timeout",
-                    INSTANT..=HOUR,
-                    "a duration from 100ms to 1h",
-                ),
+                acquire_timeout: read.duration("database.acquire_timeout", INSTANT..=10 * MINUTE),
+                statement_timeout: read.duration("database.statement_timeout", INSTANT..=HOUR),
                 migrate: read.switch("database.migrate"),
                 postgres_dir: read.optional_path("database.postgres_dir"),
                 download: read.switch("database.download"),
@@ -226,11 +218,7 @@ impl Settings {
             cache: Cache {
                 enabled: read.switch("cache.enabled"),
                 max_bytes: read.number("cache.max_bytes", 1_048_576..=1_099_511_627_776),
-                follow_interval: read.duration(
-                    "cache.follow_interval",
-                    INSTANT / 10..=10 * SECOND,
-                    "a duration from 10ms to 10s",
-                ),
+                follow_interval: read.duration("cache.follow_interval", INSTANT / 10..=10 * SECOND),
             },
             delivery: Delivery::read(read),
             metrics: Metrics { bind: read.optional_address("metrics.bind") },

@@ -14,12 +14,6 @@ pub struct Audit {
 
 impl Audit {
     pub(super) fn read(read: &mut Reader<'_>) -> Self {
-        Self {
-            keep: read.duration(
-                "audit.keep",
-                DAY..=36_500 * DAY,
-                "a duration from 1day to 36500days",
-            ),
-        }
+        Self { keep: read.duration("audit.keep", DAY..=36_500 * DAY) }
     }
 }

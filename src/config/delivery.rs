@@ -42,43 +42,19 @@ impl Delivery {
             enabled: read.switch("delivery.enabled"),
             concurrency: read.number("delivery.concurrency", 1..=1_000),
             concurrency_per_app: read.number("delivery.concurrency_per_app", 1..=1_000),
-            connect_timeout: read.duration(
-                "delivery.connect_timeout",
-                INSTANT..=MINUTE,
-                "a duration from 100ms to 1m",
-            ),
-            total_timeout: read.duration(
-                "delivery.total_timeout",
-                INSTANT..=MINUTE,
-                "a duration from 100ms to 1m",
-            ),
-            poll_interval: read.duration(
-                "delivery.poll_interval",
-                INSTANT / 10..=MINUTE,
-                "a duration from 10ms to 1m",
-            ),
+            connect_timeout: read.duration("delivery.connect_timeout", INSTANT..=MINUTE),
+            total_timeout: read.duration("delivery.total_timeout", INSTANT..=MINUTE),
+            poll_interval: read.duration("delivery.poll_interval", INSTANT / 10..=MINUTE),
             schedule: read.durations(
                 "delivery.schedule",
                 INSTANT..=DAY,
                 "a list of durations from 100ms to 1day, not empty",
             ),
-            give_up_after: read.duration(
-                "delivery.give_up_after",
-                SECOND..=30 * DAY,
-                "a duration from 1s to 30days",
-            ),
+            give_up_after: read.duration("delivery.give_up_after", SECOND..=30 * DAY),
             allow_networks: read.networks("delivery.allow_networks"),
             deny_networks: read.networks("delivery.deny_networks"),
-            keep_delivered: read.duration(
-                "delivery.keep_delivered",
-                MINUTE..=3_650 * DAY,
-                "a duration from 1m to 3650days",
-            ),
-            keep_failed: read.duration(
-                "delivery.keep_failed",
-                MINUTE..=3_650 * DAY,
-                "a duration from 1m to 3650days",
-            ),
+            keep_delivered: read.duration("delivery.keep_delivered", MINUTE..=3_650 * DAY),
+            keep_failed: read.duration("delivery.keep_failed", MINUTE..=3_650 * DAY),
         };
         if delivery.connect_timeout > delivery.total_timeout {
             read.contradiction("delivery.connect_timeout", "at most", "delivery.total_timeout");

@@ -55,14 +55,11 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Seconds as a number, or text with units. `expected` says which range in words.
-    pub(super) fn duration(
-        &mut self,
-        key: &str,
-        range: RangeInclusive<Duration>,
-        expected: &str,
-    ) -> Duration {
-        let expected = format!("expected {expected}, in seconds or as text such as \"90s\"");
+    /// Seconds as a number, or text with units.
+    pub(super) fn duration(&mut self, key: &str, range: RangeInclusive<Duration>) -> Duration {
+        let range_told = told(&range);
+        let expected =
+            format!("expected a duration {range_told}, in seconds or as text such as \"90s\"");
         self.take(key, &expected, |kind| duration(kind).filter(|value| range.contains(value)))
     }
 
@@ -274,6 +271,23 @@ fn shown(kind: &ValueKind, show: impl Fn(&str) -> String) -> String {
         ValueKind::Array(_) => "a list".to_owned(),
         other => other.to_string(),
     }
+}
+
+/// A range of durations in words, each in the largest unit that says it whole.
+fn told(range: &RangeInclusive<Duration>) -> String {
+    let told = |duration: &Duration| {
+        let millis = duration.as_millis();
+        let units = [(86_400_000, "days"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+        match units.into_iter().find(|(unit, _)| millis % unit == 0) {
+            Some((unit, "days")) if millis == unit => "1day".to_owned(),
+            Some((unit, name)) => format!("{}{name}", millis / unit),
+            None => format!("{millis}ms"),
+        }
+    };
+    if range.start().is_zero() {
+        return format!("of at most {}", told(range.end()));
+    }
+    format!("from {} to {}", told(range.start()), told(range.end()))
 }
 
 fn duration(kind: &ValueKind) -> Option<Duration> {

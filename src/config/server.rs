@@ -58,44 +58,16 @@ impl Server {
         Self {
             bind: read.address("server.bind"),
             workers: read.number("server.workers", 0..=1024),
-            shutdown_timeout: read.duration(
-                "server.shutdown_timeout",
-                Duration::ZERO..=HOUR,
-                "a duration of at most 1h",
-            ),
-            head_timeout: read.duration(
-                "server.head_timeout",
-                INSTANT..=MINUTE,
-                "a duration from 100ms to 1m",
-            ),
-            body_timeout: read.duration(
-                "server.body_timeout",
-                INSTANT..=10 * MINUTE,
-                "a duration from 100ms to 10m",
-            ),
-            request_timeout: read.duration(
-                "server.request_timeout",
-                SECOND..=10 * MINUTE,
-                "a duration from 1s to 10m",
-            ),
+            shutdown_timeout: read.duration("server.shutdown_timeout", Duration::ZERO..=HOUR),
+            head_timeout: read.duration("server.head_timeout", INSTANT..=MINUTE),
+            body_timeout: read.duration("server.body_timeout", INSTANT..=10 * MINUTE),
+            request_timeout: read.duration("server.request_timeout", SECOND..=10 * MINUTE),
             trusted_proxies: read.networks("server.trusted_proxies"),
-            write_timeout: read.duration(
-                "server.write_timeout",
-                INSTANT..=10 * MINUTE,
-                "a duration from 100ms to 10m",
-            ),
-            keep_alive: read.duration(
-                "server.keep_alive",
-                INSTANT..=HOUR,
-                "a duration from 100ms to 1h",
-            ),
+            write_timeout: read.duration("server.write_timeout", INSTANT..=10 * MINUTE),
+            keep_alive: read.duration("server.keep_alive", INSTANT..=HOUR),
             max_connections: read.number("server.max_connections", 1..=1_000_000),
             tls: tls(read),
-            tls_reload: read.duration(
-                "server.tls_reload",
-                INSTANT..=DAY,
-                "a duration from 100ms to 1day",
-            ),
+            tls_reload: read.duration("server.tls_reload", INSTANT..=DAY),
         }
     }
 }
