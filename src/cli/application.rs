@@ -47,7 +47,10 @@ pub struct Application {
     worker: Option<Worker>,
     changed: Arc<Changed>,
     retention: Retention,
-    certificate: Option<(Certificate, Duration)>,
+    certificate: Option<Certificate>,
+    /// How often its files are looked at.
+    tls_reload: Duration,
+    clock: Clock,
     traces: Traces,
     patience: Duration,
 }
@@ -122,13 +125,12 @@ impl Application {
         let certificate = settings.server.tls.as_ref().map(Certificate::open).transpose()?;
         let tls = certificate.as_ref().map(Certificate::tls);
         let (server, ending) = bound.serve(services, options, tls)?;
-        let certificate = certificate.map(|open| (open, settings.server.tls_reload));
         let observatory = Arc::new(Observatory::new(Parts {
             metrics,
             pool: pool.clone(),
             sessions: sessions.clone(),
             readiness,
-            clock,
+            clock: clock.clone(),
             data_dir: settings.data_dir.clone(),
             running: ending.running(),
         }));
@@ -150,6 +152,8 @@ impl Application {
             changed,
             retention,
             certificate,
+            tls_reload: settings.server.tls_reload,
+            clock,
             traces,
             patience,
         })
@@ -173,7 +177,8 @@ impl Application {
     /// When the server fails.
     pub async fn run(self) -> anyhow::Result<()> {
         let Self { server, ending, directory, changes, sessions, worker, changed, .. } = self;
-        let Self { patience, pool, stopper, metrics, retention, certificate, traces, .. } = self;
+        let Self { patience, pool, stopper, metrics, retention, traces, .. } = self;
+        let Self { certificate, tls_reload, clock, .. } = self;
         let telling = metrics.map(|server| (server.ending(), tokio::spawn(server.run())));
         let following = directory.clone();
         let following = tokio::spawn(async move { following.follow(changes).await });
@@ -185,7 +190,7 @@ impl Application {
         let following_sessions = tokio::spawn(async move { sessions.follow().await });
         let following_files = tokio::spawn(async move {
             match certificate {
-                Some((certificate, every)) => certificate.follow(every).await,
+                Some(certificate) => certificate.follow(tls_reload, clock).await,
                 None => std::future::pending().await,
             }
         });

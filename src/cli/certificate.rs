@@ -2,15 +2,22 @@
 //!
 //! They are compared whole: what renews certificates may replace files, links or directories.
 
+mod ending;
+
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::clock::Clock;
 use crate::config::TlsFiles;
 use crate::http::{Tls, TlsError};
+
+/// How often it is told that the certificate ends soon.
+const REMIND_EVERY: Duration = Duration::from_secs(86_400);
 
 /// The certificate and its key, as PEM.
 type Pair = (Vec<u8>, Vec<u8>);
@@ -32,6 +39,8 @@ pub(super) struct Certificate {
     /// What was last in them, whether it could be used or not.
     seen: Pair,
     tls: Tls,
+    /// When the one that is shown ends, if that is known.
+    ends: Option<DateTime<Utc>>,
 }
 
 impl Certificate {
@@ -43,7 +52,8 @@ impl Certificate {
         let seen = read(files)?;
         let tls = Tls::new(&seen.0, &seen.1)
             .map_err(|error| CertificateError::Unusable(files.clone(), error))?;
-        Ok(Self { files: files.clone(), seen, tls })
+        let ends = ending::first(&seen.0);
+        Ok(Self { files: files.clone(), seen, tls, ends })
     }
 
     /// What speaks TLS with it.
@@ -51,24 +61,44 @@ impl Certificate {
         &self.tls
     }
 
-    /// Looks for changes, every so often and whenever SIGHUP comes. Never ends.
-    pub(super) async fn follow(mut self, every: Duration) {
+    /// What there is to say of it if it ends soon, or has.
+    pub(super) fn remark(&self, now: DateTime<Utc>) -> Option<String> {
+        ending::remark(self.ends?, now)
+    }
+
+    /// Looks for changes, every so often and whenever SIGHUP comes, and warns of the end, at once
+    /// and then every day. Never ends.
+    pub(super) async fn follow(mut self, every: Duration, clock: Clock) {
         let mut hangup = signal(SignalKind::hangup()).ok();
-        let mut interval = interval(every);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut looking, mut reminding) = (interval(every), interval(REMIND_EVERY));
+        looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = interval.tick() => {}
+                _ = looking.tick() => {}
                 Some(_) = async { hangup.as_mut()?.recv().await } => {}
+                _ = reminding.tick() => {
+                    self.remind(&clock);
+                    continue;
+                }
             }
             match self.reload() {
                 Ok(false) => {}
-                Ok(true) => tracing::info!("the certificate has changed"),
+                Ok(true) => {
+                    tracing::info!("the certificate has changed");
+                    reminding.reset_immediately();
+                }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(error, "the certificate stays as it was");
                 }
             }
+        }
+    }
+
+    fn remind(&self, clock: &Clock) {
+        if let Some(remark) = self.remark(clock.now()) {
+            let cert = self.files.cert.display();
+            tracing::warn!("the certificate in {cert} {remark}: renew it");
         }
     }
 
@@ -83,6 +113,7 @@ impl Certificate {
         self.tls
             .show(&self.seen.0, &self.seen.1)
             .map_err(|error| CertificateError::Unusable(self.files.clone(), error))?;
+        self.ends = ending::first(&self.seen.0);
         Ok(true)
     }
 }
@@ -96,4 +127,49 @@ fn read(files: &TlsFiles) -> Result<Pair, CertificateError> {
         })
     };
     Ok((read("server.tls_cert", &files.cert)?, read("server.tls_key", &files.key)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    /// The lines that were logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(line);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_is_told_every_day() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name| directory.path().join(name);
+        let files = TlsFiles { cert: path("cert.pem"), key: path("key.pem") };
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(&files.cert, made.cert.pem()).unwrap();
+        std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+
+        let certificate = Certificate::open(&files).unwrap();
+        let clock = Clock::manual(certificate.ends.unwrap() - TimeDelta::days(3));
+        let log = Log::default();
+        let writer = log.clone();
+        let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let _guard = tracing::subscriber::set_default(lines);
+        let following = certificate.follow(REMIND_EVERY, clock);
+        let _ = tokio::time::timeout(REMIND_EVERY * 5 / 2, following).await;
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(log.matches("cert.pem ends on").count(), 3, "{log}");
+    }
 }

@@ -3,16 +3,15 @@
 
 mod database;
 mod here;
+mod ports;
 mod report;
 mod secrets;
 
-use std::io;
 use std::process::ExitCode;
 
-use super::{Output, health};
+use super::Output;
 use crate::clock::Clock;
-use crate::config::{ConfigError, Server, Settings};
-use crate::http::Bound;
+use crate::config::{ConfigError, Settings};
 use crate::repository::embedded;
 use report::{Check, Report, Verdict};
 
@@ -32,9 +31,12 @@ pub(super) async fn run(settings: &Settings, clock: &Clock, output: Output) -> E
         None => embedded(settings, clock, &mut report).await,
     }
     if let Some(files) = &settings.server.tls {
-        report.add(here::certificate(files));
+        report.add(ports::certificate(files, clock));
     }
-    report.add(port(&settings.server).await);
+    report.add(ports::api(&settings.server).await);
+    if let Some(bind) = &settings.metrics.bind {
+        report.add(ports::metrics(bind).await);
+    }
     report.end()
 }
 
@@ -56,23 +58,4 @@ async fn embedded(settings: &Settings, clock: &Clock, report: &mut Report) {
         }
         Err(error) => report.add(Check::failed(database::NAME, &error)),
     }
-}
-
-async fn port(server: &Server) -> Check {
-    const NAME: &str = "port";
-    let bind = &server.bind;
-    let error = match Bound::bind(bind) {
-        Ok(_) => return Check::ok(NAME, format!("{bind} is free")),
-        Err(error) => error,
-    };
-    if error.kind() == io::ErrorKind::AddrInUse
-        && let Some(health) = health::running_at(&health::url(server)).await
-    {
-        return Check::ok(NAME, format!("{bind} is held by a running Muster {}", health.version));
-    }
-    Check::fail(
-        NAME,
-        format!("{bind}: {error}"),
-        "stop the program that listens there, or set server.bind",
-    )
 }

@@ -52,6 +52,15 @@ pub(super) async fn running_at(url: &str) -> Option<Health> {
     (health.service == "muster").then_some(health)
 }
 
+/// Whether a running Muster tells its metrics at `bind`.
+pub(super) async fn tells_metrics(bind: &str) -> bool {
+    let ask = async || {
+        let response = client()?.get(format!("http://{}/metrics", here(bind))).send().await?;
+        response.text().await
+    };
+    ask().await.is_ok_and(|told| told.contains("muster_build_info"))
+}
+
 /// Straight to it, whatever proxy the environment names. Its certificate is for the name that others
 /// know it by, not for this address; it gets no secret, and what it says opens nothing.
 fn client() -> reqwest::Result<reqwest::Client> {
@@ -64,9 +73,9 @@ fn client() -> reqwest::Result<reqwest::Client> {
 
 /// Where this machine reaches what listens there.
 pub(super) fn url(server: &Server) -> String {
-    format!(
-        "{}://{}",
-        server.scheme(),
-        server.bind.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")
-    )
+    format!("{}://{}", server.scheme(), here(&server.bind))
+}
+
+fn here(bind: &str) -> String {
+    bind.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")
 }

@@ -97,7 +97,7 @@ enum Command {
     Restore(restore::Restore),
     /// Copy everything into another PostgreSQL, and say what to do then; the servers must be stopped
     MoveTo(move_to::MoveTo),
-    /// Check configuration, database, disk, clock, secrets and port; say what to do about what is wrong
+    /// Check configuration, database, disk, clock, secrets, certificate and ports; say what to do about what is wrong
     Doctor {
         #[command(flatten)]
         output: Output,

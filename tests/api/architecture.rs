@@ -51,6 +51,7 @@ const CRATES: [(&str, &[&str]); 38] = [
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("sd_notify", &["cli"]),
+    ("x509_parser", &["cli"]),
     ("reqwest", &["cli", "delivery", "config", "telemetry"]),
     ("tokio", &["cli", "http", "delivery", "service", "repository", "telemetry"]),
     ("futures_util", &["cli", "http", "service", "repository"]),

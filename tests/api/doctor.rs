@@ -51,7 +51,10 @@ fn a_fresh_machine_is_well_and_stays_untouched() {
     let home = Home::new();
     let checks = doctor(&home, 0);
     let names: Vec<_> = checks.iter().map(|check| check["check"].as_str().unwrap()).collect();
-    assert_eq!(names, ["configuration", "data_dir", "disk", "postgresql", "database", "port"]);
+    assert_eq!(
+        names,
+        ["configuration", "data_dir", "disk", "postgresql", "database", "port", "metrics"]
+    );
     let (verdict, found, _) = find(&checks, "database");
     assert!(verdict == "ok" && found.contains("first `muster serve`"), "{found}");
     let (_, found, _) = find(&checks, "postgresql");
@@ -64,7 +67,13 @@ fn a_running_server_is_recognised() {
     let mut home = Home::lived_in();
     let server = home.serve();
     home.set("MUSTER__SERVER__BIND", &server.address.to_string());
+    let metrics = server.running.until_stderr("where it tells its metrics", |said| {
+        Some(said.split_once(" metrics=")?.1.split_once('\n')?.0.to_owned())
+    });
+    home.set("MUSTER__METRICS__BIND", &metrics);
     let checks = doctor(&home, 0);
+    let (verdict, found, _) = find(&checks, "metrics");
+    assert!(verdict == "ok" && found.contains("held by a running Muster"), "{found}");
     let (verdict, found, _) = find(&checks, "port");
     assert!(verdict == "ok" && found.contains("held by a running Muster 0."), "{found}");
     assert!(find(&checks, "database").1.contains("answers"));
@@ -75,28 +84,39 @@ fn a_running_server_is_recognised() {
     // And one that is down, whose database is started for a look and stopped again.
     let checks = doctor(&home, 0);
     assert!(find(&checks, "port").1.contains("is free"));
+    assert!(find(&checks, "metrics").1.contains("is free"));
     assert_eq!(find(&checks, "migrations").1, "current");
     assert!(home.postmaster().is_none());
 }
 
-#[test]
-fn a_strangers_port_is_a_failure() {
+/// Somebody else who answers whatever is asked; gives where.
+fn stranger() -> String {
     use std::io::{Read as _, Write as _};
     let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = stranger.local_addr().unwrap().to_string();
-    // It answers, but it is somebody else.
     std::thread::spawn(move || {
         while let Ok((mut stream, _)) = stranger.accept() {
             let _ = stream.read(&mut [0; 1024]);
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
         }
     });
+    address
+}
+
+#[test]
+fn a_strangers_port_is_a_failure() {
     let mut home = Home::new();
-    home.set("MUSTER__SERVER__BIND", &address);
+    let (api, metrics) = (stranger(), stranger());
+    home.set("MUSTER__SERVER__BIND", &api);
+    home.set("MUSTER__METRICS__BIND", &metrics);
     let checks = doctor(&home, 1);
-    let (verdict, found, remedy) = find(&checks, "port");
-    assert_eq!(verdict, "fail");
-    assert!(found.contains(&address) && remedy.contains("server.bind"), "{found} {remedy}");
+    for (check, address, key) in
+        [("port", &api, "server.bind"), ("metrics", &metrics, "metrics.bind")]
+    {
+        let (verdict, found, remedy) = find(&checks, check);
+        assert_eq!(verdict, "fail");
+        assert!(found.contains(address) && remedy.contains(key), "{found} {remedy}");
+    }
 }
 
 #[test]
@@ -116,7 +136,10 @@ async fn a_configured_database_is_examined() {
     let mut home = Home::on(&database);
     let checks = doctor(&home, 0);
     let names: Vec<_> = checks.iter().map(|check| check["check"].as_str().unwrap()).collect();
-    assert_eq!(names, ["configuration", "database", "clock", "migrations", "secrets", "port"]);
+    assert_eq!(
+        names,
+        ["configuration", "database", "clock", "migrations", "secrets", "port", "metrics"]
+    );
 
     let mut connection = PgConnection::connect_with(&database.options).await.unwrap();
     connection.execute("delete from _sqlx_migrations where version = 2").await.unwrap();

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use super::super::certificate::Certificate;
 use super::super::first_app;
 use super::super::store::embedded_options;
 use super::report::Check;
-use crate::config::{Settings, TlsFiles};
+use crate::config::Settings;
 use crate::repository::embedded::{self, DataDir, EmbeddedError, Programs};
 
 /// Less room than this is a warning.
@@ -84,19 +83,5 @@ pub(super) async fn programs(settings: &Settings) -> Check {
             format!("`muster serve` will try to download it; to be safe {remedy}"),
         ),
         remedy => Check { remedy, ..failed },
-    }
-}
-
-/// Whether the files of TLS can be used.
-pub(super) fn certificate(files: &TlsFiles) -> Check {
-    const NAME: &str = "tls";
-    match Certificate::open(files) {
-        Ok(_) => Check::ok(NAME, format!("{} and its key can be used", files.cert.display())),
-        Err(error) => Check::fail(
-            NAME,
-            format!("{:#}", anyhow::Error::from(error)),
-            "let server.tls_cert and server.tls_key name a certificate and its key, both PEM, \
-             that this user can read",
-        ),
     }
 }

@@ -9,8 +9,9 @@ mod tls;
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use chrono::{DateTime, Utc};
 use muster::config::{Settings, TlsFiles};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -92,6 +93,16 @@ impl Pair {
         let TlsFiles { cert, key } = self.files();
         fs::write(key, made.signing_key.serialize_pem()).unwrap();
         fs::write(cert, made.cert.pem()).unwrap();
+    }
+
+    /// Another certificate, which ends then.
+    fn renew_until(&self, ends: DateTime<Utc>) {
+        let mut wishes = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        wishes.not_after = SystemTime::from(ends).into();
+        let made = rcgen::KeyPair::generate().unwrap();
+        let TlsFiles { cert, key } = self.files();
+        fs::write(key, made.serialize_pem()).unwrap();
+        fs::write(cert, wishes.self_signed(&made).unwrap().pem()).unwrap();
     }
 
     fn cert(&self) -> Vec<u8> {

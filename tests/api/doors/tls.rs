@@ -1,5 +1,7 @@
 //! TLS: what is spoken over it, and certificates that change.
 
+use chrono::TimeDelta;
+use muster::clock::Clock;
 use reqwest::{Version, tls};
 use rustix::process::Signal;
 use serde_json::json;
@@ -145,4 +147,40 @@ async fn the_program_reloads_when_told_and_keeps_what_works() {
     home.run(&["serve"]).fails(2, &["server.tls_cert", "there is no certificate in it"]);
     std::fs::remove_file(&files.cert).unwrap();
     home.run(&["serve"]).fails(2, &["server.tls_cert", "cannot read", "cert"]);
+}
+
+#[test]
+fn the_end_of_a_certificate_is_told_in_time() {
+    let pair = Pair::new();
+    let ends_in = |days: i64| {
+        let ends = Clock::system().now() + TimeDelta::days(days) + TimeDelta::hours(1);
+        pair.renew_until(ends);
+        ends.format("%F %T UTC").to_string()
+    };
+    let files = pair.files();
+    let mut home = Home::lived_in();
+    home.set("MUSTER__SERVER__TLS_CERT", files.cert.to_str().unwrap());
+    home.set("MUSTER__SERVER__TLS_KEY", files.key.to_str().unwrap());
+    home.set("MUSTER__SERVER__TLS_RELOAD", "1day");
+    let told = |part: String| move |said: &str| said.contains(&part).then_some(());
+    let check = |home: &Home, verdict: &str, part: &str| {
+        let report = home.run(&["doctor"]).ok().stdout;
+        let found = report.lines().find(|line| line[6..].starts_with("tls ")).unwrap();
+        assert!(found.starts_with(verdict) && found.contains(part), "{found}");
+    };
+
+    let soon = ends_in(13);
+    let server = home.serve();
+    server.running.until_stderr("at the start", told(format!("ends on {soon}, in 13 days")));
+    check(&home, "warn", &format!("ends on {soon}, in 13 days"));
+    ends_in(14);
+    server.running.signal(Signal::HUP);
+    server.running.until_stderr("the change", told("the certificate has changed".to_owned()));
+    check(&home, "ok", "can be used");
+    let past = ends_in(-1);
+    server.running.signal(Signal::HUP);
+    server.running.until_stderr("at the reload", told(format!("ended on {past}: renew it")));
+    check(&home, "warn", &format!("ended on {past}"));
+    let said = server.stop().stderr;
+    assert_eq!(said.matches("renew it").count(), 2, "{said}");
 }

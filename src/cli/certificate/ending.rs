@@ -1,0 +1,74 @@
+//! When a certificate ends, and whether that is soon.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+/// Less time than this is little: who renews by hand needs some, and what renews by itself has done
+/// so by then.
+const SOON: TimeDelta = TimeDelta::days(14);
+
+/// When the first of the certificates in a PEM file ends: no client goes on past that one. Nothing
+/// where none can be read.
+pub(super) fn first(pem: &[u8]) -> Option<DateTime<Utc>> {
+    CertificateDer::pem_slice_iter(pem).filter_map(|der| end(&der.ok()?)).min()
+}
+
+fn end(der: &[u8]) -> Option<DateTime<Utc>> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    DateTime::from_timestamp(certificate.validity().not_after.timestamp(), 0)
+}
+
+/// What there is to say of a certificate that ends soon, or has.
+pub(super) fn remark(ends: DateTime<Utc>, now: DateTime<Utc>) -> Option<String> {
+    let (day, left) = (ends.format("%F %T UTC"), ends - now);
+    match left.num_days() {
+        _ if left < TimeDelta::zero() => Some(format!("ended on {day}")),
+        _ if left >= SOON => None,
+        0 => Some(format!("ends on {day}, in less than a day")),
+        1 => Some(format!("ends on {day}, in a day")),
+        days => Some(format!("ends on {day}, in {days} days")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(seconds, 0).unwrap()
+    }
+
+    fn pem(ends: i64) -> String {
+        let mut wishes = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        wishes.not_after =
+            rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(ends.unsigned_abs());
+        let key = rcgen::KeyPair::generate().unwrap();
+        wishes.self_signed(&key).unwrap().pem()
+    }
+
+    #[test]
+    fn the_first_to_end_counts() {
+        assert_eq!(first(pem(NOW).as_bytes()), Some(at(NOW)));
+        let chain = pem(NOW) + &pem(NOW - 1) + &pem(NOW + 1);
+        assert_eq!(first(chain.as_bytes()), Some(at(NOW - 1)));
+        // In another notation than dates before 2050.
+        assert_eq!(first(pem(2 * NOW).as_bytes()), Some(at(2 * NOW)));
+        assert_eq!(first(b""), None);
+        assert_eq!(first(&pem(NOW).as_bytes()[..200]), None);
+    }
+
+    #[test]
+    fn two_weeks_before_the_end_there_is_something_to_say() {
+        let remark = |left: i64| remark(at(NOW + left), at(NOW)).unwrap_or_default();
+        let day = 86_400;
+        assert_eq!(remark(14 * day), "");
+        assert!(remark(14 * day - 1).ends_with(", in 13 days"));
+        assert!(remark(2 * day - 1).ends_with(", in a day"));
+        assert!(remark(day - 1).ends_with(", in less than a day"));
+        assert!(remark(0).ends_with(", in less than a day"));
+        assert_eq!(remark(-1), "ended on 2027-01-15 07:59:59 UTC");
+    }
+}

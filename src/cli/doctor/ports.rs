@@ -1,0 +1,70 @@
+//! What a server listens with: its addresses, and its certificate.
+
+use std::io;
+
+use super::super::certificate::Certificate;
+use super::super::health;
+use super::report::Check;
+use crate::clock::Clock;
+use crate::config::{Server, TlsFiles};
+use crate::http::{Bound, MetricsBound};
+
+/// Where the API is to be.
+pub(super) async fn api(server: &Server) -> Check {
+    const NAME: &str = "port";
+    let bind = &server.bind;
+    let error = match Bound::bind(bind) {
+        Ok(_) => return free(NAME, bind),
+        Err(error) => error,
+    };
+    if error.kind() == io::ErrorKind::AddrInUse
+        && let Some(health) = health::running_at(&health::url(server)).await
+    {
+        return Check::ok(NAME, format!("{bind} is held by a running Muster {}", health.version));
+    }
+    taken(NAME, bind, &error, "server.bind")
+}
+
+/// Where metrics are to be told.
+pub(super) async fn metrics(bind: &str) -> Check {
+    const NAME: &str = "metrics";
+    let error = match MetricsBound::bind(bind) {
+        Ok(_) => return free(NAME, bind),
+        Err(error) => error,
+    };
+    if error.kind() == io::ErrorKind::AddrInUse && health::tells_metrics(bind).await {
+        return Check::ok(NAME, format!("{bind} is held by a running Muster"));
+    }
+    taken(NAME, bind, &error, "metrics.bind")
+}
+
+fn free(check: &'static str, bind: &str) -> Check {
+    Check::ok(check, format!("{bind} is free"))
+}
+
+fn taken(check: &'static str, bind: &str, error: &io::Error, key: &str) -> Check {
+    let remedy = format!("stop the program that listens there, or set {key}");
+    Check::fail(check, format!("{bind}: {error}"), remedy)
+}
+
+/// Whether the files of TLS can be used, and for how long.
+pub(super) fn certificate(files: &TlsFiles, clock: &Clock) -> Check {
+    const NAME: &str = "tls";
+    let cert = files.cert.display();
+    let certificate = match Certificate::open(files) {
+        Ok(certificate) => certificate,
+        Err(error) => {
+            return Check::fail(
+                NAME,
+                format!("{:#}", anyhow::Error::from(error)),
+                "let server.tls_cert and server.tls_key name a certificate and its key, both PEM, \
+                 that this user can read",
+            );
+        }
+    };
+    if let Some(remark) = certificate.remark(clock.now()) {
+        let remedy = "renew it: a running server takes the new one by itself, or with SIGHUP";
+        return Check::warn(NAME, format!("{cert} {remark}"), remedy);
+    }
+    Check::ok(NAME, format!("{cert} and its key can be used"))
+}
