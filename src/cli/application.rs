@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::callbacks::worker;
 use super::certificate::Certificate;
+use super::doors::Doors;
 use super::stopper::Stopper;
 use super::store::pool_limits;
 use crate::clock::Clock;
@@ -17,7 +18,7 @@ use crate::config::{RemoveMembers, Settings};
 use crate::delivery::Worker;
 use crate::domain::{RemovePolicy, Rules};
 use crate::http::{
-    Bound, Ending, Gate, GateOptions, MetricsBound, MetricsServer, Options, Server, Services,
+    Ending, Gate, GateOptions, MetricsBound, MetricsServer, Options, Server, Services,
 };
 use crate::metrics::Metrics;
 use crate::repository::changes::Changes;
@@ -56,20 +57,19 @@ pub struct Application {
 }
 
 impl Application {
-    /// Puts the service together on a database whose tables are current. `stopper` will stop it; its
-    /// metrics are told on `metrics_bound`, if there is one.
+    /// Puts the service together on a database whose tables are current. `stopper` will stop it.
     ///
     /// # Errors
-    /// When the database fails, the certificate cannot be used, or the system refuses the socket.
+    /// When the database fails, or the system refuses the socket.
     pub async fn build(
         settings: &Settings,
-        bound: Bound,
-        metrics_bound: Option<MetricsBound>,
+        doors: Doors,
         pool: PgPool,
         keyring: Arc<Keyring>,
         clock: Clock,
         stopper: Stopper,
     ) -> anyhow::Result<Self> {
+        let Doors { bound, metrics: metrics_bound, certificate } = doors;
         let address = bound.address()?;
         let metrics = Arc::new(Metrics::default());
         // Before the apps are read: what changes from then on is told.
@@ -122,7 +122,6 @@ impl Application {
             request_timeout: settings.server.request_timeout,
             shutdown_timeout: settings.server.shutdown_timeout,
         };
-        let certificate = settings.server.tls.as_ref().map(Certificate::open).transpose()?;
         let tls = certificate.as_ref().map(Certificate::tls);
         let (server, ending) = bound.serve(services, options, tls)?;
         let observatory = Arc::new(Observatory::new(Parts {

@@ -13,6 +13,7 @@ mod callbacks;
 mod certificate;
 mod delivery;
 mod doctor;
+mod doors;
 mod files;
 mod first_app;
 mod health;
@@ -39,6 +40,7 @@ use clap_complete::Shell;
 
 pub use application::{Application, session_options};
 pub use callbacks::worker;
+pub use doors::Doors;
 pub use stopper::Stopper;
 pub use store::pool_limits;
 

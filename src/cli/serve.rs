@@ -10,13 +10,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::application::Application;
-use super::certificate::Certificate;
+use super::doors::Doors;
 use super::stopper::Stopper;
 use super::store::Store;
 use super::{files, first_app, output, supervisor};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::http::{Bound, MetricsBound};
 use crate::repository::embedded::Patience;
 use crate::repository::migrations::Standing;
 
@@ -26,17 +25,13 @@ pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()>
     stop_on_signals(stopper.clone())
         .and_then(|()| supervisor::survive_hangups())
         .context("cannot listen for signals")?;
-    // A start that will be refused is refused before a database is started for it.
-    settings.server.tls.as_ref().map(Certificate::open).transpose()?;
     files::permit(settings.server.max_connections);
-    let bind = &settings.server.bind;
-    let bound = Bound::bind(bind).map_err(|error| cannot_listen(error, "server.bind", bind))?;
-    let url = url(settings.server.scheme(), bound.address()?);
-    let metrics_bound = settings.metrics.bind.as_deref().map(bind_metrics).transpose()?;
+    let doors = Doors::open(settings)?;
+    let url = url(settings.server.scheme(), doors.bound.address()?);
     let store = Store::open_within(settings, Patience::SERVER).await?;
     store.warn_of_others(settings);
     let store = store.keep(stopper.clone());
-    let served = serve(settings, clock, (bound, metrics_bound), &url, &store, stopper).await;
+    let served = serve(settings, clock, doors, &url, &store, stopper).await;
     store.close().await;
     served
 }
@@ -44,7 +39,7 @@ pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()>
 async fn serve(
     settings: &Settings,
     clock: Clock,
-    (bound, metrics_bound): (Bound, Option<MetricsBound>),
+    doors: Doors,
     url: &str,
     store: &Store,
     stopper: Stopper,
@@ -68,8 +63,7 @@ async fn serve(
     };
     let (pool, keyring) = (store.pool.clone(), store.keyring.clone());
     let application =
-        Application::build(settings, bound, metrics_bound, pool, keyring, clock, stopper.clone())
-            .await?;
+        Application::build(settings, doors, pool, keyring, clock, stopper.clone()).await?;
     if stopper.is_wanted() {
         return Ok(());
     }
@@ -118,28 +112,6 @@ fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
 const ECHO: Duration = Duration::from_secs(1);
 /// How long stopping in a hurry may take.
 const HURRY: Duration = Duration::from_secs(3);
-
-fn bind_metrics(bind: &str) -> anyhow::Result<MetricsBound> {
-    MetricsBound::bind(bind).map_err(|error| cannot_listen(error, "metrics.bind", bind))
-}
-
-/// Says what to do where `key` is `bind` and nobody can listen there.
-fn cannot_listen(error: io::Error, key: &str, bind: &str) -> anyhow::Error {
-    let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "another program listens there, perhaps a Muster that already runs (`muster doctor` \
-             tells); stop it, or set {key} to another port"
-        ),
-        io::ErrorKind::PermissionDenied => {
-            format!("ports below 1024 are for root; set {key} to another port")
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            format!("this machine has no such address; set {key}")
-        }
-        _ => format!("set {key} to an address and port of this machine"),
-    };
-    anyhow::Error::from(error).context(format!("cannot listen on {bind}: {remedy}"))
-}
 
 /// Where clients on this machine reach the server.
 fn url(scheme: &str, address: SocketAddr) -> String {

@@ -11,11 +11,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use muster::cli::{Application, Stopper, pool_limits};
+use muster::cli::{Application, Doors, Stopper, pool_limits};
 use muster::clock::Clock;
 use muster::config::{KeyText, Settings};
 use muster::domain::{App, Permission, Permissions};
-use muster::http::{Bound, MetricsBound};
 use muster::repository::PgPool;
 use muster::repository::apps::{self, StoredApp};
 use muster::repository::audit::{Act, Actor};
@@ -245,11 +244,10 @@ async fn start(
     pool: PgPool,
     clock: Clock,
 ) -> (SocketAddr, Option<SocketAddr>, Stopper) {
-    let bound = Bound::bind(&settings.server.bind).unwrap();
+    let doors = Doors::open(settings).unwrap();
     let stopper = Stopper::default();
-    let metrics = settings.metrics.bind.as_deref().map(|bind| MetricsBound::bind(bind).unwrap());
     let stop = stopper.clone();
-    let application = Application::build(settings, bound, metrics, pool, keyring(), clock, stop);
+    let application = Application::build(settings, doors, pool, keyring(), clock, stop);
     let application = application.await.unwrap();
     let (address, metrics) = (application.address(), application.metrics_address());
     tokio::spawn(application.run());

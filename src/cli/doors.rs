@@ -1,0 +1,51 @@
+//! What a server listens with: its addresses, and its certificate. All of it is had before anything
+//! else is started, so a start that must be refused is refused at once.
+
+use std::io;
+
+use super::certificate::Certificate;
+use crate::config::Settings;
+use crate::http::{Bound, MetricsBound};
+
+/// Addresses that are taken, and what is shown there.
+pub struct Doors {
+    pub(super) bound: Bound,
+    pub(super) metrics: Option<MetricsBound>,
+    pub(super) certificate: Option<Certificate>,
+}
+
+impl Doors {
+    /// Reads the certificate, if one is configured, and takes the addresses.
+    ///
+    /// # Errors
+    /// When the certificate cannot be read or used, or an address cannot be taken; with what to do.
+    pub fn open(settings: &Settings) -> anyhow::Result<Self> {
+        let certificate = settings.server.tls.as_ref().map(Certificate::open).transpose()?;
+        let bind = &settings.server.bind;
+        let bound = Bound::bind(bind).map_err(|error| cannot_listen(error, "server.bind", bind))?;
+        let metrics = settings.metrics.bind.as_deref().map(bind_metrics).transpose()?;
+        Ok(Self { bound, metrics, certificate })
+    }
+}
+
+fn bind_metrics(bind: &str) -> anyhow::Result<MetricsBound> {
+    MetricsBound::bind(bind).map_err(|error| cannot_listen(error, "metrics.bind", bind))
+}
+
+/// Says what to do where `key` is `bind` and nobody can listen there.
+fn cannot_listen(error: io::Error, key: &str, bind: &str) -> anyhow::Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another program listens there, perhaps a Muster that already runs (`muster doctor` \
+             tells); stop it, or set {key} to another port"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            format!("ports below 1024 are for root; set {key} to another port")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine has no such address; set {key}")
+        }
+        _ => format!("set {key} to an address and port of this machine"),
+    };
+    anyhow::Error::from(error).context(format!("cannot listen on {bind}: {remedy}"))
+}
