@@ -372,6 +372,12 @@ async fn the_master_key_is_replaced_while_servers_run() {
     let old_id = old.as_str().unwrap();
     assert!(before.contains(&format!("01{old_id}")) && !after.contains(&format!("01{old_id}")));
 
+    // No act without its line.
+    let refuse = "alter table audit add constraint no_more check (action <> 'secrets.drop_keys')";
+    connection.execute(refuse).await.unwrap();
+    home.run(&["secrets", "rotate", "--finish"]).fails(1, &["no_more"]);
+    assert_eq!(keys_in(&file), keys);
+    connection.execute("alter table audit drop constraint no_more").await.unwrap();
     let finished = home.json(&["secrets", "rotate", "--finish"]);
     assert_eq!(finished, json!({ "seals": done["to"], "dropped": [old] }));
     assert_eq!(keys_in(&file), keys[..1]);
