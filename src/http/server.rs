@@ -5,8 +5,10 @@ mod frames;
 mod http2;
 mod opening;
 mod progress;
+mod records;
 mod tail;
 mod tls;
+mod units;
 mod watched;
 
 use std::io;

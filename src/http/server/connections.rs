@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::super::drain::Drain;
 use super::frames::Frames;
-use super::opening::{Http, Stream, open};
+use super::opening::{Http, Opened, Stream, open};
 use super::progress::{Came, Patience, Progress};
 use super::tail::Tail;
 use super::watched::Watched;
@@ -131,7 +131,8 @@ impl Door {
         let opened_at = Instant::now();
         let address = stream.peer_addr().ok();
         let opened = open(stream, self.tls.as_ref(), self.options.head_timeout).await;
-        let (stream, http) = opened.map_err(|error| tracing::debug!(%error, "not opened"))?;
+        let Opened { stream, http, records } =
+            opened.map_err(|error| tracing::debug!(%error, "not opened"))?;
         let patience = Patience {
             head: self.options.head_timeout,
             write: self.options.write_timeout,
@@ -141,7 +142,7 @@ impl Door {
             Http::One => Came::One(Tail::default()),
             Http::Two => Came::Two(Frames::default()),
         };
-        let progress = Progress::new(patience, opened_at, came);
+        let progress = Progress::new(patience, opened_at, came, records);
         let stream = Watched::new(stream, progress.clone());
         match http {
             Http::One => http1.call((stream, Protocol::Http1, address)).await.map_err(drop),

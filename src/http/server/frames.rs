@@ -3,6 +3,8 @@
 //!
 //! The content of a DATA frame is not awaited: it is a part of a body, which has a time of its own.
 
+use super::units::{Awaited, Units};
+
 /// Bytes of a frame before its content.
 const HEAD: usize = 9;
 /// Bytes that a client sends before its first frame. The handshake waits for them.
@@ -14,33 +16,19 @@ const CONTINUATION: u8 = 9;
 /// No CONTINUATION follows.
 const END_HEADERS: u8 = 4;
 
-/// What the bytes of a connection end with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Awaited {
-    /// Whole frames and lists of headers, or the content of a body: nothing need follow soon.
-    Nothing,
-    /// A part of a frame or of a list of headers that had begun earlier.
-    Rest,
-    /// The same, but it has begun just now.
-    RestOfAnother,
-}
-
 /// The frames of a connection, as far as they came.
 #[derive(Debug)]
 pub(super) struct Frames {
+    /// Bytes of the preface that are to come.
     preface: usize,
-    head: [u8; HEAD],
-    /// Bytes of the head that are there; all while the content is awaited.
-    got: usize,
-    /// Bytes of the content that are to come.
-    left: usize,
+    units: Units<HEAD>,
     /// Whether a list of headers goes on in the next frame.
     goes_on: bool,
 }
 
 impl Default for Frames {
     fn default() -> Self {
-        Self { preface: PREFACE, head: [0; HEAD], got: 0, left: 0, goes_on: false }
+        Self { preface: PREFACE, units: Units::new(length), goes_on: false }
     }
 }
 
@@ -51,48 +39,31 @@ impl Frames {
         self.preface -= preface.len();
         let mut begins = false;
         while !bytes.is_empty() {
-            begins |= self.got == 0 && !self.goes_on;
-            bytes = if self.got < HEAD { self.add_head(bytes) } else { self.add_content(bytes) };
-            if self.got == HEAD && self.left == 0 {
-                self.end();
+            begins |= !self.goes_on && !self.units.has_begun();
+            let (ended, rest) = self.units.add(bytes);
+            bytes = rest;
+            if let Some(head) = ended {
+                self.end(head);
             }
         }
-        let is_body = self.got == HEAD && self.kind() == DATA;
-        match self.goes_on || self.got > 0 && !is_body {
-            false => Awaited::Nothing,
-            true if begins => Awaited::RestOfAnother,
-            true => Awaited::Rest,
-        }
+        let is_body = self.units.head().is_some_and(|head| kind(head) == DATA);
+        Awaited::rest(self.goes_on || self.units.has_begun() && !is_body, begins)
     }
 
-    fn add_head<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let (head, rest) = bytes.split_at(bytes.len().min(HEAD - self.got));
-        self.head[self.got..][..head.len()].copy_from_slice(head);
-        self.got += head.len();
-        if self.got == HEAD {
-            let [high, middle, low, ..] = self.head;
-            self.left = u32::from_be_bytes([0, high, middle, low]) as usize;
-        }
-        rest
-    }
-
-    fn add_content<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let (content, rest) = bytes.split_at(bytes.len().min(self.left));
-        self.left -= content.len();
-        rest
-    }
-
-    fn end(&mut self) {
-        if matches!(self.kind(), HEADERS | CONTINUATION) {
-            let [.., flags, _, _, _, _] = self.head;
+    fn end(&mut self, head: [u8; HEAD]) {
+        if matches!(kind(&head), HEADERS | CONTINUATION) {
+            let [_, _, _, _, flags, ..] = head;
             self.goes_on = flags & END_HEADERS == 0;
         }
-        self.got = 0;
     }
+}
 
-    fn kind(&self) -> u8 {
-        self.head[3]
-    }
+fn length(&[high, middle, low, ..]: &[u8; HEAD]) -> usize {
+    u32::from_be_bytes([0, high, middle, low]) as usize
+}
+
+fn kind(&[_, _, _, kind, ..]: &[u8; HEAD]) -> u8 {
+    kind
 }
 
 #[cfg(test)]

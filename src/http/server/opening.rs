@@ -4,6 +4,7 @@
 //! proxies that know that they may ("prior knowledge"). Nobody is upgraded.
 
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -12,10 +13,18 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
+use super::records::{Recorded, Records};
 use super::tls;
 
 /// Plain, or with TLS.
-pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+pub(super) type Stream = Either<TcpStream, Box<TlsStream<Recorded<TcpStream>>>>;
+
+/// A connection that is open.
+pub(super) struct Opened {
+    pub(super) stream: Stream,
+    pub(super) http: Http,
+    pub(super) records: Rc<Records>,
+}
 
 /// What is spoken on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,15 +46,17 @@ pub(super) async fn open(
     stream: TcpStream,
     tls: Option<&TlsAcceptor>,
     within: Duration,
-) -> io::Result<(Stream, Http)> {
+) -> io::Result<Opened> {
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
         let http = timeout(within, spoken(&stream)).await??;
-        return Ok((Either::Left(stream), http));
+        return Ok(Opened { stream: Either::Left(stream), http, records: Rc::default() });
     };
-    let stream = timeout(within, tls.accept(stream)).await??;
-    let is_two = stream.get_ref().1.alpn_protocol() == Some(tls::H2);
-    Ok((Either::Right(Box::new(stream)), if is_two { Http::Two } else { Http::One }))
+    let stream = timeout(within, tls.accept(Recorded::new(stream))).await??;
+    let (below, session) = stream.get_ref();
+    let records = below.records().clone();
+    let http = if session.alpn_protocol() == Some(tls::H2) { Http::Two } else { Http::One };
+    Ok(Opened { stream: Either::Right(Box::new(stream)), http, records })
 }
 
 async fn spoken(stream: &TcpStream) -> io::Result<Http> {

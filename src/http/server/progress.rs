@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::frames::{Awaited, Frames};
+use super::frames::Frames;
+use super::records::Records;
 use super::tail::Tail;
+use super::units::Awaited;
 
 /// How much later than the framework the first head of a connection is given up here, so that the
 /// framework can answer 408. It begins to count when TLS is open, which may be late already.
@@ -61,6 +63,8 @@ pub(in super::super) struct Progress {
     /// Since when the rest is awaited of what has begun to come.
     head: Cell<Option<Instant>>,
     came: RefCell<Came>,
+    /// Below TLS.
+    records: Rc<Records>,
     /// Since when the socket takes nothing.
     blocked: Cell<Option<Instant>>,
 }
@@ -71,7 +75,12 @@ pub(in super::super) struct Running(Rc<Progress>);
 
 impl Progress {
     /// A connection whose opening began when it was `opened`, and is over; nothing `came` since.
-    pub(super) fn new(patience: Patience, opened: Instant, came: Came) -> Rc<Self> {
+    pub(super) fn new(
+        patience: Patience,
+        opened: Instant,
+        came: Came,
+        records: Rc<Records>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             patience,
             opened,
@@ -80,6 +89,7 @@ impl Progress {
             quiet: Cell::new(Instant::now()),
             head: Cell::default(),
             came: RefCell::new(came),
+            records,
             blocked: Cell::default(),
         })
     }
@@ -96,12 +106,12 @@ impl Progress {
                 tail.add(bytes);
                 let is_quiet = self.running.get() == 0 && self.used.get();
                 if is_quiet && self.head.get().is_none() {
-                    self.head.set(Some(Instant::now()));
+                    self.head.set(Some(self.records.came_since()));
                 }
             }
             Came::Two(frames) => match frames.add(bytes) {
                 Awaited::Nothing => self.head.set(None),
-                Awaited::RestOfAnother => self.head.set(Some(Instant::now())),
+                Awaited::RestOfAnother => self.head.set(Some(self.records.came_since())),
                 Awaited::Rest => {}
             },
         }
@@ -116,8 +126,11 @@ impl Progress {
 
     /// The socket took something.
     pub(super) fn taken(&self) {
-        let was_blocked = self.blocked.take().is_some();
-        if was_blocked && self.head.get().is_some() && self.is_framed() {
+        if self.blocked.take().is_none() {
+            return;
+        }
+        self.records.begin_anew();
+        if self.head.get().is_some() && self.is_framed() {
             self.head.set(Some(Instant::now()));
         }
     }
@@ -154,6 +167,14 @@ impl Progress {
         let request = request.map(|at| (at, Overdue::Request));
         reading.into_iter().chain(request).min_by_key(|(at, _)| *at)
     }
+
+    /// The same for who reads and finds nothing: the rest of a TLS record is not there then, whatever
+    /// it belongs to. Others do not know: it may be there and not be read.
+    pub(super) fn read_deadline(&self) -> Option<(Instant, Overdue)> {
+        let awaited = self.records.awaited().filter(|_| self.blocked.get().is_none());
+        let record = awaited.map(|since| (since + self.patience.head, Overdue::Request));
+        record.into_iter().chain(self.deadline()).min_by_key(|(at, _)| *at)
+    }
 }
 
 impl Drop for Running {
@@ -180,7 +201,7 @@ mod tests {
 
     fn connection(came: Came) -> Rc<Progress> {
         let patience = Patience { head: 5 * SECOND, write: 30 * SECOND, idle: 75 * SECOND };
-        Progress::new(patience, Instant::now(), came)
+        Progress::new(patience, Instant::now(), came, Rc::default())
     }
 
     /// What is overdue next, and in how many seconds.
@@ -273,5 +294,37 @@ mod tests {
         progress.blocked();
         drop(running);
         assert_eq!(next(&progress), Some((30, Overdue::Reading)), "before it is idle");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_is_awaited_whatever_runs_by_who_reads_and_is_not_blocked() {
+        let progress = connection(Came::One(Tail::default()));
+        let _running = progress.begin(0);
+        progress.records.came(Awaited::RestOfAnother);
+        tokio::time::advance(SECOND).await;
+        let in_four = Instant::now() + 4 * SECOND;
+        assert_eq!(progress.read_deadline(), Some((in_four, Overdue::Request)));
+        assert_eq!(progress.deadline(), None);
+        progress.blocked();
+        assert_eq!(progress.read_deadline(), progress.deadline());
+        progress.taken();
+        assert_eq!(progress.read_deadline(), Some((in_four + SECOND, Overdue::Request)));
+        progress.records.came(Awaited::Nothing);
+        assert_eq!(progress.read_deadline(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_record_takes_from_the_time_of_the_head_in_it() {
+        for (came, begins) in
+            [(Came::One(Tail::default()), &b"GET"[..]), (Came::Two(Frames::default()), &[0; 25])]
+        {
+            let progress = connection(came);
+            drop(progress.begin(0));
+            progress.records.came(Awaited::RestOfAnother);
+            tokio::time::advance(3 * SECOND).await;
+            progress.records.came(Awaited::Nothing);
+            progress.received(begins);
+            assert_eq!(next(&progress), Some((2, Overdue::Request)));
+        }
     }
 }

@@ -30,10 +30,14 @@ impl<S> Watched<S> {
         &self.progress
     }
 
-    /// Ready when the client is too slow; else it will wake.
-    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Overdue> {
+    /// Ready when the client is too slow by that `deadline`; else it will wake.
+    fn poll_overdue(
+        &mut self,
+        cx: &mut Context<'_>,
+        deadline: fn(&Progress) -> Option<(Instant, Overdue)>,
+    ) -> Poll<Overdue> {
         loop {
-            let Some((at, what)) = self.progress.deadline() else { return Poll::Pending };
+            let Some((at, what)) = deadline(&self.progress) else { return Poll::Pending };
             if at < self.timer.deadline() {
                 self.timer.as_mut().reset(at);
             }
@@ -56,7 +60,7 @@ impl<S> Watched<S> {
             return written;
         }
         self.progress.blocked();
-        self.poll_overdue(cx).map(|_| Err(io::ErrorKind::TimedOut.into()))
+        self.poll_overdue(cx, Progress::deadline).map(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -76,7 +80,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         if read.is_ready() {
             return read;
         }
-        this.poll_overdue(cx).map(|what| match what {
+        this.poll_overdue(cx, Progress::read_deadline).map(|what| match what {
             Overdue::Request => Ok(()),
             Overdue::Reading => Err(io::ErrorKind::TimedOut.into()),
         })
@@ -114,7 +118,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         let flushed = this.written(cx, flushed);
         // An answer may be out: then it is the client's turn, and whoever serves the connection
         // need not read again before that is over.
-        if flushed.is_ready() && this.poll_overdue(cx).is_ready() {
+        if flushed.is_ready() && this.poll_overdue(cx, Progress::deadline).is_ready() {
             cx.waker().wake_by_ref();
         }
         flushed

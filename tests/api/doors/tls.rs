@@ -1,5 +1,7 @@
 //! TLS: what is spoken over it, and certificates that change.
 
+use std::io::Write as _;
+
 use chrono::TimeDelta;
 use muster::clock::Clock;
 use reqwest::{Version, tls};
@@ -7,11 +9,13 @@ use rustix::process::Signal;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 
-use super::{BRIEF, Pair, SOON, closed_soon, drip, spawn_tls_app};
-use crate::harness::TestApp;
+use super::{BRIEF, DRIP, Pair, SOON, closed_soon, drip, spawn_tls_app, timed};
 use crate::harness::process::Home;
+use crate::harness::{TestApp, raw};
 
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: muster\r\n\r\n";
 
@@ -78,6 +82,94 @@ async fn requests_must_come_in_time_over_tls_too() {
         let said = closed_soon(&mut stream).await;
         assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 408 "), "{start}");
     }
+}
+
+/// The records in which `content` would be sent.
+fn records(stream: &mut TlsStream<TcpStream>, content: &[u8]) -> Vec<u8> {
+    let (_, session) = stream.get_mut();
+    session.writer().write_all(content).unwrap();
+    let mut records = Vec::new();
+    while session.wants_write() {
+        session.write_tls(&mut records).unwrap();
+    }
+    records
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_does_not_end_is_cut_off_whatever_runs() {
+    const POST: &[u8] =
+        b"POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 9999\r\n\r\n";
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    // `POST /cgi/gettoken`, with numbers from the table that everybody has, and the head of its body.
+    const POST2: &[u8] =
+        b"\0\0\x11\x01\x04\0\0\0\x01\x83\x86\x04\x0d/cgi/gettoken\0\x27\x0f\0\0\0\0\0\x01";
+    let pair = Pair::new();
+    // Nothing else than the record is waited for.
+    let app = spawn_tls_app(&pair, |settings| {
+        settings.server.head_timeout = BRIEF;
+        settings.server.body_timeout = 60 * BRIEF;
+    })
+    .await;
+    let mut calls = JoinSet::new();
+    for (what, protocol, at_once) in [
+        ("a request", "http/1.1", HEALTH.to_vec()),
+        ("a body", "http/1.1", POST.to_vec()),
+        ("a frame", "h2", PREFACE.to_vec()),
+        ("a body in a frame", "h2", [PREFACE, POST2].concat()),
+    ] {
+        for length in [1, 5, 100] {
+            for drips in [false, true] {
+                let mut stream = pair.connect(app.address, protocol).await;
+                let at_once = at_once.clone();
+                calls.spawn(async move {
+                    stream.write_all(&at_once).await.unwrap();
+                    if at_once == HEALTH {
+                        assert_eq!(raw::answer(&mut stream).await.status, 200);
+                    }
+                    let slow = records(&mut stream, &[b' '; 9999]);
+                    let (mut stream, _) = stream.into_inner();
+                    let (mut reads, mut writes) = stream.split();
+                    let sending = async {
+                        writes.write_all(&slow[..length]).await.unwrap();
+                        if drips {
+                            drip(&mut writes, &slow[length..]).await;
+                        }
+                        std::future::pending().await
+                    };
+                    let closing = async {
+                        tokio::select! {
+                            closed = closed_soon(&mut reads) => closed,
+                            never = sending => never,
+                        }
+                    };
+                    let (_, took) = timed(closing).await;
+                    assert!(took >= BRIEF / 2, "{what} {length} {drips}: {took:?}");
+                });
+            }
+        }
+    }
+    calls.join_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_body_in_records_that_end_has_the_time_of_a_body() {
+    let pair = Pair::new();
+    let app = spawn_tls_app(&pair, |settings| settings.server.head_timeout = BRIEF).await;
+    let mut stream = pair.connect(app.address, "http/1.1").await;
+    let head = "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 30\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let body: Vec<u8> = (0..30).flat_map(|_| records(&mut stream, b" ")).collect();
+    let mut interval = tokio::time::interval(DRIP);
+    let (_, took) = timed(async {
+        // Hardly ever does one end where nothing of another has begun.
+        for part in body.chunks(17) {
+            interval.tick().await;
+            stream.get_mut().0.write_all(part).await.unwrap();
+        }
+    })
+    .await;
+    assert!(took > 3 * BRIEF, "{took:?}");
+    assert_eq!(raw::answer(&mut stream).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
