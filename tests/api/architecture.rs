@@ -18,7 +18,7 @@ const NEVER: [(&str, &str); 1] = [("http", "repository")];
 const APIS: [&str; 3] = ["youdu", "rest", "console"];
 
 /// Which rooms may name which crates, or parts of `std`.
-const CRATES: [(&str, &[&str]); 38] = [
+const CRATES: [(&str, &[&str]); 39] = [
     ("actix_web", &["http"]),
     ("actix_http", &["http"]),
     ("actix_rt", &["http"]),

@@ -55,7 +55,7 @@ impl Postgres {
             .arg(&self.data)
             .args(["-p", &self.port.to_string()])
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
-            .args(["-c", "max_connections=100"])
+            .args(["-c", "max_connections=400"])
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(said.try_clone().unwrap())
