@@ -2,6 +2,7 @@
 //!
 //! Each API puts a [`BodyError`] into its own words.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
@@ -9,7 +10,8 @@ use actix_web::web::{Bytes, BytesMut};
 use actix_web::{HttpRequest, dev, web};
 use futures_util::StreamExt as _;
 
-use super::server::Options;
+use super::server::{Options, Progress};
+use crate::metrics::Cut;
 
 /// Why a body could not be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +45,15 @@ pub(super) async fn read(
     let Options { max_body, body_timeout, .. } = options.ok_or(BodyError::NoOptions)?;
     tokio::time::timeout(body_timeout, collect(request, payload, max_body))
         .await
-        .map_err(|_| BodyError::TooSlow { within: body_timeout })?
+        .map_err(|_| too_slow(request, body_timeout))?
+}
+
+/// Over HTTP/1, the connection ends behind the refusal.
+fn too_slow(request: &HttpRequest, within: Duration) -> BodyError {
+    if let Some(progress) = request.conn_data::<Rc<Progress>>() {
+        progress.cut(Cut::Body);
+    }
+    BodyError::TooSlow { within }
 }
 
 /// How many bytes a request says that its body has, if it says so.

@@ -14,6 +14,7 @@ mod watched;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix_http::Request;
@@ -142,7 +143,8 @@ impl Bound {
         let listener = self.0.try_clone()?;
         let drain = Arc::new(Drain::default());
         let workers = if options.workers == 0 { cores() } else { options.workers };
-        let door = Door { options, drain: drain.clone(), tls: tls.map(Tls::acceptor) };
+        let (metrics, tls) = (services.metrics.clone(), tls.map(Tls::acceptor));
+        let door = Door { options, drain: drain.clone(), metrics, tls };
         let known = drain.clone();
         let app = move || {
             let sessions = services.sessions.on_this_thread();
@@ -169,7 +171,8 @@ impl Bound {
         F: Application<B>,
         B: MessageBody + 'static,
     {
-        let door = Door { options, drain: Arc::default(), tls: None };
+        let (drain, metrics) = (Arc::default(), Arc::default());
+        let door = Door { options, drain, metrics, tls: None };
         self.start(door, options.workers, app).map(Server)
     }
 
@@ -185,10 +188,12 @@ impl Bound {
         B: MessageBody + 'static,
     {
         let options = door.options;
+        let for_each = options.max_connections.div_ceil(workers);
+        door.metrics.connections.max.store((for_each * workers) as u64, Ordering::Relaxed);
         let service = move || connections::service(door.clone(), app.clone());
         let server = actix_server::Server::build()
             .workers(workers)
-            .max_concurrent_connections(options.max_connections.div_ceil(workers))
+            .max_concurrent_connections(for_each)
             .shutdown_timeout(options.shutdown_timeout.as_secs())
             .disable_signals()
             .listen("http", self.0, service)?;

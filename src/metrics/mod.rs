@@ -10,6 +10,7 @@
 
 mod acquires;
 mod cells;
+mod connections;
 mod page;
 mod process;
 mod requests;
@@ -22,6 +23,7 @@ use std::sync::atomic::AtomicU64;
 
 pub use acquires::Acquires;
 pub use cells::{Counter, Histogram, Level};
+pub use connections::{Connections, Cut, Open};
 pub use page::Format;
 pub use process::Disk;
 pub use requests::{Requests, Route};
@@ -32,6 +34,8 @@ pub use vitals::{Cache, Database, Deliveries, Pool, Vitals};
 /// All that one application counts.
 #[derive(Debug)]
 pub struct Metrics {
+    /// Connections of clients.
+    pub connections: Connections,
     /// Requests and their answers.
     pub requests: Requests,
     /// Reads that share statements.
@@ -80,6 +84,7 @@ pub struct Callbacks {
 impl Default for Metrics {
     fn default() -> Self {
         Self {
+            connections: Connections::default(),
             requests: Requests::default(),
             reads: Arc::default(),
             creates: Arc::default(),

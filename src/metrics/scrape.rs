@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use super::page::{self, Page, Write};
 use super::process::Process;
-use super::{Cache, Callbacks, Format, Metrics, Pool, Statements, Vitals};
+use super::{Cache, Callbacks, Connections, Format, Metrics, Pool, Statements, Vitals};
 
 /// All that was counted, and how the service stands, as Prometheus reads it.
 ///
@@ -28,6 +28,7 @@ impl Write for Scrape {
     fn write(&self, page: &mut Page<'_>) -> fmt::Result {
         let Self { metrics, vitals } = self;
         requests(page, metrics, vitals.running)?;
+        connections(page, &metrics.connections)?;
         statements(page, metrics)?;
         pool(page, &vitals.pool)?;
         cache(page, metrics, vitals.cache)?;
@@ -78,6 +79,15 @@ fn requests(page: &mut Page<'_>, metrics: &Metrics, running: usize) -> fmt::Resu
     let codes = metrics.requests.codes.all();
     let codes = codes.map(|(code, count)| (one("code", code.unwrap_or("other")), count));
     page.counters("muster_problems", "Answers of /v1 that say what went wrong.", codes)
+}
+
+fn connections(page: &mut Page<'_>, connections: &Connections) -> fmt::Result {
+    page.gauge("muster_connections", "Connections that are open.", connections.open.value())?;
+    let help = "Connections that may be open; further ones wait.";
+    page.gauge("muster_connections_max", help, connections.max())?;
+    let cuts = connections.cuts().map(|(reason, count)| (one("reason", reason), count));
+    let help = "Connections that were cut off because their clients were too slow with that.";
+    page.counters("muster_connections_cut", help, cuts)
 }
 
 fn statements(page: &mut Page<'_>, metrics: &Metrics) -> fmt::Result {

@@ -3,6 +3,7 @@
 //! The framework's own server would do, had it limits for more than the first head of a connection.
 //! So its parts are put together here, around a stream that is watched.
 
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use super::progress::{Came, Patience, Progress};
 use super::tail::Tail;
 use super::watched::Watched;
 use super::{Options, http2};
+use crate::metrics::{Cut, Metrics};
 
 /// How long a connection stays open behind an answer that did not wait for the request's body.
 const LINGER: Duration = Duration::from_secs(1);
@@ -35,6 +37,8 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) struct Door {
     pub(super) options: Options,
     pub(super) drain: Arc<Drain>,
+    /// Counts the connections.
+    pub(super) metrics: Arc<Metrics>,
     /// Where TLS is spoken.
     pub(super) tls: Option<TlsAcceptor>,
 }
@@ -128,11 +132,11 @@ impl Door {
         S: Service<Request, Response = ServiceResponse<B>, Error = Error> + 'static,
         B: MessageBody + 'static,
     {
+        let _open = self.metrics.connections.open();
         let opened_at = Instant::now();
         let address = stream.peer_addr().ok();
         let opened = open(stream, self.tls.as_ref(), self.options.head_timeout).await;
-        let Opened { stream, http, records } =
-            opened.map_err(|error| tracing::debug!(%error, "not opened"))?;
+        let Opened { stream, http, records } = opened.map_err(|error| self.not_opened(&error))?;
         let patience = Patience {
             head: self.options.head_timeout,
             write: self.options.write_timeout,
@@ -144,13 +148,25 @@ impl Door {
         };
         let progress = Progress::new(patience, opened_at, came, records);
         let stream = Watched::new(stream, progress.clone());
-        match http {
+        let served = match http {
             Http::One => http1.call((stream, Protocol::Http1, address)).await.map_err(drop),
             Http::Two => {
                 let (options, drain) = (self.options, &*self.drain);
                 let served = http2::serve(stream, &progress, address, app, options, drain).await;
                 served.map_err(|error| tracing::debug!(%error, "HTTP/2"))
             }
+        };
+        if let Some(cut) = progress.was_cut(served.is_ok()) {
+            self.metrics.connections.cut(cut);
         }
+        served
+    }
+
+    /// Who is gone was not cut off.
+    fn not_opened(&self, error: &io::Error) {
+        if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::InvalidData) {
+            self.metrics.connections.cut(Cut::Opening);
+        }
+        tracing::debug!(%error, "not opened");
     }
 }

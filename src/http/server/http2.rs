@@ -28,6 +28,7 @@ use tokio::time::{timeout, timeout_at};
 use super::super::drain::Drain;
 use super::Options;
 use super::progress::Progress;
+use crate::metrics::Cut;
 
 /// Requests that run at once on a connection.
 const STREAMS: u32 = 128;
@@ -60,7 +61,10 @@ where
         .initial_window_size(WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .handshake(stream);
-    let too_slow = |_| h2::Error::from(Reason::SETTINGS_TIMEOUT);
+    let too_slow = |_| {
+        progress.cut(Cut::Opening);
+        h2::Error::from(Reason::SETTINGS_TIMEOUT)
+    };
     let mut connection = timeout_at(progress.open_by(), handshake).await.map_err(too_slow)??;
     let mut exchanges = JoinSet::new();
     let ended = loop {

@@ -14,6 +14,7 @@ use super::frames::Frames;
 use super::records::Records;
 use super::tail::Tail;
 use super::units::Awaited;
+use crate::metrics::Cut;
 
 /// How much later than the framework the first head of a connection is given up here, so that the
 /// framework can answer 408. It begins to count when TLS is open, which may be late already.
@@ -33,8 +34,10 @@ pub(super) struct Patience {
 /// What a client is too slow with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Overdue {
-    /// Sending: the rest of a head, or the next request.
-    Request,
+    /// Sending the first head, or the rest of what has begun.
+    Head,
+    /// Using the connection.
+    Idle,
     /// Taking an answer.
     Reading,
 }
@@ -67,6 +70,9 @@ pub(in super::super) struct Progress {
     records: Rc<Records>,
     /// Since when the socket takes nothing.
     blocked: Cell<Option<Instant>>,
+    /// Whether the client has closed.
+    gone: Cell<bool>,
+    cut: Cell<Option<Cut>>,
 }
 
 /// A request that runs until this is dropped.
@@ -91,6 +97,8 @@ impl Progress {
             came: RefCell::new(came),
             records,
             blocked: Cell::default(),
+            gone: Cell::default(),
+            cut: Cell::default(),
         })
     }
 
@@ -117,6 +125,11 @@ impl Progress {
         }
     }
 
+    /// Nothing more comes.
+    pub(super) fn gone(&self) {
+        self.gone.set(true);
+    }
+
     /// The socket takes nothing.
     pub(super) fn blocked(&self) {
         if self.blocked.get().is_none() {
@@ -133,6 +146,11 @@ impl Progress {
         if self.head.get().is_some() && self.is_framed() {
             self.head.set(Some(Instant::now()));
         }
+    }
+
+    /// Whether the first head is awaited; frames are awaited one by one.
+    fn has_no_head(&self) -> bool {
+        !self.used.get() && !self.is_framed()
     }
 
     fn is_framed(&self) -> bool {
@@ -157,14 +175,13 @@ impl Progress {
         let request = match self.head.get() {
             // Frames are not read while nothing can be written: the rest may be there.
             Some(_) if unread.is_some() && self.is_framed() => None,
-            Some(since) => Some(since + self.patience.head),
+            Some(since) => Some((since + self.patience.head, Overdue::Head)),
             None if self.running.get() > 0 => None,
-            None if !self.used.get() && !self.is_framed() => {
-                Some(self.open_by() + AFTER_THE_FRAMEWORK)
+            None if self.has_no_head() => {
+                Some((self.open_by() + AFTER_THE_FRAMEWORK, Overdue::Head))
             }
-            None => Some(self.quiet.get() + self.patience.idle),
+            None => Some((self.quiet.get() + self.patience.idle, Overdue::Idle)),
         };
-        let request = request.map(|at| (at, Overdue::Request));
         reading.into_iter().chain(request).min_by_key(|(at, _)| *at)
     }
 
@@ -172,8 +189,31 @@ impl Progress {
     /// it belongs to. Others do not know: it may be there and not be read.
     pub(super) fn read_deadline(&self) -> Option<(Instant, Overdue)> {
         let awaited = self.records.awaited().filter(|_| self.blocked.get().is_none());
-        let record = awaited.map(|since| (since + self.patience.head, Overdue::Request));
+        let record = awaited.map(|since| (since + self.patience.head, Overdue::Head));
         record.into_iter().chain(self.deadline()).min_by_key(|(at, _)| *at)
+    }
+
+    /// The connection ends because its client is too slow with this; the first thing counts.
+    pub(in super::super) fn cut(&self, cut: Cut) {
+        if self.cut.get().is_none() {
+            self.cut.set(Some(cut));
+        }
+    }
+
+    /// The connection ends because this is overdue.
+    pub(super) fn is_overdue(&self, what: Overdue) {
+        match what {
+            Overdue::Head => self.cut(Cut::Head),
+            Overdue::Reading => self.cut(Cut::Write),
+            Overdue::Idle => {}
+        }
+    }
+
+    /// What a connection that has ended, well or not, was cut off for, if it was. That the framework
+    /// gave up a first head it tells nobody: it ends well without one, while the client is there.
+    pub(super) fn was_cut(&self, ended_well: bool) -> Option<Cut> {
+        let is_given_up = ended_well && self.has_no_head() && !self.gone.get();
+        self.cut.get().or(is_given_up.then_some(Cut::Head))
     }
 }
 
@@ -215,21 +255,21 @@ mod tests {
         let progress = connection(Came::One(Tail::default()));
         progress.received(b"G");
         tokio::time::advance(SECOND).await;
-        assert_eq!(next(&progress), Some((4, Overdue::Request)), "the opening included");
+        assert_eq!(next(&progress), Some((4, Overdue::Head)), "the opening included");
         progress.received(b"ET / HTTP/1.1\r\n\r\n");
         let running = progress.begin(0);
         tokio::time::advance(100 * SECOND).await;
         assert_eq!(next(&progress), None, "now the client waits");
         drop(running);
-        assert_eq!(next(&progress), Some((75, Overdue::Request)));
+        assert_eq!(next(&progress), Some((75, Overdue::Idle)));
         tokio::time::advance(70 * SECOND).await;
         progress.received(b"G");
         tokio::time::advance(4 * SECOND).await;
         progress.received(b"G");
-        assert_eq!(next(&progress), Some((1, Overdue::Request)), "each byte gives no more time");
+        assert_eq!(next(&progress), Some((1, Overdue::Head)), "each byte gives no more time");
         progress.received(b"ET / HTTP/1.1\r\n\r\n");
         drop(progress.begin(0));
-        assert_eq!(next(&progress), Some((75, Overdue::Request)));
+        assert_eq!(next(&progress), Some((75, Overdue::Idle)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -242,10 +282,10 @@ mod tests {
         drop(running);
         tokio::time::advance(SECOND).await;
         progress.received(b" ");
-        assert_eq!(next(&progress), Some((4, Overdue::Request)));
+        assert_eq!(next(&progress), Some((4, Overdue::Head)));
         progress.received(b"/ HTTP/1.1\r\n\r\n");
         drop(progress.begin(0));
-        assert_eq!(next(&progress), Some((75, Overdue::Request)));
+        assert_eq!(next(&progress), Some((75, Overdue::Idle)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -255,16 +295,16 @@ mod tests {
         progress.received(&[0; 24]);
         drop(progress.begin(0));
         progress.received(PING);
-        assert_eq!(next(&progress), Some((75, Overdue::Request)));
+        assert_eq!(next(&progress), Some((75, Overdue::Idle)));
         progress.received(&PING[..10]);
         let running = progress.begin(0);
         tokio::time::advance(4 * SECOND).await;
         progress.received(&PING[10..11]);
-        assert_eq!(next(&progress), Some((1, Overdue::Request)));
+        assert_eq!(next(&progress), Some((1, Overdue::Head)));
         progress.received(&PING[11..]);
         assert_eq!(next(&progress), None, "now the client waits");
         drop(running);
-        assert_eq!(next(&progress), Some((75, Overdue::Request)));
+        assert_eq!(next(&progress), Some((75, Overdue::Idle)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -275,10 +315,10 @@ mod tests {
         tokio::time::advance(20 * SECOND).await;
         assert_eq!(next(&progress), Some((10, Overdue::Reading)));
         progress.taken();
-        assert_eq!(next(&progress), Some((5, Overdue::Request)));
+        assert_eq!(next(&progress), Some((5, Overdue::Head)));
         tokio::time::advance(SECOND).await;
         progress.taken();
-        assert_eq!(next(&progress), Some((4, Overdue::Request)));
+        assert_eq!(next(&progress), Some((4, Overdue::Head)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -303,12 +343,12 @@ mod tests {
         progress.records.came(Awaited::RestOfAnother);
         tokio::time::advance(SECOND).await;
         let in_four = Instant::now() + 4 * SECOND;
-        assert_eq!(progress.read_deadline(), Some((in_four, Overdue::Request)));
+        assert_eq!(progress.read_deadline(), Some((in_four, Overdue::Head)));
         assert_eq!(progress.deadline(), None);
         progress.blocked();
         assert_eq!(progress.read_deadline(), progress.deadline());
         progress.taken();
-        assert_eq!(progress.read_deadline(), Some((in_four + SECOND, Overdue::Request)));
+        assert_eq!(progress.read_deadline(), Some((in_four + SECOND, Overdue::Head)));
         progress.records.came(Awaited::Nothing);
         assert_eq!(progress.read_deadline(), None);
     }
@@ -324,7 +364,7 @@ mod tests {
             tokio::time::advance(3 * SECOND).await;
             progress.records.came(Awaited::Nothing);
             progress.received(begins);
-            assert_eq!(next(&progress), Some((2, Overdue::Request)));
+            assert_eq!(next(&progress), Some((2, Overdue::Head)));
         }
     }
 }

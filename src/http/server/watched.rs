@@ -60,7 +60,10 @@ impl<S> Watched<S> {
             return written;
         }
         self.progress.blocked();
-        self.poll_overdue(cx, Progress::deadline).map(|_| Err(io::ErrorKind::TimedOut.into()))
+        self.poll_overdue(cx, Progress::deadline).map(|what| {
+            self.progress.is_overdue(what);
+            Err(io::ErrorKind::TimedOut.into())
+        })
     }
 }
 
@@ -78,11 +81,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             this.progress.received(came);
         }
         if read.is_ready() {
+            if came.is_empty() {
+                this.progress.gone();
+            }
             return read;
         }
-        this.poll_overdue(cx, Progress::read_deadline).map(|what| match what {
-            Overdue::Request => Ok(()),
-            Overdue::Reading => Err(io::ErrorKind::TimedOut.into()),
+        this.poll_overdue(cx, Progress::read_deadline).map(|what| {
+            this.progress.is_overdue(what);
+            match what {
+                Overdue::Head | Overdue::Idle => Ok(()),
+                Overdue::Reading => Err(io::ErrorKind::TimedOut.into()),
+            }
         })
     }
 }

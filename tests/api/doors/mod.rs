@@ -1,5 +1,6 @@
 //! Who may come in, for how long, and in which cloak: connections, whatever is asked on them.
 
+mod counted;
 mod http2;
 mod limits;
 mod reading;

@@ -9,14 +9,14 @@ use super::{BRIEF, SOON, closed_soon};
 use crate::harness::{TestApp, spawn_app_with};
 
 /// A connection with little room for answers.
-async fn narrow(app: &TestApp) -> TcpStream {
+pub(super) async fn narrow(app: &TestApp) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(app.address).await.unwrap()
 }
 
 /// A session whose answer is large, and the request for it.
-async fn large(app: &TestApp) -> String {
+pub(super) async fn large(app: &TestApp) -> String {
     let members: Vec<String> = (0..2000).map(|n| format!("{n:0>60}")).collect();
     let body = json!({ "title": "t", "creator": members[0], "member": members });
     let session = app.create(&body).await;

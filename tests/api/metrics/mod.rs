@@ -18,7 +18,7 @@ async fn spawn() -> TestApp {
     spawn_with(|_| {}).await
 }
 
-async fn spawn_with(change: impl FnOnce(&mut Settings)) -> TestApp {
+pub async fn spawn_with(change: impl FnOnce(&mut Settings)) -> TestApp {
     spawn_app_with(|settings| {
         settings.metrics.bind = Some("127.0.0.1:0".to_owned());
         // What is looked at is looked at for the test, not for what the test does not do.
@@ -30,12 +30,12 @@ async fn spawn_with(change: impl FnOnce(&mut Settings)) -> TestApp {
 
 /// What a scrape told: each series with its value.
 #[derive(Debug)]
-struct Scrape {
+pub struct Scrape {
     text: String,
     series: BTreeMap<String, f64>,
 }
 
-async fn scrape(app: &TestApp) -> Scrape {
+pub async fn scrape(app: &TestApp) -> Scrape {
     let url = format!("http://{}/metrics", app.metrics.unwrap());
     let response = http().get(url).send().await.unwrap();
     assert_eq!(response.status(), 200);
@@ -64,7 +64,7 @@ impl Scrape {
     }
 
     #[track_caller]
-    fn has(&self, series: &str) -> f64 {
+    pub fn has(&self, series: &str) -> f64 {
         *self.series.get(series).unwrap_or_else(|| panic!("no {series} in {}", self.text))
     }
 }

@@ -1,0 +1,64 @@
+//! Connections of clients, and which of them were cut off. One that ends because nobody uses it any
+//! more is not cut off.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Counter, Level};
+
+/// The connections of a server.
+#[derive(Debug, Default)]
+pub struct Connections {
+    pub(super) open: Level,
+    /// How many there may be.
+    pub max: AtomicU64,
+    cuts: [Counter; CUTS.len()],
+}
+
+/// What a connection was cut off for: its client was too slow with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Opening it: its TLS handshake, which may have failed too, or what tells which HTTP it speaks.
+    Opening,
+    /// Sending a head, a frame or a TLS record.
+    Head,
+    /// Sending a body.
+    Body,
+    /// Taking an answer.
+    Write,
+}
+
+const CUTS: [(Cut, &str); 4] =
+    [(Cut::Opening, "opening"), (Cut::Head, "head"), (Cut::Body, "body"), (Cut::Write, "write")];
+
+/// A connection that is open until this is dropped.
+#[derive(Debug)]
+pub struct Open<'a>(&'a Connections);
+
+impl Connections {
+    /// Counts one that is open now.
+    #[must_use]
+    pub fn open(&self) -> Open<'_> {
+        self.open.add(1);
+        Open(self)
+    }
+
+    /// Counts one that was cut off.
+    pub fn cut(&self, cut: Cut) {
+        self.cuts[cut as usize].inc();
+    }
+
+    /// How many were cut off, by what for.
+    pub(super) fn cuts(&self) -> [(&'static str, u64); CUTS.len()] {
+        CUTS.map(|(cut, reason)| (reason, self.cuts[cut as usize].value()))
+    }
+
+    pub(super) fn max(&self) -> u64 {
+        self.max.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.open.add(-1);
+    }
+}

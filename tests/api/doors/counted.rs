@@ -1,0 +1,118 @@
+//! Connections that are open, and those that were cut off, as metrics tell of them.
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::reading::{large, narrow};
+use super::{BRIEF, Pair, SOON, closed_soon};
+use crate::harness::{TestApp, raw};
+use crate::metrics::{scrape, spawn_with};
+
+const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: muster\r\n\r\n";
+const POST: &str = "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 9\r\n\r\n{";
+/// And the beginning of a frame.
+const PREFACE: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0";
+
+/// A connection on which there was a request.
+async fn used(app: &TestApp) -> TcpStream {
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    stream.write_all(HEALTH).await.unwrap();
+    assert_eq!(raw::answer(&mut stream).await.status, 200);
+    stream
+}
+
+/// How many were cut off at their opening, for their heads, bodies, and for not reading, once all
+/// connections have ended.
+async fn cuts(app: &TestApp) -> [f64; 4] {
+    let told = async {
+        loop {
+            let told = scrape(app).await;
+            if told.has("muster_connections") == 0.0 {
+                return told;
+            }
+        }
+    };
+    let told = timeout(SOON, told).await.expect("some stay open");
+    ["opening", "head", "body", "write"]
+        .map(|reason| told.has(&format!("muster_connections_cut_total{{reason=\"{reason}\"}}")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_connections_are_counted_until_they_end() {
+    let app = spawn_with(|settings| {
+        settings.server.max_connections = 7;
+        settings.server.workers = 2;
+    })
+    .await;
+    let open = [used(&app).await, used(&app).await, used(&app).await];
+    let told = scrape(&app).await;
+    assert_eq!(told.has("muster_connections"), 3.0);
+    // As many for each thread.
+    assert_eq!(told.has("muster_connections_max"), 8.0);
+    drop(open);
+    assert_eq!(cuts(&app).await, [0.0; 4], "they went by themselves");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_clients_are_counted_by_what_is_slow_and_idle_ones_are_not() {
+    let app = spawn_with(|settings| {
+        settings.server.head_timeout = BRIEF;
+        settings.server.body_timeout = BRIEF;
+        settings.server.write_timeout = BRIEF;
+        settings.server.keep_alive = 2 * BRIEF;
+    })
+    .await;
+    closed_soon(&mut used(&app).await).await;
+    assert_eq!(cuts(&app).await, [0.0; 4], "idle");
+    // And one that is refused, but not for being slow.
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    stream.write_all(b"GET / HTTP/9\r\n\r\n").await.unwrap();
+    assert!(closed_soon(&mut stream).await.starts_with(b"HTTP/1.1 400 "));
+    assert_eq!(cuts(&app).await, [0.0; 4], "refused");
+
+    closed_soon(&mut TcpStream::connect(app.address).await.unwrap()).await;
+    assert_eq!(cuts(&app).await, [1.0, 0.0, 0.0, 0.0], "silent");
+
+    for (what, is_used, start, heads, bodies) in [
+        ("the first head", false, "GET /", 1.0, 0.0),
+        ("another head", true, "GET /", 2.0, 0.0),
+        ("a frame", false, PREFACE, 3.0, 0.0),
+        ("a body", false, POST, 3.0, 1.0),
+    ] {
+        let mut stream = match is_used {
+            true => used(&app).await,
+            false => TcpStream::connect(app.address).await.unwrap(),
+        };
+        stream.write_all(start.as_bytes()).await.unwrap();
+        closed_soon(&mut stream).await;
+        assert_eq!(cuts(&app).await, [1.0, heads, bodies, 0.0], "{what}");
+    }
+
+    let flood = large(&app).await.repeat(16);
+    let mut stream = narrow(&app).await;
+    let sending = async { while stream.write_all(flood.as_bytes()).await.is_ok() {} };
+    timeout(SOON, sending).await.expect("it may go on for ever");
+    assert_eq!(cuts(&app).await, [1.0, 3.0, 1.0, 1.0], "not reading");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_speaks_no_tls_is_counted() {
+    let pair = Pair::new();
+    let app = spawn_with(|settings| {
+        settings.server.tls = Some(pair.files());
+        settings.server.head_timeout = BRIEF;
+    })
+    .await;
+    // One that leaves of its own accord.
+    drop(pair.connect(app.address, "http/1.1").await);
+    assert_eq!(cuts(&app).await, [0.0; 4]);
+    for (start, openings) in [(HEALTH, 1.0), (b"\x16\x03", 2.0)] {
+        let mut stream = TcpStream::connect(app.address).await.unwrap();
+        stream.write_all(start).await.unwrap();
+        closed_soon(&mut stream).await;
+        assert_eq!(cuts(&app).await, [openings, 0.0, 0.0, 0.0]);
+    }
+    closed_soon(&mut pair.connect(app.address, "http/1.1").await).await;
+    assert_eq!(cuts(&app).await, [2.0, 1.0, 0.0, 0.0], "no head behind the handshake");
+}
