@@ -278,7 +278,7 @@ fn told(range: &RangeInclusive<Duration>) -> String {
     let told = |duration: &Duration| {
         let millis = duration.as_millis();
         let units = [(86_400_000, "days"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
-        match units.into_iter().find(|(unit, _)| millis % unit == 0) {
+        match units.into_iter().find(|(unit, _)| millis.is_multiple_of(*unit)) {
             Some((unit, "days")) if millis == unit => "1day".to_owned(),
             Some((unit, name)) => format!("{}{name}", millis / unit),
             None => format!("{millis}ms"),

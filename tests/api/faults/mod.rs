@@ -94,13 +94,15 @@ async fn the_embedded_postgresql_dies_stops_and_stands_still() {
     stage.check().await;
 }
 
-/// What this much more takes up: some seconds of the load, and no second file of WAL.
-const SPARE: u64 = 24 << 20;
+/// What the files of a home may grow by: each time some seconds of the load, and a file of WAL.
+fn spare() -> u64 {
+    times() as u64 * (24 << 20)
+}
 
 /// A home on a small disk, or why there is none.
 fn on_a_small_disk() -> Option<(Home, SmallDisk)> {
     let home = Home::lived_in();
-    match SmallDisk::under(&home.postgres(), SPARE) {
+    match SmallDisk::under(&home.postgres(), spare()) {
         Ok(disk) => Some((home, disk)),
         Err(why) => {
             println!("NOT DONE: no disk can be full here: {why}");
