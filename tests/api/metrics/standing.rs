@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use super::{scrape, spawn, spawn_with};
 use crate::harness::process::http;
-use crate::harness::{BUIN, insert, new_app};
+use crate::harness::{BUIN, TestApp, insert, new_app};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_well_says_so() {
@@ -35,13 +35,18 @@ async fn a_service_that_is_well_says_so() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn callbacks_that_wait_are_counted_with_their_age() {
-    let app = spawn().await;
+/// An app that is to be told of changes, and cannot be reached.
+async fn subscribe(app: &TestApp) {
     let mut subscriber = new_app(BUIN, &[Permission::Callbacks]);
     let callback = Callback { url: "http://127.0.0.1:1/".to_owned(), token: "t".to_owned() };
     subscriber.app.callback = Some(callback);
     insert(&app.pool, &subscriber).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callbacks_that_wait_are_counted_with_their_age() {
+    let app = spawn().await;
+    subscribe(&app).await;
     app.session(&["a", "b", "c"]).await;
     app.clock.advance(Duration::from_secs(90));
     for _ in 0..2 {
@@ -64,10 +69,7 @@ async fn callbacks_that_wait_are_counted_with_their_age() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_withheld_from_a_paused_app_is_late_for_nobody() {
     let app = spawn().await;
-    let mut subscriber = new_app(BUIN, &[Permission::Callbacks]);
-    let callback = Callback { url: "http://127.0.0.1:1/".to_owned(), token: "t".to_owned() };
-    subscriber.app.callback = Some(callback);
-    insert(&app.pool, &subscriber).await;
+    subscribe(&app).await;
     app.session(&["a", "b", "c"]).await;
     app.pool.execute("update app set callbacks_paused_at = now()").await.unwrap();
     app.clock.advance(Duration::from_secs(90));
