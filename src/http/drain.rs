@@ -13,6 +13,7 @@ const COUNTS: usize = 16;
 pub(super) struct Drain {
     running: [Count; COUNTS],
     stopping: AtomicBool,
+    stopped: Notify,
     none: Notify,
 }
 
@@ -49,9 +50,22 @@ impl Drain {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Asks clients to close their connections, and waits until no request runs.
-    pub(super) async fn drained(&self) {
+    /// Asks clients to close their connections.
+    pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+        self.stopped.notify_waiters();
+    }
+
+    /// Waits until clients should not send more on their connections.
+    pub(super) async fn stopped(&self) {
+        let stopped = self.stopped.notified();
+        if !self.stopping() {
+            stopped.await;
+        }
+    }
+
+    /// Waits until no request runs on a server that stops.
+    pub(super) async fn drained(&self) {
         loop {
             let none = self.none.notified();
             if self.running.iter().all(|count| count.0.load(Ordering::SeqCst) == 0) {

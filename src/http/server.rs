@@ -224,8 +224,9 @@ impl Ending {
         Box::new(move || drain.running())
     }
 
-    /// Accepts no more, and waits until no request runs.
+    /// Tells clients, accepts no more, and waits until no request runs.
     pub async fn drain(&self) {
+        self.drain.stop();
         self.handle.pause().await;
         tokio::time::sleep(PAUSED_WITHIN).await;
         // A paused server would leave new connections waiting for an answer that never comes. This

@@ -67,9 +67,16 @@ where
     };
     let mut connection = timeout_at(progress.open_by(), handshake).await.map_err(too_slow)??;
     let mut exchanges = JoinSet::new();
+    let mut stopped = pin!(drain.stopped());
+    let mut is_told = false;
     let ended = loop {
         let full = exchanges.len() >= STREAMS as usize;
         tokio::select! {
+            () = &mut stopped, if !is_told => {
+                // What runs is finished, and what is on its way is taken.
+                connection.graceful_shutdown();
+                is_told = true;
+            }
             Some(_) = exchanges.join_next() => {}
             next = next(&mut connection, full) => {
                 let (asked, respond) = match next {
@@ -77,9 +84,6 @@ where
                     Ok(None) => break Ok(()),
                     Err(error) => break Err(error),
                 };
-                if drain.stopping() {
-                    connection.graceful_shutdown();
-                }
                 let (app, running) = (app.clone(), progress.begin(0));
                 exchanges.spawn_local(async move {
                     let _running = running;

@@ -1,5 +1,6 @@
 //! HTTP/2: many requests on a connection, and what its clients may not do.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use actix_web::web::Bytes;
@@ -135,6 +136,44 @@ async fn a_frame_or_a_list_of_headers_that_does_not_end_is_cut_off() {
         }
     }
     calls.join_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_server_says_so_and_finishes_what_runs() {
+    let app = spawn_app_with(|settings| settings.server.body_timeout = 20 * SOON).await;
+    let (mut idle, idle_ended) = connect(&app, &client::Builder::new()).await;
+    let (answer, _) = idle.send_request(get("/healthz"), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 200);
+    let (mut busy, busy_ended) = connect(&app, &client::Builder::new()).await;
+    let create = format!("/cgi/session/create?accessToken={}", app.api_key);
+    let request = http::Request::post(format!("http://muster{create}")).body(()).unwrap();
+    let (running, mut body) = busy.send_request(request, false).unwrap();
+    let (answer, _) = busy.send_request(get("/healthz"), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 200, "so the one before it runs");
+
+    app.stopper.stop();
+    let told = async {
+        loop {
+            match poll_fn(|cx| busy.poll_ready(cx)).await {
+                Ok(()) => tokio::task::yield_now().await,
+                Err(error) => return error,
+            }
+        }
+    };
+    let told = timeout(SOON, told).await.expect("it says nothing");
+    assert!(told.is_go_away() && told.is_remote(), "{told}");
+    assert_eq!(told.reason(), Some(Reason::NO_ERROR));
+    let ended = timeout(SOON, idle_ended).await.expect("idle, and still open");
+    ended.unwrap().expect("a good end");
+
+    let session = json!({ "title": "t", "creator": "a", "member": ["b", "c"] }).to_string();
+    body.send_data(session.into(), true).unwrap();
+    let mut answer = timeout(SOON, running).await.expect("it waits for ever").unwrap();
+    assert_eq!(answer.status(), 200);
+    let session = answer.body_mut().data().await.unwrap().unwrap();
+    let session: Value = serde_json::from_slice(&session).unwrap();
+    assert_eq!(session["errcode"], 0, "{session}");
+    let _ = timeout(SOON, busy_ended).await.expect("still open");
 }
 
 #[tokio::test(flavor = "multi_thread")]
