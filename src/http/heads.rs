@@ -4,28 +4,18 @@
 //! of HTTP/2 only the number of headers is counted here, as it counts their bytes while it unpacks
 //! them.
 
-use actix_web::body::MessageBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::HttpResponse;
+use actix_web::dev::ServiceRequest;
 use actix_web::http::{StatusCode, Version};
-use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse, web};
 
 use super::server::Options;
 
-/// The middleware.
-pub(super) async fn check(
-    options: web::Data<Options>,
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
+/// What a request with too large a head is answered.
+pub(super) fn refusal(options: &Options, request: &ServiceRequest) -> Option<HttpResponse> {
     let is_one = request.version() < Version::HTTP_2;
     let is_too_large = request.headers().len() > options.max_headers
-        || is_one && bytes(&request) > options.max_header_bytes as usize;
-    if is_too_large {
-        let refused = HttpResponse::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
-        return Ok(request.into_response(refused).map_into_right_body());
-    }
-    Ok(next.call(request).await?.map_into_left_body())
+        || is_one && bytes(request) > options.max_header_bytes as usize;
+    is_too_large.then(|| HttpResponse::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
 }
 
 /// How many bytes the lines of a head have.

@@ -14,13 +14,14 @@ use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
 use actix_web::middleware::Next;
-use actix_web::web::Bytes;
+use actix_web::web::{self, Bytes};
 use actix_web::{Error, HttpMessage as _};
 use futures_util::{Stream, StreamExt as _};
 use pin_project_lite::pin_project;
 
 use super::body::announced;
-use super::server::{Progress, Running};
+use super::heads;
+use super::server::{Options, Progress, Running};
 
 /// A body that its handler reads, and that outlives it.
 #[derive(Clone)]
@@ -41,13 +42,18 @@ pin_project! {
     }
 }
 
-/// The middleware that does nothing else.
+/// The middleware of those who need no log: for them a request with too large a head ends here.
 pub(super) async fn hold(
+    options: web::Data<Options>,
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let holds = Holds::of(&mut request);
-    Ok(holds.until_sent(next.call(request).await?))
+    let response = match heads::refusal(&options, &request) {
+        Some(refused) => request.into_response(refused).map_into_right_body(),
+        None => next.call(request).await?.map_into_left_body(),
+    };
+    Ok(holds.until_sent(response))
 }
 
 impl Holds {

@@ -11,8 +11,8 @@ use actix_web::http::header::{ACCEPT, CONTENT_TYPE};
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpRequest, HttpResponse, guard, web};
 
+use super::held;
 use super::server::{Bound, Options, Server};
-use super::{heads, held};
 use crate::metrics::Format;
 use crate::service::Observatory;
 
@@ -57,7 +57,6 @@ impl MetricsBound {
             App::new()
                 .app_data(web::Data::from(observatory.clone()))
                 .app_data(web::Data::new(options))
-                .wrap(from_fn(heads::check))
                 .wrap(from_fn(held::hold))
                 .route("/metrics", web::route().guard(get).to(metrics))
         };

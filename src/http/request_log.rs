@@ -14,8 +14,9 @@ use tokio::time::Instant;
 use super::drain::Drain;
 use super::gate::Gate;
 use super::held::Holds;
-use super::measure;
+use super::server::Options;
 use super::trace::Traced;
+use super::{heads, measure};
 use crate::domain::{AppId, SessionId};
 use crate::telemetry::{Trace, Traces};
 use crate::wire::ApiKey;
@@ -102,6 +103,7 @@ impl Noted {
 
 /// The middleware.
 pub(super) async fn log(
+    options: web::Data<Options>,
     drain: web::Data<Drain>,
     gate: web::Data<Gate>,
     traces: web::Data<Traces>,
@@ -116,7 +118,13 @@ pub(super) async fn log(
     request.extensions_mut().insert(RequestId(id.clone()));
     let traced = Traced::begin(&traces, &request);
 
-    let mut response = Trace::scope(traced.trace().cloned(), next.call(request)).await?;
+    let mut response = match heads::refusal(&options, &request) {
+        Some(refused) => request.into_response(refused).map_into_right_body(),
+        None => {
+            let answering = Trace::scope(traced.trace().cloned(), next.call(request));
+            answering.await?.map_into_left_body()
+        }
+    };
     if drain.stopping() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }

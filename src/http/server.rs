@@ -30,7 +30,7 @@ pub use self::tls::{Tls, TlsError};
 use super::drain::Drain;
 use super::gate::Gate;
 use super::measure::Other;
-use super::{heads, ops, request_log, rest, youdu};
+use super::{ops, request_log, rest, youdu};
 use crate::metrics::Metrics;
 use crate::service::{Access, Readiness, Sessions};
 use crate::telemetry::Traces;
@@ -151,7 +151,6 @@ impl Bound {
             let services = Services { sessions, ..services.clone() };
             App::new()
                 .app_data(web::Data::from(known.clone()))
-                .wrap(from_fn(heads::check))
                 .wrap(from_fn(request_log::log))
                 .configure(|app| router(app, &services, options))
         };
