@@ -8,6 +8,7 @@
 mod address;
 mod audit;
 mod delivery;
+mod duration;
 mod layer;
 mod limits;
 mod otlp;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use ::config::{Value, ValueKind};
 use ipnet::IpNet;
 
-use super::Problem;
 use super::address::is_address;
 use super::secrets::KeyText;
 use super::url::{DatabaseUrl, redact};
+use super::{Problem, duration};
 use crate::telemetry;
 
 /// Longest part of a value that a message quotes, in characters.
@@ -57,10 +57,10 @@ impl<'a> Reader<'a> {
 
     /// Seconds as a number, or text with units.
     pub(super) fn duration(&mut self, key: &str, range: RangeInclusive<Duration>) -> Duration {
-        let range_told = told(&range);
+        let range_told = duration::told(&range);
         let expected =
             format!("expected a duration {range_told}, in seconds or as text such as \"90s\"");
-        self.take(key, &expected, |kind| duration(kind).filter(|value| range.contains(value)))
+        self.take(key, &expected, |kind| duration::read(kind).filter(|value| range.contains(value)))
     }
 
     /// A [`duration`](Self::duration) for places where only whole seconds can be said.
@@ -72,7 +72,7 @@ impl<'a> Reader<'a> {
     ) -> Duration {
         let expected = format!("expected {expected}, in whole seconds or as text such as \"90s\"");
         self.take(key, &expected, |kind| {
-            duration(kind).filter(|value| range.contains(value) && value.subsec_nanos() == 0)
+            duration::read(kind).filter(|value| range.contains(value) && value.subsec_nanos() == 0)
         })
     }
 
@@ -86,7 +86,8 @@ impl<'a> Reader<'a> {
         let expected = format!("expected {expected}, each in seconds or as text such as \"90s\"");
         self.take(key, &expected, |kind| match kind {
             ValueKind::Array(items) if !items.is_empty() => {
-                let one = |item: &Value| duration(&item.kind).filter(|value| range.contains(value));
+                let one =
+                    |item: &Value| duration::read(&item.kind).filter(|value| range.contains(value));
                 items.iter().map(one).collect()
             }
             _ => None,
@@ -270,34 +271,5 @@ fn shown(kind: &ValueKind, show: impl Fn(&str) -> String) -> String {
         ValueKind::Nil => "nothing".to_owned(),
         ValueKind::Array(_) => "a list".to_owned(),
         other => other.to_string(),
-    }
-}
-
-/// A range of durations in words, each in the largest unit that says it whole.
-fn told(range: &RangeInclusive<Duration>) -> String {
-    let told = |duration: &Duration| {
-        let millis = duration.as_millis();
-        let units = [(86_400_000, "days"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
-        match units.into_iter().find(|(unit, _)| millis.is_multiple_of(*unit)) {
-            Some((unit, "days")) if millis == unit => "1day".to_owned(),
-            Some((unit, name)) => format!("{}{name}", millis / unit),
-            None => format!("{millis}ms"),
-        }
-    };
-    if range.start().is_zero() {
-        return format!("of at most {}", told(range.end()));
-    }
-    format!("from {} to {}", told(range.start()), told(range.end()))
-}
-
-fn duration(kind: &ValueKind) -> Option<Duration> {
-    match kind {
-        ValueKind::I64(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
-        // The environment has only text.
-        ValueKind::String(text) => match text.trim().parse() {
-            Ok(seconds) => Some(Duration::from_secs(seconds)),
-            Err(_) => humantime::parse_duration(text).ok(),
-        },
-        _ => None,
     }
 }

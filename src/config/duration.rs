@@ -1,0 +1,36 @@
+//! Durations as people write them, and as they are told of them.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use ::config::ValueKind;
+
+/// Seconds as a number, or text with units.
+pub(super) fn read(kind: &ValueKind) -> Option<Duration> {
+    match kind {
+        ValueKind::I64(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
+        // The environment has only text.
+        ValueKind::String(text) => match text.trim().parse() {
+            Ok(seconds) => Some(Duration::from_secs(seconds)),
+            Err(_) => humantime::parse_duration(text).ok(),
+        },
+        _ => None,
+    }
+}
+
+/// A range of durations in words, each in the largest unit that says it whole.
+pub(super) fn told(range: &RangeInclusive<Duration>) -> String {
+    let told = |duration: &Duration| {
+        let millis = duration.as_millis();
+        let units = [(86_400_000, "days"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+        match units.into_iter().find(|(unit, _)| millis.is_multiple_of(*unit)) {
+            Some((unit, "days")) if millis == unit => "1day".to_owned(),
+            Some((unit, name)) => format!("{}{name}", millis / unit),
+            None => format!("{millis}ms"),
+        }
+    };
+    if range.start().is_zero() {
+        return format!("of at most {}", told(range.end()));
+    }
+    format!("from {} to {}", told(range.start()), told(range.end()))
+}
