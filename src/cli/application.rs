@@ -49,6 +49,7 @@ pub struct Application {
     changed: Arc<Changed>,
     retention: Retention,
     certificate: Option<Certificate>,
+    counted: Arc<Metrics>,
     /// How often its files are looked at.
     tls_reload: Duration,
     clock: Clock,
@@ -71,7 +72,8 @@ impl Application {
     ) -> anyhow::Result<Self> {
         let Doors { bound, metrics: metrics_bound, certificate } = doors;
         let address = bound.address()?;
-        let metrics = Arc::new(Metrics::default());
+        let counted = Arc::new(Metrics::default());
+        let metrics = &counted;
         // Before the apps are read: what changes from then on is told.
         let changes = Changes::follow(&pool).await.context("cannot be notified of changed apps")?;
         super::use_ring();
@@ -125,7 +127,7 @@ impl Application {
         let tls = certificate.as_ref().map(Certificate::tls);
         let (server, ending) = bound.serve(services, options, tls)?;
         let observatory = Arc::new(Observatory::new(Parts {
-            metrics,
+            metrics: counted.clone(),
             pool: pool.clone(),
             sessions: sessions.clone(),
             readiness,
@@ -151,6 +153,7 @@ impl Application {
             changed,
             retention,
             certificate,
+            counted,
             tls_reload: settings.server.tls_reload,
             clock,
             traces,
@@ -177,7 +180,7 @@ impl Application {
     pub async fn run(self) -> anyhow::Result<()> {
         let Self { server, ending, directory, changes, sessions, worker, changed, .. } = self;
         let Self { patience, pool, stopper, metrics, retention, traces, .. } = self;
-        let Self { certificate, tls_reload, clock, .. } = self;
+        let Self { certificate, counted, tls_reload, clock, .. } = self;
         let telling = metrics.map(|server| (server.ending(), tokio::spawn(server.run())));
         let following = directory.clone();
         let following = tokio::spawn(async move { following.follow(changes).await });
@@ -189,7 +192,7 @@ impl Application {
         let following_sessions = tokio::spawn(async move { sessions.follow().await });
         let following_files = tokio::spawn(async move {
             match certificate {
-                Some(certificate) => certificate.follow(tls_reload, clock).await,
+                Some(certificate) => certificate.follow(tls_reload, clock, counted).await,
                 None => std::future::pending().await,
             }
         });

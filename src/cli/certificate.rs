@@ -6,6 +6,8 @@ mod ending;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -15,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::clock::Clock;
 use crate::config::TlsFiles;
 use crate::http::{Tls, TlsError};
+use crate::metrics::Metrics;
 
 /// How often it is told that the certificate ends soon.
 const REMIND_EVERY: Duration = Duration::from_secs(86_400);
@@ -67,12 +70,14 @@ impl Certificate {
     }
 
     /// Looks for changes, every so often and whenever SIGHUP comes, and warns of the end, at once
-    /// and then every day. Never ends.
-    pub(super) async fn follow(mut self, every: Duration, clock: Clock) {
+    /// and then every day; the metrics tell it all the time. Never ends.
+    pub(super) async fn follow(mut self, every: Duration, clock: Clock, metrics: Arc<Metrics>) {
         let mut hangup = signal(SignalKind::hangup()).ok();
         let (mut looking, mut reminding) = (interval(every), interval(REMIND_EVERY));
         looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let ends = self.ends.map_or(0, |ends| ends.timestamp());
+            metrics.connections.certificate_ends.store(ends, Ordering::Relaxed);
             tokio::select! {
                 _ = looking.tick() => {}
                 Some(_) = async { hangup.as_mut()?.recv().await } => {}
@@ -131,7 +136,7 @@ fn read(files: &TlsFiles) -> Result<Pair, CertificateError> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use chrono::TimeDelta;
 
@@ -167,7 +172,7 @@ mod tests {
         let writer = log.clone();
         let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
         let _guard = tracing::subscriber::set_default(lines);
-        let following = certificate.follow(REMIND_EVERY, clock);
+        let following = certificate.follow(REMIND_EVERY, clock, Arc::default());
         let _ = tokio::time::timeout(REMIND_EVERY * 5 / 2, following).await;
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         assert_eq!(log.matches("cert.pem ends on").count(), 3, "{log}");

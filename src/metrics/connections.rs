@@ -1,7 +1,7 @@
 //! Connections of clients, and which of them were cut off. One that ends because nobody uses it any
 //! more is not cut off.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use super::{Counter, Level};
 
@@ -11,6 +11,8 @@ pub struct Connections {
     pub(super) open: Level,
     /// How many there may be.
     pub max: AtomicU64,
+    /// When the certificate that is shown ends, as a Unix time; 0 where none is shown.
+    pub certificate_ends: AtomicI64,
     cuts: [Counter; CUTS.len()],
 }
 
@@ -50,6 +52,10 @@ impl Connections {
     /// How many were cut off, by what for.
     pub(super) fn cuts(&self) -> [(&'static str, u64); CUTS.len()] {
         CUTS.map(|(cut, reason)| (reason, self.cuts[cut as usize].value()))
+    }
+
+    pub(super) fn certificate_ends(&self) -> i64 {
+        self.certificate_ends.load(Ordering::Relaxed)
     }
 
     pub(super) fn max(&self) -> u64 {

@@ -85,6 +85,9 @@ fn connections(page: &mut Page<'_>, connections: &Connections) -> fmt::Result {
     page.gauge("muster_connections", "Connections that are open.", connections.open.value())?;
     let help = "Connections that may be open; further ones wait.";
     page.gauge("muster_connections_max", help, connections.max())?;
+    let help = "When the TLS certificate ends, as a Unix time; 0 without TLS.";
+    let ends = connections.certificate_ends();
+    page.gauge("muster_tls_certificate_not_after_seconds", help, ends)?;
     let cuts = connections.cuts().map(|(reason, count)| (one("reason", reason), count));
     let help = "Connections that were cut off because their clients were too slow with that.";
     page.counters("muster_connections_cut", help, cuts)

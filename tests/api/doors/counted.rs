@@ -1,11 +1,12 @@
 //! Connections that are open, and those that were cut off, as metrics tell of them.
 
+use chrono::DateTime;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::reading::{large, narrow};
-use super::{BRIEF, Pair, SOON, closed_soon};
+use super::{BRIEF, Pair, SOON, closed_soon, spawn_tls_app};
 use crate::harness::{TestApp, raw};
 use crate::metrics::{scrape, spawn_with};
 
@@ -115,4 +116,23 @@ async fn who_speaks_no_tls_is_counted() {
     }
     closed_soon(&mut pair.connect(app.address, "http/1.1").await).await;
     assert_eq!(cuts(&app).await, [2.0, 1.0, 0.0, 0.0], "no head behind the handshake");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_told_when_the_certificate_ends() {
+    const ENDS: &str = "muster_tls_certificate_not_after_seconds";
+    let plain = spawn_with(|_| {}).await;
+    assert_eq!(scrape(&plain).await.has(ENDS), 0.0);
+    let pair = Pair::new();
+    let end = |year: i64| DateTime::from_timestamp(year * 31_536_000, 0).unwrap();
+    pair.renew_until(end(70));
+    let app = spawn_tls_app(&pair, |settings| {
+        settings.metrics.bind = Some("127.0.0.1:0".to_owned());
+    })
+    .await;
+    for year in [70, 71] {
+        pair.renew_until(end(year));
+        let told = async { while scrape(&app).await.has(ENDS) != end(year).timestamp() as f64 {} };
+        timeout(SOON, told).await.expect("it is never told");
+    }
 }
