@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{BRIEF, Pair, SOON, closed_soon, drip, impatient, spawn_tls_app, timed};
+use super::{BRIEF, Pair, SOON, closed_soon, closed_while, drip, impatient, spawn_tls_app, timed};
 use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with};
 
 /// A connection in plain text, and what tells how it ended.
@@ -122,15 +122,8 @@ async fn a_frame_or_a_list_of_headers_that_does_not_end_is_cut_off() {
                         true => drip(&mut writes, &slow).await,
                         false => writes.write_all(&slow[..1]).await.unwrap(),
                     }
-                    std::future::pending().await
                 };
-                let closing = async {
-                    tokio::select! {
-                        closed = closed_soon(&mut reads) => closed,
-                        never = sending => never,
-                    }
-                };
-                let (_, took) = timed(closing).await;
+                let (_, took) = timed(closed_while(&mut reads, sending)).await;
                 assert!(took >= BRIEF / 2, "{what} {drips}: {took:?}");
             });
         }

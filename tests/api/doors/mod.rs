@@ -52,6 +52,21 @@ async fn closed_soon(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     rest
 }
 
+/// The same, while something is sent.
+async fn closed_while(
+    stream: &mut (impl AsyncRead + Unpin),
+    sending: impl Future<Output = ()>,
+) -> Vec<u8> {
+    let never = async {
+        sending.await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        closed = closed_soon(stream) => closed,
+        never = never => never,
+    }
+}
+
 /// Sends `bytes` one at a time, and the last one for ever, until the other side closes.
 async fn drip(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
     let mut interval = tokio::time::interval(DRIP);

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::{BRIEF, closed_soon, drip, impatient, timed};
+use super::{BRIEF, closed_soon, closed_while, drip, impatient, timed};
 use crate::harness::{raw, spawn_app_with};
 
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: muster\r\n\r\n";
@@ -47,19 +47,12 @@ async fn whatever_is_slow_is_cut_off() {
                     let mut stream = connect(address, used).await;
                     stream.write_all(at_once.as_bytes()).await.unwrap();
                     let (mut reads, mut writes) = stream.split();
-                    let closing = closed_soon(&mut reads);
                     let answer = if drips {
-                        tokio::select! {
-                            closed = closing => closed,
-                            never = async {
-                                drip(&mut writes, slow.as_bytes()).await;
-                                std::future::pending().await
-                            } => never,
-                        }
+                        closed_while(&mut reads, drip(&mut writes, slow.as_bytes())).await
                     } else {
                         // A used connection on which nothing comes is idle, not slow.
                         writes.write_all(&slow.as_bytes()[..1]).await.unwrap();
-                        closing.await
+                        closed_soon(&mut reads).await
                     };
                     let took = began.elapsed();
                     assert!(took >= BRIEF / 2, "{what}: cut off after {took:?}");
@@ -101,15 +94,8 @@ async fn what_comes_together_with_the_request_before_it_is_cut_off_as_well() {
                     if drips {
                         drip(&mut writes, b"ion").await;
                     }
-                    std::future::pending().await
                 };
-                let closing = async {
-                    tokio::select! {
-                        closed = closed_soon(&mut reads) => closed,
-                        never = dripping => never,
-                    }
-                };
-                let (rest, took) = timed(closing).await;
+                let (rest, took) = timed(closed_while(&mut reads, dripping)).await;
                 assert!(rest.is_empty() && took >= BRIEF / 2, "{before:?} {drips}: {took:?}");
             });
         }
@@ -209,12 +195,7 @@ async fn who_asks_for_metrics_is_not_waited_for_either() {
             assert_eq!(raw::answer(&mut stream).await.status, 200);
         }
         let (mut reads, mut writes) = stream.split();
-        tokio::select! {
-            _ = closed_soon(&mut reads) => {}
-            () = async {
-                drip(&mut writes, b"GET /metrics HTTP/1.1\r\nX-Slow: ").await;
-                std::future::pending::<()>().await;
-            } => {}
-        }
+        let head = b"GET /metrics HTTP/1.1\r\nX-Slow: ";
+        closed_while(&mut reads, drip(&mut writes, head)).await;
     }
 }

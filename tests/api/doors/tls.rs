@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use super::{BRIEF, DRIP, Pair, SOON, closed_soon, drip, spawn_tls_app, timed};
+use super::{BRIEF, DRIP, Pair, SOON, closed_soon, closed_while, drip, spawn_tls_app, timed};
 use crate::harness::process::Home;
 use crate::harness::{TestApp, raw};
 
@@ -134,15 +134,8 @@ async fn a_record_that_does_not_end_is_cut_off_whatever_runs() {
                         if drips {
                             drip(&mut writes, &slow[length..]).await;
                         }
-                        std::future::pending().await
                     };
-                    let closing = async {
-                        tokio::select! {
-                            closed = closed_soon(&mut reads) => closed,
-                            never = sending => never,
-                        }
-                    };
-                    let (_, took) = timed(closing).await;
+                    let (_, took) = timed(closed_while(&mut reads, sending)).await;
                     assert!(took >= BRIEF / 2, "{what} {length} {drips}: {took:?}");
                 });
             }

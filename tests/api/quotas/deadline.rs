@@ -112,14 +112,15 @@ async fn what_cannot_begin_in_time_does_not_begin() {
     assert_eq!(sessions(&app).await, 1, "the twenty were refused for good");
 }
 
-/// Waits until a statement of the service waits for the lock.
-async fn something_waits(app: &TestApp) {
+/// The way to the database falls silent, once a statement of the service waits for the lock.
+async fn silence(app: &TestApp, proxy: &Proxy) {
     let mut connection = outside(app).await;
     let sql = "select count(*) from pg_locks where not granted";
     let waiting = async {
         while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut connection).await.unwrap() == 0 {}
     };
     tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+    proxy.fall_silent();
 }
 
 async fn spawn_behind_a_proxy() -> (TestApp, Proxy) {
@@ -135,12 +136,8 @@ async fn whoever_may_have_been_served_learns_that_nobody_knows() {
     let (app, proxy) = spawn_behind_a_proxy().await;
     app.session(&["a", "b", "c"]).await;
     let locked = lock(&app).await;
-    let silence = async {
-        something_waits(&app).await;
-        proxy.fall_silent();
-    };
     let create = cgi(&app, "create", "", Some(new_session()));
-    let (told, ()) = tokio::join!(create, silence);
+    let (told, ()) = tokio::join!(create, silence(&app, &proxy));
     assert!(told.took < DEADLINE + SLACK, "{told:?}");
     assert_eq!((told.status, told.retry_after), (504, Some(1)), "{told:?}");
     let errmsg = "no answer in time; whether it was done is not known";
@@ -153,12 +150,9 @@ async fn whatever_hangs_there_is_an_answer() {
     let (app, proxy) = spawn_behind_a_proxy().await;
     app.session(&["a", "b", "c"]).await;
     let locked = lock(&app).await;
-    let silence = async {
-        something_waits(&app).await;
-        proxy.fall_silent();
-    };
     // No task of ours waits for this statement but that of the request.
-    let (told, ()) = tokio::join!(rest(&app, Method::GET, "/v1/sessions", None), silence);
+    let list = rest(&app, Method::GET, "/v1/sessions", None);
+    let (told, ()) = tokio::join!(list, silence(&app, &proxy));
     assert!(told.took < DEADLINE + SLACK, "{told:?}");
     assert_eq!((told.status, told.retry_after), (504, Some(1)), "{told:?}");
     assert_eq!(told.body["code"], "timed_out");
