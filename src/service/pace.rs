@@ -1,9 +1,10 @@
 //! How long work takes lately, and so how long what comes now would wait.
 //!
 //! No I/O, no clock of its own, no lock: whoever asks pays two loads. The surprise is the age of
-//! what is under way: while nothing ends, nothing is learnt, so what already lasts longer than the
-//! average counts instead of it. And a turn that was cut off tells only that it would have taken
-//! longer: it counts twice, at once, so that few wait behind the next one, which finds out.
+//! what is under way: while nothing ends, nothing is learnt, so what lasts longer than the average
+//! counts as if it ended now: whole for itself, and for the turns after it by as much as one slow
+//! turn says. And a turn that was cut off tells only that it would have taken longer: it counts
+//! twice, at once, so that few wait behind the next one, which finds out.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -64,8 +65,8 @@ impl Pace {
     /// How long to wait until the turns before are done: that under way, if there is one, and
     /// `turns` more.
     pub(super) fn wait(&self, turns: usize, now: Instant) -> Duration {
-        let turn = Duration::from_micros(self.turn.load(Ordering::Relaxed));
-        wait(turn, self.lasted(now), turns)
+        let lasted = self.lasted(now).map(micros);
+        Duration::from_micros(wait(self.turn.load(Ordering::Relaxed), lasted, turns))
     }
 
     fn micros(&self, now: Instant) -> u64 {
@@ -86,11 +87,11 @@ fn average(before: u64, took: u64) -> u64 {
     }
 }
 
-fn wait(turn: Duration, lasted: Option<Duration>, turns: usize) -> Duration {
-    let turns = u32::try_from(turns).unwrap_or(u32::MAX);
-    match lasted {
+fn wait(turn: u64, lasted: Option<u64>, turns: usize) -> u64 {
+    let turns = u64::try_from(turns).unwrap_or(u64::MAX);
+    match lasted.map(|lasted| lasted.max(turn)) {
         None => turn.saturating_mul(turns),
-        Some(lasted) => turn.max(lasted).saturating_mul(turns.saturating_add(1)),
+        Some(present) => average(turn, present).saturating_mul(turns).saturating_add(present),
     }
 }
 
@@ -121,10 +122,9 @@ mod tests {
             lasted in prop::option::of(0..10_000_000_u64),
             turns in 0..10_000_usize,
         ) {
-            let (turn, lasted) = (Duration::from_micros(turn), lasted.map(Duration::from_micros));
             prop_assert!(wait(turn, lasted, turns) <= wait(turn, lasted, turns + 1));
             prop_assert!(wait(turn, None, turns) <= wait(turn, lasted, turns));
-            let longer = lasted.map(|lasted| lasted + MILLI);
+            let longer = lasted.map(|lasted| lasted + 1_000);
             prop_assert!(wait(turn, lasted, turns) <= wait(turn, longer, turns));
         }
     }
@@ -149,9 +149,21 @@ mod tests {
         pace.end(now + MILLI, 8 * MILLI, true);
         // An eighth of what it took.
         assert_eq!(pace.wait(2, now + MILLI), 3 * MILLI);
-        assert_eq!(pace.wait(2, now + 1_001 * MILLI), 3_000 * MILLI);
-        pace.end(now + 1_001 * MILLI, MILLI, false);
+        // That one, and two that take 1 ms and an eighth of what it takes beyond that.
+        assert_eq!(pace.wait(2, now + 1_602 * MILLI), (1_601 + 2 * (1 + 200)) * MILLI);
+        pace.end(now + 1_602 * MILLI, MILLI, false);
         assert_eq!(pace.wait(2, now + 9_000 * MILLI), 2 * MILLI);
+    }
+
+    #[test]
+    fn one_slow_turn_says_little_of_those_after_it() {
+        let now = Instant::now();
+        let pace = Pace::new(now, 3_600_000 * MILLI);
+        for _ in 0..99 {
+            pace.end(now, 5 * MILLI, true);
+        }
+        let wait = pace.wait(99, now + 200 * MILLI);
+        assert!(wait < 5_000 * MILLI, "{wait:?}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod server;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use muster::cli::{Application, Doors, Stopper, pool_limits};
@@ -167,6 +168,9 @@ pub fn settings() -> Settings {
     if std::env::var_os("MUSTER_TEST_UNSHARED").is_some() {
         settings.cache.enabled = false;
         settings.database.max_batch = 1;
+        // A hundred that come at once wait for each other.
+        settings.server.request_timeout = Duration::from_secs(60);
+        settings.database.acquire_timeout = Duration::from_secs(30);
     }
     settings
 }
