@@ -4,6 +4,9 @@
 
 use std::borrow::Cow;
 
+use memchr::{memchr, memchr2};
+use percent_encoding::percent_decode_str;
+
 use super::Malformed;
 
 /// The value of a query parameter, decoded; `None` if it is not there.
@@ -21,9 +24,9 @@ pub fn query_value<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>
     }
 }
 
-/// The value of a pair if it has this name. The usual one needs no decoding.
+/// The value of a pair if it has this name. The usual ones need little decoding.
 fn value_of<'a>(pair: &'a str, name: &str) -> Option<Cow<'a, str>> {
-    let is_plain = |text: &str| !text.bytes().any(|byte| byte == b'%' || byte == b'+');
+    let is_plain = |text: &str| memchr2(b'%', b'+', text.as_bytes()).is_none();
     let (found, value) = pair.split_once('=').unwrap_or((pair, ""));
     if is_plain(found) {
         if found != name {
@@ -31,6 +34,9 @@ fn value_of<'a>(pair: &'a str, name: &str) -> Option<Cow<'a, str>> {
         }
         if is_plain(value) {
             return Some(Cow::Borrowed(value));
+        }
+        if memchr(b'+', value.as_bytes()).is_none() {
+            return Some(percent_decode_str(value).decode_utf8_lossy());
         }
     }
     let (found, value) = form_urlencoded::parse(pair.as_bytes()).next()?;
