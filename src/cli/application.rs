@@ -85,7 +85,7 @@ impl Application {
             max_clock_skew: settings.token.max_clock_skew,
         };
         let services = Services {
-            access: Arc::new(Access::new(directory.clone(), tokens, clock.clone())),
+            access: Access::new(directory.clone(), tokens, clock.clone()),
             sessions: Sessions::new(
                 pool.clone(),
                 clock.clone(),

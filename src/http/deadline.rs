@@ -5,15 +5,13 @@
 //! connection that is stuck. The work is dropped then: what has not begun never will, and
 //! PostgreSQL ends the statement that has. actix itself goes on for a client that is gone.
 
+use std::future::pending;
 use std::time::Duration;
 
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::middleware::Next;
-use actix_web::{Error, HttpRequest, ResponseError, web};
+use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use tokio::time::Instant;
 
-use super::request_log::Noted;
+use super::noted::Noted;
 use super::server::Options;
 
 /// No answer in time. Whether the request was done is not known, unless it only reads.
@@ -28,41 +26,38 @@ fn unknown(reads: bool) -> &'static str {
     if reads { "try again" } else { "whether it was done is not known" }
 }
 
-/// The middleware of a path: answers with `E` when it is too late.
-///
-/// It must stand below the routing, which wants a request that nobody else holds.
+/// The answer to a request, which is `E` when that comes too late.
 pub(super) async fn keep<E>(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, Error>
+    request: &HttpRequest,
+    answering: impl Future<Output = HttpResponse>,
+) -> HttpResponse
 where
     E: ResponseError + From<Late> + 'static,
 {
-    let own = request.request().clone();
-    let Some(options) = own.app_data::<web::Data<Options>>() else {
-        return Ok(next.call(request).await?.map_into_boxed_body());
-    };
-    let within = options.request_timeout;
     tokio::select! {
         biased;
-        answered = next.call(request) => Ok(answered?.map_into_boxed_body()),
-        () = passed(&own, within) => {
-            let late = Late { within, reads: own.method().is_safe() };
-            Ok(ServiceResponse::from_err(E::from(late), own.clone()))
+        answer = answering => answer,
+        within = passed(request) => {
+            let late = Late { within, reads: request.method().is_safe() };
+            HttpResponse::from_error(E::from(late))
         }
     }
 }
 
-/// Waits until the time of a request is over, which begins when it has been read.
-async fn passed(request: &HttpRequest, within: Duration) {
+/// Waits until the time of a request is over, which begins when it has been read, and tells how long
+/// it was.
+async fn passed(request: &HttpRequest) -> Duration {
+    let Some(options) = request.app_data::<web::Data<Options>>() else { return pending().await };
+    let within = options.request_timeout;
     let mut wake = Instant::now() + within;
     loop {
         tokio::time::sleep_until(wake).await;
         let now = Instant::now();
+        let read_at = Noted::of(request).and_then(|noted| noted.read_at());
         // What is still being read has at least as long from now.
-        let over = Noted::of(request).read_at.map_or(now + within, |read_at| read_at + within);
+        let over = read_at.map_or(now + within, |read_at| read_at + within);
         if over <= now {
-            return;
+            return within;
         }
         wake = over;
     }

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServiceRequest;
-use actix_web::{HttpMessage as _, HttpRequest, web};
+use actix_web::{HttpRequest, web};
 use ipnet::IpNet;
 use tokio::time::Instant;
 
 use super::guesses::Guesses;
+use super::noted::Noted;
 use super::peer::Peer;
 use super::quota::Quota;
-use super::request_log::Noted;
 use crate::clock::Clock;
 use crate::domain::App;
 use crate::service::{Access, Caller, Denied, Error, KnownApp};
@@ -71,23 +71,19 @@ impl Gate {
         }
     }
 
-    /// Finds out who a request comes from, and leaves that on it.
+    /// Finds out who a request comes from.
     pub(super) fn meet(&self, request: &ServiceRequest) -> Peer {
         let remote = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
-        let peer = match self.trusted.is_empty() {
-            true => Peer(IpAddr::to_canonical(&remote)),
-            false => {
-                let forwarded: Vec<&str> = request
-                    .headers()
-                    .get_all("x-forwarded-for")
-                    // What is not even text is no address either.
-                    .map(|value| value.to_str().unwrap_or_default())
-                    .collect();
-                Peer::of(remote, forwarded.into_iter(), &self.trusted)
-            }
-        };
-        request.extensions_mut().insert(peer);
-        peer
+        if self.trusted.is_empty() {
+            return Peer(IpAddr::to_canonical(&remote));
+        }
+        let forwarded: Vec<&str> = request
+            .headers()
+            .get_all("x-forwarded-for")
+            // What is not even text is no address either.
+            .map(|value| value.to_str().unwrap_or_default())
+            .collect();
+        Peer::of(remote, forwarded.into_iter(), &self.trusted)
     }
 
     fn must_not_be_held_off(&self, network: IpNet) -> Result<(), Barred> {
@@ -117,17 +113,18 @@ impl Gate {
 /// Lets in whoever holds an access token or an API key. The request must have been read by now: its
 /// time begins.
 pub(super) async fn admit(request: &HttpRequest, token: &str) -> Result<Caller, Barred> {
-    Noted::on(request, |noted| noted.read_at = Some(Instant::now()));
+    let now = Instant::now();
+    Noted::on(request, |noted| noted.is_read(now));
     let (gate, access) = (gate(request)?, access(request)?);
-    let caller = match access.recognise(token) {
+    let caller = match access.recognise(token, now) {
         Ok(Some(caller)) => caller,
         Err(denied) if !is_guess(denied) => return Err(Error::from(denied).into()),
         Ok(None) | Err(_) => {
             gate.must_not_be_held_off(network(request))?;
-            failing_counts(request, gate, access.admit(token).await)?
+            failing_counts(request, gate, access.admit(token, now).await)?
         }
     };
-    Noted::on(request, |noted| noted.app_id = Some(caller.app().app_id.clone()));
+    Noted::on(request, |noted| noted.comes_from(&caller.app().app_id));
     gate.take_turn(caller.app())?;
     Ok(caller)
 }
@@ -138,7 +135,8 @@ pub(super) async fn applicant(
     (buin, app_id): (i64, &str),
     sealed: &str,
 ) -> Result<Arc<KnownApp>, Barred> {
-    Noted::on(request, |noted| noted.read_at = Some(Instant::now()));
+    let now = Instant::now();
+    Noted::on(request, |noted| noted.is_read(now));
     let (gate, access) = (gate(request)?, access(request)?);
     let known = match access.known_applicant(buin, app_id) {
         Some(known) => known,
@@ -147,7 +145,7 @@ pub(super) async fn applicant(
             failing_counts(request, gate, access.applicant(buin, app_id).await)?
         }
     };
-    Noted::on(request, |noted| noted.app_id = Some(known.app.app_id.clone()));
+    Noted::on(request, |noted| noted.comes_from(&known.app.app_id));
     if sealed.len() > SEALED_TIME {
         gate.must_not_be_held_off(network(request))?;
     }
@@ -195,8 +193,8 @@ fn is_guess(denied: Denied) -> bool {
 }
 
 fn network(request: &HttpRequest) -> IpNet {
-    let peer = request.extensions().get::<Peer>().copied();
-    peer.unwrap_or(Peer(Ipv4Addr::UNSPECIFIED.into())).network()
+    let nowhere = || Peer(Ipv4Addr::UNSPECIFIED.into());
+    Noted::of(request).map_or_else(nowhere, |noted| noted.peer()).network()
 }
 
 fn gate(request: &HttpRequest) -> Result<&Gate, Barred> {

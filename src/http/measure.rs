@@ -6,15 +6,14 @@
 
 use std::cell::OnceCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::body::MessageBody;
 use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
-use actix_web::web;
-use tokio::time::Instant;
 
-use super::request_log::Answered;
+use super::noted::Answered;
 use crate::metrics::{Metrics, Requests, Route};
 
 /// The pattern of a path, as it stands in the source. Belongs to one thread.
@@ -35,13 +34,11 @@ impl Pattern {
     }
 }
 
-/// The pattern of what took no route.
-pub(super) struct Other(Pattern);
-
-impl Default for Other {
-    fn default() -> Self {
-        Self(Pattern::new("", "other"))
-    }
+/// Counts the requests that one thread answers.
+pub(super) struct Measure {
+    metrics: Arc<Metrics>,
+    /// The pattern of what took no route.
+    other: Pattern,
 }
 
 /// The pattern that a request took, as it stands in the source.
@@ -50,29 +47,31 @@ pub(super) fn pattern(request: &HttpRequest) -> Option<String> {
     Some(format!("{prefix}{path}"))
 }
 
-/// Counts an answer, and what it says went wrong. `arrived` is when the request had been read: how
-/// long callers take to send theirs says nothing of the service.
-pub(super) fn count(
-    response: &ServiceResponse<impl MessageBody>,
-    arrived: Instant,
-    answered: Option<Answered>,
-) {
-    let request = response.request();
-    let Some(metrics) = request.app_data::<web::Data<Metrics>>() else { return };
-    let requests = &metrics.requests;
-    let status = response.status();
-    match answered {
-        Some(Answered::Errcode(errcode)) if errcode != 0 => {
-            requests.errcode(errcode, status.as_u16());
-        }
-        Some(Answered::Code(code)) => requests.code(code),
-        Some(Answered::Errcode(_)) | None => {}
+impl Measure {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, other: Pattern::new("", "other") }
     }
-    let took = (status != StatusCode::REQUEST_TIMEOUT).then(|| arrived.elapsed());
-    let (method, status) = (request.method().as_str(), status.as_u16());
-    if let Some(pattern) = request.app_data::<Pattern>() {
-        pattern.route(requests).answered(method, status, took);
-    } else if let Some(other) = request.app_data::<Other>() {
-        other.0.route(requests).answered(method, status, took);
+
+    /// Counts an answer, and what it says went wrong. It `took` so long since the request had been
+    /// read: how long callers take to send theirs says nothing of the service.
+    pub(super) fn count(
+        &self,
+        response: &ServiceResponse<impl MessageBody>,
+        took: Duration,
+        answered: Option<Answered>,
+    ) {
+        let request = response.request();
+        let requests = &self.metrics.requests;
+        let status = response.status();
+        match answered {
+            Some(Answered::Errcode(errcode)) if errcode != 0 => {
+                requests.errcode(errcode, status.as_u16());
+            }
+            Some(Answered::Code(code)) => requests.code(code),
+            Some(Answered::Errcode(_)) | None => {}
+        }
+        let took = (status != StatusCode::REQUEST_TIMEOUT).then_some(took);
+        let pattern = request.app_data::<Pattern>().unwrap_or(&self.other);
+        pattern.route(requests).answered(request.method().as_str(), status.as_u16(), took);
     }
 }

@@ -4,6 +4,7 @@
 //! A handler parses, calls one use case, and renders. The APIs know nothing of each other.
 
 mod body;
+mod calls;
 mod deadline;
 mod drain;
 mod gate;
@@ -12,6 +13,7 @@ mod heads;
 mod held;
 mod measure;
 mod metrics;
+mod noted;
 mod ops;
 mod peer;
 mod quota;

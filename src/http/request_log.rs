@@ -1,23 +1,28 @@
-//! One log line a request, and its `X-Request-Id`.
+//! One log line a request, and its `X-Request-Id`; and whatever else every request passes.
 //!
-//! What handlers learn about a request (which app, which session) they leave on it as [`Noted`],
-//! and the errcode or code of an answer on that as [`Outcome`]. The query never gets here: it holds
-//! access tokens. Nor does all of every path: who forgets the question mark has the token in there.
+//! What handlers learn about a request (which app, which session) they leave on it as [`Noted`].
+//! The query never gets here: it holds access tokens. Nor does all of every path: who forgets the
+//! question mark has the token in there.
+
+use std::rc::Rc;
+use std::sync::Arc;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{CONNECTION, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage as _, HttpRequest, web};
+use actix_web::{Error, HttpMessage as _};
 use tokio::time::Instant;
 
 use super::drain::Drain;
 use super::gate::Gate;
+use super::heads;
 use super::held::Holds;
-use super::server::Options;
+use super::measure::Measure;
+use super::noted::{Answered, Noted, Outcome};
+use super::server::{Options, Services};
 use super::trace::Traced;
-use super::{heads, measure};
-use crate::domain::{AppId, SessionId};
+use crate::domain::AppId;
 use crate::telemetry::{Trace, Traces};
 use crate::wire::ApiKey;
 
@@ -25,144 +30,79 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longer ids of callers are replaced. Access tokens are longer, what is in use as an id is not.
 const LONGEST_ID: usize = 64;
 
-/// What a handler learns about its request.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Noted {
-    pub(super) app_id: Option<AppId>,
-    pub(super) session_id: Option<SessionId>,
-    /// When all of it had been read.
-    pub(super) read_at: Option<Instant>,
+/// The middleware of all requests. Belongs to one thread.
+pub(super) struct RequestLog {
+    options: Options,
+    drain: Arc<Drain>,
+    gate: Arc<Gate>,
+    traces: Traces,
+    measure: Measure,
 }
 
-/// The id of a request, for answers that name it.
-#[derive(Clone, Debug)]
-pub(super) struct RequestId(HeaderValue);
-
-/// What an answer says, and what it does not say.
-#[derive(Clone, Debug)]
-pub(super) struct Outcome {
-    pub(super) answered: Answered,
-    /// What failed in here, for operators only.
-    pub(super) cause: Option<String>,
-}
-
-/// What an answer says, as the API that gave it calls it.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Answered {
-    /// Of `/cgi`; 0 for success.
-    Errcode(i32),
-    /// Of a problem of `/v1`; a success has none.
-    Code(&'static str),
-}
-
-impl RequestId {
-    /// The id of a request that came through the log.
-    pub(super) fn of(request: &HttpRequest) -> Option<Self> {
-        request.extensions().get::<Self>().cloned()
+impl RequestLog {
+    pub(super) fn new(services: &Services, options: Options, drain: Arc<Drain>) -> Self {
+        let Services { gate, traces, metrics, .. } = services.clone();
+        Self { options, drain, gate, traces, measure: Measure::new(metrics) }
     }
 
-    pub(super) fn as_str(&self) -> &str {
-        // Only plain ones get here.
-        self.0.to_str().unwrap_or_default()
-    }
-}
+    /// Has a request answered, and tells of it.
+    pub(super) async fn pass(
+        self: Rc<Self>,
+        mut request: ServiceRequest,
+        next: Next<impl MessageBody + 'static>,
+    ) -> Result<ServiceResponse<impl MessageBody>, Error> {
+        let running = self.drain.enter();
+        let holds = Holds::of(&mut request);
+        let noted = Noted::new(request_id(&request), self.gate.meet(&request));
+        request.extensions_mut().insert(noted.clone());
+        let traced = Traced::begin(&self.traces, &request);
 
-impl Answered {
-    fn errcode(self) -> Option<i32> {
-        match self {
-            Self::Errcode(errcode) => Some(errcode),
-            Self::Code(_) => None,
-        }
-    }
-
-    fn code(self) -> Option<&'static str> {
-        match self {
-            Self::Errcode(_) => None,
-            Self::Code(code) => Some(code),
-        }
-    }
-}
-
-impl Noted {
-    /// What is known of `request`.
-    pub(super) fn of(request: &HttpRequest) -> Self {
-        request.extensions().get::<Self>().cloned().unwrap_or_default()
-    }
-
-    /// Adds to what is known of `request`.
-    pub(super) fn on(request: &HttpRequest, note: impl FnOnce(&mut Self)) {
-        let mut extensions = request.extensions_mut();
-        if extensions.get::<Self>().is_none() {
-            extensions.insert(Self::default());
-        }
-        if let Some(noted) = extensions.get_mut() {
-            note(noted);
-        }
-    }
-}
-
-/// The middleware.
-pub(super) async fn log(
-    options: web::Data<Options>,
-    drain: web::Data<Drain>,
-    gate: web::Data<Gate>,
-    traces: web::Data<Traces>,
-    mut request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let started = Instant::now();
-    let running = drain.enter();
-    let holds = Holds::of(&mut request);
-    let peer = gate.meet(&request);
-    let id = request_id(&request);
-    request.extensions_mut().insert(RequestId(id.clone()));
-    let traced = Traced::begin(&traces, &request);
-
-    let mut response = match heads::refusal(&options, &request) {
-        Some(refused) => request.into_response(refused).map_into_right_body(),
-        None => {
-            let answering = Trace::scope(traced.trace().cloned(), next.call(request));
-            answering.await?.map_into_left_body()
-        }
-    };
-    if drain.stopping() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    let noted = Noted::of(response.request());
-    let outcome = response.response_mut().extensions_mut().remove::<Outcome>();
-    let answered = outcome.as_ref().map(|outcome| outcome.answered);
-    let cause = outcome.as_ref().and_then(|outcome| outcome.cause.as_deref());
-    let took = started.elapsed();
-    measure::count(&response, noted.read_at.unwrap_or(started), answered);
-    macro_rules! line {
-        ($level:ident) => {
-            tracing::$level!(
-                method = response.request().method().as_str(),
-                path = shown(response.request().path()),
-                status = response.status().as_u16(),
-                errcode = answered.and_then(Answered::errcode),
-                code = answered.and_then(Answered::code),
-                duration_ms = took.as_micros() as f64 / 1_000.0,
-                app_id = noted.app_id.as_ref().map(AppId::as_str),
-                peer = %peer.0,
-                session_id = noted.session_id.map(tracing::field::display),
-                request_id = id.to_str().unwrap_or_default(),
-                trace_id = traced.trace().map(|trace| tracing::field::display(trace.id())),
-                cause,
-                "request"
-            )
+        let mut response = match heads::refusal(&self.options, &request) {
+            Some(refused) => request.into_response(refused).map_into_right_body(),
+            None => {
+                let answering = Trace::scope(traced.trace().cloned(), next.call(request));
+                answering.await?.map_into_left_body()
+            }
         };
+        if self.drain.stopping() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let outcome = response.response_mut().extensions_mut().remove::<Outcome>();
+        let answered = noted.answered(outcome.as_ref());
+        let cause = outcome.as_ref().and_then(|outcome| outcome.cause.as_deref());
+        let now = Instant::now();
+        let (id, id_as_text) = noted.id();
+        self.measure.count(&response, now - noted.read_at().unwrap_or(noted.began()), answered);
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    method = response.request().method().as_str(),
+                    path = shown(response.request().path()),
+                    status = response.status().as_u16(),
+                    errcode = answered.and_then(Answered::errcode),
+                    code = answered.and_then(Answered::code),
+                    duration_ms = (now - noted.began()).as_micros() as f64 / 1_000.0,
+                    app_id = noted.app_id().map(AppId::as_str),
+                    peer = %noted.peer().0,
+                    session_id = noted.session_id().map(tracing::field::display),
+                    request_id = id_as_text,
+                    trace_id = traced.trace().map(|trace| tracing::field::display(trace.id())),
+                    cause,
+                    "request"
+                )
+            };
+        }
+        // A level is part of a line's place in the source.
+        if cause.is_some() {
+            line!(error);
+        } else {
+            line!(info);
+        }
+        traced.end(&response, &noted, answered, cause.is_some());
+        response.headers_mut().insert(REQUEST_ID, id.clone());
+        drop(running);
+        Ok(holds.until_sent(response))
     }
-    // A level is part of a line's place in the source.
-    if cause.is_some() {
-        line!(error);
-    } else {
-        line!(info);
-    }
-    traced.end(&response, &noted, outcome.as_ref());
-    response.headers_mut().insert(REQUEST_ID, id);
-    drop(running);
-    Ok(holds.until_sent(response))
 }
 
 /// The caller's id if it is a reasonable one and cannot be a secret of ours, else a new one.

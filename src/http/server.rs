@@ -13,6 +13,7 @@ mod watched;
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -29,8 +30,8 @@ pub(super) use self::progress::{Progress, Running};
 pub use self::tls::{Tls, TlsError};
 use super::drain::Drain;
 use super::gate::Gate;
-use super::measure::Other;
-use super::{ops, request_log, rest, youdu};
+use super::request_log::RequestLog;
+use super::{ops, rest, youdu};
 use crate::metrics::Metrics;
 use crate::service::{Access, Readiness, Sessions};
 use crate::telemetry::Traces;
@@ -50,7 +51,7 @@ const PAUSED_WITHIN: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub struct Services {
     /// Lets callers in.
-    pub access: Arc<Access>,
+    pub access: Access,
     /// The sessions.
     pub sessions: Sessions,
     /// Where they come in.
@@ -149,9 +150,9 @@ impl Bound {
         let app = move || {
             let sessions = services.sessions.on_this_thread();
             let services = Services { sessions, ..services.clone() };
+            let log = Rc::new(RequestLog::new(&services, options, known.clone()));
             App::new()
-                .app_data(web::Data::from(known.clone()))
-                .wrap(from_fn(request_log::log))
+                .wrap(from_fn(move |request, next| log.clone().pass(request, next)))
                 .configure(|app| router(app, &services, options))
         };
         let server = self.start(door, workers, app)?;
@@ -260,13 +261,10 @@ fn cores() -> usize {
 
 /// Every path, and what stands behind it.
 fn router(app: &mut web::ServiceConfig, services: &Services, options: Options) {
-    app.app_data(web::Data::from(services.access.clone()))
+    app.app_data(web::Data::new(services.access.clone()))
         .app_data(web::Data::new(services.sessions.clone()))
         .app_data(web::Data::from(services.gate.clone()))
         .app_data(web::Data::from(services.readiness.clone()))
-        .app_data(web::Data::from(services.metrics.clone()))
-        .app_data(web::Data::new(services.traces.clone()))
-        .app_data(Other::default())
         .app_data(web::Data::new(options))
         .configure(ops::router)
         .configure(youdu::router)

@@ -10,7 +10,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::HeaderName;
 
 use super::measure;
-use super::request_log::{Answered, Noted, Outcome};
+use super::noted::{Answered, Noted};
 use crate::telemetry::{Span, Trace, Traces};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -36,12 +36,13 @@ impl Traced {
         self.trace.as_ref()
     }
 
-    /// Ends the span.
+    /// Ends the span: so it was `answered`, and something in here `failed` or nothing did.
     pub(super) fn end(
         self,
         response: &ServiceResponse<impl MessageBody>,
         noted: &Noted,
-        outcome: Option<&Outcome>,
+        answered: Option<Answered>,
+        failed: bool,
     ) {
         let Some(mut span) = self.span.filter(Span::is_seen) else { return };
         let request = response.request();
@@ -56,15 +57,15 @@ impl Traced {
         }
         let status = response.status();
         span.note("http.response.status_code", i64::from(status.as_u16()));
-        match outcome.map(|outcome| outcome.answered) {
+        match answered {
             Some(Answered::Errcode(errcode)) => span.note("muster.errcode", i64::from(errcode)),
             Some(Answered::Code(code)) => span.note("muster.code", code),
             None => {}
         }
-        if let Some(app_id) = &noted.app_id {
+        if let Some(app_id) = noted.app_id() {
             span.note("muster.app_id", app_id.as_str().to_owned());
         }
-        if status.is_server_error() || outcome.is_some_and(|outcome| outcome.cause.is_some()) {
+        if failed || status.is_server_error() {
             span.failed();
         }
     }

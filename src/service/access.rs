@@ -20,7 +20,8 @@ pub struct TokenRules {
     pub max_clock_skew: Duration,
 }
 
-/// Lets callers in.
+/// Lets callers in. A clone is for another thread.
+#[derive(Clone)]
 pub struct Access {
     directory: Arc<Directory>,
     rules: TokenRules,
@@ -59,24 +60,24 @@ impl Access {
         Self { directory, rules, clock }
     }
 
-    /// Lets in whoever holds an access token or an API key.
+    /// Lets in whoever holds an access token or an API key, `at` this time.
     ///
     /// # Errors
     /// [`Denied::TokenMissing`], [`Denied::TokenUnknown`] or [`Denied::TokenExpired`], or when the
     /// database fails.
-    pub async fn admit(&self, token: &str) -> Result<Caller, Error> {
-        if let Some(caller) = self.recognise(token)? {
+    pub async fn admit(&self, token: &str, at: Instant) -> Result<Caller, Error> {
+        if let Some(caller) = self.recognise(token, at)? {
             return Ok(caller);
         }
         self.directory.look_again().await?;
-        Ok(self.recognise(token)?.ok_or(Denied::TokenUnknown)?)
+        Ok(self.recognise(token, at)?.ok_or(Denied::TokenUnknown)?)
     }
 
     /// The same without asking the database: `None` if that may know more than is in memory.
     ///
     /// # Errors
     /// [`Denied::TokenMissing`], [`Denied::TokenUnknown`] or [`Denied::TokenExpired`].
-    pub fn recognise(&self, token: &str) -> Result<Option<Caller>, Denied> {
+    pub fn recognise(&self, token: &str, at: Instant) -> Result<Option<Caller>, Denied> {
         if token.is_empty() {
             return Err(Denied::TokenMissing);
         }
@@ -87,7 +88,7 @@ impl Access {
         match known {
             None => Ok(None),
             Some(known) if !known.app.disabled => {
-                Ok(Some(Caller { known, credential, admitted_at: Instant::now() }))
+                Ok(Some(Caller { known, credential, admitted_at: at }))
             }
             Some(_) => Err(Denied::TokenUnknown),
         }

@@ -11,7 +11,7 @@ use actix_web::{FromRequest, HttpRequest, dev};
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
-use super::super::request_log::Noted;
+use super::super::noted::Noted;
 use super::super::{body, gate, uri};
 use super::problem::{Code, Fails, Problem};
 use crate::domain::{Permission, Permissions, SessionId};
@@ -71,7 +71,7 @@ pub(super) struct Log(HttpRequest);
 impl Log {
     /// Says which session it is about.
     pub(super) fn about(&self, id: SessionId) {
-        Noted::on(&self.0, |noted| noted.session_id = Some(id));
+        Noted::on(&self.0, |noted| noted.is_about(id));
     }
 }
 

@@ -36,80 +36,56 @@ mod text;
 mod view;
 mod write;
 
-use actix_web::dev::HttpServiceFactory;
 use actix_web::http::Method;
 use actix_web::middleware::from_fn;
-use actix_web::{HttpResponse, Route, guard, web};
+use actix_web::{HttpResponse, web};
 
 pub use openapi::openapi;
 
-use super::deadline;
-use super::measure::Pattern;
+use super::calls::Calls;
 use problem::{Code, Problem};
 use sessions::{create, get, members, state, update};
 
 /// What all paths of this API begin with.
 const PREFIX: &str = "/v1";
 
+/// `HEAD` works wherever `GET` does.
+const READ: [Method; 2] = [Method::GET, Method::HEAD];
+
 pub(super) fn router(app: &mut web::ServiceConfig) {
     let scope = web::scope(PREFIX)
         .wrap(from_fn(problem::with_request_id))
-        .service(resource("/limits", [(Method::GET, web::route().to(limits::get))]))
-        .service(resource(
-            "/sessions",
-            [
-                (Method::GET, web::route().to(list::sessions::list)),
-                (Method::POST, web::route().to(create::create)),
-            ],
-        ))
-        .service(resource(
-            "/sessions/batch-get",
-            [(Method::POST, web::route().to(list::batch_get::get))],
-        ))
-        .service(resource("/sessions/batch", [(Method::POST, web::route().to(batch::run))]))
-        .service(resource(
-            "/sessions/{sessionId}",
-            [
-                (Method::GET, web::route().to(get::get)),
-                (Method::PATCH, web::route().to(update::update)),
-                (Method::DELETE, web::route().to(state::dissolve)),
-            ],
-        ))
-        .service(resource(
-            "/sessions/{sessionId}/members",
-            [
-                (Method::GET, web::route().to(list::members::list)),
-                (Method::PUT, web::route().to(members::replace)),
-            ],
-        ))
-        .service(resource(
-            "/sessions/{sessionId}/members/{account}",
-            [
-                (Method::GET, web::route().to(list::members::get)),
-                (Method::PUT, web::route().to(members::add)),
-                (Method::DELETE, web::route().to(members::remove)),
-            ],
-        ))
-        .service(resource(
-            "/sessions/{sessionId}/restore",
-            [(Method::POST, web::route().to(state::restore))],
-        ))
-        .service(resource(
-            "/sessions/{sessionId}/revert",
-            [(Method::POST, web::route().to(state::revert))],
-        ))
-        .service(resource(
-            "/sessions/{sessionId}/events",
-            [(Method::GET, web::route().to(events::list))],
-        ))
-        .service(resource(
-            "/sessions/{sessionId}/diff",
-            [(Method::GET, web::route().to(diff::get))],
-        ))
-        .service(resource("/openapi.json", [(Method::GET, web::route().to(openapi::get))]))
-        .service(resource("/docs", [(Method::GET, web::route().to(docs::page))]))
-        .service(resource("/docs/", [(Method::GET, web::route().to(docs::page_among_files))]))
-        .service(resource("/docs/{file}", [(Method::GET, web::route().to(docs::file))]))
+        .service(at("/limits").on(&READ, limits::get))
+        .service(
+            at("/sessions").on(&READ, list::sessions::list).on(&[Method::POST], create::create),
+        )
+        .service(at("/sessions/batch-get").on(&[Method::POST], list::batch_get::get))
+        .service(at("/sessions/batch").on(&[Method::POST], batch::run))
+        .service(
+            at("/sessions/{sessionId}")
+                .on(&READ, get::get)
+                .on(&[Method::PATCH], update::update)
+                .on(&[Method::DELETE], state::dissolve),
+        )
+        .service(
+            at("/sessions/{sessionId}/members")
+                .on(&READ, list::members::list)
+                .on(&[Method::PUT], members::replace),
+        )
+        .service(
+            at("/sessions/{sessionId}/members/{account}")
+                .on(&READ, list::members::get)
+                .on(&[Method::PUT], members::add)
+                .on(&[Method::DELETE], members::remove),
+        )
+        .service(at("/sessions/{sessionId}/restore").on(&[Method::POST], state::restore))
+        .service(at("/sessions/{sessionId}/revert").on(&[Method::POST], state::revert))
+        .service(at("/sessions/{sessionId}/events").on(&READ, events::list))
+        .service(at("/sessions/{sessionId}/diff").on(&READ, diff::get))
+        .service(at("/openapi.json").on(&READ, openapi::get))
+        .service(at("/docs").on(&READ, docs::page))
+        .service(at("/docs/").on(&READ, docs::page_among_files))
+        .service(at("/docs/{file}").on(&READ, docs::file))
         .default_service(web::to(not_found));
     app.service(scope);
 }
@@ -118,27 +94,7 @@ async fn not_found() -> Result<HttpResponse, Problem> {
     Err(Problem::of(Code::NoSuchPath, "path", "there is no such call"))
 }
 
-/// A path with its methods, and a problem for all others. `HEAD` works wherever `GET` does.
-fn resource<const N: usize>(
-    path: &'static str,
-    calls: [(Method, Route); N],
-) -> impl HttpServiceFactory + 'static {
-    let mut resource = web::resource(path).app_data(Pattern::new(PREFIX, path));
-    let mut allowed = Vec::new();
-    for (method, route) in calls {
-        allowed.push(method.to_string());
-        let route = if method == Method::GET {
-            allowed.push(Method::HEAD.to_string());
-            route.guard(guard::Any(guard::Get()).or(guard::Head()))
-        } else {
-            route.guard(guard::Method(method))
-        };
-        resource = resource.route(route);
-    }
-    let allow = allowed.join(", ");
-    let other = web::to(move || {
-        let problem = Problem::method_not_allowed(&allow);
-        async move { Err::<HttpResponse, _>(problem) }
-    });
-    resource.default_service(other).wrap(from_fn(deadline::keep::<Problem>))
+/// A path of this API.
+fn at(path: &'static str) -> Calls<Problem> {
+    Calls::at(PREFIX, path)
 }

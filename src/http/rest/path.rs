@@ -9,7 +9,7 @@ use actix_web::HttpRequest;
 use utoipa::PartialSchema as _;
 use utoipa::openapi::path::Parameter;
 
-use super::super::request_log::Noted;
+use super::super::noted::Noted;
 use super::call::Part;
 use super::parameter::{in_path, text};
 use super::percent;
@@ -44,7 +44,7 @@ impl Part for AtSession {
         let text = text.map_err(|why| Problem::of(Code::InvalidSessionId, NAME, why))?;
         let id = text.parse();
         let id = id.map_err(|why| Problem::invalid(Code::InvalidSessionId, NAME, &why))?;
-        Noted::on(request, |noted| noted.session_id = Some(id));
+        Noted::on(request, |noted| noted.is_about(id));
         Ok(Self(id))
     }
 

@@ -9,7 +9,7 @@ use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev};
 
 use super::super::gate;
-use super::super::request_log::{Answered, Noted, Outcome};
+use super::super::noted::Noted;
 use super::super::uri;
 use super::fault::Fault;
 use super::message::Body;
@@ -83,12 +83,14 @@ impl<N> Asked<N> {
 
     /// Tells the log which session it is about.
     pub(super) fn about(&self, id: SessionId) {
-        Noted::on(&self.request, |noted| noted.session_id = Some(id));
+        Noted::on(&self.request, |noted| noted.is_about(id));
     }
 
     /// An answer whose result is the object `json`.
     pub(super) fn answer(&self, json: &[u8]) -> HttpResponse {
-        if self.sealed { sealed(&self.caller.known().envelope, json) } else { plain(json) }
+        let answer =
+            if self.sealed { sealed(&self.caller.known().envelope, json) } else { plain(json) };
+        succeeded(&self.request, answer)
     }
 }
 
@@ -105,20 +107,20 @@ pub(super) fn sealed(envelope: &Envelope, json: &[u8]) -> HttpResponse {
     body.push_str(FIELD);
     envelope.seal_into(&mut body, json);
     body.push_str(r#""}"#);
-    ok(HttpResponse::Ok().content_type(ContentType::json()).body(body))
+    HttpResponse::Ok().content_type(ContentType::json()).body(body)
 }
 
-fn ok(mut response: HttpResponse) -> HttpResponse {
-    let answered = Answered::Errcode(Errcode::Ok.number());
-    response.extensions_mut().insert(Outcome { answered, cause: None });
-    response
+/// Tells the log that `answer` says so.
+pub(super) fn succeeded(request: &HttpRequest, answer: HttpResponse) -> HttpResponse {
+    Noted::on(request, Noted::succeeded);
+    answer
 }
 
 /// An answer with the fields of `json`, an object that is not empty, beside `errcode` and `errmsg`.
 fn plain(json: &[u8]) -> HttpResponse {
     let fields = json.strip_prefix(b"{").unwrap_or(json);
     let body = [OK.as_bytes(), fields].concat();
-    ok(HttpResponse::Ok().content_type(ContentType::json()).body(body))
+    HttpResponse::Ok().content_type(ContentType::json()).body(body)
 }
 
 async fn admit<N: Needs>(request: &HttpRequest) -> Result<Caller, Fault> {

@@ -5,15 +5,16 @@
 
 use std::fmt;
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER};
-use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::json;
 
 use super::super::body::BodyError;
+use super::super::calls::Refuses;
 use super::super::deadline::Late;
 use super::super::gate::Barred;
-use super::super::request_log::{Answered, Outcome};
+use super::super::noted::{Answered, Outcome};
 use super::super::retry_after::seconds;
 use super::super::uri::UriTooLong;
 use crate::domain::{Invalid, Refusal};
@@ -27,7 +28,7 @@ pub(super) struct Fault {
     errmsg: String,
     status: StatusCode,
     /// The method that would have been right, where another one was used.
-    allow: Option<Method>,
+    allow: Option<String>,
     /// Seconds to wait before the next try, where one makes sense.
     retry_after: Option<u64>,
     /// What failed in here: the log learns it, the client does not.
@@ -66,13 +67,6 @@ impl Fault {
         Self::new(Errcode::BadRequest, "path: there is no such call").with(StatusCode::NOT_FOUND)
     }
 
-    pub(super) fn method_not_allowed(allow: Method) -> Self {
-        let mut fault = Self::new(Errcode::BadRequest, format!("method: only {allow}"))
-            .with(StatusCode::METHOD_NOT_ALLOWED);
-        fault.allow = Some(allow);
-        fault
-    }
-
     /// Something in here failed.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
         Self::new(Errcode::Internal, "internal error").because(error)
@@ -105,6 +99,15 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.errcode.number(), self.errmsg)
+    }
+}
+
+impl Refuses for Fault {
+    fn method_not_allowed(allow: String) -> Self {
+        let mut fault = Self::new(Errcode::BadRequest, format!("method: only {allow}"))
+            .with(StatusCode::METHOD_NOT_ALLOWED);
+        fault.allow = Some(allow);
+        fault
     }
 }
 

@@ -13,20 +13,17 @@ mod message;
 mod session;
 mod token;
 
-use actix_web::dev::HttpServiceFactory;
 use actix_web::http::Method;
-use actix_web::middleware::from_fn;
-use actix_web::{HttpResponse, ResponseError as _, Route, web};
+use actix_web::{FromRequest, Handler, HttpResponse, ResponseError as _, web};
 
-use super::deadline;
-use super::measure::Pattern;
+use super::calls::{Answer, Calls};
 use fault::Fault;
 
 pub(super) fn router(app: &mut web::ServiceConfig) {
-    app.service(only(Method::POST, "/cgi/gettoken", web::post().to(token::get)))
-        .service(only(Method::POST, "/cgi/session/create", web::post().to(session::create)))
-        .service(only(Method::GET, "/cgi/session/get", web::get().to(session::get)))
-        .service(only(Method::POST, "/cgi/session/update", web::post().to(session::update)));
+    app.service(only(Method::POST, "/cgi/gettoken", token::get))
+        .service(only(Method::POST, "/cgi/session/create", session::create))
+        .service(only(Method::GET, "/cgi/session/get", session::get))
+        .service(only(Method::POST, "/cgi/session/update", session::update));
 }
 
 /// The answer to a path that nobody knows.
@@ -35,12 +32,10 @@ pub(super) async fn not_found() -> HttpResponse {
 }
 
 /// A path with one method, and a fault for all others.
-fn only(method: Method, path: &'static str, route: Route) -> impl HttpServiceFactory + 'static {
-    let other = web::to(move || {
-        let fault = Fault::method_not_allowed(method.clone());
-        async move { fault.error_response() }
-    });
-    let resource = web::resource(path).app_data(Pattern::new("", path));
-    let resource = resource.route(route).default_service(other);
-    resource.wrap(from_fn(deadline::keep::<Fault>))
+fn only<H, A>(method: Method, path: &'static str, handler: H) -> Calls<Fault>
+where
+    H: Handler<A, Output: Answer>,
+    A: FromRequest + 'static,
+{
+    Calls::at("", path).on(&[method], handler)
 }

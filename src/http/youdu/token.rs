@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
 use super::super::gate;
-use super::call::{Application, sealed};
+use super::call::{Application, sealed, succeeded};
 use super::fault::Fault;
 use crate::service::Access;
 
@@ -26,5 +26,5 @@ pub(super) async fn get(
     gate::has_proved_itself(&request)?;
     let token = Token { access_token: &grant.access_token, expire_in: grant.expire_in };
     let json = serde_json::to_vec(&token).map_err(|error| Fault::internal(&error))?;
-    Ok(sealed(&known.envelope, &json))
+    Ok(succeeded(&request, sealed(&known.envelope, &json)))
 }

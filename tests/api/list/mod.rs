@@ -117,7 +117,7 @@ async fn admit(app: &TestApp, api_key: &str) -> Caller {
         max_clock_skew: Duration::from_secs(300),
     };
     let access = Access::new(Arc::new(directory), rules, app.clock.clone());
-    access.admit(api_key).await.unwrap()
+    access.admit(api_key, tokio::time::Instant::now()).await.unwrap()
 }
 
 fn account(name: &str) -> Account {

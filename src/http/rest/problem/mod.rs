@@ -21,7 +21,8 @@ use utoipa::ToSchema;
 pub(super) use code::Code;
 pub(super) use responses::{Fails, Problems};
 
-use super::super::request_log::{Answered, Outcome, RequestId};
+use super::super::calls::Refuses;
+use super::super::noted::{Answered, Noted, Outcome};
 use crate::domain::{Invalid, Version};
 
 /// The media type of a problem.
@@ -133,13 +134,6 @@ impl Problem {
         self
     }
 
-    /// The methods that would have been right, as `Allow` lists them.
-    pub(super) fn method_not_allowed(allow: &str) -> Self {
-        let mut problem = Self::of(Code::MethodNotAllowed, "method", format_args!("only {allow}"));
-        problem.0.allow = Some(allow.to_owned());
-        problem
-    }
-
     /// Something in here failed.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
         Self::new(Code::Internal, "internal error").because(error)
@@ -247,16 +241,24 @@ pub(super) async fn with_request_id(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let response = next.call(request).await?;
-    let id = RequestId::of(response.request());
     let problem = response.response().error().and_then(|error| error.as_error::<Problem>());
     let Some(problem) = problem else { return Ok(response.map_into_boxed_body()) };
-    let answer = problem.answer(id.as_ref().map(RequestId::as_str));
+    let noted = Noted::of(response.request());
+    let answer = problem.answer(noted.as_ref().map(|noted| noted.id().1));
     Ok(response.into_response(answer))
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.0.code.name(), self.0.detail)
+    }
+}
+
+impl Refuses for Problem {
+    fn method_not_allowed(allow: String) -> Self {
+        let mut problem = Self::of(Code::MethodNotAllowed, "method", format_args!("only {allow}"));
+        problem.0.allow = Some(allow);
+        problem
     }
 }
 
