@@ -1,5 +1,10 @@
 //! Who calls: access tokens and API keys.
+//!
+//! Clients get a token every two hours and show it with every request. So each thread keeps the
+//! tokens that it has checked, for as long as the directory they were checked against is the last.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,12 +25,35 @@ pub struct TokenRules {
     pub max_clock_skew: Duration,
 }
 
+/// How many tokens a thread keeps; then it begins anew.
+const CHECKED: usize = 1_024;
+
 /// Lets callers in. A clone is for another thread.
-#[derive(Clone)]
 pub struct Access {
     directory: Arc<Directory>,
     rules: TokenRules,
     clock: Clock,
+    checked: RefCell<Checked>,
+}
+
+/// Tokens that were good.
+#[derive(Default)]
+struct Checked {
+    /// Of the directory that knew their apps.
+    edition: u64,
+    tokens: HashMap<Box<str>, Good>,
+}
+
+/// A token that is good until then, a Unix second.
+struct Good {
+    known: Arc<KnownApp>,
+    expires_at: i64,
+}
+
+impl Clone for Access {
+    fn clone(&self) -> Self {
+        Self::new(self.directory.clone(), self.rules, self.clock.clone())
+    }
 }
 
 /// An app that was let in.
@@ -57,7 +85,7 @@ impl Access {
     /// Lets in the apps of `directory`.
     #[must_use]
     pub fn new(directory: Arc<Directory>, rules: TokenRules, clock: Clock) -> Self {
-        Self { directory, rules, clock }
+        Self { directory, rules, clock, checked: RefCell::default() }
     }
 
     /// Lets in whoever holds an access token or an API key, `at` this time.
@@ -95,12 +123,25 @@ impl Access {
     }
 
     fn by_token(&self, token: &str) -> Result<Option<Arc<KnownApp>>, Denied> {
+        let now = self.clock.now().timestamp();
+        let mut checked = self.checked.borrow_mut();
+        // Before anything is looked up: what changes meanwhile is another edition.
+        checked.keep_up(self.directory.edition());
+        if let Some(good) = checked.tokens.get(token)
+            && now < good.expires_at
+        {
+            return Ok(Some(good.known.clone()));
+        }
         let claims = Claims::read(token).ok_or(Denied::TokenUnknown)?;
         let Found::App(known) = self.directory.app(claims.buin, &claims.app_id) else {
             return Ok(None);
         };
-        match known.token_key.check(&claims, self.clock.now().timestamp()) {
-            Ok(()) => Ok(Some(known)),
+        match known.token_key.check(&claims, now) {
+            Ok(()) => {
+                let good = Good { known: known.clone(), expires_at: claims.expires_at };
+                checked.tokens.insert(token.into(), good);
+                Ok(Some(known))
+            }
             Err(TokenError::Forged) => Err(Denied::TokenUnknown),
             Err(TokenError::Expired) => Err(Denied::TokenExpired),
         }
@@ -147,6 +188,16 @@ impl Access {
         let expires_at = now.saturating_add_unsigned(expire_in);
         let access_token = known.token_key.issue(buin.get(), app_id.as_str(), expires_at);
         Ok(Grant { access_token, expire_in })
+    }
+}
+
+impl Checked {
+    /// Forgets what another edition of the directory made good, or what has become too much.
+    fn keep_up(&mut self, edition: u64) {
+        if self.edition != edition || self.tokens.len() >= CHECKED {
+            self.edition = edition;
+            self.tokens.clear();
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -54,6 +54,8 @@ pub struct Directory {
     keyring: Arc<Keyring>,
     clock: Clock,
     snapshot: ArcSwap<Snapshot>,
+    /// Another one for each snapshot, once it is there.
+    edition: AtomicU64,
     reading: Mutex<()>,
 }
 
@@ -90,7 +92,8 @@ impl Directory {
         clock: Clock,
     ) -> Result<Self, repository::Error> {
         let snapshot = ArcSwap::from_pointee(read(&pool, &keyring).await?);
-        Ok(Self { pool, keyring, clock, snapshot, reading: Mutex::new(()) })
+        let (edition, reading) = (AtomicU64::default(), Mutex::default());
+        Ok(Self { pool, keyring, clock, snapshot, edition, reading })
     }
 
     /// The app that a key acts for, as far as is known.
@@ -99,6 +102,11 @@ impl Directory {
         let key = snapshot.keys.get(hash)?;
         key.used.store(true, Ordering::Relaxed);
         Some(key.app.clone())
+    }
+
+    /// While this is the same, so is all that was found after it was asked for.
+    pub(super) fn edition(&self) -> u64 {
+        self.edition.load(Ordering::Acquire)
     }
 
     /// An app by its enterprise and id, as they came, as far as is known.
@@ -227,6 +235,7 @@ impl Directory {
         tokio::time::sleep_until(read_at + pace).await;
         let fresh = read(&self.pool, &self.keyring).await?;
         let old = self.snapshot.swap(Arc::new(fresh));
+        self.edition.fetch_add(1, Ordering::Release);
         // A use that was not noted yet must not be forgotten.
         let snapshot = self.snapshot.load();
         for (hash, _) in old.keys.iter().filter(|(_, key)| key.used.load(Ordering::Relaxed)) {
