@@ -47,8 +47,3 @@ pub fn first_in_pgbench() -> String {
 pub fn any_first_in_pgbench() -> String {
     format!("\\set b random(0, {})\n", ACCOUNTS - 1)
 }
-
-/// The values of `:a1` to `:a5`, for those who do not go through pgbench.
-pub fn number(first: u64, place: u64) -> u64 {
-    (first + place * STRIDE) % ACCOUNTS
-}

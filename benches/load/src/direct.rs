@@ -1,102 +1,203 @@
-//! One statement after the other on one connection, through sqlx: what a request would take if
+//! The product's statements one after the other on one connection: what a request would take if
 //! there were nothing but the database.
+//!
+//! They are the product's own functions: the same statement, prepared, bound and read by sqlx, on a
+//! connection with the same settings. What they need is made before the clock runs.
 
 use std::time::{Duration, Instant};
 
-use sqlx::{AssertSqlSafe, Row as _};
+use anyhow::Context as _;
+use muster::clock::Clock;
+use muster::domain::{
+    Account, Action, AppId, Attributes, Buin, NewSession, RemovePolicy, Request, Rules, Session,
+    SessionId, Title, Update,
+};
+use muster::repository::sessions::{self, Creation, Decided, Step};
+use sqlx::postgres::PgConnection;
+use uuid::{NoContext, Timestamp, Uuid};
 
+use crate::app::{self, App};
 use crate::database::Database;
 use crate::generator::float;
 use crate::latency::Latencies;
+use crate::seed::Set;
+use crate::{accounts, scripts};
+
+/// As the product's are by default, but that nobody is too few.
+const RULES: Rules =
+    Rules { min_members: 1, max_members: 2_000, remove_members: RemovePolicy::Owner };
 
 /// What was seen.
 #[derive(Debug)]
 pub struct Seen {
-    /// Statements a second.
+    /// Statements a second, with what is made between them.
     pub rate: f64,
     /// Of each statement.
     pub latencies: Latencies,
 }
 
-/// Runs `statement` for `time`. `values` gives the values of its variables, other ones each time.
-/// With `must_give` each must give a row.
+/// A statement that can be run again and again.
+pub trait Direct {
+    /// Runs it, with other values each time, and tells how long it took.
+    fn once(
+        &mut self,
+        connection: &mut PgConnection,
+    ) -> impl Future<Output = anyhow::Result<Duration>>;
+}
+
+/// Runs `what` for `time`.
 ///
 /// # Errors
-/// When one fails, or gives nothing.
+/// When it fails once.
 pub fn alone(
     database: &mut Database,
-    statement: &str,
-    must_give: bool,
     time: Duration,
-    mut values: impl FnMut() -> Vec<(&'static str, String)>,
+    what: &mut impl Direct,
 ) -> anyhow::Result<Seen> {
-    let (sql, variables) = numbered(statement);
+    // As on the product's own connections.
+    database.run("set plan_cache_mode = force_generic_plan")?;
     let Database { runtime, connection, .. } = database;
     let mut latencies = Latencies::default();
     let mut done = 0;
     runtime.block_on(async {
         let began = Instant::now();
         while began.elapsed() < time {
-            let values = values();
-            let began = Instant::now();
-            let mut query = sqlx::query(AssertSqlSafe(sql.clone()));
-            for variable in &variables {
-                let value = values.iter().find(|(name, _)| name == variable);
-                let (_, value) =
-                    value.ok_or_else(|| anyhow::anyhow!("no value for :{variable}"))?;
-                query = query.bind(value.clone());
-            }
-            let rows = query.fetch_all(&mut *connection).await?;
-            if must_give {
-                anyhow::ensure!(rows.len() == 1, "{} rows instead of one", rows.len());
-                // Looks into the row, as who reads it would.
-                let _ = rows[0].try_get_raw(0)?;
-            }
-            latencies.push(began.elapsed());
+            latencies.push(what.once(connection).await?);
             done += 1;
         }
         anyhow::Ok(())
     })?;
+    database.run("reset plan_cache_mode")?;
     Ok(Seen { rate: float(done) / time.as_secs_f64(), latencies })
 }
 
-/// Turns `:name` into `$1`, `$2` …, and gives the names in that order.
-fn numbered(statement: &str) -> (String, Vec<String>) {
-    let mut sql = String::new();
-    let mut names: Vec<String> = Vec::new();
-    let mut rest = statement;
-    while let Some((before, after)) = rest.split_once(':') {
-        sql.push_str(before);
-        let end =
-            after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
-        if let Some(cast) = after.strip_prefix(':') {
-            sql.push_str("::");
-            rest = cast;
-        } else if end == 0 {
-            sql.push(':');
-            rest = after;
-        } else {
-            let name = &after[..end];
-            let at = names.iter().position(|known| known == name).unwrap_or_else(|| {
-                names.push(name.to_owned());
-                names.len() - 1
-            });
-            sql.push_str(&format!("${}", at + 1));
-            rest = &after[end..];
-        }
-    }
-    sql.push_str(rest);
-    (sql, names)
+/// Creates sessions of five members.
+pub struct Create {
+    buin: Buin,
+    app_id: AppId,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn variables_become_parameters_and_casts_stay() {
-        let (sql, names) = numbered(r#"select :n::text, '{"a":"b"}', :v, :n"#);
-        assert_eq!(sql, r#"select $1::text, '{"a":"b"}', $2, $1"#);
-        assert_eq!(names, ["n", "v"]);
+impl Create {
+    /// By that app.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn by(app: &App) -> anyhow::Result<Self> {
+        Ok(Self { buin: Buin::new(app.buin)?, app_id: app.id.parse()? })
     }
+}
+
+impl Direct for Create {
+    async fn once(&mut self, connection: &mut PgConnection) -> anyhow::Result<Duration> {
+        let first = accounts::any_first();
+        let members = accounts::members(first, 5);
+        let members =
+            members.iter().map(|text| Account::new(text)).collect::<Result<Vec<_>, _>>()?;
+        let new = NewSession {
+            title: Title::new(&app::title(first))?,
+            creator: members[0].clone(),
+            members,
+            attributes: Attributes::default(),
+            reason: None,
+        };
+        let at = Clock::system().now();
+        let (seconds, nanos) = (at.timestamp().try_into()?, at.timestamp_subsec_nanos());
+        let id = Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, nanos));
+        let session = Session::create(SessionId::new(id), self.buin, new, &RULES, at)?;
+        let creation = Creation {
+            session: &session,
+            app_id: &self.app_id,
+            reason: None,
+            key: None,
+            trace: None,
+        };
+        let began = Instant::now();
+        sessions::insert(connection, &[creation]).await?;
+        Ok(began.elapsed())
+    }
+}
+
+/// Puts a member in and another out, of each session of a set in turn.
+pub struct Change {
+    app_id: AppId,
+    sessions: Vec<Session>,
+    next: usize,
+}
+
+impl Change {
+    /// By that app, of these sessions.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn of(app: &App, set: &Set, database: &mut Database) -> anyhow::Result<Self> {
+        let ids: Vec<SessionId> = ids(set)?;
+        let Database { runtime, connection, .. } = database;
+        let sessions = runtime.block_on(sessions::find(connection, &ids))?;
+        Ok(Self { app_id: app.id.parse()?, sessions, next: 0 })
+    }
+}
+
+impl Direct for Change {
+    async fn once(&mut self, connection: &mut PgConnection) -> anyhow::Result<Duration> {
+        let at = self.next;
+        self.next = (at + 1) % self.sessions.len();
+        let session = &self.sessions[at];
+        let last = session.members.last().context("nobody is in")?;
+        let other = match last.as_str().strip_prefix('x') {
+            Some(digits) => format!("u{digits}"),
+            None => last.as_str().replace('u', "x"),
+        };
+        let update = Update::of_members(vec![Account::new(&other)?], vec![last.clone()])?;
+        let operator = session.owner.clone();
+        let request = Request::by(operator.clone(), Action::Update(update));
+        let change = session.decide(&request, &RULES, Clock::system().now())?;
+        let change = change.context("nothing to change")?;
+        let step = Step {
+            change: &change,
+            operator: &operator,
+            app_id: &self.app_id,
+            reason: None,
+            key: None,
+            trace: None,
+        };
+        let decided = Decided { before: session, steps: vec![step] };
+        let began = Instant::now();
+        let written = sessions::update_if_version(connection, &[decided]).await?;
+        let took = began.elapsed();
+        anyhow::ensure!(written.len() == 1, "{} sessions written instead of one", written.len());
+        self.sessions[at] = change.after;
+        Ok(took)
+    }
+}
+
+/// Reads the sessions of a set.
+pub struct Get {
+    ids: Vec<SessionId>,
+    next: usize,
+}
+
+impl Get {
+    /// Reads of these.
+    ///
+    /// # Errors
+    /// When their ids are none.
+    pub fn of(set: &Set) -> anyhow::Result<Self> {
+        Ok(Self { ids: ids(set)?, next: 0 })
+    }
+}
+
+impl Direct for Get {
+    async fn once(&mut self, connection: &mut PgConnection) -> anyhow::Result<Duration> {
+        let id = self.ids[self.next];
+        self.next = (self.next + scripts::STRIDE as usize) % self.ids.len();
+        let began = Instant::now();
+        let found = sessions::find(connection, &[id]).await?;
+        let took = began.elapsed();
+        anyhow::ensure!(found.len() == 1, "{} sessions instead of one", found.len());
+        Ok(took)
+    }
+}
+
+fn ids(set: &Set) -> anyhow::Result<Vec<SessionId>> {
+    (0..set.count).map(|n| Ok(set.id(n).parse()?)).collect()
 }

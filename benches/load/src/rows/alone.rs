@@ -3,14 +3,11 @@
 use anyhow::Context as _;
 
 use super::reads::{CACHED, uncached};
-use super::{Figures, Row, prefix_of_now, sets, values};
-use crate::accounts;
-use crate::direct;
-use crate::scripts::{Creates, Gets, STRIDE, Updates};
-use crate::seed::Set;
+use super::{Figures, Row, sets};
+use crate::direct::{self, Direct};
+use crate::scripts::{Creates, Gets, Updates};
 use crate::server::Server;
 use crate::stage::Stage;
-use crate::statement::Work;
 use crate::usage::Before;
 
 /// p50 by p50: smaller is better.
@@ -18,28 +15,11 @@ fn p50(subject: &Figures, reference: &Figures) -> f64 {
     subject.p50_ms.unwrap_or(f64::NAN) / reference.p50_ms.unwrap_or(f64::NAN)
 }
 
-/// Runs a statement for the time of a measurement, for sessions that `next` gives: number, first
-/// account, version.
-fn directly(
-    stage: &mut Stage,
-    work: Work,
-    prefix: &str,
-    mut next: impl FnMut() -> (u64, u64, u64),
-) -> anyhow::Result<Figures> {
+/// Runs a statement for the time of a measurement.
+fn directly(stage: &mut Stage, what: &mut impl Direct) -> anyhow::Result<Figures> {
     stage.calm()?;
-    let common = values(stage, prefix);
     let before = Before::now(None, stage.database.process);
-    let statement = stage.statements.of(work).to_owned();
-    let must_give = work != Work::Create;
-    let mut seen = direct::alone(&mut stage.database, &statement, must_give, stage.time, || {
-        let (number, first, version) = next();
-        let mut values = common.clone();
-        values.extend([("n", number.to_string()), ("v", version.to_string())]);
-        let places = ["a1", "a2", "a3", "a4", "a5"].into_iter().zip(0..);
-        values
-            .extend(places.map(|(name, place)| (name, accounts::number(first, place).to_string())));
-        values
-    })?;
+    let mut seen = direct::alone(&mut stage.database, stage.time, what)?;
     Ok(Figures {
         rate: seen.rate,
         p50_ms: seen.latencies.percentile(50),
@@ -61,11 +41,7 @@ impl Row for Create {
     }
 
     fn reference(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        let mut number = 0;
-        directly(stage, Work::Create, &prefix_of_now(), || {
-            number += 1;
-            (number, accounts::any_first(), 1)
-        })
+        directly(stage, &mut direct::Create::by(&stage.app)?)
     }
 
     fn subject(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
@@ -79,9 +55,8 @@ impl Row for Create {
 
 #[derive(Default)]
 pub(super) struct Update {
-    set: Option<Set>,
+    direct: Option<direct::Change>,
     asking: Vec<Updates>,
-    made: u64,
 }
 
 impl Row for Update {
@@ -90,19 +65,13 @@ impl Row for Update {
         let ours = stage.set(number, count)?;
         self.asking = Updates::of(&stage.app, &ours, 1, 1);
         let (number, count) = sets::ALONE_BY_REFERENCE;
-        self.set = Some(stage.set(number, count)?);
+        let theirs = stage.set(number, count)?;
+        self.direct = Some(direct::Change::of(&stage.app, &theirs, &mut stage.database)?);
         Ok(())
     }
 
     fn reference(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        let set = self.set.as_ref().context("not prepared")?;
-        let made = &mut self.made;
-        directly(stage, Work::Update, &set.prefix, || {
-            let number = *made * STRIDE % set.count;
-            let version = *made / set.count + 1;
-            *made += 1;
-            (number, accounts::first_of(number), version)
-        })
+        directly(stage, self.direct.as_mut().context("not prepared")?)
     }
 
     fn subject(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
@@ -117,7 +86,7 @@ impl Row for Update {
 #[derive(Default)]
 pub(super) struct Get {
     cached: bool,
-    set: Option<Set>,
+    direct: Option<direct::Get>,
     server: Option<Server>,
     asking: Vec<Gets>,
 }
@@ -140,7 +109,7 @@ impl Row for Get {
         let set = stage.set(number, count)?;
         let read = if self.cached { CACHED } else { count };
         self.asking = Gets::of(&stage.app, &set, read, 1);
-        self.set = Some(set);
+        self.direct = Some(direct::Get::of(&set)?);
         if !self.cached {
             self.server = Some(uncached(stage)?);
         }
@@ -148,12 +117,7 @@ impl Row for Get {
     }
 
     fn reference(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        let set = self.set.as_ref().context("not prepared")?;
-        let mut at = 0;
-        directly(stage, Work::Get, &set.prefix, || {
-            at += 1;
-            (at * STRIDE % set.count, 0, 1)
-        })
+        directly(stage, self.direct.as_mut().context("not prepared")?)
     }
 
     fn subject(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {

@@ -164,7 +164,7 @@ pub const ALL: [Described; 23] = [
         "alone_create",
         Goal::AtMost(1.15),
         alone::Create::default(),
-        "`session/create` by one client; beside the same statement through sqlx on one connection. Ratio of the two p50: smaller is better"
+        "`session/create` by one client; beside the same statement through sqlx, Muster's own function on one connection. Ratio of the two p50: smaller is better"
     ),
     row!(
         "alone_update",
