@@ -18,7 +18,7 @@ const NEVER: [(&str, &str); 1] = [("http", "repository")];
 const APIS: [&str; 3] = ["youdu", "rest", "console"];
 
 /// Which rooms may name which crates, or parts of `std`.
-const CRATES: [(&str, &[&str]); 39] = [
+const CRATES: [(&str, &[&str]); 40] = [
     ("actix_web", &["http"]),
     ("actix_http", &["http"]),
     ("actix_rt", &["http"]),
@@ -51,6 +51,7 @@ const CRATES: [(&str, &[&str]); 39] = [
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("sd_notify", &["cli"]),
+    ("sysinfo", &["repository"]),
     ("x509_parser", &["cli"]),
     ("reqwest", &["cli", "delivery", "config", "telemetry"]),
     ("tokio", &["cli", "http", "delivery", "service", "repository", "telemetry"]),

@@ -146,6 +146,27 @@ async fn data_survive_a_restart() {
     assert_eq!(postgres.stop().await.unwrap(), Stopped::Stopped);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn it_has_a_share_of_the_machines_memory() {
+    let home = Home::new();
+    let postgres = home.start().await;
+    let told = setting(&postgres, "shared_buffers").await;
+    let mib: i64 = match told.strip_suffix("GB") {
+        Some(gib) => gib.parse::<i64>().unwrap() * 1024,
+        None => told.strip_suffix("MB").unwrap().parse().unwrap(),
+    };
+    // Of a container, if this is one.
+    let limit = ["memory.max", "memory/memory.limit_in_bytes"].into_iter().find_map(|file| {
+        let said = fs::read_to_string(Path::new("/sys/fs/cgroup").join(file)).ok()?;
+        said.trim().parse::<i64>().ok()
+    });
+    let limit = limit.map_or(i64::MAX, |bytes| bytes / 1024);
+    let told = fs::read_to_string("/proc/meminfo").unwrap();
+    let total = told.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
+    let total: i64 = total.trim().strip_suffix(" kB").unwrap().trim().parse().unwrap();
+    assert_eq!(mib, (total.min(limit) / 1024 / 8).clamp(128, 1024));
+}
+
 #[tokio::test]
 async fn it_is_durable_and_closed_to_others() {
     let home = Home::new();

@@ -32,6 +32,7 @@ mod download;
 mod error;
 mod found;
 mod lock;
+mod memory;
 mod owner;
 mod patience;
 mod process;

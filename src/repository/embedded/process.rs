@@ -14,6 +14,7 @@ use tokio::process::Child;
 
 use super::binaries::Programs;
 use super::error::EmbeddedError;
+use super::memory;
 use super::owner::RunAs;
 use super::socket::PORT;
 
@@ -99,6 +100,7 @@ pub(super) fn start(
         "unix_socket_directories=.",
         "unix_socket_permissions=0700",
         &format!("max_connections={max_connections}"),
+        &format!("shared_buffers={}MB", memory::shared_buffers()),
         "fsync=on",
         // A file per day of the week, emptied when its day comes again: bounded for years.
         "logging_collector=on",

@@ -1,0 +1,54 @@
+//! How much memory PostgreSQL gets.
+//!
+//! Its own default is 128 MiB on a machine of any size: the indexes of some hundred thousand
+//! sessions are larger, and a create of a thousand members would wait for pages of them. PostgreSQL
+//! takes what it gets only as it fills it.
+
+use sysinfo::System;
+
+const MIB: u64 = 1024 * 1024;
+/// PostgreSQL's own default, and what it gets on a machine that does not say.
+const LEAST: u64 = 128;
+/// Enough for the indexes of millions of sessions; the system holds the rest.
+const MOST: u64 = 1024;
+/// Its share of the machine's: the service and its cache live beside it, and perhaps others.
+const SHARE: u64 = 8;
+
+/// `shared_buffers` for this machine, or the container that this runs in, in MiB.
+pub(super) fn shared_buffers() -> u64 {
+    let Ok(mut system) = System::new() else { return LEAST };
+    system.refresh_memory();
+    let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
+    share(system.total_memory().min(limit))
+}
+
+/// The share of so many bytes, in MiB.
+fn share(bytes: u64) -> u64 {
+    (bytes / SHARE / MIB).clamp(LEAST, MOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_eighth_within_bounds() {
+        const GIB: u64 = 1024 * MIB;
+        for (bytes, mib) in [
+            (0, 128),
+            (GIB / 2, 128),
+            (GIB, 128),
+            (2 * GIB, 256),
+            (7 * GIB / 2, 448),
+            (8 * GIB, 1024),
+            (1024 * GIB, 1024),
+        ] {
+            assert_eq!(share(bytes), mib, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn this_machine_has_some() {
+        assert!((LEAST..=MOST).contains(&shared_buffers()));
+    }
+}
