@@ -13,6 +13,7 @@ use actix_web::http::header::{CONNECTION, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::drain::Drain;
 use super::gate::Gate;
@@ -116,8 +117,9 @@ fn request_id(request: &ServiceRequest) -> HeaderValue {
     };
     let given = request.headers().get(REQUEST_ID).filter(is_reasonable);
     given.cloned().unwrap_or_else(|| {
-        let id = format!("{:032x}", rand::random::<u128>());
-        HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
+        let mut digits = [0; 32];
+        let id = Uuid::from_u128(rand::random()).simple().encode_lower(&mut digits);
+        HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
     })
 }
 

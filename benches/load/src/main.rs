@@ -1,5 +1,5 @@
 //! The program behind `benches/run`: it starts what is measured, loads it, checks the answers and
-//! reports. No part of Muster; it uses Muster's envelope and nothing else of its code.
+//! reports. No part of Muster; of its code it uses the envelope, and the statements for [`direct`].
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -9,6 +9,7 @@
 //! | [`generator`] | sealed requests over kept connections, every answer checked |
 //! | [`statement`], [`pgbench`], [`direct`] | the references in SQL |
 //! | [`bare`], [`receiver`], [`poster`] | the references in HTTP |
+//! | [`footprint`] | size, memory, time to start |
 //! | [`report`] | medians, the table, the JSON |
 //!
 //! The surprise: it runs itself again for the bare handler and the receiver, so that their CPU is
@@ -20,6 +21,7 @@ mod bare;
 mod connection;
 mod database;
 mod direct;
+mod footprint;
 mod generator;
 mod http;
 mod latency;

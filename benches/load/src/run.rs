@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 
+use crate::footprint;
 use crate::report::{self, Measured};
 use crate::rows::{self, Described, Row};
 use crate::stage::Stage;
@@ -44,7 +45,7 @@ pub struct Options {
 /// # Errors
 /// As said; or when nothing can be measured at all.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let chosen = choose(&options.only)?;
+    let chosen = choose(options)?;
     let began = Instant::now();
     let time = Duration::from_secs(options.seconds);
     let mut stage = Stage::set_up(&options.muster, &options.sqlx, &options.work, time)?;
@@ -58,6 +59,12 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         }
         measured.push(rounds);
     }
+    // Last: it makes more sessions than all rows together.
+    let footprint = match options.wants(footprint::NAME) {
+        true => footprint::look(&mut stage)?,
+        false => Vec::new(),
+    };
+    stage.notes.extend(footprint);
     let postgres = stage.database.text("show server_version")?;
     let text = report::markdown(&measured, &stage.notes, options, &postgres, began.elapsed());
     println!("{text}");
@@ -74,6 +81,11 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 impl Options {
+    /// Whether something is to be measured.
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+
     /// How this was called, as far as it matters.
     pub fn command(&self) -> String {
         let only = self.only.join(",");
@@ -82,13 +94,14 @@ impl Options {
     }
 }
 
-fn choose(only: &[String]) -> anyhow::Result<Vec<&'static Described>> {
-    if let Some(unknown) = only.iter().find(|name| rows::ALL.iter().all(|row| row.name != **name)) {
-        let names: Vec<&str> = rows::ALL.iter().map(|row| row.name).collect();
+fn choose(options: &Options) -> anyhow::Result<Vec<&'static Described>> {
+    let only = &options.only;
+    let names = || rows::ALL.iter().map(|row| row.name).chain([footprint::NAME]);
+    if let Some(unknown) = only.iter().find(|name| names().all(|known| known != **name)) {
+        let names: Vec<&str> = names().collect();
         bail!("there is no {unknown}; there are {}", names.join(", "));
     }
-    let chosen = |row: &&Described| only.is_empty() || only.iter().any(|name| name == row.name);
-    Ok(rows::ALL.iter().filter(chosen).collect())
+    Ok(rows::ALL.iter().filter(|row| options.wants(row.name)).collect())
 }
 
 fn measure(

@@ -61,10 +61,11 @@ pub fn serve(
 ) -> anyhow::Result<Server> {
     let port = free_port()?;
     let mut command = process::command(muster);
-    command.arg("serve").envs(settings.iter().copied());
+    command.arg("serve");
     environment(&mut command, work)
         .env("MUSTER__SERVER__BIND", format!("127.0.0.1:{port}"))
-        .env("MUSTER__METRICS__BIND", "127.0.0.1:0");
+        .env("MUSTER__METRICS__BIND", "127.0.0.1:0")
+        .envs(settings.iter().copied());
     let mut server = Server { running: Running::start(command, work, name)?, port };
     server.wait_until(|port| http::call(port, &http::get("/readyz")).is_ok(), name)?;
     Ok(server)
@@ -90,6 +91,9 @@ pub fn administer(muster: &Path, work: &Path, arguments: &[&str]) -> anyhow::Res
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> anyhow::Result<u16> {
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

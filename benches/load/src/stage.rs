@@ -39,9 +39,10 @@ pub struct Stage {
     pub app: App,
     /// What a reader of the results should know besides.
     pub notes: Vec<String>,
+    /// The program that is measured.
+    pub muster: PathBuf,
     pgbench: Pgbench,
     sets: HashMap<u64, Set>,
-    muster: PathBuf,
     server: Server,
     told: Option<Told>,
 }

@@ -47,12 +47,17 @@ impl Before {
         Usage {
             server_cores: cores(server, self.server_ticks),
             database_cores: cores(database, self.database_ticks),
-            server_mib: self.server.map_or(0.0, |id| mib(&format!("{id}/status"), "VmRSS:")),
+            server_mib: self.server.map_or(0.0, resident),
             database_mib: family(self.database)
                 .map(|id| mib(&format!("{id}/smaps_rollup"), "Pss:"))
                 .sum(),
         }
     }
+}
+
+/// What a process has resident, in MiB.
+pub fn resident(id: u32) -> f64 {
+    mib(&format!("{id}/status"), "VmRSS:")
 }
 
 /// CPU time so far. That of a process that has ended is in its parent's.

@@ -280,6 +280,8 @@ pub mod sets {
     pub const HOT: (u64, u64) = (6, 16);
     /// The first of these is the hot session of the reference.
     pub const HOT_BY_REFERENCE: (u64, u64) = (7, 16);
+    /// More than there is room for in the cache.
+    pub const MANY: (u64, u64) = (8, 1_000_000);
 }
 
 /// The digits of ids that begin now, so that they land where those of the product do.
