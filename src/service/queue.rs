@@ -13,6 +13,9 @@ use super::pace::Pace;
 use crate::metrics::Statements;
 use crate::telemetry::Trace;
 
+/// So often one alone is taken until nobody else is looked for.
+const ALONE: u32 = 3;
+
 /// Where something is handed in. Clones are the same queue.
 pub(super) struct Queue<W, A> {
     sender: mpsc::Sender<Wanted<W, A>>,
@@ -27,6 +30,8 @@ pub(super) struct Inbox<W, A> {
     pace: Arc<Pace>,
     most: usize,
     count: Arc<Statements>,
+    /// How often in a row one alone was taken.
+    alone: u32,
 }
 
 /// Something that somebody waits for.
@@ -55,7 +60,7 @@ pub(super) fn queue<W, A>(
     let (sender, receiver) = mpsc::channel(longest);
     let pace = Arc::new(Pace::new(Instant::now(), patience));
     let queue = Queue { sender, pace: pace.clone(), most, count: count.clone() };
-    (queue, Inbox { receiver, pace, most, count: count.clone() })
+    (queue, Inbox { receiver, pace, most, count: count.clone(), alone: 0 })
 }
 
 impl<A> Reply<A> {
@@ -115,8 +120,8 @@ impl<W, A> Clone for Queue<W, A> {
 }
 
 impl<W, A> Inbox<W, A> {
-    /// Takes what somebody still waits for, as soon as there is something; perhaps nothing is left
-    /// of that. Who waited too long is told. `None` when nobody can ask any more.
+    /// Takes what somebody still waits for, as soon as there is something, with what has come until
+    /// then; perhaps nothing is left of that. Who waited too long is told. `None` when nobody can ask any more.
     ///
     /// What was taken before is done with then: how long that took is how fast things go.
     pub(super) async fn take(&mut self) -> Option<Vec<Wanted<W, A>>> {
@@ -125,10 +130,28 @@ impl<W, A> Inbox<W, A> {
             self.pace.end(now, took, false);
         }
         let mut wanted = Vec::with_capacity(self.most);
-        let taken = self.receiver.recv_many(&mut wanted, self.most).await;
+        let mut taken = self.receiver.recv_many(&mut wanted, self.most).await;
         if taken == 0 {
             return None;
         }
+        // Others may be on their way: answered at the same time, clients ask again at the same time,
+        // and it is the first who comes here. Whoever has arrived by now is let through before; as
+        // long as somebody was, there may be more. Nobody is waited for, and who has been alone for a
+        // while does not look round.
+        while self.alone < ALONE && taken < self.most {
+            tokio::task::yield_now().await;
+            let before = taken;
+            while taken < self.most
+                && let Ok(one) = self.receiver.try_recv()
+            {
+                wanted.push(one);
+                taken += 1;
+            }
+            if taken == before {
+                break;
+            }
+        }
+        self.alone = if taken > 1 { 0 } else { self.alone.saturating_add(1) };
         self.count.queued.add(-i64::try_from(taken).unwrap_or(i64::MAX));
         let now = Instant::now();
         wanted.retain(|one| !one.reply.0.is_closed());
@@ -154,4 +177,49 @@ pub(super) fn traces<'a, W: 'a, A: 'a>(
 /// When the work on some of these must begin, so that it is not too late for any.
 pub(super) fn by<W, A>(wanted: &[Wanted<W, A>]) -> Instant {
     wanted.iter().map(|one| one.by).min().unwrap_or_else(Instant::now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Five who come one after the other, each when the one before has been let through.
+    async fn takes(queue: &Queue<u32, ()>, inbox: &mut Inbox<u32, ()>) -> Vec<u32> {
+        let by = Instant::now() + Duration::from_secs(60);
+        for number in 0..5 {
+            let queue = queue.clone();
+            tokio::spawn(async move {
+                for _ in 0..number {
+                    tokio::task::yield_now().await;
+                }
+                queue.ask(number, by).await
+            });
+        }
+        let wanted = inbox.take().await.unwrap();
+        wanted.into_iter().map(|one| one.what).collect()
+    }
+
+    fn of(most: usize) -> (Queue<u32, ()>, Inbox<u32, ()>) {
+        queue(64, most, Duration::from_secs(60), &Arc::default())
+    }
+
+    #[tokio::test]
+    async fn who_has_arrived_is_taken_with_the_first() {
+        let (queue, mut inbox) = of(64);
+        assert_eq!(takes(&queue, &mut inbox).await, [0, 1, 2, 3, 4]);
+        let (queue, mut inbox) = of(3);
+        assert_eq!(takes(&queue, &mut inbox).await, [0, 1, 2]);
+    }
+
+    #[tokio::test]
+    async fn who_is_alone_does_not_look_round() {
+        let (queue, mut inbox) = of(64);
+        for number in 0..ALONE {
+            let queue = queue.clone();
+            let by = Instant::now() + Duration::from_secs(60);
+            tokio::spawn(async move { queue.ask(number, by).await });
+            assert_eq!(inbox.take().await.unwrap().len(), 1);
+        }
+        assert_eq!(takes(&queue, &mut inbox).await, [0]);
+    }
 }
