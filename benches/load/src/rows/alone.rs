@@ -63,6 +63,8 @@ impl Row for Update {
     fn prepare(&mut self, stage: &mut Stage) -> anyhow::Result<()> {
         let (number, count) = sets::ALONE;
         let ours = stage.set(number, count)?;
+        // The first change of a session that is not in memory reads it, which is another statement.
+        stage.load(None, &mut Gets::of(&stage.app, &ours, ours.count, 1), 1)?;
         self.asking = Updates::of(&stage.app, &ours, 1, 1);
         let (number, count) = sets::ALONE_BY_REFERENCE;
         let theirs = stage.set(number, count)?;

@@ -170,7 +170,7 @@ pub const ALL: [Described; 23] = [
         "alone_update",
         Goal::AtMost(1.15),
         alone::Update::default(),
-        "`session/update` by one client; likewise"
+        "`session/update` by one client of 2,000 sessions that were read before; likewise"
     ),
     row!(
         "alone_get",
