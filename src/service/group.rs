@@ -72,6 +72,11 @@ impl Group {
         wanted.into_iter().map(move |one| Self::new(id, vec![one]))
     }
 
+    /// How many want something.
+    pub(super) fn len(&self) -> usize {
+        self.wanted.len()
+    }
+
     /// The traces of who wants something.
     pub(super) fn traces(groups: &[Self]) -> Vec<Trace> {
         queue::traces(groups.iter().flat_map(|group| &group.wanted))

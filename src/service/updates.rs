@@ -151,6 +151,8 @@ async fn write(
 async fn settle_locked(shared: &Shared, line: &mut Line, mut groups: Vec<Group>, by: Instant) {
     let ids: Vec<SessionId> = groups.iter().map(|group| group.id).collect();
     let marks: Vec<_> = ids.iter().map(|id| (*id, shared.cache.mark(*id))).collect();
+    // Many may want something of one session.
+    let is_one = groups.iter().map(Group::len).sum::<usize>() == 1;
     for attempt in 1..=TRIES {
         let done = write_locked(shared, line, &mut groups, &ids, by).await;
         match done {
@@ -170,13 +172,13 @@ async fn settle_locked(shared: &Shared, line: &mut Line, mut groups: Vec<Group>,
             Err(error) if error.is_deadlock() && attempt < TRIES => {
                 shared.metrics.deadlocks.inc();
             }
-            Err(repository::Error::KeyTaken) if groups.len() == 1 => {
+            Err(repository::Error::KeyTaken) if is_one => {
                 for group in groups {
                     group.key_taken();
                 }
                 return;
             }
-            Err(error) if error.is_refusal() && groups.len() > 1 => {
+            Err(error) if error.is_refusal() && !is_one => {
                 for group in groups.into_iter().flat_map(Group::each_alone) {
                     Box::pin(settle_locked(shared, line, vec![group], by)).await;
                 }

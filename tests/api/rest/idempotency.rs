@@ -8,8 +8,9 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
 use super::{begin, get, problem, request, result, send};
+use crate::harness::client::Client;
 use crate::harness::process::{Home, http};
-use crate::harness::{BUIN, TestApp, spawn_app};
+use crate::harness::{BUIN, TestApp, spawn_app, spawn_app_with};
 
 fn new(title: &str) -> Value {
     json!({ "operator": "a", "title": title, "member": ["b", "c"] })
@@ -166,6 +167,57 @@ async fn a_storm_of_retries_makes_one_session() {
         answers.iter().map(|(status, headers, _, body)| (status, headers, body)).collect();
     assert_eq!(equal.len(), 1, "{equal:?}");
     assert_eq!(get(&app, &path).await["version"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_with_one_that_is_sent_twice_is_served() {
+    // One queue for all changes, and what another server does is noticed late.
+    let app = spawn_app_with(|settings| {
+        settings.server.workers = 1;
+        settings.cache.follow_interval = Duration::from_secs(60);
+    })
+    .await;
+    let (address, _stopper) = app.another_instance().await;
+    let (here, there) = (app.client.clone(), app.client.at(address));
+    let (path, _) = begin(&app, &["a", "b", "c"]).await;
+    let (other, _) = begin(&app, &["a", "b", "c"]).await;
+    let change = |client: &Client, path: &str, title: &str| {
+        let asked = client.request(Method::PATCH, path).bearer_auth(&app.api_key);
+        asked.json(&json!({ "operator": "a", "title": title }))
+    };
+    let named = || change(&here, &path, "named").header("Idempotency-Key", "k");
+    assert_eq!(answer(change(&here, &other, "other")).await.0, 200);
+    // Holds up whatever changes the other one.
+    let mut lock = app.pool.begin().await.unwrap();
+    let all = "select from session where title = 'other' for update";
+    sqlx::query(all).execute(&mut *lock).await.unwrap();
+    let held_up = tokio::spawn(answer(change(&here, &other, "held up")));
+    let blocked = "select count(*) from pg_stat_activity
+                   where datname = current_database() and wait_event_type = 'Lock'";
+    while sqlx::query_scalar::<_, i64>(blocked).fetch_one(&app.pool).await.unwrap() == 0 {}
+    // So these wait, and are decided together: on what is held here, which is an old one by then.
+    let mut others = Vec::new();
+    let mut twice = Vec::new();
+    for number in 0..8 {
+        others.push(tokio::spawn(answer(change(&here, &path, &format!("here {number}")))));
+        if number % 4 == 2 {
+            twice.push(tokio::spawn(answer(named())));
+        }
+    }
+    assert_eq!(answer(change(&there, &path, "there")).await.0, 200);
+    lock.rollback().await.unwrap();
+    assert_eq!(held_up.await.unwrap().0, 200);
+    let mut replayed = 0;
+    for one in twice {
+        let one = one.await.unwrap();
+        assert_eq!(one.0, 200, "{one:?}");
+        replayed += i32::from(one.2);
+    }
+    assert_eq!(replayed, 1);
+    for other in others {
+        let other = other.await.unwrap();
+        assert_eq!((other.0, other.2), (200, false), "{other:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
