@@ -137,8 +137,8 @@ impl<W, A> Inbox<W, A> {
         // Others may be on their way: answered at the same time, clients ask again at the same time,
         // and it is the first who comes here. Whoever has arrived by now is let through before; as
         // long as somebody was, there may be more. Nobody is waited for, and who has been alone for a
-        // while does not look round.
-        while self.alone < ALONE && taken < self.most {
+        // while does not look round; nor does whoever must find out whether anything works.
+        while self.alone < ALONE && taken < self.most && !self.pace.is_stuck() {
             tokio::task::yield_now().await;
             let before = taken;
             while taken < self.most
