@@ -66,14 +66,28 @@ impl Line {
         if by <= now {
             return Err(Error::Unavailable(sqlx::Error::PoolTimedOut));
         }
-        if let Some((mut connection, used)) = self.connection.take()
-            && (now.duration_since(used) < PAUSE
-                || matches!(timeout(MARGIN, connection.ping()).await, Ok(Ok(()))))
-        {
-            return Ok(connection);
+        match self.connection.take() {
+            Some((connection, used)) if now.duration_since(used) < PAUSE => Ok(connection),
+            // Boxed, as it is seldom, and large.
+            Some((connection, _)) => Box::pin(self.revive(connection, by)).await,
+            None => Box::pin(self.connect(by)).await,
         }
+    }
+
+    async fn revive(
+        &mut self,
+        mut connection: PgConnection,
+        by: Instant,
+    ) -> Result<PgConnection, Error> {
+        match timeout(MARGIN, connection.ping()).await {
+            Ok(Ok(())) => Ok(connection),
+            _ => self.connect(by).await,
+        }
+    }
+
+    async fn connect(&mut self, by: Instant) -> Result<PgConnection, Error> {
         let connecting = PgConnection::connect_with(&self.options);
-        let by = by.min(now + self.limits.acquire_timeout);
+        let by = by.min(Instant::now() + self.limits.acquire_timeout);
         let connected = match timeout_at(by, connecting).await {
             Ok(connected) => connected,
             Err(_) => Err(sqlx::Error::PoolTimedOut),

@@ -1,10 +1,11 @@
 //! New sessions, as many in one statement as begin at the time.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use super::sessions::Shared;
 use super::{KnownApp, KnownSession, queue};
-use crate::domain::{IdempotencyKey, Reason, Session};
+use crate::domain::{IdempotencyKey, Reason};
 use crate::repository;
 use crate::repository::line::Line;
 use crate::repository::sessions::{self, Creation};
@@ -13,7 +14,7 @@ use crate::telemetry::statement;
 /// A session that somebody begins.
 pub(super) struct Creating {
     pub(super) app: Arc<KnownApp>,
-    pub(super) session: Session,
+    pub(super) session: Arc<KnownSession>,
     pub(super) reason: Option<Reason>,
     pub(super) key: Option<IdempotencyKey>,
 }
@@ -27,7 +28,7 @@ pub(super) type Queue = queue::Queue<Creating, Created>;
 /// What became of it.
 pub(super) enum Created {
     /// It is written.
-    Written(Arc<KnownSession>),
+    Written,
     /// A request of this name was done before: nothing is written.
     KeyTaken,
 }
@@ -74,10 +75,13 @@ async fn write(
     }
     let creations: Vec<Creation<'_>> = wanted.iter().map(creation).collect();
     let mut connection = line.take(queue::by(wanted)).await?;
-    let inserting = line.bounded(sessions::insert(&mut connection, &creations));
-    let counted = shared.metrics.creates.count(creations.len(), inserting);
-    let traces = queue::traces(wanted);
-    let done = statement("sessions.insert", creations.len(), &traces, counted).await;
+    let done = {
+        // Pinned where it is made: it is large, and would be moved into each that waits for it.
+        let inserting = pin!(sessions::insert(&mut connection, &creations));
+        let counted = shared.metrics.creates.count(creations.len(), line.bounded(inserting));
+        let traces = queue::traces(wanted);
+        statement("sessions.insert", creations.len(), &traces, counted).await
+    };
     line.give_back(connection, &done);
     done
 }
@@ -89,10 +93,9 @@ fn answer(
 ) {
     let answer = match done {
         Ok(()) => {
-            let session = Arc::new(KnownSession::from(what.session));
-            shared.cache.replace(&session);
-            shared.changed.tell(session.buin);
-            Ok(Created::Written(session))
+            shared.cache.replace(&what.session);
+            shared.changed.tell(what.session.buin);
+            Ok(Created::Written)
         }
         Err(error) if matches!(*error, repository::Error::KeyTaken) => Ok(Created::KeyTaken),
         Err(error) => Err(error.into()),

@@ -4,6 +4,7 @@
 //! one at once. There is no timer: an idle system waits for nothing.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -84,9 +85,12 @@ async fn find(
     by: Instant,
 ) -> Result<Vec<Session>, repository::Error> {
     let mut connection = line.take(by).await?;
-    let finding = line.bounded(sessions::find(&mut connection, ids));
-    let counted = shared.metrics.reads.count(ids.len(), finding);
-    let found = statement("sessions.find", ids.len(), traces, counted).await;
+    let found = {
+        // Pinned where it is made: it is large, and would be moved into each that waits for it.
+        let finding = pin!(sessions::find(&mut connection, ids));
+        let counted = shared.metrics.reads.count(ids.len(), line.bounded(finding));
+        statement("sessions.find", ids.len(), traces, counted).await
+    };
     line.give_back(connection, &found);
     found
 }

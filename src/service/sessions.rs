@@ -145,29 +145,26 @@ impl Sessions {
         let at = self.shared.clock.now();
         let reason = new.reason.clone();
         let session = Session::create(new_id(at), caller.app().buin, new, self.rules(), at)?;
+        let session = Arc::new(KnownSession::from(session));
         if terms.dry_run {
-            return Ok(Done::now(KnownSession::from(session)));
+            return Ok(Done::now(session));
         }
-        // A request with a name may have to be sent again: its name is used, but free again.
-        let again = terms.key.as_ref().map(|_| session.clone());
-        let mut session = Some(session);
         loop {
-            let Some(session) = session.take().or_else(|| again.clone()) else {
-                return Err(Error::Contended);
-            };
             let creating = Creating {
                 app: caller.known().clone(),
-                session,
+                session: session.clone(),
                 reason: reason.clone(),
                 key: terms.key.clone(),
             };
             match self.lane.creates.ask(creating, self.shared.by(caller)).await? {
-                Created::Written(session) => return Ok(Done::now(session)),
-                Created::KeyTaken => {
-                    if let Some(done) = self.done_before(caller, terms).await? {
-                        return Ok(done);
-                    }
-                }
+                Created::Written => return Ok(Done::now(session)),
+                Created::KeyTaken if terms.key.is_none() => return Err(Error::Contended),
+                // Boxed, as it is seldom, and large.
+                Created::KeyTaken => match Box::pin(self.done_before(caller, terms)).await? {
+                    Some(done) => return Ok(done),
+                    // Its name was used, but is free again.
+                    None => continue,
+                },
             }
         }
     }
@@ -215,7 +212,10 @@ impl Sessions {
         let again = terms.key.as_ref().map(|_| request.clone());
         let mut request = Some(request);
         loop {
-            if let Some(done) = self.done_before(caller, terms).await? {
+            // Boxed, as it is seldom, and large.
+            if terms.key.is_some()
+                && let Some(done) = Box::pin(self.done_before(caller, terms)).await?
+            {
                 return Ok(done);
             }
             let Some(request) = request.take().or_else(|| again.clone()) else {
@@ -227,7 +227,7 @@ impl Sessions {
             match lane.ask(changing, self.shared.by(caller)).await? {
                 Settled::Written(session) => return Ok(Done::now(session)),
                 Settled::Nothing(session) => {
-                    match self.nothing_to_do(caller, &session, terms).await {
+                    match Box::pin(self.nothing_to_do(caller, &session, terms)).await {
                         Err(repository::Error::KeyTaken) => {}
                         done => return Ok(done.map(|()| Done::now(session))?),
                     }

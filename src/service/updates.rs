@@ -9,6 +9,7 @@
 //! only on what was just read.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 
 use sqlx::Connection as _;
@@ -84,13 +85,13 @@ async fn settle(shared: &Shared, line: &mut Line, mut groups: Vec<Group>, by: In
             let lost = finish(shared, groups, &written);
             if !lost.is_empty() {
                 shared.metrics.version_conflicts.add(lost.len() as u64);
-                settle_locked(shared, line, lost, by).await;
+                Box::pin(settle_locked(shared, line, lost, by)).await;
             }
         }
         // One of them is bad, and the others must not suffer.
         Err(error) if error.is_refusal() => {
             for group in groups.into_iter().flat_map(Group::each_alone) {
-                settle_locked(shared, line, vec![group], by).await;
+                Box::pin(settle_locked(shared, line, vec![group], by)).await;
             }
         }
         Err(error) => {
@@ -140,9 +141,12 @@ async fn write(
         return Ok(Vec::new());
     }
     let mut connection = line.take(by).await?;
-    let updating = line.bounded(sessions::update_if_version(&mut connection, &decided));
-    let counted = shared.metrics.updates.count(decided.len(), updating);
-    let done = statement("sessions.update", decided.len(), &Group::traces(groups), counted).await;
+    let done = {
+        // Pinned where it is made: it is large, and would be moved into each that waits for it.
+        let updating = pin!(sessions::update_if_version(&mut connection, &decided));
+        let counted = shared.metrics.updates.count(decided.len(), line.bounded(updating));
+        statement("sessions.update", decided.len(), &Group::traces(groups), counted).await
+    };
     line.give_back(connection, &done);
     done
 }
