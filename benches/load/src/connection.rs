@@ -9,12 +9,17 @@ use mio::{Interest, Registry, Token};
 
 use crate::http;
 
+/// Room for so many bytes is there whenever something is received.
+const CHUNK: usize = 16_384;
+
 /// A connection, and the request under way on it.
 pub struct Connection {
     stream: TcpStream,
     request: Vec<u8>,
     written: usize,
+    /// Kept as long as it ever was: what was received is up to `end`.
     received: Vec<u8>,
+    end: usize,
     began: Instant,
     /// What the script wants to remember of the request.
     pub note: u64,
@@ -50,6 +55,7 @@ impl Connection {
             request: Vec::new(),
             written: 0,
             received: Vec::new(),
+            end: 0,
             began: Instant::now(),
             note: 0,
             busy: false,
@@ -62,7 +68,7 @@ impl Connection {
     /// What writing failed with.
     pub fn send(&mut self, write: impl FnOnce(&mut Vec<u8>) -> u64) -> io::Result<()> {
         self.request.clear();
-        self.received.clear();
+        self.end = 0;
         self.note = write(&mut self.request);
         self.written = 0;
         self.busy = true;
@@ -77,16 +83,20 @@ impl Connection {
     /// What reading or writing failed with, or what was wrong with the answer.
     pub fn go_on(&mut self) -> io::Result<Option<Answer<'_>>> {
         self.flush()?;
-        let mut chunk = [0; 65_536];
         loop {
-            match self.stream.read(&mut chunk) {
+            if self.received.len() < self.end + CHUNK {
+                self.received.resize(self.end + CHUNK, 0);
+            }
+            match self.stream.read(&mut self.received[self.end..]) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(read) => self.received.extend_from_slice(&chunk[..read]),
+                Ok(read) => self.end += read,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }
-            if let Some(answer) = http::parse(&self.received).map_err(io::Error::other)? {
+            if let Some(answer) =
+                http::parse(&self.received[..self.end]).map_err(io::Error::other)?
+            {
                 self.busy = false;
                 return Ok(Some(Answer {
                     ok: answer.ok,

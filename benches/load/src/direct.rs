@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use chrono::{DateTime, Utc};
 use muster::clock::Clock;
 use muster::domain::{
     Account, Action, AppId, Attributes, Buin, NewSession, RemovePolicy, Request, Rules, Session,
@@ -24,7 +25,7 @@ use crate::seed::Set;
 use crate::{accounts, scripts};
 
 /// As the product's are by default, but that nobody is too few.
-const RULES: Rules =
+pub const RULES: Rules =
     Rules { min_members: 1, max_members: 2_000, remove_members: RemovePolicy::Owner };
 
 /// What was seen.
@@ -101,9 +102,7 @@ impl Direct for Create {
             reason: None,
         };
         let at = Clock::system().now();
-        let (seconds, nanos) = (at.timestamp().try_into()?, at.timestamp_subsec_nanos());
-        let id = Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, nanos));
-        let session = Session::create(SessionId::new(id), self.buin, new, &RULES, at)?;
+        let session = Session::create(new_id(at)?, self.buin, new, &RULES, at)?;
         let creation = Creation {
             session: &session,
             app_id: &self.app_id,
@@ -196,6 +195,15 @@ impl Direct for Get {
         anyhow::ensure!(found.len() == 1, "{} sessions instead of one", found.len());
         Ok(took)
     }
+}
+
+/// A UUID v7 of that time.
+///
+/// # Errors
+/// When it is before 1970.
+pub fn new_id(at: DateTime<Utc>) -> anyhow::Result<SessionId> {
+    let (seconds, nanos) = (at.timestamp().try_into()?, at.timestamp_subsec_nanos());
+    Ok(SessionId::new(Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, nanos))))
 }
 
 fn ids(set: &Set) -> anyhow::Result<Vec<SessionId>> {

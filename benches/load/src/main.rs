@@ -8,11 +8,11 @@
 //! | [`stage`], [`server`], [`told`] | what is measured: Muster, its database, its apps |
 //! | [`generator`] | sealed requests over kept connections, every answer checked |
 //! | [`statement`], [`pgbench`], [`direct`] | the references in SQL |
-//! | [`bare`], [`receiver`], [`poster`] | the references in HTTP |
+//! | [`bare`], [`straight`], [`receiver`], [`poster`] | the references in HTTP |
 //! | [`footprint`] | size, memory, time to start |
 //! | [`report`] | medians, the table, the JSON |
 //!
-//! The surprise: it runs itself again for the bare handler and the receiver, so that their CPU is
+//! The surprise: it runs itself again for the handlers and the receiver, so that their CPU is
 //! counted apart from the load's.
 
 mod accounts;
@@ -37,6 +37,7 @@ mod seed;
 mod server;
 mod stage;
 mod statement;
+mod straight;
 mod told;
 mod usage;
 
@@ -49,6 +50,8 @@ enum Command {
     Run(run::Options),
     /// Serve the bare handler that seals what it is given on standard input
     Bare(bare::Options),
+    /// Serve sessions straightforwardly, each request with a statement of its own
+    Straight(straight::Options),
     /// Receive callbacks, and count them
     Receive(receiver::Options),
 }
@@ -57,6 +60,7 @@ fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Run(options) => run::run(&options),
         Command::Bare(options) => bare::serve(&options),
+        Command::Straight(options) => straight::serve(&options),
         Command::Receive(options) => receiver::serve(&options),
     }
 }

@@ -51,11 +51,11 @@ impl Measured {
     }
 
     fn p50(&self) -> f64 {
-        self.of_subjects(|figures| figures.p50_ms.unwrap_or(f64::NAN))
+        self.of_subjects(|figures| figures.latencies.percentile(50))
     }
 
     fn p99(&self) -> f64 {
-        self.of_subjects(|figures| figures.p99_ms.unwrap_or(f64::NAN))
+        self.of_subjects(|figures| figures.latencies.percentile(99))
     }
 
     fn lowest(&self) -> f64 {
@@ -139,7 +139,7 @@ pub fn markdown(
                 &number(row.of_references(|figures| figures.rate), 0),
                 &number(row.p50(), 2),
                 &number(row.p99(), 2),
-                &number(row.of_references(|figures| figures.p50_ms.unwrap_or(f64::NAN)), 2),
+                &number(row.of_references(|figures| figures.latencies.percentile(50)), 2),
                 &format!(
                     "{}, {}",
                     number(subject(|figures| figures.usage.server_cores), 2),

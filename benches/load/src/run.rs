@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::footprint;
 use crate::report::{self, Measured};
-use crate::rows::{self, Described, Row};
+use crate::rows::{self, Described, Figures, Row};
 use crate::stage::Stage;
 
 /// What is measured, and where the results go.
@@ -113,8 +113,7 @@ fn measure(
     let name = rounds.described.name;
     row.prepare(stage)?;
     for round in 1..=number {
-        let reference = row.reference(stage)?;
-        let subject = row.subject(stage)?;
+        let (reference, subject) = measure_once(row, stage)?;
         let ratio = row.ratio(&subject, &reference);
         eprintln!(
             "{name} {round}/{number}: {ratio:.2} ({:.0}/s beside {:.0}/s)",
@@ -132,4 +131,23 @@ fn measure(
         rounds.push(ratio, subject, reference);
     }
     Ok(())
+}
+
+/// One round, in as many turns as the row asks for.
+fn measure_once(row: &mut dyn Row, stage: &mut Stage) -> anyhow::Result<(Figures, Figures)> {
+    let (turns, whole) = (row.turns(), stage.time);
+    let (mut reference, mut subject) = (Figures::default(), Figures::default());
+    stage.time = whole / turns;
+    for turn in 0..turns {
+        if turn == 0 {
+            stage.calm()?;
+        }
+        reference.add(row.reference(stage)?, turns);
+        if turn == 0 {
+            stage.calm()?;
+        }
+        subject.add(row.subject(stage)?, turns);
+    }
+    stage.time = whole;
+    Ok((reference, subject))
 }

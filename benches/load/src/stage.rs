@@ -101,6 +101,18 @@ impl Stage {
         server::serve(&self.muster, &self.work, "another", &settings)
     }
 
+    /// The straightforward service on the same database, for the app without callbacks.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub fn straight(&self) -> anyhow::Result<Server> {
+        let socket = self.work.join("data/postgres");
+        let socket = socket.to_str().context("the path is not UTF-8")?;
+        let (buin, App { key, id, .. }) = (self.app.buin.to_string(), &self.app);
+        let arguments = ["--key", key, "--app-id", id, "--buin", &buin, "--socket", socket];
+        Server::again("straight", &self.work, &arguments)
+    }
+
     /// What follows `start` in the first line of Muster's settings that begins so, if one does.
     ///
     /// # Errors
@@ -129,7 +141,7 @@ impl Stage {
         }
         let set = Set::new(number, count);
         set.seed(&self.pgbench, &self.statements, self.app.buin, &self.app.id)?;
-        self.database.run("vacuum analyze")?;
+        self.vacuum()?;
         self.sets.insert(number, set.clone());
         Ok(set)
     }
@@ -158,13 +170,21 @@ impl Stage {
         self.told.as_ref().context("no app with callbacks")
     }
 
-    /// Before each measurement, of a reference or not: both begin after a checkpoint.
+    /// What comes before a measurement, of a reference or not: both begin after a checkpoint.
     ///
     /// # Errors
     /// When the database fails.
     pub fn calm(&mut self) -> anyhow::Result<()> {
         ensure!(!self.server.running.ended(), "muster has ended: see {}", self.work.display());
         self.database.run("checkpoint")
+    }
+
+    /// Does what autovacuum would do sooner or later, so that it finds nothing to do for a while.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn vacuum(&mut self) -> anyhow::Result<()> {
+        self.database.run("vacuum analyze")
     }
 
     /// Loads a port with scripts for the time of a measurement.
@@ -192,7 +212,6 @@ impl Stage {
         scripts: &mut [S],
         connections: usize,
     ) -> anyhow::Result<(Seen, Usage)> {
-        self.calm()?;
         let server = server.unwrap_or(&self.server);
         let before = Before::now(Some(server.running.id()), self.database.process);
         let seen = generator::load(server.port, envelope, scripts, connections, self.time)?;
@@ -209,7 +228,6 @@ impl Stage {
         number: u64,
         values: &[(&str, String)],
     ) -> anyhow::Result<(Done, Usage)> {
-        self.calm()?;
         let before = Before::now(None, self.database.process);
         let done = self.pgbench.run(script, Clients::For { number, time: self.time }, values)?;
         Ok((done, before.until_now()))

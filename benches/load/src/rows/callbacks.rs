@@ -53,7 +53,6 @@ impl Row for Delivered {
     }
 
     fn reference(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        stage.calm()?;
         let time = stage.time;
         let told = stage.told()?;
         let rate = poster::post(told.receiver.port, &told.kept()?, self.at_once, time)?;

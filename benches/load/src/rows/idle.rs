@@ -55,8 +55,8 @@ fn note(how: &str, figures: &Figures) -> String {
     format!(
         "get_idle {how}: {:.0}/s, p50 {:.2} ms, p99 {:.2} ms, server {:.0} MiB resident.",
         figures.rate,
-        figures.p50_ms.unwrap_or(f64::NAN),
-        figures.p99_ms.unwrap_or(f64::NAN),
+        figures.latencies.percentile(50),
+        figures.latencies.percentile(99),
         figures.usage.server_mib,
     )
 }

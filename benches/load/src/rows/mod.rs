@@ -7,8 +7,10 @@ mod reads;
 mod sizes;
 mod writes;
 
+use self::alone::Beside;
 use self::sizes::Clients;
 use crate::generator::Seen;
+use crate::latency::Latencies;
 use crate::stage::Stage;
 use crate::usage::Usage;
 
@@ -18,16 +20,16 @@ pub const CONNECTIONS: usize = 64;
 pub const THREADS: usize = 2;
 /// Clients of pgbench.
 pub const CLIENTS: u64 = 16;
+/// Turns of a round in which one client asks.
+const TURNS: u32 = 20;
 
 /// One measurement.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
     /// How many a second.
     pub rate: f64,
-    /// Half of them took no longer, in milliseconds.
-    pub p50_ms: Option<f64>,
-    /// Of a hundred, 99 took no longer, in milliseconds.
-    pub p99_ms: Option<f64>,
+    /// How long they took.
+    pub latencies: Latencies,
     /// Bytes on the wire for each, both ways.
     pub bytes: f64,
     /// What it used.
@@ -41,11 +43,10 @@ pub struct Figures {
 }
 
 impl Figures {
-    fn of_load((mut seen, usage): (Seen, Usage)) -> Self {
+    fn of_load((seen, usage): (Seen, Usage)) -> Self {
         Self {
             rate: seen.rate,
-            p50_ms: seen.latencies.percentile(50),
-            p99_ms: seen.latencies.percentile(99),
+            latencies: seen.latencies,
             bytes: seen.bytes,
             usage,
             failed: seen.failed,
@@ -56,6 +57,21 @@ impl Figures {
 
     fn of_rate(rate: f64, usage: Usage) -> Self {
         Self { rate, usage, ..Self::default() }
+    }
+
+    /// Takes in one of `turns` that are measured for the same time each.
+    pub fn add(&mut self, turn: Self, turns: u32) {
+        let part = 1.0 / f64::from(turns);
+        self.rate += part * turn.rate;
+        self.bytes += part * turn.bytes;
+        self.latencies.extend(turn.latencies);
+        self.usage.server_cores += part * turn.usage.server_cores;
+        self.usage.database_cores += part * turn.usage.database_cores;
+        self.usage.server_mib = turn.usage.server_mib;
+        self.usage.database_mib = turn.usage.database_mib;
+        self.failed += turn.failed;
+        self.failures.extend(turn.failures);
+        self.opened += turn.opened;
     }
 
     /// A check that did not hold.
@@ -73,6 +89,14 @@ pub trait Row {
     /// When that fails.
     fn prepare(&mut self, _stage: &mut Stage) -> anyhow::Result<()> {
         Ok(())
+    }
+
+    /// In how many turns a round is measured, reference and subject taking them one after the other.
+    ///
+    /// Many where one request at a time is asked: how long that takes, and how long the disk does,
+    /// changes from one second to the next by more than what is to be seen.
+    fn turns(&self) -> u32 {
+        1
     }
 
     /// Measures the reference.
@@ -123,7 +147,7 @@ macro_rules! row {
 }
 
 /// All rows, in the order in which they are measured.
-pub const ALL: [Described; 23] = [
+pub const ALL: [Described; 27] = [
     row!(
         "get_cached",
         Goal::AtLeast(0.80),
@@ -163,26 +187,50 @@ pub const ALL: [Described; 23] = [
     row!(
         "alone_create",
         Goal::AtMost(1.15),
-        alone::Create::default(),
-        "`session/create` by one client; beside the same statement through sqlx, Muster's own function on one connection. Ratio of the two p50: smaller is better"
+        alone::Create::beside(Beside::Service),
+        "`session/create` by one client; beside the straightforward service, whose actix handler opens the request, runs the same statement through sqlx and seals the answer, and does nothing else. Ratio of the two p50: smaller is better"
     ),
     row!(
         "alone_update",
         Goal::AtMost(1.15),
-        alone::Update::default(),
+        alone::Update::beside(Beside::Service),
         "`session/update` by one client of 2,000 sessions that were read before; likewise"
     ),
     row!(
         "alone_get",
         Goal::AtMost(1.15),
-        alone::Get::cached(),
+        alone::Get::cached(Beside::Service),
         "`session/get` by one client over 10,000 sessions, cache as by default; likewise"
     ),
     row!(
         "alone_get_cold",
         Goal::None,
-        alone::Get::cold(),
-        "`session/get` by one client over 50,000 sessions without a cache; likewise: what a second process on the way takes"
+        alone::Get::cold(Beside::Service),
+        "`session/get` by one client over 50,000 sessions without a cache; likewise"
+    ),
+    row!(
+        "alone_create_statement",
+        Goal::None,
+        alone::Create::beside(Beside::Statement),
+        "`session/create` by one client; beside the statement alone, run through sqlx by the client itself, with no service between it and the database: what HTTP and another process on the way take. Ratio of the two p50"
+    ),
+    row!(
+        "alone_update_statement",
+        Goal::None,
+        alone::Update::beside(Beside::Statement),
+        "`session/update` by one client of 2,000 sessions that were read before; likewise"
+    ),
+    row!(
+        "alone_get_statement",
+        Goal::None,
+        alone::Get::cached(Beside::Statement),
+        "`session/get` by one client over 10,000 sessions, cache as by default; likewise"
+    ),
+    row!(
+        "alone_get_cold_statement",
+        Goal::None,
+        alone::Get::cold(Beside::Statement),
+        "`session/get` by one client over 50,000 sessions without a cache; likewise"
     ),
     row!(
         "callbacks",
@@ -272,10 +320,10 @@ pub mod sets {
     pub const UPDATED: (u64, u64) = (2, 50_000);
     /// Sessions that are updated by pgbench.
     pub const UPDATED_BY_REFERENCE: (u64, u64) = (3, 50_000);
-    /// Sessions that one client updates.
-    pub const ALONE: (u64, u64) = (4, 2_000);
-    /// Sessions that are updated through sqlx.
-    pub const ALONE_BY_REFERENCE: (u64, u64) = (5, 2_000);
+    /// Sessions that one client updates, beside a service and beside a statement.
+    pub const ALONE: [(u64, u64); 2] = [(4, 2_000), (9, 2_000)];
+    /// Sessions that are updated by that service, and by that statement.
+    pub const ALONE_BY_REFERENCE: [(u64, u64); 2] = [(5, 2_000), (10, 2_000)];
     /// The first of these is the hot session.
     pub const HOT: (u64, u64) = (6, 16);
     /// The first of these is the hot session of the reference.

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 
-use super::{CONNECTIONS, Figures, Row, THREADS};
+use super::{CONNECTIONS, Figures, Row, THREADS, TURNS};
 use crate::accounts;
 use crate::generator::{self, Script};
 use crate::scripts::{Creates, Gets};
@@ -30,6 +30,13 @@ impl Clients {
         }
     }
 
+    fn turns(self) -> u32 {
+        match self {
+            Self::Alone => TURNS,
+            Self::AtOnce => 1,
+        }
+    }
+
     fn ask<S: Script>(self, stage: &mut Stage, scripts: &mut [S]) -> anyhow::Result<Figures> {
         let connections = match self {
             Self::Alone => 1,
@@ -41,7 +48,7 @@ impl Clients {
     /// How much longer, by how much larger.
     fn growth(self, large: &Figures, small: &Figures) -> f64 {
         let time = |figures: &Figures| match self {
-            Self::Alone => figures.p50_ms.unwrap_or(f64::NAN),
+            Self::Alone => figures.latencies.percentile(50),
             Self::AtOnce => 1.0 / figures.rate,
         };
         (time(large) / time(small)) / (large.bytes / small.bytes)
@@ -67,6 +74,10 @@ impl Row for Create {
             |count| (0..self.clients.threads()).map(|_| Creates::new(&stage.app, count)).collect();
         (self.small, self.large) = (of(SMALL), of(self.members));
         Ok(())
+    }
+
+    fn turns(&self) -> u32 {
+        self.clients.turns()
     }
 
     fn reference(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
@@ -100,6 +111,10 @@ impl Row for Get {
         self.small = gets(stage, self.clients.threads(), SMALL)?;
         self.large = gets(stage, self.clients.threads(), self.members)?;
         Ok(())
+    }
+
+    fn turns(&self) -> u32 {
+        self.clients.turns()
     }
 
     fn reference(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {

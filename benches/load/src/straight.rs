@@ -1,0 +1,233 @@
+//! The reference for what coalescing costs who is alone: actix handlers that run Muster's own
+//! statements through sqlx themselves, each request its own.
+//!
+//! They open, decide, write and seal, and nothing else: no token is checked, nothing is limited,
+//! counted, logged or kept to be retried. A thread has one connection. What was read or written lies
+//! in memory, for the changes that come: these are one statement here as they are there.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use actix_web::error::ErrorInternalServerError;
+use actix_web::{App, HttpResponse, HttpServer, web};
+use anyhow::Context as _;
+use clap::Args;
+use muster::clock::Clock;
+use muster::domain::{
+    Account, Action, AppId, Attributes, Buin, NewSession, Request, Session, SessionId, Title,
+    Update,
+};
+use muster::repository::sessions::{self, Creation, Decided, Step};
+use muster::wire::{AesKey, Envelope};
+use serde::Deserialize;
+use serde_json::json;
+use sqlx::Connection as _;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+
+use crate::direct::{RULES, new_id};
+
+/// What it serves.
+#[derive(Args)]
+pub struct Options {
+    /// The port of 127.0.0.1
+    #[arg(long)]
+    port: u16,
+    /// The app's AES key, in base64
+    #[arg(long)]
+    key: String,
+    /// The app's id
+    #[arg(long)]
+    app_id: String,
+    /// Its enterprise
+    #[arg(long)]
+    buin: i64,
+    /// The directory of the database's socket
+    #[arg(long)]
+    socket: PathBuf,
+}
+
+/// Serves until it is ended, with a thread for each core, as Muster does.
+///
+/// # Errors
+/// When the port is taken.
+pub fn serve(options: &Options) -> anyhow::Result<()> {
+    let app = Arc::new(Known {
+        envelope: Envelope::new(&AesKey::from_base64(&options.key)?, &options.app_id),
+        id: options.app_id.parse()?,
+        buin: Buin::new(options.buin)?,
+        sessions: Mutex::default(),
+        // As Muster's own connections are.
+        database: PgConnectOptions::new_without_pgpass()
+            .socket(&options.socket)
+            .username("muster")
+            .database("muster")
+            .options([("plan_cache_mode", "force_generic_plan")]),
+    });
+    let server = HttpServer::new(move || {
+        let service = Straight { app: app.clone(), connection: tokio::sync::Mutex::default() };
+        App::new()
+            .app_data(web::Data::new(service))
+            .route("/cgi/session/create", web::post().to(create))
+            .route("/cgi/session/update", web::post().to(update))
+            .route("/cgi/session/get", web::get().to(get))
+    });
+    let cores = std::thread::available_parallelism().map_or(1, Into::into);
+    let server = server.workers(cores).bind(("127.0.0.1", options.port))?;
+    actix_web::rt::System::new().block_on(server.run())?;
+    Ok(())
+}
+
+/// The app, its sessions, its database.
+struct Known {
+    envelope: Envelope,
+    id: AppId,
+    buin: Buin,
+    sessions: Mutex<HashMap<SessionId, Arc<Session>>>,
+    database: PgConnectOptions,
+}
+
+/// What one thread serves.
+struct Straight {
+    app: Arc<Known>,
+    connection: tokio::sync::Mutex<Option<PgConnection>>,
+}
+
+#[derive(Deserialize)]
+struct Sealed<'a> {
+    encrypt: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Created {
+    title: String,
+    creator: String,
+    member: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Updated {
+    session_id: String,
+    op_user: String,
+    add_member: Vec<String>,
+    del_member: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wanted {
+    session_id: String,
+}
+
+async fn create(service: web::Data<Straight>, body: web::Bytes) -> actix_web::Result<HttpResponse> {
+    service.create(&body).await.map_err(ErrorInternalServerError)
+}
+
+async fn update(service: web::Data<Straight>, body: web::Bytes) -> actix_web::Result<HttpResponse> {
+    service.update(&body).await.map_err(ErrorInternalServerError)
+}
+
+async fn get(
+    service: web::Data<Straight>,
+    wanted: web::Query<Wanted>,
+) -> actix_web::Result<HttpResponse> {
+    service.get(&wanted.session_id).await.map_err(ErrorInternalServerError)
+}
+
+impl Straight {
+    async fn create(&self, body: &[u8]) -> anyhow::Result<HttpResponse> {
+        let created: Created = serde_json::from_str(&self.open(body)?)?;
+        let new = NewSession {
+            title: Title::new(&created.title)?,
+            creator: Account::new(&created.creator)?,
+            members: accounts(&created.member)?,
+            attributes: Attributes::default(),
+            reason: None,
+        };
+        let at = Clock::system().now();
+        let session = Session::create(new_id(at)?, self.app.buin, new, &RULES, at)?;
+        let app_id = &self.app.id;
+        let creation = Creation { session: &session, app_id, reason: None, key: None, trace: None };
+        let mut connection = self.connection.lock().await;
+        sessions::insert(self.connected(&mut connection).await?, &[creation]).await?;
+        Ok(self.keep_and_answer(session))
+    }
+
+    async fn update(&self, body: &[u8]) -> anyhow::Result<HttpResponse> {
+        let updated: Updated = serde_json::from_str(&self.open(body)?)?;
+        let id: SessionId = updated.session_id.parse()?;
+        let before = self.held().get(&id).cloned().context("it was not read before")?;
+        let operator = Account::new(&updated.op_user)?;
+        let members =
+            Update::of_members(accounts(&updated.add_member)?, accounts(&updated.del_member)?)?;
+        let request = Request::by(operator.clone(), Action::Update(members));
+        let change = before.decide(&request, &RULES, Clock::system().now())?;
+        let change = change.context("nothing to change")?;
+        let step = Step {
+            change: &change,
+            operator: &operator,
+            app_id: &self.app.id,
+            reason: None,
+            key: None,
+            trace: None,
+        };
+        let decided = Decided { before: &before, steps: vec![step] };
+        let mut connection = self.connection.lock().await;
+        let connected = self.connected(&mut connection).await?;
+        let written = sessions::update_if_version(connected, &[decided]).await?;
+        anyhow::ensure!(written.len() == 1, "somebody else was faster");
+        Ok(self.keep_and_answer(change.after))
+    }
+
+    async fn get(&self, id: &str) -> anyhow::Result<HttpResponse> {
+        let mut connection = self.connection.lock().await;
+        let connected = self.connected(&mut connection).await?;
+        let found = sessions::find(connected, &[id.parse()?]).await?.pop();
+        Ok(self.keep_and_answer(found.context("no such session")?))
+    }
+
+    fn open(&self, body: &[u8]) -> anyhow::Result<String> {
+        let sealed: Sealed<'_> = serde_json::from_slice(body)?;
+        Ok(self.app.envelope.open(sealed.encrypt)?)
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<Session>>> {
+        self.app.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn connected<'a>(
+        &self,
+        connection: &'a mut Option<PgConnection>,
+    ) -> anyhow::Result<&'a mut PgConnection> {
+        if connection.is_none() {
+            *connection = Some(PgConnection::connect_with(&self.app.database).await?);
+        }
+        connection.as_mut().context("no connection")
+    }
+
+    fn keep_and_answer(&self, session: Session) -> HttpResponse {
+        let members: Vec<&str> = session.members.iter().map(Account::as_str).collect();
+        let message = json!({
+            "sessionId": session.id.to_string(),
+            "title": session.title.as_str(),
+            "owner": session.owner.as_str(),
+            "version": session.version.get(),
+            "type": "multi",
+            "member": members,
+            "lastMsgId": 0,
+            "activeTime": session.updated_at.timestamp(),
+        });
+        let message = message.to_string();
+        self.held().insert(session.id, Arc::new(session));
+        let mut body = String::with_capacity(64 + 2 * message.len());
+        body.push_str("{\"errcode\":0,\"errmsg\":\"ok\",\"encrypt\":\"");
+        self.app.envelope.seal_into(&mut body, message.as_bytes());
+        body.push_str("\"}");
+        HttpResponse::Ok().content_type("application/json").body(body)
+    }
+}
+
+fn accounts(texts: &[String]) -> anyhow::Result<Vec<Account>> {
+    Ok(texts.iter().map(|text| Account::new(text)).collect::<Result<_, _>>()?)
+}
