@@ -133,21 +133,32 @@ fn measure(
     Ok(())
 }
 
-/// One round, in as many turns as the row asks for.
+/// One round, in as many turns as the row asks for. Whatever happens, the next row has its time.
 fn measure_once(row: &mut dyn Row, stage: &mut Stage) -> anyhow::Result<(Figures, Figures)> {
     let (turns, whole) = (row.turns(), stage.time);
-    let (mut reference, mut subject) = (Figures::default(), Figures::default());
     stage.time = whole / turns;
-    for turn in 0..turns {
-        if turn == 0 {
-            stage.calm()?;
-        }
-        reference.add(row.reference(stage)?, turns);
-        if turn == 0 {
-            stage.calm()?;
-        }
-        subject.add(row.subject(stage)?, turns);
-    }
+    let measured = take_turns(row, stage, turns);
     stage.time = whole;
+    measured
+}
+
+/// Who begins takes turns, too.
+fn take_turns(
+    row: &mut dyn Row,
+    stage: &mut Stage,
+    turns: u32,
+) -> anyhow::Result<(Figures, Figures)> {
+    let (mut reference, mut subject) = (Figures::default(), Figures::default());
+    for turn in 0..turns {
+        for reference_is_next in [turn % 2 == 0, turn % 2 == 1] {
+            if turn == 0 {
+                stage.calm()?;
+            }
+            match reference_is_next {
+                true => reference.add(row.reference(stage)?, turns),
+                false => subject.add(row.subject(stage)?, turns),
+            }
+        }
+    }
     Ok((reference, subject))
 }

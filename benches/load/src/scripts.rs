@@ -1,5 +1,5 @@
 //! What the connections ask. Bodies are sealed before the time begins, as far as they are known
-//! then, and no two of them are alike.
+//! then, and no two that are made ready are alike.
 
 use serde_json::Value;
 

@@ -57,7 +57,7 @@ pub fn serve(options: &Options) -> anyhow::Result<()> {
         id: options.app_id.parse()?,
         buin: Buin::new(options.buin)?,
         sessions: Mutex::default(),
-        // As Muster's own connections are.
+        // As Muster's own connections are, but for their time-outs.
         database: PgConnectOptions::new_without_pgpass()
             .socket(&options.socket)
             .username("muster")

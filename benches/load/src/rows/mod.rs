@@ -204,25 +204,25 @@ pub const ALL: [Described; 27] = [
     ),
     row!(
         "alone_get_cold",
-        Goal::None,
+        Goal::AtMost(1.15),
         alone::Get::cold(Beside::Service),
         "`session/get` by one client over 50,000 sessions without a cache; likewise"
     ),
     row!(
         "alone_create_statement",
-        Goal::None,
+        Goal::AtMost(1.15),
         alone::Create::beside(Beside::Statement),
         "`session/create` by one client; beside the statement alone, run through sqlx by the client itself, with no service between it and the database: what HTTP and another process on the way take. Ratio of the two p50"
     ),
     row!(
         "alone_update_statement",
-        Goal::None,
+        Goal::AtMost(1.15),
         alone::Update::beside(Beside::Statement),
         "`session/update` by one client of 2,000 sessions that were read before; likewise"
     ),
     row!(
         "alone_get_statement",
-        Goal::None,
+        Goal::AtMost(1.15),
         alone::Get::cached(Beside::Statement),
         "`session/get` by one client over 10,000 sessions, cache as by default; likewise"
     ),
