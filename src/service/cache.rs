@@ -2,12 +2,13 @@
 //!
 //! A session gets in here when it was read, and when it was written: then it takes the place of
 //! what was there. It goes when memory is needed, and when another server has changed it, which
-//! [`super::follow`] learns. The surprise are the marks: whoever reads the database takes one
-//! before, and what was read is kept only if nobody has changed a session of the same place
-//! meanwhile. Else a slow reader could put back what a fast writer has just replaced.
+//! [`super::follow`] learns. The surprise are the marks: whoever reads or writes the database takes
+//! one before. What was read is kept only if nobody has changed a session of the same place
+//! meanwhile: else a slow reader could put back what a fast writer has just replaced. And what was
+//! written is kept only if no later change was told of before its writer came here.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quick_cache::sync::Cache as Held;
@@ -39,7 +40,7 @@ pub struct CacheOptions {
 
 pub(super) struct Cache {
     held: Option<Held<SessionId, Arc<KnownSession>, Size, DefaultHashBuilder, Evicted>>,
-    changes: [Mutex<u64>; PLACES],
+    places: [Mutex<Place>; PLACES],
     options: CacheOptions,
     since: Instant,
     /// Until when what is held can be shown, in milliseconds after `since`.
@@ -49,9 +50,23 @@ pub(super) struct Cache {
     metrics: Arc<Metrics>,
 }
 
-/// How often the place of a session had changed when somebody began to read it.
+/// What has happened to the sessions of a place.
+#[derive(Default)]
+struct Place {
+    /// How often one of them was changed.
+    changes: u64,
+    /// How often a change was told of that was not known.
+    told: u64,
+    /// The last one that was told of.
+    last_told: Option<(SessionId, Version)>,
+}
+
+/// What had happened to the place of a session when somebody began to read or write it.
 #[derive(Clone, Copy)]
-pub(super) struct Mark(u64);
+pub(super) struct Mark {
+    changes: u64,
+    told: u64,
+}
 
 #[derive(Clone)]
 struct Size;
@@ -84,7 +99,7 @@ impl Cache {
         });
         Self {
             held,
-            changes: std::array::from_fn(|_| Mutex::new(0)),
+            places: std::array::from_fn(|_| Mutex::default()),
             options,
             since: Instant::now(),
             fresh_until: AtomicU64::new(0),
@@ -122,44 +137,54 @@ impl Cache {
         })
     }
 
-    /// What must be kept in mind while a session is read.
+    /// What must be kept in mind while a session is read or written.
     pub(super) fn mark(&self, id: SessionId) -> Mark {
-        Mark(*self.place(id))
+        let Place { changes, told, .. } = *self.place(id);
+        Mark { changes, told }
     }
 
     /// Keeps a session that was read after `mark` was taken.
     pub(super) fn keep(&self, mark: Mark, session: &Arc<KnownSession>) {
         let Some(held) = &self.held else { return };
-        let changes = self.place(session.id);
-        if *changes == mark.0 {
+        let place = self.place(session.id);
+        if place.changes == mark.changes {
             held.insert(session.id, session.clone());
         }
     }
 
-    /// Puts a session that was written in the place of what was there.
-    pub(super) fn replace(&self, session: &Arc<KnownSession>) {
+    /// Puts a session that was written, after `mark` was taken, in the place of what was there.
+    pub(super) fn replace(&self, mark: Mark, session: &Arc<KnownSession>) {
         let Some(held) = &self.held else { return };
-        let mut changes = self.place(session.id);
-        *changes += 1;
-        held.insert(session.id, session.clone());
+        let mut place = self.place(session.id);
+        place.changes += 1;
+        if place.is_later_told(mark, session) {
+            held.remove(&session.id);
+        } else {
+            held.insert(session.id, session.clone());
+        }
     }
 
     /// Drops a session unless it is known at this version or a later one.
     pub(super) fn changed(&self, id: SessionId, version: Version) {
         let Some(held) = &self.held else { return };
-        let mut changes = self.place(id);
+        let mut place = self.place(id);
         if held.peek(&id).is_some_and(|known| known.version >= version) {
             return;
         }
-        *changes += 1;
+        place.changes += 1;
+        place.told += 1;
+        place.last_told = Some((id, version));
         held.remove(&id);
     }
 
     /// Drops everything: nobody knows what has changed.
     pub(super) fn clear(&self) {
         let Some(held) = &self.held else { return };
-        for place in &self.changes {
-            *place.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        for place in &self.places {
+            let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+            place.changes += 1;
+            place.told += 1;
+            place.last_told = None;
         }
         held.clear();
     }
@@ -182,12 +207,24 @@ impl Cache {
         now < u128::from(self.fresh_until.load(Ordering::Relaxed))
     }
 
-    fn place(&self, id: SessionId) -> std::sync::MutexGuard<'_, u64> {
+    fn place(&self, id: SessionId) -> MutexGuard<'_, Place> {
         // The last bytes of a UUID v7 are random.
         let bytes = id.uuid().into_bytes();
         let place = usize::from(u16::from_be_bytes([bytes[14], bytes[15]])) % PLACES;
-        // Nothing panics while it is held; and a number cannot be half-written.
-        self.changes[place].lock().unwrap_or_else(PoisonError::into_inner)
+        // Nothing panics while it is held.
+        self.places[place].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Whether a later change of the session may have been told of since `mark` was taken. Its own
+    /// change may have been, before its writer heard of it.
+    fn is_later_told(&self, mark: Mark, session: &KnownSession) -> bool {
+        match (self.told - mark.told, self.last_told) {
+            (0, _) => false,
+            (1, Some((id, version))) => id == session.id && version > session.version,
+            _ => true,
+        }
     }
 }
 
@@ -221,6 +258,11 @@ mod tests {
         Arc::new(Session { version: Version::new(version).unwrap(), ..session }.into())
     }
 
+    fn replace(cache: &Cache, id: u128, version: i64) {
+        let session = session(id, version);
+        cache.replace(cache.mark(session.id), &session);
+    }
+
     fn version(cache: &Cache, id: u128) -> Option<i64> {
         let found = cache.get(SessionId::new(uuid::Uuid::from_u128(id)));
         found.map(|session| session.version.get())
@@ -233,7 +275,7 @@ mod tests {
         let mark = cache.mark(id);
         cache.keep(mark, &session(1, 1));
         assert_eq!(version(&cache, 1), Some(1));
-        cache.replace(&session(1, 2));
+        replace(&cache, 1, 2);
         cache.keep(mark, &session(1, 1));
         assert_eq!(version(&cache, 1), Some(2));
 
@@ -252,16 +294,44 @@ mod tests {
     #[test]
     fn own_changes_that_are_told_again_drop_nothing() {
         let cache = cache(1 << 20);
-        cache.replace(&session(1, 2));
+        replace(&cache, 1, 2);
         cache.changed(session(1, 2).id, Version::new(2).unwrap());
         assert_eq!(version(&cache, 1), Some(2));
+    }
+
+    #[test]
+    fn what_was_written_is_not_kept_when_a_later_change_was_told_of_before() {
+        let cache = cache(1 << 20);
+        let tell = |id, version| cache.changed(session(id, 1).id, Version::new(version).unwrap());
+        let mark = cache.mark(session(1, 1).id);
+        tell(1, 3);
+        cache.replace(mark, &session(1, 2));
+        assert_eq!(version(&cache, 1), None);
+        // Its own change, told of before its writer heard of it; and another session's.
+        let mark = cache.mark(session(1, 1).id);
+        tell(1, 4);
+        cache.replace(mark, &session(1, 4));
+        assert_eq!(version(&cache, 1), Some(4));
+        let mark = cache.mark(session(1, 1).id);
+        tell(1 + PLACES as u128, 9);
+        cache.replace(mark, &session(1, 5));
+        assert_eq!(version(&cache, 1), Some(5));
+        // Of more than one change nobody knows any more which they were.
+        tell(1, 7);
+        tell(1 + PLACES as u128, 10);
+        cache.replace(mark, &session(1, 6));
+        assert_eq!(version(&cache, 1), None);
+        let mark = cache.mark(session(1, 1).id);
+        cache.clear();
+        cache.replace(mark, &session(1, 8));
+        assert_eq!(version(&cache, 1), None);
     }
 
     #[test]
     fn memory_is_bounded() {
         let cache = cache(100_000);
         for id in 0..10_000 {
-            cache.replace(&session(id, 1));
+            replace(&cache, id, 1);
         }
         let held = cache.held.as_ref().unwrap();
         assert!(held.weight() <= 100_000, "{}", held.weight());
@@ -272,7 +342,7 @@ mod tests {
     #[test]
     fn what_nobody_vouches_for_is_not_shown() {
         let cache = cache(1 << 20);
-        cache.replace(&session(1, 1));
+        replace(&cache, 1, 1);
         assert_eq!(version(&cache, 1), Some(1));
         let long_ago = Instant::now() - Duration::from_millis(1_200);
         cache.is_up_to_date(long_ago);

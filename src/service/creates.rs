@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use super::cache::Mark;
 use super::sessions::Shared;
 use super::{KnownApp, KnownSession, queue};
 use crate::domain::{IdempotencyKey, Reason};
@@ -15,6 +16,8 @@ use crate::telemetry::statement;
 pub(super) struct Creating {
     pub(super) app: Arc<KnownApp>,
     pub(super) session: Arc<KnownSession>,
+    /// Taken before it is written.
+    pub(super) mark: Mark,
     pub(super) reason: Option<Reason>,
     pub(super) key: Option<IdempotencyKey>,
 }
@@ -93,7 +96,7 @@ fn answer(
 ) {
     let answer = match done {
         Ok(()) => {
-            shared.cache.replace(&what.session);
+            shared.cache.replace(what.mark, &what.session);
             shared.changed.tell(what.session.buin);
             Ok(Created::Written)
         }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::cache::{Cache, Mark};
 use super::sessions::Shared;
 use super::updates::{Settled, Wanted};
 use super::{Error, KnownSession, queue};
@@ -13,6 +14,8 @@ use crate::telemetry::Trace;
 /// What is wanted of a session, in the order in which it came.
 pub(super) struct Group {
     pub(super) id: SessionId,
+    /// Taken before the session is read or written.
+    pub(super) mark: Mark,
     standing: Standing,
     /// What was decided about each of `wanted`; empty before.
     verdicts: Vec<Verdict>,
@@ -46,12 +49,12 @@ impl Standing {
 }
 
 impl Group {
-    fn new(id: SessionId, wanted: Vec<Wanted>) -> Self {
-        Self { id, standing: Standing::Unread, verdicts: Vec::new(), wanted }
+    fn new(id: SessionId, mark: Mark, wanted: Vec<Wanted>) -> Self {
+        Self { id, mark, standing: Standing::Unread, verdicts: Vec::new(), wanted }
     }
 
     /// One group a session.
-    pub(super) fn by_session(wanted: Vec<Wanted>) -> Vec<Self> {
+    pub(super) fn by_session(cache: &Cache, wanted: Vec<Wanted>) -> Vec<Self> {
         let mut groups: Vec<Self> = Vec::with_capacity(wanted.len());
         let mut places: HashMap<SessionId, usize> = HashMap::with_capacity(wanted.len());
         for one in wanted {
@@ -59,7 +62,8 @@ impl Group {
                 Some(place) => groups[*place].wanted.push(one),
                 None => {
                     places.insert(one.what.id, groups.len());
-                    groups.push(Self::new(one.what.id, vec![one]));
+                    let id = one.what.id;
+                    groups.push(Self::new(id, cache.mark(id), vec![one]));
                 }
             }
         }
@@ -68,8 +72,8 @@ impl Group {
 
     /// One group for each that is wanted, nothing decided.
     pub(super) fn each_alone(self) -> impl Iterator<Item = Self> {
-        let Self { id, wanted, .. } = self;
-        wanted.into_iter().map(move |one| Self::new(id, vec![one]))
+        let Self { id, mark, wanted, .. } = self;
+        wanted.into_iter().map(move |one| Self::new(id, mark, vec![one]))
     }
 
     /// How many want something.
@@ -164,7 +168,7 @@ impl Group {
 
     /// Tells everybody what was decided, which is written. If the session was changed, `publish`
     /// learns how it is then before anybody else does: who was answered may read it at once.
-    pub(super) fn answer(self, publish: impl FnOnce(&Arc<KnownSession>)) {
+    pub(super) fn answer(self, publish: impl FnOnce(Mark, &Arc<KnownSession>)) {
         let mut current = self.base().cloned();
         let mut changed = false;
         let mut answers = Vec::with_capacity(self.wanted.len());
@@ -184,7 +188,7 @@ impl Group {
             });
         }
         if let Some(session) = current.filter(|_| changed) {
-            publish(&session);
+            publish(self.mark, &session);
         }
         for (answer, one) in answers.into_iter().zip(self.wanted) {
             one.reply.send(answer);

@@ -153,6 +153,7 @@ impl Sessions {
             let creating = Creating {
                 app: caller.known().clone(),
                 session: session.clone(),
+                mark: self.shared.cache.mark(session.id),
                 reason: reason.clone(),
                 key: terms.key.clone(),
             };

@@ -61,7 +61,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut inbox: queue::Inbox<Changing, S
     let mut line = Line::new(&shared.pool, shared.limits, shared.metrics.clone());
     while let Some(wanted) = inbox.take().await {
         let by = queue::by(&wanted);
-        settle(&shared, &mut line, Group::by_session(wanted), by).await;
+        settle(&shared, &mut line, Group::by_session(&shared.cache, wanted), by).await;
     }
 }
 
@@ -154,18 +154,15 @@ async fn write(
 /// Decides and writes while nobody else can change these sessions.
 async fn settle_locked(shared: &Shared, line: &mut Line, mut groups: Vec<Group>, by: Instant) {
     let ids: Vec<SessionId> = groups.iter().map(|group| group.id).collect();
-    let marks: Vec<_> = ids.iter().map(|id| (*id, shared.cache.mark(*id))).collect();
     // Many may want something of one session.
     let is_one = groups.iter().map(Group::len).sum::<usize>() == 1;
     for attempt in 1..=TRIES {
         let done = write_locked(shared, line, &mut groups, &ids, by).await;
         match done {
             Ok(written) => {
-                for (id, mark) in marks {
-                    if let Some(group) = groups.iter().find(|group| group.id == id)
-                        && let Some(session) = group.base()
-                    {
-                        shared.cache.keep(mark, session);
+                for group in &groups {
+                    if let Some(session) = group.base() {
+                        shared.cache.keep(group.mark, session);
                     }
                 }
                 for lost in finish(shared, groups, &written) {
@@ -240,8 +237,8 @@ fn finish(shared: &Shared, groups: Vec<Group>, written: &[SessionId]) -> Vec<Gro
     let (done, lost): (Vec<_>, Vec<_>) =
         groups.into_iter().partition(|group| !group.changes() || written.contains(&group.id));
     for group in done {
-        group.answer(|session| {
-            shared.cache.replace(session);
+        group.answer(|mark, session| {
+            shared.cache.replace(mark, session);
             shared.changed.tell(session.buin);
         });
     }
