@@ -62,27 +62,30 @@ impl Line {
     /// # Errors
     /// [`Error::Unavailable`] when there is none to be had: nothing was done.
     pub async fn take(&mut self, by: Instant) -> Result<PgConnection, Error> {
-        let now = Instant::now();
-        if by <= now {
-            return Err(Error::Unavailable(sqlx::Error::PoolTimedOut));
-        }
-        match self.connection.take() {
-            Some((connection, used)) if now.duration_since(used) < PAUSE => Ok(connection),
+        match self.at_hand() {
+            Some(connection) => Ok(connection),
             // Boxed, as it is seldom, and large.
-            Some((connection, _)) => Box::pin(self.revive(connection, by)).await,
-            None => Box::pin(self.connect(by)).await,
+            None => Box::pin(self.open(by)).await,
         }
     }
 
-    async fn revive(
-        &mut self,
-        mut connection: PgConnection,
-        by: Instant,
-    ) -> Result<PgConnection, Error> {
-        match timeout(MARGIN, connection.ping()).await {
-            Ok(Ok(())) => Ok(connection),
-            _ => self.connect(by).await,
+    /// The connection, if there is one that was used just now.
+    pub fn at_hand(&mut self) -> Option<PgConnection> {
+        let (connection, _) = self.connection.take_if(|(_, used)| used.elapsed() < PAUSE)?;
+        Some(connection)
+    }
+
+    /// Makes sure that the connection lives, or makes one.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when there is none by then: nothing was done.
+    pub async fn open(&mut self, by: Instant) -> Result<PgConnection, Error> {
+        if let Some((mut connection, _)) = self.connection.take()
+            && let Ok(Ok(())) = timeout(MARGIN, connection.ping()).await
+        {
+            return Ok(connection);
         }
+        self.connect(by).await
     }
 
     async fn connect(&mut self, by: Instant) -> Result<PgConnection, Error> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::cache::Mark;
 use super::sessions::Shared;
-use super::{KnownApp, KnownSession, queue};
+use super::{KnownApp, KnownSession, queue, waiting};
 use crate::domain::{IdempotencyKey, Reason};
 use crate::repository;
 use crate::repository::line::Line;
@@ -49,21 +49,17 @@ fn creation(Wanted { what, trace, .. }: &Wanted) -> Creation<'_> {
 /// Writes for whoever asks, until nobody can any more.
 pub(super) async fn run(shared: Arc<Shared>, mut inbox: queue::Inbox<Creating, Created>) {
     let mut line = Line::new(&shared.pool, shared.limits, shared.metrics.clone());
-    while let Some(wanted) = inbox.take().await {
-        match write(&shared, &mut line, &wanted).await {
+    while let Some(mut wanted) = inbox.take().await {
+        match write(&shared, &mut line, &mut wanted).await {
             // One of them is bad, and the others must not suffer.
             Err(error) if error.is_refusal() && wanted.len() > 1 => {
                 for one in wanted {
-                    let done = write(&shared, &mut line, std::slice::from_ref(&one)).await;
-                    answer(&shared, one, done.map_err(Arc::new));
+                    let mut alone = vec![one];
+                    let done = write(&shared, &mut line, &mut alone).await;
+                    answer(&shared, alone, done);
                 }
             }
-            done => {
-                let done = done.map_err(Arc::new);
-                for one in wanted {
-                    answer(&shared, one, done.clone());
-                }
-            }
+            done => answer(&shared, wanted, done),
         }
     }
 }
@@ -71,37 +67,33 @@ pub(super) async fn run(shared: Arc<Shared>, mut inbox: queue::Inbox<Creating, C
 async fn write(
     shared: &Shared,
     line: &mut Line,
-    wanted: &[Wanted],
+    wanted: &mut Vec<Wanted>,
 ) -> Result<(), repository::Error> {
-    if wanted.is_empty() {
-        return Ok(());
-    }
+    let connection = waiting::connection(line, wanted, &shared.metrics.creates).await?;
+    let Some(mut connection) = connection else { return Ok(()) };
     let creations: Vec<Creation<'_>> = wanted.iter().map(creation).collect();
-    let mut connection = line.take(queue::by(wanted)).await?;
     let done = {
         // Pinned where it is made: it is large, and would be moved into each that waits for it.
         let inserting = pin!(sessions::insert(&mut connection, &creations));
         let counted = shared.metrics.creates.count(creations.len(), line.bounded(inserting));
-        let traces = queue::traces(wanted);
+        let traces = queue::traces(&*wanted);
         statement("sessions.insert", creations.len(), &traces, counted).await
     };
     line.give_back(connection, &done);
     done
 }
 
-fn answer(
-    shared: &Shared,
-    Wanted { what, reply, .. }: Wanted,
-    done: Result<(), Arc<repository::Error>>,
-) {
-    let answer = match done {
-        Ok(()) => {
-            shared.cache.replace(what.mark, &what.session);
-            shared.changed.tell(what.session.buin);
-            Ok(Created::Written)
-        }
-        Err(error) if matches!(*error, repository::Error::KeyTaken) => Ok(Created::KeyTaken),
-        Err(error) => Err(error.into()),
-    };
-    reply.send(answer);
+fn answer(shared: &Shared, wanted: Vec<Wanted>, done: Result<(), repository::Error>) {
+    let done = done.map_err(Arc::new);
+    for Wanted { what, reply, .. } in wanted {
+        reply.send(match &done {
+            Ok(()) => {
+                shared.cache.replace(what.mark, &what.session);
+                shared.changed.tell(what.session.buin);
+                Ok(Created::Written)
+            }
+            Err(error) if matches!(**error, repository::Error::KeyTaken) => Ok(Created::KeyTaken),
+            Err(error) => Err(error.clone().into()),
+        });
+    }
 }

@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::cache::{Cache, Mark};
 use super::sessions::Shared;
 use super::updates::{Settled, Wanted};
+use super::waiting::Waiting;
 use super::{Error, KnownSession, queue};
 use crate::domain::{Change, Refusal, SessionId};
 use crate::repository::sessions::{Decided, Step};
@@ -32,6 +35,8 @@ pub(super) enum Standing {
     Read(Arc<KnownSession>),
     /// It was just looked for.
     Missing,
+    /// It is there, but cannot be read.
+    Unreadable(Error),
 }
 
 enum Verdict {
@@ -40,11 +45,43 @@ enum Verdict {
     Nothing,
     Refused(Refusal),
     NoSuchSession,
+    Unreadable(Error),
 }
 
 impl Standing {
-    pub(super) fn read(found: Option<Arc<KnownSession>>) -> Self {
-        found.map_or(Self::Missing, Self::Read)
+    pub(super) fn read(found: Option<Result<Arc<KnownSession>, Error>>) -> Self {
+        match found {
+            None => Self::Missing,
+            Some(Ok(session)) => Self::Read(session),
+            Some(Err(error)) => Self::Unreadable(error),
+        }
+    }
+
+    fn session(&self) -> Option<&Arc<KnownSession>> {
+        match self {
+            Self::Held(session) | Self::Read(session) => Some(session),
+            Self::Unread | Self::Missing | Self::Unreadable(_) => None,
+        }
+    }
+}
+
+impl Waiting for Vec<Group> {
+    fn times(&self) -> impl Iterator<Item = Instant> {
+        self.iter().flat_map(|group| group.wanted.times())
+    }
+
+    // Of what is left of a group nothing is decided: it may have been on top of what is gone.
+    fn dismiss(&mut self, now: Instant) -> usize {
+        let mut late = 0;
+        self.retain_mut(|group| {
+            let before = group.wanted.len();
+            late += group.wanted.dismiss(now);
+            if group.wanted.len() < before {
+                group.verdicts.clear();
+            }
+            !group.wanted.is_empty()
+        });
+        late
     }
 }
 
@@ -96,8 +133,8 @@ impl Group {
         matches!(self.standing, Standing::Unread)
     }
 
-    pub(super) fn is_undecided(&self) -> bool {
-        self.verdicts.is_empty()
+    pub(super) fn is_decided(&self) -> bool {
+        !self.verdicts.is_empty()
     }
 
     /// Whether something was decided that may not be so, and that writing would not tell.
@@ -113,23 +150,22 @@ impl Group {
 
     /// The session, if there is one.
     pub(super) fn base(&self) -> Option<&Arc<KnownSession>> {
-        match &self.standing {
-            Standing::Held(session) | Standing::Read(session) => Some(session),
-            Standing::Unread | Standing::Missing => None,
-        }
+        self.standing.session()
     }
 
-    /// Decides each on top of those before.
+    /// Decides each on top of those before, unless that is done.
     pub(super) fn decide(&mut self, shared: &Shared) {
+        if self.is_decided() {
+            return;
+        }
         let Self { standing, verdicts, wanted, .. } = self;
-        verdicts.clear();
-        let base = match standing {
-            Standing::Held(session) | Standing::Read(session) => Some(&**session),
-            Standing::Unread | Standing::Missing => None,
-        };
+        if let Standing::Unreadable(error) = standing {
+            verdicts.extend(wanted.iter().map(|_| Verdict::Unreadable(error.clone())));
+            return;
+        }
+        let base = standing.session().map(|session| &***session);
         for one in wanted {
-            let current =
-                verdicts.iter().rev().find_map(Verdict::after).or(base.map(|base| &**base));
+            let current = verdicts.iter().rev().find_map(Verdict::after).or(base);
             let verdict = match current.filter(|session| session.buin == one.what.app.app.buin) {
                 None => Verdict::NoSuchSession,
                 Some(session) => {
@@ -185,6 +221,7 @@ impl Group {
                 },
                 Verdict::Refused(refusal) => Err(refusal.into()),
                 Verdict::NoSuchSession => Err(Error::NoSuchSession),
+                Verdict::Unreadable(error) => Err(error),
             });
         }
         if let Some(session) = current.filter(|_| changed) {

@@ -22,6 +22,7 @@ mod reads;
 mod retries;
 mod sessions;
 mod updates;
+mod waiting;
 
 pub use access::{Access, Caller, Credential, Grant, TokenRules};
 pub use audit::Retention;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::Error;
 use super::pace::Pace;
+use super::waiting::Waiting;
 use crate::metrics::Statements;
 use crate::telemetry::Trace;
 
@@ -67,6 +68,18 @@ impl<A> Reply<A> {
     /// Tells what became of it. Who asked may have gone.
     pub(super) fn send(self, answer: Result<A, Error>) {
         let _ = self.0.send(answer);
+    }
+}
+
+impl<W, A> Waiting for Vec<Wanted<W, A>> {
+    fn times(&self) -> impl Iterator<Item = Instant> {
+        self.iter().map(|one| one.by)
+    }
+
+    fn dismiss(&mut self, now: Instant) -> usize {
+        self.retain(|one| !one.reply.0.is_closed());
+        let late = self.extract_if(.., |one| one.by <= now);
+        late.map(|one| one.reply.send(Err(Error::queued_too_long()))).count()
     }
 }
 
@@ -154,11 +167,7 @@ impl<W, A> Inbox<W, A> {
         self.alone = if taken > 1 { 0 } else { self.alone.saturating_add(1) };
         self.count.queued.add(-i64::try_from(taken).unwrap_or(i64::MAX));
         let now = Instant::now();
-        wanted.retain(|one| !one.reply.0.is_closed());
-        for late in wanted.extract_if(.., |one| one.by <= now) {
-            self.count.turned_away.inc();
-            late.reply.send(Err(Error::queued_too_long()));
-        }
+        self.count.turned_away.add(wanted.dismiss(now) as u64);
         // To turn some away is no turn: it says nothing about how fast things go.
         if !wanted.is_empty() {
             self.pace.begin(now);
@@ -172,11 +181,6 @@ pub(super) fn traces<'a, W: 'a, A: 'a>(
     wanted: impl IntoIterator<Item = &'a Wanted<W, A>>,
 ) -> Vec<Trace> {
     wanted.into_iter().filter_map(|one| one.trace.clone()).collect()
-}
-
-/// When the work on some of these must begin, so that it is not too late for any.
-pub(super) fn by<W, A>(wanted: &[Wanted<W, A>]) -> Instant {
-    wanted.iter().map(|one| one.by).min().unwrap_or_else(Instant::now)
 }
 
 #[cfg(test)]

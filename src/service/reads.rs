@@ -7,11 +7,10 @@ use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use super::cache::Mark;
 use super::sessions::Shared;
-use super::{Error, KnownSession, queue};
+use super::waiting::Waiting;
+use super::{Error, KnownSession, queue, waiting};
 use crate::domain::{Session, SessionId};
 use crate::repository;
 use crate::repository::line::Line;
@@ -21,13 +20,16 @@ use crate::telemetry::{Trace, statement};
 /// Where sessions are asked for.
 pub(super) type Queue = queue::Queue<SessionId, Option<Arc<KnownSession>>>;
 
+/// What is there of the sessions that were looked for; of one that cannot be read, why.
+pub(super) type Found = HashMap<SessionId, Result<Arc<KnownSession>, Error>>;
+
 /// Reads for whoever asks, until nobody can any more.
 pub(super) async fn run(
     shared: Arc<Shared>,
     mut inbox: queue::Inbox<SessionId, Option<Arc<KnownSession>>>,
 ) {
     let mut line = Line::new(&shared.pool, shared.limits, shared.metrics.clone());
-    while let Some(wanted) = inbox.take().await {
+    while let Some(mut wanted) = inbox.take().await {
         if wanted.is_empty() {
             continue;
         }
@@ -35,56 +37,57 @@ pub(super) async fn run(
         ids.sort_unstable();
         ids.dedup();
         let traces = queue::traces(&wanted);
-        let found = read(&shared, &mut line, &ids, &traces, queue::by(&wanted)).await;
+        let found = read(&shared, &mut line, &mut wanted, &ids, &traces).await;
         for one in wanted {
-            let answer = match &found {
-                Ok(found) => Ok(found.get(&one.what).cloned()),
+            one.reply.send(match &found {
+                Ok(found) => found.get(&one.what).cloned().transpose(),
                 Err(error) => Err(error.clone()),
-            };
-            one.reply.send(answer);
+            });
         }
     }
 }
 
-/// Reads sessions for those whose traces these are, and keeps them in the cache. It begins by then,
-/// or not at all.
+/// Reads sessions for those who wait, whose traces these are, and keeps them in the cache.
 pub(super) async fn read(
     shared: &Shared,
     line: &mut Line,
+    waiting: &mut impl Waiting,
     ids: &[SessionId],
     traces: &[Trace],
-    by: Instant,
-) -> Result<HashMap<SessionId, Arc<KnownSession>>, Error> {
+) -> Result<Found, Error> {
     let marks: HashMap<SessionId, Mark> =
         ids.iter().map(|id| (*id, shared.cache.mark(*id))).collect();
-    let found = match find(shared, line, ids, traces, by).await {
+    let found = match find(shared, line, waiting, ids, traces).await {
         // A connection broke, not necessarily by this. Reading changes nothing.
         Err(error) if error.is_lost() => {
-            find(shared, line, ids, traces, by).await.map_err(|error| match error.is_lost() {
+            let found = find(shared, line, waiting, ids, traces).await;
+            found.map_err(|error| match error.is_lost() {
                 true => Error::Unavailable(Arc::new(error)),
                 false => error.into(),
             })?
         }
         found => found?,
     };
-    let known = found.into_iter().map(|session| {
-        let session = Arc::new(KnownSession::from(session));
-        if let Some(mark) = marks.get(&session.id) {
-            shared.cache.keep(*mark, &session);
+    let known = found.into_iter().map(|(id, session)| {
+        let session = session.map(|session| Arc::new(KnownSession::from(session)));
+        if let (Some(mark), Ok(session)) = (marks.get(&id), &session) {
+            shared.cache.keep(*mark, session);
         }
-        (session.id, session)
+        (id, session.map_err(Error::from))
     });
     Ok(known.collect())
 }
 
+/// As [`sessions::find`]; nothing if nobody waits any more.
 async fn find(
     shared: &Shared,
     line: &mut Line,
+    waiting: &mut impl Waiting,
     ids: &[SessionId],
     traces: &[Trace],
-    by: Instant,
-) -> Result<Vec<Session>, repository::Error> {
-    let mut connection = line.take(by).await?;
+) -> Result<Vec<(SessionId, Result<Session, repository::Error>)>, repository::Error> {
+    let connection = waiting::connection(line, waiting, &shared.metrics.reads).await?;
+    let Some(mut connection) = connection else { return Ok(Vec::new()) };
     let found = {
         // Pinned where it is made: it is large, and would be moved into each that waits for it.
         let finding = pin!(sessions::find(&mut connection, ids));

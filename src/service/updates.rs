@@ -8,17 +8,15 @@
 //! guard notices; a refusal, or that nothing changes, would not be noticed, so these are decided
 //! only on what was just read.
 
-use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 
 use sqlx::Connection as _;
-use tokio::time::Instant;
 
 use super::group::{Group, Standing};
 use super::lanes::Turn;
 use super::sessions::Shared;
-use super::{Error, KnownApp, KnownSession, queue, reads};
+use super::{Error, KnownApp, KnownSession, queue, reads, waiting};
 use crate::domain::{IdempotencyKey, Request, SessionId};
 use crate::repository;
 use crate::repository::line::Line;
@@ -60,38 +58,29 @@ pub(super) enum Settled {
 pub(super) async fn run(shared: Arc<Shared>, mut inbox: queue::Inbox<Changing, Settled>) {
     let mut line = Line::new(&shared.pool, shared.limits, shared.metrics.clone());
     while let Some(wanted) = inbox.take().await {
-        let by = queue::by(&wanted);
-        settle(&shared, &mut line, Group::by_session(&shared.cache, wanted), by).await;
+        settle(&shared, &mut line, Group::by_session(&shared.cache, wanted)).await;
     }
 }
 
-/// Decides, writes, answers. No statement begins later than `by`.
-async fn settle(shared: &Shared, line: &mut Line, mut groups: Vec<Group>, by: Instant) {
+/// Decides, writes, answers.
+async fn settle(shared: &Shared, line: &mut Line, mut groups: Vec<Group>) {
     for group in &mut groups {
         if let Some(session) = shared.cache.get(group.id) {
             group.stands(Standing::Held(session));
         }
     }
-    groups = read(shared, line, groups, by, |group| group.is_unread()).await;
-    for group in &mut groups {
-        group.decide(shared);
-    }
-    groups = read(shared, line, groups, by, Group::is_doubtful).await;
-    for group in groups.iter_mut().filter(|group| group.is_undecided()) {
-        group.decide(shared);
-    }
-    match write(shared, line, &groups, by).await {
+    match write(shared, line, &mut groups).await {
         Ok(written) => {
             let lost = finish(shared, groups, &written);
             if !lost.is_empty() {
                 shared.metrics.version_conflicts.add(lost.len() as u64);
-                Box::pin(settle_locked(shared, line, lost, by)).await;
+                Box::pin(settle_locked(shared, line, lost)).await;
             }
         }
         // One of them is bad, and the others must not suffer.
         Err(error) if error.is_refusal() => {
             for group in groups.into_iter().flat_map(Group::each_alone) {
-                Box::pin(settle_locked(shared, line, vec![group], by)).await;
+                Box::pin(settle_locked(shared, line, vec![group])).await;
             }
         }
         Err(error) => {
@@ -103,19 +92,28 @@ async fn settle(shared: &Shared, line: &mut Line, mut groups: Vec<Group>, by: In
     }
 }
 
-/// Reads the sessions of some groups. Those that cannot be read are answered, and gone.
+/// Decides what is not decided, on what is read where it must be. Those whose sessions cannot be
+/// read are answered, and gone.
+async fn decide(shared: &Shared, line: &mut Line, groups: &mut Vec<Group>) {
+    read(shared, line, groups, Group::is_unread).await;
+    groups.iter_mut().for_each(|group| group.decide(shared));
+    read(shared, line, groups, Group::is_doubtful).await;
+    groups.iter_mut().for_each(|group| group.decide(shared));
+}
+
+/// Reads the sessions of some groups.
 async fn read(
     shared: &Shared,
     line: &mut Line,
-    mut groups: Vec<Group>,
-    by: Instant,
+    groups: &mut Vec<Group>,
     which: impl Fn(&Group) -> bool,
-) -> Vec<Group> {
+) {
     let ids: Vec<SessionId> = groups.iter().filter(|group| which(group)).map(|g| g.id).collect();
     if ids.is_empty() {
-        return groups;
+        return;
     }
-    match reads::read(shared, line, &ids, &Group::traces(&groups), by).await {
+    let traces = Group::traces(groups);
+    match reads::read(shared, line, groups, &ids, &traces).await {
         Ok(mut found) => {
             for group in groups.iter_mut().filter(|group| which(group)) {
                 group.stands(Standing::read(found.remove(&group.id)));
@@ -127,20 +125,28 @@ async fn read(
             }
         }
     }
-    groups
 }
 
+/// Decides and writes: which sessions were at the version on which that was decided.
 async fn write(
     shared: &Shared,
     line: &mut Line,
-    groups: &[Group],
-    by: Instant,
+    groups: &mut Vec<Group>,
 ) -> Result<Vec<SessionId>, repository::Error> {
+    let mut connection = loop {
+        decide(shared, line, groups).await;
+        if !groups.iter().any(Group::changes) {
+            return Ok(Vec::new());
+        }
+        let connection = waiting::connection(line, groups, &shared.metrics.updates).await?;
+        let Some(connection) = connection else { return Ok(Vec::new()) };
+        if groups.iter().all(Group::is_decided) {
+            break connection;
+        }
+        // The time of some was over: what the others of their sessions want is decided without.
+        line.give_back(connection, &Ok(()));
+    };
     let decided: Vec<_> = groups.iter().filter_map(Group::decided).collect();
-    if decided.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut connection = line.take(by).await?;
     let done = {
         // Pinned where it is made: it is large, and would be moved into each that waits for it.
         let updating = pin!(sessions::update_if_version(&mut connection, &decided));
@@ -152,12 +158,11 @@ async fn write(
 }
 
 /// Decides and writes while nobody else can change these sessions.
-async fn settle_locked(shared: &Shared, line: &mut Line, mut groups: Vec<Group>, by: Instant) {
-    let ids: Vec<SessionId> = groups.iter().map(|group| group.id).collect();
-    // Many may want something of one session.
-    let is_one = groups.iter().map(Group::len).sum::<usize>() == 1;
+async fn settle_locked(shared: &Shared, line: &mut Line, mut groups: Vec<Group>) {
     for attempt in 1..=TRIES {
-        let done = write_locked(shared, line, &mut groups, &ids, by).await;
+        let done = write_locked(shared, line, &mut groups).await;
+        // Many may want something of one session.
+        let is_one = groups.iter().map(Group::len).sum::<usize>() == 1;
         match done {
             Ok(written) => {
                 for group in &groups {
@@ -181,7 +186,7 @@ async fn settle_locked(shared: &Shared, line: &mut Line, mut groups: Vec<Group>,
             }
             Err(error) if error.is_refusal() && !is_one => {
                 for group in groups.into_iter().flat_map(Group::each_alone) {
-                    Box::pin(settle_locked(shared, line, vec![group], by)).await;
+                    Box::pin(settle_locked(shared, line, vec![group])).await;
                 }
                 return;
             }
@@ -199,19 +204,18 @@ async fn settle_locked(shared: &Shared, line: &mut Line, mut groups: Vec<Group>,
 async fn write_locked(
     shared: &Shared,
     line: &mut Line,
-    groups: &mut [Group],
-    ids: &[SessionId],
-    by: Instant,
+    groups: &mut Vec<Group>,
 ) -> Result<Vec<SessionId>, repository::Error> {
+    let connection = waiting::connection(line, groups, &shared.metrics.updates).await?;
+    let Some(mut connection) = connection else { return Ok(Vec::new()) };
+    let ids: Vec<SessionId> = groups.iter().map(|group| group.id).collect();
     let traces = Group::traces(groups);
-    let mut connection = line.take(by).await?;
     let working = async {
         let mut transaction = connection.begin().await?;
-        sessions::lock(&mut transaction, ids).await?;
-        let found = sessions::find(&mut *transaction, ids).await?;
-        let mut found: HashMap<_, _> = found
-            .into_iter()
-            .map(|session| (session.id, Arc::new(KnownSession::from(session))))
+        sessions::lock(&mut transaction, &ids).await?;
+        let found = sessions::find(&mut *transaction, &ids).await?.into_iter();
+        let mut found: reads::Found = found
+            .map(|(id, session)| (id, session.map(|one| Arc::new(one.into())).map_err(Error::from)))
             .collect();
         for group in groups.iter_mut() {
             group.stands(Standing::read(found.remove(&group.id)));

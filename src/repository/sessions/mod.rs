@@ -15,7 +15,7 @@ mod update;
 
 use serde_json::{Map, Value};
 use sqlx::types::Json;
-use sqlx::{FromRow as _, PgConnection, PgExecutor};
+use sqlx::{FromRow as _, PgConnection, PgExecutor, Row as _};
 use uuid::Uuid;
 
 pub use insert::{Creation, insert};
@@ -29,11 +29,15 @@ use super::Error;
 use super::kept::Kept;
 use crate::domain::{Session, SessionId};
 
-/// Reads sessions. What is not there is not in the answer, which has no order.
+/// Reads sessions. What is not there is not in the answer, which has no order; what cannot be a
+/// session is told of each by itself.
 ///
 /// # Errors
-/// When the database fails, or holds what cannot be.
-pub async fn find(executor: impl PgExecutor<'_>, ids: &[SessionId]) -> Result<Vec<Session>, Error> {
+/// When the database fails.
+pub async fn find(
+    executor: impl PgExecutor<'_>,
+    ids: &[SessionId],
+) -> Result<Vec<(SessionId, Result<Session, Error>)>, Error> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let statement = sqlx::query_as!(
         Row,
@@ -51,7 +55,11 @@ pub async fn find(executor: impl PgExecutor<'_>, ids: &[SessionId]) -> Result<Ve
         &ids
     );
     let rows = executor.fetch_all(Kept(statement)).await?;
-    rows.iter().map(|row| Row::from_row(row)?.try_into()).collect()
+    let found = rows.iter().map(|row| {
+        let id = SessionId::new(row.try_get("session_id")?);
+        Ok((id, Row::from_row(row).map_err(Error::from).and_then(Session::try_from)))
+    });
+    found.collect()
 }
 
 /// Keeps others from changing sessions until the transaction ends.

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 
 use super::{Caller, Error, Sessions};
 use crate::domain::{Account, Member, Session, SessionId};
+use crate::repository;
 use crate::repository::sessions::{self, Search};
 use crate::telemetry::own_statement;
 
@@ -62,8 +63,9 @@ impl Sessions {
     ) -> Result<Vec<Session>, Error> {
         let pool = self.pool(caller)?;
         let found = own_statement("sessions.find", sessions::find(&*pool, ids)).await?;
-        let own = found.into_iter().filter(|session| session.buin == caller.app().buin);
-        let mut own: HashMap<_, _> = own.map(|session| (session.id, session)).collect();
+        let found = found.into_iter().map(|(id, session)| Ok((id, session?)));
+        let mut own: HashMap<_, _> = found.collect::<Result<_, repository::Error>>()?;
+        own.retain(|_, session| session.buin == caller.app().buin);
         Ok(ids.iter().filter_map(|id| own.remove(id)).collect())
     }
 

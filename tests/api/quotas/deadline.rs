@@ -7,7 +7,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::{Told, cgi, lock, new_rest_session, new_session, outside, rest, running, sessions};
+use super::{
+    Told, cgi, lock, new_rest_session, new_session, rest, running, sessions, until_locked,
+    until_queued,
+};
 use crate::harness::proxy::Proxy;
 use crate::harness::{TestApp, refusal, server, settings, spawn, spawn_app_with};
 
@@ -114,18 +117,13 @@ async fn what_cannot_begin_in_time_does_not_begin() {
 
 /// The way to the database falls silent, once a statement of the service waits for the lock.
 async fn silence(app: &TestApp, proxy: &Proxy) {
-    let mut connection = outside(app).await;
-    let sql = "select count(*) from pg_locks where not granted";
-    let waiting = async {
-        while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut connection).await.unwrap() == 0 {}
-    };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+    until_locked(app).await;
     proxy.fall_silent();
 }
 
-async fn spawn_behind_a_proxy() -> (TestApp, Proxy) {
+async fn spawn_behind_a_proxy(change: impl FnOnce(&mut Settings)) -> (TestApp, Proxy) {
     let mut settings = settings();
-    hurried(&mut settings);
+    change(&mut settings);
     let database = server::database().await;
     let proxy = Proxy::to(&database.options);
     (spawn(settings, database, |options| proxy.way(options)).await, proxy)
@@ -133,7 +131,7 @@ async fn spawn_behind_a_proxy() -> (TestApp, Proxy) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_may_have_been_served_learns_that_nobody_knows() {
-    let (app, proxy) = spawn_behind_a_proxy().await;
+    let (app, proxy) = spawn_behind_a_proxy(hurried).await;
     app.session(&["a", "b", "c"]).await;
     let locked = lock(&app).await;
     let create = cgi(&app, "create", "", Some(new_session()));
@@ -146,8 +144,49 @@ async fn whoever_may_have_been_served_learns_that_nobody_knows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_shares_a_statement_waits_for_it_until_a_time_of_its_own() {
+    const TIME: Duration = Duration::from_secs(3);
+    let (app, proxy) = spawn_behind_a_proxy(|settings| {
+        hurried(settings);
+        settings.server.request_timeout = 2 * TIME;
+        settings.server.workers = 1;
+        settings.database.acquire_timeout = 2 * TIME;
+        settings.metrics.bind = Some("127.0.0.1:0".to_owned());
+    })
+    .await;
+    app.session(&["a", "b", "c"]).await;
+    let locked = lock(&app).await;
+    let create = async || cgi(&app, "create", "", Some(new_session())).await;
+    let (lost, late, served, ()) = tokio::join!(
+        create(),
+        async {
+            until_locked(&app).await;
+            let told = create().await;
+            proxy.speak_again();
+            drop(locked);
+            told
+        },
+        async {
+            until_queued(&app, "create", 1).await;
+            tokio::time::sleep(TIME / 2).await;
+            create().await
+        },
+        async {
+            until_queued(&app, "create", 2).await;
+            // What is under way is lost, and there is no other way to the database for a while.
+            proxy.fall_silent();
+            proxy.cut();
+        },
+    );
+    assert_eq!(lost.status, 504, "{lost:?}");
+    assert_eq!((late.status, late.retry_after), (503, Some(1)), "{late:?}");
+    assert!((TIME..TIME + SLACK).contains(&late.took), "{late:?}");
+    assert_eq!((served.status, &served.body["errcode"]), (200, &json!(0)), "{served:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whatever_hangs_there_is_an_answer() {
-    let (app, proxy) = spawn_behind_a_proxy().await;
+    let (app, proxy) = spawn_behind_a_proxy(hurried).await;
     app.session(&["a", "b", "c"]).await;
     let locked = lock(&app).await;
     // No task of ours waits for this statement but that of the request.

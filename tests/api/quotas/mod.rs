@@ -2,6 +2,7 @@
 
 mod attempts;
 mod deadline;
+mod neighbours;
 mod proxies;
 mod rate;
 mod shedding;
@@ -14,6 +15,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor as _};
 
 use crate::harness::TestApp;
+use crate::metrics::scrape;
 
 /// An answer: its status, the header `Retry-After`, its body, and how long it took.
 #[derive(Clone, Debug)]
@@ -75,6 +77,23 @@ async fn lock(app: &TestApp) -> PgConnection {
     let mut connection = outside(app).await;
     connection.execute("begin; lock table session").await.unwrap();
     connection
+}
+
+/// Waits until a statement of the service waits for the lock.
+async fn until_locked(app: &TestApp) {
+    let mut connection = outside(app).await;
+    let sql = "select count(*) from pg_locks where not granted";
+    let waiting = async {
+        while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut connection).await.unwrap() == 0 {}
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+}
+
+/// Waits until so many wait for the next statement of a kind. The metrics must be told.
+async fn until_queued(app: &TestApp, kind: &str, many: u32) {
+    let queue = format!("muster_queue_length{{kind=\"{kind}\"}}");
+    let waiting = async { while scrape(app).await.has(&queue) != f64::from(many) {} };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
 }
 
 /// The service's statements that run or wait.
