@@ -1,11 +1,10 @@
 //! Sessions that were read or written lately, whole, in bounded memory.
 //!
-//! A session gets in here when it was read, and when it was written: then it takes the place of
-//! what was there. It goes when memory is needed, and when another server has changed it, which
-//! [`super::follow`] learns. The surprise are the marks: whoever reads or writes the database takes
-//! one before. What was read is kept only if nobody has changed a session of the same place
-//! meanwhile: else a slow reader could put back what a fast writer has just replaced. And what was
-//! written is kept only if no later change was told of before its writer came here.
+//! A session gets in here when it was read and when it was written. It goes when memory is needed,
+//! and when another server has changed it, which [`super::follow`] learns. The surprise are the marks:
+//! whoever reads or writes the database takes one before, and what they bring is kept only if no
+//! later version was heard of since. Else who is slow, reader or writer, could put back what somebody
+//! faster has replaced, and nobody would ever notice.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,11 +20,10 @@ use crate::metrics::{self, Metrics};
 
 /// How many places there are for marks.
 const PLACES: usize = 1_024;
+/// How many changes of a place are remembered: more than it hears of while a statement runs.
+const RECENT: u64 = 8;
 /// What a session takes on average, to guess how many there will be.
 const USUAL: u64 = 1_024;
-/// How much longer than usual it may take to learn what others changed. Then nothing that is in
-/// here is shown until it is known again.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How much is held, and how fresh it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +32,17 @@ pub struct CacheOptions {
     pub enabled: bool,
     /// The memory that it may take, in bytes, estimated.
     pub max_bytes: u64,
-    /// How often it is asked what other servers have changed.
+    /// Within which time a change by another server is seen here. Twice as often it is asked what
+    /// they have changed; when that is not known for so long, nothing is shown from memory.
     pub follow_interval: Duration,
 }
 
+/// Sessions in memory that is bounded.
+type Bounded = Held<SessionId, Arc<KnownSession>, Size, DefaultHashBuilder, Evicted>;
+
 pub(super) struct Cache {
-    held: Option<Held<SessionId, Arc<KnownSession>, Size, DefaultHashBuilder, Evicted>>,
-    places: [Mutex<Place>; PLACES],
+    held: Option<Bounded>,
+    places: Box<[Mutex<Place>]>,
     options: CacheOptions,
     since: Instant,
     /// Until when what is held can be shown, in milliseconds after `since`.
@@ -50,23 +52,18 @@ pub(super) struct Cache {
     metrics: Arc<Metrics>,
 }
 
-/// What has happened to the sessions of a place.
+/// What was heard of the sessions of a place.
 #[derive(Default)]
 struct Place {
-    /// How often one of them was changed.
-    changes: u64,
-    /// How often a change was told of that was not known.
-    told: u64,
-    /// The last one that was told of.
-    last_told: Option<(SessionId, Version)>,
+    /// How many changes.
+    heard: u64,
+    /// The last of them; change `n` lies at `n % RECENT`. `None` was perhaps of every session.
+    recent: [Option<(SessionId, Version)>; RECENT as usize],
 }
 
-/// What had happened to the place of a session when somebody began to read or write it.
+/// How much had been heard of the place of a session when somebody began to read or write it.
 #[derive(Clone, Copy)]
-pub(super) struct Mark {
-    changes: u64,
-    told: u64,
-}
+pub(super) struct Mark(u64);
 
 #[derive(Clone)]
 struct Size;
@@ -99,7 +96,7 @@ impl Cache {
         });
         Self {
             held,
-            places: std::array::from_fn(|_| Mutex::default()),
+            places: (0..PLACES).map(|_| Mutex::default()).collect(),
             options,
             since: Instant::now(),
             fresh_until: AtomicU64::new(0),
@@ -139,15 +136,14 @@ impl Cache {
 
     /// What must be kept in mind while a session is read or written.
     pub(super) fn mark(&self, id: SessionId) -> Mark {
-        let Place { changes, told, .. } = *self.place(id);
-        Mark { changes, told }
+        Mark(self.place(id).heard)
     }
 
     /// Keeps a session that was read after `mark` was taken.
     pub(super) fn keep(&self, mark: Mark, session: &Arc<KnownSession>) {
         let Some(held) = &self.held else { return };
         let place = self.place(session.id);
-        if place.changes == mark.changes {
+        if !place.may_have_heard_of_later(mark, session) && !is_later(held, session) {
             held.insert(session.id, session.clone());
         }
     }
@@ -156,11 +152,12 @@ impl Cache {
     pub(super) fn replace(&self, mark: Mark, session: &Arc<KnownSession>) {
         let Some(held) = &self.held else { return };
         let mut place = self.place(session.id);
-        place.changes += 1;
-        if place.is_later_told(mark, session) {
-            held.remove(&session.id);
-        } else {
-            held.insert(session.id, session.clone());
+        let too_late = place.may_have_heard_of_later(mark, session);
+        place.hear(Some((session.id, session.version)));
+        match is_later(held, session) {
+            true => {}
+            false if too_late => _ = held.remove(&session.id),
+            false => held.insert(session.id, session.clone()),
         }
     }
 
@@ -168,30 +165,24 @@ impl Cache {
     pub(super) fn changed(&self, id: SessionId, version: Version) {
         let Some(held) = &self.held else { return };
         let mut place = self.place(id);
-        if held.peek(&id).is_some_and(|known| known.version >= version) {
-            return;
+        place.hear(Some((id, version)));
+        if held.peek(&id).is_some_and(|known| known.version < version) {
+            held.remove(&id);
         }
-        place.changes += 1;
-        place.told += 1;
-        place.last_told = Some((id, version));
-        held.remove(&id);
     }
 
     /// Drops everything: nobody knows what has changed.
     pub(super) fn clear(&self) {
         let Some(held) = &self.held else { return };
         for place in &self.places {
-            let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
-            place.changes += 1;
-            place.told += 1;
-            place.last_told = None;
+            place.lock().unwrap_or_else(PoisonError::into_inner).hear(None);
         }
         held.clear();
     }
 
     /// All that others had changed at `at` has been told to [`Cache::changed`].
     pub(super) fn is_up_to_date(&self, at: Instant) {
-        let until = at + self.options.follow_interval + PATIENCE;
+        let until = at + self.options.follow_interval;
         self.fresh_until.store(self.millis(until), Ordering::Relaxed);
         // At the earliest moment, too, it was not never.
         self.followed.store(self.millis(at).max(1), Ordering::Relaxed);
@@ -216,16 +207,33 @@ impl Cache {
     }
 }
 
+/// Whether a later version of a session is held.
+fn is_later(held: &Bounded, session: &KnownSession) -> bool {
+    held.peek(&session.id).is_some_and(|known| known.version > session.version)
+}
+
 impl Place {
-    /// Whether a later change of the session may have been told of since `mark` was taken. Its own
-    /// change may have been, before its writer heard of it.
-    fn is_later_told(&self, mark: Mark, session: &KnownSession) -> bool {
-        match (self.told - mark.told, self.last_told) {
-            (0, _) => false,
-            (1, Some((id, version))) => id == session.id && version > session.version,
-            _ => true,
-        }
+    /// Remembers a change.
+    fn hear(&mut self, change: Option<(SessionId, Version)>) {
+        self.recent[slot(self.heard)] = change;
+        self.heard += 1;
     }
+
+    /// Whether there may have been a later version of the session among what was heard since `mark`.
+    fn may_have_heard_of_later(&self, Mark(mark): Mark, session: &KnownSession) -> bool {
+        // What is forgotten may have been anything.
+        self.heard - mark > RECENT
+            || (mark..self.heard).any(|number| {
+                self.recent[slot(number)]
+                    .is_none_or(|(id, version)| id == session.id && version > session.version)
+            })
+    }
+}
+
+/// Where a change lies.
+fn slot(number: u64) -> usize {
+    // Less than `RECENT`, which is small.
+    (number % RECENT) as usize
 }
 
 #[cfg(test)]
@@ -316,15 +324,46 @@ mod tests {
         tell(1 + PLACES as u128, 9);
         cache.replace(mark, &session(1, 5));
         assert_eq!(version(&cache, 1), Some(5));
-        // Of more than one change nobody knows any more which they were.
-        tell(1, 7);
-        tell(1 + PLACES as u128, 10);
+        // Of too many changes nobody remembers all.
+        let mark = cache.mark(session(1, 1).id);
+        for version in 10..=10 + RECENT as i64 {
+            tell(1 + PLACES as u128, version);
+        }
         cache.replace(mark, &session(1, 6));
         assert_eq!(version(&cache, 1), None);
         let mark = cache.mark(session(1, 1).id);
         cache.clear();
         cache.replace(mark, &session(1, 8));
         assert_eq!(version(&cache, 1), None);
+    }
+
+    #[test]
+    fn who_is_slow_puts_nothing_back() {
+        let cache = cache(1 << 20);
+        let id = session(1, 1).id;
+        let tell = |version| cache.changed(id, Version::new(version).unwrap());
+        for write in [false, true] {
+            cache.clear();
+            let mark = cache.mark(id);
+            let bring = |version| match write {
+                false => cache.keep(mark, &session(1, version)),
+                true => cache.replace(mark, &session(1, version)),
+            };
+            // Somebody else reads a later one, before it is told of or after.
+            cache.keep(cache.mark(id), &session(1, 4));
+            bring(3);
+            assert_eq!(version(&cache, 1), Some(4));
+            tell(3);
+            tell(4);
+            bring(3);
+            assert_eq!(version(&cache, 1), Some(4));
+            // Also when that had to go meanwhile.
+            cache.held.as_ref().unwrap().remove(&id);
+            bring(3);
+            assert_eq!(version(&cache, 1), None);
+            bring(4);
+            assert_eq!(version(&cache, 1), Some(4));
+        }
     }
 
     #[test]
@@ -344,7 +383,7 @@ mod tests {
         let cache = cache(1 << 20);
         replace(&cache, 1, 1);
         assert_eq!(version(&cache, 1), Some(1));
-        let long_ago = Instant::now() - Duration::from_millis(1_200);
+        let long_ago = Instant::now() - cache.options.follow_interval;
         cache.is_up_to_date(long_ago);
         assert_eq!(version(&cache, 1), None);
         cache.is_up_to_date(Instant::now());

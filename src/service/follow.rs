@@ -56,7 +56,7 @@ impl Sessions {
                     told = true;
                 }
             }
-            tokio::time::sleep_until(looked + cache.options().follow_interval).await;
+            tokio::time::sleep_until(looked + cache.options().follow_interval / 2).await;
         }
     }
 }

@@ -1,16 +1,20 @@
 //! What is held in memory is never older than it may be.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::harness::client::Client;
-use crate::harness::{TestApp, spawn_app, spawn_app_with};
+use crate::harness::proxy::Proxy;
+use crate::harness::server::database;
+use crate::harness::{TestApp, eventually, settings, spawn, spawn_app, spawn_app_with};
+use crate::metrics::scrape;
 
-/// Longer than it takes to follow, on a machine that does other things as well.
-const FOLLOWED: Duration = Duration::from_millis(100 + 1_000);
+/// Those that write go on for a while, and rest for a while: what is wrong is not always put right
+/// by the next change.
+const AT_ONCE: i64 = 5;
 
 async fn version(client: &Client, token: &str, id: &str) -> i64 {
     let session = client.get_session(token, id).await;
@@ -22,8 +26,9 @@ async fn change(
     client: Client,
     token: String,
     id: String,
+    rest: Duration,
     stop: Arc<AtomicBool>,
-    seen: Arc<AtomicI64>,
+    seen: Arc<Seen>,
 ) {
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -32,88 +37,159 @@ async fn change(
         let update = json!({ "sessionId": id, "opUser": "a", "title": title });
         let changed = client.post_sealed(&token, "/cgi/session/update", &update).await;
         assert_eq!(changed["title"], title, "{changed}");
-        seen.fetch_max(changed["version"].as_i64().unwrap(), Ordering::SeqCst);
+        seen.acknowledged(changed["version"].as_i64().unwrap());
+        if number % AT_ONCE == 0 {
+            tokio::time::sleep(rest).await;
+        }
+    }
+}
+
+/// The versions of a session that were acknowledged, and when that was known.
+#[derive(Default)]
+struct Seen(Mutex<Vec<(Instant, i64)>>);
+
+impl Seen {
+    fn acknowledged(&self, version: i64) {
+        self.0.lock().unwrap().push((Instant::now(), version));
+    }
+
+    /// The last version that was acknowledged by then.
+    fn by(&self, then: Instant) -> Option<i64> {
+        let seen = self.0.lock().unwrap();
+        seen.iter().filter(|(at, _)| *at <= then).map(|(_, version)| *version).max()
+    }
+}
+
+/// Reads until `stop`. What was acknowledged a `while` before must be shown; how often that was
+/// looked at, and there was something to be shown.
+async fn read(
+    client: Client,
+    token: String,
+    id: String,
+    before: Duration,
+    stop: Arc<AtomicBool>,
+    seen: Arc<Seen>,
+) -> u64 {
+    let mut compared = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let due = Instant::now().checked_sub(before).and_then(|then| seen.by(then));
+        let shown = version(&client, &token, &id).await;
+        if let Some(due) = due {
+            assert!(shown >= due, "{shown} when {due} was long acknowledged");
+            compared += 1;
+        }
+    }
+    compared
+}
+
+/// What is in memory was used, where anything is.
+async fn was_used(app: &TestApp) {
+    if app.settings.cache.enabled {
+        assert!(scrape(app).await.has("muster_cache_hits_total") > 0.0);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_after_an_acknowledged_write_shows_it() {
-    // Room for few sessions, so that they come and go.
-    let app = spawn_app_with(|settings| settings.cache.max_bytes = 20_000).await;
+    let app = spawn_app_with(|settings| {
+        // Room for few sessions, so that they come and go.
+        settings.cache.max_bytes = 20_000;
+        settings.metrics.bind = Some("127.0.0.1:0".to_owned());
+    })
+    .await;
     let token = app.client.token().await;
-    let mut ids = Vec::new();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (mut writing, mut reading) = (Vec::new(), Vec::new());
     for _ in 0..40 {
         let session = app.session(&["a", "b", "c"]).await;
-        ids.push(session["sessionId"].as_str().unwrap().to_owned());
-    }
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut running = Vec::new();
-    for id in &ids {
-        let seen = Arc::new(AtomicI64::new(1));
-        let (client, token, id) = (app.client.clone(), token.clone(), id.clone());
-        let writing = change(client.clone(), token.clone(), id.clone(), stop.clone(), seen.clone());
-        running.push(tokio::spawn(writing));
-        let stop = stop.clone();
-        running.push(tokio::spawn(async move {
-            let mut reads = 0;
-            while !stop.load(Ordering::Relaxed) {
-                let acknowledged = seen.load(Ordering::SeqCst);
-                let shown = version(&client, &token, &id).await;
-                assert!(shown >= acknowledged, "{shown} after {acknowledged}");
-                reads += 1;
-            }
-            assert!(reads > 0);
-        }));
+        let id = session["sessionId"].as_str().unwrap().to_owned();
+        let seen = Arc::new(Seen::default());
+        let (client, token) = (&app.client, &token);
+        let rest = Duration::from_millis(20);
+        let change =
+            change(client.clone(), token.clone(), id.clone(), rest, stop.clone(), seen.clone());
+        writing.push(tokio::spawn(change));
+        let read = read(client.clone(), token.clone(), id, Duration::ZERO, stop.clone(), seen);
+        reading.push(tokio::spawn(read));
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
     stop.store(true, Ordering::Relaxed);
-    for one in running {
+    for one in writing {
         one.await.unwrap();
     }
+    for one in reading {
+        assert!(one.await.unwrap() > 0);
+    }
+    was_used(&app).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_instance_wrote_is_shown_within_the_interval() {
-    let app = spawn_app().await;
+    let app =
+        spawn_app_with(|settings| settings.metrics.bind = Some("127.0.0.1:0".to_owned())).await;
+    let interval = app.settings.cache.follow_interval;
     let (address, _stopper) = app.another_instance().await;
     let (here, there) = (app.client.clone(), app.client.at(address));
     let token = here.token().await;
-    let session = app.session(&["a", "b", "c"]).await;
-    let id = session["sessionId"].as_str().unwrap().to_owned();
     let stop = Arc::new(AtomicBool::new(false));
-    let mut running = Vec::new();
-    for (writer, reader) in [(here.clone(), there.clone()), (there, here)] {
-        let acknowledged = Arc::new(std::sync::Mutex::new(Vec::<(Instant, i64)>::new()));
-        let seen = Arc::new(AtomicI64::new(1));
-        let (token, id) = (token.clone(), id.clone());
-        let writing = change(writer, token.clone(), id.clone(), stop.clone(), seen.clone());
-        running.push(tokio::spawn(writing));
-        let noting = stop.clone();
-        let noted = acknowledged.clone();
-        running.push(tokio::spawn(async move {
-            while !noting.load(Ordering::Relaxed) {
-                noted.lock().unwrap().push((Instant::now(), seen.load(Ordering::SeqCst)));
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        }));
-        let stop = stop.clone();
-        running.push(tokio::spawn(async move {
-            while !stop.load(Ordering::Relaxed) {
-                let asked = Instant::now();
-                let shown = version(&reader, &token, &id).await;
-                let known = acknowledged.lock().unwrap();
-                let due = known.iter().rev().find(|(at, _)| *at + FOLLOWED <= asked);
-                if let Some((_, due)) = due {
-                    assert!(shown >= *due, "{shown} long after {due}");
-                }
-            }
-        }));
+    let (mut writing, mut reading) = (Vec::new(), Vec::new());
+    // Both change one session; and each one that the other only reads.
+    for writers in [[&here, &there].as_slice(), &[&here], &[&there]] {
+        let session = app.session(&["a", "b", "c"]).await;
+        let id = session["sessionId"].as_str().unwrap().to_owned();
+        let seen = Arc::new(Seen::default());
+        for writer in writers {
+            let (writer, token, id) = (Client::clone(writer), token.clone(), id.clone());
+            let change = change(writer, token, id, 3 * interval, stop.clone(), seen.clone());
+            writing.push(tokio::spawn(change));
+        }
+        for reader in [&here, &there] {
+            let (reader, token, id) = (reader.clone(), token.clone(), id.clone());
+            let read = read(reader, token, id, interval, stop.clone(), seen.clone());
+            reading.push(tokio::spawn(read));
+        }
     }
     tokio::time::sleep(Duration::from_secs(4)).await;
     stop.store(true, Ordering::Relaxed);
-    for one in running {
+    for one in writing {
         one.await.unwrap();
     }
+    for one in reading {
+        assert!(one.await.unwrap() > 0);
+    }
+    was_used(&app).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_comes_late_hides_no_later_change() {
+    let mut settings = settings();
+    settings.server.workers = 1;
+    let database = database().await;
+    let proxy = Proxy::to(&database.options);
+    let app = spawn(settings, database, |options| proxy.way(options)).await;
+    let (address, _stopper) = app.another_instance().await;
+    let there = app.client.at(address);
+    let session = app.session(&["a", "b", "c"]).await;
+    let id = session["sessionId"].as_str().unwrap();
+    let token = there.token().await;
+    // It is read here once, and followed; the next connection is that on which changes are written.
+    app.current(&session).await;
+    let number = proxy.next();
+    assert_eq!(app.change(&session, "a", json!({ "title": "2" })).await["version"], 2);
+    assert_eq!(proxy.next(), number + 1, "changes have one connection");
+
+    proxy.hold_back(Some(number));
+    let (late, ()) = tokio::join!(app.change(&session, "a", json!({ "title": "3" })), async {
+        eventually(async || stored(&app).await.into(), &json!(3)).await;
+        let update = json!({ "sessionId": id, "opUser": "a", "title": "4" });
+        let changed = there.post_sealed(&token, "/cgi/session/update", &update).await;
+        assert_eq!(changed["version"], 4, "{changed}");
+        // It is known here before it is known that there was a third.
+        eventually(async || app.current(&session).await["version"].clone(), &json!(4)).await;
+        proxy.hold_back(None);
+    });
+    assert_eq!(late["version"], 3, "{late}");
+    assert_eq!(app.current(&session).await["version"], 4);
 }
 
 /// The session as the database has it.
@@ -135,5 +211,5 @@ async fn what_cannot_be_followed_is_not_shown_from_memory() {
     }
     assert_eq!(stored(&app).await, 2);
     let ask = async || -> Value { app.current(&session).await["title"].clone() };
-    crate::harness::eventually(ask, &json!("behind")).await;
+    eventually(ask, &json!("behind")).await;
 }

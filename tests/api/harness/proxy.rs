@@ -34,6 +34,8 @@ struct State {
     forgotten: usize,
     /// Those before are broken.
     cut: usize,
+    /// The one whose answers do not arrive for a while.
+    unanswered: Option<usize>,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
@@ -105,6 +107,16 @@ impl Proxy {
         self.state.send_modify(|state| state.silent = false);
     }
 
+    /// How many connections there have been: the number of the next one.
+    pub fn next(&self) -> usize {
+        self.state.borrow().next
+    }
+
+    /// Holds back what PostgreSQL answers on one connection, or on none any more.
+    pub fn hold_back(&self, unanswered: Option<usize>) {
+        self.state.send_modify(|state| state.unanswered = unanswered);
+    }
+
     /// Breaks all connections that there are.
     pub fn cut(&self) {
         self.state.send_modify(|state| state.cut = state.next);
@@ -137,6 +149,10 @@ impl State {
 
     fn carries(&self, number: usize) -> bool {
         !self.silent && number >= self.forgotten
+    }
+
+    fn answers(&self, number: usize) -> bool {
+        self.carries(number) && self.unanswered != Some(number)
     }
 }
 
@@ -183,8 +199,8 @@ async fn carry(
     let (mut from_client, mut to_client) = tokio::io::split(&mut client);
     let (mut from_server, mut to_server) = tokio::io::split(&mut server);
     let broken = tokio::select! {
-        () = pass_on(&mut from_client, &mut to_server, number, state.clone()) => false,
-        () = pass_on(&mut from_server, &mut to_client, number, state.clone()) => false,
+        () = pass_on(&mut from_client, &mut to_server, state.clone(), |state| state.carries(number)) => false,
+        () = pass_on(&mut from_server, &mut to_client, state.clone(), |state| state.answers(number)) => false,
         broken = &mut is_cut => broken,
     };
     if broken {
@@ -203,14 +219,14 @@ async fn carry(
 async fn pass_on(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    number: usize,
     mut state: watch::Receiver<State>,
+    carries: impl Fn(&State) -> bool,
 ) {
     let mut held = Vec::with_capacity(65_536);
     loop {
         tokio::select! {
             // For ever, if it is forgotten.
-            told = async { state.wait_for(|state| state.carries(number)).await.is_ok() }, if !held.is_empty() => {
+            told = async { state.wait_for(|state| carries(state)).await.is_ok() }, if !held.is_empty() => {
                 if !told || to.write_all(&held).await.is_err() {
                     return;
                 }
@@ -219,8 +235,8 @@ async fn pass_on(
             read = from.read_buf(&mut held) => if !matches!(read, Ok(1..)) { break },
         }
     }
-    let carries = state.borrow().carries(number);
-    if carries {
+    let carried = carries(&state.borrow());
+    if carried {
         let _ = to.write_all(&held).await;
         let _ = to.shutdown().await;
     }
