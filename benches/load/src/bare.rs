@@ -1,22 +1,17 @@
 //! The reference for reads from memory: an actix handler that seals the same message each time, and
 //! does nothing else. No token is checked, nothing is looked up, nothing serialised.
 
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::{HttpResponse, web};
 use clap::Args;
-use muster::wire::{AesKey, Envelope};
+use muster::wire::Envelope;
+
+use crate::reference;
 
 /// What it serves.
 #[derive(Args)]
 pub struct Options {
-    /// The port of 127.0.0.1
-    #[arg(long)]
-    port: u16,
-    /// The app's AES key, in base64
-    #[arg(long)]
-    key: String,
-    /// The app's id
-    #[arg(long)]
-    app_id: String,
+    #[command(flatten)]
+    reference: reference::Options,
     /// What is sealed
     #[arg(long)]
     message: String,
@@ -27,20 +22,16 @@ struct Sealed {
     message: Vec<u8>,
 }
 
-/// Serves until it is ended, with a thread for each core, as Muster does.
+/// Serves until it is ended.
 ///
 /// # Errors
 /// When the port is taken.
-pub fn serve(options: &Options) -> anyhow::Result<()> {
-    let envelope = Envelope::new(&AesKey::from_base64(&options.key)?, &options.app_id);
-    let sealed = web::Data::new(Sealed { envelope, message: options.message.clone().into() });
-    let server = HttpServer::new(move || {
-        App::new().app_data(sealed.clone()).route("/cgi/session/get", web::get().to(get))
-    });
-    let cores = std::thread::available_parallelism().map_or(1, Into::into);
-    let server = server.workers(cores).bind(("127.0.0.1", options.port))?;
-    actix_web::rt::System::new().block_on(server.run())?;
-    Ok(())
+pub fn serve(Options { reference, message }: &Options) -> anyhow::Result<()> {
+    let message = message.clone().into();
+    let sealed = web::Data::new(Sealed { envelope: reference.envelope()?, message });
+    reference.serve(move |app| {
+        app.app_data(sealed.clone()).route("/cgi/session/get", web::get().to(get));
+    })
 }
 
 async fn get(sealed: web::Data<Sealed>) -> HttpResponse {

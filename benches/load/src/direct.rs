@@ -131,7 +131,8 @@ impl Change {
     pub fn of(app: &App, set: &Set, database: &mut Database) -> anyhow::Result<Self> {
         let ids: Vec<SessionId> = ids(set)?;
         let Database { runtime, connection, .. } = database;
-        let sessions = runtime.block_on(sessions::find(connection, &ids))?;
+        let found = runtime.block_on(sessions::find(connection, &ids))?;
+        let sessions = found.into_iter().map(|(_, session)| session).collect::<Result<_, _>>()?;
         Ok(Self { app_id: app.id.parse()?, sessions, next: 0 })
     }
 }

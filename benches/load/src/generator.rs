@@ -87,7 +87,7 @@ pub fn load<S: Script>(
         running.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
     });
     let mut seen = Seen::default();
-    let (mut within, mut bytes) = (0_u64, 0_u64);
+    let (mut within, mut bytes) = (0.0, 0_u64);
     for (thread, script) in threads.into_iter().zip(scripts.iter()) {
         let Ok(thread) = thread else { bail!("a thread of the load ended early") };
         let mut thread = thread?;
@@ -104,7 +104,7 @@ pub fn load<S: Script>(
         seen.failures.extend(thread.failures);
         seen.latencies.extend(thread.latencies);
     }
-    seen.rate = float(within) / time.as_secs_f64();
+    seen.rate = within / time.as_secs_f64();
     seen.bytes = float(bytes) / float(seen.acknowledged.max(1));
     Ok(seen)
 }
@@ -129,7 +129,8 @@ pub fn float(count: u64) -> f64 {
 /// What one thread knows, while it runs and after.
 #[derive(Default)]
 struct Thread {
-    within: u64,
+    /// How many requests were done in the time; of one that ended after it, the part before.
+    within: f64,
     acknowledged: u64,
     failed: u64,
     failures: Vec<String>,
@@ -215,7 +216,8 @@ impl<S: Script> Connected<'_, S> {
                     thread.bytes += answer.bytes as u64;
                     // The last one, too, which ends later: to leave out what takes long would flatter.
                     thread.latencies.push(answer.took);
-                    thread.within += u64::from(Instant::now() < end);
+                    let late = Instant::now().saturating_duration_since(end);
+                    thread.within += 1.0 - late.div_duration_f64(answer.took).min(1.0);
                     if thread.acknowledged % SAMPLED == 1 && thread.samples.len() < MOST_SAMPLES {
                         thread.samples.push((note, answer.body.to_vec()));
                     }

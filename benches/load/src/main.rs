@@ -29,6 +29,7 @@ mod pgbench;
 mod poster;
 mod process;
 mod receiver;
+mod reference;
 mod report;
 mod rows;
 mod run;

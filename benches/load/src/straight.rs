@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::error::ErrorInternalServerError;
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::{HttpResponse, web};
 use anyhow::Context as _;
 use clap::Args;
 use muster::clock::Clock;
@@ -19,26 +19,20 @@ use muster::domain::{
     Update,
 };
 use muster::repository::sessions::{self, Creation, Decided, Step};
-use muster::wire::{AesKey, Envelope};
+use muster::wire::Envelope;
 use serde::Deserialize;
 use serde_json::json;
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use crate::direct::{RULES, new_id};
+use crate::reference;
 
 /// What it serves.
 #[derive(Args)]
 pub struct Options {
-    /// The port of 127.0.0.1
-    #[arg(long)]
-    port: u16,
-    /// The app's AES key, in base64
-    #[arg(long)]
-    key: String,
-    /// The app's id
-    #[arg(long)]
-    app_id: String,
+    #[command(flatten)]
+    reference: reference::Options,
     /// Its enterprise
     #[arg(long)]
     buin: i64,
@@ -47,35 +41,31 @@ pub struct Options {
     socket: PathBuf,
 }
 
-/// Serves until it is ended, with a thread for each core, as Muster does.
+/// Serves until it is ended.
 ///
 /// # Errors
 /// When the port is taken.
-pub fn serve(options: &Options) -> anyhow::Result<()> {
+pub fn serve(Options { reference, buin, socket }: &Options) -> anyhow::Result<()> {
     let app = Arc::new(Known {
-        envelope: Envelope::new(&AesKey::from_base64(&options.key)?, &options.app_id),
-        id: options.app_id.parse()?,
-        buin: Buin::new(options.buin)?,
+        envelope: reference.envelope()?,
+        id: reference.app_id.parse()?,
+        buin: Buin::new(*buin)?,
         sessions: Mutex::default(),
         // As Muster's own connections are, but for their time-outs.
         database: PgConnectOptions::new_without_pgpass()
-            .socket(&options.socket)
+            .socket(socket)
             .username("muster")
             .database("muster")
             .options([("plan_cache_mode", "force_generic_plan")]),
     });
-    let server = HttpServer::new(move || {
-        let service = Straight { app: app.clone(), connection: tokio::sync::Mutex::default() };
-        App::new()
-            .app_data(web::Data::new(service))
+    reference.serve(move |service| {
+        let straight = Straight { app: app.clone(), connection: tokio::sync::Mutex::default() };
+        service
+            .app_data(web::Data::new(straight))
             .route("/cgi/session/create", web::post().to(create))
             .route("/cgi/session/update", web::post().to(update))
-            .route("/cgi/session/get", web::get().to(get))
-    });
-    let cores = std::thread::available_parallelism().map_or(1, Into::into);
-    let server = server.workers(cores).bind(("127.0.0.1", options.port))?;
-    actix_web::rt::System::new().block_on(server.run())?;
-    Ok(())
+            .route("/cgi/session/get", web::get().to(get));
+    })
 }
 
 /// The app, its sessions, its database.
@@ -184,7 +174,8 @@ impl Straight {
         let mut connection = self.connection.lock().await;
         let connected = self.connected(&mut connection).await?;
         let found = sessions::find(connected, &[id.parse()?]).await?.pop();
-        Ok(self.keep_and_answer(found.context("no such session")?))
+        let (_, session) = found.context("no such session")?;
+        Ok(self.keep_and_answer(session?))
     }
 
     fn open(&self, body: &[u8]) -> anyhow::Result<String> {

@@ -26,181 +26,92 @@ pub(super) enum Beside {
     Statement,
 }
 
-/// A reference that is ready.
-enum Reference<S, D> {
-    Service(Server, Vec<S>),
-    Statement(D),
+/// What one client does, on one side of the comparison, for the time of a measurement.
+type Side = Box<dyn FnMut(&mut Stage) -> anyhow::Result<Figures>>;
+
+/// Both sides.
+struct Sides {
+    reference: Side,
+    subject: Side,
 }
 
-impl<S: Script, D: Direct> Reference<S, D> {
-    fn measure(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        match self {
-            Self::Service(server, asking) => ask(stage, Some(server), asking),
-            Self::Statement(what) => directly(stage, what),
-        }
+/// Makes both sides ready.
+type Make = Box<dyn Fn(&mut Stage) -> anyhow::Result<Sides>>;
+
+/// One client.
+pub(super) struct Alone {
+    make: Make,
+    sides: Option<Sides>,
+}
+
+impl Alone {
+    fn of(make: impl Fn(&mut Stage) -> anyhow::Result<Sides> + 'static) -> Self {
+        Self { make: Box::new(make), sides: None }
+    }
+
+    fn sides(&mut self) -> anyhow::Result<&mut Sides> {
+        self.sides.as_mut().context("not prepared")
+    }
+
+    /// Creates sessions of five.
+    pub(super) fn creates(beside: Beside) -> Self {
+        Self::of(move |stage| {
+            let creates = |stage: &Stage| vec![Creates::new(&stage.app, 5)];
+            let reference = match beside {
+                Beside::Service => asks(Some(stage.straight()?), creates(stage)),
+                Beside::Statement => runs(direct::Create::by(&stage.app)?),
+            };
+            let subject = asks(None, creates(stage));
+            stage.vacuum()?;
+            Ok(Sides { reference, subject })
+        })
+    }
+
+    /// Changes sessions that were read before: the first change of one that is not in memory reads
+    /// it, which is another statement.
+    pub(super) fn updates(beside: Beside) -> Self {
+        Self::of(move |stage| {
+            let ours = set_of(stage, beside, sets::ALONE)?;
+            let theirs = set_of(stage, beside, sets::ALONE_BY_REFERENCE)?;
+            let read = |stage: &mut Stage, server: Option<&Server>, set: &Set| {
+                let mut gets = Gets::of(&stage.app, set, set.count, 1);
+                stage.load(server, &mut gets, 1)
+            };
+            let reference = match beside {
+                Beside::Service => {
+                    let server = stage.straight()?;
+                    read(stage, Some(&server), &theirs)?;
+                    asks(Some(server), Updates::of(&stage.app, &theirs, 1, 1))
+                }
+                Beside::Statement => {
+                    let app = stage.app.clone();
+                    runs(direct::Change::of(&app, &theirs, &mut stage.database)?)
+                }
+            };
+            read(stage, None, &ours)?;
+            let subject = asks(None, Updates::of(&stage.app, &ours, 1, 1));
+            stage.vacuum()?;
+            Ok(Sides { reference, subject })
+        })
+    }
+
+    /// Reads sessions more than once, Muster being as it is by default.
+    pub(super) fn gets(beside: Beside) -> Self {
+        Self::of(move |stage| reads(stage, beside, CACHED, None))
+    }
+
+    /// Reads sessions, Muster having no cache.
+    pub(super) fn cold_gets(beside: Beside) -> Self {
+        Self::of(move |stage| {
+            let server = uncached(stage)?;
+            reads(stage, beside, sets::READ.1, Some(server))
+        })
     }
 }
 
-/// p50 by p50: smaller is better.
-fn p50(subject: &Figures, reference: &Figures) -> f64 {
-    subject.latencies.percentile(50) / reference.latencies.percentile(50)
-}
-
-/// Asks a server, Muster if no other is given.
-fn ask(
-    stage: &mut Stage,
-    server: Option<&Server>,
-    script: &mut [impl Script],
-) -> anyhow::Result<Figures> {
-    Ok(Figures::of_load(stage.load(server, script, 1)?))
-}
-
-/// Runs a statement for the time of a measurement.
-fn directly(stage: &mut Stage, what: &mut impl Direct) -> anyhow::Result<Figures> {
-    let before = Before::now(None, stage.database.process);
-    let seen = direct::alone(&mut stage.database, stage.time, what)?;
-    Ok(Figures {
-        rate: seen.rate,
-        latencies: seen.latencies,
-        usage: before.until_now(),
-        ..Figures::default()
-    })
-}
-
-pub(super) struct Create {
-    beside: Beside,
-    reference: Option<Reference<Creates, direct::Create>>,
-    asking: Vec<Creates>,
-}
-
-impl Create {
-    pub(super) fn beside(beside: Beside) -> Self {
-        Self { beside, reference: None, asking: Vec::new() }
-    }
-}
-
-impl Row for Create {
+impl Row for Alone {
     fn prepare(&mut self, stage: &mut Stage) -> anyhow::Result<()> {
-        let creates = || vec![Creates::new(&stage.app, 5)];
-        self.asking = creates();
-        self.reference = Some(match self.beside {
-            Beside::Service => Reference::Service(stage.straight()?, creates()),
-            Beside::Statement => Reference::Statement(direct::Create::by(&stage.app)?),
-        });
-        stage.vacuum()
-    }
-
-    fn turns(&self) -> u32 {
-        TURNS
-    }
-
-    fn reference(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        self.reference.as_mut().context("not prepared")?.measure(stage)
-    }
-
-    fn subject(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        ask(stage, None, &mut self.asking)
-    }
-
-    fn ratio(&self, subject: &Figures, reference: &Figures) -> f64 {
-        p50(subject, reference)
-    }
-}
-
-pub(super) struct Update {
-    beside: Beside,
-    reference: Option<Reference<Updates, direct::Change>>,
-    asking: Vec<Updates>,
-}
-
-impl Update {
-    pub(super) fn beside(beside: Beside) -> Self {
-        Self { beside, reference: None, asking: Vec::new() }
-    }
-}
-
-impl Row for Update {
-    fn prepare(&mut self, stage: &mut Stage) -> anyhow::Result<()> {
-        let ours = set_of(stage, self.beside, sets::ALONE)?;
-        let theirs = set_of(stage, self.beside, sets::ALONE_BY_REFERENCE)?;
-        // The first change of a session that is not in memory reads it, which is another statement.
-        stage.load(None, &mut Gets::of(&stage.app, &ours, ours.count, 1), 1)?;
-        self.asking = Updates::of(&stage.app, &ours, 1, 1);
-        self.reference = Some(match self.beside {
-            Beside::Service => {
-                let server = stage.straight()?;
-                let mut reading = Gets::of(&stage.app, &theirs, theirs.count, 1);
-                stage.load(Some(&server), &mut reading, 1)?;
-                Reference::Service(server, Updates::of(&stage.app, &theirs, 1, 1))
-            }
-            Beside::Statement => {
-                let app = stage.app.clone();
-                Reference::Statement(direct::Change::of(&app, &theirs, &mut stage.database)?)
-            }
-        });
-        stage.vacuum()
-    }
-
-    fn turns(&self) -> u32 {
-        TURNS
-    }
-
-    fn reference(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        self.reference.as_mut().context("not prepared")?.measure(stage)
-    }
-
-    fn subject(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        ask(stage, None, &mut self.asking)
-    }
-
-    fn ratio(&self, subject: &Figures, reference: &Figures) -> f64 {
-        p50(subject, reference)
-    }
-}
-
-/// Sets of their own for each comparison: who is in is as it was made.
-fn set_of(stage: &mut Stage, beside: Beside, sets: [(u64, u64); 2]) -> anyhow::Result<Set> {
-    let [(number, count), (other, _)] = sets;
-    match beside {
-        Beside::Service => stage.set(number, count),
-        Beside::Statement => stage.set(other, count),
-    }
-}
-
-pub(super) struct Get {
-    beside: Beside,
-    cached: bool,
-    reference: Option<Reference<Gets, direct::Get>>,
-    server: Option<Server>,
-    asking: Vec<Gets>,
-}
-
-impl Get {
-    /// As Muster is by default, of sessions that are read more than once.
-    pub(super) fn cached(beside: Beside) -> Self {
-        Self { beside, cached: true, reference: None, server: None, asking: Vec::new() }
-    }
-
-    /// Without a cache.
-    pub(super) fn cold(beside: Beside) -> Self {
-        Self { cached: false, ..Self::cached(beside) }
-    }
-}
-
-impl Row for Get {
-    fn prepare(&mut self, stage: &mut Stage) -> anyhow::Result<()> {
-        let (number, count) = sets::READ;
-        let set = stage.set(number, count)?;
-        let read = if self.cached { CACHED } else { count };
-        let gets = || Gets::of(&stage.app, &set, read, 1);
-        self.asking = gets();
-        self.reference = Some(match self.beside {
-            Beside::Service => Reference::Service(stage.straight()?, gets()),
-            Beside::Statement => Reference::Statement(direct::Get::of(&set)?),
-        });
-        if !self.cached {
-            self.server = Some(uncached(stage)?);
-        }
+        self.sides = Some((self.make)(stage)?);
         Ok(())
     }
 
@@ -209,14 +120,61 @@ impl Row for Get {
     }
 
     fn reference(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        self.reference.as_mut().context("not prepared")?.measure(stage)
+        (self.sides()?.reference)(stage)
     }
 
     fn subject(&mut self, stage: &mut Stage) -> anyhow::Result<Figures> {
-        ask(stage, self.server.as_ref(), &mut self.asking)
+        (self.sides()?.subject)(stage)
     }
 
+    /// p50 by p50: smaller is better.
     fn ratio(&self, subject: &Figures, reference: &Figures) -> f64 {
-        p50(subject, reference)
+        subject.latencies.percentile(50) / reference.latencies.percentile(50)
+    }
+}
+
+/// Asks a server, Muster if no other is given.
+fn asks(server: Option<Server>, mut script: Vec<impl Script + 'static>) -> Side {
+    Box::new(move |stage| Ok(Figures::of_load(stage.load(server.as_ref(), &mut script, 1)?)))
+}
+
+/// Runs a statement.
+fn runs(mut what: impl Direct + 'static) -> Side {
+    Box::new(move |stage| {
+        let before = Before::now(None, stage.database.process);
+        let seen = direct::alone(&mut stage.database, stage.time, &mut what)?;
+        Ok(Figures {
+            rate: seen.rate,
+            latencies: seen.latencies,
+            usage: before.until_now(),
+            ..Figures::default()
+        })
+    })
+}
+
+/// Reads the first `count` sessions of the set that is read; from Muster, unless another server is
+/// given.
+fn reads(
+    stage: &mut Stage,
+    beside: Beside,
+    count: u64,
+    server: Option<Server>,
+) -> anyhow::Result<Sides> {
+    let (number, all) = sets::READ;
+    let set = stage.set(number, all)?;
+    let reference = match beside {
+        Beside::Service => asks(Some(stage.straight()?), Gets::of(&stage.app, &set, count, 1)),
+        Beside::Statement => runs(direct::Get::of(&set)?),
+    };
+    let subject = asks(server, Gets::of(&stage.app, &set, count, 1));
+    Ok(Sides { reference, subject })
+}
+
+/// Sets of their own for each comparison: who is in is as it was made.
+fn set_of(stage: &mut Stage, beside: Beside, sets: [(u64, u64); 2]) -> anyhow::Result<Set> {
+    let [(number, count), (other, _)] = sets;
+    match beside {
+        Beside::Service => stage.set(number, count),
+        Beside::Statement => stage.set(other, count),
     }
 }

@@ -7,7 +7,7 @@ mod reads;
 mod sizes;
 mod writes;
 
-use self::alone::Beside;
+use self::alone::{Alone, Beside};
 use self::sizes::Clients;
 use crate::generator::Seen;
 use crate::latency::Latencies;
@@ -187,49 +187,49 @@ pub const ALL: [Described; 27] = [
     row!(
         "alone_create",
         Goal::AtMost(1.15),
-        alone::Create::beside(Beside::Service),
+        Alone::creates(Beside::Service),
         "`session/create` by one client; beside the straightforward service, whose actix handler opens the request, runs the same statement through sqlx and seals the answer, and does nothing else. Ratio of the two p50: smaller is better"
     ),
     row!(
         "alone_update",
         Goal::AtMost(1.15),
-        alone::Update::beside(Beside::Service),
+        Alone::updates(Beside::Service),
         "`session/update` by one client of 2,000 sessions that were read before; likewise"
     ),
     row!(
         "alone_get",
         Goal::AtMost(1.15),
-        alone::Get::cached(Beside::Service),
+        Alone::gets(Beside::Service),
         "`session/get` by one client over 10,000 sessions, cache as by default; likewise"
     ),
     row!(
         "alone_get_cold",
         Goal::AtMost(1.15),
-        alone::Get::cold(Beside::Service),
+        Alone::cold_gets(Beside::Service),
         "`session/get` by one client over 50,000 sessions without a cache; likewise"
     ),
     row!(
         "alone_create_statement",
         Goal::AtMost(1.15),
-        alone::Create::beside(Beside::Statement),
+        Alone::creates(Beside::Statement),
         "`session/create` by one client; beside the statement alone, run through sqlx by the client itself, with no service between it and the database: what HTTP and another process on the way take. Ratio of the two p50"
     ),
     row!(
         "alone_update_statement",
         Goal::AtMost(1.15),
-        alone::Update::beside(Beside::Statement),
+        Alone::updates(Beside::Statement),
         "`session/update` by one client of 2,000 sessions that were read before; likewise"
     ),
     row!(
         "alone_get_statement",
         Goal::AtMost(1.15),
-        alone::Get::cached(Beside::Statement),
+        Alone::gets(Beside::Statement),
         "`session/get` by one client over 10,000 sessions, cache as by default; likewise"
     ),
     row!(
         "alone_get_cold_statement",
         Goal::None,
-        alone::Get::cold(Beside::Statement),
+        Alone::cold_gets(Beside::Statement),
         "`session/get` by one client over 50,000 sessions without a cache; likewise"
     ),
     row!(
