@@ -115,6 +115,21 @@ async fn accounts_that_only_look_the_same_are_different() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_looked_up_by_name_does_not_hang_on_a_locale() {
+    let app = spawn_app().await;
+    let sql = "select distinct relname || '.' || attname || ' ' || collname
+               from pg_attribute
+               join pg_class on pg_class.oid = attrelid
+               join pg_collation on pg_collation.oid = attcollation
+               where relkind = 'r' and (relname, attname) in (
+                   ('session', 'owner'), ('session_member', 'account'), ('idempotency', 'key')
+               )
+               order by 1";
+    let columns: Vec<String> = sqlx::query_scalar(sql).fetch_all(&app.pool).await.unwrap();
+    assert_eq!(columns, ["idempotency.key C", "session.owner C", "session_member.account C"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn escapes_are_what_they_mean() {
     let app = spawn_app().await;
     let body = r#"{"t\u0069tle": "\ud83d\ude00\u4f1a\/\"\\", "creator": "\u0061", "member": ["b", "\u0063", "c"]}"#;
