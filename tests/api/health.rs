@@ -67,13 +67,16 @@ async fn the_schema_must_be_that_of_this_program() {
     let app = spawn_app().await;
     run(&app, "create table kept as select * from _sqlx_migrations").await;
     let broken = "migration 2 is not as this program left it";
+    let migrations = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+    let all = std::fs::read_dir(migrations).unwrap().count();
+    let all = format!("migrations pending: {all}; run `muster migrate`");
     for (sql, reason) in [
         (
             "delete from _sqlx_migrations where version = 2",
             "migrations pending: 1; run `muster migrate`",
         ),
-        ("delete from _sqlx_migrations", "migrations pending: 6; run `muster migrate`"),
-        ("drop table _sqlx_migrations", "migrations pending: 6; run `muster migrate`"),
+        ("delete from _sqlx_migrations", &all),
+        ("drop table _sqlx_migrations", &all),
         (
             "insert into _sqlx_migrations \
              select 9999, 'from the future', now(), true, '\\x00'::bytea, 0",
