@@ -68,14 +68,22 @@ pub(super) async fn read(
         }
         found => found?,
     };
-    let known = found.into_iter().map(|(id, session)| {
-        let session = session.map(|session| Arc::new(KnownSession::from(session)));
-        if let (Some(mark), Ok(session)) = (marks.get(&id), &session) {
+    let found = known(found);
+    for (id, session) in &found {
+        if let (Some(mark), Ok(session)) = (marks.get(id), session) {
             shared.cache.keep(*mark, session);
         }
+    }
+    Ok(found)
+}
+
+/// What was found, as it is held and shared.
+pub(super) fn known(found: Vec<(SessionId, Result<Session, repository::Error>)>) -> Found {
+    let known = found.into_iter().map(|(id, session)| {
+        let session = session.map(|session| Arc::new(KnownSession::from(session)));
         (id, session.map_err(Error::from))
     });
-    Ok(known.collect())
+    known.collect()
 }
 
 /// As [`sessions::find`]; nothing if nobody waits any more.

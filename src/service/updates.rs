@@ -213,10 +213,7 @@ async fn write_locked(
     let working = async {
         let mut transaction = connection.begin().await?;
         sessions::lock(&mut transaction, &ids).await?;
-        let found = sessions::find(&mut *transaction, &ids).await?.into_iter();
-        let mut found: reads::Found = found
-            .map(|(id, session)| (id, session.map(|one| Arc::new(one.into())).map_err(Error::from)))
-            .collect();
+        let mut found = reads::known(sessions::find(&mut *transaction, &ids).await?);
         for group in groups.iter_mut() {
             group.stands(Standing::read(found.remove(&group.id)));
             group.decide(shared);
