@@ -3,9 +3,11 @@
 //! Times and sequences say who began first, not who committed first. What was not to be seen then
 //! and is now: transactions that had not begun then, and those that ran.
 
-use sqlx::PgConnection;
+use sqlx::{Executor as _, FromRow, PgConnection};
+use uuid::Uuid;
 
 use super::Error;
+use super::kept::Kept;
 use super::sessions::version;
 use crate::domain::{SessionId, Version};
 
@@ -35,6 +37,19 @@ pub async fn now(connection: &mut PgConnection) -> Result<Position, Error> {
     Ok(Position { next: row.next, running: row.running })
 }
 
+/// A session that changed, if one did, and where the feed stands.
+#[derive(FromRow)]
+struct Row {
+    #[sqlx(rename = "next!")]
+    next: String,
+    #[sqlx(rename = "running!")]
+    running: Vec<String>,
+    #[sqlx(rename = "session_id?")]
+    session_id: Option<Uuid>,
+    #[sqlx(rename = "version?")]
+    version: Option<i64>,
+}
+
 /// The sessions that changed since, each with its last version, and where the feed stands then.
 ///
 /// # Errors
@@ -43,7 +58,8 @@ pub async fn since(
     connection: &mut PgConnection,
     position: &Position,
 ) -> Result<(Vec<(SessionId, Version)>, Position), Error> {
-    let rows = sqlx::query!(
+    let statement = sqlx::query_as!(
+        Row,
         r#"
         with seen as (
             select pg_snapshot_xmax(snapshot)::text as next,
@@ -65,12 +81,12 @@ pub async fn since(
         "#,
         position.next,
         &position.running,
-    )
-    .fetch_all(connection)
-    .await?;
+    );
+    let rows = connection.fetch_all(Kept(statement)).await?;
     let mut changed = Vec::with_capacity(rows.len());
     let mut seen = position.clone();
-    for row in rows {
+    for row in &rows {
+        let row = Row::from_row(row)?;
         if let (Some(id), Some(number)) = (row.session_id, row.version) {
             changed.push((SessionId::new(id), version("session_event", number)?));
         }

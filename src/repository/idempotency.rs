@@ -4,9 +4,12 @@
 //! to it later, and the key of a request that had nothing to do.
 
 use chrono::{DateTime, Utc};
+use sqlx::{Executor as _, FromRow};
+use uuid::Uuid;
 
 use super::Error;
 use super::error::corrupt;
+use super::kept;
 use super::sessions::version;
 use crate::domain::{App, IdempotencyKey, SessionId, Version};
 use crate::repository::PgPool;
@@ -24,6 +27,14 @@ pub struct Kept {
     pub expired: bool,
 }
 
+#[derive(FromRow)]
+struct Row {
+    digest: Vec<u8>,
+    session_id: Uuid,
+    version: i64,
+    expires_at: DateTime<Utc>,
+}
+
 /// Reads what became of a request of `app`.
 ///
 /// # Errors
@@ -34,7 +45,8 @@ pub async fn find(
     name: &str,
     now: DateTime<Utc>,
 ) -> Result<Option<Kept>, Error> {
-    let row = sqlx::query!(
+    let statement = sqlx::query_as!(
+        Row,
         r#"
         select digest, session_id, version, expires_at
         from idempotency
@@ -43,10 +55,9 @@ pub async fn find(
         app.buin.get(),
         app.app_id.as_str(),
         name,
-    )
-    .fetch_optional(pool)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
+    );
+    let Some(row) = pool.fetch_optional(kept::Kept(statement)).await? else { return Ok(None) };
+    let row = Row::from_row(&row)?;
     Ok(Some(Kept {
         digest: row
             .digest

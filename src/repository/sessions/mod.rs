@@ -15,7 +15,7 @@ mod update;
 
 use serde_json::{Map, Value};
 use sqlx::types::Json;
-use sqlx::{FromRow as _, PgConnection, PgExecutor, Row as _};
+use sqlx::{Executor as _, FromRow as _, PgConnection, PgExecutor, Row as _};
 use uuid::Uuid;
 
 pub use insert::{Creation, insert};
@@ -69,7 +69,7 @@ pub async fn find(
 pub async fn lock(connection: &mut PgConnection, ids: &[SessionId]) -> Result<(), Error> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     // In one order everywhere, so that no two servers each hold what the other wants.
-    sqlx::query!(
+    let statement = sqlx::query_scalar!(
         r#"
         select session_id from session
         where session_id = any($1)
@@ -77,8 +77,7 @@ pub async fn lock(connection: &mut PgConnection, ids: &[SessionId]) -> Result<()
         for update
         "#,
         &ids
-    )
-    .fetch_all(connection)
-    .await?;
+    );
+    connection.fetch_all(Kept(statement)).await?;
     Ok(())
 }
