@@ -76,11 +76,13 @@ impl Attributes {
     }
 }
 
-/// What a map's entry takes besides its name and what its value points to.
-const ENTRY: usize = 96;
+/// What a node of a map takes: room for eleven entries, of which it may use half.
+const NODE: usize = 640;
+const USED: usize = 6;
 
 fn size_of_object(map: &Map<String, Value>) -> usize {
-    map.iter().map(|(name, value)| ENTRY + name.len() + size_of_value(value)).sum()
+    let entries = map.iter().map(|(name, value)| name.len() + size_of_value(value));
+    NODE * map.len().div_ceil(USED) + entries.sum::<usize>()
 }
 
 fn size_of_value(value: &Value) -> usize {

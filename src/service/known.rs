@@ -23,15 +23,27 @@ impl KnownSession {
     pub(super) fn size(&self) -> u64 {
         /// What every session takes: itself, the entry of a cache, what is kept to count uses.
         const ITSELF: usize = 512;
-        let text = |length: usize| if length > 24 { length } else { 0 };
-        let members = self.session.members.iter();
-        let members: usize = members.map(|account| 24 + text(account.as_str().len())).sum();
-        let names: usize = self.session.members.iter().map(|account| account.as_str().len()).sum();
-        // Rendered, each has quotation marks and a comma.
-        let rendered = 256 + names + 3 * self.session.members.len();
-        let attributes = self.session.attributes.size();
-        (ITSELF + members + rendered + attributes) as u64
+        /// What is the same in all that is rendered.
+        const FRAME: usize = 256;
+        let Session { title, owner, members, attributes, .. } = &self.session;
+        let (title, owner) = (title.as_str(), owner.as_str());
+        let accounts: usize = members.iter().map(|account| 24 + heap(account.as_str())).sum();
+        let names: usize = members.iter().map(|account| 1 + rendered(account.as_str())).sum();
+        let texts = heap(title) + heap(owner) + accounts;
+        let rendered = FRAME + rendered(title) + rendered(owner) + names;
+        (ITSELF + texts + rendered + attributes.size()) as u64
     }
+}
+
+/// What a text takes beside its value: short ones lie in it.
+fn heap(text: &str) -> usize {
+    if text.len() > 24 { text.len() } else { 0 }
+}
+
+/// What it takes as JSON, with its quotation marks.
+fn rendered(text: &str) -> usize {
+    let escaped = text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
+    text.len() + escaped + 2
 }
 
 impl From<Session> for KnownSession {
@@ -45,5 +57,49 @@ impl Deref for KnownSession {
 
     fn deref(&self) -> &Session {
         &self.session
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, json};
+
+    use super::*;
+    use crate::domain::{
+        Account, Attributes, AttributesPatch, Buin, NewSession, RemovePolicy, Rules, SessionId,
+        Title,
+    };
+
+    fn size(title: &str, members: &[String], attributes: &serde_json::Value) -> usize {
+        let attributes: Map<_, _> = attributes.as_object().unwrap().clone();
+        let rules =
+            Rules { min_members: 1, max_members: 9_999, remove_members: RemovePolicy::Owner };
+        let new = NewSession {
+            title: Title::new(title).unwrap(),
+            creator: Account::new("a").unwrap(),
+            members: members.iter().map(|member| Account::new(member).unwrap()).collect(),
+            attributes: Attributes::new(&AttributesPatch::new(attributes)).unwrap(),
+            reason: None,
+        };
+        let (id, buin) = (SessionId::new(uuid::Uuid::nil()), Buin::new(1).unwrap());
+        let session = Session::create(id, buin, new, &rules, chrono::DateTime::UNIX_EPOCH).unwrap();
+        KnownSession::from(session).size().try_into().unwrap()
+    }
+
+    #[test]
+    fn what_a_session_takes_is_not_said_to_be_less() {
+        let small = size("t", &[], &json!({}));
+        assert!(small < 1_000);
+        // The title itself, and rendered, where each of these has a backslash before it.
+        let title = "\"".repeat(64);
+        assert!(size(&title, &[], &json!({})) >= small + 3 * (title.len() - 1));
+        let members: Vec<String> = (0..1_000).map(|number| format!("\"{number}\"")).collect();
+        // As many places of 24 bytes, and five characters or more, two of them as two.
+        assert!(size("t", &members, &json!({})) >= small + 1_000 * (24 + 10));
+        // However little is in it, an object has room for eleven.
+        let objects: Map<_, _> =
+            (0..1_000).map(|number| (number.to_string(), json!({ "x": 1 }))).collect();
+        let object = size_of::<[(String, serde_json::Value); 11]>();
+        assert!(size("t", &[], &objects.into()) >= small + 1_000 * object);
     }
 }
