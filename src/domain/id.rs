@@ -101,6 +101,14 @@ impl SessionId {
     pub fn uuid(self) -> Uuid {
         self.0
     }
+
+    /// One of so many places, at least one and at most 65,536, over which sessions spread evenly.
+    #[must_use]
+    pub fn place(self, places: usize) -> usize {
+        // The last bytes of a UUID v7 are random.
+        let [.., high, low] = self.0.into_bytes();
+        usize::from(u16::from_be_bytes([high, low])) % places
+    }
 }
 
 impl FromStr for SessionId {

@@ -143,7 +143,7 @@ impl Cache {
     pub(super) fn keep(&self, mark: Mark, session: &Arc<KnownSession>) {
         let Some(held) = &self.held else { return };
         let place = self.place(session.id);
-        if !place.may_have_heard_of_later(mark, session) && !is_later(held, session) {
+        if !place.may_have_heard_of_later(mark, session) && !is_known(held, session) {
             held.insert(session.id, session.clone());
         }
     }
@@ -154,7 +154,7 @@ impl Cache {
         let mut place = self.place(session.id);
         let too_late = place.may_have_heard_of_later(mark, session);
         place.hear(Some((session.id, session.version)));
-        match is_later(held, session) {
+        match is_known(held, session) {
             true => {}
             false if too_late => _ = held.remove(&session.id),
             false => held.insert(session.id, session.clone()),
@@ -199,17 +199,14 @@ impl Cache {
     }
 
     fn place(&self, id: SessionId) -> MutexGuard<'_, Place> {
-        // The last bytes of a UUID v7 are random.
-        let bytes = id.uuid().into_bytes();
-        let place = usize::from(u16::from_be_bytes([bytes[14], bytes[15]])) % PLACES;
         // Nothing panics while it is held.
-        self.places[place].lock().unwrap_or_else(PoisonError::into_inner)
+        self.places[id.place(PLACES)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether a later version of a session is held.
-fn is_later(held: &Bounded, session: &KnownSession) -> bool {
-    held.peek(&session.id).is_some_and(|known| known.version > session.version)
+/// Whether a session is held at this version, rendered perhaps, or at a later one.
+fn is_known(held: &Bounded, session: &KnownSession) -> bool {
+    held.peek(&session.id).is_some_and(|known| known.version >= session.version)
 }
 
 impl Place {

@@ -83,9 +83,7 @@ impl Lanes {
         id: SessionId,
         own: &updates::Queue,
     ) -> (updates::Queue, Turn) {
-        // The last bytes of a UUID v7 are random.
-        let bytes = id.uuid().into_bytes();
-        let number = usize::from(u16::from_be_bytes([bytes[14], bytes[15]])) % PLACES;
+        let number = id.place(PLACES);
         let mut place = self.place(number);
         place.under_way += 1;
         let lane = place.lane.get_or_insert_with(|| own.clone()).clone();
