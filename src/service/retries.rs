@@ -50,18 +50,22 @@ impl Sessions {
         Ok(Some(Done { session: Arc::new(session.into()), replayed: true }))
     }
 
-    /// Keeps the name of a request that found nothing to do.
+    /// Keeps the name of a request that found nothing to do: whether nobody used it meanwhile.
     pub(super) async fn nothing_to_do(
         &self,
         caller: &Caller,
         session: &Session,
         terms: &Terms,
-    ) -> Result<(), repository::Error> {
-        let Some(key) = terms.key.as_ref().filter(|_| !terms.dry_run) else { return Ok(()) };
+    ) -> Result<bool, Error> {
+        let Some(key) = terms.key.as_ref().filter(|_| !terms.dry_run) else { return Ok(true) };
         let (id, version) = (session.id, session.version);
-        let (pool, now) = (&self.shared().pool, self.shared().clock.now());
-        let inserting = idempotency::insert(pool, caller.app(), key, id, version, now);
-        own_statement("idempotency.insert", inserting).await
+        let (pool, now) = (self.pool(caller)?, self.shared().clock.now());
+        let inserting = idempotency::insert(&pool, caller.app(), key, id, version, now);
+        match own_statement("idempotency.insert", inserting).await {
+            Ok(()) => Ok(true),
+            Err(repository::Error::KeyTaken) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Forgets requests whose time is over, for ever.

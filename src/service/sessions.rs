@@ -20,7 +20,6 @@ use super::{Caller, Error, KnownSession};
 use crate::clock::Clock;
 use crate::domain::{IdempotencyKey, NewSession, Request, Rules, Session, SessionId};
 use crate::metrics::Metrics;
-use crate::repository;
 use crate::repository::PgPool;
 use crate::repository::pool::Limits;
 
@@ -228,9 +227,8 @@ impl Sessions {
             match lane.ask(changing, self.shared.by(caller)).await? {
                 Settled::Written(session) => return Ok(Done::now(session)),
                 Settled::Nothing(session) => {
-                    match Box::pin(self.nothing_to_do(caller, &session, terms)).await {
-                        Err(repository::Error::KeyTaken) => {}
-                        done => return Ok(done.map(|()| Done::now(session))?),
+                    if Box::pin(self.nothing_to_do(caller, &session, terms)).await? {
+                        return Ok(Done::now(session));
                     }
                 }
                 Settled::KeyTaken => {}
