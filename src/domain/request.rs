@@ -71,6 +71,19 @@ impl Request {
     }
 }
 
+impl Action {
+    /// How many accounts come, go, or get a place.
+    #[must_use]
+    pub fn accounts(&self) -> usize {
+        match self {
+            Self::Update(update) => update.add.len() + update.remove.len(),
+            Self::Members(members) => members.len(),
+            Self::Revert(session) => session.members.len(),
+            Self::Dissolve | Self::Restore => 0,
+        }
+    }
+}
+
 impl Update {
     /// Changes members: lists may be empty, and lose their repeats.
     ///

@@ -94,6 +94,13 @@ impl Error {
         }
     }
 
+    /// Whether a statement that some share may have failed because of one of them. Nothing was done
+    /// for anybody.
+    #[must_use]
+    pub fn may_be_of_one(&self) -> bool {
+        self.is_refusal() || matches!(self, Self::TimedOut(_))
+    }
+
     /// Whether PostgreSQL ended a statement because it and another one waited for each other.
     #[must_use]
     pub fn is_deadlock(&self) -> bool {
@@ -120,7 +127,7 @@ impl Error {
 
     /// Whether the connection on which this happened can go on.
     pub(super) fn leaves_connection(&self) -> bool {
-        self.is_refusal() || matches!(self, Self::Corrupt { .. } | Self::TimedOut(_))
+        self.may_be_of_one() || matches!(self, Self::Corrupt { .. })
     }
 
     /// Why a statement that writes sessions failed.

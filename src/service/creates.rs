@@ -4,7 +4,9 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use super::cache::Mark;
+use super::queue::Asked;
 use super::sessions::Shared;
+use super::waiting::{Parts, Waiting as _};
 use super::{KnownApp, KnownSession, queue, waiting};
 use crate::domain::{IdempotencyKey, Reason};
 use crate::repository;
@@ -20,6 +22,12 @@ pub(super) struct Creating {
     pub(super) mark: Mark,
     pub(super) reason: Option<Reason>,
     pub(super) key: Option<IdempotencyKey>,
+}
+
+impl Asked for Creating {
+    fn rows(&self) -> usize {
+        1 + self.session.members.len()
+    }
 }
 
 /// Somebody who waits for it.
@@ -49,17 +57,13 @@ fn creation(Wanted { what, trace, .. }: &Wanted) -> Creation<'_> {
 /// Writes for whoever asks, until nobody can any more.
 pub(super) async fn run(shared: Arc<Shared>, mut inbox: queue::Inbox<Creating, Created>) {
     let mut line = Line::new(&shared.pool, shared.limits, shared.metrics.clone());
-    while let Some(mut wanted) = inbox.take().await {
-        match write(&shared, &mut line, &mut wanted).await {
-            // One of them is bad, and the others must not suffer.
-            Err(error) if error.is_refusal() && wanted.len() > 1 => {
-                for one in wanted {
-                    let mut alone = vec![one];
-                    let done = write(&shared, &mut line, &mut alone).await;
-                    answer(&shared, alone, done);
-                }
+    while let Some(wanted) = inbox.take().await {
+        let mut parts = Parts::of(wanted);
+        while let Some(mut part) = parts.next(&shared.metrics.creates) {
+            match write(&shared, &mut line, &mut part).await {
+                Err(error) if error.may_be_of_one() && part.are_many() => parts.again(part),
+                done => answer(&shared, part, done),
             }
-            done => answer(&shared, wanted, done),
         }
     }
 }

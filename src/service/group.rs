@@ -83,6 +83,18 @@ impl Waiting for Vec<Group> {
         });
         late
     }
+
+    fn are_many(&self) -> bool {
+        self.iter().map(|group| group.wanted.len()).sum::<usize>() > 1
+    }
+
+    fn split(&mut self) -> Self {
+        if let [group] = self.as_mut_slice() {
+            group.verdicts.clear();
+            return vec![Group::new(group.id, group.mark, group.wanted.split())];
+        }
+        self.split_off(self.len() / 2)
+    }
 }
 
 impl Group {
@@ -90,7 +102,8 @@ impl Group {
         Self { id, mark, standing: Standing::Unread, verdicts: Vec::new(), wanted }
     }
 
-    /// One group a session.
+    /// One group a session, in the order of their ids. That is the order of [`lock`](crate::repository::sessions::lock), too:
+    /// so no two servers each hold what the other wants.
     pub(super) fn by_session(cache: &Cache, wanted: Vec<Wanted>) -> Vec<Self> {
         let mut groups: Vec<Self> = Vec::with_capacity(wanted.len());
         let mut places: HashMap<SessionId, usize> = HashMap::with_capacity(wanted.len());
@@ -104,18 +117,8 @@ impl Group {
                 }
             }
         }
+        groups.sort_unstable_by_key(|group| group.id);
         groups
-    }
-
-    /// One group for each that is wanted, nothing decided.
-    pub(super) fn each_alone(self) -> impl Iterator<Item = Self> {
-        let Self { id, mark, wanted, .. } = self;
-        wanted.into_iter().map(move |one| Self::new(id, mark, vec![one]))
-    }
-
-    /// How many want something.
-    pub(super) fn len(&self) -> usize {
-        self.wanted.len()
     }
 
     /// The traces of who wants something.
@@ -129,18 +132,20 @@ impl Group {
         self.verdicts.clear();
     }
 
-    pub(super) fn is_unread(&self) -> bool {
-        matches!(self.standing, Standing::Unread)
-    }
-
     pub(super) fn is_decided(&self) -> bool {
         !self.verdicts.is_empty()
     }
 
-    /// Whether something was decided that may not be so, and that writing would not tell.
-    pub(super) fn is_doubtful(&self) -> bool {
-        matches!(self.standing, Standing::Held(_))
-            && self.verdicts.iter().any(|verdict| !matches!(verdict, Verdict::Change(_)))
+    /// Whether nothing is known, or something was decided that may not be so, and that writing would
+    /// not tell.
+    pub(super) fn must_be_read(&self) -> bool {
+        match self.standing {
+            Standing::Unread => true,
+            Standing::Held(_) => {
+                self.verdicts.iter().any(|verdict| !matches!(verdict, Verdict::Change(_)))
+            }
+            Standing::Read(_) | Standing::Missing | Standing::Unreadable(_) => false,
+        }
     }
 
     /// Whether something is to be written.
@@ -153,9 +158,9 @@ impl Group {
         self.standing.session()
     }
 
-    /// Decides each on top of those before, unless that is done.
+    /// Decides each on top of those before, unless that is done or nothing is known.
     pub(super) fn decide(&mut self, shared: &Shared) {
-        if self.is_decided() {
+        if self.is_decided() || matches!(self.standing, Standing::Unread) {
             return;
         }
         let Self { standing, verdicts, wanted, .. } = self;

@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use super::cache::Mark;
+use super::queue::Asked;
 use super::sessions::Shared;
 use super::waiting::Waiting;
 use super::{Error, KnownSession, queue, waiting};
@@ -16,6 +17,12 @@ use crate::repository;
 use crate::repository::line::Line;
 use crate::repository::sessions;
 use crate::telemetry::{Trace, statement};
+
+impl Asked for SessionId {
+    fn rows(&self) -> usize {
+        1
+    }
+}
 
 /// Where sessions are asked for.
 pub(super) type Queue = queue::Queue<SessionId, Option<Arc<KnownSession>>>;
@@ -47,7 +54,8 @@ pub(super) async fn run(
     }
 }
 
-/// Reads sessions for those who wait, whose traces these are, and keeps them in the cache.
+/// Reads sessions for those who wait, whose traces these are, and keeps them in the cache. Where
+/// some could not be read together, why is told of each.
 pub(super) async fn read(
     shared: &Shared,
     line: &mut Line,
@@ -65,6 +73,19 @@ pub(super) async fn read(
                 true => Error::Unavailable(Arc::new(error)),
                 false => error.into(),
             })?
+        }
+        // Some may be much larger than others.
+        Err(error) if error.may_be_of_one() && ids.len() > 1 => {
+            let (one, other) = ids.split_at(ids.len() / 2);
+            let mut found = Found::with_capacity(ids.len());
+            for half in [one, other] {
+                // Boxed, as it comes back here, and is seldom.
+                match Box::pin(read(shared, line, waiting, half, traces)).await {
+                    Ok(some) => found.extend(some),
+                    Err(error) => found.extend(half.iter().map(|id| (*id, Err(error.clone())))),
+                }
+            }
+            return Ok(found);
         }
         found => found?,
     };

@@ -15,7 +15,9 @@ use sqlx::Connection as _;
 
 use super::group::{Group, Standing};
 use super::lanes::Turn;
+use super::queue::Asked;
 use super::sessions::Shared;
+use super::waiting::{Parts, Waiting as _};
 use super::{Error, KnownApp, KnownSession, queue, reads, waiting};
 use crate::domain::{IdempotencyKey, Request, SessionId};
 use crate::repository;
@@ -36,6 +38,13 @@ pub(super) struct Changing {
     pub(super) id: SessionId,
     pub(super) request: Request,
     pub(super) key: Option<IdempotencyKey>,
+}
+
+impl Asked for Changing {
+    fn rows(&self) -> usize {
+        // The session and its event; deliveries are not counted.
+        1 + self.request.action.accounts()
+    }
 }
 
 /// Somebody who waits for it.
@@ -69,58 +78,58 @@ async fn settle(shared: &Shared, line: &mut Line, mut groups: Vec<Group>) {
             group.stands(Standing::Held(session));
         }
     }
-    match write(shared, line, &mut groups).await {
+    let parts = match write(shared, line, &mut groups).await {
         Ok(written) => {
             let lost = finish(shared, groups, &written);
-            if !lost.is_empty() {
-                shared.metrics.version_conflicts.add(lost.len() as u64);
-                Box::pin(settle_locked(shared, line, lost)).await;
+            if lost.is_empty() {
+                return;
             }
+            shared.metrics.version_conflicts.add(lost.len() as u64);
+            Parts::of(lost)
         }
-        // One of them is bad, and the others must not suffer.
-        Err(error) if error.is_refusal() => {
-            for group in groups.into_iter().flat_map(Group::each_alone) {
-                Box::pin(settle_locked(shared, line, vec![group])).await;
-            }
+        Err(error) if error.is_deadlock() => {
+            shared.metrics.deadlocks.inc();
+            Parts::of(groups)
         }
-        Err(error) => {
-            let error = Error::from(error);
-            for group in groups {
-                group.fail(&error);
-            }
-        }
-    }
+        // One of them may be bad, and the others must not suffer.
+        Err(error) if error.may_be_of_one() && groups.are_many() => Parts::halves(groups),
+        Err(repository::Error::KeyTaken) => return key_taken(groups),
+        Err(error) => return fail(groups, error),
+    };
+    // Boxed, as it is seldom, and large.
+    Box::pin(settle_locked(shared, line, parts)).await;
 }
 
 /// Decides what is not decided, on what is read where it must be. Those whose sessions cannot be
-/// read are answered, and gone.
+/// read are answered, and gone, and so are those for whom nothing is to be written.
 async fn decide(shared: &Shared, line: &mut Line, groups: &mut Vec<Group>) {
-    read(shared, line, groups, Group::is_unread).await;
-    groups.iter_mut().for_each(|group| group.decide(shared));
-    read(shared, line, groups, Group::is_doubtful).await;
-    groups.iter_mut().for_each(|group| group.decide(shared));
+    loop {
+        groups.iter_mut().for_each(|group| group.decide(shared));
+        let unknown = groups.iter().filter(|group| group.must_be_read());
+        let ids: Vec<SessionId> = unknown.map(|group| group.id).collect();
+        if ids.is_empty() {
+            break;
+        }
+        read(shared, line, groups, &ids).await;
+    }
+    for group in groups.extract_if(.., |group| !group.changes()) {
+        group.answer(|_, _| {});
+    }
 }
 
-/// Reads the sessions of some groups.
-async fn read(
-    shared: &Shared,
-    line: &mut Line,
-    groups: &mut Vec<Group>,
-    which: impl Fn(&Group) -> bool,
-) {
-    let ids: Vec<SessionId> = groups.iter().filter(|group| which(group)).map(|g| g.id).collect();
-    if ids.is_empty() {
-        return;
-    }
+/// Reads sessions, in the order of their ids, of groups some of which may go meanwhile.
+async fn read(shared: &Shared, line: &mut Line, groups: &mut Vec<Group>, ids: &[SessionId]) {
     let traces = Group::traces(groups);
-    match reads::read(shared, line, groups, &ids, &traces).await {
+    let found = reads::read(shared, line, groups, ids, &traces).await;
+    let is_asked = |group: &Group| ids.binary_search(&group.id).is_ok();
+    match found {
         Ok(mut found) => {
-            for group in groups.iter_mut().filter(|group| which(group)) {
+            for group in groups.iter_mut().filter(|group| is_asked(group)) {
                 group.stands(Standing::read(found.remove(&group.id)));
             }
         }
         Err(error) => {
-            for group in groups.extract_if(.., |group| which(group)) {
+            for group in groups.extract_if(.., |group| is_asked(group)) {
                 group.fail(&error);
             }
         }
@@ -135,7 +144,7 @@ async fn write(
 ) -> Result<Vec<SessionId>, repository::Error> {
     let mut connection = loop {
         decide(shared, line, groups).await;
-        if !groups.iter().any(Group::changes) {
+        if groups.is_empty() {
             return Ok(Vec::new());
         }
         let connection = waiting::connection(line, groups, &shared.metrics.updates).await?;
@@ -157,13 +166,10 @@ async fn write(
     done
 }
 
-/// Decides and writes while nobody else can change these sessions.
-async fn settle_locked(shared: &Shared, line: &mut Line, mut groups: Vec<Group>) {
-    for attempt in 1..=TRIES {
-        let done = write_locked(shared, line, &mut groups).await;
-        // Many may want something of one session.
-        let is_one = groups.iter().map(Group::len).sum::<usize>() == 1;
-        match done {
+/// Decides and writes while nobody else can change these sessions, one part after the other.
+async fn settle_locked(shared: &Shared, line: &mut Line, mut parts: Parts<Vec<Group>>) {
+    while let Some(mut groups) = parts.next(&shared.metrics.updates) {
+        match write_despite_deadlocks(shared, line, &mut groups).await {
             Ok(written) => {
                 for group in &groups {
                     if let Some(session) = group.base() {
@@ -173,32 +179,36 @@ async fn settle_locked(shared: &Shared, line: &mut Line, mut groups: Vec<Group>)
                 for lost in finish(shared, groups, &written) {
                     lost.fail(&Error::Contended);
                 }
-                return;
             }
-            Err(error) if error.is_deadlock() && attempt < TRIES => {
-                shared.metrics.deadlocks.inc();
-            }
-            Err(repository::Error::KeyTaken) if is_one => {
-                for group in groups {
-                    group.key_taken();
-                }
-                return;
-            }
-            Err(error) if error.is_refusal() && !is_one => {
-                for group in groups.into_iter().flat_map(Group::each_alone) {
-                    Box::pin(settle_locked(shared, line, vec![group])).await;
-                }
-                return;
-            }
-            Err(error) => {
-                let error = Error::from(error);
-                for group in groups {
-                    group.fail(&error);
-                }
-                return;
-            }
+            Err(error) if error.may_be_of_one() && groups.are_many() => parts.again(groups),
+            Err(repository::Error::KeyTaken) => key_taken(groups),
+            Err(error) => fail(groups, error),
         }
     }
+}
+
+async fn write_despite_deadlocks(
+    shared: &Shared,
+    line: &mut Line,
+    groups: &mut Vec<Group>,
+) -> Result<Vec<SessionId>, repository::Error> {
+    for _ in 1..TRIES {
+        match write_locked(shared, line, groups).await {
+            Err(error) if error.is_deadlock() => shared.metrics.deadlocks.inc(),
+            done => return done,
+        }
+    }
+    write_locked(shared, line, groups).await
+}
+
+/// A request of the name of the only one was done before.
+fn key_taken(groups: Vec<Group>) {
+    groups.into_iter().for_each(Group::key_taken);
+}
+
+fn fail(groups: Vec<Group>, error: repository::Error) {
+    let error = Error::from(error);
+    groups.into_iter().for_each(|group| group.fail(&error));
 }
 
 async fn write_locked(

@@ -2,6 +2,7 @@
 //!
 //! A statement needs a connection, and while one is made the time of some may be over. They are
 //! told then, and the others go on waiting: nobody is sent away because somebody else is in a hurry.
+//! And a statement fails for all who share it: those who are not to blame are done without the others.
 
 use std::pin::pin;
 
@@ -20,6 +21,46 @@ pub(super) trait Waiting {
     /// Tells those whose time is over at `now`, and forgets them and whoever has gone: how many were
     /// told.
     fn dismiss(&mut self, now: Instant) -> usize;
+
+    /// Whether they are more than one.
+    fn are_many(&self) -> bool;
+
+    /// Those of the second half, who are not among these any more. There must be many.
+    fn split(&mut self) -> Self;
+}
+
+/// Some who wait, and for whom something is done at once: or in parts, one after the other, where
+/// that failed because of some of them. Each time in halves: of many, few must be done alone.
+pub(super) struct Parts<T> {
+    /// The last is the next.
+    rest: Vec<T>,
+}
+
+impl<T: Waiting> Parts<T> {
+    /// All at once.
+    pub(super) fn of(all: T) -> Self {
+        Self { rest: vec![all] }
+    }
+
+    /// The halves of some, who are many.
+    pub(super) fn halves(mut all: T) -> Self {
+        let second = all.split();
+        Self { rest: vec![second, all] }
+    }
+
+    /// Those whose turn it is. The time of others may be over: they are told now.
+    pub(super) fn next(&mut self, count: &Statements) -> Option<T> {
+        let next = self.rest.pop();
+        for part in &mut self.rest {
+            dismiss(part, Instant::now(), count);
+        }
+        next
+    }
+
+    /// Nothing was done for `part`, which are many: their halves are next.
+    pub(super) fn again(&mut self, part: T) {
+        self.rest.extend(Self::halves(part).rest);
+    }
 }
 
 /// A connection for those of `waiting` who are left when there is one; `None` if nobody is.

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use muster::domain::Permission;
 use muster::repository::PgPool;
 use serde_json::{Value, json};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Executor as _};
 
 use crate::harness::process::{Home, Plain, Server};
 use crate::harness::server::{Database, database};
@@ -24,11 +26,15 @@ struct Pair {
 }
 
 async fn pair() -> Pair {
-    let database = database().await;
+    pair_on(database().await, |_| {}).await
+}
+
+async fn pair_on(database: Database, set: impl FnOnce(&mut Home)) -> Pair {
     let pool = harness::connect(&database, &harness::settings());
     let app = new_app(BUIN, &[Permission::SessionsRead, Permission::SessionsWrite]);
     let api_key = register(&pool, &app).await;
-    let home = Home::on(&database);
+    let mut home = Home::on(&database);
+    set(&mut home);
     let servers = [home.serve(), home.serve()];
     Pair { servers, pool, api_key, _home: home, _database: database }
 }
@@ -165,4 +171,69 @@ async fn of_those_who_name_a_version_one_wins() {
         assert_eq!(&now, answer);
         assert_eq!(now["title"], format!("{version} of {winner}"));
     }
+}
+
+/// Rows are found one after the other, as they are in large tables, and held for a while.
+const SLOWLY: &str = r"
+    do $$ begin
+        execute format('alter database %I set enable_seqscan = off', current_database());
+        execute format('alter database %I set enable_hashjoin = off', current_database());
+        execute format('alter database %I set enable_mergejoin = off', current_database());
+    end $$;
+    create function slowly() returns trigger language plpgsql as $$ begin
+        perform pg_sleep(0.002);
+        return new;
+    end $$;
+    create trigger slowly before update on session for each row execute function slowly();
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_change_the_same_sessions_never_wait_for_each_other() {
+    const SESSIONS: usize = 24;
+    const TASKS: usize = 96;
+    const UPDATES: usize = 5;
+    let database = database().await;
+    let mut outside = PgConnection::connect_with(&database.options).await.unwrap();
+    // All that goes to a server can share a statement.
+    let narrow = |home: &mut Home| _ = home.set("MUSTER__SERVER__WORKERS", "1");
+    let pair = pair_on(database, narrow).await;
+    outside.execute(sqlx::raw_sql(SLOWLY)).await.unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..SESSIONS {
+        let session = pair.caller(0).create().await;
+        ids.push(session["sessionId"].as_str().unwrap().to_owned());
+    }
+    let callers = [pair.caller(0), pair.caller(1)];
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| {
+            let (caller, ids) = (callers[task % 2].clone(), ids.clone());
+            tokio::spawn(async move {
+                for step in 0..UPDATES {
+                    // Every task in an order of its own.
+                    let id = &ids[(task + step * (2 * task + 1)) % SESSIONS];
+                    let title = format!("t{task}-{step}");
+                    let body = json!({ "sessionId": id, "opUser": "a", "title": title });
+                    let answer = caller.post("update", &body).await;
+                    assert_eq!((&answer["errcode"], &answer["title"]), (&json!(0), &json!(title)));
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let Pair { servers, pool, .. } = pair;
+    let sum = "select sum(version - 1)::bigint from session";
+    let changes: i64 = sqlx::query_scalar(sum).fetch_one(&pool).await.unwrap();
+    assert_eq!(usize::try_from(changes).unwrap(), TASKS * UPDATES);
+    // A connection tells of deadlocks when it ends.
+    for server in servers {
+        server.stop();
+    }
+    pool.close().await;
+    let others = "select count(*) from pg_stat_activity
+                  where datname = current_database() and pid <> pg_backend_pid()";
+    while sqlx::query_scalar::<_, i64>(others).fetch_one(&mut outside).await.unwrap() > 0 {}
+    let sql = "select deadlocks from pg_stat_database where datname = current_database()";
+    assert_eq!(sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut outside).await.unwrap(), 0);
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{
-    Told, cgi, lock, new_rest_session, new_session, rest, running, sessions, until_locked,
+    Told, cgi, lock, new_rest_session, new_session, outside, rest, running, sessions, until_locked,
     until_queued,
 };
 use crate::harness::proxy::Proxy;
@@ -143,36 +143,42 @@ async fn whoever_may_have_been_served_learns_that_nobody_knows() {
     drop(locked);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_shares_a_statement_waits_for_it_until_a_time_of_its_own() {
-    const TIME: Duration = Duration::from_secs(3);
-    let (app, proxy) = spawn_behind_a_proxy(|settings| {
-        hurried(settings);
-        settings.server.request_timeout = 2 * TIME;
-        settings.server.workers = 1;
-        settings.database.acquire_timeout = 2 * TIME;
-        settings.metrics.bind = Some("127.0.0.1:0".to_owned());
-    })
-    .await;
-    app.session(&["a", "b", "c"]).await;
-    let locked = lock(&app).await;
-    let create = async || cgi(&app, "create", "", Some(new_session())).await;
+const TIME: Duration = Duration::from_secs(3);
+
+/// One thread, whose requests begin within [`TIME`].
+fn narrow(settings: &mut Settings) {
+    hurried(settings);
+    settings.server.request_timeout = 2 * TIME;
+    settings.server.workers = 1;
+    settings.database.acquire_timeout = 2 * TIME;
+    settings.metrics.bind = Some("127.0.0.1:0".to_owned());
+}
+
+/// What is told of three requests of a kind. The first is under way when the database is lost; the
+/// second waits for another way there until its time is over; the third, which waits with it and
+/// came later, is served.
+async fn with_a_late_one(
+    (app, proxy): &(TestApp, Proxy),
+    kind: &str,
+    ask: impl AsyncFn(u32) -> Told,
+) -> [Told; 3] {
+    let locked = lock(app).await;
     let (lost, late, served, ()) = tokio::join!(
-        create(),
+        ask(0),
         async {
-            until_locked(&app).await;
-            let told = create().await;
+            until_locked(app).await;
+            let told = ask(1).await;
             proxy.speak_again();
             drop(locked);
             told
         },
         async {
-            until_queued(&app, "create", 1).await;
+            until_queued(app, kind, 1).await;
             tokio::time::sleep(TIME / 2).await;
-            create().await
+            ask(2).await
         },
         async {
-            until_queued(&app, "create", 2).await;
+            until_queued(app, kind, 2).await;
             // What is under way is lost, and there is no other way to the database for a while.
             proxy.fall_silent();
             proxy.cut();
@@ -182,6 +188,46 @@ async fn who_shares_a_statement_waits_for_it_until_a_time_of_its_own() {
     assert_eq!((late.status, late.retry_after), (503, Some(1)), "{late:?}");
     assert!((TIME..TIME + SLACK).contains(&late.took), "{late:?}");
     assert_eq!((served.status, &served.body["errcode"]), (200, &json!(0)), "{served:?}");
+    [lost, late, served]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_shares_a_statement_waits_for_it_until_a_time_of_its_own() {
+    let there = spawn_behind_a_proxy(narrow).await;
+    there.0.session(&["a", "b", "c"]).await;
+    with_a_late_one(&there, "create", async |_| {
+        cgi(&there.0, "create", "", Some(new_session())).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_those_who_shared_is_decided_on_what_is_true() {
+    let there = spawn_behind_a_proxy(|settings| {
+        narrow(settings);
+        // What others change is not heard of.
+        settings.cache.enabled = true;
+        settings.cache.follow_interval = Duration::from_secs(60);
+    })
+    .await;
+    let app = &there.0;
+    let sessions = [app.session(&["a", "b", "c"]).await, app.session(&["a", "b", "c"]).await];
+    let title = sessions[1]["title"].clone();
+    let sql = "update session set title = 'theirs', version = 2 where session_id = $1::uuid";
+    let id = sessions[1]["sessionId"].as_str().unwrap();
+    sqlx::query(sql).bind(id).execute(&mut outside(app).await).await.unwrap();
+
+    let [_, _, served] = with_a_late_one(&there, "update", async |number| {
+        // As far as is known here, the title of the second is that already.
+        let (session, title) = match number {
+            0 => (&sessions[0], json!("lost")),
+            _ => (&sessions[1], title.clone()),
+        };
+        let update = json!({ "sessionId": session["sessionId"], "opUser": "a", "title": title });
+        cgi(app, "update", "", Some(update)).await
+    })
+    .await;
+    assert_eq!((&served.body["version"], &served.body["title"]), (&json!(3), &title));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,14 @@
 //! Who shares a statement does not suffer from what the others are about.
 
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
 use muster::config::Settings;
+use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::Executor as _;
 
-use super::{Told, cgi, lock, outside, until_locked, until_queued};
+use super::{Told, cgi, lock, new_rest_session, new_session, outside, until_locked, until_queued};
 use crate::harness::{TestApp, refusal, spawn_app_with};
 
 /// All go to the database, on one thread.
@@ -35,6 +39,17 @@ async fn at_once(
     ask: impl AsyncFn(&str) -> Told,
 ) -> [Told; 3] {
     let locked = lock(app).await;
+    at_once_until(app, kind, ids, ask, async || drop(locked)).await
+}
+
+/// The same while there is a lock that `unlock` ends.
+async fn at_once_until(
+    app: &TestApp,
+    kind: &str,
+    ids: &[String; 3],
+    ask: impl AsyncFn(&str) -> Told,
+    unlock: impl AsyncFnOnce(),
+) -> [Told; 3] {
     let (first, one, bad, three, ()) = tokio::join!(
         ask(&ids[0]),
         async {
@@ -51,7 +66,7 @@ async fn at_once(
         },
         async {
             until_queued(app, kind, 3).await;
-            drop(locked);
+            unlock().await;
         }
     );
     assert_eq!(first.status, 200, "{first:?}");
@@ -85,4 +100,74 @@ async fn a_session_that_cannot_be_read_spoils_no_other_change() {
     let [one, bad, three] = at_once(&app, "update", &ids, update).await;
     assert_eq!([&one.body["version"], &three.body["version"]], [3, 2], "{one:?} {three:?}");
     is_told_that_it_is_bad(&bad);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_somebody_holds_keeps_no_other_from_changing() {
+    let app = spawn_app_with(|settings| {
+        narrow(settings);
+        settings.database.statement_timeout = Duration::from_millis(500);
+    })
+    .await;
+    let [one, held, same] = [0; 3].map(|_| app.session(&["a", "b", "c"]));
+    let sessions = [one.await, held.await, same.await];
+    let ids = sessions.each_ref().map(|session| session["sessionId"].as_str().unwrap().to_owned());
+    let mut locked = outside(&app).await;
+    locked.execute("begin").await.unwrap();
+    let hold = "select from session where session_id = $1::uuid for update";
+    locked.execute(sqlx::query(hold).bind(&ids[1])).await.unwrap();
+    locked.execute("savepoint held; lock table session").await.unwrap();
+
+    let update = async |id: &str| {
+        // For the last there is nothing to do.
+        let title = match id == ids[2] {
+            true => sessions[2]["title"].clone(),
+            false => Value::from(format!("{:?}", Instant::now())),
+        };
+        let update = json!({ "sessionId": id, "opUser": "a", "title": title });
+        cgi(&app, "update", "", Some(update)).await
+    };
+    let answered = RefCell::new(Vec::new());
+    let [one, held, same] = at_once_until(
+        &app,
+        "update",
+        &ids,
+        async |id| {
+            let told = update(id).await;
+            answered.borrow_mut().push(id.to_owned());
+            told
+        },
+        async || _ = locked.execute("rollback to savepoint held").await.unwrap(),
+    )
+    .await;
+    assert_eq!(one.body["version"], 3, "{one:?}");
+    assert_eq!((held.status, held.retry_after), (503, Some(1)), "{held:?}");
+    let errmsg = "the service is too slow, nothing was done, try again";
+    assert_eq!(held.body, refusal(-1, errmsg));
+    assert_eq!((&same.body["errcode"], &same.body["version"]), (&json!(0), &json!(1)), "{same:?}");
+    assert_eq!(answered.borrow()[1], ids[2], "who has nothing to write waits for nobody");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_was_used_keeps_no_other_session_from_beginning() {
+    let app = spawn_app_with(narrow).await;
+    let create = async |key: &str| {
+        let began = Instant::now();
+        let request = app.client.request(Method::POST, "/v1/sessions").bearer_auth(&app.api_key);
+        let request = request.header("Idempotency-Key", key).json(&new_rest_session());
+        Told::by(began, request.send().await.unwrap()).await
+    };
+    let before = create("used").await;
+    let keys = ["first", "used", "new"].map(str::to_owned);
+    let locked = lock(&app).await;
+    let ask = async |key: &str| match key {
+        // The statement before.
+        "first" => cgi(&app, "create", "", Some(new_session())).await,
+        key => create(key).await,
+    };
+    let [_, used, new] = at_once_until(&app, "create", &keys, ask, async || drop(locked)).await;
+    assert_eq!(used.body, before.body);
+    assert_eq!(new.status, 201, "{new:?}");
+    assert_ne!(new.body["sessionId"], used.body["sessionId"]);
+    assert_eq!(super::sessions(&app).await, 4);
 }
