@@ -45,7 +45,7 @@ pub trait Script: Send {
 /// What was seen.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Good answers within the time, for each second.
+    /// Good answers within the time, for each second; of what is under way at its end, a part.
     pub rate: f64,
     /// Good answers in all, those after the time included.
     pub acknowledged: u64,

@@ -49,7 +49,7 @@ use clap::Parser;
 enum Command {
     /// Measure
     Run(run::Options),
-    /// Serve the bare handler that seals what it is given on standard input
+    /// Serve the bare handler, which seals the same for whoever asks
     Bare(bare::Options),
     /// Serve sessions straightforwardly, each request with a statement of its own
     Straight(straight::Options),
