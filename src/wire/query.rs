@@ -16,7 +16,13 @@ use super::Malformed;
 pub fn query_value<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, Malformed> {
     // One client ends every URL with a bare `?`, which no token or session id has.
     let query = query.trim_end_matches('?');
-    let mut values = query.split('&').filter_map(|pair| value_of(pair, name));
+    let mut rest = Some(query);
+    let pairs = std::iter::from_fn(|| {
+        let (pair, further) = split_at(rest?, b'&');
+        rest = further;
+        Some(pair)
+    });
+    let mut values = pairs.filter_map(|pair| value_of(pair, name));
     let value = values.next();
     match values.next() {
         None => Ok(value),
@@ -27,7 +33,8 @@ pub fn query_value<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>
 /// The value of a pair if it has this name. The usual ones need little decoding.
 fn value_of<'a>(pair: &'a str, name: &str) -> Option<Cow<'a, str>> {
     let is_plain = |text: &str| memchr2(b'%', b'+', text.as_bytes()).is_none();
-    let (found, value) = pair.split_once('=').unwrap_or((pair, ""));
+    let (found, value) = split_at(pair, b'=');
+    let value = value.unwrap_or_default();
     if is_plain(found) {
         if found != name {
             return None;
@@ -41,6 +48,14 @@ fn value_of<'a>(pair: &'a str, name: &str) -> Option<Cow<'a, str>> {
     }
     let (found, value) = form_urlencoded::parse(pair.as_bytes()).next()?;
     (found == name).then(|| Cow::Owned(value.into_owned()))
+}
+
+/// A text before the first `character`, an ASCII one, and after it.
+fn split_at(text: &str, character: u8) -> (&str, Option<&str>) {
+    match memchr(character, text.as_bytes()) {
+        Some(place) => (&text[..place], Some(&text[place + 1..])),
+        None => (text, None),
+    }
 }
 
 #[cfg(test)]
