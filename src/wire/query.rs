@@ -5,7 +5,6 @@
 use std::borrow::Cow;
 
 use memchr::{memchr, memchr2};
-use percent_encoding::percent_decode_str;
 
 use super::Malformed;
 
@@ -43,11 +42,41 @@ fn value_of<'a>(pair: &'a str, name: &str) -> Option<Cow<'a, str>> {
             return Some(Cow::Borrowed(value));
         }
         if memchr(b'+', value.as_bytes()).is_none() {
-            return Some(percent_decode_str(value).decode_utf8_lossy());
+            return Some(Cow::Owned(decoded(value)));
         }
     }
     let (found, value) = form_urlencoded::parse(pair.as_bytes()).next()?;
     (found == name).then(|| Cow::Owned(value.into_owned()))
+}
+
+/// A text without its percent signs: what is between them is copied as it stands.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let (plain, mut rest) = split_at(text, b'%');
+    bytes.extend_from_slice(plain.as_bytes());
+    while let Some(after) = rest {
+        let (part, further) = split_at(after, b'%');
+        rest = further;
+        let part = match part.as_bytes() {
+            [high, low, part @ ..] if let (Some(high), Some(low)) = (digit(*high), digit(*low)) => {
+                bytes.push(high << 4 | low);
+                part
+            }
+            part => {
+                bytes.push(b'%');
+                part
+            }
+        };
+        bytes.extend_from_slice(part);
+    }
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// The value of a hexadecimal digit.
+fn digit(byte: u8) -> Option<u8> {
+    // Less than sixteen.
+    char::from(byte).to_digit(16).map(|digit| digit as u8)
 }
 
 /// A text before the first `character`, an ASCII one, and after it.
@@ -60,7 +89,17 @@ fn split_at(text: &str, character: u8) -> (&str, Option<&str>) {
 
 #[cfg(test)]
 mod tests {
+    use percent_encoding::percent_decode_str;
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded_like_everywhere(text in "([%0-9a-fA-F]|.){0,40}") {
+            prop_assert_eq!(decoded(&text), percent_decode_str(&text).decode_utf8_lossy());
+        }
+    }
 
     #[test]
     fn values_are_decoded_where_they_need_it() {
@@ -73,6 +112,9 @@ mod tests {
             ("%62=%7B2%7D", value("{2}")),
             ("b=x+y%2B", value("x y+")),
             ("b=a=b", value("a=b")),
+            ("b=%7B%E9%A1%B9%7d%", value("{项}%")),
+            ("b=%%7B%7%G1", value("%{%7%G1")),
+            ("b=%FFx", value("\u{fffd}x")),
             ("c=1&&bb=2", Ok(None)),
             ("", Ok(None)),
             ("b=1&%62=1", Err(Malformed::Duplicate("b".to_owned()))),
