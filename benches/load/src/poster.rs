@@ -28,7 +28,12 @@ pub fn post(
     ensure!(!callbacks.is_empty(), "there is no callback to send again");
     // Somebody else may have installed it, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // What goes one after the other is not helped by other threads: they would have to be woken.
+    let mut runtime = match concurrency {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime.enable_all().build()?;
     let client = Client::builder().no_proxy().tls_certs_only([]).build()?;
     let sent = AtomicU64::new(0);
     let next = AtomicU64::new(0);
