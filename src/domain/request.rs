@@ -72,7 +72,7 @@ impl Request {
 }
 
 impl Action {
-    /// How many accounts come, go, or get a place.
+    /// How many accounts it names.
     #[must_use]
     pub fn accounts(&self) -> usize {
         match self {

@@ -52,13 +52,13 @@ impl RequestLog {
         mut request: ServiceRequest,
         next: Next<impl MessageBody + 'static>,
     ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-        // Whatever else has come by now is read first. So the answers of many go out one close after
-        // the other, and whoever awaits several of them is woken once, not for each.
-        tokio::task::yield_now().await;
         let running = self.drain.enter();
         let holds = Holds::of(&mut request);
         let noted = Noted::new(request_id(&request), self.gate.meet(&request));
         request.extensions_mut().insert(noted.clone());
+        // Whatever else has come by now is read first. So the answers of many go out one close after
+        // the other, and whoever awaits several of them is woken once, not for each.
+        tokio::task::yield_now().await;
         let traced = Traced::begin(&self.traces, &request);
 
         let mut response = match heads::refusal(&self.options, &request) {

@@ -40,6 +40,15 @@ impl Line {
         Self { options, limits, metrics, connection: None, made: 0 }
     }
 
+    /// One for who looks what is new. A plan that was made while there was little is kept: it must not
+    /// be one that reads all there is.
+    #[must_use]
+    pub fn for_looks(pool: &PgPool, limits: Limits, metrics: Arc<Metrics>) -> Self {
+        let line = Self::new(pool, limits, metrics);
+        let options = line.options.clone().options([("enable_seqscan", "off")]);
+        Self { options, ..line }
+    }
+
     /// One for callbacks. Its commits do not wait for the disk: should the database's machine die
     /// the moment after, what was done is undone, as if it had never been. And its statements look
     /// up each of a few rows: the planner, which cannot know how few, would read whole tables.

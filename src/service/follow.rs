@@ -26,7 +26,7 @@ impl Sessions {
         if !cache.options().enabled {
             return std::future::pending().await;
         }
-        let mut line = Line::new(&shared.pool, shared.limits, shared.metrics.clone());
+        let mut line = Line::for_looks(&shared.pool, shared.limits, shared.metrics.clone());
         let mut place = None;
         let mut told = false;
         loop {

@@ -102,8 +102,8 @@ impl Group {
         Self { id, mark, standing: Standing::Unread, verdicts: Vec::new(), wanted }
     }
 
-    /// One group a session, in the order of their ids. That is the order of [`lock`](crate::repository::sessions::lock), too:
-    /// so no two servers each hold what the other wants.
+    /// One group a session, in the order of their ids, in which sessions are locked, too: so seldom
+    /// two servers each hold what the other wants.
     pub(super) fn by_session(cache: &Cache, wanted: Vec<Wanted>) -> Vec<Self> {
         let mut groups: Vec<Self> = Vec::with_capacity(wanted.len());
         let mut places: HashMap<SessionId, usize> = HashMap::with_capacity(wanted.len());

@@ -17,7 +17,7 @@ use crate::telemetry::Trace;
 
 /// So often one alone is taken until nobody else is looked for.
 const ALONE: u32 = 3;
-/// As many rows are taken at once; of what is larger, one. So the small ones that come together with
+/// About as many rows are taken at once; of what is larger, one. So the small ones that come together with
 /// large ones do not wait for all of them, and what is taken ends long before its time is over.
 const ROWS: usize = 4_096;
 
@@ -306,7 +306,7 @@ mod tests {
             taken.push(wanted.into_iter().map(|one| one.what).collect());
         }
         assert_eq!(taken, [vec![4_000, 90], vec![7, 5], vec![9_999], vec![1]]);
-        assert_eq!(queue.flow.rows(), 0);
+        assert_eq!(queue.flow.rows.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::cache::Mark;
 use super::queue::Asked;
 use super::sessions::Shared;
-use super::waiting::Waiting;
+use super::waiting::{Parts, Waiting};
 use super::{Error, KnownSession, queue, waiting};
 use crate::domain::{Session, SessionId};
 use crate::repository;
@@ -24,6 +24,9 @@ impl Asked for SessionId {
     }
 }
 
+/// Somebody who waits for one.
+type Wanted = queue::Wanted<SessionId, Option<Arc<KnownSession>>>;
+
 /// Where sessions are asked for.
 pub(super) type Queue = queue::Queue<SessionId, Option<Arc<KnownSession>>>;
 
@@ -36,57 +39,50 @@ pub(super) async fn run(
     mut inbox: queue::Inbox<SessionId, Option<Arc<KnownSession>>>,
 ) {
     let mut line = Line::new(&shared.pool, shared.limits, shared.metrics.clone());
-    while let Some(mut wanted) = inbox.take().await {
-        if wanted.is_empty() {
-            continue;
-        }
-        let mut ids: Vec<SessionId> = wanted.iter().map(|one| one.what).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let traces = queue::traces(&wanted);
-        let found = read(&shared, &mut line, &mut wanted, &ids, &traces).await;
-        for one in wanted {
-            one.reply.send(match &found {
-                Ok(found) => found.get(&one.what).cloned().transpose(),
-                Err(error) => Err(error.clone()),
-            });
+    while let Some(wanted) = inbox.take().await {
+        let mut parts = Parts::of(wanted);
+        while let Some(mut part) = parts.next(&shared.metrics.reads) {
+            let mut ids: Vec<SessionId> = part.iter().map(|one| one.what).collect();
+            if ids.is_empty() {
+                continue;
+            }
+            ids.sort_unstable();
+            ids.dedup();
+            let traces = queue::traces(&part);
+            match read(&shared, &mut line, &mut part, &ids, &traces).await {
+                // Some may be much larger than others.
+                Err(error) if error.may_be_of_one() && part.are_many() => parts.again(part),
+                found => answer(part, &found.map_err(unread)),
+            }
         }
     }
 }
 
-/// Reads sessions for those who wait, whose traces these are, and keeps them in the cache. Where
-/// some could not be read together, why is told of each.
+fn answer(wanted: Vec<Wanted>, found: &Result<Found, Error>) {
+    for one in wanted {
+        one.reply.send(match found {
+            Ok(found) => found.get(&one.what).cloned().transpose(),
+            Err(error) => Err(error.clone()),
+        });
+    }
+}
+
+/// Reads sessions for those who wait, whose traces these are, and keeps them in the cache.
+///
+/// # Errors
+/// When the database fails; [`unread`] says what that means.
 pub(super) async fn read(
     shared: &Shared,
     line: &mut Line,
     waiting: &mut impl Waiting,
     ids: &[SessionId],
     traces: &[Trace],
-) -> Result<Found, Error> {
+) -> Result<Found, repository::Error> {
     let marks: HashMap<SessionId, Mark> =
         ids.iter().map(|id| (*id, shared.cache.mark(*id))).collect();
     let found = match find(shared, line, waiting, ids, traces).await {
-        // A connection broke, not necessarily by this. Reading changes nothing.
-        Err(error) if error.is_lost() => {
-            let found = find(shared, line, waiting, ids, traces).await;
-            found.map_err(|error| match error.is_lost() {
-                true => Error::Unavailable(Arc::new(error)),
-                false => error.into(),
-            })?
-        }
-        // Some may be much larger than others.
-        Err(error) if error.may_be_of_one() && ids.len() > 1 => {
-            let (one, other) = ids.split_at(ids.len() / 2);
-            let mut found = Found::with_capacity(ids.len());
-            for half in [one, other] {
-                // Boxed, as it comes back here, and is seldom.
-                match Box::pin(read(shared, line, waiting, half, traces)).await {
-                    Ok(some) => found.extend(some),
-                    Err(error) => found.extend(half.iter().map(|id| (*id, Err(error.clone())))),
-                }
-            }
-            return Ok(found);
-        }
+        // A connection broke, not necessarily by this.
+        Err(error) if error.is_lost() => find(shared, line, waiting, ids, traces).await?,
         found => found?,
     };
     let found = known(found);
@@ -96,6 +92,14 @@ pub(super) async fn read(
         }
     }
     Ok(found)
+}
+
+/// Why nothing was read. That nobody knows what became of it is nobody's trouble: nothing was changed.
+pub(super) fn unread(error: repository::Error) -> Error {
+    match error.is_lost() {
+        true => Error::Unavailable(Arc::new(error)),
+        false => error.into(),
+    }
 }
 
 /// What was found, as it is held and shared.

@@ -25,8 +25,8 @@ use crate::repository::line::Line;
 use crate::repository::sessions;
 use crate::telemetry::statement;
 
-/// How often changes are decided anew when PostgreSQL ended the statement because it and another
-/// one waited for each other.
+/// How often changes that were taken together are decided anew because PostgreSQL ended a statement
+/// that waited for another one, which waited for it.
 const TRIES: u32 = 5;
 
 /// A change that somebody asks for.
@@ -42,7 +42,7 @@ pub(super) struct Changing {
 
 impl Asked for Changing {
     fn rows(&self) -> usize {
-        // The session and its event; deliveries are not counted.
+        // What the session has now, and what it has too much, is known only when it is read.
         1 + self.request.action.accounts()
     }
 }
@@ -101,8 +101,8 @@ async fn settle(shared: &Shared, line: &mut Line, mut groups: Vec<Group>) {
 }
 
 /// Decides what is not decided, on what is read where it must be. Those whose sessions cannot be
-/// read are answered, and gone, and so are those for whom nothing is to be written.
-async fn decide(shared: &Shared, line: &mut Line, groups: &mut Vec<Group>) {
+/// read, and those for whom nothing is to be written, are answered and gone.
+async fn decide_or_answer(shared: &Shared, line: &mut Line, groups: &mut Vec<Group>) {
     loop {
         groups.iter_mut().for_each(|group| group.decide(shared));
         let unknown = groups.iter().filter(|group| group.must_be_read());
@@ -117,7 +117,8 @@ async fn decide(shared: &Shared, line: &mut Line, groups: &mut Vec<Group>) {
     }
 }
 
-/// Reads sessions, in the order of their ids, of groups some of which may go meanwhile.
+/// Reads sessions, in the order of their ids, of groups some of which may go meanwhile. Where many
+/// take too long, their halves are read.
 async fn read(shared: &Shared, line: &mut Line, groups: &mut Vec<Group>, ids: &[SessionId]) {
     let traces = Group::traces(groups);
     let found = reads::read(shared, line, groups, ids, &traces).await;
@@ -128,7 +129,14 @@ async fn read(shared: &Shared, line: &mut Line, groups: &mut Vec<Group>, ids: &[
                 group.stands(Standing::read(found.remove(&group.id)));
             }
         }
+        Err(error) if error.may_be_of_one() && ids.len() > 1 => {
+            let (half, other) = ids.split_at(ids.len() / 2);
+            // Boxed, as it comes back here, and is seldom.
+            Box::pin(read(shared, line, groups, half)).await;
+            Box::pin(read(shared, line, groups, other)).await;
+        }
         Err(error) => {
+            let error = reads::unread(error);
             for group in groups.extract_if(.., |group| is_asked(group)) {
                 group.fail(&error);
             }
@@ -143,7 +151,7 @@ async fn write(
     groups: &mut Vec<Group>,
 ) -> Result<Vec<SessionId>, repository::Error> {
     let mut connection = loop {
-        decide(shared, line, groups).await;
+        decide_or_answer(shared, line, groups).await;
         if groups.is_empty() {
             return Ok(Vec::new());
         }
@@ -168,8 +176,9 @@ async fn write(
 
 /// Decides and writes while nobody else can change these sessions, one part after the other.
 async fn settle_locked(shared: &Shared, line: &mut Line, mut parts: Parts<Vec<Group>>) {
+    let mut tries = TRIES;
     while let Some(mut groups) = parts.next(&shared.metrics.updates) {
-        match write_despite_deadlocks(shared, line, &mut groups).await {
+        match write_locked(shared, line, &mut groups).await {
             Ok(written) => {
                 for group in &groups {
                     if let Some(session) = group.base() {
@@ -180,25 +189,16 @@ async fn settle_locked(shared: &Shared, line: &mut Line, mut parts: Parts<Vec<Gr
                     lost.fail(&Error::Contended);
                 }
             }
+            Err(error) if error.is_deadlock() && tries > 0 => {
+                shared.metrics.deadlocks.inc();
+                tries -= 1;
+                parts.put_back(groups);
+            }
             Err(error) if error.may_be_of_one() && groups.are_many() => parts.again(groups),
             Err(repository::Error::KeyTaken) => key_taken(groups),
             Err(error) => fail(groups, error),
         }
     }
-}
-
-async fn write_despite_deadlocks(
-    shared: &Shared,
-    line: &mut Line,
-    groups: &mut Vec<Group>,
-) -> Result<Vec<SessionId>, repository::Error> {
-    for _ in 1..TRIES {
-        match write_locked(shared, line, groups).await {
-            Err(error) if error.is_deadlock() => shared.metrics.deadlocks.inc(),
-            done => return done,
-        }
-    }
-    write_locked(shared, line, groups).await
 }
 
 /// A request of the name of the only one was done before.

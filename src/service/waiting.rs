@@ -57,6 +57,11 @@ impl<T: Waiting> Parts<T> {
         next
     }
 
+    /// Nothing was done for `part`, and the reason was not in it: it is next.
+    pub(super) fn put_back(&mut self, part: T) {
+        self.rest.push(part);
+    }
+
     /// Nothing was done for `part`, which are many: their halves are next.
     pub(super) fn again(&mut self, part: T) {
         self.rest.extend(Self::halves(part).rest);

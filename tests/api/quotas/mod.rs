@@ -82,7 +82,8 @@ async fn lock(app: &TestApp) -> PgConnection {
 /// Waits until a statement of the service waits for the lock.
 async fn until_locked(app: &TestApp) {
     let mut connection = outside(app).await;
-    let sql = "select count(*) from pg_locks where not granted";
+    let sql = "select count(*) from pg_stat_activity
+               where datname = current_database() and wait_event_type = 'Lock'";
     let waiting = async {
         while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut connection).await.unwrap() == 0 {}
     };
