@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use memchr::{memchr, memchr2};
+use percent_encoding::percent_decode_str;
 
 use super::Malformed;
 
@@ -15,13 +16,7 @@ use super::Malformed;
 pub fn query_value<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, Malformed> {
     // One client ends every URL with a bare `?`, which no token or session id has.
     let query = query.trim_end_matches('?');
-    let mut rest = Some(query);
-    let pairs = std::iter::from_fn(|| {
-        let (pair, further) = split_at(rest?, b'&');
-        rest = further;
-        Some(pair)
-    });
-    let mut values = pairs.filter_map(|pair| value_of(pair, name));
+    let mut values = query.split('&').filter_map(|pair| value_of(pair, name));
     let value = values.next();
     match values.next() {
         None => Ok(value),
@@ -32,8 +27,7 @@ pub fn query_value<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>
 /// The value of a pair if it has this name. The usual ones need little decoding.
 fn value_of<'a>(pair: &'a str, name: &str) -> Option<Cow<'a, str>> {
     let is_plain = |text: &str| memchr2(b'%', b'+', text.as_bytes()).is_none();
-    let (found, value) = split_at(pair, b'=');
-    let value = value.unwrap_or_default();
+    let (found, value) = pair.split_once('=').unwrap_or((pair, ""));
     if is_plain(found) {
         if found != name {
             return None;
@@ -42,64 +36,16 @@ fn value_of<'a>(pair: &'a str, name: &str) -> Option<Cow<'a, str>> {
             return Some(Cow::Borrowed(value));
         }
         if memchr(b'+', value.as_bytes()).is_none() {
-            return Some(Cow::Owned(decoded(value)));
+            return Some(percent_decode_str(value).decode_utf8_lossy());
         }
     }
     let (found, value) = form_urlencoded::parse(pair.as_bytes()).next()?;
     (found == name).then(|| Cow::Owned(value.into_owned()))
 }
 
-/// A text without its percent signs: what is between them is copied as it stands.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let (plain, mut rest) = split_at(text, b'%');
-    bytes.extend_from_slice(plain.as_bytes());
-    while let Some(after) = rest {
-        let (part, further) = split_at(after, b'%');
-        rest = further;
-        let part = match part.as_bytes() {
-            [high, low, part @ ..] if let (Some(high), Some(low)) = (digit(*high), digit(*low)) => {
-                bytes.push(high << 4 | low);
-                part
-            }
-            part => {
-                bytes.push(b'%');
-                part
-            }
-        };
-        bytes.extend_from_slice(part);
-    }
-    String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
-}
-
-/// The value of a hexadecimal digit.
-fn digit(byte: u8) -> Option<u8> {
-    // Less than sixteen.
-    char::from(byte).to_digit(16).map(|digit| digit as u8)
-}
-
-/// A text before the first `character`, an ASCII one, and after it.
-fn split_at(text: &str, character: u8) -> (&str, Option<&str>) {
-    match memchr(character, text.as_bytes()) {
-        Some(place) => (&text[..place], Some(&text[place + 1..])),
-        None => (text, None),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use percent_encoding::percent_decode_str;
-    use proptest::prelude::*;
-
     use super::*;
-
-    proptest! {
-        #[test]
-        fn what_is_encoded_is_decoded_like_everywhere(text in "([%0-9a-fA-F]|.){0,40}") {
-            prop_assert_eq!(decoded(&text), percent_decode_str(&text).decode_utf8_lossy());
-        }
-    }
 
     #[test]
     fn values_are_decoded_where_they_need_it() {
