@@ -44,9 +44,7 @@ impl Line {
     /// be one that reads all there is.
     #[must_use]
     pub fn for_looks(pool: &PgPool, limits: Limits, metrics: Arc<Metrics>) -> Self {
-        let line = Self::new(pool, limits, metrics);
-        let options = line.options.clone().options([("enable_seqscan", "off")]);
-        Self { options, ..line }
+        Self::new(pool, limits, metrics).with([("enable_seqscan", "off")])
     }
 
     /// One for callbacks. Its commits do not wait for the disk: should the database's machine die
@@ -54,14 +52,18 @@ impl Line {
     /// up each of a few rows: the planner, which cannot know how few, would read whole tables.
     #[must_use]
     pub fn for_callbacks(pool: &PgPool, limits: Limits, metrics: Arc<Metrics>) -> Self {
-        let line = Self::new(pool, limits, metrics);
-        let options = line.options.clone().options([
+        Self::new(pool, limits, metrics).with([
             ("synchronous_commit", "off"),
             ("enable_seqscan", "off"),
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
-        ]);
-        Self { options, ..line }
+        ])
+    }
+
+    /// With further settings of PostgreSQL.
+    fn with<const N: usize>(mut self, settings: [(&str, &str); N]) -> Self {
+        self.options = self.options.options(settings);
+        self
     }
 
     /// Takes the connection by then, to give it back with what became of the work on it. Should
