@@ -61,7 +61,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut inbox: queue::Inbox<Creating, C
         let mut parts = Parts::of(wanted);
         while let Some(mut part) = parts.next(&shared.metrics.creates) {
             match write(&shared, &mut line, &mut part).await {
-                Err(error) if error.may_be_of_one() && part.are_many() => parts.again(part),
+                Err(error) if error.may_be_of_one() && part.are_many() => {
+                    parts.in_halves(part, error);
+                }
                 done => answer(&shared, part, done),
             }
         }

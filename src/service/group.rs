@@ -71,11 +71,11 @@ impl Waiting for Vec<Group> {
     }
 
     // Of what is left of a group nothing is decided: it may have been on top of what is gone.
-    fn dismiss(&mut self, now: Instant) -> usize {
+    fn dismiss(&mut self, now: Instant, why: impl Fn() -> Error) -> usize {
         let mut late = 0;
         self.retain_mut(|group| {
             let before = group.wanted.len();
-            late += group.wanted.dismiss(now);
+            late += group.wanted.dismiss(now, &why);
             if group.wanted.len() < before {
                 group.verdicts.clear();
             }

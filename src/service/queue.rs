@@ -94,10 +94,10 @@ impl<W, A> Waiting for Vec<Wanted<W, A>> {
         self.iter().map(|one| one.by)
     }
 
-    fn dismiss(&mut self, now: Instant) -> usize {
+    fn dismiss(&mut self, now: Instant, why: impl Fn() -> Error) -> usize {
         self.retain(|one| !one.reply.0.is_closed());
         let late = self.extract_if(.., |one| one.by <= now);
-        late.map(|one| one.reply.send(Err(Error::queued_too_long()))).count()
+        late.map(|one| one.reply.send(Err(why()))).count()
     }
 
     fn are_many(&self) -> bool {
@@ -216,7 +216,7 @@ impl<W: Asked, A> Inbox<W, A> {
         self.alone = if wanted.len() > 1 { 0 } else { self.alone.saturating_add(1) };
         self.flow.taken(wanted.len(), rows);
         let now = Instant::now();
-        self.flow.count.turned_away.add(wanted.dismiss(now) as u64);
+        self.flow.count.turned_away.add(wanted.dismiss(now, Error::queued_too_long) as u64);
         // To turn some away is no turn: it says nothing about how fast things go.
         if !wanted.is_empty() {
             self.flow.pace.begin(now);

@@ -51,7 +51,9 @@ pub(super) async fn run(
             let traces = queue::traces(&part);
             match read(&shared, &mut line, &mut part, &ids, &traces).await {
                 // Some may be much larger than others.
-                Err(error) if error.may_be_of_one() && part.are_many() => parts.again(part),
+                Err(error) if error.may_be_of_one() && part.are_many() => {
+                    parts.in_halves(part, error);
+                }
                 found => answer(part, &found.map_err(unread)),
             }
         }

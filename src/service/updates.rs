@@ -71,33 +71,50 @@ pub(super) async fn run(shared: Arc<Shared>, mut inbox: queue::Inbox<Changing, S
     }
 }
 
-/// Decides, writes, answers.
+/// Decides, writes, answers; where that fails, anew and with the sessions locked, in parts if need be.
 async fn settle(shared: &Shared, line: &mut Line, mut groups: Vec<Group>) {
     for group in &mut groups {
         if let Some(session) = shared.cache.get(group.id) {
             group.stands(Standing::Held(session));
         }
     }
-    let parts = match write(shared, line, &mut groups).await {
-        Ok(written) => {
-            let lost = finish(shared, groups, &written);
-            if lost.is_empty() {
-                return;
+    let mut parts = Parts::of(groups);
+    let mut locked = false;
+    let mut tries = TRIES;
+    while let Some(mut groups) = parts.next(&shared.metrics.updates) {
+        let written = match locked {
+            false => write(shared, line, &mut groups).await,
+            // Boxed, as it is seldom, and large.
+            true => Box::pin(write_locked(shared, line, &mut groups)).await,
+        };
+        match written {
+            Ok(written) => {
+                let lost = finish(shared, groups, &written);
+                if locked {
+                    lost.into_iter().for_each(|group| group.fail(&Error::Contended));
+                } else if !lost.is_empty() {
+                    shared.metrics.version_conflicts.add(lost.len() as u64);
+                    parts.once_more(lost);
+                }
             }
-            shared.metrics.version_conflicts.add(lost.len() as u64);
-            Parts::of(lost)
+            Err(error) if error.is_deadlock() && tries > 0 => {
+                shared.metrics.deadlocks.inc();
+                tries -= 1;
+                parts.once_more(groups);
+            }
+            // One of them may be bad, and the others must not suffer.
+            Err(error) if error.may_be_of_one() && groups.are_many() => {
+                parts.in_halves(groups, error);
+            }
+            // Of the only one that is left.
+            Err(repository::Error::KeyTaken) => groups.into_iter().for_each(Group::key_taken),
+            Err(error) => {
+                let error = Error::from(error);
+                groups.into_iter().for_each(|group| group.fail(&error));
+            }
         }
-        Err(error) if error.is_deadlock() => {
-            shared.metrics.deadlocks.inc();
-            Parts::of(groups)
-        }
-        // One of them may be bad, and the others must not suffer.
-        Err(error) if error.may_be_of_one() && groups.are_many() => Parts::halves(groups),
-        Err(repository::Error::KeyTaken) => return key_taken(groups),
-        Err(error) => return fail(groups, error),
-    };
-    // Boxed, as it is seldom, and large.
-    Box::pin(settle_locked(shared, line, parts)).await;
+        locked = true;
+    }
 }
 
 /// Decides what is not decided, on what is read where it must be. Those whose sessions cannot be
@@ -174,43 +191,7 @@ async fn write(
     done
 }
 
-/// Decides and writes while nobody else can change these sessions, one part after the other.
-async fn settle_locked(shared: &Shared, line: &mut Line, mut parts: Parts<Vec<Group>>) {
-    let mut tries = TRIES;
-    while let Some(mut groups) = parts.next(&shared.metrics.updates) {
-        match write_locked(shared, line, &mut groups).await {
-            Ok(written) => {
-                for group in &groups {
-                    if let Some(session) = group.base() {
-                        shared.cache.keep(group.mark, session);
-                    }
-                }
-                for lost in finish(shared, groups, &written) {
-                    lost.fail(&Error::Contended);
-                }
-            }
-            Err(error) if error.is_deadlock() && tries > 0 => {
-                shared.metrics.deadlocks.inc();
-                tries -= 1;
-                parts.put_back(groups);
-            }
-            Err(error) if error.may_be_of_one() && groups.are_many() => parts.again(groups),
-            Err(repository::Error::KeyTaken) => key_taken(groups),
-            Err(error) => fail(groups, error),
-        }
-    }
-}
-
-/// A request of the name of the only one was done before.
-fn key_taken(groups: Vec<Group>) {
-    groups.into_iter().for_each(Group::key_taken);
-}
-
-fn fail(groups: Vec<Group>, error: repository::Error) {
-    let error = Error::from(error);
-    groups.into_iter().for_each(|group| group.fail(&error));
-}
-
+/// The same while nobody else can change these sessions.
 async fn write_locked(
     shared: &Shared,
     line: &mut Line,
@@ -239,6 +220,13 @@ async fn write_locked(
     let counted = shared.metrics.updates.count(ids.len(), line.bounded(working));
     let done = statement("sessions.update_locked", ids.len(), &traces, counted).await;
     line.give_back(connection, &done);
+    if done.is_ok() {
+        for group in &*groups {
+            if let Some(session) = group.base() {
+                shared.cache.keep(group.mark, session);
+            }
+        }
+    }
     done
 }
 

@@ -9,6 +9,7 @@ use std::pin::pin;
 use sqlx::PgConnection;
 use tokio::time::{Instant, timeout_at};
 
+use super::Error;
 use crate::metrics::Statements;
 use crate::repository;
 use crate::repository::line::Line;
@@ -18,9 +19,9 @@ pub(super) trait Waiting {
     /// By when each must have begun, or not at all.
     fn times(&self) -> impl Iterator<Item = Instant>;
 
-    /// Tells those whose time is over at `now`, and forgets them and whoever has gone: how many were
-    /// told.
-    fn dismiss(&mut self, now: Instant) -> usize;
+    /// Tells those whose time is over at `now` why, and forgets them and whoever has gone: how many
+    /// were told.
+    fn dismiss(&mut self, now: Instant, why: impl Fn() -> Error) -> usize;
 
     /// Whether they are more than one.
     fn are_many(&self) -> bool;
@@ -34,37 +35,41 @@ pub(super) trait Waiting {
 pub(super) struct Parts<T> {
     /// The last is the next.
     rest: Vec<T>,
+    /// What those are told who wait for too long since it failed, if it did.
+    late: Option<Error>,
 }
 
 impl<T: Waiting> Parts<T> {
     /// All at once.
     pub(super) fn of(all: T) -> Self {
-        Self { rest: vec![all] }
+        Self { rest: vec![all], late: None }
     }
 
-    /// The halves of some, who are many.
-    pub(super) fn halves(mut all: T) -> Self {
-        let second = all.split();
-        Self { rest: vec![second, all] }
-    }
-
-    /// Those whose turn it is. The time of others may be over: they are told now.
+    /// Those whose turn it is, of whom perhaps nobody is left: whose time is over by now is told.
     pub(super) fn next(&mut self, count: &Statements) -> Option<T> {
-        let next = self.rest.pop();
-        for part in &mut self.rest {
-            dismiss(part, Instant::now(), count);
+        if let Some(late) = &self.late {
+            let now = Instant::now();
+            for part in &mut self.rest {
+                count.turned_away.add(part.dismiss(now, || late.clone()) as u64);
+            }
         }
-        next
+        self.rest.pop()
     }
 
-    /// Nothing was done for `part`, and the reason was not in it: it is next.
-    pub(super) fn put_back(&mut self, part: T) {
+    /// Nothing was done for `part`, which is next.
+    pub(super) fn once_more(&mut self, part: T) {
+        self.late = Some(Error::queued_too_long());
         self.rest.push(part);
     }
 
     /// Nothing was done for `part`, which are many: their halves are next.
-    pub(super) fn again(&mut self, part: T) {
-        self.rest.extend(Self::halves(part).rest);
+    pub(super) fn in_halves(&mut self, mut part: T, failed: repository::Error) {
+        self.late = Some(match failed {
+            repository::Error::TimedOut(_) => failed.into(),
+            _ => Error::queued_too_long(),
+        });
+        let second = part.split();
+        self.rest.extend([second, part]);
     }
 }
 
@@ -107,7 +112,7 @@ async fn ready<T>(
 }
 
 fn dismiss(waiting: &mut impl Waiting, now: Instant, count: &Statements) {
-    count.turned_away.add(waiting.dismiss(now) as u64);
+    count.turned_away.add(waiting.dismiss(now, Error::queued_too_long) as u64);
 }
 
 #[cfg(test)]
