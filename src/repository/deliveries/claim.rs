@@ -76,7 +76,7 @@ pub async fn claim(
             from room
             cross join lateral (
                 (
-                    select session_id, app_id, version, due_at, tries
+                    select ctid as place, session_id, app_id, version, due_at, tries
                     from delivery
                     where delivery.buin = room.buin and delivery.app_id = room.app_id
                       and state in ('pending', 'leased') and due_at <= $4
@@ -85,7 +85,7 @@ pub async fn claim(
                 )
                 union
                 (
-                    select session_id, app_id, version, due_at, tries
+                    select ctid as place, session_id, app_id, version, due_at, tries
                     from delivery
                     where delivery.buin = room.buin and delivery.app_id = room.app_id
                       and state in ('pending', 'leased') and due_at <= $4
@@ -102,7 +102,9 @@ pub async fn claim(
                 select case when state = 'leased' then least(due_at, $4 + interval '5 seconds')
                             else due_at end as due_at
                 from delivery
-                where delivery.session_id = candidate.session_id
+                -- Nothing comes before a first version: that need not be looked for.
+                where candidate.version > 1
+                  and delivery.session_id = candidate.session_id
                   and delivery.app_id = candidate.app_id
                   and delivery.version < candidate.version
                   and delivery.state in ('pending', 'leased')
@@ -110,7 +112,7 @@ pub async fn claim(
                 limit 1
             ) as earlier on true
         ), chosen as (
-            select session_id, app_id, version, due_at
+            select place, session_id, app_id, version, due_at
             from (
                 select *, case when probes then least(2 * oldest - 1, 2 * newest) else oldest end
                        as rank
@@ -133,13 +135,13 @@ pub async fn claim(
             (
                 -- The limit tells the planner that these are few: it would read the whole table
                 -- else.
-                select session_id, app_id, version, due_at, behind
+                select place, session_id, app_id, version, due_at, behind
                 from judged
                 where behind >= due_at
                 limit 500
             )
             union all
-            select session_id, app_id, version, due_at, null from chosen
+            select place, session_id, app_id, version, due_at, null from chosen
         ), touched as (
             update delivery
             set state = case when behind is null then 'leased' else 'pending' end,
@@ -151,9 +153,11 @@ pub async fn claim(
                                       else first_tried_at end
             -- In one order everywhere, so that no two workers each hold what the other wants.
             from (select * from decided order by session_id, app_id, version) as decided
-            where delivery.session_id = decided.session_id and delivery.app_id = decided.app_id
-              and delivery.version = decided.version and delivery.due_at = decided.due_at
-              and delivery.state in ('pending', 'leased')
+            -- By its place, which no other row can have while this runs. Who was changed since then
+            -- has another `due_at`. There is no other way to find them, and must not be: by a plan
+            -- that was made while the table was empty, each would be found by reading a whole index.
+            where delivery.ctid = decided.place and delivery.due_at = decided.due_at
+              and delivery.finished_at is null
             returning delivery.*
         ), taken as (
             select * from touched where state = 'leased'

@@ -4,14 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use muster::cli;
 use muster::domain::DeliveryState;
-use muster::repository::pool;
-use muster::service::Directory;
 
+use super::process::until;
 use super::receiver::{Call, Receiver, Reply, answer};
 use super::{count, create, rename, spawn_subscribed, subscribe, worker, worker_with};
-use crate::harness::keyring;
+use crate::harness::TestApp;
 
 /// The versions of each session to each app, in the order in which they were acknowledged.
 fn acknowledged(calls: &[Call]) -> HashMap<(String, String), Vec<i64>> {
@@ -147,6 +145,53 @@ async fn many_receivers_that_hang_hold_up_no_other_for_long() {
     working.abort();
 }
 
+/// How many rows of deliveries were read, by workers that are no more: a connection tells that when
+/// it ends.
+async fn reads(app: &TestApp) -> i64 {
+    until("the workers' connections end", Duration::from_secs(10), async || {
+        let others = "select count(*) from pg_stat_activity where datname = current_database()
+                      and query similar to '%(with room|into delivery_attempt)%'
+                      and pid <> pg_backend_pid()";
+        sqlx::query_scalar::<_, i64>(others).fetch_one(&app.pool).await.unwrap() == 0
+    })
+    .await;
+    let reads = "select (coalesce(idx_tup_fetch, 0) + seq_tup_read)::bigint
+                 from pg_stat_user_tables where relname = 'delivery'";
+    sqlx::query_scalar(reads).fetch_one(&app.pool).await.unwrap()
+}
+
+/// A worker of a new database plans its statements while there is nothing. What comes then, before
+/// statistics do, must not be read as a whole to find each.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_made_for_nothing_is_good_for_many() {
+    const MANY: i64 = 2_000;
+    let (app, receiver, stored) = spawn_subscribed().await;
+    let quiet = "alter table delivery set (autovacuum_enabled = false)";
+    sqlx::raw_sql(quiet).execute(&app.pool).await.unwrap();
+    let mut worker = worker(&app).await;
+    assert_eq!(worker.drain().await.unwrap(), 0);
+    let fill = "with event as (
+                    insert into session_event (session_id, buin, version, kind, operator, app_id,
+                                               title, owner, changes, created_at)
+                    select md5(number::text)::uuid, $1, 1, 'created', 'a', $2, 't', 'a',
+                           '{\"title\": \"t\", \"owner\": \"a\", \"member\": [\"a\"]}', now()
+                    from generate_series(1, $3) as number
+                    returning session_id
+                )
+                insert into delivery (session_id, buin, app_id, version, state, due_at, attempts,
+                                      tries, created_at)
+                select session_id, $1, $2, 1, 'pending', $4, 0, 0, $4 from event";
+    let fill = sqlx::query(fill).bind(stored.app.buin.get()).bind(stored.app.app_id.as_str());
+    fill.bind(MANY).bind(app.clock.now()).execute(&app.pool).await.unwrap();
+    let many = usize::try_from(MANY).unwrap();
+    assert_eq!(worker.drain().await.unwrap(), many);
+    assert_eq!(receiver.versions(), vec![1; many]);
+    drop(worker);
+    let read = reads(&app).await;
+    println!("{read} rows were read for {MANY} deliveries");
+    assert!(read < 20 * MANY, "{read} rows were read for {MANY} deliveries");
+}
+
 /// A new version of a session with a long past must not read all of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_history_costs_nothing() {
@@ -172,38 +217,16 @@ async fn a_long_history_costs_nothing() {
         sqlx::raw_sql(sqlx::AssertSqlSafe(jump)).execute(&app.pool).await.unwrap();
     }
     sqlx::raw_sql("vacuum analyze delivery").execute(&app.pool).await.unwrap();
-    // One connection, so that it can be asked what it has read.
-    let one = pool::connect(
-        app.database.options.clone(),
-        pool::Limits {
-            max_connections: 1,
-            acquire_timeout: Duration::from_secs(9),
-            statement_timeout: Duration::from_secs(9),
-        },
-    );
-    let reads = async || {
-        sqlx::query("select pg_stat_force_next_flush()").execute(&one).await.unwrap();
-        let reads = "select (idx_tup_fetch + seq_tup_read)::bigint from pg_stat_user_tables
-                     where relname = 'delivery'";
-        sqlx::query_scalar::<_, i64>(reads).fetch_one(&one).await.unwrap()
-    };
-    let before = reads().await;
-    let directory = Directory::open(one.clone(), keyring(), app.clock.clone()).await.unwrap();
-    let mut worker = cli::worker(
-        &app.settings,
-        one.clone(),
-        Arc::new(directory),
-        app.clock.clone(),
-        Arc::default(),
-    )
-    .unwrap();
+    let before = reads(&app).await;
+    let mut worker = worker(&app).await;
     for _ in 0..5 {
         // Most of them stand behind others.
         rename(&app, &id, 8).await;
         worker.drain().await.unwrap();
     }
     assert_eq!(receiver.versions()[1..], (30_001..=30_040).collect::<Vec<_>>());
-    let read = reads().await - before;
+    drop(worker);
+    let read = reads(&app).await - before;
     println!("{read} rows were read for 40 deliveries");
     assert!(read < 2_000, "{read} rows were read for 40 deliveries");
 }
