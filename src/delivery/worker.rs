@@ -182,8 +182,10 @@ impl Worker {
 
     /// Waits for the first thing that ends.
     async fn step(&mut self) -> Result<(), repository::Error> {
+        let more = self.more();
         tokio::select! {
-            ended = self.under_way.ended(&self.clock) => self.unwritten.finished.extend(ended),
+            ended = self.under_way.ended(&self.clock) => self.unwritten.ended(ended),
+            () = self.unwritten.company(more), if self.writing.is_free() && !self.rests => {}
             (written, result) = self.writing.end() => {
                 if let Err(error) = result {
                     self.unwritten.again(written);
@@ -243,8 +245,14 @@ impl Worker {
         }
     }
 
+    /// Whether tries will end soon that are not the last: nothing is held up by those that ended.
+    fn more(&self) -> bool {
+        self.ready.len() > 0 && self.under_way.len() > 0
+    }
+
     fn write_down(&mut self) {
-        if self.unwritten.is_empty() || !self.writing.is_free() {
+        let waits = self.unwritten.waits(self.more());
+        if waits || self.unwritten.is_empty() || !self.writing.is_free() {
             return;
         }
         let written = std::mem::take(&mut self.unwritten);

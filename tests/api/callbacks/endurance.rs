@@ -114,9 +114,10 @@ async fn two_kills_and_a_third_of_failures_lose_nothing() {
     assert!(list.len() >= 2_000, "{}", list.len());
     let failures = calls.iter().filter(|call| !call.acknowledged).count();
     let tries: i64 = list.iter().map(|one| one["attempts"].as_i64().unwrap()).sum();
-    // Each kill may cost what was under way: sixteen tries at most that were not written down.
+    // Each kill may cost what was not written down: sixteen tries under way, and as many as 64 that
+    // ended while more were to come.
     let twice = calls.len() - failures - list.len();
-    assert!(twice <= 32, "{twice} arrived twice");
+    assert!(twice <= 2 * (16 + 64), "{twice} arrived twice");
     let unsent = usize::try_from(tries).unwrap() - calls.len();
     assert!(unsent <= 32, "{unsent} tries never arrived");
     println!(
