@@ -24,6 +24,11 @@ impl Ready {
         self.queues.values().map(VecDeque::len).sum()
     }
 
+    /// Whether nothing waits: an app that nothing waits for has no queue.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queues.is_empty()
+    }
+
     /// How many wait for `app`.
     pub(super) fn waiting(&self, app: &App) -> usize {
         self.queues.get(app).map_or(0, VecDeque::len)

@@ -11,7 +11,7 @@ use crate::repository;
 use crate::repository::deliveries::{self, Finished, Lease, Unsent};
 use crate::repository::line::Line;
 
-/// So many are written down together, or more: each statement costs as much again as about ten.
+/// So many are written down together, or more: a statement costs as much as six of them, besides.
 const TOGETHER: usize = 64;
 /// How long who ended waits for so much company.
 const COMPANY: Duration = Duration::from_millis(10);
@@ -20,7 +20,7 @@ const COMPANY: Duration = Duration::from_millis(10);
 #[derive(Default)]
 pub(super) struct Unwritten {
     /// Tries that ended.
-    pub(super) finished: Vec<Finished>,
+    finished: Vec<Finished>,
     /// What was not tried, and is to be given back.
     pub(super) unsent: Vec<Unsent>,
     /// What was asked for when the connection broke: it may be ours, but will not come.

@@ -247,7 +247,7 @@ impl Worker {
 
     /// Whether tries will end soon that are not the last: nothing is held up by those that ended.
     fn more(&self) -> bool {
-        self.ready.len() > 0 && self.under_way.len() > 0
+        !self.ready.is_empty() && self.under_way.len() > 0
     }
 
     fn write_down(&mut self) {
