@@ -56,9 +56,6 @@ impl RequestLog {
         let holds = Holds::of(&mut request);
         let noted = Noted::new(request_id(&request), self.gate.meet(&request));
         request.extensions_mut().insert(noted.clone());
-        // Whatever else has come by now is read first. So the answers of many go out one close after
-        // the other, and whoever awaits several of them is woken once, not for each.
-        tokio::task::yield_now().await;
         let traced = Traced::begin(&self.traces, &request);
 
         let mut response = match heads::refusal(&self.options, &request) {
@@ -105,6 +102,9 @@ impl RequestLog {
         traced.end(&response, &noted, answered, cause.is_some());
         response.headers_mut().insert(REQUEST_ID, id.clone());
         drop(running);
+        // Whatever else has come by now is answered first. So the answers of many go out one close
+        // after the other, and whoever awaits several of them is woken once, not for each.
+        tokio::task::yield_now().await;
         Ok(holds.until_sent(response))
     }
 }
