@@ -69,9 +69,14 @@ impl Noted {
         }
     }
 
-    /// Its id, as a header and as text.
-    pub(super) fn id(&self) -> (&HeaderValue, &str) {
-        (&self.id, self.id.to_str().unwrap_or_default())
+    /// Its id.
+    pub(super) fn id(&self) -> &HeaderValue {
+        &self.id
+    }
+
+    /// The same.
+    pub(super) fn id_as_text(&self) -> &str {
+        self.id.to_str().unwrap_or_default()
     }
 
     /// Where it comes from.

@@ -30,6 +30,11 @@ use crate::wire::ApiKey;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longer ids of callers are replaced. Access tokens are longer, what is in use as an id is not.
 const LONGEST_ID: usize = 64;
+/// An answer waits for so many turns of its thread: in the first, whatever else has come by now is
+/// answered, in the second what came meanwhile. So the answers of many go out one close after the
+/// other, and whoever awaits several of them is woken once, not for each. Where nothing else is to
+/// be done, a turn is a look at the sockets.
+const TURNS: usize = 2;
 
 /// The middleware of all requests. Belongs to one thread.
 pub(super) struct RequestLog {
@@ -72,7 +77,6 @@ impl RequestLog {
         let answered = noted.answered(outcome.as_ref());
         let cause = outcome.as_ref().and_then(|outcome| outcome.cause.as_deref());
         let now = Instant::now();
-        let (id, id_as_text) = noted.id();
         self.measure.count(&response, now - noted.read_at().unwrap_or(noted.began()), answered);
         macro_rules! line {
             ($level:ident) => {
@@ -86,7 +90,7 @@ impl RequestLog {
                     app_id = noted.app_id().map(AppId::as_str),
                     peer = %noted.peer().0,
                     session_id = noted.session_id().map(tracing::field::display),
-                    request_id = id_as_text,
+                    request_id = noted.id_as_text(),
                     trace_id = traced.trace().map(|trace| tracing::field::display(trace.id())),
                     cause,
                     "request"
@@ -100,11 +104,11 @@ impl RequestLog {
             line!(info);
         }
         traced.end(&response, &noted, answered, cause.is_some());
-        response.headers_mut().insert(REQUEST_ID, id.clone());
+        response.headers_mut().insert(REQUEST_ID, noted.id().clone());
         drop(running);
-        // Whatever else has come by now is answered first. So the answers of many go out one close
-        // after the other, and whoever awaits several of them is woken once, not for each.
-        tokio::task::yield_now().await;
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+        }
         Ok(holds.until_sent(response))
     }
 }

@@ -244,7 +244,7 @@ pub(super) async fn with_request_id(
     let problem = response.response().error().and_then(|error| error.as_error::<Problem>());
     let Some(problem) = problem else { return Ok(response.map_into_boxed_body()) };
     let noted = Noted::of(response.request());
-    let answer = problem.answer(noted.as_ref().map(|noted| noted.id().1));
+    let answer = problem.answer(noted.as_ref().map(|noted| noted.id_as_text()));
     Ok(response.into_response(answer))
 }
 
