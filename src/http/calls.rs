@@ -15,7 +15,7 @@ use actix_web::http::Method;
 use actix_web::{Error, FromRequest, Handler, HttpRequest, HttpResponse, ResponseError, web};
 use futures_util::future::LocalBoxFuture;
 
-use super::deadline::{self, Late};
+use super::deadline::{self, Unanswered};
 use super::measure::Pattern;
 
 /// What answers a request: a handler, and how what it takes is read.
@@ -40,7 +40,7 @@ impl<E: ResponseError + 'static> Answer for Result<HttpResponse, E> {
 }
 
 /// How an API refuses what its handlers never see, or have no answer to in time.
-pub(super) trait Refuses: ResponseError + From<Late> + 'static {
+pub(super) trait Refuses: ResponseError + From<Unanswered> + 'static {
     /// The path has calls, but for other methods: for these, as `Allow` lists them.
     fn method_not_allowed(allow: String) -> Self;
 }

@@ -1,46 +1,64 @@
-//! Every request that has arrived whole is answered in time.
+//! Every request that has arrived whole is answered in time, or as soon as nobody waits any more.
 //!
 //! The service keeps its own time and says what became of a request before this ends (see
 //! `server.request_timeout`); this is for what it could not know: a database that is silent, a
-//! connection that is stuck. The work is dropped then: what has not begun never will, and
-//! PostgreSQL ends the statement that has. actix itself goes on for a client that is gone.
+//! connection that is stuck, a client that is gone. The work is dropped then: what has not begun
+//! never will, and what has is finished by whoever does it, or undone by PostgreSQL.
 
 use std::future::pending;
+use std::rc::Rc;
 use std::time::Duration;
 
-use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web};
 use tokio::time::Instant;
 
 use super::noted::Noted;
-use super::server::Options;
+use super::server::{Options, Presence, Progress};
 
-/// No answer in time. Whether the request was done is not known, unless it only reads.
+/// The status of an answer for nobody: no standard has one, nginx has this.
+pub(super) const ABANDONED: u16 = 499;
+
+/// Why there is no answer. Whether the request was done is not known, unless it only reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no answer within {}; {}", humantime::format_duration(*.within), unknown(*.reads))]
-pub(super) struct Late {
-    within: Duration,
-    reads: bool,
+pub(super) enum Unanswered {
+    /// It takes too long.
+    #[error("no answer within {}; {}", humantime::format_duration(*.within), after_all(*.reads))]
+    Late { within: Duration, reads: bool },
+    /// The client did not wait. It will hardly read this; the log tells it apart.
+    #[error("the connection was closed before there was an answer; {}", after_all(*.reads))]
+    Abandoned { reads: bool },
 }
 
-fn unknown(reads: bool) -> &'static str {
+fn after_all(reads: bool) -> &'static str {
     if reads { "try again" } else { "whether it was done is not known" }
 }
 
-/// The answer to a request, which is `E` when that comes too late.
+/// The answer to a request, which is `E` when that comes too late, or for nobody.
 pub(super) async fn keep<E>(
     request: &HttpRequest,
     answering: impl Future<Output = HttpResponse>,
 ) -> HttpResponse
 where
-    E: ResponseError + From<Late> + 'static,
+    E: ResponseError + From<Unanswered> + 'static,
 {
-    tokio::select! {
+    let reads = request.method().is_safe();
+    let unanswered = tokio::select! {
         biased;
-        answer = answering => answer,
-        within = passed(request) => {
-            let late = Late { within, reads: request.method().is_safe() };
-            HttpResponse::from_error(E::from(late))
-        }
+        answer = answering => return answer,
+        () = abandoned(request) => Unanswered::Abandoned { reads },
+        within = passed(request) => Unanswered::Late { within, reads },
+    };
+    HttpResponse::from_error(E::from(unanswered))
+}
+
+/// Waits until the client of a request is gone.
+async fn abandoned(request: &HttpRequest) {
+    // Over HTTP/2 each request has its own.
+    let of_stream = request.extensions().get::<Rc<Presence>>().cloned();
+    let of_connection = || Some(request.conn_data::<Rc<Progress>>()?.client().clone());
+    match of_stream.or_else(of_connection) {
+        Some(client) => client.over().await,
+        None => pending().await,
     }
 }
 

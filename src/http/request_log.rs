@@ -106,7 +106,9 @@ impl RequestLog {
         traced.end(&response, &noted, answered, cause.is_some());
         response.headers_mut().insert(REQUEST_ID, noted.id().clone());
         drop(running);
-        for _ in 0..TURNS {
+        // A refusal goes out at once: behind a body that is broken there is no later.
+        let turns = if outcome.is_none() { TURNS } else { 0 };
+        for _ in 0..turns {
             tokio::task::yield_now().await;
         }
         Ok(holds.until_sent(response))

@@ -4,6 +4,7 @@ mod connections;
 mod frames;
 mod http2;
 mod opening;
+mod presence;
 mod progress;
 mod records;
 mod tail;
@@ -26,6 +27,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, web};
 
 use self::connections::{Application, Door};
+pub(super) use self::presence::Presence;
 pub(super) use self::progress::{Progress, Running};
 pub use self::tls::{Tls, TlsError};
 use super::drain::Drain;

@@ -103,7 +103,7 @@ impl<N: Needs, P: Fails> Fails for Authorised<N, P> {
         let mut codes = P::codes();
         codes.extend([Code::ApiKeyMissing, Code::ApiKeyInvalid, Code::Internal]);
         codes.extend([Code::TooManyRequests, Code::TooManyFailures, Code::Unavailable]);
-        codes.extend([Code::Overloaded, Code::TimedOut]);
+        codes.extend([Code::Abandoned, Code::Overloaded, Code::TimedOut]);
         // Whatever a call is, its body is read.
         codes.extend([Code::BodyBroken, Code::BodyTooSlow, Code::BodyTooLarge, Code::UriTooLong]);
         if !N::ONE_OF.is_empty() {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::ready;
 use std::time::Duration;
 
-use actix_http::{Payload, Request};
+use actix_http::{HttpMessage as _, Payload, Request};
 use actix_service::Service;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::ServiceResponse;
@@ -27,6 +27,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::super::drain::Drain;
 use super::Options;
+use super::presence::Presence;
 use super::progress::Progress;
 use crate::metrics::Cut;
 
@@ -92,7 +93,7 @@ where
             }
         }
     };
-    // What runs may change something: it is finished as on any connection that is lost.
+    // What has begun is finished, as on any connection that is lost.
     exchanges.detach_all();
     ended
 }
@@ -128,8 +129,21 @@ async fn exchange<S, B>(
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return;
     };
+    let client = Rc::<Presence>::default();
     request.head_mut().peer_addr = address;
-    match app.call(request).await {
+    request.extensions_mut().insert(client.clone());
+    let answered = {
+        let mut answering = pin!(app.call(request));
+        tokio::select! {
+            biased;
+            answered = &mut answering => answered,
+            _ = poll_fn(|cx| respond.poll_reset(cx)) => {
+                client.end();
+                answering.await
+            }
+        }
+    };
+    match answered {
         Ok(response) => answer(response.into_parts().1, is_head, respond, patience).await,
         Err(error) => answer(error.error_response(), is_head, respond, patience).await,
     }

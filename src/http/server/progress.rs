@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::frames::Frames;
+use super::presence::Presence;
 use super::records::Records;
 use super::tail::Tail;
 use super::units::Awaited;
@@ -70,8 +71,7 @@ pub(in super::super) struct Progress {
     records: Rc<Records>,
     /// Since when the socket takes nothing.
     blocked: Cell<Option<Instant>>,
-    /// Whether the client has closed.
-    gone: Cell<bool>,
+    client: Rc<Presence>,
     cut: Cell<Option<Cut>>,
 }
 
@@ -97,7 +97,7 @@ impl Progress {
             came: RefCell::new(came),
             records,
             blocked: Cell::default(),
-            gone: Cell::default(),
+            client: Rc::default(),
             cut: Cell::default(),
         })
     }
@@ -125,9 +125,14 @@ impl Progress {
         }
     }
 
+    /// The client, as far as the connection knows.
+    pub(in super::super) fn client(&self) -> &Rc<Presence> {
+        &self.client
+    }
+
     /// Nothing more comes.
     pub(super) fn gone(&self) {
-        self.gone.set(true);
+        self.client.end();
     }
 
     /// The socket takes nothing.
@@ -212,7 +217,7 @@ impl Progress {
     /// What a connection that has ended, well or not, was cut off for, if it was. That the framework
     /// gave up a first head it tells nobody: it ends well without one, while the client is there.
     pub(super) fn was_cut(&self, ended_well: bool) -> Option<Cut> {
-        let is_given_up = ended_well && self.has_no_head() && !self.gone.get();
+        let is_given_up = ended_well && self.has_no_head() && !self.client.is_over();
         self.cut.get().or(is_given_up.then_some(Cut::Head))
     }
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::super::body::BodyError;
 use super::super::calls::Refuses;
-use super::super::deadline::Late;
+use super::super::deadline::{ABANDONED, Unanswered};
 use super::super::gate::Barred;
 use super::super::noted::{Answered, Outcome};
 use super::super::retry_after::seconds;
@@ -235,9 +235,15 @@ impl From<Barred> for Fault {
     }
 }
 
-impl From<Late> for Fault {
-    fn from(late: Late) -> Self {
-        Self::timed_out(late.to_string()).because(&late)
+impl From<Unanswered> for Fault {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            Unanswered::Late { .. } => Self::timed_out(why.to_string()).because(&why),
+            Unanswered::Abandoned { .. } => {
+                let status = StatusCode::from_u16(ABANDONED).unwrap_or(StatusCode::BAD_REQUEST);
+                Self::new(Errcode::Internal, why.to_string()).with(status)
+            }
+        }
     }
 }
 

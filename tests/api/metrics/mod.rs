@@ -59,7 +59,7 @@ impl Scrape {
     }
 
     /// The value of a series; 0 if there is none.
-    fn value(&self, series: &str) -> f64 {
+    pub fn value(&self, series: &str) -> f64 {
         self.series.get(series).copied().unwrap_or_default()
     }
 

@@ -1,5 +1,6 @@
 //! What one caller, or all of them together, may take from the others: time, turns, tries.
 
+mod abandoned;
 mod attempts;
 mod deadline;
 mod neighbours;

@@ -4,7 +4,7 @@
 use super::{Code, Problem};
 use crate::domain::Refusal;
 use crate::http::body::BodyError;
-use crate::http::deadline::Late;
+use crate::http::deadline::Unanswered;
 use crate::http::gate::Barred;
 use crate::http::retry_after::seconds;
 use crate::http::uri::UriTooLong;
@@ -124,9 +124,14 @@ impl From<Barred> for Problem {
     }
 }
 
-impl From<Late> for Problem {
-    fn from(late: Late) -> Self {
-        Self::new(Code::TimedOut, late.to_string()).again_after(1).because(&late)
+impl From<Unanswered> for Problem {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            Unanswered::Late { .. } => {
+                Self::new(Code::TimedOut, why.to_string()).again_after(1).because(&why)
+            }
+            Unanswered::Abandoned { .. } => Self::new(Code::Abandoned, why.to_string()),
+        }
     }
 }
 

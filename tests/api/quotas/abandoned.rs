@@ -1,0 +1,131 @@
+//! Clients that are gone before they have an answer: what has not begun for them never will.
+
+use std::time::Duration;
+
+use actix_web::web::Bytes;
+use h2::{Reason, client};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use super::{cgi, lock, new_session, sessions, until_locked, until_queued};
+use crate::harness::{TestApp, raw, refusal, spawn_app_with};
+use crate::metrics::scrape;
+
+/// Whose requests wait for each other.
+async fn spawn() -> TestApp {
+    spawn_app_with(|settings| {
+        settings.server.workers = 1;
+        settings.cache.enabled = false;
+        settings.delivery.enabled = false;
+        settings.metrics.bind = Some("127.0.0.1:0".to_owned());
+    })
+    .await
+}
+
+/// A connection with a request in the plain form: one with a body is a `POST`.
+async fn asking(app: &TestApp, call: &str, query: &str, body: &str) -> TcpStream {
+    let method = if body.is_empty() { "GET" } else { "POST" };
+    let request = format!(
+        "{method} /cgi/session/{call}?accessToken={}{query} HTTP/1.1\r\nHost: muster\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        app.api_key,
+        body.len()
+    );
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+/// Waits until so many requests of a call were given up.
+async fn until_given_up(app: &TestApp, method: &str, call: &str, many: u32) {
+    let labels = format!("route=\"/cgi/session/{call}\",method=\"{method}\",status=\"4xx\"");
+    let series = format!("http_requests_total{{{labels}}}");
+    let waiting = async { while scrape(app).await.value(&series) != f64::from(many) {} };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_waits_for_any_more_is_not_begun() {
+    let app = spawn().await;
+    let locked = lock(&app).await;
+    let body = new_session().to_string();
+    let (first, ()) = tokio::join!(cgi(&app, "create", "", Some(new_session())), async {
+        until_locked(&app).await;
+        let mut half = asking(&app, "create", "", &body).await;
+        let closed = asking(&app, "create", "", &body).await;
+        let stays = cgi(&app, "create", "", Some(new_session()));
+        let (stays, ()) = tokio::join!(stays, async {
+            until_queued(&app, "create", 3).await;
+            drop(closed);
+            half.shutdown().await.unwrap();
+            // Who only says that he has nothing more to ask is told.
+            let told = raw::answer(&mut half).await;
+            let why = "the connection was closed before there was an answer; whether it was done \
+                       is not known";
+            assert_eq!((told.status, told.json()), (499, refusal(-1, why)));
+            until_given_up(&app, "POST", "create", 2).await;
+            drop(locked);
+        });
+        assert_eq!(stays.body["errcode"], 0, "{stays:?}");
+    });
+    assert_eq!(first.body["errcode"], 0, "{first:?}");
+    assert_eq!(sessions(&app).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_is_a_change_or_a_read() {
+    let app = spawn().await;
+    let session = app.session(&["a", "b", "c"]).await;
+    let id = session["sessionId"].as_str().unwrap().trim_matches(['{', '}']).to_owned();
+    let locked = lock(&app).await;
+    let update = |title: &str| json!({ "sessionId": id, "opUser": "a", "title": title });
+    let query = format!("&sessionId={id}");
+    let update_first = cgi(&app, "update", "", Some(update("first")));
+    let (updated, read, ()) = tokio::join!(update_first, cgi(&app, "get", &query, None), async {
+        until_locked(&app).await;
+        until_queued(&app, "update", 0).await;
+        until_queued(&app, "read", 0).await;
+        let updating = asking(&app, "update", "", &update("second").to_string()).await;
+        let reading = asking(&app, "get", &query, "").await;
+        until_queued(&app, "update", 1).await;
+        until_queued(&app, "read", 1).await;
+        drop((updating, reading));
+        until_given_up(&app, "POST", "update", 1).await;
+        until_given_up(&app, "GET", "get", 1).await;
+        drop(locked);
+    });
+    assert_eq!([&updated.body["errcode"], &read.body["errcode"]], [0, 0], "{updated:?} {read:?}");
+    let now = app.get(&id).await;
+    assert_eq!((&now["title"], &now["version"]), (&json!("first"), &json!(2)));
+    // One for the first read, and one for the one just now: none for who was gone.
+    assert_eq!(scrape(&app).await.has("muster_queue_length{kind=\"read\"}"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_reset_is_given_up_and_so_are_those_of_a_lost_connection() {
+    let app = spawn().await;
+    let locked = lock(&app).await;
+    let path = format!("http://muster/cgi/session/create?accessToken={}", app.api_key);
+    let post = || http::Request::post(&path).body(()).unwrap();
+    let (first, ()) = tokio::join!(cgi(&app, "create", "", Some(new_session())), async {
+        until_locked(&app).await;
+        let stream = TcpStream::connect(app.address).await.unwrap();
+        let (mut send, connection) = client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut streams = Vec::new();
+        for _ in 0..3 {
+            let (answer, mut body) = send.send_request(post(), false).unwrap();
+            body.send_data(Bytes::from(new_session().to_string()), true).unwrap();
+            streams.push((answer, body));
+        }
+        until_queued(&app, "create", 3).await;
+        streams[1].1.send_reset(Reason::CANCEL);
+        until_given_up(&app, "POST", "create", 1).await;
+        connection.abort();
+        until_given_up(&app, "POST", "create", 3).await;
+        drop(locked);
+    });
+    let created: &Value = &first.body["errcode"];
+    assert_eq!((created, sessions(&app).await), (&json!(0), 1), "{first:?}");
+}
