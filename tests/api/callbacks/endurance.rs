@@ -118,8 +118,9 @@ async fn two_kills_and_a_third_of_failures_lose_nothing() {
     // ended while more were to come.
     let twice = calls.len() - failures - list.len();
     assert!(twice <= 2 * (16 + 64), "{twice} arrived twice");
+    // And what was taken and not sent yet: those under way, and as many as 256 ahead of them.
     let unsent = usize::try_from(tries).unwrap() - calls.len();
-    assert!(unsent <= 32, "{unsent} tries never arrived");
+    assert!(unsent <= 2 * (16 + 256), "{unsent} tries never arrived");
     println!(
         "{} deliveries, {} tries, {failures} failures, {twice} twice; second kill after {killed:?}, \
          changes done after {changed:?}, all arrived after {arrived:?}; whole test {:?}",

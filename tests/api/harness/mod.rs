@@ -155,6 +155,12 @@ impl Drop for TestApp {
     }
 }
 
+/// Whether no requests share statements and nothing is held in memory: tests must pass like that,
+/// too.
+pub fn unshared() -> bool {
+    std::env::var_os("MUSTER_TEST_UNSHARED").is_some()
+}
+
 /// The defaults, on a free port with few threads, whatever the environment says.
 pub fn settings() -> Settings {
     let mut settings = Settings::load(None, std::iter::empty()).unwrap();
@@ -164,8 +170,7 @@ pub fn settings() -> Settings {
     settings.metrics.bind = None;
     // All tests have one address, and many try what is not valid.
     settings.limits.failed_attempts = 0;
-    // All tests must pass without these as well.
-    if std::env::var_os("MUSTER_TEST_UNSHARED").is_some() {
+    if unshared() {
         settings.cache.enabled = false;
         settings.database.max_batch = 1;
         // A hundred that come at once wait for each other.

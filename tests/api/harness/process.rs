@@ -166,6 +166,9 @@ impl Home {
                 command.env_remove(name);
             }
         }
+        if super::unshared() {
+            command.env("MUSTER__CACHE__ENABLED", "false").env("MUSTER__DATABASE__MAX_BATCH", "1");
+        }
         command
             .args(arguments)
             .current_dir(&self.parent)

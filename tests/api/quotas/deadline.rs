@@ -13,6 +13,7 @@ use super::{
 };
 use crate::harness::proxy::Proxy;
 use crate::harness::{TestApp, refusal, server, settings, spawn, spawn_app_with};
+use crate::metrics::scrape;
 
 const DEADLINE: Duration = Duration::from_secs(2);
 /// A machine that is busy with other tests.
@@ -201,6 +202,18 @@ async fn who_shares_a_statement_waits_for_it_until_a_time_of_its_own() {
     .await;
 }
 
+/// Waits until a session is shown from memory. Just after the start nothing is yet.
+async fn until_held(app: &TestApp, session: &Value) {
+    let hits = async || scrape(app).await.has("muster_cache_hits_total");
+    let before = hits().await;
+    let waiting = async {
+        while hits().await == before {
+            app.current(session).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_left_of_those_who_shared_is_decided_on_what_is_true() {
     let there = spawn_behind_a_proxy(|settings| {
@@ -212,6 +225,9 @@ async fn what_is_left_of_those_who_shared_is_decided_on_what_is_true() {
     .await;
     let app = &there.0;
     let sessions = [app.session(&["a", "b", "c"]).await, app.session(&["a", "b", "c"]).await];
+    for session in &sessions {
+        until_held(app, session).await;
+    }
     let title = sessions[1]["title"].clone();
     let sql = "update session set title = 'theirs', version = 2 where session_id = $1::uuid";
     let id = sessions[1]["sessionId"].as_str().unwrap();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sqlx::Executor as _;
 
 use super::{Told, cgi, lock, new_rest_session, new_session, outside, until_locked, until_queued};
-use crate::harness::{TestApp, refusal, spawn_app_with};
+use crate::harness::{TestApp, refusal, spawn_app_with, unshared};
 
 /// All go to the database, on one thread.
 fn narrow(settings: &mut Settings) {
@@ -145,7 +145,10 @@ async fn a_session_that_somebody_holds_keeps_no_other_from_changing() {
     let errmsg = "the service is too slow, nothing was done, try again";
     assert_eq!(held.body, refusal(-1, errmsg));
     assert_eq!((&same.body["errcode"], &same.body["version"]), (&json!(0), &json!(1)), "{same:?}");
-    assert_eq!(answered.borrow()[1], ids[2], "who has nothing to write waits for nobody");
+    // Where each has a statement to himself, he waits for his turn all the same.
+    if !unshared() {
+        assert_eq!(answered.borrow()[1], ids[2], "who has nothing to write waits for nobody");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
