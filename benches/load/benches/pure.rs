@@ -79,7 +79,7 @@ fn json(criterion: &mut Criterion) {
     }
 }
 
-/// One member in and one out, as the load does it.
+/// One member in and one out, as the load does it; and all of them.
 fn decide(criterion: &mut Criterion) {
     let rules = Rules { min_members: 3, max_members: 2_000, remove_members: RemovePolicy::Owner };
     let account = |text: &str| Account::new(text).unwrap();
@@ -93,6 +93,14 @@ fn decide(criterion: &mut Criterion) {
         let request = Request::by(operator, Action::Update(update));
         let at = session.updated_at;
         group.bench_function(BenchmarkId::new("update", size), |bench| {
+            bench.iter(|| black_box(&session).decide(black_box(&request), &rules, at));
+        });
+        // As large as an update can be: all but the owner leave, as many come.
+        let leaving = members[1..].iter().map(|text| account(text)).collect();
+        let coming = (1..size).map(|n| account(&format!("newcomer-{n:06}"))).collect();
+        let update = Update::of_members(coming, leaving).unwrap();
+        let request = Request::by(account(&members[0]), Action::Update(update));
+        group.bench_function(BenchmarkId::new("exchange", size), |bench| {
             bench.iter(|| black_box(&session).decide(black_box(&request), &rules, at));
         });
     }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 /// Times of single requests.
 #[derive(Clone, Debug, Default)]
-pub struct Latencies(Vec<u32>);
+pub struct Latencies(Vec<Duration>);
 
 impl Latencies {
-    /// Keeps one, to the microsecond, up to about an hour.
+    /// Keeps one.
     pub fn push(&mut self, took: Duration) {
-        self.0.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
+        self.0.push(took);
     }
 
     /// Takes in those of another thread.
@@ -21,8 +21,8 @@ impl Latencies {
     pub fn percentile(&self, percent: usize) -> f64 {
         let Some(last) = self.0.len().checked_sub(1) else { return f64::NAN };
         let mut all = self.0.clone();
-        let (_, &mut micros, _) = all.select_nth_unstable(last * percent / 100);
-        f64::from(micros) / 1_000.0
+        let (_, took, _) = all.select_nth_unstable(last * percent / 100);
+        took.as_secs_f64() * 1_000.0
     }
 }
 
@@ -34,7 +34,7 @@ mod tests {
     fn percentiles_are_of_all_that_was_kept() {
         let mut latencies = Latencies::default();
         assert!(latencies.percentile(50).is_nan());
-        (1..=101).rev().for_each(|micros| latencies.push(Duration::from_millis(micros)));
+        (1..=101).rev().for_each(|millis| latencies.push(Duration::from_millis(millis)));
         assert_eq!(latencies.percentile(50), 51.0);
         assert_eq!(latencies.percentile(99), 100.0);
     }

@@ -61,11 +61,16 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     }
     // Last: it makes more sessions than all rows together.
     let footprint = match options.wants(footprint::NAME) {
-        true => footprint::look(&mut stage)?,
-        false => Vec::new(),
+        true => footprint::look(&mut stage),
+        false => Ok(Vec::new()),
     };
-    stage.notes.extend(footprint);
-    let postgres = stage.database.text("show server_version")?;
+    let seen = footprint.is_ok();
+    // What was measured before is reported all the same.
+    stage.notes.extend(footprint.unwrap_or_else(|error| {
+        eprintln!("{}: {error:#}", footprint::NAME);
+        vec![format!("{} could not be measured: {error:#}", footprint::NAME)]
+    }));
+    let postgres = stage.database.text("show server_version").unwrap_or_else(|_| "?".to_owned());
     let text = report::markdown(&measured, &stage.notes, options, &postgres, began.elapsed());
     println!("{text}");
     if let Some(file) = &options.results {
@@ -77,6 +82,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     }
     let wrong = measured.iter().filter(|rounds| !rounds.is_sound()).count();
     ensure!(wrong == 0, "{wrong} rows are not to be trusted: see above");
+    ensure!(seen, "{} could not be measured: see above", footprint::NAME);
     Ok(())
 }
 
@@ -113,7 +119,7 @@ fn measure(
     let name = rounds.described.name;
     row.prepare(stage)?;
     for round in 1..=number {
-        let (reference, subject) = measure_once(row, stage)?;
+        let (reference, subject) = measure_once(row, stage, round)?;
         let ratio = row.ratio(&subject, &reference);
         eprintln!(
             "{name} {round}/{number}: {ratio:.2} ({:.0}/s beside {:.0}/s)",
@@ -134,23 +140,29 @@ fn measure(
 }
 
 /// One round, in as many turns as the row asks for. Whatever happens, the next row has its time.
-fn measure_once(row: &mut dyn Row, stage: &mut Stage) -> anyhow::Result<(Figures, Figures)> {
+fn measure_once(
+    row: &mut dyn Row,
+    stage: &mut Stage,
+    round: u64,
+) -> anyhow::Result<(Figures, Figures)> {
     let (turns, whole) = (row.turns(), stage.time);
     stage.time = whole / turns;
-    let measured = take_turns(row, stage, turns);
+    let measured = take_turns(row, stage, turns, round.is_multiple_of(2));
     stage.time = whole;
     measured
 }
 
-/// Who begins takes turns, too.
+/// Who begins takes turns, too: from one round to the next as well.
 fn take_turns(
     row: &mut dyn Row,
     stage: &mut Stage,
     turns: u32,
+    subject_begins: bool,
 ) -> anyhow::Result<(Figures, Figures)> {
     let (mut reference, mut subject) = (Figures::default(), Figures::default());
     for turn in 0..turns {
-        for reference_is_next in [turn % 2 == 0, turn % 2 == 1] {
+        let reference_begins = (turn % 2 == 1) == subject_begins;
+        for reference_is_next in [reference_begins, !reference_begins] {
             if turn == 0 {
                 stage.calm()?;
             }
