@@ -51,8 +51,7 @@ impl Row for Cached {
     }
 }
 
-/// Notes what another load generator gets out of the bare handler, so that readers need not take
-/// ours on trust.
+/// Notes what another load generator makes of both sides, so that readers need not take ours on trust.
 fn compare_with_wrk(
     stage: &mut Stage,
     bare: &Server,
@@ -62,22 +61,28 @@ fn compare_with_wrk(
     let ours = stage.load(Some(bare), asking, CONNECTIONS / THREADS)?.0.rate;
     let path = String::from_utf8_lossy(request);
     let path = path.split(' ').nth(1).unwrap_or("/");
-    let done = Command::new("wrk")
-        .args([format!("-t{THREADS}"), format!("-c{CONNECTIONS}")])
-        .arg(format!("-d{}", stage.time.as_secs().max(1)))
-        .arg(format!("http://127.0.0.1:{}{path}", bare.port))
-        .output();
-    let said = done.map(|done| String::from_utf8_lossy(&done.stdout).into_owned());
-    let rate = said.ok().and_then(|said| {
-        said.split_once("Requests/sec:")?.1.split_whitespace().next()?.parse::<f64>().ok()
-    });
-    stage.notes.push(match rate {
-        Some(wrk) => format!(
-            "The bare handler answers {ours:.0} requests a second of this load generator, and {wrk:.0} of wrk (one measurement each)."
+    let seconds = stage.time.as_secs().max(1);
+    let rates = (wrk(bare.port, path, seconds), wrk(stage.port(), path, seconds));
+    stage.notes.push(match rates {
+        (Some(bare), Some(muster)) => format!(
+            "wrk gets {bare:.0} answers a second from the bare handler and {muster:.0} from Muster, always for \
+             one session: {:.2}. This load generator gets {ours:.0} from the bare handler (one measurement each).",
+            muster / bare
         ),
-        None => "wrk is not installed: the load generator was not compared with it.".to_owned(),
+        _ => "wrk is not installed: the load generator was not compared with it.".to_owned(),
     });
     Ok(())
+}
+
+/// How many answers a second wrk gets to one request.
+fn wrk(port: u16, path: &str, seconds: u64) -> Option<f64> {
+    let done = Command::new("wrk")
+        .args([format!("-t{THREADS}"), format!("-c{CONNECTIONS}"), format!("-d{seconds}")])
+        .arg(format!("http://127.0.0.1:{port}{path}"))
+        .output()
+        .ok()?;
+    let said = String::from_utf8_lossy(&done.stdout);
+    said.split_once("Requests/sec:")?.1.split_whitespace().next()?.parse().ok()
 }
 
 /// A server that reads everything from the database.
