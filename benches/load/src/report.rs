@@ -66,11 +66,21 @@ impl Measured {
         self.ratios.iter().copied().fold(f64::NAN, f64::max)
     }
 
-    fn goal(&self) -> String {
+    /// Whether the goal is reached, if there is one. What could not be measured reaches none.
+    fn reaches(&self) -> Option<bool> {
         let ratio = median(self.ratios.iter().copied());
         match self.described.goal {
-            Goal::AtLeast(goal) => format!("≥ {goal:.2}: {}", yes(ratio >= goal)),
-            Goal::AtMost(goal) => format!("≤ {goal:.2}: {}", yes(ratio <= goal)),
+            Goal::AtLeast(goal) => Some(ratio >= goal),
+            Goal::AtMost(goal) => Some(ratio <= goal),
+            Goal::None => None,
+        }
+    }
+
+    fn goal(&self) -> String {
+        let reached = if self.reaches() == Some(true) { "yes" } else { "no" };
+        match self.described.goal {
+            Goal::AtLeast(goal) => format!("≥ {goal:.2}: {reached}"),
+            Goal::AtMost(goal) => format!("≤ {goal:.2}: {reached}"),
             Goal::None => String::new(),
         }
     }
@@ -157,6 +167,13 @@ pub fn markdown(
         );
     }
     out.push_str("\nRates are per second. All figures are medians over the rounds.\n\n");
+    let short: Vec<&str> = measured
+        .iter()
+        .filter(|row| row.reaches() == Some(false))
+        .map(|row| row.described.name)
+        .collect();
+    let short = if short.is_empty() { "none".to_owned() } else { short.join(", ") };
+    let _ = writeln!(out, "Short of their goals: {short}.\n");
     for row in measured {
         let _ = writeln!(out, "- `{}`: {}.", row.described.name, row.described.what);
     }
@@ -178,10 +195,6 @@ pub fn markdown(
 
 fn line(out: &mut String, cells: &[&str]) {
     let _ = writeln!(out, "| {} |", cells.join(" | "));
-}
-
-fn yes(reached: bool) -> &'static str {
-    if reached { "yes" } else { "no" }
 }
 
 /// NaN if there are none, or one of them is.
