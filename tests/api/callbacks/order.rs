@@ -151,7 +151,7 @@ async fn reads(app: &TestApp) -> i64 {
     until("the workers' connections end", Duration::from_secs(10), async || {
         let others = "select count(*) from pg_stat_activity where datname = current_database()
                       and query similar to '%(with room|into delivery_attempt)%'
-                      and pid <> pg_backend_pid()";
+                      and query not like '%pg_stat_activity%'";
         sqlx::query_scalar::<_, i64>(others).fetch_one(&app.pool).await.unwrap() == 0
     })
     .await;
