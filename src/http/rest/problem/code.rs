@@ -6,9 +6,11 @@ use serde::{Serialize, Serializer};
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, schema::Type};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::http::deadline::ABANDONED;
+
 /// One row for each code, from which all that is said of codes is made.
 macro_rules! codes {
-    ($($code:ident $name:literal $status:literal $title:literal $sample:literal)*) => {
+    ($($code:ident $name:literal $status:tt $title:literal $sample:literal)*) => {
         /// What kind of problem it is.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(in super::super) enum Code { $(#[doc = $title] $code),* }
@@ -118,7 +120,7 @@ codes! {
         "the app makes too many requests, try again"
     TooManyFailures "too_many_failures" 429 "Too many API keys were not valid"
         "Authorization: too many API keys that are not valid came from this address"
-    Abandoned "abandoned" 499 "The connection was closed before there was an answer"
+    Abandoned "abandoned" ABANDONED "The connection was closed before there was an answer"
         "the connection was closed before there was an answer; whether it was done is not known"
     Internal "internal_error" 500 "Something in the service failed"
         "internal error"
