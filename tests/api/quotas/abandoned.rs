@@ -8,20 +8,9 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::{cgi, lock, new_session, sessions, until_locked, until_queued};
+use super::{cgi, lock, narrow, new_session, sessions, until_locked, until_queued};
 use crate::harness::{TestApp, raw, refusal, spawn_app_with};
 use crate::metrics::scrape;
-
-/// Whose requests wait for each other.
-async fn spawn() -> TestApp {
-    spawn_app_with(|settings| {
-        settings.server.workers = 1;
-        settings.cache.enabled = false;
-        settings.delivery.enabled = false;
-        settings.metrics.bind = Some("127.0.0.1:0".to_owned());
-    })
-    .await
-}
 
 /// A connection with a request in the plain form: one with a body is a `POST`.
 async fn asking(app: &TestApp, call: &str, query: &str, body: &str) -> TcpStream {
@@ -47,7 +36,7 @@ async fn until_given_up(app: &TestApp, method: &str, call: &str, many: u32) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_waits_for_any_more_is_not_begun() {
-    let app = spawn().await;
+    let app = spawn_app_with(narrow).await;
     let locked = lock(&app).await;
     let body = new_session().to_string();
     let (first, ()) = tokio::join!(cgi(&app, "create", "", Some(new_session())), async {
@@ -75,7 +64,7 @@ async fn what_nobody_waits_for_any_more_is_not_begun() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nor_is_a_change_or_a_read() {
-    let app = spawn().await;
+    let app = spawn_app_with(narrow).await;
     let session = app.session(&["a", "b", "c"]).await;
     let id = session["sessionId"].as_str().unwrap().trim_matches(['{', '}']).to_owned();
     let locked = lock(&app).await;
@@ -98,13 +87,15 @@ async fn nor_is_a_change_or_a_read() {
     assert_eq!([&updated.body["errcode"], &read.body["errcode"]], [0, 0], "{updated:?} {read:?}");
     let now = app.get(&id).await;
     assert_eq!((&now["title"], &now["version"]), (&json!("first"), &json!(2)));
-    // One for the first read, and one for the one just now: none for who was gone.
-    assert_eq!(scrape(&app).await.has("muster_queue_length{kind=\"read\"}"), 0.0);
+    let told = scrape(&app).await;
+    assert_eq!(told.has("muster_queue_length{kind=\"read\"}"), 0.0);
+    // For the first change, the first read, and the one just now: none for who was gone.
+    assert_eq!(told.has("muster_statement_items_sum{kind=\"read\"}"), 3.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_reset_is_given_up_and_so_are_those_of_a_lost_connection() {
-    let app = spawn().await;
+    let app = spawn_app_with(narrow).await;
     let locked = lock(&app).await;
     let path = format!("http://muster/cgi/session/create?accessToken={}", app.api_key);
     let post = || http::Request::post(&path).body(()).unwrap();

@@ -10,6 +10,7 @@ mod shedding;
 
 use std::time::{Duration, Instant};
 
+use muster::config::Settings;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
@@ -17,6 +18,14 @@ use sqlx::{Connection as _, Executor as _};
 
 use crate::harness::TestApp;
 use crate::metrics::scrape;
+
+/// All go to the database, on one thread, and wait for each other.
+fn narrow(settings: &mut Settings) {
+    settings.server.workers = 1;
+    settings.cache.enabled = false;
+    settings.delivery.enabled = false;
+    settings.metrics.bind = Some("127.0.0.1:0".to_owned());
+}
 
 /// An answer: its status, the header `Retry-After`, its body, and how long it took.
 #[derive(Clone, Debug)]

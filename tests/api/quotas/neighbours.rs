@@ -3,21 +3,14 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use muster::config::Settings;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::Executor as _;
 
-use super::{Told, cgi, lock, new_rest_session, new_session, outside, until_locked, until_queued};
+use super::{
+    Told, cgi, lock, narrow, new_rest_session, new_session, outside, until_locked, until_queued,
+};
 use crate::harness::{TestApp, refusal, spawn_app_with, unshared};
-
-/// All go to the database, on one thread.
-fn narrow(settings: &mut Settings) {
-    settings.server.workers = 1;
-    settings.cache.enabled = false;
-    settings.delivery.enabled = false;
-    settings.metrics.bind = Some("127.0.0.1:0".to_owned());
-}
 
 /// Three sessions, the second of which is none any more; their ids.
 async fn sessions_with_a_bad_one(app: &TestApp) -> [String; 3] {
