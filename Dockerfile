@@ -16,14 +16,14 @@ COPY Cargo.toml Cargo.lock build.rs ./
 RUN mkdir src \
     && echo 'fn main() {}' >src/main.rs \
     && touch src/lib.rs \
-    && cargo build --release --locked --bin muster
+    && cargo build --profile dist --locked --bin muster
 COPY . .
 # Told at /metrics.
 ARG MUSTER_COMMIT=""
 # They may be older than what stood in their place.
 RUN touch src/main.rs src/lib.rs \
-    && cargo build --release --locked --bin muster \
-    && install -D -t /out target/release/muster \
+    && cargo build --profile dist --locked --bin muster \
+    && install -D -t /out target/dist/muster \
     && install -m 0644 -t /out /etc/ssl/certs/ca-certificates.crt
 
 FROM scratch AS program
