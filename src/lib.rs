@@ -10,6 +10,7 @@
 //! | [`delivery`] | the callback worker: claim, seal, send, record |
 //! | [`service`] | use cases: authorise, load, decide, write |
 //! | [`repository`] | all SQL; the embedded PostgreSQL; backups |
+//! | [`keyring`] | the master keys, which seal the secrets that are stored |
 //! | [`wire`] | envelope, access token, lenient JSON, error codes |
 //! | [`domain`] | pure rules |
 //! | [`config`], [`telemetry`], [`metrics`], [`clock`] | what every room but the pure ones may use |
@@ -20,6 +21,7 @@ pub mod config;
 pub mod delivery;
 pub mod domain;
 pub mod http;
+pub mod keyring;
 pub mod metrics;
 pub mod repository;
 pub mod service;

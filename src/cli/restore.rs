@@ -10,9 +10,10 @@ use super::store::{self, Store, embedded_options};
 use super::{Output, output};
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::keyring::{KeyFile, Keyring};
+use crate::repository::apps;
 use crate::repository::dump::{self, Backup};
 use crate::repository::migrations::{self, Standing};
-use crate::repository::{KeyFile, Keyring, apps};
 use crate::wire::MasterKeyId;
 
 #[derive(Args)]

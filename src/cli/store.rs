@@ -13,10 +13,11 @@ use super::keeper::Keeper;
 use super::stopper::Stopper;
 use crate::clock::Clock;
 use crate::config::{KeyText, Settings};
+use crate::keyring::{KeyFile, Keyring};
 use crate::repository::audit::{Act, Actor};
 use crate::repository::embedded::{self, DataDir, EmbeddedError, EmbeddedPostgres, Patience};
 use crate::repository::migrations::{self, Standing};
-use crate::repository::{Error, KeyFile, Keyring, PgPool, changes, pool, sealing};
+use crate::repository::{Error, PgPool, changes, pool, sealing};
 use crate::wire::{MasterKey, MasterKeyId};
 
 /// How long a command waits for the servers to hear of what it changed.

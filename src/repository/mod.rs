@@ -1,4 +1,4 @@
-//! All SQL, one file an aggregate, the keys that seal secrets, and the embedded PostgreSQL.
+//! All SQL, one file an aggregate, and the embedded PostgreSQL.
 //!
 //! Rows are private to their file; domain values come out. Every statement is checked against the
 //! schema when it is compiled, and is written for many items: one is the simple case.
@@ -22,9 +22,7 @@ pub mod sessions;
 
 mod error;
 mod kept;
-mod keyring;
 mod measured;
 
 pub use error::Error;
-pub use keyring::{KeyFile, Keyring, KeyringError};
 pub use measured::PgPool;

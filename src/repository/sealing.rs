@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 
 use super::audit::{self, Act, Action, Line};
 use super::error::corrupt;
-use super::keyring::Keyring;
 use super::{Error, PgPool, apps};
+use crate::keyring::Keyring;
 use crate::wire::{MasterKey, MasterKeyId, Place};
 
 /// The number of the advisory lock that rotations take turns by.

@@ -15,10 +15,11 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::domain::{App, AppId, Buin};
+use crate::keyring::Keyring;
 use crate::repository::PgPool;
 use crate::repository::apps::StoredApp;
 use crate::repository::changes::{self, Changes, Note};
-use crate::repository::{self, Keyring, apps, keys};
+use crate::repository::{self, apps, keys};
 use crate::wire::{ApiKeyHash, Envelope, TokenKey};
 
 /// How often misses may make the directory read again: guessing costs the database no more.

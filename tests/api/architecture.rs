@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// From the top: a room may use those below it.
-const ROOMS: [&str; 7] = ["cli", "http", "delivery", "service", "repository", "wire", "domain"];
+const ROOMS: [&str; 8] =
+    ["cli", "http", "delivery", "service", "repository", "keyring", "wire", "domain"];
 /// What every room may use but the pure ones.
 const BASE: [&str; 4] = ["config", "telemetry", "metrics", "clock"];
 const PURE: [&str; 2] = ["wire", "domain"];
@@ -56,11 +57,11 @@ const CRATES: [(&str, &[&str]); 40] = [
     ("reqwest", &["cli", "delivery", "config", "telemetry"]),
     ("tokio", &["cli", "http", "delivery", "service", "repository", "telemetry"]),
     ("futures_util", &["cli", "http", "service", "repository"]),
-    ("tracing", &["cli", "http", "delivery", "service", "repository", "telemetry"]),
+    ("tracing", &["cli", "http", "delivery", "service", "repository", "keyring", "telemetry"]),
     ("serde", &["cli", "http", "service", "repository", "wire"]),
     // For the domain only as the values of attributes.
     ("serde_json", &["cli", "http", "delivery", "service", "repository", "wire", "domain"]),
-    ("std::fs", &["cli", "repository", "config", "metrics"]),
+    ("std::fs", &["cli", "repository", "keyring", "config", "metrics"]),
     ("std::net", &["cli", "http", "delivery", "config"]),
 ];
 

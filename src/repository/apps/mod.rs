@@ -7,8 +7,9 @@ mod secrets;
 use self::row::{Row, Sealed};
 pub(super) use self::secrets::{aes_key_place, callback_token_place, put_secrets, secrets};
 use super::audit::{self, Act};
-use super::{Error, Keyring, PgPool, sealing};
+use super::{Error, PgPool, sealing};
 use crate::domain::{App, AppId, Buin, Permission, Permissions};
+use crate::keyring::Keyring;
 use crate::wire::AesKey;
 
 /// An app with its key.

@@ -3,8 +3,9 @@
 use super::StoredApp;
 use super::secrets::{aes_key_place, callback_token_place};
 use crate::domain::{App, Buin, Callback, Permission, Permissions, UnknownPermission};
+use crate::keyring::Keyring;
 use crate::repository::error::corrupt;
-use crate::repository::{Error, Keyring, sealing};
+use crate::repository::{Error, sealing};
 use crate::wire::{AesKey, MasterKey};
 
 pub(super) struct Row {

@@ -13,13 +13,13 @@ use sqlx::postgres::PgConnection;
 
 use super::super::audit::{self, Act, Action, Line};
 use super::super::embedded::Options;
-use super::super::keyring::Keyring;
 use super::super::{Error, PgPool};
 use super::content::{self, Content};
 use super::error::DumpError;
 use super::manifest::{self, Manifest};
 use super::tools::Tools;
 use super::{connection, process};
+use crate::keyring::Keyring;
 use crate::wire::MasterKeyId;
 
 /// Where a backup goes, and with what.

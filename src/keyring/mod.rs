@@ -1,6 +1,6 @@
 //! The master keys that are here: from the configuration, and from a file.
 //!
-//! Which of them seals is up to the database ([`super::sealing`]); all of them open. A key that is
+//! Which of them seals is up to the database (`repository::sealing`); all of them open. A key that is
 //! not known makes the file be read again, so running servers learn a new one without a restart.
 
 mod file;
