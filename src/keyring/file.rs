@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::KeyringError;
+use super::error::KeyringError;
 use crate::config::KeyText;
 use crate::wire::MasterKey;
 
