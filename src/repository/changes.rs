@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::postgres::{PgExecutor, PgListener, PgPoolOptions};
 use tokio::time::Instant;
 
 use super::Error;
@@ -19,7 +19,7 @@ const CHANGED: &str = "muster_apps";
 /// Where servers repeat notes.
 const HEARD: &str = "muster_apps_heard";
 /// What the connections of followers are called.
-pub(super) const FOLLOWER: &str = "muster follower";
+const FOLLOWER: &str = "muster follower";
 
 /// A connection that hears of changes.
 pub struct Changes(Listening);
@@ -65,6 +65,23 @@ impl Note {
     }
 }
 
+/// How many servers follow the changes of this database.
+///
+/// # Errors
+/// When the database fails.
+pub async fn servers(executor: impl PgExecutor<'_>) -> Result<u64, Error> {
+    let servers = sqlx::query_scalar!(
+        r#"
+        select count(*) as "count!" from pg_stat_activity
+        where datname = current_database() and application_name = $1
+        "#,
+        FOLLOWER
+    )
+    .fetch_one(executor)
+    .await?;
+    Ok(u64::try_from(servers).unwrap_or_default())
+}
+
 /// Repeats a note, after everything that was committed before it came has been read.
 ///
 /// # Errors
@@ -85,16 +102,7 @@ pub async fn heard_by_all(
 ) -> Result<u64, Error> {
     let until = Instant::now() + within;
     let mut listening = listen(pool, "muster", HEARD).await?;
-    let followers = sqlx::query_scalar!(
-        r#"
-        select count(*) as "count!" from pg_stat_activity
-        where datname = current_database() and application_name = $1
-        "#,
-        FOLLOWER
-    )
-    .fetch_one(pool)
-    .await?;
-    let mut missing = u64::try_from(followers).unwrap_or_default();
+    let mut missing = servers(pool).await?;
     let note = Note::new(master_key);
     notify(pool, CHANGED, &note.0).await?;
     while missing > 0 {

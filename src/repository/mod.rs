@@ -1,4 +1,4 @@
-//! All SQL, one file an aggregate, and the embedded PostgreSQL.
+//! All SQL, one file an aggregate.
 //!
 //! Rows are private to their file; domain values come out. Every statement is checked against the
 //! schema when it is compiled, and is written for many items: one is the simple case.
@@ -7,8 +7,6 @@ pub mod apps;
 pub mod audit;
 pub mod changes;
 pub mod deliveries;
-pub mod dump;
-pub mod embedded;
 pub mod feed;
 pub mod history;
 pub mod idempotency;

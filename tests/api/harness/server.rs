@@ -14,8 +14,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use muster::postgres::embedded::{self, EmbeddedPostgres, Patience};
 use muster::repository::audit::Act;
-use muster::repository::embedded::{self, EmbeddedPostgres, Patience};
 use muster::repository::{migrations, pool, sealing};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};

@@ -5,9 +5,9 @@
 //! numbers transactions of one PostgreSQL and means nothing to another, where numbers from the
 //! future would be taken for news by every server that follows changes, again and again.
 
-mod backup;
 mod connection;
 mod content;
+mod create;
 mod error;
 mod manifest;
 mod process;
@@ -16,8 +16,8 @@ mod target;
 mod tools;
 mod transfer;
 
-pub use self::backup::{Destination, backup};
 pub use self::content::{Content, Rows};
+pub use self::create::{Destination, backup};
 pub use self::error::DumpError;
 pub use self::manifest::{Backup, DumpFile, Manifest};
 pub use self::restore::{note_restored, restore};

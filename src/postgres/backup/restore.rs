@@ -7,14 +7,14 @@
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-use super::super::audit::{Act, Action};
-use super::super::embedded::Options;
-use super::super::{Error, PgPool};
 use super::content::{self, Table};
 use super::error::DumpError;
 use super::manifest::Backup;
 use super::tools::Tools;
-use super::{backup, connection, process, target};
+use super::{connection, create, process, target};
+use crate::postgres::embedded::Options;
+use crate::repository::audit::{Act, Action};
+use crate::repository::{Error, PgPool};
 
 /// Restores a backup, and compares what arrived with what it says. Migrations that came after it are
 /// still to be applied.
@@ -24,7 +24,7 @@ use super::{backup, connection, process, target};
 pub async fn restore(pool: &PgPool, backup: &Backup, programs: &Options) -> Result<(), DumpError> {
     let manifest = &backup.manifest;
     let mut connection = connection::open(pool).await?;
-    let to = backup::major(&mut connection).await?;
+    let to = create::major(&mut connection).await?;
     if to < manifest.postgres {
         return Err(DumpError::OlderTarget { backup: manifest.postgres, target: to });
     }

@@ -13,11 +13,11 @@ use tracing::Span;
 use tracing_indicatif::span_ext::IndicatifSpanExt as _;
 use tracing_indicatif::style::ProgressStyle;
 
-use super::super::audit::{Act, Action};
-use super::super::{Error, PgPool};
 use super::content::{self, Content, Table};
 use super::error::DumpError;
 use super::{connection, target};
+use crate::repository::audit::{Act, Action};
+use crate::repository::{Error, PgPool};
 
 /// How much is sent at once, in bytes.
 const CHUNK: usize = 1 << 18;

@@ -4,8 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
-use super::super::Error;
 use crate::keyring::KeyringError;
+use crate::repository::Error;
 
 /// A failure of a backup, a restore or a move.
 #[derive(Debug, thiserror::Error)]

@@ -11,15 +11,15 @@ use std::path::Path;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use super::super::audit::{self, Act, Action, Line};
-use super::super::embedded::Options;
-use super::super::{Error, PgPool};
 use super::content::{self, Content};
 use super::error::DumpError;
 use super::manifest::{self, Manifest};
 use super::tools::Tools;
 use super::{connection, process};
 use crate::keyring::Keyring;
+use crate::postgres::embedded::Options;
+use crate::repository::audit::{self, Act, Action, Line};
+use crate::repository::{Error, PgPool};
 use crate::wire::MasterKeyId;
 
 /// Where a backup goes, and with what.

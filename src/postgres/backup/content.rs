@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::super::Error;
+use crate::repository::Error;
 
 /// What a table holds.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]

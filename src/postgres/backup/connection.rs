@@ -5,7 +5,7 @@
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Executor as _};
 
-use super::super::{Error, PgPool};
+use crate::repository::{Error, PgPool};
 
 /// How to connect for long work.
 pub(super) fn patient(pool: &PgPool) -> PgConnectOptions {

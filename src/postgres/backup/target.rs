@@ -3,10 +3,10 @@
 
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
-use super::super::Error;
-use super::super::audit::{self, Act, Action, Line};
 use super::content::{Table, quoted};
 use super::error::DumpError;
+use crate::repository::audit::{self, Act, Action, Line};
+use crate::repository::{Error, changes};
 
 /// Tables that migrations themselves fill.
 const BY_MIGRATIONS: [&str; 3] = ["_sqlx_migrations", "audit", "sealing"];
@@ -29,26 +29,12 @@ pub(super) fn is_ours(table: &Table) -> bool {
     BY_MIGRATIONS.contains(&name) || OF_SESSIONS.contains(&name)
 }
 
-/// How many servers follow what changes in this database.
-pub(super) async fn servers(connection: &mut PgConnection) -> Result<u64, Error> {
-    let servers = sqlx::query_scalar!(
-        r#"
-        select count(*) as "count!" from pg_stat_activity
-        where datname = current_database() and application_name = $1
-        "#,
-        super::super::changes::FOLLOWER
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(u64::try_from(servers).unwrap_or_default())
-}
-
 /// Refuses a database that a server uses.
 pub(super) async fn check_unserved(
     connection: &mut PgConnection,
     which: &'static str,
 ) -> Result<(), DumpError> {
-    match servers(connection).await? {
+    match changes::servers(connection).await? {
         0 => Ok(()),
         servers => Err(DumpError::Served(servers, which)),
     }

@@ -13,10 +13,10 @@ use percent_encoding::percent_decode_str;
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgConnectOptions;
 
-use super::super::embedded;
 use super::error::DumpError;
 use super::manifest::{DumpFile, Sum};
 use super::tools::Tools;
+use crate::postgres::embedded;
 
 /// What `pg_dump` and `pg_restore` leave out: what is about other roles, disks and servers.
 const PORTABLE: [&str; 7] = [

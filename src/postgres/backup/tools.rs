@@ -8,8 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use super::super::embedded::{self, Options, PostgresVersion};
 use super::error::DumpError;
+use crate::postgres::embedded::{self, Options, PostgresVersion};
 
 /// `pg_dump` and `pg_restore` of one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
