@@ -23,7 +23,7 @@ use crate::http::{
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::repository::PgPool;
-use crate::repository::changes::Changes;
+use crate::repository::app_notifications::Changes;
 use crate::service::{
     Access, CacheOptions, Changed, Directory, Observatory, Parts, Readiness, Retention,
     SessionOptions, Sessions, TokenRules,

@@ -17,7 +17,7 @@ use crate::keyring::{KeyFile, Keyring};
 use crate::postgres::embedded::{self, DataDir, EmbeddedError, EmbeddedPostgres, Patience};
 use crate::repository::audit::{Act, Actor};
 use crate::repository::migrations::{self, Standing};
-use crate::repository::{Error, PgPool, changes, pool, sealing};
+use crate::repository::{Error, PgPool, app_notifications, pool, sealing};
 use crate::wire::{MasterKey, MasterKeyId};
 
 /// How long a command waits for the servers to hear of what it changed.
@@ -166,13 +166,13 @@ impl Store {
 
     /// Asks all running servers whether they have a master key. Gives how many did not say so.
     pub(super) async fn confirm(&self, id: MasterKeyId) -> anyhow::Result<u64> {
-        Ok(changes::heard_by_all(&self.pool, HEARD_WITHIN, Some(id)).await?)
+        Ok(app_notifications::heard_by_all(&self.pool, HEARD_WITHIN, Some(id)).await?)
     }
 
     /// Waits until every running server knows what was changed, so that it holds when the command
     /// returns.
     pub(super) async fn announce(&self) {
-        match changes::heard_by_all(&self.pool, HEARD_WITHIN, None).await {
+        match app_notifications::heard_by_all(&self.pool, HEARD_WITHIN, None).await {
             Ok(0) => {}
             Ok(missing) => tracing::warn!(
                 servers = missing,

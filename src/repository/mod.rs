@@ -3,15 +3,15 @@
 //! Rows are private to their file; domain values come out. Every statement is checked against the
 //! schema when it is compiled, and is written for many items: one is the simple case.
 
+pub mod app_notifications;
 pub mod apps;
 pub mod audit;
-pub mod changes;
+pub mod dedicated_connection;
 pub mod deliveries;
 pub mod feed;
 pub mod history;
 pub mod idempotency;
 pub mod keys;
-pub mod line;
 pub mod migrations;
 pub mod pool;
 pub mod probe;
@@ -19,8 +19,8 @@ pub mod sealing;
 pub mod sessions;
 
 mod error;
-mod kept;
-mod measured;
+mod instrumented_pool;
+mod persistent;
 
 pub use error::Error;
-pub use measured::PgPool;
+pub use instrumented_pool::PgPool;

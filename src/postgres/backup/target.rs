@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use super::content::{Table, quoted};
 use super::error::DumpError;
 use crate::repository::audit::{self, Act, Action, Line};
-use crate::repository::{Error, changes};
+use crate::repository::{Error, app_notifications};
 
 /// Tables that migrations themselves fill.
 const BY_MIGRATIONS: [&str; 3] = ["_sqlx_migrations", "audit", "sealing"];
@@ -34,7 +34,7 @@ pub(super) async fn check_unserved(
     connection: &mut PgConnection,
     which: &'static str,
 ) -> Result<(), DumpError> {
-    match changes::servers(connection).await? {
+    match app_notifications::servers(connection).await? {
         0 => Ok(()),
         servers => Err(DumpError::Served(servers, which)),
     }

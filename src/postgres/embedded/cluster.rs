@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::{fs, io};
 
-use super::binaries::Programs;
 use super::error::EmbeddedError;
+use super::installation::Programs;
 use super::owner::{self, RunAs};
 use super::process::{self, Directory};
 

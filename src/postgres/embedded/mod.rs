@@ -26,19 +26,19 @@
 //! That PostgreSQL runs is seen from its socket, not from `postmaster.pid`: a file can be out of date,
 //! a listening process cannot.
 
-mod binaries;
 mod cluster;
 mod download;
 mod error;
-mod found;
+mod found_versions;
+mod installation;
+mod lifecycle;
 mod lock;
 mod memory;
 mod owner;
-mod patience;
 mod process;
 mod ready;
 mod socket;
-mod up;
+mod timeouts;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -46,19 +46,19 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
 
-pub use self::binaries::{NotAVersion, PostgresVersion, Programs};
 pub use self::cluster::{DataDir, initialised, look};
 pub use self::download::DownloadError;
 pub use self::error::EmbeddedError;
-pub use self::found::Found;
-pub use self::patience::Patience;
+pub use self::found_versions::Found;
+pub use self::installation::{NotAVersion, PostgresVersion, Programs};
+pub use self::timeouts::Patience;
 
-use self::binaries::Places;
+use self::installation::Places;
+use self::lifecycle::{Place, Up};
 use self::lock::{Turn, Use};
 use self::owner::RunAs;
 use self::process::Postmaster;
 use self::socket::Socket;
-use self::up::{Place, Up};
 
 /// How often to look whether PostgreSQL still runs.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -134,7 +134,7 @@ impl EmbeddedPostgres {
         let data = cluster::path(&data_dir);
         let mut programs = None;
         if !cluster::initialised(&data_dir)? || Socket::of(&data)?.listener().await.is_none() {
-            programs = Some(up::programs(options, &data).await?);
+            programs = Some(lifecycle::programs(options, &data).await?);
         }
 
         let data_dir = cluster::open_data_dir(&data_dir)?;
@@ -236,7 +236,7 @@ impl EmbeddedPostgres {
             return Ok(Stopped::StillUsed);
         }
         let began = Instant::now();
-        up::end(&self.postmaster, &self.data).await?;
+        lifecycle::end(&self.postmaster, &self.data).await?;
         tracing::info!(data = %self.data.display(), millis = began.elapsed().as_millis(), "stopped PostgreSQL");
         Ok(Stopped::Stopped)
     }

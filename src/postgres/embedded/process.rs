@@ -12,8 +12,8 @@ use rustix::io::FdFlags;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::process::Child;
 
-use super::binaries::Programs;
 use super::error::EmbeddedError;
+use super::installation::Programs;
 use super::memory;
 use super::owner::RunAs;
 use super::socket::PORT;

@@ -9,8 +9,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions, Connection, Row};
 use tokio::process::Child;
 
-use super::binaries::PostgresVersion;
 use super::error::EmbeddedError;
+use super::installation::PostgresVersion;
 use super::process::{self, Postmaster};
 use super::socket::{self, Socket};
 

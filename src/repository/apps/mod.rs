@@ -1,6 +1,6 @@
 //! Apps and their secrets, which are sealed on the way in and opened on the way out.
 
-mod line;
+mod audit_records;
 mod row;
 mod secrets;
 
@@ -109,7 +109,7 @@ pub async fn insert(
         Some("app_pkey") => Error::AppExists { buin: app.buin, app_id: app.app_id.clone() },
         _ => error.into(),
     })?;
-    audit::write(&mut transaction, act, line::created(app)).await?;
+    audit::write(&mut transaction, act, audit_records::created(app)).await?;
     transaction.commit().await?;
     Ok(())
 }
@@ -148,7 +148,7 @@ pub async fn change(
     let before = found(row, keyring, buin, app_id)?;
     let mut stored = before.clone();
     change(&mut stored);
-    let Some(line) = line::changed(&before, &stored) else { return Ok(stored) };
+    let Some(line) = audit_records::changed(&before, &stored) else { return Ok(stored) };
     let (app, sealed) = (&stored.app, Sealed::new(&key, &stored));
     sqlx::query!(
         r#"

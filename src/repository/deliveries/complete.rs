@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::domain::DeliveryId;
 use crate::repository::Error;
-use crate::repository::kept::Kept;
+use crate::repository::persistent::Kept;
 
 /// A try that has ended.
 #[derive(Clone, Debug)]

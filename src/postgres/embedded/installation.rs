@@ -11,7 +11,7 @@ use std::{env, fmt, fs};
 
 use super::download::{self, Source};
 use super::error::EmbeddedError;
-use super::found::Found;
+use super::found_versions::Found;
 use super::{Options, cluster};
 
 /// The oldest major version that Muster works with.

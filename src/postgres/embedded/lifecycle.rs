@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::binaries::{Places, PostgresVersion, Programs};
 use super::error::EmbeddedError;
+use super::installation::{Places, PostgresVersion, Programs};
 use super::lock::{Turn, Use};
 use super::process::{self, Postmaster};
 use super::ready::{self, Ready};
