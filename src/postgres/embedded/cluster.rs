@@ -15,10 +15,10 @@ use std::{fs, io};
 
 use super::error::EmbeddedError;
 use super::installation::Programs;
+use super::layout::{major, path};
 use super::owner::{self, RunAs};
 use super::process::{self, Directory};
 
-const NAME: &str = "postgres";
 const NEW: &str = "postgres.new-";
 
 /// Whether the data directory holds an embedded PostgreSQL already.
@@ -67,24 +67,6 @@ pub fn look(data_dir: &Path) -> Result<DataDir, EmbeddedError> {
             Ok(DataDir::Missing)
         }
         Err(error) => Err(EmbeddedError::file("enter", data_dir)(error)),
-    }
-}
-
-/// PostgreSQL's own directory.
-pub(super) fn path(data_dir: &Path) -> PathBuf {
-    data_dir.join(NAME)
-}
-
-/// The major version that made `cluster`, or nothing if it is still to be made.
-pub(super) fn major(cluster: &Path) -> Result<Option<u32>, EmbeddedError> {
-    let file = cluster.join("PG_VERSION");
-    match fs::read_to_string(&file) {
-        Ok(text) => text.trim().parse().map(Some).map_err(|_| EmbeddedError::NotACluster {
-            path: cluster.to_owned(),
-            problem: format!("has the unknown version `{}` in PG_VERSION", text.trim()),
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(EmbeddedError::file("read", file)(error)),
     }
 }
 

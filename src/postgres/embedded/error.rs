@@ -5,9 +5,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::download::DownloadError;
+use super::download_error::DownloadError;
 use super::found_versions::Found;
-use super::installation::OLDEST_MAJOR;
+use super::version::OLDEST_MAJOR;
 
 /// What to do when no PostgreSQL programs can be had.
 const REMEDIES: &str = "install PostgreSQL 15 or newer with the operating system's package manager, or set \

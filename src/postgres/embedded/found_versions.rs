@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::installation::PostgresVersion;
+use super::version::PostgresVersion;
 
 /// The programs that were found and did not serve, for a message.
 #[derive(Clone, Debug, Default)]

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::error::EmbeddedError;
-use super::installation::{Places, PostgresVersion, Programs};
+use super::installation::{Places, Programs};
 use super::lock::{Turn, Use};
+use super::options::Options;
 use super::process::{self, Postmaster};
 use super::ready::{self, Ready};
 use super::socket::{self, Socket};
-use super::{Options, cluster, owner};
+use super::version::PostgresVersion;
+use super::{cluster, layout, owner};
 
 /// How long PostgreSQL may take to roll back and write everything out.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
@@ -69,7 +71,7 @@ impl Place<'_> {
         }
         let programs = match programs {
             Some(programs)
-                if cluster::major(data)?.is_none_or(|major| major == programs.version.major) =>
+                if layout::major(data)?.is_none_or(|major| major == programs.version.major) =>
             {
                 programs
             }
@@ -145,7 +147,7 @@ impl Place<'_> {
 
 /// The programs for `data`; downloads them if that is allowed and need be.
 pub(super) async fn programs(options: &Options, data: &Path) -> Result<Programs, EmbeddedError> {
-    Places::of_this_machine(options).obtain(data, cluster::major(data)?).await
+    Places::of_this_machine(options).obtain(data, layout::major(data)?).await
 }
 
 /// How many connections a PostgreSQL that we start takes.

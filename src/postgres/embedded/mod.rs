@@ -28,17 +28,21 @@
 
 mod cluster;
 mod download;
+mod download_error;
 mod error;
 mod found_versions;
 mod installation;
+mod layout;
 mod lifecycle;
 mod lock;
 mod memory;
+mod options;
 mod owner;
 mod process;
 mod ready;
 mod socket;
 mod timeouts;
+mod version;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -47,11 +51,13 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::PgConnectOptions;
 
 pub use self::cluster::{DataDir, initialised, look};
-pub use self::download::DownloadError;
+pub use self::download_error::DownloadError;
 pub use self::error::EmbeddedError;
 pub use self::found_versions::Found;
-pub use self::installation::{NotAVersion, PostgresVersion, Programs};
+pub use self::installation::Programs;
+pub use self::options::Options;
 pub use self::timeouts::Patience;
+pub use self::version::{NotAVersion, PostgresVersion};
 
 use self::installation::Places;
 use self::lifecycle::{Place, Up};
@@ -62,22 +68,6 @@ use self::socket::Socket;
 
 /// How often to look whether PostgreSQL still runs.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-
-/// What an embedded PostgreSQL needs to know.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Muster's data directory; PostgreSQL lives in `postgres` below it. Made if it is missing.
-    pub data_dir: PathBuf,
-    /// `database.postgres_dir`: the directory that holds `postgres` and `initdb`. If set, no other
-    /// programs are used.
-    pub programs_dir: Option<PathBuf>,
-    /// Whether programs may be downloaded when there are none.
-    pub download: bool,
-    /// How many connections Muster will open.
-    pub max_connections: u32,
-    /// How long to wait for it.
-    pub patience: Patience,
-}
 
 /// A PostgreSQL that runs for us. Dropping it without [`EmbeddedPostgres::stop`] leaves it running.
 #[derive(Debug)]
@@ -131,14 +121,14 @@ impl EmbeddedPostgres {
         cluster::look(&options.data_dir)?;
         let data_dir = std::path::absolute(&options.data_dir)
             .map_err(EmbeddedError::file("find", &options.data_dir))?;
-        let data = cluster::path(&data_dir);
+        let data = layout::path(&data_dir);
         let mut programs = None;
         if !cluster::initialised(&data_dir)? || Socket::of(&data)?.listener().await.is_none() {
             programs = Some(lifecycle::programs(options, &data).await?);
         }
 
         let data_dir = cluster::open_data_dir(&data_dir)?;
-        let data = cluster::path(&data_dir);
+        let data = layout::path(&data_dir);
         let turn = take_turn(options, &data_dir).await?;
         let in_use = Use::sign_on(&data_dir.join("postgres.lock"), &turn)?;
         let place = Place { options, data_dir: &data_dir, data: &data };

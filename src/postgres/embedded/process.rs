@@ -14,9 +14,9 @@ use tokio::process::Child;
 
 use super::error::EmbeddedError;
 use super::installation::Programs;
+use super::layout::PORT;
 use super::memory;
 use super::owner::RunAs;
-use super::socket::PORT;
 
 /// A directory to hand to a program.
 ///

@@ -10,9 +10,9 @@ use sqlx::{ConnectOptions, Connection, Row};
 use tokio::process::Child;
 
 use super::error::EmbeddedError;
-use super::installation::PostgresVersion;
 use super::process::{self, Postmaster};
 use super::socket::{self, Socket};
+use super::version::PostgresVersion;
 
 pub(super) const POLL: Duration = Duration::from_millis(20);
 /// Recovery after a crash reads all that was written since the last checkpoint.

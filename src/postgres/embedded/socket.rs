@@ -10,9 +10,9 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio::net::UnixStream;
 
 use super::error::EmbeddedError;
+use super::layout::PORT;
 use super::process::Postmaster;
 
-pub(super) const PORT: u16 = 5432;
 pub(super) const NAME: &str = "muster";
 
 /// The longest path of a socket: `sun_path` without its final zero.
