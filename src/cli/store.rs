@@ -17,7 +17,7 @@ use crate::keyring::{KeyFile, Keyring};
 use crate::postgres::embedded::{self, DataDir, EmbeddedError, EmbeddedPostgres, Patience};
 use crate::repository::audit::{Act, Actor};
 use crate::repository::migrations::{self, Standing};
-use crate::repository::{Error, PgPool, app_notifications, pool, sealing};
+use crate::repository::{Error, PgPool, app_notifications, key_rotation, pool, sealing};
 use crate::wire::{MasterKey, MasterKeyId};
 
 /// How long a command waits for the servers to hear of what it changed.
@@ -150,7 +150,7 @@ impl Store {
         for migration in &applied {
             tracing::info!(version = migration.version, "migrated: {}", migration.description);
         }
-        let sealed = sealing::adopt(&self.pool, &self.keyring, self.act(clock)).await;
+        let sealed = key_rotation::adopt(&self.pool, &self.keyring, self.act(clock)).await;
         if let Some(sealed) = sealed.map_err(wrong_key)? {
             tracing::info!(master_key = %sealed.id, apps = sealed.apps, "sealed the secrets");
         }

@@ -11,6 +11,7 @@ pub mod deliveries;
 pub mod feed;
 pub mod history;
 pub mod idempotency;
+pub mod key_rotation;
 pub mod keys;
 pub mod migrations;
 pub mod pool;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{StoredApp, names};
+use super::stored::{StoredApp, names};
 use crate::domain::{App, Callback};
 use crate::repository::audit::{Action, Line};
 

@@ -1,7 +1,7 @@
 //! A row of the table, and what its sealed columns hold.
 
-use super::StoredApp;
 use super::secrets::{aes_key_place, callback_token_place};
+use super::stored::StoredApp;
 use crate::domain::{App, Buin, Callback, Permission, Permissions, UnknownPermission};
 use crate::keyring::Keyring;
 use crate::repository::error::corrupt;
