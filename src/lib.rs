@@ -9,7 +9,9 @@
 //! | [`http`] | actix: `/cgi` for existing clients, `/v1` for new ones, health |
 //! | [`delivery`] | the callback worker: claim, seal, send, record |
 //! | [`service`] | use cases: authorise, load, decide, write |
-//! | [`repository`] | all SQL; the embedded PostgreSQL; backups |
+//! | [`postgres`] | the embedded PostgreSQL; copies of a whole database |
+//! | [`repository`] | all SQL of one table or aggregate |
+//! | [`keyring`] | the master keys, which seal the secrets that are stored |
 //! | [`wire`] | envelope, access token, lenient JSON, error codes |
 //! | [`domain`] | pure rules |
 //! | [`config`], [`telemetry`], [`metrics`], [`clock`] | what every room but the pure ones may use |
@@ -20,7 +22,9 @@ pub mod config;
 pub mod delivery;
 pub mod domain;
 pub mod http;
+pub mod keyring;
 pub mod metrics;
+pub mod postgres;
 pub mod repository;
 pub mod service;
 pub mod telemetry;

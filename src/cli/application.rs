@@ -20,9 +20,10 @@ use crate::domain::{RemovePolicy, Rules};
 use crate::http::{
     Ending, Gate, GateOptions, MetricsBound, MetricsServer, Options, Server, Services,
 };
+use crate::keyring::Keyring;
 use crate::metrics::Metrics;
-use crate::repository::changes::Changes;
-use crate::repository::{Keyring, PgPool};
+use crate::repository::PgPool;
+use crate::repository::app_notifications::Changes;
 use crate::service::{
     Access, CacheOptions, Changed, Directory, Observatory, Parts, Readiness, Retention,
     SessionOptions, Sessions, TokenRules,

@@ -10,7 +10,7 @@ use super::store::{Store, embedded_options};
 use super::{Output, output};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::repository::dump::{self, Destination, Manifest};
+use crate::postgres::backup::{self, Destination, Manifest};
 use crate::repository::migrations::Standing;
 
 #[derive(Args)]
@@ -53,7 +53,7 @@ async fn backup(
         programs: &embedded_options(settings),
         with_key: wish.with_key.then_some(&*store.keyring),
     };
-    let manifest = dump::backup(&store.pool, &to, store.act(clock)).await?;
+    let manifest = backup::backup(&store.pool, &to, store.act(clock)).await?;
     let missing = wish.with_key && !manifest.master_key_included;
     if wish.output.json {
         output::json(&json!({ "dir": dir, "manifest": manifest, "keyFile": key_file(store) }))?;

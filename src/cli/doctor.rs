@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use super::Output;
 use crate::clock::Clock;
 use crate::config::{ConfigError, Settings};
-use crate::repository::embedded;
+use crate::postgres::embedded;
 use report::{Check, Report, Verdict};
 
 /// The report where already the configuration is wrong.

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::stopper::Stopper;
-use crate::repository::embedded::EmbeddedPostgres;
+use crate::postgres::embedded::EmbeddedPostgres;
 
 /// How long to wait before the second attempt in a row; each further one waits twice as long.
 const FIRST_DELAY: Duration = Duration::from_secs(1);

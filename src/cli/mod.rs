@@ -220,7 +220,7 @@ fn log_settings(settings: &Settings, command: &Command) -> config::Log {
     let mut log = settings.log.clone();
     let quiet = match command {
         Command::Serve => return log,
-        Command::MoveTo(_) => "warn,muster::repository::dump=info",
+        Command::MoveTo(_) => "warn,muster::postgres::backup=info",
         _ => "warn",
     };
     if log.level == "info" && log.format == LogFormat::Pretty {

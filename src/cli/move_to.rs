@@ -12,7 +12,7 @@ use super::store::{Store, pool_limits};
 use super::{Output, output};
 use crate::clock::Clock;
 use crate::config::{DatabaseUrl, Settings};
-use crate::repository::dump;
+use crate::postgres::backup;
 use crate::repository::migrations::{self, Standing};
 use crate::repository::{PgPool, pool};
 
@@ -54,7 +54,7 @@ async fn move_to(
         .await
         .with_context(|| format!("{url} cannot be reached"))?;
     migrations::run(target).await.with_context(|| format!("cannot make the tables in {url}"))?;
-    let content = dump::transfer(&store.pool, target, store.act(clock)).await?;
+    let content = backup::transfer(&store.pool, target, store.act(clock)).await?;
     let rows = |table: &str| content.get(table).map_or(0, |table| table.rows);
     let key = store.keyring.leading_file();
     let key = key.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));

@@ -10,9 +10,10 @@ use super::store::{self, Store, embedded_options};
 use super::{Output, output};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::repository::dump::{self, Backup};
+use crate::keyring::{KeyFile, Keyring};
+use crate::postgres::backup::{self, Backup};
+use crate::repository::apps;
 use crate::repository::migrations::{self, Standing};
-use crate::repository::{KeyFile, Keyring, apps};
 use crate::wire::MasterKeyId;
 
 #[derive(Args)]
@@ -54,7 +55,7 @@ async fn restore(
         "the target's tables are not those of this program: `muster migrate status` tells more; use \
          a new database"
     );
-    dump::restore(&store.pool, backup, &embedded_options(settings)).await?;
+    backup::restore(&store.pool, backup, &embedded_options(settings)).await?;
     if let Some((keyring, id)) = key {
         keyring.save(&store::own_key_file(settings), id)?;
     }
@@ -62,7 +63,7 @@ async fn restore(
     let apps = apps::list(&store.pool, &store.keyring)
         .await
         .context("the data are restored, but the secrets of an app cannot be opened")?;
-    dump::note_restored(&store.pool, backup, store.act(clock)).await?;
+    backup::note_restored(&store.pool, backup, store.act(clock)).await?;
     let manifest = &backup.manifest;
     if wish.output.json {
         return output::json(&json!({

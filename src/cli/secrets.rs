@@ -13,7 +13,7 @@ use super::store::Store;
 use super::{Output, output};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::repository::sealing;
+use crate::repository::{key_rotation, sealing};
 use crate::wire::{MasterKey, MasterKeyId};
 
 #[derive(Subcommand)]
@@ -80,7 +80,7 @@ async fn status(store: &Store, output: Output) -> anyhow::Result<()> {
 }
 
 async fn rotate(store: &Store, clock: &Clock, output: Output) -> anyhow::Result<()> {
-    let turn = sealing::turn(&store.pool).await?;
+    let turn = key_rotation::turn(&store.pool).await?;
     let _turn = turn.context("another `muster secrets rotate` is under way")?;
     let old = sealing::current(&store.pool).await?.id;
     let new = next(store, old)?;
@@ -93,7 +93,7 @@ async fn rotate(store: &Store, clock: &Clock, output: Output) -> anyhow::Result<
          run this again. The old key still seals",
         new.id()
     );
-    let done = sealing::rotate(&store.pool, &store.keyring, &new, store.act(clock)).await?;
+    let done = key_rotation::rotate(&store.pool, &store.keyring, &new, store.act(clock)).await?;
     let done = done.context("another master key seals meanwhile: `muster secrets status`")?;
     store.announce().await;
     if output.json {
@@ -130,13 +130,13 @@ fn next(store: &Store, old: MasterKeyId) -> anyhow::Result<MasterKey> {
 }
 
 async fn finish(store: &Store, clock: &Clock, output: Output) -> anyhow::Result<()> {
-    let turn = sealing::turn(&store.pool).await?;
+    let turn = key_rotation::turn(&store.pool).await?;
     let _turn = turn.context("another `muster secrets rotate` is under way")?;
     let path = store.keyring.leading_file().context(
         "the master key does not come from a file: restart all servers without \
          MUSTER__SECRETS__PREVIOUS_MASTER_KEY",
     )?;
-    let gone = sealing::drop_keys(&store.pool, &store.keyring, path, store.act(clock)).await?;
+    let gone = key_rotation::drop_keys(&store.pool, &store.keyring, path, store.act(clock)).await?;
     let current = sealing::current(&store.pool).await?.id;
     let gone: Vec<String> = gone.iter().map(ToString::to_string).collect();
     if output.json {

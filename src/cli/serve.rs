@@ -16,7 +16,7 @@ use super::store::Store;
 use super::{files, first_app, output, supervisor};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::repository::embedded::Patience;
+use crate::postgres::embedded::Patience;
 use crate::repository::migrations::Standing;
 
 pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()> {

@@ -13,10 +13,11 @@ use super::keeper::Keeper;
 use super::stopper::Stopper;
 use crate::clock::Clock;
 use crate::config::{KeyText, Settings};
+use crate::keyring::{KeyFile, Keyring};
+use crate::postgres::embedded::{self, DataDir, EmbeddedError, EmbeddedPostgres, Patience};
 use crate::repository::audit::{Act, Actor};
-use crate::repository::embedded::{self, DataDir, EmbeddedError, EmbeddedPostgres, Patience};
 use crate::repository::migrations::{self, Standing};
-use crate::repository::{Error, KeyFile, Keyring, PgPool, changes, pool, sealing};
+use crate::repository::{Error, PgPool, app_notifications, key_rotation, pool, sealing};
 use crate::wire::{MasterKey, MasterKeyId};
 
 /// How long a command waits for the servers to hear of what it changed.
@@ -149,7 +150,7 @@ impl Store {
         for migration in &applied {
             tracing::info!(version = migration.version, "migrated: {}", migration.description);
         }
-        let sealed = sealing::adopt(&self.pool, &self.keyring, self.act(clock)).await;
+        let sealed = key_rotation::adopt(&self.pool, &self.keyring, self.act(clock)).await;
         if let Some(sealed) = sealed.map_err(wrong_key)? {
             tracing::info!(master_key = %sealed.id, apps = sealed.apps, "sealed the secrets");
         }
@@ -165,13 +166,13 @@ impl Store {
 
     /// Asks all running servers whether they have a master key. Gives how many did not say so.
     pub(super) async fn confirm(&self, id: MasterKeyId) -> anyhow::Result<u64> {
-        Ok(changes::heard_by_all(&self.pool, HEARD_WITHIN, Some(id)).await?)
+        Ok(app_notifications::heard_by_all(&self.pool, HEARD_WITHIN, Some(id)).await?)
     }
 
     /// Waits until every running server knows what was changed, so that it holds when the command
     /// returns.
     pub(super) async fn announce(&self) {
-        match changes::heard_by_all(&self.pool, HEARD_WITHIN, None).await {
+        match app_notifications::heard_by_all(&self.pool, HEARD_WITHIN, None).await {
             Ok(0) => {}
             Ok(missing) => tracing::warn!(
                 servers = missing,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::repository::line::Line;
+use crate::repository::dedicated_connection::Line;
 
 /// How long may be waited for a connection: callbacks have time, but not for ever.
 const WITHIN: Duration = Duration::from_secs(10);

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 
 use super::desk::soon;
 use crate::repository;
+use crate::repository::dedicated_connection::Line;
 use crate::repository::deliveries::{self, Claims, Lease, Room};
-use crate::repository::line::Line;
 
 /// Takes up to `most`, and as many for each app as there is room.
 pub(super) async fn take(

@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::desk::soon;
 use crate::repository;
+use crate::repository::dedicated_connection::Line;
 use crate::repository::deliveries::{self, Finished, Lease, Unsent};
-use crate::repository::line::Line;
 
 /// So many are written down together, or more: a statement costs as much as six of them, besides.
 const TOGETHER: usize = 64;

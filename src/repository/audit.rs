@@ -75,21 +75,21 @@ pub struct Filter {
 }
 
 /// What is written of an act.
-pub(super) struct Line<'a> {
-    pub(super) action: Action,
-    pub(super) buin: Option<Buin>,
-    pub(super) app_id: Option<&'a AppId>,
-    pub(super) details: Value,
+pub(crate) struct Line<'a> {
+    pub(crate) action: Action,
+    pub(crate) buin: Option<Buin>,
+    pub(crate) app_id: Option<&'a AppId>,
+    pub(crate) details: Value,
 }
 
 impl<'a> Line<'a> {
-    pub(super) fn of_app(action: Action, buin: Buin, app_id: &'a AppId, details: Value) -> Self {
+    pub(crate) fn of_app(action: Action, buin: Buin, app_id: &'a AppId, details: Value) -> Self {
         Self { action, buin: Some(buin), app_id: Some(app_id), details }
     }
 }
 
 /// Writes a line, in the transaction of its act.
-pub(super) async fn write(
+pub(crate) async fn write(
     connection: &mut PgConnection,
     act: Act<'_>,
     line: Line<'_>,

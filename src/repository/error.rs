@@ -5,8 +5,8 @@ use std::time::Duration;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-use super::KeyringError;
 use crate::domain::{AppId, Buin, Gap};
+use crate::keyring::KeyringError;
 use crate::wire::MasterKeyId;
 
 /// A failure of the repository. Its text is for operators and logs, never for callers.

@@ -7,7 +7,7 @@ use sqlx::{Executor as _, FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::Error;
-use super::kept::Kept;
+use super::persistent::Kept;
 use super::sessions::version;
 use crate::domain::{SessionId, Version};
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::Error;
 use super::error::corrupt;
-use super::kept;
+use super::persistent;
 use super::sessions::version;
 use crate::domain::{App, IdempotencyKey, SessionId, Version};
 use crate::repository::PgPool;
@@ -56,7 +56,9 @@ pub async fn find(
         app.app_id.as_str(),
         name,
     );
-    let Some(row) = pool.fetch_optional(kept::Kept(statement)).await? else { return Ok(None) };
+    let Some(row) = pool.fetch_optional(persistent::Kept(statement)).await? else {
+        return Ok(None);
+    };
     let row = Row::from_row(&row)?;
     Ok(Some(Kept {
         digest: row

@@ -10,7 +10,7 @@ use super::waiting::{Parts, Waiting as _};
 use super::{KnownApp, KnownSession, queue, waiting};
 use crate::domain::{IdempotencyKey, Reason};
 use crate::repository;
-use crate::repository::line::Line;
+use crate::repository::dedicated_connection::Line;
 use crate::repository::sessions::{self, Creation};
 use crate::telemetry::statement;
 

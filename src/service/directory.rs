@@ -15,10 +15,11 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::domain::{App, AppId, Buin};
+use crate::keyring::Keyring;
 use crate::repository::PgPool;
+use crate::repository::app_notifications::{self, Changes, Note};
 use crate::repository::apps::StoredApp;
-use crate::repository::changes::{self, Changes, Note};
-use crate::repository::{self, Keyring, apps, keys};
+use crate::repository::{self, apps, keys};
 use crate::wire::{ApiKeyHash, Envelope, TokenKey};
 
 /// How often misses may make the directory read again: guessing costs the database no more.
@@ -196,7 +197,7 @@ impl Directory {
             && self.keyring.find(id).is_none()
         {
             tracing::warn!(master_key = %id, "a new master key is to seal, and is not known here");
-        } else if let Err(error) = changes::repeat(&self.pool, note).await {
+        } else if let Err(error) = app_notifications::repeat(&self.pool, note).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "cannot confirm that changed apps were read"

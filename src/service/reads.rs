@@ -14,7 +14,7 @@ use super::waiting::{Parts, Waiting};
 use super::{Error, KnownSession, queue, waiting};
 use crate::domain::{Session, SessionId};
 use crate::repository;
-use crate::repository::line::Line;
+use crate::repository::dedicated_connection::Line;
 use crate::repository::sessions;
 use crate::telemetry::{Trace, statement};
 

@@ -21,7 +21,7 @@ use super::waiting::{Parts, Waiting as _};
 use super::{Error, KnownApp, KnownSession, queue, reads, waiting};
 use crate::domain::{IdempotencyKey, Request, SessionId};
 use crate::repository;
-use crate::repository::line::Line;
+use crate::repository::dedicated_connection::Line;
 use crate::repository::sessions;
 use crate::telemetry::statement;
 

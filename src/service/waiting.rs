@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Error;
 use crate::metrics::Statements;
 use crate::repository;
-use crate::repository::line::Line;
+use crate::repository::dedicated_connection::Line;
 
 /// Some who wait.
 pub(super) trait Waiting {

@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use muster::repository::embedded::{
+use muster::postgres::embedded::{
     self, EmbeddedError, EmbeddedPostgres, Options, Patience, PostgresVersion, Programs, Stopped,
 };
 use rustix::process::{Pid, Signal, geteuid, kill_process, test_kill_process};

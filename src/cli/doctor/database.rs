@@ -10,7 +10,7 @@ use super::report::{Check, Report, Verdict};
 use super::secrets;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::repository::embedded::{EmbeddedError, Patience};
+use crate::postgres::embedded::{EmbeddedError, Patience};
 use crate::repository::migrations::Standing;
 use crate::repository::probe;
 

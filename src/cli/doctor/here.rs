@@ -6,7 +6,7 @@ use super::super::first_app;
 use super::super::store::embedded_options;
 use super::report::Check;
 use crate::config::Settings;
-use crate::repository::embedded::{self, DataDir, EmbeddedError, Programs};
+use crate::postgres::embedded::{self, DataDir, EmbeddedError, Programs};
 
 /// Less room than this is a warning.
 const LITTLE_ROOM: u64 = 1 << 30;

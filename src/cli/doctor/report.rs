@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::super::{Output, output};
-use crate::repository::embedded::EmbeddedError;
+use crate::postgres::embedded::EmbeddedError;
 
 #[derive(Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,23 +1,54 @@
 //! Apps and their secrets, which are sealed on the way in and opened on the way out.
 
-mod line;
+mod audit_records;
 mod row;
 mod secrets;
+mod stored;
 
 use self::row::{Row, Sealed};
-pub(super) use self::secrets::{aes_key_place, callback_token_place, put_secrets, secrets};
+pub(super) use self::secrets::{
+    AppSecrets, aes_key_place, callback_token_place, put_secrets, secrets,
+};
+pub use self::stored::StoredApp;
+use self::stored::names;
 use super::audit::{self, Act};
-use super::{Error, Keyring, PgPool, sealing};
-use crate::domain::{App, AppId, Buin, Permission, Permissions};
-use crate::wire::AesKey;
+use super::{Error, PgPool, sealing};
+use crate::domain::{AppId, Buin};
+use crate::keyring::Keyring;
 
-/// An app with its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredApp {
-    /// What the app is.
-    pub app: App,
-    /// The key that it shares with Muster.
-    pub aes_key: AesKey,
+/// Selects apps: all, or those of a condition.
+macro_rules! select_app {
+    ($rest:literal $(, $argument:expr)*) => {
+        sqlx::query_as!(
+            Row,
+            r#"
+            select buin, app_id, name, aes_key, permissions, callback_url, callback_token,
+                   callbacks_paused_at is not null as "callbacks_paused!",
+                   disabled_at is not null as "disabled!"
+            from app
+            "# + $rest
+            $(, $argument)*
+        )
+    };
+}
+
+/// A statement that writes an app: $1 to $10 are its columns, with $8 as the time.
+macro_rules! write_app {
+    ($statement:literal, $app:expr, $sealed:expr, $at:expr) => {
+        sqlx::query!(
+            $statement,
+            $app.buin.get(),
+            $app.app_id.as_str(),
+            $app.name,
+            $sealed.aes_key,
+            &names($app.permissions) as &[&str],
+            $app.callback.as_ref().map(|callback| callback.url.as_str()),
+            $sealed.callback_token,
+            $at,
+            $app.disabled,
+            $app.callbacks_paused,
+        )
+    };
 }
 
 /// Every app, by enterprise and id.
@@ -25,18 +56,7 @@ pub struct StoredApp {
 /// # Errors
 /// [`Error::MasterKeyUnknown`], or when the database fails, or holds what cannot be.
 pub async fn list(pool: &PgPool, keyring: &Keyring) -> Result<Vec<StoredApp>, Error> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"
-        select buin, app_id, name, aes_key, permissions, callback_url, callback_token,
-               callbacks_paused_at is not null as "callbacks_paused!",
-               disabled_at is not null as "disabled!"
-        from app
-        order by buin, app_id
-        "#
-    )
-    .fetch_all(pool)
-    .await?;
+    let rows = select_app!("order by buin, app_id").fetch_all(pool).await?;
     rows.into_iter().map(|row| row.open(keyring)).collect()
 }
 
@@ -50,20 +70,9 @@ pub async fn find(
     buin: Buin,
     app_id: &AppId,
 ) -> Result<StoredApp, Error> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        select buin, app_id, name, aes_key, permissions, callback_url, callback_token,
-               callbacks_paused_at is not null as "callbacks_paused!",
-               disabled_at is not null as "disabled!"
-        from app
-        where buin = $1 and app_id = $2
-        "#,
-        buin.get(),
-        app_id.as_str()
-    )
-    .fetch_optional(pool)
-    .await?;
+    let row = select_app!("where buin = $1 and app_id = $2", buin.get(), app_id.as_str())
+        .fetch_optional(pool)
+        .await?;
     found(row, keyring, buin, app_id)
 }
 
@@ -80,7 +89,7 @@ pub async fn insert(
     let app = &stored.app;
     let mut transaction = pool.begin().await?;
     let sealed = Sealed::new(&sealing::hold(&mut transaction, keyring).await?, stored);
-    sqlx::query!(
+    write_app!(
         r#"
         insert into app (
             buin, app_id, name, aes_key, permissions, callback_url, callback_token,
@@ -91,16 +100,9 @@ pub async fn insert(
             case when $9 then $8::timestamptz end, case when $10 then $8::timestamptz end
         )
         "#,
-        app.buin.get(),
-        app.app_id.as_str(),
-        app.name,
-        sealed.aes_key,
-        &names(app.permissions) as &[&str],
-        app.callback.as_ref().map(|callback| callback.url.as_str()),
-        sealed.callback_token,
-        act.at,
-        app.disabled,
-        app.callbacks_paused,
+        app,
+        sealed,
+        act.at
     )
     .execute(&mut *transaction)
     .await
@@ -108,7 +110,7 @@ pub async fn insert(
         Some("app_pkey") => Error::AppExists { buin: app.buin, app_id: app.app_id.clone() },
         _ => error.into(),
     })?;
-    audit::write(&mut transaction, act, line::created(app)).await?;
+    audit::write(&mut transaction, act, audit_records::created(app)).await?;
     transaction.commit().await?;
     Ok(())
 }
@@ -129,27 +131,16 @@ pub async fn change(
 ) -> Result<StoredApp, Error> {
     let mut transaction = pool.begin().await?;
     let key = sealing::hold(&mut transaction, keyring).await?;
-    let row = sqlx::query_as!(
-        Row,
-        r#"
-        select buin, app_id, name, aes_key, permissions, callback_url, callback_token,
-               callbacks_paused_at is not null as "callbacks_paused!",
-               disabled_at is not null as "disabled!"
-        from app
-        where buin = $1 and app_id = $2
-        for update
-        "#,
-        buin.get(),
-        app_id.as_str()
-    )
-    .fetch_optional(&mut *transaction)
-    .await?;
+    let row =
+        select_app!("where buin = $1 and app_id = $2 for update", buin.get(), app_id.as_str())
+            .fetch_optional(&mut *transaction)
+            .await?;
     let before = found(row, keyring, buin, app_id)?;
     let mut stored = before.clone();
     change(&mut stored);
-    let Some(line) = line::changed(&before, &stored) else { return Ok(stored) };
+    let Some(line) = audit_records::changed(&before, &stored) else { return Ok(stored) };
     let (app, sealed) = (&stored.app, Sealed::new(&key, &stored));
-    sqlx::query!(
+    write_app!(
         r#"
         update app
         set name = $3, aes_key = $4, permissions = $5, callback_url = $6, callback_token = $7,
@@ -157,16 +148,9 @@ pub async fn change(
             callbacks_paused_at = case when $10 then coalesce(callbacks_paused_at, $8) end
         where buin = $1 and app_id = $2
         "#,
-        buin.get(),
-        app_id.as_str(),
-        app.name,
-        sealed.aes_key,
-        &names(app.permissions) as &[&str],
-        app.callback.as_ref().map(|callback| callback.url.as_str()),
-        sealed.callback_token,
-        act.at,
-        app.disabled,
-        app.callbacks_paused,
+        app,
+        sealed,
+        act.at
     )
     .execute(&mut *transaction)
     .await?;
@@ -182,8 +166,4 @@ fn found(
     app_id: &AppId,
 ) -> Result<StoredApp, Error> {
     row.ok_or_else(|| Error::AppUnknown { buin, app_id: app_id.clone() })?.open(keyring)
-}
-
-fn names(permissions: Permissions) -> Vec<&'static str> {
-    permissions.iter().map(Permission::name).collect()
 }

@@ -1,10 +1,11 @@
 //! A row of the table, and what its sealed columns hold.
 
-use super::StoredApp;
 use super::secrets::{aes_key_place, callback_token_place};
+use super::stored::StoredApp;
 use crate::domain::{App, Buin, Callback, Permission, Permissions, UnknownPermission};
+use crate::keyring::Keyring;
 use crate::repository::error::corrupt;
-use crate::repository::{Error, Keyring, sealing};
+use crate::repository::{Error, sealing};
 use crate::wire::{AesKey, MasterKey};
 
 pub(super) struct Row {

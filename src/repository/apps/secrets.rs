@@ -3,8 +3,15 @@
 use sqlx::PgConnection;
 use zeroize::Zeroizing;
 
-use crate::repository::sealing::AppSecrets;
 use crate::wire::Place;
+
+/// The secrets of an app, sealed or not.
+pub(in crate::repository) struct AppSecrets {
+    pub(in crate::repository) buin: i64,
+    pub(in crate::repository) app_id: String,
+    pub(in crate::repository) aes_key: Zeroizing<Vec<u8>>,
+    pub(in crate::repository) callback_token: Option<Zeroizing<Vec<u8>>>,
+}
 
 /// Where the AES key of an app belongs.
 pub(in crate::repository) fn aes_key_place(buin: i64, app_id: &str) -> Place<'_> {

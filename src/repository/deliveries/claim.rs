@@ -12,10 +12,10 @@ use sqlx::types::Json;
 use sqlx::{Executor as _, FromRow as _, PgConnection};
 
 use super::claimed::{Claimed, Row};
-use super::give_back::Lease;
+use super::release::Lease;
 use crate::domain::{AppId, Buin};
 use crate::repository::Error;
-use crate::repository::kept::Kept;
+use crate::repository::persistent::Kept;
 use crate::repository::sessions::StoredChanges;
 
 /// How many deliveries a worker can take for an app.

@@ -19,19 +19,19 @@ macro_rules! unlocked {
     }};
 }
 
+mod admin;
 mod claim;
 mod claimed;
+mod complete;
 mod count;
-mod give_back;
-mod operate;
-mod record;
+mod release;
 
+pub use admin::{Attempt, Filter, Listed, attempts, find, list, prune, replay};
 pub use claim::{Claims, Room, claim};
 pub use claimed::{Claimed, Event};
+pub use complete::{Finished, Next, Tried, record};
 pub use count::{Counted, count};
-pub use give_back::{Lease, Unsent, give_back, give_up};
-pub use operate::{Attempt, Filter, Listed, attempts, find, list, prune, replay};
-pub use record::{Finished, Next, Tried, record};
+pub use release::{Lease, Unsent, give_back, give_up};
 
 /// So often in a row a statement may lose. PostgreSQL takes a second each time to notice.
 const DEADLOCKS: u32 = 5;

@@ -2,7 +2,7 @@
 
 use sqlx::PgExecutor;
 
-use super::arrays::{Events, Items, Keys, Members, Titles};
+use super::columns::{Events, Items, Keys, Members, Titles};
 use super::stored::StoredChanges;
 use crate::domain::{AppId, Attributes, EventKind, IdempotencyKey, Reason, Session};
 use crate::repository::Error;

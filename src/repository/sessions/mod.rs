@@ -5,7 +5,7 @@
 //! for retries in the same. The surprise: an update of members never asks who is in. It was decided
 //! against a version, and `version = expected` in the statement makes that decision still true.
 
-mod arrays;
+mod columns;
 mod insert;
 mod list;
 mod members;
@@ -26,7 +26,7 @@ pub use update::{Decided, Step, update_if_version};
 
 use self::stored::Row;
 use super::Error;
-use super::kept::Kept;
+use super::persistent::Kept;
 use crate::domain::{Session, SessionId};
 
 /// Reads sessions. What is not there is not in the answer, which has no order; what cannot be a

@@ -4,13 +4,13 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::{PgExecutor, Row as _};
 
-use super::arrays::{Events, Items, Keys, Members, Place, Titles};
+use super::columns::{Events, Items, Keys, Members, Place, Titles};
 use super::stored::StoredChanges;
 use crate::domain::{
     Account, AppId, AttributesPatch, Change, IdempotencyKey, Reason, Session, SessionId,
 };
 use crate::repository::Error;
-use crate::repository::kept::Kept;
+use crate::repository::persistent::Kept;
 use crate::telemetry::Trace;
 
 /// What was decided about a session: one change, or several on top of each other.

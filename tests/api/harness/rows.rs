@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use muster::repository::embedded::{EmbeddedPostgres, Options, Patience};
+use muster::postgres::embedded::{EmbeddedPostgres, Options, Patience};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 

@@ -14,9 +14,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use muster::postgres::embedded::{self, EmbeddedPostgres, Patience};
 use muster::repository::audit::Act;
-use muster::repository::embedded::{self, EmbeddedPostgres, Patience};
-use muster::repository::{migrations, pool, sealing};
+use muster::repository::{key_rotation, migrations, pool};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 use testcontainers::bollard::Docker;
@@ -119,7 +119,7 @@ fn server() -> &'static Server {
             migrations::run(&pool).await.unwrap();
             let actor = super::actor();
             let act = Act { by: &actor, at: super::start_of_time() };
-            sealing::adopt(&pool, &super::keyring(), act).await.unwrap();
+            key_rotation::adopt(&pool, &super::keyring(), act).await.unwrap();
             pool.close().await;
         });
         server

@@ -8,18 +8,18 @@
 //! first, what is large last; where even that finds too few in its window, the page is short and
 //! the next one goes on behind the window. The surprise: a page may be empty and not the last.
 
-mod attempts;
-mod mark;
+mod plan;
 mod row;
+mod seek_key;
 mod sources;
 mod statement;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-pub use mark::{AsOf, Mark, NoSnapshot, Snapshot, TimeMark};
+pub use seek_key::{AsOf, Mark, NoSnapshot, Snapshot, TimeMark};
 
-use self::attempts::attempts;
+use self::plan::attempts;
 use self::row::Seen;
 use crate::domain::{Buin, Filter, Session, Sort, SortKey};
 use crate::repository::Error;

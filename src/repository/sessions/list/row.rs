@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::attempts::Attempt;
+use super::plan::Attempt;
 use super::{AsOf, Mark, Page, TimeMark};
 use crate::domain::{Session, SessionId};
 use crate::repository::Error;

@@ -8,7 +8,7 @@
 use serde_json::{Map, Value};
 use sqlx::types::Json;
 
-use super::attempts::{Attempt, Source};
+use super::plan::{Attempt, Source};
 use super::row::Listed;
 use super::statement::list;
 use super::{AsOf, MOST_MEMBERS, Search};

@@ -1,0 +1,159 @@
+//! The file of master keys: one a line, for its owner's eyes only.
+//!
+//! It is never half written: a new one stands whole beside it first, on the disk. A first one never
+//! takes the place of another.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::error::KeyringError;
+use crate::config::KeyText;
+use crate::wire::MasterKey;
+
+const HEAD: &str = "\
+# Muster's master keys. The first one seals, all of them open. Keep them apart from the backups of
+# the database, and do not lose them: without them the database opens nothing.
+";
+
+/// The keys of a file that must be there.
+pub(super) fn read(path: &Path) -> Result<Vec<MasterKey>, KeyringError> {
+    let text = fs::read_to_string(path).map_err(wrong("read", path))?;
+    let text = Zeroizing::new(text);
+    let lines = text.lines().map(str::trim).enumerate();
+    let keys: Vec<MasterKey> = lines
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .map(|(number, line)| {
+            let key = KeyText::parse(line).ok_or_else(|| KeyringError::Malformed {
+                path: path.to_owned(),
+                line: number + 1,
+                expected: KeyText::EXPECTED,
+            })?;
+            Ok(MasterKey::new(*key.bytes()))
+        })
+        .collect::<Result<_, KeyringError>>()?;
+    if keys.is_empty() {
+        return Err(KeyringError::Empty { path: path.to_owned() });
+    }
+    Ok(keys)
+}
+
+/// The same of one that need not be there.
+pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<MasterKey>>, KeyringError> {
+    match read(path) {
+        Err(KeyringError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        read => read.map(Some),
+    }
+}
+
+/// Makes a file that is not there. If it is by now, it stays as it is.
+pub(super) fn create(path: &Path, key: &MasterKey) -> Result<(), KeyringError> {
+    let beside = beside(path);
+    let made = write_new(&beside, std::slice::from_ref(key), None).and_then(|()| {
+        // Unlike renaming, this fails if the name is taken.
+        match fs::hard_link(&beside, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            linked => linked.and_then(|()| sync_directory(path)),
+        }
+    });
+    let _ = fs::remove_file(&beside);
+    made.map_err(wrong("make", path))
+}
+
+/// Writes a file anew, with owner and mode as they were.
+pub(super) fn replace(path: &Path, keys: &[MasterKey]) -> Result<(), KeyringError> {
+    let replaced = (|| {
+        // Where a link leads, so that it stays one.
+        let path = fs::canonicalize(path)?;
+        let old = fs::metadata(&path)?;
+        let beside = beside(&path);
+        let done = write_new(&beside, keys, Some(&old))
+            .and_then(|()| fs::rename(&beside, &path))
+            .and_then(|()| sync_directory(&path));
+        if done.is_err() {
+            let _ = fs::remove_file(&beside);
+        }
+        done
+    })();
+    replaced.map_err(wrong("write", path))
+}
+
+/// The mode of a file that is there.
+pub(super) fn mode(path: &Path) -> Option<u32> {
+    fs::metadata(path).ok().map(|found| found.permissions().mode() & 0o7777)
+}
+
+/// A name that nobody else uses, in the same directory.
+fn beside(path: &Path) -> PathBuf {
+    path.with_added_extension(format!("{:016x}.new", rand::random::<u64>()))
+}
+
+fn write_new(path: &Path, keys: &[MasterKey], like: Option<&fs::Metadata>) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    if let Some(like) = like {
+        fchown(&file, Some(like.uid()), Some(like.gid()))?;
+        file.set_permissions(like.permissions())?;
+    }
+    let mut text = Zeroizing::new(String::with_capacity(HEAD.len() + 45 * keys.len()));
+    text.push_str(HEAD);
+    for key in keys {
+        STANDARD.encode_string(key.bytes(), &mut text);
+        text.push('\n');
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn wrong(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyringError {
+    let path = path.to_owned();
+    move |source| KeyringError::File { doing, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_made_once_and_read_back() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("master.key");
+        let keys = [MasterKey::generate(), MasterKey::generate()];
+        assert_eq!(read_if_there(&path).unwrap(), None);
+        create(&path, &keys[0]).unwrap();
+        assert_eq!(mode(&path), Some(0o600));
+        create(&path, &keys[1]).unwrap();
+        assert_eq!(read(&path).unwrap(), keys[..1], "never overwritten");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        replace(&path, &keys).unwrap();
+        assert_eq!(read(&path).unwrap(), keys);
+        assert_eq!(mode(&path), Some(0o640));
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1, "nothing lies beside it");
+    }
+
+    #[test]
+    fn a_mistake_is_named_by_its_line_and_not_shown() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("keys");
+        fs::write(&path, "# one\n\nSesame\n").unwrap();
+        let told = read(&path).unwrap_err().to_string();
+        assert!(told.contains("keys, line 3: expected 32 bytes"), "{told}");
+        assert!(!told.contains("Sesame"), "{told}");
+        fs::write(&path, "# none\n").unwrap();
+        assert!(matches!(read(&path), Err(KeyringError::Empty { .. })));
+        assert!(matches!(read_if_there(home.path()), Err(KeyringError::File { .. })));
+        fs::write(&path, format!("  {}\r\n", "0f".repeat(32))).unwrap();
+        assert_eq!(read(&path).unwrap(), [MasterKey::new([0x0f; 32])]);
+    }
+}

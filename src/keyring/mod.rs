@@ -1,0 +1,166 @@
+//! The master keys that are here: from the configuration, and from a file.
+//!
+//! Which of them seals is up to the database (`repository::sealing`); all of them open. A key that is
+//! not known makes the file be read again, so running servers learn a new one without a restart.
+
+mod error;
+mod file;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use arc_swap::ArcSwap;
+
+pub use self::error::KeyringError;
+use crate::wire::{MasterKey, MasterKeyId};
+
+/// The keys.
+pub struct Keyring {
+    /// The one that goes before the file's, if it is configured.
+    first: Option<MasterKey>,
+    /// One that comes after them.
+    last: Option<MasterKey>,
+    file: Option<KeyFile>,
+    keys: ArcSwap<Vec<MasterKey>>,
+}
+
+/// A file of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether it need not exist, and is made for a database that has no master key yet.
+    pub make: bool,
+}
+
+impl Keyring {
+    /// A keyring of these, in this order, which is not looked at yet.
+    #[must_use]
+    pub fn new(first: Option<MasterKey>, file: Option<KeyFile>, last: Option<MasterKey>) -> Self {
+        let keys = ArcSwap::from_pointee(first.iter().chain(&last).cloned().collect());
+        Self { first, last, file, keys }
+    }
+
+    /// Reads what is configured.
+    ///
+    /// # Errors
+    /// [`KeyringError`]; the keys known before stay.
+    pub fn load(&self) -> Result<(), KeyringError> {
+        let given = match &self.file {
+            Some(file) if file.make => file::read_if_there(&file.path)?.unwrap_or_default(),
+            Some(file) => file::read(&file.path)?,
+            None => Vec::new(),
+        };
+        let keys: Vec<MasterKey> =
+            self.first.iter().chain(&given).chain(&self.last).cloned().collect();
+        if keys.is_empty() && !self.file.as_ref().is_some_and(|file| file.make) {
+            return Err(KeyringError::NoKey);
+        }
+        self.keys.store(keys.into());
+        Ok(())
+    }
+
+    /// The first key, which a database without one gets. Made, if that may be.
+    ///
+    /// # Errors
+    /// [`KeyringError`].
+    pub fn first_or_new(&self) -> Result<MasterKey, KeyringError> {
+        if let (None, Some(file)) = (self.first(), self.file.as_ref().filter(|file| file.make)) {
+            file::create(&file.path, &MasterKey::generate())?;
+            // Another server on this directory may have been faster.
+            self.load()?;
+        }
+        self.first().ok_or(KeyringError::NoKey)
+    }
+
+    /// The first key: the one that is wished to seal.
+    #[must_use]
+    pub fn first(&self) -> Option<MasterKey> {
+        self.keys.load().first().cloned()
+    }
+
+    /// A key by its id. If it is not known, the file is read again.
+    #[must_use]
+    pub fn find(&self, id: MasterKeyId) -> Option<MasterKey> {
+        let known = || self.keys.load().iter().find(|key| key.id() == id).cloned();
+        known().or_else(|| {
+            self.file.as_ref()?;
+            if let Err(error) = self.load() {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "the master keys cannot be read again");
+            }
+            known()
+        })
+    }
+
+    /// What the keys are called, in their order.
+    #[must_use]
+    pub fn ids(&self) -> Vec<MasterKeyId> {
+        self.keys.load().iter().map(MasterKey::id).collect()
+    }
+
+    /// The file that holds the first key, or would: nothing if that is configured otherwise.
+    #[must_use]
+    pub fn leading_file(&self) -> Option<&Path> {
+        match self.first {
+            Some(_) => None,
+            None => self.file.as_ref().map(|file| file.path.as_path()),
+        }
+    }
+
+    /// The mode of the file, if users other than its owner and group can read it.
+    #[must_use]
+    pub fn open_to_all(&self) -> Option<(&Path, u32)> {
+        let path = self.file.as_ref()?.path.as_path();
+        file::mode(path).filter(|mode| mode & 0o007 != 0).map(|mode| (path, mode))
+    }
+
+    /// Writes one key into a new file of its own. Says whether there is such a key here.
+    ///
+    /// # Errors
+    /// [`KeyringError`].
+    pub fn save(&self, path: &Path, id: MasterKeyId) -> Result<bool, KeyringError> {
+        match self.find(id) {
+            Some(key) => file::create(path, &key).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Writes a key into the file, before those that are in it.
+    ///
+    /// # Errors
+    /// [`KeyringError`]; the file is as it was.
+    pub fn lead_with(&self, path: &Path, key: &MasterKey) -> Result<(), KeyringError> {
+        let mut keys = file::read(path)?;
+        keys.insert(0, key.clone());
+        file::replace(path, &keys)?;
+        self.load()
+    }
+
+    /// What the keys in the file are called besides the one of this id: none if it is not in it.
+    ///
+    /// # Errors
+    /// [`KeyringError`].
+    pub fn others(&self, path: &Path, id: MasterKeyId) -> Result<Vec<MasterKeyId>, KeyringError> {
+        let ids: Vec<_> = file::read(path)?.iter().map(MasterKey::id).collect();
+        let others = ids.iter().filter(|other| ids.contains(&id) && **other != id);
+        Ok(others.copied().collect())
+    }
+
+    /// Takes all keys but one from the file.
+    ///
+    /// # Errors
+    /// [`KeyringError`]; the file is as it was.
+    pub fn keep_only(&self, path: &Path, id: MasterKeyId) -> Result<(), KeyringError> {
+        let mut keys = file::read(path)?;
+        keys.retain(|key| key.id() == id);
+        file::replace(path, &keys)?;
+        self.load()
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring").field("ids", &self.ids()).finish_non_exhaustive()
+    }
+}

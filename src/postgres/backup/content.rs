@@ -1,0 +1,120 @@
+//! What tables hold, in numbers that are the same wherever the same rows are.
+//!
+//! A checksum is the exclusive or of the MD5 sums of all rows as text: the order of rows does not
+//! matter, so nothing is sorted, and PostgreSQL can share the work among its processes. No row can
+//! cancel another, because primary keys make all of them different. It guards against accidents;
+//! against forgers a backup has the SHA-256 of its file, which is kept apart by who fears them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use crate::repository::Error;
+
+/// What a table holds.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Rows {
+    /// How many rows.
+    pub rows: u64,
+    /// 32 hexadecimal digits over all of them.
+    pub checksum: String,
+}
+
+/// What each table holds, by its name.
+pub type Content = BTreeMap<String, Rows>;
+
+/// A table that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Table {
+    pub(super) name: String,
+    /// Its columns but those that number transactions, quoted and joined by commas.
+    pub(super) columns: String,
+}
+
+/// The tables of the schema, those that refer to others after them.
+pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<Table>, Error> {
+    let tables = sqlx::query_as!(
+        Table,
+        r#"
+        select class.relname::text as "name!",
+               string_agg(quote_ident(attname), ', ' order by attname) as "columns!"
+        from pg_class as class
+        join pg_attribute on attrelid = class.oid
+        where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p')
+          and not relispartition and attnum > 0 and not attisdropped
+          and atttypid <> 'xid8'::regtype
+        group by class.oid, class.relname
+        order by exists (
+            select from pg_constraint where conrelid = class.oid and contype = 'f'
+        ), class.relname
+        "#
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(tables)
+}
+
+/// What these tables hold.
+pub(super) async fn content(
+    connection: &mut PgConnection,
+    tables: &[Table],
+) -> Result<Content, Error> {
+    let mut content = Content::new();
+    for Table { name, columns } in tables {
+        // The columns are quoted already, by PostgreSQL itself.
+        let sql = format!(
+            "select count(*), md5(coalesce(
+                 bit_xor(('x' || md5(row({columns})::text))::bit(128))::text, ''))
+             from {}",
+            quoted(name)
+        );
+        let (rows, checksum): (i64, String) =
+            sqlx::query_as(AssertSqlSafe(sql)).fetch_one(&mut *connection).await?;
+        let rows = u64::try_from(rows).unwrap_or_default();
+        content.insert(name.clone(), Rows { rows, checksum });
+    }
+    Ok(content)
+}
+
+/// Says in words where two contents differ, from the first one's view.
+pub(super) fn differences(wanted: &Content, found: &Content) -> Vec<String> {
+    let difference = |(name, wanted): (&String, &Rows)| match found.get(name) {
+        None => Some(format!("{name} is missing")),
+        Some(found) if found.rows != wanted.rows => {
+            Some(format!("{name} has {} rows instead of {}", found.rows, wanted.rows))
+        }
+        Some(found) if found.checksum != wanted.checksum => {
+            Some(format!("{name} has as many rows, but others"))
+        }
+        Some(_) => None,
+    };
+    wanted.iter().filter_map(difference).collect()
+}
+
+/// An identifier as SQL takes it for itself.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_named() {
+        let rows = |rows, checksum: &str| Rows { rows, checksum: checksum.to_owned() };
+        let content = |list: &[(&str, Rows)]| {
+            list.iter().map(|(name, rows)| ((*name).to_owned(), rows.clone())).collect::<Content>()
+        };
+        let wanted =
+            content(&[("app", rows(1, "a")), ("audit", rows(2, "b")), ("x", rows(3, "c"))]);
+        assert_eq!(differences(&wanted, &wanted), Vec::<String>::new());
+        let found = content(&[("app", rows(1, "A")), ("audit", rows(1, "b"))]);
+        assert_eq!(
+            differences(&wanted, &found),
+            ["app has as many rows, but others", "audit has 1 rows instead of 2", "x is missing"]
+        );
+        assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
+    }
+}

@@ -1,0 +1,157 @@
+//! Making a backup: one moment of the database, while servers go on.
+//!
+//! `pg_dump` and the checksums look through the same snapshot, so what was dumped is what was
+//! counted. Nothing waits for a backup but a migration.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
+
+use super::content::{self, Content};
+use super::error::DumpError;
+use super::manifest::{self, Manifest};
+use super::tools::Tools;
+use super::{connection, process};
+use crate::keyring::Keyring;
+use crate::postgres::embedded::Options;
+use crate::repository::audit::{self, Act, Action, Line};
+use crate::repository::{Error, PgPool};
+use crate::wire::MasterKeyId;
+
+/// Where a backup goes, and with what.
+#[derive(Debug)]
+pub struct Destination<'a> {
+    /// A new or an empty directory.
+    pub dir: &'a Path,
+    /// Where PostgreSQL's programs are looked for.
+    pub programs: &'a Options,
+    /// The keys to put into the backup, if that is wished.
+    pub with_key: Option<&'a Keyring>,
+}
+
+/// Makes a backup. It is whole when this returns, and not before.
+///
+/// # Errors
+/// [`DumpError`]. What was written by then is no backup.
+pub async fn backup(
+    pool: &PgPool,
+    to: &Destination<'_>,
+    act: Act<'_>,
+) -> Result<Manifest, DumpError> {
+    let mut source = connection::open(pool).await?;
+    let postgres = major(&mut source).await?;
+    let why = format!("the database, a PostgreSQL {postgres},");
+    let tools = Tools::find(to.programs, postgres, &why)?;
+    prepare(to.dir)?;
+
+    let mut snapshot =
+        source.begin_with("begin isolation level repeatable read, read only").await?;
+    let name = sqlx::query_scalar!(r#"select pg_export_snapshot() as "name!""#)
+        .fetch_one(&mut *snapshot)
+        .await?;
+    let path = to.dir.join(manifest::DUMP);
+    let file = manifest::new_file(&path).map_err(DumpError::file("make", &path))?;
+    let dumped = tokio::task::spawn_blocking({
+        let (tools, database) = (tools.clone(), connection::patient(pool));
+        move || process::dump(&tools, &database, &name, &path, file)
+    });
+    let counted = count(&mut snapshot).await;
+    // Its own errors say more than those of a connection that it may have broken.
+    let dump = dumped.await.unwrap_or_else(|error| {
+        let error = io::Error::other(error);
+        Err(DumpError::File { doing: "write", path: to.dir.join(manifest::DUMP), source: error })
+    })?;
+    let Counted { tables, migrations, key } = counted?;
+    snapshot.rollback().await?;
+    source.close().await?;
+
+    let included = match (to.with_key, key) {
+        (Some(keyring), Some(id)) => keyring.save(&to.dir.join(manifest::KEY), id)?,
+        _ => false,
+    };
+    let manifest = Manifest {
+        format: manifest::FORMAT,
+        muster: env!("CARGO_PKG_VERSION").to_owned(),
+        postgres,
+        pg_dump: tools.version.major,
+        at: act.at,
+        migrations,
+        master_key: key.map(|id| id.to_string()),
+        master_key_included: included,
+        dump,
+        tables,
+    };
+    manifest.write(to.dir)?;
+    note(pool, &manifest, act).await?;
+    Ok(manifest)
+}
+
+/// Makes the directory, for its owner only.
+fn prepare(dir: &Path) -> Result<(), DumpError> {
+    match fs::read_dir(dir) {
+        Ok(mut entries) => {
+            if entries.next().is_some() {
+                return Err(DumpError::Occupied(dir.to_owned()));
+            }
+            fs::set_permissions(dir, Permissions::from_mode(0o700))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            DirBuilder::new().recursive(true).mode(0o700).create(dir)
+        }
+        Err(error) => Err(error),
+    }
+    .map_err(DumpError::file("make the directory", dir))
+}
+
+/// What a snapshot shows.
+struct Counted {
+    tables: Content,
+    migrations: Vec<i64>,
+    key: Option<MasterKeyId>,
+}
+
+async fn count(snapshot: &mut PgConnection) -> Result<Counted, Error> {
+    let tables = content::tables(snapshot).await?;
+    // sqlx's own table, and one that an older database has not: neither is checked when compiled.
+    let migrations = sqlx::query_scalar("select version from _sqlx_migrations order by version")
+        .fetch_all(&mut *snapshot)
+        .await?;
+    let key: Option<Vec<u8>> = match tables.iter().any(|table| table.name == "sealing") {
+        true => {
+            sqlx::query_scalar("select master_key_id from sealing")
+                .fetch_optional(&mut *snapshot)
+                .await?
+        }
+        false => None,
+    };
+    let key = key.and_then(|id| Some(MasterKeyId::new(id.as_slice().try_into().ok()?)));
+    Ok(Counted { tables: content::content(snapshot, &tables).await?, migrations, key })
+}
+
+/// The major version of the server.
+pub(super) async fn major(connection: &mut PgConnection) -> Result<u32, Error> {
+    let number =
+        sqlx::query_scalar!(r#"select current_setting('server_version_num')::int4 as "number!""#)
+            .fetch_one(connection)
+            .await?;
+    Ok(u32::try_from(number).unwrap_or_default() / 10_000)
+}
+
+/// Leaves a line of a backup, where there is a table for it already.
+async fn note(pool: &PgPool, manifest: &Manifest, act: Act<'_>) -> Result<(), DumpError> {
+    if !manifest.tables.contains_key("audit") {
+        return Ok(());
+    }
+    let details = serde_json::json!({
+        "sessions": manifest.rows("session"),
+        "bytes": manifest.dump.bytes,
+        "masterKeyIncluded": manifest.master_key_included,
+    });
+    let line = Line { action: Action::DatabaseBackup, buin: None, app_id: None, details };
+    let mut connection = pool.acquire().await?;
+    Ok(audit::write(&mut connection, act, line).await?)
+}

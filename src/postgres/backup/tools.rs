@@ -1,0 +1,65 @@
+//! Which `pg_dump` and `pg_restore` to use.
+//!
+//! They lie beside the server's programs, or alone where only the client's are installed. One that is
+//! older than the server refuses it, and a newer `pg_restore` says things that an older server does
+//! not know: so the oldest that serves is taken.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use super::error::DumpError;
+use crate::postgres::embedded::{self, Options, PostgresVersion};
+
+/// `pg_dump` and `pg_restore` of one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tools {
+    dir: PathBuf,
+    /// Their version.
+    pub version: PostgresVersion,
+}
+
+impl Tools {
+    /// Those for a server of major version `wanted`; `why` says in an error what needs it.
+    ///
+    /// # Errors
+    /// [`DumpError::NoTools`].
+    pub fn find(options: &Options, wanted: u32, why: &str) -> Result<Self, DumpError> {
+        let mut found: Vec<Self> =
+            embedded::program_dirs(options).iter().filter_map(|dir| Self::of(dir)).collect();
+        found.sort_by_key(|tools| (tools.version.major, std::cmp::Reverse(tools.version.minor)));
+        let list = found
+            .iter()
+            .map(|tools| format!("{} in {}", tools.version, tools.dir.display()))
+            .collect::<Vec<_>>();
+        found.into_iter().find(|tools| tools.version.major >= wanted).ok_or_else(|| {
+            let found = match list.as_slice() {
+                [] => String::new(),
+                list => format!(" (found {})", list.join(", ")),
+            };
+            DumpError::NoTools { wanted, why: why.to_owned(), found }
+        })
+    }
+
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn of(dir: &Path) -> Option<Self> {
+        // What a distribution puts into PATH may be a chooser of versions under this name, which would
+        // choose by itself. The programs that it chooses from are found in their own directories.
+        let real = fs::canonicalize(dir.join("pg_dump")).ok()?;
+        let dir =
+            real.parent().filter(|_| real.file_name().is_some_and(|name| name == "pg_dump"))?;
+        if !dir.join("pg_restore").is_file() {
+            return None;
+        }
+        Some(Self { dir: dir.to_owned(), version: version(&real)? })
+    }
+}
+
+fn version(program: &Path) -> Option<PostgresVersion> {
+    let output =
+        embedded::bare_command(program).arg("--version").stderr(Stdio::null()).output().ok()?;
+    String::from_utf8_lossy(&output.stdout).parse().ok()
+}

@@ -1,0 +1,184 @@
+//! The move to another PostgreSQL: every row of every table, through this process.
+//!
+//! The source is only read, in one snapshot, and cannot be written meanwhile; what is written in the
+//! target is one transaction. So a move that fails in the middle has changed nothing, and can be tried
+//! again.
+
+use std::time::{Duration, Instant};
+
+use futures_util::TryStreamExt as _;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+use tracing::Span;
+use tracing_indicatif::span_ext::IndicatifSpanExt as _;
+use tracing_indicatif::style::ProgressStyle;
+
+use super::content::{self, Content, Table};
+use super::error::DumpError;
+use super::{connection, target};
+use crate::repository::audit::{Act, Action};
+use crate::repository::{Error, PgPool};
+
+/// How much is sent at once, in bytes.
+const CHUNK: usize = 1 << 18;
+/// How often a long table is told of.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// Copies everything into a database that has the tables already, and nothing in them. Both databases
+/// must have the migrations of this program. Gives what was copied.
+///
+/// # Errors
+/// [`DumpError`]; nothing of it is in the target then, and the source is as it was.
+pub async fn transfer(
+    source: &PgPool,
+    target: &PgPool,
+    act: Act<'_>,
+) -> Result<Content, DumpError> {
+    let mut from = connection::open(source).await.map_err(DumpError::Source)?;
+    let mut to = connection::open(target).await.map_err(DumpError::Target)?;
+    let copied = copy(&mut from, &mut to, act).await?;
+    let there = content::tables(&mut to).await.map_err(DumpError::Target)?;
+    target::analyze(&mut to, &there).await.map_err(DumpError::Target)?;
+    let _ = from.close().await;
+    let _ = to.close().await;
+    Ok(copied)
+}
+
+async fn copy(
+    from: &mut PgConnection,
+    to: &mut PgConnection,
+    act: Act<'_>,
+) -> Result<Content, DumpError> {
+    target::check_unserved(from, "the source database").await?;
+    target::check_unserved(to, "the target database").await?;
+    let tables: Vec<Table> = content::tables(from)
+        .await
+        .map_err(DumpError::Source)?
+        .into_iter()
+        // The target has made its own notes of the same migrations.
+        .filter(|table| target::is_ours(table) && table.name != "_sqlx_migrations")
+        .collect();
+    let there = content::tables(to).await.map_err(DumpError::Target)?;
+
+    target::check_empty(to, &there).await?;
+    let mut source = from
+        .begin_with("begin isolation level repeatable read, read only")
+        .await
+        .map_err(|error| DumpError::Source(error.into()))?;
+    // Before the snapshot, which the first question makes.
+    lock(&mut source, &tables, "share").await.map_err(DumpError::Source)?;
+    let mut into = to.begin().await.map_err(|error| DumpError::Target(error.into()))?;
+    lock(&mut into, &tables, "access exclusive").await.map_err(DumpError::Target)?;
+    target::check_empty(&mut into, &there).await?;
+    // What the target's own migrations noted gives way to what the source has.
+    into.execute("delete from sealing; delete from audit")
+        .await
+        .map_err(|error| DumpError::Target(error.into()))?;
+
+    let sent = content::content(&mut source, &tables).await.map_err(DumpError::Source)?;
+    let span = bar(&sent);
+    for table in &tables {
+        copy_table(&mut source, &mut into, table, &span).await?;
+    }
+    continue_numbers(&mut source, &mut into).await?;
+    drop(span);
+
+    let arrived = content::content(&mut into, &tables).await.map_err(DumpError::Target)?;
+    let differences = content::differences(&sent, &arrived);
+    if !differences.is_empty() {
+        let then = "Nothing is left in the target";
+        return Err(DumpError::Differs { from: "the source", differences, then });
+    }
+    // One that started meanwhile could write now, into the database that is being left.
+    target::check_unserved(&mut source, "the source database").await?;
+    let sessions = sent.get("session").map_or(0, |table| table.rows);
+    let details = serde_json::json!({ "sessions": sessions });
+    target::note(&mut into, act, Action::DatabaseMove, details).await.map_err(DumpError::Target)?;
+    into.commit().await.map_err(|error| DumpError::Target(error.into()))?;
+    Ok(sent)
+}
+
+async fn lock(connection: &mut PgConnection, tables: &[Table], mode: &str) -> Result<(), Error> {
+    let names: Vec<String> = tables.iter().map(|table| content::quoted(&table.name)).collect();
+    let sql = format!("lock table {} in {mode} mode", names.join(", "));
+    connection.execute(AssertSqlSafe(sql)).await?;
+    Ok(())
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn bar(content: &Content) -> Span {
+    let span = tracing::info_span!("copying");
+    let style = ProgressStyle::with_template(
+        "{spinner} copying {msg} {wide_bar} {human_pos}/{human_len} rows {eta}",
+    );
+    span.pb_set_style(&style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    span.pb_set_length(content.values().map(|table| table.rows).sum());
+    span.pb_start();
+    span
+}
+
+async fn copy_table(
+    source: &mut PgConnection,
+    target: &mut PgConnection,
+    table: &Table,
+    span: &Span,
+) -> Result<(), DumpError> {
+    let Table { name, columns } = table;
+    let failed_here = |error: sqlx::Error| DumpError::Source(error.into());
+    let failed_there = |error: sqlx::Error| DumpError::Target(error.into());
+    span.pb_set_message(name);
+    let what = format!("{} ({columns})", content::quoted(name));
+    let out = format!("copy {what} to stdout (format binary)");
+    let mut rows = source.copy_out_raw(&out).await.map_err(failed_here)?;
+    let into = format!("copy {what} from stdin (format binary)");
+    let mut into = target.copy_in_raw(&into).await.map_err(failed_there)?;
+    let (mut chunk, mut told, mut copied) = (Vec::with_capacity(2 * CHUNK), Instant::now(), 0_u64);
+    // PostgreSQL sends each row by itself; sending them on so would take a system call for each.
+    while let Some(row) = rows.try_next().await.map_err(failed_here)? {
+        chunk.extend_from_slice(&row);
+        copied += 1;
+        if chunk.len() >= CHUNK {
+            into.send(chunk.as_slice()).await.map_err(failed_there)?;
+            chunk.clear();
+        }
+        span.pb_inc(1);
+        if told.elapsed() >= TELL_EVERY {
+            tracing::info!(table = name, rows = copied, "copying");
+            told = Instant::now();
+        }
+    }
+    into.send(chunk.as_slice()).await.map_err(failed_there)?;
+    let rows = into.finish().await.map_err(failed_there)?;
+    tracing::info!(table = name, rows, "copied");
+    Ok(())
+}
+
+/// Has the numbers that the database gives go on where they stood.
+async fn continue_numbers(
+    source: &mut PgConnection,
+    target: &mut PgConnection,
+) -> Result<(), DumpError> {
+    let sequences: Vec<String> = sqlx::query_scalar(
+        "select relname::text from pg_class
+         where relnamespace = current_schema()::regnamespace and relkind = 'S'",
+    )
+    .fetch_all(&mut *source)
+    .await
+    .map_err(|error| DumpError::Source(error.into()))?;
+    for name in sequences {
+        let name = content::quoted(&name);
+        let sql = AssertSqlSafe(format!("select last_value, is_called from {name}"));
+        let (last, called): (i64, bool) = sqlx::query_as(sql)
+            .fetch_one(&mut *source)
+            .await
+            .map_err(|error| DumpError::Source(error.into()))?;
+        sqlx::query("select setval($1::regclass, $2, $3)")
+            .bind(name)
+            .bind(last)
+            .bind(called)
+            .execute(&mut *target)
+            .await
+            .map_err(|error| DumpError::Target(error.into()))?;
+    }
+    Ok(())
+}

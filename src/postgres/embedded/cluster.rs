@@ -1,0 +1,176 @@
+//! The files: where they lie, and how `initdb` makes them.
+//!
+//! | in the data directory | is |
+//! | --- | --- |
+//! | `postgres/` | PostgreSQL's own directory, with its socket and its `log/` |
+//! | `postgres.new-*/` | one that is being made; a left-over is removed |
+//! | `postgres.start.lock`, `postgres.lock` | see [`super::lock`] |
+//! | `postgres-start.log` | what PostgreSQL said while it last started |
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::{fs, io};
+
+use super::error::EmbeddedError;
+use super::installation::Programs;
+use super::layout::{major, path};
+use super::owner::{self, RunAs};
+use super::process::{self, Directory};
+
+const NEW: &str = "postgres.new-";
+
+/// Whether the data directory holds an embedded PostgreSQL already.
+///
+/// # Errors
+/// When that cannot be known: somebody else's files, say, are not "none".
+pub fn initialised(data_dir: &Path) -> Result<bool, EmbeddedError> {
+    Ok(major(&path(data_dir))?.is_some())
+}
+
+/// What [`look`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataDir {
+    /// Nothing, and it can be made.
+    Missing,
+    /// A directory that we may use.
+    There {
+        /// Its permissions.
+        mode: u32,
+    },
+}
+
+impl DataDir {
+    /// Whether others than its owner may do anything with it.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::There { mode } if mode & 0o077 != 0)
+    }
+}
+
+/// Whether a data directory serves, without changing anything.
+///
+/// # Errors
+/// Why [`super::EmbeddedPostgres::start`] would refuse it.
+pub fn look(data_dir: &Path) -> Result<DataDir, EmbeddedError> {
+    match fs::metadata(data_dir) {
+        Ok(found) => {
+            owner::check_data_dir(data_dir)?;
+            let cluster = path(data_dir);
+            owner::run_as(&cluster)?;
+            major(&cluster)?;
+            Ok(DataDir::There { mode: found.permissions().mode() & 0o7777 })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            owner::check_can_create(data_dir)?;
+            Ok(DataDir::Missing)
+        }
+        Err(error) => Err(EmbeddedError::file("enter", data_dir)(error)),
+    }
+}
+
+/// The data directory by its full name, made for us alone if it was missing.
+pub(super) fn open_data_dir(data_dir: &Path) -> Result<PathBuf, EmbeddedError> {
+    if look(data_dir)? == DataDir::Missing {
+        if let Some(parent) = data_dir.parent() {
+            fs::create_dir_all(parent).map_err(EmbeddedError::file("create", parent))?;
+        }
+        // `recursive` makes no error of a directory that another process was faster to create.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(data_dir)
+            .map_err(EmbeddedError::file("create", data_dir))?;
+    }
+    let data_dir = fs::canonicalize(data_dir).map_err(EmbeddedError::file("resolve", data_dir))?;
+    owner::check_data_dir(&data_dir)?;
+    Ok(data_dir)
+}
+
+/// Makes `postgres/` with `initdb`. It is made under another name and renamed when it is whole and
+/// on disk, so an interrupted first start leaves nothing that looks finished. Needs the turn.
+pub(super) async fn create(
+    data_dir: &Path,
+    programs: &Programs,
+    run_as: &RunAs,
+) -> Result<(), EmbeddedError> {
+    remove_left_overs(data_dir);
+    let place = path(data_dir);
+    let occupied = fs::read_dir(&place).is_ok_and(|mut entries| entries.next().is_some());
+    if occupied || fs::metadata(&place).is_ok_and(|found| !found.is_dir()) {
+        let problem = "holds something, but no PG_VERSION".to_owned();
+        return Err(EmbeddedError::NotACluster { path: place, problem });
+    }
+    tracing::info!(data = %place.display(), version = %programs.version, "creating the database");
+    let new = data_dir.join(format!("{NEW}{:08x}", rand::random::<u32>()));
+    // Not every system has this locale. Only upper and lower case outside ASCII depend on it;
+    // order and comparison are bytewise in both.
+    let mut done = initdb(&new, programs, run_as, "C.UTF-8").await;
+    if let Err(EmbeddedError::Initdb { output, .. }) = &done
+        && output.contains("locale")
+    {
+        tracing::info!("no locale C.UTF-8 here: using C");
+        let _ = fs::remove_dir_all(&new);
+        done = initdb(&new, programs, run_as, "C").await;
+    }
+    let done = done.and_then(|()| {
+        // Over an empty directory as well; a mounted one cannot be replaced.
+        fs::rename(&new, &place)
+            .map_err(EmbeddedError::file("rename the new database to", &place))?;
+        let sync = || fs::File::open(data_dir)?.sync_all();
+        sync().map_err(EmbeddedError::file("write", data_dir))
+    });
+    if done.is_err() {
+        let _ = fs::remove_dir_all(&new);
+    }
+    done
+}
+
+/// `trust` lets everybody in who reaches the socket. Those are the owner of the directory, which has
+/// mode 0700, and root: the same who could read the files anyway. There is no other way in, as
+/// PostgreSQL listens on no network address.
+async fn initdb(
+    new: &Path,
+    programs: &Programs,
+    run_as: &RunAs,
+    ctype: &str,
+) -> Result<(), EmbeddedError> {
+    DirBuilder::new().mode(0o700).create(new).map_err(EmbeddedError::file("create", new))?;
+    run_as.give(new).map_err(EmbeddedError::file("change the owner of", new))?;
+    let directory = Directory::open(new, run_as)?;
+    let program = programs.dir.join("initdb");
+    let mut command = process::command(&program, run_as);
+    command
+        .args(["-U", "muster", "-A", "trust", "-E", "UTF8", "--locale=C", "--data-checksums"])
+        .arg(format!("--lc-ctype={ctype}"))
+        .arg("-D")
+        .arg(directory.argument())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut command = tokio::process::Command::from(command);
+    command.kill_on_drop(true);
+    let child = directory.spawn(&mut command).map_err(|source| EmbeddedError::Spawn {
+        program: program.clone(),
+        user: run_as.to_string(),
+        source,
+    })?;
+    let output = child.wait_with_output().await.map_err(EmbeddedError::file("run", &program))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let output = process::tail(&output.stderr);
+    Err(EmbeddedError::Initdb { data: new.to_owned(), program, output })
+}
+
+/// Best effort: the name of the next one differs in any case.
+fn remove_left_overs(data_dir: &Path) {
+    for entry in fs::read_dir(data_dir).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(NEW) {
+            tracing::info!(path = %entry.path().display(), "removing what an interrupted start left");
+            if let Err(error) = fs::remove_dir_all(entry.path()) {
+                tracing::warn!(path = %entry.path().display(), %error, "could not remove it");
+            }
+        }
+    }
+}

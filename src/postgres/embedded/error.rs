@@ -1,0 +1,286 @@
+//! Why the embedded PostgreSQL could not be had. Each message names the cause, the paths and
+//! values it was found in, and what to do.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::download_error::DownloadError;
+use super::found_versions::Found;
+use super::version::OLDEST_MAJOR;
+
+/// What to do when no PostgreSQL programs can be had.
+const REMEDIES: &str = "install PostgreSQL 15 or newer with the operating system's package manager, or set \
+     database.postgres_dir to the directory that holds `postgres` and `initdb`, or use a PostgreSQL \
+     of your own by setting database.url";
+
+/// A failure of the embedded PostgreSQL.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmbeddedError {
+    /// The configured directory does not hold programs that run.
+    #[error(
+        "database.postgres_dir is {dir}, but {dir}/{program} {problem}; set it to a directory that holds \
+         working `postgres` and `initdb` programs, or remove it to search the usual places"
+    )]
+    ConfiguredPrograms {
+        /// `database.postgres_dir`.
+        dir: PathBuf,
+        /// `postgres` or `initdb`.
+        program: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// There are no programs on this machine, and fetching some is switched off.
+    #[error(
+        "found no PostgreSQL {OLDEST_MAJOR} or newer on this machine{found}, and may not download it; {REMEDIES}"
+    )]
+    NoPrograms {
+        /// The programs that are too old, if any.
+        found: Found,
+    },
+    /// There are no programs on this machine, and none could be fetched.
+    #[error(
+        "found no PostgreSQL {OLDEST_MAJOR} or newer on this machine{found}, and downloading it from {from} failed; {REMEDIES}"
+    )]
+    Download {
+        /// The programs that are too old, if any.
+        found: Found,
+        /// Where it was looked for.
+        from: String,
+        /// Why it failed.
+        source: DownloadError,
+    },
+    /// The data were made by another major version than any that can be had.
+    #[error(
+        "the data directory {data} was made by PostgreSQL {major}, but {}; \
+         install PostgreSQL {major}, or set database.postgres_dir to its programs",
+        .found.only()
+    )]
+    OtherMajor {
+        /// `postgres` in the data directory.
+        data: PathBuf,
+        /// The version in its `PG_VERSION`.
+        major: u32,
+        /// The programs of other versions.
+        found: Found,
+        /// Why the right version could not be downloaded, if that was tried.
+        source: Option<DownloadError>,
+    },
+    /// The data were made by a version that Muster does not work with.
+    #[error(
+        "the data directory {data} was made by PostgreSQL {major}, but Muster needs {OLDEST_MAJOR} or newer; \
+         upgrade it with pg_upgrade, or set another data_dir"
+    )]
+    DataTooOld {
+        /// `postgres` in the data directory.
+        data: PathBuf,
+        /// The version in its `PG_VERSION`.
+        major: u32,
+    },
+    /// `postgres` is there, but it is not a data directory.
+    #[error(
+        "{path} {problem}, so it is not a PostgreSQL data directory; move it away, or set another data_dir"
+    )]
+    NotACluster {
+        /// `postgres` in the data directory.
+        path: PathBuf,
+        /// What was found.
+        problem: String,
+    },
+    /// There are no data where there must be some.
+    #[error(
+        "there is no database in {data_dir}; run `muster serve` or `muster app create` to make one, or set data_dir \
+         to the directory that has it"
+    )]
+    NoDatabase {
+        /// The data directory.
+        data_dir: PathBuf,
+    },
+    /// A directory belongs to somebody else.
+    #[error(
+        "{path} belongs to uid {owner}, but Muster runs as uid {ours} and may not use it; run Muster as uid {owner}, \
+         or `chown -R {ours} {path}` as root, or set another data_dir"
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Who owns it.
+        owner: u32,
+        /// Who we are.
+        ours: u32,
+    },
+    /// We are root, and the data directory belongs to an ordinary user. Root may write there, but
+    /// what it writes its owner cannot read.
+    #[error(
+        "{path} belongs to uid {owner}, but Muster runs as root, whose files would lock that user out; run Muster as \
+         uid {owner}, or hand the directory to root with `chown 0 {path}`, or set another data_dir"
+    )]
+    NotRoots {
+        /// The data directory.
+        path: PathBuf,
+        /// Who owns it.
+        owner: u32,
+    },
+    /// A directory is ours, but closed to us.
+    #[error(
+        "{path} has mode {mode:o}, which keeps out its own owner, uid {owner}; run `chmod 700 {path}`"
+    )]
+    Closed {
+        /// The directory.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+        /// Who owns it, which is who we are.
+        owner: u32,
+    },
+    /// The data belong to root, for whom PostgreSQL refuses to run.
+    #[error(
+        "{path} belongs to root, and PostgreSQL refuses to run as root; give it to an ordinary user, for example \
+         `chown -R {example} {path}`: Muster then runs PostgreSQL as that user"
+    )]
+    RootOwned {
+        /// `postgres` in the data directory.
+        path: PathBuf,
+        /// A user that exists.
+        example: String,
+    },
+    /// We are root, and there is nobody to run PostgreSQL as.
+    #[error(
+        "PostgreSQL refuses to run as root, and /etc/passwd has neither a user `postgres` nor `nobody` to run it as; \
+         create one (`useradd --system postgres`), or run Muster as an ordinary user"
+    )]
+    NoOrdinaryUser,
+    /// Another Muster is starting or stopping the same PostgreSQL.
+    #[error(
+        "waited {} s while another process was starting or stopping the PostgreSQL of this data directory (it holds \
+         the lock {lock}); wait until it is done and try again, or find it with `fuser {lock}`",
+        .waited.as_secs()
+    )]
+    Busy {
+        /// The lock file.
+        lock: PathBuf,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// `initdb` failed.
+    #[error("could not create a database in {data}: {} said: {output}{}", .program.display(), hint(.output))]
+    Initdb {
+        /// The directory it was to fill.
+        data: PathBuf,
+        /// The `initdb` that ran.
+        program: PathBuf,
+        /// What it printed last.
+        output: String,
+    },
+    /// A program could not be run at all.
+    #[error(
+        "could not run {program} as {user}; see that this user may enter its directory and execute it"
+    )]
+    Spawn {
+        /// The program.
+        program: PathBuf,
+        /// Whom it was to run as.
+        user: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// PostgreSQL ended instead of starting.
+    #[error("PostgreSQL ended while starting ({status}); the end of its log, from {log}:\n{tail}")]
+    Died {
+        /// How it ended.
+        status: String,
+        /// Where its words are.
+        log: PathBuf,
+        /// The last of them.
+        tail: String,
+    },
+    /// PostgreSQL runs, but accepts no connections.
+    #[error(
+        "PostgreSQL runs on {data} but accepted no connection within {} s; see {data}/log, wait if it recovers after \
+         a crash, and try again: Muster joins the one that runs",
+        .waited.as_secs()
+    )]
+    NotReady {
+        /// `postgres` in the data directory.
+        data: PathBuf,
+        /// How long we waited.
+        waited: Duration,
+        /// What the last attempt met.
+        source: Option<sqlx::Error>,
+    },
+    /// The role or the database could not be looked up or made.
+    #[error("the embedded PostgreSQL in {data} runs but could not be prepared; see {data}/log")]
+    Prepare {
+        /// `postgres` in the data directory.
+        data: PathBuf,
+        /// What the database said.
+        source: sqlx::Error,
+    },
+    /// PostgreSQL did not end when told to.
+    #[error(
+        "PostgreSQL on {data} (process {pid}) did not end within {} s of being told to; see {data}/log, then end it \
+         with `kill -QUIT {pid}`",
+        .waited.as_secs()
+    )]
+    NotStopped {
+        /// `postgres` in the data directory.
+        data: PathBuf,
+        /// The postmaster.
+        pid: i32,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// The socket's path is longer than the system allows.
+    #[error(
+        "the path {path} is too long for a Unix socket on this system; set a data_dir with a shorter path"
+    )]
+    PathTooLong {
+        /// The directory of the socket.
+        path: PathBuf,
+    },
+    /// A file or directory could not be used.
+    #[error("could not {action} {path}; see that it exists and that uid {} may do so", rustix::process::geteuid().as_raw())]
+    File {
+        /// What was tried, such as "create".
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl EmbeddedError {
+    /// The message in two: what is wrong and what to do, where the second is known.
+    #[must_use]
+    pub fn cause_and_remedy(&self) -> (String, Option<String>) {
+        let text = self.to_string();
+        // These end with the words of a program.
+        if matches!(self, Self::Died { .. } | Self::Initdb { .. }) {
+            return (text, None);
+        }
+        match text.rsplit_once("; ") {
+            Some((cause, remedy)) => (cause.to_owned(), Some(remedy.to_owned())),
+            None => (text, None),
+        }
+    }
+
+    /// For `map_err`: what was tried with which file.
+    pub(super) fn file(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+}
+
+/// The one failure of `initdb` whose own words do not tell what to do.
+fn hint(output: &str) -> &'static str {
+    if output.contains("effective user ID") {
+        "; run Muster as a user that has an entry in /etc/passwd"
+    } else {
+        ""
+    }
+}

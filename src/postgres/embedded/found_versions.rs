@@ -1,0 +1,31 @@
+//! The PostgreSQL programs that were found and did not serve, for messages.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::version::PostgresVersion;
+
+/// The programs that were found and did not serve, for a message.
+#[derive(Clone, Debug, Default)]
+pub struct Found(pub Vec<(PostgresVersion, PathBuf)>);
+
+impl Found {
+    pub(super) fn only(&self) -> String {
+        if self.0.is_empty() {
+            return "found no PostgreSQL on this machine".to_owned();
+        }
+        format!("found only {}", self.list())
+    }
+
+    fn list(&self) -> String {
+        let one =
+            |(version, dir): &(PostgresVersion, PathBuf)| format!("{version} in {}", dir.display());
+        self.0.iter().map(one).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, " (found {})", self.list()) }
+    }
+}

@@ -1,0 +1,282 @@
+//! Where the PostgreSQL programs are: configured, installed, or downloaded earlier.
+//!
+//! The newest serves a new data directory. One that exists needs the major version that made it:
+//! PostgreSQL does not read another's files.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use std::{env, fs};
+
+use super::download::{self, Source};
+use super::error::EmbeddedError;
+use super::found_versions::Found;
+use super::layout;
+use super::options::Options;
+use super::version::{NotAVersion, OLDEST_MAJOR, PostgresVersion};
+
+/// The programs of one PostgreSQL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Programs {
+    /// The directory that holds `postgres` and `initdb`.
+    pub dir: PathBuf,
+    /// What `postgres --version` says.
+    pub version: PostgresVersion,
+}
+
+impl Programs {
+    /// The programs that [`super::EmbeddedPostgres::start`] would use, without downloading any.
+    ///
+    /// # Errors
+    /// When there are none, or none that fits the data directory.
+    pub async fn find(options: &Options) -> Result<Self, EmbeddedError> {
+        let data = layout::path(&options.data_dir);
+        let major = layout::major(&data)?;
+        Places::of_this_machine(options).find(&data, major).await
+    }
+}
+
+/// Where to look. Tests look elsewhere.
+#[derive(Debug)]
+pub(super) struct Places {
+    /// `database.postgres_dir`: if set, nothing else counts.
+    pub(super) configured: Option<PathBuf>,
+    /// Where programs may have been installed.
+    pub(super) installed: Vec<PathBuf>,
+    /// Where downloads come from and go to, if there may be any.
+    pub(super) downloads: Source,
+    /// Whether to download.
+    pub(super) download: bool,
+}
+
+impl Places {
+    pub(super) fn of_this_machine(options: &Options) -> Self {
+        let mut installed: Vec<_> =
+            env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
+        installed.extend(below("/usr/lib/postgresql", "", "bin"));
+        installed.extend(below("/usr", "pgsql-", "bin"));
+        installed.extend(["/usr/local/pgsql/bin".into(), "/usr/local/bin".into()]);
+        installed.extend(below("/opt/homebrew/opt", "postgresql@", "bin"));
+        installed.extend(below("/usr/local/opt", "postgresql@", "bin"));
+        Self {
+            configured: options.programs_dir.clone(),
+            installed,
+            downloads: Source::usual(),
+            download: options.download,
+        }
+    }
+
+    /// The directories themselves, whatever is in them, by their full names.
+    pub(super) fn dirs(&self) -> Vec<PathBuf> {
+        let dirs = match &self.configured {
+            Some(dir) => vec![dir.clone()],
+            None => self.installed.iter().cloned().chain(self.downloads.complete()).collect(),
+        };
+        dirs.iter().filter_map(|dir| std::path::absolute(dir).ok()).collect()
+    }
+
+    /// The programs for `data`, which `major` made if it exists; downloads them if need be.
+    pub(super) async fn obtain(
+        &self,
+        data: &Path,
+        major: Option<u32>,
+    ) -> Result<Programs, EmbeddedError> {
+        let missing = match self.find(data, major).await {
+            Err(EmbeddedError::NoPrograms { found }) if self.download => (found, None),
+            Err(EmbeddedError::OtherMajor { major, found, .. })
+                if self.download && self.configured.is_none() =>
+            {
+                (found, Some(major))
+            }
+            done => return done,
+        };
+        match (download::fetch(&self.downloads, major).await, missing) {
+            (Ok(dir), _) => match version(&dir).await {
+                Ok(version) => Ok(Programs { dir, version }),
+                Err(problem) => {
+                    Err(EmbeddedError::ConfiguredPrograms { dir, program: "postgres", problem })
+                }
+            },
+            (Err(source), (found, None)) => {
+                Err(EmbeddedError::Download { found, from: self.downloads.url.clone(), source })
+            }
+            (Err(source), (found, Some(major))) => Err(EmbeddedError::OtherMajor {
+                data: data.to_owned(),
+                major,
+                found,
+                source: Some(source),
+            }),
+        }
+    }
+
+    /// The programs for `data` among those that are here.
+    pub(super) async fn find(
+        &self,
+        data: &Path,
+        major: Option<u32>,
+    ) -> Result<Programs, EmbeddedError> {
+        if let Some(major) = major.filter(|major| *major < OLDEST_MAJOR) {
+            return Err(EmbeddedError::DataTooOld { data: data.to_owned(), major });
+        }
+        let candidates = match &self.configured {
+            Some(dir) => vec![configured(dir).await?],
+            None => self.candidates().await,
+        };
+        choose(&candidates, major).cloned().ok_or_else(|| {
+            let found = Found(
+                candidates.into_iter().map(|programs| (programs.version, programs.dir)).collect(),
+            );
+            match (major, &self.configured) {
+                (Some(major), _) => {
+                    EmbeddedError::OtherMajor { data: data.to_owned(), major, found, source: None }
+                }
+                (_, Some(dir)) => EmbeddedError::ConfiguredPrograms {
+                    dir: dir.clone(),
+                    program: "postgres",
+                    problem: format!("is too old{found}: Muster needs {OLDEST_MAJOR} or newer"),
+                },
+                (_, None) => EmbeddedError::NoPrograms { found },
+            }
+        })
+    }
+
+    async fn candidates(&self) -> Vec<Programs> {
+        let mut seen: Vec<PathBuf> = Vec::new();
+        let mut candidates = Vec::new();
+        for dir in self.installed.iter().cloned().chain(self.downloads.complete()) {
+            // One installation is often found along several paths: links in PATH lead to it.
+            let Ok(real) = fs::canonicalize(dir.join("postgres")) else {
+                continue;
+            };
+            if seen.contains(&real) {
+                continue;
+            }
+            let dir = match real.parent() {
+                Some(home) if home.join("initdb").is_file() => home.to_owned(),
+                _ if dir.join("initdb").is_file() => dir,
+                _ => continue,
+            };
+            match version(&dir).await {
+                Ok(version) => candidates.push(Programs { dir, version }),
+                Err(problem) => {
+                    tracing::warn!(dir = %dir.display(), problem, "passing over a PostgreSQL");
+                }
+            }
+            seen.push(real);
+        }
+        candidates
+    }
+}
+
+async fn configured(dir: &Path) -> Result<Programs, EmbeddedError> {
+    let wrong = |program, problem| EmbeddedError::ConfiguredPrograms {
+        dir: dir.to_owned(),
+        program,
+        problem,
+    };
+    for program in ["postgres", "initdb"] {
+        if !dir.join(program).is_file() {
+            return Err(wrong(program, "is not there".to_owned()));
+        }
+    }
+    // PostgreSQL does not run in our working directory, so the path must not depend on it.
+    let dir = std::path::absolute(dir).map_err(EmbeddedError::file("look at", dir))?;
+    match version(&dir).await {
+        Ok(version) => Ok(Programs { dir, version }),
+        Err(problem) => Err(wrong("postgres", problem)),
+    }
+}
+
+/// The newest that serves; of equals the first, which is the earliest in PATH.
+fn choose(candidates: &[Programs], major: Option<u32>) -> Option<&Programs> {
+    candidates
+        .iter()
+        .filter(|programs| programs.version.major >= OLDEST_MAJOR)
+        .filter(|programs| major.is_none_or(|major| programs.version.major == major))
+        .rev()
+        .max_by_key(|programs| programs.version)
+}
+
+async fn version(dir: &Path) -> Result<PostgresVersion, String> {
+    let run = tokio::process::Command::new(dir.join("postgres"))
+        .arg("--version")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    match tokio::time::timeout(Duration::from_secs(10), run).await {
+        Err(_) => Err("did not tell its version within 10 s".to_owned()),
+        Ok(Err(error)) => Err(format!("could not be run: {error}")),
+        Ok(Ok(output)) if !output.status.success() => Err(format!(
+            "failed ({}): {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        )),
+        Ok(Ok(output)) => String::from_utf8_lossy(&output.stdout)
+            .parse()
+            .map_err(|error: NotAVersion| error.to_string()),
+    }
+}
+
+/// `parent/prefix*/child`.
+fn below(parent: &str, prefix: &str, child: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(parent) else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        .map(|entry| entry.path().join(child))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn programs(dir: &str, major: u32, minor: u32) -> Programs {
+        Programs { dir: dir.into(), version: PostgresVersion { major, minor } }
+    }
+
+    #[test]
+    fn the_newest_wins_unless_the_data_need_another() {
+        let all = [
+            programs("/a", 15, 3),
+            programs("/b", 17, 1),
+            programs("/c", 17, 1),
+            programs("/d", 14, 9),
+        ];
+        let chosen = |major| choose(&all, major).map(|programs| programs.dir.to_str().unwrap());
+        assert_eq!(chosen(None), Some("/b"));
+        assert_eq!(chosen(Some(15)), Some("/a"));
+        assert_eq!(chosen(Some(14)), None);
+        assert_eq!(chosen(Some(16)), None);
+    }
+
+    #[tokio::test]
+    async fn without_programs_the_remedies_are_named() {
+        let empty = tempfile::tempdir().unwrap();
+        let mut places = Places {
+            configured: None,
+            installed: vec![empty.path().to_owned()],
+            downloads: Source {
+                url: "https://nowhere.invalid/".to_owned(),
+                cache: Some(empty.path().join("cache")),
+            },
+            download: false,
+        };
+        let data = empty.path().join("postgres");
+        let needed = places.obtain(&data, Some(17)).await.unwrap_err().to_string();
+        assert!(needed.contains("made by PostgreSQL 17, but found no PostgreSQL"), "{needed}");
+        let unwanted = places.obtain(&data, None).await.unwrap_err();
+        places.download = true;
+        let failed = places.obtain(&data, None).await.unwrap_err();
+        assert!(matches!(failed, EmbeddedError::Download { .. }), "{failed:?}");
+        assert!(failed.to_string().contains("https://nowhere.invalid/"), "{failed}");
+        for error in [unwanted, failed] {
+            for remedy in ["package manager", "database.postgres_dir", "database.url"] {
+                assert!(error.to_string().contains(remedy), "{error}");
+            }
+        }
+        assert_eq!(places.downloads.complete(), Vec::<PathBuf>::new());
+    }
+}

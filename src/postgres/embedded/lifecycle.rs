@@ -1,0 +1,185 @@
+//! Bringing PostgreSQL up and down, by who has the turn.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::error::EmbeddedError;
+use super::installation::{Places, Programs};
+use super::lock::{Turn, Use};
+use super::options::Options;
+use super::process::{self, Postmaster};
+use super::ready::{self, Ready};
+use super::socket::{self, Socket};
+use super::version::PostgresVersion;
+use super::{cluster, layout, owner};
+
+/// How long PostgreSQL may take to roll back and write everything out.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+/// How long it may take to drop everything; it recovers at the next start.
+const QUIT_WITHIN: Duration = Duration::from_secs(10);
+/// What a server has besides its pool: three for each of up to nine lanes, two that follow,
+/// and two for callbacks.
+const OWN_CONNECTIONS: u32 = 31;
+/// Servers of one data directory that there is room for.
+const SERVERS: u32 = 4;
+/// Connections for commands, and for whoever looks in with `psql`.
+const SPARE_CONNECTIONS: u32 = 20;
+
+/// The PostgreSQL to bring up.
+pub(super) struct Place<'a> {
+    pub(super) options: &'a Options,
+    /// By its full name.
+    pub(super) data_dir: &'a Path,
+    /// `postgres` in it.
+    pub(super) data: &'a Path,
+}
+
+/// One that answers.
+pub(super) struct Up {
+    pub(super) postmaster: Postmaster,
+    /// Whether it ran already.
+    pub(super) joined: bool,
+    pub(super) version: PostgresVersion,
+}
+
+impl Place<'_> {
+    /// Joins the PostgreSQL that runs, or starts it, after making it if need be. `programs` are
+    /// those that were found before, if any. `started` hears of the process as soon as there is one,
+    /// as this may be dropped while it waits for the first answer.
+    pub(super) async fn bring_up(
+        &self,
+        programs: Option<Programs>,
+        turn: &Turn,
+        in_use: &Use,
+        started: &mut (dyn FnMut(Postmaster) + Send),
+    ) -> Result<Up, EmbeddedError> {
+        let &Self { options, data_dir, data } = self;
+        // Somebody else may have made it before we had the turn.
+        let run_as = owner::run_as(data)?;
+        if cluster::initialised(data_dir)?
+            && let Some((postmaster, ready)) =
+                ready::join(data, &Socket::of(data)?, options.patience.answer).await?
+        {
+            if !self.must_restart(&postmaster, &ready, turn, in_use)? {
+                let version = ready.version;
+                tracing::info!(data = %data.display(), %version, "joined the PostgreSQL that runs");
+                return Ok(Up { postmaster, joined: true, version });
+            }
+            end(&postmaster, data).await?;
+        }
+        let programs = match programs {
+            Some(programs)
+                if layout::major(data)?.is_none_or(|major| major == programs.version.major) =>
+            {
+                programs
+            }
+            _ => self::programs(options, data).await?,
+        };
+        if !cluster::initialised(data_dir)? {
+            cluster::create(data_dir, &programs, &run_as).await?;
+        }
+        let socket = Socket::of(data)?;
+        socket::remove_stale_locks(data);
+        let began = Instant::now();
+        let log = data_dir.join("postgres-start.log");
+        let connections = connections(options);
+        let (child, postmaster, ready) = loop {
+            let mut child = process::start(data, &programs, &run_as, connections, &log)?;
+            let postmaster = Postmaster::of(child.id().and_then(|id| i32::try_from(id).ok()));
+            started(postmaster.clone());
+            match ready::wait(data, &socket, &mut child, &log, options.patience.answer).await {
+                Ok(ready) => break (child, postmaster, ready),
+                // The processes of one that was killed need a moment to notice.
+                Err(EmbeddedError::Died { tail, .. })
+                    if tail.contains("pre-existing shared memory")
+                        && began.elapsed() < QUIT_WITHIN =>
+                {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        process::look_after(child);
+        let version = ready.version;
+        tracing::info!(
+            data = %data.display(), %version, programs = %programs.dir.display(), user = %run_as,
+            millis = began.elapsed().as_millis(), "started PostgreSQL"
+        );
+        Ok(Up { postmaster, joined: false, version })
+    }
+
+    /// Whether the PostgreSQL that runs takes too few connections for us, and nobody else uses it:
+    /// an orphan keeps the settings of the Muster that started it.
+    fn must_restart(
+        &self,
+        postmaster: &Postmaster,
+        ready: &Ready,
+        turn: &Turn,
+        in_use: &Use,
+    ) -> Result<bool, EmbeddedError> {
+        let wanted = connections(self.options);
+        if ready.max_connections >= wanted {
+            return Ok(false);
+        }
+        let alone = in_use.is_last(turn);
+        in_use.sign_on_again(turn)?;
+        if alone? && postmaster.pid().is_some() {
+            tracing::info!(
+                runs_with = ready.max_connections,
+                wanted,
+                "restarting the PostgreSQL that runs: it takes too few connections"
+            );
+            return Ok(true);
+        }
+        tracing::warn!(
+            runs_with = ready.max_connections,
+            wanted,
+            max_connections = self.options.max_connections,
+            "the PostgreSQL that runs takes fewer connections than database.max_connections and a reserve \
+             need, and is not restarted as others use it or it is another container's: requests may be \
+             refused; stop every Muster of this data_dir, then start the one with this setting first"
+        );
+        Ok(false)
+    }
+}
+
+/// The programs for `data`; downloads them if that is allowed and need be.
+pub(super) async fn programs(options: &Options, data: &Path) -> Result<Programs, EmbeddedError> {
+    Places::of_this_machine(options).obtain(data, layout::major(data)?).await
+}
+
+/// How many connections a PostgreSQL that we start takes.
+fn connections(options: &Options) -> u32 {
+    let server = options.max_connections.saturating_add(OWN_CONNECTIONS);
+    server.saturating_mul(SERVERS).saturating_add(SPARE_CONNECTIONS)
+}
+
+/// Stops it: its sessions are ended and everything is written out, or else dropped. Nothing is done
+/// about one whose process is not to be seen from here.
+pub(super) async fn end(postmaster: &Postmaster, data: &Path) -> Result<(), EmbeddedError> {
+    let Some(pid) = postmaster.pid() else { return Ok(()) };
+    postmaster.signal(Signal::INT);
+    if ends_within(postmaster, STOP_WITHIN).await {
+        return Ok(());
+    }
+    tracing::warn!(pid, "PostgreSQL takes too long to stop: it will recover at the next start");
+    postmaster.signal(Signal::QUIT);
+    if ends_within(postmaster, QUIT_WITHIN).await {
+        return Ok(());
+    }
+    let waited = STOP_WITHIN + QUIT_WITHIN;
+    Err(EmbeddedError::NotStopped { data: data.to_owned(), pid, waited })
+}
+
+async fn ends_within(postmaster: &Postmaster, within: Duration) -> bool {
+    let began = Instant::now();
+    while postmaster.runs() {
+        if began.elapsed() >= within {
+            return false;
+        }
+        tokio::time::sleep(ready::POLL).await;
+    }
+    true
+}

@@ -1,0 +1,273 @@
+//! PostgreSQL's processes: starting one, watching one that may not be our child, ending it.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, io};
+
+use rustix::io::FdFlags;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use tokio::process::Child;
+
+use super::error::EmbeddedError;
+use super::installation::Programs;
+use super::layout::PORT;
+use super::memory;
+use super::owner::RunAs;
+
+/// A directory to hand to a program.
+///
+/// As root we hand it over as an open file, `/proc/self/fd/N`: the user who runs the program owns
+/// the directory, but may not be able to enter those above it, such as `/root`.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    open: Option<File>,
+}
+
+impl Directory {
+    pub(super) fn open(path: &Path, run_as: &RunAs) -> Result<Self, EmbeddedError> {
+        let open = if cfg!(target_os = "linux") && *run_as != RunAs::Ourselves {
+            Some(File::open(path).map_err(EmbeddedError::file("open", path))?)
+        } else {
+            None
+        };
+        Ok(Self { path: path.to_owned(), open })
+    }
+
+    /// What to write after `-D`.
+    pub(super) fn argument(&self) -> OsString {
+        match &self.open {
+            Some(file) => format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
+            None => self.path.clone().into(),
+        }
+    }
+
+    /// Starts a program that inherits the open directory. A program that another thread starts in
+    /// this very moment inherits it too, which does no harm: it is a directory, and no lock.
+    pub(super) fn spawn(&self, command: &mut tokio::process::Command) -> io::Result<Child> {
+        let Some(file) = &self.open else {
+            return command.spawn();
+        };
+        rustix::io::fcntl_setfd(file, FdFlags::empty())?;
+        let child = command.spawn();
+        rustix::io::fcntl_setfd(file, FdFlags::CLOEXEC)?;
+        child
+    }
+}
+
+/// A command in a neutral place: `/` as working directory, English messages, no `PG*` variables,
+/// which both programs read, no `MUSTER*` ones, which may hold the master key, and not the one by which
+/// PostgreSQL would tell systemd that it is the service.
+pub(super) fn command(program: &Path, run_as: &RunAs) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir("/").stdin(Stdio::null()).env("LC_ALL", "C").env_remove("NOTIFY_SOCKET");
+    for (name, _) in env::vars_os() {
+        let upper = name.as_encoded_bytes().to_ascii_uppercase();
+        if upper.starts_with(b"PG") || upper.starts_with(b"MUSTER") {
+            command.env_remove(name);
+        }
+    }
+    run_as.apply(&mut command);
+    command
+}
+
+/// Starts PostgreSQL on `cluster`; it is not ready yet. It survives us, whatever becomes of us.
+pub(super) fn start(
+    cluster: &Path,
+    programs: &Programs,
+    run_as: &RunAs,
+    max_connections: u32,
+    log: &Path,
+) -> Result<Child, EmbeddedError> {
+    let said = File::create(log).map_err(EmbeddedError::file("write", log))?;
+    let said_too = said.try_clone().map_err(EmbeddedError::file("write", log))?;
+    let directory = Directory::open(cluster, run_as)?;
+    let program = programs.dir.join("postgres");
+    let mut command = command(&program, run_as);
+    command
+        .arg("-D")
+        .arg(directory.argument())
+        .args(["-p", &PORT.to_string()])
+        .stdout(said)
+        .stderr(said_too);
+    for setting in [
+        "listen_addresses=",
+        // Relative to the data directory, so no path is too long for it.
+        "unix_socket_directories=.",
+        "unix_socket_permissions=0700",
+        &format!("max_connections={max_connections}"),
+        &format!("shared_buffers={}MB", memory::shared_buffers()),
+        "fsync=on",
+        // A file per day of the week, emptied when its day comes again: bounded for years.
+        "logging_collector=on",
+        "log_directory=log",
+        "log_filename=postgres-%a.log",
+        "log_rotation_age=1d",
+        "log_rotation_size=0",
+        "log_truncate_on_rotation=on",
+    ] {
+        command.args(["-c", setting]);
+    }
+    // Ctrl-C on a terminal goes to the whole foreground group: PostgreSQL must outlast Muster,
+    // which still has work to write.
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    directory.spawn(&mut command.into()).map_err(|source| EmbeddedError::Spawn {
+        program,
+        user: run_as.to_string(),
+        source,
+    })
+}
+
+/// Takes note when a PostgreSQL that we started ends, and says so if it was not told to.
+pub(super) fn look_after(mut child: Child) {
+    tokio::spawn(async move {
+        match child.wait().await {
+            Ok(status) if status.success() => {}
+            Ok(status) => tracing::error!(%status, "PostgreSQL ended unexpectedly"),
+            Err(error) => tracing::warn!(%error, "could not watch PostgreSQL"),
+        }
+    });
+}
+
+/// PostgreSQL's first process. It may have been started by another Muster.
+#[derive(Clone, Debug)]
+pub(super) struct Postmaster {
+    pid: Option<Pid>,
+    /// When it was started, in the kernel's ticks: tells it from a later process with its id.
+    started: Option<u64>,
+}
+
+impl Postmaster {
+    /// The process with this id, as it is now. No id means that it is in another container.
+    pub(super) fn of(pid: Option<i32>) -> Self {
+        let pid = pid.and_then(|pid| Pid::from_raw(pid.saturating_abs()));
+        Self { pid, started: pid.and_then(stat).map(|stat| stat.started) }
+    }
+
+    pub(super) fn pid(&self) -> Option<i32> {
+        self.pid.map(|pid| pid.as_raw_nonzero().get())
+    }
+
+    /// Whether it still runs. A zombie does not, even if its parent has not noticed yet.
+    pub(super) fn runs(&self) -> bool {
+        let Some(pid) = self.pid else { return false };
+        match (self.started, stat(pid)) {
+            (Some(started), Some(stat)) => stat.started == started && !stat.is_over(),
+            (Some(_), None) => false,
+            // No /proc, or it was over before we looked.
+            (None, _) => test_kill_process(pid).is_ok(),
+        }
+    }
+
+    /// Tells it something, unless it is over.
+    pub(super) fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid.filter(|_| self.runs())
+            && let Err(error) = kill_process(pid, signal)
+        {
+            tracing::warn!(pid = pid.as_raw_nonzero().get(), %error, "could not signal PostgreSQL");
+        }
+    }
+
+    /// How it is known that this process, which there is, is not the PostgreSQL of `cluster`.
+    /// Without proof it may be.
+    pub(super) fn why_not_on(&self, cluster: &Path) -> Option<&'static str> {
+        const ANOTHERS: &str = "its process id is another program's now";
+        let stat = self.pid.and_then(stat)?;
+        // A zombie serves nobody. PostgreSQL takes it for a living one, as it still has its id.
+        if stat.is_over() {
+            return Some("its process is over");
+        }
+        if stat.name != "postgres" {
+            return Some(ANOTHERS);
+        }
+        // PostgreSQL's processes all work in its directory.
+        let there = fs::metadata(format!("/proc/{}/cwd", self.pid()?)).ok()?;
+        let here = fs::metadata(cluster).ok()?;
+        ((there.dev(), there.ino()) != (here.dev(), here.ino())).then_some(ANOTHERS)
+    }
+}
+
+struct Stat {
+    name: String,
+    state: char,
+    started: u64,
+}
+
+impl Stat {
+    /// Whether it has ended, though its parent may not have noticed.
+    fn is_over(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
+}
+
+/// What Linux tells everybody about a process.
+fn stat(pid: Pid) -> Option<Stat> {
+    parse_stat(&fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?)
+}
+
+/// `pid (name) state …`, the name being free to hold anything; the 22nd field is the start.
+fn parse_stat(text: &str) -> Option<Stat> {
+    let (head, rest) = text.rsplit_once(')')?;
+    let (_, name) = head.split_once('(')?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some(Stat { name: name.to_owned(), state, started: fields.nth(18)?.parse().ok()? })
+}
+
+/// The end of what a program said: its last 20 lines.
+pub(super) fn tail(said: &[u8]) -> String {
+    let text = String::from_utf8_lossy(said);
+    let lines: Vec<_> = text.trim_end().lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_its_start() {
+        let text = "7 (a) (b) S 1 7 7 0 -1 4194560 1 0 0 0 1 2 0 0 20 0 1 0 4711 1000 1 18446744073709551615";
+        let stat = parse_stat(text).unwrap();
+        assert_eq!((stat.name.as_str(), stat.state, stat.started), ("a) (b", 'S', 4711));
+        assert!(parse_stat("7 (a").is_none());
+    }
+
+    #[test]
+    fn what_is_over_does_not_run() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let process = Postmaster::of(i32::try_from(child.id()).ok());
+        assert!(process.pid().is_some());
+        // Over, but its parent, who is us, has not asked yet.
+        while process.runs() {
+            std::thread::yield_now();
+        }
+        if cfg!(target_os = "linux") {
+            assert_eq!(process.why_not_on(Path::new("/")), Some("its process is over"));
+        }
+        child.wait().unwrap();
+        assert!(!process.runs());
+        assert_eq!(process.why_not_on(Path::new("/")), None, "that is no proof");
+    }
+
+    #[test]
+    fn we_are_certainly_not_postgresql() {
+        let ours = Postmaster::of(i32::try_from(std::process::id()).ok());
+        assert!(ours.runs());
+        if cfg!(target_os = "linux") {
+            let reason = ours.why_not_on(Path::new("/")).unwrap();
+            assert!(reason.contains("another program's"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn the_tail_is_short() {
+        let said: String = (0..100).map(|line| format!("{line}\n")).collect();
+        assert!(tail(said.as_bytes()).starts_with("80\n"));
+        assert_eq!(tail(b""), "");
+    }
+}

@@ -1,0 +1,94 @@
+//! The Unix socket: how to reach PostgreSQL, and who answers there.
+
+use std::fs;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use sqlx::ConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use tokio::net::UnixStream;
+
+use super::error::EmbeddedError;
+use super::layout::PORT;
+use super::process::Postmaster;
+
+pub(super) const NAME: &str = "muster";
+
+/// The longest path of a socket: `sun_path` without its final zero.
+const LONGEST: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+/// The socket in PostgreSQL's own directory.
+#[derive(Debug)]
+pub(super) struct Socket {
+    directory: PathBuf,
+    /// Keeps `directory` valid where it is a path through our own open files.
+    _open: Option<File>,
+}
+
+impl Socket {
+    /// Where the socket of `cluster` is, which must exist. A path that is too long for a socket
+    /// address is shortened by opening the directory and going through `/proc/self/fd`.
+    pub(super) fn of(cluster: &Path) -> Result<Self, EmbeddedError> {
+        let fits = cluster.to_str().is_some_and(|path| path.len() + socket_name().len() < LONGEST);
+        if fits {
+            return Ok(Self { directory: cluster.to_owned(), _open: None });
+        }
+        if !cfg!(target_os = "linux") {
+            return Err(EmbeddedError::PathTooLong { path: cluster.to_owned() });
+        }
+        let open = File::open(cluster).map_err(EmbeddedError::file("open", cluster))?;
+        Ok(Self {
+            directory: format!("/proc/self/fd/{}", open.as_raw_fd()).into(),
+            _open: Some(open),
+        })
+    }
+
+    /// How to connect. Nothing of the environment's `PG*` variables is left to matter.
+    pub(super) fn connect_options(&self, database: &str) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass()
+            .socket(&self.directory)
+            .port(PORT)
+            .username(NAME)
+            .database(database)
+            .ssl_mode(PgSslMode::Disable)
+            .application_name(NAME)
+    }
+
+    /// The same without a line in the log per statement, for our own questions.
+    pub(super) fn quiet(&self, database: &str) -> PgConnectOptions {
+        self.connect_options(database).disable_statement_logging()
+    }
+
+    /// Who listens, if anybody does. The system itself says who: unlike `postmaster.pid` this
+    /// cannot be out of date, and it holds across containers.
+    pub(super) async fn listener(&self) -> Option<Postmaster> {
+        let stream = UnixStream::connect(self.directory.join(socket_name())).await.ok()?;
+        let pid = stream.peer_cred().ok()?.pid().filter(|pid| *pid > 0);
+        Some(Postmaster::of(pid))
+    }
+}
+
+fn socket_name() -> String {
+    format!(".s.PGSQL.{PORT}")
+}
+
+/// The lock files that name a process. PostgreSQL sees itself that one of a dead process is stale,
+/// but gives up when another program of the same user has got that process id since: likely in a
+/// container, where ids start from 1 again. So those are removed. Call only with the turn, and when
+/// nobody listens.
+pub(super) fn remove_stale_locks(cluster: &Path) {
+    for name in ["postmaster.pid".to_owned(), format!("{}.lock", socket_name())] {
+        let file = cluster.join(name);
+        let Ok(text) = fs::read_to_string(&file) else {
+            continue;
+        };
+        let Some(pid) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()) else {
+            continue;
+        };
+        if let Some(reason) = Postmaster::of(Some(pid)).why_not_on(cluster) {
+            tracing::warn!(file = %file.display(), pid, reason, "removing a stale lock of PostgreSQL");
+            let _ = fs::remove_file(&file);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! What operators do with deliveries: look, replay, throw old ones away.
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::complete::Tried;
+use crate::domain::{AppId, Buin, DeliveryId, DeliveryState, SessionId, Version};
+use crate::repository::Error;
+use crate::repository::PgPool;
+use crate::repository::audit::{self, Act, Action, Line};
+use crate::repository::error::corrupt;
+
+/// A delivery as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Which one.
+    pub id: DeliveryId,
+    /// The enterprise.
+    pub buin: Buin,
+    /// How it stands.
+    pub state: DeliveryState,
+    /// How often it was tried.
+    pub attempts: i32,
+    /// When it is tried next, or until when it is leased; meaningless once it has ended.
+    pub due_at: DateTime<Utc>,
+    /// When the change was that it tells of.
+    pub created_at: DateTime<Utc>,
+    /// When it was delivered or given up.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+/// One try, as it is kept.
+pub type Attempt = Tried;
+
+/// Which deliveries: all that meet every condition given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Of this delivery only.
+    pub id: Option<DeliveryId>,
+    /// To this app.
+    pub app_id: Option<AppId>,
+    /// Of the apps of this enterprise.
+    pub buin: Option<Buin>,
+    /// In this state.
+    pub state: Option<DeliveryState>,
+    /// Of this session.
+    pub session_id: Option<SessionId>,
+    /// Made at this time or later.
+    pub since: Option<DateTime<Utc>>,
+    /// Made before this time.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// Lists deliveries, the newest first, up to `most`.
+///
+/// # Errors
+/// When the database fails, or holds what cannot be.
+pub async fn list(pool: &PgPool, filter: &Filter, most: i64) -> Result<Vec<Listed>, Error> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        select session_id, buin, app_id, version, state, attempts, due_at, created_at, finished_at
+        from delivery
+        where ($1::text is null or app_id = $1) and ($2::bigint is null or buin = $2)
+          and ($3::text is null or state = $3) and ($4::uuid is null or session_id = $4)
+          and ($5::bigint is null or version = $5)
+          and ($6::timestamptz is null or created_at >= $6)
+          and ($7::timestamptz is null or created_at < $7)
+        order by created_at desc, session_id, version desc, app_id
+        limit $8
+        "#,
+        filter.app(),
+        filter.buin.map(Buin::get),
+        filter.state.map(DeliveryState::name),
+        filter.session(),
+        filter.version(),
+        filter.since,
+        filter.until,
+        most,
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(Listed::try_from).collect()
+}
+
+/// One delivery.
+///
+/// # Errors
+/// When the database fails, or holds what cannot be.
+pub async fn find(pool: &PgPool, id: &DeliveryId) -> Result<Option<Listed>, Error> {
+    let filter = Filter { id: Some(id.clone()), ..Filter::default() };
+    Ok(list(pool, &filter, 1).await?.pop())
+}
+
+/// The tries of a delivery, in their order. One whose worker vanished is missing.
+///
+/// # Errors
+/// When the database fails.
+pub async fn attempts(pool: &PgPool, id: &DeliveryId) -> Result<Vec<Attempt>, Error> {
+    let rows = sqlx::query!(
+        r#"
+        select attempt, started_at, duration_ms, status, error, answer
+        from delivery_attempt
+        where session_id = $1 and app_id = $2 and version = $3
+        order by attempt
+        "#,
+        id.session_id.uuid(),
+        id.app_id.as_str(),
+        id.version.get(),
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Attempt {
+            attempt: row.attempt,
+            started_at: row.started_at,
+            duration_ms: row.duration_ms,
+            status: row.status.and_then(|status| status.try_into().ok()),
+            error: row.error,
+            answer: row.answer,
+        })
+        .collect())
+}
+
+/// Makes deliveries due again, now and with the whole schedule before them: those that have ended
+/// and those that wait. What is under way stays so. Gives how many; if there are any, the audit gets
+/// a line.
+///
+/// # Errors
+/// When the database fails.
+pub async fn replay(pool: &PgPool, filter: &Filter, act: Act<'_>) -> Result<u64, Error> {
+    Ok(unlocked!(replay_once(pool, filter, act).await)?)
+}
+
+async fn replay_once(pool: &PgPool, filter: &Filter, act: Act<'_>) -> Result<u64, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let done = sqlx::query!(
+        r#"
+        with chosen as (
+            select session_id, app_id, version from delivery
+            where ($1::text is null or app_id = $1) and ($2::bigint is null or buin = $2)
+              and ($3::text is null or state = $3) and ($4::uuid is null or session_id = $4)
+              and ($5::bigint is null or version = $5)
+              and ($6::timestamptz is null or created_at >= $6)
+              and ($7::timestamptz is null or created_at < $7)
+              and state <> 'leased'
+            -- In the order of every claim, so that neither holds what the other wants.
+            order by session_id, app_id, version
+            for update
+        )
+        update delivery
+        set state = 'pending', due_at = $8, tries = 0, first_tried_at = null, finished_at = null
+        from chosen
+        where delivery.session_id = chosen.session_id and delivery.app_id = chosen.app_id
+          and delivery.version = chosen.version and delivery.state <> 'leased'
+        "#,
+        filter.app(),
+        filter.buin.map(Buin::get),
+        filter.state.map(DeliveryState::name),
+        filter.session(),
+        filter.version(),
+        filter.since,
+        filter.until,
+        act.at,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    let count = done.rows_affected();
+    if count > 0 {
+        audit::write(&mut transaction, act, filter.line(count)).await?;
+        transaction.commit().await?;
+    }
+    Ok(count)
+}
+
+/// Deletes up to `most` deliveries that ended in `state` before `before`, with their tries. Gives
+/// how many.
+///
+/// # Errors
+/// When the database fails.
+pub async fn prune(
+    pool: &PgPool,
+    state: DeliveryState,
+    before: DateTime<Utc>,
+    most: i64,
+) -> Result<u64, Error> {
+    let gone = sqlx::query_scalar!(
+        r#"
+        with old as (
+            select session_id, app_id, version
+            from delivery
+            where state = $1 and finished_at < $2 and state in ('delivered', 'failed')
+            order by finished_at
+            limit $3
+        ), gone as (
+            delete from delivery
+            using old
+            where delivery.session_id = old.session_id and delivery.app_id = old.app_id
+              and delivery.version = old.version and delivery.state = $1
+            returning delivery.session_id, delivery.app_id, delivery.version
+        ), tries as (
+            delete from delivery_attempt
+            using gone
+            where delivery_attempt.session_id = gone.session_id
+              and delivery_attempt.app_id = gone.app_id
+              and delivery_attempt.version = gone.version
+        )
+        select count(*) as "gone!" from gone
+        "#,
+        state.name(),
+        before,
+        most,
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(u64::try_from(gone).unwrap_or_default())
+}
+
+impl Filter {
+    /// What the audit says of a replay.
+    fn line(&self, count: u64) -> Line<'_> {
+        let app_id = self.id.as_ref().map(|id| &id.app_id).or(self.app_id.as_ref());
+        let details = json!({
+            "delivery": self.id.as_ref().map(ToString::to_string),
+            "session": self.session_id.map(|id| id.to_string()),
+            "state": self.state.map(DeliveryState::name),
+            "since": self.since,
+            "until": self.until,
+            "replayed": count,
+        });
+        Line { action: Action::DeliveryReplay, buin: self.buin, app_id, details }
+    }
+
+    fn app(&self) -> Option<&str> {
+        self.id.as_ref().map(|id| &id.app_id).or(self.app_id.as_ref()).map(AppId::as_str)
+    }
+
+    fn session(&self) -> Option<Uuid> {
+        self.id.as_ref().map(|id| id.session_id).or(self.session_id).map(SessionId::uuid)
+    }
+
+    fn version(&self) -> Option<i64> {
+        self.id.as_ref().map(|id| id.version.get())
+    }
+}
+
+struct Row {
+    session_id: Uuid,
+    buin: i64,
+    app_id: String,
+    version: i64,
+    state: String,
+    attempts: i32,
+    due_at: DateTime<Utc>,
+    created_at: DateTime<Utc>,
+    finished_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<Row> for Listed {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        Ok(Self {
+            id: DeliveryId {
+                session_id: SessionId::new(row.session_id),
+                version: Version::new(row.version).map_err(corrupt(
+                    "delivery",
+                    "version",
+                    row.version,
+                ))?,
+                app_id: row.app_id.parse().map_err(corrupt("delivery", "app_id", &row.app_id))?,
+            },
+            buin: Buin::new(row.buin).map_err(corrupt("delivery", "buin", row.buin))?,
+            state: row.state.parse().map_err(corrupt("delivery", "state", &row.state))?,
+            attempts: row.attempts,
+            due_at: row.due_at,
+            created_at: row.created_at,
+            finished_at: row.finished_at,
+        })
+    }
+}

@@ -1,0 +1,173 @@
+//! Writing down what became of deliveries.
+
+use chrono::{DateTime, Utc};
+use sqlx::{Executor as _, PgConnection, Row as _};
+use uuid::Uuid;
+
+use crate::domain::DeliveryId;
+use crate::repository::Error;
+use crate::repository::persistent::Kept;
+
+/// A try that has ended.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Which delivery.
+    pub id: DeliveryId,
+    /// The lease under which it was tried.
+    pub lease: Uuid,
+    /// What to do with it now.
+    pub next: Next,
+    /// The try.
+    pub tried: Tried,
+}
+
+/// What becomes of a delivery after a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It was acknowledged.
+    Delivered,
+    /// It is tried again then.
+    RetryAt(DateTime<Utc>),
+    /// It is given up.
+    Failed,
+}
+
+/// One try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// Its number, ever.
+    pub attempt: i32,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: i32,
+    /// The HTTP status, if there was an answer.
+    pub status: Option<u16>,
+    /// Why it does not count; `None` if it was acknowledged.
+    pub error: Option<String>,
+    /// The first bytes of the answer, as text without control characters.
+    pub answer: Option<String>,
+}
+
+/// Writes down tries, each only while its lease is still held; a try whose lease has passed to
+/// somebody else is noted and changes nothing. The next delivery of a finished one's session
+/// becomes due. Gives how many held their lease.
+///
+/// # Errors
+/// When the database fails.
+pub async fn record(
+    connection: &mut PgConnection,
+    finished: &[Finished],
+    now: DateTime<Utc>,
+) -> Result<u64, Error> {
+    if finished.is_empty() {
+        return Ok(0);
+    }
+    let mut rows = Rows::default();
+    for one in finished {
+        rows.push(one, now);
+    }
+    let row = unlocked!({
+        let statement = sqlx::query_scalar!(
+            r#"
+        with item as (
+            select * from unnest(
+                $1::uuid[], $2::text[], $3::bigint[], $4::uuid[], $5::text[], $6::timestamptz[],
+                $7::int[], $8::timestamptz[], $9::int[], $10::int[], $11::text[], $12::text[]
+            ) as item (
+                session_id, app_id, version, lease, state, due_at,
+                attempt, started_at, duration_ms, status, error, answer
+            )
+        ), finished as (
+            update delivery
+            set state = item.state, due_at = item.due_at, lease = null,
+                finished_at = case when item.state <> 'pending' then $13::timestamptz end
+            from (select * from item order by session_id, app_id, version) as item
+            where delivery.session_id = item.session_id and delivery.app_id = item.app_id
+              and delivery.version = item.version and delivery.lease = item.lease
+            returning delivery.session_id, delivery.app_id, delivery.version, delivery.state
+        ), tried as (
+            insert into delivery_attempt (
+                session_id, app_id, version, attempt, started_at, duration_ms, status, error, answer
+            )
+            select session_id, app_id, version, attempt, started_at, duration_ms, status, error,
+                   answer
+            from item
+            on conflict do nothing
+        ), called_back as (
+            update delivery
+            -- Always another time than before: a claim that still sees it behind must notice.
+            set due_at = least($13, due_at - interval '1 microsecond')
+            -- In the order of every claim, so that neither holds what the other wants.
+            from (select * from finished order by session_id, app_id, version) as finished
+            where finished.state <> 'pending' and delivery.state = 'pending'
+              and delivery.session_id = finished.session_id
+              and delivery.app_id = finished.app_id
+              and delivery.version = (
+                  select min(later.version) from delivery as later
+                  where later.session_id = finished.session_id
+                    and later.app_id = finished.app_id
+                    and later.version > finished.version
+                    and later.state in ('pending', 'leased')
+              )
+        )
+        select count(*) as "held!" from finished
+        "#,
+            &rows.session_ids,
+            &rows.app_ids as &[&str],
+            &rows.versions,
+            &rows.leases,
+            &rows.states as &[&str],
+            &rows.due_at,
+            &rows.attempts,
+            &rows.started_at,
+            &rows.durations,
+            &rows.statuses as &[Option<i32>],
+            &rows.errors as &[Option<&str>],
+            &rows.answers as &[Option<&str>],
+            now,
+        );
+        connection.fetch_one(Kept(statement)).await
+    })?;
+    let held: i64 = row.try_get(0)?;
+    Ok(u64::try_from(held).unwrap_or_default())
+}
+
+/// One array a column.
+#[derive(Default)]
+struct Rows<'a> {
+    session_ids: Vec<Uuid>,
+    app_ids: Vec<&'a str>,
+    versions: Vec<i64>,
+    leases: Vec<Uuid>,
+    states: Vec<&'static str>,
+    due_at: Vec<DateTime<Utc>>,
+    attempts: Vec<i32>,
+    started_at: Vec<DateTime<Utc>>,
+    durations: Vec<i32>,
+    statuses: Vec<Option<i32>>,
+    errors: Vec<Option<&'a str>>,
+    answers: Vec<Option<&'a str>>,
+}
+
+impl<'a> Rows<'a> {
+    fn push(&mut self, one: &'a Finished, now: DateTime<Utc>) {
+        let (state, due_at) = match one.next {
+            Next::Delivered => ("delivered", now),
+            Next::RetryAt(at) => ("pending", at),
+            Next::Failed => ("failed", now),
+        };
+        self.session_ids.push(one.id.session_id.uuid());
+        self.app_ids.push(one.id.app_id.as_str());
+        self.versions.push(one.id.version.get());
+        self.leases.push(one.lease);
+        self.states.push(state);
+        self.due_at.push(due_at);
+        self.attempts.push(one.tried.attempt);
+        self.started_at.push(one.tried.started_at);
+        self.durations.push(one.tried.duration_ms);
+        self.statuses.push(one.tried.status.map(i32::from));
+        self.errors.push(one.tried.error.as_deref());
+        self.answers.push(one.tried.answer.as_deref());
+    }
+}
