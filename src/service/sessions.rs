@@ -1,65 +1,25 @@
 //! Creating, reading and changing sessions.
 //!
-//! Requests of the same kind that come together share a statement ([`super::reads`],
-//! [`super::creates`], [`super::updates`]); a request that comes alone has one to itself, at once.
+//! Requests of the same kind that come together share a statement ([`super::batching`]); a request that comes alone has one to itself, at once.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::time::Instant;
 use uuid::{NoContext, Timestamp, Uuid};
 
-use super::cache::{Cache, CacheOptions};
-use super::changed::Changed;
-use super::creates::{Created, Creating};
-use super::lanes::{Lane, Lanes};
-use super::pooled::{Entered, Pooled};
-use super::updates::{Changing, Settled};
-use super::{Caller, Error, KnownSession};
+use super::batching::{Changing, Created, Creating, Lane, SessionOptions, Settled, Shared};
+use super::pool_admission::Entered;
+use super::{Caller, Changed, Error, KnownSession};
 use crate::clock::Clock;
 use crate::domain::{IdempotencyKey, NewSession, Request, Rules, Session, SessionId};
 use crate::metrics::Metrics;
 use crate::repository::PgPool;
-use crate::repository::pool::Limits;
 
 /// The sessions of all enterprises. A clone is the same sessions, with the same way to the database.
 #[derive(Clone)]
 pub struct Sessions {
     shared: Arc<Shared>,
     lane: Lane,
-}
-
-/// What requests are shared by, and how.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionOptions {
-    /// The rules in force.
-    pub rules: Rules,
-    /// How the database is used.
-    pub limits: Limits,
-    /// By when a request is answered: half of it may pass until its last statement begins.
-    pub request_timeout: Duration,
-    /// How many requests may wait in one queue.
-    pub max_waiting: usize,
-    /// How many requests may share a statement; 1 = each has its own.
-    pub max_batch: usize,
-    /// What is held in memory.
-    pub cache: CacheOptions,
-}
-
-pub(super) struct Shared {
-    pub(super) pool: PgPool,
-    pub(super) rules: Rules,
-    pub(super) limits: Limits,
-    pub(super) clock: Clock,
-    pub(super) cache: Cache,
-    pub(super) changed: Arc<Changed>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) most: usize,
-    pub(super) max_waiting: usize,
-    pub(super) pooled: Pooled,
-    request_timeout: Duration,
-    pub(super) lanes: Arc<Lanes>,
 }
 
 /// How a request is to be done.
@@ -90,21 +50,7 @@ impl Sessions {
     /// The sessions in the database behind `pool`. Must be called where tasks can be spawned.
     #[must_use]
     pub fn new(pool: PgPool, clock: Clock, options: SessionOptions, metrics: Arc<Metrics>) -> Self {
-        let max_waiting = options.max_waiting.max(1);
-        let shared = Arc::new(Shared {
-            pooled: Pooled::new(pool.clone(), options.limits, max_waiting),
-            pool,
-            rules: options.rules,
-            limits: options.limits,
-            clock,
-            cache: Cache::new(options.cache, metrics.clone()),
-            changed: Arc::default(),
-            metrics,
-            most: options.max_batch.max(1),
-            max_waiting,
-            request_timeout: options.request_timeout,
-            lanes: Lanes::new(),
-        });
+        let shared = Shared::new(pool, clock, options, metrics);
         let lane = Lane::open(&shared);
         Self { shared, lane }
     }
@@ -239,14 +185,6 @@ impl Sessions {
     /// The way to the database for what does not share statements.
     pub(super) fn pool(&self, caller: &Caller) -> Result<Entered<'_>, Error> {
         self.shared.pooled.enter(self.shared.by(caller))
-    }
-}
-
-impl Shared {
-    /// By when the next statement for a caller must begin: its end must come in time to be told.
-    fn by(&self, caller: &Caller) -> Instant {
-        let last = caller.admitted_at() + self.request_timeout / 2;
-        last.min(Instant::now() + self.limits.acquire_timeout)
     }
 }
 

@@ -9,10 +9,10 @@ use std::pin::pin;
 use sqlx::PgConnection;
 use tokio::time::{Instant, timeout_at};
 
-use super::Error;
 use crate::metrics::Statements;
 use crate::repository;
 use crate::repository::line::Line;
+use crate::service::Error;
 
 /// Some who wait.
 pub(super) trait Waiting {
@@ -120,7 +120,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::service::queue::{Wanted, queue};
+    use crate::service::batching::queue::{Wanted, queue};
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::cache::{Cache, Mark};
-use super::sessions::Shared;
-use super::updates::{Settled, Wanted};
-use super::waiting::Waiting;
-use super::{Error, KnownSession, queue};
+use super::commands::{PendingUpdate as Wanted, Settled};
+use super::context::Shared;
+use super::queue;
+use super::waiters::Waiting;
 use crate::domain::{Change, Refusal, SessionId};
 use crate::repository::sessions::{Decided, Step};
+use crate::service::session_cache::{Cache, Mark};
+use crate::service::{Error, KnownSession};
 use crate::telemetry::Trace;
 
 /// What is wanted of a session, in the order in which it came.

@@ -1,6 +1,6 @@
 //! Changes of sessions, as many in one statement as are asked for at the time.
 //!
-//! Those of one session that come together come to one task (see [`super::lanes`]), are decided one
+//! Those of one session that come together come to one task (see [`super::commands`]), are decided one
 //! after the other and written as consecutive versions: nobody here competes with anybody. Other
 //! servers do. Whose session they were faster with is decided anew, the session locked.
 //!
@@ -13,55 +13,21 @@ use std::sync::Arc;
 
 use sqlx::Connection as _;
 
-use super::group::{Group, Standing};
-use super::lanes::Turn;
-use super::queue::Asked;
-use super::sessions::Shared;
-use super::waiting::{Parts, Waiting as _};
-use super::{Error, KnownApp, KnownSession, queue, reads, waiting};
-use crate::domain::{IdempotencyKey, Request, SessionId};
+use super::commands::{Changing, Settled};
+use super::context::Shared;
+use super::session_batch::{Group, Standing};
+use super::waiters::{Parts, Waiting as _};
+use super::{queue, read_batcher, waiters};
+use crate::domain::SessionId;
 use crate::repository;
 use crate::repository::line::Line;
 use crate::repository::sessions;
+use crate::service::Error;
 use crate::telemetry::statement;
 
 /// How often changes that were taken together are decided anew because PostgreSQL ended a statement
 /// that waited for another one, which waited for it.
 const TRIES: u32 = 5;
-
-/// A change that somebody asks for.
-pub(super) struct Changing {
-    /// Keeps others of the session coming here, until this is answered.
-    #[expect(dead_code, reason = "what matters is when it is dropped")]
-    pub(super) turn: Turn,
-    pub(super) app: Arc<KnownApp>,
-    pub(super) id: SessionId,
-    pub(super) request: Request,
-    pub(super) key: Option<IdempotencyKey>,
-}
-
-impl Asked for Changing {
-    fn rows(&self) -> usize {
-        // What the session has now, and what it has too much, is known only when it is read.
-        1 + self.request.action.accounts()
-    }
-}
-
-/// Somebody who waits for it.
-pub(super) type Wanted = queue::Wanted<Changing, Settled>;
-
-/// Where changes are asked for.
-pub(super) type Queue = queue::Queue<Changing, Settled>;
-
-/// What became of it.
-pub(super) enum Settled {
-    /// It is written.
-    Written(Arc<KnownSession>),
-    /// There was nothing to do.
-    Nothing(Arc<KnownSession>),
-    /// A request of this name was done before: nothing is written.
-    KeyTaken,
-}
 
 /// Decides and writes for whoever asks, until nobody can any more.
 pub(super) async fn run(shared: Arc<Shared>, mut inbox: queue::Inbox<Changing, Settled>) {
@@ -138,7 +104,7 @@ async fn decide_or_answer(shared: &Shared, line: &mut Line, groups: &mut Vec<Gro
 /// take too long, their halves are read.
 async fn read(shared: &Shared, line: &mut Line, groups: &mut Vec<Group>, ids: &[SessionId]) {
     let traces = Group::traces(groups);
-    let found = reads::read(shared, line, groups, ids, &traces).await;
+    let found = read_batcher::read(shared, line, groups, ids, &traces).await;
     let is_asked = |group: &Group| ids.binary_search(&group.id).is_ok();
     match found {
         Ok(mut found) => {
@@ -153,7 +119,7 @@ async fn read(shared: &Shared, line: &mut Line, groups: &mut Vec<Group>, ids: &[
             Box::pin(read(shared, line, groups, other)).await;
         }
         Err(error) => {
-            let error = reads::unread(error);
+            let error = read_batcher::unread(error);
             for group in groups.extract_if(.., |group| is_asked(group)) {
                 group.fail(&error);
             }
@@ -172,7 +138,7 @@ async fn write(
         if groups.is_empty() {
             return Ok(Vec::new());
         }
-        let connection = waiting::connection(line, groups, &shared.metrics.updates).await?;
+        let connection = waiters::connection(line, groups, &shared.metrics.updates).await?;
         let Some(connection) = connection else { return Ok(Vec::new()) };
         if groups.iter().all(Group::is_decided) {
             break connection;
@@ -197,14 +163,14 @@ async fn write_locked(
     line: &mut Line,
     groups: &mut Vec<Group>,
 ) -> Result<Vec<SessionId>, repository::Error> {
-    let connection = waiting::connection(line, groups, &shared.metrics.updates).await?;
+    let connection = waiters::connection(line, groups, &shared.metrics.updates).await?;
     let Some(mut connection) = connection else { return Ok(Vec::new()) };
     let ids: Vec<SessionId> = groups.iter().map(|group| group.id).collect();
     let traces = Group::traces(groups);
     let working = async {
         let mut transaction = connection.begin().await?;
         sessions::lock(&mut transaction, &ids).await?;
-        let mut found = reads::known(sessions::find(&mut *transaction, &ids).await?);
+        let mut found = read_batcher::known(sessions::find(&mut *transaction, &ids).await?);
         for group in groups.iter_mut() {
             group.stands(Standing::read(found.remove(&group.id)));
             group.decide(shared);

@@ -7,28 +7,17 @@ use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 
-use super::cache::Mark;
-use super::queue::Asked;
-use super::sessions::Shared;
-use super::waiting::{Parts, Waiting};
-use super::{Error, KnownSession, queue, waiting};
+use super::commands::PendingRead as Wanted;
+use super::context::Shared;
+use super::waiters::{Parts, Waiting};
+use super::{queue, waiters};
 use crate::domain::{Session, SessionId};
 use crate::repository;
 use crate::repository::line::Line;
 use crate::repository::sessions;
+use crate::service::session_cache::Mark;
+use crate::service::{Error, KnownSession};
 use crate::telemetry::{Trace, statement};
-
-impl Asked for SessionId {
-    fn rows(&self) -> usize {
-        1
-    }
-}
-
-/// Somebody who waits for one.
-type Wanted = queue::Wanted<SessionId, Option<Arc<KnownSession>>>;
-
-/// Where sessions are asked for.
-pub(super) type Queue = queue::Queue<SessionId, Option<Arc<KnownSession>>>;
 
 /// What is there of the sessions that were looked for; of one that cannot be read, why.
 pub(super) type Found = HashMap<SessionId, Result<Arc<KnownSession>, Error>>;
@@ -121,7 +110,7 @@ async fn find(
     ids: &[SessionId],
     traces: &[Trace],
 ) -> Result<Vec<(SessionId, Result<Session, repository::Error>)>, repository::Error> {
-    let connection = waiting::connection(line, waiting, &shared.metrics.reads).await?;
+    let connection = waiters::connection(line, waiting, &shared.metrics.reads).await?;
     let Some(mut connection) = connection else { return Ok(Vec::new()) };
     let found = {
         // Pinned where it is made: it is large, and would be moved into each that waits for it.

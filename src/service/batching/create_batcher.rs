@@ -3,46 +3,14 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use super::cache::Mark;
-use super::queue::Asked;
-use super::sessions::Shared;
-use super::waiting::{Parts, Waiting as _};
-use super::{KnownApp, KnownSession, queue, waiting};
-use crate::domain::{IdempotencyKey, Reason};
+use super::commands::{Created, Creating, PendingCreate as Wanted};
+use super::context::Shared;
+use super::waiters::{Parts, Waiting as _};
+use super::{queue, waiters};
 use crate::repository;
 use crate::repository::line::Line;
 use crate::repository::sessions::{self, Creation};
 use crate::telemetry::statement;
-
-/// A session that somebody begins.
-pub(super) struct Creating {
-    pub(super) app: Arc<KnownApp>,
-    pub(super) session: Arc<KnownSession>,
-    /// Taken before it is written.
-    pub(super) mark: Mark,
-    pub(super) reason: Option<Reason>,
-    pub(super) key: Option<IdempotencyKey>,
-}
-
-impl Asked for Creating {
-    fn rows(&self) -> usize {
-        1 + self.session.members.len()
-    }
-}
-
-/// Somebody who waits for it.
-type Wanted = queue::Wanted<Creating, Created>;
-
-/// Where sessions are begun.
-pub(super) type Queue = queue::Queue<Creating, Created>;
-
-/// What became of it.
-pub(super) enum Created {
-    /// It is written.
-    Written,
-    /// A request of this name was done before: nothing is written.
-    KeyTaken,
-}
 
 fn creation(Wanted { what, trace, .. }: &Wanted) -> Creation<'_> {
     Creation {
@@ -75,7 +43,7 @@ async fn write(
     line: &mut Line,
     wanted: &mut Vec<Wanted>,
 ) -> Result<(), repository::Error> {
-    let connection = waiting::connection(line, wanted, &shared.metrics.creates).await?;
+    let connection = waiters::connection(line, wanted, &shared.metrics.creates).await?;
     let Some(mut connection) = connection else { return Ok(()) };
     let creations: Vec<Creation<'_>> = wanted.iter().map(creation).collect();
     let done = {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How fast work is done that takes turns.
-pub(super) struct Pace {
+pub(in crate::service) struct Pace {
     start: Instant,
     /// A turn that took so long was cut off, in microseconds.
     patience: u64,
@@ -25,18 +25,18 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Of work that begins at `now`, whose turns are cut off after `patience`.
-    pub(super) fn new(now: Instant, patience: Duration) -> Self {
+    pub(in crate::service) fn new(now: Instant, patience: Duration) -> Self {
         let patience = micros(patience);
         Self { start: now, patience, turn: AtomicU64::new(0), since: AtomicU64::new(0) }
     }
 
     /// Something is under way again.
-    pub(super) fn begin(&self, now: Instant) {
+    pub(in crate::service) fn begin(&self, now: Instant) {
         self.since.store(self.micros(now).max(1), Ordering::Relaxed);
     }
 
     /// A turn took that long. `more` says whether something is still under way.
-    pub(super) fn end(&self, now: Instant, took: Duration, more: bool) {
+    pub(in crate::service) fn end(&self, now: Instant, took: Duration, more: bool) {
         let took = micros(took);
         let turn = if took >= self.patience {
             took.saturating_mul(2)
@@ -50,7 +50,7 @@ impl Pace {
     }
 
     /// How long the present turn has lasted.
-    pub(super) fn lasted(&self, now: Instant) -> Option<Duration> {
+    pub(in crate::service) fn lasted(&self, now: Instant) -> Option<Duration> {
         match self.since.load(Ordering::Relaxed) {
             0 => None,
             since => Some(Duration::from_micros(self.micros(now).saturating_sub(since))),
@@ -58,13 +58,13 @@ impl Pace {
     }
 
     /// Whether the last turn was cut off: nobody knows whether the next one will end.
-    pub(super) fn is_stuck(&self) -> bool {
+    pub(in crate::service) fn is_stuck(&self) -> bool {
         self.turn.load(Ordering::Relaxed) / 2 >= self.patience
     }
 
     /// How long to wait until the turns before are done: that under way, if there is one, and
     /// `turns` more.
-    pub(super) fn wait(&self, turns: usize, now: Instant) -> Duration {
+    pub(in crate::service) fn wait(&self, turns: usize, now: Instant) -> Duration {
         let lasted = self.lasted(now).map(micros);
         Duration::from_micros(wait(self.turn.load(Ordering::Relaxed), lasted, turns))
     }

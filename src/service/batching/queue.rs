@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::Error;
-use super::pace::Pace;
-use super::waiting::Waiting;
+use super::wait_estimator::Pace;
+use super::waiters::Waiting;
 use crate::metrics::Statements;
+use crate::service::Error;
 use crate::telemetry::Trace;
 
 /// So often one alone is taken until nobody else is looked for.
@@ -22,13 +22,13 @@ const ALONE: u32 = 3;
 const ROWS: usize = 4_096;
 
 /// What can be asked for.
-pub(super) trait Asked {
+pub(in crate::service) trait Asked {
     /// How many rows it writes, about; 1 if nobody knows.
     fn rows(&self) -> usize;
 }
 
 /// Where something is handed in. Clones are the same queue.
-pub(super) struct Queue<W, A> {
+pub(in crate::service) struct Queue<W, A> {
     sender: mpsc::Sender<Wanted<W, A>>,
     flow: Arc<Flow>,
 }
@@ -113,7 +113,7 @@ impl<W: Asked, A> Queue<W, A> {
     /// Hands something to the task, and waits for what becomes of it. It begins by then or not at
     /// all; if it would be later by how fast things go, that is said at once. Whoever drops this
     /// before it has begun has not asked.
-    pub(super) async fn ask(&self, what: W, by: Instant) -> Result<A, Error> {
+    pub(in crate::service) async fn ask(&self, what: W, by: Instant) -> Result<A, Error> {
         let now = Instant::now();
         if by <= now {
             return Err(Error::queued_too_long());

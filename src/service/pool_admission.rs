@@ -11,7 +11,7 @@ use crate::repository::pool::Limits;
 use tokio::time::Instant;
 
 use super::Error;
-use super::pace::Pace;
+use super::batching::Pace;
 
 /// A pool, and who uses it.
 pub(super) struct Pooled {
