@@ -7,7 +7,10 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use uuid::{NoContext, Timestamp, Uuid};
 
-use super::batching::{Changing, Created, Creating, Lane, SessionOptions, Settled, Shared};
+use super::batching::{
+    BatchQueues, Context, CreateCommand, CreateOutcome, SessionOptions, UpdateCommand,
+    UpdateOutcome,
+};
 use super::pool_admission::Entered;
 use super::{Caller, Changed, Error, KnownSession};
 use crate::clock::Clock;
@@ -18,8 +21,8 @@ use crate::repository::PgPool;
 /// The sessions of all enterprises. A clone is the same sessions, with the same way to the database.
 #[derive(Clone)]
 pub struct Sessions {
-    shared: Arc<Shared>,
-    lane: Lane,
+    shared: Arc<Context>,
+    lane: BatchQueues,
 }
 
 /// How a request is to be done.
@@ -50,25 +53,25 @@ impl Sessions {
     /// The sessions in the database behind `pool`. Must be called where tasks can be spawned.
     #[must_use]
     pub fn new(pool: PgPool, clock: Clock, options: SessionOptions, metrics: Arc<Metrics>) -> Self {
-        let shared = Shared::new(pool, clock, options, metrics);
-        let lane = Lane::open(&shared);
+        let shared = Context::new(pool, clock, options, metrics);
+        let lane = BatchQueues::spawn(&shared);
         Self { shared, lane }
     }
 
     /// The same sessions, with a way to the database on the runtime of whoever calls this.
     #[must_use]
     pub fn on_this_thread(&self) -> Self {
-        Self { shared: self.shared.clone(), lane: self.lane.another(&self.shared) }
+        Self { shared: self.shared.clone(), lane: self.lane.for_thread(&self.shared) }
     }
 
-    pub(super) fn shared(&self) -> &Shared {
+    pub(super) fn shared(&self) -> &Context {
         &self.shared
     }
 
     /// Is told when a session has changed here.
     #[must_use]
     pub fn changed(&self) -> Arc<Changed> {
-        self.shared.changed.clone()
+        self.shared.change_notifier.clone()
     }
 
     /// The rules in force.
@@ -95,22 +98,24 @@ impl Sessions {
             return Ok(Done::now(session));
         }
         loop {
-            let creating = Creating {
+            let creating = CreateCommand {
                 app: caller.known().clone(),
                 session: session.clone(),
-                mark: self.shared.cache.mark(session.id),
+                fill_token: self.shared.cache.mark(session.id),
                 reason: reason.clone(),
                 key: terms.key.clone(),
             };
-            match self.lane.creates.ask(creating, self.shared.by(caller)).await? {
-                Created::Written => return Ok(Done::now(session)),
-                Created::KeyTaken if terms.key.is_none() => return Err(Error::Contended),
+            match self.lane.creates.submit(creating, self.shared.deadline_for(caller)).await? {
+                CreateOutcome::Written => return Ok(Done::now(session)),
+                CreateOutcome::DuplicateKey if terms.key.is_none() => return Err(Error::Contended),
                 // Boxed, as it is seldom, and large.
-                Created::KeyTaken => match Box::pin(self.done_before(caller, terms)).await? {
-                    Some(done) => return Ok(done),
-                    // Its name was used, but is free again.
-                    None => continue,
-                },
+                CreateOutcome::DuplicateKey => {
+                    match Box::pin(self.done_before(caller, terms)).await? {
+                        Some(done) => return Ok(done),
+                        // Its name was used, but is free again.
+                        None => continue,
+                    }
+                }
             }
         }
     }
@@ -131,7 +136,7 @@ impl Sessions {
     /// # Errors
     /// [`Error::NoSuchSession`], or when the database fails.
     pub async fn read(&self, caller: &Caller, id: SessionId) -> Result<Arc<KnownSession>, Error> {
-        visible(caller, self.lane.reads.ask(id, self.shared.by(caller)).await?)
+        visible(caller, self.lane.reads.submit(id, self.shared.deadline_for(caller)).await?)
     }
 
     /// Changes a session, and gives it as it is then. What changes nothing is not written.
@@ -167,24 +172,29 @@ impl Sessions {
             let Some(request) = request.take().or_else(|| again.clone()) else {
                 return Err(Error::Contended);
             };
-            let (lane, turn) = self.shared.lanes.turn(id, &self.lane.updates);
-            let changing =
-                Changing { turn, app: caller.known().clone(), id, request, key: terms.key.clone() };
-            match lane.ask(changing, self.shared.by(caller)).await? {
-                Settled::Written(session) => return Ok(Done::now(session)),
-                Settled::Nothing(session) => {
+            let (sender, affinity) = self.shared.affinity.route(id, &self.lane.updates);
+            let changing = UpdateCommand {
+                affinity,
+                app: caller.known().clone(),
+                id,
+                request,
+                key: terms.key.clone(),
+            };
+            match sender.submit(changing, self.shared.deadline_for(caller)).await? {
+                UpdateOutcome::Written(session) => return Ok(Done::now(session)),
+                UpdateOutcome::Unchanged(session) => {
                     if Box::pin(self.nothing_to_do(caller, &session, terms)).await? {
                         return Ok(Done::now(session));
                     }
                 }
-                Settled::KeyTaken => {}
+                UpdateOutcome::DuplicateKey => {}
             }
         }
     }
 
     /// The way to the database for what does not share statements.
     pub(super) fn pool(&self, caller: &Caller) -> Result<Entered<'_>, Error> {
-        self.shared.pooled.enter(self.shared.by(caller))
+        self.shared.pool_admission.enter(self.shared.deadline_for(caller))
     }
 }
 

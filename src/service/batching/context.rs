@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::commands::Lanes;
+use super::commands::SessionAffinity;
 use crate::clock::Clock;
 use crate::domain::Rules;
 use crate::metrics::Metrics;
@@ -34,24 +34,24 @@ pub struct SessionOptions {
 }
 
 /// What the lanes, and whatever else reads and writes sessions, have in common.
-pub(in crate::service) struct Shared {
+pub(in crate::service) struct Context {
     pub(in crate::service) pool: PgPool,
     pub(in crate::service) rules: Rules,
     pub(in crate::service) limits: Limits,
     pub(in crate::service) clock: Clock,
     pub(in crate::service) cache: Cache,
-    pub(in crate::service) changed: Arc<Changed>,
+    pub(in crate::service) change_notifier: Arc<Changed>,
     pub(in crate::service) metrics: Arc<Metrics>,
-    pub(super) most: usize,
-    pub(super) max_waiting: usize,
-    pub(in crate::service) pooled: Pooled,
-    pub(in crate::service) lanes: Arc<Lanes>,
+    pub(super) max_batch: usize,
+    pub(super) max_queued: usize,
+    pub(in crate::service) pool_admission: Pooled,
+    pub(in crate::service) affinity: Arc<SessionAffinity>,
     /// How many lanes there are beside the first.
-    pub(super) opened: AtomicUsize,
+    pub(super) threads: AtomicUsize,
     request_timeout: Duration,
 }
 
-impl Shared {
+impl Context {
     /// What the lanes to the database behind `pool` have in common.
     pub(in crate::service) fn new(
         pool: PgPool,
@@ -59,26 +59,26 @@ impl Shared {
         options: SessionOptions,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        let max_waiting = options.max_waiting.max(1);
+        let max_queued = options.max_waiting.max(1);
         Arc::new(Self {
-            pooled: Pooled::new(pool.clone(), options.limits, max_waiting),
+            pool_admission: Pooled::new(pool.clone(), options.limits, max_queued),
             pool,
             rules: options.rules,
             limits: options.limits,
             clock,
             cache: Cache::new(options.cache, metrics.clone()),
-            changed: Arc::default(),
+            change_notifier: Arc::default(),
             metrics,
-            most: options.max_batch.max(1),
-            max_waiting,
+            max_batch: options.max_batch.max(1),
+            max_queued,
             request_timeout: options.request_timeout,
-            lanes: Lanes::new(),
-            opened: AtomicUsize::new(0),
+            affinity: SessionAffinity::new(),
+            threads: AtomicUsize::new(0),
         })
     }
 
     /// By when the next statement for a caller must begin: its end must come in time to be told.
-    pub(in crate::service) fn by(&self, caller: &Caller) -> Instant {
+    pub(in crate::service) fn deadline_for(&self, caller: &Caller) -> Instant {
         let last = caller.admitted_at() + self.request_timeout / 2;
         last.min(Instant::now() + self.limits.acquire_timeout)
     }

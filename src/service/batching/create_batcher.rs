@@ -3,70 +3,75 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use super::commands::{Created, Creating, PendingCreate as Wanted};
-use super::context::Shared;
-use super::waiters::{Parts, Waiting as _};
+use super::commands::{CreateCommand, CreateOutcome, PendingCreate};
+use super::context::Context;
+use super::waiters::{Bisection, Waiters as _};
 use super::{queue, waiters};
 use crate::repository;
 use crate::repository::line::Line;
 use crate::repository::sessions::{self, Creation};
 use crate::telemetry::statement;
 
-fn creation(Wanted { what, trace, .. }: &Wanted) -> Creation<'_> {
+fn creation(PendingCreate { command, trace, .. }: &PendingCreate) -> Creation<'_> {
     Creation {
-        session: &what.session,
-        app_id: &what.app.app.app_id,
-        reason: what.reason.as_ref(),
-        key: what.key.as_ref(),
+        session: &command.session,
+        app_id: &command.app.app.app_id,
+        reason: command.reason.as_ref(),
+        key: command.key.as_ref(),
         trace: trace.as_ref(),
     }
 }
 
 /// Writes for whoever asks, until nobody can any more.
-pub(super) async fn run(shared: Arc<Shared>, mut inbox: queue::Inbox<Creating, Created>) {
-    let mut line = Line::new(&shared.pool, shared.limits, shared.metrics.clone());
-    while let Some(wanted) = inbox.take().await {
-        let mut parts = Parts::of(wanted);
-        while let Some(mut part) = parts.next(&shared.metrics.creates) {
-            match write(&shared, &mut line, &mut part).await {
-                Err(error) if error.may_be_of_one() && part.are_many() => {
-                    parts.in_halves(part, error);
+pub(super) async fn run(
+    context: Arc<Context>,
+    mut receiver: queue::BatchReceiver<CreateCommand, CreateOutcome>,
+) {
+    let mut dedicated = Line::new(&context.pool, context.limits, context.metrics.clone());
+    while let Some(commands) = receiver.recv_batch().await {
+        let mut parts = Bisection::new(commands);
+        while let Some(mut batch) = parts.next_batch(&context.metrics.creates) {
+            match insert_batch(&context, &mut dedicated, &mut batch).await {
+                Err(error) if error.may_be_of_one() && batch.is_splittable() => {
+                    parts.bisect(batch, error);
                 }
-                done => answer(&shared, part, done),
+                done => reply_all(&context, batch, done),
             }
         }
     }
 }
 
-async fn write(
-    shared: &Shared,
-    line: &mut Line,
-    wanted: &mut Vec<Wanted>,
+async fn insert_batch(
+    context: &Context,
+    dedicated: &mut Line,
+    commands: &mut Vec<PendingCreate>,
 ) -> Result<(), repository::Error> {
-    let connection = waiters::connection(line, wanted, &shared.metrics.creates).await?;
+    let connection = waiters::acquire_for(dedicated, commands, &context.metrics.creates).await?;
     let Some(mut connection) = connection else { return Ok(()) };
-    let creations: Vec<Creation<'_>> = wanted.iter().map(creation).collect();
+    let creations: Vec<Creation<'_>> = commands.iter().map(creation).collect();
     let done = {
         // Pinned where it is made: it is large, and would be moved into each that waits for it.
         let inserting = pin!(sessions::insert(&mut connection, &creations));
-        let counted = shared.metrics.creates.count(creations.len(), line.bounded(inserting));
-        let traces = queue::traces(&*wanted);
+        let counted = context.metrics.creates.count(creations.len(), dedicated.bounded(inserting));
+        let traces = queue::traces(&*commands);
         statement("sessions.insert", creations.len(), &traces, counted).await
     };
-    line.give_back(connection, &done);
+    dedicated.give_back(connection, &done);
     done
 }
 
-fn answer(shared: &Shared, wanted: Vec<Wanted>, done: Result<(), repository::Error>) {
+fn reply_all(context: &Context, commands: Vec<PendingCreate>, done: Result<(), repository::Error>) {
     let done = done.map_err(Arc::new);
-    for Wanted { what, reply, .. } in wanted {
+    for PendingCreate { command, reply, .. } in commands {
         reply.send(match &done {
             Ok(()) => {
-                shared.cache.replace(what.mark, &what.session);
-                shared.changed.tell(what.session.buin);
-                Ok(Created::Written)
+                context.cache.replace(command.fill_token, &command.session);
+                context.change_notifier.tell(command.session.buin);
+                Ok(CreateOutcome::Written)
             }
-            Err(error) if matches!(**error, repository::Error::KeyTaken) => Ok(Created::KeyTaken),
+            Err(error) if matches!(**error, repository::Error::KeyTaken) => {
+                Ok(CreateOutcome::DuplicateKey)
+            }
             Err(error) => Err(error.clone().into()),
         });
     }

@@ -11,8 +11,8 @@ mod update_batcher;
 mod wait_estimator;
 mod waiters;
 
-pub(super) use commands::{Changing, Created, Creating, Settled};
+pub(super) use commands::{CreateCommand, CreateOutcome, UpdateCommand, UpdateOutcome};
+pub(super) use context::Context;
 pub use context::SessionOptions;
-pub(super) use context::Shared;
-pub(super) use shards::Lane;
-pub(super) use wait_estimator::Pace;
+pub(super) use shards::BatchQueues;
+pub(super) use wait_estimator::WaitEstimator;
