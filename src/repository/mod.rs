@@ -28,3 +28,4 @@ mod measured;
 pub use error::Error;
 pub use keyring::{KeyFile, Keyring, KeyringError};
 pub use measured::PgPool;
+pub use sqlx::PgConnection as Connection;

@@ -11,8 +11,6 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use sqlx::Connection as _;
-
 use super::commands::{UpdateCommand, UpdateOutcome};
 use super::context::Context;
 use super::session_batch::{BaseState, SessionBatch};
@@ -178,22 +176,15 @@ async fn write_locked(
     let Some(mut connection) = connection else { return Ok(Vec::new()) };
     let ids: Vec<SessionId> = groups.iter().map(|group| group.id).collect();
     let traces = SessionBatch::traces(groups);
-    let working = async {
-        let mut transaction = connection.begin().await?;
-        sessions::lock(&mut transaction, &ids).await?;
-        let mut found = read_batcher::into_cached(sessions::find(&mut *transaction, &ids).await?);
-        for group in groups.iter_mut() {
+    let undecided = &mut *groups;
+    let working = sessions::update_locked(&mut connection, &ids, move |found| {
+        let mut found = read_batcher::into_cached(found);
+        for group in undecided.iter_mut() {
             group.set_base(BaseState::from_read(found.remove(&group.id)));
             group.decide(context);
         }
-        let decided: Vec<_> = groups.iter().filter_map(SessionBatch::change_set).collect();
-        let written = match decided.is_empty() {
-            true => Vec::new(),
-            false => sessions::update_if_version(&mut *transaction, &decided).await?,
-        };
-        transaction.commit().await?;
-        Ok(written)
-    };
+        undecided.iter().filter_map(SessionBatch::change_set).collect()
+    });
     let counted = context.metrics.updates.count(ids.len(), dedicated.bounded(working));
     let done = statement("sessions.update_locked", ids.len(), &traces, counted).await;
     dedicated.give_back(connection, &done);

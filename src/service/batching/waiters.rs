@@ -6,12 +6,11 @@
 
 use std::pin::pin;
 
-use sqlx::PgConnection;
 use tokio::time::{Instant, timeout_at};
 
 use crate::metrics::Statements;
-use crate::repository;
 use crate::repository::line::Line;
+use crate::repository::{self, Connection};
 use crate::service::Error;
 
 /// Some who wait.
@@ -81,7 +80,7 @@ pub(super) async fn acquire_for(
     dedicated: &mut Line,
     waiters: &mut impl Waiters,
     metrics: &Statements,
-) -> Result<Option<PgConnection>, repository::Error> {
+) -> Result<Option<Connection>, repository::Error> {
     expire(waiters, Instant::now(), metrics);
     let Some(last) = waiters.deadlines().max() else { return Ok(None) };
     match dedicated.at_hand() {
