@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::directory::Found;
+use super::app_directory::Found;
 use super::{Denied, Directory, Error, KnownApp};
 use crate::clock::Clock;
 use crate::domain::{App, Permission};

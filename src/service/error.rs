@@ -54,7 +54,7 @@ pub enum Error {
 impl Error {
     /// It waited for so long that nobody expects an answer any more. Nothing was done.
     pub(super) fn queued_too_long() -> Self {
-        repository::Error::Unavailable(sqlx::Error::PoolTimedOut).into()
+        repository::Error::acquire_timeout().into()
     }
 }
 

@@ -1,41 +1,35 @@
 //! Use cases: authorise, load, decide, write. No SQL, no HTTP.
 
 mod access;
-mod audit;
-mod cache;
-mod changed;
-mod creates;
-mod directory;
+mod app_directory;
+mod audit_retention;
+mod batching;
+mod cached_session;
+mod change_notifier;
 mod error;
-mod follow;
-mod group;
+mod feed;
 mod history;
-mod known;
-mod lanes;
+mod idempotency;
 mod list;
-mod observatory;
-mod pace;
-mod pooled;
-mod queue;
+mod metrics_source;
+mod pool_admission;
 mod readiness;
-mod reads;
-mod retries;
+mod session_cache;
 mod sessions;
-mod updates;
-mod waiting;
 
 pub use access::{Access, Caller, Credential, Grant, TokenRules};
-pub use audit::Retention;
-pub use cache::CacheOptions;
-pub use changed::Changed;
-pub use directory::{Directory, KnownApp};
+pub use app_directory::{Directory, KnownApp};
+pub use audit_retention::Retention;
+pub use batching::SessionOptions;
+pub use cached_session::KnownSession;
+pub use change_notifier::Changed;
 pub use error::{Denied, Error};
 pub use history::Diff;
-pub use known::KnownSession;
 pub use list::{BadCursor, ListQuery, Listing, MembersQuery, PageSize, WrongPageSize};
-pub use observatory::{Observatory, Parts};
+pub use metrics_source::{Observatory, Parts};
 pub use readiness::{NotReady, Readiness};
-pub use sessions::{Done, SessionOptions, Sessions, Terms};
+pub use session_cache::CacheOptions;
+pub use sessions::{Done, Sessions, Terms};
 
 /// Which part of a history is read.
 pub use crate::repository::history::Page as HistoryPage;

@@ -66,7 +66,7 @@ impl Readiness {
 impl From<repository::Error> for NotReady {
     fn from(error: repository::Error) -> Self {
         match error {
-            repository::Error::Unavailable(sqlx::Error::PoolTimedOut) => Self::Slow(Some(error)),
+            error if error.is_acquire_timeout() => Self::Slow(Some(error)),
             error => Self::Unreachable(error),
         }
     }

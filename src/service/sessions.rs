@@ -1,65 +1,28 @@
 //! Creating, reading and changing sessions.
 //!
-//! Requests of the same kind that come together share a statement ([`super::reads`],
-//! [`super::creates`], [`super::updates`]); a request that comes alone has one to itself, at once.
+//! Requests of the same kind that come together share a statement ([`super::batching`]); a request that comes alone has one to itself, at once.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::time::Instant;
 use uuid::{NoContext, Timestamp, Uuid};
 
-use super::cache::{Cache, CacheOptions};
-use super::changed::Changed;
-use super::creates::{Created, Creating};
-use super::lanes::{Lane, Lanes};
-use super::pooled::{Entered, Pooled};
-use super::updates::{Changing, Settled};
-use super::{Caller, Error, KnownSession};
+use super::batching::{
+    BatchQueues, Context, CreateCommand, CreateOutcome, SessionOptions, UpdateCommand,
+    UpdateOutcome,
+};
+use super::pool_admission::Entered;
+use super::{Caller, Changed, Error, KnownSession};
 use crate::clock::Clock;
 use crate::domain::{IdempotencyKey, NewSession, Request, Rules, Session, SessionId};
 use crate::metrics::Metrics;
 use crate::repository::PgPool;
-use crate::repository::pool::Limits;
 
 /// The sessions of all enterprises. A clone is the same sessions, with the same way to the database.
 #[derive(Clone)]
 pub struct Sessions {
-    shared: Arc<Shared>,
-    lane: Lane,
-}
-
-/// What requests are shared by, and how.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionOptions {
-    /// The rules in force.
-    pub rules: Rules,
-    /// How the database is used.
-    pub limits: Limits,
-    /// By when a request is answered: half of it may pass until its last statement begins.
-    pub request_timeout: Duration,
-    /// How many requests may wait in one queue.
-    pub max_waiting: usize,
-    /// How many requests may share a statement; 1 = each has its own.
-    pub max_batch: usize,
-    /// What is held in memory.
-    pub cache: CacheOptions,
-}
-
-pub(super) struct Shared {
-    pub(super) pool: PgPool,
-    pub(super) rules: Rules,
-    pub(super) limits: Limits,
-    pub(super) clock: Clock,
-    pub(super) cache: Cache,
-    pub(super) changed: Arc<Changed>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) most: usize,
-    pub(super) max_waiting: usize,
-    pub(super) pooled: Pooled,
-    request_timeout: Duration,
-    pub(super) lanes: Arc<Lanes>,
+    shared: Arc<Context>,
+    lane: BatchQueues,
 }
 
 /// How a request is to be done.
@@ -90,39 +53,25 @@ impl Sessions {
     /// The sessions in the database behind `pool`. Must be called where tasks can be spawned.
     #[must_use]
     pub fn new(pool: PgPool, clock: Clock, options: SessionOptions, metrics: Arc<Metrics>) -> Self {
-        let max_waiting = options.max_waiting.max(1);
-        let shared = Arc::new(Shared {
-            pooled: Pooled::new(pool.clone(), options.limits, max_waiting),
-            pool,
-            rules: options.rules,
-            limits: options.limits,
-            clock,
-            cache: Cache::new(options.cache, metrics.clone()),
-            changed: Arc::default(),
-            metrics,
-            most: options.max_batch.max(1),
-            max_waiting,
-            request_timeout: options.request_timeout,
-            lanes: Lanes::new(),
-        });
-        let lane = Lane::open(&shared);
+        let shared = Context::new(pool, clock, options, metrics);
+        let lane = BatchQueues::spawn(&shared);
         Self { shared, lane }
     }
 
     /// The same sessions, with a way to the database on the runtime of whoever calls this.
     #[must_use]
     pub fn on_this_thread(&self) -> Self {
-        Self { shared: self.shared.clone(), lane: self.lane.another(&self.shared) }
+        Self { shared: self.shared.clone(), lane: self.lane.for_thread(&self.shared) }
     }
 
-    pub(super) fn shared(&self) -> &Shared {
+    pub(super) fn shared(&self) -> &Context {
         &self.shared
     }
 
     /// Is told when a session has changed here.
     #[must_use]
     pub fn changed(&self) -> Arc<Changed> {
-        self.shared.changed.clone()
+        self.shared.change_notifier.clone()
     }
 
     /// The rules in force.
@@ -149,22 +98,24 @@ impl Sessions {
             return Ok(Done::now(session));
         }
         loop {
-            let creating = Creating {
+            let creating = CreateCommand {
                 app: caller.known().clone(),
                 session: session.clone(),
-                mark: self.shared.cache.mark(session.id),
+                fill_token: self.shared.cache.mark(session.id),
                 reason: reason.clone(),
                 key: terms.key.clone(),
             };
-            match self.lane.creates.ask(creating, self.shared.by(caller)).await? {
-                Created::Written => return Ok(Done::now(session)),
-                Created::KeyTaken if terms.key.is_none() => return Err(Error::Contended),
+            match self.lane.creates.submit(creating, self.shared.deadline_for(caller)).await? {
+                CreateOutcome::Written => return Ok(Done::now(session)),
+                CreateOutcome::DuplicateKey if terms.key.is_none() => return Err(Error::Contended),
                 // Boxed, as it is seldom, and large.
-                Created::KeyTaken => match Box::pin(self.done_before(caller, terms)).await? {
-                    Some(done) => return Ok(done),
-                    // Its name was used, but is free again.
-                    None => continue,
-                },
+                CreateOutcome::DuplicateKey => {
+                    match Box::pin(self.done_before(caller, terms)).await? {
+                        Some(done) => return Ok(done),
+                        // Its name was used, but is free again.
+                        None => continue,
+                    }
+                }
             }
         }
     }
@@ -185,7 +136,7 @@ impl Sessions {
     /// # Errors
     /// [`Error::NoSuchSession`], or when the database fails.
     pub async fn read(&self, caller: &Caller, id: SessionId) -> Result<Arc<KnownSession>, Error> {
-        visible(caller, self.lane.reads.ask(id, self.shared.by(caller)).await?)
+        visible(caller, self.lane.reads.submit(id, self.shared.deadline_for(caller)).await?)
     }
 
     /// Changes a session, and gives it as it is then. What changes nothing is not written.
@@ -221,32 +172,29 @@ impl Sessions {
             let Some(request) = request.take().or_else(|| again.clone()) else {
                 return Err(Error::Contended);
             };
-            let (lane, turn) = self.shared.lanes.turn(id, &self.lane.updates);
-            let changing =
-                Changing { turn, app: caller.known().clone(), id, request, key: terms.key.clone() };
-            match lane.ask(changing, self.shared.by(caller)).await? {
-                Settled::Written(session) => return Ok(Done::now(session)),
-                Settled::Nothing(session) => {
+            let (sender, affinity) = self.shared.affinity.route(id, &self.lane.updates);
+            let changing = UpdateCommand {
+                affinity,
+                app: caller.known().clone(),
+                id,
+                request,
+                key: terms.key.clone(),
+            };
+            match sender.submit(changing, self.shared.deadline_for(caller)).await? {
+                UpdateOutcome::Written(session) => return Ok(Done::now(session)),
+                UpdateOutcome::Unchanged(session) => {
                     if Box::pin(self.nothing_to_do(caller, &session, terms)).await? {
                         return Ok(Done::now(session));
                     }
                 }
-                Settled::KeyTaken => {}
+                UpdateOutcome::DuplicateKey => {}
             }
         }
     }
 
     /// The way to the database for what does not share statements.
     pub(super) fn pool(&self, caller: &Caller) -> Result<Entered<'_>, Error> {
-        self.shared.pooled.enter(self.shared.by(caller))
-    }
-}
-
-impl Shared {
-    /// By when the next statement for a caller must begin: its end must come in time to be told.
-    fn by(&self, caller: &Caller) -> Instant {
-        let last = caller.admitted_at() + self.request_timeout / 2;
-        last.min(Instant::now() + self.limits.acquire_timeout)
+        self.shared.pool_admission.enter(self.shared.deadline_for(caller))
     }
 }
 

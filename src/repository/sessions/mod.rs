@@ -22,7 +22,7 @@ pub use insert::{Creation, insert};
 pub use list::{AsOf, Mark, NoSnapshot, Page, Search, Snapshot, TimeMark, list};
 pub use members::{MemberMark, MembersPage, member, members};
 pub(super) use stored::{StoredChanges, account, version};
-pub use update::{Decided, Step, update_if_version};
+pub use update::{Decided, Step, update_if_version, update_locked};
 
 use self::stored::Row;
 use super::Error;
@@ -63,10 +63,7 @@ pub async fn find(
 }
 
 /// Keeps others from changing sessions until the transaction ends.
-///
-/// # Errors
-/// When the database fails.
-pub async fn lock(connection: &mut PgConnection, ids: &[SessionId]) -> Result<(), Error> {
+async fn lock(connection: &mut PgConnection, ids: &[SessionId]) -> Result<(), Error> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     // In one order everywhere, so that no two servers each hold what the other wants.
     let statement = sqlx::query_scalar!(

@@ -1,7 +1,7 @@
 //! Sessions that were read or written lately, whole, in bounded memory.
 //!
 //! A session gets in here when it was read and when it was written. It goes when memory is needed,
-//! and when another server has changed it, which [`super::follow`] learns. The surprise are the marks:
+//! and when another server has changed it, which [`super::feed`] learns. The surprise are the marks:
 //! whoever reads or writes the database takes one before, and what they bring is kept only if no
 //! later version was heard of since. Else who is slow, reader or writer, could put back what somebody
 //! faster has replaced, and nobody would ever notice.

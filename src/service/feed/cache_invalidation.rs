@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Sessions;
 use crate::domain::{SessionId, Version};
 use crate::repository::Error;
 use crate::repository::dedicated_connection::Line;
 use crate::repository::feed::{self, Position};
+use crate::service::Sessions;
 
 /// By when there must be a connection to look with.
 const WITHIN: Duration = Duration::from_secs(5);

@@ -6,70 +6,69 @@
 
 use std::pin::pin;
 
-use sqlx::PgConnection;
 use tokio::time::{Instant, timeout_at};
 
-use super::Error;
 use crate::metrics::Statements;
-use crate::repository;
 use crate::repository::dedicated_connection::Line;
+use crate::repository::{self, Connection};
+use crate::service::Error;
 
 /// Some who wait.
-pub(super) trait Waiting {
+pub(super) trait Waiters {
     /// By when each must have begun, or not at all.
-    fn times(&self) -> impl Iterator<Item = Instant>;
+    fn deadlines(&self) -> impl Iterator<Item = Instant>;
 
     /// Tells those whose time is over at `now` why, and forgets them and whoever has gone: how many
     /// were told.
-    fn dismiss(&mut self, now: Instant, why: impl Fn() -> Error) -> usize;
+    fn expire(&mut self, now: Instant, why: impl Fn() -> Error) -> usize;
 
     /// Whether they are more than one.
-    fn are_many(&self) -> bool;
+    fn is_splittable(&self) -> bool;
 
     /// Those of the second half, who are not among these any more. There must be many.
-    fn split(&mut self) -> Self;
+    fn split_half(&mut self) -> Self;
 }
 
 /// Some who wait, and for whom something is done at once: or in parts, one after the other, where
 /// that failed because of some of them. Each time in halves: of many, few must be done alone.
-pub(super) struct Parts<T> {
+pub(super) struct Bisection<T> {
     /// The last is the next.
-    rest: Vec<T>,
+    remaining: Vec<T>,
     /// What those are told who wait for too long since it failed, if it did.
-    late: Option<Error>,
+    timeout_error: Option<Error>,
 }
 
-impl<T: Waiting> Parts<T> {
+impl<T: Waiters> Bisection<T> {
     /// All at once.
-    pub(super) fn of(all: T) -> Self {
-        Self { rest: vec![all], late: None }
+    pub(super) fn new(batch: T) -> Self {
+        Self { remaining: vec![batch], timeout_error: None }
     }
 
     /// Those whose turn it is, of whom perhaps nobody is left: whose time is over by now is told.
-    pub(super) fn next(&mut self, count: &Statements) -> Option<T> {
-        if let Some(late) = &self.late {
+    pub(super) fn next_batch(&mut self, metrics: &Statements) -> Option<T> {
+        if let Some(timeout_error) = &self.timeout_error {
             let now = Instant::now();
-            for part in &mut self.rest {
-                count.turned_away.add(part.dismiss(now, || late.clone()) as u64);
+            for batch in &mut self.remaining {
+                metrics.turned_away.add(batch.expire(now, || timeout_error.clone()) as u64);
             }
         }
-        self.rest.pop()
+        self.remaining.pop()
     }
 
     /// Nothing was done for `part`, which is next.
-    pub(super) fn once_more(&mut self, part: T) {
-        self.late = Some(Error::queued_too_long());
-        self.rest.push(part);
+    pub(super) fn retry(&mut self, batch: T) {
+        self.timeout_error = Some(Error::queued_too_long());
+        self.remaining.push(batch);
     }
 
     /// Nothing was done for `part`, which are many: their halves are next.
-    pub(super) fn in_halves(&mut self, mut part: T, failed: repository::Error) {
-        self.late = Some(match failed {
-            repository::Error::TimedOut(_) => failed.into(),
+    pub(super) fn bisect(&mut self, mut batch: T, error: repository::Error) {
+        self.timeout_error = Some(match error {
+            repository::Error::TimedOut(_) => error.into(),
             _ => Error::queued_too_long(),
         });
-        let second = part.split();
-        self.rest.extend([second, part]);
+        let second = batch.split_half();
+        self.remaining.extend([second, batch]);
     }
 }
 
@@ -77,42 +76,42 @@ impl<T: Waiting> Parts<T> {
 ///
 /// # Errors
 /// [`repository::Error::Unavailable`] when there is none to be had: nothing was done for anybody.
-pub(super) async fn connection(
-    line: &mut Line,
-    waiting: &mut impl Waiting,
-    count: &Statements,
-) -> Result<Option<PgConnection>, repository::Error> {
-    dismiss(waiting, Instant::now(), count);
-    let Some(last) = waiting.times().max() else { return Ok(None) };
-    match line.at_hand() {
+pub(super) async fn acquire_for(
+    dedicated: &mut Line,
+    waiters: &mut impl Waiters,
+    metrics: &Statements,
+) -> Result<Option<Connection>, repository::Error> {
+    expire(waiters, Instant::now(), metrics);
+    let Some(last) = waiters.deadlines().max() else { return Ok(None) };
+    match dedicated.at_hand() {
         Some(connection) => Ok(Some(connection)),
         // Boxed, as it is seldom, and large.
-        None => Box::pin(ready(line.open(last), waiting, count)).await,
+        None => Box::pin(await_for(dedicated.open(last), waiters, metrics)).await,
     }
 }
 
 /// Waits for something as long as somebody does.
-async fn ready<T>(
+async fn await_for<T>(
     opening: impl Future<Output = Result<T, repository::Error>>,
-    waiting: &mut impl Waiting,
-    count: &Statements,
+    waiters: &mut impl Waiters,
+    metrics: &Statements,
 ) -> Result<Option<T>, repository::Error> {
     let mut opening = pin!(opening);
     loop {
-        let Some(first) = waiting.times().min() else { return Ok(None) };
+        let Some(first) = waiters.deadlines().min() else { return Ok(None) };
         match timeout_at(first, &mut opening).await {
             Ok(opened) => {
                 let opened = opened?;
-                dismiss(waiting, Instant::now(), count);
-                return Ok(waiting.times().next().map(|_| opened));
+                expire(waiters, Instant::now(), metrics);
+                return Ok(waiters.deadlines().next().map(|_| opened));
             }
-            Err(_) => dismiss(waiting, Instant::now(), count),
+            Err(_) => expire(waiters, Instant::now(), metrics),
         }
     }
 }
 
-fn dismiss(waiting: &mut impl Waiting, now: Instant, count: &Statements) {
-    count.turned_away.add(waiting.dismiss(now, Error::queued_too_long) as u64);
+fn expire(waiters: &mut impl Waiters, now: Instant, metrics: &Statements) {
+    metrics.turned_away.add(waiters.expire(now, Error::queued_too_long) as u64);
 }
 
 #[cfg(test)]
@@ -120,7 +119,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::service::queue::{Wanted, queue};
+    use crate::service::batching::queue::{Pending, batch_channel};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -128,24 +127,25 @@ mod tests {
     /// when each was told.
     async fn when_it_takes(opening: Duration) -> (Vec<u32>, [Option<Duration>; 3]) {
         let began = Instant::now();
-        let (queue, mut inbox) = queue(3, 3, Duration::from_secs(60), &std::sync::Arc::default());
+        let (queue, mut receiver) =
+            batch_channel(3, 3, Duration::from_secs(60), &std::sync::Arc::default());
         let told = [1, 2, 3].map(|number| {
             let queue = queue.clone();
             tokio::spawn(async move {
-                let answer: Result<(), _> = queue.ask(number, began + number * SECOND).await;
+                let answer: Result<(), _> = queue.submit(number, began + number * SECOND).await;
                 answer.is_err().then(|| began.elapsed())
             })
         });
-        let mut wanted: Vec<Wanted<u32, ()>> = inbox.take().await.unwrap();
+        let mut wanted: Vec<Pending<u32, ()>> = receiver.recv_batch().await.unwrap();
         let opened = async {
             tokio::time::sleep(opening).await;
             Ok(())
         };
-        let count = Statements::default();
-        let ready = ready(opened, &mut wanted, &count).await.unwrap();
-        assert_eq!(ready.is_none(), wanted.is_empty());
-        assert_eq!(count.turned_away.value(), 3 - wanted.len() as u64);
-        let left = wanted.iter().map(|one| one.what).collect();
+        let metrics = Statements::default();
+        let acquired = await_for(opened, &mut wanted, &metrics).await.unwrap();
+        assert_eq!(acquired.is_none(), wanted.is_empty());
+        assert_eq!(metrics.turned_away.value(), 3 - wanted.len() as u64);
+        let left = wanted.iter().map(|one| one.command).collect();
         for one in wanted {
             one.reply.send(Ok(()));
         }

@@ -11,12 +11,12 @@ use crate::repository::pool::Limits;
 use tokio::time::Instant;
 
 use super::Error;
-use super::pace::Pace;
+use super::batching::WaitEstimator;
 
 /// A pool, and who uses it.
 pub(super) struct Pooled {
     pool: PgPool,
-    pace: Pace,
+    pace: WaitEstimator,
     /// How many use it or wait to.
     inside: AtomicUsize,
     /// How many can use it at once.
@@ -36,7 +36,7 @@ pub(super) struct Entered<'a> {
 impl Pooled {
     pub(super) fn new(pool: PgPool, limits: Limits, longest: usize) -> Self {
         let connections = usize::try_from(limits.max_connections).unwrap_or(usize::MAX).max(1);
-        let pace = Pace::new(Instant::now(), limits.statement_timeout);
+        let pace = WaitEstimator::new(Instant::now(), limits.statement_timeout);
         Self { pool, pace, inside: AtomicUsize::new(0), connections, longest }
     }
 
@@ -59,11 +59,11 @@ impl Pooled {
         let turns_of_its_own = u32::try_from(turns).unwrap_or(u32::MAX).saturating_add(1);
         let entered = Entered { pooled: self, since, turns: turns_of_its_own };
         if before == 0 {
-            self.pace.begin(since);
+            self.pace.start(since);
         }
         // Those of the first turn wait for nobody.
         if let Some(more) = turns.checked_sub(1) {
-            let wait = self.pace.wait(more, since);
+            let wait = self.pace.estimate(more, since);
             if since + wait > by || before >= self.connections + self.longest {
                 entered.refused();
                 return Err(Error::Overloaded { wait });
@@ -93,7 +93,7 @@ impl Drop for Entered<'_> {
     fn drop(&mut self) {
         let more = self.pooled.inside.fetch_sub(1, Ordering::Relaxed) > 1;
         let now = Instant::now();
-        self.pooled.pace.end(now, now.saturating_duration_since(self.since) / self.turns, more);
+        self.pooled.pace.record(now, now.saturating_duration_since(self.since) / self.turns, more);
     }
 }
 

@@ -1,0 +1,272 @@
+//! Changes of one session that are decided together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::commands::{PendingUpdate, UpdateOutcome};
+use super::context::Context;
+use super::queue;
+use super::waiters::Waiters;
+use crate::domain::{Change, Refusal, SessionId};
+use crate::repository::sessions::{Decided, Step};
+use crate::service::session_cache::{Cache, Mark};
+use crate::service::{Error, KnownSession};
+use crate::telemetry::Trace;
+
+/// What is wanted of a session, in the order in which it came.
+pub(super) struct SessionBatch {
+    pub(super) id: SessionId,
+    /// Taken before the session is read or written.
+    pub(super) fill_token: Mark,
+    base: BaseState,
+    /// What was decided about each of `wanted`; empty before.
+    decisions: Vec<Decision>,
+    commands: Vec<PendingUpdate>,
+}
+
+/// What is known of the session.
+pub(super) enum BaseState {
+    /// Nothing yet.
+    NotLoaded,
+    /// It was held in memory, and may be an old one.
+    Cached(Arc<KnownSession>),
+    /// It was just read.
+    Loaded(Arc<KnownSession>),
+    /// It was just looked for.
+    NotFound,
+    /// It is there, but cannot be read.
+    Failed(Error),
+}
+
+enum Decision {
+    Change(Box<Change>),
+    /// The session stays as it is.
+    Unchanged,
+    Rejected(Refusal),
+    SessionNotFound,
+    LoadFailed(Error),
+}
+
+impl BaseState {
+    pub(super) fn from_read(found: Option<Result<Arc<KnownSession>, Error>>) -> Self {
+        match found {
+            None => Self::NotFound,
+            Some(Ok(session)) => Self::Loaded(session),
+            Some(Err(error)) => Self::Failed(error),
+        }
+    }
+
+    fn session(&self) -> Option<&Arc<KnownSession>> {
+        match self {
+            Self::Cached(session) | Self::Loaded(session) => Some(session),
+            Self::NotLoaded | Self::NotFound | Self::Failed(_) => None,
+        }
+    }
+}
+
+impl Waiters for Vec<SessionBatch> {
+    fn deadlines(&self) -> impl Iterator<Item = Instant> {
+        self.iter().flat_map(|group| group.commands.deadlines())
+    }
+
+    // Of what is left of a group nothing is decided: it may have been on top of what is gone.
+    fn expire(&mut self, now: Instant, why: impl Fn() -> Error) -> usize {
+        let mut expired = 0;
+        self.retain_mut(|group| {
+            let before = group.commands.len();
+            expired += group.commands.expire(now, &why);
+            if group.commands.len() < before {
+                group.decisions.clear();
+            }
+            !group.commands.is_empty()
+        });
+        expired
+    }
+
+    fn is_splittable(&self) -> bool {
+        self.iter().map(|group| group.commands.len()).sum::<usize>() > 1
+    }
+
+    fn split_half(&mut self) -> Self {
+        if let [group] = self.as_mut_slice() {
+            group.decisions.clear();
+            return vec![SessionBatch::new(
+                group.id,
+                group.fill_token,
+                group.commands.split_half(),
+            )];
+        }
+        self.split_off(self.len() / 2)
+    }
+}
+
+impl SessionBatch {
+    fn new(id: SessionId, fill_token: Mark, commands: Vec<PendingUpdate>) -> Self {
+        Self { id, fill_token, base: BaseState::NotLoaded, decisions: Vec::new(), commands }
+    }
+
+    /// One group a session, in the order of their ids, in which sessions are locked, too: so seldom
+    /// two servers each hold what the other wants.
+    pub(super) fn group_by_session(cache: &Cache, commands: Vec<PendingUpdate>) -> Vec<Self> {
+        let mut groups: Vec<Self> = Vec::with_capacity(commands.len());
+        let mut indices: HashMap<SessionId, usize> = HashMap::with_capacity(commands.len());
+        for pending in commands {
+            match indices.get(&pending.command.id) {
+                Some(index) => groups[*index].commands.push(pending),
+                None => {
+                    indices.insert(pending.command.id, groups.len());
+                    let id = pending.command.id;
+                    groups.push(Self::new(id, cache.mark(id), vec![pending]));
+                }
+            }
+        }
+        groups.sort_unstable_by_key(|group| group.id);
+        groups
+    }
+
+    /// The traces of who wants something.
+    pub(super) fn traces(groups: &[Self]) -> Vec<Trace> {
+        queue::traces(groups.iter().flat_map(|group| &group.commands))
+    }
+
+    /// Takes note of what the session is. What was decided before is not decided any more.
+    pub(super) fn set_base(&mut self, base: BaseState) {
+        self.base = base;
+        self.decisions.clear();
+    }
+
+    pub(super) fn is_decided(&self) -> bool {
+        !self.decisions.is_empty()
+    }
+
+    /// Whether nothing is known, or something was decided that may not be so, and that writing would
+    /// not tell.
+    pub(super) fn needs_load(&self) -> bool {
+        match self.base {
+            BaseState::NotLoaded => true,
+            BaseState::Cached(_) => {
+                self.decisions.iter().any(|decision| !matches!(decision, Decision::Change(_)))
+            }
+            BaseState::Loaded(_) | BaseState::NotFound | BaseState::Failed(_) => false,
+        }
+    }
+
+    /// Whether something is to be written.
+    pub(super) fn has_changes(&self) -> bool {
+        self.decisions.iter().any(|decision| matches!(decision, Decision::Change(_)))
+    }
+
+    /// The session, if there is one.
+    pub(super) fn base(&self) -> Option<&Arc<KnownSession>> {
+        self.base.session()
+    }
+
+    /// Decides each on top of those before, unless that is done or nothing is known.
+    pub(super) fn decide(&mut self, context: &Context) {
+        if self.is_decided() || matches!(self.base, BaseState::NotLoaded) {
+            return;
+        }
+        let Self { base, decisions, commands, .. } = self;
+        if let BaseState::Failed(error) = base {
+            decisions.extend(commands.iter().map(|_| Decision::LoadFailed(error.clone())));
+            return;
+        }
+        let base = base.session().map(|session| &***session);
+        for pending in commands {
+            let current = decisions.iter().rev().find_map(Decision::after).or(base);
+            let decision =
+                match current.filter(|session| session.buin == pending.command.app.app.buin) {
+                    None => Decision::SessionNotFound,
+                    Some(session) => {
+                        match session.decide(
+                            &pending.command.request,
+                            &context.rules,
+                            context.clock.now(),
+                        ) {
+                            Ok(Some(change)) => Decision::Change(Box::new(change)),
+                            Ok(None) => Decision::Unchanged,
+                            Err(refusal) => Decision::Rejected(refusal),
+                        }
+                    }
+                };
+            decisions.push(decision);
+        }
+    }
+
+    /// What is to be written, if anything is.
+    pub(super) fn change_set(&self) -> Option<Decided<'_>> {
+        let base = self.base()?;
+        let steps: Vec<Step<'_>> = self
+            .decisions
+            .iter()
+            .zip(&self.commands)
+            .filter_map(|(decision, pending)| match decision {
+                Decision::Change(change) => Some(Step {
+                    change,
+                    operator: &pending.command.request.operator,
+                    app_id: &pending.command.app.app.app_id,
+                    reason: pending.command.request.reason.as_ref(),
+                    key: pending.command.key.as_ref(),
+                    trace: pending.trace.as_ref(),
+                }),
+                _ => None,
+            })
+            .collect();
+        (!steps.is_empty()).then_some(Decided { before: base, steps })
+    }
+
+    /// Tells everybody what was decided, which is written. If the session was changed, `publish`
+    /// learns how it is then before anybody else does: who was answered may read it at once.
+    pub(super) fn reply_all(self, publish: impl FnOnce(Mark, &Arc<KnownSession>)) {
+        let mut current = self.base().cloned();
+        let mut changed = false;
+        let mut outcomes = Vec::with_capacity(self.commands.len());
+        for decision in self.decisions {
+            outcomes.push(match decision {
+                Decision::Change(change) => {
+                    let after = Arc::new(KnownSession::from(change.after));
+                    (current, changed) = (Some(after.clone()), true);
+                    Ok(UpdateOutcome::Written(after))
+                }
+                Decision::Unchanged => match &current {
+                    Some(session) => Ok(UpdateOutcome::Unchanged(session.clone())),
+                    None => Err(Error::NoSuchSession),
+                },
+                Decision::Rejected(refusal) => Err(refusal.into()),
+                Decision::SessionNotFound => Err(Error::NoSuchSession),
+                Decision::LoadFailed(error) => Err(error),
+            });
+        }
+        if let Some(session) = current.filter(|_| changed) {
+            publish(self.fill_token, &session);
+        }
+        for (outcome, pending) in outcomes.into_iter().zip(self.commands) {
+            pending.reply.send(outcome);
+        }
+    }
+
+    /// Tells everybody that it could not be done.
+    pub(super) fn reply_error(self, error: &Error) {
+        for pending in self.commands {
+            pending.reply.send(Err(error.clone()));
+        }
+    }
+
+    /// Tells everybody that it was done before.
+    pub(super) fn reply_duplicate_key(self) {
+        for pending in self.commands {
+            pending.reply.send(Ok(UpdateOutcome::DuplicateKey));
+        }
+    }
+}
+
+impl Decision {
+    fn after(&self) -> Option<&crate::domain::Session> {
+        match self {
+            Self::Change(change) => Some(&change.after),
+            _ => None,
+        }
+    }
+}

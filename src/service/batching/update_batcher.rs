@@ -1,0 +1,217 @@
+//! Changes of sessions, as many in one statement as are asked for at the time.
+//!
+//! Those of one session that come together come to one task (see [`super::commands`]), are decided one
+//! after the other and written as consecutive versions: nobody here competes with anybody. Other
+//! servers do. Whose session they were faster with is decided anew, the session locked.
+//!
+//! What is decided on a session from the cache may be decided on an old one. If it is a change, its
+//! guard notices; a refusal, or that nothing changes, would not be noticed, so these are decided
+//! only on what was just read.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use super::commands::{UpdateCommand, UpdateOutcome};
+use super::context::Context;
+use super::session_batch::{BaseState, SessionBatch};
+use super::waiters::{Bisection, Waiters as _};
+use super::{queue, read_batcher, waiters};
+use crate::domain::SessionId;
+use crate::repository;
+use crate::repository::dedicated_connection::Line;
+use crate::repository::sessions;
+use crate::service::Error;
+use crate::telemetry::statement;
+
+/// How often changes that were taken together are decided anew because PostgreSQL ended a statement
+/// that waited for another one, which waited for it.
+const MAX_DEADLOCK_RETRIES: u32 = 5;
+
+/// Decides and writes for whoever asks, until nobody can any more.
+pub(super) async fn run(
+    context: Arc<Context>,
+    mut receiver: queue::BatchReceiver<UpdateCommand, UpdateOutcome>,
+) {
+    let mut dedicated = Line::new(&context.pool, context.limits, context.metrics.clone());
+    while let Some(commands) = receiver.recv_batch().await {
+        process(&context, &mut dedicated, SessionBatch::group_by_session(&context.cache, commands))
+            .await;
+    }
+}
+
+/// Decides, writes, answers; where that fails, anew and with the sessions locked, in parts if need be.
+async fn process(context: &Context, dedicated: &mut Line, mut groups: Vec<SessionBatch>) {
+    for group in &mut groups {
+        if let Some(session) = context.cache.get(group.id) {
+            group.set_base(BaseState::Cached(session));
+        }
+    }
+    let mut parts = Bisection::new(groups);
+    let mut pessimistic = false;
+    let mut deadlock_retries = MAX_DEADLOCK_RETRIES;
+    while let Some(mut groups) = parts.next_batch(&context.metrics.updates) {
+        let written = match pessimistic {
+            false => write(context, dedicated, &mut groups).await,
+            // Boxed, as it is seldom, and large.
+            true => Box::pin(write_locked(context, dedicated, &mut groups)).await,
+        };
+        match written {
+            Ok(written) => {
+                let conflicted = reply_written(context, groups, &written);
+                if pessimistic {
+                    conflicted.into_iter().for_each(|group| group.reply_error(&Error::Contended));
+                } else if !conflicted.is_empty() {
+                    context.metrics.version_conflicts.add(conflicted.len() as u64);
+                    parts.retry(conflicted);
+                }
+            }
+            Err(error) if error.is_deadlock() && deadlock_retries > 0 => {
+                context.metrics.deadlocks.inc();
+                deadlock_retries -= 1;
+                parts.retry(groups);
+            }
+            // One of them may be bad, and the others must not suffer.
+            Err(error) if error.may_be_of_one() && groups.is_splittable() => {
+                parts.bisect(groups, error);
+            }
+            // Of the only one that is left.
+            Err(repository::Error::KeyTaken) => {
+                groups.into_iter().for_each(SessionBatch::reply_duplicate_key)
+            }
+            Err(error) => {
+                let error = Error::from(error);
+                groups.into_iter().for_each(|group| group.reply_error(&error));
+            }
+        }
+        pessimistic = true;
+    }
+}
+
+/// Decides what is not decided, on what is read where it must be. Those whose sessions cannot be
+/// read, and those for whom nothing is to be written, are answered and gone.
+async fn decide_and_reply(context: &Context, dedicated: &mut Line, groups: &mut Vec<SessionBatch>) {
+    loop {
+        groups.iter_mut().for_each(|group| group.decide(context));
+        let unknown = groups.iter().filter(|group| group.needs_load());
+        let ids: Vec<SessionId> = unknown.map(|group| group.id).collect();
+        if ids.is_empty() {
+            break;
+        }
+        read(context, dedicated, groups, &ids).await;
+    }
+    for group in groups.extract_if(.., |group| !group.has_changes()) {
+        group.reply_all(|_, _| {});
+    }
+}
+
+/// Reads sessions, in the order of their ids, of groups some of which may go meanwhile. Where many
+/// take too long, their halves are read.
+async fn read(
+    context: &Context,
+    dedicated: &mut Line,
+    groups: &mut Vec<SessionBatch>,
+    ids: &[SessionId],
+) {
+    let traces = SessionBatch::traces(groups);
+    let found = read_batcher::read(context, dedicated, groups, ids, &traces).await;
+    let is_asked = |group: &SessionBatch| ids.binary_search(&group.id).is_ok();
+    match found {
+        Ok(mut found) => {
+            for group in groups.iter_mut().filter(|group| is_asked(group)) {
+                group.set_base(BaseState::from_read(found.remove(&group.id)));
+            }
+        }
+        Err(error) if error.may_be_of_one() && ids.len() > 1 => {
+            let (half, other) = ids.split_at(ids.len() / 2);
+            // Boxed, as it comes back here, and is seldom.
+            Box::pin(read(context, dedicated, groups, half)).await;
+            Box::pin(read(context, dedicated, groups, other)).await;
+        }
+        Err(error) => {
+            let error = read_batcher::read_error(error);
+            for group in groups.extract_if(.., |group| is_asked(group)) {
+                group.reply_error(&error);
+            }
+        }
+    }
+}
+
+/// Decides and writes: which sessions were at the version on which that was decided.
+async fn write(
+    context: &Context,
+    dedicated: &mut Line,
+    groups: &mut Vec<SessionBatch>,
+) -> Result<Vec<SessionId>, repository::Error> {
+    let mut connection = loop {
+        decide_and_reply(context, dedicated, groups).await;
+        if groups.is_empty() {
+            return Ok(Vec::new());
+        }
+        let connection = waiters::acquire_for(dedicated, groups, &context.metrics.updates).await?;
+        let Some(connection) = connection else { return Ok(Vec::new()) };
+        if groups.iter().all(SessionBatch::is_decided) {
+            break connection;
+        }
+        // The time of some was over: what the others of their sessions want is decided without.
+        dedicated.give_back(connection, &Ok(()));
+    };
+    let decided: Vec<_> = groups.iter().filter_map(SessionBatch::change_set).collect();
+    let done = {
+        // Pinned where it is made: it is large, and would be moved into each that waits for it.
+        let updating = pin!(sessions::update_if_version(&mut connection, &decided));
+        let counted = context.metrics.updates.count(decided.len(), dedicated.bounded(updating));
+        statement("sessions.update", decided.len(), &SessionBatch::traces(groups), counted).await
+    };
+    dedicated.give_back(connection, &done);
+    done
+}
+
+/// The same while nobody else can change these sessions.
+async fn write_locked(
+    context: &Context,
+    dedicated: &mut Line,
+    groups: &mut Vec<SessionBatch>,
+) -> Result<Vec<SessionId>, repository::Error> {
+    let connection = waiters::acquire_for(dedicated, groups, &context.metrics.updates).await?;
+    let Some(mut connection) = connection else { return Ok(Vec::new()) };
+    let ids: Vec<SessionId> = groups.iter().map(|group| group.id).collect();
+    let traces = SessionBatch::traces(groups);
+    let undecided = &mut *groups;
+    let working = sessions::update_locked(&mut connection, &ids, move |found| {
+        let mut found = read_batcher::into_cached(found);
+        for group in undecided.iter_mut() {
+            group.set_base(BaseState::from_read(found.remove(&group.id)));
+            group.decide(context);
+        }
+        undecided.iter().filter_map(SessionBatch::change_set).collect()
+    });
+    let counted = context.metrics.updates.count(ids.len(), dedicated.bounded(working));
+    let done = statement("sessions.update_locked", ids.len(), &traces, counted).await;
+    dedicated.give_back(connection, &done);
+    if done.is_ok() {
+        for group in &*groups {
+            if let Some(session) = group.base() {
+                context.cache.keep(group.fill_token, session);
+            }
+        }
+    }
+    done
+}
+
+/// Answers the groups that are done with, and gives those of which nothing was written because
+/// somebody else was faster.
+fn reply_written(
+    context: &Context,
+    groups: Vec<SessionBatch>,
+    written: &[SessionId],
+) -> Vec<SessionBatch> {
+    let (done, conflicted): (Vec<_>, Vec<_>) =
+        groups.into_iter().partition(|group| !group.has_changes() || written.contains(&group.id));
+    for group in done {
+        group.reply_all(|fill_token, session| {
+            context.cache.replace(fill_token, session);
+            context.change_notifier.tell(session.buin);
+        });
+    }
+    conflicted
+}
