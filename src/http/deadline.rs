@@ -13,7 +13,8 @@ use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web}
 use tokio::time::Instant;
 
 use super::noted::Noted;
-use super::server::{Options, Presence, Progress};
+use super::options::Options;
+use super::server::{Presence, Progress};
 
 /// The status of an answer for nobody: no standard has one, nginx has this.
 pub(super) const ABANDONED: u16 = 499;

@@ -8,7 +8,7 @@ use actix_web::HttpResponse;
 use actix_web::dev::ServiceRequest;
 use actix_web::http::{StatusCode, Version};
 
-use super::server::Options;
+use super::options::Options;
 
 /// What a request with too large a head is answered.
 pub(super) fn refusal(options: &Options, request: &ServiceRequest) -> Option<HttpResponse> {

@@ -21,7 +21,8 @@ use pin_project_lite::pin_project;
 
 use super::body::announced;
 use super::heads;
-use super::server::{Options, Progress, Running};
+use super::options::Options;
+use super::server::{Progress, Running};
 
 /// A body that its handler reads, and that outlives it.
 #[derive(Clone)]

@@ -12,7 +12,8 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpRequest, HttpResponse, guard, web};
 
 use super::held;
-use super::server::{Bound, Options, Server};
+use super::options::Options;
+use super::server::{Bound, Server};
 use crate::metrics::Format;
 use crate::service::Observatory;
 

@@ -1,4 +1,4 @@
-//! The HTTP server: binds first, then tells its address, then serves.
+//! The socket that requests come in by: bound first, then asked for its address, then served.
 
 mod connections;
 mod frames;
@@ -14,7 +14,6 @@ mod watched;
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, ToSocketAddrs as _};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,20 +22,14 @@ use actix_http::Request;
 use actix_server::ServerHandle;
 use actix_service::IntoServiceFactory;
 use actix_web::body::MessageBody;
-use actix_web::middleware::from_fn;
-use actix_web::{App, web};
 
 use self::connections::{Application, Door};
 pub(super) use self::presence::Presence;
 pub(super) use self::progress::{Progress, Running};
 pub use self::tls::{Tls, TlsError};
 use super::drain::Drain;
-use super::gate::Gate;
-use super::request_log::RequestLog;
-use super::{ops, rest, youdu};
+use super::options::Options;
 use crate::metrics::Metrics;
-use crate::service::{Access, Readiness, Sessions};
-use crate::telemetry::Traces;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -48,52 +41,6 @@ const UNSENT: u32 = 128 * 1024;
 /// By when the thread that accepts connections has heard that it should not. It does not answer;
 /// should it be slower, it reports an error that is none.
 const PAUSED_WITHIN: Duration = Duration::from_millis(50);
-
-/// What the handlers call.
-#[derive(Clone)]
-pub struct Services {
-    /// Lets callers in.
-    pub access: Access,
-    /// The sessions.
-    pub sessions: Sessions,
-    /// Where they come in.
-    pub gate: Arc<Gate>,
-    /// Whether any of them can be served.
-    pub readiness: Arc<Readiness>,
-    /// Counts the requests.
-    pub metrics: Arc<Metrics>,
-    /// Traces them.
-    pub traces: Traces,
-}
-
-/// How requests are taken in.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Threads; 0 = one for each core.
-    pub workers: usize,
-    /// The largest body, in bytes.
-    pub max_body: usize,
-    /// The longest path with its query, in bytes.
-    pub max_uri: usize,
-    /// The largest head, in bytes; over HTTP/2, each of its fields counts for 32 more.
-    pub max_header_bytes: u32,
-    /// The most headers.
-    pub max_headers: usize,
-    /// Connections of all threads; each thread has at least one.
-    pub max_connections: usize,
-    /// By when a head must have arrived whole.
-    pub head_timeout: Duration,
-    /// By when a body must have arrived whole.
-    pub body_timeout: Duration,
-    /// How long an answer may wait for its client to take more of it.
-    pub write_timeout: Duration,
-    /// How long a connection may stay open without a request.
-    pub keep_alive: Duration,
-    /// By when a request that has been read is answered.
-    pub request_timeout: Duration,
-    /// How long running requests may take to finish when the server stops.
-    pub shutdown_timeout: Duration,
-}
 
 /// A socket that will be served.
 pub struct Bound(TcpListener);
@@ -133,30 +80,27 @@ impl Bound {
         self.0.local_addr()
     }
 
-    /// What serves it, and what ends that. With `tls` it speaks nothing else.
+    /// Serves an application, which each thread makes for itself; `drain` counts its requests. With
+    /// `tls` the connections speak nothing else.
     ///
     /// # Errors
     /// When the system refuses the socket.
-    pub fn serve(
+    pub(super) fn serve<A, F, B>(
         self,
-        services: Services,
         options: Options,
         tls: Option<&Tls>,
-    ) -> io::Result<(Server, Ending)> {
+        metrics: Arc<Metrics>,
+        drain: Arc<Drain>,
+        app: impl Fn() -> A + Clone + Send + 'static,
+    ) -> io::Result<(Server, Ending)>
+    where
+        A: IntoServiceFactory<F, Request> + 'static,
+        F: Application<B>,
+        B: MessageBody + 'static,
+    {
         let listener = self.0.try_clone()?;
-        let drain = Arc::new(Drain::default());
         let workers = if options.workers == 0 { cores() } else { options.workers };
-        let (metrics, tls) = (services.metrics.clone(), tls.map(Tls::acceptor));
-        let door = Door { options, drain: drain.clone(), metrics, tls };
-        let known = drain.clone();
-        let app = move || {
-            let sessions = services.sessions.on_this_thread();
-            let services = Services { sessions, ..services.clone() };
-            let log = Rc::new(RequestLog::new(&services, options, known.clone()));
-            App::new()
-                .wrap(from_fn(move |request, next| log.clone().pass(request, next)))
-                .configure(|app| router(app, &services, options))
-        };
+        let door = Door { options, drain: drain.clone(), metrics, tls: tls.map(Tls::acceptor) };
         let server = self.start(door, workers, app)?;
         let handle = server.handle();
         Ok((Server(server), Ending { handle, listener, drain }))
@@ -259,17 +203,4 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, Into::into)
-}
-
-/// Every path, and what stands behind it.
-fn router(app: &mut web::ServiceConfig, services: &Services, options: Options) {
-    app.app_data(web::Data::new(services.access.clone()))
-        .app_data(web::Data::new(services.sessions.clone()))
-        .app_data(web::Data::from(services.gate.clone()))
-        .app_data(web::Data::from(services.readiness.clone()))
-        .app_data(web::Data::new(options))
-        .configure(ops::router)
-        .configure(youdu::router)
-        .configure(rest::router)
-        .default_service(web::to(youdu::not_found));
 }

@@ -10,7 +10,7 @@ use super::problem::Problems;
 use super::query::{Nothing, Query};
 use super::{batch, page};
 use crate::domain::{Account, Attributes, IdempotencyKey, Reason, RemovePolicy, Title};
-use crate::http::server::Options;
+use crate::http::options::Options;
 use crate::service::Sessions;
 
 type Asked = Authorised<Anything, Query<Nothing>>;

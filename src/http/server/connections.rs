@@ -21,12 +21,13 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::super::drain::Drain;
+use super::super::options::Options;
 use super::frames::Frames;
+use super::http2;
 use super::opening::{Http, Opened, Stream, open};
 use super::progress::{Came, Patience, Progress};
 use super::tail::Tail;
 use super::watched::Watched;
-use super::{Options, http2};
 use crate::metrics::{Cut, Metrics};
 
 /// How long a connection stays open behind an answer that did not wait for the request's body.

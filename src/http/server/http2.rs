@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use tokio::time::{timeout, timeout_at};
 
 use super::super::drain::Drain;
-use super::Options;
+use super::super::options::Options;
 use super::presence::Presence;
 use super::progress::Progress;
 use crate::metrics::Cut;

@@ -4,7 +4,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::Finished;
 use crate::domain::{IdempotencyKey, Invalid, NewSession, Request, SessionId, Version};
 use crate::http::rest::idempotency::named;
 use crate::http::rest::json;
@@ -18,13 +17,16 @@ use crate::http::rest::sessions::create::New;
 use crate::http::rest::sessions::update::Patch;
 use crate::http::rest::text::{AccountText, ReasonText, TitleText};
 use crate::http::rest::write::authority;
-use crate::service::{Caller, Sessions, Terms};
+use crate::service::{Caller, Done, Sessions, Terms};
 
 /// What is to be done, and the caller's name for it.
 pub(super) struct Item {
     work: Work,
     key: Option<IdempotencyKey>,
 }
+
+/// An item that was done, and the status that tells so.
+pub(super) type Finished = Result<(u16, Done), Problem>;
 
 enum Work {
     Create(NewSession),

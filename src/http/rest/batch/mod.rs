@@ -15,8 +15,8 @@ use super::misplaced::PerItem;
 use super::problem::{self, Code, Problem, Problems};
 use super::query::{Nothing, Query};
 use super::view::{self, View};
-use crate::service::{Caller, Done, Sessions};
-use item::{Described, Item};
+use crate::service::{Caller, Sessions};
+use item::{Described, Finished, Item};
 
 /// The most items of a batch.
 pub(super) const MOST: usize = 100;
@@ -95,9 +95,6 @@ struct Outcome<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<problem::Body<'a>>,
 }
-
-/// An item that was done, and the status that tells so.
-type Finished = Result<(u16, Done), Problem>;
 
 impl<'a> From<&'a Finished> for Outcome<'a> {
     fn from(finished: &'a Finished) -> Self {
