@@ -7,12 +7,11 @@ use std::sync::Arc;
 use actix_web::middleware::from_fn;
 use actix_web::{App, web};
 
-use super::drain::Drain;
+use super::middleware::access_log::RequestLog;
 use super::options::Options;
-use super::request_log::RequestLog;
-use super::server::{Bound, Ending, Server, Tls};
 use super::services::Services;
-use super::{ops, rest, youdu};
+use super::transport::{Bound, Drain, Ending, Server, Tls};
+use super::{cgi, health, v1};
 
 /// Serves `services` on a bound socket. With `tls` its connections speak nothing else.
 ///
@@ -44,8 +43,8 @@ fn router(app: &mut web::ServiceConfig, services: &Services, options: Options) {
         .app_data(web::Data::from(services.gate.clone()))
         .app_data(web::Data::from(services.readiness.clone()))
         .app_data(web::Data::new(options))
-        .configure(ops::router)
-        .configure(youdu::router)
-        .configure(rest::router)
-        .default_service(web::to(youdu::not_found));
+        .configure(health::router)
+        .configure(cgi::router)
+        .configure(v1::router)
+        .default_service(web::to(cgi::not_found));
 }

@@ -11,7 +11,7 @@ use actix_web::{HttpRequest, dev, web};
 use futures_util::StreamExt as _;
 
 use super::options::Options;
-use super::server::Progress;
+use super::transport::Progress;
 use crate::metrics::Cut;
 
 /// Why a body could not be read.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::gate::Gate;
+use super::auth::authenticate::Gate;
 use crate::metrics::Metrics;
 use crate::service::{Access, Readiness, Sessions};
 use crate::telemetry::Traces;
