@@ -18,7 +18,7 @@ use crate::config::{RemoveMembers, Settings};
 use crate::delivery::Worker;
 use crate::domain::{RemovePolicy, Rules};
 use crate::http::{
-    Ending, Gate, GateOptions, MetricsBound, MetricsServer, Options, Server, Services,
+    self, Ending, Gate, GateOptions, MetricsBound, MetricsServer, Options, Server, Services,
 };
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
@@ -126,7 +126,7 @@ impl Application {
             shutdown_timeout: settings.server.shutdown_timeout,
         };
         let tls = certificate.as_ref().map(Certificate::tls);
-        let (server, ending) = bound.serve(services, options, tls)?;
+        let (server, ending) = http::serve(bound, services, options, tls)?;
         let observatory = Arc::new(Observatory::new(Parts {
             metrics: counted.clone(),
             pool: pool.clone(),

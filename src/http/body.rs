@@ -10,7 +10,8 @@ use actix_web::web::{Bytes, BytesMut};
 use actix_web::{HttpRequest, dev, web};
 use futures_util::StreamExt as _;
 
-use super::server::{Options, Progress};
+use super::options::Options;
+use super::transport::Progress;
 use crate::metrics::Cut;
 
 /// Why a body could not be read.

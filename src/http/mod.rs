@@ -3,29 +3,25 @@
 //!
 //! A handler parses, calls one use case, and renders. The APIs know nothing of each other.
 
+mod application;
+mod auth;
 mod body;
-mod calls;
-mod deadline;
-mod drain;
-mod gate;
-mod guesses;
-mod heads;
-mod held;
-mod measure;
-mod metrics;
-mod noted;
-mod ops;
-mod peer;
-mod quota;
-mod request_log;
-mod rest;
-mod retry_after;
-mod server;
-mod trace;
+mod cgi;
+mod endpoint;
+mod health;
+mod metrics_server;
+mod middleware;
+mod options;
+mod services;
+mod shared;
+mod transport;
 mod uri;
-mod youdu;
+mod v1;
 
-pub use gate::{Gate, GateOptions};
-pub use metrics::{MetricsBound, MetricsEnding, MetricsServer};
-pub use rest::openapi;
-pub use server::{Bound, Ending, Options, Server, Services, Tls, TlsError};
+pub use application::serve;
+pub use auth::{Gate, GateOptions};
+pub use metrics_server::{MetricsBound, MetricsEnding, MetricsServer};
+pub use options::Options;
+pub use services::Services;
+pub use transport::{Bound, Ending, Server, Tls, TlsError};
+pub use v1::openapi;

@@ -3,7 +3,7 @@
 
 use actix_web::{HttpRequest, web};
 
-use super::server::Options;
+use super::options::Options;
 
 /// A path with its query that is too long.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -21,7 +21,7 @@ const NEVER: [(&str, &str); 4] = [
     ("service", "postgres"),
 ];
 /// The APIs, which know nothing of each other.
-const APIS: [&str; 3] = ["youdu", "rest", "console"];
+const APIS: [&str; 3] = ["cgi", "v1", "console"];
 
 /// Which rooms may name which crates, or parts of `std`.
 const CRATES: [(&str, &[&str]); 40] = [
@@ -86,7 +86,7 @@ const LONG_FOR_A_REASON: [(&str, &str); 2] = [
 struct Source {
     /// From the root of the repository.
     name: String,
-    /// Such as `["http", "youdu", "call"]`; empty for the crate's root.
+    /// Such as `["http", "cgi", "call"]`; empty for the crate's root.
     module: Vec<String>,
     /// Without comments, literals and unit tests, every byte at its place.
     code: String,
@@ -438,13 +438,13 @@ fn this_test_would_see_it() {
         source(root.path(), &path)
     };
     let text = "// crate::cli\nuse crate::{domain::App, wire::{Key, self}};\n\
-                fn f() { \"crate::cli\"; r#\"crate::cli\"#; '\"'; super::super::rest::f(); crate::clock::Clock::new() }\n\
+                fn f() { \"crate::cli\"; r#\"crate::cli\"#; '\"'; super::super::v1::f(); crate::clock::Clock::new() }\n\
                 #[cfg(test)]\nmod tests { use crate::repository; }\n";
-    let found = of("src/http/youdu/call.rs", text);
+    let found = of("src/http/cgi/call.rs", text);
     let named: Vec<String> = found.named().into_iter().map(|(_, path)| path.join("::")).collect();
     assert_eq!(
         named,
-        ["domain::App", "wire::Key", "wire::self", "clock::Clock::new", "http::rest::f",]
+        ["domain::App", "wire::Key", "wire::self", "clock::Clock::new", "http::v1::f",]
     );
     assert_eq!(found.line(found.named()[0].0), 2);
     assert_eq!(of("src/clock.rs", "use super::config::Log;").named()[0].1, ["config", "Log"]);

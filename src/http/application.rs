@@ -1,0 +1,50 @@
+//! The application: every path with its handlers, served on a bound socket.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_web::middleware::from_fn;
+use actix_web::{App, web};
+
+use super::middleware::access_log::RequestLog;
+use super::options::Options;
+use super::services::Services;
+use super::transport::{Bound, Drain, Ending, Server, Tls};
+use super::{cgi, health, v1};
+
+/// Serves `services` on a bound socket. With `tls` its connections speak nothing else.
+///
+/// # Errors
+/// The system refuses the socket.
+pub fn serve(
+    listener: Bound,
+    services: Services,
+    options: Options,
+    tls: Option<&Tls>,
+) -> io::Result<(Server, Ending)> {
+    let drain = Arc::new(Drain::default());
+    let (metrics, known) = (services.metrics.clone(), drain.clone());
+    let app = move || {
+        let sessions = services.sessions.on_this_thread();
+        let services = Services { sessions, ..services.clone() };
+        let log = Rc::new(RequestLog::new(&services, options, known.clone()));
+        App::new()
+            .wrap(from_fn(move |request, next| log.clone().pass(request, next)))
+            .configure(|app| router(app, &services, options))
+    };
+    listener.serve(options, tls, metrics, drain, app)
+}
+
+/// Every path, and what stands behind it.
+fn router(app: &mut web::ServiceConfig, services: &Services, options: Options) {
+    app.app_data(web::Data::new(services.access.clone()))
+        .app_data(web::Data::new(services.sessions.clone()))
+        .app_data(web::Data::from(services.gate.clone()))
+        .app_data(web::Data::from(services.readiness.clone()))
+        .app_data(web::Data::new(options))
+        .configure(health::router)
+        .configure(cgi::router)
+        .configure(v1::router)
+        .default_service(web::to(cgi::not_found));
+}

@@ -1,0 +1,209 @@
+//! Who tried too many credentials that were not valid, and how long he must wait.
+//!
+//! What is held off is guessing, not an address: whole offices share one. A valid credential works
+//! all the time, and is known for valid in memory, without asking here at all. While an address is
+//! held off, one that is not in memory is not looked for in the database: guessing on costs next
+//! to nothing and gets no other answer. All of this is known to this server only, until it ends.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use ipnet::IpNet;
+use quick_cache::unsync::Cache;
+
+/// Failures of an address add up until there has been none for this long, nor a wait.
+const QUIET: TimeDelta = TimeDelta::seconds(60);
+/// The longest wait, in seconds.
+const LONGEST: i64 = 300;
+/// How many addresses are remembered; each takes about 100 bytes.
+const ADDRESSES: usize = 16_384;
+
+/// The addresses that guess.
+pub(crate) struct Guesses {
+    /// How many failures are for nothing; 0 = all.
+    allowed: u32,
+    suspects: Mutex<Cache<IpNet, Suspect>>,
+}
+
+/// What is known of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Suspect {
+    failures: u32,
+    /// When it failed for the last time, or when its wait is over if that is later.
+    until: DateTime<Utc>,
+}
+
+impl Guesses {
+    /// Counts failures, of which `allowed` are for nothing; 0 = all are.
+    pub(crate) fn new(allowed: u32) -> Self {
+        Self { allowed, suspects: Mutex::new(Cache::new(ADDRESSES)) }
+    }
+
+    /// How long an address must wait until it is listened to again, if it must.
+    pub(crate) fn wait(&self, network: IpNet, now: DateTime<Utc>) -> Option<Duration> {
+        if self.allowed == 0 {
+            return None;
+        }
+        self.with(|suspects| suspects.get(&network)?.wait(self.allowed, now))
+    }
+
+    /// A credential was not valid. If others of its address failed meanwhile, so that it must wait by
+    /// now, this one does not count, and must wait as well: of those that come at once no more are
+    /// told that they failed than of those that come one by one.
+    pub(crate) fn failed(&self, network: IpNet, now: DateTime<Utc>) -> Option<Duration> {
+        if self.allowed == 0 {
+            return None;
+        }
+        self.with(|suspects| {
+            let before = suspects.get(&network).copied();
+            let wait = before.and_then(|before| before.wait(self.allowed, now));
+            if wait.is_none() {
+                suspects.insert(network, Suspect::failed(before, self.allowed, now));
+            }
+            wait
+        })
+    }
+
+    /// An app proved there that it has its key, which makes up for one failure: when a key is
+    /// rotated, everybody behind an address fails once with his old token and asks for a new one.
+    pub(crate) fn made_up(&self, network: IpNet) {
+        if self.allowed == 0 {
+            return;
+        }
+        self.with(|suspects| {
+            let Some(suspect) = suspects.get(&network).copied() else { return };
+            match suspect.failures.saturating_sub(1) {
+                0 => drop(suspects.remove(&network)),
+                failures => suspects.insert(network, Suspect { failures, ..suspect }),
+            }
+        });
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Cache<IpNet, Suspect>) -> T) -> T {
+        // Nothing panics while it is held.
+        work(&mut self.suspects.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Suspect {
+    fn wait(&self, allowed: u32, now: DateTime<Utc>) -> Option<Duration> {
+        if self.failures < allowed {
+            return None;
+        }
+        (self.until - now).to_std().ok().filter(|wait| !wait.is_zero())
+    }
+
+    fn failed(before: Option<Self>, allowed: u32, now: DateTime<Utc>) -> Self {
+        let before = before.filter(|before| now < before.until + QUIET);
+        let failures = before.map_or(0, |before| before.failures).saturating_add(1);
+        let wait = failures.checked_sub(allowed).map_or(0, delay);
+        Self { failures, until: now + TimeDelta::seconds(wait) }
+    }
+}
+
+/// 1, 2, 4 … seconds.
+fn delay(doubled: u32) -> i64 {
+    1_i64.checked_shl(doubled).filter(|_| doubled < 32).map_or(LONGEST, |wait| wait.min(LONGEST))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ALLOWED: u32 = 3;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_700_000_000 + seconds, 0).unwrap()
+    }
+
+    fn network(last: u8) -> IpNet {
+        format!("192.0.2.{last}/32").parse().unwrap()
+    }
+
+    #[test]
+    fn waits_grow_and_are_forgotten() {
+        let guesses = Guesses::new(ALLOWED);
+        let seconds = |now| guesses.wait(network(1), at(now)).map(|wait| wait.as_secs());
+        for now in [0, 10] {
+            guesses.failed(network(1), at(now));
+            assert_eq!(seconds(now), None);
+        }
+        let mut now = 20;
+        for wait in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+            guesses.failed(network(1), at(now));
+            assert_eq!(seconds(now), Some(wait), "at {now}");
+            now += i64::try_from(wait).unwrap();
+            assert_eq!(seconds(now), None, "at {now}");
+        }
+        assert_eq!(guesses.wait(network(2), at(now)), None, "another one is not concerned");
+        now += 60;
+        for _ in 0..2 {
+            guesses.failed(network(1), at(now));
+            assert_eq!(seconds(now), None, "all is forgotten");
+        }
+    }
+
+    #[test]
+    fn who_has_a_key_makes_up_for_failures() {
+        let guesses = Guesses::new(ALLOWED);
+        for _ in 0..4 {
+            guesses.failed(network(1), at(0));
+        }
+        assert!(guesses.wait(network(1), at(0)).is_some(), "those at once count as one");
+        guesses.made_up(network(1));
+        assert_eq!(guesses.wait(network(1), at(0)), None);
+        for _ in 0..9 {
+            guesses.made_up(network(1));
+        }
+        guesses.failed(network(1), at(0));
+        assert_eq!(guesses.wait(network(1), at(0)), None, "nothing is saved up");
+    }
+
+    #[test]
+    fn those_that_come_at_once_wait_as_well() {
+        let guesses = Guesses::new(ALLOWED);
+        let told: Vec<_> = (0..5).map(|_| guesses.failed(network(1), at(0))).collect();
+        let second = Some(Duration::from_secs(1));
+        assert_eq!(told, [None, None, None, second, second]);
+        assert_eq!(guesses.wait(network(1), at(0)), second, "they are one");
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let guesses = Guesses::new(1);
+        for number in 0..100_000_u32 {
+            guesses.failed(IpNet::from(std::net::IpAddr::from(number.to_be_bytes())), at(0));
+        }
+        assert!(guesses.with(|suspects| suspects.len()) <= ADDRESSES);
+    }
+
+    #[test]
+    fn none_is_counted_if_so_wished() {
+        let guesses = Guesses::new(0);
+        for _ in 0..99 {
+            guesses.failed(network(1), at(0));
+        }
+        assert_eq!(guesses.wait(network(1), at(0)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_wait_is_longer_than_the_longest(
+            failures in prop::collection::vec(0..100_i64, 1..80),
+            allowed in 1..20_u32,
+        ) {
+            let guesses = Guesses::new(allowed);
+            let mut now = 0;
+            for (number, pause) in failures.into_iter().enumerate() {
+                now += pause;
+                guesses.failed(network(1), at(now));
+                let wait = guesses.wait(network(1), at(now));
+                prop_assert!(wait.is_none_or(|wait| wait <= Duration::from_secs(300)));
+                prop_assert!(number + 1 >= allowed as usize || wait.is_none());
+            }
+        }
+    }
+}

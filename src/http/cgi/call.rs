@@ -1,0 +1,222 @@
+//! Who calls, and what they say: the extractors of the calls that need an access token.
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+use std::pin::Pin;
+
+use actix_web::http::header::ContentType;
+use actix_web::web::Bytes;
+use actix_web::{FromRequest, HttpRequest, HttpResponse, dev};
+
+use super::fault::Fault;
+use super::message::Body;
+use crate::domain::{Permission, SessionId};
+use crate::http::auth::authenticate;
+use crate::http::middleware::request_context::Noted;
+use crate::http::uri;
+use crate::service::{Caller, Credential, Denied, Error, KnownApp};
+use crate::wire::{self, Envelope, Errcode, Object};
+
+/// What a call needs: a handler's signature says it.
+pub(super) trait Needs: 'static {
+    const PERMISSION: Permission;
+}
+
+/// Reads sessions.
+pub(super) struct Reads;
+
+/// Creates or changes sessions.
+pub(super) struct Writes;
+
+impl Needs for Reads {
+    const PERMISSION: Permission = Permission::SessionsRead;
+}
+
+impl Needs for Writes {
+    const PERMISSION: Permission = Permission::SessionsWrite;
+}
+
+/// A `POST` by an app that may do it, its message opened.
+pub(super) struct Call<N> {
+    asked: Asked<N>,
+    message: Bytes,
+}
+
+/// A `GET` by an app that may do it.
+pub(super) struct Asked<N> {
+    caller: Caller,
+    /// Whether the answer is sealed.
+    sealed: bool,
+    request: HttpRequest,
+    needs: PhantomData<N>,
+}
+
+impl<N> Call<N> {
+    pub(super) fn caller(&self) -> &Caller {
+        &self.asked.caller
+    }
+
+    /// The message: what was sealed, or the bare body.
+    pub(super) fn object(&self) -> Result<Object<'_>, Fault> {
+        let place = if self.asked.sealed { "encrypt" } else { "body" };
+        Object::parse(&self.message).map_err(|why| Fault::malformed(place, &why))
+    }
+
+    /// Tells the log which session it is about.
+    pub(super) fn about(&self, id: SessionId) {
+        self.asked.about(id);
+    }
+
+    pub(super) fn answer(&self, json: &[u8]) -> HttpResponse {
+        self.asked.answer(json)
+    }
+}
+
+impl<N> Asked<N> {
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    pub(super) fn query(&self) -> &str {
+        self.request.query_string()
+    }
+
+    /// Tells the log which session it is about.
+    pub(super) fn about(&self, id: SessionId) {
+        Noted::on(&self.request, |noted| noted.is_about(id));
+    }
+
+    /// An answer whose result is the object `json`.
+    pub(super) fn answer(&self, json: &[u8]) -> HttpResponse {
+        let answer =
+            if self.sealed { sealed(&self.caller.known().envelope, json) } else { plain(json) };
+        succeeded(&self.request, answer)
+    }
+}
+
+/// How every answer with a result begins.
+const OK: &str = r#"{"errcode":0,"errmsg":"ok","#;
+
+/// An answer in an envelope.
+pub(super) fn sealed(envelope: &Envelope, json: &[u8]) -> HttpResponse {
+    const FIELD: &str = r#""encrypt":""#;
+    // What sealing adds, and then base64.
+    let size = (json.len() + 128) / 3 * 4 + OK.len() + FIELD.len() + 2;
+    let mut body = String::with_capacity(size);
+    body.push_str(OK);
+    body.push_str(FIELD);
+    envelope.seal_into(&mut body, json);
+    body.push_str(r#""}"#);
+    HttpResponse::Ok().content_type(ContentType::json()).body(body)
+}
+
+/// Tells the log that `answer` says so.
+pub(super) fn succeeded(request: &HttpRequest, answer: HttpResponse) -> HttpResponse {
+    Noted::on(request, Noted::succeeded);
+    answer
+}
+
+/// An answer with the fields of `json`, an object that is not empty, beside `errcode` and `errmsg`.
+fn plain(json: &[u8]) -> HttpResponse {
+    let fields = json.strip_prefix(b"{").unwrap_or(json);
+    let body = [OK.as_bytes(), fields].concat();
+    HttpResponse::Ok().content_type(ContentType::json()).body(body)
+}
+
+async fn admit<N: Needs>(request: &HttpRequest) -> Result<Caller, Fault> {
+    let token = query_value(request.query_string(), "accessToken")?.unwrap_or_default();
+    let caller = authenticate::admit(request, &token).await?;
+    caller.must_have(N::PERMISSION)?;
+    Ok(caller)
+}
+
+async fn call<N: Needs>(
+    request: HttpRequest,
+    payload: &mut dev::Payload,
+) -> Result<Call<N>, Fault> {
+    uri::check(&request)?;
+    // The body first: an answer to a request that is still being sent may never be read.
+    let body = Body::read(&request, payload).await?;
+    let caller = admit::<N>(&request).await?;
+    let outer = body.object()?;
+    if caller.credential() == Credential::ApiKey && !outer.has("encrypt") {
+        let asked = Asked { caller, sealed: false, request, needs: PhantomData };
+        drop(outer);
+        return Ok(Call { asked, message: body.into_bytes() });
+    }
+    if !outer.has("encrypt") {
+        return Err(Fault::missing(Errcode::EncryptMissing, "encrypt"));
+    }
+    let envelope = body.sealed(&outer)?;
+    let app = caller.app();
+    if envelope.buin != Some(app.buin.get()) {
+        return Err(Denied::BuinWrong.into());
+    }
+    if envelope.app_id != app.app_id.as_str() {
+        let errmsg = "appId: not the app that the access token was given to";
+        return Err(Fault::new(Errcode::InvalidAppId, errmsg));
+    }
+    let message = caller.known().envelope.open(envelope.encrypt)?;
+    let asked = Asked { caller, sealed: true, request, needs: PhantomData };
+    Ok(Call { asked, message: message.into() })
+}
+
+impl<N: Needs> FromRequest for Call<N> {
+    type Error = Fault;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Fault>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let request = request.clone();
+        let mut payload = payload.take();
+        Box::pin(async move { call(request, &mut payload).await })
+    }
+}
+
+impl<N: Needs> FromRequest for Asked<N> {
+    type Error = Fault;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Fault>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            uri::check(&request)?;
+            let caller = admit::<N>(&request).await?;
+            let sealed = caller.credential() == Credential::Token;
+            Ok(Self { caller, sealed, request, needs: PhantomData })
+        })
+    }
+}
+
+/// An app that asks for a token, and what it sealed.
+pub(super) struct Application {
+    pub(super) known: std::sync::Arc<KnownApp>,
+    pub(super) message: String,
+}
+
+async fn apply(request: &HttpRequest, payload: &mut dev::Payload) -> Result<Application, Fault> {
+    uri::check(request)?;
+    let body = Body::read(request, payload).await?;
+    let outer = body.object()?;
+    let envelope = body.sealed(&outer)?;
+    let buin = envelope.buin.ok_or(Error::Denied(Denied::BuinWrong))?;
+    let encrypt = envelope.encrypt;
+    let known = authenticate::applicant(request, (buin, envelope.app_id), encrypt).await?;
+    let message = authenticate::has_key::<_, Fault>(request, known.envelope.open(encrypt))?;
+    Ok(Application { known, message })
+}
+
+impl FromRequest for Application {
+    type Error = Fault;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Fault>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
+        let request = request.clone();
+        let mut payload = payload.take();
+        Box::pin(async move { apply(&request, &mut payload).await })
+    }
+}
+
+/// The value of a query parameter; `None` if it is not there.
+pub(super) fn query_value<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, Fault> {
+    wire::query_value(query, name).map_err(|why| Fault::malformed("query", &why))
+}

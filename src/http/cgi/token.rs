@@ -1,0 +1,30 @@
+//! `POST /cgi/gettoken`.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+
+use super::call::{Application, sealed, succeeded};
+use super::fault::Fault;
+use crate::http::auth::authenticate;
+use crate::service::Access;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Token<'a> {
+    access_token: &'a str,
+    expire_in: u64,
+}
+
+/// Gives an access token to an app that can seal the time.
+pub(super) async fn get(
+    request: HttpRequest,
+    access: web::Data<Access>,
+    application: Application,
+) -> Result<HttpResponse, Fault> {
+    let Application { known, message } = application;
+    let grant = authenticate::has_key::<_, Fault>(&request, access.grant(&known, &message))?;
+    authenticate::has_proved_itself(&request)?;
+    let token = Token { access_token: &grant.access_token, expire_in: grant.expire_in };
+    let json = serde_json::to_vec(&token).map_err(|error| Fault::internal(&error))?;
+    Ok(succeeded(&request, sealed(&known.envelope, &json)))
+}

@@ -1,0 +1,45 @@
+//! Health, for load balancers and operators.
+
+use actix_web::http::header::ALLOW;
+use actix_web::{HttpResponse, Resource, Route, guard, web};
+use serde_json::json;
+
+use super::middleware::request_metrics::Pattern;
+use crate::service::Readiness;
+
+pub(super) fn router(app: &mut web::ServiceConfig) {
+    app.service(read_only("/healthz", web::route().to(healthz)))
+        .service(read_only("/readyz", web::route().to(readyz)));
+}
+
+/// A path to look at, by `GET` or, as some load balancers do, by `HEAD`.
+fn read_only(path: &'static str, route: Route) -> Resource {
+    web::resource(path)
+        .app_data(Pattern::new("", path))
+        .route(route.guard(guard::Any(guard::Get()).or(guard::Head())))
+        .default_service(web::to(|| async {
+            HttpResponse::MethodNotAllowed()
+                .insert_header((ALLOW, "GET, HEAD"))
+                .json(json!({ "status": "error", "reason": "method: only GET and HEAD" }))
+        }))
+}
+
+/// The process is up.
+async fn healthz() -> HttpResponse {
+    HttpResponse::Ok().json(json!({
+        "status": "ok", "service": "muster", "version": env!("CARGO_PKG_VERSION")
+    }))
+}
+
+/// The database answers and has the schema of this program.
+async fn readyz(readiness: web::Data<Readiness>) -> HttpResponse {
+    match readiness.check().await {
+        Ok(()) => HttpResponse::Ok().json(json!({ "status": "ready" })),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "not ready");
+            let reason = error.to_string();
+            HttpResponse::ServiceUnavailable()
+                .json(json!({ "status": "not ready", "reason": reason }))
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Who a request comes from, behind proxies or not.
+//!
+//! `X-Forwarded-For` is believed only as far as trusted proxies wrote it: read from the right, the
+//! first address that is none of theirs is the peer. What stands left of that, its sender may have
+//! made up. `Forwarded` (RFC 7239) is not read: a proxy that writes the one header passes on the
+//! other as it came.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+impl Peer {
+    /// Of a connection from `remote` with these values of `X-Forwarded-For`, in their order. What
+    /// is no address ends the reading: whoever wrote it, it says nothing.
+    pub(crate) fn of<'a>(
+        remote: IpAddr,
+        forwarded: impl DoubleEndedIterator<Item = &'a str>,
+        trusted: &[IpNet],
+    ) -> Self {
+        let is_trusted = |ip: &IpAddr| trusted.iter().any(|network| network.contains(ip));
+        let mut peer = remote.to_canonical();
+        for entry in forwarded.rev().flat_map(|value| value.rsplit(',')) {
+            if !is_trusted(&peer) {
+                break;
+            }
+            let Some(before) = address(entry) else { break };
+            peer = before;
+        }
+        Self(peer)
+    }
+
+    /// What counts as one caller: an IPv4 address, or the network that one IPv6 customer has.
+    pub(crate) fn network(self) -> IpNet {
+        let length = if self.0.is_ipv4() { 32 } else { 64 };
+        IpNet::new(self.0, length).map_or_else(|_| self.0.into(), |network| network.trunc())
+    }
+}
+
+/// An address, with a port or without, IPv6 in brackets or without.
+fn address(entry: &str) -> Option<IpAddr> {
+    let entry = entry.trim();
+    let bare = || entry.strip_prefix('[')?.strip_suffix(']')?.parse::<IpAddr>().ok();
+    let with_port = || entry.parse::<std::net::SocketAddr>().ok().map(|address| address.ip());
+    let ip = entry.parse::<IpAddr>().ok().or_else(bare).or_else(with_port)?;
+    Some(ip.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn peer(remote: &str, forwarded: &[&str]) -> String {
+        let trusted = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap());
+        Peer::of(remote.parse().unwrap(), forwarded.iter().copied(), &trusted).0.to_string()
+    }
+
+    #[test]
+    fn proxies_are_believed_as_far_as_they_are_trusted() {
+        for (remote, forwarded, told) in [
+            // Nobody to believe.
+            ("9.9.9.9", &[][..], "9.9.9.9"),
+            ("9.9.9.9", &["1.1.1.1"], "9.9.9.9"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+            // One proxy, two, and what a client made up.
+            ("10.0.0.1", &["1.1.1.1"], "1.1.1.1"),
+            ("10.0.0.1", &["1.1.1.1, 10.0.0.2"], "1.1.1.1"),
+            ("10.0.0.1", &["1.1.1.1", "10.0.0.2"], "1.1.1.1"),
+            ("10.0.0.1", &["6.6.6.6, 1.1.1.1,10.0.0.2"], "1.1.1.1"),
+            ("10.0.0.1", &["6.6.6.6", "1.1.1.1"], "1.1.1.1"),
+            // A client inside.
+            ("10.0.0.1", &["10.0.0.7"], "10.0.0.7"),
+            // Ports, brackets, IPv4 in IPv6.
+            ("10.0.0.1", &["1.1.1.1:4711"], "1.1.1.1"),
+            ("fd00::1", &["[2001:db8::1]:80"], "2001:db8::1"),
+            ("fd00::1", &[" 2001:db8::1 "], "2001:db8::1"),
+            ("fd00::1", &["[2001:db8::1]"], "2001:db8::1"),
+            ("::ffff:10.0.0.1", &["::ffff:1.1.1.1"], "1.1.1.1"),
+            // No address: what stands left of it is nobody's word.
+            ("10.0.0.1", &["1.1.1.1, unknown"], "10.0.0.1"),
+            ("10.0.0.1", &["1.1.1.1, _hidden, 10.0.0.2"], "10.0.0.2"),
+            ("10.0.0.1", &["1.1.1.1,"], "10.0.0.1"),
+            ("10.0.0.1", &[""], "10.0.0.1"),
+            ("10.0.0.1", &["1.1.1.999"], "10.0.0.1"),
+        ] {
+            assert_eq!(peer(remote, forwarded), told, "{remote} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_customer_is_one_caller() {
+        let network = |ip: &str| Peer(ip.parse().unwrap()).network().to_string();
+        assert_eq!(network("1.2.3.4"), "1.2.3.4/32");
+        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_from_outside_chooses_his_address(forged in ".*", last in any::<[u8; 4]>()) {
+            let outside = IpAddr::from(last);
+            let trusted: [IpNet; 1] = ["10.0.0.0/8".parse().unwrap()];
+            prop_assume!(!trusted[0].contains(&outside));
+            let direct = Peer::of(outside, [forged.as_str()].into_iter(), &trusted);
+            prop_assert_eq!(direct.0, outside);
+            let written = format!("{forged}, {outside}");
+            let proxy = "10.0.0.1".parse().unwrap();
+            let behind = Peer::of(proxy, [written.as_str()].into_iter(), &trusted);
+            prop_assert_eq!(behind.0, outside);
+        }
+    }
+}

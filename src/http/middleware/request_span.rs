@@ -1,0 +1,88 @@
+//! The span of a request, in the trace that its caller says.
+//!
+//! Routes, methods that there are, statuses, codes and the ids of apps stand in it: never the path,
+//! the query or a header. Without a collector nothing is made, and what costs is to look for one
+//! header; the trace of a caller is carried on all the same.
+
+use actix_web::HttpRequest;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::HeaderName;
+
+use super::request_context::{Answered, Noted};
+use super::request_metrics;
+use crate::telemetry::{Span, Trace, Traces};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// A request that runs, in a trace or not.
+pub(crate) struct Traced {
+    trace: Option<Trace>,
+    span: Option<Span>,
+}
+
+impl Traced {
+    /// Begins the span of `request`.
+    pub(crate) fn begin(traces: &Traces, request: &ServiceRequest) -> Self {
+        let parent = parent(request);
+        match traces.request(parent.as_ref()) {
+            Some(span) => Self { trace: Some(span.trace().clone()), span: Some(span) },
+            None => Self { trace: parent, span: None },
+        }
+    }
+
+    /// The trace, if it is in one.
+    pub(crate) fn trace(&self) -> Option<&Trace> {
+        self.trace.as_ref()
+    }
+
+    /// Ends the span: so it was `answered`, and something in here `failed` or nothing did.
+    pub(crate) fn end(
+        self,
+        response: &ServiceResponse<impl MessageBody>,
+        noted: &Noted,
+        answered: Option<Answered>,
+        failed: bool,
+    ) {
+        let Some(mut span) = self.span.filter(Span::is_seen) else { return };
+        let request = response.request();
+        let method = method(request);
+        span.note("http.request.method", method);
+        match request_metrics::pattern(request) {
+            Some(route) => {
+                span.rename(format!("{method} {route}"));
+                span.note("http.route", route);
+            }
+            None => span.rename(method.to_owned()),
+        }
+        let status = response.status();
+        span.note("http.response.status_code", i64::from(status.as_u16()));
+        match answered {
+            Some(Answered::Errcode(errcode)) => span.note("muster.errcode", i64::from(errcode)),
+            Some(Answered::Code(code)) => span.note("muster.code", code),
+            None => {}
+        }
+        if let Some(app_id) = noted.app_id() {
+            span.note("muster.app_id", app_id.as_str().to_owned());
+        }
+        if failed || status.is_server_error() {
+            span.failed();
+        }
+    }
+}
+
+/// The trace that a caller says, if it says one and no more.
+fn parent(request: &ServiceRequest) -> Option<Trace> {
+    let mut said = request.headers().get_all(TRACEPARENT);
+    match (said.next(), said.next()) {
+        (Some(one), None) => Trace::parse(one.to_str().ok()?),
+        _ => None,
+    }
+}
+
+/// The method, if it is one that there is: callers may send any word.
+fn method(request: &HttpRequest) -> &'static str {
+    const KNOWN: [&str; 9] =
+        ["GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS", "CONNECT", "TRACE"];
+    KNOWN.into_iter().find(|known| *known == request.method().as_str()).unwrap_or("_OTHER")
+}

@@ -1,6 +1,0 @@
-//! Calls that find: sessions by what is known of them, many at once by their ids, and who is in
-//! one. Calls that read or change a single session do not live here.
-
-pub(super) mod batch_get;
-pub(super) mod members;
-pub(super) mod sessions;

@@ -1,0 +1,25 @@
+//! The services that handlers call, as the composition root makes them and each thread clones them.
+
+use std::sync::Arc;
+
+use super::auth::authenticate::Gate;
+use crate::metrics::Metrics;
+use crate::service::{Access, Readiness, Sessions};
+use crate::telemetry::Traces;
+
+/// What the handlers call.
+#[derive(Clone)]
+pub struct Services {
+    /// Lets callers in.
+    pub access: Access,
+    /// The sessions.
+    pub sessions: Sessions,
+    /// Where they come in.
+    pub gate: Arc<Gate>,
+    /// Whether any of them can be served.
+    pub readiness: Arc<Readiness>,
+    /// Counts the requests.
+    pub metrics: Arc<Metrics>,
+    /// Traces them.
+    pub traces: Traces,
+}

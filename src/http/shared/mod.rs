@@ -1,0 +1,3 @@
+//! What several APIs need, so that they need not import each other. Nothing here names an API.
+
+pub(super) mod retry_after;

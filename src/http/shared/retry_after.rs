@@ -1,0 +1,23 @@
+//! `Retry-After`, as all APIs tell it.
+
+use std::time::Duration;
+
+/// The longest wait that is asked for: things may be better sooner than they look.
+const LONGEST: u64 = 300;
+
+/// A wait in whole seconds, at least one.
+pub(crate) fn seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).clamp(1, LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_rounded_up() {
+        for (millis, told) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (3_600_000, 300)] {
+            assert_eq!(seconds(Duration::from_millis(millis)), told, "{millis} ms");
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! HTTP/2: requests of one connection, side by side, through the same application.
+//!
+//! The framework's own way to it has no limits for streams and header lists. What `h2` limits by
+//! itself stays: resets, frames without content, errors that the client provokes.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::ready;
+use std::time::Duration;
+
+use actix_http::{HttpMessage as _, Payload, Request};
+use actix_service::Service;
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::dev::ServiceResponse;
+use actix_web::error::PayloadError;
+use actix_web::http::{Method, Uri, Version, header};
+use actix_web::web::Bytes;
+use actix_web::{Error, HttpResponse};
+use futures_util::stream;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream, SendStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
+use tokio::time::{timeout, timeout_at};
+
+use super::connection_state::Progress;
+use super::disconnect::Presence;
+use super::graceful_shutdown::Drain;
+use crate::http::options::Options;
+use crate::metrics::Cut;
+
+/// Requests that run at once on a connection.
+const STREAMS: u32 = 128;
+/// What a client may send before anybody reads it: of one body, and of all of a connection.
+const WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// The most that is written of one answer before others have their turn.
+const PIECE: usize = 16 * 1024;
+
+/// Serves a connection until it ends.
+///
+/// # Errors
+/// When the client does not do its part, or breaks the rules.
+pub(super) async fn serve<T, S, B>(
+    stream: T,
+    progress: &Rc<Progress>,
+    address: Option<SocketAddr>,
+    app: &Rc<S>,
+    options: Options,
+    drain: &Drain,
+) -> Result<(), h2::Error>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+    S: Service<Request, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody + 'static,
+{
+    let handshake = Builder::new()
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(options.max_header_bytes)
+        .initial_window_size(WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .handshake(stream);
+    let too_slow = |_| {
+        progress.cut(Cut::Opening);
+        h2::Error::from(Reason::SETTINGS_TIMEOUT)
+    };
+    let mut connection = timeout_at(progress.open_by(), handshake).await.map_err(too_slow)??;
+    let mut exchanges = JoinSet::new();
+    let mut stopped = pin!(drain.stopped());
+    let mut is_told = false;
+    let ended = loop {
+        let full = exchanges.len() >= STREAMS as usize;
+        tokio::select! {
+            () = &mut stopped, if !is_told => {
+                // What runs is finished, and what is on its way is taken.
+                connection.graceful_shutdown();
+                is_told = true;
+            }
+            Some(_) = exchanges.join_next() => {}
+            next = next(&mut connection, full) => {
+                let (asked, respond) = match next {
+                    Ok(Some(next)) => next,
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
+                };
+                let (app, running) = (app.clone(), progress.begin(0));
+                exchanges.spawn_local(async move {
+                    let _running = running;
+                    exchange(&*app, asked, address, respond, options.write_timeout).await;
+                });
+            }
+        }
+    };
+    // What has begun is finished, as on any connection that is lost.
+    exchanges.detach_all();
+    ended
+}
+
+type Asked = http::Request<RecvStream>;
+
+/// The next request. A reset frees a stream for the client while its request still runs here: when
+/// there are too many of those, all others wait.
+async fn next<T: AsyncRead + AsyncWrite + Unpin>(
+    connection: &mut Connection<T, Bytes>,
+    full: bool,
+) -> Result<Option<(Asked, SendResponse<Bytes>)>, h2::Error> {
+    poll_fn(|cx| match full {
+        true => connection.poll_closed(cx).map_ok(|()| None),
+        false => connection.poll_accept(cx).map(Option::transpose),
+    })
+    .await
+}
+
+/// One request and its answer.
+async fn exchange<S, B>(
+    app: &S,
+    asked: Asked,
+    address: Option<SocketAddr>,
+    mut respond: SendResponse<Bytes>,
+    patience: Duration,
+) where
+    S: Service<Request, Response = ServiceResponse<B>, Error = Error>,
+    B: MessageBody,
+{
+    let is_head = asked.method() == http::Method::HEAD;
+    let Some(mut request) = request(asked) else {
+        respond.send_reset(Reason::PROTOCOL_ERROR);
+        return;
+    };
+    let client = Rc::<Presence>::default();
+    request.head_mut().peer_addr = address;
+    request.extensions_mut().insert(client.clone());
+    let answered = {
+        let mut answering = pin!(app.call(request));
+        tokio::select! {
+            biased;
+            answered = &mut answering => answered,
+            _ = poll_fn(|cx| respond.poll_reset(cx)) => {
+                client.end();
+                answering.await
+            }
+        }
+    };
+    match answered {
+        Ok(response) => answer(response.into_parts().1, is_head, respond, patience).await,
+        Err(error) => answer(error.error_response(), is_head, respond, patience).await,
+    }
+}
+
+/// A request as the application knows them; `None` if it is none.
+fn request(asked: Asked) -> Option<Request> {
+    let (parts, body) = asked.into_parts();
+    let payload = if body.is_end_stream() { Payload::None } else { payload(body) };
+    let mut request = Request::with_payload(payload);
+    let head = request.head_mut();
+    head.version = Version::HTTP_2;
+    head.method = Method::from_bytes(parts.method.as_str().as_bytes()).ok()?;
+    head.uri = Uri::try_from(parts.uri.path_and_query().map_or("/", |path| path.as_str())).ok()?;
+    for (name, value) in &parts.headers {
+        let name = header::HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
+        head.headers.append(name, header::HeaderValue::from_bytes(value.as_bytes()).ok()?);
+    }
+    if let Some(authority) = parts.uri.authority() {
+        let host = header::HeaderValue::from_str(authority.as_str()).ok()?;
+        head.headers.insert(header::HOST, host);
+    }
+    Some(request)
+}
+
+fn payload(mut body: RecvStream) -> Payload {
+    let chunks = stream::poll_fn(move |cx| {
+        let chunk = match ready!(body.poll_data(cx)) {
+            Some(Ok(chunk)) => chunk,
+            Some(Err(_)) => return Some(Err(PayloadError::Incomplete(None))).into(),
+            None => return None.into(),
+        };
+        // The client may send as much more.
+        let released = body.flow_control().release_capacity(chunk.len());
+        Some(released.map(|()| chunk).map_err(|_| PayloadError::Incomplete(None))).into()
+    });
+    Payload::Stream { payload: Box::pin(chunks) }
+}
+
+/// Sends an answer, or as much of it as the client takes.
+async fn answer<B: MessageBody>(
+    response: HttpResponse<B>,
+    is_head: bool,
+    mut respond: SendResponse<Bytes>,
+    patience: Duration,
+) {
+    let (head, body) = response.into_parts();
+    let size = body.size();
+    let ends = is_head || size.is_eof();
+    // Who is gone needs no answer.
+    let Ok(mut stream) = respond.send_response(answer_head(&head, size), ends) else { return };
+    if ends {
+        return;
+    }
+    let mut body = pin!(body);
+    while let Some(chunk) = poll_fn(|cx| body.as_mut().poll_next(cx)).await {
+        let Ok(chunk) = chunk else {
+            stream.send_reset(Reason::INTERNAL_ERROR);
+            return;
+        };
+        if send(&mut stream, chunk, patience).await.is_none() {
+            return;
+        }
+    }
+    // Who is gone needs no end either.
+    let _ = stream.send_data(Bytes::new(), true);
+}
+
+fn answer_head(head: &HttpResponse<()>, size: BodySize) -> http::Response<()> {
+    let mut answer = http::Response::new(());
+    let status = http::StatusCode::from_u16(head.status().as_u16());
+    *answer.status_mut() = status.unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = answer.headers_mut();
+    if let BodySize::Sized(length) = size {
+        headers.insert(http::header::CONTENT_LENGTH, length.into());
+    }
+    let date = header::Date::now().to_string();
+    for (name, value) in head.headers().iter().filter(|(name, _)| !ONLY_HTTP1.contains(name)) {
+        let name = http::HeaderName::from_bytes(name.as_str().as_bytes());
+        let value = http::HeaderValue::from_bytes(value.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, value) {
+            headers.append(name, value);
+        }
+    }
+    if let Ok(date) = date.parse() {
+        headers.entry(http::header::DATE).or_insert(date);
+    }
+    answer
+}
+
+/// What concerns a connection has no place in HTTP/2.
+const ONLY_HTTP1: [header::HeaderName; 3] =
+    [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE];
+
+/// Sends a part of an answer; `None` if the client does not take it in time, or at all.
+async fn send(stream: &mut SendStream<Bytes>, mut chunk: Bytes, patience: Duration) -> Option<()> {
+    while !chunk.is_empty() {
+        stream.reserve_capacity(chunk.len().min(PIECE));
+        let Ok(room) = timeout(patience, poll_fn(|cx| stream.poll_capacity(cx))).await else {
+            stream.send_reset(Reason::CANCEL);
+            return None;
+        };
+        let room = room?.ok()?;
+        let piece = chunk.split_to(room.min(chunk.len()));
+        if !piece.is_empty() {
+            stream.send_data(piece, false).ok()?;
+        }
+    }
+    Some(())
+}

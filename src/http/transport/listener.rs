@@ -1,0 +1,192 @@
+//! The socket that requests come in by: bound first, then asked for its address, then served.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix_http::Request;
+use actix_server::ServerHandle;
+use actix_service::IntoServiceFactory;
+use actix_web::body::MessageBody;
+
+use super::connections::{self, Application, Door};
+use super::graceful_shutdown::Drain;
+use super::tls::Tls;
+use crate::http::options::Options;
+use crate::metrics::Metrics;
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 1024;
+
+/// Bytes of an answer that a connection leaves to the system before the client has room for them.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 * 1024;
+
+/// By when the thread that accepts connections has heard that it should not. It does not answer;
+/// should it be slower, it reports an error that is none.
+const PAUSED_WITHIN: Duration = Duration::from_millis(50);
+
+/// A socket that will be served.
+pub struct Bound(TcpListener);
+
+/// A socket that is served while this runs.
+pub struct Server(actix_server::Server);
+
+/// Ends a server that runs, in two steps: between them its threads still live, and so do the
+/// connections that they opened.
+pub struct Ending {
+    handle: ServerHandle,
+    listener: TcpListener,
+    drain: Arc<Drain>,
+}
+
+impl Bound {
+    /// Takes the first free address of `address`, as `HOST:PORT`; port 0 is a free one.
+    ///
+    /// # Errors
+    /// When the name is unknown, or no address of it can be taken.
+    pub fn bind(address: &str) -> io::Result<Self> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in address.to_socket_addrs()? {
+            match listen(address) {
+                Ok(listener) => return Ok(Self(listener)),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// Serves an application, which each thread makes for itself; `drain` counts its requests. With
+    /// `tls` the connections speak nothing else.
+    ///
+    /// # Errors
+    /// When the system refuses the socket.
+    pub(crate) fn serve<A, F, B>(
+        self,
+        options: Options,
+        tls: Option<&Tls>,
+        metrics: Arc<Metrics>,
+        drain: Arc<Drain>,
+        app: impl Fn() -> A + Clone + Send + 'static,
+    ) -> io::Result<(Server, Ending)>
+    where
+        A: IntoServiceFactory<F, Request> + 'static,
+        F: Application<B>,
+        B: MessageBody + 'static,
+    {
+        let listener = self.0.try_clone()?;
+        let workers = if options.workers == 0 { cores() } else { options.workers };
+        let door = Door { options, drain: drain.clone(), metrics, tls: tls.map(Tls::acceptor) };
+        let server = self.start(door, workers, app)?;
+        let handle = server.handle();
+        Ok((Server(server), Ending { handle, listener, drain }))
+    }
+
+    /// Serves an application, which each thread makes for itself, in whatever way it ends.
+    pub(crate) fn serve_app<A, F, B>(
+        self,
+        options: Options,
+        app: impl Fn() -> A + Clone + Send + 'static,
+    ) -> io::Result<Server>
+    where
+        A: IntoServiceFactory<F, Request> + 'static,
+        F: Application<B>,
+        B: MessageBody + 'static,
+    {
+        let (drain, metrics) = (Arc::default(), Arc::default());
+        let door = Door { options, drain, metrics, tls: None };
+        self.start(door, options.workers, app).map(Server)
+    }
+
+    fn start<A, F, B>(
+        self,
+        door: Door,
+        workers: usize,
+        app: impl Fn() -> A + Clone + Send + 'static,
+    ) -> io::Result<actix_server::Server>
+    where
+        A: IntoServiceFactory<F, Request> + 'static,
+        F: Application<B>,
+        B: MessageBody + 'static,
+    {
+        let options = door.options;
+        let for_each = options.max_connections.div_ceil(workers);
+        door.metrics.connections.max.store((for_each * workers) as u64, Ordering::Relaxed);
+        let service = move || connections::service(door.clone(), app.clone());
+        let server = actix_server::Server::build()
+            .workers(workers)
+            .max_concurrent_connections(for_each)
+            .shutdown_timeout(options.shutdown_timeout.as_secs())
+            .disable_signals()
+            .listen("http", self.0, service)?;
+        Ok(server.run())
+    }
+}
+
+impl Server {
+    /// What ends it.
+    pub(crate) fn handle(&self) -> ServerHandle {
+        self.0.handle()
+    }
+
+    /// Serves until it is ended.
+    ///
+    /// # Errors
+    /// When the system refuses to wait for connections.
+    pub async fn run(self) -> io::Result<()> {
+        self.0.await
+    }
+}
+
+impl Ending {
+    /// Tells how many requests run.
+    #[must_use]
+    pub fn running(&self) -> Box<dyn Fn() -> usize + Send + Sync> {
+        let drain = self.drain.clone();
+        Box::new(move || drain.running())
+    }
+
+    /// Tells clients, accepts no more, and waits until no request runs.
+    pub async fn drain(&self) {
+        self.drain.stop();
+        self.handle.pause().await;
+        tokio::time::sleep(PAUSED_WITHIN).await;
+        // A paused server would leave new connections waiting for an answer that never comes. This
+        // refuses them, on systems that know it; the others wait until the end.
+        let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
+        self.drain.drained().await;
+    }
+
+    /// Cuts off what still runs, and ends.
+    pub async fn end(&self) {
+        self.handle.stop(false).await;
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    // A server that restarts takes its port again at once; one that others listen on it does not.
+    socket.set_reuse_address(cfg!(unix))?;
+    // For the connections, which inherit it: a slow reader's answers wait here and not in the
+    // system, and that it reads is seen early.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, Into::into)
+}

@@ -1,0 +1,25 @@
+//! Connections: the listener, TLS, HTTP/1 and HTTP/2, the timeouts of a connection, shutdown.
+//!
+//! Nothing here knows a path, an API or a caller. The framework's own server has a timeout for the
+//! first head of a connection only, so its parts are put together here around a stream that ends a
+//! connection whose client is too slow.
+
+mod connection_state;
+mod connections;
+mod disconnect;
+mod graceful_shutdown;
+mod h2_frame_tracker;
+mod handshake;
+mod http2;
+mod length_prefixed;
+mod listener;
+mod pipelining;
+mod timeout_stream;
+mod tls;
+mod tls_record_tracker;
+
+pub(super) use connection_state::{Progress, Running};
+pub(super) use disconnect::Presence;
+pub(super) use graceful_shutdown::Drain;
+pub use listener::{Bound, Ending, Server};
+pub use tls::{Tls, TlsError};

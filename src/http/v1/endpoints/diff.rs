@@ -1,0 +1,168 @@
+//! `GET /v1/sessions/{sessionId}/diff`: what leads from one version to another.
+
+use actix_web::{HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::domain::{Account, Version};
+use crate::http::v1::extract::authorized::{Authorised, Reads};
+use crate::http::v1::extract::path::AtSession;
+use crate::http::v1::extract::query::Query;
+use crate::http::v1::extract::text::{AccountText, TitleText};
+use crate::http::v1::problem::{Code, Fails, Problem, Problems};
+use crate::http::v1::render::view::{State, as_texts};
+use crate::service::{self, Sessions};
+
+type Asked = Authorised<Reads, (AtSession, Query<Between>)>;
+
+/// Two versions, the later one first or last.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Between {
+    /// The version to begin with.
+    #[param(minimum = 1, example = 1)]
+    from: i64,
+    /// The version to arrive at.
+    #[param(minimum = 1, example = 3)]
+    to: i64,
+}
+
+impl TryFrom<Between> for (Version, Version) {
+    type Error = Problem;
+
+    fn try_from(between: Between) -> Result<Self, Problem> {
+        let version = |name: &str, number| {
+            Version::new(number).map_err(|why| Problem::invalid(Code::InvalidParameter, name, &why))
+        };
+        Ok((version("from", between.from)?, version("to", between.to)?))
+    }
+}
+
+/// What must change to make one version of a session of another.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(example = json!({
+    "from": 1, "to": 3, "title": { "from": "Release", "to": "Release 2.0" }, "owner": null,
+    "addMember": ["dave"], "delMember": [], "reordered": false,
+    "attributes": { "project": null }, "state": null
+}))]
+struct Diff<'a> {
+    /// The version to begin with.
+    #[schema(minimum = 1)]
+    from: i64,
+    /// The version to arrive at.
+    #[schema(minimum = 1)]
+    to: i64,
+    /// `null` if it is the same.
+    #[schema(required = true)]
+    title: Option<Titles<'a>>,
+    /// `null` if it is the same.
+    #[schema(required = true)]
+    owner: Option<Owners<'a>>,
+    /// Who is in `to` only.
+    #[schema(value_type = Vec<AccountText>)]
+    #[serde(serialize_with = "as_texts")]
+    add_member: &'a [Account],
+    /// Who is in `from` only.
+    #[schema(value_type = Vec<AccountText>)]
+    #[serde(serialize_with = "as_texts")]
+    del_member: &'a [Account],
+    /// Whether who stays has another place, or who comes does not stand at the end: whoever only
+    /// adds and removes then has the same members in another order.
+    reordered: bool,
+    /// The least JSON merge patch (RFC 7396); `null` if they are the same.
+    #[schema(value_type = Option<Object>, required = true)]
+    attributes: Option<&'a Map<String, Value>>,
+    /// `null` if it is the same.
+    #[schema(required = true)]
+    state: Option<States>,
+}
+
+/// Two titles.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({ "from": "Release", "to": "Release 2.0" }))]
+struct Titles<'a> {
+    /// The one to begin with.
+    #[schema(value_type = TitleText)]
+    from: &'a str,
+    /// The one to arrive at.
+    #[schema(value_type = TitleText)]
+    to: &'a str,
+}
+
+/// Two owners.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({ "from": "alice", "to": "bob" }))]
+struct Owners<'a> {
+    /// The one to begin with.
+    #[schema(value_type = AccountText)]
+    from: &'a str,
+    /// The one to arrive at.
+    #[schema(value_type = AccountText)]
+    to: &'a str,
+}
+
+/// Two states.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({ "from": "active", "to": "dissolved" }))]
+struct States {
+    /// The one to begin with.
+    from: State,
+    /// The one to arrive at.
+    to: State,
+}
+
+impl<'a> From<&'a service::Diff> for Diff<'a> {
+    fn from(diff: &'a service::Diff) -> Self {
+        let service::Diff { from, to, changes } = diff;
+        let title = || Titles { from: from.title.as_str(), to: to.title.as_str() };
+        let owner = || Owners { from: from.owner.as_str(), to: to.owner.as_str() };
+        let states = || States { from: from.state.into(), to: to.state.into() };
+        Self {
+            from: from.version.get(),
+            to: to.version.get(),
+            title: changes.title.is_some().then(title),
+            owner: changes.owner.is_some().then(owner),
+            add_member: &changes.added,
+            del_member: &changes.removed,
+            reordered: changes.members.is_some(),
+            attributes: changes.attributes.as_ref().map(|patch| patch.as_map()),
+            state: (from.state != to.state).then(states),
+        }
+    }
+}
+
+/// What can be said against comparing.
+struct Comparing;
+
+impl Fails for Comparing {
+    fn codes() -> Vec<Code> {
+        vec![Code::NoSuchSession, Code::NoSuchVersion]
+    }
+}
+
+/// What changed between two versions
+///
+/// In either direction.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions/{sessionId}/diff",
+    operation_id = "diffSession",
+    tag = "history",
+    params(Asked),
+    responses((status = 200, description = "The differences", body = Diff), Problems<(Asked, Comparing)>)
+)]
+pub(crate) async fn get(
+    sessions: web::Data<Sessions>,
+    asked: Asked,
+) -> Result<HttpResponse, Problem> {
+    let (AtSession(id), Query(between)) = asked.parts;
+    let (from, to) = between.try_into()?;
+    // If there is the later one, there is the earlier one as well.
+    let later = if from > to { "from" } else { "to" };
+    let diff = sessions.diff(&asked.caller, id, from, to).await;
+    let diff = diff.map_err(|error| Problem::from(error).about(&[("version", later)]))?;
+    Ok(HttpResponse::Ok().json(Diff::from(&diff)))
+}

@@ -1,0 +1,139 @@
+//! `GET /v1/docs`: the description of this API for people, in Swagger UI. The program has all of
+//! it: nothing is fetched from elsewhere, and the browser is told to fetch nothing from there.
+//!
+//! Its large files are kept compressed, as all browsers take them. They are unpacked for who does
+//! not, once and for all.
+
+use std::io::{self, Read as _};
+use std::sync::LazyLock;
+
+use actix_web::http::header::{
+    AcceptEncoding, CACHE_CONTROL, CONTENT_ENCODING, Encoding, Header as _, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use flate2::read::GzDecoder;
+
+use crate::http::v1::problem::{Code, Problem};
+
+/// Made by `build.rs`.
+static BUNDLE: Packed =
+    Packed::new(include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui-bundle.js.gz")), || {
+        BUNDLE.unpack()
+    });
+static STYLE: Packed =
+    Packed::new(include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui.css.gz")), || STYLE.unpack());
+
+/// A file, by gzip.
+struct Packed {
+    gzip: &'static [u8],
+    /// For who takes no gzip.
+    plain: LazyLock<io::Result<Bytes>>,
+}
+
+impl Packed {
+    const fn new(gzip: &'static [u8], plain: fn() -> io::Result<Bytes>) -> Self {
+        Self { gzip, plain: LazyLock::new(plain) }
+    }
+
+    fn unpack(&self) -> io::Result<Bytes> {
+        let mut plain = Vec::new();
+        GzDecoder::new(self.gzip).read_to_end(&mut plain)?;
+        Ok(plain.into())
+    }
+
+    fn answer(&self, request: &HttpRequest, kind: &str) -> Result<HttpResponse, Problem> {
+        let mut response = answer(kind);
+        response.insert_header((VARY, "Accept-Encoding"));
+        if takes_gzip(request) {
+            return Ok(response.insert_header((CONTENT_ENCODING, "gzip")).body(self.gzip));
+        }
+        let plain = self.plain.as_ref().map_err(|error| Problem::internal(error))?;
+        Ok(response.body(plain.clone()))
+    }
+}
+
+fn takes_gzip(request: &HttpRequest) -> bool {
+    let ours = [Encoding::gzip(), Encoding::identity()];
+    let accepted = AcceptEncoding::parse(request).ok();
+    accepted.and_then(|accepted| accepted.negotiate(ours.iter())) == Some(Encoding::gzip())
+}
+
+/// Paths count from where the page is, so that it works behind a proxy that adds to them.
+const PAGE: &str = r#"<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Muster API</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="docs/swagger-ui.css">
+</head>
+<body>
+<div id="api"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+"#;
+
+const START: &str = r##"SwaggerUIBundle({
+  // It stands beside the directory of this script, wherever the page is.
+  url: new URL("../openapi.json", document.currentScript.src).href,
+  dom_id: "#api",
+  deepLinking: true,
+  // Would send the address of the description elsewhere.
+  validatorUrl: null,
+});
+"##;
+
+/// Only this server may be asked, and nobody may show the page inside of theirs. Swagger UI sets
+/// styles on its elements and has images in its style sheet.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+                      img-src 'self' data:; connect-src 'self'; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
+
+/// The description for people
+///
+/// A page for browsers; it needs no other server than this one.
+#[utoipa::path(
+    get,
+    path = "/v1/docs",
+    operation_id = "getDocumentation",
+    tag = "service",
+    security(()),
+    responses((status = 200, description = "The page", body = String, content_type = "text/html", example = json!("<!doctype html>")))
+)]
+pub(crate) async fn page() -> HttpResponse {
+    answer("text/html; charset=utf-8").body(PAGE)
+}
+
+/// The same page at `/v1/docs/`, from where its files are no directory away.
+pub(crate) async fn page_among_files() -> HttpResponse {
+    answer("text/html; charset=utf-8").body(PAGE.replace("=\"docs/", "=\""))
+}
+
+pub(crate) async fn file(
+    request: HttpRequest,
+    name: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    const SCRIPT: &str = "text/javascript; charset=utf-8";
+    match name.as_str() {
+        "start.js" => Ok(answer(SCRIPT).body(START)),
+        "swagger-ui-bundle.js" => BUNDLE.answer(&request, SCRIPT),
+        "swagger-ui.css" => STYLE.answer(&request, "text/css; charset=utf-8"),
+        _ => Err(Problem::of(Code::NoSuchPath, "path", "there is no such file")),
+    }
+}
+
+fn answer(kind: &str) -> HttpResponseBuilder {
+    let mut response = HttpResponse::Ok();
+    response
+        .content_type(kind)
+        .insert_header((CACHE_CONTROL, "max-age=3600"))
+        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .insert_header(("Content-Security-Policy", POLICY))
+        .insert_header(("Referrer-Policy", "no-referrer"));
+    response
+}

@@ -1,0 +1,311 @@
+//! `GET /v1/sessions/{sessionId}/events`: the history, version by version.
+
+use std::fmt;
+
+use actix_web::{HttpResponse, web};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::domain::{Account, Event, EventKind, SessionId, Version};
+use crate::http::v1::extract::authorized::{Authorised, Reads};
+use crate::http::v1::extract::page;
+use crate::http::v1::extract::path::AtSession;
+use crate::http::v1::extract::query::Query;
+use crate::http::v1::extract::text::{AccountText, ReasonText, TitleText};
+use crate::http::v1::problem::{Code, Fails, Problem, Problems};
+use crate::http::v1::render::view::{State, as_texts, time};
+use crate::service::{HistoryPage, Sessions};
+
+type Asked = Authorised<Reads, (AtSession, Query<Wanted>)>;
+
+/// Which part of a history.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Wanted {
+    /// The most events of the page.
+    #[param(minimum = 1, maximum = 200, default = 50, example = 50)]
+    limit: Option<i64>,
+    /// `nextCursor` of the page before, of the same session in the same order.
+    #[param(pattern = "^[A-Za-z0-9_-]+$", max_length = 128)]
+    cursor: Option<String>,
+    /// `asc`: the oldest first. `desc`: the newest first.
+    #[serde(default)]
+    #[param(inline, example = "desc")]
+    order: Order,
+}
+
+/// The order of a history.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Order {
+    /// The oldest first.
+    #[default]
+    Asc,
+    /// The newest first.
+    Desc,
+}
+
+/// Behind which version of which session a page begins, in which order. Clients see no more in it
+/// than text.
+struct Cursor(Order, SessionId, Version);
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let order = match self.0 {
+            Order::Asc => "asc",
+            Order::Desc => "desc",
+        };
+        let text = format!("{order}:{}:{}", self.1.uuid().as_simple(), self.2);
+        f.write_str(&URL_SAFE_NO_PAD.encode(text))
+    }
+}
+
+impl Cursor {
+    fn read(text: &str) -> Option<Self> {
+        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        let (order, place) = text.split_once(':')?;
+        let (id, version) = place.split_once(':')?;
+        let order = match order {
+            "asc" => Order::Asc,
+            "desc" => Order::Desc,
+            _ => return None,
+        };
+        Some(Self(order, id.parse().ok()?, Version::new(version.parse().ok()?).ok()?))
+    }
+}
+
+impl TryFrom<(SessionId, Wanted)> for HistoryPage {
+    type Error = Problem;
+
+    fn try_from((id, wanted): (SessionId, Wanted)) -> Result<Self, Problem> {
+        let wrong = |why| Problem::of(Code::InvalidParameter, "cursor", why);
+        let most = page::limit(wanted.limit)?;
+        let behind = match wanted.cursor.as_deref().map(Cursor::read) {
+            None => None,
+            Some(None) => return Err(wrong("must be the nextCursor of another page")),
+            Some(Some(Cursor(_, of, _))) if of != id => {
+                return Err(wrong("is one of another session"));
+            }
+            Some(Some(Cursor(order, ..))) if order != wanted.order => {
+                return Err(wrong("is one of the other order"));
+            }
+            Some(Some(Cursor(_, _, version))) => Some(version),
+        };
+        Ok(Self { behind, newest_first: wanted.order == Order::Desc, most })
+    }
+}
+
+/// A part of a session's history.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = EventPage, example = json!({ "items": [sample()], "nextCursor": null }))]
+struct Events<'a> {
+    /// In the order that was asked for.
+    #[schema(max_items = 200)]
+    items: Vec<View<'a>>,
+    /// The `cursor` of the next page; `null` when there is none.
+    #[schema(required = true)]
+    next_cursor: Option<String>,
+}
+
+/// An event as it might be, for the description.
+fn sample() -> Value {
+    serde_json::json!({
+        "version": 2, "kind": "updated", "operator": "alice", "appId": "yd0123", "reason": null,
+        "createdAt": "2024-06-10T06:13:30.000000Z",
+        "changes": { "title": "Release 2.0", "addMember": ["dave"], "delMember": ["carol"] }
+    })
+}
+
+/// What made one version of a session.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Event, example = json!(sample()))]
+struct View<'a> {
+    /// The version that it made.
+    #[schema(minimum = 1)]
+    version: i64,
+    #[schema(value_type = Kind)]
+    kind: &'static str,
+    /// Who acted.
+    #[schema(value_type = AccountText)]
+    operator: &'a str,
+    /// The app that acted for them.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$")]
+    app_id: &'a str,
+    /// Why, if that was said.
+    #[schema(value_type = Option<ReasonText>, required = true)]
+    reason: Option<&'a str>,
+    /// When, in UTC with microseconds.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: String,
+    changes: Changes<'a>,
+}
+
+/// What a version changed. Of an attribute, of members, and of all else, only what really changed;
+/// of the first version everything.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = EventChanges, example = json!({
+    "title": "Release 2.0", "addMember": ["dave"], "delMember": ["carol"],
+    "attributes": { "project": null }
+}))]
+struct Changes<'a> {
+    /// The new title.
+    #[schema(value_type = TitleText, required = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'a str>,
+    /// The new owner.
+    #[schema(value_type = AccountText, required = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<&'a str>,
+    /// All members, where their order does not follow from who came and who went.
+    #[schema(value_type = Vec<AccountText>, required = false, example = json!(["alice", "bob"]))]
+    #[serde(serialize_with = "as_list", skip_serializing_if = "Option::is_none")]
+    member: Option<&'a [Account]>,
+    /// Who came in, at the end.
+    #[schema(value_type = Vec<AccountText>, required = false)]
+    #[serde(serialize_with = "as_texts", skip_serializing_if = "<[_]>::is_empty")]
+    add_member: &'a [Account],
+    /// Who went.
+    #[schema(value_type = Vec<AccountText>, required = false)]
+    #[serde(serialize_with = "as_texts", skip_serializing_if = "<[_]>::is_empty")]
+    del_member: &'a [Account],
+    /// A JSON merge patch (RFC 7396) of the attributes.
+    #[schema(value_type = Object, required = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attributes: Option<&'a Map<String, Value>>,
+    /// The new state.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<State>,
+}
+
+fn as_list<S: serde::Serializer>(
+    accounts: &Option<&[Account]>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    as_texts(&accounts.unwrap_or_default(), serializer)
+}
+
+/// The kinds of events, in the description.
+struct Kind;
+
+impl utoipa::PartialSchema for Kind {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::schema::Type::String)
+            .description(Some("What kind of change it was."))
+            .enum_values(Some(EventKind::ALL.map(EventKind::name)))
+            .into()
+    }
+}
+
+impl ToSchema for Kind {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "EventKind".into()
+    }
+}
+
+impl<'a> From<&'a Event> for View<'a> {
+    fn from(event: &'a Event) -> Self {
+        let changes = &event.changes;
+        Self {
+            version: event.version.get(),
+            kind: event.kind.name(),
+            operator: event.operator.as_str(),
+            app_id: event.app_id.as_str(),
+            reason: event.reason.as_ref().map(|reason| reason.as_str()),
+            created_at: time(event.at),
+            changes: Changes {
+                title: changes.title.as_ref().map(|title| title.as_str()),
+                owner: changes.owner.as_ref().map(Account::as_str),
+                member: changes.members.as_deref(),
+                add_member: &changes.added,
+                del_member: &changes.removed,
+                attributes: changes.attributes.as_ref().map(|patch| patch.as_map()),
+                state: event.kind.state().map(State::from),
+            },
+        }
+    }
+}
+
+/// What can be said against showing a history.
+struct Showing;
+
+impl Fails for Showing {
+    fn codes() -> Vec<Code> {
+        vec![Code::NoSuchSession]
+    }
+}
+
+/// The history of a session
+///
+/// Every version with who made it, through which app, why, when, and what changed. Whoever follows
+/// the changes from the first on gets the session at every version.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions/{sessionId}/events",
+    operation_id = "listEvents",
+    tag = "history",
+    params(Asked),
+    responses((status = 200, description = "A page", body = Events), Problems<(Asked, Showing)>)
+)]
+pub(crate) async fn list(
+    sessions: web::Data<Sessions>,
+    asked: Asked,
+) -> Result<HttpResponse, Problem> {
+    let (AtSession(id), Query(wanted)) = asked.parts;
+    let order = wanted.order;
+    let page = HistoryPage::try_from((id, wanted))?;
+    let one_more = HistoryPage { most: page.most + 1, ..page };
+    let mut events = sessions.events(&asked.caller, id, one_more).await?;
+    let is_last = events.len() <= page.most;
+    events.truncate(page.most);
+    let next_cursor = events.last().filter(|_| !is_last);
+    let next_cursor = next_cursor.map(|last| Cursor(order, id, last.version).to_string());
+    let items = events.iter().map(View::from).collect();
+    Ok(HttpResponse::Ok().json(Events { items, next_cursor }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "8ad595f373b34b5690aff336f9222fc5";
+
+    fn read(cursor: &str, order: Order) -> Result<Option<i64>, &'static str> {
+        let wanted = Wanted { limit: None, cursor: Some(cursor.to_owned()), order };
+        let page = HistoryPage::try_from((ID.parse().unwrap(), wanted));
+        page.map(|page| page.behind.map(Version::get)).map_err(|problem| problem.code().name())
+    }
+
+    #[test]
+    fn a_cursor_is_for_one_order_of_one_session() {
+        let version = Version::new(i64::MAX).unwrap();
+        let longest = Cursor(Order::Desc, SessionId::new(uuid::Uuid::max()), version).to_string();
+        assert!(longest.len() <= 128, "{longest}");
+        assert_eq!(read(&longest, Order::Desc), Err("invalid_parameter"));
+        let version = Version::new(7).unwrap();
+        let cursor = Cursor(Order::Desc, ID.parse().unwrap(), version).to_string();
+        assert_eq!(read(&cursor, Order::Desc), Ok(Some(7)));
+        assert_eq!(read(&cursor, Order::Asc), Err("invalid_parameter"));
+    }
+
+    #[test]
+    fn only_a_cursor_is_one() {
+        let encoded = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        assert_eq!(read(&encoded(&format!("asc:{ID}:7")), Order::Asc), Ok(Some(7)));
+        for text in ["asc:ID:0", "asc:ID:", "asc:ID", "asc:7", "asc", ":ID:7", "up:ID:7", "\u{0}"] {
+            let text = text.replace("ID", ID);
+            assert_eq!(read(&encoded(&text), Order::Asc), Err("invalid_parameter"), "{text}");
+        }
+        for cursor in ["", "asc:7", "=", "YXNjOjc="] {
+            assert_eq!(read(cursor, Order::Asc), Err("invalid_parameter"), "{cursor}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! `GET /v1/sessions/{sessionId}/members`, and of one of them: who is in a session.
+
+use actix_web::{HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::domain::Member;
+use crate::http::v1::extract::authorized::{Authorised, Reads};
+use crate::http::v1::extract::page;
+use crate::http::v1::extract::path::{AtMember, AtSession};
+use crate::http::v1::extract::query::{Nothing, Query};
+use crate::http::v1::extract::text::AccountText;
+use crate::http::v1::problem::{Code, Fails, Problem, Problems};
+use crate::service::{MembersQuery, Sessions};
+
+type Asked = Authorised<Reads, (AtSession, Query<Wanted>)>;
+type AskedOne = Authorised<Reads, (AtSession, AtMember, Query<Nothing>)>;
+
+/// Which page of the members.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Wanted {
+    /// The most members of the page.
+    #[param(minimum = 1, maximum = 200, default = 50, example = 50)]
+    limit: Option<i64>,
+    /// `nextCursor` of the page before, of the same session.
+    #[param(pattern = "^[A-Za-z0-9_-]+$", max_length = 64)]
+    cursor: Option<String>,
+}
+
+/// A part of a session's members.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = MemberPage, example = json!({
+    "items": [{ "account": "alice", "joinedVersion": 1, "owner": true }], "nextCursor": null
+}))]
+struct Page<'a> {
+    /// In their order.
+    #[schema(max_items = 200)]
+    items: Vec<View<'a>>,
+    /// The `cursor` of the next page; `null` when there is none.
+    #[schema(required = true)]
+    next_cursor: Option<String>,
+}
+
+/// Somebody in a session.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Member, example = json!({ "account": "alice", "joinedVersion": 1, "owner": true }))]
+struct View<'a> {
+    #[schema(value_type = AccountText)]
+    account: &'a str,
+    /// The version that brought the account in, or gave it another place among the members.
+    #[schema(minimum = 1)]
+    joined_version: i64,
+    /// Whether the session is theirs.
+    owner: bool,
+}
+
+impl<'a> From<&'a Member> for View<'a> {
+    fn from(member: &'a Member) -> Self {
+        Self {
+            account: member.account.as_str(),
+            joined_version: member.joined_version.get(),
+            owner: member.is_owner,
+        }
+    }
+}
+
+/// What can be said against showing members.
+struct Showing;
+
+/// What can be said against showing one.
+struct ShowingOne;
+
+impl Fails for Showing {
+    fn codes() -> Vec<Code> {
+        vec![Code::NoSuchSession]
+    }
+}
+
+impl Fails for ShowingOne {
+    fn codes() -> Vec<Code> {
+        vec![Code::NoSuchSession, Code::NoSuchMember]
+    }
+}
+
+/// The members of a session
+///
+/// In their order, those of dissolved sessions as well. Whoever stays in the session while the
+/// pages are turned comes once, unless a change gives all members other places.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions/{sessionId}/members",
+    operation_id = "listMembers",
+    tag = "members",
+    params(Asked),
+    responses((status = 200, description = "A page", body = Page), Problems<(Asked, Showing)>)
+)]
+pub(crate) async fn list(
+    sessions: web::Data<Sessions>,
+    asked: Asked,
+) -> Result<HttpResponse, Problem> {
+    let (AtSession(id), Query(wanted)) = asked.parts;
+    let size = page::size(wanted.limit)?;
+    let query = MembersQuery::new(id, size, wanted.cursor.as_deref())?;
+    let listing = sessions.members(&asked.caller, &query).await?;
+    let items = listing.items.iter().map(View::from).collect();
+    Ok(HttpResponse::Ok().json(Page { items, next_cursor: listing.next }))
+}
+
+/// One member of a session
+///
+/// Tells whether somebody is in it: who is not is the problem `no_such_member`.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions/{sessionId}/members/{account}",
+    operation_id = "getMember",
+    tag = "members",
+    params(AskedOne),
+    responses(
+        (status = 200, description = "The member", body = View),
+        Problems<(AskedOne, ShowingOne)>
+    )
+)]
+pub(crate) async fn get(
+    sessions: web::Data<Sessions>,
+    asked: AskedOne,
+) -> Result<HttpResponse, Problem> {
+    let (AtSession(id), AtMember(account), _) = asked.parts;
+    let member = sessions.member(&asked.caller, id, &account).await?;
+    Ok(HttpResponse::Ok().json(View::from(&member)))
+}

@@ -1,0 +1,10 @@
+//! The endpoints of this API, a file for each resource. An endpoint reads, calls one use case and
+//! renders.
+
+pub(super) mod batch;
+pub(super) mod diff;
+pub(super) mod docs;
+pub(super) mod events;
+pub(super) mod limits;
+pub(super) mod list;
+pub(super) mod sessions;

@@ -1,0 +1,128 @@
+//! `GET /v1/sessions/{sessionId}`: as it is, or as it was.
+
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::{HttpRequest, HttpResponse, web};
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa::openapi::path::Parameter;
+
+use crate::domain::{Session, Version};
+use crate::http::v1::extract::authorized::{Authorised, Part, Reads};
+use crate::http::v1::extract::parameter::standard_header;
+use crate::http::v1::extract::path::AtSession;
+use crate::http::v1::extract::precondition::IfNoneMatch;
+use crate::http::v1::extract::query::Query;
+use crate::http::v1::problem::{Code, Fails, Problem, Problems};
+use crate::http::v1::render::answer;
+use crate::http::v1::render::answer::Shown;
+use crate::service::Sessions;
+
+type Asked = Authorised<Reads, (AtSession, Query<When>, IfNoneMatch, NoCache)>;
+
+/// At which time, if not now.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct When {
+    /// The session as it was at this version.
+    #[param(minimum = 1, example = 3)]
+    version: Option<i64>,
+    /// The session as it was at this time (RFC 3339); not together with `version`.
+    #[param(format = DateTime, example = "2024-06-10T06:13:20Z")]
+    at: Option<String>,
+}
+
+/// When a session is looked at.
+enum Moment {
+    Now,
+    Version(Version),
+    Time(DateTime<Utc>),
+}
+
+impl TryFrom<When> for Moment {
+    type Error = Problem;
+
+    fn try_from(when: When) -> Result<Self, Problem> {
+        match (when.version, when.at) {
+            (None, None) => Ok(Self::Now),
+            (Some(version), None) => match Version::new(version) {
+                Ok(version) => Ok(Self::Version(version)),
+                Err(why) => Err(Problem::invalid(Code::InvalidParameter, "version", &why)),
+            },
+            (None, Some(at)) => {
+                let why = "must be a time such as 2024-06-10T06:13:20Z, its + as %2B";
+                let wrong = |_| Problem::of(Code::InvalidParameter, "at", why);
+                Ok(Self::Time(DateTime::parse_from_rfc3339(&at).map_err(wrong)?.to_utc()))
+            }
+            (Some(_), Some(_)) => {
+                Err(Problem::of(Code::InvalidParameter, "at", "not together with version"))
+            }
+        }
+    }
+}
+
+/// Whether what is held in memory will not do.
+pub(crate) struct NoCache(bool);
+
+impl Fails for NoCache {
+    fn codes() -> Vec<Code> {
+        Vec::new()
+    }
+}
+
+impl Part for NoCache {
+    fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
+        let lines = request.headers().get_all(CACHE_CONTROL);
+        let mut directives =
+            lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+        Ok(Self(directives.any(|directive| directive.trim().eq_ignore_ascii_case("no-cache"))))
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        let about = "`no-cache`: what other servers have changed just now is seen as well. Without \
+                     it, it is seen a moment later. Anything else changes nothing.";
+        vec![standard_header("Cache-Control", about, "no-cache")]
+    }
+}
+
+/// What can be said against showing a session.
+struct Showing;
+
+impl Fails for Showing {
+    fn codes() -> Vec<Code> {
+        vec![Code::NoSuchSession, Code::NoSuchVersion]
+    }
+}
+
+/// A session
+///
+/// As it is, or as it was. Dissolved sessions can be read like all others.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions/{sessionId}",
+    operation_id = "getSession",
+    tag = "sessions",
+    params(Asked),
+    responses(Shown, Problems<(Asked, Showing)>)
+)]
+pub(crate) async fn get(
+    sessions: web::Data<Sessions>,
+    asked: Asked,
+) -> Result<HttpResponse, Problem> {
+    let (AtSession(id), Query(when), known, NoCache(no_cache)) = asked.parts;
+    let caller = &asked.caller;
+    let show = |session: &Session| match known.has(session.version) {
+        true => answer::not_modified(session.version),
+        false => answer::shown(session),
+    };
+    Ok(match when.try_into()? {
+        Moment::Now if no_cache => show(&**sessions.read(caller, id).await?),
+        Moment::Now => show(&**sessions.get(caller, id).await?),
+        Moment::Version(version) => show(&sessions.at_version(caller, id, version).await?),
+        Moment::Time(at) => {
+            let then = sessions.at_time(caller, id, at).await;
+            show(&then.map_err(|error| Problem::from(error).about(&[("version", "at")]))?)
+        }
+    })
+}

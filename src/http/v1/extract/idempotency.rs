@@ -1,0 +1,122 @@
+//! `Idempotency-Key`: by which a call that is sent twice is done once.
+
+use actix_web::HttpRequest;
+use actix_web::http::header::HeaderName;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use utoipa::openapi::path::Parameter;
+
+use super::authorized::Part;
+use super::parameter::{in_header, text};
+use crate::domain::IdempotencyKey;
+use crate::http::v1::problem::{Code, Fails, Problem};
+
+pub(crate) const NAME: &str = "Idempotency-Key";
+pub(crate) const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The key of a call, if it has one.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Named(pub(crate) Option<IdempotencyKey>);
+
+impl Fails for Named {
+    fn codes() -> Vec<Code> {
+        vec![Code::InvalidHeader, Code::KeyReused]
+    }
+}
+
+impl Part for Named {
+    fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem> {
+        let wrong = |why: &str| Problem::of(Code::InvalidHeader, NAME, why);
+        let mut keys = request.headers().get_all(HEADER);
+        let Some(key) = keys.next() else { return Ok(Self(None)) };
+        if keys.next().is_some() {
+            return Err(wrong("stands twice"));
+        }
+        let key = key.to_str().map_err(|_| wrong("only visible ASCII"))?;
+        let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+        let what = [request.method().as_str(), target];
+        named((Code::InvalidHeader, NAME), key, &what, body).map(|key| Self(Some(key)))
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        let about = "The caller's name for this request, kept for 24 hours for each app. The same \
+                     request with the same name is done once: it gets the same answer again, with \
+                     `Idempotency-Replayed: true`. Another request with that name is refused. \
+                     Headers do not count to what is the same.";
+        let key = text("^[!-~]{1,255}$", "8e03978e-40d5-43dd-bc93-6894a57f9324");
+        vec![in_header(NAME, about, key)]
+    }
+}
+
+/// The key of a request to do `what` with a JSON `body`. The same JSON written differently is the
+/// same request. The place of the key is told with what a bad one is called there.
+pub(crate) fn named(
+    (code, field): (Code, &str),
+    key: &str,
+    what: &[&str],
+    body: &[u8],
+) -> Result<IdempotencyKey, Problem> {
+    let mut digest = Sha256::new();
+    for part in what {
+        digest.update(part);
+        digest.update([0]);
+    }
+    // Objects are read into sorted maps.
+    match serde_json::from_slice::<Value>(body) {
+        Ok(value) => digest.update(value.to_string()),
+        Err(_) => digest.update(body),
+    }
+    IdempotencyKey::new(key, digest.finalize().into())
+        .map_err(|why| Problem::invalid(code, field, &why))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn read(keys: &[&str]) -> Result<Option<String>, &'static str> {
+        let add = |request: TestRequest, key: &&str| request.append_header((HEADER, *key));
+        let request = keys.iter().fold(TestRequest::default(), add).to_http_request();
+        let read = Named::read(&request, b"");
+        read.map(|Named(key)| key.map(|key| key.name().to_owned()))
+            .map_err(|problem| problem.code().name())
+    }
+
+    #[test]
+    fn a_key_is_visible_and_not_too_long() {
+        let long = "x".repeat(255);
+        for key in ["a", "\"8e03978e-40d5-43dd-bc93-6894a57f9324\"", "~!", &long] {
+            assert_eq!(read(&[key]), Ok(Some(key.to_owned())));
+        }
+        assert_eq!(read(&[]), Ok(None));
+        for key in ["", "a b", "a\tb", "é", &format!("{long}x")] {
+            assert_eq!(read(&[key]), Err("invalid_header"), "{key}");
+        }
+        assert_eq!(read(&["a", "a"]), Err("invalid_header"));
+    }
+
+    #[test]
+    fn the_same_request_has_the_same_digest() {
+        let of = |method: actix_web::http::Method, uri: &str, body: &str| {
+            let request = TestRequest::with_uri(uri).method(method).insert_header((HEADER, "k"));
+            let Named(key) = Named::read(&request.to_http_request(), body.as_bytes()).unwrap();
+            *key.unwrap().digest()
+        };
+        use actix_web::http::Method;
+        let one = of(Method::POST, "/v1/sessions", r#"{"a":1,"b":{"c":"\u0061","d":[]}}"#);
+        assert_eq!(
+            one,
+            of(Method::POST, "/v1/sessions", r#"{ "b": {"d": [], "c": "a"}, "a": 1 }"#)
+        );
+        for other in [
+            of(Method::PATCH, "/v1/sessions", r#"{"a":1,"b":{"c":"a","d":[]}}"#),
+            of(Method::POST, "/v1/sessions?x", r#"{"a":1,"b":{"c":"a","d":[]}}"#),
+            of(Method::POST, "/v1/sessions", r#"{"a":2,"b":{"c":"a","d":[]}}"#),
+            of(Method::POST, "/v1/sessions", "["),
+        ] {
+            assert_ne!(one, other);
+        }
+    }
+}

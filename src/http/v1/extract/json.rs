@@ -1,0 +1,213 @@
+//! JSON bodies, strictly: every field is known, stands once and has its type. `null` is as good as
+//! absent where a field is optional.
+
+use actix_web::http::header::CONTENT_ENCODING;
+use actix_web::{HttpMessage as _, HttpRequest};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::error::Category;
+
+use super::authorized::Part;
+use super::field;
+use super::field::{Codes, shortened};
+use crate::http::v1::problem::{Code, Fails, Problem};
+
+const CODES: Codes = Codes {
+    invalid: Code::InvalidField,
+    missing: Code::MissingField,
+    unknown: Code::UnknownField,
+    duplicate: Code::DuplicateField,
+};
+
+/// A body.
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T> Fails for Json<T> {
+    fn codes() -> Vec<Code> {
+        let mut codes = CODES.all();
+        codes.extend([Code::MalformedBody, Code::UnsupportedMediaType]);
+        codes
+    }
+}
+
+impl<T: DeserializeOwned> Part for Json<T> {
+    fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem> {
+        is_plain_json(request)?;
+        read(body).map(Self)
+    }
+}
+
+/// Reads a JSON object.
+pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
+    // Derived code would take an array for an object, its items for the fields in their order.
+    if !text.trim_ascii_start().starts_with(b"{") {
+        let checked = serde_json::from_slice::<IgnoredAny>(text);
+        return Err(checked.map_or_else(
+            |why| malformed(&why),
+            |_| Problem::of(Code::MalformedBody, "body", "must be a JSON object"),
+        ));
+    }
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        match error.inner().classify() {
+            Category::Data => field::problem(&CODES, error.path(), &error.inner().to_string()),
+            Category::Syntax | Category::Eof | Category::Io => malformed(error.inner()),
+        }
+    })?;
+    json.end().map_err(|why| malformed(&why))?;
+    Ok(value)
+}
+
+fn malformed(why: &serde_json::Error) -> Problem {
+    let why = why.to_string();
+    // serde_json counts levels down from 128, and has none left at the last.
+    let why = match why.strip_prefix("recursion limit exceeded") {
+        Some(place) => format!("is nested too deep, at most 127 levels{place}"),
+        None => why,
+    };
+    Problem::of(Code::MalformedBody, "body", shortened(&why))
+}
+
+/// Who names no type means JSON; merge patches and the like are JSON as well.
+fn is_plain_json(request: &HttpRequest) -> Result<(), Problem> {
+    let unsupported = |field, why| Problem::of(Code::UnsupportedMediaType, field, why);
+    let is_json = match request.mime_type() {
+        Ok(None) => true,
+        Ok(Some(kind)) => {
+            let is_json = |name: &str| name.eq_ignore_ascii_case("json");
+            kind.suffix().is_some_and(|suffix| is_json(suffix.as_str()))
+                || (kind.type_() == "application" && is_json(kind.subtype().as_str()))
+        }
+        Err(_) => false,
+    };
+    if !is_json {
+        return Err(unsupported("Content-Type", "must be application/json"));
+    }
+    match request.headers().get(CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            Err(unsupported("Content-Encoding", "must not be compressed"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::CONTENT_TYPE;
+    use actix_web::test::TestRequest;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields, rename_all = "camelCase")]
+    struct Example {
+        title: String,
+        add_member: Option<Vec<String>>,
+        inner: Option<Inner>,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        number: i64,
+    }
+
+    fn problem(text: &str) -> (&'static str, String) {
+        let problem = read::<Example>(text.as_bytes()).unwrap_err();
+        let text = problem.to_string();
+        (problem.code().name(), text.split_once(' ').unwrap().1.to_owned())
+    }
+
+    #[test]
+    fn null_is_as_good_as_absent() {
+        let expected = Example { title: "t".to_owned(), add_member: None, inner: None };
+        for text in [r#"{"title":"t"}"#, r#" {"title":"t","addMember":null,"inner":null} "#] {
+            assert_eq!(read::<Example>(text.as_bytes()).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, code, detail) in [
+            (
+                r#"{"title":5}"#,
+                "invalid_field",
+                "title: invalid type: integer `5`, expected a string at line 1 column 10",
+            ),
+            (
+                r#"{"title":"t","addMember":["a",7]}"#,
+                "invalid_field",
+                "addMember[1]: invalid type: integer `7`, expected a string at line 1 column 31",
+            ),
+            (
+                r#"{"title":null}"#,
+                "invalid_field",
+                "title: invalid type: null, expected a string at line 1 column 13",
+            ),
+            (r#"{}"#, "missing_field", "title: is missing"),
+            (
+                r#"{"title":"t","inner":{"number":"expected i64"}}"#,
+                "invalid_field",
+                "inner.number: invalid type: string \"expected i64\", \
+                 expected a whole number at line 1 column 45",
+            ),
+            (r#"{"title":"t","inner":{}}"#, "missing_field", "inner.number: is missing"),
+            (r#"{"title":"t","title":"t"}"#, "duplicate_field", "title: stands twice"),
+            (
+                r#"{"title":"t","inner":{"a`, expected b":1}}"#,
+                "unknown_field",
+                "inner.a`, expected b: is unknown, expected `number` at line 1 column 38",
+            ),
+        ] {
+            assert_eq!(problem(text), (code, detail.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_a_whole_object_is_a_body() {
+        for (text, detail) in [
+            ("", "body: EOF while parsing a value at line 1 column 0"),
+            ("{", "body: EOF while parsing an object at line 1 column 1"),
+            (r#"["t"]"#, "body: must be a JSON object"),
+            ("null", "body: must be a JSON object"),
+            ("[", "body: EOF while parsing a list at line 1 column 1"),
+            (r#"{"title":"t"} x"#, "body: trailing characters at line 1 column 15"),
+            ("{\n'title'}", "body: key must be a string at line 2 column 1"),
+        ] {
+            assert_eq!(problem(text), ("malformed_body", detail.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_client_sent_is_repeated_in_part_only() {
+        let (_, detail) = problem(&format!(r#"{{"title":"t","{}":1}}"#, "x".repeat(10_000)));
+        assert!(detail.chars().count() < 300, "{detail}");
+        let (_, detail) = problem(&format!(r#"{{"title":"t","inner":"{}"}}"#, "项".repeat(10_000)));
+        assert!(detail.chars().count() < 300, "{detail}");
+    }
+
+    #[test]
+    fn a_body_is_json_by_its_type_or_has_none() {
+        let read = |kind: Option<&str>| {
+            let request = kind.map_or_else(TestRequest::default, |kind| {
+                TestRequest::default().insert_header((CONTENT_TYPE, kind))
+            });
+            let read = Json::<Example>::read(&request.to_http_request(), br#"{"title":"t"}"#);
+            read.is_ok_and(|Json(body)| body.title == "t")
+        };
+        for kind in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/merge-patch+json",
+            "application/vnd.example+json",
+        ] {
+            assert!(read(Some(kind)), "{kind}");
+        }
+        assert!(read(None));
+        for kind in ["text/plain", "application/x-www-form-urlencoded", "text/json", "json", "é"] {
+            assert!(!read(Some(kind)), "{kind}");
+        }
+        let gzip = TestRequest::default().insert_header((CONTENT_ENCODING, "gzip"));
+        assert!(is_plain_json(&gzip.to_http_request()).is_err());
+    }
+}

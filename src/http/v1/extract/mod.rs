@@ -1,0 +1,18 @@
+//! Requests, read: the caller and the parts of a request, each checked, or a problem that names the
+//! field.
+
+pub(super) mod authorized;
+pub(super) mod field;
+pub(super) mod idempotency;
+pub(super) mod json;
+pub(super) mod number;
+pub(super) mod object;
+pub(super) mod page;
+pub(super) mod parameter;
+pub(super) mod path;
+pub(super) mod percent;
+pub(super) mod precondition;
+pub(super) mod query;
+pub(super) mod text;
+pub(super) mod unsupported_headers;
+pub(super) mod write;

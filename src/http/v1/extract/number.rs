@@ -1,0 +1,82 @@
+//! Whole numbers in bodies. To JSON Schema `3.0` is one as well, and some clients write them so.
+
+use std::fmt;
+
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
+use utoipa::ToSchema;
+
+use crate::domain::Version;
+use crate::http::v1::problem::{Code, Problem};
+
+/// Up to here every whole number is a number of its own where they are written with a fraction.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// A version: 1 when the session is created, plus 1 for each change.
+#[derive(Clone, Copy, Debug, ToSchema)]
+#[schema(as = Version, value_type = i64, minimum = 1, example = 3)]
+pub(crate) struct VersionNumber(i64);
+
+impl VersionNumber {
+    /// The version in the field `version` of a body.
+    pub(crate) fn read(self) -> Result<Version, Problem> {
+        Version::new(self.0).map_err(|why| Problem::invalid(Code::InvalidField, "version", &why))
+    }
+}
+
+impl<'de> Deserialize<'de> for VersionNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Whole;
+
+        impl Visitor<'_> for Whole {
+            type Value = i64;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number of 64 bits")
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<i64, E> {
+                Ok(number)
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<i64, E> {
+                number.try_into().map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+            }
+
+            fn visit_f64<E: Error>(self, number: f64) -> Result<i64, E> {
+                if number.fract() != 0.0 || number.abs() > EXACT {
+                    return Err(E::invalid_value(Unexpected::Float(number), &self));
+                }
+                // Whole and below 2^53: nothing is lost.
+                #[expect(clippy::cast_possible_truncation, reason = "checked the line before")]
+                Ok(number as i64)
+            }
+        }
+
+        deserializer.deserialize_any(Whole).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_number_is_one_however_it_is_written() {
+        let read = |text: &str| serde_json::from_str::<VersionNumber>(text).map(|number| number.0);
+        for (text, number) in [
+            ("3", 3),
+            ("3.0", 3),
+            ("3e0", 3),
+            ("0.3e1", 3),
+            ("-1", -1),
+            ("9223372036854775807", i64::MAX),
+            ("580697182291801.0", 580_697_182_291_801),
+        ] {
+            assert_eq!(read(text).unwrap(), number, "{text}");
+        }
+        for text in ["3.5", "9223372036854775808", "1e30", "\"3\"", "null", "true", "[3]"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+}

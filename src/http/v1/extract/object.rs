@@ -1,0 +1,152 @@
+//! JSON objects that are kept as they came, such as attributes. A map would silently keep the last
+//! of two members with one name; here that is an error, at any depth.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use super::field::shortened;
+
+/// An object without repeated members. utoipa takes every type of this name for any JSON object,
+/// which is what the description should say.
+#[derive(Debug)]
+pub(crate) struct Object(pub(crate) Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Members).map(Self)
+    }
+}
+
+struct Members;
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Map<String, Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            if map.contains_key(&name) {
+                // In the words of serde, by which the field is recognised.
+                return Err(A::Error::custom(format!("duplicate field `{}`", shortened(&name))));
+            }
+            let value = members.next_value_seed(Any)?;
+            map.insert(name, value);
+        }
+        Ok(map)
+    }
+}
+
+/// Any value.
+struct Any;
+
+impl<'de> DeserializeSeed<'de> for Any {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Any {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        // JSON has no other numbers than finite ones.
+        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(Any)? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Value, A::Error> {
+        Members.visit_map(members).map(Value::Object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::v1::extract::json;
+
+    #[derive(Debug, Deserialize)]
+    struct Body {
+        attributes: Object,
+    }
+
+    fn read(attributes: &str) -> Result<Value, String> {
+        let read = json::read::<Body>(format!(r#"{{"attributes":{attributes}}}"#).as_bytes());
+        read.map(|body| Value::Object(body.attributes.0)).map_err(|problem| problem.to_string())
+    }
+
+    #[test]
+    fn everything_that_json_has_is_kept() {
+        let text =
+            r#"{"a":[1,-2,2.5,1e30,18446744073709551615,null,true,"\u0000é",{"b":{}}],"":0}"#;
+        assert_eq!(read(text).unwrap(), serde_json::from_str::<Value>(text).unwrap());
+    }
+
+    #[test]
+    fn a_member_that_stands_twice_is_named() {
+        for (text, detail) in [
+            (r#"{"a":1,"a":1}"#, "attributes.a"),
+            (r#"{"x":{"a":1,"\u0061":1}}"#, "attributes.x.a"),
+            (r#"{"x":[0,{"a":1,"a":1}]}"#, "attributes.x[1].a"),
+        ] {
+            assert_eq!(read(text), Err(format!("duplicate_field {detail}: stands twice")));
+        }
+    }
+
+    #[test]
+    fn only_objects_of_some_depth_are_taken() {
+        for text in ["5", "null", "[]", r#""{}""#] {
+            assert!(read(text).unwrap_err().starts_with("invalid_field attributes: "), "{text}");
+        }
+        let deep = |levels: usize| format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
+        // The body itself is a level.
+        assert!(read(&deep(126)).is_ok());
+        let told = read(&deep(127)).unwrap_err();
+        assert!(
+            told.starts_with("malformed_body body: is nested too deep, at most 127 levels at ")
+        );
+    }
+}

@@ -1,0 +1,45 @@
+//! Pages: how many items one has, and where the next one begins.
+
+use crate::http::v1::problem::{Code, Problem};
+use crate::service::PageSize;
+
+/// The items of a page, unless asked for otherwise.
+pub(crate) const USUAL: usize = PageSize::DEFAULT.get() as usize;
+/// The most items of a page.
+pub(crate) const MOST: usize = PageSize::MAX as usize;
+
+/// How many items a page shall have at most.
+pub(crate) fn limit(asked: Option<i64>) -> Result<usize, Problem> {
+    size(asked).map(|size| usize::from(size.get()))
+}
+
+/// The same, as lists take it.
+pub(crate) fn size(asked: Option<i64>) -> Result<PageSize, Problem> {
+    let Some(asked) = asked else { return Ok(PageSize::DEFAULT) };
+    PageSize::new(asked).map_err(|_| {
+        let (side, limit) = if asked < 1 { ("least", 1) } else { ("most", MOST) };
+        let why = format!("at {side} {limit}, got {asked}");
+        Problem::of(Code::InvalidParameter, "limit", why).limited(limit, asked)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_some_items_and_not_too_many() {
+        assert_eq!(limit(None).unwrap(), 50);
+        assert_eq!(limit(Some(1)).unwrap(), 1);
+        assert_eq!(limit(Some(200)).unwrap(), 200);
+        for (asked, detail) in [
+            (201, "limit: at most 200, got 201"),
+            (i64::MAX, "limit: at most 200, got 9223372036854775807"),
+            (0, "limit: at least 1, got 0"),
+            (-1, "limit: at least 1, got -1"),
+        ] {
+            let problem = limit(Some(asked)).unwrap_err();
+            assert_eq!(problem.to_string(), format!("invalid_parameter {detail}"));
+        }
+    }
+}

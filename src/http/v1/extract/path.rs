@@ -1,0 +1,118 @@
+//! What stands in a path.
+//!
+//! actix decodes paths before it matches them, and replaces what is no UTF-8. So a part is taken
+//! from the path as it came, where the pattern says that it stands.
+
+use std::borrow::Cow;
+
+use actix_web::HttpRequest;
+use utoipa::PartialSchema as _;
+use utoipa::openapi::path::Parameter;
+
+use super::authorized::Part;
+use super::parameter::{in_path, text};
+use super::percent;
+use super::text::{AccountText, account};
+use crate::domain::{Account, SessionId};
+use crate::http::middleware::request_context::Noted;
+use crate::http::v1::problem::{Code, Fails, Problem};
+
+/// The session that a path is about, as `{sessionId}` in its pattern.
+#[derive(Debug)]
+pub(crate) struct AtSession(pub(crate) SessionId);
+
+/// The forms in which a session may be named.
+pub(crate) const ID_PATTERN: &str = "^([0-9A-Fa-f]{32}|\\{[0-9A-Fa-f]{32}\\}\
+                                     |[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\
+                                     |\\{[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\\})$";
+const ID_EXAMPLE: &str = "8ad595f3-73b3-4b56-90af-f336f9222fc5";
+
+/// The member that a path is about, as `{account}` in its pattern.
+#[derive(Debug)]
+pub(crate) struct AtMember(pub(crate) Account);
+
+impl Fails for AtSession {
+    fn codes() -> Vec<Code> {
+        vec![Code::InvalidSessionId]
+    }
+}
+
+impl Part for AtSession {
+    fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
+        const NAME: &str = "sessionId";
+        let text = segment(request, "{sessionId}");
+        let text = text.map_err(|why| Problem::of(Code::InvalidSessionId, NAME, why))?;
+        let id = text.parse();
+        let id = id.map_err(|why| Problem::invalid(Code::InvalidSessionId, NAME, &why))?;
+        Noted::on(request, |noted| noted.is_about(id));
+        Ok(Self(id))
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        let about = "The session: a UUID with or without hyphens and braces, in either case.";
+        vec![in_path("sessionId", about, text(ID_PATTERN, ID_EXAMPLE))]
+    }
+}
+
+impl Fails for AtMember {
+    fn codes() -> Vec<Code> {
+        vec![Code::InvalidParameter]
+    }
+}
+
+impl Part for AtMember {
+    fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
+        const NAME: &str = "account";
+        let text = segment(request, "{account}");
+        let text = text.map_err(|why| Problem::of(Code::InvalidParameter, NAME, why))?;
+        account(Code::InvalidParameter, NAME, &text).map(Self)
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        vec![in_path("account", "The member, percent-encoded.", AccountText::schema())]
+    }
+}
+
+/// The part of a path that stands where `name`, with its braces, stands in the pattern; empty when
+/// that has none.
+fn segment<'a>(request: &'a HttpRequest, name: &str) -> Result<Cow<'a, str>, percent::Undecodable> {
+    let pattern = request.match_pattern().unwrap_or_default();
+    let place = pattern.split('/').position(|part| part == name);
+    let part = place.and_then(|place| request.uri().path().split('/').nth(place));
+    percent::decode(part.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::StatusCode;
+    use actix_web::test::{TestRequest, call_service, init_service};
+    use actix_web::{App, HttpResponse, web};
+
+    use super::*;
+
+    async fn handler(request: HttpRequest) -> Result<HttpResponse, Problem> {
+        let AtSession(id) = AtSession::read(&request, b"")?;
+        Ok(HttpResponse::Ok().body(id.to_string()))
+    }
+
+    #[tokio::test]
+    async fn a_session_is_named_in_every_form_of_its_id() {
+        let route = web::resource("/sessions/{sessionId}/events").to(handler);
+        let app = init_service(App::new().service(web::scope("/v1").service(route))).await;
+        for (part, status) in [
+            ("8AD595F3-73B3-4B56-90AF-F336F9222FC5", StatusCode::OK),
+            ("%7B8ad595f3-73b3-4b56-90af-f336f9222fc5%7d", StatusCode::OK),
+            ("8ad595f373b34b5690aff336f9222fc5", StatusCode::OK),
+            ("%38ad595f373b34b5690aff336f9222fc5", StatusCode::OK),
+            ("%7B8AD595F3-73B3-4B56-90AF-F336F9222FC5", StatusCode::BAD_REQUEST),
+            ("8AD595F3", StatusCode::BAD_REQUEST),
+            ("%ff", StatusCode::BAD_REQUEST),
+            ("%2F", StatusCode::BAD_REQUEST),
+            ("%zz", StatusCode::BAD_REQUEST),
+        ] {
+            let request = TestRequest::with_uri(&format!("/v1/sessions/{part}/events"));
+            let response = call_service(&app, request.to_request()).await;
+            assert_eq!(response.status(), status, "{part}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! `If-Match` and `If-None-Match` (RFC 9110): the entity tag of a session is its version, as
+//! `"5"`. A tag that is no version is that of no session: it never matches.
+
+use actix_web::HttpRequest;
+use actix_web::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
+use utoipa::openapi::path::Parameter;
+
+use super::authorized::Part;
+use super::parameter::standard_header;
+use crate::domain::Version;
+use crate::http::v1::problem::{Code, Fails, Problem};
+
+/// What `If-Match` demands: the versions of which the session must have one; `None` if every
+/// version will do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct IfMatch(pub(crate) Option<Vec<Version>>);
+
+/// What `If-None-Match` knows already.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct IfNoneMatch(Tags);
+
+#[derive(Debug, PartialEq, Eq)]
+enum Tags {
+    /// `*`
+    Any,
+    /// In their order; none without the header.
+    These(Vec<Tag>),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Tag {
+    weak: bool,
+    version: Option<Version>,
+}
+
+impl IfNoneMatch {
+    /// Whether the caller has this version already.
+    pub(crate) fn has(&self, version: Version) -> bool {
+        match &self.0 {
+            Tags::Any => true,
+            Tags::These(tags) => tags.iter().any(|tag| tag.version == Some(version)),
+        }
+    }
+}
+
+impl Fails for IfMatch {
+    fn codes() -> Vec<Code> {
+        vec![Code::InvalidHeader]
+    }
+}
+
+impl Fails for IfNoneMatch {
+    fn codes() -> Vec<Code> {
+        vec![Code::InvalidHeader]
+    }
+}
+
+impl Part for IfMatch {
+    fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
+        if !request.headers().contains_key(IF_MATCH) {
+            return Ok(Self(None));
+        }
+        Ok(Self(match read(request, IF_MATCH, "If-Match")? {
+            Tags::Any => None,
+            // Only equal bytes are good enough to change them: weak tags do not promise that.
+            Tags::These(tags) => {
+                let strong = tags.into_iter().filter(|tag| !tag.weak);
+                Some(strong.filter_map(|tag| tag.version).collect())
+            }
+        }))
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        let about = "The versions of which the session must have one, as `ETag` tells them: \"5\".";
+        vec![standard_header("If-Match", about, "\"5\"")]
+    }
+}
+
+impl Part for IfNoneMatch {
+    fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
+        read(request, IF_NONE_MATCH, "If-None-Match").map(Self)
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        let about = "The versions that the caller has already, as `ETag` tells them: \"5\".";
+        vec![standard_header("If-None-Match", about, "\"5\"")]
+    }
+}
+
+fn read(request: &HttpRequest, header: HeaderName, name: &str) -> Result<Tags, Problem> {
+    let wrong = || {
+        let why = "must be * or a list of entity tags such as \"5\"";
+        Problem::of(Code::InvalidHeader, name, why)
+    };
+    let lines: Option<Vec<&str>> =
+        request.headers().get_all(header).map(|line| line.to_str().ok()).collect();
+    let lines = lines.ok_or_else(wrong)?;
+    if lines.is_empty() {
+        return Ok(Tags::These(Vec::new()));
+    }
+    // Several lines are one list.
+    tags(&lines.join(",")).ok_or_else(wrong)
+}
+
+fn tags(list: &str) -> Option<Tags> {
+    if list.trim() == "*" {
+        return Some(Tags::Any);
+    }
+    let mut tags = Vec::new();
+    let mut rest = list.trim_start_matches([' ', '\t', ',']);
+    while !rest.is_empty() {
+        let strong = rest.strip_prefix("W/");
+        let weak = strong.is_some();
+        let (tag, after) = strong.unwrap_or(rest).strip_prefix('"')?.split_once('"')?;
+        tags.push(Tag { weak, version: version(tag) });
+        let after = after.trim_start_matches([' ', '\t']);
+        if !after.is_empty() && !after.starts_with(',') {
+            return None;
+        }
+        rest = after.trim_start_matches([' ', '\t', ',']);
+    }
+    // A list may be empty: then no tag of it matches.
+    Some(Tags::These(tags))
+}
+
+/// The version that a tag stands for, in the one form in which it is given out.
+fn version(tag: &str) -> Option<Version> {
+    let version = Version::new(tag.parse().ok()?).ok()?;
+    (version.to_string() == tag).then_some(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn request(header: &HeaderName, lines: &[&str]) -> HttpRequest {
+        let request = TestRequest::default();
+        let add = |request: TestRequest, line: &&str| request.append_header((header, *line));
+        lines.iter().fold(request, add).to_http_request()
+    }
+
+    fn if_match(lines: &[&str]) -> Result<Option<Vec<i64>>, &'static str> {
+        let read = IfMatch::read(&request(&IF_MATCH, lines), b"");
+        let numbers = |IfMatch(read)| Some(read?.iter().map(|version| version.get()).collect());
+        read.map(numbers).map_err(|problem| problem.code().name())
+    }
+
+    fn if_none_match(lines: &[&str]) -> bool {
+        let five = Version::new(5).unwrap();
+        IfNoneMatch::read(&request(&IF_NONE_MATCH, lines), b"").unwrap().has(five)
+    }
+
+    #[test]
+    fn a_change_may_demand_versions() {
+        assert_eq!(if_match(&[]), Ok(None));
+        assert_eq!(if_match(&[" * "]), Ok(None));
+        assert_eq!(if_match(&["\"5\""]), Ok(Some(vec![5])));
+        assert_eq!(if_match(&["\"5\" , ,\"6\"", "\"7\""]), Ok(Some(vec![5, 6, 7])));
+        // Weak ones, and what is not the tag of any session.
+        for never in ["W/\"5\"", "\"\"", "\"05\"", "\"+5\"", "\"0\"", "\"a,b\"", "\"5 \""] {
+            assert_eq!(if_match(&[never]), Ok(Some(vec![])), "{never}");
+        }
+        for nothing in ["", " , "] {
+            assert_eq!(if_match(&[nothing]), Ok(Some(vec![])), "{nothing}");
+        }
+        for wrong in ["5", "\"5", "5\"", "\"5\"\"6\"", "\"5\" 6", "*, \"5\"", "w/\"5\""] {
+            assert_eq!(if_match(&[wrong]), Err("invalid_header"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_reader_may_know_versions() {
+        for known in ["\"5\"", "W/\"5\"", "\"4\", \"5\"", "*"] {
+            assert!(if_none_match(&[known]), "{known}");
+        }
+        for unknown in ["\"4\"", "\"abc\""] {
+            assert!(!if_none_match(&[unknown]), "{unknown}");
+        }
+        assert!(!if_none_match(&[]));
+    }
+}

@@ -1,0 +1,126 @@
+//! Queries, strictly: every parameter is known, stands once and is percent-encoded UTF-8.
+
+use std::collections::HashSet;
+
+use actix_web::HttpRequest;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+
+use super::authorized::Part;
+use super::field;
+use super::field::{Codes, shortened};
+use super::percent;
+use crate::http::v1::problem::{Code, Fails, Problem};
+
+const CODES: Codes = Codes {
+    invalid: Code::InvalidParameter,
+    missing: Code::MissingParameter,
+    unknown: Code::UnknownParameter,
+    duplicate: Code::DuplicateParameter,
+};
+
+/// The parameters of a query, as a type that denies unknown fields.
+pub(crate) struct Query<T>(pub(crate) T);
+
+/// No parameters.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}
+
+impl<T> Fails for Query<T> {
+    fn codes() -> Vec<Code> {
+        let mut codes = CODES.all();
+        codes.push(Code::MalformedQuery);
+        codes
+    }
+}
+
+impl<T: DeserializeOwned + IntoParams> Part for Query<T> {
+    fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
+        read(request.query_string()).map(Self)
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        T::into_params(|| Some(ParameterIn::Query))
+    }
+}
+
+fn read<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
+    let malformed = |why| Problem::of(Code::MalformedQuery, "query", why);
+    let spaced = query.replace('+', " ");
+    let mut seen = HashSet::new();
+    for pair in spaced.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        percent::decode(value).map_err(malformed)?;
+        let name = percent::decode(name).map_err(malformed)?;
+        if !seen.insert(name.clone()) {
+            return Err(Problem::of(CODES.duplicate, shortened(&name), "stands twice"));
+        }
+    }
+    let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
+    serde_path_to_error::deserialize(pairs)
+        .map_err(|error| field::problem(&CODES, error.path(), &error.inner().to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields, rename_all = "camelCase")]
+    struct Example {
+        text: String,
+        page_limit: Option<u16>,
+        #[serde(default)]
+        flag: bool,
+    }
+
+    fn problem(query: &str) -> (&'static str, String) {
+        let problem = read::<Example>(query).unwrap_err();
+        let text = problem.to_string();
+        (problem.code().name(), text.split_once(' ').unwrap().1.to_owned())
+    }
+
+    #[test]
+    fn parameters_are_typed() {
+        let read = |query| read::<Example>(query).unwrap();
+        let example =
+            |text: &str, page_limit| Example { text: text.to_owned(), page_limit, flag: false };
+        assert_eq!(read("text=a+b%2B&pageLimit=7"), example("a b+", Some(7)));
+        assert_eq!(read("&text=%E9%A1%B9&"), example("项", None));
+        assert_eq!(read("text"), example("", None));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (query, code, detail) in [
+            ("pageLimit=7", "missing_parameter", "text: is missing"),
+            ("text=a&text=a", "duplicate_parameter", "text: stands twice"),
+            ("text=a&te%78t=a", "duplicate_parameter", "text: stands twice"),
+            (
+                "text=a&verbose=1",
+                "unknown_parameter",
+                "verbose: is unknown, expected one of `text`, `pageLimit`, `flag`",
+            ),
+            ("text=a&pageLimit=x", "invalid_parameter", "pageLimit: must be a whole number"),
+            ("text=a&pageLimit=", "invalid_parameter", "pageLimit: must be a whole number"),
+            ("text=a&pageLimit=1.5", "invalid_parameter", "pageLimit: must be a whole number"),
+            (
+                "text=a&pageLimit=65536",
+                "invalid_parameter",
+                "pageLimit: must be a whole number that is not as far from zero",
+            ),
+            ("text=a&flag=yes", "invalid_parameter", "flag: must be true or false"),
+            ("text=%", "malformed_query", "query: `%` must be followed by two hexadecimal digits"),
+            ("text=%ff", "malformed_query", "query: must be UTF-8"),
+            ("%ff=a&text=", "malformed_query", "query: must be UTF-8"),
+        ] {
+            assert_eq!(problem(query), (code, detail.to_owned()), "{query}");
+        }
+        let unknown = read::<Nothing>("a=1").unwrap_err();
+        assert_eq!(unknown.to_string(), "unknown_parameter a: is unknown, none is expected");
+        assert!(read::<Nothing>("").is_ok());
+    }
+}

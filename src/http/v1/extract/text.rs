@@ -1,0 +1,114 @@
+//! Text with rules: titles, accounts, reasons, as the description knows them and as the domain
+//! reads them. The patterns say in the words of JSON Schema what the domain checks; nothing here
+//! decides.
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::domain::{Account, Reason, Title};
+use crate::http::v1::problem::{Code, Problem};
+
+/// Who: 1 to 64 Unicode characters, no control characters. Muster keeps no list of accounts.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(transparent)]
+#[schema(
+    as = Account, min_length = 1, max_length = 64, example = "alice",
+    pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$"
+)]
+pub(crate) struct AccountText(String);
+
+/// What a session is called: 1 to 64 Unicode characters, not blank, no control characters.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(transparent)]
+#[schema(
+    as = Title, min_length = 1, max_length = 64, example = "Release",
+    pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\u0000-\u001f\u007f-\u009f]*$"
+)]
+pub(crate) struct TitleText(String);
+
+/// Why, for the history: 1 to 256 Unicode characters, not blank, no control characters.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(transparent)]
+#[schema(
+    as = Reason, min_length = 1, max_length = 256, example = "asked for by the team",
+    pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\u0000-\u001f\u007f-\u009f]*$"
+)]
+pub(crate) struct ReasonText(String);
+
+/// Who acts, and why.
+#[derive(Clone, Debug)]
+pub(crate) struct Acting {
+    pub(crate) operator: Account,
+    pub(crate) reason: Option<Reason>,
+}
+
+impl AccountText {
+    /// The account in a field of a body.
+    pub(crate) fn read(&self, field: &str) -> Result<Account, Problem> {
+        account(Code::InvalidField, field, &self.0)
+    }
+}
+
+impl TitleText {
+    /// The title in a field of a body.
+    pub(crate) fn read(&self, field: &str) -> Result<Title, Problem> {
+        Title::new(&self.0).map_err(|why| Problem::invalid(Code::InvalidField, field, &why))
+    }
+}
+
+impl Acting {
+    /// Who acts by the `operator` and `reason` of a body, or of a query: `code` tells which.
+    pub(crate) fn read(
+        code: Code,
+        operator: &AccountText,
+        reason: Option<&ReasonText>,
+    ) -> Result<Self, Problem> {
+        let operator = account(code, "operator", &operator.0)?;
+        let reason = reason.map(|text| Reason::new(&text.0)).transpose();
+        let reason = reason.map_err(|why| Problem::invalid(code, "reason", &why))?;
+        Ok(Self { operator, reason })
+    }
+}
+
+/// An account; `code` is what the place where it stands calls a bad value.
+pub(crate) fn account(code: Code, field: &str, text: &str) -> Result<Account, Problem> {
+    Account::new(text).map_err(|why| Problem::invalid(code, field, &why))
+}
+
+/// The accounts in a list of a body.
+pub(crate) fn accounts(field: &str, list: &[AccountText]) -> Result<Vec<Account>, Problem> {
+    let one = |(place, text): (usize, &AccountText)| text.read(&format!("{field}[{place}]"));
+    list.iter().enumerate().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use utoipa::PartialSchema as _;
+
+    use super::*;
+
+    #[test]
+    fn the_description_has_the_limits_of_the_domain() {
+        for (schema, max) in [
+            (AccountText::schema(), Account::MAX),
+            (TitleText::schema(), Title::MAX),
+            (ReasonText::schema(), Reason::MAX),
+        ] {
+            let schema = json!(schema);
+            assert_eq!((&schema["minLength"], &schema["maxLength"]), (&json!(1), &json!(max)));
+            assert!(schema["pattern"].as_str().unwrap().contains(r"\u0000"), "{schema}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_names_its_place() {
+        let list = [AccountText("a".to_owned()), AccountText(String::new())];
+        let problem = accounts("member", &list).unwrap_err();
+        assert_eq!(problem.to_string(), "invalid_field member[1]: at least 1 character, got 0");
+        let bob = AccountText("bob".to_owned());
+        let blank = ReasonText(" ".to_owned());
+        let problem = Acting::read(Code::InvalidParameter, &bob, Some(&blank)).unwrap_err();
+        assert_eq!(problem.to_string(), "invalid_parameter reason: must not be blank");
+    }
+}

@@ -1,0 +1,82 @@
+//! What every call that changes a session may carry: `If-Match`, `Idempotency-Key`, `?dryRun=`.
+
+use actix_web::HttpRequest;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
+use utoipa::openapi::path::Parameter;
+
+use super::authorized::Part;
+use super::idempotency::Named;
+use super::precondition::IfMatch;
+use super::query::Query;
+use super::text::Acting;
+use crate::domain::{Action, Authority, Expected, Permission, Request};
+use crate::http::v1::problem::{Code, Fails, Problem};
+use crate::service::{Caller, Terms};
+
+/// The parts, read. `Q` is the query, which says whether the call is a rehearsal.
+pub(crate) struct Write<Q = DryRun> {
+    pub(crate) query: Q,
+    pub(crate) terms: Terms,
+    expected: Option<Expected>,
+}
+
+/// The query of a call that changes something.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub(crate) struct DryRun {
+    /// `true`: answers what would happen, and does nothing. An `Idempotency-Key` is not looked at.
+    #[serde(default)]
+    #[param(default = false, example = true)]
+    dry_run: bool,
+}
+
+/// A query that says whether the call is a rehearsal.
+pub(crate) trait Rehearses {
+    fn dry_run(&self) -> bool;
+}
+
+impl Rehearses for DryRun {
+    fn dry_run(&self) -> bool {
+        self.dry_run
+    }
+}
+
+impl<Q> Write<Q> {
+    /// The request for `action`. Apps with the right to administrate act by that right.
+    pub(crate) fn request(&self, caller: &Caller, acting: Acting, action: Action) -> Request {
+        let Acting { operator, reason } = acting;
+        let expected = self.expected.clone();
+        Request { operator, authority: authority(caller), reason, expected, action }
+    }
+}
+
+/// By what right an app lets operators act.
+pub(crate) fn authority(caller: &Caller) -> Authority {
+    match caller.app().permissions.has(Permission::SessionsAdmin) {
+        true => Authority::Admin,
+        false => Authority::Member,
+    }
+}
+
+impl<Q> Fails for Write<Q> {
+    fn codes() -> Vec<Code> {
+        [Query::<Q>::codes(), IfMatch::codes(), Named::codes()].concat()
+    }
+}
+
+impl<Q: DeserializeOwned + IntoParams + Rehearses> Part for Write<Q> {
+    fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem> {
+        let Query(query) = Query::<Q>::read(request, body)?;
+        let IfMatch(versions) = IfMatch::read(request, body)?;
+        let Named(key) = Named::read(request, body)?;
+        let terms = Terms { key, dry_run: query.dry_run() };
+        Ok(Self { query, terms, expected: versions.map(Expected::one_of) })
+    }
+
+    fn parameters() -> Vec<Parameter> {
+        [Query::<Q>::parameters(), IfMatch::parameters(), Named::parameters()].concat()
+    }
+}

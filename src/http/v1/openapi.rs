@@ -1,0 +1,135 @@
+//! `GET /v1/openapi.json`: the description of this API, made from the types and handlers in here.
+//!
+//! The same text is printed by `muster openapi` and kept in `openapi.json`, which a test compares.
+
+use std::sync::LazyLock;
+
+use actix_web::HttpResponse;
+use actix_web::http::header::{CACHE_CONTROL, ContentType};
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Object, OpenApi as Document, RefOr};
+use utoipa::{Modify, OpenApi};
+
+use super::endpoints::sessions;
+use super::endpoints::sessions::{create, members, state, update};
+use super::endpoints::{batch, diff, docs, events, limits, list};
+use super::extract::parameter::standard_header;
+use super::problem;
+use super::render::view;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Muster",
+        description = "Chat sessions: who talks with whom, under which title, owned by whom, at \
+                       which version.\n\nApps act for an account, the `operator`, under the rules that \
+                       members have. Apps with the permission `sessions:admin` may act for \
+                       anybody, with the rights of the owner, if they say a `reason`. The history \
+                       keeps operator, app and reason.\n\nEvery error is an `application/problem+json` with a \
+                       stable `code`. Wherever `GET` works, `HEAD` does. Unknown fields and \
+                       parameters are refused."
+    ),
+    paths(
+        list::sessions::list,
+        create::create,
+        sessions::get::get,
+        update::update,
+        state::dissolve,
+        state::restore,
+        state::revert,
+        list::batch_get::get,
+        batch::run,
+        list::members::list,
+        members::replace,
+        list::members::get,
+        members::add,
+        members::remove,
+        events::list,
+        diff::get,
+        limits::get,
+        get,
+        docs::page
+    ),
+    components(schemas(problem::Body, view::View)),
+    modifiers(&ApiKey, &RequestId),
+    security(("apiKey" = [])),
+    tags(
+        (name = "sessions", description = "Sessions, whole"),
+        (name = "members", description = "Who is in them"),
+        (name = "history", description = "What they were, and what changed"),
+        (name = "service", description = "The service itself")
+    )
+)]
+struct Api;
+
+/// How callers show who they are.
+struct ApiKey;
+
+impl Modify for ApiKey {
+    fn modify(&self, document: &mut Document) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("msk_…")
+            .description(Some("An API key of an app, from `muster key create`."))
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("apiKey", SecurityScheme::Http(scheme));
+    }
+}
+
+/// What every call may have, and every answer has.
+struct RequestId;
+
+impl Modify for RequestId {
+    fn modify(&self, document: &mut Document) {
+        let header = HeaderBuilder::new()
+            .schema(Some(Object::with_type(Type::String)))
+            .description(Some("The request's own id if it had a usable one, else a new one."))
+            .build();
+        let about = "The caller's own id of the request, for the answer and the log: up to 64 \
+                     letters, digits and `._:/+=@-`. Another one is as good as none.";
+        let own = standard_header("X-Request-Id", about, "3f0c1f0e9b7a4d52a1c6f5d3e8b70a94");
+        let calls = document.paths.paths.values_mut().flat_map(|path| {
+            [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete]
+                .into_iter()
+                .flatten()
+        });
+        for call in calls {
+            call.parameters.get_or_insert_default().push(own.clone().into());
+            for response in call.responses.responses.values_mut() {
+                if let RefOr::T(response) = response {
+                    response.headers.insert("X-Request-Id".to_owned(), header.clone().into());
+                }
+            }
+        }
+    }
+}
+
+/// The description of the REST API: OpenAPI 3.1 as JSON, with a newline at its end.
+#[must_use]
+pub fn openapi() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        // Of text and numbers: it does not fail.
+        let document = Api::openapi().to_pretty_json().unwrap_or_default();
+        format!("{document}\n")
+    });
+    &TEXT
+}
+
+/// This description
+#[utoipa::path(
+    get,
+    path = "/v1/openapi.json",
+    operation_id = "getDescription",
+    tag = "service",
+    security(()),
+    responses((status = 200, description = "OpenAPI 3.1", body = Object, example = json!({ "openapi": "3.1.0" })))
+)]
+pub(crate) async fn get() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type(ContentType::json())
+        .insert_header((CACHE_CONTROL, "no-cache"))
+        .body(openapi())
+}

@@ -1,0 +1,276 @@
+//! The one place where the errors of the rooms below become problems. The matches have no `_` arm:
+//! who adds an error decides its code.
+
+use super::{Code, Problem};
+use crate::domain::Refusal;
+use crate::http::auth::authenticate::Barred;
+use crate::http::body::BodyError;
+use crate::http::middleware::timeout::Unanswered;
+use crate::http::shared::retry_after::seconds;
+use crate::http::uri::UriTooLong;
+use crate::service::{BadCursor, Denied, Error};
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Denied(denied) => denied.into(),
+            Error::Refused(refusal) => refusal.into(),
+            Error::NoSuchSession => {
+                Self::of(Code::NoSuchSession, "sessionId", "there is no such session")
+            }
+            Error::NoSuchVersion => {
+                Self::of(Code::NoSuchVersion, "version", "the session has, or had, no such version")
+            }
+            Error::NoSuchMember => {
+                Self::of(Code::NoSuchMember, "account", "the session has no such member")
+            }
+            Error::KeyReused => Self::of(Code::KeyReused, "Idempotency-Key", &error),
+            Error::Contended => {
+                let why = "too many changes of this session at once, try again";
+                Self::of(Code::Contended, "sessionId", why).again_after(1)
+            }
+            Error::Unavailable(error) => {
+                let detail = "the service is not available, try again";
+                Self::new(Code::Unavailable, detail).again_after(1).because(&error)
+            }
+            Error::Overloaded { wait } => {
+                let detail = "the service is overloaded, try again";
+                Self::new(Code::Overloaded, detail).again_after(seconds(wait))
+            }
+            Error::TooSlow(error) => {
+                let detail = "the service is too slow, nothing was done, try again";
+                Self::new(Code::Unavailable, detail).again_after(1).because(&error)
+            }
+            Error::Unanswered(error) => {
+                let detail = "no answer in time; whether it was done is not known";
+                Self::new(Code::TimedOut, detail).again_after(1).because(&error)
+            }
+            Error::Failed(error) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        let (code, why) = match denied {
+            Denied::TokenMissing => (Code::ApiKeyMissing, "must be `Bearer` and an API key"),
+            Denied::TokenUnknown => {
+                (Code::ApiKeyInvalid, "the API key is unknown or revoked, or its app is disabled")
+            }
+            // These come from access tokens and from asking for one, which is not done here.
+            Denied::TokenExpired | Denied::AppUnknown | Denied::BuinWrong | Denied::ClockSkew => {
+                (Code::ApiKeyInvalid, "not an API key")
+            }
+            Denied::Permission(_) => {
+                return Self::new(Code::PermissionMissing, denied.to_string());
+            }
+        };
+        Self::of(code, "Authorization", why)
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let (code, field) = match &refusal {
+            Refusal::NotAMember { .. } => (Code::NotAMember, "operator"),
+            Refusal::MayNotRemove { .. } => (Code::NotTheOwner, "delMember"),
+            Refusal::OnlyTheOwner { .. } => (Code::NotTheOwner, "operator"),
+            Refusal::ReasonMissing => (Code::ReasonMissing, "reason"),
+            Refusal::OwnerNotAMember { .. } => (Code::OwnerNotAMember, "owner"),
+            Refusal::AttributesTooLarge { .. } => (Code::AttributesTooLarge, "attributes"),
+            Refusal::AddedAndRemoved { .. } => (Code::AddedAndRemoved, "delMember"),
+            Refusal::TooFewMembers { .. } => (Code::TooFewMembers, "member"),
+            Refusal::TooManyMembers { .. } => (Code::TooManyMembers, "member"),
+            Refusal::Dissolved => (Code::SessionDissolved, "sessionId"),
+            Refusal::VersionConflict { .. } => (Code::VersionConflict, "version"),
+        };
+        let problem = Self::of(code, field, &refusal);
+        match refusal {
+            Refusal::TooFewMembers { min: limit, got }
+            | Refusal::TooManyMembers { max: limit, got }
+            | Refusal::AttributesTooLarge { max: limit, got } => problem.limited(limit, got),
+            Refusal::VersionConflict { current, .. } => problem.at(current),
+            Refusal::NotAMember { .. }
+            | Refusal::MayNotRemove { .. }
+            | Refusal::OnlyTheOwner { .. }
+            | Refusal::ReasonMissing
+            | Refusal::OwnerNotAMember { .. }
+            | Refusal::AddedAndRemoved { .. }
+            | Refusal::Dissolved => problem,
+        }
+    }
+}
+
+impl From<BadCursor> for Problem {
+    fn from(why: BadCursor) -> Self {
+        Self::of(Code::InvalidParameter, "cursor", why)
+    }
+}
+
+impl From<Barred> for Problem {
+    fn from(barred: Barred) -> Self {
+        match barred {
+            Barred::Error(error) => error.into(),
+            Barred::HeldOff { wait } => {
+                let why = "too many API keys that are not valid came from this address";
+                Self::of(Code::TooManyFailures, "Authorization", why).again_after(seconds(wait))
+            }
+            Barred::TooMany { wait } => {
+                let detail = "the app makes too many requests, try again";
+                Self::new(Code::TooManyRequests, detail).again_after(seconds(wait))
+            }
+            Barred::NoGate => Self::internal(&std::io::Error::other("the router gives no gate")),
+        }
+    }
+}
+
+impl From<Unanswered> for Problem {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            Unanswered::Late { .. } => {
+                Self::new(Code::TimedOut, why.to_string()).again_after(1).because(&why)
+            }
+            Unanswered::Abandoned { .. } => Self::new(Code::Abandoned, why.to_string()),
+        }
+    }
+}
+
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        let code = match &error {
+            BodyError::TooLarge { .. } => Code::BodyTooLarge,
+            BodyError::TooSlow { .. } => Code::BodyTooSlow,
+            BodyError::Broken => Code::BodyBroken,
+            BodyError::NoOptions => return Self::internal(&error),
+        };
+        let mut problem = Self::of(code, "body", &error);
+        if let BodyError::TooLarge { max } = error {
+            problem.0.limit = i64::try_from(max).ok();
+        }
+        problem
+    }
+}
+
+impl From<UriTooLong> for Problem {
+    fn from(error: UriTooLong) -> Self {
+        let problem = Self::new(Code::UriTooLong, error.to_string());
+        problem.limited(error.max, error.got)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use actix_web::ResponseError as _;
+    use actix_web::body::MessageBody as _;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::domain::{Account, Permission, Version};
+
+    /// The status, the headers that matter, and the body without what follows from the code.
+    fn told(problem: impl Into<Problem>) -> (u16, Vec<(String, String)>, Value) {
+        let response = problem.into().error_response();
+        let telling = |name: &str| name != "content-type";
+        let headers = response.headers().iter().filter(|(name, _)| telling(name.as_str()));
+        let text = |(name, value): (&actix_web::http::header::HeaderName, _)| {
+            let value: &actix_web::http::header::HeaderValue = value;
+            (name.to_string(), value.to_str().unwrap().to_owned())
+        };
+        let headers = headers.map(text).collect();
+        let kind = response.headers().get("content-type").unwrap();
+        assert_eq!(kind, "application/problem+json");
+        let status = response.status().as_u16();
+        let body = response.into_body().try_into_bytes().unwrap();
+        let mut body: Value = serde_json::from_slice(&body).unwrap();
+        let fields = body.as_object_mut().unwrap();
+        let kind = fields.remove("type").unwrap();
+        assert_eq!(kind, format!("urn:muster:problem:{}", fields["code"].as_str().unwrap()));
+        assert_eq!(fields.remove("status"), Some(json!(status)));
+        assert!(fields.remove("title").unwrap().is_string());
+        (status, headers, body)
+    }
+
+    #[test]
+    fn a_version_conflict_tells_the_version_to_go_on_from() {
+        let (expected, current) = (Version::new(4).unwrap(), Version::new(5).unwrap());
+        let expected = expected.into();
+        let conflict = Refusal::VersionConflict { expected, current };
+        let (status, headers, body) = told(Error::Refused(conflict));
+        assert_eq!((status, headers), (412, vec![("etag".to_owned(), "\"5\"".to_owned())]));
+        let detail = "version: expected 4, the current version is 5";
+        let wished = json!({
+            "code": "version_conflict", "detail": detail, "field": "version", "currentVersion": 5
+        });
+        assert_eq!(body, wished);
+    }
+
+    #[test]
+    fn refusals_have_a_status_for_each_kind() {
+        let carol = || Account::new("carol").unwrap();
+        for (refusal, status, code) in [
+            (Refusal::NotAMember { operator: carol() }, 403, "not_a_member"),
+            (Refusal::MayNotRemove { account: carol() }, 403, "not_the_owner"),
+            (Refusal::AddedAndRemoved { account: carol() }, 422, "added_and_removed"),
+            (Refusal::Dissolved, 410, "session_dissolved"),
+        ] {
+            let (found, headers, body) = told(refusal);
+            assert_eq!((found, &body["code"]), (status, &json!(code)));
+            assert!(headers.is_empty() && body.get("limit").is_none(), "{headers:?} {body}");
+        }
+        for (refusal, code, limit) in [
+            (Refusal::TooFewMembers { min: 3, got: 2 }, "too_few_members", 3),
+            (Refusal::TooManyMembers { max: 1, got: 2 }, "too_many_members", 1),
+        ] {
+            let (status, _, body) = told(refusal);
+            assert_eq!((status, &body["code"]), (422, &json!(code)));
+            assert_eq!((&body["limit"], &body["got"]), (&json!(limit), &json!(2)));
+        }
+    }
+
+    #[test]
+    fn who_may_not_learns_what_would_help() {
+        let header = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        let invalid = header("www-authenticate", "Bearer error=\"invalid_token\"");
+        for (denied, status, headers) in [
+            (Denied::TokenMissing, 401, header("www-authenticate", "Bearer")),
+            (Denied::TokenUnknown, 401, invalid.clone()),
+            (Denied::TokenExpired, 401, invalid),
+            (Denied::Permission(Permission::SessionsRead), 403, vec![]),
+        ] {
+            let (found, told, body) = told(denied);
+            assert_eq!((found, told), (status, headers), "{body}");
+        }
+        let (status, headers, _) = told(Error::Contended);
+        assert_eq!((status, headers), (503, header("retry-after", "1")));
+    }
+
+    #[test]
+    fn who_should_come_again_learns_when() {
+        let wait = Duration::from_millis(2_500);
+        let late = || std::sync::Arc::new(crate::repository::Error::Unanswered(wait));
+        for (error, status, code, seconds) in [
+            (Problem::from(Error::Overloaded { wait }), 503, "overloaded", "3"),
+            (Error::TooSlow(late()).into(), 503, "unavailable", "1"),
+            (Error::Unanswered(late()).into(), 504, "timed_out", "1"),
+            (Barred::TooMany { wait }.into(), 429, "too_many_requests", "3"),
+            (Barred::HeldOff { wait }.into(), 429, "too_many_failures", "3"),
+        ] {
+            let (found, headers, body) = told(error);
+            assert_eq!((found, &body["code"]), (status, &json!(code)));
+            assert_eq!(headers, [("retry-after".to_owned(), seconds.to_owned())]);
+        }
+    }
+
+    #[test]
+    fn a_body_is_refused_with_its_limit() {
+        let (status, _, body) = told(BodyError::TooLarge { max: 10 });
+        assert_eq!((status, &body["limit"]), (413, &json!(10)));
+        let (status, _, body) = told(BodyError::TooSlow { within: Duration::from_secs(3) });
+        assert_eq!((status, &body["detail"]), (408, &json!("body: must arrive within 3s")));
+        let (status, _, body) = told(BodyError::NoOptions);
+        assert_eq!(status, 500);
+        assert_eq!(body, json!({ "code": "internal_error", "detail": "internal error" }));
+    }
+}

@@ -1,0 +1,95 @@
+//! Problems in the API's description. Each part of a request says by its type what can be wrong
+//! with it; a call lists its parts, and so all its problems, with an example for each.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+
+use serde_json::json;
+use utoipa::openapi::example::{Example, ExampleBuilder};
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{ContentBuilder, Object, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema as _};
+
+use super::{Body, Code, MEDIA_TYPE, Problem, REQUEST};
+use crate::domain::Version;
+
+/// What can go wrong with a part of a request.
+pub(crate) trait Fails {
+    fn codes() -> Vec<Code>;
+}
+
+/// The problems of a call, by the parts of its request.
+pub(crate) struct Problems<T>(PhantomData<T>);
+
+impl Fails for () {
+    fn codes() -> Vec<Code> {
+        Vec::new()
+    }
+}
+
+impl<T: Fails> IntoResponses for Problems<T> {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let mut by_status = BTreeMap::<u16, Vec<Code>>::new();
+        let codes = T::codes();
+        // In the table's order and each once, whatever the order of the parts.
+        for code in Code::ALL.iter().filter(|code| codes.contains(code)) {
+            by_status.entry(code.status().as_u16()).or_default().push(*code);
+        }
+        let described = |(status, codes): (u16, Vec<Code>)| {
+            (status.to_string(), RefOr::T(response(status, &codes)))
+        };
+        by_status.into_iter().map(described).collect()
+    }
+}
+
+fn response(status: u16, codes: &[Code]) -> Response {
+    let names: Vec<String> = codes.iter().map(|code| format!("`{}`", code.name())).collect();
+    let examples = codes.iter().map(|code| (code.name(), example(*code)));
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name(Body::name())))
+        .examples_from_iter(examples)
+        .build();
+    let mut response =
+        ResponseBuilder::new().description(names.join(", ")).content(MEDIA_TYPE, content);
+    let text = |about: &str| {
+        HeaderBuilder::new()
+            .schema(Some(Object::with_type(Type::String)))
+            .description(Some(about))
+            .build()
+    };
+    response = match status {
+        401 => response.header("WWW-Authenticate", text("`Bearer`, and what is wrong")),
+        412 => response.header("ETag", text("The current version")),
+        429 | 503 | 504 => {
+            response.header("Retry-After", text("Seconds to wait before the next try"))
+        }
+        _ => response,
+    };
+    response.header("X-Request-Id", text("By which the log can be searched")).build()
+}
+
+fn example(code: Code) -> Example {
+    let value = json!(Problem::sample(code).body(Some(REQUEST)));
+    ExampleBuilder::new().summary(code.title()).value(Some(value)).build()
+}
+
+impl Problem {
+    /// A problem as it might be.
+    pub(crate) fn sample(code: Code) -> Self {
+        let sample = match code.sample().split_once(": ") {
+            Some((field, why)) => Self::of(code, field, why),
+            None => Self::new(code, code.sample()),
+        };
+        match code {
+            Code::InvalidField => sample.limited(64, 65),
+            Code::InvalidParameter => sample.limited(200, 201),
+            Code::TooFewMembers => sample.limited(3, 2),
+            Code::TooManyMembers => sample.limited(2000, 2001),
+            Code::UriTooLong => sample.limited(8_192, 9_000),
+            Code::AttributesTooLarge => sample.limited(16_384, 16_385),
+            Code::VersionConflict => sample.at(Version::FIRST.next()),
+            _ => sample,
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Answers that are a session, with what their headers tell; and the same for the description.
+
+use std::collections::BTreeMap;
+
+use actix_web::http::header::{ETAG, LOCATION};
+use actix_web::{HttpResponse, HttpResponseBuilder};
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::{ContentBuilder, Header, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema as _};
+
+use super::view::View;
+use crate::domain::{Session, Version};
+use crate::http::v1::extract::parameter::text;
+use crate::service::{Done, Terms};
+
+const REPLAYED: &str = "Idempotency-Replayed";
+
+/// A session that was asked for.
+pub(crate) fn shown(session: &Session) -> HttpResponse {
+    HttpResponse::Ok().insert_header(tag(session.version)).json(View::from(session))
+}
+
+/// Instead of a session that the caller has already.
+pub(crate) fn not_modified(version: Version) -> HttpResponse {
+    HttpResponse::NotModified().insert_header(tag(version)).finish()
+}
+
+/// A session after a change.
+pub(crate) fn written(done: &Done, terms: &Terms) -> HttpResponse {
+    with(HttpResponse::Ok(), done, terms)
+}
+
+/// A session that was begun.
+pub(crate) fn begun(done: &Done, terms: &Terms) -> HttpResponse {
+    if terms.dry_run {
+        return written(done, terms);
+    }
+    let mut response = HttpResponse::Created();
+    let id = done.session.id.uuid();
+    response.insert_header((LOCATION, format!("/v1/sessions/{}", id.as_hyphenated())));
+    with(response, done, terms)
+}
+
+fn with(mut response: HttpResponseBuilder, done: &Done, terms: &Terms) -> HttpResponse {
+    // A version that is not there has no tag.
+    if !terms.dry_run {
+        response.insert_header(tag(done.session.version));
+    }
+    if done.replayed {
+        response.insert_header((REPLAYED, "true"));
+    }
+    response.json(View::from(&**done.session))
+}
+
+fn tag(version: Version) -> (actix_web::http::header::HeaderName, String) {
+    (ETAG, format!("\"{version}\""))
+}
+
+/// [`shown`] and [`not_modified`], in the description.
+pub(crate) struct Shown;
+
+/// [`written`], in the description.
+pub(crate) struct Written;
+
+/// [`begun`], in the description.
+pub(crate) struct Begun;
+
+impl IntoResponses for Shown {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let known = ResponseBuilder::new()
+            .description("The caller has this version already: no body.")
+            .header("ETag", etag());
+        described([("200", session("The session.")), ("304", known)])
+    }
+}
+
+impl IntoResponses for Written {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let about = "The session after the change, or as it would be (without `ETag`). Where there \
+                     was nothing to change, the session as it is.";
+        described([("200", session(about).header(REPLAYED, replayed()))])
+    }
+}
+
+impl IntoResponses for Begun {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let location = "/v1/sessions/8ad595f3-73b3-4b56-90af-f336f9222fc5";
+        let location = header("Where the session is.", "^/v1/sessions/[0-9a-f-]{36}$", location);
+        let begun =
+            session("The new session.").header("Location", location).header(REPLAYED, replayed());
+        let about = "With `dryRun`: the session as it would be, its id as good as any.";
+        described([("200", content(about)), ("201", begun)])
+    }
+}
+
+fn described<const N: usize>(
+    responses: [(&str, ResponseBuilder); N],
+) -> BTreeMap<String, RefOr<Response>> {
+    let one = |(status, response): (&str, ResponseBuilder)| {
+        (status.to_owned(), RefOr::T(response.build()))
+    };
+    responses.into_iter().map(one).collect()
+}
+
+fn session(about: &str) -> ResponseBuilder {
+    content(about).header("ETag", etag())
+}
+
+fn content(about: &str) -> ResponseBuilder {
+    let schema = Ref::from_schema_name(View::name());
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    ResponseBuilder::new().description(about).content("application/json", content)
+}
+
+fn etag() -> Header {
+    header("The version, in quotation marks.", "^\"[1-9][0-9]*\"$", "\"2\"")
+}
+
+fn replayed() -> Header {
+    header("There if a request of this name was answered before.", "^true$", "true")
+}
+
+fn header(about: &str, pattern: &str, example: &str) -> Header {
+    let schema = text(pattern, example).build();
+    HeaderBuilder::new().schema(Some(schema)).description(Some(about)).build()
+}

@@ -1,0 +1,135 @@
+//! The session, as every answer of this API has it.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::domain::{Account, Session, SessionId};
+use crate::http::v1::extract::text::{AccountText, TitleText};
+
+/// A session as it might be, for the description.
+pub(crate) fn sample() -> Value {
+    serde_json::json!({
+        "sessionId": "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}",
+        "title": "Release",
+        "owner": "alice",
+        "version": 2,
+        "type": "multi",
+        "member": ["alice", "bob", "carol"],
+        "activeTime": 1_718_000_010,
+        "createdAt": "2024-06-10T06:13:20.000000Z",
+        "updatedAt": "2024-06-10T06:13:30.000000Z",
+        "state": "active",
+        "attributes": { "project": "muster" },
+        "memberCount": 3
+    })
+}
+
+/// A session.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Session, example = json!(sample()))]
+pub(crate) struct View<'a> {
+    /// A UUID, upper case, in braces.
+    #[schema(
+        value_type = String, example = "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}",
+        pattern = r"^\{[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}\}$"
+    )]
+    #[serde(serialize_with = "as_text")]
+    session_id: SessionId,
+    #[schema(value_type = TitleText)]
+    title: &'a str,
+    /// The member who may remove others, hand the session over and dissolve it.
+    #[schema(value_type = AccountText)]
+    owner: &'a str,
+    /// 1 at first, plus 1 for each change.
+    #[schema(minimum = 1)]
+    version: i64,
+    r#type: Kind,
+    /// Everybody in it, the owner among them: the creator, then as listed, later ones at the end.
+    #[schema(value_type = Vec<AccountText>)]
+    #[serde(serialize_with = "as_texts")]
+    member: &'a [Account],
+    /// The Unix second of the last change.
+    active_time: i64,
+    /// When it began, in UTC with microseconds.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: String,
+    /// When it last changed, in UTC with microseconds.
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: String,
+    state: State,
+    /// What apps keep with it.
+    #[schema(value_type = Object)]
+    attributes: &'a Map<String, Value>,
+    /// How many members there are.
+    #[schema(minimum = 1)]
+    member_count: usize,
+}
+
+/// The type of a session: there is one.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = SessionType, example = "multi")]
+pub(crate) enum Kind {
+    /// Of any number of members.
+    #[default]
+    Multi,
+}
+
+/// Whether a session can be changed.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = SessionState, example = "active")]
+pub(crate) enum State {
+    /// It can.
+    Active,
+    /// It can be read, not changed.
+    Dissolved,
+}
+
+impl<'a> From<&'a Session> for View<'a> {
+    fn from(session: &'a Session) -> Self {
+        Self {
+            session_id: session.id,
+            title: session.title.as_str(),
+            owner: session.owner.as_str(),
+            version: session.version.get(),
+            r#type: Kind::Multi,
+            member: &session.members,
+            active_time: session.updated_at.timestamp(),
+            created_at: time(session.created_at),
+            updated_at: time(session.updated_at),
+            state: session.state.into(),
+            attributes: session.attributes.as_map(),
+            member_count: session.members.len(),
+        }
+    }
+}
+
+impl From<crate::domain::State> for State {
+    fn from(state: crate::domain::State) -> Self {
+        match state {
+            crate::domain::State::Active => Self::Active,
+            crate::domain::State::Dissolved => Self::Dissolved,
+        }
+    }
+}
+
+/// A time, in the one form in which answers have times.
+pub(crate) fn time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+fn as_text<S: Serializer>(id: &SessionId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
+}
+
+/// Accounts as a list of text.
+pub(crate) fn as_texts<S: Serializer>(
+    accounts: &&[Account],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(accounts.iter().map(Account::as_str))
+}
