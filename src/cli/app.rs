@@ -5,8 +5,9 @@ mod printed;
 use clap::{Args, Subcommand};
 
 use self::printed::{Secrets, list, show};
+use super::args::{Output, Which, one_line};
 use super::store::Store;
-use super::{Output, Which, first_app, test_callback};
+use super::{first_app, test_callback};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{App, AppId, Buin, Callback, DeliveryState, Permission, Permissions};
@@ -296,14 +297,6 @@ impl Update {
                     .map(|(url, token)| Callback { url: url.clone(), token: token.clone() });
             }
         }
-    }
-}
-
-/// Text that a list can show on one line, and that no terminal takes for a command.
-pub(super) fn one_line(text: &str) -> Result<String, String> {
-    match text.chars().find(|c| c.is_control()) {
-        Some(c) => Err(format!("control character U+{:04X} is not allowed", u32::from(c))),
-        None => Ok(text.to_owned()),
     }
 }
 

@@ -6,8 +6,9 @@ use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::args::Output;
+use super::output;
 use super::store::Store;
-use super::{Output, output};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{AppId, Buin};

@@ -6,8 +6,9 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
+use super::args::Output;
+use super::output;
 use super::store::{Store, embedded_options};
-use super::{Output, output};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::repository::dump::{self, Destination, Manifest};

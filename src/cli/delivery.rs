@@ -6,9 +6,10 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
 
+use super::args::Output;
+use super::output;
 use super::store::Store;
 use super::test_callback::withheld;
-use super::{Output, output};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{AppId, Buin, DeliveryId, DeliveryState, SessionId};

@@ -5,9 +5,10 @@ use clap::Subcommand;
 use serde::Serialize;
 use serde_json::json;
 
-use super::app::{explain, one_line};
+use super::app::explain;
+use super::args::{Output, Which, one_line};
+use super::output;
 use super::store::Store;
-use super::{Output, Which, output};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::repository::keys::{self, StoredKey, id};

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::json;
 
-use super::Output;
+use super::args::Output;
 use super::output;
 use super::store::Store;
 use crate::clock::Clock;

@@ -8,8 +8,9 @@ use clap::Args;
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 
+use super::args::Output;
+use super::output;
 use super::store::{Store, pool_limits};
-use super::{Output, output};
 use crate::clock::Clock;
 use crate::config::{DatabaseUrl, Settings};
 use crate::repository::dump;

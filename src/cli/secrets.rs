@@ -9,8 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Subcommand;
 use serde_json::json;
 
+use super::args::Output;
+use super::output;
 use super::store::Store;
-use super::{Output, output};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::repository::sealing;

@@ -3,7 +3,8 @@
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::{Output, callbacks, output};
+use super::args::Output;
+use super::{callbacks, output};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{App, Withheld};

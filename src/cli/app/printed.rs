@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::super::{Output, output};
+use super::super::args::Output;
+use super::super::output;
 use crate::domain::Permission;
 use crate::repository::apps::StoredApp;
 
