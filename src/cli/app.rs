@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use self::printed::{Secrets, list, show};
 use super::args::{Output, Which, one_line};
-use super::store::Store;
+use super::database::Store;
 use super::{first_app, test_callback};
 use crate::clock::Clock;
 use crate::config::Settings;

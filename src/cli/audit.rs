@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::args::Output;
+use super::database::Store;
 use super::output;
-use super::store::Store;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{AppId, Buin};

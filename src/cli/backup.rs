@@ -7,8 +7,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::Output;
+use super::database::{Store, embedded_options};
 use super::output;
-use super::store::{Store, embedded_options};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::repository::dump::{self, Destination, Manifest};

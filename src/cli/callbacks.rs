@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::crypto::use_ring;
-use super::store::pool_limits;
+use super::database::pool_limits;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::delivery::{Networks, Options, Schedule, Sender, Timeouts, Worker};

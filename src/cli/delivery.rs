@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::args::Output;
+use super::database::Store;
 use super::output;
-use super::store::Store;
 use super::test_callback::withheld;
 use crate::clock::Clock;
 use crate::config::Settings;

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use super::database::Store;
 use super::health;
-use super::store::Store;
 use crate::clock::Clock;
 use crate::domain::{App, AppId, Buin, Permissions};
 use crate::repository::apps::{self, StoredApp};

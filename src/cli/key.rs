@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::app::explain;
 use super::args::{Output, Which, one_line};
+use super::database::Store;
 use super::output;
-use super::store::Store;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::repository::keys::{self, StoredKey, id};

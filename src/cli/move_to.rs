@@ -9,8 +9,8 @@ use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 
 use super::args::Output;
+use super::database::{Store, pool_limits};
 use super::output;
-use super::store::{Store, pool_limits};
 use crate::clock::Clock;
 use crate::config::{DatabaseUrl, Settings};
 use crate::repository::dump;

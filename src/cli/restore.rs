@@ -7,8 +7,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::Output;
+use super::database::{self, Store, embedded_options};
 use super::output;
-use super::store::{self, Store, embedded_options};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::repository::dump::{self, Backup};
@@ -57,7 +57,7 @@ async fn restore(
     );
     dump::restore(&store.pool, backup, &embedded_options(settings)).await?;
     if let Some((keyring, id)) = key {
-        keyring.save(&store::own_key_file(settings), id)?;
+        keyring.save(&database::own_key_file(settings), id)?;
     }
     let migrated = store.migrate(clock).await?.len();
     let apps = apps::list(&store.pool, &store.keyring)
@@ -89,12 +89,12 @@ async fn restore(
 fn key(settings: &Settings, backup: &Backup) -> anyhow::Result<Option<(Keyring, MasterKeyId)>> {
     let Some(id) = backup.manifest.master_key.as_deref() else { return Ok(None) };
     let id = MasterKeyId::parse(id).context("backup.json: masterKey is no id of a key")?;
-    let here = store::keyring(settings);
+    let here = database::keyring(settings);
     let loaded = here.load();
     if loaded.is_ok() && here.find(id).is_some() {
         return Ok(None);
     }
-    let own = store::own_key_file(settings);
+    let own = database::own_key_file(settings);
     let may_be_made = settings.database.url.is_none()
         && settings.secrets.master_key.is_none()
         && settings.secrets.master_key_file.is_none()

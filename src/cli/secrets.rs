@@ -10,8 +10,8 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::args::Output;
+use super::database::Store;
 use super::output;
-use super::store::Store;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::repository::sealing;

@@ -10,10 +10,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::application::Application;
-use super::doors::Doors;
-use super::stopper::Stopper;
-use super::store::Store;
-use super::{files, first_app, output, supervisor};
+use super::database::Store;
+use super::listeners::Doors;
+use super::shutdown_signal::Stopper;
+use super::{first_app, open_files, output, service_manager};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::repository::embedded::Patience;
@@ -23,9 +23,9 @@ pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()>
     // Before there is anything that a signal could leave behind.
     let stopper = Stopper::default();
     stop_on_signals(stopper.clone())
-        .and_then(|()| supervisor::survive_hangups())
+        .and_then(|()| service_manager::survive_hangups())
         .context("cannot listen for signals")?;
-    files::permit(settings.server.max_connections);
+    open_files::permit(settings.server.max_connections);
     let doors = Doors::open(settings)?;
     let url = url(settings.server.scheme(), doors.bound.address()?);
     let store = Store::open_within(settings, Patience::SERVER).await?;
@@ -70,7 +70,7 @@ async fn serve(
     let metrics = application.metrics_address().map(tracing::field::display);
     tracing::info!(address = %application.address(), metrics, "listening");
     output::text(&welcome(url, credentials.as_deref()));
-    supervisor::ready();
+    service_manager::ready();
     application.run().await
 }
 
@@ -96,7 +96,7 @@ fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
         };
         let name = next().await;
         tracing::info!(signal = name, "stopping in order; another signal hurries");
-        supervisor::stopping();
+        service_manager::stopping();
         stopper.stop();
         let name = next().await;
         tracing::warn!(signal = name, "stopping in a hurry");

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::super::store::Store;
+use super::super::database::Store;
 use super::report::{Check, Report, Verdict};
 use super::secrets;
 use crate::clock::Clock;

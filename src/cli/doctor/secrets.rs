@@ -1,6 +1,6 @@
 //! Whether the secrets in the database can be opened, all of them, and who else can read the key.
 
-use super::super::store::{Store, WRONG_KEY};
+use super::super::database::{Store, WRONG_KEY};
 use super::report::Check;
 use crate::repository::{Error, apps, sealing};
 

@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use sqlx::postgres::PgConnectOptions;
 
 use super::actor;
-use super::keeper::Keeper;
-use super::stopper::Stopper;
+use super::postgres_supervisor::Keeper;
+use super::shutdown_signal::Stopper;
 use crate::clock::Clock;
 use crate::config::{KeyText, Settings};
 use crate::repository::audit::{Act, Actor};
