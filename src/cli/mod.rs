@@ -16,6 +16,7 @@ mod crypto;
 mod database;
 mod delivery;
 mod doctor;
+mod explain;
 mod first_app;
 mod health;
 mod key;
