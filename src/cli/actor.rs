@@ -5,17 +5,17 @@
 
 use std::fs;
 
-use crate::repository::audit::Actor;
+use crate::service::admin::Operator;
 
 /// Longest name that is noted, in characters.
 const LONGEST: usize = 128;
 
 /// The user of this process, and where it runs.
-pub(super) fn current() -> Actor {
+pub(super) fn current() -> Operator {
     let uid = rustix::process::getuid().as_raw();
     let passwd = fs::read("/etc/passwd").unwrap_or_default();
     let user = name(&String::from_utf8_lossy(&passwd), uid);
-    Actor {
+    Operator {
         user: clean(&user.unwrap_or_else(|| format!("uid {uid}"))),
         sudo_user: std::env::var_os("SUDO_USER")
             .map(|name| clean(&name.to_string_lossy()))

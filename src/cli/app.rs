@@ -5,14 +5,14 @@ mod printed;
 use clap::{Args, Subcommand};
 
 use self::printed::{Secrets, list, show};
-use super::store::Store;
-use super::{Output, Which, first_app, test_callback};
+use super::args::{Output, Which, one_line};
+use super::database::Store;
+use super::explain::explain;
+use super::{first_app, test_callback};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::domain::{App, AppId, Buin, Callback, DeliveryState, Permission, Permissions};
-use crate::repository::Error;
-use crate::repository::apps::{self, StoredApp};
-use crate::repository::deliveries;
+use crate::domain::{App, AppId, Buin, Callback, Permission};
+use crate::service::admin::apps::{self, AppChanges, CallbackChange, RegisteredApp};
 use crate::wire::AesKey;
 
 #[derive(Subcommand)]
@@ -163,95 +163,61 @@ async fn dispatch(
     command: Command,
     clock: &Clock,
 ) -> anyhow::Result<()> {
-    let (pool, keyring) = (&store.pool, &*store.keyring);
+    let admin = &store.admin(clock);
     let hidden = Secrets::Hidden;
-    let change = async |which: Which, change: &mut (dyn FnMut(&mut StoredApp) + Send)| {
-        let Which { buin, app_id } = which;
-        let stored = apps::change(pool, keyring, buin, &app_id, store.act(clock), change)
-            .await
-            .map_err(explain)?;
-        store.announce().await;
-        anyhow::Ok(stored)
-    };
-    match command {
+    let (changed, output) = match command {
         Command::Create(create) => {
             let output = create.output;
-            let stored = create.into_app();
-            apps::insert(pool, keyring, &stored, store.act(clock)).await.map_err(explain)?;
-            show(&stored, Secrets::Shown, output)
+            let created = apps::create(admin, create.into_app()).await.map_err(explain)?;
+            return show(&created, Secrets::Shown, output);
         }
-        Command::List { output } => list(&apps::list(pool, keyring).await?, output),
+        Command::List { output } => {
+            return list(&apps::list(admin).await.map_err(explain)?, output);
+        }
         Command::Show { which: Which { buin, app_id }, show_secrets, output } => {
             let secrets = if show_secrets { Secrets::Shown } else { hidden };
-            let stored = apps::find(pool, keyring, buin, &app_id).await.map_err(explain)?;
-            show(&stored, secrets, output)
-        }
-        Command::Update(update) => {
-            let Which { buin, app_id } = update.which.clone();
-            let current = apps::find(pool, keyring, buin, &app_id).await.map_err(explain)?;
-            anyhow::ensure!(
-                current.app.callback.is_some()
-                    || update.callback_url.is_some() == update.callback_token.is_some(),
-                "the app has no callback yet: give --callback-url and --callback-token together"
+            return show(
+                &apps::find(admin, buin, &app_id).await.map_err(explain)?,
+                secrets,
+                output,
             );
-            let which = update.which.clone();
-            let stored = change(which, &mut |stored| update.apply(&mut stored.app)).await?;
-            show(&stored, hidden, update.output)
-        }
-        Command::Disable { which, output } => {
-            show(&change(which, &mut |stored| stored.app.disabled = true).await?, hidden, output)
-        }
-        Command::Enable { which, output } => {
-            show(&change(which, &mut |stored| stored.app.disabled = false).await?, hidden, output)
-        }
-        Command::PauseCallbacks { which, output } => show(
-            &change(which, &mut |stored| stored.app.callbacks_paused = true).await?,
-            hidden,
-            output,
-        ),
-        Command::ResumeCallbacks { which, output } => {
-            let stored = change(which, &mut |stored| stored.app.callbacks_paused = false).await?;
-            // What failed before the pause has its whole schedule before it again.
-            let filter = deliveries::Filter {
-                buin: Some(stored.app.buin),
-                app_id: Some(stored.app.app_id.clone()),
-                state: Some(DeliveryState::Pending),
-                ..deliveries::Filter::default()
-            };
-            deliveries::replay(pool, &filter, store.act(clock)).await?;
-            show(&stored, hidden, output)
         }
         Command::TestCallback { which: Which { buin, app_id }, output } => {
-            let stored = apps::find(pool, keyring, buin, &app_id).await.map_err(explain)?;
-            test_callback::run(settings, stored, clock, output).await
+            let app = apps::find(admin, buin, &app_id).await.map_err(explain)?;
+            return test_callback::run(settings, app, clock, output).await;
         }
-        Command::RotateKey { which, aes_key, output } => {
+        Command::RotateKey { which: Which { buin, app_id }, aes_key, output } => {
             let aes_key = aes_key.unwrap_or_else(AesKey::generate);
-            let stored = change(which, &mut |stored| stored.aes_key = aes_key.clone()).await?;
+            let app = apps::rotate_key(admin, buin, &app_id, aes_key).await.map_err(explain)?;
             if store.is_embedded() {
-                first_app::rekey(&settings.data_dir, &stored)?;
+                first_app::rekey(&settings.data_dir, &app)?;
             }
-            show(&stored, Secrets::AesKey, output)
+            return show(&app, Secrets::AesKey, output);
         }
-    }
-}
-
-/// An error of the repository, with the remedy where there is one.
-pub(super) fn explain(error: Error) -> anyhow::Error {
-    match error {
-        Error::AppUnknown { .. } => {
-            anyhow::anyhow!("{error}: `muster app list` shows those that there are")
+        Command::Update(update) => {
+            let output = update.output;
+            let (Which { buin, app_id }, changes) = update.into_changes();
+            (apps::update(admin, buin, &app_id, changes).await, output)
         }
-        Error::AppExists { .. } => {
-            anyhow::anyhow!("{error}: choose another --app-id, or use `muster app update`")
+        Command::Disable { which: Which { buin, app_id }, output } => {
+            (apps::set_disabled(admin, buin, &app_id, true).await, output)
         }
-        other => other.into(),
-    }
+        Command::Enable { which: Which { buin, app_id }, output } => {
+            (apps::set_disabled(admin, buin, &app_id, false).await, output)
+        }
+        Command::PauseCallbacks { which: Which { buin, app_id }, output } => {
+            (apps::pause_callbacks(admin, buin, &app_id).await, output)
+        }
+        Command::ResumeCallbacks { which: Which { buin, app_id }, output } => {
+            (apps::resume_callbacks(admin, buin, &app_id).await, output)
+        }
+    };
+    show(&changed.map_err(explain)?, hidden, output)
 }
 
 impl Create {
-    fn into_app(self) -> StoredApp {
-        StoredApp {
+    fn into_app(self) -> RegisteredApp {
+        RegisteredApp {
             app: App {
                 buin: self.buin,
                 app_id: self.app_id.unwrap_or_else(AppId::generate),
@@ -270,40 +236,14 @@ impl Create {
 }
 
 impl Update {
-    fn apply(&self, app: &mut App) {
-        if let Some(name) = &self.name {
-            app.name.clone_from(name);
-        }
-        if let Some(permissions) = &self.permissions {
-            app.permissions = permissions.iter().copied().collect::<Permissions>();
-        }
-        if self.no_callback {
-            app.callback = None;
-        }
-        let (url, token) = (self.callback_url.as_ref(), self.callback_token.as_ref());
-        match &mut app.callback {
-            Some(callback) => {
-                if let Some(url) = url {
-                    callback.url.clone_from(url);
-                }
-                if let Some(token) = token {
-                    callback.token.clone_from(token);
-                }
-            }
-            None => {
-                app.callback = url
-                    .zip(token)
-                    .map(|(url, token)| Callback { url: url.clone(), token: token.clone() });
-            }
-        }
-    }
-}
-
-/// Text that a list can show on one line, and that no terminal takes for a command.
-pub(super) fn one_line(text: &str) -> Result<String, String> {
-    match text.chars().find(|c| c.is_control()) {
-        Some(c) => Err(format!("control character U+{:04X} is not allowed", u32::from(c))),
-        None => Ok(text.to_owned()),
+    fn into_changes(self) -> (Which, AppChanges) {
+        let callback = match (self.no_callback, self.callback_url, self.callback_token) {
+            (true, ..) => Some(CallbackChange::Remove),
+            (false, None, None) => None,
+            (false, url, token) => Some(CallbackChange::Set { url, token }),
+        };
+        let permissions = self.permissions.map(|list| list.into_iter().collect());
+        (self.which, AppChanges { name: self.name, permissions, callback })
     }
 }
 

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 
 use super::callbacks::worker;
 use super::certificate::Certificate;
-use super::doors::Doors;
-use super::stopper::Stopper;
-use super::store::pool_limits;
+use super::crypto::use_ring;
+use super::database::pool_limits;
+use super::listeners::Doors;
+use super::shutdown_signal::Stopper;
 use crate::clock::Clock;
 use crate::config::{RemoveMembers, Settings};
 use crate::delivery::Worker;
@@ -77,7 +78,7 @@ impl Application {
         let metrics = &counted;
         // Before the apps are read: what changes from then on is told.
         let changes = Changes::follow(&pool).await.context("cannot be notified of changed apps")?;
-        super::use_ring();
+        use_ring();
         let traces = Traces::open(&settings.tracing)?;
         let directory = Directory::open(pool.clone(), keyring, clock.clone()).await;
         let directory = Arc::new(directory.context("cannot read the apps")?);

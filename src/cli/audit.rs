@@ -6,12 +6,15 @@ use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::store::Store;
-use super::{Output, output};
+use super::args::Output;
+use super::database::Store;
+use super::explain::explain;
+use super::output;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{AppId, Buin};
-use crate::repository::audit::{self, Action, Filter, Listed};
+use crate::service::admin::AdminContext;
+use crate::service::admin::audit::{self, AdministrativeAct, AuditFilter};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -42,14 +45,7 @@ pub(super) enum Command {
 
 /// What `--action` takes: every action, and every noun before those that it has.
 fn actions() -> PossibleValuesParser {
-    let mut names = Vec::new();
-    for action in Action::ALL {
-        if !names.contains(&action.noun()) {
-            names.push(action.noun());
-        }
-        names.push(action.name());
-    }
-    PossibleValuesParser::new(names)
+    PossibleValuesParser::new(audit::actions())
 }
 
 pub(super) async fn run(
@@ -59,14 +55,19 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let Command::List { since, until, action, app, buin, limit, output } = command;
     let store = Store::open_existing(settings).await?.current(settings, clock).await?;
-    let filter = Filter { since, until, action, app_id: app, buin };
-    let done = list(&store, &filter, limit, output).await;
+    let filter = AuditFilter { since, until, action, app_id: app, buin };
+    let done = list(&store.admin(clock), filter, limit, output).await;
     store.close().await;
     done
 }
 
-async fn list(store: &Store, filter: &Filter, limit: i64, output: Output) -> anyhow::Result<()> {
-    let lines = audit::list(&store.pool, filter, limit).await?;
+async fn list(
+    admin: &AdminContext,
+    filter: AuditFilter,
+    limit: i64,
+    output: Output,
+) -> anyhow::Result<()> {
+    let lines = audit::list(admin, filter, limit).await.map_err(explain)?;
     if output.json {
         let lines: Vec<Printed> = lines.into_iter().map(Printed::from).collect();
         return output::json(&lines);
@@ -76,7 +77,7 @@ async fn list(store: &Store, filter: &Filter, limit: i64, output: Output) -> any
     Ok(())
 }
 
-fn row(line: Listed) -> [String; 5] {
+fn row(line: AdministrativeAct) -> [String; 5] {
     let about = match (line.buin, line.app_id) {
         (Some(buin), Some(app_id)) => format!("{buin}/{app_id}"),
         (Some(buin), None) => format!("{buin}/*"),
@@ -104,9 +105,10 @@ struct Printed {
     details: Value,
 }
 
-impl From<Listed> for Printed {
-    fn from(line: Listed) -> Self {
-        let Listed { at, action, actor, sudo_user, host, pid, buin, app_id, details } = line;
+impl From<AdministrativeAct> for Printed {
+    fn from(line: AdministrativeAct) -> Self {
+        let AdministrativeAct { at, action, actor, sudo_user, host, pid, buin, app_id, details } =
+            line;
         Self { at, action, actor, sudo_user, host, pid, buin, app_id, details }
     }
 }

@@ -6,12 +6,14 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
-use super::store::{Store, embedded_options};
-use super::{Output, output};
+use super::args::Output;
+use super::database::{Store, embedded_options};
+use super::explain::explain;
+use super::output;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::postgres::backup::{self, Destination, Manifest};
-use crate::repository::migrations::Standing;
+use crate::service::admin::AdminContext;
+use crate::service::admin::copies::{self, Manifest};
 
 #[derive(Args)]
 pub(super) struct Backup {
@@ -26,51 +28,29 @@ pub(super) struct Backup {
 
 pub(super) async fn run(settings: &Settings, wish: Backup, clock: &Clock) -> anyhow::Result<()> {
     let store = Store::open_existing(settings).await?;
-    let done = backup(settings, &store, &wish, clock).await;
+    let done = backup(settings, &store.admin(clock), &wish).await;
     store.close().await;
     done
 }
 
-async fn backup(
-    settings: &Settings,
-    store: &Store,
-    wish: &Backup,
-    clock: &Clock,
-) -> anyhow::Result<()> {
-    // Also one that this program would migrate first: that is what one makes a backup before.
-    let standing = store.standing().await?;
-    anyhow::ensure!(
-        matches!(standing, Standing::Current | Standing::Pending(_)),
-        "the database's tables are not those of this program: `muster migrate status` tells more"
-    );
+async fn backup(settings: &Settings, admin: &AdminContext, wish: &Backup) -> anyhow::Result<()> {
     let dir = std::path::absolute(&wish.dir)
         .with_context(|| format!("cannot find {}", wish.dir.display()))?;
-    if wish.with_key {
-        store.keyring.load()?;
-    }
-    let to = Destination {
-        dir: &dir,
-        programs: &embedded_options(settings),
-        with_key: wish.with_key.then_some(&*store.keyring),
-    };
-    let manifest = backup::backup(&store.pool, &to, store.act(clock)).await?;
+    let programs = embedded_options(settings);
+    let manifest = copies::back_up(admin, &dir, &programs, wish.with_key).await.map_err(explain)?;
     let missing = wish.with_key && !manifest.master_key_included;
     if wish.output.json {
-        output::json(&json!({ "dir": dir, "manifest": manifest, "keyFile": key_file(store) }))?;
+        output::json(
+            &json!({ "dir": dir, "manifest": manifest, "keyFile": copies::key_file(admin) }),
+        )?;
     } else {
-        output::text(&summary(&dir, &manifest, store));
+        output::text(&summary(&dir, &manifest, admin));
     }
     anyhow::ensure!(!missing, "the master key that seals is not here, so it is not in the backup");
     Ok(())
 }
 
-/// The file that holds the master key here, by its full name.
-fn key_file(store: &Store) -> Option<PathBuf> {
-    let path = store.keyring.leading_file()?;
-    Some(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
-}
-
-fn summary(dir: &Path, manifest: &Manifest, store: &Store) -> String {
+fn summary(dir: &Path, manifest: &Manifest, admin: &AdminContext) -> String {
     let rows = |table| manifest.rows(table);
     let made = format!(
         "backed up {} sessions, {} members, {} events, {} deliveries and {} apps to {} ({} MiB)",
@@ -93,7 +73,7 @@ fn summary(dir: &Path, manifest: &Manifest, store: &Store) -> String {
              AES key and callback token: keep it as you keep keys"
         );
     }
-    let place = match key_file(store) {
+    let place = match copies::key_file(admin) {
         Some(file) => format!("the file {}", file.display()),
         None => "MUSTER__SECRETS__MASTER_KEY".to_owned(),
     };

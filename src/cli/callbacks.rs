@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::store::pool_limits;
+use super::crypto::use_ring;
+use super::database::pool_limits;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::delivery::{Networks, Options, Schedule, Sender, Timeouts, Worker};
@@ -43,7 +44,7 @@ pub fn worker(
 
 /// What sends callbacks, as it is configured.
 pub(super) fn sender(settings: &Settings) -> anyhow::Result<Sender> {
-    super::use_ring();
+    use_ring();
     let delivery = &settings.delivery;
     let networks =
         Networks { allow: delivery.allow_networks.clone(), deny: delivery.deny_networks.clone() };

@@ -2,7 +2,7 @@
 //!
 //! They are compared whole: what renews certificates may replace files, links or directories.
 
-mod ending;
+mod expiry;
 
 use std::io;
 use std::path::PathBuf;
@@ -55,7 +55,7 @@ impl Certificate {
         let seen = read(files)?;
         let tls = Tls::new(&seen.0, &seen.1)
             .map_err(|error| CertificateError::Unusable(files.clone(), error))?;
-        let ends = ending::first(&seen.0);
+        let ends = expiry::first(&seen.0);
         Ok(Self { files: files.clone(), seen, tls, ends })
     }
 
@@ -66,7 +66,7 @@ impl Certificate {
 
     /// What there is to say of it if it ends soon, or has.
     pub(super) fn remark(&self, now: DateTime<Utc>) -> Option<String> {
-        ending::remark(self.ends?, now)
+        expiry::remark(self.ends?, now)
     }
 
     /// Looks for changes, every so often and whenever SIGHUP comes, and warns of the end, at once
@@ -118,7 +118,7 @@ impl Certificate {
         self.tls
             .show(&self.seen.0, &self.seen.1)
             .map_err(|error| CertificateError::Unusable(self.files.clone(), error))?;
-        self.ends = ending::first(&self.seen.0);
+        self.ends = expiry::first(&self.seen.0);
         Ok(true)
     }
 }

@@ -1,19 +1,22 @@
 //! `muster delivery`.
 
-use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
 
-use super::store::Store;
-use super::test_callback::withheld;
-use super::{Output, output};
+use super::args::Output;
+use super::database::Store;
+use super::explain::explain;
+use super::output;
+use super::test_callback::explain_withheld;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{AppId, Buin, DeliveryId, DeliveryState, SessionId};
-use crate::repository::apps;
-use crate::repository::deliveries::{self, Attempt, Filter, Listed};
+use crate::service::admin::AdminContext;
+use crate::service::admin::callbacks::{
+    self, CallbackAttempt, CallbackDetails, CallbackFilter, CallbackSummary,
+};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -89,18 +92,19 @@ pub(super) async fn run(
     clock: &Clock,
 ) -> anyhow::Result<()> {
     let store = Store::open_existing(settings).await?.current(settings, clock).await?;
+    let admin = store.admin(clock);
     let done = match command {
         Command::List { which, state, limit, output } => {
-            list(&store, &Filter { state, ..which.filter() }, limit, output).await
+            list(&admin, CallbackFilter { state, ..which.filter() }, limit, output).await
         }
-        Command::Show { id, output } => show(&store, &id, output).await,
-        Command::Replay { id, which, state, since, until, output } => {
-            let state = match id {
-                Some(_) => None,
-                None => Some(state.unwrap_or(DeliveryState::Failed)),
-            };
-            let filter = Filter { id, state, since, until, ..which.filter() };
-            replay(&store, filter, clock, output).await
+        Command::Show { id, output } => show(&admin, &id, output).await,
+        Command::Replay { id: Some(id), output, .. } => {
+            replayed(callbacks::replay_one(&admin, &id).await.map_err(explain), output)
+        }
+        Command::Replay { id: None, which, state, since, until, output } => {
+            let state = Some(state.unwrap_or(DeliveryState::Failed));
+            let filter = CallbackFilter { state, since, until, ..which.filter() };
+            replayed(callbacks::replay(&admin, filter).await.map_err(explain), output)
         }
     };
     store.close().await;
@@ -108,13 +112,19 @@ pub(super) async fn run(
 }
 
 impl Which {
-    fn filter(self) -> Filter {
-        Filter { app_id: self.app, buin: self.buin, session_id: self.session, ..Filter::default() }
+    fn filter(self) -> CallbackFilter {
+        let Self { app: app_id, buin, session: session_id } = self;
+        CallbackFilter { app_id, buin, session_id, ..CallbackFilter::default() }
     }
 }
 
-async fn list(store: &Store, filter: &Filter, limit: i64, output: Output) -> anyhow::Result<()> {
-    let list = deliveries::list(&store.pool, filter, limit).await?;
+async fn list(
+    admin: &AdminContext,
+    filter: CallbackFilter,
+    limit: i64,
+    output: Output,
+) -> anyhow::Result<()> {
+    let list = callbacks::list(admin, filter, limit).await.map_err(explain)?;
     if output.json {
         let list: Vec<Printed> = list.iter().map(Printed::from).collect();
         return output::json(&list);
@@ -134,17 +144,10 @@ async fn list(store: &Store, filter: &Filter, limit: i64, output: Output) -> any
     Ok(())
 }
 
-async fn show(store: &Store, id: &DeliveryId, output: Output) -> anyhow::Result<()> {
-    let found = deliveries::find(&store.pool, id).await?;
-    let listed = found.context(NO_SUCH)?;
-    let attempts = deliveries::attempts(&store.pool, id).await?;
-    let withheld = match listed.state {
-        DeliveryState::Pending => {
-            let Listed { buin, id: DeliveryId { app_id, .. }, .. } = &listed;
-            withheld(&apps::find(&store.pool, &store.keyring, *buin, app_id).await?.app)
-        }
-        _ => None,
-    };
+async fn show(admin: &AdminContext, id: &DeliveryId, output: Output) -> anyhow::Result<()> {
+    let found = callbacks::find(admin, id).await.map_err(explain)?;
+    let CallbackDetails { callback: listed, attempts, withheld } = found;
+    let withheld = withheld.map(explain_withheld);
     if output.json {
         let attempts: Vec<_> = attempts.iter().map(printed_attempt).collect();
         let mut printed = serde_json::to_value(Printed::from(&listed))?;
@@ -168,7 +171,7 @@ async fn show(store: &Store, id: &DeliveryId, output: Output) -> anyhow::Result<
         _ => {}
     }
     for number in 1..=listed.attempts {
-        lines.push(match attempts.iter().find(|attempt| attempt.attempt == number) {
+        lines.push(match attempts.iter().find(|attempt| attempt.number == number) {
             Some(attempt) => line(attempt),
             None if number == listed.attempts && listed.state == DeliveryState::Leased => {
                 format!("try {number}: under way")
@@ -180,32 +183,14 @@ async fn show(store: &Store, id: &DeliveryId, output: Output) -> anyhow::Result<
     Ok(())
 }
 
-async fn replay(
-    store: &Store,
-    mut filter: Filter,
-    clock: &Clock,
-    output: Output,
-) -> anyhow::Result<()> {
-    if let Some(id) = &filter.id {
-        let found = deliveries::find(&store.pool, id).await?.context(NO_SUCH)?;
-        anyhow::ensure!(found.state != DeliveryState::Leased, "it is being sent right now");
-        filter.buin = Some(found.buin);
-    }
-    if let Some(app_id) = &filter.app_id {
-        let apps = apps::list(&store.pool, &store.keyring).await?;
-        let known = apps.iter().any(|stored| stored.app.app_id == *app_id);
-        anyhow::ensure!(known, "there is no app {app_id}: `muster app list` shows those that are");
-    }
-    let count = deliveries::replay(&store.pool, &filter, store.act(clock)).await?;
+fn replayed(count: anyhow::Result<u64>, output: Output) -> anyhow::Result<()> {
+    let count = count?;
     if output.json {
         return output::json(&json!({ "replayed": count }));
     }
     output::text(&format!("{count} to be sent again"));
     Ok(())
 }
-
-const NO_SUCH: &str =
-    "there is no such callback: `muster delivery list` shows those that there are";
 
 /// A callback as it is printed.
 #[derive(Serialize)]
@@ -223,8 +208,8 @@ struct Printed {
     finished_at: Option<DateTime<Utc>>,
 }
 
-impl From<&Listed> for Printed {
-    fn from(listed: &Listed) -> Self {
+impl From<&CallbackSummary> for Printed {
+    fn from(listed: &CallbackSummary) -> Self {
         Self {
             id: listed.id.to_string(),
             buin: listed.buin.get(),
@@ -240,9 +225,9 @@ impl From<&Listed> for Printed {
     }
 }
 
-fn printed_attempt(attempt: &Attempt) -> serde_json::Value {
+fn printed_attempt(attempt: &CallbackAttempt) -> serde_json::Value {
     json!({
-        "attempt": attempt.attempt,
+        "attempt": attempt.number,
         "startedAt": attempt.started_at,
         "durationMs": attempt.duration_ms,
         "status": attempt.status,
@@ -251,14 +236,14 @@ fn printed_attempt(attempt: &Attempt) -> serde_json::Value {
     })
 }
 
-fn line(attempt: &Attempt) -> String {
+fn line(attempt: &CallbackAttempt) -> String {
     let status = attempt.status.map_or_else(String::new, |status| format!(", status {status}"));
     let error = attempt.error.as_deref().unwrap_or("acknowledged");
     let answer = attempt.answer.as_deref().filter(|answer| !answer.is_empty());
     let answer = answer.map_or_else(String::new, |answer| format!(", answer {answer:?}"));
     format!(
         "try {}: {} UTC, {} ms{status}: {error}{answer}",
-        attempt.attempt,
+        attempt.number,
         time(attempt.started_at),
         attempt.duration_ms
     )

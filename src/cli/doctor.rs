@@ -9,7 +9,7 @@ mod secrets;
 
 use std::process::ExitCode;
 
-use super::Output;
+use super::args::Output;
 use crate::clock::Clock;
 use crate::config::{ConfigError, Settings};
 use crate::postgres::embedded;

@@ -11,12 +11,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use super::explain::explain;
 use super::health;
-use super::store::Store;
-use crate::clock::Clock;
 use crate::domain::{App, AppId, Buin, Permissions};
-use crate::repository::apps::{self, StoredApp};
-use crate::repository::{Error, keys};
+use crate::service::admin::apps::{self, RegisteredApp};
+use crate::service::admin::{AdminContext, Error, keys};
 use crate::wire::{AesKey, ApiKey};
 
 const FILE: &str = "first-app.json";
@@ -37,14 +36,13 @@ struct Credentials {
 /// what is true now: a URL at which a server listens, and the app's key. Gives the file's path if
 /// there is one.
 pub(super) async fn ensure(
-    store: &Store,
+    admin: &AdminContext,
     data_dir: &Path,
     url: &str,
-    clock: &Clock,
 ) -> anyhow::Result<Option<PathBuf>> {
     let path = data_dir.join(FILE);
     let known = read(&path)?;
-    let apps = apps::list(&store.pool, &store.keyring).await?;
+    let apps = apps::list(admin).await.map_err(explain)?;
     let mut credentials = match known {
         Some(known) => known,
         None if apps.is_empty() => Credentials {
@@ -67,9 +65,9 @@ pub(super) async fn ensure(
     save(&path, &credentials)?;
     let unusable = || format!("{} cannot be used: remove it", path.display());
     if apps.is_empty() {
-        insert_app(store, &credentials, clock).await.with_context(unusable)?;
+        insert_app(admin, &credentials).await.with_context(unusable)?;
     }
-    insert_key(store, &credentials, clock).await.with_context(unusable)?;
+    insert_key(admin, &credentials).await.with_context(unusable)?;
     Ok(Some(path))
 }
 
@@ -79,7 +77,7 @@ pub(super) fn check(data_dir: &Path) -> anyhow::Result<()> {
 }
 
 /// Writes an app's new key into the file, if that is about it.
-pub(super) fn rekey(data_dir: &Path, stored: &StoredApp) -> anyhow::Result<()> {
+pub(super) fn rekey(data_dir: &Path, stored: &RegisteredApp) -> anyhow::Result<()> {
     let path = data_dir.join(FILE);
     match read(&path)? {
         Some(known) if known.are_of(stored) => {
@@ -90,12 +88,12 @@ pub(super) fn rekey(data_dir: &Path, stored: &StoredApp) -> anyhow::Result<()> {
 }
 
 impl Credentials {
-    fn are_of(&self, StoredApp { app, .. }: &StoredApp) -> bool {
+    fn are_of(&self, RegisteredApp { app, .. }: &RegisteredApp) -> bool {
         self.buin == app.buin.get() && self.app_id == app.app_id.as_str()
     }
 }
 
-async fn insert_app(store: &Store, credentials: &Credentials, clock: &Clock) -> anyhow::Result<()> {
+async fn insert_app(admin: &AdminContext, credentials: &Credentials) -> anyhow::Result<()> {
     let app = App {
         buin: Buin::new(credentials.buin)?,
         app_id: credentials.app_id.parse()?,
@@ -105,24 +103,21 @@ async fn insert_app(store: &Store, credentials: &Credentials, clock: &Clock) -> 
         callbacks_paused: false,
         disabled: false,
     };
-    let stored = StoredApp { aes_key: AesKey::from_base64(&credentials.aes_key)?, app };
-    match apps::insert(&store.pool, &store.keyring, &stored, store.act(clock)).await {
+    let stored = RegisteredApp { aes_key: AesKey::from_base64(&credentials.aes_key)?, app };
+    match apps::create(admin, stored).await {
         // Another server on this database was faster, with the same file.
-        Ok(()) | Err(Error::AppExists { .. }) => Ok(()),
+        Ok(_) | Err(Error::AppExists { .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
 /// Writes the file's API key unless it is there: in force, or revoked.
-async fn insert_key(store: &Store, credentials: &Credentials, clock: &Clock) -> anyhow::Result<()> {
-    let key = ApiKey::recognise(&credentials.api_key).context("apiKey: is no API key")?.hash();
-    if keys::list(&store.pool).await?.iter().any(|stored| stored.hash == key) {
-        return Ok(());
-    }
+async fn insert_key(admin: &AdminContext, credentials: &Credentials) -> anyhow::Result<()> {
+    let key = ApiKey::recognise(&credentials.api_key).context("apiKey: is no API key")?;
     let (buin, app_id) = (Buin::new(credentials.buin)?, credentials.app_id.parse()?);
-    match keys::insert(&store.pool, &key, buin, &app_id, FILE, store.act(clock)).await {
+    match keys::ensure(admin, &key, buin, &app_id, FILE).await {
         // The file is about an app of another database: it is none of this one's.
-        Ok(()) | Err(Error::AppUnknown { .. }) => Ok(()),
+        Ok(()) | Err(Error::AppNotFound { .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

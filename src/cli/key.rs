@@ -1,17 +1,17 @@
 //! `muster key`.
 
-use anyhow::Context as _;
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::json;
 
-use super::app::{explain, one_line};
-use super::store::Store;
-use super::{Output, Which, output};
+use super::args::{Output, Which, one_line};
+use super::database::Store;
+use super::explain::explain;
+use super::output;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::repository::keys::{self, StoredKey, id};
-use crate::wire::ApiKey;
+use crate::service::admin::AdminContext;
+use crate::service::admin::keys::{self, ApiKeySummary, Revocation};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -46,44 +46,39 @@ pub(super) async fn run(
     clock: &Clock,
 ) -> anyhow::Result<()> {
     let store = Store::open_existing(settings).await?.current(settings, clock).await?;
+    let admin = store.admin(clock);
     let done = match command {
-        Command::Create { which, label, output } => {
-            create(&store, &which, &label, output, clock).await
-        }
-        Command::List { output } => list(&store, output).await,
-        Command::Revoke { id, output } => revoke(&store, &id, output, clock).await,
+        Command::Create { which, label, output } => create(&admin, &which, &label, output).await,
+        Command::List { output } => list(&admin, output).await,
+        Command::Revoke { id, output } => revoke(&admin, &id, output).await,
     };
     store.close().await;
     done
 }
 
 async fn create(
-    store: &Store,
+    admin: &AdminContext,
     which: &Which,
     label: &str,
     output: Output,
-    clock: &Clock,
 ) -> anyhow::Result<()> {
-    let key = ApiKey::generate();
     let Which { buin, app_id } = which;
-    keys::insert(&store.pool, &key.hash(), *buin, app_id, label, store.act(clock))
-        .await
-        .map_err(explain)?;
+    let created = keys::create(admin, *buin, app_id, label).await.map_err(explain)?;
     if output.json {
         return output::json(&json!({
-            "key": key.reveal(),
-            "id": id(&key.hash()),
+            "key": created.key.reveal(),
+            "id": created.id,
             "buin": buin.get(),
             "appId": app_id.as_str(),
             "label": label,
         }));
     }
-    output::text(key.reveal());
+    output::text(created.key.reveal());
     Ok(())
 }
 
-async fn list(store: &Store, output: Output) -> anyhow::Result<()> {
-    let keys = keys::list(&store.pool).await?;
+async fn list(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
+    let keys = keys::list(admin).await.map_err(explain)?;
     let printed: Vec<Printed<'_>> = keys.iter().map(Printed::from).collect();
     if output.json {
         return output::json(&printed);
@@ -95,7 +90,7 @@ async fn list(store: &Store, output: Output) -> anyhow::Result<()> {
         .iter()
         .map(|key| {
             [
-                key.id.clone(),
+                key.id.to_owned(),
                 key.buin.to_string(),
                 key.app_id.to_owned(),
                 day(Some(key.created_at)),
@@ -110,17 +105,10 @@ async fn list(store: &Store, output: Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn revoke(store: &Store, given: &str, output: Output, clock: &Clock) -> anyhow::Result<()> {
-    let given = ApiKey::recognise(given).map_or_else(|| given.to_owned(), |key| id(&key.hash()));
-    let keys = keys::list(&store.pool).await?;
-    let key = keys
-        .iter()
-        .find(|key| id(&key.hash) == given)
-        .context("there is no key of this id: `muster key list` shows those that there are")?;
-    let was_valid = keys::revoke(&store.pool, key, store.act(clock)).await?;
-    store.announce().await;
+async fn revoke(admin: &AdminContext, given: &str, output: Output) -> anyhow::Result<()> {
+    let Revocation { id, was_valid } = keys::revoke(admin, given).await.map_err(explain)?;
     if output.json {
-        return output::json(&json!({ "id": given, "revoked": true, "wasValid": was_valid }));
+        return output::json(&json!({ "id": id, "revoked": true, "wasValid": was_valid }));
     }
     output::text(if was_valid { "revoked" } else { "was revoked already" });
     Ok(())
@@ -130,7 +118,7 @@ async fn revoke(store: &Store, given: &str, output: Output, clock: &Clock) -> an
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Printed<'a> {
-    id: String,
+    id: &'a str,
     buin: i64,
     app_id: &'a str,
     label: &'a str,
@@ -139,10 +127,10 @@ struct Printed<'a> {
     revoked_at: Option<chrono::DateTime<chrono::Utc>>,
 }
 
-impl<'a> From<&'a StoredKey> for Printed<'a> {
-    fn from(key: &'a StoredKey) -> Self {
+impl<'a> From<&'a ApiKeySummary> for Printed<'a> {
+    fn from(key: &'a ApiKeySummary) -> Self {
         Self {
-            id: id(&key.hash),
+            id: &key.id,
             buin: key.buin.get(),
             app_id: key.app_id.as_str(),
             label: &key.label,

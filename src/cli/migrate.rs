@@ -3,12 +3,14 @@
 use clap::Subcommand;
 use serde_json::json;
 
-use super::Output;
+use super::args::Output;
+use super::database::Store;
+use super::explain::explain;
 use super::output;
-use super::store::Store;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::repository::migrations;
+use crate::service::admin::AdminContext;
+use crate::service::admin::schema::{self, SchemaState};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -29,18 +31,19 @@ pub(super) async fn run(
         None => Store::open(settings).await?,
         Some(Command::Status { .. }) => Store::open_existing(settings).await?,
     };
+    let admin = store.admin(clock);
     let done = match command {
-        None => apply(&store, output, clock).await,
+        None => apply(&admin, output).await,
         Some(Command::Status { output: own }) => {
-            status(&store, Output { json: output.json || own.json }).await
+            status(&admin, Output { json: output.json || own.json }).await
         }
     };
     store.close().await;
     done
 }
 
-async fn apply(store: &Store, output: Output, clock: &Clock) -> anyhow::Result<()> {
-    let applied = store.migrate(clock).await?;
+async fn apply(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
+    let applied = schema::migrate(admin).await.map_err(explain)?;
     if output.json {
         let applied: Vec<i64> = applied.iter().map(|migration| migration.version).collect();
         return output::json(&json!({ "applied": applied }));
@@ -52,10 +55,10 @@ async fn apply(store: &Store, output: Output, clock: &Clock) -> anyhow::Result<(
     Ok(())
 }
 
-async fn status(store: &Store, output: Output) -> anyhow::Result<()> {
+async fn status(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
     // Where a newer or half-applied migration makes the list untrue, this says so instead.
-    let standing = store.standing().await?;
-    let list = migrations::list(&store.pool).await?;
+    let found = schema::state(admin).await.map_err(explain)?;
+    let list = schema::list(admin).await.map_err(explain)?;
     if output.json {
         let list: Vec<_> = list
             .iter()
@@ -77,13 +80,14 @@ async fn status(store: &Store, output: Output) -> anyhow::Result<()> {
             output::text(&format!("{:04} {}: {state}", migration.version, migration.description));
         }
     }
-    match standing {
-        migrations::Standing::Current | migrations::Standing::Pending(_) => Ok(()),
-        migrations::Standing::Newer(found) => {
+    match found {
+        SchemaState::Current | SchemaState::Pending(_) => Ok(()),
+        SchemaState::Newer(found) => {
             anyhow::bail!("the database is newer than this program: it also has {found:?}")
         }
-        migrations::Standing::Unfinished(version) | migrations::Standing::Altered(version) => {
-            Err(migrations::MigrationError::Broken(version).into())
-        }
+        SchemaState::Broken(version) => anyhow::bail!(
+            "migration {version} is not as this program left it. Restore a backup, or compare the \
+             schema with the file of that number by hand"
+        ),
     }
 }

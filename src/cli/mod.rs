@@ -7,47 +7,51 @@
 mod actor;
 mod app;
 mod application;
+mod args;
 mod audit;
 mod backup;
 mod callbacks;
 mod certificate;
+mod crypto;
+mod database;
 mod delivery;
 mod doctor;
-mod doors;
-mod files;
+mod explain;
 mod first_app;
 mod health;
-mod keeper;
 mod key;
+mod listeners;
 mod manual;
 mod migrate;
 mod move_to;
+mod open_files;
 mod output;
+mod postgres_supervisor;
 mod restore;
 mod secrets;
 mod serve;
-mod stopper;
-mod store;
-mod supervisor;
+mod service_manager;
+mod shutdown_signal;
 mod test_callback;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use application::{Application, session_options};
 pub use callbacks::worker;
-pub use doors::Doors;
-pub use stopper::Stopper;
-pub use store::pool_limits;
+pub use database::pool_limits;
+pub use listeners::Doors;
+pub use shutdown_signal::Stopper;
 
+use self::args::Output;
 use self::certificate::CertificateError;
+use self::crypto::use_ring;
 use crate::clock::Clock;
 use crate::config::{self, ConfigError, LogFormat, Settings};
-use crate::domain::{AppId, Buin};
 use crate::{http, telemetry};
 
 /// A persistent session service for internal apps.
@@ -123,25 +127,6 @@ enum Command {
     },
 }
 
-/// How results are printed.
-#[derive(Args, Clone, Copy)]
-struct Output {
-    /// Print JSON, with field names that stay
-    #[arg(long)]
-    json: bool,
-}
-
-/// Names an app.
-#[derive(Args, Clone)]
-struct Which {
-    /// The number of the enterprise
-    #[arg(long, value_name = "N")]
-    buin: Buin,
-    /// The id of the app
-    #[arg(long, value_name = "ID")]
-    app_id: AppId,
-}
-
 /// Runs the command that the process was called with.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -207,11 +192,6 @@ fn unconfigured(command: &Command) -> Option<anyhow::Result<()>> {
         _ => return None,
     }
     Some(Ok(()))
-}
-
-/// Whoever speaks TLS in this process does it with ring. Only the first call does anything.
-fn use_ring() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// A server tells what it does; a command only what is wrong, unless asked for more. One that takes

@@ -1,20 +1,19 @@
 //! `muster move-to`.
 
 use std::io::Read as _;
-use std::str::FromStr as _;
 
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
-use sqlx::postgres::PgConnectOptions;
 
-use super::store::{Store, pool_limits};
-use super::{Output, output};
+use super::args::Output;
+use super::database::{Store, connect_to};
+use super::explain::explain;
+use super::output;
 use crate::clock::Clock;
 use crate::config::{DatabaseUrl, Settings};
-use crate::postgres::backup;
-use crate::repository::migrations::{self, Standing};
-use crate::repository::{PgPool, pool};
+use crate::service::admin::copies::{self, Content};
+use crate::service::admin::{AdminContext, Error};
 
 #[derive(Args)]
 pub(super) struct MoveTo {
@@ -27,44 +26,43 @@ pub(super) struct MoveTo {
 
 pub(super) async fn run(settings: &Settings, wish: MoveTo, clock: &Clock) -> anyhow::Result<()> {
     let url = url(&wish.url)?;
-    let options = PgConnectOptions::from_str(url.expose())
-        .with_context(|| format!("{url} cannot be used"))?;
+    let target = connect_to(&url, settings)?;
     let store = Store::open_existing(settings).await?;
-    let target = pool::connect(options, pool_limits(settings));
-    let done = move_to(settings, &store, &target, &url, &wish, clock).await;
+    let admin = store.admin(clock);
+    let timeout = settings.database.acquire_timeout;
+    let done = match copies::move_to(&admin, &target, timeout).await {
+        Ok(content) => {
+            let source = match store.is_embedded() {
+                true => format!("the database in {}", settings.data_dir.display()),
+                false => "the old database".to_owned(),
+            };
+            report(&admin, &content, &url, &source, wish.output)
+        }
+        Err(Error::TargetUnreachable(error)) => {
+            Err(anyhow::Error::from(error).context(format!("{url} cannot be reached")))
+        }
+        Err(Error::TargetSchema(error)) => {
+            Err(anyhow::Error::from(error).context(format!("cannot make the tables in {url}")))
+        }
+        Err(error) => Err(explain(error)),
+    };
     target.close().await;
     store.close().await;
     done
 }
 
-async fn move_to(
-    settings: &Settings,
-    store: &Store,
-    target: &PgPool,
+fn report(
+    admin: &AdminContext,
+    content: &Content,
     url: &DatabaseUrl,
-    wish: &MoveTo,
-    clock: &Clock,
+    source: &str,
+    output: Output,
 ) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        store.standing().await? == Standing::Current,
-        "the tables of the source are not those of this program: run `muster migrate` first"
-    );
-    store.verify_key().await?;
-    pool::reach(&target.connect_options(), settings.database.acquire_timeout)
-        .await
-        .with_context(|| format!("{url} cannot be reached"))?;
-    migrations::run(target).await.with_context(|| format!("cannot make the tables in {url}"))?;
-    let content = backup::transfer(&store.pool, target, store.act(clock)).await?;
     let rows = |table: &str| content.get(table).map_or(0, |table| table.rows);
-    let key = store.keyring.leading_file();
-    let key = key.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
-    if wish.output.json {
+    let key = copies::key_file(admin);
+    if output.json {
         return output::json(&json!({ "to": url.to_string(), "tables": content, "keyFile": key }));
     }
-    let source = match store.is_embedded() {
-        true => format!("the database in {}", settings.data_dir.display()),
-        false => "the old database".to_owned(),
-    };
     let key = match key {
         Some(file) => format!(
             "Give every server and command a copy of {}, mode 0600, and its path as \

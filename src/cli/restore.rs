@@ -2,19 +2,17 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
-use super::store::{self, Store, embedded_options};
-use super::{Output, output};
+use super::args::Output;
+use super::database::{self, Store, embedded_options};
+use super::explain::explain;
+use super::output;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::keyring::{KeyFile, Keyring};
-use crate::postgres::backup::{self, Backup};
-use crate::repository::apps;
-use crate::repository::migrations::{self, Standing};
-use crate::wire::MasterKeyId;
+use crate::service::admin::Error;
+use crate::service::admin::copies::{self, CheckedBackup, RestoreKeys, Restored};
 
 #[derive(Args)]
 pub(super) struct Restore {
@@ -26,48 +24,59 @@ pub(super) struct Restore {
 
 pub(super) async fn run(settings: &Settings, wish: Restore, clock: &Clock) -> anyhow::Result<()> {
     // All that can be refused is refused before a database is made for it.
-    let backup = Backup::open(&wish.dir)?;
-    let newer = migrations::unknown(&backup.manifest.migrations);
-    anyhow::ensure!(
-        newer.is_empty(),
-        "the backup is newer than this program: it has migrations {newer:?}. It was made by Muster \
-         {}: restore it with that one or a newer one",
-        backup.manifest.muster
-    );
-    let key = key(settings, &backup)?;
+    let backup = open(settings, &wish)?;
     let store = Store::open(settings).await?;
-    let done = restore(settings, &store, &backup, key, &wish, clock).await;
+    let programs = embedded_options(settings);
+    let done = match copies::restore(&store.admin(clock), &backup, &programs).await {
+        Ok(restored) => report(&backup, restored, wish.output),
+        Err(Error::ForeignSchema) => Err(anyhow::anyhow!(
+            "the target's tables are not those of this program: `muster migrate status` tells more; \
+             use a new database"
+        )),
+        Err(error) => Err(explain(error)),
+    };
     store.close().await;
     done
 }
 
-async fn restore(
-    settings: &Settings,
-    store: &Store,
-    backup: &Backup,
-    key: Option<(Keyring, MasterKeyId)>,
-    wish: &Restore,
-    clock: &Clock,
-) -> anyhow::Result<()> {
-    let standing = store.standing().await?;
-    anyhow::ensure!(
-        matches!(standing, Standing::Current | Standing::Pending(_)),
-        "the target's tables are not those of this program: `muster migrate status` tells more; use \
-         a new database"
-    );
-    backup::restore(&store.pool, backup, &embedded_options(settings)).await?;
-    if let Some((keyring, id)) = key {
-        keyring.save(&store::own_key_file(settings), id)?;
-    }
-    let migrated = store.migrate(clock).await?.len();
-    let apps = apps::list(&store.pool, &store.keyring)
-        .await
-        .context("the data are restored, but the secrets of an app cannot be opened")?;
-    backup::note_restored(&store.pool, backup, store.act(clock)).await?;
-    let manifest = &backup.manifest;
-    if wish.output.json {
+/// Opens the backup. The key in it may become the key of this data directory if none is configured.
+fn open(settings: &Settings, wish: &Restore) -> anyhow::Result<CheckedBackup> {
+    let keyring = database::keyring(settings);
+    let own = database::own_key_file(settings);
+    let is_unconfigured = settings.database.url.is_none()
+        && settings.secrets.master_key.is_none()
+        && settings.secrets.master_key_file.is_none();
+    let key_file = is_unconfigured.then_some(own.as_path());
+    let keys = RestoreKeys { keyring: &keyring, key_file };
+    copies::open_backup(&wish.dir, &keys).map_err(|error| match error {
+        Error::BackupKeyMissing { id, available, included } => {
+            let ids = available.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let found =
+                if ids.is_empty() { "none is here".to_owned() } else { format!("here is {ids}") };
+            let from = included.map_or_else(
+                || "the file or variable that the server had".to_owned(),
+                |file| file.display().to_string(),
+            );
+            let or_own = match settings.database.url {
+                Some(_) => String::new(),
+                None => format!(", or as {}", own.display()),
+            };
+            anyhow::anyhow!(
+                "the backup is sealed with the master key {id}, and {found}; nothing was restored. \
+                 Take it from {from} and give it to this command and to the servers: as the file \
+                 that secrets.master_key_file names, as MUSTER__SECRETS__MASTER_KEY{or_own}"
+            )
+        }
+        other => explain(other),
+    })
+}
+
+fn report(backup: &CheckedBackup, restored: Restored, output: Output) -> anyhow::Result<()> {
+    let Restored { apps, migrated } = restored;
+    let manifest = backup.manifest();
+    if output.json {
         return output::json(&json!({
-            "at": manifest.at, "tables": manifest.tables, "apps": apps.len(), "migrated": migrated,
+            "at": manifest.at, "tables": manifest.tables, "apps": apps, "migrated": migrated,
         }));
     }
     output::text(&format!(
@@ -79,46 +88,7 @@ async fn restore(
         manifest.rows("session_member"),
         manifest.rows("session_event"),
         manifest.rows("delivery"),
-        apps.len(),
+        apps,
     ));
     Ok(())
-}
-
-/// Makes sure that the key that the backup needs is here, or will be. Gives the one in the
-/// backup, if that is to become the key of this data directory.
-fn key(settings: &Settings, backup: &Backup) -> anyhow::Result<Option<(Keyring, MasterKeyId)>> {
-    let Some(id) = backup.manifest.master_key.as_deref() else { return Ok(None) };
-    let id = MasterKeyId::parse(id).context("backup.json: masterKey is no id of a key")?;
-    let here = store::keyring(settings);
-    let loaded = here.load();
-    if loaded.is_ok() && here.find(id).is_some() {
-        return Ok(None);
-    }
-    let own = store::own_key_file(settings);
-    let may_be_made = settings.database.url.is_none()
-        && settings.secrets.master_key.is_none()
-        && settings.secrets.master_key_file.is_none()
-        && !own.exists();
-    let included = backup.key();
-    if let (Some(file), true) = (&included, may_be_made) {
-        let theirs = Keyring::new(None, Some(KeyFile { path: file.clone(), make: false }), None);
-        theirs.load()?;
-        anyhow::ensure!(theirs.find(id).is_some(), "{} is not the key {id}", file.display());
-        return Ok(Some((theirs, id)));
-    }
-    let ids = here.ids().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let found = if ids.is_empty() { "none is here".to_owned() } else { format!("here is {ids}") };
-    let from = included.map_or_else(
-        || "the file or variable that the server had".to_owned(),
-        |file| file.display().to_string(),
-    );
-    anyhow::bail!(
-        "the backup is sealed with the master key {id}, and {found}; nothing was restored. Take it \
-         from {from} and give it to this command and to the servers: as the file that \
-         secrets.master_key_file names, as MUSTER__SECRETS__MASTER_KEY{}",
-        match settings.database.url {
-            Some(_) => String::new(),
-            None => format!(", or as {}", own.display()),
-        }
-    )
 }

@@ -3,18 +3,20 @@
 //! A rotation never has a moment in which a running server lacks a key: the new one is known
 //! everywhere before anything is sealed with it, and the old one stays until it is taken away.
 
-use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Subcommand;
 use serde_json::json;
 
-use super::store::Store;
-use super::{Output, output};
+use super::args::Output;
+use super::database::Store;
+use super::explain::explain;
+use super::output;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::repository::{key_rotation, sealing};
-use crate::wire::{MasterKey, MasterKeyId};
+use crate::service::admin::AdminContext;
+use crate::service::admin::secrets;
+use crate::wire::MasterKey;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -50,101 +52,64 @@ pub(super) async fn run(
     clock: &Clock,
 ) -> anyhow::Result<()> {
     let store = Store::open_existing(settings).await?.current(settings, clock).await?;
+    let admin = store.admin(clock);
     let done = match command {
         Command::Generate => Ok(()),
-        Command::Status { output } => status(&store, output).await,
-        Command::Rotate { finish: false, output } => rotate(&store, clock, output).await,
-        Command::Rotate { finish: true, output } => finish(&store, clock, output).await,
+        Command::Status { output } => status(&admin, output).await,
+        Command::Rotate { finish: false, output } => rotate(&admin, output).await,
+        Command::Rotate { finish: true, output } => finish(&admin, output).await,
     };
     store.close().await;
     done
 }
 
-async fn status(store: &Store, output: Output) -> anyhow::Result<()> {
-    let current = sealing::current(&store.pool).await?;
-    let here = store.keyring.ids();
+async fn status(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
+    let status = secrets::status(admin).await.map_err(explain)?;
     if output.json {
-        let here: Vec<String> = here.iter().map(ToString::to_string).collect();
+        let here: Vec<String> = status.available.iter().map(ToString::to_string).collect();
         return output::json(&json!({
-            "seals": current.id.to_string(),
-            "since": current.since,
+            "seals": status.active.to_string(),
+            "since": status.since,
             "here": here,
-            "file": store.keyring.leading_file(),
+            "file": status.file,
         }));
     }
-    output::text(&format!("seals  {}  since {}", current.id, current.since.format("%F %T UTC")));
-    for id in here {
+    output::text(&format!("seals  {}  since {}", status.active, status.since.format("%F %T UTC")));
+    for id in status.available {
         output::text(&format!("here   {id}"));
     }
     Ok(())
 }
 
-async fn rotate(store: &Store, clock: &Clock, output: Output) -> anyhow::Result<()> {
-    let turn = key_rotation::turn(&store.pool).await?;
-    let _turn = turn.context("another `muster secrets rotate` is under way")?;
-    let old = sealing::current(&store.pool).await?.id;
-    let new = next(store, old)?;
-    let missing = store.confirm(new.id()).await?;
-    anyhow::ensure!(
-        missing == 0,
-        "{missing} running servers have not confirmed that they have the new master key {}: write \
-         it into their files of master keys, before the old one, or restart them with it as \
-         MUSTER__SECRETS__MASTER_KEY and the old one as MUSTER__SECRETS__PREVIOUS_MASTER_KEY; then \
-         run this again. The old key still seals",
-        new.id()
-    );
-    let done = key_rotation::rotate(&store.pool, &store.keyring, &new, store.act(clock)).await?;
-    let done = done.context("another master key seals meanwhile: `muster secrets status`")?;
-    store.announce().await;
+async fn rotate(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
+    let done = secrets::rotate(admin).await.map_err(explain)?;
     if output.json {
         return output::json(&json!({
-            "from": old.to_string(), "to": done.id.to_string(), "apps": done.apps,
+            "from": done.from.to_string(), "to": done.to.to_string(), "apps": done.apps,
         }));
     }
     output::text(&format!(
-        "{} seals the secrets of {} apps now\n{old} is needed only for backups made until now: {}",
-        done.id,
+        "{} seals the secrets of {} apps now\n{} is needed only for backups made until now: {}",
+        done.to,
         done.apps,
-        match store.keyring.leading_file() {
-            Some(_) => "`muster secrets rotate --finish` takes it out of the file",
-            None => "restart all servers without it when you like",
+        done.from,
+        match done.in_file {
+            true => "`muster secrets rotate --finish` takes it out of the file",
+            false => "restart all servers without it when you like",
         }
     ));
     Ok(())
 }
 
-/// The key that shall seal.
-fn next(store: &Store, old: MasterKeyId) -> anyhow::Result<MasterKey> {
-    let keyring = &store.keyring;
-    if let Some(first) = keyring.first().filter(|first| first.id() != old) {
-        return Ok(first);
-    }
-    let path = keyring.leading_file().context(
-        "MUSTER__SECRETS__MASTER_KEY is the key that seals already. Restart all servers with a new \
-         one (`muster secrets generate`) there and the old one as \
-         MUSTER__SECRETS__PREVIOUS_MASTER_KEY, then run this again with both",
-    )?;
-    let new = MasterKey::generate();
-    keyring.lead_with(path, &new)?;
-    Ok(new)
-}
-
-async fn finish(store: &Store, clock: &Clock, output: Output) -> anyhow::Result<()> {
-    let turn = key_rotation::turn(&store.pool).await?;
-    let _turn = turn.context("another `muster secrets rotate` is under way")?;
-    let path = store.keyring.leading_file().context(
-        "the master key does not come from a file: restart all servers without \
-         MUSTER__SECRETS__PREVIOUS_MASTER_KEY",
-    )?;
-    let gone = key_rotation::drop_keys(&store.pool, &store.keyring, path, store.act(clock)).await?;
-    let current = sealing::current(&store.pool).await?.id;
-    let gone: Vec<String> = gone.iter().map(ToString::to_string).collect();
+async fn finish(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
+    let done = secrets::remove_old_keys(admin).await.map_err(explain)?;
+    let removed: Vec<String> = done.removed.iter().map(ToString::to_string).collect();
     if output.json {
-        return output::json(&json!({ "seals": current.to_string(), "dropped": gone }));
+        return output::json(&json!({ "seals": done.active.to_string(), "dropped": removed }));
     }
-    output::text(&match gone.is_empty() {
+    output::text(&match removed.is_empty() {
         true => "nothing to do".to_owned(),
-        false => format!("dropped {}; {current} seals", gone.join(", ")),
+        false => format!("dropped {}; {} seals", removed.join(", "), done.active),
     });
     Ok(())
 }

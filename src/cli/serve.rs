@@ -10,25 +10,27 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::application::Application;
-use super::doors::Doors;
-use super::stopper::Stopper;
-use super::store::Store;
-use super::{files, first_app, output, supervisor};
+use super::database::Store;
+use super::explain::explain;
+use super::listeners::Doors;
+use super::shutdown_signal::Stopper;
+use super::{first_app, open_files, output, service_manager};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::postgres::embedded::Patience;
-use crate::repository::migrations::Standing;
+use crate::service::admin;
+use crate::service::admin::schema::{self, SchemaState};
+use crate::service::admin::secrets;
 
 pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()> {
     // Before there is anything that a signal could leave behind.
     let stopper = Stopper::default();
     stop_on_signals(stopper.clone())
-        .and_then(|()| supervisor::survive_hangups())
+        .and_then(|()| service_manager::survive_hangups())
         .context("cannot listen for signals")?;
-    files::permit(settings.server.max_connections);
+    open_files::permit(settings.server.max_connections);
     let doors = Doors::open(settings)?;
     let url = url(settings.server.scheme(), doors.bound.address()?);
-    let store = Store::open_within(settings, Patience::SERVER).await?;
+    let store = Store::open_for_server(settings).await?;
     store.warn_of_others(settings);
     let store = store.keep(stopper.clone());
     let served = serve(settings, clock, doors, &url, &store, stopper).await;
@@ -44,21 +46,22 @@ async fn serve(
     store: &Store,
     stopper: Stopper,
 ) -> anyhow::Result<()> {
+    let admin = store.admin(&clock);
     if settings.database.migrate {
-        store.migrate(&clock).await?;
+        schema::migrate(&admin).await.map_err(explain)?;
     }
-    let standing = store.standing().await?;
-    anyhow::ensure!(
-        matches!(standing, Standing::Current | Standing::Pending(_)),
-        "the database's tables are not those of this program: `muster migrate status` tells more"
-    );
-    anyhow::ensure!(
-        standing == Standing::Current,
-        "migrations are pending and database.migrate is false: run `muster migrate` first"
-    );
-    store.verify_key().await?;
+    match schema::state(&admin).await.map_err(explain)? {
+        SchemaState::Current => {}
+        SchemaState::Pending(_) => anyhow::bail!(
+            "migrations are pending and database.migrate is false: run `muster migrate` first"
+        ),
+        SchemaState::Newer(_) | SchemaState::Broken(_) => {
+            return Err(explain(admin::Error::ForeignSchema));
+        }
+    }
+    secrets::verify(&admin).await.map_err(explain)?;
     let credentials = match store.is_embedded() {
-        true => first_app::ensure(store, &settings.data_dir, url, &clock).await?,
+        true => first_app::ensure(&admin, &settings.data_dir, url).await?,
         false => None,
     };
     let (pool, keyring) = (store.pool.clone(), store.keyring.clone());
@@ -70,7 +73,7 @@ async fn serve(
     let metrics = application.metrics_address().map(tracing::field::display);
     tracing::info!(address = %application.address(), metrics, "listening");
     output::text(&welcome(url, credentials.as_deref()));
-    supervisor::ready();
+    service_manager::ready();
     application.run().await
 }
 
@@ -96,7 +99,7 @@ fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
         };
         let name = next().await;
         tracing::info!(signal = name, "stopping in order; another signal hurries");
-        supervisor::stopping();
+        service_manager::stopping();
         stopper.stop();
         let name = next().await;
         tracing::warn!(signal = name, "stopping in a hurry");

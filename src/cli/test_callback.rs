@@ -3,22 +3,23 @@
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::{Output, callbacks, output};
+use super::args::Output;
+use super::{callbacks, output};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::domain::{App, Withheld};
-use crate::repository::apps::StoredApp;
+use crate::domain::Withheld;
 use crate::service::KnownApp;
+use crate::service::admin::apps::RegisteredApp;
 use crate::wire::{Message, News};
 
 /// Sends a test to an app's callback URL, and prints what happened.
 pub(super) async fn run(
     settings: &Settings,
-    stored: StoredApp,
+    registered: RegisteredApp,
     clock: &Clock,
     output: Output,
 ) -> anyhow::Result<()> {
-    let known = KnownApp::from(stored);
+    let known = KnownApp::from(registered);
     let callback = known.app.callback.as_ref();
     let url = &callback
         .context(
@@ -37,7 +38,7 @@ pub(super) async fn run(
     let id = format!("test-{:016x}", rand::random::<u64>());
     let outcome = callbacks::sender(settings)?.send(&known, &message, &id, 1, None, now).await;
     let acknowledged = outcome.error.is_none();
-    let withheld = withheld(&known.app);
+    let withheld = known.app.withheld().map(explain_withheld);
     let duration_ms = outcome.duration.as_millis();
     if output.json {
         output::json(&json!({
@@ -71,14 +72,14 @@ pub(super) async fn run(
     }
 }
 
-/// Why an app gets no callbacks, if that is so, and what to do about it.
-pub(super) fn withheld(app: &App) -> Option<&'static str> {
-    Some(match app.withheld()? {
+/// Why an app gets no callbacks, and what to do about it.
+pub(super) fn explain_withheld(withheld: Withheld) -> &'static str {
+    match withheld {
         Withheld::NoUrl => "the app has no callback URL (`muster app update --callback-url`)",
         Withheld::Disabled => "the app is disabled (`muster app enable`)",
         Withheld::NotPermitted => {
             "the app lacks the permission `callbacks` (`muster app update --permissions`)"
         }
         Withheld::Paused => "they are paused (`muster app resume-callbacks`)",
-    })
+    }
 }

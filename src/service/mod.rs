@@ -1,5 +1,7 @@
 //! Use cases: authorise, load, decide, write. No SQL, no HTTP.
 
+pub mod admin;
+
 mod access;
 mod app_directory;
 mod audit_retention;

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
-use super::super::{Output, output};
+use super::super::args::Output;
+use super::super::output;
 use crate::domain::Permission;
-use crate::repository::apps::StoredApp;
+use crate::service::admin::apps::RegisteredApp;
 
 /// Which secrets are shown. A screen, a log of a pipeline and a history of a terminal keep them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ struct Printed<'a> {
 }
 
 impl<'a> Printed<'a> {
-    fn new(StoredApp { app, aes_key }: &'a StoredApp, secrets: Secrets) -> Self {
+    fn new(RegisteredApp { app, aes_key }: &'a RegisteredApp, secrets: Secrets) -> Self {
         let callback = app.callback.as_ref();
         Self {
             buin: app.buin.get(),
@@ -54,7 +55,7 @@ impl<'a> Printed<'a> {
 }
 
 /// Prints one app.
-pub(super) fn show(stored: &StoredApp, secrets: Secrets, output: Output) -> anyhow::Result<()> {
+pub(super) fn show(stored: &RegisteredApp, secrets: Secrets, output: Output) -> anyhow::Result<()> {
     let printed = Printed::new(stored, secrets);
     if output.json {
         return output::json(&printed);
@@ -81,7 +82,7 @@ pub(super) fn show(stored: &StoredApp, secrets: Secrets, output: Output) -> anyh
 }
 
 /// Prints apps, one a line.
-pub(super) fn list(apps: &[StoredApp], output: Output) -> anyhow::Result<()> {
+pub(super) fn list(apps: &[RegisteredApp], output: Output) -> anyhow::Result<()> {
     let printed: Vec<Printed<'_>> =
         apps.iter().map(|stored| Printed::new(stored, Secrets::Hidden)).collect();
     if output.json {

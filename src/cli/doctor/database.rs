@@ -5,14 +5,16 @@
 
 use std::time::Duration;
 
-use super::super::store::Store;
+use super::super::database::Store;
+use super::super::explain::explain;
 use super::report::{Check, Report, Verdict};
 use super::secrets;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::postgres::embedded::{EmbeddedError, Patience};
-use crate::repository::migrations::Standing;
-use crate::repository::probe;
+use crate::service::admin::AdminContext;
+use crate::service::admin::diagnosis::{self, DatabaseServer, MIN_POSTGRES_VERSION};
+use crate::service::admin::schema::{self, SchemaState};
 
 pub(super) const NAME: &str = "database";
 const CLOCK: &str = "clock";
@@ -26,7 +28,7 @@ const WITHIN: Duration = Patience::LOOK.answer;
 pub(super) async fn check(settings: &Settings, clock: &Clock, report: &mut Report) {
     match open(settings).await {
         Ok(store) => {
-            if look(&store, settings, clock, report).await {
+            if look(&store.admin(clock), settings, report).await {
                 store.close().await;
             }
         }
@@ -41,8 +43,8 @@ pub(super) async fn check(settings: &Settings, clock: &Clock, report: &mut Repor
 }
 
 /// Looks at an open database; `false` if it fell silent, when there is nobody to take leave of.
-async fn look(store: &Store, settings: &Settings, clock: &Clock, report: &mut Report) -> bool {
-    let server = match answered(probe::server(&store.pool)).await {
+async fn look(admin: &AdminContext, settings: &Settings, report: &mut Report) -> bool {
+    let server = match answered(diagnosis::server(admin)).await {
         Some(Ok(server)) => server,
         Some(Err(error)) => {
             let error = anyhow::Error::from(error);
@@ -57,8 +59,8 @@ async fn look(store: &Store, settings: &Settings, clock: &Clock, report: &mut Re
         }
     };
     report.add(version(&server));
-    report.add(skew(&server, clock));
-    let Some(migrations) = answered(migrations(store)).await else {
+    report.add(skew(&server));
+    let Some(migrations) = answered(migrations(admin)).await else {
         report.add(Check::fail(MIGRATIONS, silent(), SEE));
         skip(report, &[secrets::NAME]);
         return false;
@@ -69,17 +71,14 @@ async fn look(store: &Store, settings: &Settings, clock: &Clock, report: &mut Re
     if !current {
         return true;
     }
-    let secrets = answered(secrets::check(store)).await;
+    let secrets = answered(secrets::check(admin)).await;
     let answers = secrets.is_some();
     report.add(secrets.unwrap_or_else(|| Check::fail(secrets::NAME, silent(), SEE)));
     answers
 }
 
 async fn open(settings: &Settings) -> Result<Store, Check> {
-    // It only looks: nothing is downloaded.
-    let mut looking = settings.clone();
-    looking.database.download = false;
-    let error = match Store::open_within(&looking, Patience::LOOK).await {
+    let error = match Store::open_for_diagnosis(settings).await {
         Ok(store) => return Ok(store),
         Err(error) => error,
     };
@@ -125,17 +124,17 @@ fn unreachable(settings: &Settings, found: String) -> Check {
     Check::fail(NAME, found, remedy)
 }
 
-fn version(server: &probe::Server) -> Check {
+fn version(server: &DatabaseServer) -> Check {
     let found = format!("PostgreSQL {} answers", server.version);
-    if server.major < probe::OLDEST {
-        let remedy = format!("Muster needs PostgreSQL {} or newer: upgrade it", probe::OLDEST);
+    if !server.is_supported {
+        let remedy = format!("Muster needs PostgreSQL {MIN_POSTGRES_VERSION} or newer: upgrade it");
         return Check::fail(NAME, found, remedy);
     }
     Check::ok(NAME, found)
 }
 
-fn skew(server: &probe::Server, clock: &Clock) -> Check {
-    let skew = (clock.now() - server.now).abs().to_std().unwrap_or_default();
+fn skew(server: &DatabaseServer) -> Check {
+    let skew = server.clock_skew;
     let found = format!("{} ms from the database's", skew.as_millis());
     if skew > SKEW {
         return Check::warn(CLOCK, found, "let NTP set the clocks of both machines");
@@ -143,20 +142,20 @@ fn skew(server: &probe::Server, clock: &Clock) -> Check {
     Check::ok(CLOCK, found)
 }
 
-async fn migrations(store: &Store) -> Check {
-    match store.standing().await {
-        Ok(Standing::Current) => Check::ok(MIGRATIONS, "current"),
-        Ok(Standing::Pending(pending)) => Check::warn(
+async fn migrations(admin: &AdminContext) -> Check {
+    match schema::state(admin).await.map_err(explain) {
+        Ok(SchemaState::Current) => Check::ok(MIGRATIONS, "current"),
+        Ok(SchemaState::Pending(pending)) => Check::warn(
             MIGRATIONS,
-            format!("{} pending", pending.len()),
+            format!("{pending} pending"),
             "run `muster migrate`, or let `muster serve` do it",
         ),
-        Ok(Standing::Newer(found)) => Check::fail(
+        Ok(SchemaState::Newer(found)) => Check::fail(
             MIGRATIONS,
             format!("the database is newer than this program: it has {found:?}"),
             "run the newer Muster, or restore a backup made before it",
         ),
-        Ok(Standing::Unfinished(version) | Standing::Altered(version)) => Check::fail(
+        Ok(SchemaState::Broken(version)) => Check::fail(
             MIGRATIONS,
             format!("migration {version} is not as this program left it"),
             "restore a backup, or compare the schema with the file of that number by hand",

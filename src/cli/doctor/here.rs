@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use super::super::database::embedded_options;
 use super::super::first_app;
-use super::super::store::embedded_options;
 use super::report::Check;
 use crate::config::Settings;
 use crate::postgres::embedded::{self, DataDir, EmbeddedError, Programs};

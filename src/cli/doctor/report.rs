@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::super::{Output, output};
+use super::super::args::Output;
+use super::super::output;
 use crate::postgres::embedded::EmbeddedError;
 
 #[derive(Clone, Copy, PartialEq, Serialize)]

@@ -1,38 +1,35 @@
 //! Whether the secrets in the database can be opened, all of them, and who else can read the key.
 
-use super::super::store::{Store, WRONG_KEY};
+use super::super::explain::WRONG_KEY;
 use super::report::Check;
-use crate::repository::{Error, apps, sealing};
+use crate::service::admin::AdminContext;
+use crate::service::admin::diagnosis::{self, SecretsCondition};
 
 pub(super) const NAME: &str = "secrets";
 
-pub(super) async fn check(store: &Store) -> Check {
-    if let Err(error) = store.keyring.load() {
-        let found = format!("{:#}", anyhow::Error::from(error));
-        return Check::fail(NAME, found, "give it the master keys that the servers have");
-    }
-    let key = match sealing::verify(&store.pool, &store.keyring).await {
-        Ok(key) => key,
-        Err(Error::NotSealed) => {
+pub(super) async fn check(admin: &AdminContext) -> Check {
+    let fail =
+        |error, remedy| Check::fail(NAME, format!("{:#}", anyhow::Error::from(error)), remedy);
+    match diagnosis::secrets(admin).await {
+        SecretsCondition::Sealed { key } => {
+            Check::ok(NAME, format!("sealed with the master key {key}, which is here"))
+        }
+        SecretsCondition::ExposedKeyFile { path, mode } => {
+            let path = path.display();
+            let found = format!("everybody can read {path}, which has mode {mode:o}");
+            Check::warn(NAME, found, format!("`chmod 600 {path}`"))
+        }
+        SecretsCondition::NotSealed => {
             let remedy = "run `muster migrate`, or let `muster serve` do it";
-            return Check::warn(NAME, "not sealed yet", remedy);
+            Check::warn(NAME, "not sealed yet", remedy)
         }
-        Err(error @ Error::MasterKeyUnknown { .. }) => {
-            return Check::fail(NAME, error.to_string(), WRONG_KEY);
+        SecretsCondition::UnreadableKeys(error) => {
+            fail(error, "give it the master keys that the servers have")
         }
-        Err(error) => {
-            let found = format!("{:#}", anyhow::Error::from(error));
-            return Check::fail(NAME, found, "see the check of the database");
+        SecretsCondition::MissingKey(error) => fail(error, WRONG_KEY),
+        SecretsCondition::DamagedSecret(error) => {
+            fail(error, "restore what is named there from a backup")
         }
-    };
-    if let Err(error) = apps::list(&store.pool, &store.keyring).await {
-        let remedy = "restore what is named there from a backup";
-        return Check::fail(NAME, format!("{:#}", anyhow::Error::from(error)), remedy);
+        SecretsCondition::Failed(error) => fail(error, "see the check of the database"),
     }
-    if let Some((path, mode)) = store.keyring.open_to_all() {
-        let path = path.display();
-        let found = format!("everybody can read {path}, which has mode {mode:o}");
-        return Check::warn(NAME, found, format!("`chmod 600 {path}`"));
-    }
-    Check::ok(NAME, format!("sealed with the master key {}, which is here", key.id()))
 }

@@ -3,31 +3,26 @@
 use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use sqlx::postgres::PgConnectOptions;
 
 use super::actor;
-use super::keeper::Keeper;
-use super::stopper::Stopper;
+use super::explain::{explain, unreachable};
+use super::postgres_supervisor::Keeper;
+use super::shutdown_signal::Stopper;
 use crate::clock::Clock;
-use crate::config::{KeyText, Settings};
+use crate::config::{DatabaseUrl, KeyText, Settings};
 use crate::keyring::{KeyFile, Keyring};
 use crate::postgres::embedded::{self, DataDir, EmbeddedError, EmbeddedPostgres, Patience};
-use crate::repository::audit::{Act, Actor};
-use crate::repository::migrations::{self, Standing};
-use crate::repository::{Error, PgPool, app_notifications, key_rotation, pool, sealing};
-use crate::wire::{MasterKey, MasterKeyId};
-
-/// How long a command waits for the servers to hear of what it changed.
-const HEARD_WITHIN: Duration = Duration::from_secs(3);
+use crate::repository::{PgPool, pool};
+use crate::service::admin::{AdminContext, schema};
+use crate::wire::MasterKey;
 
 /// An open database, and the keys to its secrets.
 pub(super) struct Store {
     pub(super) pool: PgPool,
     pub(super) keyring: Arc<Keyring>,
-    actor: Actor,
     embedded: Option<Embedded>,
 }
 
@@ -43,18 +38,27 @@ impl Store {
         Self::open_within(settings, Patience::COMMAND).await
     }
 
-    /// The same, and says how long a database that does not answer is waited for: no longer than
+    /// Connects for a server, which waits longer than a command for an embedded PostgreSQL.
+    pub(super) async fn open_for_server(settings: &Settings) -> anyhow::Result<Self> {
+        Self::open_within(settings, Patience::SERVER).await
+    }
+
+    /// Connects for a diagnosis, which waits shorter than a command and downloads nothing.
+    pub(super) async fn open_for_diagnosis(settings: &Settings) -> anyhow::Result<Self> {
+        let mut settings = settings.clone();
+        settings.database.download = false;
+        Self::open_within(&settings, Patience::LOOK).await
+    }
+
+    /// Connects, and waits for a database that does not answer: no longer than
     /// `database.acquire_timeout` if it is an external one.
-    pub(super) async fn open_within(
-        settings: &Settings,
-        patience: Patience,
-    ) -> anyhow::Result<Self> {
+    async fn open_within(settings: &Settings, patience: Patience) -> anyhow::Result<Self> {
         let (options, embedded) = match &settings.database.url {
             Some(url) => {
                 let options = PgConnectOptions::from_str(url.expose())
                     .with_context(|| format!("database.url: {url} cannot be used"))?;
                 let within = settings.database.acquire_timeout.min(patience.answer);
-                pool::reach(&options, within).await.context(UNREACHABLE)?;
+                pool::reach(&options, within).await.map_err(unreachable)?;
                 (options, None)
             }
             None => {
@@ -65,7 +69,7 @@ impl Store {
         };
         let pool = pool::connect(options, pool_limits(settings));
         let keyring = Arc::new(keyring(settings));
-        Ok(Self { pool, keyring, actor: actor::current(), embedded })
+        Ok(Self { pool, keyring, embedded })
     }
 
     /// The same, but makes no embedded database where there is none: a command that only reads would
@@ -102,86 +106,20 @@ impl Store {
         self
     }
 
-    /// Who does what is done here now.
-    pub(super) fn act(&self, clock: &Clock) -> Act<'_> {
-        Act { by: &self.actor, at: clock.now() }
+    /// What the use cases of operators need, for the user of this process.
+    pub(super) fn admin(&self, clock: &Clock) -> AdminContext {
+        let operator = actor::current();
+        AdminContext::new(self.pool.clone(), self.keyring.clone(), operator, clock.clone())
     }
 
     /// Makes sure that the tables are those of this program, for commands that use them.
     pub(super) async fn current(self, settings: &Settings, clock: &Clock) -> anyhow::Result<Self> {
-        let store = self;
-        match store.make_current(settings, clock).await {
-            Ok(()) => Ok(store),
+        match schema::prepare(&self.admin(clock), settings.database.migrate).await {
+            Ok(()) => Ok(self),
             Err(error) => {
-                store.close().await;
-                Err(error)
+                self.close().await;
+                Err(explain(error))
             }
-        }
-    }
-
-    async fn make_current(&self, settings: &Settings, clock: &Clock) -> anyhow::Result<()> {
-        if !settings.database.migrate
-            && let Standing::Pending(pending) = self.standing().await?
-        {
-            anyhow::bail!("migrations pending: {}; run `muster migrate`", pending.len());
-        }
-        self.migrate(clock).await?;
-        Ok(())
-    }
-
-    /// How the tables stand to this program.
-    pub(super) async fn standing(&self) -> anyhow::Result<Standing> {
-        migrations::standing(&self.pool).await.context(UNREACHABLE)
-    }
-
-    /// Applies pending migrations, and seals the secrets where that is the first time. Refuses a
-    /// wrong master key, and before anything is changed none at all.
-    pub(super) async fn migrate(
-        &self,
-        clock: &Clock,
-    ) -> anyhow::Result<Vec<migrations::Migration>> {
-        self.keyring.load()?;
-        let applied = migrations::run(&self.pool).await.map_err(|error| match error {
-            migrations::MigrationError::Database(error) => {
-                anyhow::Error::from(error).context(UNREACHABLE)
-            }
-            other => other.into(),
-        })?;
-        for migration in &applied {
-            tracing::info!(version = migration.version, "migrated: {}", migration.description);
-        }
-        let sealed = key_rotation::adopt(&self.pool, &self.keyring, self.act(clock)).await;
-        if let Some(sealed) = sealed.map_err(wrong_key)? {
-            tracing::info!(master_key = %sealed.id, apps = sealed.apps, "sealed the secrets");
-        }
-        Ok(applied)
-    }
-
-    /// Makes sure that the secrets are sealed, with a key that is here.
-    pub(super) async fn verify_key(&self) -> anyhow::Result<()> {
-        self.keyring.load()?;
-        sealing::verify(&self.pool, &self.keyring).await.map_err(wrong_key)?;
-        Ok(())
-    }
-
-    /// Asks all running servers whether they have a master key. Gives how many did not say so.
-    pub(super) async fn confirm(&self, id: MasterKeyId) -> anyhow::Result<u64> {
-        Ok(app_notifications::heard_by_all(&self.pool, HEARD_WITHIN, Some(id)).await?)
-    }
-
-    /// Waits until every running server knows what was changed, so that it holds when the command
-    /// returns.
-    pub(super) async fn announce(&self) {
-        match app_notifications::heard_by_all(&self.pool, HEARD_WITHIN, None).await {
-            Ok(0) => {}
-            Ok(missing) => tracing::warn!(
-                servers = missing,
-                "changed, but not every running server has confirmed it: give them some seconds"
-            ),
-            Err(error) => tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "changed, but it is not known whether running servers have heard of it"
-            ),
         }
     }
 
@@ -207,21 +145,12 @@ impl Store {
     }
 }
 
-const UNREACHABLE: &str =
-    "the database cannot be used: check database.url and that PostgreSQL runs (`muster doctor`)";
-
-/// An error of the sealing, with the remedy where there is one.
-fn wrong_key(error: Error) -> anyhow::Error {
-    match error {
-        Error::MasterKeyUnknown { .. } => anyhow::Error::from(error).context(WRONG_KEY),
-        other => other.into(),
-    }
+/// A pool for another database than the configured one, which connects when it is first used.
+pub(super) fn connect_to(url: &DatabaseUrl, settings: &Settings) -> anyhow::Result<PgPool> {
+    let options = PgConnectOptions::from_str(url.expose())
+        .with_context(|| format!("{url} cannot be used"))?;
+    Ok(pool::connect(options, pool_limits(settings)))
 }
-
-/// What to do about a master key that is missing.
-pub(super) const WRONG_KEY: &str = "the master key of this database is not here: restore the file of master keys (master.key in \
-     data_dir, else secrets.master_key_file) or MUSTER__SECRETS__MASTER_KEY as it was when the \
-     database, or the backup that it comes from, was last used";
 
 /// The master keys, as they are configured.
 pub(super) fn keyring(settings: &Settings) -> Keyring {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::stopper::Stopper;
+use super::shutdown_signal::Stopper;
 use crate::postgres::embedded::EmbeddedPostgres;
 
 /// How long to wait before the second attempt in a row; each further one waits twice as long.

@@ -1,0 +1,32 @@
+//! Arguments that several commands share. No command lives here.
+
+use clap::Args;
+
+use crate::domain::{AppId, Buin};
+
+/// How results are printed.
+#[derive(Args, Clone, Copy)]
+pub(super) struct Output {
+    /// Print JSON, with field names that stay
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Names an app.
+#[derive(Args, Clone)]
+pub(super) struct Which {
+    /// The number of the enterprise
+    #[arg(long, value_name = "N")]
+    pub(super) buin: Buin,
+    /// The id of the app
+    #[arg(long, value_name = "ID")]
+    pub(super) app_id: AppId,
+}
+
+/// Text that a list can show on one line, and that no terminal takes for a command.
+pub(super) fn one_line(text: &str) -> Result<String, String> {
+    match text.chars().find(|c| c.is_control()) {
+        Some(c) => Err(format!("control character U+{:04X} is not allowed", u32::from(c))),
+        None => Ok(text.to_owned()),
+    }
+}

@@ -1,0 +1,267 @@
+//! Apps: create, list, change, disable, pause their callbacks, replace their AES key.
+
+use super::{AdminContext, Error, propagation};
+use crate::domain::{App, AppId, Buin, Callback, DeliveryState, Permissions};
+use crate::repository::apps::{self, StoredApp};
+use crate::repository::deliveries;
+use crate::service::KnownApp;
+use crate::wire::AesKey;
+
+/// An app and the AES key that it shares with Muster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisteredApp {
+    /// The app.
+    pub app: App,
+    /// Its AES key.
+    pub aes_key: AesKey,
+}
+
+/// Changes of an app. A part that is `None` stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AppChanges {
+    /// The name.
+    pub name: Option<String>,
+    /// All permissions: those that are not named are taken away.
+    pub permissions: Option<Permissions>,
+    /// The callback.
+    pub callback: Option<CallbackChange>,
+}
+
+/// A change of an app's callback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallbackChange {
+    /// The app gets no callbacks any more.
+    Remove,
+    /// The app gets another URL, another token, or both. An app without a callback needs both.
+    Set {
+        /// The URL.
+        url: Option<String>,
+        /// The token, which signs the callbacks.
+        token: Option<String>,
+    },
+}
+
+/// Creates an app.
+///
+/// # Errors
+/// [`Error::AppExists`], or the database fails.
+pub async fn create(admin: &AdminContext, new: RegisteredApp) -> Result<RegisteredApp, Error> {
+    let stored = StoredApp::from(new);
+    apps::insert(&admin.pool, &admin.keyring, &stored, admin.act()).await?;
+    Ok(stored.into())
+}
+
+/// Lists all apps, by enterprise and id.
+///
+/// # Errors
+/// A secret cannot be opened, or the database fails.
+pub async fn list(admin: &AdminContext) -> Result<Vec<RegisteredApp>, Error> {
+    let apps = apps::list(&admin.pool, &admin.keyring).await?;
+    Ok(apps.into_iter().map(RegisteredApp::from).collect())
+}
+
+/// Finds an app.
+///
+/// # Errors
+/// [`Error::AppNotFound`], a secret cannot be opened, or the database fails.
+pub async fn find(
+    admin: &AdminContext,
+    buin: Buin,
+    app_id: &AppId,
+) -> Result<RegisteredApp, Error> {
+    Ok(apps::find(&admin.pool, &admin.keyring, buin, app_id).await?.into())
+}
+
+/// Changes the name, the permissions or the callback of an app.
+///
+/// # Errors
+/// [`Error::AppNotFound`], [`Error::IncompleteCallback`], or the database fails.
+pub async fn update(
+    admin: &AdminContext,
+    buin: Buin,
+    app_id: &AppId,
+    changes: AppChanges,
+) -> Result<RegisteredApp, Error> {
+    let current = find(admin, buin, app_id).await?;
+    if !changes.are_complete_for(&current.app) {
+        return Err(Error::IncompleteCallback);
+    }
+    change(admin, buin, app_id, |stored| changes.apply(&mut stored.app)).await
+}
+
+/// Disables or enables an app. The servers refuse a disabled app's tokens and keys when this
+/// returns.
+///
+/// # Errors
+/// [`Error::AppNotFound`], or the database fails.
+pub async fn set_disabled(
+    admin: &AdminContext,
+    buin: Buin,
+    app_id: &AppId,
+    disabled: bool,
+) -> Result<RegisteredApp, Error> {
+    change(admin, buin, app_id, |stored| stored.app.disabled = disabled).await
+}
+
+/// Keeps the callbacks of an app instead of sending them.
+///
+/// # Errors
+/// [`Error::AppNotFound`], or the database fails.
+pub async fn pause_callbacks(
+    admin: &AdminContext,
+    buin: Buin,
+    app_id: &AppId,
+) -> Result<RegisteredApp, Error> {
+    change(admin, buin, app_id, |stored| stored.app.callbacks_paused = true).await
+}
+
+/// Sends the callbacks of an app again. Pending ones start at the beginning of their retry schedule,
+/// also those that had failed attempts before the pause.
+///
+/// # Errors
+/// [`Error::AppNotFound`], or the database fails.
+pub async fn resume_callbacks(
+    admin: &AdminContext,
+    buin: Buin,
+    app_id: &AppId,
+) -> Result<RegisteredApp, Error> {
+    let resumed = change(admin, buin, app_id, |stored| stored.app.callbacks_paused = false).await?;
+    let filter = deliveries::Filter {
+        buin: Some(buin),
+        app_id: Some(app_id.clone()),
+        state: Some(DeliveryState::Pending),
+        ..deliveries::Filter::default()
+    };
+    deliveries::replay(&admin.pool, &filter, admin.act()).await?;
+    Ok(resumed)
+}
+
+/// Gives an app another AES key. All its access tokens end.
+///
+/// # Errors
+/// [`Error::AppNotFound`], or the database fails.
+pub async fn rotate_key(
+    admin: &AdminContext,
+    buin: Buin,
+    app_id: &AppId,
+    aes_key: AesKey,
+) -> Result<RegisteredApp, Error> {
+    change(admin, buin, app_id, |stored| stored.aes_key = aes_key).await
+}
+
+async fn change(
+    admin: &AdminContext,
+    buin: Buin,
+    app_id: &AppId,
+    change: impl FnOnce(&mut StoredApp),
+) -> Result<RegisteredApp, Error> {
+    let stored =
+        apps::change(&admin.pool, &admin.keyring, buin, app_id, admin.act(), change).await?;
+    propagation::announce(admin).await;
+    Ok(stored.into())
+}
+
+impl AppChanges {
+    /// Whether the app has a callback afterwards, or none was meant to be set.
+    fn are_complete_for(&self, app: &App) -> bool {
+        match &self.callback {
+            Some(CallbackChange::Set { url, token }) => {
+                app.callback.is_some() || url.is_some() == token.is_some()
+            }
+            Some(CallbackChange::Remove) | None => true,
+        }
+    }
+
+    fn apply(self, app: &mut App) {
+        if let Some(name) = self.name {
+            app.name = name;
+        }
+        if let Some(permissions) = self.permissions {
+            app.permissions = permissions;
+        }
+        match self.callback {
+            None => {}
+            Some(CallbackChange::Remove) => app.callback = None,
+            Some(CallbackChange::Set { url, token }) => match &mut app.callback {
+                Some(callback) => {
+                    callback.url = url.unwrap_or_else(|| callback.url.clone());
+                    callback.token = token.unwrap_or_else(|| callback.token.clone());
+                }
+                None => app.callback = url.zip(token).map(|(url, token)| Callback { url, token }),
+            },
+        }
+    }
+}
+
+impl From<StoredApp> for RegisteredApp {
+    fn from(StoredApp { app, aes_key }: StoredApp) -> Self {
+        Self { app, aes_key }
+    }
+}
+
+impl From<RegisteredApp> for StoredApp {
+    fn from(RegisteredApp { app, aes_key }: RegisteredApp) -> Self {
+        Self { app, aes_key }
+    }
+}
+
+impl From<RegisteredApp> for KnownApp {
+    fn from(registered: RegisteredApp) -> Self {
+        StoredApp::from(registered).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(callback: Option<(&str, &str)>) -> App {
+        App {
+            buin: Buin::new(7).unwrap(),
+            app_id: "mine".parse().unwrap(),
+            name: "Mine".to_owned(),
+            permissions: Permissions::usual(),
+            callback: callback
+                .map(|(url, token)| Callback { url: url.to_owned(), token: token.to_owned() }),
+            callbacks_paused: false,
+            disabled: false,
+        }
+    }
+
+    fn set(url: Option<&str>, token: Option<&str>) -> AppChanges {
+        let (url, token) = (url.map(str::to_owned), token.map(str::to_owned));
+        AppChanges { callback: Some(CallbackChange::Set { url, token }), ..AppChanges::default() }
+    }
+
+    #[test]
+    fn parts_that_are_not_named_stay() {
+        let before = app(Some(("http://a", "secret")));
+        let mut after = before.clone();
+        AppChanges::default().apply(&mut after);
+        assert_eq!(after, before);
+
+        let name = Some("Ours".to_owned());
+        AppChanges { name, ..AppChanges::default() }.apply(&mut after);
+        assert_eq!(after, App { name: "Ours".to_owned(), ..before });
+
+        set(Some("http://b"), None).apply(&mut after);
+        assert_eq!(after.callback, app(Some(("http://b", "secret"))).callback);
+        set(None, Some("other")).apply(&mut after);
+        assert_eq!(after.callback, app(Some(("http://b", "other"))).callback);
+    }
+
+    #[test]
+    fn a_first_callback_needs_url_and_token() {
+        let mut without = app(None);
+        assert!(!set(Some("http://a"), None).are_complete_for(&without));
+        assert!(!set(None, Some("secret")).are_complete_for(&without));
+        assert!(set(Some("http://a"), None).are_complete_for(&app(Some(("http://b", "s")))));
+        let both = set(Some("http://a"), Some("secret"));
+        assert!(both.are_complete_for(&without));
+        both.apply(&mut without);
+        assert_eq!(without, app(Some(("http://a", "secret"))));
+        let remove = Some(CallbackChange::Remove);
+        AppChanges { callback: remove, ..AppChanges::default() }.apply(&mut without);
+        assert_eq!(without, app(None));
+    }
+}

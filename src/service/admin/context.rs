@@ -1,0 +1,49 @@
+//! The operator, and what every use case of an operator needs.
+
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::keyring::Keyring;
+use crate::repository::PgPool;
+use crate::repository::audit::{Act, Actor};
+
+/// The person who acts, as the operating system knows them. The audit stores all four values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operator {
+    /// The name of the user of the operating system.
+    pub user: String,
+    /// The user who called `sudo`, if the command runs under it.
+    pub sudo_user: Option<String>,
+    /// The name of the machine.
+    pub host: String,
+    /// The id of the process.
+    pub pid: u32,
+}
+
+/// The database, its master keys, the operator and the clock. A clone uses the same database.
+#[derive(Clone)]
+pub struct AdminContext {
+    pub(super) pool: PgPool,
+    pub(super) keyring: Arc<Keyring>,
+    actor: Actor,
+    clock: Clock,
+}
+
+impl AdminContext {
+    /// A context in which `operator` acts.
+    #[must_use]
+    pub fn new(pool: PgPool, keyring: Arc<Keyring>, operator: Operator, clock: Clock) -> Self {
+        let Operator { user, sudo_user, host, pid } = operator;
+        Self { pool, keyring, actor: Actor { user, sudo_user, host, pid }, clock }
+    }
+
+    /// The operator and the present time, for the audit entry of a change.
+    pub(super) fn act(&self) -> Act<'_> {
+        Act { by: &self.actor, at: self.clock.now() }
+    }
+
+    /// The difference between the clock of this process and `other`, without a sign.
+    pub(super) fn skew(&self, other: chrono::DateTime<chrono::Utc>) -> std::time::Duration {
+        (self.clock.now() - other).abs().to_std().unwrap_or_default()
+    }
+}

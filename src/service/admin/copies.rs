@@ -1,0 +1,165 @@
+//! Copies of a whole database: a backup, its restore, and a move to another PostgreSQL.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{AdminContext, Error, schema, secrets};
+use crate::keyring::{KeyFile, Keyring};
+use crate::postgres::backup::{self, Backup, Destination};
+pub use crate::postgres::backup::{Content, Manifest};
+use crate::postgres::embedded::Options;
+use crate::repository::migrations;
+use crate::repository::{PgPool, apps, pool};
+use crate::wire::MasterKeyId;
+
+/// A backup that can be restored with the keys that are here.
+pub struct CheckedBackup {
+    backup: Backup,
+    included_key: Option<IncludedKey>,
+}
+
+/// The master key in a backup, if it becomes the key of this data directory.
+struct IncludedKey {
+    keyring: Keyring,
+    id: MasterKeyId,
+    /// The file that the key is written to.
+    target: PathBuf,
+}
+
+/// The keys and the place for a key that a restore can use.
+pub struct RestoreKeys<'a> {
+    /// The keyring of this configuration.
+    pub keyring: &'a Keyring,
+    /// The key file of the embedded database. The key of the backup is written to it if this is
+    /// `Some` and the file does not exist.
+    pub key_file: Option<&'a Path>,
+}
+
+/// A finished restore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The number of apps.
+    pub apps: usize,
+    /// The number of migrations that came after the backup and were applied.
+    pub migrated: usize,
+}
+
+/// Writes a backup into `dir`, which must be new or empty, while servers run. The directory holds a
+/// whole backup when this returns. A database with pending migrations can be backed up, because an
+/// upgrade starts with a backup. `programs` says where the programs of PostgreSQL are. The master key
+/// is put into the backup if `with_key` says so and the keyring has it.
+///
+/// # Errors
+/// [`Error::ForeignSchema`], [`Error::Copy`], or the keyring or the database fails.
+pub async fn back_up(
+    admin: &AdminContext,
+    dir: &Path,
+    programs: &Options,
+    with_key: bool,
+) -> Result<Manifest, Error> {
+    schema::require_known(admin).await?;
+    if with_key {
+        admin.keyring.load()?;
+    }
+    let to = Destination { dir, programs, with_key: with_key.then_some(&*admin.keyring) };
+    Ok(backup::backup(&admin.pool, &to, admin.act()).await?)
+}
+
+/// The file that holds the first master key, as an absolute path; `None` if the key comes from the
+/// environment.
+#[must_use]
+pub fn key_file(admin: &AdminContext) -> Option<PathBuf> {
+    let path = admin.keyring.leading_file()?;
+    Some(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
+}
+
+/// Opens a backup and checks it before a database is made for it.
+///
+/// # Errors
+/// [`Error::BackupTooNew`], [`Error::BackupKeyMissing`], [`Error::BackupKeyWrong`],
+/// [`Error::BackupKeyMalformed`], or the backup is not whole.
+pub fn open_backup(dir: &Path, keys: &RestoreKeys<'_>) -> Result<CheckedBackup, Error> {
+    let backup = Backup::open(dir)?;
+    let migrations = migrations::unknown(&backup.manifest.migrations);
+    if !migrations.is_empty() {
+        let muster = backup.manifest.muster;
+        return Err(Error::BackupTooNew { migrations, muster });
+    }
+    let included_key = keys.find(&backup)?;
+    Ok(CheckedBackup { backup, included_key })
+}
+
+/// Restores a backup into an empty database, and migrates it.
+///
+/// # Errors
+/// [`Error::ForeignSchema`], [`Error::Copy`], [`Error::RestoredSecrets`], those of
+/// [`schema::migrate`], or the database fails.
+pub async fn restore(
+    admin: &AdminContext,
+    checked: &CheckedBackup,
+    programs: &Options,
+) -> Result<Restored, Error> {
+    schema::require_known(admin).await?;
+    backup::restore(&admin.pool, &checked.backup, programs).await?;
+    if let Some(IncludedKey { keyring, id, target }) = &checked.included_key {
+        keyring.save(target, *id)?;
+    }
+    let migrated = schema::migrate(admin).await?.len();
+    let apps = apps::list(&admin.pool, &admin.keyring).await.map_err(Error::RestoredSecrets)?;
+    backup::note_restored(&admin.pool, &checked.backup, admin.act()).await?;
+    Ok(Restored { apps: apps.len(), migrated })
+}
+
+/// Copies everything into the empty database `target`, and compares every table. The source must be
+/// current, its master key must be in the keyring, and no server may run.
+///
+/// # Errors
+/// [`Error::SchemaNotCurrent`], [`Error::MasterKeyMissing`], [`Error::TargetUnreachable`] after
+/// `connect_timeout`, [`Error::TargetSchema`], [`Error::Copy`], or the database fails.
+pub async fn move_to(
+    admin: &AdminContext,
+    target: &PgPool,
+    connect_timeout: Duration,
+) -> Result<Content, Error> {
+    if schema::state(admin).await? != schema::SchemaState::Current {
+        return Err(Error::SchemaNotCurrent);
+    }
+    secrets::verify(admin).await?;
+    let reached = pool::reach(&target.connect_options(), connect_timeout).await;
+    reached.map_err(Error::TargetUnreachable)?;
+    migrations::run(target).await.map_err(Error::TargetSchema)?;
+    Ok(backup::transfer(&admin.pool, target, admin.act()).await?)
+}
+
+impl CheckedBackup {
+    /// The description of the backup.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.backup.manifest
+    }
+}
+
+impl RestoreKeys<'_> {
+    /// Makes sure that the key of a backup is in the keyring, or will be. Gives the key in
+    /// the backup if that becomes the key of this data directory.
+    fn find(&self, backup: &Backup) -> Result<Option<IncludedKey>, Error> {
+        let Some(id) = backup.manifest.master_key.as_deref() else { return Ok(None) };
+        let id = MasterKeyId::parse(id).ok_or(Error::BackupKeyMalformed)?;
+        if self.keyring.load().is_ok() && self.keyring.find(id).is_some() {
+            return Ok(None);
+        }
+        let included = backup.key();
+        if let (Some(path), Some(key_file)) = (&included, self.key_file)
+            && !key_file.exists()
+        {
+            let keyring =
+                Keyring::new(None, Some(KeyFile { path: path.clone(), make: false }), None);
+            keyring.load()?;
+            if keyring.find(id).is_none() {
+                return Err(Error::BackupKeyWrong { path: path.clone(), id });
+            }
+            return Ok(Some(IncludedKey { keyring, id, target: key_file.to_owned() }));
+        }
+        Err(Error::BackupKeyMissing { id, available: self.keyring.ids(), included })
+    }
+}

@@ -1,0 +1,151 @@
+//! The reasons why a use case of an operator fails.
+
+use std::path::PathBuf;
+
+use crate::domain::{AppId, Buin};
+use crate::keyring::KeyringError;
+use crate::postgres::backup::DumpError;
+use crate::repository;
+use crate::repository::migrations::MigrationError;
+use crate::wire::MasterKeyId;
+
+/// The reason why a use case of an operator failed. The texts are for operators.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An app of this enterprise has this id already.
+    #[error("app {app_id} of enterprise {buin} exists already")]
+    AppExists {
+        /// The enterprise.
+        buin: Buin,
+        /// The id.
+        app_id: AppId,
+    },
+    /// The enterprise has no app of this id.
+    #[error("there is no app {app_id} of enterprise {buin}")]
+    AppNotFound {
+        /// The enterprise.
+        buin: Buin,
+        /// The id.
+        app_id: AppId,
+    },
+    /// No enterprise has an app of this id.
+    #[error("there is no app {0}")]
+    AppIdNotFound(AppId),
+    /// The app has no callback, and the change names only one of its two parts.
+    #[error("the app has no callback yet: a URL and a token are needed together")]
+    IncompleteCallback,
+    /// No API key has this id.
+    #[error("there is no key of this id")]
+    KeyNotFound,
+    /// No callback has this id.
+    #[error("there is no such callback")]
+    CallbackNotFound,
+    /// A worker is sending the callback, so it cannot be replayed.
+    #[error("it is being sent right now")]
+    CallbackInFlight,
+    /// The tables do not belong to this version of Muster, and no migration changes that.
+    #[error("the tables are not those of this program")]
+    ForeignSchema,
+    /// The tables do not belong to this version of Muster; a migration may change that.
+    #[error("the tables of the source are not those of this program")]
+    SchemaNotCurrent,
+    /// Migrations are pending, and the caller did not permit them.
+    #[error("migrations pending: {0}")]
+    MigrationsPending(usize),
+    /// A migration failed, or the database was changed by something else.
+    #[error(transparent)]
+    Migration(MigrationError),
+    /// The database did not say which migrations it has.
+    #[error("the database cannot be used")]
+    Unreachable(#[source] repository::Error),
+    /// The master key that seals the secrets is not in the keyring.
+    #[error(transparent)]
+    MasterKeyMissing(repository::Error),
+    /// Another rotation of the master key runs.
+    #[error("another rotation of the master key is under way")]
+    RotationRunning,
+    /// The first master key is the active one, and it does not come from a file to which a new key
+    /// could be added.
+    #[error("no new master key is configured")]
+    NoNewMasterKey,
+    /// Running servers have not confirmed that they have the new master key. The old one is active.
+    #[error("{servers} running servers have not confirmed the new master key {id}")]
+    MasterKeyUnconfirmed {
+        /// The number of servers.
+        servers: u64,
+        /// The new key.
+        id: MasterKeyId,
+    },
+    /// Another rotation has made the new key the active one.
+    #[error("another master key seals meanwhile")]
+    RotationOvertaken,
+    /// The first master key does not come from a file, so no old key can be removed.
+    #[error("the master key does not come from a file")]
+    MasterKeyNotInFile,
+    /// A master key cannot be read or written.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// The backup has migrations that this version of Muster does not know.
+    #[error("the backup is newer than this program: it has migrations {migrations:?}")]
+    BackupTooNew {
+        /// The unknown migrations.
+        migrations: Vec<i64>,
+        /// The version of Muster that made the backup.
+        muster: String,
+    },
+    /// The manifest of a backup names a master key that cannot be one.
+    #[error("backup.json: masterKey is no id of a key")]
+    BackupKeyMalformed,
+    /// The key file in a backup holds other keys than the manifest says.
+    #[error("{} is not the key {id}", path.display())]
+    BackupKeyWrong {
+        /// The file.
+        path: PathBuf,
+        /// The key that the manifest names.
+        id: MasterKeyId,
+    },
+    /// The master key of a backup is not in the keyring. Nothing was restored.
+    #[error("the backup is sealed with the master key {id}, which is not here")]
+    BackupKeyMissing {
+        /// The key that the manifest names.
+        id: MasterKeyId,
+        /// The keys that are in the keyring.
+        available: Vec<MasterKeyId>,
+        /// The key file in the backup, if it has one.
+        included: Option<PathBuf>,
+    },
+    /// The data of a backup were restored, but a secret among them cannot be opened.
+    #[error("the data are restored, but the secrets of an app cannot be opened")]
+    RestoredSecrets(#[source] repository::Error),
+    /// A copy of the database failed.
+    #[error(transparent)]
+    Copy(#[from] DumpError),
+    /// The database to which everything is to be copied cannot be reached.
+    #[error("the target database cannot be reached")]
+    TargetUnreachable(#[source] repository::Error),
+    /// The tables cannot be made in the database to which everything is to be copied.
+    #[error("the tables cannot be made in the target database")]
+    TargetSchema(#[source] MigrationError),
+    /// The database failed.
+    #[error(transparent)]
+    Database(repository::Error),
+}
+
+impl From<repository::Error> for Error {
+    fn from(error: repository::Error) -> Self {
+        match error {
+            repository::Error::AppExists { buin, app_id } => Self::AppExists { buin, app_id },
+            repository::Error::AppUnknown { buin, app_id } => Self::AppNotFound { buin, app_id },
+            other => Self::Database(other),
+        }
+    }
+}
+
+impl From<MigrationError> for Error {
+    fn from(error: MigrationError) -> Self {
+        match error {
+            MigrationError::Database(error) => Self::Unreachable(error),
+            other => Self::Migration(other),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The schema of the database: compare it with this version of Muster, and migrate it.
+
+use chrono::{DateTime, Utc};
+
+use super::{AdminContext, Error};
+use crate::repository::migrations::{self, Migration, Standing};
+use crate::repository::{self, key_rotation};
+
+/// The schema of a database, compared with this version of Muster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SchemaState {
+    /// The schema is current.
+    Current,
+    /// This many migrations are pending.
+    Pending(usize),
+    /// A newer version of Muster applied these migrations.
+    Newer(Vec<i64>),
+    /// This migration did not finish, or was applied with another text.
+    Broken(i64),
+}
+
+/// A step of the schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaStep {
+    /// Its number.
+    pub version: i64,
+    /// Its subject.
+    pub description: String,
+    /// The time at which it was applied; `None` if it is pending.
+    pub applied_at: Option<DateTime<Utc>>,
+}
+
+/// Compares the schema with this version of Muster.
+///
+/// # Errors
+/// [`Error::Unreachable`].
+pub async fn state(admin: &AdminContext) -> Result<SchemaState, Error> {
+    let standing = migrations::standing(&admin.pool).await.map_err(Error::Unreachable)?;
+    Ok(standing.into())
+}
+
+/// Lists the steps that this version of Muster knows.
+///
+/// # Errors
+/// The database fails.
+pub async fn list(admin: &AdminContext) -> Result<Vec<SchemaStep>, Error> {
+    let steps = migrations::list(&admin.pool).await?;
+    Ok(steps.into_iter().map(SchemaStep::from).collect())
+}
+
+/// Applies the pending migrations, and seals the secrets if no master key is active yet. Gives the
+/// migrations that were applied. Nothing is changed if the active master key is missing.
+///
+/// # Errors
+/// [`Error::Unreachable`], [`Error::Migration`], [`Error::MasterKeyMissing`], or the keyring or the
+/// database fails.
+pub async fn migrate(admin: &AdminContext) -> Result<Vec<SchemaStep>, Error> {
+    admin.keyring.load()?;
+    let applied = migrations::run(&admin.pool).await?;
+    for migration in &applied {
+        tracing::info!(version = migration.version, "migrated: {}", migration.description);
+    }
+    let sealed = key_rotation::adopt(&admin.pool, &admin.keyring, admin.act()).await;
+    if let Some(sealed) = sealed.map_err(missing_key)? {
+        tracing::info!(master_key = %sealed.id, apps = sealed.apps, "sealed the secrets");
+    }
+    Ok(applied.into_iter().map(SchemaStep::from).collect())
+}
+
+/// Makes sure that the schema is current, for use cases that read or write the tables. Pending
+/// migrations are applied if `may_migrate` permits it.
+///
+/// # Errors
+/// [`Error::MigrationsPending`], and those of [`migrate`].
+pub async fn prepare(admin: &AdminContext, may_migrate: bool) -> Result<(), Error> {
+    if !may_migrate && let SchemaState::Pending(pending) = state(admin).await? {
+        return Err(Error::MigrationsPending(pending));
+    }
+    migrate(admin).await?;
+    Ok(())
+}
+
+/// Refuses a schema that a migration cannot make current.
+pub(super) async fn require_known(admin: &AdminContext) -> Result<(), Error> {
+    match state(admin).await? {
+        SchemaState::Current | SchemaState::Pending(_) => Ok(()),
+        SchemaState::Newer(_) | SchemaState::Broken(_) => Err(Error::ForeignSchema),
+    }
+}
+
+/// Names the case in which the active master key is missing.
+pub(super) fn missing_key(error: repository::Error) -> Error {
+    match error {
+        repository::Error::MasterKeyUnknown { .. } => Error::MasterKeyMissing(error),
+        other => other.into(),
+    }
+}
+
+impl From<Standing> for SchemaState {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Current => Self::Current,
+            Standing::Pending(pending) => Self::Pending(pending.len()),
+            Standing::Newer(found) => Self::Newer(found),
+            Standing::Unfinished(version) | Standing::Altered(version) => Self::Broken(version),
+        }
+    }
+}
+
+impl From<Migration> for SchemaStep {
+    fn from(Migration { version, description, applied_at }: Migration) -> Self {
+        Self { version, description, applied_at }
+    }
+}
