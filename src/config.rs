@@ -9,8 +9,10 @@ mod address;
 mod audit;
 mod delivery;
 mod duration;
+mod key_text;
 mod layer;
 mod limits;
+mod log_filter;
 mod otlp;
 mod problem;
 mod read;
@@ -26,16 +28,17 @@ use ::config::Config;
 
 pub use self::audit::Audit;
 pub use self::delivery::Delivery;
+use self::duration::{DAY, HOUR, INSTANT, MINUTE, SECOND};
+pub use self::key_text::KeyText;
+pub use self::layer::DEFAULTS;
 pub use self::limits::Limits;
+pub use self::log_filter::{InvalidLogFilter, LogFilter};
 pub use self::otlp::{OtlpEndpoint, Tracing};
 pub use self::problem::{ConfigError, Problem};
 use self::read::Reader;
-pub use self::secrets::{KeyText, Secrets};
+pub use self::secrets::Secrets;
 pub use self::server::{Server, TlsFiles};
 pub use self::url::DatabaseUrl;
-
-/// The documented defaults, as text: `config/default.toml`.
-pub const DEFAULTS: &str = include_str!("../config/default.toml");
 
 /// Every setting, valid and consistent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,8 +142,8 @@ pub struct Metrics {
 /// `[log]`: what is logged, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// Directives such as `info,sqlx=warn`.
-    pub level: String,
+    /// Which lines are written.
+    pub level: LogFilter,
     /// The form of a line.
     pub format: LogFormat,
 }
@@ -225,7 +228,7 @@ impl Settings {
             metrics: Metrics { bind: read.optional_address("metrics.bind") },
             tracing: Tracing::read(read),
             log: Log {
-                level: read.log_level("log.level"),
+                level: read.log_filter("log.level"),
                 format: read.choice(
                     "log.format",
                     &[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)],
@@ -247,13 +250,6 @@ impl Settings {
         settings
     }
 }
-
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3_600);
-const DAY: Duration = Duration::from_secs(86_400);
-/// The shortest time limit that a working machine can keep.
-const INSTANT: Duration = Duration::from_millis(100);
 
 /// The process's variables named `MUSTER…`, for [`Settings::load`]. Bytes that are not UTF-8
 /// become U+FFFD, which `load` refuses by name rather than using a mangled value.

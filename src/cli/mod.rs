@@ -46,7 +46,7 @@ pub use store::pool_limits;
 
 use self::certificate::CertificateError;
 use crate::clock::Clock;
-use crate::config::{self, ConfigError, LogFormat, Settings};
+use crate::config::{self, ConfigError, LogFilter, LogFormat, Settings};
 use crate::domain::{AppId, Buin};
 use crate::{http, telemetry};
 
@@ -223,8 +223,11 @@ fn log_settings(settings: &Settings, command: &Command) -> config::Log {
         Command::MoveTo(_) => "warn,muster::repository::dump=info",
         _ => "warn",
     };
-    if log.level == "info" && log.format == LogFormat::Pretty {
-        quiet.clone_into(&mut log.level);
+    if log.level.as_str() == "info"
+        && log.format == LogFormat::Pretty
+        && let Ok(quiet) = LogFilter::parse(quiet)
+    {
+        log.level = quiet;
     }
     log
 }

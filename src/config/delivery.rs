@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::duration::{DAY, INSTANT, MINUTE, SECOND};
 use super::read::Reader;
-use super::{DAY, INSTANT, MINUTE, SECOND};
 
 /// `[delivery]`: how callbacks are sent, and for how long they are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]

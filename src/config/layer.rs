@@ -7,7 +7,10 @@ use std::path::Path;
 use ::config::{Map, Source, Value, ValueKind};
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigError, DEFAULTS, Problem};
+use super::{ConfigError, Problem};
+
+/// The documented defaults, as text: `config/default.toml`.
+pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 const PREFIX: &str = "MUSTER__";
 /// At the end of a variable's name: it names a file, which holds the value.

@@ -9,10 +9,10 @@ use ::config::{Value, ValueKind};
 use ipnet::IpNet;
 
 use super::address::is_address;
-use super::secrets::KeyText;
+use super::key_text::KeyText;
+use super::log_filter::{DIRECTIVES, LogFilter};
 use super::url::{DatabaseUrl, redact};
 use super::{Problem, duration};
-use crate::telemetry;
 
 /// Longest part of a value that a message quotes, in characters.
 const QUOTED: usize = 100;
@@ -161,10 +161,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Directives of a log filter.
-    pub(super) fn log_level(&mut self, key: &str) -> String {
-        self.text(key, &format!("expected {}", telemetry::DIRECTIVES), |text| {
-            telemetry::filter(text).is_ok().then(|| text.to_owned())
-        })
+    pub(super) fn log_filter(&mut self, key: &str) -> LogFilter {
+        self.text(key, &format!("expected {DIRECTIVES}"), |text| LogFilter::parse(text).ok())
     }
 
     /// Notes that `key` is not `relation` (such as "at most") what `other` is. Silent when one of

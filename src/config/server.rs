@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::duration::{DAY, HOUR, INSTANT, MINUTE, SECOND};
 use super::read::Reader;
-use super::{DAY, HOUR, INSTANT, MINUTE, SECOND};
 
 /// `[server]`: how requests are taken in.
 #[derive(Clone, Debug, PartialEq, Eq)]
