@@ -1,10 +1,9 @@
 //! What somebody asks to be done to a session. It cannot contradict itself.
 
 use std::collections::HashSet;
-use std::fmt;
 
 use super::session::each_once;
-use super::{Account, AttributesPatch, Reason, Refusal, Session, Title, Version};
+use super::{Account, AttributesPatch, Expected, Reason, Refusal, Session, Title};
 
 /// A request to change a session.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,10 +58,6 @@ pub struct Update {
     pub(super) remove: Vec<Account>,
 }
 
-/// The versions that a caller names: the session must have one of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expected(Vec<Version>);
-
 impl Request {
     /// What a member asks for, at whatever version.
     #[must_use]
@@ -99,35 +94,5 @@ impl Update {
             }
         }
         Ok(Self { add, remove, ..Self::default() })
-    }
-}
-
-impl Expected {
-    /// One of `versions`. None at all is never met.
-    #[must_use]
-    pub fn one_of(versions: Vec<Version>) -> Self {
-        Self(versions)
-    }
-
-    /// Whether `current` is one of them.
-    #[must_use]
-    pub fn is_met_by(&self, current: Version) -> bool {
-        self.0.contains(&current)
-    }
-}
-
-impl From<Version> for Expected {
-    fn from(version: Version) -> Self {
-        Self(vec![version])
-    }
-}
-
-impl fmt::Display for Expected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((first, others)) = self.0.split_first() else {
-            return f.write_str("a version that cannot be");
-        };
-        first.fmt(f)?;
-        others.iter().try_for_each(|version| write!(f, " or {version}"))
     }
 }
