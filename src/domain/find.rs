@@ -1,4 +1,4 @@
-//! Which sessions somebody looks for, and in which order.
+//! The filter and the order of a list of sessions.
 
 use chrono::{DateTime, Utc};
 use compact_str::CompactString;
@@ -35,7 +35,7 @@ pub struct Sort {
     pub newest_first: bool,
 }
 
-/// By what sessions are sorted.
+/// The field by which sessions are sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SortKey {
     /// When they began.

@@ -9,7 +9,7 @@ use super::Version;
 pub struct Expected(Vec<Version>);
 
 impl Expected {
-    /// One of `versions`. None at all is never met.
+    /// One of `versions`. An empty list matches no version.
     #[must_use]
     pub fn one_of(versions: Vec<Version>) -> Self {
         Self(versions)
