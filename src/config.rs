@@ -1,8 +1,8 @@
-//! What the operator can set, checked before anything starts.
+//! The settings of the operator, checked before anything starts.
 //!
 //! Three layers, later ones win: `config/default.toml` (compiled in; it is the manual of every
 //! key), a file, the environment. Mistakes are not found one by one: [`Settings::load`] names all
-//! of them, each with its key, its value, where it was set and what was expected. Nothing here is
+//! of them, each with its key, its value, its origin and the expected form. Nothing here is
 //! read from the working directory unasked, and no message shows the database's password.
 
 mod address;
@@ -50,32 +50,32 @@ pub struct Settings {
     pub server: Server,
     /// The database, and how it is used.
     pub database: Database,
-    /// What seals the stored secrets.
+    /// The master keys, which seal the stored secrets.
     pub secrets: Secrets,
-    /// What is kept of administrative acts.
+    /// The record of administrative acts.
     pub audit: Audit,
     /// Access tokens.
     pub token: Token,
     /// Sizes.
     pub limits: Limits,
-    /// Who may do what.
+    /// Rules that differ between companies.
     pub policy: Policy,
-    /// What is held in memory.
+    /// The session cache.
     pub cache: Cache,
     /// Callbacks.
     pub delivery: Delivery,
-    /// What is told to Prometheus.
+    /// The metrics for Prometheus.
     pub metrics: Metrics,
-    /// What is told to OpenTelemetry.
+    /// The traces for OpenTelemetry.
     pub tracing: Tracing,
-    /// What is logged, and how.
+    /// The log.
     pub log: Log,
 }
 
 /// `[database]`: which PostgreSQL, and how much of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Database {
-    /// Where it is; `None` = the embedded one.
+    /// The URL; `None` = the embedded database.
     pub url: Option<DatabaseUrl>,
     /// Whether there may be an embedded one; if not, there is [`Database::url`].
     pub embedded: bool,
@@ -91,7 +91,7 @@ pub struct Database {
     pub migrate: bool,
     /// Where `postgres` and `initdb` are, for the embedded database; `None` = search.
     pub postgres_dir: Option<PathBuf>,
-    /// Whether those programs may be downloaded when none are found.
+    /// Whether those programs may be downloaded if they are not found.
     pub download: bool,
 }
 
@@ -104,14 +104,14 @@ pub struct Token {
     pub max_clock_skew: Duration,
 }
 
-/// `[policy]`: rules that differ between houses.
+/// `[policy]`: rules that differ between companies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Who may remove other members from a session.
+    /// The members that may remove other members from a session.
     pub remove_members: RemoveMembers,
 }
 
-/// Who may remove other members from a session.
+/// The members that may remove other members from a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RemoveMembers {
     /// `"owner"`: only the session's owner.
@@ -128,18 +128,18 @@ pub struct Cache {
     pub enabled: bool,
     /// The memory that they may take, in bytes.
     pub max_bytes: u64,
-    /// How often it is looked what other servers have changed.
+    /// The interval between two reads of the changes of other servers.
     pub follow_interval: Duration,
 }
 
-/// `[metrics]`: what is told to Prometheus, and where.
+/// `[metrics]`: the metrics for Prometheus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metrics {
     /// `HOST:PORT` where `/metrics` is, another than [`Server::bind`]; `None` = nowhere.
     pub bind: Option<String>,
 }
 
-/// `[log]`: what is logged, and how.
+/// `[log]`: the filter and the format of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// Which lines are written.
@@ -242,7 +242,7 @@ impl Settings {
                  MUSTER__DATABASE__URL, or MUSTER__DATABASE__URL_FILE to a file that holds it",
             );
         }
-        // Two free ports are two ports.
+        // Port 0 takes a free port, so two zeros are two different ports.
         let same = settings.metrics.bind.as_ref() == Some(&settings.server.bind);
         if same && !settings.server.bind.ends_with(":0") {
             read.contradiction("metrics.bind", "another address than", "server.bind");
@@ -261,8 +261,8 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
         .filter(|(name, _)| name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("muster")))
 }
 
-/// The configuration file to read: what `--config` names, else what `MUSTER_CONFIG` names
-/// (`variable`; empty counts as unset), else none.
+/// The configuration file: the one that `--config` names (`flag`), else the one that
+/// `MUSTER_CONFIG` names (`variable`; empty counts as unset), else `None`.
 #[must_use]
 pub fn file(flag: Option<PathBuf>, variable: Option<OsString>) -> Option<PathBuf> {
     flag.or_else(|| variable.filter(|name| !name.is_empty()).map(PathBuf::from))

@@ -1,9 +1,9 @@
 //! Where log lines go: to standard error, in the form the settings ask for. Traces, which have no
 //! part in that, are below: [`Traces`], [`Span`], [`Trace`].
 //!
-//! What other crates say through `log` comes along, and so do panics. On a terminal, the download
-//! of PostgreSQL and the move to another one show a bar; they are the only spans that do, and lines are
-//! written above it.
+//! Messages of other crates through `log`, and panics, are logged too. On a terminal, the download
+//! of PostgreSQL and the move to another one show a bar; they are the only spans that do, and lines
+//! are written above it.
 
 mod collector;
 mod span;
@@ -30,7 +30,7 @@ pub use self::trace::Trace;
 pub use self::traces::{Traces, TracesError};
 use crate::config::{Log, LogFormat};
 
-/// Why nothing is logged.
+/// The reason why logging cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// This process logs already.

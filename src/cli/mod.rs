@@ -97,9 +97,11 @@ enum Command {
     Backup(backup::Backup),
     /// Bring a backup back, into a new data directory or an empty database
     Restore(restore::Restore),
-    /// Copy everything into another PostgreSQL, and say what to do then; the servers must be stopped
+    /// Copy everything into another PostgreSQL, and say what to do then; the servers must be
+    /// stopped
     MoveTo(move_to::MoveTo),
-    /// Check configuration, database, disk, clock, secrets, certificate and ports; say what to do about what is wrong
+    /// Check configuration, database, disk, clock, secrets, certificate and ports; say what to do
+    /// about what is wrong
     Doctor {
         #[command(flatten)]
         output: Output,

@@ -12,7 +12,7 @@ use super::read::Reader;
 pub struct Delivery {
     /// Whether this server sends any.
     pub enabled: bool,
-    /// How many may be under way.
+    /// How many may be in flight.
     pub concurrency: usize,
     /// How many of them to one app.
     pub concurrency_per_app: usize,
@@ -20,7 +20,7 @@ pub struct Delivery {
     pub connect_timeout: Duration,
     /// Until the answer is read; at least [`Delivery::connect_timeout`].
     pub total_timeout: Duration,
-    /// How often it is looked for what became due.
+    /// The interval between two searches for due callbacks.
     pub poll_interval: Duration,
     /// The waits after failed tries, the last one repeated. Never empty.
     pub schedule: Vec<Duration>,

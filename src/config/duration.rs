@@ -1,4 +1,4 @@
-//! Durations as people write them, and as they are told of them.
+//! Durations in settings and in messages.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;

@@ -11,12 +11,12 @@ use zeroize::{Zeroize as _, Zeroizing};
 pub struct KeyText([u8; 32]);
 
 impl KeyText {
-    /// What a text must be, for messages.
+    /// The expected form, for messages.
     pub const EXPECTED: &str = "32 bytes, as 44 characters of base64 or 64 hexadecimal digits: `muster secrets generate` \
          prints such";
 
-    /// Reads standard base64 with padding, or hexadecimal digits, of 32 bytes. Nothing else, blanks
-    /// around it neither: what is nearly a key is probably not the one that was meant.
+    /// Reads standard base64 with padding, or hexadecimal digits, of 32 bytes. Any other text is
+    /// refused, even a key with blanks around it: such a text is probably not the intended key.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = Zeroizing::new(match text.len() {

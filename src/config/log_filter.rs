@@ -2,7 +2,7 @@
 
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
-/// What `log.level` takes, in words.
+/// The expected form of `log.level`, for messages.
 pub(super) const DIRECTIVES: &str = "a level (off, error, warn, info, debug, trace) or directives \
                                      such as \"info,sqlx=warn\"";
 
@@ -27,8 +27,8 @@ impl Default for LogFilter {
 }
 
 impl LogFilter {
-    /// Parses directives. This parser is stricter than that of [`EnvFilter`], which takes a mistyped
-    /// level such as `inof` for the name of a module, so that nothing would be logged.
+    /// Parses directives. This parser is stricter than that of [`EnvFilter`], which takes a
+    /// mistyped level such as `inof` for the name of a module, so that nothing would be logged.
     ///
     /// # Errors
     /// When a directive is neither a level nor one that [`EnvFilter`] can parse.

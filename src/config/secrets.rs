@@ -8,9 +8,9 @@ use super::read::Reader;
 /// `[secrets]`: the master keys, in the order in which they count: the first one seals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Secrets {
-    /// The key that seals, goes before those of the file.
+    /// The key that seals. It takes precedence over the keys of the file.
     pub master_key: Option<KeyText>,
-    /// One that opens what was sealed before.
+    /// A key that opens values sealed earlier.
     pub previous_master_key: Option<KeyText>,
     /// A file of keys, one a line; `None` = `master.key` in the data directory, for the embedded
     /// database only.

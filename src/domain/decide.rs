@@ -1,9 +1,9 @@
 //! The decision: the changes that a request makes to a session, or the rule that forbids them.
 //!
-//! The rules are those of the wire protocol. The operator must be a member. Any member may change the
-//! title, add members and leave. Only the owner may remove other members, unless the policy allows it
-//! to every member. Only the owner may hand the session over, dissolve it and restore it. A request
-//! that changes nothing succeeds without a new version.
+//! The rules are those of the wire protocol. The operator must be a member. Any member may change
+//! the title, add members and leave. Only the owner may remove other members, unless the policy
+//! allows it to every member. Only the owner may hand the session over, dissolve it and restore it.
+//! A request that changes nothing succeeds without a new version.
 
 use std::collections::HashSet;
 
@@ -180,8 +180,8 @@ impl Session {
 }
 
 impl Request {
-    /// Whether the operator acts as an administrator. The callers ask only if these rights are needed,
-    /// and then the history must hold a reason.
+    /// Whether the operator acts as an administrator. The callers ask only if these rights are
+    /// needed, and then the history must hold a reason.
     fn by_admin(&self) -> Result<bool, Refusal> {
         match (self.authority, &self.reason) {
             (Authority::Member, _) => Ok(false),

@@ -188,7 +188,8 @@ impl Session {
         }
     }
 
-    /// The members after additions and removals. Remaining members keep their order; new ones follow.
+    /// The members after additions and removals. Remaining members keep their order; new ones
+    /// follow.
     pub(super) fn succeeding(&self, added: &[Account], removed: &[Account]) -> Vec<Account> {
         let mut members = Vec::with_capacity(self.members.len() + added.len());
         if removed.is_empty() {

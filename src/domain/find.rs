@@ -21,8 +21,8 @@ pub struct Filter {
     pub updated_since: Option<DateTime<Utc>>,
 }
 
-/// A part of a title: 1 to 64 characters, no control characters. Upper and lower case are the same, and so
-/// are the compatibility forms of characters.
+/// A part of a title: 1 to 64 characters, no control characters. Upper and lower case are the same,
+/// and so are the compatibility forms of characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TitlePart(CompactString);
 

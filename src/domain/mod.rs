@@ -1,8 +1,8 @@
 //! The rules of sessions, and nothing else: no I/O, no async, no SQL, no HTTP, no JSON.
 //!
 //! Values come in as types that cannot hold a bad value ([`Title`], [`Account`], [`SessionId`] …);
-//! [`Session::create`] and [`Session::decide`] return the effect of a request, or a [`Refusal`]. They
-//! store nothing: the service writes the result.
+//! [`Session::create`] and [`Session::decide`] return the effect of a request, or a [`Refusal`].
+//! They store nothing: the service writes the result.
 
 mod app;
 mod attributes;

@@ -138,7 +138,8 @@ impl fmt::Display for Account {
     }
 }
 
-/// The reason of an operator, for the history: 1 to 256 characters, not blank, no control characters.
+/// The reason of an operator, for the history: 1 to 256 characters, not blank, no control
+/// characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason(CompactString);
 

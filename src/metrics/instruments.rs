@@ -28,7 +28,7 @@ pub struct Metrics {
     pub cache_misses: Counter,
     /// Sessions that went because memory was needed.
     pub cache_evictions: Counter,
-    /// Changes that were decided anew because somebody was faster.
+    /// Changes that were decided anew because another write was faster.
     pub version_conflicts: Counter,
     /// Changes that were decided anew because PostgreSQL ended a deadlock.
     pub deadlocks: Counter,
@@ -36,7 +36,7 @@ pub struct Metrics {
     pub callbacks: Callbacks,
 }
 
-/// What becomes of callbacks.
+/// The results of callbacks.
 #[derive(Debug)]
 pub struct Callbacks {
     /// Tries that were acknowledged.

@@ -1,12 +1,12 @@
-//! What is counted, and how it is told to Prometheus.
+//! The metrics, and their export to Prometheus.
 //!
-//! Every room but the pure ones may count here; what the numbers are called stands in one place,
-//! `scrape`. Whoever counts holds the cell it counts in: nothing is looked up by name while a
-//! request runs, nothing is locked, and threads write to memory of their own. There is no global
-//! registry: each application has its [`Metrics`], so that several in one process stay apart.
+//! Every room but the pure ones may count here. All names of metrics are in `scrape`. The counting
+//! code holds its instrument: nothing is looked up by name while a request runs, nothing is locked,
+//! and threads write to memory of their own. There is no global registry: each application has its
+//! [`Metrics`], so that several in one process stay apart.
 //!
 //! Every label is one of few: a route's pattern, never a path; a method or "other"; a code that is
-//! written in the source. What callers send never becomes a label.
+//! written in the source. Input of callers never becomes a label.
 
 mod acquires;
 mod cells;

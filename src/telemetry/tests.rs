@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::config::LogFilter;
 
-/// Collects what is written.
+/// Collects the written bytes.
 #[derive(Clone, Default)]
 struct Paper(Arc<Mutex<Vec<u8>>>);
 
@@ -23,7 +23,7 @@ fn log(level: &str, format: LogFormat) -> Log {
     Log { level: LogFilter::parse(level).unwrap(), format }
 }
 
-/// What `talk` logs under `log`.
+/// The lines that `talk` logs under `log`.
 fn written(log: &Log, talk: impl FnOnce()) -> String {
     let paper = Paper::default();
     let writer = paper.clone();
@@ -77,7 +77,7 @@ fn the_bar_is_for_few_and_can_be_drawn() {
     );
 }
 
-/// Not a test of its own: what [`child`] runs, since logging is set up once for a whole process.
+/// Run by [`child`], because logging is set up once for a whole process.
 #[test]
 #[ignore = "run by the tests below, in a process of its own"]
 fn in_a_process_of_its_own() {
