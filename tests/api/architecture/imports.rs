@@ -99,7 +99,7 @@ impl Tree {
     fn resolve(&self, path: &[String], seen: &mut Vec<(usize, String)>) -> Option<(usize, bool)> {
         let mut file = *self.files.get(&[][..])?;
         for (index, part) in path.iter().enumerate() {
-            let child = [self.sources[file].module.as_slice(), &[part.clone()]].concat();
+            let child = [self.sources[file].module.as_slice(), std::slice::from_ref(part)].concat();
             if let Some(child) = self.files.get(&child) {
                 file = *child;
                 continue;
