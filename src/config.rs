@@ -1,16 +1,18 @@
-//! What the operator can set, checked before anything starts.
+//! The settings of the operator, checked before anything starts.
 //!
 //! Three layers, later ones win: `config/default.toml` (compiled in; it is the manual of every
 //! key), a file, the environment. Mistakes are not found one by one: [`Settings::load`] names all
-//! of them, each with its key, its value, where it was set and what was expected. Nothing here is
+//! of them, each with its key, its value, its origin and the expected form. Nothing here is
 //! read from the working directory unasked, and no message shows the database's password.
 
 mod address;
 mod audit;
 mod delivery;
 mod duration;
+mod key_text;
 mod layer;
 mod limits;
+mod log_filter;
 mod otlp;
 mod problem;
 mod read;
@@ -26,16 +28,17 @@ use ::config::Config;
 
 pub use self::audit::Audit;
 pub use self::delivery::Delivery;
+use self::duration::{DAY, HOUR, INSTANT, MINUTE, SECOND};
+pub use self::key_text::KeyText;
+pub use self::layer::DEFAULTS;
 pub use self::limits::Limits;
+pub use self::log_filter::{InvalidLogFilter, LogFilter};
 pub use self::otlp::{OtlpEndpoint, Tracing};
 pub use self::problem::{ConfigError, Problem};
 use self::read::Reader;
-pub use self::secrets::{KeyText, Secrets};
+pub use self::secrets::Secrets;
 pub use self::server::{Server, TlsFiles};
 pub use self::url::DatabaseUrl;
-
-/// The documented defaults, as text: `config/default.toml`.
-pub const DEFAULTS: &str = include_str!("../config/default.toml");
 
 /// Every setting, valid and consistent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,32 +50,32 @@ pub struct Settings {
     pub server: Server,
     /// The database, and how it is used.
     pub database: Database,
-    /// What seals the stored secrets.
+    /// The master keys, which seal the stored secrets.
     pub secrets: Secrets,
-    /// What is kept of administrative acts.
+    /// The record of administrative acts.
     pub audit: Audit,
     /// Access tokens.
     pub token: Token,
     /// Sizes.
     pub limits: Limits,
-    /// Who may do what.
+    /// Rules that differ between companies.
     pub policy: Policy,
-    /// What is held in memory.
+    /// The session cache.
     pub cache: Cache,
     /// Callbacks.
     pub delivery: Delivery,
-    /// What is told to Prometheus.
+    /// The metrics for Prometheus.
     pub metrics: Metrics,
-    /// What is told to OpenTelemetry.
+    /// The traces for OpenTelemetry.
     pub tracing: Tracing,
-    /// What is logged, and how.
+    /// The log.
     pub log: Log,
 }
 
 /// `[database]`: which PostgreSQL, and how much of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Database {
-    /// Where it is; `None` = the embedded one.
+    /// The URL; `None` = the embedded database.
     pub url: Option<DatabaseUrl>,
     /// Whether there may be an embedded one; if not, there is [`Database::url`].
     pub embedded: bool,
@@ -88,7 +91,7 @@ pub struct Database {
     pub migrate: bool,
     /// Where `postgres` and `initdb` are, for the embedded database; `None` = search.
     pub postgres_dir: Option<PathBuf>,
-    /// Whether those programs may be downloaded when none are found.
+    /// Whether those programs may be downloaded if they are not found.
     pub download: bool,
 }
 
@@ -101,14 +104,14 @@ pub struct Token {
     pub max_clock_skew: Duration,
 }
 
-/// `[policy]`: rules that differ between houses.
+/// `[policy]`: rules that differ between companies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Who may remove other members from a session.
+    /// The members that may remove other members from a session.
     pub remove_members: RemoveMembers,
 }
 
-/// Who may remove other members from a session.
+/// The members that may remove other members from a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RemoveMembers {
     /// `"owner"`: only the session's owner.
@@ -125,22 +128,22 @@ pub struct Cache {
     pub enabled: bool,
     /// The memory that they may take, in bytes.
     pub max_bytes: u64,
-    /// How often it is looked what other servers have changed.
+    /// The interval between two reads of the changes of other servers.
     pub follow_interval: Duration,
 }
 
-/// `[metrics]`: what is told to Prometheus, and where.
+/// `[metrics]`: the metrics for Prometheus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metrics {
     /// `HOST:PORT` where `/metrics` is, another than [`Server::bind`]; `None` = nowhere.
     pub bind: Option<String>,
 }
 
-/// `[log]`: what is logged, and how.
+/// `[log]`: the filter and the format of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// Directives such as `info,sqlx=warn`.
-    pub level: String,
+    /// Which lines are written.
+    pub level: LogFilter,
     /// The form of a line.
     pub format: LogFormat,
 }
@@ -225,7 +228,7 @@ impl Settings {
             metrics: Metrics { bind: read.optional_address("metrics.bind") },
             tracing: Tracing::read(read),
             log: Log {
-                level: read.log_level("log.level"),
+                level: read.log_filter("log.level"),
                 format: read.choice(
                     "log.format",
                     &[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)],
@@ -239,7 +242,7 @@ impl Settings {
                  MUSTER__DATABASE__URL, or MUSTER__DATABASE__URL_FILE to a file that holds it",
             );
         }
-        // Two free ports are two ports.
+        // Port 0 takes a free port, so two zeros are two different ports.
         let same = settings.metrics.bind.as_ref() == Some(&settings.server.bind);
         if same && !settings.server.bind.ends_with(":0") {
             read.contradiction("metrics.bind", "another address than", "server.bind");
@@ -247,13 +250,6 @@ impl Settings {
         settings
     }
 }
-
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3_600);
-const DAY: Duration = Duration::from_secs(86_400);
-/// The shortest time limit that a working machine can keep.
-const INSTANT: Duration = Duration::from_millis(100);
 
 /// The process's variables named `MUSTER…`, for [`Settings::load`]. Bytes that are not UTF-8
 /// become U+FFFD, which `load` refuses by name rather than using a mangled value.
@@ -265,8 +261,8 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
         .filter(|(name, _)| name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("muster")))
 }
 
-/// The configuration file to read: what `--config` names, else what `MUSTER_CONFIG` names
-/// (`variable`; empty counts as unset), else none.
+/// The configuration file: the one that `--config` names (`flag`), else the one that
+/// `MUSTER_CONFIG` names (`variable`; empty counts as unset), else `None`.
 #[must_use]
 pub fn file(flag: Option<PathBuf>, variable: Option<OsString>) -> Option<PathBuf> {
     flag.or_else(|| variable.filter(|name| !name.is_empty()).map(PathBuf::from))

@@ -1,9 +1,9 @@
 //! Where log lines go: to standard error, in the form the settings ask for. Traces, which have no
 //! part in that, are below: [`Traces`], [`Span`], [`Trace`].
 //!
-//! What other crates say through `log` comes along, and so do panics. On a terminal, the download
-//! of PostgreSQL and the move to another one show a bar; they are the only spans that do, and lines are
-//! written above it.
+//! Messages of other crates through `log`, and panics, are logged too. On a terminal, the download
+//! of PostgreSQL and the move to another one show a bar; they are the only spans that do, and lines
+//! are written above it.
 
 mod collector;
 mod span;
@@ -19,7 +19,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Metadata, Subscriber};
 use tracing_indicatif::IndicatifLayer;
 use tracing_indicatif::style::ProgressStyle;
-use tracing_subscriber::filter::{EnvFilter, FilterFn, filter_fn};
+use tracing_subscriber::filter::{FilterFn, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -30,20 +30,9 @@ pub use self::trace::Trace;
 pub use self::traces::{Traces, TracesError};
 use crate::config::{Log, LogFormat};
 
-/// What `log.level` takes, in words.
-pub(crate) const DIRECTIVES: &str = "a level (off, error, warn, info, debug, trace) or directives \
-                                     such as \"info,sqlx=warn\"";
-
-/// What is left out unless `log.level` names the same module: of each request that is no HTTP, which
-/// any scanner can send, the framework says that it is none.
-const QUIET: &str = "actix_http=off";
-
-/// Why nothing is logged.
+/// The reason why logging cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The directives mean nothing.
-    #[error("log.level = {0:?}: expected {DIRECTIVES}")]
-    Level(String),
     /// This process logs already.
     #[error("logging is set up already")]
     Twice(#[source] TryInitError),
@@ -52,17 +41,17 @@ pub enum Error {
 /// Starts logging, for the whole process and until its end. Panics are logged from now on too.
 ///
 /// # Errors
-/// When `log.level` is no directive, or on a second call.
+/// On a second call.
 pub fn init(log: &Log) -> Result<(), Error> {
     let terminal = std::io::stderr().is_terminal();
     let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let registry = tracing_subscriber::registry();
     if terminal && log.format == LogFormat::Pretty {
         let bars = IndicatifLayer::new().with_progress_style(download_style());
-        let lines = lines(log, colours, bars.get_stderr_writer())?;
+        let lines = lines(log, colours, bars.get_stderr_writer());
         registry.with(bars.with_filter(shown())).with(lines).try_init()
     } else {
-        registry.with(lines(log, colours, std::io::stderr)?).try_init()
+        registry.with(lines(log, colours, std::io::stderr)).try_init()
     }
     .map_err(Error::Twice)?;
 
@@ -78,49 +67,21 @@ pub fn init(log: &Log) -> Result<(), Error> {
     Ok(())
 }
 
-/// Parses directives. Stricter than the filter's own parser, to which a mistyped level such as
-/// `inof` is the name of a module, so that nothing would be logged.
-pub(crate) fn filter(directives: &str) -> Result<EnvFilter, Error> {
-    let refused = || Error::Level(directives.to_owned());
-    // Within braces a comma separates fields, not directives: those are left to the parser.
-    if directives.contains('{') {
-        return parse(directives).ok_or_else(refused);
-    }
-    let directives: Vec<_> = directives.split(',').map(str::trim).collect();
-    let is_clear = |directive: &&str| {
-        let level = || !directive.is_empty() && directive.parse::<LevelFilter>().is_ok();
-        directive.contains(['=', ':', '[']) || level()
-    };
-    if !directives.iter().all(is_clear) {
-        return Err(refused());
-    }
-    parse(&directives.join(",")).ok_or_else(refused)
-}
-
-/// Of two directives for the same module the later one counts.
-fn parse(directives: &str) -> Option<EnvFilter> {
-    EnvFilter::builder().parse(format!("{QUIET},{directives}")).ok()
-}
-
 /// The layer that writes lines.
-fn lines<S, W>(
-    log: &Log,
-    colours: bool,
-    writer: W,
-) -> Result<Box<dyn Layer<S> + Send + Sync>, Error>
+fn lines<S, W>(log: &Log, colours: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    let filter = filter(&log.level)?;
+    let filter = log.level.to_env_filter();
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours);
-    Ok(match log.format {
+    match log.format {
         LogFormat::Pretty => layer.compact().with_filter(filter).boxed(),
         LogFormat::Json => {
             let layer = layer.json().flatten_event(true).with_span_list(false);
             layer.with_filter(filter).boxed()
         }
-    })
+    }
 }
 
 /// Lets only the spans of a running download or move through, whatever the level of the log.

@@ -51,7 +51,7 @@ use self::args::Output;
 use self::certificate::CertificateError;
 use self::crypto::use_ring;
 use crate::clock::Clock;
-use crate::config::{self, ConfigError, LogFormat, Settings};
+use crate::config::{self, ConfigError, LogFilter, LogFormat, Settings};
 use crate::{http, telemetry};
 
 /// A persistent session service for internal apps.
@@ -101,9 +101,11 @@ enum Command {
     Backup(backup::Backup),
     /// Bring a backup back, into a new data directory or an empty database
     Restore(restore::Restore),
-    /// Copy everything into another PostgreSQL, and say what to do then; the servers must be stopped
+    /// Copy everything into another PostgreSQL, and say what to do then; the servers must be
+    /// stopped
     MoveTo(move_to::MoveTo),
-    /// Check configuration, database, disk, clock, secrets, certificate and ports; say what to do about what is wrong
+    /// Check configuration, database, disk, clock, secrets, certificate and ports; say what to do
+    /// about what is wrong
     Doctor {
         #[command(flatten)]
         output: Output,
@@ -203,8 +205,11 @@ fn log_settings(settings: &Settings, command: &Command) -> config::Log {
         Command::MoveTo(_) => "warn,muster::postgres::backup=info",
         _ => "warn",
     };
-    if log.level == "info" && log.format == LogFormat::Pretty {
-        quiet.clone_into(&mut log.level);
+    if log.level.as_str() == "info"
+        && log.format == LogFormat::Pretty
+        && let Ok(quiet) = LogFilter::parse(quiet)
+    {
+        log.level = quiet;
     }
     log
 }

@@ -1,4 +1,4 @@
-//! What an address to listen on looks like.
+//! The syntax of addresses to listen on.
 
 use std::net::SocketAddr;
 

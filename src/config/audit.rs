@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::DAY;
+use super::duration::DAY;
 use super::read::Reader;
 
 /// `[audit]`: the record of administrative acts.

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::duration::{DAY, INSTANT, MINUTE, SECOND};
 use super::read::Reader;
-use super::{DAY, INSTANT, MINUTE, SECOND};
 
 /// `[delivery]`: how callbacks are sent, and for how long they are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// Whether this server sends any.
     pub enabled: bool,
-    /// How many may be under way.
+    /// How many may be in flight.
     pub concurrency: usize,
     /// How many of them to one app.
     pub concurrency_per_app: usize,
@@ -20,7 +20,7 @@ pub struct Delivery {
     pub connect_timeout: Duration,
     /// Until the answer is read; at least [`Delivery::connect_timeout`].
     pub total_timeout: Duration,
-    /// How often it is looked for what became due.
+    /// The interval between two searches for due callbacks.
     pub poll_interval: Duration,
     /// The waits after failed tries, the last one repeated. Never empty.
     pub schedule: Vec<Duration>,

@@ -1,9 +1,16 @@
-//! Durations as people write them, and as they are told of them.
+//! Durations in settings and in messages.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ::config::ValueKind;
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const HOUR: Duration = Duration::from_secs(3_600);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
+/// The shortest time limit that a working machine can keep.
+pub(super) const INSTANT: Duration = Duration::from_millis(100);
 
 /// Seconds as a number, or text with units.
 pub(super) fn read(kind: &ValueKind) -> Option<Duration> {

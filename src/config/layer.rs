@@ -7,7 +7,10 @@ use std::path::Path;
 use ::config::{Map, Source, Value, ValueKind};
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigError, DEFAULTS, Problem};
+use super::{ConfigError, Problem};
+
+/// The documented defaults, as text: `config/default.toml`.
+pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 const PREFIX: &str = "MUSTER__";
 /// At the end of a variable's name: it names a file, which holds the value.
@@ -36,7 +39,7 @@ impl Layer {
         self.keys().any(|key| key.split_once('.').is_some_and(|(section, _)| section == name))
     }
 
-    /// What to say of `key`, which is not one of these.
+    /// The message for `key`, which is not one of these.
     fn unknown(&self, key: &str, as_written: impl Fn(&str) -> String) -> String {
         if self.has_section(key) {
             return "this is a section, not a key".to_owned();
@@ -83,8 +86,8 @@ pub(super) fn file(
     Ok(Layer(layer))
 }
 
-/// The environment's layer: text, made a number, a truth value or a list where the default is one. A
-/// value may lie in a file instead, as images for containers take their secrets.
+/// The environment's layer: text, made a number, a truth value or a list where the default is one.
+/// A value may lie in a file instead, as images for containers take their secrets.
 pub(super) fn environment(
     env: impl Iterator<Item = (String, String)>,
     defaults: &Layer,
@@ -150,14 +153,14 @@ pub(super) fn environment(
     Layer(layer)
 }
 
-/// The key that a variable sets, and whether it names a file with the value. A key that has such a name
-/// itself goes before: `MUSTER__SECRETS__MASTER_KEY_FILE` is `secrets.master_key_file`.
+/// The key that a variable sets, and whether it names a file with the value. A key that has such a
+/// name itself goes before: `MUSTER__SECRETS__MASTER_KEY_FILE` is `secrets.master_key_file`.
 fn set_by<'a>(name: &str, keys: &BTreeMap<String, &'a str>) -> Option<(&'a str, bool)> {
     let itself = keys.get(name).map(|key| (*key, false));
     itself.or_else(|| keys.get(name.strip_suffix(IN_FILE)?).map(|key| (*key, true)))
 }
 
-/// What a file holds, without the newline that editors leave at its end.
+/// The content of a file, without the newline that editors add at its end.
 fn secret_file(path: &Path) -> std::io::Result<String> {
     let mut text = std::fs::read_to_string(path)?;
     if text.ends_with('\n') {
@@ -241,7 +244,7 @@ fn quoted(part: &str) -> String {
 fn kind(value: &DeValue<'_>) -> ValueKind {
     match value {
         DeValue::String(text) => ValueKind::String(text.to_string()),
-        // What no 64 bits hold stays text, and is refused as no number.
+        // A number that needs more than 64 bits stays text, which `Reader::number` refuses.
         DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix())
             .map_or_else(|_| ValueKind::String(digits.as_str().to_owned()), ValueKind::I64),
         DeValue::Float(digits) => digits.as_str().parse().map_or(ValueKind::Nil, ValueKind::Float),

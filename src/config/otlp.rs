@@ -1,13 +1,13 @@
-//! `[tracing]`: which requests are traced, and who is told.
+//! `[tracing]`: the share of traced requests, and the collector.
 
 use super::read::Reader;
 
 /// `[tracing]`: traces for OpenTelemetry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tracing {
-    /// The collector that spans are sent to; `None` = there are none.
+    /// The collector of the spans; `None` = no spans.
     pub otlp_endpoint: Option<OtlpEndpoint>,
-    /// Of so many requests that bring no trace one begins a trace; at least 1.
+    /// One in this many requests without a trace begins one; at least 1.
     pub one_in: u32,
 }
 
@@ -30,7 +30,7 @@ impl Tracing {
 }
 
 impl OtlpEndpoint {
-    /// Takes the base of a collector's URLs: a query, or a user, is none of it.
+    /// Takes the base of a collector's URLs, without query and user.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let url = reqwest::Url::parse(text).ok()?;

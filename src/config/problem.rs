@@ -1,9 +1,9 @@
-//! What an operator reads when the configuration is refused.
+//! The messages for the operator if the configuration is refused.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Why there are no [`Settings`](super::Settings).
+/// The reason why there are no [`Settings`](super::Settings).
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file is missing, unreadable or not UTF-8.
@@ -11,7 +11,7 @@ pub enum ConfigError {
     Read {
         /// As it was named.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The file is no TOML.
@@ -19,7 +19,7 @@ pub enum ConfigError {
     Syntax {
         /// The file's path, with line and column.
         origin: String,
-        /// What the parser met. It holds no text of the file, which may be a password.
+        /// The message of the parser. It holds no text of the file, which may be a password.
         message: String,
     },
     /// The layers could not be laid over each other.
@@ -42,17 +42,17 @@ fn list(problems: &[Problem]) -> String {
     text
 }
 
-/// One mistake. It shows as `key = value (where it was set): what was expected`.
+/// One mistake. It shows as `key = value (origin): expected form`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Such as `server.bind`; of an unknown environment variable, its name.
     pub key: String,
-    /// As set, quoted and shortened, without the database's password. `None` for unknown keys: what
-    /// was meant by them, perhaps a secret, cannot be known.
+    /// As set, quoted and shortened, without the database's password. `None` for unknown keys,
+    /// because the value may be a secret.
     pub value: Option<String>,
     /// A path with a line, the name of an environment variable, or the defaults.
     pub origin: String,
-    /// What was expected instead.
+    /// The expected form.
     pub reason: String,
 }
 

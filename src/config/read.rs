@@ -1,5 +1,5 @@
-//! From layered values to typed ones. A value that cannot be taken is noted as a problem and its
-//! type's default stands in, which nobody sees: with a problem there are no settings.
+//! From layered values to typed ones. An invalid value is noted as a problem and replaced by the
+//! default of its type. That default is never used: with a problem there are no settings.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -9,10 +9,10 @@ use ::config::{Value, ValueKind};
 use ipnet::IpNet;
 
 use super::address::is_address;
-use super::secrets::KeyText;
+use super::key_text::KeyText;
+use super::log_filter::{DIRECTIVES, LogFilter};
 use super::url::{DatabaseUrl, redact};
 use super::{Problem, duration};
-use crate::telemetry;
 
 /// Longest part of a value that a message quotes, in characters.
 const QUOTED: usize = 100;
@@ -114,14 +114,14 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A path; empty = none.
+    /// A path; empty = `None`.
     pub(super) fn optional_path(&mut self, key: &str) -> Option<PathBuf> {
         self.optional(key, "expected a path, or nothing", str::to_owned, |text| {
             (!text.contains('\0')).then(|| PathBuf::from(text))
         })
     }
 
-    /// A key, which no message shows; empty = none.
+    /// A key, which no message shows; empty = `None`.
     pub(super) fn optional_key(&mut self, key: &str) -> Option<KeyText> {
         let expected = format!("expected {}, or nothing", KeyText::EXPECTED);
         let hidden = |text: &str| if text.is_empty() { "" } else { "***" }.to_owned();
@@ -135,7 +135,7 @@ impl<'a> Reader<'a> {
         self.text(key, expected, |text| is_address(text).then(|| text.to_owned()))
     }
 
-    /// `HOST:PORT`; empty = none.
+    /// `HOST:PORT`; empty = `None`.
     pub(super) fn optional_address(&mut self, key: &str) -> Option<String> {
         let expected = "expected HOST:PORT, such as \"127.0.0.1:7081\", or nothing";
         self.optional(key, expected, str::to_owned, |text| {
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// What `parse` makes of a URL; empty = none.
+    /// A URL, converted by `parse`; empty = `None`.
     pub(super) fn optional_url<T>(
         &mut self,
         key: &str,
@@ -153,7 +153,7 @@ impl<'a> Reader<'a> {
         self.optional(key, expected, redact, parse)
     }
 
-    /// A PostgreSQL URL; empty = none.
+    /// A PostgreSQL URL; empty = `None`.
     pub(super) fn database_url(&mut self, key: &str) -> Option<DatabaseUrl> {
         let expected = "expected postgres://USER:PASSWORD@HOST:PORT/NAME with special characters \
                         percent-encoded, or nothing for the embedded database";
@@ -161,14 +161,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Directives of a log filter.
-    pub(super) fn log_level(&mut self, key: &str) -> String {
-        self.text(key, &format!("expected {}", telemetry::DIRECTIVES), |text| {
-            telemetry::filter(text).is_ok().then(|| text.to_owned())
-        })
+    pub(super) fn log_filter(&mut self, key: &str) -> LogFilter {
+        self.text(key, &format!("expected {DIRECTIVES}"), |text| LogFilter::parse(text).ok())
     }
 
-    /// Notes that `key` is not `relation` (such as "at most") what `other` is. Silent when one of
-    /// them has been refused already.
+    /// Notes that the value of `key` is not in `relation` (such as "at most") to that of `other`.
+    /// Does nothing if one of the two keys has a problem already.
     pub(super) fn contradiction(&mut self, key: &str, relation: &str, other: &str) {
         if self.problems.iter().any(|problem| problem.key == key || problem.key == other) {
             return;
@@ -183,8 +181,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Notes that `key` must not be empty here. Silent when it was refused already, or may be what was
-    /// meant by something else that was.
+    /// Notes that `key` must not be empty here. Does nothing if it has a problem already, or
+    /// if an unknown key may have been meant for it.
     pub(super) fn missing(&mut self, key: &str, expected: &str) {
         let known = self.problems.iter().any(|other| other.key == key || other.value.is_none());
         if let Some(value) = self.find(key).filter(|_| !known) {

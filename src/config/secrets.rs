@@ -1,29 +1,21 @@
-//! `[secrets]`: where the master keys come from. They are parsed here, and shown nowhere.
+//! `[secrets]`: where the master keys come from. No message shows them.
 
-use std::fmt;
 use std::path::PathBuf;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use zeroize::{Zeroize as _, Zeroizing};
-
+use super::key_text::KeyText;
 use super::read::Reader;
 
 /// `[secrets]`: the master keys, in the order in which they count: the first one seals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Secrets {
-    /// The key that seals, goes before those of the file.
+    /// The key that seals. It takes precedence over the keys of the file.
     pub master_key: Option<KeyText>,
-    /// One that opens what was sealed before.
+    /// A key that opens values sealed earlier.
     pub previous_master_key: Option<KeyText>,
     /// A file of keys, one a line; `None` = `master.key` in the data directory, for the embedded
     /// database only.
     pub master_key_file: Option<PathBuf>,
 }
-
-/// 32 secret bytes, given as text. Wiped when dropped, never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct KeyText([u8; 32]);
 
 impl Secrets {
     pub(super) fn read(read: &mut Reader<'_>) -> Self {
@@ -31,79 +23,6 @@ impl Secrets {
             master_key: read.optional_key("secrets.master_key"),
             previous_master_key: read.optional_key("secrets.previous_master_key"),
             master_key_file: read.optional_path("secrets.master_key_file"),
-        }
-    }
-}
-
-impl KeyText {
-    /// What a text must be, for messages.
-    pub const EXPECTED: &str = "32 bytes, as 44 characters of base64 or 64 hexadecimal digits: `muster secrets generate` \
-         prints such";
-
-    /// Reads standard base64 with padding, or hexadecimal digits, of 32 bytes. Nothing else, blanks
-    /// around it neither: what is nearly a key is probably not the one that was meant.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let bytes = Zeroizing::new(match text.len() {
-            44 => STANDARD.decode(text).ok()?,
-            64 => hexadecimal(text)?,
-            _ => return None,
-        });
-        bytes.as_slice().try_into().ok().map(Self)
-    }
-
-    /// The bytes.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-fn hexadecimal(text: &str) -> Option<Vec<u8>> {
-    let digit =
-        |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let pairs = text.as_bytes().chunks_exact(2);
-    pairs.map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
-}
-
-impl Drop for KeyText {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
-
-impl fmt::Debug for KeyText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeyText(…)")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_read_in_both_forms_and_in_no_other() {
-        let base64 = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-        let hexadecimal = "000102030405060708090a0b0c0d0e0f101112131415161718191A1B1C1D1E1F";
-        let key = KeyText::parse(base64).unwrap();
-        assert_eq!(KeyText::parse(hexadecimal).as_ref(), Some(&key));
-        assert_eq!(key.bytes()[31], 31);
-        assert_eq!(format!("{key:?}"), "KeyText(…)");
-        for wrong in [
-            "",
-            "secret",
-            &base64[..43],
-            &base64.replace('=', "A"),
-            &base64.replace("h8=", "h9="),
-            &format!("{base64}\n"),
-            &format!(" {hexadecimal}"),
-            &hexadecimal[1..],
-            &hexadecimal.replace('0', "g"),
-            &hexadecimal.replace("00", "+0"),
-            &"é".repeat(32),
-        ] {
-            assert_eq!(KeyText::parse(wrong), None, "{wrong:?}");
         }
     }
 }

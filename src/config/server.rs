@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::duration::{DAY, HOUR, INSTANT, MINUTE, SECOND};
 use super::read::Reader;
-use super::{DAY, HOUR, INSTANT, MINUTE, SECOND};
 
 /// `[server]`: how requests are taken in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,13 +18,14 @@ pub struct Server {
     pub workers: usize,
     /// How long a stopping server waits for running requests.
     pub shutdown_timeout: Duration,
-    /// By when a request's head must have arrived whole; a first one with the TLS handshake before it.
+    /// By when a request's head must have arrived whole; a first one with the TLS handshake before
+    /// it.
     pub head_timeout: Duration,
     /// By when a request's body must have arrived whole.
     pub body_timeout: Duration,
     /// By when a request that has arrived whole is answered.
     pub request_timeout: Duration,
-    /// Whose `X-Forwarded-For` is believed.
+    /// The proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// How long an answer may wait for its client to take more of it.
     pub write_timeout: Duration,
@@ -32,9 +33,9 @@ pub struct Server {
     pub keep_alive: Duration,
     /// Connections of the whole process, shared out among the threads.
     pub max_connections: usize,
-    /// What TLS is spoken with; `None` = plain HTTP.
+    /// Certificate and key for TLS; `None` = plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// How often it is looked whether those files have changed.
+    /// The interval between two checks of those files for changes.
     pub tls_reload: Duration,
 }
 

@@ -177,7 +177,10 @@ fn others() -> Settings {
             otlp_endpoint: OtlpEndpoint::parse("http://collector:4318"),
             one_in: 10,
         },
-        log: Log { level: "warn,muster::http=debug".to_owned(), format: LogFormat::Json },
+        log: Log {
+            level: LogFilter::parse("warn,muster::http=debug").unwrap(),
+            format: LogFormat::Json,
+        },
     }
 }
 
@@ -265,7 +268,7 @@ fn the_defaults_are_valid_and_as_promised() {
             },
             metrics: Metrics { bind: Some("127.0.0.1:7081".to_owned()) },
             tracing: Tracing { otlp_endpoint: None, one_in: 1 },
-            log: Log { level: "info".to_owned(), format: LogFormat::Pretty },
+            log: Log { level: LogFilter::default(), format: LogFormat::Pretty },
         }
     );
 }

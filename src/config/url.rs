@@ -7,8 +7,8 @@ use std::fmt;
 pub struct DatabaseUrl(String);
 
 impl DatabaseUrl {
-    /// Takes a URL that begins with `postgres://` or `postgresql://` and is well formed. Whether
-    /// somebody answers there is not asked.
+    /// Takes a URL that begins with `postgres://` or `postgresql://` and is well formed. The
+    /// server need not be reachable.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (scheme, _) = text.split_once("://")?;
@@ -35,8 +35,9 @@ impl fmt::Display for DatabaseUrl {
     }
 }
 
-/// `text` without what is, or in a malformed URL may be, a password. Rather too little is shown than
-/// too much: in `postgres://u:a/b@c?d@host`, a password nobody encoded, all up to the last `@` goes.
+/// `text` without the password, and without any part of a malformed URL that may be a password. If
+/// in doubt, too little is shown: in `postgres://u:a/b@c?d@host`, whose password is not encoded,
+/// the text up to the last `@` is hidden.
 pub(super) fn redact(text: &str) -> String {
     const HIDDEN: &str = "***";
     let Some((scheme, rest)) = text.split_once("://") else {
@@ -64,7 +65,7 @@ pub(super) fn redact(text: &str) -> String {
     }
 }
 
-/// Whether what follows a colon begins with a port number and not with a password.
+/// Whether the text after a colon begins with a port number and not with a password.
 fn is_port(text: &str) -> bool {
     let end = text.find(['/', '?', '#']).unwrap_or(text.len());
     text[..end].len() <= 5 && text[..end].bytes().all(|byte| byte.is_ascii_digit())

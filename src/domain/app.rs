@@ -1,4 +1,4 @@
-//! An app: who may call, and what it may do.
+//! An app: a caller of the APIs, and its permissions.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,9 +14,9 @@ pub struct App {
     pub buin: Buin,
     /// The app's id, unique within the enterprise.
     pub app_id: AppId,
-    /// What people call it; may be empty.
+    /// The name for people; may be empty.
     pub name: String,
-    /// What it may do.
+    /// Its permissions.
     pub permissions: Permissions,
     /// Where its callbacks go, if it wants any.
     pub callback: Option<Callback>,
@@ -40,7 +40,7 @@ pub enum Withheld {
 }
 
 impl App {
-    /// Why no callbacks are sent to it now; `None` if they are.
+    /// The reason why no callbacks are sent to it now; `None` if they are sent.
     #[must_use]
     pub fn withheld(&self) -> Option<Withheld> {
         if self.callback.is_none() {
@@ -137,7 +137,7 @@ impl FromStr for Permission {
 pub struct Permissions(u8);
 
 impl Permissions {
-    /// What a new app may do unless told otherwise: read, write, receive callbacks.
+    /// The default of a new app: read, write, receive callbacks.
     #[must_use]
     pub fn usual() -> Self {
         [Permission::SessionsRead, Permission::SessionsWrite, Permission::Callbacks]

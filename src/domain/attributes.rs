@@ -1,4 +1,4 @@
-//! What apps keep with a session: one JSON object, which Muster does not look into.
+//! The attributes of a session: one JSON object of the apps, which Muster does not interpret.
 
 use serde_json::{Map, Value};
 
@@ -9,8 +9,8 @@ use super::Refusal;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attributes(Map<String, Value>);
 
-/// A change of attributes, as a JSON merge patch (RFC 7396): a member that is `null` is taken away,
-/// an object is merged, anything else takes the place of what was there.
+/// A change of attributes, as a JSON merge patch (RFC 7396): a member that is `null` is removed,
+/// an object is merged, any other value replaces the old one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AttributesPatch(Map<String, Value>);
 
@@ -18,7 +18,7 @@ impl Attributes {
     /// The most that they may take as compact JSON, in bytes.
     pub const MAX_BYTES: usize = 16 * 1024;
 
-    /// What `patch` makes of nothing.
+    /// The result of `patch` on an empty object.
     ///
     /// # Errors
     /// [`Refusal::AttributesTooLarge`].
@@ -26,7 +26,7 @@ impl Attributes {
         Self::default().patched(patch)
     }
 
-    /// What `patch` makes of these.
+    /// The result of `patch` on these attributes.
     ///
     /// # Errors
     /// [`Refusal::AttributesTooLarge`].
@@ -49,14 +49,14 @@ impl Attributes {
         Ok(())
     }
 
-    /// What a patch that was already accepted makes of these.
+    /// The result of a patch that was accepted earlier.
     pub(super) fn merged(&self, patch: &AttributesPatch) -> Self {
         let mut after = self.0.clone();
         merge(&mut after, &patch.0);
         Self(after)
     }
 
-    /// The least patch that makes `after` of these; `None` if they are the same.
+    /// The smallest patch that leads from these to `after`; `None` if they are equal.
     #[must_use]
     pub fn patch_to(&self, after: &Self) -> Option<AttributesPatch> {
         let patch = difference(&self.0, &after.0);
@@ -76,7 +76,7 @@ impl Attributes {
     }
 }
 
-/// What a node of a map takes: room for eleven entries, of which it may use half.
+/// Bytes of a node of a map, which has room for eleven entries and may be half full.
 const NODE: usize = 640;
 const USED: usize = 6;
 

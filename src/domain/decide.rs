@@ -1,9 +1,9 @@
-//! What a request really does to a session.
+//! The decision: the changes that a request makes to a session, or the rule that forbids them.
 //!
-//! The rules are those of the wire protocol: who acts must be a member; any member may change the
-//! title, add members and leave; removing others is the owner's, unless the policy says otherwise;
-//! what changes nothing is no error, and no version either. To hand a session over, to end it and
-//! to take that back is the owner's as well.
+//! The rules are those of the wire protocol. The operator must be a member. Any member may change
+//! the title, add members and leave. Only the owner may remove other members, unless the policy
+//! allows it to every member. Only the owner may hand the session over, dissolve it and restore it.
+//! A request that changes nothing succeeds without a new version.
 
 use std::collections::HashSet;
 
@@ -15,19 +15,19 @@ use super::{
     Rules, Session, State, Update,
 };
 
-/// What a request that changes something does.
+/// The effect of a request that changes something.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
     /// The session as it will be.
     pub after: Session,
-    /// What kind of change it is.
+    /// The kind of change.
     pub kind: EventKind,
-    /// What it changes.
+    /// The changed fields.
     pub changes: Changes,
 }
 
 impl Session {
-    /// Decides a request: what it changes, or `None` if that is nothing.
+    /// Decides a request: its change, or `None` if it changes nothing.
     ///
     /// # Errors
     /// The [`Refusal`] of the first rule that says no.
@@ -60,8 +60,8 @@ impl Session {
         };
         let after = self.with(kind, &changes, at);
         self.check(request, &changes, &after, rules)?;
-        // Who has been in longest stands first; with nobody left there is no session to own, and
-        // the rules let nobody get there.
+        // The member of the longest standing comes first. The rules never leave a session without
+        // members.
         let heir = match (&changes.owner, after.members.first()) {
             (None, Some(first)) if changes.removed.contains(&self.owner) => Some(first.clone()),
             _ => None,
@@ -75,7 +75,7 @@ impl Session {
         Ok((!changes.is_empty()).then_some(Change { after, kind, changes }))
     }
 
-    /// What an update changes, whether it may or not.
+    /// The changes of an update, before the rules are checked.
     fn wished(&self, update: &Update) -> Changes {
         let attributes = update.attributes.as_ref();
         Changes {
@@ -100,7 +100,7 @@ impl Session {
         }
     }
 
-    /// Those of `remove` who are in, in the order in which they stand.
+    /// The accounts of `remove` that are members, in the order of the members.
     fn leavers(&self, remove: &[Account]) -> Vec<Account> {
         if remove.is_empty() {
             return Vec::new();
@@ -109,7 +109,7 @@ impl Session {
         self.members.iter().filter(|member| remove.contains(member)).cloned().collect()
     }
 
-    /// Those of `add` who are not in yet.
+    /// The accounts of `add` that are not members yet.
     fn newcomers(&self, add: &[Account]) -> Vec<Account> {
         if add.is_empty() {
             return Vec::new();
@@ -152,12 +152,12 @@ impl Session {
         }
     }
 
-    /// Whether the request is one of the owner, or of somebody with the owner's rights.
+    /// Whether the operator is the owner, or an administrator.
     fn is_the_owners(&self, request: &Request) -> Result<bool, Refusal> {
         Ok(request.operator == self.owner || request.by_admin()?)
     }
 
-    /// What turns the session into `state`.
+    /// The change of the state to `state`.
     fn turned(
         &self,
         request: &Request,
@@ -180,8 +180,8 @@ impl Session {
 }
 
 impl Request {
-    /// Whether somebody acts with more rights than a member has. Asked only where these are needed:
-    /// then the history must say why.
+    /// Whether the operator acts as an administrator. The callers ask only if these rights are
+    /// needed, and then the history must hold a reason.
     fn by_admin(&self) -> Result<bool, Refusal> {
         match (self.authority, &self.reason) {
             (Authority::Member, _) => Ok(false),

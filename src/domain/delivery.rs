@@ -1,4 +1,4 @@
-//! A delivery: one change of a session, to be told to one app.
+//! A delivery: the callback that reports one change of a session to one app.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ pub struct DeliveryId {
     pub session_id: SessionId,
     /// The version that the change made.
     pub version: Version,
-    /// The app that is told.
+    /// The app that receives the callback.
     pub app_id: AppId,
 }
 

@@ -1,4 +1,4 @@
-//! The history of a session: what each version changed, and how the session follows from it.
+//! The history of a session: the changes of each version, and the session that results from them.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -11,12 +11,12 @@ use super::{
     Version,
 };
 
-/// One version of a session: who made it, through which app, and what it changed.
+/// One version of a session: its operator, its app and its changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// The version that it made.
     pub version: Version,
-    /// What kind of change.
+    /// The kind of change.
     pub kind: EventKind,
     /// The account that acted.
     pub operator: Account,
@@ -24,41 +24,41 @@ pub struct Event {
     pub app_id: AppId,
     /// Why, if that was said.
     pub reason: Option<Reason>,
-    /// What changed.
+    /// The changed fields.
     pub changes: Changes,
     /// When. Never before the version before.
     pub at: DateTime<Utc>,
 }
 
-/// What kind of change an event is.
+/// The kind of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
     /// The session began.
     Created,
     /// Title, owner, members or attributes changed.
     Updated,
-    /// They became again what they were at an earlier version.
+    /// They got the values of an earlier version again.
     Reverted,
-    /// It was ended.
+    /// The session was dissolved.
     Dissolved,
-    /// That was taken back.
+    /// The session was restored.
     Restored,
 }
 
-/// What a change really changes: `None` and empty lists where nothing does.
+/// The fields that differ after a change; `None` and empty lists stand for unchanged fields.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
     /// The new title.
     pub title: Option<Title>,
     /// The new owner.
     pub owner: Option<Account>,
-    /// All members, where their order does not follow from who came and went.
+    /// All members, if `added` and `removed` do not determine their order.
     pub members: Option<Vec<Account>>,
-    /// Who came in.
+    /// The new members.
     pub added: Vec<Account>,
-    /// Who went.
+    /// The members that left.
     pub removed: Vec<Account>,
-    /// What became of the attributes.
+    /// The patch of the attributes.
     pub attributes: Option<AttributesPatch>,
 }
 
@@ -188,7 +188,8 @@ impl Session {
         }
     }
 
-    /// Who is in when some came and some went: who stays keeps the place.
+    /// The members after additions and removals. Remaining members keep their order; new ones
+    /// follow.
     pub(super) fn succeeding(&self, added: &[Account], removed: &[Account]) -> Vec<Account> {
         let mut members = Vec::with_capacity(self.members.len() + added.len());
         if removed.is_empty() {
@@ -201,7 +202,7 @@ impl Session {
         members
     }
 
-    /// What must change to make `then` of this session, but for its state.
+    /// The changes that lead from this session to `then`. The state is left out.
     #[must_use]
     pub fn changes_to(&self, then: &Self) -> Changes {
         let here: HashSet<&Account> = self.members.iter().collect();

@@ -1,4 +1,4 @@
-//! Which sessions somebody looks for, and in which order.
+//! The filter and the order of a list of sessions.
 
 use chrono::{DateTime, Utc};
 use compact_str::CompactString;
@@ -21,8 +21,8 @@ pub struct Filter {
     pub updated_since: Option<DateTime<Utc>>,
 }
 
-/// A part of a title: 1 to 64 characters, no control characters. Upper and lower case are the same, and so
-/// are the compatibility forms of characters.
+/// A part of a title: 1 to 64 characters, no control characters. Upper and lower case are the same,
+/// and so are the compatibility forms of characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TitlePart(CompactString);
 
@@ -35,7 +35,7 @@ pub struct Sort {
     pub newest_first: bool,
 }
 
-/// By what sessions are sorted.
+/// The field by which sessions are sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SortKey {
     /// When they began.

@@ -1,4 +1,4 @@
-//! What names an enterprise, an app, a session and a state of a session.
+//! Identifiers of enterprises, apps and sessions, and the version of a session.
 
 use std::fmt;
 use std::str::FromStr;
@@ -102,7 +102,7 @@ impl SessionId {
         self.0
     }
 
-    /// One of so many places, at least one and at most 65,536, over which sessions spread evenly.
+    /// One of `places` (1 to 65,536) slots. Sessions spread evenly over the slots.
     #[must_use]
     pub fn place(self, places: usize) -> usize {
         // The last bytes of a UUID v7 are random.

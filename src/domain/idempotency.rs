@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 use super::Invalid;
 use super::text::length;
 
-/// A name that a caller gave to a request, and a digest of what was asked: the same name with the
+/// A name that a caller gave to a request, and a digest of its content. The same name with the
 /// same digest is the same request, sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {
@@ -38,7 +38,7 @@ impl IdempotencyKey {
         &self.name
     }
 
-    /// The digest of what was asked.
+    /// The digest of the content of the request.
     #[must_use]
     pub fn digest(&self) -> &[u8; 32] {
         &self.digest

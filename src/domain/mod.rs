@@ -1,8 +1,8 @@
 //! The rules of sessions, and nothing else: no I/O, no async, no SQL, no HTTP, no JSON.
 //!
 //! Values come in as types that cannot hold a bad value ([`Title`], [`Account`], [`SessionId`] …);
-//! [`Session::create`] and [`Session::decide`] say what a request really does, or give a
-//! [`Refusal`]. Whoever calls them writes down what they decided.
+//! [`Session::create`] and [`Session::decide`] return the effect of a request, or a [`Refusal`].
+//! They store nothing: the service writes the result.
 
 mod app;
 mod attributes;
@@ -13,6 +13,7 @@ mod find;
 mod id;
 mod idempotency;
 mod member;
+mod precondition;
 mod refusal;
 mod request;
 mod session;
@@ -27,7 +28,8 @@ pub use find::{Filter, Sort, SortKey, TitlePart};
 pub use id::{AppId, Buin, SessionId, Version};
 pub use idempotency::IdempotencyKey;
 pub use member::Member;
+pub use precondition::Expected;
 pub use refusal::{OwnersAct, Refusal};
-pub use request::{Action, Authority, Expected, Request, Update};
+pub use request::{Action, Authority, Request, Update};
 pub use session::{NewSession, RemovePolicy, Rules, Session, State};
 pub use text::{Account, Invalid, Reason, Title};

@@ -1,4 +1,4 @@
-//! Why a rule says no.
+//! The rules that can refuse a request.
 
 use std::fmt;
 
@@ -7,31 +7,31 @@ use super::{Account, Expected, Version};
 /// A request that the rules of sessions refuse. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Who acts is not a member of the session.
+    /// The operator is not a member of the session.
     #[error("{operator} is no member of this session")]
     NotAMember {
-        /// Who wanted to act.
+        /// The operator.
         operator: Account,
     },
     /// Only the owner may remove others.
     #[error("only the owner may remove {account}")]
     MayNotRemove {
-        /// Whom they wanted to remove.
+        /// The member to be removed.
         account: Account,
     },
     /// Only the owner may do this.
     #[error("only the owner may {act}")]
     OnlyTheOwner {
-        /// What they wanted to do.
+        /// The refused action.
         act: OwnersAct,
     },
-    /// Who acts from outside must say why.
+    /// An administrator must give a reason.
     #[error("must be given by whoever acts with more rights than a member")]
     ReasonMissing,
-    /// The session is handed over to somebody who is not, or no longer, in it.
+    /// The new owner is not a member of the session, or leaves it with the same request.
     #[error("{owner} is no member of this session")]
     OwnerNotAMember {
-        /// Who should own it.
+        /// The new owner.
         owner: Account,
     },
     /// The attributes would become too large.
@@ -77,14 +77,14 @@ pub enum Refusal {
     },
 }
 
-/// What only the owner may do, besides removing others.
+/// An action that only the owner may take, besides the removal of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnersAct {
-    /// Make somebody else the owner.
+    /// Make another member the owner.
     HandOver,
-    /// End the session.
+    /// Dissolve the session.
     Dissolve,
-    /// Take that back.
+    /// Restore a dissolved session.
     Restore,
 }
 

@@ -1,70 +1,65 @@
-//! What somebody asks to be done to a session. It cannot contradict itself.
+//! A request to change a session. A value of these types cannot contradict itself.
 
 use std::collections::HashSet;
-use std::fmt;
 
 use super::session::each_once;
-use super::{Account, AttributesPatch, Reason, Refusal, Session, Title, Version};
+use super::{Account, AttributesPatch, Expected, Reason, Refusal, Session, Title};
 
 /// A request to change a session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     /// The account that acts.
     pub operator: Account,
-    /// By what right.
+    /// The right by which the operator acts.
     pub authority: Authority,
-    /// Why, for the history.
+    /// The reason, for the history.
     pub reason: Option<Reason>,
-    /// The versions against which it is meant; any, if there are none.
+    /// The versions that the session may have; `None` = any.
     pub expected: Option<Expected>,
-    /// What is to be done.
+    /// The action.
     pub action: Action,
 }
 
-/// By what right an operator acts.
+/// The right by which an operator acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authority {
     /// As a member: owner or not.
     Member,
-    /// As whoever runs the apps: also from outside, with the rights of the owner. Then a reason
-    /// must be given.
+    /// As an administrator: with the rights of the owner, and without membership. A reason is
+    /// required.
     Admin,
 }
 
-/// What is to be done to a session.
+/// The action of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Change some of it.
+    /// Change single fields.
     Update(Update),
-    /// Make these the members. Who stays keeps the place; newcomers stand at the end.
+    /// Replace the list of members. Remaining members keep their order; new ones follow.
     Members(Vec<Account>),
-    /// Make it as it was, to the order of the members. Only the state is not turned back.
+    /// Restore an earlier version, including the order of the members. The state stays.
     Revert(Box<Session>),
-    /// End it: it can be read from then on, not changed.
+    /// Dissolve the session: it can still be read, but not changed.
     Dissolve,
-    /// Take that back.
+    /// Restore a dissolved session.
     Restore,
 }
 
-/// Changes of single things of a session.
+/// Changes of single fields of a session.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Update {
     /// The new title.
     pub title: Option<Title>,
-    /// The new owner, who must be a member then.
+    /// The new owner, which must be a member after the update.
     pub owner: Option<Account>,
-    /// What becomes of the attributes.
+    /// The patch of the attributes.
     pub attributes: Option<AttributesPatch>,
     pub(super) add: Vec<Account>,
     pub(super) remove: Vec<Account>,
 }
 
-/// The versions that a caller names: the session must have one of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expected(Vec<Version>);
-
 impl Request {
-    /// What a member asks for, at whatever version.
+    /// A request of a member, at any version.
     #[must_use]
     pub fn by(operator: Account, action: Action) -> Self {
         Self { operator, authority: Authority::Member, reason: None, expected: None, action }
@@ -99,35 +94,5 @@ impl Update {
             }
         }
         Ok(Self { add, remove, ..Self::default() })
-    }
-}
-
-impl Expected {
-    /// One of `versions`. None at all is never met.
-    #[must_use]
-    pub fn one_of(versions: Vec<Version>) -> Self {
-        Self(versions)
-    }
-
-    /// Whether `current` is one of them.
-    #[must_use]
-    pub fn is_met_by(&self, current: Version) -> bool {
-        self.0.contains(&current)
-    }
-}
-
-impl From<Version> for Expected {
-    fn from(version: Version) -> Self {
-        Self(vec![version])
-    }
-}
-
-impl fmt::Display for Expected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((first, others)) = self.0.split_first() else {
-            return f.write_str("a version that cannot be");
-        };
-        first.fmt(f)?;
-        others.iter().try_for_each(|version| write!(f, " or {version}"))
     }
 }

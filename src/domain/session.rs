@@ -16,9 +16,9 @@ pub struct Session {
     pub id: SessionId,
     /// The enterprise that it belongs to.
     pub buin: Buin,
-    /// What it is called.
+    /// The title.
     pub title: Title,
-    /// The member who may remove others.
+    /// The member that may remove others.
     pub owner: Account,
     /// How often it has changed, plus 1.
     pub version: Version,
@@ -26,11 +26,11 @@ pub struct Session {
     pub state: State,
     /// Everybody in it.
     pub members: Vec<Account>,
-    /// What apps keep with it.
+    /// The attributes that apps store with it.
     pub attributes: Attributes,
     /// When it began.
     pub created_at: DateTime<Utc>,
-    /// When it last changed. Never goes back, whatever the clocks of several servers say.
+    /// The time of the last change. It never decreases, even if the clocks of servers differ.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -64,11 +64,11 @@ pub struct Rules {
     pub min_members: usize,
     /// The largest number of members.
     pub max_members: usize,
-    /// Who may remove members.
+    /// The policy on the removal of members.
     pub remove_members: RemovePolicy,
 }
 
-/// Who may remove a member other than themselves.
+/// The members that may remove other members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemovePolicy {
     /// Only the owner.
@@ -77,16 +77,16 @@ pub enum RemovePolicy {
     Member,
 }
 
-/// What a caller asks for when creating a session.
+/// A request to create a session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewSession {
-    /// What it is to be called.
+    /// The title.
     pub title: Title,
     /// Its owner, a member whether listed or not.
     pub creator: Account,
     /// The members, as listed.
     pub members: Vec<Account>,
-    /// What to keep with it.
+    /// The attributes.
     pub attributes: Attributes,
     /// Why it is created, for the history.
     pub reason: Option<Reason>,

@@ -7,8 +7,8 @@ use std::fmt;
 
 use compact_str::CompactString;
 
-/// Why a value cannot be one. Its text tells the limit and what came; the name of the field
-/// stands with whoever read it.
+/// The reason why a value is invalid. Its text names the limit and the value; the caller adds the
+/// name of the field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
     /// No characters at all.
@@ -42,7 +42,7 @@ pub enum Invalid {
     TooSmall {
         /// The least value.
         min: i64,
-        /// What came.
+        /// The received value.
         got: i64,
     },
     /// Not a UUID in any of the forms that are read.
@@ -80,7 +80,7 @@ fn not_blank(text: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// What a session is called: 1 to 64 characters, not blank, no control characters.
+/// The title of a session: 1 to 64 characters, not blank, no control characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Title(CompactString);
 
@@ -106,8 +106,8 @@ impl Title {
     }
 }
 
-/// Who: an account of the enterprise, 1 to 64 characters, no control characters. Muster keeps no
-/// list of accounts; the apps know whom they mean.
+/// An account of the enterprise: 1 to 64 characters, no control characters. Muster keeps no list of
+/// accounts; the apps define them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Account(CompactString);
 
@@ -138,7 +138,8 @@ impl fmt::Display for Account {
     }
 }
 
-/// Why somebody acts, for the history: 1 to 256 characters, not blank, no control characters.
+/// The reason of an operator, for the history: 1 to 256 characters, not blank, no control
+/// characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason(CompactString);
 

@@ -21,7 +21,7 @@ impl Acquires {
     /// Counts a wait for a connection, whether it comes or not.
     ///
     /// # Errors
-    /// What acquiring fails with.
+    /// The error of `acquiring`.
     pub async fn count<T, E>(&self, acquiring: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let began = Instant::now();
         let acquired = acquiring.await;

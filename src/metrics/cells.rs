@@ -1,8 +1,8 @@
-//! Numbers that many threads write and hardly anybody reads.
+//! Numbers that many threads write and that are seldom read.
 //!
 //! The official client's histogram takes a lock for each value, and its counters are one number
-//! that would go back and forth between processors. So threads count apart here, each in lines of
-//! memory of its own, and who reads adds up. A reader may see a part of what happens meanwhile.
+//! that would go back and forth between processors. So each thread counts in cache lines of its own
+//! here, and a reader adds them up. A reader may see a part of the concurrent changes.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use std::time::Duration;
 const PLACES: usize = 8;
 /// The most buckets of a histogram, the last one without a bound among them.
 const BUCKETS: usize = 17;
-/// What a second has of nanoseconds.
+/// Nanoseconds in a second.
 const NANOS: f64 = 1e9;
 
-/// The bounds of what should take milliseconds, in nanoseconds: 250 µs to 10 s.
+/// The bounds for durations of milliseconds, in nanoseconds: 250 µs to 10 s.
 const QUICK: [u64; 15] = [
     250_000,
     500_000,
@@ -32,7 +32,7 @@ const QUICK: [u64; 15] = [
     5_000_000_000,
     10_000_000_000,
 ];
-/// The bounds of what others take, in nanoseconds: 5 ms to 1 min.
+/// The bounds for calls to other systems, in nanoseconds: 5 ms to 1 min.
 const PATIENT: [u64; 14] = [
     5_000_000,
     10_000_000,
@@ -56,7 +56,7 @@ const ITEMS: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 #[derive(Debug, Default)]
 pub(super) struct Apart<T>([Line<T>; PLACES]);
 
-/// As long as what processors exchange, so that no two share one.
+/// As long as a cache line, so that no two values share one.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Line<T>(T);
@@ -101,17 +101,17 @@ impl Counter {
     }
 }
 
-/// A number that rises and falls, on whatever threads.
+/// A number that rises and falls, on any thread.
 #[derive(Debug, Default)]
 pub struct Level(Apart<AtomicI64>);
 
 impl Level {
-    /// So many more, or fewer.
+    /// Adds `change`, which may be negative.
     pub fn add(&self, change: i64) {
         self.0.here().fetch_add(change, Ordering::Relaxed);
     }
 
-    /// How many there are; never fewer than none.
+    /// The current number; at least 0.
     #[must_use]
     pub fn value(&self) -> i64 {
         let sum: i64 = self.0.all().map(|level| level.load(Ordering::Relaxed)).sum();
@@ -123,7 +123,7 @@ impl Level {
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [u64],
-    /// What a value is divided by when it is shown.
+    /// The divisor of a value when it is shown.
     scale: f64,
     buckets: Apart<Buckets>,
 }
@@ -139,7 +139,7 @@ struct Buckets {
 pub(super) struct Shown {
     pub(super) sum: f64,
     pub(super) count: u64,
-    /// The upper bound of each bucket and what is in it alone; the last one is infinite.
+    /// The upper bound of each bucket and its own count; the last bound is infinite.
     pub(super) buckets: Vec<(f64, u64)>,
 }
 

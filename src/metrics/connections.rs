@@ -1,5 +1,5 @@
-//! Connections of clients, and which of them were cut off. One that ends because nobody uses it any
-//! more is not cut off.
+//! Connections of clients, and how many the server closed early. The end of an idle connection does
+//! not count.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -11,15 +11,15 @@ pub struct Connections {
     pub(super) open: Level,
     /// How many there may be.
     pub max: AtomicU64,
-    /// When the certificate that is shown ends, as a Unix time; 0 where none is shown.
+    /// When the current certificate ends, as a Unix time; 0 without TLS.
     pub certificate_ends: AtomicI64,
     cuts: [Counter; CUTS.len()],
 }
 
-/// What a connection was cut off for: its client was too slow with it.
+/// The step that was too slow when the server closed the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// Opening it: its TLS handshake, which may have failed too, or what tells which HTTP it speaks.
+    /// The handshake: TLS, which may also have failed, or the detection of the HTTP version.
     Opening,
     /// Sending a head, a frame or a TLS record.
     Head,
@@ -49,7 +49,7 @@ impl Connections {
         self.cuts[cut as usize].inc();
     }
 
-    /// How many were cut off, by what for.
+    /// How many were closed, by reason.
     pub(super) fn cuts(&self) -> [(&'static str, u64); CUTS.len()] {
         CUTS.map(|(cut, reason)| (reason, self.cuts[cut as usize].value()))
     }

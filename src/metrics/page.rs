@@ -1,7 +1,7 @@
 //! The two text formats that Prometheus reads.
 //!
-//! The official client writes OpenMetrics. The older format differs in how it names the family of a
-//! counter and in having no end mark; who does not ask for OpenMetrics gets that.
+//! The official client writes OpenMetrics. The older format names the family of a counter
+//! differently and has no end mark. Clients that do not ask for OpenMetrics get the older format.
 
 use std::borrow::Cow;
 use std::fmt::{self, Debug};
@@ -26,7 +26,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// What a client that accepts `accept` gets.
+    /// The format for a client that accepts `accept`.
     #[must_use]
     pub fn accepted(accept: &str) -> Self {
         if accept.contains("application/openmetrics-text") {
@@ -52,7 +52,7 @@ pub(super) type Labels<'a> = [(&'static str, Cow<'a, str>)];
 /// A page of metrics as it is written, one family after the other.
 pub(super) struct Page<'a>(DescriptorEncoder<'a>);
 
-/// What writes the families of a page.
+/// A source of the families of a page.
 pub(super) trait Write: Send + Sync + 'static {
     fn write(&self, page: &mut Page<'_>) -> fmt::Result;
 }

@@ -1,4 +1,4 @@
-//! What the system knows of this process and of its disk.
+//! Figures of the operating system about this process and its disk.
 //!
 //! Read from `/proc`, which only Linux has: elsewhere these metrics are missing.
 

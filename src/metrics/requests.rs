@@ -1,7 +1,8 @@
-//! Requests by route, method and class of status, and what answers say went wrong.
+//! Requests by route, method and class of status, and the error codes of answers.
 //!
-//! A route is made by whoever sets up a path, from text of the source, and held by it. A method is
-//! one of a few or "other". So the number of series is bounded by the source, whatever is sent.
+//! The code that sets up a path makes its route from text of the source, and holds it. A method is
+//! one of a few or "other". So the source bounds the number of series, and requests cannot raise
+//! it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,7 +13,7 @@ use super::cells::Apart;
 
 const METHODS: [&str; 8] = ["GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS", "other"];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-/// More codes than there are; should there ever be more, the further ones are not told apart.
+/// More codes than exist. If the limit is exceeded, the further ones share one series.
 const CODES: usize = 64;
 
 /// All requests.
@@ -58,12 +59,12 @@ impl Requests {
         route
     }
 
-    /// Counts an answer that says what went wrong in the words of `/cgi`.
+    /// Counts an error of `/cgi`.
     pub fn errcode(&self, errcode: i32, status: u16) {
         self.errcodes.count((errcode, CLASSES[class(status)]));
     }
 
-    /// Counts an answer that says what went wrong in the words of `/v1`.
+    /// Counts a problem of `/v1`.
     pub fn code(&self, code: &'static str) {
         self.codes.count(code);
     }

@@ -1,4 +1,4 @@
-//! What each number is called. Seconds and bytes, nothing else; counters end in `_total`.
+//! The names of the metrics. Seconds and bytes, nothing else; counters end in `_total`.
 //!
 //! The dashboard and the alerts in `config/` go by these names, and a test holds them to it.
 
@@ -14,7 +14,7 @@ use super::{Cache, Callbacks, Connections, Format, Metrics, Pool, Statements, Vi
 /// All that was counted, and how the service stands, as Prometheus reads it.
 ///
 /// # Errors
-/// None that can happen: writing to memory does not fail.
+/// Writing to memory does not fail, so no error occurs in practice.
 pub fn text(metrics: Arc<Metrics>, vitals: Vitals, format: Format) -> Result<String, fmt::Error> {
     page::text(Scrape { metrics, vitals }, format)
 }
@@ -75,10 +75,10 @@ fn requests(page: &mut Page<'_>, metrics: &Metrics, running: usize) -> fmt::Resu
             answered.map_or(("other".into(), "other"), |(code, status)| (code.to_string(), status));
         ([("errcode", Cow::Owned(code)), ("status", status.into())], count)
     });
-    page.counters("muster_errcodes", "Answers of /cgi that say what went wrong.", errcodes)?;
+    page.counters("muster_errcodes", "Errors that /cgi answered.", errcodes)?;
     let codes = metrics.requests.codes.all();
     let codes = codes.map(|(code, count)| (one("code", code.unwrap_or("other")), count));
-    page.counters("muster_problems", "Answers of /v1 that say what went wrong.", codes)
+    page.counters("muster_problems", "Problems that /v1 answered.", codes)
 }
 
 fn connections(page: &mut Page<'_>, connections: &Connections) -> fmt::Result {
@@ -115,7 +115,7 @@ fn statements(page: &mut Page<'_>, metrics: &Metrics) -> fmt::Result {
     page.counter("muster_connects", help, metrics.connects.value())?;
     let help = "Connections of their own that tasks could not make.";
     page.counter("muster_connect_failures", help, metrics.connect_failures.value())?;
-    let help = "Changes that were decided anew because somebody was faster.";
+    let help = "Changes that were decided anew because another write was faster.";
     page.counter("muster_version_conflicts", help, metrics.version_conflicts.value())?;
     let help = "Changes that were decided anew because PostgreSQL ended a deadlock.";
     page.counter("muster_deadlocks", help, metrics.deadlocks.value())
@@ -142,9 +142,9 @@ fn cache(page: &mut Page<'_>, metrics: &Metrics, cache: Option<Cache>) -> fmt::R
     page.gauge("muster_cache_entries", "Sessions in memory.", cache.entries)?;
     page.gauge("muster_cache_bytes", "The memory that they take, estimated.", cache.bytes)?;
     page.gauge("muster_cache_max_bytes", "The memory that they may take.", cache.max_bytes)?;
-    let help = "Whether they can be shown: what other servers changed is known.";
+    let help = "Whether they can be shown: the changes of other servers are known.";
     page.gauge("muster_cache_fresh", help, u32::from(cache.fresh))?;
-    let help = "How long ago it was last learnt what other servers had changed.";
+    let help = "Time since the last read of the changes of other servers.";
     let age = cache.followed.map(|age| age.as_secs_f64());
     page.known("muster_follower_age_seconds", help, age)
 }
@@ -182,12 +182,12 @@ fn database(page: &mut Page<'_>, vitals: &Vitals) -> fmt::Result {
         let states = states.map(|(state, count)| (one("state", state), count));
         let help = "Callbacks in the database, of all servers; counted up to 10000 of a kind.";
         page.gauges("muster_deliveries", help, states)?;
-        let help = "The age of the oldest callback not delivered yet to an app that takes them; 0 if there is none.";
+        let help = "The age of the oldest callback not delivered yet to an app that takes them; 0 without one.";
         let oldest = told.oldest.map_or(0.0, |age| age.as_secs_f64());
         page.gauge("muster_deliveries_oldest_seconds", help, oldest)?;
     }
     let disk = vitals.data_dir;
-    let help = "What can still be written where data_dir is.";
+    let help = "Free space in the file system of data_dir.";
     page.known("muster_data_dir_free_bytes", help, disk.map(|disk| disk.free))?;
     let help = "The size of the file system of data_dir.";
     page.known("muster_data_dir_size_bytes", help, disk.map(|disk| disk.size))
@@ -199,7 +199,11 @@ fn program(page: &mut Page<'_>) -> fmt::Result {
         ("commit", option_env!("MUSTER_COMMIT").unwrap_or("unknown").into()),
         ("rustc", env!("MUSTER_RUSTC").into()),
     ];
-    page.gauges("muster_build_info", "What was built, and by what.", [(labels, 1)])
+    page.gauges(
+        "muster_build_info",
+        "The version, the commit and the compiler of this program.",
+        [(labels, 1)],
+    )
 }
 
 fn process(page: &mut Page<'_>, this: &Process) -> fmt::Result {

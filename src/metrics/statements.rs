@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use super::{Counter, Histogram, Level};
 
-/// The statements of one kind, and who waits for them.
+/// The statements of one kind, and the requests that wait for them.
 #[derive(Debug)]
 pub struct Statements {
     /// How many wait for the next statement.
     pub queued: Level,
-    /// How many were told to come back: the queue was full, or they waited too long in it.
+    /// How many were rejected: the queue was full, or they waited too long in it.
     pub turned_away: Counter,
     pub(super) items: Histogram,
     pub(super) durations: Histogram,
@@ -29,10 +29,10 @@ impl Default for Statements {
 }
 
 impl Statements {
-    /// Counts a statement about so many items while it is worked on.
+    /// Counts a statement about `items` sessions, and times it.
     ///
     /// # Errors
-    /// What the work fails with.
+    /// The error of `work`.
     pub async fn count<T, E>(
         &self,
         items: usize,

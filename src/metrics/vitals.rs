@@ -1,4 +1,4 @@
-//! What is not counted but looked at, when somebody asks.
+//! Figures that are not counted, but read when Prometheus asks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub struct Vitals {
 /// The connections of the pool.
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
-    /// How many nobody uses.
+    /// How many are idle.
     pub idle: usize,
     /// How many are used.
     pub used: usize,
@@ -44,11 +44,11 @@ pub struct Cache {
     pub max_bytes: u64,
     /// Whether they can be shown.
     pub fresh: bool,
-    /// How long ago it was last learnt what other servers had changed; `None` if never.
+    /// Time since the last read of the changes of other servers; `None` if there was no read.
     pub followed: Option<Duration>,
 }
 
-/// What the database told when it was last looked at.
+/// The state of the database at the last check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Database {
     /// Whether it answered.

@@ -1,8 +1,8 @@
 //! The way to the collector that takes spans.
 //!
-//! Whoever sends spans is a thread that waits for nothing but them, outside of any runtime: requests
-//! run on the one on which this was made. The surprise: a collector that is down is said once, and
-//! once that it is back, however many spans are lost between.
+//! A thread of the SDK sends the spans, outside of any runtime. The HTTP requests run on the
+//! runtime on which the collector was made. The surprise: the log has one line when the collector
+//! goes down and one when it is back, regardless of how many spans are lost.
 
 use std::fmt;
 use std::pin::Pin;
@@ -36,7 +36,7 @@ impl Collector {
         let client = Client::builder()
             .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")))
             .redirect(Policy::none())
-            // What the environment says of proxies is for others.
+            // The proxies of the environment are for other programs.
             .no_proxy()
             .timeout(WITHIN)
             .build()?;

@@ -1,7 +1,7 @@
-//! Spans: what was worked on, from when to when.
+//! Spans: pieces of work, with start and end.
 //!
-//! What stands in one is named in the source or is a number, the id of an app or of a delivery:
-//! never a key, a token, a title, an account, a path or a query. A span ends when it is dropped.
+//! The values in a span are texts of the source, numbers, and ids of apps or deliveries: never a
+//! key, a token, a title, an account, a path or a query. A span ends when it is dropped.
 
 use opentelemetry::trace::{
     Link, Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt as _,
@@ -36,7 +36,7 @@ impl Span {
         &self.trace
     }
 
-    /// Whether anybody will see it: what nobody sees need not be told anything.
+    /// Whether the span is recorded. If not, attributes need not be set.
     #[must_use]
     pub fn is_seen(&self) -> bool {
         self.span.is_recording()
@@ -58,12 +58,12 @@ impl Span {
     }
 }
 
-/// Does `work`, a statement about so many items that these requests share, in a span.
+/// Does `work`, a statement about `items` that these requests share, in a span.
 ///
-/// It stands under the first of those of whom spans are made, and has links to the others.
+/// The parent is the first request that is recorded; the span has links to the others.
 ///
 /// # Errors
-/// What the work fails with.
+/// The error of `work`.
 pub async fn statement<T, E>(
     name: &'static str,
     items: usize,
@@ -81,7 +81,7 @@ pub async fn statement<T, E>(
 /// Does `work`, a statement of the request that is worked on here, in a span.
 ///
 /// # Errors
-/// What the work fails with.
+/// The error of `work`.
 pub async fn own_statement<T, E>(
     name: &'static str,
     work: impl Future<Output = Result<T, E>>,

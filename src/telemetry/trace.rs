@@ -1,9 +1,9 @@
-//! Which trace a piece of work belongs to, and how that is told to others: `traceparent`, as W3C
-//! Trace Context has it.
+//! The trace of a piece of work, and its form for other programs: `traceparent`, by W3C Trace
+//! Context.
 //!
-//! A request carries its trace along as long as it runs ([`Trace::scope`]); whoever works for it asks
-//! for [`Trace::current`]. The surprise: a caller's trace is carried, kept and passed on even where
-//! no spans are made. `tracestate` is not taken.
+//! A request carries its trace along as long as it runs ([`Trace::scope`]); the code below reads
+//! [`Trace::current`]. The surprise: a caller's trace is carried, kept and passed on even if no
+//! spans are made. `tracestate` is ignored.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub struct Trace(Arc<Known>);
 
 struct Known {
     context: SpanContext,
-    /// Makes the spans under this one; none where it came from elsewhere.
+    /// Makes the child spans; `None` if the trace comes from a caller.
     tracer: Option<SdkTracer>,
 }
 
@@ -41,8 +41,8 @@ impl Trace {
         context.is_valid().then(|| Self(Arc::new(Known { context, tracer: None })))
     }
 
-    /// Reads a `traceparent`; whatever is not exactly one is none. Of versions to come it reads what
-    /// is in all of them.
+    /// Reads a `traceparent`; `None` for any other text. Of future versions it reads the part that
+    /// all versions share.
     #[must_use]
     pub fn parse(traceparent: &str) -> Option<Self> {
         let bytes = traceparent.as_bytes();
@@ -86,7 +86,7 @@ impl Trace {
         bytes
     }
 
-    /// What was stored; nothing, if that is no trace.
+    /// A stored trace; `None` if the bytes are not a trace.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::LENGTH] = bytes.try_into().ok()?;
@@ -119,7 +119,7 @@ impl Trace {
         &self.0.context
     }
 
-    /// What makes spans under this one, if they are to be made.
+    /// The maker of child spans, if the trace is sampled.
     pub(super) fn tracer(&self) -> Option<&SdkTracer> {
         self.0.tracer.as_ref().filter(|_| self.0.context.is_sampled())
     }

@@ -1,8 +1,8 @@
 //! Traces, as one application makes them: off, or on their way to a collector.
 //!
-//! Like metrics they belong to an application and not to the process, so that several in one process
-//! stay apart. Off costs nothing: there is no span then. Spans wait in memory, up to a limit, until
-//! they are sent; what finds no room, and what no collector takes, is lost.
+//! Like metrics they belong to an application and not to the process, so that several in one
+//! process stay apart. Off costs nothing: there is no span then. Spans wait in memory, up to a
+//! limit, until they are sent; spans that find no room, or that no collector takes, are lost.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const WAITING: usize = 8_192;
 /// As many as may share a statement.
 const LINKS: u32 = 256;
 
-/// Makes spans, or none. A clone makes the same.
+/// Makes spans, or does nothing if tracing is off. Clones share one exporter.
 #[derive(Clone, Debug, Default)]
 pub struct Traces(Option<Open>);
 
@@ -35,7 +35,7 @@ struct Open {
     tracer: SdkTracer,
 }
 
-/// Why no spans can be sent.
+/// The reason why no spans can be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum TracesError {
     /// There is no HTTP client.
@@ -64,7 +64,7 @@ impl Traces {
         let share = Sampler::TraceIdRatioBased(1.0 / f64::from(settings.one_in));
         let provider = SdkTracerProvider::builder()
             .with_span_processor(exporter)
-            // Who brings a trace has decided already.
+            // A request with a trace carries the decision of its caller.
             .with_sampler(Sampler::ParentBased(Box::new(share)))
             .with_max_links_per_span(LINKS)
             .with_resource(resource())
@@ -91,16 +91,16 @@ impl Traces {
         Some(Span::start(tracer, builder, parent.map(Trace::context)))
     }
 
-    /// Sends what waits, for no longer than `within`. From then on there are no spans.
+    /// Sends the waiting spans, for no longer than `within`. Afterwards no spans are made.
     pub async fn end(self, within: Duration) {
         let Some(Open { provider, .. }) = self.0 else { return };
-        // It blocks. That it failed is in the log.
+        // The shutdown blocks its thread. The SDK logs its errors.
         let ending = move || provider.shutdown_with_timeout(within);
         let _ = tokio::task::spawn_blocking(ending).await;
     }
 }
 
-/// Who makes the spans.
+/// The service in the spans.
 fn resource() -> Resource {
     let instance = format!("{:032x}", rand::random::<u128>());
     Resource::builder()

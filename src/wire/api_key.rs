@@ -15,7 +15,7 @@ pub struct ApiKey(String);
 pub type ApiKeyHash = [u8; 32];
 
 impl ApiKey {
-    /// What every key begins with.
+    /// The prefix of every key.
     pub const PREFIX: &str = "msk_";
 
     /// A new key from the operating system's random numbers.
@@ -33,7 +33,7 @@ impl ApiKey {
         text.starts_with(Self::PREFIX).then(|| Self(text.to_owned()))
     }
 
-    /// What is stored of it.
+    /// The hash, which is stored instead of the key.
     #[must_use]
     pub fn hash(&self) -> ApiKeyHash {
         Sha256::digest(&self.0).into()

@@ -1,10 +1,10 @@
-//! Callbacks: the message, its signature, and what counts as an acknowledgement.
+//! Callbacks: the message, its signature, and the forms of an acknowledgement.
 
 use serde::Serialize;
 use serde_json::Value;
 use sha1::{Digest as _, Sha1};
 
-/// What a callback tells, before it is sealed.
+/// The content of a callback, before it is sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
     /// The creator or `opUser`.
@@ -15,11 +15,11 @@ pub struct Message<'a> {
     pub session_id: &'a str,
     /// The version that the change made.
     pub version: i64,
-    /// What the change was.
+    /// The change.
     pub news: News<'a>,
 }
 
-/// What a change was.
+/// A change of a session, as a callback reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News<'a> {
     /// A session was created.
@@ -35,11 +35,11 @@ pub enum News<'a> {
         owner: &'a str,
         /// The title after the change.
         title: &'a str,
-        /// Who really came in.
+        /// The accounts that became members.
         add_member: &'a [String],
-        /// Who really went.
+        /// The accounts that left.
         del_member: &'a [String],
-        /// The state, where it is the state that changed: this server's addition.
+        /// The state, if the state changed. The vendor's protocol does not have this field.
         state: Option<&'a str>,
     },
     /// Nothing: an operator tests whether callbacks arrive.
@@ -139,7 +139,7 @@ pub fn sealed_callback(buin: i64, app_id: &str, encrypt: &str) -> String {
         to_app: &'a str,
         encrypt: &'a str,
     }
-    // Text and a number: that cannot fail to be JSON.
+    // Text and a number always serialize.
     serde_json::to_string(&Body { to_buin: buin, to_app: app_id, encrypt }).unwrap_or_default()
 }
 

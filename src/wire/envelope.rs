@@ -10,8 +10,9 @@
 //! The surprise: the first block is noise, and stays unread. Some clients encrypt under an IV that
 //! they never send, which garbles exactly that block.
 //!
-//! CBC has no MAC, so whoever learns *why* a message did not open learns about its plaintext.
-//! [`Envelope::open`] therefore makes all its checks on every message and has one way out.
+//! CBC has no MAC, so an attacker who learns *why* a message did not open learns about its
+//! plaintext. [`Envelope::open`] therefore makes all its checks on every message and has one way
+//! out.
 
 use aes::Aes256;
 use aes::cipher::block_padding::NoPadding;
@@ -36,7 +37,7 @@ pub struct Envelope {
     app_id: Box<str>,
 }
 
-/// A message that cannot be opened. Why not is nobody's business.
+/// A message that cannot be opened. The reason stays secret: see the head of this module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot be opened with this app's key")]
 pub struct CannotOpen;
@@ -83,9 +84,9 @@ impl Envelope {
     /// Opens a message that was sealed for this app.
     ///
     /// # Errors
-    /// [`CannotOpen`], whatever the reason.
+    /// [`CannotOpen`], for every reason.
     pub fn open(&self, text: &str) -> Result<String, CannotOpen> {
-        // What can be seen from outside, the length, may decide early: it tells nothing new.
+        // The length may decide early: an attacker sees it anyway.
         let mut plain = STANDARD.decode(text).map_err(|_| CannotOpen)?;
         if plain.is_empty() || !plain.len().is_multiple_of(PADDED) {
             return Err(CannotOpen);
@@ -102,8 +103,8 @@ impl Envelope {
         }
     }
 
-    /// Where the message ends in `plain`, and whether padding, length and tail are right. Looks at
-    /// everything whatever it finds; where the lengths are wrong the message is an empty one.
+    /// Where the message ends in `plain`, and whether padding, length and tail are right. All
+    /// checks run in every case; if the lengths are wrong, the message is empty.
     fn message_end(&self, plain: &[u8]) -> (usize, Choice) {
         // A body is at most 1 GiB (`limits.max_body`), so all lengths fit into u32.
         let end = to_u32(plain.len());

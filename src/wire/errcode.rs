@@ -16,7 +16,7 @@ pub enum Errcode {
     TokenEmpty = 100_000,
     /// An access token that is forged, of an unknown app, or revoked.
     TokenUnknown = 100_001,
-    /// An access token whose time is over.
+    /// An access token that has expired.
     TokenExpired = 100_002,
     /// A field is missing, too long, of the wrong type, or contradictory.
     BadRequest = 100_003,

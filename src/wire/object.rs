@@ -1,16 +1,16 @@
 //! JSON as existing clients write it, read leniently but never wrongly.
 //!
-//! A message is one [`Object`], read in a single pass that borrows from its text. Fields that
-//! nobody asks for are ignored; `null`, `""` and `[]` count as absent; an integer counts as its
-//! decimal string where an account stands. Everything else that is not as it should be is an error
-//! that names the field.
+//! A message is one [`Object`], read in a single pass that borrows from its text. Unknown
+//! fields are ignored; `null`, `""` and `[]` count as absent; an integer counts as its
+//! decimal string if the field holds an account. Every other deviation is an error that names the
+//! field.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// More fields than any client sends; what has more is no message but an attack.
+/// More fields than any client sends. A message with more is treated as an attack.
 const MAX_FIELDS: usize = 256;
 
 /// The fields of one message, in the order in which they stand.
@@ -34,7 +34,7 @@ enum Value<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Integer(i128);
 
-/// What JSON calls a value.
+/// The JSON type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `null`.
@@ -62,7 +62,7 @@ pub enum Malformed {
     /// JSON, but something else than an object.
     #[error("must be a JSON object, got {0}")]
     NotAnObject(Kind),
-    /// The same field twice. What stands inside fields is not compared.
+    /// The same field twice. Fields of inner objects are not compared.
     #[error("{0}: stands there twice")]
     Duplicate(String),
     /// More than 256 fields.
@@ -76,9 +76,9 @@ pub enum Malformed {
 pub struct FieldError {
     /// The field, with the place in the list if it is one: `member[3]`.
     pub field: String,
-    /// What it must be.
+    /// The expected type.
     pub wanted: &'static str,
-    /// What it is.
+    /// The received type.
     pub got: Kind,
 }
 
@@ -86,7 +86,7 @@ impl<'a> Object<'a> {
     /// Reads a message.
     ///
     /// # Errors
-    /// [`Malformed`] says why it is none.
+    /// [`Malformed`] names the reason.
     pub fn parse(json: &'a [u8]) -> Result<Self, Malformed> {
         let text = std::str::from_utf8(json)
             .map_err(|error| Malformed::NotJson(format!("invalid UTF-8: {error}")))?;
@@ -185,7 +185,7 @@ impl<'a> Object<'a> {
     /// place in the list.
     ///
     /// # Errors
-    /// [`FieldError`] if something else stands there, or what `take` gives.
+    /// [`FieldError`] if the field holds another type, or the error of `take`.
     pub fn accounts<T, E: From<FieldError>>(
         &self,
         field: &str,
@@ -203,7 +203,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// What `serde_json` says, in words for those who wrote the message.
+/// An error of `serde_json`, in words for the author of the message.
 fn clearly(error: &str) -> String {
     const WORDS: [(&str, &str); 3] = [
         ("unexpected end of hex escape", "a lone surrogate"),
@@ -280,8 +280,8 @@ impl fmt::Display for Kind {
     }
 }
 
-// Everything is read, also what nobody asks for: skipping would let lone surrogates and any depth
-// pass. `serde_json` stops at a depth of 128.
+// Unknown fields are read too: skipping them would let lone surrogates and any depth pass.
+// `serde_json` stops at a depth of 128.
 
 impl<'de> Deserialize<'de> for Value<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -1,6 +1,6 @@
 //! Queries as existing clients write them: the parameters in any order, and a bare `?` at the end.
 //!
-//! Read as forms are, which is leniently: what is encoded wrongly is taken as it stands.
+//! They are read as leniently as forms: a wrong encoding is taken as plain text.
 
 use std::borrow::Cow;
 
@@ -24,7 +24,7 @@ pub fn query_value<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>
     }
 }
 
-/// What stands between `&`: a few, and most of them long.
+/// The parts between `&`. A query has few parts, and most of them are long.
 fn pairs(query: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(query);
     std::iter::from_fn(move || {

@@ -1,9 +1,9 @@
 //! Secrets as they are stored: sealed with a master key, each for its own place.
 //!
-//! XChaCha20-Poly1305, because its nonces are long enough to be drawn at random for ever. The stored
-//! form is `1 ‖ key id (8) ‖ nonce (24) ‖ cipher text ‖ tag (16)`. What comes before the nonce and
-//! the place are authenticated too, so a value that is moved to another row or column does not open.
-//! The key's id is derived from the key: nobody gives out numbers, and equal keys have equal ids.
+//! XChaCha20-Poly1305, because its nonces are long enough to be drawn at random for ever. The
+//! stored form is `1 ‖ key id (8) ‖ nonce (24) ‖ cipher text ‖ tag (16)`. The bytes before the
+//! nonce and the place are authenticated too, so a value that is moved to another row or column
+//! does not open. The id of a key is derived from the key, so equal keys have equal ids.
 
 use std::fmt;
 
@@ -55,7 +55,7 @@ impl MasterKey {
         Self(rand::random())
     }
 
-    /// What the key is called.
+    /// The id of the key.
     #[must_use]
     pub fn id(&self) -> MasterKeyId {
         let mut id = [0; ID];
@@ -80,13 +80,13 @@ impl MasterKey {
         let aad = place.authenticated(&sealed);
         sealed.extend(nonce);
         let cipher = XChaCha20Poly1305::new(&self.0.into());
-        // Fails only for secrets of 256 GiB; what is empty then never opens.
+        // This fails only for secrets of 256 GiB. The empty text never opens.
         let text = cipher.encrypt(&XNonce::from(nonce), Payload { msg: secret, aad: &aad });
         sealed.extend(text.unwrap_or_default());
         sealed
     }
 
-    /// Opens what was sealed for this place.
+    /// Opens a value that was sealed for this place.
     ///
     /// # Errors
     /// [`CannotUnseal`].
@@ -120,13 +120,13 @@ impl fmt::Debug for MasterKey {
 }
 
 impl MasterKeyId {
-    /// Takes what is stored as an id.
+    /// The id with these stored bytes.
     #[must_use]
     pub fn new(bytes: [u8; ID]) -> Self {
         Self(bytes)
     }
 
-    /// Which key sealed a stored value; nothing if it is none.
+    /// The key that sealed a stored value; `None` if the value has another form.
     #[must_use]
     pub fn of(sealed: &[u8]) -> Option<Self> {
         match sealed {

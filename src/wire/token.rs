@@ -1,4 +1,4 @@
-//! Access tokens: stateless, so that any instance can check one and none needs a table.
+//! Access tokens: stateless, so that any instance can check one without a table.
 //!
 //! ```text
 //! body  = version(1) ‖ be64(buin) ‖ be64(expiry) ‖ nonce(12) ‖ app id
@@ -24,7 +24,7 @@ const MAC: usize = 32;
 /// Longer texts are no tokens of ours: an app id has at most 64 characters.
 const MAX_TEXT: usize = 256;
 
-/// What a token says, before anybody has checked that it is true.
+/// The content of a token, before its signature is verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
     /// The enterprise.
@@ -81,7 +81,7 @@ impl TokenKey {
     }
 
     /// Checks that the claims were made with this key and are valid at the Unix second `now`.
-    /// Takes the same time whatever a forged token looks like.
+    /// The time that this takes does not depend on the content of a forged token.
     ///
     /// # Errors
     /// [`TokenError::Forged`] or [`TokenError::Expired`].
@@ -96,7 +96,7 @@ impl TokenKey {
 }
 
 impl Claims {
-    /// Reads a token without believing it. `None` for what was never a token.
+    /// Reads a token without verifying it; `None` if the text does not have the form of a token.
     #[must_use]
     pub fn read(token: &str) -> Option<Self> {
         if token.len() > MAX_TEXT {

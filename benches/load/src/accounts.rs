@@ -4,9 +4,14 @@
 /// Accounts there are.
 const ACCOUNTS: u64 = 100_000;
 /// From one member to the next; far from a divisor of the number of accounts.
-const STRIDE: u64 = 17;
+const MEMBER_STRIDE: u64 = 17;
 /// Spreads neighbouring sessions over the accounts.
 const SPREAD: u64 = 7_919;
+/// From one visited session to the next. It is coprime with every count of sessions here, so a walk
+/// visits all of them, neighbours far apart.
+pub const STRIDE: u64 = 7_919;
+/// Digits of an id that number the session in its set.
+pub const DIGITS: usize = 15;
 
 /// The first account of the seeded session `n`.
 pub fn first_of(n: u64) -> u64 {
@@ -20,7 +25,7 @@ pub fn any_first() -> u64 {
 
 /// The member at `place` of a session whose first account is `first`.
 pub fn member(first: u64, place: u64) -> String {
-    format!("u{:05}", (first + place * STRIDE) % ACCOUNTS)
+    format!("u{:05}", (first + place * MEMBER_STRIDE) % ACCOUNTS)
 }
 
 /// The first `count` members.
@@ -35,7 +40,9 @@ pub fn stand_in(first: u64) -> String {
 
 /// The pgbench lines that make `:a1` to `:a5` from `:b`.
 pub fn in_pgbench() -> String {
-    (0..5).map(|k| format!("\\set a{} (:b + {}) % {ACCOUNTS}\n", k + 1, k * STRIDE)).collect()
+    (0..5)
+        .map(|k| format!("\\set a{} (:b + {}) % {ACCOUNTS}\n", k + 1, k * MEMBER_STRIDE))
+        .collect()
 }
 
 /// The pgbench line that makes `:b` from `:n`, as [`first_of`] does.

@@ -17,12 +17,12 @@ use muster::repository::sessions::{self, Creation, Decided, Step};
 use sqlx::postgres::PgConnection;
 use uuid::{NoContext, Timestamp, Uuid};
 
+use crate::accounts;
 use crate::app::{self, App};
 use crate::database::Database;
 use crate::generator::float;
 use crate::latency::Latencies;
 use crate::seed::Set;
-use crate::{accounts, scripts};
 
 /// As the product's are by default, but that nobody is too few.
 pub const RULES: Rules =
@@ -189,7 +189,7 @@ impl Get {
 impl Direct for Get {
     async fn once(&mut self, connection: &mut PgConnection) -> anyhow::Result<Duration> {
         let id = self.ids[self.next];
-        self.next = (self.next + scripts::STRIDE as usize) % self.ids.len();
+        self.next = (self.next + accounts::STRIDE as usize) % self.ids.len();
         let began = Instant::now();
         let found = sessions::find(connection, &[id]).await?;
         let took = began.elapsed();

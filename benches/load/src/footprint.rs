@@ -6,8 +6,9 @@ use anyhow::{Context as _, ensure};
 
 use crate::generator;
 use crate::http;
-use crate::rows::{CONNECTIONS, THREADS, sets};
+use crate::rows::{CONNECTIONS, THREADS};
 use crate::scripts::Gets;
+use crate::seed::sets;
 use crate::server;
 use crate::stage::Stage;
 use crate::usage;

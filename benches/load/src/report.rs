@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::rows::{CLIENTS, CONNECTIONS, Described, Figures, Goal, THREADS};
-use crate::run::Options;
 
 /// A row's rounds.
 pub struct Measured {
@@ -107,7 +106,7 @@ pub fn json(measured: &[Measured]) -> Value {
 pub fn markdown(
     measured: &[Measured],
     notes: &[String],
-    options: &Options,
+    command: &str,
     postgres: &str,
     took: Duration,
 ) -> String {
@@ -116,7 +115,7 @@ pub fn markdown(
     let cores = std::thread::available_parallelism().map_or(0, Into::into);
     let facts = [
         ("date", today.to_string()),
-        ("command", format!("`{}`, {} s", options.command(), took.as_secs())),
+        ("command", format!("`{command}`, {} s", took.as_secs())),
         ("muster", said("git", &["describe", "--always", "--dirty", "--tags"])),
         ("compiler", said("rustc", &["--version"])),
         ("PostgreSQL", postgres.to_owned()),

@@ -71,7 +71,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         vec![format!("{} could not be measured: {error:#}", footprint::NAME)]
     }));
     let postgres = stage.database.text("show server_version").unwrap_or_else(|_| "?".to_owned());
-    let text = report::markdown(&measured, &stage.notes, options, &postgres, began.elapsed());
+    let text =
+        report::markdown(&measured, &stage.notes, &options.command(), &postgres, began.elapsed());
     println!("{text}");
     if let Some(file) = &options.results {
         std::fs::write(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
@@ -93,7 +94,7 @@ impl Options {
     }
 
     /// How this was called, as far as it matters.
-    pub fn command(&self) -> String {
+    fn command(&self) -> String {
         let only = self.only.join(",");
         let only = if only.is_empty() { only } else { format!(" --only {only}") };
         format!("benches/run --seconds {} --rounds {}{only}", self.seconds, self.rounds)

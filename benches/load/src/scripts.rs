@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::accounts;
+use crate::accounts::{self, STRIDE};
 use crate::app::{self, App};
 use crate::generator::Script;
 use crate::seed::Set;
@@ -12,8 +12,6 @@ use crate::seed::Set;
 const MOST_CREATES: u64 = 10_000;
 /// About as many members in all of them.
 const MOST_MEMBERS: u64 = 200_000;
-/// Coprime with every count of sessions here: visits all of them, neighbours far apart.
-pub const STRIDE: u64 = 7_919;
 
 /// Creates sessions.
 pub struct Creates {

@@ -1,12 +1,11 @@
 //! Sets of sessions that are there before anything is measured, with ids that can be computed.
 
+use crate::accounts::DIGITS;
 use crate::pgbench::{Clients, Pgbench};
 use crate::statement::Statements;
 
 /// Clients that seed; each makes as many sessions.
 const CLIENTS: u64 = 16;
-/// Digits of an id that name the set, and how many are left for the session.
-pub const DIGITS: usize = 15;
 
 /// A set of sessions, numbered from 0.
 #[derive(Clone, Debug)]
@@ -50,6 +49,26 @@ impl Set {
         pgbench.run(&statements.seed_script(), clients, &values)?;
         Ok(())
     }
+}
+
+/// Sets of sessions, by their numbers, and how many are in each.
+pub mod sets {
+    /// Sessions that are read.
+    pub const READ: (u64, u64) = (1, 50_000);
+    /// Sessions that are updated through Muster.
+    pub const UPDATED: (u64, u64) = (2, 50_000);
+    /// Sessions that are updated by pgbench.
+    pub const UPDATED_BY_REFERENCE: (u64, u64) = (3, 50_000);
+    /// Sessions that one client updates, beside a service and beside a statement.
+    pub const ALONE: [(u64, u64); 2] = [(4, 2_000), (9, 2_000)];
+    /// Sessions that are updated by that service, and by that statement.
+    pub const ALONE_BY_REFERENCE: [(u64, u64); 2] = [(5, 2_000), (10, 2_000)];
+    /// The first of these is the hot session.
+    pub const HOT: (u64, u64) = (6, 16);
+    /// The first of these is the hot session of the reference.
+    pub const HOT_BY_REFERENCE: (u64, u64) = (7, 16);
+    /// More than there is room for in the cache.
+    pub const MANY: (u64, u64) = (8, 1_000_000);
 }
 
 #[cfg(test)]

@@ -11,8 +11,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 
-use crate::accounts;
-use crate::seed::DIGITS;
+use crate::accounts::{self, DIGITS};
 
 /// The session's id: the digits of the set or of the moment, then the number.
 const ID: &str = "(:prefix::text || lpad(:n::text, {digits}, '0'))::uuid";
@@ -218,7 +217,7 @@ impl Statements {
              \\set v :i / :slots + 1\n\
              {first}{members}{update};\n\
              \\set i :i + 1\n",
-            stride = crate::scripts::STRIDE,
+            stride = accounts::STRIDE,
             update = self.update,
         )
     }

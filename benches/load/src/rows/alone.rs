@@ -8,11 +8,11 @@
 use anyhow::Context as _;
 
 use super::reads::{CACHED, uncached};
-use super::{Figures, Row, TURNS, sets};
+use super::row::{Figures, Row, TURNS};
 use crate::direct::{self, Direct};
 use crate::generator::Script;
 use crate::scripts::{Creates, Gets, Updates};
-use crate::seed::Set;
+use crate::seed::{Set, sets};
 use crate::server::Server;
 use crate::stage::Stage;
 use crate::usage::Before;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
-use super::{CLIENTS, CONNECTIONS, Figures, Row, THREADS, prefix_of_now};
+use super::row::{CLIENTS, CONNECTIONS, Figures, Row, THREADS, prefix_of_now};
 use crate::generator::float;
 use crate::pgbench::Clients;
 use crate::poster;

@@ -6,9 +6,10 @@ use std::net::TcpStream;
 use anyhow::ensure;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{CONNECTIONS, Figures, Row, THREADS, sets};
+use super::row::{CONNECTIONS, Figures, Row, THREADS};
 use crate::http;
 use crate::scripts::Gets;
+use crate::seed::sets;
 use crate::stage::Stage;
 
 /// Connections that say nothing.

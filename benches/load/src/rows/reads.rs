@@ -4,10 +4,10 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
-use super::{CLIENTS, CONNECTIONS, Figures, Row, THREADS, sets, values};
+use super::row::{CLIENTS, CONNECTIONS, Figures, Row, THREADS, values};
 use crate::generator;
 use crate::scripts::{Bare, Gets};
-use crate::seed::Set;
+use crate::seed::{Set, sets};
 use crate::server::Server;
 use crate::stage::Stage;
 

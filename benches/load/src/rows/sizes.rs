@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 
-use super::{CONNECTIONS, Figures, Row, THREADS, TURNS};
+use super::row::{CONNECTIONS, Figures, Row, THREADS, TURNS};
 use crate::accounts;
 use crate::generator::{self, Script};
 use crate::scripts::{Creates, Gets};

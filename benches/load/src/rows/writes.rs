@@ -2,10 +2,10 @@
 
 use anyhow::Context as _;
 
-use super::{CLIENTS, CONNECTIONS, Figures, Row, THREADS, prefix_of_now, sets, values};
+use super::row::{CLIENTS, CONNECTIONS, Figures, Row, THREADS, prefix_of_now, values};
 use crate::scripts;
 use crate::scripts::{Creates, Updates};
-use crate::seed::Set;
+use crate::seed::{Set, sets};
 use crate::stage::Stage;
 
 #[derive(Default)]

@@ -1,0 +1,39 @@
+//! The versions that a caller expects a session to have.
+
+use std::fmt;
+
+use super::Version;
+
+/// The versions that a caller names: the session must have one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected(Vec<Version>);
+
+impl Expected {
+    /// One of `versions`. An empty list matches no version.
+    #[must_use]
+    pub fn one_of(versions: Vec<Version>) -> Self {
+        Self(versions)
+    }
+
+    /// Whether `current` is one of them.
+    #[must_use]
+    pub fn is_met_by(&self, current: Version) -> bool {
+        self.0.contains(&current)
+    }
+}
+
+impl From<Version> for Expected {
+    fn from(version: Version) -> Self {
+        Self(vec![version])
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((first, others)) = self.0.split_first() else {
+            return f.write_str("a version that cannot be");
+        };
+        first.fmt(f)?;
+        others.iter().try_for_each(|version| write!(f, " or {version}"))
+    }
+}

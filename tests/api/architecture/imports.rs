@@ -1,0 +1,233 @@
+//! Imports, resolved to the file that defines the imported item.
+//!
+//! Both `use` trees and paths in the code count. A path may begin with `crate`, `super`, `self`, a
+//! child module, or a name that the file imports. Re-exports are followed. `mod x;` is not an import.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::source::{self, Source, is_word};
+
+pub struct Tree {
+    pub sources: Vec<Source>,
+    /// By module path.
+    files: HashMap<Vec<String>, usize>,
+    /// Of each source.
+    uses: Vec<Vec<Use>>,
+}
+
+struct Use {
+    at: usize,
+    /// As written.
+    path: Vec<String>,
+    /// The name in this file; `*` for all names.
+    alias: String,
+}
+
+pub struct Import {
+    /// Where the path stands in the code.
+    pub at: usize,
+    /// From the crate's root, as written.
+    pub path: Vec<String>,
+    /// The source that defines the item.
+    pub target: usize,
+    /// The path names a module and no item of it.
+    pub is_module: bool,
+}
+
+impl Tree {
+    pub fn read(folder: &str) -> Self {
+        Self::new(source::read(folder))
+    }
+
+    pub fn new(sources: Vec<Source>) -> Self {
+        let mut files = HashMap::new();
+        for (index, source) in sources.iter().enumerate() {
+            // `src/lib.rs` and `src/main.rs` are both a root; `lib.rs` comes first.
+            files.entry(source.module.clone()).or_insert(index);
+        }
+        let uses = sources.iter().map(uses).collect();
+        Self { sources, files, uses }
+    }
+
+    /// A crate of planted sources: names below `src`, and texts.
+    pub fn planted(sources: &[(&str, &str)]) -> Self {
+        let planted =
+            |(name, text): &(&str, &str)| Source::new("src", &format!("src/{name}"), text);
+        Self::new([("lib.rs", "")].iter().chain(sources).map(planted).collect())
+    }
+
+    pub fn imports(&self, source: usize) -> Vec<Import> {
+        let file = &self.sources[source];
+        let used = self.uses[source].iter().map(|used| (used.at, used.path.clone()));
+        let mut imports = Vec::new();
+        for (at, path) in used.chain(paths(file)) {
+            let Some(path) = self.absolute(source, &path, 0) else { continue };
+            if let Some((target, is_module)) = self.resolve(&path, &mut Vec::new()) {
+                imports.push(Import { at, path, target, is_module });
+            }
+        }
+        imports
+    }
+
+    /// From the crate's root; `None` for a path into another crate.
+    fn absolute(&self, source: usize, path: &[String], depth: usize) -> Option<Vec<String>> {
+        let module = &self.sources[source].module;
+        let (head, rest) = path.split_first()?;
+        match head.as_str() {
+            "crate" => Some(rest.to_vec()),
+            "self" => Some([module, rest].concat()),
+            "super" => {
+                let ups = path.iter().take_while(|part| *part == "super").count();
+                Some([&module[..module.len().saturating_sub(ups)], &path[ups..]].concat())
+            }
+            _ => {
+                let child = [module.as_slice(), path].concat();
+                if self.files.contains_key(&child[..=module.len()]) {
+                    return Some(child);
+                }
+                let used = self.uses[source].iter().find(|used| used.alias == *head)?;
+                // A name that is imported under itself, as in `use uuid::uuid`, ends here.
+                (depth < 8)
+                    .then(|| self.absolute(source, &used.path, depth + 1))?
+                    .map(|above| [above.as_slice(), rest].concat())
+            }
+        }
+    }
+
+    /// The source that defines the item at `path`, and whether the path is that of a module.
+    fn resolve(&self, path: &[String], seen: &mut Vec<(usize, String)>) -> Option<(usize, bool)> {
+        let mut file = *self.files.get(&[][..])?;
+        for (index, part) in path.iter().enumerate() {
+            let child = [self.sources[file].module.as_slice(), std::slice::from_ref(part)].concat();
+            if let Some(child) = self.files.get(&child) {
+                file = *child;
+                continue;
+            }
+            let key = (file, part.clone());
+            if seen.contains(&key) {
+                return Some((file, false));
+            }
+            seen.push(key);
+            let rest = &path[index + 1..];
+            if let Some(used) = self.uses[file].iter().find(|used| used.alias == *part) {
+                return match self.absolute(file, &used.path, 0) {
+                    Some(above) => self.resolve(&[above.as_slice(), rest].concat(), seen),
+                    None => Some((file, false)),
+                };
+            }
+            for used in self.uses[file].iter().filter(|used| used.alias == "*") {
+                let above = self.absolute(file, &used.path, 0);
+                if let Some(above) = above
+                    && let Some((other, true)) = self.resolve(&above, seen)
+                    && self.has(other, part)
+                {
+                    return self.resolve(&[above.as_slice(), &path[index..]].concat(), seen);
+                }
+            }
+            return Some((file, false));
+        }
+        Some((file, true))
+    }
+
+    /// Whether `name` is an item, an import or a module of this file.
+    fn has(&self, file: usize, name: &str) -> bool {
+        let source = &self.sources[file];
+        let is_item = |at: usize| {
+            let before = source.code[..at].trim_end().rsplit(|c| !is_word(c)).next();
+            before.is_some_and(|word| {
+                ["struct", "enum", "trait", "type", "union", "fn", "const", "static"]
+                    .contains(&word)
+            })
+        };
+        source.all(name).any(is_item) || self.uses[file].iter().any(|used| used.alias == name)
+    }
+}
+
+/// The `use` declarations of a file, a leaf each.
+fn uses(source: &Source) -> Vec<Use> {
+    let mut found = Vec::new();
+    for range in declarations(source) {
+        let (at, tree) = (range.start, &source.code[range.start + "use ".len()..range.end]);
+        leaves(tree, &[], &mut |path, alias| found.push(Use { at, path, alias }));
+    }
+    found
+}
+
+fn declarations(source: &Source) -> impl Iterator<Item = Range<usize>> {
+    source.all("use ").map(|at| {
+        let rest = &source.code[at..];
+        at..at + rest.find(';').unwrap_or(rest.len())
+    })
+}
+
+fn leaves(tree: &str, above: &[String], found: &mut impl FnMut(Vec<String>, String)) {
+    let tree = tree.trim();
+    let (head, branches) = match tree.split_once('{') {
+        Some((head, inside)) => (head, Some(inside.trim_end().trim_end_matches('}'))),
+        None => (tree, None),
+    };
+    // An empty part in front stands for `::name`, a path into another crate.
+    let parts = head.trim_end().trim_end_matches("::").split("::");
+    let (mut path, mut alias) = (above.to_vec(), None);
+    for part in parts.filter(|_| branches.is_none() || !head.trim().is_empty()) {
+        let (name, renamed) = part.split_once(" as ").unwrap_or((part, ""));
+        path.push(name.trim().to_owned());
+        alias = Some(renamed.trim()).filter(|name| !name.is_empty());
+    }
+    if let Some(inside) = branches {
+        branches_of(inside).for_each(|branch| leaves(branch, &path, found));
+        return;
+    }
+    if path.len() > 1 && path.last().is_some_and(|last| last == "self") {
+        path.pop();
+    }
+    let alias = alias.map_or_else(|| path.last().cloned().unwrap_or_default(), str::to_owned);
+    if alias == "*" {
+        path.pop();
+    }
+    found(path, alias);
+}
+
+/// Splits at the commas that stand in no inner braces.
+fn branches_of(inside: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_usize;
+    inside
+        .split(move |c| {
+            match c {
+                '{' => depth += 1,
+                '}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            c == ',' && depth == 0
+        })
+        .filter(|branch| !branch.trim().is_empty())
+}
+
+/// Paths of two names or more in the code, outside of `use`, and where.
+fn paths(source: &Source) -> Vec<(usize, Vec<String>)> {
+    let declarations: Vec<_> = declarations(source).collect();
+    let mut found = Vec::new();
+    for (start, _) in source.code.match_indices("::") {
+        let before = &source.code[..start];
+        let head = before.rsplit(|c| !is_word(c)).next().unwrap_or_default();
+        let at = start - head.len();
+        if head.is_empty() || source.code[..at].ends_with("::") {
+            continue;
+        }
+        let mut path = vec![head.to_owned()];
+        let mut rest = &source.code[start..];
+        while let Some(after) = rest.strip_prefix("::") {
+            let end = after.find(|c| !is_word(c)).unwrap_or(after.len());
+            if end == 0 {
+                break;
+            }
+            path.push(after[..end].to_owned());
+            rest = &after[end..];
+        }
+        if path.len() > 1 && !declarations.iter().any(|range| range.contains(&at)) {
+            found.push((at, path));
+        }
+    }
+    found
+}

@@ -1,0 +1,188 @@
+//! Imports point down, from room to room.
+
+use super::fail_on;
+use super::imports::Tree;
+use super::source::Source;
+
+/// From the top: a room may use those below it.
+const ROOMS: [&str; 9] =
+    ["cli", "http", "delivery", "service", "postgres", "repository", "keyring", "wire", "domain"];
+/// What every room may use but the pure ones.
+const BASE: [&str; 4] = ["config", "telemetry", "metrics", "clock"];
+pub const PURE: [&str; 2] = ["wire", "domain"];
+/// The table does not say this, but the design does.
+const NEVER: [(&str, &str); 2] = [("cli", "repository"), ("http", "repository")];
+/// The composition root opens the pool and hands it down, so it may use every room and `sqlx`.
+pub const COMPOSITION_ROOT: [&str; 3] =
+    ["src/cli/application.rs", "src/cli/database.rs", "src/cli/store.rs"];
+/// The APIs, which know nothing of each other.
+const APIS: [&str; 5] = ["cgi", "v1", "console", "youdu", "rest"];
+/// Folders on their way to another room.
+const MOVING: [(&str, &str); 3] = [
+    ("src/repository/embedded/", "postgres"),
+    ("src/repository/dump/", "postgres"),
+    ("src/repository/keyring/", "keyring"),
+];
+
+/// Files that break the rules above, and why they still do.
+const NOT_YET: [(&str, &str); 18] = [
+    ("src/cli/actor.rs", WITHOUT_USE_CASE),
+    ("src/cli/app.rs", WITHOUT_USE_CASE),
+    ("src/cli/app/printed.rs", WITHOUT_USE_CASE),
+    ("src/cli/audit.rs", WITHOUT_USE_CASE),
+    ("src/cli/backup.rs", WITHOUT_USE_CASE),
+    ("src/cli/callbacks.rs", WITHOUT_USE_CASE),
+    ("src/cli/delivery.rs", WITHOUT_USE_CASE),
+    ("src/cli/doctor/database.rs", WITHOUT_USE_CASE),
+    ("src/cli/doctor/secrets.rs", WITHOUT_USE_CASE),
+    ("src/cli/first_app.rs", WITHOUT_USE_CASE),
+    ("src/cli/key.rs", WITHOUT_USE_CASE),
+    ("src/cli/migrate.rs", WITHOUT_USE_CASE),
+    ("src/cli/move_to.rs", WITHOUT_USE_CASE),
+    ("src/cli/restore.rs", WITHOUT_USE_CASE),
+    ("src/cli/secrets.rs", WITHOUT_USE_CASE),
+    ("src/cli/serve.rs", WITHOUT_USE_CASE),
+    ("src/cli/test_callback.rs", WITHOUT_USE_CASE),
+    ("src/http/rest/events.rs", "`service` hands out a type of the repository"),
+];
+const WITHOUT_USE_CASE: &str = "no use case of `service` does this yet";
+
+/// The room of a file; empty for the crate's root.
+pub fn room(source: &Source) -> &str {
+    let moving = MOVING.iter().find(|(folder, _)| source.name.starts_with(folder));
+    moving.map_or_else(|| source.module.first().map_or("", String::as_str), |(_, room)| room)
+}
+
+/// Drops what `allowed` files do, and names those of them that do nothing wrong.
+pub fn without_allowed(mistakes: Vec<(String, String)>, allowed: &[(&str, &str)]) -> Vec<String> {
+    let is_stale = |name: &str| mistakes.iter().all(|(file, _)| file != name);
+    let stale: Vec<String> = allowed
+        .iter()
+        .filter(|(name, _)| is_stale(name))
+        .map(|(name, _)| format!("{name}:1: keeps the rules: take it from the list NOT_YET"))
+        .collect();
+    let is_allowed = |name: &str| allowed.iter().any(|(file, _)| *file == name);
+    let wrong = mistakes.into_iter().filter(|(name, _)| !is_allowed(name));
+    wrong.map(|(name, text)| format!("{name}:{text}")).chain(stale).collect()
+}
+
+/// The file, and where and what it may not.
+fn upward(tree: &Tree) -> Vec<(String, String)> {
+    let floor = |room: &str| ROOMS.iter().position(|known| *known == room);
+    let is_known = |room: &str| floor(room).is_some() || BASE.contains(&room);
+    let mut mistakes = Vec::new();
+    for (index, source) in tree.sources.iter().enumerate() {
+        let own = room(source);
+        if own.is_empty() {
+            continue;
+        }
+        if !is_known(own) {
+            let text = format!("1: no room is called `{own}`: give it a place in the table");
+            mistakes.push((source.name.clone(), text));
+        }
+        for import in tree.imports(index) {
+            let used = room(&tree.sources[import.target]);
+            if used == own || !is_known(used) {
+                continue;
+            }
+            let is_root = COMPOSITION_ROOT.contains(&source.name.as_str());
+            let wrong = match (floor(own), floor(used)) {
+                _ if NEVER.contains(&(own, used)) => !is_root,
+                (Some(own), Some(used)) => used < own,
+                (Some(_), None) => PURE.contains(&own),
+                (None, Some(_)) => true,
+                (None, None) => false,
+            };
+            if wrong {
+                let (line, path) = (source.line(import.at), import.path.join("::"));
+                let file = &tree.sources[import.target].name;
+                let text = format!("{line}: `{own}` may not use `{path}` of {file}");
+                mistakes.push((source.name.clone(), text));
+            }
+        }
+    }
+    mistakes
+}
+
+fn sideways(tree: &Tree) -> Vec<(String, String)> {
+    let api = |source: &Source| {
+        let name = source.module.get(1).filter(|_| source.module[0] == "http")?;
+        APIS.into_iter().find(|api| api == name)
+    };
+    let mut mistakes = Vec::new();
+    for (index, source) in tree.sources.iter().enumerate() {
+        let Some(own) = api(source) else { continue };
+        for import in tree.imports(index) {
+            if api(&tree.sources[import.target]).is_some_and(|other| other != own) {
+                let (line, path) = (source.line(import.at), import.path.join("::"));
+                let text = format!("{line}: `{own}` may not use `{path}`");
+                mistakes.push((source.name.clone(), text));
+            }
+        }
+    }
+    mistakes
+}
+
+#[test]
+fn imports_point_down() {
+    fail_on(&without_allowed(upward(&Tree::read("src")), &NOT_YET));
+}
+
+#[test]
+fn the_apis_know_nothing_of_each_other() {
+    fail_on(&without_allowed(sideways(&Tree::read("src")), &[]));
+}
+
+#[test]
+fn an_import_that_points_up_is_found() {
+    let tree = Tree::planted(&[
+        ("domain/mod.rs", "use crate::service::Service;"),
+        (
+            "service/mod.rs",
+            "use crate::{domain::App, repository::{self as store}};\npub struct Service;",
+        ),
+        ("repository/mod.rs", ""),
+        ("config.rs", "use super::service::Service;"),
+        ("attic.rs", ""),
+    ]);
+    let found: Vec<String> =
+        upward(&tree).into_iter().map(|(file, text)| file + ":" + &text).collect();
+    assert_eq!(
+        found,
+        [
+            "src/domain/mod.rs:1: `domain` may not use `service::Service` of src/service/mod.rs",
+            "src/config.rs:1: `config` may not use `service::Service` of src/service/mod.rs",
+            "src/attic.rs:1: no room is called `attic`: give it a place in the table",
+        ]
+    );
+}
+
+#[test]
+fn http_reaches_the_repository_not_even_through_a_re_export() {
+    let tree = Tree::planted(&[
+        ("http/list.rs", "use crate::service::Page;"),
+        ("cli/list.rs", "use crate::repository;"),
+        ("cli/store.rs", "use crate::repository::Page;"),
+        ("service/mod.rs", "pub use crate::repository::Page;"),
+        ("repository/mod.rs", "pub struct Page;"),
+    ]);
+    let found: Vec<String> = upward(&tree).into_iter().map(|(file, _)| file).collect();
+    assert_eq!(found, ["src/http/list.rs", "src/cli/list.rs"]);
+}
+
+#[test]
+fn an_import_from_another_api_is_found() {
+    let tree = Tree::planted(&[
+        ("http/v1/mod.rs", "use super::cgi::Fault;\nuse super::Shared;"),
+        ("http/cgi/mod.rs", "pub struct Fault;"),
+        ("http/mod.rs", "pub struct Shared;"),
+    ]);
+    assert_eq!(sideways(&tree).len(), 1);
+}
+
+#[test]
+fn a_file_that_keeps_the_rules_must_leave_the_list() {
+    let wrong = vec![("a.rs".to_owned(), "1: up".to_owned())];
+    assert_eq!(without_allowed(wrong.clone(), &[("a.rs", "")]), [""; 0]);
+    assert_eq!(without_allowed(wrong, &[("a.rs", ""), ("b.rs", "")]).len(), 1);
+}

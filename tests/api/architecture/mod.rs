@@ -1,0 +1,62 @@
+//! Holds the sources to the rules of the house: which room may import which, no import cycles, unique
+//! type names, and one place each for SQL, HTTP and the rules of sessions. `src/lib.rs` lists the rooms.
+//!
+//! The tests read text, not syntax trees: comments, literals and unit tests are blanked out first, then
+//! paths are looked for and resolved. That misses the paths that macros make, which are few, and needs
+//! no parser. Each rule has tests of its own, on planted sources that break it.
+
+mod crates;
+mod cycles;
+mod imports;
+mod layers;
+mod names;
+mod source;
+
+use std::fmt::Write as _;
+
+use self::source::Source;
+
+/// Longer files must have a reason to be.
+const LONGEST: usize = 300;
+const LONG_FOR_A_REASON: [(&str, &str); 2] = [
+    ("src/wire/object.rs", "one lenient reader of JSON, field by field"),
+    ("src/cli/app.rs", "eight commands of one noun"),
+];
+
+/// Fails with all mistakes, one a line.
+fn fail_on(mistakes: &[String]) {
+    let mut text = String::new();
+    for mistake in mistakes {
+        writeln!(text, "  {mistake}").unwrap();
+    }
+    assert!(mistakes.is_empty(), "the house is not in order:\n{text}");
+}
+
+#[test]
+fn files_are_short() {
+    let mut mistakes = Vec::new();
+    for source in source::read("src") {
+        let reason = LONG_FOR_A_REASON.iter().find(|(name, _)| *name == source.name);
+        let (name, lines) = (&source.name, source.lines);
+        match (lines > LONGEST, reason) {
+            (true, None) => mistakes
+                .push(format!("{name}:{LONGEST}: {lines} lines without its tests: divide it")),
+            (false, Some(_)) => mistakes
+                .push(format!("{name}:1: {lines} lines: take it from the list of the long ones")),
+            _ => {}
+        }
+    }
+    fail_on(&mistakes);
+}
+
+#[test]
+fn comments_literals_and_unit_tests_are_no_code() {
+    let text = "// crate::cli\nuse crate::{domain::App, wire::{Key, self}};\n\
+                fn f() { \"crate::cli\"; r#\"crate::cli\"#; '\"'; super::super::rest::f() }\n\
+                #[cfg(test)]\nmod tests { use crate::repository; }\nfn g() { crate::clock::now() }\n";
+    let source = Source::new("src", "src/http/youdu/call.rs", text);
+    let found: Vec<usize> = source.all("crate").map(|at| source.line(at)).collect();
+    assert_eq!((found, source.all("super").count()), (vec![2, 6], 2));
+    assert_eq!((source.code.len(), source.lines), (text.len(), 6));
+    assert_eq!(source.module, ["http", "youdu", "call"]);
+}

@@ -1,0 +1,147 @@
+//! One source file: its code without comments, literals and unit tests, every byte at its place.
+
+use std::path::Path;
+
+pub struct Source {
+    /// From the root of the repository.
+    pub name: String,
+    /// Such as `["http", "youdu", "call"]`; empty for the crate's root.
+    pub module: Vec<String>,
+    /// Blanks stand for comments, literals and unit tests.
+    pub code: String,
+    /// Without the unit tests at the end.
+    pub lines: usize,
+}
+
+impl Source {
+    /// `folder` holds the root of the crate, such as `src`.
+    pub fn new(folder: &str, name: &str, text: &str) -> Self {
+        let inner = Path::new(name).strip_prefix(folder).unwrap().with_extension("");
+        let mut module: Vec<String> =
+            inner.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+        if matches!(module.last().unwrap().as_str(), "mod" | "lib" | "main") {
+            module.pop();
+        }
+        let code = without_tests(blanked(text));
+        Self { name: name.to_owned(), module, lines: code.trim_end().lines().count(), code }
+    }
+
+    pub fn line(&self, at: usize) -> usize {
+        self.code[..at].matches('\n').count() + 1
+    }
+
+    /// Where `word` stands by itself.
+    pub fn all<'a>(&'a self, word: &'a str) -> impl Iterator<Item = usize> + 'a {
+        self.code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
+            !self.code[..at].ends_with(is_word)
+                && (word.ends_with(['(', ':', '!', ' '])
+                    || !self.code[at + word.len()..].starts_with(is_word))
+        })
+    }
+}
+
+pub fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// The sources below `folder`, but not the files of unit tests.
+pub fn read(folder: &str) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut directories = vec![root.join(folder)];
+    let mut sources = Vec::new();
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs")
+            {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap();
+                sources.push(Source::new(folder, name, &std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    assert!(sources.len() > 4, "{folder} has too few sources");
+    sources.sort_by(|a, b| a.name.cmp(&b.name));
+    sources
+}
+
+/// Blanks out each item behind `#[cfg(test)]`.
+fn without_tests(mut code: String) -> String {
+    const MARK: &str = "#[cfg(test)]";
+    while let Some(start) = code.find(MARK) {
+        let mut depth = 0_usize;
+        let mut end = code.len();
+        for (at, byte) in code.bytes().enumerate().skip(start + MARK.len()) {
+            match byte {
+                b'{' | b'(' | b'[' => depth += 1,
+                b'}' | b')' | b']' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth == 0 && matches!(byte, b'}' | b';') {
+                end = at + 1;
+                break;
+            }
+        }
+        let blank: String =
+            code[start..end].bytes().map(|b| if b == b'\n' { '\n' } else { ' ' }).collect();
+        code.replace_range(start..end, &blank);
+    }
+    code
+}
+
+/// The code with blanks for comments and literals, of the same length in bytes and lines.
+fn blanked(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = bytes.to_vec();
+    let mut at = 0;
+    let mut blank = |from: usize, to: usize| {
+        for byte in &mut out[from..to] {
+            if *byte != b'\n' {
+                *byte = b' ';
+            }
+        }
+    };
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        let word_before =
+            at > 0 && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_');
+        let length = if rest.starts_with(b"//") {
+            rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len())
+        } else if rest.starts_with(b"/*") {
+            text[at..].find("*/").map_or(rest.len(), |end| end + 2)
+        } else if rest[0] == b'"' {
+            quoted(rest)
+        } else if rest[0] == b'r' && !word_before && rest[1..].starts_with(b"#\"") {
+            text[at..].find("\"#").map_or(rest.len(), |end| end + 2)
+        } else if rest[0] == b'r' && !word_before && rest.get(1) == Some(&b'"') {
+            2 + text[at + 2..].find('"').map_or(rest.len() - 2, |end| end + 1)
+        } else if rest[0] == b'\'' {
+            // A character, or else a lifetime.
+            match text[at + 1..].chars().next() {
+                Some('\\') => 3 + text[at + 3..].find('\'').unwrap_or_default(),
+                Some(c) if text[at + 1 + c.len_utf8()..].starts_with('\'') => 2 + c.len_utf8(),
+                _ => 0,
+            }
+        } else {
+            0
+        };
+        if length > 0 {
+            blank(at, at + length);
+        }
+        at += length.max(1);
+    }
+    String::from_utf8(out).unwrap()
+}
+
+fn quoted(rest: &[u8]) -> usize {
+    let mut at = 1;
+    while at < rest.len() {
+        match rest[at] {
+            b'\\' => at += 2,
+            b'"' => return at + 1,
+            _ => at += 1,
+        }
+    }
+    rest.len()
+}
