@@ -1,6 +1,6 @@
 //! Which ways to find a page are tried, one after the other.
 
-use super::Search;
+use super::request::Search;
 use crate::domain::{Filter, SortKey};
 
 /// How many rows are looked at in the first place, where more filters than that of the index have

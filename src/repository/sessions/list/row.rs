@@ -7,7 +7,8 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::plan::Attempt;
-use super::{AsOf, Mark, Page, TimeMark};
+use super::request::Page;
+use super::seek_key::{AsOf, Mark, TimeMark};
 use crate::domain::{Session, SessionId};
 use crate::repository::Error;
 use crate::repository::sessions::stored::Row;

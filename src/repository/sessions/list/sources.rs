@@ -9,9 +9,10 @@ use serde_json::{Map, Value};
 use sqlx::types::Json;
 
 use super::plan::{Attempt, Source};
+use super::request::{MOST_MEMBERS, Search};
 use super::row::Listed;
+use super::seek_key::AsOf;
 use super::statement::list;
-use super::{AsOf, MOST_MEMBERS, Search};
 use crate::domain::{Account, SortKey, State};
 use crate::repository::Error;
 use crate::repository::PgPool;
