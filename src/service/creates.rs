@@ -11,7 +11,7 @@ use super::{KnownApp, KnownSession, queue, waiting};
 use crate::domain::{IdempotencyKey, Reason};
 use crate::repository;
 use crate::repository::dedicated_connection::Line;
-use crate::repository::sessions::{self, Creation};
+use crate::repository::sessions::{self, Creation, Provenance};
 use crate::telemetry::statement;
 
 /// A session that somebody begins.
@@ -47,10 +47,13 @@ pub(super) enum Created {
 fn creation(Wanted { what, trace, .. }: &Wanted) -> Creation<'_> {
     Creation {
         session: &what.session,
-        app_id: &what.app.app.app_id,
-        reason: what.reason.as_ref(),
-        key: what.key.as_ref(),
-        trace: trace.as_ref(),
+        provenance: Provenance {
+            app_id: &what.app.app.app_id,
+            operator: &what.session.owner,
+            reason: what.reason.as_ref(),
+            key: what.key.as_ref(),
+            trace: trace.as_ref(),
+        },
     }
 }
 

@@ -11,7 +11,7 @@ use super::updates::{Settled, Wanted};
 use super::waiting::Waiting;
 use super::{Error, KnownSession, queue};
 use crate::domain::{Change, Refusal, SessionId};
-use crate::repository::sessions::{Decided, Step};
+use crate::repository::sessions::{Decided, Provenance, Step};
 use crate::telemetry::Trace;
 
 /// What is wanted of a session, in the order in which it came.
@@ -195,11 +195,13 @@ impl Group {
             .filter_map(|(verdict, one)| match verdict {
                 Verdict::Change(change) => Some(Step {
                     change,
-                    operator: &one.what.request.operator,
-                    app_id: &one.what.app.app.app_id,
-                    reason: one.what.request.reason.as_ref(),
-                    key: one.what.key.as_ref(),
-                    trace: one.trace.as_ref(),
+                    provenance: Provenance {
+                        app_id: &one.what.app.app.app_id,
+                        operator: &one.what.request.operator,
+                        reason: one.what.request.reason.as_ref(),
+                        key: one.what.key.as_ref(),
+                        trace: one.trace.as_ref(),
+                    },
                 }),
                 _ => None,
             })

@@ -4,10 +4,10 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::provenance::Provenance;
 use super::stored::StoredChanges;
 use super::titles;
-use crate::domain::{Account, AppId, EventKind, IdempotencyKey, Reason, Session, Version};
-use crate::telemetry::Trace;
+use crate::domain::{Account, EventKind, IdempotencyKey, Reason, Session, Version};
 
 /// What becomes a row of `session`.
 #[derive(Default)]
@@ -66,11 +66,11 @@ impl<'a> Events<'a> {
         &mut self,
         after: &'a Session,
         kind: EventKind,
-        operator: &'a Account,
-        app_id: &'a AppId,
-        reason: Option<&'a Reason>,
         changes: &StoredChanges<'_>,
+        patch: Option<&Map<String, Value>>,
+        provenance: &Provenance<'a>,
     ) {
+        let Provenance { app_id, operator, reason, trace, .. } = provenance;
         self.session_ids.push(after.id.uuid());
         self.versions.push(after.version.get());
         self.kinds.push(kind.name());
@@ -81,17 +81,9 @@ impl<'a> Events<'a> {
         self.reasons.push(reason.map(Reason::as_str));
         // Text and lists of text: nothing in there can fail to be JSON.
         self.changes.push(serde_json::to_string(changes).unwrap_or_default());
-        self.at.push(after.updated_at);
-    }
-
-    /// The trace of the request that made the last one pushed, if it has one.
-    pub(super) fn traced(&mut self, trace: Option<&Trace>) {
-        self.traces.push(trace.map(|trace| trace.bytes().to_vec()));
-    }
-
-    /// The patch of the attributes in the last one pushed, if there is one.
-    pub(super) fn patched_by(&mut self, patch: Option<&Map<String, Value>>) {
         self.patches.push(patch.map(json));
+        self.at.push(after.updated_at);
+        self.traces.push(trace.map(|trace| trace.bytes().to_vec()));
     }
 }
 
@@ -164,13 +156,8 @@ pub(super) struct Keys<'a> {
 }
 
 impl<'a> Keys<'a> {
-    pub(super) fn push(
-        &mut self,
-        after: &Session,
-        app_id: &'a AppId,
-        key: Option<&'a IdempotencyKey>,
-    ) {
-        let Some(key) = key else { return };
+    pub(super) fn push(&mut self, after: &Session, provenance: &Provenance<'a>) {
+        let Provenance { app_id, key: Some(key), .. } = provenance else { return };
         self.buins.push(after.buin.get());
         self.app_ids.push(app_id.as_str());
         self.names.push(key.name());

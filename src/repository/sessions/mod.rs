@@ -9,6 +9,7 @@ mod columns;
 mod insert;
 mod list;
 mod members;
+mod provenance;
 mod stored;
 mod titles;
 mod update;
@@ -21,6 +22,7 @@ use uuid::Uuid;
 pub use insert::{Creation, insert};
 pub use list::{AsOf, Mark, NoSnapshot, Page, Search, Snapshot, TimeMark, list};
 pub use members::{MemberMark, MembersPage, member, members};
+pub use provenance::Provenance;
 pub(super) use stored::{StoredChanges, account, version};
 pub use update::{Decided, Step, update_if_version};
 

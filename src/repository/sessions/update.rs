@@ -5,13 +5,11 @@ use std::collections::{HashMap, HashSet};
 use sqlx::{PgExecutor, Row as _};
 
 use super::columns::{Events, Items, Keys, Members, Place, Titles};
+use super::provenance::Provenance;
 use super::stored::StoredChanges;
-use crate::domain::{
-    Account, AppId, AttributesPatch, Change, IdempotencyKey, Reason, Session, SessionId,
-};
+use crate::domain::{Account, AttributesPatch, Change, Session, SessionId};
 use crate::repository::Error;
 use crate::repository::persistent::Kept;
-use crate::telemetry::Trace;
 
 /// What was decided about a session: one change, or several on top of each other.
 #[derive(Clone, Debug)]
@@ -22,21 +20,13 @@ pub struct Decided<'a> {
     pub steps: Vec<Step<'a>>,
 }
 
-/// A change, who made it, and the app that acted for them.
+/// A change, and the request that makes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
     /// What changes.
     pub change: &'a Change,
-    /// The account that acted.
-    pub operator: &'a Account,
-    /// The app that acted for it.
-    pub app_id: &'a AppId,
-    /// Why.
-    pub reason: Option<&'a Reason>,
-    /// The caller's name for the request.
-    pub key: Option<&'a IdempotencyKey>,
-    /// The trace of the request.
-    pub trace: Option<&'a Trace>,
+    /// The request.
+    pub provenance: Provenance<'a>,
 }
 
 /// Writes what was decided, for each session only if it still has the version that it was decided
@@ -66,12 +56,11 @@ pub async fn update_if_version(
         if steps.iter().any(|step| step.change.changes.title.is_some()) {
             titles.push(after);
         }
-        for Step { change, operator, app_id, reason, key, trace } in steps {
+        for Step { change, provenance } in steps {
             let Change { after, kind, changes } = change;
-            events.push(after, *kind, operator, app_id, *reason, &StoredChanges::from(changes));
-            events.patched_by(changes.attributes.as_ref().map(AttributesPatch::as_map));
-            events.traced(*trace);
-            keys.push(after, app_id, *key);
+            let patch = changes.attributes.as_ref().map(AttributesPatch::as_map);
+            events.push(after, *kind, &StoredChanges::from(changes), patch, provenance);
+            keys.push(after, provenance);
         }
         members.push(before, steps);
     }
