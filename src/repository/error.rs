@@ -83,6 +83,18 @@ fn here(known: &[MasterKeyId]) -> String {
 }
 
 impl Error {
+    /// No connection became free in time. Nothing was changed.
+    #[must_use]
+    pub fn acquire_timeout() -> Self {
+        Self::Unavailable(sqlx::Error::PoolTimedOut)
+    }
+
+    /// Whether no connection became free in time.
+    #[must_use]
+    pub fn is_acquire_timeout(&self) -> bool {
+        matches!(self, Self::Unavailable(sqlx::Error::PoolTimedOut))
+    }
+
     /// Whether PostgreSQL said no to a statement, and is ready for the next: what it was to do was
     /// not done, all of it.
     #[must_use]

@@ -25,3 +25,4 @@ mod persistent;
 
 pub use error::Error;
 pub use instrumented_pool::PgPool;
+pub use sqlx::PgConnection as Connection;

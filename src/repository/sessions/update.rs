@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::{PgExecutor, Row as _};
+use sqlx::{Connection as _, PgConnection, PgExecutor, Row as _};
 
 use super::columns::{Events, Items, Keys, Members, Place, Titles};
 use super::provenance::Provenance;
+use super::read::{find, lock};
 use super::stored::StoredChanges;
 use crate::domain::{Account, AttributesPatch, Change, Session, SessionId};
 use crate::repository::Error;
@@ -198,6 +199,28 @@ pub async fn update_if_version(
     );
     let written = executor.fetch_all(Kept(statement)).await.map_err(Error::of_write)?;
     written.iter().map(|row| Ok(SessionId::new(row.try_get(0)?))).collect()
+}
+
+/// Locks sessions, reads them, has `decide` decide on what was read, and writes that, in one
+/// transaction. Gives the sessions that were written, as [`update_if_version`] does. `decide` gets
+/// what [`find`] found.
+///
+/// # Errors
+/// As [`update_if_version`]. Then nothing at all was written.
+pub async fn update_locked<'a>(
+    connection: &mut PgConnection,
+    ids: &[SessionId],
+    decide: impl FnOnce(Vec<(SessionId, Result<Session, Error>)>) -> Vec<Decided<'a>>,
+) -> Result<Vec<SessionId>, Error> {
+    let mut transaction = connection.begin().await?;
+    lock(&mut transaction, ids).await?;
+    let decided = decide(find(&mut *transaction, ids).await?);
+    let written = match decided.is_empty() {
+        true => Vec::new(),
+        false => update_if_version(&mut *transaction, &decided).await?,
+    };
+    transaction.commit().await?;
+    Ok(written)
 }
 
 /// Who comes, moves and goes, all steps taken together: a row can be written once in a statement.
