@@ -14,12 +14,8 @@ const ROOMS: [&str; 9] =
 const BASE: [&str; 4] = ["config", "telemetry", "metrics", "clock"];
 const PURE: [&str; 2] = ["wire", "domain"];
 /// What the table does not say but design does.
-const NEVER: [(&str, &str); 4] = [
-    ("http", "repository"),
-    ("http", "postgres"),
-    ("delivery", "postgres"),
-    ("service", "postgres"),
-];
+const NEVER: [(&str, &str); 3] =
+    [("http", "repository"), ("http", "postgres"), ("delivery", "postgres")];
 /// The APIs, which know nothing of each other.
 const APIS: [&str; 3] = ["youdu", "rest", "console"];
 
