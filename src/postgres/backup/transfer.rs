@@ -9,9 +9,6 @@ use std::time::{Duration, Instant};
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
-use tracing::Span;
-use tracing_indicatif::span_ext::IndicatifSpanExt as _;
-use tracing_indicatif::style::ProgressStyle;
 
 use super::content::{self, Content, Table};
 use super::error::DumpError;
@@ -21,8 +18,8 @@ use crate::repository::{Error, PgPool};
 
 /// How much is sent at once, in bytes.
 const CHUNK: usize = 1 << 18;
-/// How often a long table is told of.
-const TELL_EVERY: Duration = Duration::from_secs(5);
+/// How often the copy of a long table says how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Copies everything into a database that has the tables already, and nothing in them. Both databases
 /// must have the migrations of this program. Gives what was copied.
@@ -76,12 +73,10 @@ async fn copy(
         .map_err(|error| DumpError::Target(error.into()))?;
 
     let sent = content::content(&mut source, &tables).await.map_err(DumpError::Source)?;
-    let span = bar(&sent);
     for table in &tables {
-        copy_table(&mut source, &mut into, table, &span).await?;
+        copy_table(&mut source, &mut into, table).await?;
     }
     continue_numbers(&mut source, &mut into).await?;
-    drop(span);
 
     let arrived = content::content(&mut into, &tables).await.map_err(DumpError::Target)?;
     let differences = content::differences(&sent, &arrived);
@@ -105,28 +100,14 @@ async fn lock(connection: &mut PgConnection, tables: &[Table], mode: &str) -> Re
     Ok(())
 }
 
-/// A bar on a terminal, nothing elsewhere.
-fn bar(content: &Content) -> Span {
-    let span = tracing::info_span!("copying");
-    let style = ProgressStyle::with_template(
-        "{spinner} copying {msg} {wide_bar} {human_pos}/{human_len} rows {eta}",
-    );
-    span.pb_set_style(&style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    span.pb_set_length(content.values().map(|table| table.rows).sum());
-    span.pb_start();
-    span
-}
-
 async fn copy_table(
     source: &mut PgConnection,
     target: &mut PgConnection,
     table: &Table,
-    span: &Span,
 ) -> Result<(), DumpError> {
     let Table { name, columns } = table;
     let failed_here = |error: sqlx::Error| DumpError::Source(error.into());
     let failed_there = |error: sqlx::Error| DumpError::Target(error.into());
-    span.pb_set_message(name);
     let what = format!("{} ({columns})", content::quoted(name));
     let out = format!("copy {what} to stdout (format binary)");
     let mut rows = source.copy_out_raw(&out).await.map_err(failed_here)?;
@@ -141,8 +122,7 @@ async fn copy_table(
             into.send(chunk.as_slice()).await.map_err(failed_there)?;
             chunk.clear();
         }
-        span.pb_inc(1);
-        if told.elapsed() >= TELL_EVERY {
+        if told.elapsed() >= PROGRESS_INTERVAL {
             tracing::info!(table = name, rows = copied, "copying");
             told = Instant::now();
         }

