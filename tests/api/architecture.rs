@@ -47,7 +47,7 @@ const CRATES: [(&str, &[&str]); 40] = [
     ("tokio_util", &["http"]),
     ("utoipa", &["http"]),
     // The pool is handed down from the composition root.
-    ("sqlx", &["cli", "delivery", "service", "postgres", "repository"]),
+    ("sqlx", &["cli", "service", "postgres", "repository"]),
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
