@@ -1,4 +1,4 @@
-//! Writing sessions that begin.
+//! Writing new sessions.
 
 use sqlx::PgExecutor;
 
@@ -8,7 +8,7 @@ use super::stored::StoredChanges;
 use crate::domain::{Attributes, EventKind, Session};
 use crate::repository::Error;
 
-/// A session that begins, and the request that creates it.
+/// A new session, and the request that creates it.
 #[derive(Clone, Copy, Debug)]
 pub struct Creation<'a> {
     /// The session, at version 1.
@@ -20,7 +20,7 @@ pub struct Creation<'a> {
 /// Writes new sessions, their members and their first events: all or none.
 ///
 /// # Errors
-/// [`Error::KeyTaken`] when a request of this name was done before, or when the database fails.
+/// [`Error::KeyTaken`] if the key was used before, or when the database fails.
 pub async fn insert(
     executor: impl PgExecutor<'_>,
     creations: &[Creation<'_>],

@@ -1,4 +1,4 @@
-//! Reading whole sessions, and keeping them as they are.
+//! Reading and locking whole sessions.
 
 use serde_json::{Map, Value};
 use sqlx::types::Json;
@@ -10,8 +10,8 @@ use crate::domain::{Session, SessionId};
 use crate::repository::Error;
 use crate::repository::persistent::Kept;
 
-/// Reads sessions. What is not there is not in the answer, which has no order; what cannot be a
-/// session is told of each by itself.
+/// Reads sessions, in no order. An unknown id is left out; a row that cannot be a session is an
+/// error of its own.
 ///
 /// # Errors
 /// When the database fails.
@@ -43,13 +43,13 @@ pub async fn find(
     found.collect()
 }
 
-/// Keeps others from changing sessions until the transaction ends.
+/// Locks sessions until the transaction ends.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn lock(connection: &mut PgConnection, ids: &[SessionId]) -> Result<(), Error> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
-    // In one order everywhere, so that no two servers each hold what the other wants.
+    // Always in the same order, so that two servers cannot deadlock.
     let statement = sqlx::query_scalar!(
         r#"
         select session_id from session

@@ -1,4 +1,4 @@
-//! Writing what was decided about sessions.
+//! Writing the changes that were decided for sessions.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,31 +12,31 @@ use crate::domain::{Account, AttributesPatch, Change, Session, SessionId};
 use crate::repository::Error;
 use crate::repository::persistent::Kept;
 
-/// What was decided about a session: one change, or several on top of each other.
+/// The changes decided for a session: one, or several in sequence.
 #[derive(Clone, Debug)]
 pub struct Decided<'a> {
-    /// The session as it was, and must still be.
+    /// The session on which the decision was made. Its version must still be the stored one.
     pub before: &'a Session,
-    /// What was decided, in this order. At least one.
+    /// The changes, in order. At least one.
     pub steps: Vec<Step<'a>>,
 }
 
 /// A change, and the request that makes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
-    /// What changes.
+    /// The change.
     pub change: &'a Change,
     /// The request.
     pub provenance: Provenance<'a>,
 }
 
-/// Writes what was decided, for each session only if it still has the version that it was decided
-/// against. Gives the sessions that were written; for the others somebody else was faster, and
-/// nothing of theirs was changed.
+/// Writes the changes of each session if its stored version is still the expected one. Returns the
+/// sessions that were written. The others were changed by a faster writer, and nothing was written
+/// for them.
 ///
 /// # Errors
-/// [`Error::KeyTaken`] when a request of this name was done before, or when the database fails.
-/// Then nothing at all was written.
+/// [`Error::KeyTaken`] if a key was used before, or when the database fails. Nothing at all was
+/// written then.
 pub async fn update_if_version(
     executor: impl PgExecutor<'_>,
     decided: &[Decided<'_>],
@@ -201,12 +201,12 @@ pub async fn update_if_version(
     written.iter().map(|row| Ok(SessionId::new(row.try_get(0)?))).collect()
 }
 
-/// Locks sessions, reads them, has `decide` decide on what was read, and writes that, in one
-/// transaction. Gives the sessions that were written, as [`update_if_version`] does. `decide` gets
-/// what [`find`] found.
+/// Locks and reads sessions, calls `decide` with the result of [`find`], and writes the changes
+/// that it returns, all in one transaction. Returns the sessions that were written, as
+/// [`update_if_version`] does.
 ///
 /// # Errors
-/// As [`update_if_version`]. Then nothing at all was written.
+/// As [`update_if_version`]. Nothing at all was written then.
 pub async fn update_locked<'a>(
     connection: &mut PgConnection,
     ids: &[SessionId],
@@ -223,7 +223,7 @@ pub async fn update_locked<'a>(
     Ok(written)
 }
 
-/// Who comes, moves and goes, all steps taken together: a row can be written once in a statement.
+/// The members who join, move and leave, over all steps: a statement can write a row only once.
 #[derive(Default)]
 struct Moves<'a> {
     added: Members<'a>,
@@ -236,7 +236,7 @@ impl<'a> Moves<'a> {
         if let [Step { change, .. }] = steps
             && change.changes.members.is_none()
         {
-            // The usual one: nobody comes and goes, and nobody moves.
+            // The usual case: members join or leave, and none moves.
             self.added.push_all(&change.after, &change.changes.added);
             self.removed.push_all(&change.after, &change.changes.removed);
             return;

@@ -1,12 +1,14 @@
-//! Finding sessions: a page of those that meet a filter, in an order.
+//! Listing sessions: a page of those that match a filter, in an order.
 //!
-//! By creation the place of a session is its id, which begins with that time. By change it is the
-//! time of its last event as of the first page; so a session that changes while somebody turns the
-//! pages keeps its place, and comes once, as it is by then.
+//! In a list by creation, the position of a session is its id, which begins with its creation time.
+//! In a list by change, it is the time of the session's last event when the first page was read. So
+//! a session that changes while a client reads page after page keeps its position and appears once,
+//! in its current state.
 //!
-//! No statement looks at more than a window of rows. What finds few sessions for sure is tried
-//! first, what is large last; where even that finds too few in its window, the page is short and
-//! the next one goes on behind the window. The surprise: a page may be empty and not the last.
+//! No statement looks at more than a window of rows. Sources that surely have few rows are tried
+//! first, large ones last. If even the last one finds too few sessions in its window, the page is
+//! short and the next page goes on behind the window. The surprise: a page may be empty and not the
+//! last one.
 
 mod plan;
 mod request;
