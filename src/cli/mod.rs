@@ -196,14 +196,16 @@ fn unconfigured(command: &Command) -> Option<anyhow::Result<()>> {
     Some(Ok(()))
 }
 
-/// A server tells what it does; a command only what is wrong, unless asked for more. One that takes
-/// minutes tells how far it is.
+/// A server logs what it does; a command only what is wrong, unless the settings ask for more. Work
+/// that may take minutes, a download of PostgreSQL or a move, logs how far it is.
 fn log_settings(settings: &Settings, command: &Command) -> config::Log {
     let mut log = settings.log.clone();
     let quiet = match command {
         Command::Serve => return log,
-        Command::MoveTo(_) => "warn,muster::postgres::backup=info",
-        _ => "warn",
+        Command::MoveTo(_) => {
+            "warn,muster::postgres::embedded::download=info,muster::postgres::backup=info"
+        }
+        _ => "warn,muster::postgres::embedded::download=info",
     };
     if log.level.as_str() == "info"
         && log.format == LogFormat::Pretty

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
 use tokio::time::{Instant, sleep_until};
 
 use super::desk::soon;
-use crate::repository;
 use crate::repository::dedicated_connection::Line;
 use crate::repository::deliveries::{self, Finished, Lease, Unsent};
+use crate::repository::{self, Connection};
 
 /// So many are written down together, or more: a statement costs as much as six of them, besides.
 const TOGETHER: usize = 64;
@@ -75,7 +74,7 @@ impl Unwritten {
     async fn write_on(
         &self,
         line: &Line,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         now: DateTime<Utc>,
     ) -> Result<(), repository::Error> {
         line.bounded(deliveries::record(connection, &self.finished, now)).await?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Why there are no keys. No message holds one.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
-    /// None is configured, and none may be made up: other servers could not know it.
+    /// No key is configured, and none may be created here: other servers would not know it.
     #[error(
         "there is no master key, which seals the secrets in the database. Make one with `muster \
          secrets generate`, give it to all servers and commands of this database as \
@@ -24,14 +24,14 @@ pub enum KeyringError {
         /// What the system said.
         source: io::Error,
     },
-    /// A line is no key.
+    /// A line is not a key.
     #[error("{}, line {line}: expected {expected}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
         /// Its line, from 1.
         line: usize,
-        /// What is a key.
+        /// The format of a key.
         expected: &'static str,
     },
     /// The file holds no key.

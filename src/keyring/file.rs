@@ -1,7 +1,7 @@
-//! The file of master keys: one a line, for its owner's eyes only.
+//! The file of master keys, one per line, readable by its owner only.
 //!
-//! It is never half written: a new one stands whole beside it first, on the disk. A first one never
-//! takes the place of another.
+//! It is never half written: a new version is written to the disk under another name and then
+//! renamed. Creating a file never overwrites an existing one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -43,7 +43,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<MasterKey>, KeyringError> {
     Ok(keys)
 }
 
-/// The same of one that need not be there.
+/// The keys of a file that may be missing.
 pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<MasterKey>>, KeyringError> {
     match read(path) {
         Err(KeyringError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
@@ -53,7 +53,7 @@ pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<MasterKey>>, Keyri
     }
 }
 
-/// Makes a file that is not there. If it is by now, it stays as it is.
+/// Creates a file. One that exists stays as it is.
 pub(super) fn create(path: &Path, key: &MasterKey) -> Result<(), KeyringError> {
     let beside = beside(path);
     let made = write_new(&beside, std::slice::from_ref(key), None).and_then(|()| {
@@ -67,10 +67,10 @@ pub(super) fn create(path: &Path, key: &MasterKey) -> Result<(), KeyringError> {
     made.map_err(wrong("make", path))
 }
 
-/// Writes a file anew, with owner and mode as they were.
+/// Replaces a file, keeping its owner and mode.
 pub(super) fn replace(path: &Path, keys: &[MasterKey]) -> Result<(), KeyringError> {
     let replaced = (|| {
-        // Where a link leads, so that it stays one.
+        // Resolved, so that a symbolic link stays one.
         let path = fs::canonicalize(path)?;
         let old = fs::metadata(&path)?;
         let beside = beside(&path);
@@ -90,7 +90,7 @@ pub(super) fn mode(path: &Path) -> Option<u32> {
     fs::metadata(path).ok().map(|found| found.permissions().mode() & 0o7777)
 }
 
-/// A name that nobody else uses, in the same directory.
+/// A unique name in the same directory.
 fn beside(path: &Path) -> PathBuf {
     path.with_added_extension(format!("{:016x}.new", rand::random::<u64>()))
 }

@@ -1,7 +1,7 @@
-//! The master keys that are here: from the configuration, and from a file.
+//! The master keys of this process: from the configuration, and from a file.
 //!
-//! Which of them seals is up to the database (`repository::sealing`); all of them open. A key that is
-//! not known makes the file be read again, so running servers learn a new one without a restart.
+//! The database decides which of them seals (`repository::sealing`); all of them open. If a key is
+//! unknown, the file is read again, so that a running server learns a new key without a restart.
 
 mod error;
 mod file;
@@ -16,9 +16,9 @@ use crate::wire::{MasterKey, MasterKeyId};
 
 /// The keys.
 pub struct Keyring {
-    /// The one that goes before the file's, if it is configured.
+    /// The configured key, which comes before those of the file.
     first: Option<MasterKey>,
-    /// One that comes after them.
+    /// A configured key that comes after them.
     last: Option<MasterKey>,
     file: Option<KeyFile>,
     keys: ArcSwap<Vec<MasterKey>>,
@@ -29,12 +29,13 @@ pub struct Keyring {
 pub struct KeyFile {
     /// Where it is.
     pub path: PathBuf,
-    /// Whether it need not exist, and is made for a database that has no master key yet.
+    /// Whether the file may be missing. It is then created for a database that has no master key
+    /// yet.
     pub make: bool,
 }
 
 impl Keyring {
-    /// A keyring of these, in this order, which is not looked at yet.
+    /// A keyring of these, in this order. The file is not read yet.
     #[must_use]
     pub fn new(first: Option<MasterKey>, file: Option<KeyFile>, last: Option<MasterKey>) -> Self {
         let keys = ArcSwap::from_pointee(first.iter().chain(&last).cloned().collect());
@@ -60,26 +61,26 @@ impl Keyring {
         Ok(())
     }
 
-    /// The first key, which a database without one gets. Made, if that may be.
+    /// The first key, for a database without one. It is created if the file may be missing.
     ///
     /// # Errors
     /// [`KeyringError`].
     pub fn first_or_new(&self) -> Result<MasterKey, KeyringError> {
         if let (None, Some(file)) = (self.first(), self.file.as_ref().filter(|file| file.make)) {
             file::create(&file.path, &MasterKey::generate())?;
-            // Another server on this directory may have been faster.
+            // Another server with this directory may have created one before.
             self.load()?;
         }
         self.first().ok_or(KeyringError::NoKey)
     }
 
-    /// The first key: the one that is wished to seal.
+    /// The first key, which the configuration wants to seal.
     #[must_use]
     pub fn first(&self) -> Option<MasterKey> {
         self.keys.load().first().cloned()
     }
 
-    /// A key by its id. If it is not known, the file is read again.
+    /// Finds a key by its id. If it is unknown, the file is read again.
     #[must_use]
     pub fn find(&self, id: MasterKeyId) -> Option<MasterKey> {
         let known = || self.keys.load().iter().find(|key| key.id() == id).cloned();
@@ -93,13 +94,14 @@ impl Keyring {
         })
     }
 
-    /// What the keys are called, in their order.
+    /// The ids of the keys, in order.
     #[must_use]
     pub fn ids(&self) -> Vec<MasterKeyId> {
         self.keys.load().iter().map(MasterKey::id).collect()
     }
 
-    /// The file that holds the first key, or would: nothing if that is configured otherwise.
+    /// The file that holds the first key, or would hold it; `None` if the first key is configured
+    /// directly.
     #[must_use]
     pub fn leading_file(&self) -> Option<&Path> {
         match self.first {
@@ -115,7 +117,7 @@ impl Keyring {
         file::mode(path).filter(|mode| mode & 0o007 != 0).map(|mode| (path, mode))
     }
 
-    /// Writes one key into a new file of its own. Says whether there is such a key here.
+    /// Writes one key into a new file. Returns whether the keyring has this key.
     ///
     /// # Errors
     /// [`KeyringError`].
@@ -137,7 +139,7 @@ impl Keyring {
         self.load()
     }
 
-    /// What the keys in the file are called besides the one of this id: none if it is not in it.
+    /// The ids of the other keys in the file, besides `id`; none if `id` is not in the file.
     ///
     /// # Errors
     /// [`KeyringError`].
@@ -147,7 +149,7 @@ impl Keyring {
         Ok(others.copied().collect())
     }
 
-    /// Takes all keys but one from the file.
+    /// Removes all keys but one from the file.
     ///
     /// # Errors
     /// [`KeyringError`]; the file is as it was.

@@ -1,9 +1,11 @@
-//! How servers learn that apps or keys have changed, and how a command learns that they know.
+//! How servers learn that apps or keys have changed, and how a command learns that all servers
+//! know.
 //!
-//! The database's triggers notify every server. A command that must not return before its change
-//! holds everywhere asks once more, with a note, and every server that has read again repeats the
-//! note on a second channel. Who follows is seen from the names of the connections. A note may name a
-//! master key: only who has it repeats the note.
+//! Triggers in the database notify every server. A command that must not return before its change
+//! is in force everywhere sends one more notification, with a note; every server reads the apps
+//! again and then repeats the note on a second channel. The command counts the servers by the names
+//! of their connections. A note may name a master key: only a server that has this key repeats the
+//! note.
 
 use std::time::Duration;
 
@@ -14,18 +16,18 @@ use super::Error;
 use crate::repository::PgPool;
 use crate::wire::MasterKeyId;
 
-/// Where the triggers notify.
+/// The channel of the triggers.
 const CHANGED: &str = "muster_apps";
-/// Where servers repeat notes.
+/// The channel on which servers repeat notes.
 const HEARD: &str = "muster_apps_heard";
-/// What the connections of followers are called.
+/// The name of each server's connection that listens.
 const FOLLOWER: &str = "muster follower";
 
-/// A connection that hears of changes.
+/// A connection that listens for changes.
 pub struct Changes(Listening);
 
 impl Changes {
-    /// Begins to listen. What changed before is not told.
+    /// Begins to listen. Earlier changes are not reported.
     ///
     /// # Errors
     /// When the database fails.
@@ -33,11 +35,11 @@ impl Changes {
         Ok(Self(listen(pool, FOLLOWER, CHANGED).await?))
     }
 
-    /// Waits for a change; gives the note of who wants to know that it was heard. Nothing may have
-    /// changed, and much that was not told if the connection was lost meanwhile.
+    /// Waits for a notification, and returns its note, if it has one. The caller must read
+    /// everything again: the connection may have been lost meanwhile, and changes with it.
     ///
     /// # Errors
-    /// When the connection is lost and cannot be had again.
+    /// When the connection is lost and cannot be made again.
     pub async fn next(&mut self) -> Result<Option<Note>, Error> {
         let notification = self.0.listener.try_recv().await?;
         let note = notification.map(|notification| notification.payload().to_owned());
@@ -45,7 +47,7 @@ impl Changes {
     }
 }
 
-/// What somebody wants to see repeated.
+/// A token that a command wants every server to repeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note(String);
 
@@ -58,14 +60,14 @@ impl Note {
         })
     }
 
-    /// The master key that one must have to repeat it.
+    /// The master key that a server must have to repeat the note.
     #[must_use]
     pub fn master_key(&self) -> Option<MasterKeyId> {
         self.0.split_once('/').and_then(|(_, id)| MasterKeyId::parse(id))
     }
 }
 
-/// How many servers follow the changes of this database.
+/// How many servers listen for changes of this database.
 ///
 /// # Errors
 /// When the database fails.
@@ -82,7 +84,7 @@ pub async fn servers(executor: impl PgExecutor<'_>) -> Result<u64, Error> {
     Ok(u64::try_from(servers).unwrap_or_default())
 }
 
-/// Repeats a note, after everything that was committed before it came has been read.
+/// Repeats a note. The caller has read everything that was committed before the note came.
 ///
 /// # Errors
 /// When the database fails.
@@ -90,8 +92,8 @@ pub async fn repeat(pool: &PgPool, note: &Note) -> Result<(), Error> {
     notify(pool, HEARD, &note.0).await
 }
 
-/// Waits until every server knows what was committed before, and has this master key if one is
-/// named. Gives how many did not say so.
+/// Waits until every server has read what is committed now, and has `master_key` if one is named.
+/// Returns how many servers did not confirm it in time.
 ///
 /// # Errors
 /// When the database fails.
@@ -117,15 +119,15 @@ pub async fn heard_by_all(
     Ok(missing)
 }
 
-/// A connection that is not one of the pool, which may be small.
+/// A connection outside of the pool, which may be small.
 struct Listening {
     own: sqlx::PgPool,
     listener: PgListener,
 }
 
 impl Drop for Listening {
-    /// Marks the pool as closed, so that the connection that comes back is not tested: where
-    /// PostgreSQL stops at the same time, that would be reported as a failure.
+    /// Marks the pool as closed, so that the returned connection is not tested. If PostgreSQL stops
+    /// at the same time, the test would report a failure.
     fn drop(&mut self) {
         drop(self.own.close());
     }

@@ -1,7 +1,7 @@
 //! The record of administrative acts: who did what, when, from where.
 //!
-//! A line is written in the transaction of its act, by the function that does it: no act without its
-//! line, no line without its act. Details name secrets, but never hold any.
+//! The function that performs an act writes its record, in the same transaction: no act without a
+//! record, no record without its act. Details name secrets, but never hold one.
 
 mod action;
 
@@ -14,12 +14,12 @@ pub use self::action::Action;
 use super::{Error, PgPool};
 use crate::domain::{AppId, Buin};
 
-/// Who acts.
+/// The person or program that acts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
     /// The user of the operating system.
     pub user: String,
-    /// Who became that user by sudo.
+    /// The user who called sudo, if any did.
     pub sudo_user: Option<String>,
     /// The machine.
     pub host: String,
@@ -27,16 +27,16 @@ pub struct Actor {
     pub pid: u32,
 }
 
-/// Who acts, and when.
+/// The actor and the time of an act.
 #[derive(Clone, Copy, Debug)]
 pub struct Act<'a> {
-    /// Who.
+    /// The actor.
     pub by: &'a Actor,
-    /// When.
+    /// The time.
     pub at: DateTime<Utc>,
 }
 
-/// A line, as it is kept.
+/// A record, as stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listed {
     /// When it was done.
@@ -45,7 +45,7 @@ pub struct Listed {
     pub action: String,
     /// The user of the operating system.
     pub actor: String,
-    /// Who became that user by sudo.
+    /// The user who called sudo, if any did.
     pub sudo_user: Option<String>,
     /// The machine.
     pub host: String,
@@ -55,11 +55,11 @@ pub struct Listed {
     pub buin: Option<i64>,
     /// The app that it is about.
     pub app_id: Option<String>,
-    /// What else there is to say.
+    /// Further details, by action.
     pub details: Value,
 }
 
-/// Which lines: all that meet every condition given.
+/// Selects records that meet every condition given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Done at this time or later.
@@ -74,7 +74,7 @@ pub struct Filter {
     pub buin: Option<Buin>,
 }
 
-/// What is written of an act.
+/// A record to write.
 pub(crate) struct Line<'a> {
     pub(crate) action: Action,
     pub(crate) buin: Option<Buin>,
@@ -88,7 +88,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Writes a line, in the transaction of its act.
+/// Writes a record, in the transaction of its act.
 pub(crate) async fn write(
     connection: &mut PgConnection,
     act: Act<'_>,
@@ -114,7 +114,7 @@ pub(crate) async fn write(
     Ok(())
 }
 
-/// Lists lines, the newest first, up to `most`.
+/// Lists up to `most` records, the newest first.
 ///
 /// # Errors
 /// When the database fails.
@@ -144,7 +144,7 @@ pub async fn list(pool: &PgPool, filter: &Filter, most: i64) -> Result<Vec<Liste
     Ok(lines)
 }
 
-/// Deletes up to `most` lines of acts before `before`, the oldest first. Gives how many.
+/// Deletes up to `most` records of acts before `before`, the oldest first. Returns how many.
 ///
 /// # Errors
 /// When the database fails.

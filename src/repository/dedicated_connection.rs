@@ -1,9 +1,9 @@
 //! A connection that one task owns.
 //!
-//! What many requests share (see [`crate::service`]) runs on one of these: the pool asks the server
-//! whether a connection still lives before it hands it out and when it gets it back, which costs
-//! two of three round trips. This one asks only after a pause, and is thrown away when anything but
-//! a statement fails on it.
+//! Statements that many requests share (see [`crate::service`]) run on one of these. The pool pings
+//! a connection before it lends it and when it comes back, which is two of three round trips. A
+//! dedicated connection is pinged only after a pause, and is closed if anything but a statement
+//! fails on it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use super::pool::{Limits, MARGIN};
 use crate::metrics::Metrics;
 use crate::repository::PgPool;
 
-/// After a pause of this length it is asked whether the connection still lives.
+/// A connection that was unused for this long is pinged before its next use.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A connection that is made when it is needed, and made again when it was lost.
+/// A connection that is opened when it is needed, and opened again when it was lost.
 pub struct Line {
     options: PgConnectOptions,
     limits: Limits,
@@ -30,26 +30,27 @@ pub struct Line {
 }
 
 impl Line {
-    /// To the database of `pool`. Connections that it makes are counted.
+    /// A connection to the database of `pool`, not opened yet. `metrics` counts each one that is
+    /// opened.
     #[must_use]
     pub fn new(pool: &PgPool, limits: Limits, metrics: Arc<Metrics>) -> Self {
         let options = pool.connect_options().as_ref().clone();
-        // The statements take arrays of any length: a plan that looks at what is in them is no
-        // better, and making it takes longer than running it.
+        // The statements take arrays of any length. A plan made for their values is no better than
+        // a generic one, and planning takes longer than running.
         let options = options.options([("plan_cache_mode", "force_generic_plan")]);
         Self { options, limits, metrics, connection: None, made: 0 }
     }
 
-    /// One for who looks what is new. A plan that was made while there was little is kept: it must not
-    /// be one that reads all there is.
+    /// A connection for polling. Its plans are kept, also one made while the tables were small;
+    /// such a plan must not scan whole tables.
     #[must_use]
     pub fn for_looks(pool: &PgPool, limits: Limits, metrics: Arc<Metrics>) -> Self {
         Self::new(pool, limits, metrics).with([("enable_seqscan", "off")])
     }
 
-    /// One for callbacks. Its commits do not wait for the disk: should the database's machine die
-    /// the moment after, what was done is undone, as if it had never been. And its statements look
-    /// up each of a few rows: the planner, which cannot know how few, would read whole tables.
+    /// A connection for callbacks. Its commits do not wait for the disk: if the database's machine
+    /// dies a moment later, the last ones are lost, as if they had never been made. Its statements
+    /// look up a few rows; the planner cannot know how few, and would read whole tables.
     #[must_use]
     pub fn for_callbacks(pool: &PgPool, limits: Limits, metrics: Arc<Metrics>) -> Self {
         Self::new(pool, limits, metrics).with([
@@ -60,36 +61,37 @@ impl Line {
         ])
     }
 
-    /// With further settings of PostgreSQL.
+    /// Adds settings of PostgreSQL.
     fn with<const N: usize>(mut self, settings: [(&str, &str); N]) -> Self {
         self.options = self.options.options(settings);
         self
     }
 
-    /// Takes the connection by then, to give it back with what became of the work on it. Should
-    /// that never happen, because a future was dropped half-way, the connection is gone, as it must
-    /// be.
+    /// Takes the connection, opened before the deadline `by`. The caller gives it back together
+    /// with the result of the work. If the caller's future is dropped before that, the connection
+    /// is closed, as its state is unknown.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when there is none to be had: nothing was done.
+    /// [`Error::Unavailable`] if no connection could be opened in time: nothing was done.
     pub async fn take(&mut self, by: Instant) -> Result<PgConnection, Error> {
         match self.at_hand() {
             Some(connection) => Ok(connection),
-            // Boxed, as it is seldom, and large.
+            // Boxed: this future is large and rarely needed.
             None => Box::pin(self.open(by)).await,
         }
     }
 
-    /// The connection, if there is one that was used just now.
+    /// The connection, if it was used a moment ago and so needs no ping.
     pub fn at_hand(&mut self) -> Option<PgConnection> {
         let (connection, _) = self.connection.take_if(|(_, used)| used.elapsed() < PAUSE)?;
         Some(connection)
     }
 
-    /// Makes sure that the connection lives, or makes one.
+    /// Pings the connection, and opens another one if there is no answer.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when there is none by then: nothing was done.
+    /// [`Error::Unavailable`] if no connection could be opened before the deadline `by`: nothing
+    /// was done.
     pub async fn open(&mut self, by: Instant) -> Result<PgConnection, Error> {
         if let Some((mut connection, _)) = self.connection.take()
             && let Ok(Ok(())) = timeout(MARGIN, connection.ping()).await
@@ -113,20 +115,20 @@ impl Line {
             }
             Err(_) => self.metrics.connect_failures.inc(),
         }
-        // Whatever it is, nothing was done.
+        // Nothing was done, whatever the error is.
         connected.map_err(Error::Unavailable)
     }
 
-    /// How many connections were made: more than before, and what PostgreSQL was asked about last may
-    /// have been another one, or the same before it died.
+    /// How many connections were opened so far. If the number has grown, PostgreSQL may have been
+    /// restarted or replaced since the last statement.
     pub fn made(&self) -> usize {
         self.made
     }
 
-    /// Does `work` on the connection that was taken, but not for ever.
+    /// Runs `work` on the connection that was taken, with a timeout.
     ///
     /// # Errors
-    /// What it fails with; that it takes too long is [`Error::Unanswered`].
+    /// The error of `work`, or [`Error::Unanswered`] if it takes too long.
     pub async fn bounded<T>(
         &self,
         work: impl Future<Output = Result<T, Error>>,
@@ -135,7 +137,7 @@ impl Line {
         timeout(within, work).await.unwrap_or(Err(Error::Unanswered(within)))
     }
 
-    /// Gives the connection back, if it can go on.
+    /// Gives the connection back. It is closed if its state is unknown after `done`.
     pub fn give_back<T>(&mut self, connection: PgConnection, done: &Result<T, Error>) {
         if done.as_ref().err().is_none_or(Error::leaves_connection) {
             self.connection = Some((connection, Instant::now()));

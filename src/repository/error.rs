@@ -22,11 +22,11 @@ pub enum Error {
     /// PostgreSQL ended the statement, because it took too long. Nothing was changed.
     #[error("the database took too long")]
     TimedOut(#[source] sqlx::Error),
-    /// The database did not even say that it took too long. What became of the statement is not
-    /// known, but it is on a connection that is closed.
+    /// The database did not answer at all, not even that the statement took too long. The outcome
+    /// is unknown; the connection is closed.
     #[error("the database has not answered within {0:?}")]
     Unanswered(Duration),
-    /// A stored value is none that Muster could have stored.
+    /// A stored value that Muster could not have stored.
     #[error("{table}.{column} holds {value:?}: {why}")]
     Corrupt {
         /// The table.
@@ -43,13 +43,13 @@ pub enum Error {
     MasterKeyUnknown {
         /// What the key is called.
         id: MasterKeyId,
-        /// Those that are here.
+        /// The ids of the keys in the keyring.
         known: Vec<MasterKeyId>,
     },
     /// No master key seals the secrets yet.
     #[error("the secrets in the database are not sealed yet: `muster migrate` does that")]
     NotSealed,
-    /// There are no master keys to be had.
+    /// The keyring has no usable master key.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
     /// A request of this app was done under this key already. Nothing was changed.
@@ -95,8 +95,8 @@ impl Error {
         matches!(self, Self::Unavailable(sqlx::Error::PoolTimedOut))
     }
 
-    /// Whether PostgreSQL said no to a statement, and is ready for the next: what it was to do was
-    /// not done, all of it.
+    /// Whether PostgreSQL refused the statement and is ready for the next one. Nothing of the
+    /// statement was done.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self {
@@ -106,14 +106,14 @@ impl Error {
         }
     }
 
-    /// Whether a statement that some share may have failed because of one of them. Nothing was done
-    /// for anybody.
+    /// Whether a shared statement may have failed because of one of its requests. Nothing was done
+    /// for any of them.
     #[must_use]
     pub fn may_be_of_one(&self) -> bool {
         self.is_refusal() || matches!(self, Self::TimedOut(_))
     }
 
-    /// Whether PostgreSQL ended a statement because it and another one waited for each other.
+    /// Whether PostgreSQL aborted the statement as the victim of a deadlock. Nothing was done.
     #[must_use]
     pub fn is_deadlock(&self) -> bool {
         match self {
@@ -124,7 +124,7 @@ impl Error {
         }
     }
 
-    /// Whether the connection broke, so that nobody knows what was done.
+    /// Whether the connection broke, so that the outcome is unknown.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         match self {
@@ -137,12 +137,12 @@ impl Error {
         }
     }
 
-    /// Whether the connection on which this happened can go on.
+    /// Whether the connection can still be used after this error.
     pub(super) fn leaves_connection(&self) -> bool {
         self.may_be_of_one() || matches!(self, Self::Corrupt { .. })
     }
 
-    /// Why a statement that writes sessions failed.
+    /// Maps the failure of a statement that writes sessions.
     pub(super) fn of_write(error: sqlx::Error) -> Self {
         match error.as_database_error().and_then(|error| error.constraint()) {
             Some("idempotency_pkey") => Self::KeyTaken,
@@ -170,14 +170,15 @@ impl From<sqlx::Error> for Error {
             {
                 Self::Unavailable(error)
             }
-            // 57P03 cannot_connect_now, 53300 too_many_connections: it did not let us in.
+            // 57P03 cannot_connect_now, 53300 too_many_connections: PostgreSQL did not accept the
+            // connection.
             sqlx::Error::Database(database)
                 if matches!(database.code().as_deref(), Some("57P03" | "53300")) =>
             {
                 Self::Unavailable(error)
             }
-            // 53...: no disk, no memory; 25006: a standby. The statement was undone, unless PostgreSQL
-            // gave up with it: then nobody knows.
+            // 53...: no disk, no memory; 25006: a standby. The statement was undone, unless
+            // PostgreSQL ended the connection: then the outcome is unknown.
             sqlx::Error::Database(database)
                 if database
                     .code()
@@ -195,14 +196,14 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// Whether PostgreSQL ended the connection with this, or itself.
+/// Whether PostgreSQL ended the connection, or itself, with this error.
 fn ends_connection(error: &dyn DatabaseError) -> bool {
     error
         .try_downcast_ref::<PgDatabaseError>()
         .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
 }
 
-/// Says which stored value is impossible, and why.
+/// For `map_err`: names the stored value that is impossible, and why.
 pub(super) fn corrupt<E: std::fmt::Display>(
     table: &'static str,
     column: &'static str,

@@ -1,7 +1,8 @@
-//! What was written since one last looked, by whatever server.
+//! Which sessions have changed since an earlier look at the database, through any server.
 //!
-//! Times and sequences say who began first, not who committed first. What was not to be seen then
-//! and is now: transactions that had not begun then, and those that ran.
+//! Times and sequences give the order in which transactions began, not the order in which they
+//! committed. New events are those of transactions that had not begun at the earlier position, or
+//! were still running.
 
 use sqlx::{Executor as _, FromRow, PgConnection};
 use uuid::Uuid;
@@ -11,16 +12,16 @@ use super::persistent::Kept;
 use super::sessions::version;
 use crate::domain::{SessionId, Version};
 
-/// Where one has looked up to: a snapshot of the database.
+/// A position in the feed: a snapshot of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
     /// The first transaction that had not begun.
     next: String,
-    /// Those that ran.
+    /// The transactions that were running.
     running: Vec<String>,
 }
 
-/// Where the feed stands now.
+/// The current position of the feed.
 ///
 /// # Errors
 /// When the database fails.
@@ -37,7 +38,7 @@ pub async fn now(connection: &mut PgConnection) -> Result<Position, Error> {
     Ok(Position { next: row.next, running: row.running })
 }
 
-/// A session that changed, if one did, and where the feed stands.
+/// The current position, and a session that changed, if any did.
 #[derive(FromRow)]
 struct Row {
     #[sqlx(rename = "next!")]
@@ -50,7 +51,7 @@ struct Row {
     version: Option<i64>,
 }
 
-/// The sessions that changed since, each with its last version, and where the feed stands then.
+/// The sessions that changed after `position`, each with its last version, and the new position.
 ///
 /// # Errors
 /// When the database fails, or holds what cannot be.

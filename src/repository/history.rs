@@ -1,4 +1,4 @@
-//! What happened to a session, version by version.
+//! The events of a session, version by version.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -10,7 +10,7 @@ use super::sessions::{StoredChanges, account, version};
 use crate::domain::{Buin, Event, Reason, SessionId, Version};
 use crate::repository::PgPool;
 
-/// Up to where a history is read.
+/// The end of the part of a history that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
     /// This version, or the last if there are fewer.
@@ -22,7 +22,7 @@ pub enum Until {
 /// A part of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// The version that the page begins behind; none begins at an end.
+    /// The page begins behind this version. Without it, the page begins at an end of the history.
     pub behind: Option<Version>,
     /// Whether the newest come first.
     pub newest_first: bool,

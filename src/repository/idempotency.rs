@@ -1,7 +1,7 @@
-//! Requests that were done under a key of the caller's.
+//! Requests that carry an idempotency key, and their outcome.
 //!
-//! The statement that does a request writes its key (see [`super::sessions`]); here is what happens
-//! to it later, and the key of a request that had nothing to do.
+//! The statement that performs a request also writes its key (see [`super::sessions`]). Here are
+//! the later uses of a key, and the key of a request that changed nothing.
 
 use chrono::{DateTime, Utc};
 use sqlx::{Executor as _, FromRow};
@@ -14,16 +14,16 @@ use super::sessions::version;
 use crate::domain::{App, IdempotencyKey, SessionId, Version};
 use crate::repository::PgPool;
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
-    /// The digest of what was asked.
+    /// The digest of the request.
     pub digest: [u8; 32],
     /// The session that it was about.
     pub session_id: SessionId,
     /// The version that was its answer.
     pub version: Version,
-    /// Whether it is remembered no more.
+    /// Whether the key has expired.
     pub expired: bool,
 }
 
@@ -35,7 +35,7 @@ struct Row {
     expires_at: DateTime<Utc>,
 }
 
-/// Reads what became of a request of `app`.
+/// Reads the outcome of a request of `app`.
 ///
 /// # Errors
 /// When the database fails, or holds what cannot be.
@@ -71,7 +71,7 @@ pub async fn find(
     }))
 }
 
-/// Writes down a request that changed nothing: its answer was this version.
+/// Stores the key of a request that changed nothing; its answer was `version`.
 ///
 /// # Errors
 /// [`Error::KeyTaken`] when a request of this name was done before, or when the database fails.
@@ -102,7 +102,7 @@ pub async fn insert(
     Ok(())
 }
 
-/// Forgets one that is remembered no more, so that its name can be used again.
+/// Deletes a key if it has expired, so that the app can use the name again.
 ///
 /// # Errors
 /// When the database fails.
@@ -122,7 +122,7 @@ pub async fn forget(pool: &PgPool, app: &App, name: &str, now: DateTime<Utc>) ->
     Ok(())
 }
 
-/// Forgets up to `most` that are remembered no more, and tells how many those were.
+/// Deletes up to `most` expired keys, and returns how many were deleted.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,8 +1,8 @@
-//! A pool that measures how long its connections are waited for, and waits for no answer for ever.
+//! A pool that measures the wait for a connection, and bounds the wait for an answer.
 //!
-//! sqlx tells nobody how long an acquire took. So this is sqlx's pool in everything but that: it
-//! takes the place of the other where a statement names what to run on. The surprise: rows come only
-//! when all have been read, which is what every statement here asks for anyway.
+//! sqlx does not report how long an acquire took. This type wraps the pool of sqlx and can be used
+//! in its place as the executor of a statement. The surprise: it returns rows only when all of them
+//! have been read, which is what every statement here asks for anyway.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use sqlx::{Describe, Either, Error, Execute, Executor, Postgres, SqlStr, Transac
 
 use crate::metrics::Acquires;
 
-/// sqlx's pool, measured. A clone is the same pool.
+/// The pool of sqlx with measurements. A clone is the same pool.
 #[derive(Clone, Debug)]
 pub struct PgPool {
     pool: sqlx::PgPool,
@@ -26,20 +26,20 @@ pub struct PgPool {
 }
 
 impl PgPool {
-    /// Measures `pool`. A statement is given up when no answer comes `within` that time, by which
-    /// PostgreSQL must have ended it.
+    /// Wraps `pool`. A statement fails if no answer comes `within` this time, which is longer than
+    /// PostgreSQL itself lets a statement run.
     #[must_use]
     pub fn new(pool: sqlx::PgPool, within: Duration) -> Self {
         Self { pool, acquires: Arc::default(), within }
     }
 
-    /// Does `work`, but not for ever.
+    /// Runs `work` with a timeout.
     async fn bounded<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let late = |_| Err(Error::Io(std::io::ErrorKind::TimedOut.into()));
         tokio::time::timeout(self.within, work).await.unwrap_or_else(late)
     }
 
-    /// How long connections were waited for.
+    /// The measured waits for connections.
     #[must_use]
     pub fn acquires(&self) -> Arc<Acquires> {
         self.acquires.clone()
@@ -48,7 +48,7 @@ impl PgPool {
     /// Waits for a connection.
     ///
     /// # Errors
-    /// When none comes in time.
+    /// When no connection becomes free in time.
     pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, Error> {
         self.acquires.count(self.pool.acquire()).await
     }
@@ -62,7 +62,7 @@ impl PgPool {
     }
 }
 
-/// For what it says about itself, and to close it.
+/// For its size and options, and to close it.
 impl Deref for PgPool {
     type Target = sqlx::PgPool;
 

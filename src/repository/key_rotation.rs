@@ -15,10 +15,10 @@ use super::{Error, PgPool};
 use crate::keyring::Keyring;
 use crate::wire::{MasterKey, MasterKeyId};
 
-/// The number of the advisory lock that rotations take turns by.
+/// The advisory lock that admits one rotation at a time.
 const ROTATING: i64 = 0x6d75_7374_6572_6b01;
 
-/// What sealing or rotating has done.
+/// The result of sealing or rotating.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resealed {
     /// The key that seals now.
@@ -27,12 +27,14 @@ pub struct Resealed {
     pub apps: usize,
 }
 
-/// Seals what a release without sealing left in the database, or just notes the key where there is
-/// nothing. Gives nothing if that was done before. Several servers may do so at once.
+/// Seals the secrets that a release without sealing left in the database, or stores the first key
+/// in an empty one. Returns `None` if the database is sealed already. Several servers may call this
+/// at once.
 ///
 /// # Errors
-/// [`Error::MasterKeyUnknown`] if it was done with a key that is not here; [`Error::Keyring`] if there
-/// is none to do it with; or when the database fails. Nothing was changed then.
+/// [`Error::MasterKeyUnknown`] if the database is sealed with a key that is not in the keyring;
+/// [`Error::Keyring`] if the keyring has no key; or when the database fails. Nothing was changed
+/// then.
 pub async fn adopt(
     pool: &PgPool,
     keyring: &Keyring,
@@ -50,7 +52,7 @@ pub async fn adopt(
         .fetch_optional(&mut *transaction)
         .await?
     {
-        // Another server was faster.
+        // Another server has sealed them since the first check.
         return known(keyring, read_id(&done)?).map(|_| None);
     }
     let key = keyring.first_or_new()?;
@@ -79,7 +81,8 @@ pub async fn adopt(
     Ok(Some(Resealed { id, apps: plain.len() }))
 }
 
-/// Seals every secret with another key, which seals from then on. Gives nothing if it does already.
+/// Seals every secret with another key, which seals from then on. Returns `None` if this key seals
+/// already.
 ///
 /// # Errors
 /// [`Error::MasterKeyUnknown`] if the key that sealed is not here; [`Error::Corrupt`] if a secret does
@@ -116,12 +119,12 @@ pub async fn rotate(
     Ok(Some(Resealed { id, apps: opened.len() }))
 }
 
-/// Takes the keys that seal no more out of a file of keys, if the one that seals is in it. Gives what
-/// they are called; nothing is noted where there are none.
+/// Removes old keys from a file of keys, provided that the file holds the key that seals. Returns
+/// their ids; if there are no old keys, no audit record is written.
 ///
 /// # Errors
-/// When the database fails, or the file: then it is as it was. Should the database fail in the very
-/// end, the keys are gone and that is not noted.
+/// When the database or the file fails; the file is then unchanged. If only the final commit fails,
+/// the keys are gone without an audit record.
 pub async fn drop_keys(
     pool: &PgPool,
     keyring: &Keyring,
@@ -143,10 +146,10 @@ pub async fn drop_keys(
     Ok(dropped)
 }
 
-/// The turn of one rotation; it ends when this is dropped.
+/// The lock that one rotation holds, until this is dropped.
 pub struct Turn(#[expect(dead_code, reason = "held for its lock")] PgConnection);
 
-/// Takes the turn; nothing if another rotation has it.
+/// Takes the lock; `None` if another rotation holds it.
 ///
 /// # Errors
 /// When the database fails.

@@ -10,7 +10,7 @@ use crate::domain::{AppId, Buin};
 use crate::repository::PgPool;
 use crate::wire::ApiKeyHash;
 
-/// What is stored of an API key.
+/// An API key as stored: its hash and what it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredKey {
     /// SHA-256 of the key.
@@ -19,13 +19,13 @@ pub struct StoredKey {
     pub buin: Buin,
     /// The app that it acts for.
     pub app_id: AppId,
-    /// What people call it.
+    /// Its label, given by an operator.
     pub label: String,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// When it was last used, to within a minute.
     pub last_used_at: Option<DateTime<Utc>>,
-    /// Since when it is refused.
+    /// When it was revoked; it is refused since then.
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
@@ -47,7 +47,7 @@ pub async fn list(pool: &PgPool) -> Result<Vec<StoredKey>, Error> {
     rows.into_iter().map(StoredKey::try_from).collect()
 }
 
-/// Writes a new key, and the audit's line of it.
+/// Stores a new key and its audit record.
 ///
 /// # Errors
 /// [`Error::AppUnknown`], or when the database fails.
@@ -81,8 +81,8 @@ pub async fn insert(
     Ok(())
 }
 
-/// Revokes a key, for ever, and writes the audit's line of it. Says whether it was valid until now:
-/// else nothing is written.
+/// Revokes a key for ever and stores the audit record. Returns whether the key was valid until now;
+/// if it was not, nothing is written.
 ///
 /// # Errors
 /// When the database fails.
@@ -105,13 +105,13 @@ pub async fn revoke(pool: &PgPool, key: &StoredKey, act: Act<'_>) -> Result<bool
     Ok(true)
 }
 
-/// What people name a key by: the first 16 hexadecimal digits of its hash.
+/// The id by which operators name a key: the first 16 hexadecimal digits of its hash.
 #[must_use]
 pub fn id(hash: &ApiKeyHash) -> String {
     hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Notes that keys were used.
+/// Stores when keys were last used.
 ///
 /// # Errors
 /// When the database fails.

@@ -22,16 +22,16 @@ pub struct Migration {
     pub applied_at: Option<DateTime<Utc>>,
 }
 
-/// How a database's schema stands to this program.
+/// How the schema of a database compares with this program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Just right.
     Current,
     /// Migrations are missing.
     Pending(Vec<Migration>),
-    /// A newer program has been here: it has migrations that this one does not know.
+    /// The database has migrations that this program does not know: a newer program has run.
     Newer(Vec<i64>),
-    /// A migration did not finish; only hands can help.
+    /// A migration did not finish. It must be repaired by hand.
     Unfinished(i64),
     /// A migration was applied with another text than this program has.
     Altered(i64),
@@ -98,8 +98,8 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Migration>, Error> {
     Ok(all(&applied(pool).await?))
 }
 
-/// Applies what is pending, and says what that was. Several servers may do so at once: they take
-/// turns under an advisory lock.
+/// Applies the pending migrations, and returns them. Several servers may call this at once: an
+/// advisory lock admits one at a time.
 ///
 /// # Errors
 /// [`MigrationError`]; the schema is as it was before the step that failed.
@@ -115,7 +115,7 @@ pub async fn run(pool: &PgPool) -> Result<Vec<Migration>, MigrationError> {
             return Err(MigrationError::Broken(version));
         }
     };
-    // On a connection of its own: a migration may take longer than any request.
+    // On a connection of its own, without a timeout: a migration may take longer than any request.
     let options = pool.connect_options().as_ref().clone().options([("statement_timeout", "0")]);
     let patient = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
     let done = MIGRATOR.run(&patient).await;
@@ -124,7 +124,7 @@ pub async fn run(pool: &PgPool) -> Result<Vec<Migration>, MigrationError> {
     Ok(pending)
 }
 
-/// Which of these migrations this program does not know.
+/// Those of these migrations that this program does not know.
 #[must_use]
 pub fn unknown(versions: &[i64]) -> Vec<i64> {
     versions.iter().copied().filter(|version| !MIGRATOR.version_exists(*version)).collect()
@@ -136,8 +136,8 @@ struct Applied {
     at: DateTime<Utc>,
 }
 
-/// What the database says about itself. The table is sqlx's own, so its statements are not checked
-/// when compiled: it is there only after the first migration.
+/// The applied migrations. Their table belongs to sqlx and exists only after the first migration,
+/// so its statements are not checked at compile time.
 async fn applied(pool: &PgPool) -> Result<BTreeMap<i64, Applied>, Error> {
     let exists: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
         .fetch_one(pool)

@@ -1,15 +1,16 @@
 //! Statements that are prepared once and kept.
 //!
-//! In the version of sqlx that is in use, whatever `query_as!` and `query_scalar!` make says that
-//! it should not be kept (it looks for arguments that were taken from it the moment before), so
-//! PostgreSQL would parse and plan it anew each time, in a round trip of its own. What runs often
-//! goes through [`Kept`]; the macro still checks it.
+//! Statements made by `query_as!` and `query_scalar!` of sqlx 0.9 ask not to be kept:
+//! `Map::persistent` looks for arguments that were taken from it before. PostgreSQL would then
+//! parse and plan the statement anew each time, in a round trip of its own. A statement that runs
+//! often goes through [`Kept`]; the macro still checks it. Delete this file when sqlx keeps them.
 
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgStatement};
 use sqlx::{Execute, Postgres, SqlStr};
 
-/// A statement that is kept. It gives rows as they are, which `FromRow` reads.
+/// A statement that stays prepared on its connection. It returns plain rows, to be read by
+/// `FromRow`.
 pub(super) struct Kept<Q>(pub(super) Q);
 
 impl<'q, Q: Execute<'q, Postgres>> Execute<'q, Postgres> for Kept<Q> {

@@ -8,25 +8,25 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use super::Error;
 use crate::repository::PgPool;
 
-/// How much longer than PostgreSQL may take its answer may take. Who does not answer by then is not
-/// there any more, and nothing else would say so.
+/// How much later than PostgreSQL's own limit an answer may come. A server that has not answered by
+/// then is gone, and nothing else would report that.
 pub(super) const MARGIN: Duration = Duration::from_secs(1);
 
-/// How many connections there are, and how long they may be waited for.
+/// The limits of the pool and of its statements.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The largest number of connections.
     pub max_connections: u32,
-    /// How long a request waits for one.
+    /// How long a request waits for a connection.
     pub acquire_timeout: Duration,
-    /// How long the database works on one statement before it gives up.
+    /// How long PostgreSQL may work on one statement.
     pub statement_timeout: Duration,
 }
 
-/// Connects once, so that what is in the way is told as it is: a pool only says that it waited.
+/// Connects once, without a pool: a pool reports only that it waited, not why it could not connect.
 ///
 /// # Errors
-/// What the connection failed with.
+/// The error of the connection attempt.
 pub async fn reach(options: &PgConnectOptions, within: Duration) -> Result<(), Error> {
     let connected = tokio::time::timeout(within, PgConnection::connect_with(options)).await;
     let connection = connected.map_err(|_| Error::Unanswered(within))??;
@@ -40,10 +40,9 @@ pub fn connect(options: PgConnectOptions, limits: Limits) -> PgPool {
     let statement_timeout = limits.statement_timeout.as_millis().to_string();
     let options = options.application_name("muster").options([
         ("statement_timeout", statement_timeout.as_str()),
-        // Who began a transaction and then vanished must not keep others from its sessions.
+        // A client that vanishes in a transaction must not keep its sessions locked.
         ("idle_in_transaction_session_timeout", statement_timeout.as_str()),
-        // PostgreSQL looks after two minutes whether a silent client is still there, not after two
-        // hours.
+        // PostgreSQL notices a lost client after two minutes, not after two hours.
         ("tcp_keepalives_idle", "60"),
         ("tcp_keepalives_interval", "20"),
         ("tcp_keepalives_count", "3"),
@@ -54,20 +53,21 @@ pub fn connect(options: PgConnectOptions, limits: Limits) -> PgPool {
     let pool = PgPoolOptions::new()
         .max_connections(limits.max_connections)
         .acquire_timeout(limits.acquire_timeout)
-        // The pool asks without a limit whether a connection still lives, and one that is silent
-        // would keep its place for ever. So it is asked here first.
+        // The pool pings a connection without a timeout, so one that is silent would keep its place
+        // for ever. So it is pinged here, with a timeout.
         .test_before_acquire(false)
         .before_acquire(|connection, _| Box::pin(is_alive(connection)))
         .after_release(|connection, _| Box::pin(is_alive(connection)))
         .connect_lazy_with(options);
-    // Behind the deadline of a request, which knows better what to say.
+    // Longer than the deadline of a request, whose error is more precise.
     PgPool::new(pool, limits.statement_timeout + 2 * MARGIN)
 }
 
 async fn is_alive(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     match tokio::time::timeout(MARGIN, connection.ping()).await {
         Ok(answered) => answered.map(|()| true),
-        // An error, because a good-bye would not arrive either.
+        // An error closes the connection at once. `false` would send a good-bye first, which would
+        // not arrive.
         Err(_) => Err(sqlx::Error::PoolTimedOut),
     }
 }

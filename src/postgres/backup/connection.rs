@@ -1,13 +1,14 @@
-//! Connections for work that takes as long as it takes.
+//! Connections for work without a time limit.
 //!
-//! They write values as text in one fixed way, wherever the database is: checksums rest on that.
+//! They write values as text in one fixed way, whatever the settings of the database: the checksums
+//! depend on that.
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Executor as _};
 
 use crate::repository::{Error, PgPool};
 
-/// How to connect for long work.
+/// How to connect without a time limit for statements.
 pub(super) fn patient(pool: &PgPool) -> PgConnectOptions {
     pool.connect_options().as_ref().clone().application_name("muster copy").options([
         ("statement_timeout", "0"),
@@ -16,7 +17,7 @@ pub(super) fn patient(pool: &PgPool) -> PgConnectOptions {
     ])
 }
 
-/// A connection of its own: one that is lost must not be taken for another of the pool.
+/// A connection outside of the pool, so that a lost one is not silently replaced by another.
 pub(super) async fn open(pool: &PgPool) -> Result<PgConnection, Error> {
     let mut connection = patient(pool).disable_statement_logging().connect().await?;
     connection

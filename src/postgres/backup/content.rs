@@ -1,9 +1,10 @@
-//! What tables hold, in numbers that are the same wherever the same rows are.
+//! Summaries of tables, which are equal wherever the rows are equal.
 //!
-//! A checksum is the exclusive or of the MD5 sums of all rows as text: the order of rows does not
-//! matter, so nothing is sorted, and PostgreSQL can share the work among its processes. No row can
-//! cancel another, because primary keys make all of them different. It guards against accidents;
-//! against forgers a backup has the SHA-256 of its file, which is kept apart by who fears them.
+//! A checksum is the exclusive or of the MD5 sums of all rows as text. The order of rows does not
+//! matter, so nothing is sorted, and PostgreSQL can work in parallel. No row can cancel another,
+//! because primary keys make all rows different. The checksum guards against accidents. Against
+//! forgery a backup has the SHA-256 of its dump, of which a careful operator keeps a copy
+//! elsewhere.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +13,23 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::repository::Error;
 
-/// What a table holds.
+/// The summary of a table.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Rows {
-    /// How many rows.
+    /// The number of rows.
     pub rows: u64,
     /// 32 hexadecimal digits over all of them.
     pub checksum: String,
 }
 
-/// What each table holds, by its name.
+/// The summary of each table, by its name.
 pub type Content = BTreeMap<String, Rows>;
 
-/// A table that is there.
+/// A table of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Table {
     pub(super) name: String,
-    /// Its columns but those that number transactions, quoted and joined by commas.
+    /// Its columns except those of transaction ids, quoted and joined by commas.
     pub(super) columns: String,
 }
 
@@ -55,7 +56,7 @@ pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<Table>, 
     Ok(tables)
 }
 
-/// What these tables hold.
+/// The summaries of these tables.
 pub(super) async fn content(
     connection: &mut PgConnection,
     tables: &[Table],
@@ -77,7 +78,7 @@ pub(super) async fn content(
     Ok(content)
 }
 
-/// Says in words where two contents differ, from the first one's view.
+/// Describes where `found` differs from `wanted`.
 pub(super) fn differences(wanted: &Content, found: &Content) -> Vec<String> {
     let difference = |(name, wanted): (&String, &Rows)| match found.get(name) {
         None => Some(format!("{name} is missing")),
@@ -92,7 +93,7 @@ pub(super) fn differences(wanted: &Content, found: &Content) -> Vec<String> {
     wanted.iter().filter_map(difference).collect()
 }
 
-/// An identifier as SQL takes it for itself.
+/// An identifier, quoted for SQL.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -1,7 +1,7 @@
 //! Making a backup: one moment of the database, while servers go on.
 //!
-//! `pg_dump` and the checksums look through the same snapshot, so what was dumped is what was
-//! counted. Nothing waits for a backup but a migration.
+//! `pg_dump` and the checksums use the same snapshot, so the checksums are those of the dumped
+//! rows. Only a migration has to wait for a backup.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -22,21 +22,21 @@ use crate::repository::audit::{self, Act, Action, Line};
 use crate::repository::{Error, PgPool};
 use crate::wire::MasterKeyId;
 
-/// Where a backup goes, and with what.
+/// Where a backup goes, and what it includes.
 #[derive(Debug)]
 pub struct Destination<'a> {
     /// A new or an empty directory.
     pub dir: &'a Path,
-    /// Where PostgreSQL's programs are looked for.
+    /// Where to look for PostgreSQL's programs.
     pub programs: &'a Options,
-    /// The keys to put into the backup, if that is wished.
+    /// The keyring whose sealing key is included, if any.
     pub with_key: Option<&'a Keyring>,
 }
 
-/// Makes a backup. It is whole when this returns, and not before.
+/// Makes a backup. It is complete when this returns, and not before.
 ///
 /// # Errors
-/// [`DumpError`]. What was written by then is no backup.
+/// [`DumpError`]. The files written until then are not a backup.
 pub async fn backup(
     pool: &PgPool,
     to: &Destination<'_>,
@@ -60,7 +60,7 @@ pub async fn backup(
         move || process::dump(&tools, &database, &name, &path, file)
     });
     let counted = count(&mut snapshot).await;
-    // Its own errors say more than those of a connection that it may have broken.
+    // The errors of `pg_dump` say more than those of a connection that it may have broken.
     let dump = dumped.await.unwrap_or_else(|error| {
         let error = io::Error::other(error);
         Err(DumpError::File { doing: "write", path: to.dir.join(manifest::DUMP), source: error })
@@ -107,7 +107,7 @@ fn prepare(dir: &Path) -> Result<(), DumpError> {
     .map_err(DumpError::file("make the directory", dir))
 }
 
-/// What a snapshot shows.
+/// The contents of a snapshot.
 struct Counted {
     tables: Content,
     migrations: Vec<i64>,
@@ -116,7 +116,8 @@ struct Counted {
 
 async fn count(snapshot: &mut PgConnection) -> Result<Counted, Error> {
     let tables = content::tables(snapshot).await?;
-    // sqlx's own table, and one that an older database has not: neither is checked when compiled.
+    // The first table belongs to sqlx, the second is missing in older databases: neither statement
+    // can be checked at compile time.
     let migrations = sqlx::query_scalar("select version from _sqlx_migrations order by version")
         .fetch_all(&mut *snapshot)
         .await?;
@@ -141,7 +142,7 @@ pub(super) async fn major(connection: &mut PgConnection) -> Result<u32, Error> {
     Ok(u32::try_from(number).unwrap_or_default() / 10_000)
 }
 
-/// Leaves a line of a backup, where there is a table for it already.
+/// Writes the audit record of a backup, if the database has a table for it already.
 async fn note(pool: &PgPool, manifest: &Manifest, act: Act<'_>) -> Result<(), DumpError> {
     if !manifest.tables.contains_key("audit") {
         return Ok(());

@@ -1,9 +1,9 @@
-//! All of a database at once: backups, their way back, and the move to another PostgreSQL.
+//! Copies of a whole database: backups, restores, and the move to another PostgreSQL.
 //!
-//! What belongs to sessions is elsewhere; here tables are just tables, and no column is named. The
-//! surprise: `session_event.xid` is left out of every comparison and made anew where data arrive. It
-//! numbers transactions of one PostgreSQL and means nothing to another, where numbers from the
-//! future would be taken for news by every server that follows changes, again and again.
+//! Tables are copied as they are; the meaning of their columns is elsewhere. The surprise:
+//! `session_event.xid` is left out of every comparison and set anew in the target. It is a
+//! transaction id of one PostgreSQL and means nothing to another: every server that follows changes
+//! would take ids from the future for new events, again and again.
 
 mod connection;
 mod content;

@@ -1,7 +1,7 @@
 //! `pg_dump` and `pg_restore` as processes. Their data go through us, so they end when we do.
 //!
-//! Where the database is and how one gets in stands in their environment, never on their command
-//! line, which everybody can read.
+//! The address of the database and the password are passed in the environment, never on the command
+//! line, which every user can read.
 
 use std::fs::File;
 use std::io::{self, Read, Write as _};
@@ -18,7 +18,7 @@ use super::manifest::{DumpFile, Sum};
 use super::tools::Tools;
 use crate::postgres::embedded;
 
-/// What `pg_dump` and `pg_restore` leave out: what is about other roles, disks and servers.
+/// Leaves out what depends on roles, disks and other servers.
 const PORTABLE: [&str; 7] = [
     "--no-owner",
     "--no-privileges",
@@ -101,7 +101,7 @@ fn copy(from: &mut impl Read, mut to: impl FnMut(&[u8]) -> io::Result<()>) -> io
     }
 }
 
-/// What a program says on its standard error, read aside so that it never waits for us.
+/// The standard error of a program, read by a thread of its own so that the program never blocks.
 type Said = JoinHandle<Vec<u8>>;
 
 fn start(

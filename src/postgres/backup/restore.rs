@@ -1,9 +1,9 @@
-//! Bringing a backup back, into a database that has nothing to lose.
+//! Restoring a backup into a database that has nothing to lose.
 //!
-//! The tables that migrations may have made there go first, because the backup brings its own, which
-//! may be those of an earlier release. Should the rest fail, that leaves a database without tables, as
-//! good as new. A server that starts meanwhile finds none and makes them again: then `pg_restore`
-//! finds them in its way and leaves everything as it is.
+//! Tables that migrations have made in the target are dropped first, because the backup brings its
+//! own, perhaps those of an earlier release. If the rest fails, the database has no tables, like a
+//! new one. A server that starts meanwhile makes the tables again; `pg_restore` then refuses them
+//! and changes nothing.
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
@@ -16,8 +16,8 @@ use crate::postgres::embedded::Options;
 use crate::repository::audit::{Act, Action};
 use crate::repository::{Error, PgPool};
 
-/// Restores a backup, and compares what arrived with what it says. Migrations that came after it are
-/// still to be applied.
+/// Restores a backup, and compares the restored rows with its manifest. Later migrations still have
+/// to be applied.
 ///
 /// # Errors
 /// [`DumpError`]. Nothing of the backup is there then, unless it is [`DumpError::Differs`].
@@ -53,7 +53,7 @@ pub async fn restore(pool: &PgPool, backup: &Backup, programs: &Options) -> Resu
     Ok(())
 }
 
-/// Leaves a line of a backup that was restored, in the database as it is then.
+/// Writes the audit record of a restore into the restored database.
 ///
 /// # Errors
 /// When the database fails.
@@ -67,7 +67,7 @@ pub async fn note_restored(pool: &PgPool, backup: &Backup, act: Act<'_>) -> Resu
     target::note(&mut connection, act, Action::DatabaseRestore, details).await
 }
 
-/// Takes away what migrations made, if nothing else is there.
+/// Drops the tables that migrations made, if they hold nothing else.
 async fn clear(connection: &mut PgConnection) -> Result<(), DumpError> {
     target::check_unserved(connection, "the target database").await?;
     let mut transaction = connection.begin().await?;
@@ -89,8 +89,8 @@ async fn clear(connection: &mut PgConnection) -> Result<(), DumpError> {
     Ok(())
 }
 
-/// Gives events the number of a transaction of this PostgreSQL, where theirs are from the future of
-/// it. Writing the table anew leaves no dead rows behind.
+/// Sets the transaction ids of events to one of this PostgreSQL, if any of them is in its future.
+/// Rewriting the table leaves no dead rows.
 async fn renumber(connection: &mut PgConnection, tables: &[Table]) -> Result<(), Error> {
     if !tables.iter().any(|table| table.name == "session_event") {
         return Ok(());

@@ -1,5 +1,5 @@
-//! The database that takes what arrives: whether it may, because nobody serves on it and nothing in it
-//! can be lost, and what is left to do there then.
+//! The target of a copy: checks that no server uses it and that it holds nothing to lose, and the
+//! work after the copy.
 
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
@@ -23,7 +23,7 @@ const OF_SESSIONS: [&str; 9] = [
     "session_title",
 ];
 
-/// Whether a table is one of Muster's.
+/// Whether a table belongs to Muster.
 pub(super) fn is_ours(table: &Table) -> bool {
     let name = table.name.as_str();
     BY_MIGRATIONS.contains(&name) || OF_SESSIONS.contains(&name)
@@ -58,9 +58,8 @@ pub(super) async fn check_empty(
     Ok(())
 }
 
-/// Has PostgreSQL look at what arrived, so that the first statements are planned for it. Of Muster's
-/// tables only: the others, the system's among them, may belong to somebody else, and it would warn
-/// of each that this role may not look at.
+/// Analyzes the copied tables, so that the first statements are planned well. Only Muster's tables:
+/// PostgreSQL would warn of each other table that this role may not analyze.
 pub(super) async fn analyze(connection: &mut PgConnection, tables: &[Table]) -> Result<(), Error> {
     let ours = tables.iter().filter(|table| is_ours(table));
     let names: Vec<String> = ours.map(|table| quoted(&table.name)).collect();
@@ -70,7 +69,7 @@ pub(super) async fn analyze(connection: &mut PgConnection, tables: &[Table]) -> 
     Ok(())
 }
 
-/// Leaves a line of what arrived, from where, and how much.
+/// Writes the audit record of a copy.
 pub(super) async fn note(
     connection: &mut PgConnection,
     act: Act<'_>,

@@ -1,8 +1,8 @@
-//! Which `pg_dump` and `pg_restore` to use.
+//! The `pg_dump` and `pg_restore` to use.
 //!
-//! They lie beside the server's programs, or alone where only the client's are installed. One that is
-//! older than the server refuses it, and a newer `pg_restore` says things that an older server does
-//! not know: so the oldest that serves is taken.
+//! They are in the directory of the server's programs, or alone if only the client programs are
+//! installed. Programs older than the server refuse it, and a newer `pg_restore` sends settings
+//! that an older server does not know. So the oldest version that fits is used.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -46,8 +46,8 @@ impl Tools {
     }
 
     fn of(dir: &Path) -> Option<Self> {
-        // What a distribution puts into PATH may be a chooser of versions under this name, which would
-        // choose by itself. The programs that it chooses from are found in their own directories.
+        // A distribution may put a wrapper of this name into PATH that chooses a version by itself.
+        // The programs behind it are found in their own directories.
         let real = fs::canonicalize(dir.join("pg_dump")).ok()?;
         let dir =
             real.parent().filter(|_| real.file_name().is_some_and(|name| name == "pg_dump"))?;

@@ -1,17 +1,13 @@
 //! The move to another PostgreSQL: every row of every table, through this process.
 //!
-//! The source is only read, in one snapshot, and cannot be written meanwhile; what is written in the
-//! target is one transaction. So a move that fails in the middle has changed nothing, and can be tried
-//! again.
+//! The source is only read, in one snapshot, and is locked against writes; the target is written in
+//! one transaction. So a move that fails has changed nothing and can be repeated.
 
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
-use tracing::Span;
-use tracing_indicatif::span_ext::IndicatifSpanExt as _;
-use tracing_indicatif::style::ProgressStyle;
 
 use super::content::{self, Content, Table};
 use super::error::DumpError;
@@ -21,14 +17,14 @@ use crate::repository::{Error, PgPool};
 
 /// How much is sent at once, in bytes.
 const CHUNK: usize = 1 << 18;
-/// How often a long table is told of.
-const TELL_EVERY: Duration = Duration::from_secs(5);
+/// How often the copy of a long table says how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Copies everything into a database that has the tables already, and nothing in them. Both databases
-/// must have the migrations of this program. Gives what was copied.
+/// Copies everything into a database whose tables exist and are empty. Both databases must have the
+/// migrations of this program. Returns the summaries of the copied tables.
 ///
 /// # Errors
-/// [`DumpError`]; nothing of it is in the target then, and the source is as it was.
+/// [`DumpError`]; the target then holds nothing of it, and the source is unchanged.
 pub async fn transfer(
     source: &PgPool,
     target: &PgPool,
@@ -55,7 +51,7 @@ async fn copy(
         .await
         .map_err(DumpError::Source)?
         .into_iter()
-        // The target has made its own notes of the same migrations.
+        // The target has its own records of the same migrations.
         .filter(|table| target::is_ours(table) && table.name != "_sqlx_migrations")
         .collect();
     let there = content::tables(to).await.map_err(DumpError::Target)?;
@@ -65,23 +61,21 @@ async fn copy(
         .begin_with("begin isolation level repeatable read, read only")
         .await
         .map_err(|error| DumpError::Source(error.into()))?;
-    // Before the snapshot, which the first question makes.
+    // Before the snapshot, which the first query takes.
     lock(&mut source, &tables, "share").await.map_err(DumpError::Source)?;
     let mut into = to.begin().await.map_err(|error| DumpError::Target(error.into()))?;
     lock(&mut into, &tables, "access exclusive").await.map_err(DumpError::Target)?;
     target::check_empty(&mut into, &there).await?;
-    // What the target's own migrations noted gives way to what the source has.
+    // The rows of the target's own migrations give way to those of the source.
     into.execute("delete from sealing; delete from audit")
         .await
         .map_err(|error| DumpError::Target(error.into()))?;
 
     let sent = content::content(&mut source, &tables).await.map_err(DumpError::Source)?;
-    let span = bar(&sent);
     for table in &tables {
-        copy_table(&mut source, &mut into, table, &span).await?;
+        copy_table(&mut source, &mut into, table).await?;
     }
     continue_numbers(&mut source, &mut into).await?;
-    drop(span);
 
     let arrived = content::content(&mut into, &tables).await.map_err(DumpError::Target)?;
     let differences = content::differences(&sent, &arrived);
@@ -89,7 +83,7 @@ async fn copy(
         let then = "Nothing is left in the target";
         return Err(DumpError::Differs { from: "the source", differences, then });
     }
-    // One that started meanwhile could write now, into the database that is being left.
+    // A server that started meanwhile could now write into the source.
     target::check_unserved(&mut source, "the source database").await?;
     let sessions = sent.get("session").map_or(0, |table| table.rows);
     let details = serde_json::json!({ "sessions": sessions });
@@ -105,35 +99,21 @@ async fn lock(connection: &mut PgConnection, tables: &[Table], mode: &str) -> Re
     Ok(())
 }
 
-/// A bar on a terminal, nothing elsewhere.
-fn bar(content: &Content) -> Span {
-    let span = tracing::info_span!("copying");
-    let style = ProgressStyle::with_template(
-        "{spinner} copying {msg} {wide_bar} {human_pos}/{human_len} rows {eta}",
-    );
-    span.pb_set_style(&style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    span.pb_set_length(content.values().map(|table| table.rows).sum());
-    span.pb_start();
-    span
-}
-
 async fn copy_table(
     source: &mut PgConnection,
     target: &mut PgConnection,
     table: &Table,
-    span: &Span,
 ) -> Result<(), DumpError> {
     let Table { name, columns } = table;
     let failed_here = |error: sqlx::Error| DumpError::Source(error.into());
     let failed_there = |error: sqlx::Error| DumpError::Target(error.into());
-    span.pb_set_message(name);
     let what = format!("{} ({columns})", content::quoted(name));
     let out = format!("copy {what} to stdout (format binary)");
     let mut rows = source.copy_out_raw(&out).await.map_err(failed_here)?;
     let into = format!("copy {what} from stdin (format binary)");
     let mut into = target.copy_in_raw(&into).await.map_err(failed_there)?;
     let (mut chunk, mut told, mut copied) = (Vec::with_capacity(2 * CHUNK), Instant::now(), 0_u64);
-    // PostgreSQL sends each row by itself; sending them on so would take a system call for each.
+    // PostgreSQL sends row by row. Sending each on by itself would take a system call per row.
     while let Some(row) = rows.try_next().await.map_err(failed_here)? {
         chunk.extend_from_slice(&row);
         copied += 1;
@@ -141,8 +121,7 @@ async fn copy_table(
             into.send(chunk.as_slice()).await.map_err(failed_there)?;
             chunk.clear();
         }
-        span.pb_inc(1);
-        if told.elapsed() >= TELL_EVERY {
+        if told.elapsed() >= PROGRESS_INTERVAL {
             tracing::info!(table = name, rows = copied, "copying");
             told = Instant::now();
         }
@@ -153,7 +132,7 @@ async fn copy_table(
     Ok(())
 }
 
-/// Has the numbers that the database gives go on where they stood.
+/// Sets the sequences of the target to those of the source.
 async fn continue_numbers(
     source: &mut PgConnection,
     target: &mut PgConnection,

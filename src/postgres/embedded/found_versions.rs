@@ -1,11 +1,11 @@
-//! The PostgreSQL programs that were found and did not serve, for messages.
+//! PostgreSQL programs that were found and did not fit, for messages.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::version::PostgresVersion;
 
-/// The programs that were found and did not serve, for a message.
+/// The programs that were found and did not fit, for a message.
 #[derive(Clone, Debug, Default)]
 pub struct Found(pub Vec<(PostgresVersion, PathBuf)>);
 

@@ -1,7 +1,7 @@
-//! Where the PostgreSQL programs are: configured, installed, or downloaded earlier.
+//! Finding PostgreSQL's programs: configured, installed, or downloaded earlier.
 //!
-//! The newest serves a new data directory. One that exists needs the major version that made it:
-//! PostgreSQL does not read another's files.
+//! A new data directory gets the newest version. An existing one needs the major version that made
+//! it: PostgreSQL does not read the files of another.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -20,7 +20,7 @@ use super::version::{NotAVersion, OLDEST_MAJOR, PostgresVersion};
 pub struct Programs {
     /// The directory that holds `postgres` and `initdb`.
     pub dir: PathBuf,
-    /// What `postgres --version` says.
+    /// The version that `postgres --version` prints.
     pub version: PostgresVersion,
 }
 
@@ -28,7 +28,7 @@ impl Programs {
     /// The programs that [`super::EmbeddedPostgres::start`] would use, without downloading any.
     ///
     /// # Errors
-    /// When there are none, or none that fits the data directory.
+    /// When no programs are found, or none that fit the data directory.
     pub async fn find(options: &Options) -> Result<Self, EmbeddedError> {
         let data = layout::path(&options.data_dir);
         let major = layout::major(&data)?;
@@ -36,16 +36,16 @@ impl Programs {
     }
 }
 
-/// Where to look. Tests look elsewhere.
+/// The places to search. Tests use other ones.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// `database.postgres_dir`: if set, nothing else counts.
+    /// `database.postgres_dir`: if set, no other place is searched.
     pub(super) configured: Option<PathBuf>,
     /// Where programs may have been installed.
     pub(super) installed: Vec<PathBuf>,
-    /// Where downloads come from and go to, if there may be any.
+    /// Where downloads come from and are kept.
     pub(super) downloads: Source,
-    /// Whether to download.
+    /// Whether a download is allowed.
     pub(super) download: bool,
 }
 
@@ -66,7 +66,7 @@ impl Places {
         }
     }
 
-    /// The directories themselves, whatever is in them, by their full names.
+    /// The full paths of these directories, whatever is in them.
     pub(super) fn dirs(&self) -> Vec<PathBuf> {
         let dirs = match &self.configured {
             Some(dir) => vec![dir.clone()],
@@ -75,7 +75,8 @@ impl Places {
         dirs.iter().filter_map(|dir| std::path::absolute(dir).ok()).collect()
     }
 
-    /// The programs for `data`, which `major` made if it exists; downloads them if need be.
+    /// Finds the programs for `data`, or downloads them. `major` is the version that made `data`,
+    /// if it exists.
     pub(super) async fn obtain(
         &self,
         data: &Path,
@@ -109,7 +110,7 @@ impl Places {
         }
     }
 
-    /// The programs for `data` among those that are here.
+    /// Finds the programs for `data` on this machine.
     pub(super) async fn find(
         &self,
         data: &Path,
@@ -144,7 +145,7 @@ impl Places {
         let mut seen: Vec<PathBuf> = Vec::new();
         let mut candidates = Vec::new();
         for dir in self.installed.iter().cloned().chain(self.downloads.complete()) {
-            // One installation is often found along several paths: links in PATH lead to it.
+            // One installation is often found by several paths, because links in PATH lead to it.
             let Ok(real) = fs::canonicalize(dir.join("postgres")) else {
                 continue;
             };
@@ -179,7 +180,7 @@ async fn configured(dir: &Path) -> Result<Programs, EmbeddedError> {
             return Err(wrong(program, "is not there".to_owned()));
         }
     }
-    // PostgreSQL does not run in our working directory, so the path must not depend on it.
+    // PostgreSQL runs in another working directory, so the path must be absolute.
     let dir = std::path::absolute(dir).map_err(EmbeddedError::file("look at", dir))?;
     match version(&dir).await {
         Ok(version) => Ok(Programs { dir, version }),
@@ -187,7 +188,7 @@ async fn configured(dir: &Path) -> Result<Programs, EmbeddedError> {
     }
 }
 
-/// The newest that serves; of equals the first, which is the earliest in PATH.
+/// The newest that fits; among equals the first, which is the earliest in PATH.
 fn choose(candidates: &[Programs], major: Option<u32>) -> Option<&Programs> {
     candidates
         .iter()

@@ -1,4 +1,4 @@
-//! Bringing PostgreSQL up and down, by who has the turn.
+//! Starting, joining and stopping PostgreSQL. The caller has the turn.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,28 +15,28 @@ use super::socket::{self, Socket};
 use super::version::PostgresVersion;
 use super::{cluster, layout, owner};
 
-/// How long PostgreSQL may take to roll back and write everything out.
+/// How long PostgreSQL may take to roll back and to write everything to the disk.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
-/// How long it may take to drop everything; it recovers at the next start.
+/// How long it may take to stop without that; it recovers at the next start.
 const QUIT_WITHIN: Duration = Duration::from_secs(10);
-/// What a server has besides its pool: three for each of up to nine lanes, two that follow,
+/// Connections of a server besides its pool: three for each of up to nine threads, two that listen,
 /// and two for callbacks.
 const OWN_CONNECTIONS: u32 = 31;
-/// Servers of one data directory that there is room for.
+/// How many servers can share a data directory.
 const SERVERS: u32 = 4;
-/// Connections for commands, and for whoever looks in with `psql`.
+/// Connections for commands and for `psql`.
 const SPARE_CONNECTIONS: u32 = 20;
 
-/// The PostgreSQL to bring up.
+/// The PostgreSQL to start or join.
 pub(super) struct Place<'a> {
     pub(super) options: &'a Options,
-    /// By its full name.
+    /// The full path.
     pub(super) data_dir: &'a Path,
     /// `postgres` in it.
     pub(super) data: &'a Path,
 }
 
-/// One that answers.
+/// A PostgreSQL that answers.
 pub(super) struct Up {
     pub(super) postmaster: Postmaster,
     /// Whether it ran already.
@@ -45,9 +45,9 @@ pub(super) struct Up {
 }
 
 impl Place<'_> {
-    /// Joins the PostgreSQL that runs, or starts it, after making it if need be. `programs` are
-    /// those that were found before, if any. `started` hears of the process as soon as there is one,
-    /// as this may be dropped while it waits for the first answer.
+    /// Joins the PostgreSQL that runs, or starts it, after creating its data if they are missing.
+    /// `programs` are those found before, if any. `started` is called with the process as soon as
+    /// it exists, because this future may be dropped while it waits for the first answer.
     pub(super) async fn bring_up(
         &self,
         programs: Option<Programs>,
@@ -56,7 +56,7 @@ impl Place<'_> {
         started: &mut (dyn FnMut(Postmaster) + Send),
     ) -> Result<Up, EmbeddedError> {
         let &Self { options, data_dir, data } = self;
-        // Somebody else may have made it before we had the turn.
+        // Another process may have created it before we had the turn.
         let run_as = owner::run_as(data)?;
         if cluster::initialised(data_dir)?
             && let Some((postmaster, ready)) =
@@ -91,7 +91,7 @@ impl Place<'_> {
             started(postmaster.clone());
             match ready::wait(data, &socket, &mut child, &log, options.patience.answer).await {
                 Ok(ready) => break (child, postmaster, ready),
-                // The processes of one that was killed need a moment to notice.
+                // The processes of a killed server need a moment to end.
                 Err(EmbeddedError::Died { tail, .. })
                     if tail.contains("pre-existing shared memory")
                         && began.elapsed() < QUIT_WITHIN =>
@@ -110,8 +110,8 @@ impl Place<'_> {
         Ok(Up { postmaster, joined: false, version })
     }
 
-    /// Whether the PostgreSQL that runs takes too few connections for us, and nobody else uses it:
-    /// an orphan keeps the settings of the Muster that started it.
+    /// Whether the PostgreSQL that runs accepts too few connections for us and has no other user:
+    /// it keeps the settings of the Muster that started it.
     fn must_restart(
         &self,
         postmaster: &Postmaster,
@@ -145,19 +145,19 @@ impl Place<'_> {
     }
 }
 
-/// The programs for `data`; downloads them if that is allowed and need be.
+/// Finds the programs for `data`, or downloads them if that is allowed.
 pub(super) async fn programs(options: &Options, data: &Path) -> Result<Programs, EmbeddedError> {
     Places::of_this_machine(options).obtain(data, layout::major(data)?).await
 }
 
-/// How many connections a PostgreSQL that we start takes.
+/// How many connections a PostgreSQL that we start accepts.
 fn connections(options: &Options) -> u32 {
     let server = options.max_connections.saturating_add(OWN_CONNECTIONS);
     server.saturating_mul(SERVERS).saturating_add(SPARE_CONNECTIONS)
 }
 
-/// Stops it: its sessions are ended and everything is written out, or else dropped. Nothing is done
-/// about one whose process is not to be seen from here.
+/// Stops it: its sessions are ended and everything is written to the disk; if that takes too long,
+/// it is dropped. A server whose process is not visible from here is left alone.
 pub(super) async fn end(postmaster: &Postmaster, data: &Path) -> Result<(), EmbeddedError> {
     let Some(pid) = postmaster.pid() else { return Ok(()) };
     postmaster.signal(Signal::INT);

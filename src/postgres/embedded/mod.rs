@@ -1,30 +1,33 @@
 //! A PostgreSQL of our own: the real server as a child process, its files in the data directory.
 //!
-//! It belongs to the data directory rather than to one process. Several Muster processes may use it
-//! at once, such as a server and a command: the first starts it, the others join, the last one to
-//! leave stops it. Nothing but files and the kernel coordinates them:
+//! The server belongs to the data directory, not to one process. Several Muster processes may use
+//! it at once, such as a server and a command: the first one starts it, the others join, the last
+//! one stops it. Two lock files coordinate them:
 //!
-//! - `postgres.start.lock`, the *turn*: exclusive, held while somebody starts, joins, leaves or stops.
-//! - `postgres.lock`, the *use*: shared, held by everybody from joining to leaving. Tried exclusively
-//!   in order to learn whether one is the last; only ever by who has the turn.
+//! - `postgres.start.lock`, the *turn*: exclusive, held while a process starts, joins, leaves or
+//!   stops it.
+//! - `postgres.lock`, the *use*: shared, held by each process from joining to leaving. A process
+//!   that has the turn tries to get it exclusively, to learn whether it is the last user.
 //!
 //! Why that is safe:
 //!
-//! - Somebody leaves while somebody starts: one of them has the turn. If the leaver is first, the
-//!   starter waits until PostgreSQL is down and starts it afresh. If the starter is first, it has
-//!   signed on before the leaver asks, so the leaver leaves it running.
-//! - Two leave together: the first sees the second's use and goes, the second finds itself the last.
-//! - A user is killed: the kernel drops its locks. PostgreSQL stays, also as an orphan of the last
-//!   user, until the next one joins and leaves.
-//! - PostgreSQL dies under its users: whoever starts next gets the turn, finds nobody listening and
-//!   starts it again, though others are still signed on. Their pools reconnect. One lock for both
-//!   questions could not allow this: it could not be had exclusively. A server does not wait for
-//!   another to come: it takes the turn itself, and starts PostgreSQL or finds it started.
-//! - Somebody is killed within its turn: the next finds a listener that is starting or shutting down,
-//!   waits, and joins it or starts afresh; or a half-made directory, which is removed.
+//! - One process leaves while another starts: one of them has the turn. If the leaver is first, the
+//!   starter waits until PostgreSQL is down and starts it again. If the starter is first, it holds
+//!   its use before the leaver asks, so the leaver lets PostgreSQL run.
+//! - Two processes leave together: the first sees the use of the second and leaves; the second
+//!   finds itself the last.
+//! - A process is killed: the kernel drops its locks. PostgreSQL goes on, even without any user,
+//!   until the next process joins and leaves.
+//! - PostgreSQL dies while in use: the next process that gets the turn finds no listener and starts
+//!   it again, though others still hold their use. Their pools reconnect. A single lock could not
+//!   allow this, because it could not be had exclusively. A server takes the turn itself: it starts
+//!   PostgreSQL, or finds it started.
+//! - A process is killed during its turn: the next one finds a listener that is starting or
+//!   stopping, waits, and joins it or starts it again; or it finds a half-made directory, and
+//!   removes it.
 //!
-//! That PostgreSQL runs is seen from its socket, not from `postmaster.pid`: a file can be out of date,
-//! a listening process cannot.
+//! Its socket shows whether PostgreSQL runs, not `postmaster.pid`: a file can be out of date, a
+//! listening process cannot.
 
 mod cluster;
 mod download;
@@ -82,17 +85,18 @@ pub struct EmbeddedPostgres {
     in_use: Use,
 }
 
-/// Where PostgreSQL's programs may be on this machine: the configured directory alone, if there is one.
+/// The directories of this machine that may hold PostgreSQL's programs: the configured one alone,
+/// if there is one.
 pub(super) fn program_dirs(options: &Options) -> Vec<PathBuf> {
     Places::of_this_machine(options).dirs()
 }
 
-/// A program of PostgreSQL's that runs as we do, and knows nothing of our environment.
+/// A command that runs a program of PostgreSQL as our own user, with a clean environment.
 pub(super) fn bare_command(program: &Path) -> Command {
     process::command(program, &RunAs::Ourselves)
 }
 
-/// The end of what a program said.
+/// The last lines of a program's output.
 pub(super) fn tail(said: &[u8]) -> String {
     process::tail(said)
 }
@@ -100,9 +104,9 @@ pub(super) fn tail(said: &[u8]) -> String {
 /// What [`EmbeddedPostgres::stop`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// Nobody else used it; it is down.
+    /// No other process used it; it is down.
     Stopped,
-    /// Somebody else uses it; it still runs.
+    /// Another process uses it; it still runs.
     StillUsed,
 }
 
@@ -116,8 +120,8 @@ impl EmbeddedPostgres {
     /// # Errors
     /// Each names its cause and what to do.
     pub async fn start(options: &Options) -> Result<Self, EmbeddedError> {
-        // Looking for programs, and even more downloading them, needs no turn. What is refused here
-        // leaves no directory behind.
+        // Neither a search for programs nor a download needs the turn. A refusal here leaves no
+        // directory behind.
         cluster::look(&options.data_dir)?;
         let data_dir = std::path::absolute(&options.data_dir)
             .map_err(EmbeddedError::file("find", &options.data_dir))?;
@@ -154,7 +158,7 @@ impl EmbeddedPostgres {
         self.socket.connect_options(socket::NAME)
     }
 
-    /// Whether it ran already.
+    /// Whether it ran already when this process came.
     #[must_use]
     pub fn joined(&self) -> bool {
         self.joined
@@ -169,7 +173,7 @@ impl EmbeddedPostgres {
     /// Waits until it runs no more.
     pub async fn ended(&self) {
         loop {
-            // One in another container has no process id here; it is known by its socket alone.
+            // A server in another container has no process id here; only its socket shows it.
             let runs = match self.postmaster.pid() {
                 Some(_) => self.postmaster.runs(),
                 None => self.socket.listener().await.is_some(),
@@ -181,8 +185,8 @@ impl EmbeddedPostgres {
         }
     }
 
-    /// Starts it again after it has ended, or joins it if another process was faster. Whoever is
-    /// connected by [`Self::connect_options`] can connect again in the same way.
+    /// Starts it again after it has ended, or joins it if another process was faster. Pools made
+    /// with [`Self::connect_options`] can connect again.
     ///
     /// May be dropped before it is done: [`Self::stop`] then stops what it had started.
     ///
@@ -201,15 +205,16 @@ impl EmbeddedPostgres {
         Ok(())
     }
 
-    /// Leaves it, and stops it if nobody else uses it: its sessions are ended and everything is
-    /// written out; what is not done after 30 s is dropped, and recovered at the next start.
+    /// Leaves it, and stops it if no other process uses it: its sessions are ended and everything
+    /// is written to the disk. Work that is not done after 30 s is dropped, and recovered at the
+    /// next start.
     ///
     /// # Errors
-    /// When it cannot be stopped, or it cannot be known whether somebody uses it.
+    /// When it cannot be stopped, or when it is unknown whether another process uses it.
     pub async fn stop(mut self) -> Result<Stopped, EmbeddedError> {
         let turn = match take_turn(&self.options, &self.data_dir).await {
             Ok(turn) => turn,
-            // Whoever has the turn for so long is starting, hence a user.
+            // A process that holds the turn for so long is starting, so it is a user.
             Err(EmbeddedError::Busy { .. }) => return Ok(Stopped::StillUsed),
             Err(error) => return Err(error),
         };
@@ -217,7 +222,7 @@ impl EmbeddedPostgres {
             tracing::info!(data = %self.data.display(), "leaving PostgreSQL running: others use it");
             return Ok(Stopped::StillUsed);
         }
-        // It may have been started again since, by somebody who has left.
+        // Another process may have started it again and left.
         if let Some(listener) = self.socket.listener().await {
             self.postmaster = listener;
         }

@@ -1,4 +1,4 @@
-//! Whose the directories are, and as whom PostgreSQL runs.
+//! The owners of the directories, and the user of PostgreSQL.
 //!
 //! `postgres` and `initdb` refuse to run as root. When Muster is root it hands them to an ordinary
 //! user, who owns `postgres/` and nothing else: the data directory around it stays root's.
@@ -15,10 +15,10 @@ use super::error::EmbeddedError;
 
 const PASSWD: &str = "/etc/passwd";
 
-/// As whom the programs run.
+/// The user of the programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RunAs {
-    /// As whoever runs Muster.
+    /// The user who runs Muster.
     Ourselves,
     /// As this user, because we are root.
     User {
@@ -62,10 +62,10 @@ pub(super) fn ours() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Refuses a data directory that we cannot or must not use. For an ordinary user being writable is
-/// enough: a volume that belongs to root but is open to our group serves as well. Root may write
-/// anywhere, so for root the owner decides: files that root leaves in somebody's directory would
-/// keep that somebody from starting.
+/// Refuses a data directory that we cannot or must not use. For an ordinary user it is enough that
+/// it is writable, such as a volume of root's that is open to our group. Root may write anywhere,
+/// so for root the owner decides: files that root leaves in another user's directory would keep
+/// that user from starting.
 pub(super) fn check_data_dir(path: &Path) -> Result<(), EmbeddedError> {
     let found = fs::metadata(path).map_err(EmbeddedError::file("look at", path))?;
     if !found.is_dir() {
@@ -105,8 +105,8 @@ pub(super) fn check_can_create(path: &Path) -> Result<(), EmbeddedError> {
     access(nearest, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| wrong(error.into()))
 }
 
-/// As whom to run PostgreSQL on `cluster`, which need not exist yet. Refuses one that belongs to
-/// somebody else than who would run it: PostgreSQL insists on owning its files.
+/// The user who runs PostgreSQL on `cluster`, which need not exist yet. Refuses a directory of
+/// another user: PostgreSQL insists on owning its files.
 pub(super) fn run_as(cluster: &Path) -> Result<RunAs, EmbeddedError> {
     let owner = match fs::metadata(cluster) {
         Ok(found) => Some((found.uid(), found.gid())),

@@ -1,4 +1,4 @@
-//! PostgreSQL's processes: starting one, watching one that may not be our child, ending it.
+//! PostgreSQL's processes: starting one, watching one that may not be our child, signalling it.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -20,8 +20,8 @@ use super::owner::RunAs;
 
 /// A directory to hand to a program.
 ///
-/// As root we hand it over as an open file, `/proc/self/fd/N`: the user who runs the program owns
-/// the directory, but may not be able to enter those above it, such as `/root`.
+/// As root we pass it as an open file, `/proc/self/fd/N`: the user of the program owns the
+/// directory, but may not be able to enter those above it, such as `/root`.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
@@ -75,7 +75,7 @@ pub(super) fn command(program: &Path, run_as: &RunAs) -> Command {
     command
 }
 
-/// Starts PostgreSQL on `cluster`; it is not ready yet. It survives us, whatever becomes of us.
+/// Starts PostgreSQL on `cluster`; it is not ready yet. It outlives this process.
 pub(super) fn start(
     cluster: &Path,
     programs: &Programs,
@@ -122,7 +122,7 @@ pub(super) fn start(
     })
 }
 
-/// Takes note when a PostgreSQL that we started ends, and says so if it was not told to.
+/// Reaps a PostgreSQL that we started, and logs if it ended unexpectedly.
 pub(super) fn look_after(mut child: Child) {
     tokio::spawn(async move {
         match child.wait().await {
@@ -163,7 +163,7 @@ impl Postmaster {
         }
     }
 
-    /// Tells it something, unless it is over.
+    /// Sends a signal, unless the process has ended.
     pub(super) fn signal(&self, signal: Signal) {
         if let Some(pid) = self.pid.filter(|_| self.runs())
             && let Err(error) = kill_process(pid, signal)
@@ -172,12 +172,12 @@ impl Postmaster {
         }
     }
 
-    /// How it is known that this process, which there is, is not the PostgreSQL of `cluster`.
-    /// Without proof it may be.
+    /// The proof that this running process is not the PostgreSQL of `cluster`. Without a proof it
+    /// may be.
     pub(super) fn why_not_on(&self, cluster: &Path) -> Option<&'static str> {
         const ANOTHERS: &str = "its process id is another program's now";
         let stat = self.pid.and_then(stat)?;
-        // A zombie serves nobody. PostgreSQL takes it for a living one, as it still has its id.
+        // A zombie serves no client, but PostgreSQL takes it for alive because its id still exists.
         if stat.is_over() {
             return Some("its process is over");
         }
@@ -204,7 +204,7 @@ impl Stat {
     }
 }
 
-/// What Linux tells everybody about a process.
+/// Reads `/proc/<pid>/stat`.
 fn stat(pid: Pid) -> Option<Stat> {
     parse_stat(&fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?)
 }
@@ -218,7 +218,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
     Some(Stat { name: name.to_owned(), state, started: fields.nth(18)?.parse().ok()? })
 }
 
-/// The end of what a program said: its last 20 lines.
+/// The last 20 lines of a program's output.
 pub(super) fn tail(said: &[u8]) -> String {
     let text = String::from_utf8_lossy(said);
     let lines: Vec<_> = text.trim_end().lines().collect();

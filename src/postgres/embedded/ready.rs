@@ -15,7 +15,7 @@ use super::socket::{self, Socket};
 use super::version::PostgresVersion;
 
 pub(super) const POLL: Duration = Duration::from_millis(20);
-/// Recovery after a crash reads all that was written since the last checkpoint.
+/// Recovery after a crash replays everything since the last checkpoint.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(600);
 const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -23,11 +23,11 @@ const CANNOT_CONNECT_NOW: &str = "57P03";
 const NO_SUCH_DATABASE: &str = "3D000";
 const DUPLICATE_DATABASE: &str = "42P04";
 
-/// What was learnt from a server that answers.
+/// Facts about a server that answers.
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) version: PostgresVersion,
-    /// How many connections it takes, which only a start can change.
+    /// How many connections it accepts, which only a restart can change.
     pub(super) max_connections: u32,
 }
 
@@ -53,7 +53,8 @@ pub(super) async fn wait(
     }
 }
 
-/// Waits for a server that runs already, if one does. One that was shutting down is no more then.
+/// Waits for a server that runs already, if one does. Returns `None` if it was shutting down and
+/// has ended.
 pub(super) async fn join(
     data: &Path,
     socket: &Socket,
@@ -69,8 +70,8 @@ pub(super) async fn join(
     Ok(ready.ok().map(|ready| (postmaster, ready)))
 }
 
-/// The inner error is how the server ended. What says neither that it starts nor lets us in is
-/// waited for with `patience`.
+/// The inner error describes how the server ended. `patience` limits the wait for a server that
+/// neither reports a start nor accepts a connection.
 async fn answer(
     data: &Path,
     socket: &Socket,
@@ -96,7 +97,7 @@ async fn answer(
             Err(_) => None,
         };
         let starts = match &source {
-            // So many wait already that nobody is let in any more: it stands still.
+            // The queue of its socket is full: the server stands still.
             Some(sqlx::Error::Io(error)) => error.kind() != ErrorKind::WouldBlock,
             Some(error) => code(error).as_deref() == Some(CANNOT_CONNECT_NOW),
             None => false,
@@ -154,7 +155,7 @@ fn code(error: &sqlx::Error) -> Option<String> {
     Some(error.as_database_error()?.code()?.into_owned())
 }
 
-/// What PostgreSQL said at last: on its standard error, and once it had opened it, in its own log.
+/// PostgreSQL's last output: its standard error, and its own log once it has opened that.
 fn last_words(data: &Path, log: &Path) -> Vec<u8> {
     let mut said = fs::read(log).unwrap_or_default();
     if String::from_utf8_lossy(&said).contains("redirecting log output") {

@@ -60,8 +60,8 @@ impl Socket {
         self.connect_options(database).disable_statement_logging()
     }
 
-    /// Who listens, if anybody does. The system itself says who: unlike `postmaster.pid` this
-    /// cannot be out of date, and it holds across containers.
+    /// The process that listens, if any. The kernel reports it: unlike `postmaster.pid` it cannot
+    /// be out of date, and it works across containers.
     pub(super) async fn listener(&self) -> Option<Postmaster> {
         let stream = UnixStream::connect(self.directory.join(socket_name())).await.ok()?;
         let pid = stream.peer_cred().ok()?.pid().filter(|pid| *pid > 0);
@@ -73,10 +73,9 @@ fn socket_name() -> String {
     format!(".s.PGSQL.{PORT}")
 }
 
-/// The lock files that name a process. PostgreSQL sees itself that one of a dead process is stale,
-/// but gives up when another program of the same user has got that process id since: likely in a
-/// container, where ids start from 1 again. So those are removed. Call only with the turn, and when
-/// nobody listens.
+/// Removes lock files of dead processes. PostgreSQL detects them itself, but gives up if another
+/// program of the same user has that process id now, which is likely in a container, where ids
+/// start from 1 again. Call only with the turn, and when no process listens.
 pub(super) fn remove_stale_locks(cluster: &Path) {
     for name in ["postmaster.pid".to_owned(), format!("{}.lock", socket_name())] {
         let file = cluster.join(name);

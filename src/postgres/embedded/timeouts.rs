@@ -1,11 +1,11 @@
-//! How long an embedded PostgreSQL may keep silent, by who waits for it.
+//! How long to wait for a silent embedded PostgreSQL, by the kind of the waiting process.
 //!
-//! One that says that it starts or recovers is waited for by all of them, for as long as that may
-//! take: what is bounded here is silence, and what other processes do.
+//! A PostgreSQL that reports that it starts or recovers is waited for in any case, as long as that
+//! takes. These limits are for silence, and for what other processes do.
 
 use std::time::Duration;
 
-/// For how long somebody waits.
+/// The limits of one kind of process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
     /// For another process to start or stop PostgreSQL.
@@ -15,12 +15,12 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Of what can do nothing without it and has nobody before it.
+    /// Of a server, which can do nothing without PostgreSQL.
     pub const SERVER: Self =
         Self { turn: Duration::from_secs(120), answer: Duration::from_secs(30) };
-    /// Of a command, before which somebody sits.
+    /// Of a command, with a person waiting for it.
     pub const COMMAND: Self =
         Self { turn: Duration::from_secs(120), answer: Duration::from_secs(10) };
-    /// Of who only wants to know whether it answers.
+    /// Of a check whether PostgreSQL answers.
     pub const LOOK: Self = Self { turn: Duration::from_secs(5), answer: Duration::from_secs(5) };
 }

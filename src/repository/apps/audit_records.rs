@@ -1,4 +1,4 @@
-//! What the audit says of an act on an app: which secrets were changed, never to what.
+//! Audit records of acts on an app. They name the secrets that changed, never their values.
 
 use serde_json::{Map, Value, json};
 
@@ -15,7 +15,7 @@ pub(super) fn created(app: &App) -> Line<'_> {
     Line::of_app(Action::AppCreate, app.buin, &app.app_id, details)
 }
 
-/// Nothing if nothing was changed.
+/// The record of a change; `None` if nothing changed.
 pub(super) fn changed<'a>(before: &StoredApp, after: &'a StoredApp) -> Option<Line<'a>> {
     let (old, new) = (&before.app, &after.app);
     let mut details = Map::new();

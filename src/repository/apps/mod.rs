@@ -76,7 +76,7 @@ pub async fn find(
     found(row, keyring, buin, app_id)
 }
 
-/// Writes a new app, and the audit's line of it.
+/// Stores a new app and its audit record.
 ///
 /// # Errors
 /// [`Error::AppExists`], or when the database fails.
@@ -115,9 +115,9 @@ pub async fn insert(
     Ok(())
 }
 
-/// Changes an app: `change` gets it as it is and leaves it as it shall be. Others who change it
-/// wait. An app that was disabled, or paused, stays so since then. The audit gets a line, unless
-/// nothing is changed.
+/// Changes an app: `change` edits the stored app in place. The row is locked until the transaction
+/// ends. An app that was disabled or paused before keeps that time. The audit gets a record unless
+/// nothing changes.
 ///
 /// # Errors
 /// [`Error::AppUnknown`], or when the database fails.

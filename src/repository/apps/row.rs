@@ -1,4 +1,4 @@
-//! A row of the table, and what its sealed columns hold.
+//! A row of the table, and the contents of its sealed columns.
 
 use super::secrets::{aes_key_place, callback_token_place};
 use super::stored::StoredApp;

@@ -1,11 +1,11 @@
-//! What administrative acts there are, each by the name that its lines have for ever.
+//! The administrative acts. Their names are stored, so they never change.
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// An app was created.
     AppCreate,
-    /// Something of an app was changed that has no action of its own, or several things.
+    /// An app was changed in a way that has no action of its own, or in several ways.
     AppUpdate,
     /// An app was disabled.
     AppDisable,
@@ -13,9 +13,9 @@ pub enum Action {
     AppEnable,
     /// An app got another AES key.
     AppRotateKey,
-    /// An app's callbacks are kept.
+    /// An app's callbacks were paused.
     AppPauseCallbacks,
-    /// An app's callbacks are sent again.
+    /// An app's callbacks were resumed.
     AppResumeCallbacks,
     /// An API key was created.
     KeyCreate,
@@ -27,13 +27,13 @@ pub enum Action {
     SecretsSeal,
     /// The secrets were sealed with another master key.
     SecretsRotate,
-    /// Master keys that seal no more were taken out of their file.
+    /// Old master keys were removed from their file.
     SecretsDropKeys,
     /// A backup was made.
     DatabaseBackup,
-    /// A backup was brought back.
+    /// A backup was restored.
     DatabaseRestore,
-    /// Everything came from another database.
+    /// All data were moved here from another database.
     DatabaseMove,
 }
 

@@ -1,4 +1,4 @@
-//! What operators do with deliveries: look, replay, throw old ones away.
+//! Deliveries for operators: list, replay, prune.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -11,26 +11,26 @@ use crate::repository::PgPool;
 use crate::repository::audit::{self, Act, Action, Line};
 use crate::repository::error::corrupt;
 
-/// A delivery as it stands.
+/// A delivery and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     /// Which one.
     pub id: DeliveryId,
     /// The enterprise.
     pub buin: Buin,
-    /// How it stands.
+    /// Its state.
     pub state: DeliveryState,
-    /// How often it was tried.
+    /// How many attempts were made.
     pub attempts: i32,
-    /// When it is tried next, or until when it is leased; meaningless once it has ended.
+    /// When it is attempted next, or until when it is leased. Without meaning once it has ended.
     pub due_at: DateTime<Utc>,
-    /// When the change was that it tells of.
+    /// When the change was made that it reports.
     pub created_at: DateTime<Utc>,
     /// When it was delivered or given up.
     pub finished_at: Option<DateTime<Utc>>,
 }
 
-/// One try, as it is kept.
+/// One attempt, as stored.
 pub type Attempt = Tried;
 
 /// Which deliveries: all that meet every condition given.
@@ -93,7 +93,7 @@ pub async fn find(pool: &PgPool, id: &DeliveryId) -> Result<Option<Listed>, Erro
     Ok(list(pool, &filter, 1).await?.pop())
 }
 
-/// The tries of a delivery, in their order. One whose worker vanished is missing.
+/// The attempts of a delivery, in order. An attempt whose worker died is missing.
 ///
 /// # Errors
 /// When the database fails.
@@ -124,9 +124,9 @@ pub async fn attempts(pool: &PgPool, id: &DeliveryId) -> Result<Vec<Attempt>, Er
         .collect())
 }
 
-/// Makes deliveries due again, now and with the whole schedule before them: those that have ended
-/// and those that wait. What is under way stays so. Gives how many; if there are any, the audit gets
-/// a line.
+/// Makes deliveries due now and restarts their schedule: those that have ended and those that wait.
+/// Deliveries in flight are left alone. Returns how many; the audit gets a record unless there are
+/// none.
 ///
 /// # Errors
 /// When the database fails.
@@ -175,8 +175,8 @@ async fn replay_once(pool: &PgPool, filter: &Filter, act: Act<'_>) -> Result<u64
     Ok(count)
 }
 
-/// Deletes up to `most` deliveries that ended in `state` before `before`, with their tries. Gives
-/// how many.
+/// Deletes up to `most` deliveries that ended in `state` before `before`, with their attempts.
+/// Returns how many.
 ///
 /// # Errors
 /// When the database fails.
@@ -219,7 +219,7 @@ pub async fn prune(
 }
 
 impl Filter {
-    /// What the audit says of a replay.
+    /// The audit record of a replay.
     fn line(&self, count: u64) -> Line<'_> {
         let app_id = self.id.as_ref().map(|id| &id.app_id).or(self.app_id.as_ref());
         let details = json!({

@@ -1,11 +1,11 @@
-//! Taking what is due, under a lease.
+//! Claiming the deliveries that are due, under a lease.
 //!
-//! The order of versions is kept here: of one session and app only the earliest unfinished delivery
-//! is taken. The ones behind it, even if a lease of theirs has ended, are put off to just after it,
-//! so that a session whose receiver is down costs nothing while it waits; finishing the earlier one
-//! calls the next back. And so the first in the order of `due_at` can always be taken or put off:
-//! whatever stands in the way, a claim makes progress. No row is skipped for being locked: two
-//! workers that want the same one queue for it, and the second finds its `due_at` moved.
+//! The claim keeps the order of versions: for each session and app, only the earliest unfinished
+//! delivery is claimed. Later deliveries, even those with an expired lease, are postponed to just
+//! after it, so that a session whose receiver is down costs nothing while it waits; the end of the
+//! earlier delivery makes the next one due. So the first row in the order of `due_at` can always be
+//! claimed or postponed, and every claim makes progress. No locked row is skipped: two workers that
+//! want the same row queue for it, and the second one finds its `due_at` changed.
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
@@ -18,34 +18,34 @@ use crate::repository::Error;
 use crate::repository::persistent::Kept;
 use crate::repository::sessions::StoredChanges;
 
-/// How many deliveries a worker can take for an app.
+/// How many deliveries a worker can claim for an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Room {
     /// The enterprise of the app.
     pub buin: Buin,
     /// The app.
     pub app_id: AppId,
-    /// How many are under way to it.
+    /// How many deliveries are in flight to it.
     pub taken: usize,
-    /// How many more may be.
+    /// How many more may be claimed.
     pub places: usize,
-    /// Whether its receiver failed for many sessions, so that the few places must find out whether
-    /// it does for all: every other one goes to what was never tried, the newest first.
+    /// Whether the receiver failed for many sessions. The few places then have to find out whether
+    /// it fails for all, so every other place goes to a delivery without an attempt, the newest
+    /// first.
     pub probes: bool,
 }
 
-/// What a claim did.
+/// The result of a claim.
 #[derive(Clone, Debug)]
 pub struct Claims {
-    /// What is ours now.
+    /// The deliveries that belong to this worker until the lease ends.
     pub taken: Vec<Claimed>,
-    /// Whether some stood in the way of others and will do so no more: if there is still room,
-    /// another claim finds what they hid.
+    /// Whether postponed deliveries hid others: a worker with free places should claim again.
     pub more: bool,
 }
 
-/// Takes up to `most` deliveries that are due at `now`, and as many for each app as there is room.
-/// They are ours until the end of the lease; then whoever asks gets them.
+/// Claims up to `most` deliveries that are due at `now`, and for each app at most as many as
+/// `rooms` allows. They belong to the caller until the lease ends; then any worker can claim them.
 ///
 /// # Errors
 /// When the database fails, or holds what cannot be.

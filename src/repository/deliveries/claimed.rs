@@ -1,4 +1,4 @@
-//! A delivery that was taken, and what it tells, from its row.
+//! A claimed delivery and the event that it reports, as read from their row.
 
 use chrono::{DateTime, Utc};
 use sqlx::FromRow;
@@ -11,24 +11,24 @@ use crate::repository::error::corrupt;
 use crate::repository::sessions::StoredChanges;
 use crate::telemetry::Trace;
 
-/// A delivery that is ours until its lease ends.
+/// A delivery that belongs to this worker until its lease ends.
 #[derive(Clone, Debug)]
 pub struct Claimed {
     /// Which one.
     pub id: DeliveryId,
     /// The enterprise.
     pub buin: Buin,
-    /// The lease; [`super::record()`] asks for it.
+    /// The lease, which [`super::record()`] requires.
     pub lease: Uuid,
-    /// The number of this try, ever.
+    /// The number of this attempt since the change.
     pub attempt: i32,
-    /// The number of this try since the delivery was made or replayed.
+    /// The number of this attempt since the change or the last replay.
     pub tries: i32,
     /// When that round began.
     pub first_tried_at: DateTime<Utc>,
     /// The trace of the request that made the change, if it had one.
     pub trace: Option<Trace>,
-    /// What it tells.
+    /// The event that it reports.
     pub event: Event,
 }
 
@@ -45,9 +45,9 @@ pub struct Event {
     pub owner: String,
     /// All members, of a session that was created.
     pub member: Vec<String>,
-    /// Who came in.
+    /// The members who joined.
     pub add_member: Vec<String>,
-    /// Who went.
+    /// The members who left.
     pub del_member: Vec<String>,
     /// When it was.
     pub at: DateTime<Utc>,
@@ -87,7 +87,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// What the row tells of; nothing, in the one row that only counts.
+    /// The delivery of the row. The one row that only holds counts has none.
     pub(super) fn claimed(self, lease: Uuid) -> Result<Option<Claimed>, Error> {
         let (Some(session_id), Some(app_id), Some(changes)) =
             (self.session_id, self.app_id, self.changes)

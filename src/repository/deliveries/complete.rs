@@ -1,4 +1,4 @@
-//! Writing down what became of deliveries.
+//! Storing the results of attempts.
 
 use chrono::{DateTime, Utc};
 use sqlx::{Executor as _, PgConnection, Row as _};
@@ -8,27 +8,27 @@ use crate::domain::DeliveryId;
 use crate::repository::Error;
 use crate::repository::persistent::Kept;
 
-/// A try that has ended.
+/// An attempt that has ended.
 #[derive(Clone, Debug)]
 pub struct Finished {
     /// Which delivery.
     pub id: DeliveryId,
-    /// The lease under which it was tried.
+    /// The lease under which it was attempted.
     pub lease: Uuid,
-    /// What to do with it now.
+    /// The next state of the delivery.
     pub next: Next,
     /// The try.
     pub tried: Tried,
 }
 
-/// What becomes of a delivery after a try.
+/// The state of a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// It was acknowledged.
     Delivered,
-    /// It is tried again then.
+    /// It is attempted again at this time.
     RetryAt(DateTime<Utc>),
-    /// It is given up.
+    /// It has failed for good.
     Failed,
 }
 
@@ -43,15 +43,15 @@ pub struct Tried {
     pub duration_ms: i32,
     /// The HTTP status, if there was an answer.
     pub status: Option<u16>,
-    /// Why it does not count; `None` if it was acknowledged.
+    /// Why it failed; `None` if it was acknowledged.
     pub error: Option<String>,
     /// The first bytes of the answer, as text without control characters.
     pub answer: Option<String>,
 }
 
-/// Writes down tries, each only while its lease is still held; a try whose lease has passed to
-/// somebody else is noted and changes nothing. The next delivery of a finished one's session
-/// becomes due. Gives how many held their lease.
+/// Stores attempts, and moves each delivery on if its lease is still held. An attempt whose lease
+/// has passed to another worker is stored and changes nothing else. When a delivery ends, the next
+/// one of its session becomes due. Returns how many still held their lease.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,11 +1,11 @@
-//! How many callbacks there are, as cheaply as that can be told.
+//! Counts of callbacks, bounded so that they stay cheap.
 
 use chrono::{DateTime, Utc};
 
 use crate::repository::Error;
 use crate::repository::PgPool;
 
-/// No more of a kind are counted: this is asked for every few seconds, however many there are.
+/// The limit of each count: a scrape asks every few seconds, however many callbacks there are.
 const MOST: i64 = 10_000;
 
 /// Callbacks by state.
@@ -17,13 +17,13 @@ pub struct Counted {
     pub leased: u64,
     /// How many were given up.
     pub failed: u64,
-    /// When the change was that the oldest tells of which is not delivered yet, and whose app is
-    /// sent callbacks now: what is withheld from a paused one is late for nobody.
+    /// When the oldest undelivered change was made, among the apps that callbacks are sent to now.
+    /// Deliveries to a paused app are withheld and do not count as late.
     pub oldest: Option<DateTime<Utc>>,
 }
 
-/// Counts callbacks: of those that are not delivered yet 10,000, and of those given up as many. With
-/// more, the oldest is that of as many that were looked at.
+/// Counts callbacks: at most 10,000 undelivered and at most 10,000 given up. Beyond that, the
+/// oldest is the oldest of those counted.
 ///
 /// # Errors
 /// When the database fails.

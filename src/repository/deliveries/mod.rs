@@ -1,12 +1,12 @@
-//! What is to be told to apps, and every try of telling it.
+//! Callbacks to apps, and the attempts to deliver them.
 //!
-//! Rows are made where changes are written, by [`super::sessions`]. Here a worker takes what is due
-//! ([`claim()`]) and writes down what became of it ([`record()`], [`give_back()`]), and operators
-//! look and replay ([`list`], [`replay`], [`count()`]).
+//! [`super::sessions`] writes a row together with the change that it reports. Here a worker claims
+//! the deliveries that are due ([`claim()`]) and stores the results ([`record()`],
+//! [`give_back()`]); operators list, count and replay deliveries ([`list`], [`count()`],
+//! [`replay`]).
 
-/// Makes a statement, and makes it again when PostgreSQL ended it because it and another waited for
-/// each other: it did nothing then. Workers and operators change many rows at once, the one in
-/// another order than the other.
+/// Runs a statement, and runs it again if PostgreSQL aborts it as the victim of a deadlock; an
+/// aborted statement has no effect. Workers and operators lock many rows in different orders.
 macro_rules! unlocked {
     ($statement:expr) => {{
         let mut tries = 1;
@@ -33,7 +33,8 @@ pub use complete::{Finished, Next, Tried, record};
 pub use count::{Counted, count};
 pub use release::{Lease, Unsent, give_back, give_up};
 
-/// So often in a row a statement may lose. PostgreSQL takes a second each time to notice.
+/// How often a statement is run if each run ends in a deadlock. PostgreSQL needs a second to detect
+/// one.
 const DEADLOCKS: u32 = 5;
 
 fn deadlocked(error: &sqlx::Error) -> bool {

@@ -1,4 +1,4 @@
-//! Undoing a claim, or one of which nobody knows whether it was made.
+//! Undoing a claim, also one whose outcome is unknown.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -8,12 +8,12 @@ use super::Claimed;
 use crate::domain::DeliveryId;
 use crate::repository::Error;
 
-/// A delivery that was taken and not tried.
+/// A delivery that was claimed and not attempted.
 #[derive(Clone, Debug)]
 pub struct Unsent {
     /// Which delivery.
     pub id: DeliveryId,
-    /// The lease under which it was taken.
+    /// The lease under which it was claimed.
     pub lease: Uuid,
 }
 
@@ -23,8 +23,8 @@ impl From<Claimed> for Unsent {
     }
 }
 
-/// Makes deliveries due at `now` again, as if they had not been taken: whatever lease has passed to
-/// somebody else stays theirs.
+/// Makes deliveries due at `now` again, as if they had not been claimed. A delivery that another
+/// worker has claimed since is left alone.
 ///
 /// # Errors
 /// When the database fails.
@@ -68,7 +68,7 @@ pub async fn give_back(
     Ok(())
 }
 
-/// What a claim was to make ours, whatever that was.
+/// The lease of one claim, whichever deliveries it got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// Its name: no other claim has it.
@@ -78,14 +78,15 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// One that no claim has had.
+    /// A lease with a new name.
     #[must_use]
     pub fn new(until: DateTime<Utc>) -> Self {
         Self { name: Uuid::from_u128(rand::random()), until }
     }
 }
 
-/// Makes due at `now` again what was taken under leases and never came.
+/// Makes due at `now` again the deliveries under `leases`, whose claims may have succeeded without
+/// an answer.
 ///
 /// # Errors
 /// When the database fails.

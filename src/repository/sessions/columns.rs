@@ -1,15 +1,15 @@
-//! One array a column: what the statements that write unnest.
+//! Arrays, one per column, which the statements that write unnest.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::provenance::Provenance;
 use super::stored::StoredChanges;
 use super::titles;
-use crate::domain::{Account, AppId, EventKind, IdempotencyKey, Reason, Session, Version};
-use crate::telemetry::Trace;
+use crate::domain::{Account, EventKind, IdempotencyKey, Reason, Session, Version};
 
-/// What becomes a row of `session`.
+/// Rows of `session`.
 #[derive(Default)]
 pub(super) struct Items<'a> {
     pub(super) session_ids: Vec<Uuid>,
@@ -20,7 +20,7 @@ pub(super) struct Items<'a> {
     pub(super) owners: Vec<&'a str>,
     pub(super) member_counts: Vec<i32>,
     pub(super) at: Vec<DateTime<Utc>>,
-    /// As JSON, where they change.
+    /// As JSON, if they change.
     pub(super) attributes: Vec<Option<String>>,
 }
 
@@ -36,13 +36,13 @@ impl<'a> Items<'a> {
         self.at.push(after.updated_at);
     }
 
-    /// What becomes of the attributes of the last one pushed, if they change.
+    /// Sets the new attributes of the session pushed last, if they change.
     pub(super) fn attributes_become(&mut self, attributes: Option<&Map<String, Value>>) {
         self.attributes.push(attributes.map(json));
     }
 }
 
-/// What becomes a row of `session_event`.
+/// Rows of `session_event`.
 #[derive(Default)]
 pub(super) struct Events<'a> {
     pub(super) session_ids: Vec<Uuid>,
@@ -54,7 +54,7 @@ pub(super) struct Events<'a> {
     pub(super) owners: Vec<&'a str>,
     pub(super) reasons: Vec<Option<&'a str>>,
     pub(super) changes: Vec<String>,
-    /// What changed of the attributes, as JSON.
+    /// The changed attributes, as JSON.
     pub(super) patches: Vec<Option<String>>,
     pub(super) at: Vec<DateTime<Utc>>,
     /// For its deliveries.
@@ -66,11 +66,11 @@ impl<'a> Events<'a> {
         &mut self,
         after: &'a Session,
         kind: EventKind,
-        operator: &'a Account,
-        app_id: &'a AppId,
-        reason: Option<&'a Reason>,
         changes: &StoredChanges<'_>,
+        patch: Option<&Map<String, Value>>,
+        provenance: &Provenance<'a>,
     ) {
+        let Provenance { app_id, operator, reason, trace, .. } = provenance;
         self.session_ids.push(after.id.uuid());
         self.versions.push(after.version.get());
         self.kinds.push(kind.name());
@@ -79,32 +79,24 @@ impl<'a> Events<'a> {
         self.titles.push(after.title.as_str());
         self.owners.push(after.owner.as_str());
         self.reasons.push(reason.map(Reason::as_str));
-        // Text and lists of text: nothing in there can fail to be JSON.
+        // Text and lists of text cannot fail to be JSON.
         self.changes.push(serde_json::to_string(changes).unwrap_or_default());
-        self.at.push(after.updated_at);
-    }
-
-    /// The trace of the request that made the last one pushed, if it has one.
-    pub(super) fn traced(&mut self, trace: Option<&Trace>) {
-        self.traces.push(trace.map(|trace| trace.bytes().to_vec()));
-    }
-
-    /// The patch of the attributes in the last one pushed, if there is one.
-    pub(super) fn patched_by(&mut self, patch: Option<&Map<String, Value>>) {
         self.patches.push(patch.map(json));
+        self.at.push(after.updated_at);
+        self.traces.push(trace.map(|trace| trace.bytes().to_vec()));
     }
 }
 
-/// Where a member stands among the others.
+/// The position of a member in the list of members.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
-    /// The version that brought it there.
+    /// The version that set it.
     pub(super) joined: Version,
-    /// Its place in the list of that version.
+    /// The index among the members placed by that version.
     pub(super) position: usize,
 }
 
-/// What becomes, moves or ends a row of `session_member`.
+/// Rows of `session_member` to insert, to move or to delete.
 #[derive(Default)]
 pub(super) struct Members<'a> {
     pub(super) session_ids: Vec<Uuid>,
@@ -131,7 +123,7 @@ impl<'a> Members<'a> {
     }
 }
 
-/// What becomes a row of `session_title`.
+/// Rows of `session_title`.
 #[derive(Default)]
 pub(super) struct Titles {
     pub(super) session_ids: Vec<Uuid>,
@@ -151,7 +143,7 @@ impl Titles {
     }
 }
 
-/// What becomes a row of `idempotency`.
+/// Rows of `idempotency`.
 #[derive(Default)]
 pub(super) struct Keys<'a> {
     pub(super) buins: Vec<i64>,
@@ -164,13 +156,8 @@ pub(super) struct Keys<'a> {
 }
 
 impl<'a> Keys<'a> {
-    pub(super) fn push(
-        &mut self,
-        after: &Session,
-        app_id: &'a AppId,
-        key: Option<&'a IdempotencyKey>,
-    ) {
-        let Some(key) = key else { return };
+    pub(super) fn push(&mut self, after: &Session, provenance: &Provenance<'a>) {
+        let Provenance { app_id, key: Some(key), .. } = provenance else { return };
         self.buins.push(after.buin.get());
         self.app_ids.push(app_id.as_str());
         self.names.push(key.name());
@@ -181,7 +168,7 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// Names of text and values of JSON: they cannot fail to be JSON.
+/// A map of JSON values cannot fail to be JSON.
 fn json(map: &Map<String, Value>) -> String {
     serde_json::to_string(map).unwrap_or_default()
 }

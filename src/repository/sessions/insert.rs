@@ -1,32 +1,26 @@
-//! Writing sessions that begin.
+//! Writing new sessions.
 
 use sqlx::PgExecutor;
 
 use super::columns::{Events, Items, Keys, Members, Titles};
+use super::provenance::Provenance;
 use super::stored::StoredChanges;
-use crate::domain::{AppId, Attributes, EventKind, IdempotencyKey, Reason, Session};
+use crate::domain::{Attributes, EventKind, Session};
 use crate::repository::Error;
-use crate::telemetry::Trace;
 
-/// A session that begins, and the app that created it.
+/// A new session, and the request that creates it.
 #[derive(Clone, Copy, Debug)]
 pub struct Creation<'a> {
     /// The session, at version 1.
     pub session: &'a Session,
-    /// The app that acted for its owner.
-    pub app_id: &'a AppId,
-    /// Why.
-    pub reason: Option<&'a Reason>,
-    /// The caller's name for the request.
-    pub key: Option<&'a IdempotencyKey>,
-    /// The trace of the request.
-    pub trace: Option<&'a Trace>,
+    /// The request. Its operator is the owner.
+    pub provenance: Provenance<'a>,
 }
 
 /// Writes new sessions, their members and their first events: all or none.
 ///
 /// # Errors
-/// [`Error::KeyTaken`] when a request of this name was done before, or when the database fails.
+/// [`Error::KeyTaken`] if the key was used before, or when the database fails.
 pub async fn insert(
     executor: impl PgExecutor<'_>,
     creations: &[Creation<'_>],
@@ -36,18 +30,16 @@ pub async fn insert(
     let mut members = Members::default();
     let mut titles = Titles::default();
     let mut keys = Keys::default();
-    for Creation { session, app_id, reason, key, trace } in creations {
+    for Creation { session, provenance } in creations {
         let changes = StoredChanges::of_creation(session);
         let attributes = Some(&session.attributes).filter(|some| **some != Attributes::default());
         let attributes = attributes.map(|attributes| attributes.as_map());
         items.push(session);
         items.attributes_become(attributes);
-        events.push(session, EventKind::Created, &session.owner, app_id, *reason, &changes);
-        events.patched_by(attributes);
-        events.traced(*trace);
+        events.push(session, EventKind::Created, &changes, attributes, provenance);
         members.push_all(session, &session.members);
         titles.push(session);
-        keys.push(session, app_id, *key);
+        keys.push(session, provenance);
     }
     sqlx::query!(
         r#"

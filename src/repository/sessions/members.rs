@@ -5,12 +5,12 @@ use crate::domain::{Account, Buin, Member, SessionId};
 use crate::repository::Error;
 use crate::repository::PgPool;
 
-/// The place of a member among the others.
+/// The position of a member in the list of members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MemberMark {
-    /// The version that gave the place.
+    /// The version that set the position.
     pub joined_version: i64,
-    /// The place among those that got theirs then.
+    /// The position among the members placed by that version.
     pub position: i32,
 }
 
@@ -19,11 +19,11 @@ pub struct MemberMark {
 pub struct MembersPage {
     /// The members, in order.
     pub members: Vec<Member>,
-    /// The place of the last one, if there are more.
+    /// The position of the last member, if there are more.
     pub next: Option<MemberMark>,
 }
 
-/// Reads a page of the members of a session, behind a place or from the first on. `None` if the
+/// Reads a page of the members of a session, behind a position or from the first one. `None` if the
 /// enterprise has no such session.
 ///
 /// # Errors

@@ -9,72 +9,16 @@ mod columns;
 mod insert;
 mod list;
 mod members;
+mod provenance;
+mod read;
 mod stored;
 mod titles;
 mod update;
 
-use serde_json::{Map, Value};
-use sqlx::types::Json;
-use sqlx::{Executor as _, FromRow as _, PgConnection, PgExecutor, Row as _};
-use uuid::Uuid;
-
 pub use insert::{Creation, insert};
 pub use list::{AsOf, Mark, NoSnapshot, Page, Search, Snapshot, TimeMark, list};
 pub use members::{MemberMark, MembersPage, member, members};
+pub use provenance::Provenance;
+pub use read::{find, lock};
 pub(super) use stored::{StoredChanges, account, version};
 pub use update::{Decided, Step, update_if_version, update_locked};
-
-use self::stored::Row;
-use super::Error;
-use super::persistent::Kept;
-use crate::domain::{Session, SessionId};
-
-/// Reads sessions. What is not there is not in the answer, which has no order; what cannot be a
-/// session is told of each by itself.
-///
-/// # Errors
-/// When the database fails.
-pub async fn find(
-    executor: impl PgExecutor<'_>,
-    ids: &[SessionId],
-) -> Result<Vec<(SessionId, Result<Session, Error>)>, Error> {
-    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
-    let statement = sqlx::query_as!(
-        Row,
-        r#"
-        select session_id, buin, title, owner, version, state, created_at, updated_at,
-               attributes as "attributes: Json<Map<String, Value>>",
-               array(
-                   select account from session_member
-                   where session_member.session_id = session.session_id
-                   order by joined_version, position
-               ) as "members!"
-        from session
-        where session_id = any($1)
-        "#,
-        &ids
-    );
-    let rows = executor.fetch_all(Kept(statement)).await?;
-    let found = rows.iter().map(|row| {
-        let id = SessionId::new(row.try_get("session_id")?);
-        Ok((id, Row::from_row(row).map_err(Error::from).and_then(Session::try_from)))
-    });
-    found.collect()
-}
-
-/// Keeps others from changing sessions until the transaction ends.
-async fn lock(connection: &mut PgConnection, ids: &[SessionId]) -> Result<(), Error> {
-    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
-    // In one order everywhere, so that no two servers each hold what the other wants.
-    let statement = sqlx::query_scalar!(
-        r#"
-        select session_id from session
-        where session_id = any($1)
-        order by session_id
-        for update
-        "#,
-        &ids
-    );
-    connection.fetch_all(Kept(statement)).await?;
-    Ok(())
-}

@@ -1,4 +1,4 @@
-//! Sessions and their changes as rows have them.
+//! Sessions and their changes, as stored.
 
 use std::borrow::Cow;
 
@@ -76,7 +76,8 @@ fn attributes(table: &'static str, map: Map<String, Value>) -> Result<Attributes
     Attributes::new(&AttributesPatch::new(map)).map_err(corrupt(table, "attributes", ""))
 }
 
-/// What an event keeps, in the words of the wire protocol. What did not change is left away.
+/// The changes of an event, with the field names of the wire protocol. Unchanged fields are left
+/// out.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::repository) struct StoredChanges<'a> {
@@ -102,7 +103,7 @@ impl<'a> StoredChanges<'a> {
         }
     }
 
-    /// What they tell, with the patch of the attributes that stands beside them.
+    /// The changes, together with the patch of the attributes, which has a column of its own.
     pub(in crate::repository) fn into_changes(
         self,
         patch: Option<Map<String, Value>>,
@@ -124,7 +125,7 @@ impl<'a> StoredChanges<'a> {
         })
     }
 
-    /// All members, if they are told whole; who came in; who went.
+    /// All members, if the event lists them all; the members who joined; the members who left.
     pub(in crate::repository) fn into_members(self) -> [Vec<String>; 3] {
         let owned = |texts: Vec<Cow<'_, str>>| texts.into_iter().map(Cow::into_owned).collect();
         [self.member.unwrap_or_default(), self.add_member, self.del_member].map(owned)

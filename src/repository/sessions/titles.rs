@@ -1,5 +1,5 @@
-//! Titles as they are searched: any part of one, in any language, without an extension of the
-//! database and whatever its locale.
+//! Titles in the form in which they are searched: by any part, in any language, without an
+//! extension of the database, and in any locale.
 
 use std::fmt::Write as _;
 
@@ -16,12 +16,12 @@ pub(in crate::repository) fn folded(title: &str) -> String {
 }
 
 fn folded_whatever_it_is(title: &str) -> String {
-    // Folding can leave what is composed anew.
+    // Folding can yield characters that have to be composed again.
     title.nfkc().default_case_fold().nfkc().collect()
 }
 
-/// The characters of a folded title and its pairs of neighbours, each as one number; sorted, each
-/// once. The column `session_title.grams` tells how.
+/// The characters of a folded title and its pairs of neighbours, each as one number, sorted,
+/// without duplicates. The comment of the column `session_title.grams` gives the format.
 pub(in crate::repository) fn grams(folded: &str) -> Vec<i64> {
     let mut grams = Vec::with_capacity(2 * folded.len());
     let mut codes = folded.chars().map(|c| i64::from(u32::from(c))).peekable();
@@ -36,7 +36,7 @@ pub(in crate::repository) fn grams(folded: &str) -> Vec<i64> {
     grams
 }
 
-/// The grams that whatever contains a folded text must have: its pairs, or its one character.
+/// The grams of every title that contains a folded text: its pairs, or its one character.
 pub(in crate::repository) fn grams_of_part(folded: &str) -> Vec<i64> {
     let mut grams = grams(folded);
     if folded.chars().nth(1).is_some() {

@@ -1,52 +1,42 @@
-//! Writing what was decided about sessions.
+//! Writing the changes that were decided for sessions.
 
 use std::collections::{HashMap, HashSet};
 
 use sqlx::{Connection as _, PgConnection, PgExecutor, Row as _};
 
 use super::columns::{Events, Items, Keys, Members, Place, Titles};
+use super::provenance::Provenance;
+use super::read::{find, lock};
 use super::stored::StoredChanges;
-use super::{find, lock};
-use crate::domain::{
-    Account, AppId, AttributesPatch, Change, IdempotencyKey, Reason, Session, SessionId,
-};
+use crate::domain::{Account, AttributesPatch, Change, Session, SessionId};
 use crate::repository::Error;
 use crate::repository::persistent::Kept;
-use crate::telemetry::Trace;
 
-/// What was decided about a session: one change, or several on top of each other.
+/// The changes decided for a session: one, or several in sequence.
 #[derive(Clone, Debug)]
 pub struct Decided<'a> {
-    /// The session as it was, and must still be.
+    /// The session on which the decision was made. Its version must still be the stored one.
     pub before: &'a Session,
-    /// What was decided, in this order. At least one.
+    /// The changes, in order. At least one.
     pub steps: Vec<Step<'a>>,
 }
 
-/// A change, who made it, and the app that acted for them.
+/// A change, and the request that makes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
-    /// What changes.
+    /// The change.
     pub change: &'a Change,
-    /// The account that acted.
-    pub operator: &'a Account,
-    /// The app that acted for it.
-    pub app_id: &'a AppId,
-    /// Why.
-    pub reason: Option<&'a Reason>,
-    /// The caller's name for the request.
-    pub key: Option<&'a IdempotencyKey>,
-    /// The trace of the request.
-    pub trace: Option<&'a Trace>,
+    /// The request.
+    pub provenance: Provenance<'a>,
 }
 
-/// Writes what was decided, for each session only if it still has the version that it was decided
-/// against. Gives the sessions that were written; for the others somebody else was faster, and
-/// nothing of theirs was changed.
+/// Writes the changes of each session if its stored version is still the expected one. Returns the
+/// sessions that were written. The others were changed by a faster writer, and nothing was written
+/// for them.
 ///
 /// # Errors
-/// [`Error::KeyTaken`] when a request of this name was done before, or when the database fails.
-/// Then nothing at all was written.
+/// [`Error::KeyTaken`] if a key was used before, or when the database fails. Nothing at all was
+/// written then.
 pub async fn update_if_version(
     executor: impl PgExecutor<'_>,
     decided: &[Decided<'_>],
@@ -67,12 +57,11 @@ pub async fn update_if_version(
         if steps.iter().any(|step| step.change.changes.title.is_some()) {
             titles.push(after);
         }
-        for Step { change, operator, app_id, reason, key, trace } in steps {
+        for Step { change, provenance } in steps {
             let Change { after, kind, changes } = change;
-            events.push(after, *kind, operator, app_id, *reason, &StoredChanges::from(changes));
-            events.patched_by(changes.attributes.as_ref().map(AttributesPatch::as_map));
-            events.traced(*trace);
-            keys.push(after, app_id, *key);
+            let patch = changes.attributes.as_ref().map(AttributesPatch::as_map);
+            events.push(after, *kind, &StoredChanges::from(changes), patch, provenance);
+            keys.push(after, provenance);
         }
         members.push(before, steps);
     }
@@ -212,12 +201,12 @@ pub async fn update_if_version(
     written.iter().map(|row| Ok(SessionId::new(row.try_get(0)?))).collect()
 }
 
-/// Locks sessions, reads them, has `decide` decide on what was read, and writes that, in one
-/// transaction. Gives the sessions that were written, as [`update_if_version`] does. `decide` gets
-/// what [`find`] found.
+/// Locks and reads sessions, calls `decide` with the result of [`find`], and writes the changes
+/// that it returns, all in one transaction. Returns the sessions that were written, as
+/// [`update_if_version`] does.
 ///
 /// # Errors
-/// As [`update_if_version`]. Then nothing at all was written.
+/// As [`update_if_version`]. Nothing at all was written then.
 pub async fn update_locked<'a>(
     connection: &mut PgConnection,
     ids: &[SessionId],
@@ -234,7 +223,7 @@ pub async fn update_locked<'a>(
     Ok(written)
 }
 
-/// Who comes, moves and goes, all steps taken together: a row can be written once in a statement.
+/// The members who join, move and leave, over all steps: a statement can write a row only once.
 #[derive(Default)]
 struct Moves<'a> {
     added: Members<'a>,
@@ -247,7 +236,7 @@ impl<'a> Moves<'a> {
         if let [Step { change, .. }] = steps
             && change.changes.members.is_none()
         {
-            // The usual one: nobody comes and goes, and nobody moves.
+            // The usual case: members join or leave, and none moves.
             self.added.push_all(&change.after, &change.changes.added);
             self.removed.push_all(&change.after, &change.changes.removed);
             return;

@@ -9,16 +9,19 @@ use super::waiters::{Bisection, Waiters as _};
 use super::{queue, waiters};
 use crate::repository;
 use crate::repository::dedicated_connection::Line;
-use crate::repository::sessions::{self, Creation};
+use crate::repository::sessions::{self, Creation, Provenance};
 use crate::telemetry::statement;
 
 fn creation(PendingCreate { command, trace, .. }: &PendingCreate) -> Creation<'_> {
     Creation {
         session: &command.session,
-        app_id: &command.app.app.app_id,
-        reason: command.reason.as_ref(),
-        key: command.key.as_ref(),
-        trace: trace.as_ref(),
+        provenance: Provenance {
+            app_id: &command.app.app.app_id,
+            operator: &command.session.owner,
+            reason: command.reason.as_ref(),
+            key: command.key.as_ref(),
+            trace: trace.as_ref(),
+        },
     }
 }
 

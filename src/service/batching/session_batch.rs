@@ -10,7 +10,7 @@ use super::context::Context;
 use super::queue;
 use super::waiters::Waiters;
 use crate::domain::{Change, Refusal, SessionId};
-use crate::repository::sessions::{Decided, Step};
+use crate::repository::sessions::{Decided, Provenance, Step};
 use crate::service::session_cache::{Cache, Mark};
 use crate::service::{Error, KnownSession};
 use crate::telemetry::Trace;
@@ -205,11 +205,13 @@ impl SessionBatch {
             .filter_map(|(decision, pending)| match decision {
                 Decision::Change(change) => Some(Step {
                     change,
-                    operator: &pending.command.request.operator,
-                    app_id: &pending.command.app.app.app_id,
-                    reason: pending.command.request.reason.as_ref(),
-                    key: pending.command.key.as_ref(),
-                    trace: pending.trace.as_ref(),
+                    provenance: Provenance {
+                        app_id: &pending.command.app.app.app_id,
+                        operator: &pending.command.request.operator,
+                        reason: pending.command.request.reason.as_ref(),
+                        key: pending.command.key.as_ref(),
+                        trace: pending.trace.as_ref(),
+                    },
                 }),
                 _ => None,
             })

@@ -1,59 +1,30 @@
-//! Finding sessions: a page of those that meet a filter, in an order.
+//! Listing sessions: a page of those that match a filter, in an order.
 //!
-//! By creation the place of a session is its id, which begins with that time. By change it is the
-//! time of its last event as of the first page; so a session that changes while somebody turns the
-//! pages keeps its place, and comes once, as it is by then.
+//! In a list by creation, the position of a session is its id, which begins with its creation time.
+//! In a list by change, it is the time of the session's last event when the first page was read. So
+//! a session that changes while a client reads page after page keeps its position and appears once,
+//! in its current state.
 //!
-//! No statement looks at more than a window of rows. What finds few sessions for sure is tried
-//! first, what is large last; where even that finds too few in its window, the page is short and
-//! the next one goes on behind the window. The surprise: a page may be empty and not the last.
+//! No statement looks at more than a window of rows. Sources that surely have few rows are tried
+//! first, large ones last. If even the last one finds too few sessions in its window, the page is
+//! short and the next page goes on behind the window. The surprise: a page may be empty and not the
+//! last one.
 
 mod plan;
+mod request;
 mod row;
 mod seek_key;
 mod sources;
 mod statement;
 
-use chrono::{DateTime, Utc};
-use uuid::Uuid;
-
+pub use request::{Page, Search};
 pub use seek_key::{AsOf, Mark, NoSnapshot, Snapshot, TimeMark};
 
 use self::plan::attempts;
 use self::row::Seen;
-use crate::domain::{Buin, Filter, Session, Sort, SortKey};
+use crate::domain::SortKey;
 use crate::repository::Error;
 use crate::repository::PgPool;
-
-/// The most members that the sessions of a page have together, unless it is one session.
-const MOST_MEMBERS: i64 = 10_000;
-
-/// What is looked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Search<'a> {
-    /// The enterprise: of others nothing is found.
-    pub buin: Buin,
-    /// Which sessions.
-    pub filter: &'a Filter,
-    /// In which order.
-    pub sort: Sort,
-    /// Where the page before ended; none for the first page.
-    pub after: Option<&'a Mark>,
-    /// The most sessions of a page.
-    pub most: u16,
-    /// The time.
-    pub now: DateTime<Utc>,
-}
-
-/// A page.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Page {
-    /// The sessions, in order. Fewer than asked for if they have many members, or if too many had
-    /// to be looked at.
-    pub sessions: Vec<Session>,
-    /// Where the next page begins; none if there can be no more.
-    pub next: Option<Mark>,
-}
 
 /// Reads a page of sessions.
 ///
@@ -75,26 +46,3 @@ pub async fn list(pool: &PgPool, search: &Search<'_>) -> Result<Page, Error> {
     let seen = Seen::of(sources::run(pool, search, as_of.as_ref(), &last).await?)?;
     Ok(seen.page(&last, as_of))
 }
-
-impl Search<'_> {
-    /// Behind which place the page begins.
-    fn begin(&self) -> (DateTime<Utc>, Uuid) {
-        let far = if self.sort.newest_first { LAST } else { FIRST };
-        let time = self.after.and_then(|mark| mark.time.as_ref());
-        (time.map_or(far.0, |time| time.at), self.after.map_or(far.1, |mark| mark.id.uuid()))
-    }
-
-    /// Behind which id a source begins that gives ids in order: by change it is of no use to begin
-    /// in the middle.
-    fn begin_ids(&self) -> Uuid {
-        match (self.sort.by, self.sort.newest_first) {
-            (SortKey::CreatedAt, _) => self.begin().1,
-            (SortKey::UpdatedAt, true) => LAST.1,
-            (SortKey::UpdatedAt, false) => FIRST.1,
-        }
-    }
-}
-
-/// Before and behind all places that there are.
-const FIRST: (DateTime<Utc>, Uuid) = (DateTime::UNIX_EPOCH, Uuid::nil());
-const LAST: (DateTime<Utc>, Uuid) = (Mark::LATEST, Uuid::max());

@@ -1,17 +1,17 @@
-//! Which ways to find a page are tried, one after the other.
+//! The order in which sources are tried for a page.
 
-use super::Search;
+use super::request::Search;
 use crate::domain::{Filter, SortKey};
 
-/// How many rows are looked at in the first place, where more filters than that of the index have
-/// to be met: enough for most lists of one account, and for filters that most sessions meet.
+/// How many rows are looked at first, if filters besides that of the index apply. This is enough
+/// for most lists of one account, and for filters that most sessions match.
 const NEAR: i64 = 1_000;
-/// How many rows a source may have that is not in the order of the list.
+/// How many rows a source may have if it is not in the order of the list.
 const WHOLE: i64 = 10_000;
-/// How many rows are looked at in the end.
+/// How many rows are looked at last.
 const FAR: i64 = 10_000;
 
-/// By which index candidates are found.
+/// The index that yields candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     /// The sessions of the member, by id.
@@ -20,11 +20,11 @@ pub(super) enum Source {
     Owner,
     /// The sessions of the state, or of each, by id.
     State,
-    /// Events by time: the last of a session, as of the first page, is its place.
+    /// Events by time. The last event of a session when the first page was read is its position.
     Time,
-    /// Titles that have all grams of the part.
+    /// Titles that have all grams of the searched part.
     Title,
-    /// What changed since the time.
+    /// Events since a time.
     Since,
 }
 
@@ -39,7 +39,8 @@ pub(super) struct Attempt {
     pub(super) whole: bool,
 }
 
-/// What is tried while it leads to nothing for sure, and what is done then.
+/// The attempts to make until one yields a complete page, and the final one, whose page counts in
+/// any case.
 pub(super) fn attempts(search: &Search<'_>) -> (Vec<Attempt>, Attempt) {
     let Filter { member, owner, title, state, updated_since } = search.filter;
     let walk = |source, window| Attempt { source, window, whole: false };
@@ -58,7 +59,7 @@ pub(super) fn attempts(search: &Search<'_>) -> (Vec<Attempt>, Attempt) {
     match search.sort.by {
         SortKey::CreatedAt => {
             let mut walks: Vec<Source> = of_account.collect();
-            // All that is read is in the page, where the index does all that is asked.
+            // If the index covers all filters, every row that is read is in the page.
             let mut alone = filters == 1;
             if walks.is_empty() {
                 walks.push(Source::State);
@@ -71,7 +72,7 @@ pub(super) fn attempts(search: &Search<'_>) -> (Vec<Attempt>, Attempt) {
             (tries, last)
         }
         SortKey::UpdatedAt => {
-            // Of the events some tell of what changed again since.
+            // Some events belong to sessions that changed again later.
             let alone = filters == usize::from(updated_since.is_some());
             let near = if alone { NEAR.min(4 * page) } else { NEAR };
             let mut tries: Vec<_> = of_account.map(whole).collect();

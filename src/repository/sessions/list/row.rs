@@ -1,5 +1,5 @@
-//! What the statement of a list answers: sessions, and beside each how far it looked. Where no
-//! session is found there is one row that has only the latter.
+//! The rows of a list statement: sessions, and in each row how far the statement looked. If no
+//! session is found, one row holds only the latter.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -7,7 +7,8 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::plan::Attempt;
-use super::{AsOf, Mark, Page, TimeMark};
+use super::request::Page;
+use super::seek_key::{AsOf, Mark, TimeMark};
 use crate::domain::{Session, SessionId};
 use crate::repository::Error;
 use crate::repository::sessions::stored::Row;
@@ -15,12 +16,12 @@ use crate::repository::sessions::stored::Row;
 pub(super) struct Listed {
     /// How many rows of the source were looked at.
     pub(super) looked_at: i64,
-    /// How many sessions were found; never more than a page and one.
+    /// How many sessions were found, at most one more than a page.
     pub(super) found: i64,
     /// The last row that was looked at.
     pub(super) last_at: Option<DateTime<Utc>>,
     pub(super) last_id: Option<Uuid>,
-    /// The session's place in time, if that is the order.
+    /// The session's position in time, in a list by change.
     pub(super) at: Option<DateTime<Utc>>,
     pub(super) session_id: Option<Uuid>,
     pub(super) buin: Option<i64>,
@@ -34,14 +35,14 @@ pub(super) struct Listed {
     pub(super) updated_at: Option<DateTime<Utc>>,
 }
 
-/// What an attempt came to.
+/// The result of one attempt.
 pub(super) struct Seen {
     looked_at: i64,
     /// Whether more were found than are in the page.
     more: bool,
-    /// The place of the last row that was looked at.
+    /// The position of the last row that was looked at.
     last: Option<Place>,
-    /// The place of the last session.
+    /// The position of the last session.
     end: Option<Place>,
     sessions: Vec<Session>,
 }
@@ -65,7 +66,7 @@ impl Seen {
         Ok(seen)
     }
 
-    /// Whether the page is as it should be: full, or all that there is.
+    /// Whether the page is complete: it is full, or no session is left.
     pub(super) fn is_conclusive(&self, attempt: &Attempt) -> bool {
         self.more || self.looked_at < attempt.window
     }

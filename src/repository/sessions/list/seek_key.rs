@@ -1,4 +1,4 @@
-//! Where a page ends.
+//! The end of a page, behind which the next one begins.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,31 +9,32 @@ use crate::domain::SessionId;
 use crate::repository::Error;
 use crate::repository::PgPool;
 
-/// The place behind which a page begins.
+/// The position behind which a page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// The session at that place.
+    /// The session at that position.
     pub id: SessionId,
     /// Its time, in lists by change.
     pub time: Option<TimeMark>,
 }
 
-/// A place in a list by change.
+/// A position in a list by change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeMark {
     /// When the session changed.
     pub at: DateTime<Utc>,
-    /// As of when.
+    /// The state of the database that orders the list.
     pub as_of: AsOf,
 }
 
-/// As of when a list by change is: what was committed when its first page was read. A time alone
-/// would not say it, because changes are not committed in the order of their times.
+/// The state of the database that orders a list by change: everything that was committed when its
+/// first page was read. A time alone cannot express it, because changes are not committed in the
+/// order of their times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AsOf {
-    /// The time then.
+    /// The time of the first page.
     pub at: DateTime<Utc>,
-    /// What was committed then.
+    /// The transactions that were committed then.
     pub snapshot: Snapshot,
 }
 
@@ -47,7 +48,7 @@ pub struct Snapshot(Box<str>);
 pub struct NoSnapshot;
 
 impl Mark {
-    /// The latest time that a place can have: the end of the year 9999.
+    /// The latest possible time of a position: the end of the year 9999.
     pub const LATEST: DateTime<Utc> = match DateTime::from_timestamp(253_402_300_799, 0) {
         Some(time) => time,
         None => DateTime::UNIX_EPOCH,
@@ -55,12 +56,12 @@ impl Mark {
 }
 
 impl AsOf {
-    /// Changes older than this were committed then, or never will be; the statements that write
-    /// them are given up long before. Their transactions are not asked for: after a database was
-    /// restored into another server, numbers of transactions mean nothing.
+    /// Changes older than this are committed or never will be: the statements that write them time
+    /// out long before. Their transaction ids are not compared, because such ids mean nothing after
+    /// the database was restored into another server.
     const SETTLED: TimeDelta = TimeDelta::minutes(10);
 
-    /// As of now.
+    /// The current state.
     pub(super) async fn begin(pool: &PgPool, now: DateTime<Utc>) -> Result<Self, Error> {
         let snapshot = sqlx::query_scalar!(r#"select pg_current_snapshot()::text as "snapshot!""#)
             .fetch_one(pool)
@@ -90,7 +91,7 @@ impl fmt::Display for Snapshot {
 impl FromStr for Snapshot {
     type Err = NoSnapshot;
 
-    /// Takes what PostgreSQL takes.
+    /// Accepts what PostgreSQL accepts.
     fn from_str(text: &str) -> Result<Self, NoSnapshot> {
         let number = |text: &str| match text.parse::<u64>() {
             Ok(number) if text.starts_with(|c: char| c.is_ascii_digit()) => Ok(number),

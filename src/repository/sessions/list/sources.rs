@@ -1,23 +1,24 @@
-//! Where candidates for a page come from: one index each.
+//! The sources of candidates for a page: one index each.
 //!
-//! The surprise: sources compare and sort by the account or the state as well, though it is the
-//! same in all their rows. So no other index seems to give the order, such as that of the primary
-//! key, which would be read past all that is of others. And there is a bound on both sides, because
-//! a comparison of rows ends no scan.
+//! The surprise: sources also compare and sort by the account or the state, though it is the same
+//! in all their rows. Otherwise another index, such as the primary key, would seem to give the
+//! order, and would be read past the rows of all others. And each range has a bound on both sides,
+//! because a comparison of rows does not end a scan.
 
 use serde_json::{Map, Value};
 use sqlx::types::Json;
 
 use super::plan::{Attempt, Source};
+use super::request::{MOST_MEMBERS, Search};
 use super::row::Listed;
+use super::seek_key::AsOf;
 use super::statement::list;
-use super::{AsOf, MOST_MEMBERS, Search};
 use crate::domain::{Account, SortKey, State};
 use crate::repository::Error;
 use crate::repository::PgPool;
 use crate::repository::sessions::titles;
 
-/// Looks for a page in one way.
+/// Runs one attempt.
 pub(super) async fn run(
     pool: &PgPool,
     search: &Search<'_>,
@@ -73,7 +74,7 @@ pub(super) async fn run(
             ",
             search.begin_ids()
         ),
-        // Of each state a window, then of these the first.
+        // A window of each state, merged in order.
         Source::State => list!(
             pool,
             search,
@@ -112,9 +113,10 @@ pub(super) async fn run(
             ",
             search.begin_ids()
         ),
-        // An event is the place of its session if it counts, and the next one, if any, does not.
-        // Of events of one session and time the last comes first in both directions: where a page
-        // ends among them, the next goes on behind them all.
+        // An event is the position of its session if it was committed for the first page and the
+        // next one, if any, was not. Of events of one session with the same time, the last comes
+        // first in both directions: if a page ends among them, the next page goes on behind all of
+        // them.
         Source::Time => list!(
             pool,
             search,
@@ -150,8 +152,8 @@ pub(super) async fn run(
             ) as event
             "
         ),
-        // Said twice, and not as a value, so that it is planned as something rare: nothing else than
-        // the index is of use here, how common the grams may be.
+        // The condition stands twice, as a subquery, so that the planner takes it for rare: only
+        // the index is of use here, however common the grams are.
         Source::Title => list!(
             pool,
             search,

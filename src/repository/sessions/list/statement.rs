@@ -1,9 +1,9 @@
 //! The statement that lists sessions: one for each source of candidates, all else the same.
 //!
-//! A source gives candidates by an index, never more than a window of them. Each is looked up by
-//! its key and held against all filters, and the first of those that are left make the page. The
-//! surprise: `offset 0` is there for the planner, which must not turn look-ups by key into a scan
-//! of a whole table, and a `limit` of 0 for the direction that is not asked for.
+//! A source yields candidates from an index, at most one window. Each candidate is looked up by its
+//! key and compared with all filters; the first matches make the page. The surprise: `offset 0`
+//! keeps the planner from turning look-ups by key into a scan of a whole table, and `limit 0`
+//! switches off the direction that was not requested.
 
 /// The statement with a source that selects `session_id`, `at` (the place in time, if it is known
 /// there) and `is_place` (whether this row stands for its session). It may use the arguments of

@@ -1,0 +1,60 @@
+//! The request for a page of sessions, and the page.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::seek_key::Mark;
+use crate::domain::{Buin, Filter, Session, Sort, SortKey};
+
+/// The most members that the sessions of a page have in total. A page of one session may have more.
+pub(super) const MOST_MEMBERS: i64 = 10_000;
+
+/// A request for a page.
+#[derive(Clone, Copy, Debug)]
+pub struct Search<'a> {
+    /// The enterprise whose sessions are listed.
+    pub buin: Buin,
+    /// The filter.
+    pub filter: &'a Filter,
+    /// The order.
+    pub sort: Sort,
+    /// The end of the previous page; `None` for the first page.
+    pub after: Option<&'a Mark>,
+    /// The most sessions of a page.
+    pub most: u16,
+    /// The time.
+    pub now: DateTime<Utc>,
+}
+
+impl Search<'_> {
+    /// The position behind which the page begins.
+    pub(super) fn begin(&self) -> (DateTime<Utc>, Uuid) {
+        let far = if self.sort.newest_first { LAST } else { FIRST };
+        let time = self.after.and_then(|mark| mark.time.as_ref());
+        (time.map_or(far.0, |time| time.at), self.after.map_or(far.1, |mark| mark.id.uuid()))
+    }
+
+    /// The id behind which a source begins that yields ids in order. In a list by change the ids of
+    /// the previous page say nothing, so it begins at an end.
+    pub(super) fn begin_ids(&self) -> Uuid {
+        match (self.sort.by, self.sort.newest_first) {
+            (SortKey::CreatedAt, _) => self.begin().1,
+            (SortKey::UpdatedAt, true) => LAST.1,
+            (SortKey::UpdatedAt, false) => FIRST.1,
+        }
+    }
+}
+
+/// A page.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    /// The sessions, in order. Fewer than requested if they have many members, or if too many rows
+    /// had to be looked at.
+    pub sessions: Vec<Session>,
+    /// The end of this page; `None` if no session can follow.
+    pub next: Option<Mark>,
+}
+
+/// Positions before and behind all sessions.
+const FIRST: (DateTime<Utc>, Uuid) = (DateTime::UNIX_EPOCH, Uuid::nil());
+const LAST: (DateTime<Utc>, Uuid) = (Mark::LATEST, Uuid::max());

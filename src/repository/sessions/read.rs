@@ -1,0 +1,64 @@
+//! Reading and locking whole sessions.
+
+use serde_json::{Map, Value};
+use sqlx::types::Json;
+use sqlx::{Executor as _, FromRow as _, PgConnection, PgExecutor, Row as _};
+use uuid::Uuid;
+
+use super::stored::Row;
+use crate::domain::{Session, SessionId};
+use crate::repository::Error;
+use crate::repository::persistent::Kept;
+
+/// Reads sessions, in no order. An unknown id is left out; a row that cannot be a session is an
+/// error of its own.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find(
+    executor: impl PgExecutor<'_>,
+    ids: &[SessionId],
+) -> Result<Vec<(SessionId, Result<Session, Error>)>, Error> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let statement = sqlx::query_as!(
+        Row,
+        r#"
+        select session_id, buin, title, owner, version, state, created_at, updated_at,
+               attributes as "attributes: Json<Map<String, Value>>",
+               array(
+                   select account from session_member
+                   where session_member.session_id = session.session_id
+                   order by joined_version, position
+               ) as "members!"
+        from session
+        where session_id = any($1)
+        "#,
+        &ids
+    );
+    let rows = executor.fetch_all(Kept(statement)).await?;
+    let found = rows.iter().map(|row| {
+        let id = SessionId::new(row.try_get("session_id")?);
+        Ok((id, Row::from_row(row).map_err(Error::from).and_then(Session::try_from)))
+    });
+    found.collect()
+}
+
+/// Locks sessions until the transaction ends.
+///
+/// # Errors
+/// When the database fails.
+pub async fn lock(connection: &mut PgConnection, ids: &[SessionId]) -> Result<(), Error> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    // Always in the same order, so that two servers cannot deadlock.
+    let statement = sqlx::query_scalar!(
+        r#"
+        select session_id from session
+        where session_id = any($1)
+        order by session_id
+        for update
+        "#,
+        &ids
+    );
+    connection.fetch_all(Kept(statement)).await?;
+    Ok(())
+}
