@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::domain::Rules;
 use crate::metrics::Metrics;
 use crate::repository::PgPool;
+use crate::repository::line::Line;
 use crate::repository::pool::Limits;
 use crate::service::pool_admission::Pooled;
 use crate::service::session_cache::{Cache, CacheOptions};
@@ -75,6 +76,11 @@ impl Context {
             affinity: SessionAffinity::new(),
             threads: AtomicUsize::new(0),
         })
+    }
+
+    /// A connection for the statements of one batcher. It connects when it is first used.
+    pub(super) fn dedicated_connection(&self) -> Line {
+        Line::new(&self.pool, self.limits, self.metrics.clone())
     }
 
     /// By when the next statement for a caller must begin: its end must come in time to be told.

@@ -1,11 +1,13 @@
 //! Requests that share a statement.
 
+mod batcher;
 mod commands;
 mod context;
 mod create_batcher;
 mod queue;
 mod read_batcher;
 mod session_batch;
+mod session_reader;
 mod shards;
 mod update_batcher;
 mod wait_estimator;

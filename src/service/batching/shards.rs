@@ -6,10 +6,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::batcher::run;
 use super::commands::{CreateSender, ReadSender, UpdateSender};
 use super::context::Context;
+use super::create_batcher::CreateExecutor;
 use super::queue::batch_channel;
-use super::{create_batcher, read_batcher, update_batcher};
+use super::read_batcher::ReadExecutor;
+use super::update_batcher::UpdateExecutor;
 
 /// How many threads have a lane of their own; the others use that of the first.
 const MAX_THREADS: usize = 8;
@@ -29,11 +32,11 @@ impl BatchQueues {
         let cutoff = context.limits.statement_timeout;
         let metrics = &context.metrics;
         let (reads, receiver) = batch_channel(max_queued, max_batch, cutoff, &metrics.reads);
-        tokio::spawn(read_batcher::run(context.clone(), receiver));
+        tokio::spawn(run(ReadExecutor::new(context), receiver));
         let (creates, receiver) = batch_channel(max_queued, max_batch, cutoff, &metrics.creates);
-        tokio::spawn(create_batcher::run(context.clone(), receiver));
+        tokio::spawn(run(CreateExecutor::new(context), receiver));
         let (updates, receiver) = batch_channel(max_queued, max_batch, cutoff, &metrics.updates);
-        tokio::spawn(update_batcher::run(context.clone(), receiver));
+        tokio::spawn(run(UpdateExecutor::new(context), receiver));
         Self { reads, creates, updates }
     }
 

@@ -11,79 +11,96 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use super::commands::{UpdateCommand, UpdateOutcome};
+use super::batcher::{Attempt, Executor};
+use super::commands::{PendingUpdate, UpdateCommand, UpdateOutcome};
 use super::context::Context;
 use super::session_batch::{BaseState, SessionBatch};
-use super::waiters::{Bisection, Waiters as _};
-use super::{queue, read_batcher, waiters};
+use super::{session_reader, waiters};
 use crate::domain::SessionId;
+use crate::metrics::Statements;
 use crate::repository;
 use crate::repository::line::Line;
 use crate::repository::sessions;
 use crate::service::Error;
 use crate::telemetry::statement;
 
-/// How often changes that were taken together are decided anew because PostgreSQL ended a statement
-/// that waited for another one, which waited for it.
-const MAX_DEADLOCK_RETRIES: u32 = 5;
-
-/// Decides and writes for whoever asks, until nobody can any more.
-pub(super) async fn run(
+/// Decides and writes changes.
+pub(super) struct UpdateExecutor {
     context: Arc<Context>,
-    mut receiver: queue::BatchReceiver<UpdateCommand, UpdateOutcome>,
-) {
-    let mut dedicated = Line::new(&context.pool, context.limits, context.metrics.clone());
-    while let Some(commands) = receiver.recv_batch().await {
-        process(&context, &mut dedicated, SessionBatch::group_by_session(&context.cache, commands))
-            .await;
+    dedicated: Line,
+}
+
+impl UpdateExecutor {
+    pub(super) fn new(context: &Arc<Context>) -> Self {
+        Self { context: context.clone(), dedicated: context.dedicated_connection() }
     }
 }
 
-/// Decides, writes, answers; where that fails, anew and with the sessions locked, in parts if need be.
-async fn process(context: &Context, dedicated: &mut Line, mut groups: Vec<SessionBatch>) {
-    for group in &mut groups {
-        if let Some(session) = context.cache.get(group.id) {
-            group.set_base(BaseState::Cached(session));
+impl Executor for UpdateExecutor {
+    type Command = UpdateCommand;
+    type Outcome = UpdateOutcome;
+    type Batch = Vec<SessionBatch>;
+    /// The sessions that were written.
+    type Done = Vec<SessionId>;
+
+    const MAX_DEADLOCK_RETRIES: u32 = 5;
+
+    fn context(&self) -> &Context {
+        &self.context
+    }
+
+    fn statements(context: &Context) -> &Statements {
+        &context.metrics.updates
+    }
+
+    fn group(&mut self, commands: Vec<PendingUpdate>) -> Vec<SessionBatch> {
+        let cache = &self.context.cache;
+        let mut groups = SessionBatch::group_by_session(cache, commands);
+        for group in &mut groups {
+            if let Some(session) = cache.get(group.id) {
+                group.set_base(BaseState::Cached(session));
+            }
+        }
+        groups
+    }
+
+    async fn execute(
+        &mut self,
+        groups: &mut Vec<SessionBatch>,
+        attempt: Attempt,
+    ) -> Result<Vec<SessionId>, repository::Error> {
+        let Self { context, dedicated } = self;
+        match attempt {
+            Attempt::First => write(context, dedicated, groups).await,
+            // Boxed, as it is seldom, and large.
+            Attempt::Retry => Box::pin(write_locked(context, dedicated, groups)).await,
         }
     }
-    let mut parts = Bisection::new(groups);
-    let mut pessimistic = false;
-    let mut deadlock_retries = MAX_DEADLOCK_RETRIES;
-    while let Some(mut groups) = parts.next_batch(&context.metrics.updates) {
-        let written = match pessimistic {
-            false => write(context, dedicated, &mut groups).await,
-            // Boxed, as it is seldom, and large.
-            true => Box::pin(write_locked(context, dedicated, &mut groups)).await,
-        };
-        match written {
+
+    fn reply(
+        &mut self,
+        groups: Vec<SessionBatch>,
+        result: Result<Vec<SessionId>, repository::Error>,
+        attempt: Attempt,
+    ) -> Option<Vec<SessionBatch>> {
+        match result {
             Ok(written) => {
-                let conflicted = reply_written(context, groups, &written);
-                if pessimistic {
-                    conflicted.into_iter().for_each(|group| group.reply_error(&Error::Contended));
-                } else if !conflicted.is_empty() {
-                    context.metrics.version_conflicts.add(conflicted.len() as u64);
-                    parts.retry(conflicted);
+                let conflicted = reply_written(&self.context, groups, &written);
+                if attempt == Attempt::First && !conflicted.is_empty() {
+                    self.context.metrics.version_conflicts.add(conflicted.len() as u64);
+                    return Some(conflicted);
                 }
+                conflicted.into_iter().for_each(|group| group.reply_error(&Error::Contended));
             }
-            Err(error) if error.is_deadlock() && deadlock_retries > 0 => {
-                context.metrics.deadlocks.inc();
-                deadlock_retries -= 1;
-                parts.retry(groups);
-            }
-            // One of them may be bad, and the others must not suffer.
-            Err(error) if error.may_be_of_one() && groups.is_splittable() => {
-                parts.bisect(groups, error);
-            }
-            // Of the only one that is left.
             Err(repository::Error::KeyTaken) => {
-                groups.into_iter().for_each(SessionBatch::reply_duplicate_key)
+                groups.into_iter().for_each(SessionBatch::reply_duplicate_key);
             }
             Err(error) => {
                 let error = Error::from(error);
                 groups.into_iter().for_each(|group| group.reply_error(&error));
             }
         }
-        pessimistic = true;
+        None
     }
 }
 
@@ -113,7 +130,7 @@ async fn read(
     ids: &[SessionId],
 ) {
     let traces = SessionBatch::traces(groups);
-    let found = read_batcher::read(context, dedicated, groups, ids, &traces).await;
+    let found = session_reader::read(context, dedicated, groups, ids, &traces).await;
     let is_asked = |group: &SessionBatch| ids.binary_search(&group.id).is_ok();
     match found {
         Ok(mut found) => {
@@ -128,7 +145,7 @@ async fn read(
             Box::pin(read(context, dedicated, groups, other)).await;
         }
         Err(error) => {
-            let error = read_batcher::read_error(error);
+            let error = session_reader::read_error(error);
             for group in groups.extract_if(.., |group| is_asked(group)) {
                 group.reply_error(&error);
             }
@@ -178,7 +195,7 @@ async fn write_locked(
     let traces = SessionBatch::traces(groups);
     let undecided = &mut *groups;
     let working = sessions::update_locked(&mut connection, &ids, move |found| {
-        let mut found = read_batcher::into_cached(found);
+        let mut found = session_reader::into_cached(found);
         for group in undecided.iter_mut() {
             group.set_base(BaseState::from_read(found.remove(&group.id)));
             group.decide(context);
