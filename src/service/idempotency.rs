@@ -8,17 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::sessions::{Done, Terms};
-use super::{Caller, Error, Sessions};
+use super::{Caller, Error, Pruner, Sessions};
 use crate::domain::Session;
 use crate::repository;
 use crate::repository::history::{self, Until};
 use crate::repository::idempotency;
 use crate::telemetry::own_statement;
 
-/// How many one statement forgets.
-const FORGOTTEN_AT_ONCE: usize = 1_000;
-/// How often it is looked for what need not be remembered any more.
-const EVERY: Duration = Duration::from_secs(60);
+/// How often expired keys are deleted.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Sessions {
     /// The answer that a request of this name got before, if it did.
@@ -68,21 +66,14 @@ impl Sessions {
         }
     }
 
-    /// Forgets requests whose time is over, for ever.
+    /// Deletes expired keys, at intervals. Runs until it is dropped.
     pub async fn forget_old_requests(&self) {
-        loop {
-            let now = self.shared().clock.now();
-            match idempotency::prune(&self.shared().pool, now, FORGOTTEN_AT_ONCE).await {
-                Ok(gone) if gone >= FORGOTTEN_AT_ONCE as u64 => continue,
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "cannot forget requests"
-                    );
-                }
-            }
-            tokio::time::sleep(EVERY).await;
-        }
+        let shared = self.shared();
+        let pruner = Pruner { rows: "idempotency keys", interval: PRUNE_INTERVAL };
+        let prune = || {
+            let now = shared.clock.now();
+            Pruner::delete_all(move |most| idempotency::prune(&shared.pool, now, most))
+        };
+        pruner.run(prune).await;
     }
 }
