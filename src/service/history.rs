@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{Caller, Error, Sessions};
 use crate::domain::{Changes, Event, Session, SessionId, Version};
 use crate::repository;
-use crate::repository::history::{self, Page, Until};
+use crate::repository::history::{self, Until};
 use crate::telemetry::own_statement;
 
 /// A session at two of its versions, and what leads from one to the other.
@@ -17,6 +17,18 @@ pub struct Diff {
     pub to: Session,
     /// What must change to make the other of the one.
     pub changes: Changes,
+}
+
+/// A page of a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryPage {
+    /// The version next to the page, which is not part of it. `None`: the page starts at the first
+    /// version, or at the last one if `newest_first` is set.
+    pub behind: Option<Version>,
+    /// Whether the newest event comes first.
+    pub newest_first: bool,
+    /// The largest number of events.
+    pub most: usize,
 }
 
 impl Sessions {
@@ -66,8 +78,10 @@ impl Sessions {
         &self,
         caller: &Caller,
         id: SessionId,
-        page: Page,
+        page: HistoryPage,
     ) -> Result<Vec<Event>, Error> {
+        let HistoryPage { behind, newest_first, most } = page;
+        let page = history::Page { behind, newest_first, most };
         let pool = self.pool(caller)?;
         let reading = history::page(&pool, caller.app().buin, id, page);
         let events = own_statement("history.page", reading).await?;

@@ -25,13 +25,10 @@ pub use batching::SessionOptions;
 pub use cached_session::KnownSession;
 pub use change_notifier::Changed;
 pub use error::{Denied, Error};
-pub use history::Diff;
+pub use history::{Diff, HistoryPage};
 pub use list::{BadCursor, ListQuery, Listing, MembersQuery, PageSize, WrongPageSize};
 pub use metrics_source::{Observatory, Parts};
 pub use pruner::Pruner;
 pub use readiness::{NotReady, Readiness};
 pub use session_cache::CacheOptions;
 pub use sessions::{Done, Sessions, Terms};
-
-/// Which part of a history is read.
-pub use crate::repository::history::Page as HistoryPage;
