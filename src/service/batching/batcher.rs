@@ -19,6 +19,7 @@ pub(super) trait Executor {
     /// victim of a deadlock.
     const MAX_DEADLOCK_RETRIES: u32;
 
+    /// What all batchers share.
     fn context(&self) -> &Context;
 
     /// The metrics of the statements of this executor.

@@ -1,4 +1,4 @@
-//! New sessions, as many in one statement as begin at the time.
+//! Inserts new sessions, many in one statement.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::repository::line::Line;
 use crate::repository::sessions::{self, Creation};
 use crate::telemetry::statement;
 
-/// Inserts sessions.
+/// Executes creates.
 pub(super) struct CreateExecutor {
     context: Arc<Context>,
     dedicated: Line,
@@ -56,7 +56,7 @@ impl Executor for CreateExecutor {
         let Some(mut connection) = connection else { return Ok(()) };
         let creations: Vec<Creation<'_>> = batch.iter().map(creation).collect();
         let result = {
-            // Pinned where it is made: it is large, and would be moved into each that waits for it.
+            // Pinned here: the future is large, and each wrapper would move it.
             let inserting = pin!(sessions::insert(&mut connection, &creations));
             let counted = metrics.count(creations.len(), dedicated.bounded(inserting));
             let traces = queue::traces(&*batch);

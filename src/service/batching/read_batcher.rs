@@ -1,7 +1,7 @@
-//! Sessions out of the database, as many in one statement as are wanted at the time.
+//! Reads sessions, many in one statement.
 //!
-//! Whoever asks while a statement is on its way is in the next one; who asks while none is starts
-//! one at once. There is no timer: an idle system waits for nothing.
+//! A session that several commands ask for is read once. A batch that takes too long is bisected,
+//! because some sessions are much larger than others.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::repository;
 use crate::repository::line::Line;
 use crate::service::KnownSession;
 
-/// Reads sessions.
+/// Executes reads.
 pub(super) struct ReadExecutor {
     context: Arc<Context>,
     dedicated: Line,

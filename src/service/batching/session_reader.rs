@@ -14,13 +14,14 @@ use crate::service::session_cache::Mark;
 use crate::service::{Error, KnownSession};
 use crate::telemetry::{Trace, statement};
 
-/// What is there of the sessions that were looked for; of one that cannot be read, why.
+/// The sessions that exist, by id. `Err`: the session exists, but its stored form is invalid.
 pub(super) type ReadResults = HashMap<SessionId, Result<Arc<KnownSession>, Error>>;
 
-/// Reads sessions for those who wait, whose traces these are, and keeps them in the cache.
+/// Reads sessions for `waiters` into the cache. The statement is linked to `traces`. The result is
+/// empty if every waiter is gone before the statement starts.
 ///
 /// # Errors
-/// When the database fails; [`read_error`] says what that means.
+/// When the database fails. [`read_error`] maps the error.
 pub(super) async fn read(
     context: &Context,
     dedicated: &mut Line,
@@ -31,7 +32,7 @@ pub(super) async fn read(
     let fill_tokens: HashMap<SessionId, Mark> =
         ids.iter().map(|id| (*id, context.cache.mark(*id))).collect();
     let found = match find(context, dedicated, waiters, ids, traces).await {
-        // A connection broke, not necessarily by this.
+        // The connection may have been broken before this statement, and a read can be repeated.
         Err(error) if error.is_lost() => find(context, dedicated, waiters, ids, traces).await?,
         found => found?,
     };
@@ -44,7 +45,8 @@ pub(super) async fn read(
     Ok(found)
 }
 
-/// Why nothing was read. That nobody knows what became of it is nobody's trouble: nothing was changed.
+/// Maps the error of a failed read. A read whose outcome is unknown is reported as unavailable,
+/// because it changed nothing.
 pub(super) fn read_error(error: repository::Error) -> Error {
     match error.is_lost() {
         true => Error::Unavailable(Arc::new(error)),
@@ -52,7 +54,7 @@ pub(super) fn read_error(error: repository::Error) -> Error {
     }
 }
 
-/// What was found, as it is held and shared.
+/// Wraps what was found in the form that the cache holds.
 pub(super) fn into_cached(
     found: Vec<(SessionId, Result<Session, repository::Error>)>,
 ) -> ReadResults {
@@ -63,7 +65,7 @@ pub(super) fn into_cached(
     known.collect()
 }
 
-/// As [`sessions::find`]; nothing if nobody waits any more.
+/// Like [`sessions::find`], or empty if every waiter is gone.
 async fn find(
     context: &Context,
     dedicated: &mut Line,
@@ -74,7 +76,7 @@ async fn find(
     let connection = waiters::acquire_for(dedicated, waiters, &context.metrics.reads).await?;
     let Some(mut connection) = connection else { return Ok(Vec::new()) };
     let found = {
-        // Pinned where it is made: it is large, and would be moved into each that waits for it.
+        // Pinned here: the future is large, and each wrapper would move it.
         let finding = pin!(sessions::find(&mut connection, ids));
         let counted = context.metrics.reads.count(ids.len(), dedicated.bounded(finding));
         statement("sessions.find", ids.len(), traces, counted).await

@@ -1,12 +1,13 @@
-//! Changes of sessions, as many in one statement as are asked for at the time.
+//! Decides and writes updates, many in one statement.
 //!
-//! Those of one session that come together come to one task (see [`super::commands`]), are decided one
-//! after the other and written as consecutive versions: nobody here competes with anybody. Other
-//! servers do. Whose session they were faster with is decided anew, the session locked.
+//! Updates of one session that arrive together are decided one after the other and written as
+//! consecutive versions (see [`super::session_batch`]). So updates of one server never conflict.
+//! Another server may write a session between the decision and the statement. Such an update is
+//! decided again while the session is locked.
 //!
-//! What is decided on a session from the cache may be decided on an old one. If it is a change, its
-//! guard notices; a refusal, or that nothing changes, would not be noticed, so these are decided
-//! only on what was just read.
+//! The first decision is based on the cache, which may be outdated. An outdated change is detected:
+//! its statement is guarded by the version. An outdated rejection, or the outdated result that
+//! nothing changes, would not be detected, so the session is read from the database first.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::repository::sessions;
 use crate::service::Error;
 use crate::telemetry::statement;
 
-/// Decides and writes changes.
+/// Executes updates.
 pub(super) struct UpdateExecutor {
     context: Arc<Context>,
     dedicated: Line,
@@ -72,7 +73,7 @@ impl Executor for UpdateExecutor {
         let Self { context, dedicated } = self;
         match attempt {
             Attempt::First => write(context, dedicated, groups).await,
-            // Boxed, as it is seldom, and large.
+            // Boxed: the future is large and seldom needed.
             Attempt::Retry => Box::pin(write_locked(context, dedicated, groups)).await,
         }
     }
@@ -104,8 +105,8 @@ impl Executor for UpdateExecutor {
     }
 }
 
-/// Decides what is not decided, on what is read where it must be. Those whose sessions cannot be
-/// read, and those for whom nothing is to be written, are answered and gone.
+/// Decides all commands, and reads sessions where that needs it. Groups whose session cannot be
+/// read, and groups without a change, are answered and removed.
 async fn decide_and_reply(context: &Context, dedicated: &mut Line, groups: &mut Vec<SessionBatch>) {
     loop {
         groups.iter_mut().for_each(|group| group.decide(context));
@@ -121,8 +122,8 @@ async fn decide_and_reply(context: &Context, dedicated: &mut Line, groups: &mut 
     }
 }
 
-/// Reads sessions, in the order of their ids, of groups some of which may go meanwhile. Where many
-/// take too long, their halves are read.
+/// Reads the sessions `ids`, which are sorted. Groups may expire meanwhile. If the statement fails
+/// because of one session, the halves of `ids` are read.
 async fn read(
     context: &Context,
     dedicated: &mut Line,
@@ -140,7 +141,7 @@ async fn read(
         }
         Err(error) if error.may_be_of_one() && ids.len() > 1 => {
             let (half, other) = ids.split_at(ids.len() / 2);
-            // Boxed, as it comes back here, and is seldom.
+            // Boxed, because the function calls itself.
             Box::pin(read(context, dedicated, groups, half)).await;
             Box::pin(read(context, dedicated, groups, other)).await;
         }
@@ -153,7 +154,8 @@ async fn read(
     }
 }
 
-/// Decides and writes: which sessions were at the version on which that was decided.
+/// Decides and writes. Returns the sessions that were written; each of the others had another
+/// version than the one that was decided on.
 async fn write(
     context: &Context,
     dedicated: &mut Line,
@@ -169,12 +171,12 @@ async fn write(
         if groups.iter().all(SessionBatch::is_decided) {
             break connection;
         }
-        // The time of some was over: what the others of their sessions want is decided without.
+        // Some commands expired. The others of their sessions must be decided again.
         dedicated.give_back(connection, &Ok(()));
     };
     let decided: Vec<_> = groups.iter().filter_map(SessionBatch::change_set).collect();
     let done = {
-        // Pinned where it is made: it is large, and would be moved into each that waits for it.
+        // Pinned here: the future is large, and each wrapper would move it.
         let updating = pin!(sessions::update_if_version(&mut connection, &decided));
         let counted = context.metrics.updates.count(decided.len(), dedicated.bounded(updating));
         statement("sessions.update", decided.len(), &SessionBatch::traces(groups), counted).await
@@ -183,7 +185,7 @@ async fn write(
     done
 }
 
-/// The same while nobody else can change these sessions.
+/// Like [`write`], with the sessions locked, so that no other server can change them.
 async fn write_locked(
     context: &Context,
     dedicated: &mut Line,
@@ -215,8 +217,8 @@ async fn write_locked(
     done
 }
 
-/// Answers the groups that are done with, and gives those of which nothing was written because
-/// somebody else was faster.
+/// Answers the groups that were written or have no change. Returns the groups whose session was
+/// changed by another server first.
 fn reply_written(
     context: &Context,
     groups: Vec<SessionBatch>,

@@ -35,7 +35,7 @@ impl Sessions {
                     if !error_logged {
                         tracing::warn!(
                             error = &error as &dyn std::error::Error,
-                            "cannot follow the changes of other servers; all sessions are read from the database"
+                            "cannot follow the changes of other servers; the cache is not used"
                         );
                     }
                     error_logged = true;

@@ -1,11 +1,11 @@
 //! Reads the feed, from the position at which the last poll ended.
 //!
-//! A position is valid only on the connection that returned it. A PostgreSQL server that crashed may
-//! have lost transactions that were committed without waiting for the disk, and gives their numbers
-//! to other transactions; a standby that was promoted may have lost more. So the poller starts again
-//! at the current position after every error and on every new connection. After an error this is
-//! also right for another reason: changes that were too many for one poll would be too many for the
-//! next one.
+//! A position is valid only on the connection that returned it. A PostgreSQL server that crashed
+//! may have lost transactions that were committed without waiting for the disk, and gives their
+//! numbers to other transactions; a standby that was promoted may have lost more. So the poller
+//! starts again at the current position after every error and on every new connection. After an
+//! error this is also right for another reason: changes that were too many for one poll would be
+//! too many for the next one.
 
 use std::sync::Arc;
 use std::time::Duration;
