@@ -1,4 +1,4 @@
-//! Keeping the record of administrative acts no longer than it is wished.
+//! Deletes audit lines that are older than the configured retention.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::repository::{self, PgPool, audit};
 /// How often old lines are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// For how long it is kept.
+/// Deletes old audit lines.
 pub struct Retention {
     /// The database.
     pub pool: PgPool,
-    /// What time it is.
+    /// The present time.
     pub clock: Clock,
-    /// How old a line may get.
+    /// The greatest age of a line.
     pub keep: Duration,
 }
 

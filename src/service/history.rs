@@ -1,4 +1,4 @@
-//! What sessions were.
+//! Earlier versions of sessions, their events, and differences between versions.
 
 use chrono::{DateTime, Utc};
 
@@ -8,14 +8,14 @@ use crate::repository;
 use crate::repository::history::{self, Until};
 use crate::telemetry::own_statement;
 
-/// A session at two of its versions, and what leads from one to the other.
+/// A session at two of its versions, and the difference.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Diff {
-    /// As it was at the one.
+    /// The session at the first version.
     pub from: Session,
-    /// As it was at the other.
+    /// The session at the second version.
     pub to: Session,
-    /// What must change to make the other of the one.
+    /// The changes that turn `from` into `to`.
     pub changes: Changes,
 }
 
@@ -32,7 +32,7 @@ pub struct HistoryPage {
 }
 
 impl Sessions {
-    /// The session as it was at one of its versions.
+    /// The session at one of its versions.
     ///
     /// # Errors
     /// [`Error::NoSuchSession`], [`Error::NoSuchVersion`], or when the database fails.
@@ -53,8 +53,8 @@ impl Sessions {
     /// The session as it was at a time.
     ///
     /// # Errors
-    /// [`Error::NoSuchSession`], [`Error::NoSuchVersion`] before it began, or when the database
-    /// fails.
+    /// [`Error::NoSuchSession`], [`Error::NoSuchVersion`] if the session was created later, or when
+    /// the database fails.
     pub async fn at_time(
         &self,
         caller: &Caller,
@@ -91,7 +91,7 @@ impl Sessions {
         Ok(events)
     }
 
-    /// What changed between two versions, in either direction.
+    /// The difference between two versions. `from` may be the later one.
     ///
     /// # Errors
     /// [`Error::NoSuchSession`], [`Error::NoSuchVersion`], or when the database fails.

@@ -1,8 +1,8 @@
-//! Requests that carry a name, so that they are done once however often they are sent.
+//! Idempotency keys: a request with a key is done once, however often it is sent.
 //!
-//! What is kept of one is the session and the version that were its answer; the answer itself comes
-//! out of the history. A request that was refused is not kept: nothing was done, so it may be tried
-//! again.
+//! A key is stored with the session and the version that the request resulted in. The response to a
+//! repeated request is read from the history. The key of a rejected request is not stored: nothing
+//! was done, so the request may be tried again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::telemetry::own_statement;
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Sessions {
-    /// The answer that a request of this name got before, if it did.
+    /// The outcome of an earlier request with this key, if there was one.
     pub(super) async fn done_before(
         &self,
         caller: &Caller,
@@ -48,7 +48,8 @@ impl Sessions {
         Ok(Some(Done { session: Arc::new(session.into()), replayed: true }))
     }
 
-    /// Keeps the name of a request that found nothing to do: whether nobody used it meanwhile.
+    /// Stores the key of a request that changed nothing. `false`: another request has used the key
+    /// meanwhile.
     pub(super) async fn nothing_to_do(
         &self,
         caller: &Caller,
