@@ -6,26 +6,18 @@ use super::Options;
 use crate::clock::Clock;
 use crate::domain::DeliveryState;
 use crate::repository::{self, PgPool, deliveries};
+use crate::service::Pruner;
 
-/// How many old deliveries one statement deletes.
-const PRUNED_AT_ONCE: i64 = 1_000;
-/// How often it is looked for what is too old.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// How often old deliveries are deleted.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Deletes what has been kept long enough, for ever.
+/// Deletes old deliveries, at intervals. Runs until it is dropped.
 pub(super) async fn keep_tidy(pool: PgPool, clock: Clock, options: Options) {
-    loop {
-        if let Err(error) = prune(&pool, &clock, &options).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "old deliveries could not be deleted; trying again"
-            );
-        }
-        tokio::time::sleep(PRUNE_EVERY).await;
-    }
+    let pruner = Pruner { rows: "deliveries", interval: PRUNE_INTERVAL };
+    pruner.run(|| prune(&pool, &clock, &options)).await;
 }
 
-/// Deletes what has been kept long enough now, in small batches. Gives how many.
+/// Deletes the deliveries that have been kept long enough now, in small batches. Returns how many.
 ///
 /// # Errors
 /// When the database fails.
@@ -40,13 +32,8 @@ pub async fn prune(
         (DeliveryState::Delivered, options.keep_delivered),
         (DeliveryState::Failed, options.keep_failed),
     ] {
-        loop {
-            let batch = deliveries::prune(pool, state, now - keep, PRUNED_AT_ONCE).await?;
-            pruned += batch;
-            if batch < PRUNED_AT_ONCE.unsigned_abs() {
-                break;
-            }
-        }
+        pruned +=
+            Pruner::delete_all(|most| deliveries::prune(pool, state, now - keep, most)).await?;
     }
     Ok(pruned)
 }

@@ -14,7 +14,7 @@ use crate::domain::{SessionId, Version};
 
 /// A position in the feed: a snapshot of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Position {
+pub struct FeedPosition {
     /// The first transaction that had not begun.
     next: String,
     /// The transactions that were running.
@@ -25,7 +25,7 @@ pub struct Position {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn now(connection: &mut PgConnection) -> Result<Position, Error> {
+pub async fn now(connection: &mut PgConnection) -> Result<FeedPosition, Error> {
     let row = sqlx::query!(
         r#"
         select pg_snapshot_xmax(snapshot)::text as "next!",
@@ -35,7 +35,7 @@ pub async fn now(connection: &mut PgConnection) -> Result<Position, Error> {
     )
     .fetch_one(connection)
     .await?;
-    Ok(Position { next: row.next, running: row.running })
+    Ok(FeedPosition { next: row.next, running: row.running })
 }
 
 /// The current position, and a session that changed, if any did.
@@ -57,8 +57,8 @@ struct Row {
 /// When the database fails, or holds what cannot be.
 pub async fn since(
     connection: &mut PgConnection,
-    position: &Position,
-) -> Result<(Vec<(SessionId, Version)>, Position), Error> {
+    position: &FeedPosition,
+) -> Result<(Vec<(SessionId, Version)>, FeedPosition), Error> {
     let statement = sqlx::query_as!(
         Row,
         r#"
@@ -91,7 +91,7 @@ pub async fn since(
         if let (Some(id), Some(number)) = (row.session_id, row.version) {
             changed.push((SessionId::new(id), version("session_event", number)?));
         }
-        seen = Position { next: row.next, running: row.running };
+        seen = FeedPosition { next: row.next, running: row.running };
     }
     Ok((changed, seen))
 }

@@ -126,7 +126,7 @@ pub async fn forget(pool: &PgPool, app: &App, name: &str, now: DateTime<Utc>) ->
 ///
 /// # Errors
 /// When the database fails.
-pub async fn prune(pool: &PgPool, now: DateTime<Utc>, most: usize) -> Result<u64, Error> {
+pub async fn prune(pool: &PgPool, now: DateTime<Utc>, most: i64) -> Result<u64, Error> {
     let done = sqlx::query!(
         r#"
         delete from idempotency
@@ -138,7 +138,7 @@ pub async fn prune(pool: &PgPool, now: DateTime<Utc>, most: usize) -> Result<u64
         )
         "#,
         now,
-        i64::try_from(most).unwrap_or(i64::MAX),
+        most,
     )
     .execute(pool)
     .await?;

@@ -1,7 +1,7 @@
-//! Who calls: access tokens and API keys.
+//! Authenticates callers by access token or API key.
 //!
-//! Clients get a token every two hours and show it with every request. So each thread keeps the
-//! tokens that it has checked, for as long as the directory they were checked against is the last.
+//! A client gets a token every two hours and sends it with every request. So each thread caches the
+//! tokens that it has verified, until the directory of apps changes.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,19 +16,19 @@ use crate::clock::Clock;
 use crate::domain::{App, Permission};
 use crate::wire::{ApiKey, Claims, TokenError};
 
-/// How tokens are given.
+/// How tokens are issued.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenRules {
     /// How long a token is valid.
     pub expire_in: Duration,
-    /// How far the time in a request for a token may be from the server's.
+    /// The largest difference between the time in a token request and the server's time.
     pub max_clock_skew: Duration,
 }
 
-/// How many tokens a thread keeps; then it begins anew.
+/// How many tokens a thread caches. A full cache is emptied.
 const CHECKED: usize = 1_024;
 
-/// Lets callers in. A clone is for another thread.
+/// Authenticates callers. A clone is for another thread and has a token cache of its own.
 pub struct Access {
     directory: Arc<Directory>,
     rules: TokenRules,
@@ -36,17 +36,18 @@ pub struct Access {
     checked: RefCell<Checked>,
 }
 
-/// Tokens that were good.
+/// Tokens that were verified.
 #[derive(Default)]
 struct Checked {
-    /// Of the directory that knew their apps.
+    /// The generation of the directory that they were verified against.
     edition: u64,
     tokens: HashMap<Box<str>, Good>,
 }
 
-/// A token that is good until then, a Unix second.
+/// A verified token.
 struct Good {
     known: Arc<KnownApp>,
+    /// In Unix seconds.
     expires_at: i64,
 }
 
@@ -56,23 +57,23 @@ impl Clone for Access {
     }
 }
 
-/// An app that was let in.
+/// An authenticated app.
 pub struct Caller {
     known: Arc<KnownApp>,
     credential: Credential,
     admitted_at: Instant,
 }
 
-/// What a caller was let in by.
+/// How a caller was authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential {
-    /// A token of `gettoken`.
+    /// By an access token of `gettoken`.
     Token,
-    /// An API key.
+    /// By an API key.
     ApiKey,
 }
 
-/// A token, just given.
+/// A token that was just issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The token.
@@ -82,13 +83,13 @@ pub struct Grant {
 }
 
 impl Access {
-    /// Lets in the apps of `directory`.
+    /// For the apps of `directory`.
     #[must_use]
     pub fn new(directory: Arc<Directory>, rules: TokenRules, clock: Clock) -> Self {
         Self { directory, rules, clock, checked: RefCell::default() }
     }
 
-    /// Lets in whoever holds an access token or an API key, `at` this time.
+    /// Authenticates the holder of an access token or an API key. `at` is when the request arrived.
     ///
     /// # Errors
     /// [`Denied::TokenMissing`], [`Denied::TokenUnknown`] or [`Denied::TokenExpired`], or when the
@@ -101,7 +102,7 @@ impl Access {
         Ok(self.recognise(token, at)?.ok_or(Denied::TokenUnknown)?)
     }
 
-    /// The same without asking the database: `None` if that may know more than is in memory.
+    /// Like [`Self::admit`], from memory only. `None`: the database may know the app or the key.
     ///
     /// # Errors
     /// [`Denied::TokenMissing`], [`Denied::TokenUnknown`] or [`Denied::TokenExpired`].
@@ -125,7 +126,7 @@ impl Access {
     fn by_token(&self, token: &str) -> Result<Option<Arc<KnownApp>>, Denied> {
         let now = self.clock.now().timestamp();
         let mut checked = self.checked.borrow_mut();
-        // Before anything is looked up: what changes meanwhile is another edition.
+        // The generation is read first, so that a change during the lookup empties the cache.
         checked.keep_up(self.directory.edition());
         if let Some(good) = checked.tokens.get(token)
             && now < good.expires_at
@@ -147,7 +148,7 @@ impl Access {
         }
     }
 
-    /// The app that asks for a token.
+    /// The app that requests a token.
     ///
     /// # Errors
     /// [`Denied::AppUnknown`] or [`Denied::BuinWrong`], or when the database fails.
@@ -163,7 +164,7 @@ impl Access {
         }
     }
 
-    /// The same without asking the database, which may know more.
+    /// Like [`Self::applicant`], from memory only. `None`: the database may know the app.
     #[must_use]
     pub fn known_applicant(&self, buin: i64, app_id: &str) -> Option<Arc<KnownApp>> {
         match self.directory.app(buin, app_id) {
@@ -172,11 +173,11 @@ impl Access {
         }
     }
 
-    /// Gives a token to an app that sealed `time`, a Unix second as decimal text. Older tokens stay
-    /// valid.
+    /// Issues a token to an app that sealed `time`, in Unix seconds as decimal text. Older tokens
+    /// stay valid.
     ///
     /// # Errors
-    /// [`Denied::ClockSkew`].
+    /// [`Denied::ClockSkew`] if `time` is no number or too far from the server's time.
     pub fn grant(&self, known: &KnownApp, time: &str) -> Result<Grant, Denied> {
         let now = self.clock.now().timestamp();
         let time: i64 = time.trim().parse().map_err(|_| Denied::ClockSkew)?;
@@ -192,7 +193,7 @@ impl Access {
 }
 
 impl Checked {
-    /// Forgets what another edition of the directory made good, or what has become too much.
+    /// Empties the cache if it is full or the directory has changed.
     fn keep_up(&mut self, edition: u64) {
         if self.edition != edition || self.tokens.len() >= CHECKED {
             self.edition = edition;
@@ -208,24 +209,24 @@ impl Caller {
         &self.known.app
     }
 
-    /// The app, with what its key makes.
+    /// The app, with what is derived from its key.
     #[must_use]
     pub fn known(&self) -> &Arc<KnownApp> {
         &self.known
     }
 
-    /// When it was let in.
+    /// When its request arrived.
     pub(super) fn admitted_at(&self) -> Instant {
         self.admitted_at
     }
 
-    /// What it was let in by.
+    /// How it was authenticated.
     #[must_use]
     pub fn credential(&self) -> Credential {
         self.credential
     }
 
-    /// Makes sure that the app has a permission.
+    /// Checks that the app has a permission.
     ///
     /// # Errors
     /// [`Denied::Permission`].

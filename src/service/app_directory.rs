@@ -1,8 +1,8 @@
-//! The apps and API keys of the database, in memory.
+//! All apps and API keys, in memory.
 //!
-//! Both are few and asked for by every request, so each server keeps all of them, with the keys
-//! expanded. The database notifies when they change ([`Directory::follow`]); who finds nothing reads
-//! again before he says so, so an app that was made a moment ago is never unknown.
+//! Both are few and every request needs them, so each server keeps a snapshot of all of them, with
+//! the keys expanded. The database notifies the server of changes ([`Directory::follow`]). A lookup
+//! that finds nothing reads the database again, so an app that was just created is never unknown.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,20 +22,21 @@ use crate::repository::apps::StoredApp;
 use crate::repository::{self, apps, keys};
 use crate::wire::{ApiKeyHash, Envelope, TokenKey};
 
-/// How often misses may make the directory read again: guessing costs the database no more.
+/// The shortest time between two reads that are caused by failed lookups. It bounds what guessing
+/// costs the database.
 const MISSES: Duration = Duration::from_millis(100);
-/// How often it reads again unasked, in case a notification was lost with its connection.
+/// How often the directory reads without a notification, in case one was lost with its connection.
 const REFRESH: Duration = Duration::from_secs(5);
-/// How often the use of keys is noted.
+/// How often the use of keys is recorded.
 const NOTE_USE: Duration = Duration::from_secs(30);
 
-/// An app, with what its key makes.
+/// An app, with what is derived from its key.
 pub struct KnownApp {
-    /// What the app is.
+    /// The app.
     pub app: App,
     /// Seals and opens its messages.
     pub envelope: Envelope,
-    /// Gives and checks its tokens.
+    /// Issues and verifies its tokens.
     pub token_key: TokenKey,
 }
 
@@ -49,19 +50,19 @@ impl From<StoredApp> for KnownApp {
     }
 }
 
-/// Every app and every key that is not revoked.
+/// All apps and all keys that are not revoked.
 pub struct Directory {
     pool: PgPool,
     keyring: Arc<Keyring>,
     clock: Clock,
     snapshot: ArcSwap<Snapshot>,
-    /// Another one for each snapshot, once it is there.
+    /// Increased after each new snapshot.
     edition: AtomicU64,
     reading: Mutex<()>,
 }
 
 struct Snapshot {
-    /// When reading it began: it shows everything that was committed before.
+    /// When its read started. The snapshot has everything that was committed before.
     read_at: Instant,
     apps: HashMap<String, Vec<Arc<KnownApp>>>,
     keys: HashMap<ApiKeyHash, Key>,
@@ -72,13 +73,13 @@ struct Key {
     used: AtomicBool,
 }
 
-/// What a look-up of an app finds.
+/// The result of a lookup of an app.
 pub(super) enum Found {
-    /// The app, which may be disabled.
+    /// The app. It may be disabled.
     App(Arc<KnownApp>),
-    /// An app of that id, but only in other enterprises.
+    /// Only other enterprises have an app with this id.
     Elsewhere,
-    /// Nothing.
+    /// No enterprise has an app with this id.
     Nothing,
 }
 
@@ -97,7 +98,7 @@ impl Directory {
         Ok(Self { pool, keyring, clock, snapshot, edition, reading })
     }
 
-    /// The app that a key acts for, as far as is known.
+    /// The app of a key, from the snapshot.
     pub(super) fn key(&self, hash: &ApiKeyHash) -> Option<Arc<KnownApp>> {
         let snapshot = self.snapshot.load();
         let key = snapshot.keys.get(hash)?;
@@ -105,12 +106,14 @@ impl Directory {
         Some(key.app.clone())
     }
 
-    /// While this is the same, so is all that was found after it was asked for.
+    /// Changes with every snapshot. A lookup is valid as long as this is what it was before the
+    /// lookup.
     pub(super) fn edition(&self) -> u64 {
         self.edition.load(Ordering::Acquire)
     }
 
-    /// An app by its enterprise and id, as they came, as far as is known.
+    /// The app with this enterprise and id, from the snapshot. Both come from the client,
+    /// unchecked.
     pub(super) fn app(&self, buin: i64, app_id: &str) -> Found {
         match self.snapshot.load().apps.get(app_id) {
             None => Found::Nothing,
@@ -121,19 +124,19 @@ impl Directory {
         }
     }
 
-    /// Reads again, for who found nothing: it may just have been made.
+    /// Reads the database again after a lookup that found nothing.
     pub(super) async fn look_again(&self) -> Result<(), repository::Error> {
         self.newer_than(Instant::now(), MISSES).await
     }
 
-    /// The apps that callbacks are sent to now.
+    /// The apps that callbacks are sent to.
     pub fn subscribers(&self) -> Vec<Arc<KnownApp>> {
         let snapshot = self.snapshot.load();
         let apps = snapshot.apps.values().flatten();
         apps.filter(|known| known.app.withheld().is_none()).cloned().collect()
     }
 
-    /// The app, if callbacks are sent to it now.
+    /// The app, if callbacks are sent to it.
     pub fn subscriber(&self, buin: Buin, app_id: &AppId) -> Option<Arc<KnownApp>> {
         let snapshot = self.snapshot.load();
         let apps = snapshot.apps.get(app_id.as_str())?;
@@ -141,21 +144,21 @@ impl Directory {
         known.app.withheld().is_none().then(|| known.clone())
     }
 
-    /// Keeps up with the database, for ever. `changes` tells of what is changed; whoever began to
-    /// listen before the apps were read misses nothing, and is waited for from the first moment.
+    /// Keeps the snapshot up to date. Runs until it is dropped. `changes` must have been opened
+    /// before the directory, so that no change is missed between the two.
     pub async fn follow(&self, changes: Changes) {
         let mut noted = Instant::now();
         let mut changes = Some(changes);
         loop {
             let note = match &mut changes {
-                // Whatever changed before is read below.
+                // Changes before the listener is open are read below.
                 None => {
                     match Changes::follow(&self.pool).await {
                         Ok(following) => changes = Some(following),
                         Err(error) => {
                             tracing::warn!(
                                 error = &error as &dyn std::error::Error,
-                                "cannot be notified of changed apps; polling meanwhile"
+                                "cannot listen for changed apps; polling until that works again"
                             );
                             tokio::time::sleep(REFRESH).await;
                         }
@@ -167,7 +170,7 @@ impl Directory {
                     Ok(Err(error)) => {
                         tracing::warn!(
                             error = &error as &dyn std::error::Error,
-                            "no notifications of changed apps; polling meanwhile"
+                            "lost the notifications of changed apps; polling until they are back"
                         );
                         changes = None;
                         None
@@ -178,7 +181,7 @@ impl Directory {
             if let Err(error) = self.newer_than(Instant::now(), Duration::ZERO).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "cannot read the apps; those known stay in force"
+                    "cannot read the apps; the last snapshot stays in use"
                 );
             } else if let Some(note) = note {
                 self.confirm(&note).await;
@@ -190,13 +193,16 @@ impl Directory {
         }
     }
 
-    /// Says that what was committed before the note is known, unless it asks for a master key that is
-    /// not here.
+    /// Confirms that this server has read what was committed before the note. It does not if the
+    /// note announces a master key that this server does not have.
     async fn confirm(&self, note: &Note) {
         if let Some(id) = note.master_key()
             && self.keyring.find(id).is_none()
         {
-            tracing::warn!(master_key = %id, "a new master key is to seal, and is not known here");
+            tracing::warn!(
+                master_key = %id,
+                "cannot confirm a new master key: this server does not have it"
+            );
         } else if let Err(error) = app_notifications::repeat(&self.pool, note).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -205,7 +211,7 @@ impl Directory {
         }
     }
 
-    /// Writes down which keys were used since the last time.
+    /// Records in the database which keys were used since the last call.
     pub async fn note_use(&self) {
         let snapshot = self.snapshot.load_full();
         let used: Vec<ApiKeyHash> = snapshot
@@ -219,14 +225,14 @@ impl Directory {
         {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "cannot note the use of {} keys",
+                "cannot record the use of {} keys",
                 used.len()
             );
         }
     }
 
-    /// Makes sure that the snapshot shows everything that was committed before `moment`, reading no
-    /// sooner than `pace` after the last time.
+    /// Reads a new snapshot unless the present one has everything that was committed before
+    /// `moment`. Waits until the last read is `pace` ago.
     async fn newer_than(&self, moment: Instant, pace: Duration) -> Result<(), repository::Error> {
         let _reading = self.reading.lock().await;
         let read_at = self.snapshot.load().read_at;
@@ -237,7 +243,7 @@ impl Directory {
         let fresh = read(&self.pool, &self.keyring).await?;
         let old = self.snapshot.swap(Arc::new(fresh));
         self.edition.fetch_add(1, Ordering::Release);
-        // A use that was not noted yet must not be forgotten.
+        // Uses that were not recorded yet move to the new snapshot.
         let snapshot = self.snapshot.load();
         for (hash, _) in old.keys.iter().filter(|(_, key)| key.used.load(Ordering::Relaxed)) {
             if let Some(key) = snapshot.keys.get(hash) {

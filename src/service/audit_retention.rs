@@ -1,54 +1,37 @@
-//! Keeping the record of administrative acts no longer than it is wished.
+//! Deletes audit lines that are older than the configured retention.
 
 use std::time::Duration;
 
-use crate::repository::PgPool;
-
+use super::Pruner;
 use crate::clock::Clock;
-use crate::repository::{self, audit};
+use crate::repository::{self, PgPool, audit};
 
-/// How often it is looked for what is too old.
-const FORGET_EVERY: Duration = Duration::from_secs(3_600);
-/// How many old lines one statement deletes.
-const FORGOTTEN_AT_ONCE: i64 = 1_000;
+/// How often old lines are deleted.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// For how long it is kept.
+/// Deletes old audit lines.
 pub struct Retention {
     /// The database.
     pub pool: PgPool,
-    /// What time it is.
+    /// The present time.
     pub clock: Clock,
-    /// How old a line may get.
+    /// The greatest age of a line.
     pub keep: Duration,
 }
 
 impl Retention {
-    /// Deletes what is too old, for ever.
+    /// Deletes old lines, at intervals. Runs until it is dropped.
     pub async fn keep_tidy(self) {
-        loop {
-            if let Err(error) = self.forget().await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "old lines of the audit could not be deleted; trying again"
-                );
-            }
-            tokio::time::sleep(FORGET_EVERY).await;
-        }
+        let pruner = Pruner { rows: "audit lines", interval: PRUNE_INTERVAL };
+        pruner.run(|| self.forget()).await;
     }
 
-    /// Deletes what is too old now. Gives how many lines.
+    /// Deletes the lines that are too old now. Returns how many.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn forget(&self) -> Result<u64, repository::Error> {
         let before = self.clock.now() - self.keep;
-        let mut forgotten = 0;
-        loop {
-            let batch = audit::prune(&self.pool, before, FORGOTTEN_AT_ONCE).await?;
-            forgotten += batch;
-            if batch < FORGOTTEN_AT_ONCE.unsigned_abs() {
-                return Ok(forgotten);
-            }
-        }
+        Pruner::delete_all(|most| audit::prune(&self.pool, before, most)).await
     }
 }

@@ -1,11 +1,11 @@
-//! A session as it is held in memory, and shared by whoever asks.
+//! A session as the cache holds it, shared by all requests that read it.
 
 use std::ops::Deref;
 use std::sync::OnceLock;
 
 use crate::domain::Session;
 
-/// A session at one of its versions. It never changes; a later version is another one.
+/// A session at one of its versions. It never changes: a later version is another value.
 #[derive(Debug)]
 pub struct KnownSession {
     session: Session,
@@ -13,17 +13,18 @@ pub struct KnownSession {
 }
 
 impl KnownSession {
-    /// The bytes that an API makes of it, kept for the next who asks. One API may do so; the other
-    /// ones render anew.
+    /// The bytes that an API renders of the session, kept for the next request. Only one API may
+    /// use this: the bytes are those of the first call, whatever `render` of a later call would
+    /// give.
     pub fn rendered(&self, render: impl FnOnce(&Session) -> Vec<u8>) -> &[u8] {
         self.rendered.get_or_init(|| render(&self.session).into_boxed_slice())
     }
 
-    /// About how much memory it takes, in bytes, with what is rendered of it.
+    /// About how much memory the session takes, in bytes, with the rendered bytes.
     pub(super) fn size(&self) -> u64 {
-        /// What every session takes: itself, the entry of a cache, what is kept to count uses.
+        /// The session itself, its cache entry and reference counts.
         const ITSELF: usize = 512;
-        /// What is the same in all that is rendered.
+        /// The rendered bytes that every session has.
         const FRAME: usize = 256;
         let Session { title, owner, members, attributes, .. } = &self.session;
         let (title, owner) = (title.as_str(), owner.as_str());
@@ -35,12 +36,12 @@ impl KnownSession {
     }
 }
 
-/// What a text takes beside its value: short ones lie in it.
+/// The memory of a text beside its value. Short texts are stored inside the value.
 fn heap(text: &str) -> usize {
     if text.len() > 24 { text.len() } else { 0 }
 }
 
-/// What it takes as JSON, with its quotation marks.
+/// The length of a text as JSON, with quotation marks.
 fn rendered(text: &str) -> usize {
     let escaped = text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
     text.len() + escaped + 2
@@ -87,16 +88,16 @@ mod tests {
     }
 
     #[test]
-    fn what_a_session_takes_is_not_said_to_be_less() {
+    fn memory_of_a_session_is_not_underestimated() {
         let small = size("t", &[], &json!({}));
         assert!(small < 1_000);
-        // The title itself, and rendered, where each of these has a backslash before it.
+        // The title, and its rendered form with a backslash before each quotation mark.
         let title = "\"".repeat(64);
         assert!(size(&title, &[], &json!({})) >= small + 3 * (title.len() - 1));
         let members: Vec<String> = (0..1_000).map(|number| format!("\"{number}\"")).collect();
-        // As many places of 24 bytes, and five characters or more, two of them as two.
+        // Per member a value of 24 bytes, and at least five characters, two of them escaped.
         assert!(size("t", &members, &json!({})) >= small + 1_000 * (24 + 9));
-        // However little is in it, an object has room for eleven.
+        // Even a small object allocates room for eleven entries.
         let objects: Map<_, _> =
             (0..1_000).map(|number| (number.to_string(), json!({ "x": 1 }))).collect();
         let object = size_of::<[(String, serde_json::Value); 11]>();

@@ -1,4 +1,4 @@
-//! How whoever sends callbacks learns that a session has changed here.
+//! Tells the callback worker that a session was changed by this server.
 
 use std::collections::HashSet;
 
@@ -7,8 +7,8 @@ use tokio::sync::Notify;
 
 use crate::domain::Buin;
 
-/// Wakes one who waits for changes in certain enterprises, and for no others: to wake a thread for
-/// nothing costs more than the change.
+/// Wakes one task when a session of certain enterprises changes. Other enterprises do not wake it:
+/// waking a thread for nothing costs more than the change itself.
 #[derive(Debug, Default)]
 pub struct Changed {
     wanted: ArcSwap<HashSet<Buin>>,
@@ -16,20 +16,20 @@ pub struct Changed {
 }
 
 impl Changed {
-    /// A session of an enterprise has changed.
+    /// Reports that a session of an enterprise has changed.
     pub(super) fn tell(&self, buin: Buin) {
         if self.wanted.load().contains(&buin) {
             self.notify.notify_one();
         }
     }
 
-    /// Of which enterprises to be told from now on. A change just before may not be told; it is
-    /// found by looking.
+    /// Sets the enterprises whose changes wake the task. A change just before the call may be
+    /// missed, so the caller must look for work once after it.
     pub fn want(&self, buins: HashSet<Buin>) {
         self.wanted.store(buins.into());
     }
 
-    /// Waits for a change.
+    /// Waits until a change is reported.
     pub async fn heard(&self) {
         self.notify.notified().await;
     }
@@ -42,12 +42,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_wanted_is_told() {
+    fn only_changes_of_chosen_enterprises_wake_the_task() {
         let [one, other] = [1, 2].map(|number| Buin::new(number).unwrap());
         let changed = Changed::default();
         let heard = || changed.heard().now_or_never().is_some();
         changed.tell(one);
-        assert!(!heard(), "nobody wanted it");
+        assert!(!heard(), "no enterprise was chosen");
         changed.want([one].into());
         changed.tell(other);
         assert!(!heard(), "another enterprise");

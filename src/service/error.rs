@@ -1,4 +1,4 @@
-//! Why a use case did not do what was asked: the one error type that every API translates.
+//! The errors of use cases. Every API translates them into its own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,45 +6,45 @@ use std::time::Duration;
 use crate::domain::{Permission, Refusal};
 use crate::repository;
 
-/// What a use case answers instead of doing it.
+/// Why a use case failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// Who calls may not.
+    /// The caller is not authenticated or not permitted.
     #[error(transparent)]
     Denied(#[from] Denied),
-    /// The rules of sessions say no.
+    /// The request violates a rule of sessions.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The enterprise has no such session; another one may have.
+    /// The enterprise has no session with this id. Another enterprise may have one.
     #[error("no such session")]
     NoSuchSession,
-    /// The session had no such version, or not yet.
+    /// The session has no such version, or did not exist at the given time.
     #[error("the session has no such version")]
     NoSuchVersion,
-    /// The session has no such member.
-    #[error("the session has no such member")]
+    /// The account is not a member of the session.
+    #[error("the account is not a member of the session")]
     NoSuchMember,
-    /// The caller used this idempotency key for something else. Nothing was changed.
-    #[error("was used for another request before")]
+    /// The app has used this idempotency key for another request. Nothing was changed.
+    #[error("the idempotency key was used for another request")]
     KeyReused,
-    /// So many changed the session at once that this change found no turn. Nothing was changed.
-    #[error("too many changes of this session at once")]
+    /// Other changes of the session came first, repeatedly. Nothing was changed.
+    #[error("too many concurrent changes of the session")]
     Contended,
-    /// The database cannot be reached, or has no connection to spare. Nothing was changed.
+    /// The database cannot be reached, or no connection became free in time. Nothing was changed.
     #[error("the database is not available")]
     Unavailable(#[source] Arc<repository::Error>),
-    /// The database would not come to it in time: too much waits already. Nothing was changed.
+    /// The request would have waited too long behind others. Nothing was changed.
     #[error("too many requests wait for the database")]
     Overloaded {
-        /// How long what waits will take, as far as can be told.
+        /// The estimated time until the waiting requests are done.
         wait: Duration,
     },
-    /// The database took too long. Nothing was changed.
-    #[error("the database took too long")]
+    /// A statement took too long and was cancelled. Nothing was changed.
+    #[error("the statement took too long and was cancelled")]
     TooSlow(#[source] Arc<repository::Error>),
-    /// The database has not answered, or the connection broke before it did. What became of the
-    /// request is not known.
-    #[error("the database has not answered")]
+    /// The database did not answer, or the connection broke first. Whether anything was changed is
+    /// unknown.
+    #[error("the database did not answer; the outcome is unknown")]
     Unanswered(#[source] Arc<repository::Error>),
     /// The database failed.
     #[error("the database failed")]
@@ -52,7 +52,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// It waited for so long that nobody expects an answer any more. Nothing was done.
+    /// The request waited until its deadline. Nothing was done.
     pub(super) fn queued_too_long() -> Self {
         repository::Error::acquire_timeout().into()
     }
@@ -64,7 +64,7 @@ impl From<repository::Error> for Error {
     }
 }
 
-/// Requests that shared a statement share its failure.
+/// Requests that share a statement share its error.
 impl From<Arc<repository::Error>> for Error {
     fn from(error: Arc<repository::Error>) -> Self {
         match *error {
@@ -76,25 +76,25 @@ impl From<Arc<repository::Error>> for Error {
     }
 }
 
-/// Why a caller is not let in.
+/// Why a caller is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// No token at all.
+    /// The request has no token.
     #[error("access token is missing")]
     TokenMissing,
-    /// A token or key that is forged, revoked, or of an app that is unknown or disabled.
+    /// The token or key is forged or revoked, or its app is unknown or disabled.
     #[error("access token does not exist")]
     TokenUnknown,
-    /// A token whose time is over.
+    /// The token has expired.
     #[error("access token expired")]
     TokenExpired,
-    /// An app that is unknown or disabled.
+    /// The app is unknown or disabled.
     #[error("unknown or disabled app")]
     AppUnknown,
     /// The app exists, but in another enterprise.
     #[error("not the enterprise of this app")]
     BuinWrong,
-    /// A token was asked for with a time that is too far from now, or none.
+    /// The time in a token request is missing or too far from the server's time.
     #[error("the time is not that of the server")]
     ClockSkew,
     /// The app lacks a permission.

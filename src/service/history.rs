@@ -1,26 +1,38 @@
-//! What sessions were.
+//! Earlier versions of sessions, their events, and differences between versions.
 
 use chrono::{DateTime, Utc};
 
 use super::{Caller, Error, Sessions};
 use crate::domain::{Changes, Event, Session, SessionId, Version};
 use crate::repository;
-use crate::repository::history::{self, Page, Until};
+use crate::repository::history::{self, Until};
 use crate::telemetry::own_statement;
 
-/// A session at two of its versions, and what leads from one to the other.
+/// A session at two of its versions, and the difference.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Diff {
-    /// As it was at the one.
+    /// The session at the first version.
     pub from: Session,
-    /// As it was at the other.
+    /// The session at the second version.
     pub to: Session,
-    /// What must change to make the other of the one.
+    /// The changes that turn `from` into `to`.
     pub changes: Changes,
 }
 
+/// A page of a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryPage {
+    /// The version next to the page, which is not part of it. `None`: the page starts at the first
+    /// version, or at the last one if `newest_first` is set.
+    pub behind: Option<Version>,
+    /// Whether the newest event comes first.
+    pub newest_first: bool,
+    /// The largest number of events.
+    pub most: usize,
+}
+
 impl Sessions {
-    /// The session as it was at one of its versions.
+    /// The session at one of its versions.
     ///
     /// # Errors
     /// [`Error::NoSuchSession`], [`Error::NoSuchVersion`], or when the database fails.
@@ -41,8 +53,8 @@ impl Sessions {
     /// The session as it was at a time.
     ///
     /// # Errors
-    /// [`Error::NoSuchSession`], [`Error::NoSuchVersion`] before it began, or when the database
-    /// fails.
+    /// [`Error::NoSuchSession`], [`Error::NoSuchVersion`] if the session was created later, or when
+    /// the database fails.
     pub async fn at_time(
         &self,
         caller: &Caller,
@@ -66,8 +78,10 @@ impl Sessions {
         &self,
         caller: &Caller,
         id: SessionId,
-        page: Page,
+        page: HistoryPage,
     ) -> Result<Vec<Event>, Error> {
+        let HistoryPage { behind, newest_first, most } = page;
+        let page = history::Page { behind, newest_first, most };
         let pool = self.pool(caller)?;
         let reading = history::page(&pool, caller.app().buin, id, page);
         let events = own_statement("history.page", reading).await?;
@@ -77,7 +91,7 @@ impl Sessions {
         Ok(events)
     }
 
-    /// What changed between two versions, in either direction.
+    /// The difference between two versions. `from` may be the later one.
     ///
     /// # Errors
     /// [`Error::NoSuchSession`], [`Error::NoSuchVersion`], or when the database fails.

@@ -1,27 +1,25 @@
-//! Requests that carry a name, so that they are done once however often they are sent.
+//! Idempotency keys: a request with a key is done once, however often it is sent.
 //!
-//! What is kept of one is the session and the version that were its answer; the answer itself comes
-//! out of the history. A request that was refused is not kept: nothing was done, so it may be tried
-//! again.
+//! A key is stored with the session and the version that the request resulted in. The response to a
+//! repeated request is read from the history. The key of a rejected request is not stored: nothing
+//! was done, so the request may be tried again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::sessions::{Done, Terms};
-use super::{Caller, Error, Sessions};
+use super::{Caller, Error, Pruner, Sessions};
 use crate::domain::Session;
 use crate::repository;
 use crate::repository::history::{self, Until};
 use crate::repository::idempotency;
 use crate::telemetry::own_statement;
 
-/// How many one statement forgets.
-const FORGOTTEN_AT_ONCE: usize = 1_000;
-/// How often it is looked for what need not be remembered any more.
-const EVERY: Duration = Duration::from_secs(60);
+/// How often expired keys are deleted.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Sessions {
-    /// The answer that a request of this name got before, if it did.
+    /// The outcome of an earlier request with this key, if there was one.
     pub(super) async fn done_before(
         &self,
         caller: &Caller,
@@ -50,7 +48,8 @@ impl Sessions {
         Ok(Some(Done { session: Arc::new(session.into()), replayed: true }))
     }
 
-    /// Keeps the name of a request that found nothing to do: whether nobody used it meanwhile.
+    /// Stores the key of a request that changed nothing. `false`: another request has used the key
+    /// meanwhile.
     pub(super) async fn nothing_to_do(
         &self,
         caller: &Caller,
@@ -68,21 +67,14 @@ impl Sessions {
         }
     }
 
-    /// Forgets requests whose time is over, for ever.
+    /// Deletes expired keys, at intervals. Runs until it is dropped.
     pub async fn forget_old_requests(&self) {
-        loop {
-            let now = self.shared().clock.now();
-            match idempotency::prune(&self.shared().pool, now, FORGOTTEN_AT_ONCE).await {
-                Ok(gone) if gone >= FORGOTTEN_AT_ONCE as u64 => continue,
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "cannot forget requests"
-                    );
-                }
-            }
-            tokio::time::sleep(EVERY).await;
-        }
+        let shared = self.shared();
+        let pruner = Pruner { rows: "idempotency keys", interval: PRUNE_INTERVAL };
+        let prune = || {
+            let now = shared.clock.now();
+            Pruner::delete_all(move |most| idempotency::prune(&shared.pool, now, most))
+        };
+        pruner.run(prune).await;
     }
 }

@@ -1,8 +1,8 @@
-//! How the service stands, for whoever scrapes its metrics.
+//! Collects what a scrape of the metrics reports.
 //!
-//! What the database knows is looked at when somebody asks, and at most every five seconds, however
-//! many ask; a database that does not answer within a second is down, and all else is told without
-//! it. When nobody asks, nothing is looked at.
+//! The database is asked during a scrape, at most once in five seconds, however many scrapers there
+//! are. A database that does not answer within a second is reported as down, and the scrape goes on
+//! without it. Without scrapes the database is not asked.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -19,37 +19,37 @@ use crate::repository::PgPool;
 use crate::repository::migrations::Standing;
 use crate::repository::{self, deliveries, probe};
 
-/// For how long what the database told is told again.
+/// How long the answers of the database are used again.
 const KEPT: Duration = Duration::from_secs(5);
-/// How long the database may take for what is more than whether it answers.
+/// How long the database may take to count.
 const WITHIN: Duration = Duration::from_secs(1);
 
-/// Sees all that metrics tell.
+/// Renders the metrics.
 pub struct Observatory {
     parts: Parts,
     looked: Mutex<Option<(Instant, Database)>>,
 }
 
-/// What is looked at.
+/// Where the metrics come from.
 pub struct Parts {
-    /// What is counted.
+    /// The counters.
     pub metrics: Arc<Metrics>,
     /// The database.
     pub pool: PgPool,
-    /// The sessions, for what of them is in memory.
+    /// The sessions, for the state of their cache.
     pub sessions: Sessions,
     /// Whether requests can be served.
     pub readiness: Arc<Readiness>,
-    /// The time, against which callbacks are late.
+    /// The present time, for the age of callbacks.
     pub clock: Clock,
-    /// The directory that Muster owns, if it is there.
+    /// The data directory. It need not exist.
     pub data_dir: PathBuf,
-    /// How many requests run.
+    /// Returns how many requests are running.
     pub running: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
 impl Observatory {
-    /// Sees `parts`.
+    /// Renders what `parts` report.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         Self { parts, looked: Mutex::new(None) }
@@ -58,7 +58,7 @@ impl Observatory {
     /// The metrics as they are now, as text.
     ///
     /// # Errors
-    /// When the text cannot be written, which cannot happen.
+    /// Never in practice: writing to a string does not fail.
     pub async fn text(&self, format: Format) -> Result<String, fmt::Error> {
         let database = self.database().await;
         let Parts { pool, sessions, data_dir, running, .. } = &self.parts;
@@ -78,7 +78,7 @@ impl Observatory {
         metrics::text(self.parts.metrics.clone(), vitals, format)
     }
 
-    /// What the database told lately.
+    /// The answers of the database, at most [`KEPT`] old.
     async fn database(&self) -> Database {
         let mut looked = self.looked.lock().await;
         match &*looked {
@@ -113,7 +113,7 @@ impl Observatory {
                 error = &error as &dyn std::error::Error,
                 "cannot count callbacks for the metrics"
             ),
-            Err(_) => tracing::warn!("counting callbacks for the metrics takes too long"),
+            Err(_) => tracing::warn!("cannot count callbacks for the metrics within {WITHIN:?}"),
         }
         told
     }

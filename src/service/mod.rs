@@ -1,4 +1,10 @@
-//! Use cases: authorise, load, decide, write. No SQL, no HTTP.
+//! Use cases: authenticate the caller, load, decide, write. No SQL, no HTTP.
+//!
+//! - [`sessions`], [`history`], [`list`] and [`idempotency`]: what callers do with sessions.
+//! - [`batching`]: requests that share a statement. [`pool_admission`]: requests that do not.
+//! - [`session_cache`], kept up to date by [`feed`].
+//! - [`access`] authenticates callers against the [`app_directory`].
+//! - [`readiness`], [`metrics_source`] and [`audit_retention`] serve the operator.
 
 pub mod admin;
 
@@ -15,6 +21,7 @@ mod idempotency;
 mod list;
 mod metrics_source;
 mod pool_admission;
+mod pruner;
 mod readiness;
 mod session_cache;
 mod sessions;
@@ -26,12 +33,10 @@ pub use batching::SessionOptions;
 pub use cached_session::KnownSession;
 pub use change_notifier::Changed;
 pub use error::{Denied, Error};
-pub use history::Diff;
+pub use history::{Diff, HistoryPage};
 pub use list::{BadCursor, ListQuery, Listing, MembersQuery, PageSize, WrongPageSize};
 pub use metrics_source::{Observatory, Parts};
+pub use pruner::Pruner;
 pub use readiness::{NotReady, Readiness};
 pub use session_cache::CacheOptions;
 pub use sessions::{Done, Sessions, Terms};
-
-/// Which part of a history is read.
-pub use crate::repository::history::Page as HistoryPage;

@@ -1,7 +1,7 @@
-//! The way to the database for what does not share statements: lists, histories, names of requests.
+//! Admits requests that do not share statements to the pool: lists, histories, idempotency keys.
 //!
-//! The pool hands out its connections in turn, but tells nobody how many wait for one. This counts,
-//! so that who would wait for too long is told at once.
+//! The pool does not say how many requests wait for a connection. This counts them, so that a
+//! request that would wait past its deadline is refused at once.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,23 +13,23 @@ use tokio::time::Instant;
 use super::Error;
 use super::batching::WaitEstimator;
 
-/// A pool, and who uses it.
+/// A pool that counts its users.
 pub(super) struct Pooled {
     pool: PgPool,
     pace: WaitEstimator,
-    /// How many use it or wait to.
+    /// How many requests use the pool or wait for it.
     inside: AtomicUsize,
-    /// How many can use it at once.
+    /// How many requests can use the pool at once.
     connections: usize,
-    /// How many may wait.
+    /// How many requests may wait.
     longest: usize,
 }
 
-/// Somebody who uses the pool, until this is dropped.
+/// Permission to use the pool, until this is dropped.
 pub(super) struct Entered<'a> {
     pooled: &'a Pooled,
     since: Instant,
-    /// How many turns there were until it was done, its own included.
+    /// How many rounds of connections passed until the request was done, including its own.
     turns: u32,
 }
 
@@ -40,11 +40,11 @@ impl Pooled {
         Self { pool, pace, inside: AtomicUsize::new(0), connections, longest }
     }
 
-    /// Lets somebody in whose work must begin by then.
+    /// Admits a request whose statement must start before `by`.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] when it would begin later by how fast things go, or too many wait;
-    /// [`Error::Unavailable`] when it is too late anyway. Nothing was done.
+    /// [`Error::Overloaded`] if the estimated wait exceeds the deadline or too many requests wait;
+    /// [`Error::Unavailable`] if the deadline has passed. Nothing was done.
     pub(super) fn enter(&self, by: Instant) -> Result<Entered<'_>, Error> {
         self.enter_at(by, Instant::now())
     }
@@ -55,13 +55,13 @@ impl Pooled {
         }
         let before = self.inside.fetch_add(1, Ordering::Relaxed);
         let turns = before / self.connections;
-        // Whatever is wrong below, this one leaves again.
+        // Built first, so that its drop decrements the counter on every path.
         let turns_of_its_own = u32::try_from(turns).unwrap_or(u32::MAX).saturating_add(1);
         let entered = Entered { pooled: self, since, turns: turns_of_its_own };
         if before == 0 {
             self.pace.start(since);
         }
-        // Those of the first turn wait for nobody.
+        // A request of the first round does not wait.
         if let Some(more) = turns.checked_sub(1) {
             let wait = self.pace.estimate(more, since);
             if since + wait > by || before >= self.connections + self.longest {
@@ -74,7 +74,7 @@ impl Pooled {
 }
 
 impl Entered<'_> {
-    /// Leaves without having done anything that says how long things take.
+    /// Releases the permit without a sample for the estimates.
     fn refused(self) {
         self.pooled.inside.fetch_sub(1, Ordering::Relaxed);
         std::mem::forget(self);
@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    /// Two connections, and four who may wait. Nobody connects.
+    /// Two connections, and four requests that may wait. No connection is opened.
     fn pooled() -> Pooled {
         let pool = PgPoolOptions::new().connect_lazy("postgres://nobody@localhost/none").unwrap();
         let second = Duration::from_secs(1);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn so_many_may_wait_and_no_more() {
+    async fn number_of_waiting_requests_is_bounded() {
         let pooled = pooled();
         let by = Instant::now() + Duration::from_secs(5);
         let inside: Vec<_> = (0..6).map(|_| pooled.enter(by).ok().unwrap()).collect();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_would_wait_too_long_is_told_at_once() {
+    async fn request_that_would_wait_too_long_is_refused_at_once() {
         let pooled = pooled();
         let start = Instant::now();
         let enter = |after: u64| {
@@ -133,7 +133,7 @@ mod tests {
             pooled.enter_at(now + Duration::from_secs(5), now)
         };
         let first = [enter(0), enter(0)];
-        // What does not end is as slow as it has been until now.
+        // A request that is still running counts with its time so far.
         let waits = enter(4);
         assert!(waits.is_ok());
         let Err(Error::Overloaded { wait }) = enter(6) else { panic!("it would wait") };

@@ -1,4 +1,4 @@
-//! Whether requests can be served.
+//! Whether the server can serve requests.
 
 use std::time::Duration;
 
@@ -6,40 +6,40 @@ use crate::repository;
 use crate::repository::PgPool;
 use crate::repository::migrations::{self, Standing};
 
-/// How long the database may take. Probes give up after a second or two: they must have an answer
-/// by then, with the reason.
+/// How long the database may take. Probes usually give up after one or two seconds, and must get
+/// the reason before.
 const WITHIN: Duration = Duration::from_secs(1);
 
-/// Why not.
+/// Why the server cannot serve requests.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReady {
-    /// The database has not answered by now, or there is no connection to spare.
+    /// The database did not answer in time, or no connection became free in time.
     #[error("the database does not answer in time")]
     Slow(#[source] Option<repository::Error>),
-    /// Asking the database failed.
+    /// The database reported an error.
     #[error("the database cannot be reached")]
     Unreachable(#[source] repository::Error),
-    /// The schema is not that of this program.
+    /// The schema is not the one that this program needs.
     #[error("{0}")]
     Schema(String),
 }
 
-/// Knows whether requests can be served.
+/// Checks whether the server can serve requests.
 pub struct Readiness {
     pool: PgPool,
 }
 
 impl Readiness {
-    /// That of the database behind `pool`.
+    /// For the database behind `pool`.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         Self { pool }
     }
 
-    /// Asks the database whether it answers and has this program's schema. Takes a second at most.
+    /// Checks that the database answers and has the schema of this program. Takes at most a second.
     ///
     /// # Errors
-    /// [`NotReady`].
+    /// [`NotReady`] with the reason.
     pub async fn check(&self) -> Result<(), NotReady> {
         match self.standing().await? {
             Standing::Current => Ok(()),
@@ -56,7 +56,7 @@ impl Readiness {
         }
     }
 
-    /// Asks the database how its schema stands. Takes a second at most.
+    /// Compares the schema with the one that this program needs. Takes at most a second.
     pub(super) async fn standing(&self) -> Result<Standing, NotReady> {
         let standing = tokio::time::timeout(WITHIN, migrations::standing(&self.pool)).await;
         Ok(standing.map_err(|_| NotReady::Slow(None))??)

@@ -1,10 +1,10 @@
-//! Sessions that were read or written lately, whole, in bounded memory.
+//! A cache of whole sessions, bounded in memory.
 //!
-//! A session gets in here when it was read and when it was written. It goes when memory is needed,
-//! and when another server has changed it, which [`super::feed`] learns. The surprise are the marks:
-//! whoever reads or writes the database takes one before, and what they bring is kept only if no
-//! later version was heard of since. Else who is slow, reader or writer, could put back what somebody
-//! faster has replaced, and nobody would ever notice.
+//! A session is stored when it was read or written. It is removed when memory is needed, and when
+//! another server has changed it, as [`super::feed`] reports. The surprise is the mark: a reader or
+//! writer takes one before its statement, and its session is stored only if no later version was
+//! reported since. Otherwise a slow reader or writer could overwrite a newer version with an older
+//! one, and nothing would ever detect it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,26 +18,26 @@ use super::KnownSession;
 use crate::domain::{SessionId, Version};
 use crate::metrics::{self, Metrics};
 
-/// How many places there are for marks.
+/// How many logs of recent changes there are. Sessions share them by hash.
 const PLACES: usize = 1_024;
-/// How many changes of a place are remembered: more than it hears of while a statement runs.
+/// How many changes a log holds: more than are added while a statement runs.
 const RECENT: u64 = 8;
-/// What a session takes on average, to guess how many there will be.
+/// The average memory of a session, in bytes, to estimate the number of entries.
 const USUAL: u64 = 1_024;
 
-/// How much is held, and how fresh it is.
+/// The size and the freshness of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheOptions {
-    /// Whether anything is held at all.
+    /// Whether sessions are cached at all.
     pub enabled: bool,
-    /// The memory that it may take, in bytes, estimated.
+    /// The most memory of the cache, in bytes, as estimated.
     pub max_bytes: u64,
-    /// Within which time a change by another server is seen here. Twice as often it is asked what
-    /// they have changed; when that is not known for so long, nothing is shown from memory.
+    /// The longest time until a change by another server is visible here. The feed is polled twice
+    /// in this time. If no poll succeeds for this long, all sessions are read from the database.
     pub follow_interval: Duration,
 }
 
-/// Sessions in memory that is bounded.
+/// Sessions by id, bounded by weight.
 type Bounded = Held<SessionId, Arc<KnownSession>, Size, DefaultHashBuilder, Evicted>;
 
 pub(super) struct Cache {
@@ -45,23 +45,24 @@ pub(super) struct Cache {
     places: Box<[Mutex<Place>]>,
     options: CacheOptions,
     since: Instant,
-    /// Until when what is held can be shown, in milliseconds after `since`.
+    /// Until when the cached sessions may be used, in milliseconds after `since`.
     fresh_until: AtomicU64,
-    /// When it was last learnt what others had changed, in milliseconds after `since`; 0 = never.
+    /// When the last successful poll of the feed started, in milliseconds after `since`; 0 = never.
     followed: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
-/// What was heard of the sessions of a place.
+/// The recent changes of the sessions that share this log.
 #[derive(Default)]
 struct Place {
-    /// How many changes.
+    /// How many changes were added.
     heard: u64,
-    /// The last of them; change `n` lies at `n % RECENT`. `None` was perhaps of every session.
+    /// The latest changes; change `n` is at `n % RECENT`. `None` stands for a change of any
+    /// session.
     recent: [Option<(SessionId, Version)>; RECENT as usize],
 }
 
-/// How much had been heard of the place of a session when somebody began to read or write it.
+/// How many changes the log of a session had when a read or write of the session started.
 #[derive(Clone, Copy)]
 pub(super) struct Mark(u64);
 
@@ -74,14 +75,14 @@ impl Weighter<SessionId, Arc<KnownSession>> for Size {
     }
 }
 
-/// Counts what goes because memory is needed.
+/// Counts the sessions that are removed because memory is needed.
 #[derive(Clone)]
 struct Evicted(Arc<Metrics>);
 
 impl Lifecycle<SessionId, Arc<KnownSession>> for Evicted {
     type RequestState = ();
 
-    // What is replaced is told by `on_evict` too, but not here.
+    // `on_evict` would also count replaced sessions.
     fn before_evict(&self, (): &mut (), _: &SessionId, _: &mut Arc<KnownSession>) {
         self.0.cache_evictions.inc();
     }
@@ -109,7 +110,7 @@ impl Cache {
         self.options
     }
 
-    /// A session that can be shown.
+    /// A session that is fresh enough to be used.
     pub(super) fn get(&self, id: SessionId) -> Option<Arc<KnownSession>> {
         let held = self.held.as_ref()?;
         let found = if self.is_fresh() { held.get(&id) } else { None };
@@ -120,7 +121,7 @@ impl Cache {
         found
     }
 
-    /// How much is held, and how fresh it is.
+    /// The state of the cache for the metrics.
     pub(super) fn vitals(&self) -> Option<metrics::Cache> {
         let held = self.held.as_ref()?;
         let followed = Duration::from_millis(self.followed.load(Ordering::Relaxed));
@@ -134,12 +135,12 @@ impl Cache {
         })
     }
 
-    /// What must be kept in mind while a session is read or written.
+    /// A mark to take before a session is read or written.
     pub(super) fn mark(&self, id: SessionId) -> Mark {
         Mark(self.place(id).heard)
     }
 
-    /// Keeps a session that was read after `mark` was taken.
+    /// Stores a session that was read after `mark` was taken, unless a later version is known.
     pub(super) fn keep(&self, mark: Mark, session: &Arc<KnownSession>) {
         let Some(held) = &self.held else { return };
         let place = self.place(session.id);
@@ -148,7 +149,7 @@ impl Cache {
         }
     }
 
-    /// Puts a session that was written, after `mark` was taken, in the place of what was there.
+    /// Stores a session that was written after `mark` was taken, in place of its earlier version.
     pub(super) fn replace(&self, mark: Mark, session: &Arc<KnownSession>) {
         let Some(held) = &self.held else { return };
         let mut place = self.place(session.id);
@@ -161,7 +162,7 @@ impl Cache {
         }
     }
 
-    /// Drops a session unless it is known at this version or a later one.
+    /// Removes a session unless it is cached at this version or a later one.
     pub(super) fn changed(&self, id: SessionId, version: Version) {
         let Some(held) = &self.held else { return };
         let mut place = self.place(id);
@@ -171,7 +172,7 @@ impl Cache {
         }
     }
 
-    /// Drops everything: nobody knows what has changed.
+    /// Removes all sessions, after changes that are unknown.
     pub(super) fn clear(&self) {
         let Some(held) = &self.held else { return };
         for place in &self.places {
@@ -180,11 +181,11 @@ impl Cache {
         held.clear();
     }
 
-    /// All that others had changed at `at` has been told to [`Cache::changed`].
+    /// Reports that [`Cache::changed`] was called for every change that was committed before `at`.
     pub(super) fn is_up_to_date(&self, at: Instant) {
         let until = at + self.options.follow_interval;
         self.fresh_until.store(self.millis(until), Ordering::Relaxed);
-        // At the earliest moment, too, it was not never.
+        // 0 means never.
         self.followed.store(self.millis(at).max(1), Ordering::Relaxed);
     }
 
@@ -199,26 +200,27 @@ impl Cache {
     }
 
     fn place(&self, id: SessionId) -> MutexGuard<'_, Place> {
-        // Nothing panics while it is held.
+        // A poisoned lock is usable: no code panics while it holds one.
         self.places[id.place(PLACES)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether a session is held at this version, rendered perhaps, or at a later one.
+/// Whether a session is cached at this version or a later one. An entry of the same version stays,
+/// because it may have been rendered.
 fn is_known(held: &Bounded, session: &KnownSession) -> bool {
     held.peek(&session.id).is_some_and(|known| known.version >= session.version)
 }
 
 impl Place {
-    /// Remembers a change.
+    /// Adds a change.
     fn hear(&mut self, change: Option<(SessionId, Version)>) {
         self.recent[slot(self.heard)] = change;
         self.heard += 1;
     }
 
-    /// Whether there may have been a later version of the session among what was heard since `mark`.
+    /// Whether a later version of the session may have been added since `mark`.
     fn may_have_heard_of_later(&self, Mark(mark): Mark, session: &KnownSession) -> bool {
-        // What is forgotten may have been anything.
+        // Changes that the log no longer holds may have been of this session.
         self.heard - mark > RECENT
             || (mark..self.heard).any(|number| {
                 self.recent[slot(number)]
@@ -227,9 +229,9 @@ impl Place {
     }
 }
 
-/// Where a change lies.
+/// The index of a change in the log.
 fn slot(number: u64) -> usize {
-    // Less than `RECENT`, which is small.
+    // The remainder is less than `RECENT`, so it fits.
     (number % RECENT) as usize
 }
 
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_before_a_change_is_not_kept_after_it() {
+    fn session_read_before_a_change_is_not_stored_after_it() {
         let cache = cache(1 << 20);
         let id = session(1, 1).id;
         let mark = cache.mark(id);
@@ -289,7 +291,7 @@ mod tests {
         assert_eq!(version(&cache, 1), None);
         cache.keep(mark, &session(1, 2));
         assert_eq!(version(&cache, 1), None);
-        // Also when it was not held, or held and thrown away, at the time of the change.
+        // The same if the session was not cached at the time of the change.
         let mark = cache.mark(id);
         cache.clear();
         cache.keep(mark, &session(1, 2));
@@ -297,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn own_changes_that_are_told_again_drop_nothing() {
+    fn own_changes_reported_by_the_feed_remove_nothing() {
         let cache = cache(1 << 20);
         replace(&cache, 1, 2);
         cache.changed(session(1, 2).id, Version::new(2).unwrap());
@@ -305,14 +307,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_not_kept_when_a_later_change_was_told_of_before() {
+    fn written_session_is_not_stored_if_a_later_change_was_reported_first() {
         let cache = cache(1 << 20);
         let tell = |id, version| cache.changed(session(id, 1).id, Version::new(version).unwrap());
         let mark = cache.mark(session(1, 1).id);
         tell(1, 3);
         cache.replace(mark, &session(1, 2));
         assert_eq!(version(&cache, 1), None);
-        // Its own change, told of before its writer heard of it; and another session's.
+        // The own change, reported before its writer knows of it; and a change of another session.
         let mark = cache.mark(session(1, 1).id);
         tell(1, 4);
         cache.replace(mark, &session(1, 4));
@@ -321,7 +323,7 @@ mod tests {
         tell(1 + PLACES as u128, 9);
         cache.replace(mark, &session(1, 5));
         assert_eq!(version(&cache, 1), Some(5));
-        // Of too many changes nobody remembers all.
+        // More changes than the log holds.
         let mark = cache.mark(session(1, 1).id);
         for version in 10..=10 + RECENT as i64 {
             tell(1 + PLACES as u128, version);
@@ -335,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_slow_puts_nothing_back() {
+    fn slow_reader_or_writer_never_restores_an_old_version() {
         let cache = cache(1 << 20);
         let id = session(1, 1).id;
         let tell = |version| cache.changed(id, Version::new(version).unwrap());
@@ -346,7 +348,7 @@ mod tests {
                 false => cache.keep(mark, &session(1, version)),
                 true => cache.replace(mark, &session(1, version)),
             };
-            // Somebody else reads a later one, before it is told of or after.
+            // Another request reads a later version, before that is reported or after.
             cache.keep(cache.mark(id), &session(1, 4));
             bring(3);
             assert_eq!(version(&cache, 1), Some(4));
@@ -354,7 +356,7 @@ mod tests {
             tell(4);
             bring(3);
             assert_eq!(version(&cache, 1), Some(4));
-            // Also when that had to go meanwhile.
+            // The same if that was evicted meanwhile.
             cache.held.as_ref().unwrap().remove(&id);
             bring(3);
             assert_eq!(version(&cache, 1), None);
@@ -376,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_vouches_for_is_not_shown() {
+    fn outdated_cache_is_not_used() {
         let cache = cache(1 << 20);
         replace(&cache, 1, 1);
         assert_eq!(version(&cache, 1), Some(1));

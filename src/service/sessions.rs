@@ -1,6 +1,7 @@
-//! Creating, reading and changing sessions.
+//! Creates, reads and changes sessions.
 //!
-//! Requests of the same kind that come together share a statement ([`super::batching`]); a request that comes alone has one to itself, at once.
+//! Requests of the same kind that arrive together share a statement ([`super::batching`]). A
+//! request that arrives alone is executed at once.
 
 use std::sync::Arc;
 
@@ -18,28 +19,28 @@ use crate::domain::{IdempotencyKey, NewSession, Request, Rules, Session, Session
 use crate::metrics::Metrics;
 use crate::repository::PgPool;
 
-/// The sessions of all enterprises. A clone is the same sessions, with the same way to the database.
+/// The sessions of all enterprises. A clone uses the same cache and the same queues.
 #[derive(Clone)]
 pub struct Sessions {
     shared: Arc<Context>,
     lane: BatchQueues,
 }
 
-/// How a request is to be done.
+/// How a write is to be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
-    /// The caller's name for it: done once, however often it is sent.
+    /// The idempotency key: the request is done once, however often it is sent.
     pub key: Option<IdempotencyKey>,
-    /// Whether only to tell what would happen. A key is not looked at then.
+    /// Whether to write nothing and only return what would happen. The key is ignored then.
     pub dry_run: bool,
 }
 
-/// What became of a request.
+/// The outcome of a write.
 #[derive(Clone, Debug)]
 pub struct Done {
-    /// The session as it is then, or would be.
+    /// The session after the write, or as it would be after it.
     pub session: Arc<KnownSession>,
-    /// Whether this is the answer to an earlier request of the same name.
+    /// Whether this is the outcome of an earlier request with the same key.
     pub replayed: bool,
 }
 
@@ -50,7 +51,8 @@ impl Done {
 }
 
 impl Sessions {
-    /// The sessions in the database behind `pool`. Must be called where tasks can be spawned.
+    /// The sessions in the database behind `pool`. Must be called on a Tokio runtime: it spawns
+    /// tasks.
     #[must_use]
     pub fn new(pool: PgPool, clock: Clock, options: SessionOptions, metrics: Arc<Metrics>) -> Self {
         let shared = Context::new(pool, clock, options, metrics);
@@ -58,7 +60,7 @@ impl Sessions {
         Self { shared, lane }
     }
 
-    /// The same sessions, with a way to the database on the runtime of whoever calls this.
+    /// The same sessions, with batchers on the current runtime. Each server thread calls this once.
     #[must_use]
     pub fn on_this_thread(&self) -> Self {
         Self { shared: self.shared.clone(), lane: self.lane.for_thread(&self.shared) }
@@ -68,7 +70,7 @@ impl Sessions {
         &self.shared
     }
 
-    /// Is told when a session has changed here.
+    /// The notifier of changes that this server makes.
     #[must_use]
     pub fn changed(&self) -> Arc<Changed> {
         self.shared.change_notifier.clone()
@@ -80,7 +82,7 @@ impl Sessions {
         &self.shared.rules
     }
 
-    /// Begins a session.
+    /// Creates a session.
     ///
     /// # Errors
     /// [`Error::Refused`], [`Error::KeyReused`], or when the database fails.
@@ -108,11 +110,11 @@ impl Sessions {
             match self.lane.creates.submit(creating, self.shared.deadline_for(caller)).await? {
                 CreateOutcome::Written => return Ok(Done::now(session)),
                 CreateOutcome::DuplicateKey if terms.key.is_none() => return Err(Error::Contended),
-                // Boxed, as it is seldom, and large.
+                // Boxed: the future is large and seldom needed.
                 CreateOutcome::DuplicateKey => {
                     match Box::pin(self.done_before(caller, terms)).await? {
                         Some(done) => return Ok(done),
-                        // Its name was used, but is free again.
+                        // The key has expired since.
                         None => continue,
                     }
                 }
@@ -120,7 +122,7 @@ impl Sessions {
         }
     }
 
-    /// Reads a session of the caller's enterprise, which may be held in memory.
+    /// Reads a session of the caller's enterprise, from the cache if possible.
     ///
     /// # Errors
     /// [`Error::NoSuchSession`], or when the database fails.
@@ -139,7 +141,8 @@ impl Sessions {
         visible(caller, self.lane.reads.submit(id, self.shared.deadline_for(caller)).await?)
     }
 
-    /// Changes a session, and gives it as it is then. What changes nothing is not written.
+    /// Changes a session and returns it as it is then. A request that changes nothing is not
+    /// written.
     ///
     /// # Errors
     /// [`Error::NoSuchSession`], [`Error::Refused`], [`Error::KeyReused`], [`Error::Contended`], or
@@ -159,11 +162,11 @@ impl Sessions {
                 None => Done::now(session),
             });
         }
-        // A request with a name may have to be sent again: its name is used, but free again.
+        // A request with a key may have to be submitted again, if the key was used but has expired.
         let again = terms.key.as_ref().map(|_| request.clone());
         let mut request = Some(request);
         loop {
-            // Boxed, as it is seldom, and large.
+            // Boxed: the future is large and seldom needed.
             if terms.key.is_some()
                 && let Some(done) = Box::pin(self.done_before(caller, terms)).await?
             {
@@ -192,7 +195,7 @@ impl Sessions {
         }
     }
 
-    /// The way to the database for what does not share statements.
+    /// The pool, for requests that do not share statements.
     pub(super) fn pool(&self, caller: &Caller) -> Result<Entered<'_>, Error> {
         self.shared.pool_admission.enter(self.shared.deadline_for(caller))
     }
@@ -205,7 +208,7 @@ fn visible(
     session.filter(|session| session.buin == caller.app().buin).ok_or(Error::NoSuchSession)
 }
 
-/// A UUID v7 of that time.
+/// A new UUID v7 of that time.
 fn new_id(at: DateTime<Utc>) -> SessionId {
     let seconds = u64::try_from(at.timestamp()).unwrap_or_default();
     let time = Timestamp::from_unix(NoContext, seconds, at.timestamp_subsec_nanos());

@@ -1,8 +1,9 @@
-//! What is asked for, and where the changes of one session meet.
+//! The commands that can be batched, their outcomes, and the routing of updates.
 //!
-//! The surprise are the places: changes of one session must be decided in one lane at a time, or
-//! each would find its version gone. While some of a session are under way, more of them go where
-//! those went, whatever thread they come from.
+//! The surprise is the affinity of sessions. If two batchers decided updates of one session at the
+//! same time, each would invalidate the version that the other one decided on. So while updates of
+//! a session are in flight, further updates of it go to the same batcher, from whichever thread
+//! they come.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,49 +12,49 @@ use crate::domain::{IdempotencyKey, Reason, Request, SessionId};
 use crate::service::session_cache::Mark;
 use crate::service::{KnownApp, KnownSession};
 
-/// More than there are changes under way, so that two sessions seldom share a place.
+/// Many more than there are updates in flight, so that two sessions seldom share a slot.
 const SLOTS: usize = 1_024;
 
-/// Somebody who waits for a session.
+/// A read that waits for its outcome.
 pub(super) type PendingRead = Pending<SessionId, Option<Arc<KnownSession>>>;
 
-/// Where sessions are asked for.
+/// Submits reads.
 pub(super) type ReadSender = BatchSender<SessionId, Option<Arc<KnownSession>>>;
 
-/// Somebody who waits for a new session.
+/// A create that waits for its outcome.
 pub(super) type PendingCreate = Pending<CreateCommand, CreateOutcome>;
 
-/// Where sessions are begun.
+/// Submits creates.
 pub(super) type CreateSender = BatchSender<CreateCommand, CreateOutcome>;
 
-/// Somebody who waits for a change.
+/// An update that waits for its outcome.
 pub(super) type PendingUpdate = Pending<UpdateCommand, UpdateOutcome>;
 
-/// Where changes are asked for.
+/// Submits updates.
 pub(super) type UpdateSender = BatchSender<UpdateCommand, UpdateOutcome>;
 
-/// A session that somebody begins.
+/// Creates a session.
 pub(in crate::service) struct CreateCommand {
     pub(in crate::service) app: Arc<KnownApp>,
     pub(in crate::service) session: Arc<KnownSession>,
-    /// Taken before it is written.
+    /// From before the session is written.
     pub(in crate::service) fill_token: Mark,
     pub(in crate::service) reason: Option<Reason>,
     pub(in crate::service) key: Option<IdempotencyKey>,
 }
 
-/// What became of it.
+/// The outcome of a create.
 pub(in crate::service) enum CreateOutcome {
-    /// It is written.
+    /// The session is written.
     Written,
-    /// A request of this name was done before: nothing is written.
+    /// The idempotency key was used before. Nothing is written.
     DuplicateKey,
 }
 
-/// A change that somebody asks for.
+/// Changes a session.
 pub(in crate::service) struct UpdateCommand {
-    /// Keeps others of the session coming here, until this is answered.
-    #[expect(dead_code, reason = "what matters is when it is dropped")]
+    /// Keeps further updates of the session on this batcher until the command is answered.
+    #[expect(dead_code, reason = "its drop releases the session")]
     pub(in crate::service) affinity: AffinityGuard,
     pub(in crate::service) app: Arc<KnownApp>,
     pub(in crate::service) id: SessionId,
@@ -61,13 +62,13 @@ pub(in crate::service) struct UpdateCommand {
     pub(in crate::service) key: Option<IdempotencyKey>,
 }
 
-/// What became of it.
+/// The outcome of an update.
 pub(in crate::service) enum UpdateOutcome {
-    /// It is written.
+    /// The change is written. This is the session after it.
     Written(Arc<KnownSession>),
-    /// There was nothing to do.
+    /// The session already was as requested. Nothing is written.
     Unchanged(Arc<KnownSession>),
-    /// A request of this name was done before: nothing is written.
+    /// The idempotency key was used before. Nothing is written.
     DuplicateKey,
 }
 
@@ -85,24 +86,24 @@ impl BatchItem for CreateCommand {
 
 impl BatchItem for UpdateCommand {
     fn weight(&self) -> usize {
-        // What the session has now, and what it has too much, is known only when it is read.
+        // How many members the session has, and loses, is known only after it is read.
         1 + self.request.action.accounts()
     }
 }
 
-/// What the lanes have in common.
+/// Routes the updates of one session to one batcher at a time.
 pub(in crate::service) struct SessionAffinity {
     slots: [Mutex<AffinitySlot>; SLOTS],
 }
 
-/// Where the changes of some sessions are decided, while any are.
+/// The batcher of some sessions, while updates of them are in flight.
 #[derive(Default)]
 struct AffinitySlot {
     sender: Option<UpdateSender>,
     in_flight: usize,
 }
 
-/// A change on its way. When this is dropped it has arrived.
+/// An update in flight, until this is dropped.
 pub(in crate::service) struct AffinityGuard {
     affinity: Arc<SessionAffinity>,
     slot: usize,
@@ -113,7 +114,8 @@ impl SessionAffinity {
         Arc::new(Self { slots: std::array::from_fn(|_| Mutex::default()) })
     }
 
-    /// Where a change of a session is to be decided: in `own`, unless some are under way elsewhere.
+    /// The batcher for an update of a session: `own`, unless updates of the session are in flight
+    /// on another one.
     pub(in crate::service) fn route(
         self: &Arc<Self>,
         id: SessionId,
@@ -127,7 +129,7 @@ impl SessionAffinity {
     }
 
     fn slot(&self, number: usize) -> MutexGuard<'_, AffinitySlot> {
-        // Nothing panics while it is held.
+        // A poisoned lock is usable: no code panics while it holds one.
         self.slots[number].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -150,7 +152,7 @@ mod tests {
     use crate::service::batching::queue::batch_channel;
 
     #[test]
-    fn changes_of_a_session_stay_together_while_any_are_under_way() {
+    fn updates_of_a_session_go_to_one_batcher_while_any_is_in_flight() {
         let affinity = SessionAffinity::new();
         let (one, _one) = batch_channel(1, 1, Duration::MAX, &Arc::default());
         let (other, _other) = batch_channel(1, 1, Duration::MAX, &Arc::default());

@@ -1,4 +1,4 @@
-//! What all who batch requests share.
+//! What all batchers, and all use cases that read or write sessions, share.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -11,29 +11,30 @@ use crate::clock::Clock;
 use crate::domain::Rules;
 use crate::metrics::Metrics;
 use crate::repository::PgPool;
+use crate::repository::dedicated_connection::Line;
 use crate::repository::pool::Limits;
 use crate::service::pool_admission::Pooled;
 use crate::service::session_cache::{Cache, CacheOptions};
 use crate::service::{Caller, Changed};
 
-/// What requests are shared by, and how.
+/// How sessions are stored, batched and cached.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionOptions {
     /// The rules in force.
     pub rules: Rules,
-    /// How the database is used.
+    /// The limits of connections and statements.
     pub limits: Limits,
-    /// By when a request is answered: half of it may pass until its last statement begins.
+    /// How long a request may take. Its last statement must start within half of this time.
     pub request_timeout: Duration,
-    /// How many requests may wait in one queue.
+    /// The largest number of requests that wait in one queue.
     pub max_waiting: usize,
-    /// How many requests may share a statement; 1 = each has its own.
+    /// The largest number of requests that share a statement. 1 = each has its own.
     pub max_batch: usize,
-    /// What is held in memory.
+    /// The cache of sessions.
     pub cache: CacheOptions,
 }
 
-/// What the lanes, and whatever else reads and writes sessions, have in common.
+/// What the batchers of all threads share.
 pub(in crate::service) struct Context {
     pub(in crate::service) pool: PgPool,
     pub(in crate::service) rules: Rules,
@@ -46,13 +47,13 @@ pub(in crate::service) struct Context {
     pub(super) max_queued: usize,
     pub(in crate::service) pool_admission: Pooled,
     pub(in crate::service) affinity: Arc<SessionAffinity>,
-    /// How many lanes there are beside the first.
+    /// How many further threads asked for queues of their own.
     pub(super) threads: AtomicUsize,
     request_timeout: Duration,
 }
 
 impl Context {
-    /// What the lanes to the database behind `pool` have in common.
+    /// For the database behind `pool`.
     pub(in crate::service) fn new(
         pool: PgPool,
         clock: Clock,
@@ -77,7 +78,13 @@ impl Context {
         })
     }
 
-    /// By when the next statement for a caller must begin: its end must come in time to be told.
+    /// A connection for the statements of one batcher. It connects when it is first used.
+    pub(super) fn dedicated_connection(&self) -> Line {
+        Line::new(&self.pool, self.limits, self.metrics.clone())
+    }
+
+    /// When the next statement for a caller must have started, so that its result comes in time
+    /// for the response.
     pub(in crate::service) fn deadline_for(&self, caller: &Caller) -> Instant {
         let last = caller.admitted_at() + self.request_timeout / 2;
         last.min(Instant::now() + self.limits.acquire_timeout)

@@ -1,16 +1,94 @@
-//! New sessions, as many in one statement as begin at the time.
+//! Inserts new sessions, many in one statement.
 
 use std::pin::pin;
 use std::sync::Arc;
 
+use super::batcher::{Attempt, Executor};
 use super::commands::{CreateCommand, CreateOutcome, PendingCreate};
 use super::context::Context;
-use super::waiters::{Bisection, Waiters as _};
 use super::{queue, waiters};
+use crate::metrics::Statements;
 use crate::repository;
 use crate::repository::dedicated_connection::Line;
 use crate::repository::sessions::{self, Creation, Provenance};
 use crate::telemetry::statement;
+
+/// Executes creates.
+pub(super) struct CreateExecutor {
+    context: Arc<Context>,
+    dedicated: Line,
+}
+
+impl CreateExecutor {
+    pub(super) fn new(context: &Arc<Context>) -> Self {
+        Self { context: context.clone(), dedicated: context.dedicated_connection() }
+    }
+}
+
+impl Executor for CreateExecutor {
+    type Command = CreateCommand;
+    type Outcome = CreateOutcome;
+    type Batch = Vec<PendingCreate>;
+    type Done = ();
+
+    const MAX_DEADLOCK_RETRIES: u32 = 0;
+
+    fn context(&self) -> &Context {
+        &self.context
+    }
+
+    fn statements(context: &Context) -> &Statements {
+        &context.metrics.creates
+    }
+
+    fn group(&mut self, commands: Vec<PendingCreate>) -> Vec<PendingCreate> {
+        commands
+    }
+
+    async fn execute(
+        &mut self,
+        batch: &mut Vec<PendingCreate>,
+        _: Attempt,
+    ) -> Result<(), repository::Error> {
+        let Self { context, dedicated } = self;
+        let metrics = &context.metrics.creates;
+        let connection = waiters::acquire_for(dedicated, batch, metrics).await?;
+        let Some(mut connection) = connection else { return Ok(()) };
+        let creations: Vec<Creation<'_>> = batch.iter().map(creation).collect();
+        let result = {
+            // Pinned here: the future is large, and each wrapper would move it.
+            let inserting = pin!(sessions::insert(&mut connection, &creations));
+            let counted = metrics.count(creations.len(), dedicated.bounded(inserting));
+            let traces = queue::traces(&*batch);
+            statement("sessions.insert", creations.len(), &traces, counted).await
+        };
+        dedicated.give_back(connection, &result);
+        result
+    }
+
+    fn reply(
+        &mut self,
+        batch: Vec<PendingCreate>,
+        result: Result<(), repository::Error>,
+        _: Attempt,
+    ) -> Option<Vec<PendingCreate>> {
+        let result = result.map_err(Arc::new);
+        for PendingCreate { command, reply, .. } in batch {
+            reply.send(match &result {
+                Ok(()) => {
+                    self.context.cache.replace(command.fill_token, &command.session);
+                    self.context.change_notifier.tell(command.session.buin);
+                    Ok(CreateOutcome::Written)
+                }
+                Err(error) if matches!(**error, repository::Error::KeyTaken) => {
+                    Ok(CreateOutcome::DuplicateKey)
+                }
+                Err(error) => Err(error.clone().into()),
+            });
+        }
+        None
+    }
+}
 
 fn creation(PendingCreate { command, trace, .. }: &PendingCreate) -> Creation<'_> {
     Creation {
@@ -22,60 +100,5 @@ fn creation(PendingCreate { command, trace, .. }: &PendingCreate) -> Creation<'_
             key: command.key.as_ref(),
             trace: trace.as_ref(),
         },
-    }
-}
-
-/// Writes for whoever asks, until nobody can any more.
-pub(super) async fn run(
-    context: Arc<Context>,
-    mut receiver: queue::BatchReceiver<CreateCommand, CreateOutcome>,
-) {
-    let mut dedicated = Line::new(&context.pool, context.limits, context.metrics.clone());
-    while let Some(commands) = receiver.recv_batch().await {
-        let mut parts = Bisection::new(commands);
-        while let Some(mut batch) = parts.next_batch(&context.metrics.creates) {
-            match insert_batch(&context, &mut dedicated, &mut batch).await {
-                Err(error) if error.may_be_of_one() && batch.is_splittable() => {
-                    parts.bisect(batch, error);
-                }
-                done => reply_all(&context, batch, done),
-            }
-        }
-    }
-}
-
-async fn insert_batch(
-    context: &Context,
-    dedicated: &mut Line,
-    commands: &mut Vec<PendingCreate>,
-) -> Result<(), repository::Error> {
-    let connection = waiters::acquire_for(dedicated, commands, &context.metrics.creates).await?;
-    let Some(mut connection) = connection else { return Ok(()) };
-    let creations: Vec<Creation<'_>> = commands.iter().map(creation).collect();
-    let done = {
-        // Pinned where it is made: it is large, and would be moved into each that waits for it.
-        let inserting = pin!(sessions::insert(&mut connection, &creations));
-        let counted = context.metrics.creates.count(creations.len(), dedicated.bounded(inserting));
-        let traces = queue::traces(&*commands);
-        statement("sessions.insert", creations.len(), &traces, counted).await
-    };
-    dedicated.give_back(connection, &done);
-    done
-}
-
-fn reply_all(context: &Context, commands: Vec<PendingCreate>, done: Result<(), repository::Error>) {
-    let done = done.map_err(Arc::new);
-    for PendingCreate { command, reply, .. } in commands {
-        reply.send(match &done {
-            Ok(()) => {
-                context.cache.replace(command.fill_token, &command.session);
-                context.change_notifier.tell(command.session.buin);
-                Ok(CreateOutcome::Written)
-            }
-            Err(error) if matches!(**error, repository::Error::KeyTaken) => {
-                Ok(CreateOutcome::DuplicateKey)
-            }
-            Err(error) => Err(error.clone().into()),
-        });
     }
 }

@@ -1,6 +1,7 @@
-//! Queues whose tasks take all that waits at once, and answer each.
+//! A queue whose receiver takes all queued commands at once and answers each.
 //!
-//! Whoever would wait for too long is told so at once: a queue that can only grow helps nobody.
+//! A command that would wait past its deadline is refused when it is submitted. Otherwise the queue
+//! of an overloaded server would fill with commands whose callers have given up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -15,61 +16,60 @@ use crate::metrics::Statements;
 use crate::service::Error;
 use crate::telemetry::Trace;
 
-/// So often one alone is taken until nobody else is looked for.
+/// After this many batches of one command in a row, the receiver does not yield for more commands.
 const MAX_SINGLES: u32 = 3;
-/// About as many rows are taken at once; of what is larger, one. So the small ones that come together with
-/// large ones do not wait for all of them, and what is taken ends long before its time is over.
+/// The most rows of a batch. A command with more rows is a batch by itself. So small commands do
+/// not wait for many large ones, and a statement ends long before its timeout.
 const MAX_BATCH_WEIGHT: usize = 4_096;
 
-/// What can be asked for.
+/// A command that can be batched.
 pub(in crate::service) trait BatchItem {
-    /// How many rows it writes, about; 1 if nobody knows.
+    /// About how many rows the command writes. 1 if unknown.
     fn weight(&self) -> usize;
 }
 
-/// Where something is handed in. Clones are the same queue.
+/// Submits commands. A clone is the same queue.
 pub(in crate::service) struct BatchSender<C, O> {
     sender: mpsc::Sender<Pending<C, O>>,
     state: Arc<QueueState>,
 }
 
-/// Where it is taken out.
+/// Receives commands in batches.
 pub(super) struct BatchReceiver<C, O> {
     receiver: mpsc::Receiver<Pending<C, O>>,
     state: Arc<QueueState>,
-    /// What came, but would have been too much with those before.
+    /// A received command that would have made the last batch too heavy.
     carried_over: Option<Pending<C, O>>,
-    /// How often in a row one alone was taken.
+    /// How many batches of one command were received in a row.
     consecutive_singles: u32,
 }
 
-/// What both ends know.
+/// What both ends of the queue share.
 struct QueueState {
     estimator: WaitEstimator,
-    /// How many are taken at once.
+    /// The most commands of a batch.
     max_batch: usize,
-    /// Rows that wait; for a moment less than nothing, as they may be taken before they are counted.
+    /// Rows of the queued commands. Negative for a moment if a command is received before it is
+    /// counted.
     weight: AtomicI64,
     metrics: Arc<Statements>,
 }
 
-/// Something that somebody waits for.
+/// A command whose caller waits for the outcome.
 pub(super) struct Pending<C, O> {
-    /// What it is.
     pub(super) command: C,
-    /// It must have begun by then, or not at all.
+    /// The command must have started by then, or not at all.
     pub(super) deadline: Instant,
-    /// The trace of the request that it is for.
+    /// The trace of the request.
     pub(super) trace: Option<Trace>,
-    /// Who waits.
     pub(super) reply: ReplySender<O>,
 }
 
-/// Somebody who waits for an answer.
+/// Sends the outcome to the caller.
 pub(super) struct ReplySender<O>(oneshot::Sender<Result<O, Error>>);
 
-/// A queue in which up to `longest` wait, of which up to `most` are taken at once, for work that is
-/// cut off after `patience`. Who waits is counted.
+/// A queue of up to `max_queued` commands, received in batches of up to `max_batch`. A batch is cut
+/// off after `cutoff`. `metrics` counts queued and refused commands.
 pub(super) fn batch_channel<C, O>(
     max_queued: usize,
     max_batch: usize,
@@ -91,7 +91,7 @@ pub(super) fn batch_channel<C, O>(
 }
 
 impl<O> ReplySender<O> {
-    /// Tells what became of it. Who asked may have gone.
+    /// Sends the outcome. The caller may be gone.
     pub(super) fn send(self, answer: Result<O, Error>) {
         let _ = self.0.send(answer);
     }
@@ -118,9 +118,13 @@ impl<C, O> Waiters for Vec<Pending<C, O>> {
 }
 
 impl<C: BatchItem, O> BatchSender<C, O> {
-    /// Hands something to the task, and waits for what becomes of it. It begins by then or not at
-    /// all; if it would be later by how fast things go, that is said at once. Whoever drops this
-    /// before it has begun has not asked.
+    /// Queues a command and waits for its outcome. The command starts before `deadline` or not at
+    /// all. Dropping the future cancels a command that has not started.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] at once if the queue is full or the estimated wait exceeds the
+    /// deadline. [`Error::Unavailable`] if the deadline passes. Nothing was done then. Or the error
+    /// of the statement.
     pub(in crate::service) async fn submit(
         &self,
         command: C,
@@ -148,7 +152,7 @@ impl<C: BatchItem, O> BatchSender<C, O> {
             }
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(Error::queued_too_long()),
         }
-        // The task answers everybody, unless it ended: then the service ends.
+        // The receiver answers every command unless it is gone: then the server is stopping.
         answer.await.unwrap_or_else(|_| Err(Error::queued_too_long()))
     }
 }
@@ -167,9 +171,9 @@ impl<C, O> Clone for BatchSender<C, O> {
 }
 
 impl QueueState {
-    /// How long to wait behind so many.
+    /// The estimated wait of a command behind `queued` others.
     fn estimated_wait(&self, queued: usize, now: Instant) -> Duration {
-        // One is enough to find out whether the database answers again.
+        // While the database is stalled, the receiver takes commands one by one.
         let batches = match self.estimator.is_stalled() {
             true => queued,
             false => (queued / self.max_batch).max(self.weight() / MAX_BATCH_WEIGHT),
@@ -181,13 +185,13 @@ impl QueueState {
         usize::try_from(self.weight.load(Ordering::Relaxed)).unwrap_or_default()
     }
 
-    /// One more waits, that has so many rows.
+    /// Counts a command that was queued.
     fn on_enqueue(&self, weight: usize) {
         self.weight.fetch_add(signed(weight), Ordering::Relaxed);
         self.metrics.queued.add(1);
     }
 
-    /// Some wait no longer, that have so many rows.
+    /// Counts commands that were received.
     fn on_dequeue(&self, commands: usize, weight: usize) {
         self.weight.fetch_sub(signed(weight), Ordering::Relaxed);
         self.metrics.queued.add(-signed(commands));
@@ -199,10 +203,11 @@ fn signed(number: usize) -> i64 {
 }
 
 impl<C: BatchItem, O> BatchReceiver<C, O> {
-    /// Takes what somebody still waits for, as soon as there is something, with what has come until
-    /// then; perhaps nothing is left of that. Who waited too long is told. `None` when nobody can ask any more.
+    /// Waits for the next command and returns it with the commands queued so far. Expired commands
+    /// are answered with an error and left out, so the batch may be empty. Returns `None` when
+    /// every sender is gone.
     ///
-    /// What was taken before is done with then: how long that took is how fast things go.
+    /// The call also ends the previous batch: its duration is a sample for the estimates.
     pub(super) async fn recv_batch(&mut self) -> Option<Vec<Pending<C, O>>> {
         let now = Instant::now();
         if let Some(elapsed) = self.state.estimator.elapsed(now) {
@@ -216,10 +221,10 @@ impl<C: BatchItem, O> BatchReceiver<C, O> {
         let mut batch = Vec::with_capacity(self.state.max_batch);
         batch.push(first);
         self.drain_into(&mut batch, &mut weight);
-        // Others may be on their way: answered at the same time, clients ask again at the same time,
-        // and it is the first who comes here. Whoever has arrived by now is let through before; as
-        // long as somebody was, there may be more. Nobody is waited for, and who has been alone for a
-        // while does not look round; nor does whoever must find out whether anything works.
+        // Clients that were answered together send their next requests together, and the first of
+        // these requests wakes the receiver. So it yields, which lets other requests on this thread
+        // be queued, as long as each yield brings more. It does not yield if the last batches had
+        // one command each, or if the batch is to find out whether the database answers again.
         while self.consecutive_singles < MAX_SINGLES
             && self.has_room(&batch)
             && !self.state.estimator.is_stalled()
@@ -234,19 +239,19 @@ impl<C: BatchItem, O> BatchReceiver<C, O> {
         self.state.on_dequeue(batch.len(), weight);
         let now = Instant::now();
         self.state.metrics.turned_away.add(batch.expire(now, Error::queued_too_long) as u64);
-        // To turn some away is no turn: it says nothing about how fast things go.
+        // An empty batch is not executed, so its duration is no sample.
         if !batch.is_empty() {
             self.state.estimator.start(now);
         }
         Some(batch)
     }
 
-    /// Whether more could be taken with these.
+    /// Whether the batch can take more commands.
     fn has_room(&self, batch: &[Pending<C, O>]) -> bool {
         self.carried_over.is_none() && batch.len() < self.state.max_batch
     }
 
-    /// Takes what has come, as far as there is room: whether that was anything.
+    /// Adds queued commands to the batch while it has room. Returns whether any was added.
     fn drain_into(&mut self, batch: &mut Vec<Pending<C, O>>, weight: &mut usize) -> bool {
         let before = batch.len();
         while self.has_room(batch)
@@ -264,7 +269,7 @@ impl<C: BatchItem, O> BatchReceiver<C, O> {
     }
 }
 
-/// The traces of some of these.
+/// The traces of some commands.
 pub(super) fn traces<'a, C: 'a, O: 'a>(
     batch: impl IntoIterator<Item = &'a Pending<C, O>>,
 ) -> Vec<Trace> {
@@ -281,7 +286,8 @@ mod tests {
         }
     }
 
-    /// Five who come one after the other, each when the one before has been let through.
+    /// Submits five commands, each one yield of the thread after the one before, and returns the
+    /// first batch.
     async fn takes(
         queue: &BatchSender<u32, ()>,
         receiver: &mut BatchReceiver<u32, ()>,
@@ -305,7 +311,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_arrived_is_taken_with_the_first() {
+    async fn commands_of_the_same_moment_share_a_batch() {
         let (queue, mut receiver) = of(64);
         assert_eq!(takes(&queue, &mut receiver).await, [0, 1, 2, 3, 4]);
         let (queue, mut receiver) = of(3);
@@ -313,7 +319,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_large_comes_with_few_others_or_alone() {
+    async fn large_commands_share_a_batch_with_few_others_or_none() {
         let (queue, mut receiver) = of(64);
         let deadline = Instant::now() + Duration::from_secs(60);
         for number in [4_000, 90, 7, 5, 9_999, 1] {
@@ -330,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_would_wait_behind_too_much_is_told_at_once() {
+    async fn command_that_would_wait_too_long_is_refused_at_once() {
         let (queue, mut receiver) = of(64);
         let submit = |number, seconds| {
             let (queue, deadline) = (queue.clone(), Instant::now() + Duration::from_secs(seconds));
@@ -339,7 +345,7 @@ mod tests {
         submit(1, 60);
         drop(receiver.recv_batch().await.unwrap());
         tokio::time::sleep(Duration::from_secs(8)).await;
-        // One turn took eight seconds, so they think one second; there are three before the last.
+        // One batch took eight seconds, an eighth of which counts; three more are queued.
         for _ in 0..3 {
             submit(4_000, 60);
         }
@@ -350,7 +356,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_alone_does_not_look_round() {
+    async fn single_commands_in_a_row_are_received_without_yielding() {
         let (queue, mut receiver) = of(64);
         for number in 0..MAX_SINGLES {
             let queue = queue.clone();

@@ -1,4 +1,7 @@
-//! Changes of one session that are decided together.
+//! Updates of one session that are decided together.
+//!
+//! No I/O: the batch is given the state of the session, decides each command on top of the one
+//! before, and says what must be written.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,34 +18,35 @@ use crate::service::session_cache::{Cache, Mark};
 use crate::service::{Error, KnownSession};
 use crate::telemetry::Trace;
 
-/// What is wanted of a session, in the order in which it came.
+/// The updates of one session in a batch, in the order of arrival.
 pub(super) struct SessionBatch {
     pub(super) id: SessionId,
-    /// Taken before the session is read or written.
+    /// From before the session is read or written.
     pub(super) fill_token: Mark,
     base: BaseState,
-    /// What was decided about each of `wanted`; empty before.
+    /// The decision for each of `commands`. Empty until they are decided.
     decisions: Vec<Decision>,
     commands: Vec<PendingUpdate>,
 }
 
-/// What is known of the session.
+/// The state of the session that the commands are decided on.
 pub(super) enum BaseState {
-    /// Nothing yet.
+    /// Not loaded yet.
     NotLoaded,
-    /// It was held in memory, and may be an old one.
+    /// From the cache, so it may be outdated.
     Cached(Arc<KnownSession>),
-    /// It was just read.
+    /// Just read from the database.
     Loaded(Arc<KnownSession>),
-    /// It was just looked for.
+    /// Not in the database.
     NotFound,
-    /// It is there, but cannot be read.
+    /// In the database, but invalid.
     Failed(Error),
 }
 
+/// What is to be done for a command.
 enum Decision {
     Change(Box<Change>),
-    /// The session stays as it is.
+    /// The session already is as requested.
     Unchanged,
     Rejected(Refusal),
     SessionNotFound,
@@ -71,7 +75,7 @@ impl Waiters for Vec<SessionBatch> {
         self.iter().flat_map(|group| group.commands.deadlines())
     }
 
-    // Of what is left of a group nothing is decided: it may have been on top of what is gone.
+    // The remaining commands must be decided again: they may build on a command that expired.
     fn expire(&mut self, now: Instant, why: impl Fn() -> Error) -> usize {
         let mut expired = 0;
         self.retain_mut(|group| {
@@ -107,8 +111,8 @@ impl SessionBatch {
         Self { id, fill_token, base: BaseState::NotLoaded, decisions: Vec::new(), commands }
     }
 
-    /// One group a session, in the order of their ids, in which sessions are locked, too: so seldom
-    /// two servers each hold what the other wants.
+    /// Groups commands by session, in the order of the session ids. Sessions are locked in the same
+    /// order, which makes deadlocks between servers rare.
     pub(super) fn group_by_session(cache: &Cache, commands: Vec<PendingUpdate>) -> Vec<Self> {
         let mut groups: Vec<Self> = Vec::with_capacity(commands.len());
         let mut indices: HashMap<SessionId, usize> = HashMap::with_capacity(commands.len());
@@ -126,12 +130,12 @@ impl SessionBatch {
         groups
     }
 
-    /// The traces of who wants something.
+    /// The traces of all commands.
     pub(super) fn traces(groups: &[Self]) -> Vec<Trace> {
         queue::traces(groups.iter().flat_map(|group| &group.commands))
     }
 
-    /// Takes note of what the session is. What was decided before is not decided any more.
+    /// Sets the state of the session. All commands must be decided again.
     pub(super) fn set_base(&mut self, base: BaseState) {
         self.base = base;
         self.decisions.clear();
@@ -141,8 +145,9 @@ impl SessionBatch {
         !self.decisions.is_empty()
     }
 
-    /// Whether nothing is known, or something was decided that may not be so, and that writing would
-    /// not tell.
+    /// Whether the session must be read: it is not loaded, or a decision on its cached state may be
+    /// wrong and is not checked by a write. A change is checked: its statement is guarded by the
+    /// version.
     pub(super) fn needs_load(&self) -> bool {
         match self.base {
             BaseState::NotLoaded => true,
@@ -153,17 +158,18 @@ impl SessionBatch {
         }
     }
 
-    /// Whether something is to be written.
+    /// Whether any command changes the session.
     pub(super) fn has_changes(&self) -> bool {
         self.decisions.iter().any(|decision| matches!(decision, Decision::Change(_)))
     }
 
-    /// The session, if there is one.
+    /// The session before the commands, if it exists.
     pub(super) fn base(&self) -> Option<&Arc<KnownSession>> {
         self.base.session()
     }
 
-    /// Decides each on top of those before, unless that is done or nothing is known.
+    /// Decides each command on top of those before it. Does nothing if they are decided already, or
+    /// if the session is not loaded.
     pub(super) fn decide(&mut self, context: &Context) {
         if self.is_decided() || matches!(self.base, BaseState::NotLoaded) {
             return;
@@ -195,7 +201,7 @@ impl SessionBatch {
         }
     }
 
-    /// What is to be written, if anything is.
+    /// What must be written, if anything.
     pub(super) fn change_set(&self) -> Option<Decided<'_>> {
         let base = self.base()?;
         let steps: Vec<Step<'_>> = self
@@ -219,8 +225,8 @@ impl SessionBatch {
         (!steps.is_empty()).then_some(Decided { before: base, steps })
     }
 
-    /// Tells everybody what was decided, which is written. If the session was changed, `publish`
-    /// learns how it is then before anybody else does: who was answered may read it at once.
+    /// Sends the decisions, which are written, to the callers. If the session was changed,
+    /// `publish` gets its new state first: a caller that was answered may read the session at once.
     pub(super) fn reply_all(self, publish: impl FnOnce(Mark, &Arc<KnownSession>)) {
         let mut current = self.base().cloned();
         let mut changed = false;
@@ -249,14 +255,14 @@ impl SessionBatch {
         }
     }
 
-    /// Tells everybody that it could not be done.
+    /// Fails all commands.
     pub(super) fn reply_error(self, error: &Error) {
         for pending in self.commands {
             pending.reply.send(Err(error.clone()));
         }
     }
 
-    /// Tells everybody that it was done before.
+    /// Answers all commands that their idempotency key was used before.
     pub(super) fn reply_duplicate_key(self) {
         for pending in self.commands {
             pending.reply.send(Ok(UpdateOutcome::DuplicateKey));

@@ -1,94 +1,112 @@
-//! Changes of sessions, as many in one statement as are asked for at the time.
+//! Decides and writes updates, many in one statement.
 //!
-//! Those of one session that come together come to one task (see [`super::commands`]), are decided one
-//! after the other and written as consecutive versions: nobody here competes with anybody. Other
-//! servers do. Whose session they were faster with is decided anew, the session locked.
+//! Updates of one session that arrive together are decided one after the other and written as
+//! consecutive versions (see [`super::session_batch`]). So updates of one server never conflict.
+//! Another server may write a session between the decision and the statement. Such an update is
+//! decided again while the session is locked.
 //!
-//! What is decided on a session from the cache may be decided on an old one. If it is a change, its
-//! guard notices; a refusal, or that nothing changes, would not be noticed, so these are decided
-//! only on what was just read.
+//! The first decision is based on the cache, which may be outdated. An outdated change is detected:
+//! its statement is guarded by the version. An outdated rejection, or the outdated result that
+//! nothing changes, would not be detected, so the session is read from the database first.
 
 use std::pin::pin;
 use std::sync::Arc;
 
-use super::commands::{UpdateCommand, UpdateOutcome};
+use super::batcher::{Attempt, Executor};
+use super::commands::{PendingUpdate, UpdateCommand, UpdateOutcome};
 use super::context::Context;
 use super::session_batch::{BaseState, SessionBatch};
-use super::waiters::{Bisection, Waiters as _};
-use super::{queue, read_batcher, waiters};
+use super::{session_reader, waiters};
 use crate::domain::SessionId;
+use crate::metrics::Statements;
 use crate::repository;
 use crate::repository::dedicated_connection::Line;
 use crate::repository::sessions;
 use crate::service::Error;
 use crate::telemetry::statement;
 
-/// How often changes that were taken together are decided anew because PostgreSQL ended a statement
-/// that waited for another one, which waited for it.
-const MAX_DEADLOCK_RETRIES: u32 = 5;
-
-/// Decides and writes for whoever asks, until nobody can any more.
-pub(super) async fn run(
+/// Executes updates.
+pub(super) struct UpdateExecutor {
     context: Arc<Context>,
-    mut receiver: queue::BatchReceiver<UpdateCommand, UpdateOutcome>,
-) {
-    let mut dedicated = Line::new(&context.pool, context.limits, context.metrics.clone());
-    while let Some(commands) = receiver.recv_batch().await {
-        process(&context, &mut dedicated, SessionBatch::group_by_session(&context.cache, commands))
-            .await;
+    dedicated: Line,
+}
+
+impl UpdateExecutor {
+    pub(super) fn new(context: &Arc<Context>) -> Self {
+        Self { context: context.clone(), dedicated: context.dedicated_connection() }
     }
 }
 
-/// Decides, writes, answers; where that fails, anew and with the sessions locked, in parts if need be.
-async fn process(context: &Context, dedicated: &mut Line, mut groups: Vec<SessionBatch>) {
-    for group in &mut groups {
-        if let Some(session) = context.cache.get(group.id) {
-            group.set_base(BaseState::Cached(session));
+impl Executor for UpdateExecutor {
+    type Command = UpdateCommand;
+    type Outcome = UpdateOutcome;
+    type Batch = Vec<SessionBatch>;
+    /// The sessions that were written.
+    type Done = Vec<SessionId>;
+
+    const MAX_DEADLOCK_RETRIES: u32 = 5;
+
+    fn context(&self) -> &Context {
+        &self.context
+    }
+
+    fn statements(context: &Context) -> &Statements {
+        &context.metrics.updates
+    }
+
+    fn group(&mut self, commands: Vec<PendingUpdate>) -> Vec<SessionBatch> {
+        let cache = &self.context.cache;
+        let mut groups = SessionBatch::group_by_session(cache, commands);
+        for group in &mut groups {
+            if let Some(session) = cache.get(group.id) {
+                group.set_base(BaseState::Cached(session));
+            }
+        }
+        groups
+    }
+
+    async fn execute(
+        &mut self,
+        groups: &mut Vec<SessionBatch>,
+        attempt: Attempt,
+    ) -> Result<Vec<SessionId>, repository::Error> {
+        let Self { context, dedicated } = self;
+        match attempt {
+            Attempt::First => write(context, dedicated, groups).await,
+            // Boxed: the future is large and seldom needed.
+            Attempt::Retry => Box::pin(write_locked(context, dedicated, groups)).await,
         }
     }
-    let mut parts = Bisection::new(groups);
-    let mut pessimistic = false;
-    let mut deadlock_retries = MAX_DEADLOCK_RETRIES;
-    while let Some(mut groups) = parts.next_batch(&context.metrics.updates) {
-        let written = match pessimistic {
-            false => write(context, dedicated, &mut groups).await,
-            // Boxed, as it is seldom, and large.
-            true => Box::pin(write_locked(context, dedicated, &mut groups)).await,
-        };
-        match written {
+
+    fn reply(
+        &mut self,
+        groups: Vec<SessionBatch>,
+        result: Result<Vec<SessionId>, repository::Error>,
+        attempt: Attempt,
+    ) -> Option<Vec<SessionBatch>> {
+        match result {
             Ok(written) => {
-                let conflicted = reply_written(context, groups, &written);
-                if pessimistic {
-                    conflicted.into_iter().for_each(|group| group.reply_error(&Error::Contended));
-                } else if !conflicted.is_empty() {
-                    context.metrics.version_conflicts.add(conflicted.len() as u64);
-                    parts.retry(conflicted);
+                let conflicted = reply_written(&self.context, groups, &written);
+                if attempt == Attempt::First && !conflicted.is_empty() {
+                    self.context.metrics.version_conflicts.add(conflicted.len() as u64);
+                    return Some(conflicted);
                 }
+                conflicted.into_iter().for_each(|group| group.reply_error(&Error::Contended));
             }
-            Err(error) if error.is_deadlock() && deadlock_retries > 0 => {
-                context.metrics.deadlocks.inc();
-                deadlock_retries -= 1;
-                parts.retry(groups);
-            }
-            // One of them may be bad, and the others must not suffer.
-            Err(error) if error.may_be_of_one() && groups.is_splittable() => {
-                parts.bisect(groups, error);
-            }
-            // Of the only one that is left.
             Err(repository::Error::KeyTaken) => {
-                groups.into_iter().for_each(SessionBatch::reply_duplicate_key)
+                groups.into_iter().for_each(SessionBatch::reply_duplicate_key);
             }
             Err(error) => {
                 let error = Error::from(error);
                 groups.into_iter().for_each(|group| group.reply_error(&error));
             }
         }
-        pessimistic = true;
+        None
     }
 }
 
-/// Decides what is not decided, on what is read where it must be. Those whose sessions cannot be
-/// read, and those for whom nothing is to be written, are answered and gone.
+/// Decides all commands, and reads sessions where that needs it. Groups whose session cannot be
+/// read, and groups without a change, are answered and removed.
 async fn decide_and_reply(context: &Context, dedicated: &mut Line, groups: &mut Vec<SessionBatch>) {
     loop {
         groups.iter_mut().for_each(|group| group.decide(context));
@@ -104,8 +122,8 @@ async fn decide_and_reply(context: &Context, dedicated: &mut Line, groups: &mut 
     }
 }
 
-/// Reads sessions, in the order of their ids, of groups some of which may go meanwhile. Where many
-/// take too long, their halves are read.
+/// Reads the sessions `ids`, which are sorted. Groups may expire meanwhile. If the statement fails
+/// because of one session, the halves of `ids` are read.
 async fn read(
     context: &Context,
     dedicated: &mut Line,
@@ -113,7 +131,7 @@ async fn read(
     ids: &[SessionId],
 ) {
     let traces = SessionBatch::traces(groups);
-    let found = read_batcher::read(context, dedicated, groups, ids, &traces).await;
+    let found = session_reader::read(context, dedicated, groups, ids, &traces).await;
     let is_asked = |group: &SessionBatch| ids.binary_search(&group.id).is_ok();
     match found {
         Ok(mut found) => {
@@ -123,12 +141,12 @@ async fn read(
         }
         Err(error) if error.may_be_of_one() && ids.len() > 1 => {
             let (half, other) = ids.split_at(ids.len() / 2);
-            // Boxed, as it comes back here, and is seldom.
+            // Boxed, because the function calls itself.
             Box::pin(read(context, dedicated, groups, half)).await;
             Box::pin(read(context, dedicated, groups, other)).await;
         }
         Err(error) => {
-            let error = read_batcher::read_error(error);
+            let error = session_reader::read_error(error);
             for group in groups.extract_if(.., |group| is_asked(group)) {
                 group.reply_error(&error);
             }
@@ -136,7 +154,8 @@ async fn read(
     }
 }
 
-/// Decides and writes: which sessions were at the version on which that was decided.
+/// Decides and writes. Returns the sessions that were written; each of the others had another
+/// version than the one that was decided on.
 async fn write(
     context: &Context,
     dedicated: &mut Line,
@@ -152,12 +171,12 @@ async fn write(
         if groups.iter().all(SessionBatch::is_decided) {
             break connection;
         }
-        // The time of some was over: what the others of their sessions want is decided without.
+        // Some commands expired. The others of their sessions must be decided again.
         dedicated.give_back(connection, &Ok(()));
     };
     let decided: Vec<_> = groups.iter().filter_map(SessionBatch::change_set).collect();
     let done = {
-        // Pinned where it is made: it is large, and would be moved into each that waits for it.
+        // Pinned here: the future is large, and each wrapper would move it.
         let updating = pin!(sessions::update_if_version(&mut connection, &decided));
         let counted = context.metrics.updates.count(decided.len(), dedicated.bounded(updating));
         statement("sessions.update", decided.len(), &SessionBatch::traces(groups), counted).await
@@ -166,7 +185,7 @@ async fn write(
     done
 }
 
-/// The same while nobody else can change these sessions.
+/// Like [`write`], with the sessions locked, so that no other server can change them.
 async fn write_locked(
     context: &Context,
     dedicated: &mut Line,
@@ -178,7 +197,7 @@ async fn write_locked(
     let traces = SessionBatch::traces(groups);
     let undecided = &mut *groups;
     let working = sessions::update_locked(&mut connection, &ids, move |found| {
-        let mut found = read_batcher::into_cached(found);
+        let mut found = session_reader::into_cached(found);
         for group in undecided.iter_mut() {
             group.set_base(BaseState::from_read(found.remove(&group.id)));
             group.decide(context);
@@ -198,8 +217,8 @@ async fn write_locked(
     done
 }
 
-/// Answers the groups that are done with, and gives those of which nothing was written because
-/// somebody else was faster.
+/// Answers the groups that were written or have no change. Returns the groups whose session was
+/// changed by another server first.
 fn reply_written(
     context: &Context,
     groups: Vec<SessionBatch>,

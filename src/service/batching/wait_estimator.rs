@@ -1,47 +1,48 @@
-//! How long work takes lately, and so how long what comes now would wait.
+//! Estimates how long a new command waits, from how long batches took lately.
 //!
-//! No I/O, no clock of its own, no lock: whoever asks pays two loads. The surprise is the age of
-//! what is under way: while nothing ends, nothing is learnt, so what lasts longer than the average
-//! counts as if it ended now: whole for itself, and for the turns after it by as much as one slow
-//! turn says. And a turn that was cut off tells only that it would have taken longer: it counts
-//! twice, at once, so that few wait behind the next one, which finds out.
+//! No I/O, no clock of its own, no lock: an estimate costs two atomic loads.
+//!
+//! There are two surprises. A batch that is still running gives no sample; if it has already taken
+//! longer than the average, the time so far is used as a sample. And a batch that was cut off by a
+//! timeout would have taken longer than it did, so twice its duration becomes the estimate at once:
+//! few commands then wait behind the next batch, which shows whether the database answers again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How fast work is done that takes turns.
+/// Estimates the wait in a queue whose work is done in batches, one after the other.
 pub(in crate::service) struct WaitEstimator {
     origin: Instant,
-    /// A turn that took so long was cut off, in microseconds.
+    /// A batch that took this long was cut off, in microseconds.
     cutoff: u64,
-    /// How long a turn takes, in microseconds: an average that forgets.
+    /// How long a batch takes, in microseconds: a moving average.
     batch_time: AtomicU64,
-    /// When the last turn ended or the present one began, in microseconds from `start`; 0 while
-    /// there is none.
+    /// When the current batch started or the one before it ended, in microseconds from `origin`;
+    /// 0 while no batch runs.
     started_at: AtomicU64,
 }
 
 impl WaitEstimator {
-    /// Of work that begins at `now`, whose turns are cut off after `patience`.
+    /// For work that begins at `now` and whose batches are cut off after `cutoff`.
     pub(in crate::service) fn new(now: Instant, cutoff: Duration) -> Self {
         let cutoff = micros(cutoff);
         Self { origin: now, cutoff, batch_time: AtomicU64::new(0), started_at: AtomicU64::new(0) }
     }
 
-    /// Something is under way again.
+    /// A batch starts.
     pub(in crate::service) fn start(&self, now: Instant) {
         self.started_at.store(self.micros(now).max(1), Ordering::Relaxed);
     }
 
-    /// A turn took that long. `more` says whether something is still under way.
+    /// A batch took `elapsed`. `more`: another one is already running.
     pub(in crate::service) fn record(&self, now: Instant, elapsed: Duration, more: bool) {
         let elapsed = micros(elapsed);
         let batch_time = if elapsed >= self.cutoff {
             elapsed.saturating_mul(2)
         } else {
-            // Two that end at once may count as one.
+            // Not atomic: of two batches that end at the same time, one sample may be lost.
             average(self.batch_time.load(Ordering::Relaxed), elapsed)
         };
         self.batch_time.store(batch_time, Ordering::Relaxed);
@@ -49,7 +50,7 @@ impl WaitEstimator {
         self.started_at.store(started_at, Ordering::Relaxed);
     }
 
-    /// How long the present turn has lasted.
+    /// How long the current batch has been running.
     pub(in crate::service) fn elapsed(&self, now: Instant) -> Option<Duration> {
         match self.started_at.load(Ordering::Relaxed) {
             0 => None,
@@ -57,13 +58,12 @@ impl WaitEstimator {
         }
     }
 
-    /// Whether the last turn was cut off: nobody knows whether the next one will end.
+    /// Whether the last batch was cut off, so that the next one may not end either.
     pub(in crate::service) fn is_stalled(&self) -> bool {
         self.batch_time.load(Ordering::Relaxed) / 2 >= self.cutoff
     }
 
-    /// How long to wait until the turns before are done: that under way, if there is one, and
-    /// `turns` more.
+    /// The time until the current batch, if any, and `batches` more are done.
     pub(in crate::service) fn estimate(&self, batches: usize, now: Instant) -> Duration {
         let elapsed = self.elapsed(now).map(micros);
         Duration::from_micros(estimated_wait(
@@ -82,8 +82,8 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// An average that goes up by an eighth of the difference and down by half of it: one slow turn
-/// says little, and who is well again should be taken at his word.
+/// A moving average that rises by an eighth of the difference and falls by half of it: one slow
+/// batch says little, and a database that has recovered should be used again soon.
 fn average(previous: u64, elapsed: u64) -> u64 {
     match elapsed.checked_sub(previous) {
         Some(more) => previous + more / 8,
@@ -111,32 +111,36 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_average_lies_between(previous in 0..u64::MAX / 2, elapsed in 0..u64::MAX / 2) {
+        fn average_lies_between_its_inputs(
+            previous in 0..u64::MAX / 2,
+            elapsed in 0..u64::MAX / 2,
+        ) {
             let average = average(previous, elapsed);
             prop_assert!((previous.min(elapsed)..=previous.max(elapsed)).contains(&average));
         }
 
         #[test]
-        fn who_is_well_again_is_believed_soon(slow in 1_000_000_u64..60_000_000) {
+        fn recovery_is_noticed_soon(slow in 1_000_000_u64..60_000_000) {
             let after = (0..16).fold(slow, |batch_time, _| average(batch_time, 1_000));
             prop_assert!(after < 2_000, "{after}");
         }
 
         #[test]
-        fn who_comes_later_waits_no_shorter(
+        fn longer_queue_never_means_a_shorter_wait(
             batch_time in 0..10_000_000_u64,
             elapsed in prop::option::of(0..10_000_000_u64),
             batches in 0..10_000_usize,
         ) {
-            prop_assert!(estimated_wait(batch_time, elapsed, batches) <= estimated_wait(batch_time, elapsed, batches + 1));
-            prop_assert!(estimated_wait(batch_time, None, batches) <= estimated_wait(batch_time, elapsed, batches));
+            let wait = |elapsed, batches| estimated_wait(batch_time, elapsed, batches);
+            prop_assert!(wait(elapsed, batches) <= wait(elapsed, batches + 1));
+            prop_assert!(wait(None, batches) <= wait(elapsed, batches));
             let longer = elapsed.map(|elapsed| elapsed + 1_000);
-            prop_assert!(estimated_wait(batch_time, elapsed, batches) <= estimated_wait(batch_time, longer, batches));
+            prop_assert!(wait(elapsed, batches) <= wait(longer, batches));
         }
     }
 
     #[test]
-    fn who_finds_nobody_waits_for_nothing() {
+    fn empty_queue_means_no_wait() {
         let now = Instant::now();
         let estimator = WaitEstimator::new(now, 3_600_000 * MILLI);
         for _ in 0..9 {
@@ -148,21 +152,22 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_end_counts_before_it_has_ended() {
+    fn running_batch_counts_before_it_ends() {
         let now = Instant::now();
         let estimator = WaitEstimator::new(now, 3_600_000 * MILLI);
         estimator.start(now);
         estimator.record(now + MILLI, 8 * MILLI, true);
-        // An eighth of what it took.
+        // The average is an eighth of 8 ms; the current batch counts as much, and two follow.
         assert_eq!(estimator.estimate(2, now + MILLI), 3 * MILLI);
-        // That one, and two that take 1 ms and an eighth of what it takes beyond that.
+        // The current batch, and two of 1 ms plus an eighth of what the current one took beyond
+        // that.
         assert_eq!(estimator.estimate(2, now + 1_602 * MILLI), (1_601 + 2 * (1 + 200)) * MILLI);
         estimator.record(now + 1_602 * MILLI, MILLI, false);
         assert_eq!(estimator.estimate(2, now + 9_000 * MILLI), 2 * MILLI);
     }
 
     #[test]
-    fn one_slow_turn_says_little_of_those_after_it() {
+    fn one_slow_batch_hardly_raises_the_estimate() {
         let now = Instant::now();
         let estimator = WaitEstimator::new(now, 3_600_000 * MILLI);
         for _ in 0..99 {
@@ -173,14 +178,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cut_off_counts_until_something_ends_well() {
+    fn cut_off_batch_counts_until_a_batch_succeeds() {
         let now = Instant::now();
         let estimator = WaitEstimator::new(now, 100 * MILLI);
         estimator.record(now, MILLI, false);
         assert!(!estimator.is_stalled());
         estimator.record(now, 100 * MILLI, false);
         assert!(estimator.is_stalled());
-        assert_eq!(estimator.estimate(0, now), Duration::ZERO, "somebody must try");
+        assert_eq!(estimator.estimate(0, now), Duration::ZERO, "one command must try");
         estimator.start(now);
         assert_eq!(estimator.estimate(0, now + MILLI), 200 * MILLI);
         estimator.record(now + 2 * MILLI, 2 * MILLI, false);

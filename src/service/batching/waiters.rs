@@ -1,8 +1,9 @@
-//! Those who wait for one statement, each until a time of its own.
+//! Commands that wait for one statement, each until its own deadline.
 //!
-//! A statement needs a connection, and while one is made the time of some may be over. They are
-//! told then, and the others go on waiting: nobody is sent away because somebody else is in a hurry.
-//! And a statement fails for all who share it: those who are not to blame are done without the others.
+//! A statement needs a connection, and deadlines may pass while the connection is opened. Expired
+//! commands are answered then, and the others keep waiting: a short deadline does not shorten the
+//! wait of the other commands. And a statement that fails, fails for all its commands: bisection
+//! separates the command that caused the failure from the others.
 
 use std::pin::pin;
 
@@ -13,38 +14,39 @@ use crate::repository::dedicated_connection::Line;
 use crate::repository::{self, Connection};
 use crate::service::Error;
 
-/// Some who wait.
+/// Commands that wait for the same statement.
 pub(super) trait Waiters {
-    /// By when each must have begun, or not at all.
+    /// The deadline of each command.
     fn deadlines(&self) -> impl Iterator<Item = Instant>;
 
-    /// Tells those whose time is over at `now` why, and forgets them and whoever has gone: how many
-    /// were told.
+    /// Answers the commands whose deadline has passed at `now` with the error `why`, and removes
+    /// them. Commands whose caller is gone are removed too. Returns how many were answered.
     fn expire(&mut self, now: Instant, why: impl Fn() -> Error) -> usize;
 
-    /// Whether they are more than one.
+    /// Whether there is more than one command.
     fn is_splittable(&self) -> bool;
 
-    /// Those of the second half, who are not among these any more. There must be many.
+    /// Removes the second half of the commands and returns it. There must be more than one command.
     fn split_half(&mut self) -> Self;
 }
 
-/// Some who wait, and for whom something is done at once: or in parts, one after the other, where
-/// that failed because of some of them. Each time in halves: of many, few must be done alone.
+/// A batch that is executed whole, or in parts if one of its commands makes it fail. Each failure
+/// cuts a part in halves, so that few commands are executed alone.
 pub(super) struct Bisection<T> {
-    /// The last is the next.
+    /// The last one is executed next.
     remaining: Vec<T>,
-    /// What those are told who wait for too long since it failed, if it did.
+    /// The error for commands that expire after a failure. `None` before the first failure.
     timeout_error: Option<Error>,
 }
 
 impl<T: Waiters> Bisection<T> {
-    /// All at once.
+    /// The whole batch is executed first.
     pub(super) fn new(batch: T) -> Self {
         Self { remaining: vec![batch], timeout_error: None }
     }
 
-    /// Those whose turn it is, of whom perhaps nobody is left: whose time is over by now is told.
+    /// The part to execute next. After a failure expired commands are answered first, so the part
+    /// may be empty.
     pub(super) fn next_batch(&mut self, metrics: &Statements) -> Option<T> {
         if let Some(timeout_error) = &self.timeout_error {
             let now = Instant::now();
@@ -55,13 +57,13 @@ impl<T: Waiters> Bisection<T> {
         self.remaining.pop()
     }
 
-    /// Nothing was done for `part`, which is next.
+    /// Executes a part again, next. Nothing was done for its commands so far.
     pub(super) fn retry(&mut self, batch: T) {
         self.timeout_error = Some(Error::queued_too_long());
         self.remaining.push(batch);
     }
 
-    /// Nothing was done for `part`, which are many: their halves are next.
+    /// Executes the halves of a part next. Nothing was done for its commands so far.
     pub(super) fn bisect(&mut self, mut batch: T, error: repository::Error) {
         self.timeout_error = Some(match error {
             repository::Error::TimedOut(_) => error.into(),
@@ -72,10 +74,10 @@ impl<T: Waiters> Bisection<T> {
     }
 }
 
-/// A connection for those of `waiting` who are left when there is one; `None` if nobody is.
+/// A connection for `waiters`, or `None` if all of them expire first.
 ///
 /// # Errors
-/// [`repository::Error::Unavailable`] when there is none to be had: nothing was done for anybody.
+/// [`repository::Error::Unavailable`] if no connection can be opened. Nothing was done.
 pub(super) async fn acquire_for(
     dedicated: &mut Line,
     waiters: &mut impl Waiters,
@@ -85,12 +87,12 @@ pub(super) async fn acquire_for(
     let Some(last) = waiters.deadlines().max() else { return Ok(None) };
     match dedicated.at_hand() {
         Some(connection) => Ok(Some(connection)),
-        // Boxed, as it is seldom, and large.
+        // Boxed: the future is large and seldom needed.
         None => Box::pin(await_for(dedicated.open(last), waiters, metrics)).await,
     }
 }
 
-/// Waits for something as long as somebody does.
+/// Waits for `opening` until it is done or all waiters have expired.
 async fn await_for<T>(
     opening: impl Future<Output = Result<T, repository::Error>>,
     waiters: &mut impl Waiters,
@@ -123,8 +125,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// What becomes of three who wait for one, two and three seconds, when it takes that long; and
-    /// when each was told.
+    /// Three commands wait for one, two and three seconds while a connection is opened in
+    /// `opening`. Returns the commands that got it, and when each of the others was answered.
     async fn when_it_takes(opening: Duration) -> (Vec<u32>, [Option<Duration>; 3]) {
         let began = Instant::now();
         let (queue, mut receiver) =
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_waits_until_its_own_time() {
+    async fn each_command_waits_until_its_own_deadline() {
         let at = |seconds: u32| Some(seconds * SECOND);
         let (left, told) = when_it_takes(SECOND / 2).await;
         assert_eq!((left.as_slice(), told), ([1, 2, 3].as_slice(), [None; 3]));

@@ -1,3 +1,7 @@
-//! What is written by any server, and everything here that follows it.
+//! The feed of changes: what any server has written to sessions, and what follows it here.
+//!
+//! Only the repository knows what a position in the feed is. Here it is an opaque
+//! [`FeedPosition`](crate::repository::feed::FeedPosition).
 
 mod cache_invalidation;
+mod poller;

@@ -1,8 +1,8 @@
-//! Places in lists as callers carry them from page to page.
+//! Cursors: positions in lists, as text that clients send back for the next page.
 //!
-//! A cursor holds the place behind which the next page begins, and a digest of the list that it is
-//! of. Both can be forged, and nothing is gained by that: whoever asks gets what the list has
-//! behind some other place of it.
+//! A cursor holds the position after which the next page starts, and a digest of the parameters of
+//! the list. A client can forge both. It gains nothing by that: it gets another page of a list that
+//! it may read anyway.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,25 +13,25 @@ use uuid::Uuid;
 use crate::domain::{Account, Filter, SessionId, Sort, SortKey, State, TitlePart};
 use crate::repository::sessions::{AsOf, Mark, MemberMark, TimeMark};
 
-/// Why a cursor is of no use.
+/// Why a cursor is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadCursor {
-    /// It was not given by this version of the service.
-    #[error("is no cursor that was given here")]
+    /// No list of this version of the service has returned it.
+    #[error("is not a valid cursor")]
     Malformed,
-    /// It was given for another filter or sort, or for another session.
-    #[error("was given for another list: filters and sort must stay the same on every page")]
+    /// It belongs to another filter or order, or to another session.
+    #[error("belongs to another list: filters and sort must stay the same on every page")]
     OfAnotherList,
 }
 
-/// The most characters of a cursor: what fits into a path and query of 8,192 bytes (the default of
-/// `limits.max_uri`) beside the filters. Those of lists by change hold the numbers of the
-/// transactions that were writing; there is room for about 400 of them.
+/// The largest length of a cursor, in characters. With the filters it fits into a path and query of
+/// 8,192 bytes, the default of `limits.max_uri`. Cursors of lists by change hold the numbers of the
+/// transactions that were writing: there is room for about 400 of them.
 pub(super) const MOST: usize = 6 * 1024;
-/// The first byte: what the others mean.
+/// The first byte of a cursor: the version of its format.
 const FORM: u8 = 1;
 
-/// Which list: what must be the same on all its pages.
+/// A digest of the parameters that must be the same on all pages of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct List([u8; 8]);
 
@@ -60,7 +60,7 @@ impl List {
     fn of(parts: &[Option<&str>]) -> Self {
         let mut hash = Sha256::new();
         for part in parts {
-            // No text has this byte, so that no two lists read the same.
+            // UTF-8 text never has the byte 0xFF, so different parameters give different input.
             hash.update([0xFF, u8::from(part.is_some())]);
             hash.update(part.unwrap_or_default());
         }
@@ -70,7 +70,7 @@ impl List {
     }
 }
 
-/// The cursor of a place among sessions.
+/// Encodes a position in a list of sessions.
 pub(super) fn of_mark(list: &List, mark: &Mark) -> String {
     let mut bytes = mark.id.uuid().as_bytes().to_vec();
     if let Some(TimeMark { at, as_of }) = &mark.time {
@@ -81,7 +81,7 @@ pub(super) fn of_mark(list: &List, mark: &Mark) -> String {
     write(list, &bytes)
 }
 
-/// The place among sessions that a cursor tells.
+/// Decodes a position in a list of sessions.
 pub(super) fn mark(list: &List, by: SortKey, text: &str) -> Result<Mark, BadCursor> {
     let bytes = read(list, text)?;
     let (id, rest) = number(&bytes)?;
@@ -100,14 +100,14 @@ pub(super) fn mark(list: &List, by: SortKey, text: &str) -> Result<Mark, BadCurs
     Ok(Mark { id, time })
 }
 
-/// The cursor of a place among members.
+/// Encodes a position in a list of members.
 pub(super) fn of_member_mark(list: &List, mark: &MemberMark) -> String {
     let mut bytes = mark.joined_version.to_be_bytes().to_vec();
     bytes.extend(mark.position.to_be_bytes());
     write(list, &bytes)
 }
 
-/// The place among members that a cursor tells.
+/// Decodes a position in a list of members.
 pub(super) fn member_mark(list: &List, text: &str) -> Result<MemberMark, BadCursor> {
     let bytes = read(list, text)?;
     let (joined_version, rest) = number(&bytes)?;
@@ -148,7 +148,7 @@ fn number<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), BadCursor> {
     Ok((*first, rest))
 }
 
-/// A time that PostgreSQL can have, and that a place can be.
+/// Takes a time that PostgreSQL can represent and that a position can have.
 fn time(bytes: &[u8]) -> Result<(DateTime<Utc>, &[u8]), BadCursor> {
     let (micros, rest) = number(bytes)?;
     DateTime::from_timestamp_micros(i64::from_be_bytes(micros))
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_leads_back_to_its_place() {
+    fn cursor_decodes_to_the_position_it_was_made_of() {
         for (sort, place) in places() {
             let list = List::of_sessions(&Filter::default(), sort);
             let text = of_mark(&list, &place);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_of_another_list_is_refused() {
+    fn cursor_of_another_list_is_refused() {
         for (filter, sort) in lists() {
             let list = List::of_sessions(&filter, sort);
             for (other_filter, other_sort) in lists() {
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_cursor_is_refused() {
+    fn malformed_cursor_is_refused() {
         for (sort, place) in places() {
             let list = List::of_sessions(&Filter::default(), sort);
             let whole = of_mark(&list, &place);
@@ -247,7 +247,7 @@ mod tests {
             bytes[0] += 1;
             assert!(bad(&URL_SAFE_NO_PAD.encode(&bytes)));
         }
-        // A time that PostgreSQL does not have.
+        // A time that PostgreSQL cannot represent.
         let list = List::of_sessions(&Filter::default(), BY_CHANGE);
         for micros in [i64::MIN, -1, i64::MAX] {
             let mut place = vec![0; 16];
@@ -261,7 +261,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_is_sent_does_harm(text in "\\PC{0,80}", place: Vec<u8>) {
+        fn decoding_arbitrary_text_never_panics(text in "\\PC{0,80}", place: Vec<u8>) {
             for sort in [BY_CREATION, BY_CHANGE] {
                 let list = List::of_sessions(&Filter::default(), sort);
                 let _ = mark(&list, sort.by, &text);

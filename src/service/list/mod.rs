@@ -1,4 +1,4 @@
-//! Finding sessions, and who is in one.
+//! Lists of sessions and of members, page by page.
 
 mod cursor;
 mod query;
@@ -17,18 +17,18 @@ use crate::telemetry::own_statement;
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listing<T> {
-    /// In order. Fewer than asked for, or none, does not mean that there are no more.
+    /// In order. A page may be short or empty although more follow.
     pub items: Vec<T>,
-    /// What to ask with for the next page; none if there are no more.
+    /// The cursor of the next page. `None` on the last page.
     pub next: Option<String>,
 }
 
 impl Sessions {
-    /// A page of the sessions of the caller's enterprise that meet a filter.
+    /// A page of the sessions of the caller's enterprise that match a filter.
     ///
-    /// Whoever turns the pages gets every session that met the filter all the time, once, as it is
-    /// by then, whatever changes meanwhile. A page is short if its sessions have more than 10,000
-    /// members together, or if too many had to be looked at.
+    /// The pages together have each session that matches the filter the whole time exactly once,
+    /// even if sessions change meanwhile. A page is short if its sessions have more than 10,000
+    /// members together, or if too many sessions had to be examined.
     ///
     /// # Errors
     /// When the database fails.
@@ -51,8 +51,7 @@ impl Sessions {
         Ok(Listing { items: page.sessions, next })
     }
 
-    /// Those of these sessions that the caller's enterprise has, in the order in which they are
-    /// asked for.
+    /// The sessions with these ids that the caller's enterprise has, in the order of `ids`.
     ///
     /// # Errors
     /// When the database fails.
@@ -69,8 +68,8 @@ impl Sessions {
         Ok(ids.iter().filter_map(|id| own.remove(id)).collect())
     }
 
-    /// A page of the members of a session, in their order. Whoever stays in it while the pages are
-    /// turned comes once, unless a change gives all members other places.
+    /// A page of the members of a session, in their order. The pages together have each account
+    /// that stays a member exactly once, unless a change reorders all members.
     ///
     /// # Errors
     /// [`Error::NoSuchSession`], or when the database fails.

@@ -1,22 +1,22 @@
-//! What somebody asks of a list: which, in which order, how many, behind which page.
+//! The parameters of lists: filter, order, page size, cursor.
 
 use super::cursor::{self, BadCursor, List};
 use crate::domain::{Filter, SessionId, Sort};
 use crate::repository::sessions::{Mark, MemberMark};
 
-/// The most items of a page.
+/// The largest number of items of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageSize(u16);
 
-/// A number of items that no page can have.
+/// A page size that is out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be from 1 to {max}, got {got}", max = PageSize::MAX)]
 pub struct WrongPageSize {
-    /// What came.
+    /// The size in the request.
     pub got: i64,
 }
 
-/// A page of sessions that is asked for.
+/// A request for a page of sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListQuery {
     filter: Filter,
@@ -25,7 +25,7 @@ pub struct ListQuery {
     after: Option<Mark>,
 }
 
-/// A page of members that is asked for.
+/// A request for a page of members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MembersQuery {
     id: SessionId,
@@ -34,15 +34,15 @@ pub struct MembersQuery {
 }
 
 impl PageSize {
-    /// The most.
+    /// The largest size.
     pub const MAX: u16 = 200;
-    /// What is usual if nobody says.
+    /// The size if the request names none.
     pub const DEFAULT: Self = Self(50);
 
-    /// Takes a number from 1 to [`PageSize::MAX`].
+    /// A size from 1 to [`PageSize::MAX`].
     ///
     /// # Errors
-    /// [`WrongPageSize`] for any other.
+    /// [`WrongPageSize`] if the number is out of range.
     pub fn new(number: i64) -> Result<Self, WrongPageSize> {
         match u16::try_from(number) {
             Ok(size @ 1..=Self::MAX) => Ok(Self(size)),
@@ -50,7 +50,7 @@ impl PageSize {
         }
     }
 
-    /// The number.
+    /// The size as a number.
     #[must_use]
     pub const fn get(self) -> u16 {
         self.0
@@ -58,14 +58,13 @@ impl PageSize {
 }
 
 impl ListQuery {
-    /// The most characters of a cursor, whatever the list.
+    /// The largest length of a cursor of any list, in characters.
     pub const MAX_CURSOR: usize = cursor::MOST;
 
-    /// The first page, or with the cursor of a page the one behind that. The size may be another
-    /// on each page.
+    /// The first page, or with a cursor the next one. Pages of one list may differ in size.
     ///
     /// # Errors
-    /// [`BadCursor`] if the cursor is none, or was given for another filter or order.
+    /// [`BadCursor`] if the cursor is malformed, or belongs to another filter or order.
     pub fn new(
         filter: Filter,
         sort: Sort,
@@ -93,18 +92,17 @@ impl ListQuery {
         self.after.as_ref()
     }
 
-    /// The cursor of a page of this list that ends at `mark`.
+    /// The cursor for the page after `mark`.
     pub(super) fn cursor(&self, mark: &Mark) -> String {
         cursor::of_mark(&List::of_sessions(&self.filter, self.sort), mark)
     }
 }
 
 impl MembersQuery {
-    /// The first page, or with the cursor of a page the one behind that. The size may be another
-    /// on each page.
+    /// The first page, or with a cursor the next one. Pages of one list may differ in size.
     ///
     /// # Errors
-    /// [`BadCursor`] if the cursor is none, or was given for another session.
+    /// [`BadCursor`] if the cursor is malformed, or belongs to another session.
     pub fn new(id: SessionId, size: PageSize, cursor: Option<&str>) -> Result<Self, BadCursor> {
         let list = List::of_members(id);
         let after = cursor.map(|text| cursor::member_mark(&list, text)).transpose()?;
@@ -123,7 +121,7 @@ impl MembersQuery {
         self.after
     }
 
-    /// The cursor of a page of this list that ends at `mark`.
+    /// The cursor for the page after `mark`.
     pub(super) fn cursor(&self, mark: &MemberMark) -> String {
         cursor::of_member_mark(&List::of_members(self.id), mark)
     }

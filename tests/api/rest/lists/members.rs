@@ -69,11 +69,11 @@ async fn what_is_wrong_with_a_page_of_members_is_told() {
     let of_other = cursor.as_deref().unwrap();
     let (_, cursor) = page(&world.app, SESSIONS, &[("limit", "1")]).await;
     let of_sessions = cursor.as_deref().unwrap();
-    let another = "was given for another list: filters and sort must stay the same on every page";
+    let another = "belongs to another list: filters and sort must stay the same on every page";
     for (name, value, expected) in [
         ("limit", "0", beyond("limit", "at least 1, got 0", 1, 0)),
         ("limit", "201", beyond("limit", "at most 200, got 201", 200, 201)),
-        ("cursor", "x", bad("cursor", "is no cursor that was given here")),
+        ("cursor", "x", bad("cursor", "is not a valid cursor")),
         ("cursor", of_other, bad("cursor", another)),
         ("cursor", of_sessions, bad("cursor", another)),
     ] {

@@ -148,7 +148,7 @@ async fn what_is_wrong_with_a_parameter_is_told_of_it() {
                 `-updatedAt`";
     let too_long = "at most 64 characters, got 65";
     let empty = "at least 1 character, got 0";
-    let is_none = "is no cursor that was given here";
+    let is_none = "is not a valid cursor";
     for (name, value, expected) in [
         ("member", "", beyond("member", empty, 1, 0)),
         ("member", &long, beyond("member", too_long, 64, 65)),
@@ -197,7 +197,7 @@ async fn a_cursor_is_for_its_own_list() {
     let query = [("member", "a"), ("limit", "2"), ("sort", "-createdAt"), cursor];
     let (items, next) = page(&world.app, SESSIONS, &query).await;
     assert_eq!((texts(&items, "title"), next), (vec!["2", "1"], None));
-    let why = "was given for another list: filters and sort must stay the same on every page";
+    let why = "belongs to another list: filters and sort must stay the same on every page";
     for query in [
         &[cursor][..],
         &[("member", "b"), cursor],

@@ -1,0 +1,86 @@
+//! Reads sessions from the database into the cache, for any batcher.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+
+use super::context::Context;
+use super::waiters::{self, Waiters};
+use crate::domain::{Session, SessionId};
+use crate::repository;
+use crate::repository::dedicated_connection::Line;
+use crate::repository::sessions;
+use crate::service::session_cache::Mark;
+use crate::service::{Error, KnownSession};
+use crate::telemetry::{Trace, statement};
+
+/// The sessions that exist, by id. `Err`: the session exists, but its stored form is invalid.
+pub(super) type ReadResults = HashMap<SessionId, Result<Arc<KnownSession>, Error>>;
+
+/// Reads sessions for `waiters` into the cache. The statement is linked to `traces`. The result is
+/// empty if every waiter is gone before the statement starts.
+///
+/// # Errors
+/// When the database fails. [`read_error`] maps the error.
+pub(super) async fn read(
+    context: &Context,
+    dedicated: &mut Line,
+    waiters: &mut impl Waiters,
+    ids: &[SessionId],
+    traces: &[Trace],
+) -> Result<ReadResults, repository::Error> {
+    let fill_tokens: HashMap<SessionId, Mark> =
+        ids.iter().map(|id| (*id, context.cache.mark(*id))).collect();
+    let found = match find(context, dedicated, waiters, ids, traces).await {
+        // The connection may have been broken before this statement, and a read can be repeated.
+        Err(error) if error.is_lost() => find(context, dedicated, waiters, ids, traces).await?,
+        found => found?,
+    };
+    let found = into_cached(found);
+    for (id, session) in &found {
+        if let (Some(fill_token), Ok(session)) = (fill_tokens.get(id), session) {
+            context.cache.keep(*fill_token, session);
+        }
+    }
+    Ok(found)
+}
+
+/// Maps the error of a failed read. A read whose outcome is unknown is reported as unavailable,
+/// because it changed nothing.
+pub(super) fn read_error(error: repository::Error) -> Error {
+    match error.is_lost() {
+        true => Error::Unavailable(Arc::new(error)),
+        false => error.into(),
+    }
+}
+
+/// Wraps what was found in the form that the cache holds.
+pub(super) fn into_cached(
+    found: Vec<(SessionId, Result<Session, repository::Error>)>,
+) -> ReadResults {
+    let known = found.into_iter().map(|(id, session)| {
+        let session = session.map(|session| Arc::new(KnownSession::from(session)));
+        (id, session.map_err(Error::from))
+    });
+    known.collect()
+}
+
+/// Like [`sessions::find`], or empty if every waiter is gone.
+async fn find(
+    context: &Context,
+    dedicated: &mut Line,
+    waiters: &mut impl Waiters,
+    ids: &[SessionId],
+    traces: &[Trace],
+) -> Result<Vec<(SessionId, Result<Session, repository::Error>)>, repository::Error> {
+    let connection = waiters::acquire_for(dedicated, waiters, &context.metrics.reads).await?;
+    let Some(mut connection) = connection else { return Ok(Vec::new()) };
+    let found = {
+        // Pinned here: the future is large, and each wrapper would move it.
+        let finding = pin!(sessions::find(&mut connection, ids));
+        let counted = context.metrics.reads.count(ids.len(), dedicated.bounded(finding));
+        statement("sessions.find", ids.len(), traces, counted).await
+    };
+    dedicated.give_back(connection, &found);
+    found
+}

@@ -1,0 +1,59 @@
+//! Deletes rows that have been kept long enough, in batches.
+//!
+//! The batches are small so that no statement holds its locks for long.
+
+use std::time::Duration;
+
+use crate::repository::Error;
+
+/// The most rows that one statement deletes.
+const BATCH: i64 = 1_000;
+
+/// Deletes one kind of row at intervals.
+#[derive(Clone, Copy, Debug)]
+pub struct Pruner {
+    /// The kind of row, for the log.
+    pub rows: &'static str,
+    /// The pause between two runs.
+    pub interval: Duration,
+}
+
+impl Pruner {
+    /// Calls `prune` at once and then at every interval. Runs until it is dropped. A failure is
+    /// logged, and the next run tries again.
+    pub async fn run<F>(self, prune: impl Fn() -> F)
+    where
+        F: Future<Output = Result<u64, Error>>,
+    {
+        loop {
+            if let Err(error) = prune().await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    rows = self.rows,
+                    "cannot delete old rows; trying again in {:?}",
+                    self.interval
+                );
+            }
+            tokio::time::sleep(self.interval).await;
+        }
+    }
+
+    /// Deletes batches until one of them is not full. `delete` gets the most rows of a batch and
+    /// returns how many rows it deleted. Returns how many were deleted in all.
+    ///
+    /// # Errors
+    /// When the database fails. The batches before the failure stay deleted.
+    pub async fn delete_all<F>(delete: impl Fn(i64) -> F) -> Result<u64, Error>
+    where
+        F: Future<Output = Result<u64, Error>>,
+    {
+        let mut deleted = 0;
+        loop {
+            let batch = delete(BATCH).await?;
+            deleted += batch;
+            if batch < BATCH.unsigned_abs() {
+                return Ok(deleted);
+            }
+        }
+    }
+}
