@@ -1,14 +1,16 @@
 //! `/cgi/session/…`: create, get, update.
 
 use actix_web::{HttpResponse, web};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use super::call::{Asked, Call, Reads, Writes, query_value};
+use super::call::{Asked, Call, query_value};
 use super::fault::Fault;
 use crate::domain::{
     Account, Action, Attributes, Expected, Invalid, NewSession, Request, Session, SessionId, Title,
     Update, Version,
 };
+use crate::http::shared::permission::{Reads, Writes};
+use crate::http::shared::render::{as_text, as_texts};
 use crate::service::{Sessions, Terms};
 use crate::wire::{Errcode, Object};
 
@@ -150,12 +152,4 @@ impl<'a> From<&'a Session> for Answer<'a> {
             active_time: session.updated_at.timestamp(),
         }
     }
-}
-
-fn as_text<S: Serializer>(id: &SessionId, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(id)
-}
-
-fn as_texts<S: Serializer>(accounts: &&[Account], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(accounts.iter().map(Account::as_str))
 }

@@ -5,7 +5,8 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::domain::{Attributes, AttributesPatch, NewSession};
-use crate::http::v1::extract::authorized::{Authorised, Writes};
+use crate::http::shared::permission::Writes;
+use crate::http::v1::extract::authorized::Authorised;
 use crate::http::v1::extract::idempotency::Named;
 use crate::http::v1::extract::json::Json;
 use crate::http::v1::extract::object::Object;
