@@ -87,6 +87,5 @@ pub(crate) async fn create(
     let (Query(query), Named(key), _, Json(new)) = asked.parts;
     let terms = Terms { key, dry_run: query.dry_run() };
     let done = sessions.create(&asked.caller, new.try_into()?, &terms).await?;
-    asked.log.about(done.session.id);
-    Ok(answer::begun(&done, &terms))
+    Ok(answer::begun(&asked.log, &done, &terms))
 }
