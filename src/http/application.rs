@@ -7,7 +7,7 @@ use std::sync::Arc;
 use actix_web::middleware::from_fn;
 use actix_web::{App, web};
 
-use super::middleware::access_log::RequestLog;
+use super::middleware::pipeline::Pipeline;
 use super::options::Options;
 use super::services::Services;
 use super::transport::{Bound, Drain, Ending, Server, Tls};
@@ -24,13 +24,16 @@ pub fn serve(
     tls: Option<&Tls>,
 ) -> io::Result<(Server, Ending)> {
     let drain = Arc::new(Drain::default());
-    let (metrics, known) = (services.metrics.clone(), drain.clone());
+    let (metrics, shutdown) = (services.metrics.clone(), drain.clone());
     let app = move || {
         let sessions = services.sessions.on_this_thread();
         let services = Services { sessions, ..services.clone() };
-        let log = Rc::new(RequestLog::new(&services, options, known.clone()));
+        let (client_ips, traces) = (services.gate.client_ips(), services.traces.clone());
+        let metrics = services.metrics.clone();
+        let pipeline = Pipeline::new(options, shutdown.clone(), client_ips, traces, metrics);
+        let pipeline = Rc::new(pipeline);
         App::new()
-            .wrap(from_fn(move |request, next| log.clone().pass(request, next)))
+            .wrap(from_fn(move |request, next| pipeline.clone().handle(request, next)))
             .configure(|app| router(app, &services, options))
     };
     listener.serve(options, tls, metrics, drain, app)

@@ -11,7 +11,7 @@ use actix_web::http::header::{ACCEPT, CONTENT_TYPE};
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpRequest, HttpResponse, guard, web};
 
-use super::middleware::request_guard;
+use super::middleware::pipeline;
 use super::options::Options;
 use super::transport::{Bound, Server};
 use crate::metrics::Format;
@@ -58,7 +58,7 @@ impl MetricsBound {
             App::new()
                 .app_data(web::Data::from(observatory.clone()))
                 .app_data(web::Data::new(options))
-                .wrap(from_fn(request_guard::hold))
+                .wrap(from_fn(pipeline::handle_unreported))
                 .route("/metrics", web::route().guard(get).to(metrics))
         };
         self.0.serve_app(options, app).map(MetricsServer)

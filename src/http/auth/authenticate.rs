@@ -4,11 +4,10 @@
 //! The surprise is the order: a credential that is known to be valid is let in first, from memory.
 //! Only one that is not meets [`Guesses`].
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::ServiceRequest;
 use actix_web::{HttpRequest, web};
 use ipnet::IpNet;
 use tokio::time::Instant;
@@ -17,7 +16,7 @@ use super::app_rate_limit::Quota;
 use super::attempt_throttle::Guesses;
 use crate::clock::Clock;
 use crate::domain::App;
-use crate::http::middleware::client_ip::Peer;
+use crate::http::middleware::client_ip::{ClientIpResolver, Peer};
 use crate::http::middleware::request_context::Noted;
 use crate::service::{Access, Caller, Denied, Error, KnownApp};
 
@@ -41,7 +40,7 @@ pub struct GateOptions {
 pub struct Gate {
     guesses: Guesses,
     quota: Option<Quota>,
-    trusted: Vec<IpNet>,
+    client_ips: ClientIpResolver,
     clock: Clock,
 }
 
@@ -66,24 +65,14 @@ impl Gate {
         Self {
             guesses: Guesses::new(failed_attempts),
             quota: Quota::new(requests_per_second, burst),
-            trusted: trusted_proxies,
+            client_ips: ClientIpResolver::new(&trusted_proxies),
             clock,
         }
     }
 
-    /// Finds out who a request comes from.
-    pub(crate) fn meet(&self, request: &ServiceRequest) -> Peer {
-        let remote = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
-        if self.trusted.is_empty() {
-            return Peer(IpAddr::to_canonical(&remote));
-        }
-        let forwarded: Vec<&str> = request
-            .headers()
-            .get_all("x-forwarded-for")
-            // What is not even text is no address either.
-            .map(|value| value.to_str().unwrap_or_default())
-            .collect();
-        Peer::of(remote, forwarded.into_iter(), &self.trusted)
+    /// Finds the addresses of clients behind the proxies that are trusted.
+    pub(crate) fn client_ips(&self) -> ClientIpResolver {
+        self.client_ips.clone()
     }
 
     fn must_not_be_held_off(&self, network: IpNet) -> Result<(), Barred> {
@@ -124,8 +113,7 @@ pub(crate) async fn admit(request: &HttpRequest, token: &str) -> Result<Caller, 
             failing_counts(request, gate, access.admit(token, now).await)?
         }
     };
-    Noted::on(request, |noted| noted.comes_from(&caller.app().app_id));
-    gate.take_turn(caller.app())?;
+    identified(request, gate, caller.app(), "")?;
     Ok(caller)
 }
 
@@ -145,12 +133,18 @@ pub(crate) async fn applicant(
             failing_counts(request, gate, access.applicant(buin, app_id).await)?
         }
     };
-    Noted::on(request, |noted| noted.comes_from(&known.app.app_id));
+    identified(request, gate, &known.app, sealed)?;
+    Ok(known)
+}
+
+/// The app of a request is known: the request's context names it from here on. What it `sealed` is
+/// still to be opened.
+fn identified(request: &HttpRequest, gate: &Gate, app: &App, sealed: &str) -> Result<(), Barred> {
+    Noted::on(request, |context| context.comes_from(&app.app_id));
     if sealed.len() > SEALED_TIME {
         gate.must_not_be_held_off(network(request))?;
     }
-    gate.take_turn(&known.app)?;
-    Ok(known)
+    gate.take_turn(app)
 }
 
 /// Whether an applicant has the key of its app, as it showed: `shown`, or why it has not.

@@ -4,37 +4,19 @@ use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::pin::Pin;
 
-use actix_web::http::header::ContentType;
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev};
 
 use super::fault::Fault;
 use super::message::Body;
-use crate::domain::{Permission, SessionId};
+use super::render::{plain, rendered, sealed};
+use crate::domain::{Invalid, SessionId};
 use crate::http::auth::authenticate;
 use crate::http::middleware::request_context::Noted;
+use crate::http::shared::permission::Needs;
 use crate::http::uri;
-use crate::service::{Caller, Credential, Denied, Error, KnownApp};
-use crate::wire::{self, Envelope, Errcode, Object};
-
-/// What a call needs: a handler's signature says it.
-pub(super) trait Needs: 'static {
-    const PERMISSION: Permission;
-}
-
-/// Reads sessions.
-pub(super) struct Reads;
-
-/// Creates or changes sessions.
-pub(super) struct Writes;
-
-impl Needs for Reads {
-    const PERMISSION: Permission = Permission::SessionsRead;
-}
-
-impl Needs for Writes {
-    const PERMISSION: Permission = Permission::SessionsWrite;
-}
+use crate::service::{Caller, Credential, Denied, Error, KnownApp, KnownSession};
+use crate::wire::{self, Errcode, FieldError, Object};
 
 /// A `POST` by an app that may do it, its message opened.
 pub(super) struct Call<N> {
@@ -62,13 +44,15 @@ impl<N> Call<N> {
         Object::parse(&self.message).map_err(|why| Fault::malformed(place, &why))
     }
 
-    /// Tells the log which session it is about.
-    pub(super) fn about(&self, id: SessionId) {
-        self.asked.about(id);
+    /// The session that the message names. The request's context names it from here on.
+    pub(super) fn session_id(&self, message: &Object<'_>) -> Result<SessionId, Fault> {
+        let wrong = |why: FieldError| Fault::new(Errcode::SessionIdInvalid, why.to_string());
+        self.asked.named(message.text("sessionId").map_err(wrong)?)
     }
 
-    pub(super) fn answer(&self, json: &[u8]) -> HttpResponse {
-        self.asked.answer(json)
+    /// An answer whose result is a session.
+    pub(super) fn answer(&self, session: &KnownSession) -> HttpResponse {
+        self.asked.answer(session)
     }
 }
 
@@ -77,56 +61,42 @@ impl<N> Asked<N> {
         &self.caller
     }
 
-    pub(super) fn query(&self) -> &str {
-        self.request.query_string()
+    /// The session that the query names. The request's context names it from here on.
+    pub(super) fn session_id(&self) -> Result<SessionId, Fault> {
+        self.named(query_value(self.request.query_string(), "sessionId")?.as_deref())
     }
 
-    /// Tells the log which session it is about.
-    pub(super) fn about(&self, id: SessionId) {
-        Noted::on(&self.request, |noted| noted.is_about(id));
+    fn named(&self, text: Option<&str>) -> Result<SessionId, Fault> {
+        let text = text
+            .filter(|text| !text.is_empty())
+            .ok_or_else(|| Fault::missing(Errcode::SessionIdMissing, "sessionId"))?;
+        let wrong =
+            |why: Invalid| Fault::new(Errcode::SessionIdInvalid, format!("sessionId: {why}"));
+        let id = text.parse().map_err(wrong)?;
+        Noted::on(&self.request, |context| context.is_about(id));
+        Ok(id)
     }
 
-    /// An answer whose result is the object `json`.
-    pub(super) fn answer(&self, json: &[u8]) -> HttpResponse {
+    /// An answer whose result is a session. A new session has its id only now.
+    pub(super) fn answer(&self, session: &KnownSession) -> HttpResponse {
+        let json = session.rendered(rendered);
         let answer =
             if self.sealed { sealed(&self.caller.known().envelope, json) } else { plain(json) };
-        succeeded(&self.request, answer)
+        Noted::on(&self.request, |context| {
+            context.is_about(session.id);
+            context.succeeded();
+        });
+        answer
     }
-}
-
-/// How every answer with a result begins.
-const OK: &str = r#"{"errcode":0,"errmsg":"ok","#;
-
-/// An answer in an envelope.
-pub(super) fn sealed(envelope: &Envelope, json: &[u8]) -> HttpResponse {
-    const FIELD: &str = r#""encrypt":""#;
-    // What sealing adds, and then base64.
-    let size = (json.len() + 128) / 3 * 4 + OK.len() + FIELD.len() + 2;
-    let mut body = String::with_capacity(size);
-    body.push_str(OK);
-    body.push_str(FIELD);
-    envelope.seal_into(&mut body, json);
-    body.push_str(r#""}"#);
-    HttpResponse::Ok().content_type(ContentType::json()).body(body)
-}
-
-/// Tells the log that `answer` says so.
-pub(super) fn succeeded(request: &HttpRequest, answer: HttpResponse) -> HttpResponse {
-    Noted::on(request, Noted::succeeded);
-    answer
-}
-
-/// An answer with the fields of `json`, an object that is not empty, beside `errcode` and `errmsg`.
-fn plain(json: &[u8]) -> HttpResponse {
-    let fields = json.strip_prefix(b"{").unwrap_or(json);
-    let body = [OK.as_bytes(), fields].concat();
-    HttpResponse::Ok().content_type(ContentType::json()).body(body)
 }
 
 async fn admit<N: Needs>(request: &HttpRequest) -> Result<Caller, Fault> {
     let token = query_value(request.query_string(), "accessToken")?.unwrap_or_default();
     let caller = authenticate::admit(request, &token).await?;
-    caller.must_have(N::PERMISSION)?;
+    // The right to administrate has no calls in this API: it stands for no other permission.
+    if let Some(least) = N::ONE_OF.first() {
+        caller.must_have(*least)?;
+    }
     Ok(caller)
 }
 
@@ -217,6 +187,6 @@ impl FromRequest for Application {
 }
 
 /// The value of a query parameter; `None` if it is not there.
-pub(super) fn query_value<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, Fault> {
+fn query_value<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, Fault> {
     wire::query_value(query, name).map_err(|why| Fault::malformed("query", &why))
 }

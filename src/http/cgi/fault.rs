@@ -6,7 +6,7 @@
 use std::fmt;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, RETRY_AFTER};
+use actix_web::http::header::ALLOW;
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::json;
 
@@ -16,7 +16,9 @@ use crate::http::body::BodyError;
 use crate::http::endpoint::Refuses;
 use crate::http::middleware::request_context::{Answered, Outcome};
 use crate::http::middleware::timeout::{ABANDONED, Unanswered};
-use crate::http::shared::retry_after::seconds;
+use crate::http::shared::cause_chain::cause_chain;
+use crate::http::shared::error_text;
+use crate::http::shared::retry_after::{self, seconds};
 use crate::http::uri::UriTooLong;
 use crate::service::{Denied, Error};
 use crate::wire::{CannotOpen, Errcode, FieldError, Malformed};
@@ -64,22 +66,21 @@ impl Fault {
     }
 
     pub(super) fn not_found() -> Self {
-        Self::new(Errcode::BadRequest, "path: there is no such call").with(StatusCode::NOT_FOUND)
+        let errmsg = format!("path: {}", error_text::NO_SUCH_CALL);
+        Self::new(Errcode::BadRequest, errmsg).with(StatusCode::NOT_FOUND)
     }
 
     /// Something in here failed.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
-        Self::new(Errcode::Internal, "internal error").because(error)
+        Self::new(Errcode::Internal, error_text::INTERNAL).because(error)
     }
 
     /// Keeps an error with its causes for the log.
     fn because(self, error: &dyn std::error::Error) -> Self {
-        let causes = std::iter::successors(Some(error), |error| error.source());
-        let cause: Vec<String> = causes.map(ToString::to_string).collect();
-        Self { cause: Some(cause.join(": ")), ..self }
+        Self { cause: Some(cause_chain(error)), ..self }
     }
 
-    fn unavailable(errmsg: &str) -> Self {
+    fn unavailable(errmsg: impl Into<String>) -> Self {
         Self::new(Errcode::Internal, errmsg).with(StatusCode::SERVICE_UNAVAILABLE).again_after(1)
     }
 
@@ -127,9 +128,7 @@ impl ResponseError for Fault {
             }
             _ => {}
         }
-        if let Some(seconds) = self.retry_after {
-            response.insert_header((RETRY_AFTER, seconds));
-        }
+        retry_after::insert(&mut response, self.retry_after);
         if let Some(allow) = &self.allow {
             response.insert_header((ALLOW, allow.as_str()));
         }
@@ -147,29 +146,20 @@ impl From<Error> for Fault {
             Error::Denied(denied) => denied.into(),
             Error::Refused(refusal) => refusal.into(),
             Error::NoSuchSession => {
-                Self::new(Errcode::SessionUnknown, "sessionId: there is no such session")
+                let errmsg = format!("sessionId: {}", error_text::NO_SUCH_SESSION);
+                Self::new(Errcode::SessionUnknown, errmsg)
             }
             // No call of this API asks for these.
             Error::NoSuchVersion => Self::new(Errcode::BadRequest, "version: there was none such"),
             Error::NoSuchMember => Self::new(Errcode::BadRequest, "member: there is none such"),
             Error::KeyReused => Self::new(Errcode::BadRequest, format!("key: {error}")),
-            Error::Contended => {
-                Self::unavailable("sessionId: too many changes of this session at once, try again")
-            }
-            Error::Unavailable(error) => {
-                Self::unavailable("the service is not available, try again").because(&error)
-            }
+            Error::Contended => Self::unavailable(format!("sessionId: {}", error_text::CONTENDED)),
+            Error::Unavailable(error) => Self::unavailable(error_text::UNAVAILABLE).because(&error),
             Error::Overloaded { wait } => {
-                Self::unavailable("the service is overloaded, try again").again_after(seconds(wait))
+                Self::unavailable(error_text::OVERLOADED).again_after(seconds(wait))
             }
-            Error::TooSlow(error) => {
-                Self::unavailable("the service is too slow, nothing was done, try again")
-                    .because(&error)
-            }
-            Error::Unanswered(error) => {
-                let errmsg = "no answer in time; whether it was done is not known";
-                Self::timed_out(errmsg).because(&error)
-            }
+            Error::TooSlow(error) => Self::unavailable(error_text::TOO_SLOW).because(&error),
+            Error::Unanswered(error) => Self::timed_out(error_text::UNANSWERED).because(&error),
             Error::Failed(error) => Self::internal(&error),
         }
     }

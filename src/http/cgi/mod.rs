@@ -10,6 +10,7 @@
 mod call;
 mod fault;
 mod message;
+mod render;
 mod session;
 mod token;
 

@@ -1,19 +1,16 @@
 //! `/cgi/session/…`: create, get, update.
 
 use actix_web::{HttpResponse, web};
-use serde::{Serialize, Serializer};
 
-use super::call::{Asked, Call, Reads, Writes, query_value};
+use super::call::{Asked, Call};
 use super::fault::Fault;
+use super::render::TYPE;
 use crate::domain::{
-    Account, Action, Attributes, Expected, Invalid, NewSession, Request, Session, SessionId, Title,
-    Update, Version,
+    Account, Action, Attributes, Expected, NewSession, Request, Title, Update, Version,
 };
+use crate::http::shared::permission::{Reads, Writes};
 use crate::service::{Sessions, Terms};
 use crate::wire::{Errcode, Object};
-
-/// The one type of session that there is.
-const TYPE: &str = "multi";
 
 pub(super) async fn create(
     sessions: web::Data<Sessions>,
@@ -21,18 +18,16 @@ pub(super) async fn create(
 ) -> Result<HttpResponse, Fault> {
     let new = new_session(&call.object()?)?;
     let session = sessions.create(call.caller(), new, &Terms::default()).await?.session;
-    call.about(session.id);
-    Ok(call.answer(session.rendered(rendered)))
+    Ok(call.answer(&session))
 }
 
 pub(super) async fn get(
     sessions: web::Data<Sessions>,
     asked: Asked<Reads>,
 ) -> Result<HttpResponse, Fault> {
-    let id = session_id(query_value(asked.query(), "sessionId")?.as_deref())?;
-    asked.about(id);
+    let id = asked.session_id()?;
     let session = sessions.get(asked.caller(), id).await?;
-    Ok(asked.answer(session.rendered(rendered)))
+    Ok(asked.answer(&session))
 }
 
 pub(super) async fn update(
@@ -40,11 +35,10 @@ pub(super) async fn update(
     call: Call<Writes>,
 ) -> Result<HttpResponse, Fault> {
     let body = call.object()?;
-    let id = body_session_id(&body)?;
-    call.about(id);
+    let id = call.session_id(&body)?;
     let request = wanted_update(&body)?;
     let session = sessions.change(call.caller(), id, request, &Terms::default()).await?.session;
-    Ok(call.answer(session.rendered(rendered)))
+    Ok(call.answer(&session))
 }
 
 fn new_session(body: &Object<'_>) -> Result<NewSession, Fault> {
@@ -96,66 +90,4 @@ fn accounts(body: &Object<'_>, field: &str) -> Result<Vec<Account>, Fault> {
     body.accounts(field, |place, text| {
         Account::new(text).map_err(|why| Fault::invalid(format_args!("{field}[{place}]"), &why))
     })
-}
-
-fn body_session_id(body: &Object<'_>) -> Result<SessionId, Fault> {
-    let text = body
-        .text("sessionId")
-        .map_err(|why| Fault::new(Errcode::SessionIdInvalid, why.to_string()))?;
-    session_id(text)
-}
-
-fn session_id(text: Option<&str>) -> Result<SessionId, Fault> {
-    let text = text
-        .filter(|text| !text.is_empty())
-        .ok_or_else(|| Fault::missing(Errcode::SessionIdMissing, "sessionId"))?;
-    text.parse()
-        .map_err(|why: Invalid| Fault::new(Errcode::SessionIdInvalid, format!("sessionId: {why}")))
-}
-
-/// A session as the JSON of every answer.
-fn rendered(session: &Session) -> Vec<u8> {
-    // Text and numbers: nothing in there can fail to be JSON.
-    serde_json::to_vec(&Answer::from(session)).unwrap_or_default()
-}
-
-/// A session as every answer has it.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer<'a> {
-    #[serde(serialize_with = "as_text")]
-    session_id: SessionId,
-    title: &'a str,
-    owner: &'a str,
-    version: i64,
-    r#type: &'static str,
-    #[serde(serialize_with = "as_texts")]
-    member: &'a [Account],
-    /// In no description, but a client in C# throws unless it is there.
-    last_msg_id: i64,
-    /// Like the one above; the Unix second of the last change.
-    active_time: i64,
-}
-
-impl<'a> From<&'a Session> for Answer<'a> {
-    fn from(session: &'a Session) -> Self {
-        Self {
-            session_id: session.id,
-            title: session.title.as_str(),
-            owner: session.owner.as_str(),
-            version: session.version.get(),
-            r#type: TYPE,
-            member: &session.members,
-            last_msg_id: 0,
-            active_time: session.updated_at.timestamp(),
-        }
-    }
-}
-
-fn as_text<S: Serializer>(id: &SessionId, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(id)
-}
-
-fn as_texts<S: Serializer>(accounts: &&[Account], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(accounts.iter().map(Account::as_str))
 }

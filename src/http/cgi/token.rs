@@ -3,9 +3,11 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
-use super::call::{Application, sealed, succeeded};
+use super::call::Application;
 use super::fault::Fault;
+use super::render::sealed;
 use crate::http::auth::authenticate;
+use crate::http::middleware::request_context::Noted;
 use crate::service::Access;
 
 #[derive(Serialize)]
@@ -26,5 +28,6 @@ pub(super) async fn get(
     authenticate::has_proved_itself(&request)?;
     let token = Token { access_token: &grant.access_token, expire_in: grant.expire_in };
     let json = serde_json::to_vec(&token).map_err(|error| Fault::internal(&error))?;
-    Ok(succeeded(&request, sealed(&known.envelope, &json)))
+    Noted::on(&request, Noted::succeeded);
+    Ok(sealed(&known.envelope, &json))
 }

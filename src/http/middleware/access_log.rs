@@ -1,145 +1,59 @@
-//! One log line a request, and its `X-Request-Id`; and whatever else every request passes.
+//! One line in the log for each request.
 //!
-//! What handlers learn about a request (which app, which session) they leave on it as [`Noted`].
-//! The query never gets here: it holds access tokens. Nor does all of every path: who forgets the
-//! question mark has the token in there.
-
-use std::rc::Rc;
-use std::sync::Arc;
+//! The line is made from the [`request_context`](super::request_context) and the response. The query
+//! never gets here: it holds access tokens. Not even the whole of every path is written, because a
+//! caller that forgets the question mark has the token in there.
 
 use actix_web::body::MessageBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{CONNECTION, HeaderName, HeaderValue};
-use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage as _};
-use tokio::time::Instant;
-use uuid::Uuid;
+use actix_web::dev::ServiceResponse;
 
-use super::header_limits;
-use super::request_context::{Answered, Noted, Outcome};
-use super::request_guard::Holds;
-use super::request_metrics::Measure;
-use super::request_span::Traced;
+use super::request_context::{Answered, Noted, RequestResult};
 use crate::domain::AppId;
-use crate::http::auth::authenticate::Gate;
-use crate::http::options::Options;
-use crate::http::services::Services;
-use crate::http::transport::Drain;
-use crate::telemetry::{Trace, Traces};
+use crate::telemetry::Trace;
 use crate::wire::ApiKey;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longer ids of callers are replaced. Access tokens are longer, what is in use as an id is not.
-const LONGEST_ID: usize = 64;
-/// An answer waits for so many turns of its thread: in the first, whatever else has come by now is
-/// answered, in the second what came meanwhile. So the answers of many go out one close after the
-/// other, and whoever awaits several of them is woken once, not for each. Where nothing else is to
-/// be done, a turn is a look at the sockets.
-const TURNS: usize = 2;
-
-/// The middleware of all requests. Belongs to one thread.
-pub(crate) struct RequestLog {
-    options: Options,
-    drain: Arc<Drain>,
-    gate: Arc<Gate>,
-    traces: Traces,
-    measure: Measure,
-}
-
-impl RequestLog {
-    pub(crate) fn new(services: &Services, options: Options, drain: Arc<Drain>) -> Self {
-        let Services { gate, traces, metrics, .. } = services.clone();
-        Self { options, drain, gate, traces, measure: Measure::new(metrics) }
-    }
-
-    /// Has a request answered, and tells of it.
-    pub(crate) async fn pass(
-        self: Rc<Self>,
-        mut request: ServiceRequest,
-        next: Next<impl MessageBody + 'static>,
-    ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-        let running = self.drain.enter();
-        let holds = Holds::of(&mut request);
-        let noted = Noted::new(request_id(&request), self.gate.meet(&request));
-        request.extensions_mut().insert(noted.clone());
-        let traced = Traced::begin(&self.traces, &request);
-
-        let mut response = match header_limits::refusal(&self.options, &request) {
-            Some(refused) => request.into_response(refused).map_into_right_body(),
-            None => {
-                let answering = Trace::scope(traced.trace().cloned(), next.call(request));
-                answering.await?.map_into_left_body()
-            }
+/// Writes the line. A request for which the service itself failed is an error.
+pub(crate) fn write(
+    response: &ServiceResponse<impl MessageBody>,
+    context: &Noted,
+    result: &RequestResult,
+    trace: Option<&Trace>,
+) {
+    let (answered, cause) = (result.answered(), result.cause());
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                method = response.request().method().as_str(),
+                path = redact_path(response.request().path()),
+                status = response.status().as_u16(),
+                errcode = answered.and_then(Answered::errcode),
+                code = answered.and_then(Answered::code),
+                duration_ms = result.duration().as_micros() as f64 / 1_000.0,
+                app_id = context.app_id().map(AppId::as_str),
+                peer = %context.peer().0,
+                session_id = context.session_id().map(tracing::field::display),
+                request_id = context.id_as_text(),
+                trace_id = trace.map(|trace| tracing::field::display(trace.id())),
+                cause,
+                "request"
+            )
         };
-        if self.drain.stopping() {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        let outcome = response.response_mut().extensions_mut().remove::<Outcome>();
-        let answered = noted.answered(outcome.as_ref());
-        let cause = outcome.as_ref().and_then(|outcome| outcome.cause.as_deref());
-        let now = Instant::now();
-        self.measure.count(&response, now - noted.read_at().unwrap_or(noted.began()), answered);
-        macro_rules! line {
-            ($level:ident) => {
-                tracing::$level!(
-                    method = response.request().method().as_str(),
-                    path = shown(response.request().path()),
-                    status = response.status().as_u16(),
-                    errcode = answered.and_then(Answered::errcode),
-                    code = answered.and_then(Answered::code),
-                    duration_ms = (now - noted.began()).as_micros() as f64 / 1_000.0,
-                    app_id = noted.app_id().map(AppId::as_str),
-                    peer = %noted.peer().0,
-                    session_id = noted.session_id().map(tracing::field::display),
-                    request_id = noted.id_as_text(),
-                    trace_id = traced.trace().map(|trace| tracing::field::display(trace.id())),
-                    cause,
-                    "request"
-                )
-            };
-        }
-        // A level is part of a line's place in the source.
-        if cause.is_some() {
-            line!(error);
-        } else {
-            line!(info);
-        }
-        traced.end(&response, &noted, answered, cause.is_some());
-        response.headers_mut().insert(REQUEST_ID, noted.id().clone());
-        drop(running);
-        // A refusal goes out at once: behind a body that is broken there is no later.
-        let turns = if outcome.is_none() { TURNS } else { 0 };
-        for _ in 0..turns {
-            tokio::task::yield_now().await;
-        }
-        Ok(holds.until_sent(response))
     }
-}
-
-/// The caller's id if it is a reasonable one and cannot be a secret of ours, else a new one.
-fn request_id(request: &ServiceRequest) -> HeaderValue {
-    let is_reasonable = |id: &&HeaderValue| {
-        (1..=LONGEST_ID).contains(&id.len())
-            && id.to_str().is_ok_and(|id| {
-                let plain = |c: char| c.is_ascii_alphanumeric() || "._:/+=@-".contains(c);
-                id.chars().all(plain) && !id.contains(ApiKey::PREFIX)
-            })
-    };
-    let given = request.headers().get(REQUEST_ID).filter(is_reasonable);
-    given.cloned().unwrap_or_else(|| {
-        let mut digits = [0; 32];
-        let id = Uuid::from_u128(rand::random()).simple().encode_lower(&mut digits);
-        HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
-    })
+    // A level is part of a line's place in the source.
+    if cause.is_some() {
+        line!(error);
+    } else {
+        line!(info);
+    }
 }
 
 /// As much of a path as can be neither a secret nor anything but a path; "…" stands for the rest.
-fn shown(path: &str) -> String {
+fn redact_path(path: &str) -> String {
     const BRACES: [&str; 4] = ["%7B", "%7b", "%7D", "%7d"];
-    /// Access tokens are longer; what stands in real paths is not.
-    const LONGEST_PART: usize = 64;
+    /// Access tokens are longer; the segments of real paths are not.
+    const MAX_SEGMENT: usize = 64;
     let mut end = 0;
-    let mut part = 0;
+    let mut segment = 0;
     while let Some(next) = path[end..].chars().next() {
         let rest = &path[end..];
         let is_plain = next.is_ascii_alphanumeric() || "/._~-".contains(next);
@@ -150,9 +64,9 @@ fn shown(path: &str) -> String {
             _ => break,
         };
         if next == '/' {
-            part = end;
-        } else if end - part > LONGEST_PART {
-            end = part;
+            segment = end;
+        } else if end - segment > MAX_SEGMENT {
+            end = segment;
             break;
         }
     }
@@ -162,6 +76,63 @@ fn shown(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use actix_web::HttpResponse;
+    use actix_web::test::TestRequest;
+
+    use super::super::request_context::Outcome;
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The line of a request whose service failed with `cause`, or did not fail.
+    fn line(cause: Option<&str>) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let request = TestRequest::with_uri("/cgi/msk_abc?accessToken=abc").to_srv_request();
+            let context = Noted::for_tests("the-id");
+            let mut response = request.into_response(HttpResponse::Ok());
+            let answered = Answered::Errcode(7);
+            let cause = cause.map(str::to_owned);
+            response.response_mut().extensions_mut().insert(Outcome { answered, cause });
+            let result = RequestResult::of(&mut response, &context);
+            write(&response, &context, &result, None);
+        });
+        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn a_line_tells_the_request_and_no_secret() {
+        let line = line(None);
+        for part in ["INFO", "GET", "/cgi/…", "status=200", "errcode=7", "request_id=\"the-id\""]
+        {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+        assert!(!line.contains("abc"), "{line}");
+    }
+
+    #[test]
+    fn a_failure_of_the_service_is_an_error_with_its_cause() {
+        let line = line(Some("disk full"));
+        assert!(line.contains("ERROR") && line.contains("disk full"), "{line}");
+    }
+
     #[test]
     fn paths_are_shown_as_far_as_they_are_paths() {
         let long = "x".repeat(65);
@@ -177,7 +148,7 @@ mod tests {
             (&format!("/cgi/{long}/more"), "/cgi/…"),
             (&format!("/cgi/{}", &long[1..]), &format!("/cgi/{}", &long[1..])),
         ] {
-            assert_eq!(super::shown(path), shown);
+            assert_eq!(redact_path(path), shown);
         }
     }
 }

@@ -5,9 +5,39 @@
 //! made up. `Forwarded` (RFC 7239) is not read: a proxy that writes the one header passes on the
 //! other as it came.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
+use actix_web::dev::ServiceRequest;
 use ipnet::IpNet;
+
+/// Finds the addresses of clients. A clone believes the same proxies.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientIpResolver {
+    trusted: Arc<[IpNet]>,
+}
+
+impl ClientIpResolver {
+    /// Believes `X-Forwarded-For` of these proxies.
+    pub(crate) fn new(trusted: &[IpNet]) -> Self {
+        Self { trusted: trusted.into() }
+    }
+
+    /// Where `request` comes from.
+    pub(crate) fn resolve(&self, request: &ServiceRequest) -> Peer {
+        let remote = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
+        if self.trusted.is_empty() {
+            return Peer(IpAddr::to_canonical(&remote));
+        }
+        let forwarded: Vec<&str> = request
+            .headers()
+            .get_all("x-forwarded-for")
+            // A value that is not even text is no address either.
+            .map(|value| value.to_str().unwrap_or_default())
+            .collect();
+        Peer::of(remote, forwarded.into_iter(), &self.trusted)
+    }
+}
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,3 +26,51 @@ fn bytes(request: &ServiceRequest) -> usize {
     let lines = headers.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
     first + lines.sum::<usize>() + "\r\n".len()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn options() -> Options {
+        let timeout = Duration::from_secs(1);
+        Options {
+            workers: 1,
+            max_body: 0,
+            max_uri: 0,
+            max_header_bytes: 100,
+            max_headers: 2,
+            max_connections: 1,
+            head_timeout: timeout,
+            body_timeout: timeout,
+            write_timeout: timeout,
+            keep_alive: timeout,
+            request_timeout: timeout,
+            shutdown_timeout: timeout,
+        }
+    }
+
+    #[test]
+    fn heads_are_limited_in_headers_and_bytes() {
+        let long = "x".repeat(100);
+        for (headers, version, is_refused) in [
+            (&[("a", "1"), ("b", "2")][..], Version::HTTP_11, false),
+            (&[("a", "1"), ("b", "2"), ("c", "3")], Version::HTTP_11, true),
+            (&[("a", &long)], Version::HTTP_11, true),
+            // The connection has counted these bytes already.
+            (&[("a", &long)], Version::HTTP_2, false),
+            (&[("a", "1"), ("b", "2"), ("c", "3")], Version::HTTP_2, true),
+        ] {
+            let mut request = TestRequest::default().version(version);
+            for (name, value) in headers {
+                request = request.append_header((*name, *value));
+            }
+            let refused = refusal(&options(), &request.to_srv_request());
+            let status = refused.map(|response| response.status().as_u16());
+            assert_eq!(status, is_refused.then_some(431), "{headers:?} {version:?}");
+        }
+    }
+}

@@ -1,12 +1,15 @@
-//! What is learnt of a request while it is served, for all who tell of it: its log line, the
-//! metrics, its span, an answer that names its id.
+//! The context of a request: what is learnt of it while it is served, for everything that reports on
+//! it: its log line, the metrics, its span, a response that names its id.
 //!
-//! It lies on the request from the first to the last. An error does not know its request: what it
-//! says went wrong lies on the answer, as an [`Outcome`].
+//! The context lies on the request from the beginning to the end. An error does not know its
+//! request: what went wrong lies on the response, as an [`Outcome`], until [`RequestResult`] takes it
+//! from there.
 
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
+use std::time::Duration;
 
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::HeaderValue;
 use actix_web::{HttpMessage as _, HttpRequest};
 use tokio::time::Instant;
@@ -55,6 +58,13 @@ impl Noted {
             session_id: Cell::default(),
             succeeded: Cell::default(),
         })
+    }
+
+    /// Lays the context of a request on it.
+    pub(crate) fn attach(request: &ServiceRequest, id: HeaderValue, peer: Peer) -> Rc<Self> {
+        let context = Self::new(id, peer);
+        request.extensions_mut().insert(context.clone());
+        context
     }
 
     /// What is known of `request`, if it came through the log.
@@ -125,7 +135,7 @@ impl Noted {
     }
 
     /// What its answer said, which went wrong like that or did not.
-    pub(crate) fn answered(&self, outcome: Option<&Outcome>) -> Option<Answered> {
+    fn answered(&self, outcome: Option<&Outcome>) -> Option<Answered> {
         let success = self.succeeded.get().then_some(Answered::Errcode(0));
         outcome.map(|outcome| outcome.answered).or(success)
     }
@@ -144,5 +154,97 @@ impl Answered {
             Self::Errcode(_) => None,
             Self::Code(code) => Some(code),
         }
+    }
+}
+
+/// How a request ended, for everything that reports on it.
+#[derive(Debug)]
+pub(crate) struct RequestResult {
+    outcome: Option<Outcome>,
+    answered: Option<Answered>,
+    duration: Duration,
+    work_duration: Duration,
+}
+
+impl RequestResult {
+    /// The result of a request whose response is ready now. Takes the [`Outcome`] off the response.
+    pub(crate) fn of<B>(response: &mut ServiceResponse<B>, context: &Noted) -> Self {
+        let outcome = response.response_mut().extensions_mut().remove::<Outcome>();
+        let answered = context.answered(outcome.as_ref());
+        let now = Instant::now();
+        let work_began = context.read_at().unwrap_or(context.began());
+        let (duration, work_duration) = (now - context.began(), now - work_began);
+        Self { outcome, answered, duration, work_duration }
+    }
+
+    /// What the response says, if its API says it.
+    pub(crate) fn answered(&self) -> Option<Answered> {
+        self.answered
+    }
+
+    /// Whether the response is an error of an API.
+    pub(crate) fn is_error(&self) -> bool {
+        self.outcome.is_some()
+    }
+
+    /// What failed in the service, for operators only.
+    pub(crate) fn cause(&self) -> Option<&str> {
+        self.outcome.as_ref()?.cause.as_deref()
+    }
+
+    /// The time since the head of the request was there.
+    pub(crate) fn duration(&self) -> Duration {
+        self.duration
+    }
+
+    /// The time since the request had been read: how long callers take to send theirs says nothing
+    /// about the service.
+    pub(crate) fn work_duration(&self) -> Duration {
+        self.work_duration
+    }
+}
+
+#[cfg(test)]
+impl Noted {
+    /// The context of a request from nowhere.
+    pub(crate) fn for_tests(id: &'static str) -> Rc<Self> {
+        Self::new(HeaderValue::from_static(id), Peer(std::net::Ipv4Addr::UNSPECIFIED.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::HttpResponse;
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn everything_with_the_request_sees_its_context() {
+        let request = TestRequest::default().to_srv_request();
+        let peer = Peer(std::net::Ipv4Addr::LOCALHOST.into());
+        let context = Noted::attach(&request, HeaderValue::from_static("the-id"), peer);
+        let id = "8AD595F3-73B3-4B56-90AF-F336F9222FC5".parse().unwrap();
+        Noted::on(request.request(), |context| context.is_about(id));
+        assert_eq!((context.session_id(), context.id_as_text()), (Some(id), "the-id"));
+        let same = Noted::of(request.request()).unwrap();
+        assert!(Rc::ptr_eq(&same, &context));
+    }
+
+    #[test]
+    fn a_result_is_taken_off_the_response() {
+        let context = Noted::for_tests("id");
+        let mut response = TestRequest::default().to_srv_response(HttpResponse::Ok().finish());
+        assert!(RequestResult::of(&mut response, &context).answered().is_none());
+        context.succeeded();
+        let result = RequestResult::of(&mut response, &context);
+        assert!(matches!(result.answered(), Some(Answered::Errcode(0))) && !result.is_error());
+        let outcome = Outcome { answered: Answered::Code("x"), cause: Some("why".to_owned()) };
+        response.response_mut().extensions_mut().insert(outcome);
+        let result = RequestResult::of(&mut response, &context);
+        assert!(matches!(result.answered(), Some(Answered::Code("x"))) && result.is_error());
+        assert_eq!(result.cause(), Some("why"));
+        assert!(result.work_duration() <= result.duration());
+        assert!(!RequestResult::of(&mut response, &context).is_error());
     }
 }

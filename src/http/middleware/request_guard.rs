@@ -10,18 +10,15 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use actix_web::HttpMessage as _;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
-use actix_web::middleware::Next;
-use actix_web::web::{self, Bytes};
-use actix_web::{Error, HttpMessage as _};
+use actix_web::web::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use pin_project_lite::pin_project;
 
-use super::header_limits;
 use crate::http::body::announced;
-use crate::http::options::Options;
 use crate::http::transport::{Progress, Running};
 
 /// A body that its handler reads, and that outlives it.
@@ -41,20 +38,6 @@ pin_project! {
         answer: B,
         _holds: Holds,
     }
-}
-
-/// The middleware of those who need no log: for them a request with too large a head ends here.
-pub(crate) async fn hold(
-    options: web::Data<Options>,
-    mut request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let holds = Holds::of(&mut request);
-    let response = match header_limits::refusal(&options, &request) {
-        Some(refused) => request.into_response(refused).map_into_right_body(),
-        None => next.call(request).await?.map_into_left_body(),
-    };
-    Ok(holds.until_sent(response))
 }
 
 impl Holds {
@@ -105,5 +88,34 @@ impl<B: MessageBody> MessageBody for Holding<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         self.project().answer.poll_next(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::TRANSFER_ENCODING;
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_chunked_body_is_read_by_its_handler_and_held_until_the_response_is_sent() {
+        for (is_chunked, read) in [(true, "body"), (false, "body")] {
+            let mut request = TestRequest::default().set_payload("body");
+            if is_chunked {
+                request = request.insert_header((TRANSFER_ENCODING, "chunked"));
+            }
+            let mut request = request.to_srv_request();
+            let holds = Holds::of(&mut request);
+            assert_eq!(holds._held.is_some(), is_chunked);
+            let payload = holds._held.as_ref().map(|held| Rc::downgrade(&held.0));
+            let chunk = request.take_payload().next().await.unwrap().unwrap();
+            assert_eq!(chunk, read);
+            let is_held = || payload.as_ref().is_some_and(|payload| payload.upgrade().is_some());
+            let response = holds.until_sent(request.into_response(actix_web::HttpResponse::Ok()));
+            assert_eq!(is_held(), is_chunked);
+            drop(response);
+            assert!(!is_held());
+        }
     }
 }

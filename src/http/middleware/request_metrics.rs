@@ -6,14 +6,13 @@
 
 use std::cell::OnceCell;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::body::MessageBody;
 use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
 
-use super::request_context::Answered;
+use super::request_context::{Answered, RequestResult};
 use crate::metrics::{Metrics, Requests, Route};
 
 /// The pattern of a path, as it stands in the source. Belongs to one thread.
@@ -52,26 +51,63 @@ impl Measure {
         Self { metrics, other: Pattern::new("", "other") }
     }
 
-    /// Counts an answer, and what it says went wrong. It `took` so long since the request had been
-    /// read: how long callers take to send theirs says nothing of the service.
+    /// Counts a response, and what it says went wrong.
     pub(crate) fn count(
         &self,
         response: &ServiceResponse<impl MessageBody>,
-        took: Duration,
-        answered: Option<Answered>,
+        result: &RequestResult,
     ) {
         let request = response.request();
         let requests = &self.metrics.requests;
         let status = response.status();
-        match answered {
+        match result.answered() {
             Some(Answered::Errcode(errcode)) if errcode != 0 => {
                 requests.errcode(errcode, status.as_u16());
             }
             Some(Answered::Code(code)) => requests.code(code),
             Some(Answered::Errcode(_)) | None => {}
         }
-        let took = (status != StatusCode::REQUEST_TIMEOUT).then_some(took);
+        let took = (status != StatusCode::REQUEST_TIMEOUT).then_some(result.work_duration());
         let pattern = request.app_data::<Pattern>().unwrap_or(&self.other);
         pattern.route(requests).answered(request.method().as_str(), status.as_u16(), took);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::HttpResponse;
+    use actix_web::test::TestRequest;
+
+    use super::*;
+    use crate::http::middleware::request_context::{Noted, Outcome};
+    use crate::metrics::{Format, Vitals, text};
+
+    #[test]
+    fn a_response_counts_for_its_route_and_its_error() {
+        let metrics = Arc::<Metrics>::default();
+        let measure = Measure::new(metrics.clone());
+        let context = Noted::for_tests("id");
+        let requests = [
+            TestRequest::default().app_data(Pattern::new("/v1", "/sessions")),
+            TestRequest::with_uri("/nobody/knows/it"),
+        ];
+        for request in requests {
+            let mut response = request.to_srv_response(HttpResponse::NotFound().finish());
+            let outcome = Outcome { answered: Answered::Code("no_such_path"), cause: None };
+            response.response_mut().extensions_mut().insert(outcome);
+            let result = RequestResult::of(&mut response, &context);
+            measure.count(&response, &result);
+        }
+        let text = text(metrics, Vitals::default(), Format::Prometheus).unwrap();
+        for (part, count) in [("route=\"/v1/sessions\"", 1), ("route=\"other\"", 1)] {
+            let line = |line: &&str| line.contains("_requests_total") && line.contains(part);
+            let line = text.lines().find(line);
+            assert!(
+                line.is_some_and(|line| line.ends_with(&format!(" {count}"))),
+                "{part}: {text}"
+            );
+        }
+        let code = |line: &str| line.contains("code=\"no_such_path\"") && line.ends_with(" 2");
+        assert!(text.lines().any(code), "{text}");
     }
 }

@@ -9,7 +9,7 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::HeaderName;
 
-use super::request_context::{Answered, Noted};
+use super::request_context::{Answered, Noted, RequestResult};
 use super::request_metrics;
 use crate::telemetry::{Span, Trace, Traces};
 
@@ -36,13 +36,12 @@ impl Traced {
         self.trace.as_ref()
     }
 
-    /// Ends the span: so it was `answered`, and something in here `failed` or nothing did.
+    /// Ends the span with what the response and the context say.
     pub(crate) fn end(
         self,
         response: &ServiceResponse<impl MessageBody>,
         noted: &Noted,
-        answered: Option<Answered>,
-        failed: bool,
+        result: &RequestResult,
     ) {
         let Some(mut span) = self.span.filter(Span::is_seen) else { return };
         let request = response.request();
@@ -57,7 +56,7 @@ impl Traced {
         }
         let status = response.status();
         span.note("http.response.status_code", i64::from(status.as_u16()));
-        match answered {
+        match result.answered() {
             Some(Answered::Errcode(errcode)) => span.note("muster.errcode", i64::from(errcode)),
             Some(Answered::Code(code)) => span.note("muster.code", code),
             None => {}
@@ -65,7 +64,7 @@ impl Traced {
         if let Some(app_id) = noted.app_id() {
             span.note("muster.app_id", app_id.as_str().to_owned());
         }
-        if failed || status.is_server_error() {
+        if result.cause().is_some() || status.is_server_error() {
             span.failed();
         }
     }
@@ -85,4 +84,38 @@ fn method(request: &HttpRequest) -> &'static str {
     const KNOWN: [&str; 9] =
         ["GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS", "CONNECT", "TRACE"];
     KNOWN.into_iter().find(|known| *known == request.method().as_str()).unwrap_or("_OTHER")
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[test]
+    fn the_trace_of_a_caller_is_carried_without_a_collector() {
+        let traced = |values: &[&'static str]| {
+            let mut request = TestRequest::default();
+            for value in values {
+                request = request.append_header((TRACEPARENT, *value));
+            }
+            let traced = Traced::begin(&Traces::default(), &request.to_srv_request());
+            assert!(traced.span.is_none());
+            traced.trace().map(Trace::traceparent)
+        };
+        assert_eq!(traced(&[PARENT]).as_deref(), Some(PARENT));
+        assert_eq!(traced(&[]), None);
+        assert_eq!(traced(&[PARENT, PARENT]), None, "only one caller can be the parent");
+    }
+
+    #[test]
+    fn a_method_is_one_that_there_is() {
+        let method = |name: &str| {
+            let name = actix_web::http::Method::from_bytes(name.as_bytes()).unwrap();
+            method(&TestRequest::default().method(name).to_http_request())
+        };
+        assert_eq!((method("PATCH"), method("BREW")), ("PATCH", "_OTHER"));
+    }
 }

@@ -2,12 +2,22 @@
 
 use std::time::Duration;
 
+use actix_web::HttpResponseBuilder;
+use actix_web::http::header::RETRY_AFTER;
+
 /// The longest wait that is asked for: things may be better sooner than they look.
 const LONGEST: u64 = 300;
 
 /// A wait in whole seconds, at least one.
 pub(crate) fn seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).clamp(1, LONGEST)
+}
+
+/// Writes the header, if the client should try again after so many seconds.
+pub(crate) fn insert(response: &mut HttpResponseBuilder, seconds: Option<u64>) {
+    if let Some(seconds) = seconds {
+        response.insert_header((RETRY_AFTER, seconds));
+    }
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use super::h2_frame_tracker::Frames;
 use super::handshake::{Http, Opened, Stream, open};
 use super::http2;
 use super::pipelining::Tail;
+use super::response_batching::batch_responses;
 use super::timeout_stream::Watched;
 use crate::http::options::Options;
 use crate::metrics::{Cut, Metrics};
@@ -86,7 +87,7 @@ where
         let (door, app) = (Rc::new(door.clone()), app.clone());
         async move {
             let app = map_config(app(), |()| AppConfig::default());
-            let app = Rc::new(app.new_service(()).await?);
+            let app = Rc::new(batch_responses(app.new_service(()).await?));
             let http1 = Rc::new(http1(app.clone(), door.options).await?);
             Ok(fn_service(move |stream: TcpStream| {
                 let (door, app, http1) = (door.clone(), app.clone(), http1.clone());

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use actix_web::dev::ServiceResponse;
+use actix_web::http::header::{CONNECTION, HeaderValue};
 use tokio::sync::Notify;
 
 /// Threads count apart, each in a line of memory of its own: one number for all would go back and
@@ -50,6 +52,13 @@ impl Drain {
         self.stopping.load(Ordering::SeqCst)
     }
 
+    /// Asks the client of a response to close its connection, if the server stops.
+    pub(crate) fn announce<B>(&self, response: &mut ServiceResponse<B>) {
+        if self.stopping() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+
     /// Asks clients to close their connections.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
@@ -82,5 +91,39 @@ impl Drop for Running<'_> {
         if self.count.fetch_sub(1, Ordering::SeqCst) == 1 && self.drain.stopping() {
             self.drain.none.notify_waiters();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use actix_web::HttpResponse;
+    use actix_web::test::TestRequest;
+    use futures_util::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_stops_waits_for_its_requests() {
+        let drain = Drain::default();
+        let running = drain.enter();
+        drain.stop();
+        let mut drained = pin!(drain.drained());
+        assert!(poll!(&mut drained).is_pending());
+        assert_eq!(drain.running(), 1);
+        drop(running);
+        assert!(poll!(&mut drained).is_ready());
+    }
+
+    #[test]
+    fn clients_of_a_server_that_stops_are_asked_to_close() {
+        let drain = Drain::default();
+        let mut response = TestRequest::default().to_srv_response(HttpResponse::Ok().finish());
+        drain.announce(&mut response);
+        assert!(!response.headers().contains_key(CONNECTION));
+        drain.stop();
+        drain.announce(&mut response);
+        assert_eq!(response.headers().get(CONNECTION).unwrap(), "close");
     }
 }

@@ -22,6 +22,7 @@ use actix_web::{HttpResponse, web};
 pub use openapi::openapi;
 
 use super::endpoint::Calls;
+use super::shared::error_text;
 use endpoints::sessions::{create, get, members, state, update};
 use endpoints::{batch, diff, docs, events, limits, list};
 use problem::{Code, Problem};
@@ -71,7 +72,7 @@ pub(crate) fn router(app: &mut web::ServiceConfig) {
 }
 
 async fn not_found() -> Result<HttpResponse, Problem> {
-    Err(Problem::of(Code::NoSuchPath, "path", "there is no such call"))
+    Err(Problem::of(Code::NoSuchPath, "path", error_text::NO_SUCH_CALL))
 }
 
 /// A path of this API.

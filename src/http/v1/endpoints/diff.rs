@@ -6,12 +6,14 @@ use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::domain::{Account, Version};
-use crate::http::v1::extract::authorized::{Authorised, Reads};
+use crate::http::shared::permission::Reads;
+use crate::http::shared::render::as_texts;
+use crate::http::v1::extract::authorized::Authorised;
 use crate::http::v1::extract::path::AtSession;
 use crate::http::v1::extract::query::Query;
 use crate::http::v1::extract::text::{AccountText, TitleText};
 use crate::http::v1::problem::{Code, Fails, Problem, Problems};
-use crate::http::v1::render::view::{State, as_texts};
+use crate::http::v1::render::view::State;
 use crate::service::{self, Sessions};
 
 type Asked = Authorised<Reads, (AtSession, Query<Between>)>;

@@ -10,13 +10,15 @@ use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::domain::{Account, Event, EventKind, SessionId, Version};
-use crate::http::v1::extract::authorized::{Authorised, Reads};
+use crate::http::shared::permission::Reads;
+use crate::http::shared::render::as_texts;
+use crate::http::v1::extract::authorized::Authorised;
 use crate::http::v1::extract::page;
 use crate::http::v1::extract::path::AtSession;
 use crate::http::v1::extract::query::Query;
 use crate::http::v1::extract::text::{AccountText, ReasonText, TitleText};
 use crate::http::v1::problem::{Code, Fails, Problem, Problems};
-use crate::http::v1::render::view::{State, as_texts, time};
+use crate::http::v1::render::view::{State, time};
 use crate::service::{HistoryPage, Sessions};
 
 type Asked = Authorised<Reads, (AtSession, Query<Wanted>)>;

@@ -11,51 +11,15 @@ use actix_web::{FromRequest, HttpRequest, dev};
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
+use super::part::Part;
 use crate::domain::{Permission, Permissions, SessionId};
 use crate::http::auth::authenticate;
 use crate::http::middleware::request_context::Noted;
+use crate::http::shared::permission::Needs;
 use crate::http::v1::problem::{Code, Fails, Problem};
 use crate::http::{body, uri};
 use crate::service::{Caller, Denied};
 use crate::wire::ApiKey;
-
-/// What a call needs: a handler's signature says it.
-pub(crate) trait Needs: 'static {
-    /// Permissions of which one is enough; with none, any API key will do.
-    const ONE_OF: &'static [Permission];
-}
-
-/// Needs no more than a valid API key.
-pub(crate) struct Anything;
-
-/// Reads sessions.
-pub(crate) struct Reads;
-
-/// Creates or changes sessions.
-pub(crate) struct Writes;
-
-impl Needs for Anything {
-    const ONE_OF: &'static [Permission] = &[];
-}
-
-impl Needs for Reads {
-    const ONE_OF: &'static [Permission] = &[Permission::SessionsRead, Permission::SessionsAdmin];
-}
-
-impl Needs for Writes {
-    const ONE_OF: &'static [Permission] = &[Permission::SessionsWrite, Permission::SessionsAdmin];
-}
-
-/// A part of a request: its path, its query, a header, its body.
-pub(crate) trait Part: Fails + Sized {
-    /// Reads the part; `body` is the whole body.
-    fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem>;
-
-    /// What it is in the API's description, unless it is the body.
-    fn parameters() -> Vec<Parameter> {
-        Vec::new()
-    }
-}
 
 /// A request by an app that may make it, its parts read.
 pub(crate) struct Authorised<N, P = ()> {
@@ -147,42 +111,12 @@ fn bearer(request: &HttpRequest) -> Result<&str, Problem> {
     Ok(key)
 }
 
-impl Part for () {
-    fn read(_: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
-        Ok(())
-    }
-}
-
-/// Several parts are a part, read in their order.
-macro_rules! parts {
-    ($($part:ident)+) => {
-        impl<$($part: Fails),+> Fails for ($($part,)+) {
-            fn codes() -> Vec<Code> {
-                [$($part::codes()),+].concat()
-            }
-        }
-
-        impl<$($part: Part),+> Part for ($($part,)+) {
-            fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem> {
-                Ok(($($part::read(request, body)?,)+))
-            }
-
-            fn parameters() -> Vec<Parameter> {
-                [$($part::parameters()),+].concat()
-            }
-        }
-    };
-}
-
-parts!(A B);
-parts!(A B C);
-parts!(A B C D);
-
 #[cfg(test)]
 mod tests {
     use actix_web::test::TestRequest;
 
     use super::*;
+    use crate::http::shared::permission::{Anything, Reads, Writes};
     use crate::http::v1::extract::json::Json;
     use crate::http::v1::extract::precondition::IfMatch;
     use crate::http::v1::extract::query::{Nothing, Query};

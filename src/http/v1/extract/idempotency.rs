@@ -6,8 +6,8 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use utoipa::openapi::path::Parameter;
 
-use super::authorized::Part;
 use super::parameter::{in_header, text};
+use super::part::Part;
 use crate::domain::IdempotencyKey;
 use crate::http::v1::problem::{Code, Fails, Problem};
 

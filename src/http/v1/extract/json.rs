@@ -6,9 +6,9 @@ use actix_web::{HttpMessage as _, HttpRequest};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
-use super::authorized::Part;
 use super::field;
 use super::field::{Codes, shortened};
+use super::part::Part;
 use crate::http::v1::problem::{Code, Fails, Problem};
 
 const CODES: Codes = Codes {

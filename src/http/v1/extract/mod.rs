@@ -9,6 +9,7 @@ pub(super) mod number;
 pub(super) mod object;
 pub(super) mod page;
 pub(super) mod parameter;
+pub(super) mod part;
 pub(super) mod path;
 pub(super) mod percent;
 pub(super) mod precondition;

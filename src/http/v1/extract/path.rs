@@ -9,8 +9,8 @@ use actix_web::HttpRequest;
 use utoipa::PartialSchema as _;
 use utoipa::openapi::path::Parameter;
 
-use super::authorized::Part;
 use super::parameter::{in_path, text};
+use super::part::Part;
 use super::percent;
 use super::text::{AccountText, account};
 use crate::domain::{Account, SessionId};

@@ -5,8 +5,8 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
 use utoipa::openapi::path::Parameter;
 
-use super::authorized::Part;
 use super::parameter::standard_header;
+use super::part::Part;
 use crate::domain::Version;
 use crate::http::v1::problem::{Code, Fails, Problem};
 

@@ -8,9 +8,9 @@ use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
-use super::authorized::Part;
 use super::field;
 use super::field::{Codes, shortened};
+use super::part::Part;
 use super::percent;
 use crate::http::v1::problem::{Code, Fails, Problem};
 

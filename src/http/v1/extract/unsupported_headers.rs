@@ -4,8 +4,8 @@
 use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderName, IF_MATCH};
 
-use super::authorized::Part;
 use super::idempotency;
+use super::part::Part;
 use crate::http::v1::problem::{Code, Fails, Problem};
 
 /// That no version is demanded of what is new.

@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 use utoipa::openapi::path::Parameter;
 
-use super::authorized::Part;
 use super::idempotency::Named;
+use super::part::Part;
 use super::precondition::IfMatch;
 use super::query::Query;
 use super::text::Acting;

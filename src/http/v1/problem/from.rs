@@ -6,6 +6,7 @@ use crate::domain::Refusal;
 use crate::http::auth::authenticate::Barred;
 use crate::http::body::BodyError;
 use crate::http::middleware::timeout::Unanswered;
+use crate::http::shared::error_text;
 use crate::http::shared::retry_after::seconds;
 use crate::http::uri::UriTooLong;
 use crate::service::{BadCursor, Denied, Error};
@@ -16,7 +17,7 @@ impl From<Error> for Problem {
             Error::Denied(denied) => denied.into(),
             Error::Refused(refusal) => refusal.into(),
             Error::NoSuchSession => {
-                Self::of(Code::NoSuchSession, "sessionId", "there is no such session")
+                Self::of(Code::NoSuchSession, "sessionId", error_text::NO_SUCH_SESSION)
             }
             Error::NoSuchVersion => {
                 Self::of(Code::NoSuchVersion, "version", "the session has, or had, no such version")
@@ -26,24 +27,19 @@ impl From<Error> for Problem {
             }
             Error::KeyReused => Self::of(Code::KeyReused, "Idempotency-Key", &error),
             Error::Contended => {
-                let why = "too many changes of this session at once, try again";
-                Self::of(Code::Contended, "sessionId", why).again_after(1)
+                Self::of(Code::Contended, "sessionId", error_text::CONTENDED).again_after(1)
             }
             Error::Unavailable(error) => {
-                let detail = "the service is not available, try again";
-                Self::new(Code::Unavailable, detail).again_after(1).because(&error)
+                Self::new(Code::Unavailable, error_text::UNAVAILABLE).again_after(1).because(&error)
             }
             Error::Overloaded { wait } => {
-                let detail = "the service is overloaded, try again";
-                Self::new(Code::Overloaded, detail).again_after(seconds(wait))
+                Self::new(Code::Overloaded, error_text::OVERLOADED).again_after(seconds(wait))
             }
             Error::TooSlow(error) => {
-                let detail = "the service is too slow, nothing was done, try again";
-                Self::new(Code::Unavailable, detail).again_after(1).because(&error)
+                Self::new(Code::Unavailable, error_text::TOO_SLOW).again_after(1).because(&error)
             }
             Error::Unanswered(error) => {
-                let detail = "no answer in time; whether it was done is not known";
-                Self::new(Code::TimedOut, detail).again_after(1).because(&error)
+                Self::new(Code::TimedOut, error_text::UNANSWERED).again_after(1).because(&error)
             }
             Error::Failed(error) => Self::internal(&error),
         }

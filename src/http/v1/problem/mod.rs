@@ -12,7 +12,7 @@ use std::fmt;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, ETAG, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{ALLOW, ETAG, WWW_AUTHENTICATE};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse, ResponseError};
 use serde::Serialize;
@@ -24,6 +24,8 @@ pub(crate) use responses::{Fails, Problems};
 use crate::domain::{Invalid, Version};
 use crate::http::endpoint::Refuses;
 use crate::http::middleware::request_context::{Answered, Noted, Outcome};
+use crate::http::shared::cause_chain::cause_chain;
+use crate::http::shared::{error_text, retry_after};
 
 /// The media type of a problem.
 const MEDIA_TYPE: &str = "application/problem+json";
@@ -136,7 +138,7 @@ impl Problem {
 
     /// Something in here failed.
     pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
-        Self::new(Code::Internal, "internal error").because(error)
+        Self::new(Code::Internal, error_text::INTERNAL).because(error)
     }
 
     /// Says which limit was not kept, and by what.
@@ -160,9 +162,7 @@ impl Problem {
 
     /// Keeps an error with its causes for the log.
     fn because(mut self, error: &dyn std::error::Error) -> Self {
-        let causes = std::iter::successors(Some(error), |error| error.source());
-        let cause: Vec<String> = causes.map(ToString::to_string).collect();
-        self.0.cause = Some(cause.join(": "));
+        self.0.cause = Some(cause_chain(error));
         self
     }
 
@@ -208,9 +208,7 @@ impl Problem {
             }
             _ => {}
         }
-        if let Some(seconds) = self.0.retry_after {
-            response.insert_header((RETRY_AFTER, seconds));
-        }
+        retry_after::insert(&mut response, self.0.retry_after);
         if let Some(allow) = &self.0.allow {
             response.insert_header((ALLOW, allow.as_str()));
         }

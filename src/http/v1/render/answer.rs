@@ -10,6 +10,7 @@ use utoipa::{IntoResponses, ToSchema as _};
 
 use super::view::View;
 use crate::domain::{Session, Version};
+use crate::http::v1::extract::authorized::Log;
 use crate::http::v1::extract::parameter::text;
 use crate::service::{Done, Terms};
 
@@ -30,8 +31,9 @@ pub(crate) fn written(done: &Done, terms: &Terms) -> HttpResponse {
     with(HttpResponse::Ok(), done, terms)
 }
 
-/// A session that was begun.
-pub(crate) fn begun(done: &Done, terms: &Terms) -> HttpResponse {
+/// A session that was begun. It has its id only now, so the request's context learns the id here.
+pub(crate) fn begun(log: &Log, done: &Done, terms: &Terms) -> HttpResponse {
+    log.about(done.session.id);
     if terms.dry_run {
         return written(done, terms);
     }

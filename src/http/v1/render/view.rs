@@ -1,11 +1,12 @@
 //! The session, as every answer of this API has it.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::domain::{Account, Session, SessionId};
+use crate::http::shared::render::{as_text, as_texts};
 use crate::http::v1::extract::text::{AccountText, TitleText};
 
 /// A session as it might be, for the description.
@@ -120,16 +121,4 @@ impl From<crate::domain::State> for State {
 /// A time, in the one form in which answers have times.
 pub(crate) fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Micros, true)
-}
-
-fn as_text<S: Serializer>(id: &SessionId, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(id)
-}
-
-/// Accounts as a list of text.
-pub(crate) fn as_texts<S: Serializer>(
-    accounts: &&[Account],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(accounts.iter().map(Account::as_str))
 }

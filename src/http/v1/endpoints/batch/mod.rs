@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::http::v1::extract::authorized::{Authorised, Writes};
+use crate::http::shared::permission::Writes;
+use crate::http::v1::extract::authorized::Authorised;
 use crate::http::v1::extract::json::Json;
 use crate::http::v1::extract::query::{Nothing, Query};
 use crate::http::v1::extract::unsupported_headers::PerItem;

@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 use utoipa::openapi::{Array, ArrayBuilder};
 
 use crate::domain::{Session, SessionId};
-use crate::http::v1::extract::authorized::{Authorised, Reads};
+use crate::http::shared::permission::Reads;
+use crate::http::v1::extract::authorized::Authorised;
 use crate::http::v1::extract::json::Json;
 use crate::http::v1::extract::parameter::text;
 use crate::http::v1::extract::path::ID_PATTERN;

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::domain::Member;
-use crate::http::v1::extract::authorized::{Authorised, Reads};
+use crate::http::shared::permission::Reads;
+use crate::http::v1::extract::authorized::Authorised;
 use crate::http::v1::extract::page;
 use crate::http::v1::extract::path::{AtMember, AtSession};
 use crate::http::v1::extract::query::{Nothing, Query};

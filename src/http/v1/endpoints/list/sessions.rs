@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::domain::{self, Filter, Sort, SortKey, TitlePart};
-use crate::http::v1::extract::authorized::{Authorised, Reads};
+use crate::http::shared::permission::Reads;
+use crate::http::v1::extract::authorized::Authorised;
 use crate::http::v1::extract::page;
 use crate::http::v1::extract::query::Query;
 use crate::http::v1::extract::text::{AccountText, account};

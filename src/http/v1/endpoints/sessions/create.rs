@@ -5,7 +5,8 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::domain::{Attributes, AttributesPatch, NewSession};
-use crate::http::v1::extract::authorized::{Authorised, Writes};
+use crate::http::shared::permission::Writes;
+use crate::http::v1::extract::authorized::Authorised;
 use crate::http::v1::extract::idempotency::Named;
 use crate::http::v1::extract::json::Json;
 use crate::http::v1::extract::object::Object;
@@ -86,6 +87,5 @@ pub(crate) async fn create(
     let (Query(query), Named(key), _, Json(new)) = asked.parts;
     let terms = Terms { key, dry_run: query.dry_run() };
     let done = sessions.create(&asked.caller, new.try_into()?, &terms).await?;
-    asked.log.about(done.session.id);
-    Ok(answer::begun(&done, &terms))
+    Ok(answer::begun(&asked.log, &done, &terms))
 }

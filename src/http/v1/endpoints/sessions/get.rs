@@ -8,8 +8,10 @@ use utoipa::IntoParams;
 use utoipa::openapi::path::Parameter;
 
 use crate::domain::{Session, Version};
-use crate::http::v1::extract::authorized::{Authorised, Part, Reads};
+use crate::http::shared::permission::Reads;
+use crate::http::v1::extract::authorized::Authorised;
 use crate::http::v1::extract::parameter::standard_header;
+use crate::http::v1::extract::part::Part;
 use crate::http::v1::extract::path::AtSession;
 use crate::http::v1::extract::precondition::IfNoneMatch;
 use crate::http::v1::extract::query::Query;

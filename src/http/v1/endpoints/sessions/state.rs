@@ -6,7 +6,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{Changes, OfMembers, Wish, change};
 use crate::domain::{Action, Version};
-use crate::http::v1::extract::authorized::{Authorised, Writes};
+use crate::http::shared::permission::Writes;
+use crate::http::v1::extract::authorized::Authorised;
 use crate::http::v1::extract::json::Json;
 use crate::http::v1::extract::number::VersionNumber;
 use crate::http::v1::extract::path::AtSession;

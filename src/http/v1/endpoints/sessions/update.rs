@@ -6,7 +6,8 @@ use utoipa::ToSchema;
 
 use super::{OfMembers, Wish, change};
 use crate::domain::{Action, AttributesPatch, Update};
-use crate::http::v1::extract::authorized::{Authorised, Writes};
+use crate::http::shared::permission::Writes;
+use crate::http::v1::extract::authorized::Authorised;
 use crate::http::v1::extract::json::Json;
 use crate::http::v1::extract::object::Object;
 use crate::http::v1::extract::path::AtSession;

@@ -1,0 +1,94 @@
+//! The middlewares of a request, in their order. Each has a file and one duty; here they are only put
+//! together.
+//!
+//! They are functions and not layers of the framework: each layer would put its future into memory of
+//! its own for every request, and a session that lies in memory is read in the time that a few of
+//! those take.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix_web::Error;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
+use actix_web::web;
+
+use super::client_ip::ClientIpResolver;
+use super::request_context::{Noted, RequestResult};
+use super::request_guard::Holds;
+use super::request_metrics::Measure;
+use super::request_span::Traced;
+use super::{access_log, header_limits, request_id};
+use crate::http::options::Options;
+use crate::http::transport::{Drain, SendAtOnce};
+use crate::metrics::Metrics;
+use crate::telemetry::{Trace, Traces};
+
+/// The middlewares of the application. Belongs to one thread.
+pub(crate) struct Pipeline {
+    options: Options,
+    shutdown: Arc<Drain>,
+    client_ips: ClientIpResolver,
+    traces: Traces,
+    metrics: Measure,
+}
+
+impl Pipeline {
+    pub(crate) fn new(
+        options: Options,
+        shutdown: Arc<Drain>,
+        client_ips: ClientIpResolver,
+        traces: Traces,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { options, shutdown, client_ips, traces, metrics: Measure::new(metrics) }
+    }
+
+    /// Has a request answered, and reports on it.
+    pub(crate) async fn handle(
+        self: Rc<Self>,
+        mut request: ServiceRequest,
+        next: Next<impl MessageBody + 'static>,
+    ) -> Result<ServiceResponse<impl MessageBody>, Error> {
+        let in_flight = self.shutdown.enter();
+        let guard = Holds::of(&mut request);
+        let id = request_id::choose(&request);
+        let context = Noted::attach(&request, id, self.client_ips.resolve(&request));
+        let span = Traced::begin(&self.traces, &request);
+
+        let mut response = match header_limits::refusal(&self.options, &request) {
+            Some(refused) => request.into_response(refused).map_into_right_body(),
+            None => {
+                let answering = Trace::scope(span.trace().cloned(), next.call(request));
+                answering.await?.map_into_left_body()
+            }
+        };
+
+        self.shutdown.announce(&mut response);
+        let result = RequestResult::of(&mut response, &context);
+        self.metrics.count(&response, &result);
+        access_log::write(&response, &context, &result, span.trace());
+        span.end(&response, &context, &result);
+        request_id::write(&mut response, &context);
+        if result.is_error() {
+            response.response_mut().extensions_mut().insert(SendAtOnce);
+        }
+        drop(in_flight);
+        Ok(guard.until_sent(response))
+    }
+}
+
+/// The middlewares of an application whose requests are not reported on.
+pub(crate) async fn handle_unreported(
+    options: web::Data<Options>,
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let guard = Holds::of(&mut request);
+    let response = match header_limits::refusal(&options, &request) {
+        Some(refused) => request.into_response(refused).map_into_right_body(),
+        None => next.call(request).await?.map_into_left_body(),
+    };
+    Ok(guard.until_sent(response))
+}

@@ -1,0 +1,62 @@
+//! `X-Request-Id`: the id by which a caller finds a request in the log.
+//!
+//! The caller's own id is taken if it is a reasonable one and cannot be a secret of this service.
+
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use uuid::Uuid;
+
+use super::request_context::Noted;
+use crate::wire::ApiKey;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longer ids of callers are replaced. Access tokens are longer, the ids in use are not.
+const MAX_ID_LEN: usize = 64;
+
+/// The caller's id, or else a new one of 32 hexadecimal digits.
+pub(crate) fn choose(request: &ServiceRequest) -> HeaderValue {
+    let given = request.headers().get(REQUEST_ID).filter(|id| is_reasonable(id));
+    given.cloned().unwrap_or_else(|| {
+        let mut digits = [0; 32];
+        let id = Uuid::from_u128(rand::random()).simple().encode_lower(&mut digits);
+        HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    })
+}
+
+/// Writes the id of a request into its response.
+pub(crate) fn write<B>(response: &mut ServiceResponse<B>, context: &Noted) {
+    response.headers_mut().insert(REQUEST_ID, context.id().clone());
+}
+
+fn is_reasonable(id: &HeaderValue) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._:/+=@-".contains(c);
+    (1..=MAX_ID_LEN).contains(&id.len())
+        && id.to_str().is_ok_and(|id| id.chars().all(is_plain) && !id.contains(ApiKey::PREFIX))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn only_a_reasonable_id_of_the_caller_is_taken() {
+        let long = "x".repeat(MAX_ID_LEN + 1);
+        for (given, is_taken) in [
+            ("job-42/retry:1", true),
+            (&long[1..], true),
+            (&long, false),
+            ("", false),
+            ("two words", false),
+            ("a,b", false),
+            ("msk_0123456789", false),
+        ] {
+            let request =
+                TestRequest::default().insert_header((REQUEST_ID, given)).to_srv_request();
+            let id = choose(&request);
+            assert_eq!(id == given, is_taken, "{given:?}");
+            assert!(is_taken || id.len() == 32, "{given:?}: {id:?}");
+        }
+    }
+}

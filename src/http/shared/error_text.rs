@@ -1,0 +1,19 @@
+//! Sentences about errors that every API tells its clients in the same words. The field that a
+//! sentence is about, and the code of the error, are each API's own.
+
+/// The service failed; the log holds the cause.
+pub(crate) const INTERNAL: &str = "internal error";
+/// No endpoint has the path.
+pub(crate) const NO_SUCH_CALL: &str = "there is no such call";
+/// No session of the enterprise has the id.
+pub(crate) const NO_SUCH_SESSION: &str = "there is no such session";
+/// Other writers of the session were faster, several times.
+pub(crate) const CONTENDED: &str = "too many changes of this session at once, try again";
+/// The database cannot be reached.
+pub(crate) const UNAVAILABLE: &str = "the service is not available, try again";
+/// Too many requests wait for the database.
+pub(crate) const OVERLOADED: &str = "the service is overloaded, try again";
+/// A statement took too long and was undone.
+pub(crate) const TOO_SLOW: &str = "the service is too slow, nothing was done, try again";
+/// A statement was sent, and its result never arrived.
+pub(crate) const UNANSWERED: &str = "no answer in time; whether it was done is not known";
