@@ -94,7 +94,8 @@ class Sessions:
             last = row[0] if row else 0
             if version <= last:
                 return f"ignored, already at version {last}"
-            # Your own work belongs here, in this transaction.
+            # Your own work belongs here, in this transaction. Keep it short: an attempt has 15 s
+            # (delivery.attempt_timeout). For longer work, only store the message here.
             self.database.execute("insert or replace into seen values (?, ?)", (session, version))
             if version > last + 1:
                 # Muster gave up versions in between, or this receiver joined late. The lists in the
