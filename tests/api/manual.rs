@@ -299,6 +299,7 @@ fn pages_name_only_keys_that_exist() {
         for word in code(&text) {
             let word = word.split(" = ").next().unwrap();
             if let Some((table, key)) = word.split_once('.')
+                && !table.is_empty()
                 && tables.contains(table)
                 && is_name(key)
                 && !["rs", "md", "toml"].contains(&key)
