@@ -110,7 +110,7 @@ def answers(url):
 
 def run(name, main):
     """Runs a script's `main` and exits with 1 if a check failed."""
-    # The server is stopped too if the script is told to end.
+    # The server is stopped too if the script receives SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main()

@@ -151,7 +151,7 @@ def main():
     session = client.update_session(session_id, "bob", title="Release 2.0", addMember=["dave"])
     print("updated", json.dumps(session))
 
-    # With "version" a change is made only if nobody changed the session in between.
+    # With "version" a change is made only if the session was not changed in between.
     try:
         client.update_session(session_id, "bob", title="Too late", version=1)
     except CgiError as error:
