@@ -298,39 +298,6 @@ fn the_manual_and_the_settings_have_the_same_keys() {
 }
 
 #[test]
-fn the_readme_has_every_key_with_its_default() {
-    let (_, table) = include_str!("../../README.md").split_once("| key | default | |\n").unwrap();
-    let quoted = |cell: &str| -> Vec<String> {
-        cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-    };
-    let mut told = toml::Table::new();
-    for row in table.lines().skip(1).take_while(|line| line.starts_with('|')) {
-        let cells: Vec<_> = row.split(" | ").collect();
-        let (keys, values) = (quoted(cells[0]), quoted(cells[1]));
-        assert_eq!(keys.len(), values.len(), "{row}");
-        // A row may name several keys of a section.
-        let section = keys[0].rsplit_once('.').map(|(section, _)| section);
-        for (at, (key, value)) in keys.iter().zip(values).enumerate() {
-            let key = match section {
-                Some(section) if at > 0 => format!("{section}.{key}"),
-                _ => key.clone(),
-            };
-            let value: toml::Table = toml::from_str(&format!("value = {value}")).unwrap();
-            assert!(told.insert(key, value["value"].clone()).is_none(), "{row}: twice");
-        }
-    }
-    let mut documented = toml::Table::new();
-    for (section, value) in toml::from_str::<toml::Table>(DEFAULTS).unwrap() {
-        match value {
-            toml::Value::Table(keys) => documented
-                .extend(keys.into_iter().map(|(key, value)| (format!("{section}.{key}"), value))),
-            value => drop(documented.insert(section, value)),
-        }
-    }
-    assert_eq!(told, documented);
-}
-
-#[test]
 fn the_environment_sets_every_key() {
     let all: Vec<_> = OTHERS.iter().map(|(key, value)| (variable(key), *value)).collect();
     let env: Vec<_> = all.iter().map(|(name, value)| (name.as_str(), *value)).collect();

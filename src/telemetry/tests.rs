@@ -61,9 +61,9 @@ fn json_is_one_flat_object_a_line() {
     assert_eq!(lines[1]["message"], "slow");
 }
 
-#[test]
 /// Run by [`child`], because logging is set up once for a whole process.
 #[test]
+#[ignore = "run by the tests below, in a process of its own"]
 fn in_a_process_of_its_own() {
     let format =
         if std::env::var_os("JSON").is_some() { LogFormat::Json } else { LogFormat::Pretty };

@@ -1,8 +1,12 @@
-//! What shells and `man` know of the commands: all of them, in a form that those programs take.
+//! The texts that describe Muster: completions and manual pages of the commands, and the pages of
+//! `docs` that are generated from the program or must agree with it.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use serde_json::Value;
 
 use crate::harness::process::Home;
 
@@ -93,4 +97,237 @@ fn every_command_has_a_manual_page() {
     let page = std::fs::read_to_string(directory.join("muster-app-create.1")).unwrap();
     assert!(page.contains("callback"), "{page}");
     home.run(&["man", "/dev/null/man"]).fails(1, &["cannot write manual pages into /dev/null/man"]);
+}
+
+/// Enclose the generated part of a page.
+const BEGIN: &str = "<!-- generated: begin -->\n";
+const END: &str = "<!-- generated: end -->\n";
+
+/// The width of the generated help, in columns.
+const WIDTH: &str = "100";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The pages of the documentation, with their texts.
+pub fn pages() -> Vec<(PathBuf, String)> {
+    let mut directories = vec![root().join("docs")];
+    let mut found = Vec::new();
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|end| end == "md") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Checks that the generated part of a page is `expected`. With `MUSTER_UPDATE_DOCS=1` it writes the
+/// page instead.
+#[track_caller]
+fn assert_current(page: &str, expected: &str) {
+    let path = root().join(page);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let parts = text.split_once(BEGIN).and_then(|(head, rest)| {
+        rest.split_once(END).map(|(generated, tail)| (head, generated, tail))
+    });
+    let (head, generated, tail) = parts.unwrap_or_else(|| panic!("{page}: no {BEGIN}… {END}"));
+    if generated == expected {
+        return;
+    }
+    if std::env::var("MUSTER_UPDATE_DOCS").is_ok_and(|value| value == "1") {
+        std::fs::write(&path, [head, BEGIN, expected, END, tail].concat()).unwrap();
+        return;
+    }
+    let same = generated.lines().zip(expected.lines()).take_while(|(old, new)| old == new).count();
+    panic!(
+        "{page} is stale: run `MUSTER_UPDATE_DOCS=1 cargo test --test api manual::`\n\
+         line {} of its generated part is {:?}, expected {:?}",
+        same + 1,
+        generated.lines().nth(same),
+        expected.lines().nth(same),
+    );
+}
+
+/// A key of the configuration, with what `config/default.toml` says of it.
+struct Setting {
+    table: String,
+    key: String,
+    default: String,
+    meaning: String,
+}
+
+impl Setting {
+    /// The key with its table.
+    fn path(&self) -> String {
+        if self.table.is_empty() {
+            self.key.clone()
+        } else {
+            format!("{}.{}", self.table, self.key)
+        }
+    }
+}
+
+/// All keys, in the order of the file.
+fn settings() -> Vec<Setting> {
+    let text = std::fs::read_to_string(root().join("config/default.toml")).unwrap();
+    let (mut table, mut meaning) = (String::new(), String::new());
+    let mut found = Vec::new();
+    for line in text.lines() {
+        if let Some(comment) = line.strip_prefix('#') {
+            meaning.push_str(comment.strip_prefix(' ').unwrap_or(comment));
+            meaning.push('\n');
+        } else if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            name.clone_into(&mut table);
+        } else if let Some((key, default)) = line.split_once(" = ") {
+            let (key, default) = (key.to_owned(), default.to_owned());
+            let meaning = std::mem::take(&mut meaning);
+            assert!(!meaning.is_empty(), "{key}: no comment says what it means");
+            found.push(Setting { table: table.clone(), key, default, meaning });
+        } else {
+            assert_eq!(line, "", "neither a comment, a table nor a key with its default");
+            // What stands alone is about the file, not about a key.
+            meaning.clear();
+        }
+    }
+    found
+}
+
+/// A comment as Markdown: quoted values and names are set as code.
+fn marked_up(comment: &str, keys: &BTreeSet<String>) -> String {
+    let mut text = String::new();
+    let mut rest = comment;
+    while let Some(first) = rest.chars().next() {
+        let quoted = |open: &str, close: &str| {
+            let inside = rest.strip_prefix(open)?;
+            inside.find(close).map(|end| open.len() + end + close.len())
+        };
+        let name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+        if let Some(length) = quoted("`", "`") {
+            text.push_str(&rest[..length]);
+            rest = &rest[length..];
+        } else if let Some(length) = quoted("[\"", "\"]").or_else(|| quoted("\"", "\"")) {
+            write!(text, "`{}`", &rest[..length]).unwrap();
+            rest = &rest[length..];
+        } else if name(first) {
+            let length = rest.find(|c| !name(c)).unwrap_or(rest.len());
+            let word = rest[..length].trim_end_matches('.');
+            if word.contains('_') || keys.contains(word) {
+                write!(text, "`{word}`").unwrap();
+            } else {
+                text.push_str(word);
+            }
+            text.push_str(&rest[word.len()..length]);
+            rest = &rest[length..];
+        } else {
+            text.push(first);
+            rest = &rest[first.len_utf8()..];
+        }
+    }
+    text
+}
+
+#[test]
+fn configuration_page_is_current() {
+    let settings = settings();
+    let keys: BTreeSet<String> = settings.iter().map(Setting::path).collect();
+    assert!(keys.len() > 50 && keys.contains("server.bind"));
+    let mut page = String::new();
+    let mut table = None;
+    for setting in &settings {
+        if table.replace(&setting.table) != Some(&setting.table) {
+            let title = if setting.table.is_empty() { "general" } else { &setting.table };
+            write!(page, "\n## {title}\n").unwrap();
+        }
+        let path = setting.path();
+        let variable = format!("MUSTER__{}", path.replace('.', "__").to_uppercase());
+        let meaning = marked_up(&setting.meaning, &keys);
+        let default = &setting.default;
+        write!(page, "\n### {path}\n\nDefault `{default}`, environment `{variable}`.\n\n{meaning}")
+            .unwrap();
+    }
+    page.push('\n');
+    assert_current("docs/operate/configuration.md", &page);
+}
+
+#[test]
+fn command_line_page_is_current() {
+    let mut home = Home::new();
+    home.set("COLUMNS", WIDTH);
+    let mut all = vec![Vec::new()];
+    all.extend(commands(&home, &[]));
+    let (mut table, mut sections) = (String::new(), String::new());
+    for command in &all {
+        let name = [&["muster".to_owned()], &command[..]].concat().join(" ");
+        let mut arguments: Vec<&str> = command.iter().map(String::as_str).collect();
+        arguments.push("--help");
+        let help = home.run(&arguments).ok().stdout;
+        let about: Vec<&str> = help.lines().take_while(|line| !line.is_empty()).collect();
+        let about = about.join(" ").replace('|', "\\|");
+        writeln!(table, "| [`{name}`](#{}) | {about} |", name.replace(' ', "-")).unwrap();
+        write!(sections, "\n## {name}\n\n```text\n").unwrap();
+        for line in help.lines() {
+            writeln!(sections, "{}", line.trim_end()).unwrap();
+        }
+        sections.push_str("```\n");
+    }
+    let page = format!("\n| command | purpose |\n| --- | --- |\n{table}{sections}\n");
+    assert_current("docs/operate/command-line.md", &page);
+}
+
+/// What stands between backticks in a text, on one line.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
+}
+
+#[test]
+fn pages_name_only_keys_that_exist() {
+    let settings = settings();
+    // Administrative acts have names of the same form.
+    let acts = Home::new().run(&["audit", "list", "--help"]).ok().stdout;
+    let keys: BTreeSet<String> = settings.iter().map(Setting::path).collect();
+    let tables: BTreeSet<&str> = settings.iter().map(|setting| setting.table.as_str()).collect();
+    let is_name = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    for (path, text) in pages() {
+        for word in code(&text) {
+            let word = word.split(" = ").next().unwrap();
+            if let Some((table, key)) = word.split_once('.')
+                && !table.is_empty()
+                && tables.contains(table)
+                && is_name(key)
+                && !["rs", "md", "toml"].contains(&key)
+            {
+                let known = keys.contains(word) || acts.contains(word);
+                assert!(known, "{}: no key is called {word}", path.display());
+            }
+        }
+        for word in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+            if let Some(name) = word.strip_prefix("MUSTER__") {
+                let key = name.strip_suffix("_FILE").unwrap_or(name).to_lowercase();
+                let key = key.replace("__", ".");
+                let known = keys.contains(&key) || keys.contains(&format!("{key}_file"));
+                assert!(known || key.is_empty(), "{}: {word} sets no key", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_page_of_error_codes_has_every_problem_code_and_no_other() {
+    let description = std::fs::read_to_string(root().join("openapi.json")).unwrap();
+    let description: Value = serde_json::from_str(&description).unwrap();
+    let codes = description["components"]["schemas"]["Code"]["enum"].as_array().unwrap();
+    let codes: BTreeSet<&str> = codes.iter().map(|code| code.as_str().unwrap()).collect();
+    let page = std::fs::read_to_string(root().join("docs/api/error-codes.md")).unwrap();
+    let (_, page) = page.split_once("## Problem codes").unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    let listed: BTreeSet<&str> = rows.filter_map(|row| row.split('`').next()).collect();
+    assert_eq!(listed, codes);
 }

@@ -1,4 +1,4 @@
-//! The dashboard and the alerts in `config/`: what they look at must be there.
+//! The dashboard, the alerts and the documentation: every metric that they name is served.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{scrape, spawn_with};
+use crate::manual::pages;
 
 fn file(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
@@ -110,4 +111,35 @@ async fn the_alerts_look_at_what_there_is_and_say_what_to_do() {
             assert!(known.contains(name), "no metric is called {name}");
         }
     }
+}
+
+/// Words of the documentation that look like metrics and are none.
+const OTHER_NAMES: &[&str] = &["muster_test"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documentation_names_every_metric_and_no_other() {
+    let served = known().await;
+    let parts = ["_bucket", "_sum", "_count"];
+    let family = |name: &str| {
+        let histogram = parts.iter().find_map(|part| name.strip_suffix(part));
+        histogram.filter(|family| served.contains(&format!("{family}_bucket"))).map(str::to_owned)
+    };
+    let families: BTreeSet<String> =
+        served.iter().map(|name| family(name).unwrap_or_else(|| name.clone())).collect();
+    let mut texts = pages();
+    for name in ["prometheus/alerts.yml", "prometheus/alerts.test.yml", "prometheus/prometheus.yml"]
+    {
+        texts.push((name.into(), file(name)));
+    }
+    for (path, text) in &texts {
+        for name in named(text).filter(|name| !OTHER_NAMES.contains(name)) {
+            let known = served.contains(name) || families.contains(name);
+            assert!(known, "{}: no metric is called {name}", path.display());
+        }
+    }
+    let (_, page) = texts.iter().find(|(path, _)| path.ends_with("operate/metrics.md")).unwrap();
+    let documented: BTreeSet<&str> = named(page).collect();
+    let missing: Vec<_> =
+        families.iter().filter(|name| !documented.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "docs/operate/metrics.md does not name {missing:?}");
 }
