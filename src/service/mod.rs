@@ -1,10 +1,10 @@
 //! Use cases: authenticate the caller, load, decide, write. No SQL, no HTTP.
 //!
-//! - [`sessions`], [`history`], [`list`] and [`idempotency`]: what callers do with sessions.
-//! - [`batching`]: requests that share a statement. [`pool_admission`]: requests that do not.
-//! - [`session_cache`], kept up to date by [`feed`].
-//! - [`access`] authenticates callers against the [`app_directory`].
-//! - [`readiness`], [`metrics_source`] and [`audit_retention`] serve the operator.
+//! - `sessions`, `history`, `list` and `idempotency`: what callers do with sessions.
+//! - `batching`: requests that share a statement. `pool_admission`: requests that do not.
+//! - `session_cache`, kept up to date by `feed`.
+//! - `access` authenticates callers against the `app_directory`.
+//! - `readiness`, `metrics_source` and `audit_retention` serve the operator.
 
 pub mod admin;
 

@@ -51,7 +51,7 @@ pub(super) trait Executor {
 }
 
 /// Which execution of a received batch this is.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attempt {
     First,
     /// A later one, of the whole batch or of a part of it.
@@ -86,5 +86,140 @@ pub(super) async fn run<E: Executor>(
             }
             attempt = Attempt::Retry;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use sqlx::postgres::PgPoolOptions;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::domain::{RemovePolicy, Rules};
+    use crate::repository::PgPool;
+    use crate::repository::pool::Limits;
+    use crate::service::batching::context::SessionOptions;
+    use crate::service::batching::queue::batch_channel;
+    use crate::service::session_cache::CacheOptions;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    type Executions = Arc<Mutex<Vec<(Attempt, Vec<u32>)>>>;
+
+    /// Records what it executes. A batch with the number 5 fails, and a batch with the number 9 must
+    /// be executed twice.
+    struct Recorder {
+        context: Arc<Context>,
+        executions: Executions,
+    }
+
+    impl Executor for Recorder {
+        type Command = u32;
+        type Outcome = ();
+        type Batch = Vec<Pending<u32, ()>>;
+        type Done = ();
+
+        const MAX_DEADLOCK_RETRIES: u32 = 0;
+
+        fn context(&self) -> &Context {
+            &self.context
+        }
+
+        fn statements(context: &Context) -> &Statements {
+            &context.metrics.reads
+        }
+
+        fn group(&mut self, commands: Vec<Pending<u32, ()>>) -> Self::Batch {
+            commands
+        }
+
+        async fn execute(
+            &mut self,
+            batch: &mut Self::Batch,
+            attempt: Attempt,
+        ) -> Result<(), repository::Error> {
+            let numbers: Vec<u32> = batch.iter().map(|pending| pending.command).collect();
+            let fails = numbers.contains(&5);
+            self.executions.lock().unwrap().push((attempt, numbers));
+            if fails { Err(repository::Error::KeyTaken) } else { Ok(()) }
+        }
+
+        fn reply(
+            &mut self,
+            batch: Self::Batch,
+            result: Result<(), repository::Error>,
+            attempt: Attempt,
+        ) -> Option<Self::Batch> {
+            if attempt == Attempt::First && batch.iter().any(|pending| pending.command == 9) {
+                return Some(batch);
+            }
+            let failed = result.is_err();
+            for pending in batch {
+                let error = || repository::Error::KeyTaken.into();
+                pending.reply.send(if failed { Err(error()) } else { Ok(()) });
+            }
+            None
+        }
+    }
+
+    /// Submits `numbers` together. Returns the numbers that failed, and all executions.
+    async fn execute(numbers: impl Iterator<Item = u32>) -> (Vec<u32>, Vec<(Attempt, Vec<u32>)>) {
+        let pool = PgPoolOptions::new().connect_lazy("postgres://nobody@localhost/none").unwrap();
+        let options = SessionOptions {
+            rules: Rules { min_members: 1, max_members: 9, remove_members: RemovePolicy::Owner },
+            limits: Limits {
+                max_connections: 1,
+                acquire_timeout: SECOND,
+                statement_timeout: SECOND,
+            },
+            request_timeout: SECOND,
+            max_waiting: 64,
+            max_batch: 64,
+            cache: CacheOptions { enabled: false, max_bytes: 0, follow_interval: SECOND },
+        };
+        let pool = PgPool::new(pool, SECOND);
+        let context = Context::new(pool, Clock::system(), options, Arc::default());
+        let executions = Executions::default();
+        let (sender, receiver) = batch_channel(64, 64, 60 * SECOND, &Arc::default());
+        let deadline = Instant::now() + 60 * SECOND;
+        let submitted: Vec<_> = numbers
+            .map(|number| {
+                let sender = sender.clone();
+                let outcome = async move { sender.submit(number, deadline).await };
+                (number, tokio::spawn(outcome))
+            })
+            .collect();
+        tokio::spawn(run(Recorder { context, executions: executions.clone() }, receiver));
+        let mut failed = Vec::new();
+        for (number, outcome) in submitted {
+            if outcome.await.unwrap().is_err() {
+                failed.push(number);
+            }
+        }
+        let executions = executions.lock().unwrap().clone();
+        (failed, executions)
+    }
+
+    #[tokio::test]
+    async fn failing_command_is_separated_from_the_others() {
+        let (failed, executions) = execute(1..=8).await;
+        assert_eq!(failed, [5]);
+        let (attempts, executed): (Vec<_>, Vec<_>) = executions.into_iter().unzip();
+        assert_eq!(attempts[0], Attempt::First);
+        assert!(attempts[1..].iter().all(|attempt| *attempt == Attempt::Retry));
+        let expected: [&[u32]; 7] =
+            [&[1, 2, 3, 4, 5, 6, 7, 8], &[1, 2, 3, 4], &[5, 6, 7, 8], &[5, 6], &[5], &[6], &[7, 8]];
+        assert_eq!(executed, expected);
+    }
+
+    #[tokio::test]
+    async fn unfinished_commands_are_executed_again() {
+        let (failed, executions) = execute(9..=10).await;
+        assert!(failed.is_empty());
+        assert_eq!(executions, [(Attempt::First, vec![9, 10]), (Attempt::Retry, vec![9, 10])]);
     }
 }
