@@ -76,7 +76,7 @@ impl Application {
         let counted = Arc::new(Metrics::default());
         let metrics = &counted;
         // Before the apps are read: what changes from then on is told.
-        let changes = Changes::follow(&pool).await.context("cannot be notified of changed apps")?;
+        let changes = Changes::follow(&pool).await.context("cannot listen for changes of apps")?;
         use_ring();
         let traces = Traces::open(&settings.tracing)?;
         let directory = Directory::open(pool.clone(), keyring, clock.clone()).await;
@@ -218,7 +218,7 @@ impl Application {
             && !stopper.unless_hurried(patience, async { drop((&mut working).await) }).await
         {
             // Whoever runs next sends it again when the lease ends.
-            tracing::warn!("stopping with callbacks still under way");
+            tracing::warn!("stopping with callbacks still in flight");
             working.abort();
         }
         following.abort();

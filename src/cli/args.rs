@@ -7,7 +7,7 @@ use crate::domain::{AppId, Buin};
 /// How results are printed.
 #[derive(Args, Clone, Copy)]
 pub(super) struct Output {
-    /// Print JSON, with field names that stay
+    /// Print JSON; its field names do not change between releases
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -15,7 +15,7 @@ pub(super) struct Output {
 /// Names an app.
 #[derive(Args, Clone)]
 pub(super) struct Which {
-    /// The number of the enterprise
+    /// The number of the enterprise (buin)
     #[arg(long, value_name = "N")]
     pub(super) buin: Buin,
     /// The id of the app

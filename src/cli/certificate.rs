@@ -29,7 +29,7 @@ type Pair = (Vec<u8>, Vec<u8>);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CertificateError {
     /// One of the two files, by the key that names it.
-    #[error("cannot read {}, which {key} names", .path.display())]
+    #[error("cannot read {}, the file of {key}", .path.display())]
     Read { key: &'static str, path: PathBuf, source: io::Error },
     /// What is in them.
     #[error("server.tls_cert ({}) and server.tls_key ({})", .0.cert.display(), .0.key.display())]
@@ -94,7 +94,10 @@ impl Certificate {
                 }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, "the certificate stays as it was");
+                    tracing::error!(
+                        error,
+                        "the changed certificate cannot be used; the previous one stays in use"
+                    );
                 }
             }
         }

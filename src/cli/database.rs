@@ -90,7 +90,7 @@ impl Store {
         let data_dir = settings.data_dir.display();
         if self.is_embedded() && embedded::look(&settings.data_dir).is_ok_and(DataDir::is_open) {
             tracing::warn!(
-                "others may enter {data_dir}: keep them out with `chmod 700 {data_dir}`"
+                "other users may enter {data_dir}: prevent it with `chmod 700 {data_dir}`"
             );
         }
     }

@@ -53,7 +53,7 @@ async fn embedded(settings: &Settings, clock: &Clock, report: &mut Report) {
     match embedded::initialised(&settings.data_dir) {
         Ok(true) => database::check(settings, clock, report).await,
         Ok(false) => {
-            let found = "not made yet: the first `muster serve` does that";
+            let found = "not created yet: the first `muster serve` creates it";
             report.add(Check::ok(database::NAME, found));
         }
         Err(error) => report.add(Check::failed(database::NAME, &error)),

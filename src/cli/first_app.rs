@@ -113,7 +113,7 @@ async fn insert_app(admin: &AdminContext, credentials: &Credentials) -> anyhow::
 
 /// Writes the file's API key unless it is there: in force, or revoked.
 async fn insert_key(admin: &AdminContext, credentials: &Credentials) -> anyhow::Result<()> {
-    let key = ApiKey::recognise(&credentials.api_key).context("apiKey: is no API key")?;
+    let key = ApiKey::recognise(&credentials.api_key).context("apiKey: not an API key")?;
     let (buin, app_id) = (Buin::new(credentials.buin)?, credentials.app_id.parse()?);
     match keys::ensure(admin, &key, buin, &app_id, FILE).await {
         // The file is about an app of another database: it is none of this one's.
@@ -127,8 +127,9 @@ fn read(path: &Path) -> anyhow::Result<Option<Credentials>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         text => text.with_context(|| format!("cannot read {}", path.display()))?,
     };
-    let credentials = serde_json::from_slice(&text)
-        .with_context(|| format!("{} is not what Muster wrote: remove it", path.display()))?;
+    let credentials = serde_json::from_slice(&text).with_context(|| {
+        format!("{} is not a file that Muster wrote: remove it", path.display())
+    })?;
     Ok(Some(credentials))
 }
 

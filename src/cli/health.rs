@@ -32,7 +32,7 @@ struct Status {
 pub(super) async fn run(server: &Server, live: bool) -> anyhow::Result<()> {
     anyhow::ensure!(
         !server.bind.ends_with(":0"),
-        "server.bind is {}: with port 0 only the server's log says where it listens",
+        "server.bind is {}: with port 0 only the log of the server shows its port",
         server.bind
     );
     let url = format!("{}{}", url(server), if live { "/healthz" } else { "/readyz" });

@@ -36,11 +36,11 @@ fn bind_metrics(bind: &str) -> anyhow::Result<MetricsBound> {
 fn cannot_listen(error: io::Error, key: &str, bind: &str) -> anyhow::Error {
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => format!(
-            "another program listens there, perhaps a Muster that already runs (`muster doctor` \
-             tells); stop it, or set {key} to another port"
+            "another program listens there, perhaps a Muster that already runs (check with `muster \
+             doctor`); stop it, or set {key} to another port"
         ),
         io::ErrorKind::PermissionDenied => {
-            format!("ports below 1024 are for root; set {key} to another port")
+            format!("ports below 1024 need root; set {key} to another port")
         }
         io::ErrorKind::AddrNotAvailable => {
             format!("this machine has no such address; set {key}")

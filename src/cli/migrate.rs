@@ -83,11 +83,13 @@ async fn status(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
     match found {
         SchemaState::Current | SchemaState::Pending(_) => Ok(()),
         SchemaState::Newer(found) => {
-            anyhow::bail!("the database is newer than this program: it also has {found:?}")
+            anyhow::bail!(
+                "the database is newer than this program: it has unknown migrations {found:?}"
+            )
         }
         SchemaState::Broken(version) => anyhow::bail!(
-            "migration {version} is not as this program left it. Restore a backup, or compare the \
-             schema with the file of that number by hand"
+            "migration {version} did not finish or has another text than in this program. Restore a \
+             backup, or compare the schema with the file of that number by hand"
         ),
     }
 }

@@ -56,15 +56,15 @@ use crate::{http, telemetry};
 
 /// A persistent session service for internal apps.
 ///
-/// Without a command it serves. With no configuration at all it starts a PostgreSQL of its own
-/// below ./data, creates a first app and listens on 127.0.0.1:7080.
+/// Without a command, Muster serves. Without a configuration, it starts its own PostgreSQL below
+/// ./data, creates a first app and listens on 127.0.0.1:7080.
 #[derive(Parser)]
 #[command(name = "muster", version, about, max_term_width = 100)]
 struct Cli {
-    /// The configuration file (TOML); else MUSTER_CONFIG; else built-in defaults
+    /// The configuration file (TOML). Default: the file that MUSTER_CONFIG names, else built-in values
     ///
-    /// `muster config` prints every key with its default and what it does. Each can also be set in
-    /// the environment: `server.bind` is MUSTER__SERVER__BIND.
+    /// `muster config` prints every key with its default and its meaning. An environment variable
+    /// overrides a key: MUSTER__SERVER__BIND overrides `server.bind`.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -73,54 +73,54 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until stopped by Ctrl-C or SIGTERM (the default); a second one ends it at once
+    /// Serve until Ctrl-C or SIGTERM (the default command). A second signal stops it without waiting for requests
     Serve,
-    /// Bring the database's tables up to date, or show how they stand
+    /// Apply pending migrations to the database, or show their status
     Migrate {
         #[command(subcommand)]
         command: Option<migrate::Command>,
         #[command(flatten)]
         output: Output,
     },
-    /// The apps that may call: create, list, change, disable
+    /// Manage apps, the callers of the API: create, list, change, disable
     #[command(subcommand)]
     App(app::Command),
-    /// API keys, for calls without envelopes: create, list, revoke
+    /// Manage API keys, for calls without an envelope: create, list, revoke
     #[command(subcommand)]
     Key(key::Command),
-    /// Callbacks: list, show, replay
+    /// Manage callbacks: list, show, replay
     #[command(subcommand)]
     Delivery(delivery::Command),
-    /// Administrative acts: who did what, when, from where
+    /// Show the audit: the operator, action, time and machine of each administrative act
     #[command(subcommand)]
     Audit(audit::Command),
-    /// The master key, which seals the secrets in the database: make one, replace it
+    /// Manage the master key, which seals the secrets in the database: generate, status, rotate
     #[command(subcommand)]
     Secrets(secrets::Command),
     /// Write a backup of the whole database into a directory, while servers run
     Backup(backup::Backup),
-    /// Bring a backup back, into a new data directory or an empty database
+    /// Restore a backup into a new data directory or an empty database
     Restore(restore::Restore),
-    /// Copy everything into another PostgreSQL, and say what to do then; the servers must be stopped
+    /// Copy everything into another PostgreSQL and print the next steps; the servers must be stopped
     MoveTo(move_to::MoveTo),
-    /// Check configuration, database, disk, clock, secrets, certificate and ports; say what to do about what is wrong
+    /// Check configuration, database, disk, clock, secrets, certificate and ports, and print a remedy for each problem
     Doctor {
         #[command(flatten)]
         output: Output,
     },
-    /// Ask the server of this configuration whether it is ready: exits with 0 if so, else with 1
+    /// Check whether the server of this configuration is ready: exits with 0 if it is, else with 1
     Health {
-        /// Ask only whether it is up, not whether its database answers
+        /// Check only whether the server runs, not whether its database answers
         #[arg(long)]
         live: bool,
     },
-    /// Print every configuration key with its default and what it does, as TOML
+    /// Print every configuration key with its default and its meaning, as TOML
     Config,
-    /// Print the description of the REST API, as OpenAPI 3.1 in JSON
+    /// Print the OpenAPI 3.1 description of the REST API, as JSON
     Openapi,
-    /// Print the script that completes these commands in a shell
+    /// Print a completion script for a shell
     Completions { shell: Shell },
-    /// Write manual pages, one for each command, into a directory
+    /// Write manual pages into a directory, one for each command
     Man {
         #[arg(value_name = "DIR")]
         directory: PathBuf,
@@ -136,7 +136,7 @@ pub fn main() -> ExitCode {
         .worker_threads(2)
         .enable_all()
         .build()
-        .context("cannot start the runtime");
+        .context("cannot start the async runtime");
     let done = runtime.and_then(|runtime| runtime.block_on(run(cli)));
     match done {
         Ok(code) => code,

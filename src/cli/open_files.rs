@@ -20,7 +20,7 @@ pub(super) fn permit(connections: usize) {
         tracing::warn!(
             permitted,
             needed,
-            "fewer files may be open than server.max_connections needs: raise the limit (ulimit \
+            "the limit of open files is too low for server.max_connections: raise the limit (ulimit \
              -Hn, LimitNOFILE= of systemd) or lower the setting"
         );
     }

@@ -53,7 +53,7 @@ async fn keep(postgres: &mut EmbeddedPostgres) {
         }
         tracing::error!(
             delay_seconds = delay.as_secs(),
-            "PostgreSQL is gone: starting it again; its own log is in data_dir, postgres/log"
+            "PostgreSQL has ended: starting it again; its log is in postgres/log below data_dir"
         );
         loop {
             tokio::time::sleep(delay).await;
@@ -63,7 +63,7 @@ async fn keep(postgres: &mut EmbeddedPostgres) {
                 Err(error) => tracing::error!(
                     error = &error as &dyn std::error::Error,
                     delay_seconds = delay.as_secs(),
-                    "PostgreSQL could not be started again: trying once more after the delay"
+                    "PostgreSQL could not be started again: the next attempt follows after the delay"
                 ),
             }
         }

@@ -26,7 +26,7 @@ pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()>
     let stopper = Stopper::default();
     stop_on_signals(stopper.clone())
         .and_then(|()| service_manager::survive_hangups())
-        .context("cannot listen for signals")?;
+        .context("cannot handle signals")?;
     open_files::permit(settings.server.max_connections);
     let doors = Doors::open(settings)?;
     let url = url(settings.server.scheme(), doors.bound.address()?);
@@ -98,14 +98,17 @@ fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
             }
         };
         let name = next().await;
-        tracing::info!(signal = name, "stopping in order; another signal hurries");
+        tracing::info!(
+            signal = name,
+            "stopping when the running requests are finished; a second signal stops without waiting"
+        );
         service_manager::stopping();
         stopper.stop();
         let name = next().await;
-        tracing::warn!(signal = name, "stopping in a hurry");
+        tracing::warn!(signal = name, "stopping in a hurry, without waiting for requests");
         stopper.hurry();
         let _ = tokio::time::timeout(HURRY, next()).await;
-        tracing::warn!("ending at once");
+        tracing::warn!("exiting at once");
         std::process::exit(1);
     });
     Ok(())
@@ -113,7 +116,7 @@ fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
 
 /// Signals that come so soon after another one say the same.
 const ECHO: Duration = Duration::from_secs(1);
-/// How long stopping in a hurry may take.
+/// How long stopping in a hurry, without waiting for requests may take.
 const HURRY: Duration = Duration::from_secs(3);
 
 /// Where clients on this machine reach the server.
@@ -142,8 +145,8 @@ fn welcome(url: &str, credentials: Option<&Path>) -> String {
         }
         None => format!(
             "{listens}\n\
-             Apps: `muster app list`; a new one: `muster app create --buin N`; \
-             a key for it: `muster key create --buin N --app-id ID`"
+             List the apps: `muster app list`; create an app: `muster app create --buin N`; \
+             create a key for it: `muster key create --buin N --app-id ID`"
         ),
     }
 }

@@ -29,6 +29,6 @@ pub(super) fn stopping() {
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         let error: &dyn std::error::Error = &error;
-        tracing::warn!(error, "the supervisor cannot be told (NOTIFY_SOCKET)");
+        tracing::warn!(error, "the supervisor cannot be notified (NOTIFY_SOCKET)");
     }
 }

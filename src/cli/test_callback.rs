@@ -23,7 +23,7 @@ pub(super) async fn run(
     let callback = known.app.callback.as_ref();
     let url = &callback
         .context(
-            "the app has no callback URL: `muster app update --callback-url … --callback-token …`",
+            "the app has no callback URL: set it with `muster app update --callback-url … --callback-token …`",
         )?
         .url;
     let now = clock.now();
@@ -57,17 +57,17 @@ pub(super) async fn run(
             output::text(&format!("status    {status}"));
         }
         if let Some(answer) = &outcome.answer {
-            output::text(&format!("answer    {answer:?}"));
+            output::text(&format!("response  {answer:?}"));
         }
         if acknowledged {
-            output::text("it was acknowledged");
+            output::text("the receiver acknowledged it");
         }
         if let Some(why) = withheld {
             output::text(&format!("but real callbacks are not sent: {why}"));
         }
     }
     match outcome.error {
-        Some(error) => anyhow::bail!("the receiver did not acknowledge it: {error}"),
+        Some(error) => anyhow::bail!("the receiver did not acknowledge the test callback: {error}"),
         None => Ok(()),
     }
 }
@@ -80,6 +80,6 @@ pub(super) fn explain_withheld(withheld: Withheld) -> &'static str {
         Withheld::NotPermitted => {
             "the app lacks the permission `callbacks` (`muster app update --permissions`)"
         }
-        Withheld::Paused => "they are paused (`muster app resume-callbacks`)",
+        Withheld::Paused => "callbacks are paused (`muster app resume-callbacks`)",
     }
 }

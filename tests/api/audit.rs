@@ -116,7 +116,7 @@ async fn what_fails_or_changes_nothing_has_none() {
     home.json(&["key", "revoke", key["id"].as_str().unwrap()]);
     let before = actions(&home, &[]);
 
-    home.run(&with(&["app", "create"], &[])).fails(1, &["exists already"]);
+    home.run(&with(&["app", "create"], &[])).fails(1, &["already exists"]);
     home.run(&["app", "disable", "--buin", "7", "--app-id", "other"]).fails(1, &["no app"]);
     home.run(&["key", "create", "--buin", "7", "--app-id", "other"]).fails(1, &["no app"]);
     home.run(&["key", "revoke", "0011223344556677"]).fails(1, &["no key"]);

@@ -387,7 +387,7 @@ async fn mistakes_are_named_with_their_remedies() {
     home.run(&[&["key", "create"][..], &unknown].concat()).fails(1, &["no app nobody", "app list"]);
     home.run(&["key", "revoke", "0011223344556677"]).fails(1, &["no key of this id", "key list"]);
     home.run(&["app", "create", "--buin", "1", "--app-id", "taken"])
-        .fails(1, &["taken of enterprise 1 exists already", "another --app-id", "app update"]);
+        .fails(1, &["taken of enterprise 1 already exists", "another --app-id", "app update"]);
     home.run(&["app", "update", "--buin", "1", "--app-id", "taken", "--callback-url", "http://a"])
         .fails(1, &["no callback yet", "--callback-token"]);
 

@@ -73,9 +73,9 @@ fn a_running_server_is_recognised() {
     home.set("MUSTER__METRICS__BIND", &metrics);
     let checks = doctor(&home, 0);
     let (verdict, found, _) = find(&checks, "metrics");
-    assert!(verdict == "ok" && found.contains("held by a running Muster"), "{found}");
+    assert!(verdict == "ok" && found.contains("used by a running Muster"), "{found}");
     let (verdict, found, _) = find(&checks, "port");
-    assert!(verdict == "ok" && found.contains("held by a running Muster 0."), "{found}");
+    assert!(verdict == "ok" && found.contains("used by a running Muster 0."), "{found}");
     assert!(find(&checks, "database").1.contains("answers"));
     assert_eq!(find(&checks, "migrations").1, "current");
     assert_eq!(find(&checks, "clock").0, "ok");
@@ -284,7 +284,7 @@ fn the_doctor_downloads_nothing() {
 fn not_looked_at(checks: &[Value]) {
     for name in ["clock", "migrations", "secrets"] {
         let (verdict, found, _) = find(checks, name);
-        assert_eq!((verdict, found), ("warn", "not looked at: the database does not answer"));
+        assert_eq!((verdict, found), ("warn", "not checked: the database does not answer"));
     }
 }
 

@@ -319,7 +319,7 @@ fn a_supervisor_is_told_when_it_is_ready_and_when_it_stops() {
     drop(socket);
     let server = home.serve();
     server.running.until_stderr("that nobody was told", |log| {
-        log.contains("the supervisor cannot be told").then_some(())
+        log.contains("the supervisor cannot be notified").then_some(())
     });
     server.stop();
 }

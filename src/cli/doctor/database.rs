@@ -86,7 +86,7 @@ async fn open(settings: &Settings) -> Result<Store, Check> {
         Some(EmbeddedError::NoPrograms { .. } | EmbeddedError::OtherMajor { .. })
             if settings.database.download =>
         {
-            let found = "not looked at: its PostgreSQL is not here";
+            let found = "not checked: its PostgreSQL is not installed here";
             Check::warn(NAME, found, "see the check of postgresql")
         }
         Some(embedded) if embedded.cause_and_remedy().1.is_some() => Check::failed(NAME, embedded),
@@ -107,17 +107,17 @@ const SEE: &str = "see the check of the database";
 
 fn skip(report: &mut Report, checks: &[&'static str]) {
     for check in checks {
-        report.add(Check::warn(check, "not looked at: the database does not answer", SEE));
+        report.add(Check::warn(check, "not checked: the database does not answer", SEE));
     }
 }
 
 fn unreachable(settings: &Settings, found: String) -> Check {
     let remedy = match settings.database.url {
         Some(_) => {
-            "check database.url, that PostgreSQL runs, and that it lets this user in".to_owned()
+            "check database.url, that PostgreSQL runs, and that it accepts this user".to_owned()
         }
         None => format!(
-            "do what it says there; PostgreSQL's own log is in {}",
+            "follow the message; the log of PostgreSQL is in {}",
             settings.data_dir.join("postgres/log").display()
         ),
     };
@@ -137,7 +137,7 @@ fn skew(server: &DatabaseServer) -> Check {
     let skew = server.clock_skew;
     let found = format!("{} ms from the database's", skew.as_millis());
     if skew > SKEW {
-        return Check::warn(CLOCK, found, "let NTP set the clocks of both machines");
+        return Check::warn(CLOCK, found, "synchronize the clocks of both machines by NTP");
     }
     Check::ok(CLOCK, found)
 }
@@ -152,12 +152,12 @@ async fn migrations(admin: &AdminContext) -> Check {
         ),
         Ok(SchemaState::Newer(found)) => Check::fail(
             MIGRATIONS,
-            format!("the database is newer than this program: it has {found:?}"),
+            format!("the database is newer than this program: it has unknown migrations {found:?}"),
             "run the newer Muster, or restore a backup made before it",
         ),
         Ok(SchemaState::Broken(version)) => Check::fail(
             MIGRATIONS,
-            format!("migration {version} is not as this program left it"),
+            format!("migration {version} did not finish or has another text than in this program"),
             "restore a backup, or compare the schema with the file of that number by hand",
         ),
         Err(error) => Check::fail(MIGRATIONS, format!("{error:#}"), SEE),

@@ -22,14 +22,16 @@ pub(super) fn data_dir(data_dir: &Path) -> Check {
     };
     if let Err(error) = first_app::check(data_dir) {
         let remedy =
-            "let the user who runs Muster read it, or remove it if it is not what Muster wrote";
+            "let the user that runs Muster read it, or remove it if Muster did not write it";
         return Check::fail(NAME, format!("{error:#}"), remedy);
     }
     match found {
-        DataDir::Missing => Check::ok(NAME, format!("{path} does not exist yet, and can be made")),
+        DataDir::Missing => {
+            Check::ok(NAME, format!("{path} does not exist yet and can be created"))
+        }
         DataDir::There { mode } if found.is_open() => Check::warn(
             NAME,
-            format!("others may enter {path}, which has mode {mode:o}"),
+            format!("other users may enter {path}, which has mode {mode:o}"),
             format!("`chmod 700 {path}`"),
         ),
         DataDir::There { .. } => Check::ok(NAME, format!("{path} can be used")),
@@ -47,12 +49,12 @@ pub(super) fn room(data_dir: &Path) -> Check {
             return Check::warn(
                 NAME,
                 format!("{}: {error}", nearest.display()),
-                "make sure that data_dir can be read",
+                "make data_dir readable",
             );
         }
     };
     let found = format!("{} MiB free at {}", room >> 20, nearest.display());
-    let remedy = "free some room, or move data_dir to a larger disk";
+    let remedy = "free some space, or move data_dir to a larger disk";
     match room {
         ..NO_ROOM => Check::fail(NAME, found, remedy),
         NO_ROOM..LITTLE_ROOM => Check::warn(NAME, found, remedy),
@@ -80,7 +82,7 @@ pub(super) async fn programs(settings: &Settings) -> Check {
         Some(remedy) if settings.database.download && is_fetched => Check::warn(
             NAME,
             failed.found,
-            format!("`muster serve` will try to download it; to be safe {remedy}"),
+            format!("`muster serve` will try to download it; to avoid that, {remedy}"),
         ),
         remedy => Check { remedy, ..failed },
     }

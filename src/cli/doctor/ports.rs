@@ -20,7 +20,7 @@ pub(super) async fn api(server: &Server) -> Check {
     if error.kind() == io::ErrorKind::AddrInUse
         && let Some(health) = health::running_at(&health::url(server)).await
     {
-        return Check::ok(NAME, format!("{bind} is held by a running Muster {}", health.version));
+        return Check::ok(NAME, format!("{bind} is used by a running Muster {}", health.version));
     }
     taken(NAME, bind, &error, "server.bind")
 }
@@ -33,7 +33,7 @@ pub(super) async fn metrics(bind: &str) -> Check {
         Err(error) => error,
     };
     if error.kind() == io::ErrorKind::AddrInUse && health::tells_metrics(bind).await {
-        return Check::ok(NAME, format!("{bind} is held by a running Muster"));
+        return Check::ok(NAME, format!("{bind} is used by a running Muster"));
     }
     taken(NAME, bind, &error, "metrics.bind")
 }
@@ -57,13 +57,14 @@ pub(super) fn certificate(files: &TlsFiles, clock: &Clock) -> Check {
             return Check::fail(
                 NAME,
                 format!("{:#}", anyhow::Error::from(error)),
-                "let server.tls_cert and server.tls_key name a certificate and its key, both PEM, \
-                 that this user can read",
+                "set server.tls_cert and server.tls_key to a certificate and its key, both PEM and \
+                 readable by this user",
             );
         }
     };
     if let Some(remark) = certificate.remark(clock.now()) {
-        let remedy = "renew it: a running server takes the new one by itself, or with SIGHUP";
+        let remedy =
+            "renew it: a running server loads the new one by itself, or at once after SIGHUP";
         return Check::warn(NAME, format!("{cert} {remark}"), remedy);
     }
     Check::ok(NAME, format!("{cert} and its key can be used"))

@@ -57,7 +57,7 @@ impl Check {
         if let Some(source) = std::error::Error::source(error) {
             let _ = write!(found, ": {source}");
         }
-        Self::fail(check, found, remedy.unwrap_or_else(|| "do what it says there".to_owned()))
+        Self::fail(check, found, remedy.unwrap_or_else(|| "follow the message".to_owned()))
     }
 }
 
