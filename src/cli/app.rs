@@ -125,7 +125,8 @@ pub(super) struct Update {
     /// A name for people
     #[arg(long, value_name = "TEXT", value_parser = one_line)]
     name: Option<String>,
-    /// All permissions of the app from now on: sessions:read, sessions:write, sessions:admin, callbacks
+    /// All permissions of the app from now on: sessions:read, sessions:write, sessions:admin,
+    /// callbacks
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     permissions: Option<Vec<Permission>>,
     /// The URL that receives callbacks: http or https
@@ -147,7 +148,7 @@ pub(super) async fn run(
     clock: &Clock,
 ) -> anyhow::Result<()> {
     let store = match &command {
-        // Every other command is about apps that there are.
+        // A command on existing apps must not create an empty database.
         Command::Create(_) => Store::open(settings).await?,
         _ => Store::open_existing(settings).await?,
     };

@@ -43,7 +43,7 @@ pub(super) enum Command {
     },
 }
 
-/// What `--action` takes: every action, and every noun before those that it has.
+/// The values of `--action`: every action, and before the actions of a noun the noun itself.
 fn actions() -> PossibleValuesParser {
     PossibleValuesParser::new(audit::actions())
 }
@@ -90,7 +90,7 @@ fn row(line: AdministrativeAct) -> [String; 5] {
     [at, line.action, about, who, line.details.to_string()]
 }
 
-/// A line as it is printed.
+/// An act as it is printed.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Printed {

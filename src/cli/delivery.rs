@@ -43,8 +43,9 @@ pub(super) enum Command {
     },
     /// Send callbacks again: one by its id, or several of an app
     ///
-    /// Each callback is due at once and starts its retry schedule again. The order of the callbacks of
-    /// a session stays. With --app, only failed callbacks are replayed unless --state says otherwise.
+    /// Each callback is due at once and starts its retry schedule again. The order of the callbacks
+    /// of a session stays. With --app, only failed callbacks are replayed unless --state says
+    /// otherwise.
     Replay {
         /// The id of a callback
         #[arg(value_name = "ID", required_unless_present = "app", conflicts_with_all = ["app", "buin", "session", "since", "until", "state"])]
@@ -65,7 +66,7 @@ pub(super) enum Command {
     },
 }
 
-/// Names an app, a session, or both.
+/// Selects callbacks by app, enterprise and session.
 #[derive(Args, Clone)]
 pub(super) struct Which {
     /// Only callbacks to this app

@@ -5,12 +5,12 @@ use crate::service::admin;
 const UNREACHABLE: &str =
     "the database cannot be used: check database.url and whether PostgreSQL runs (`muster doctor`)";
 
-/// What to do about a master key that is missing.
+/// The remedy for a missing master key.
 pub(super) const WRONG_KEY: &str = "the master key of this database is not available here: restore the file of master keys (master.key in \
      data_dir, else secrets.master_key_file) or MUSTER__SECRETS__MASTER_KEY as it was when the \
      database, or the backup that it comes from, was last used";
 
-/// The database cannot be reached, and why.
+/// The error of a database that cannot be reached, with its cause and remedy.
 pub(super) fn unreachable<E>(error: E) -> anyhow::Error
 where
     E: std::error::Error + Send + Sync + 'static,
@@ -18,7 +18,7 @@ where
     anyhow::Error::from(error).context(UNREACHABLE)
 }
 
-/// An error of a use case, with the remedy where there is one.
+/// Adds the remedy to an error of a use case.
 pub(super) fn explain(error: admin::Error) -> anyhow::Error {
     use admin::Error;
     match error {

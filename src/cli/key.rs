@@ -114,7 +114,7 @@ async fn revoke(admin: &AdminContext, given: &str, output: Output) -> anyhow::Re
     Ok(())
 }
 
-/// A key as it is printed.
+/// A key as it is printed, without its secret.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Printed<'a> {

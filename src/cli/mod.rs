@@ -1,6 +1,6 @@
-//! The `muster` command: where everything is put together.
+//! The `muster` command. This file parses the command line and dispatches; each command has a file.
 //!
-//! Exit codes: 0 it worked, 1 it failed, 2 it was called or configured wrongly. Results go to
+//! Exit codes: 0 success, 1 failure, 2 a wrong command line or configuration. Results go to
 //! standard output, everything else to standard error. A command works whether or not a server runs
 //! on the same data directory.
 
@@ -61,7 +61,8 @@ use crate::{http, telemetry};
 #[derive(Parser)]
 #[command(name = "muster", version, about, max_term_width = 100)]
 struct Cli {
-    /// The configuration file (TOML). Default: the file that MUSTER_CONFIG names, else built-in values
+    /// The configuration file (TOML). Default: the file that MUSTER_CONFIG names, else built-in
+    /// values
     ///
     /// `muster config` prints every key with its default and its meaning. An environment variable
     /// overrides a key: MUSTER__SERVER__BIND overrides `server.bind`.
@@ -73,7 +74,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until Ctrl-C or SIGTERM (the default command). A second signal stops it without waiting for requests
+    /// Serve until Ctrl-C or SIGTERM (the default command). A second signal stops it without
+    /// waiting for requests
     Serve,
     /// Apply pending migrations to the database, or show their status
     Migrate {
@@ -101,9 +103,11 @@ enum Command {
     Backup(backup::Backup),
     /// Restore a backup into a new data directory or an empty database
     Restore(restore::Restore),
-    /// Copy everything into another PostgreSQL and print the next steps; the servers must be stopped
+    /// Copy everything into another PostgreSQL and print the next steps; the servers must be
+    /// stopped
     MoveTo(move_to::MoveTo),
-    /// Check configuration, database, disk, clock, secrets, certificate and ports, and print a remedy for each problem
+    /// Check configuration, database, disk, clock, secrets, certificate and ports, and print a
+    /// remedy for each problem
     Doctor {
         #[command(flatten)]
         output: Output,
@@ -127,7 +131,7 @@ enum Command {
     },
 }
 
-/// Runs the command that the process was called with.
+/// Runs the command of this process.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -181,7 +185,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Does what needs no configuration; `None` = the command is none of those.
+/// Runs a command that needs no configuration; `None` if the command needs one.
 fn unconfigured(command: &Command) -> Option<anyhow::Result<()>> {
     match command {
         Command::Config => output::text(config::DEFAULTS.trim_end()),
@@ -194,8 +198,9 @@ fn unconfigured(command: &Command) -> Option<anyhow::Result<()>> {
     Some(Ok(()))
 }
 
-/// A server tells what it does; a command only what is wrong, unless asked for more. One that takes
-/// minutes tells how far it is.
+/// The log settings of a command. A server logs its events. Any other command logs only warnings,
+/// unless the configuration asks for more, because its result is on standard output. A move takes
+/// minutes, so it also logs its progress.
 fn log_settings(settings: &Settings, command: &Command) -> config::Log {
     let mut log = settings.log.clone();
     let quiet = match command {

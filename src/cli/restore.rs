@@ -23,7 +23,7 @@ pub(super) struct Restore {
 }
 
 pub(super) async fn run(settings: &Settings, wish: Restore, clock: &Clock) -> anyhow::Result<()> {
-    // All that can be refused is refused before a database is made for it.
+    // The backup is checked before a database is created for it.
     let backup = open(settings, &wish)?;
     let store = Store::open(settings).await?;
     let programs = embedded_options(settings);

@@ -1,7 +1,4 @@
 //! `muster secrets`.
-//!
-//! A rotation never has a moment in which a running server lacks a key: the new one is known
-//! everywhere before anything is sealed with it, and the old one stays until it is taken away.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -30,8 +27,8 @@ pub(super) enum Command {
     /// Seal all secrets with another master key while servers run
     ///
     /// The new key is the first key of this configuration if another key is active. Otherwise a new
-    /// key is generated and written to the file of master keys, before the old one. Nothing is sealed
-    /// with the new key until all running servers have it.
+    /// key is generated and written to the file of master keys, before the old one. Nothing is
+    /// sealed with the new key until all running servers have it.
     Rotate {
         /// Remove the keys that are no longer active from the file; earlier backups still need them
         #[arg(long)]
@@ -41,7 +38,7 @@ pub(super) enum Command {
     },
 }
 
-/// `secrets generate` needs nothing, so it works before there is a configuration.
+/// `muster secrets generate`, which works without a configuration.
 pub(super) fn generate() {
     output::text(&STANDARD.encode(MasterKey::generate().bytes()));
 }

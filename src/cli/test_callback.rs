@@ -12,7 +12,7 @@ use crate::service::KnownApp;
 use crate::service::admin::apps::RegisteredApp;
 use crate::wire::{Message, News};
 
-/// Sends a test to an app's callback URL, and prints what happened.
+/// Sends a test callback to an app, and prints the result.
 pub(super) async fn run(
     settings: &Settings,
     registered: RegisteredApp,
@@ -34,7 +34,7 @@ pub(super) async fn run(
         version: 0,
         news: News::Test,
     };
-    // Another one each time: receivers drop what they have seen.
+    // A new id each time, because receivers ignore an id that they have seen.
     let id = format!("test-{:016x}", rand::random::<u64>());
     let outcome = callbacks::sender(settings)?.send(&known, &message, &id, 1, None, now).await;
     let acknowledged = outcome.error.is_none();
@@ -72,7 +72,7 @@ pub(super) async fn run(
     }
 }
 
-/// Why an app gets no callbacks, and what to do about it.
+/// The reason why an app gets no callbacks, with the remedy.
 pub(super) fn explain_withheld(withheld: Withheld) -> &'static str {
     match withheld {
         Withheld::NoUrl => "the app has no callback URL (`muster app update --callback-url`)",

@@ -1,4 +1,4 @@
-//! What an embedded database needs of this machine: a directory, room, and programs.
+//! Checks of this machine for an embedded database: its directory, disk space and programs.
 
 use std::path::Path;
 
@@ -8,11 +8,12 @@ use super::report::Check;
 use crate::config::Settings;
 use crate::repository::embedded::{self, DataDir, EmbeddedError, Programs};
 
-/// Less room than this is a warning.
+/// Less free space than this is a warning, in bytes.
 const LITTLE_ROOM: u64 = 1 << 30;
-/// Less room than this is a failure: PostgreSQL stops when it cannot write its log.
+/// Less free space than this is a failure, in bytes: PostgreSQL stops if it cannot write its log.
 const NO_ROOM: u64 = 100 << 20;
-/// Whether data_dir is ours to use, with what lies in it.
+
+/// Checks that data_dir and the files in it can be used.
 pub(super) fn data_dir(data_dir: &Path) -> Check {
     const NAME: &str = "data_dir";
     let path = data_dir.display();
@@ -38,9 +39,10 @@ pub(super) fn data_dir(data_dir: &Path) -> Check {
     }
 }
 
+/// Checks the free space of the disk.
 pub(super) fn room(data_dir: &Path) -> Check {
     const NAME: &str = "disk";
-    // Where the directory does not exist yet, its nearest parent tells.
+    // The nearest parent is measured if the directory does not exist yet.
     let absolute = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
     let nearest = absolute.ancestors().find(|path| path.exists()).unwrap_or(&absolute);
     let room = match rustix::fs::statvfs(nearest) {
@@ -62,7 +64,7 @@ pub(super) fn room(data_dir: &Path) -> Check {
     }
 }
 
-/// Whether there is a PostgreSQL for the data.
+/// Checks that this machine has the programs of a PostgreSQL that fits the data.
 pub(super) async fn programs(settings: &Settings) -> Check {
     const NAME: &str = "postgresql";
     let error = match Programs::find(&embedded_options(settings)).await {

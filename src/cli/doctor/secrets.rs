@@ -1,4 +1,4 @@
-//! Whether the secrets in the database can be opened, all of them, and who else can read the key.
+//! The check of the stored secrets: every one can be opened, and other users cannot read the key.
 
 use super::super::explain::WRONG_KEY;
 use super::report::Check;
