@@ -26,20 +26,20 @@ pub(super) struct Backup {
     output: Output,
 }
 
-pub(super) async fn run(settings: &Settings, wish: Backup, clock: &Clock) -> anyhow::Result<()> {
+pub(super) async fn run(settings: &Settings, args: Backup, clock: &Clock) -> anyhow::Result<()> {
     let store = Store::open_existing(settings).await?;
-    let done = backup(settings, &store.admin(clock), &wish).await;
+    let done = backup(settings, &store.admin(clock), &args).await;
     store.close().await;
     done
 }
 
-async fn backup(settings: &Settings, admin: &AdminContext, wish: &Backup) -> anyhow::Result<()> {
-    let dir = std::path::absolute(&wish.dir)
-        .with_context(|| format!("cannot find {}", wish.dir.display()))?;
+async fn backup(settings: &Settings, admin: &AdminContext, args: &Backup) -> anyhow::Result<()> {
+    let dir = std::path::absolute(&args.dir)
+        .with_context(|| format!("cannot find {}", args.dir.display()))?;
     let programs = embedded_options(settings);
-    let manifest = copies::back_up(admin, &dir, &programs, wish.with_key).await.map_err(explain)?;
-    let missing = wish.with_key && !manifest.master_key_included;
-    if wish.output.json {
+    let manifest = copies::back_up(admin, &dir, &programs, args.with_key).await.map_err(explain)?;
+    let missing = args.with_key && !manifest.master_key_included;
+    if args.output.json {
         output::json(
             &json!({ "dir": dir, "manifest": manifest, "keyFile": copies::key_file(admin) }),
         )?;

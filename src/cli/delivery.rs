@@ -172,10 +172,10 @@ async fn show(admin: &AdminContext, id: &DeliveryId, output: Output) -> anyhow::
     }
     match (listed.state, listed.finished_at) {
         (DeliveryState::Pending, _) => {
-            lines.push(format!("next attempt  {} UTC", time(listed.due_at)))
+            lines.push(format!("next attempt  {} UTC", time(listed.due_at)));
         }
         (DeliveryState::Leased, _) => {
-            lines.push(format!("leased until  {} UTC", time(listed.due_at)))
+            lines.push(format!("leased until  {} UTC", time(listed.due_at)));
         }
         (_, Some(at)) => lines.push(format!("finished      {} UTC", time(at))),
         _ => {}

@@ -175,9 +175,9 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Delivery(command) => delivery::run(&settings, command, &clock).await?,
         Command::Audit(command) => audit::run(&settings, command, &clock).await?,
         Command::Secrets(command) => secrets::run(&settings, command, &clock).await?,
-        Command::Backup(wish) => backup::run(&settings, wish, &clock).await?,
-        Command::Restore(wish) => restore::run(&settings, wish, &clock).await?,
-        Command::MoveTo(wish) => move_to::run(&settings, wish, &clock).await?,
+        Command::Backup(args) => backup::run(&settings, args, &clock).await?,
+        Command::Restore(args) => restore::run(&settings, args, &clock).await?,
+        Command::MoveTo(args) => move_to::run(&settings, args, &clock).await?,
         Command::Doctor { output } => return Ok(doctor::run(&settings, &clock, output).await),
         Command::Health { live } => health::run(&settings.server, live).await?,
         Command::Config | Command::Openapi | Command::Completions { .. } | Command::Man { .. } => {}

@@ -24,8 +24,8 @@ pub(super) struct MoveTo {
     output: Output,
 }
 
-pub(super) async fn run(settings: &Settings, wish: MoveTo, clock: &Clock) -> anyhow::Result<()> {
-    let url = url(&wish.url)?;
+pub(super) async fn run(settings: &Settings, args: MoveTo, clock: &Clock) -> anyhow::Result<()> {
+    let url = url(&args.url)?;
     let target = connect_to(&url, settings)?;
     let store = Store::open_existing(settings).await?;
     let admin = store.admin(clock);
@@ -36,7 +36,7 @@ pub(super) async fn run(settings: &Settings, wish: MoveTo, clock: &Clock) -> any
                 true => format!("the database in {}", settings.data_dir.display()),
                 false => "the old database".to_owned(),
             };
-            report(&admin, &content, &url, &source, wish.output)
+            report(&admin, &content, &url, &source, args.output)
         }
         Err(Error::TargetUnreachable(error)) => {
             Err(anyhow::Error::from(error).context(format!("cannot reach {url}")))
@@ -80,7 +80,7 @@ fn report(
          password.\n\
          3. `muster doctor`, then `muster serve`.\n\
          4. Do not start a server on {source} again: it is unchanged, and changes made there do not \
-         reach the new one. Delete it when the new one has proved itself.",
+         reach the new one. Keep it until you trust the new one.",
         rows("session"),
         rows("session_member"),
         rows("session_event"),

@@ -22,13 +22,13 @@ pub(super) struct Restore {
     output: Output,
 }
 
-pub(super) async fn run(settings: &Settings, wish: Restore, clock: &Clock) -> anyhow::Result<()> {
+pub(super) async fn run(settings: &Settings, args: Restore, clock: &Clock) -> anyhow::Result<()> {
     // The backup is checked before a database is created for it.
-    let backup = open(settings, &wish)?;
+    let backup = open(settings, &args)?;
     let store = Store::open(settings).await?;
     let programs = embedded_options(settings);
     let done = match copies::restore(&store.admin(clock), &backup, &programs).await {
-        Ok(restored) => report(&backup, restored, wish.output),
+        Ok(restored) => report(&backup, restored, args.output),
         Err(Error::ForeignSchema) => Err(anyhow::anyhow!(
             "the target's schema was not made by this version of Muster: `muster migrate status` shows \
              the difference; use a new database"
@@ -40,7 +40,7 @@ pub(super) async fn run(settings: &Settings, wish: Restore, clock: &Clock) -> an
 }
 
 /// Opens the backup. The key in it may become the key of this data directory if none is configured.
-fn open(settings: &Settings, wish: &Restore) -> anyhow::Result<CheckedBackup> {
+fn open(settings: &Settings, args: &Restore) -> anyhow::Result<CheckedBackup> {
     let keyring = database::keyring(settings);
     let own = database::own_key_file(settings);
     let is_unconfigured = settings.database.url.is_none()
@@ -48,7 +48,7 @@ fn open(settings: &Settings, wish: &Restore) -> anyhow::Result<CheckedBackup> {
         && settings.secrets.master_key_file.is_none();
     let key_file = is_unconfigured.then_some(own.as_path());
     let keys = RestoreKeys { keyring: &keyring, key_file };
-    copies::open_backup(&wish.dir, &keys).map_err(|error| match error {
+    copies::open_backup(&args.dir, &keys).map_err(|error| match error {
         Error::BackupKeyMissing { id, available, included } => {
             let ids = available.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let found = if ids.is_empty() {
