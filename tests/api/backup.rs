@@ -212,7 +212,7 @@ fn a_very_deep_data_directory_is_backed_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_right_is_refused() {
+async fn a_wrong_backup_or_target_is_refused() {
     let (one, other) = (database().await, database().await);
     let (home, mut fresh) = (Home::on(&one), Home::on(&other));
     let mut target = connection(&other).await;

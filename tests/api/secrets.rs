@@ -181,7 +181,7 @@ fn an_embedded_database_makes_its_own_key_once() {
 }
 
 #[test]
-fn postgresql_is_not_told_the_master_key() {
+fn the_master_key_does_not_reach_postgresql() {
     let mut home = Home::new();
     home.set("MUSTER__SECRETS__MASTER_KEY", OTHER_KEY);
     let server = home.serve();
@@ -223,7 +223,7 @@ async fn unsealed(connection: &mut PgConnection, key: &[u8; 32]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_release_before_left_is_sealed_by_the_first_start() {
+async fn plain_secrets_of_an_earlier_release_are_sealed_by_the_first_start() {
     let database = database().await;
     let home = Home::on(&database);
     let mut connection = connection(&database).await;
