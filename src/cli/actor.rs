@@ -1,16 +1,16 @@
-//! Who gives the command, for the audit.
+//! The operator of a command, for the audit.
 //!
-//! That is what the operating system says and not what anybody claims; but who became root by sudo
-//! is known from a variable only, which root can set as well.
+//! The operating system names the user, so no argument can pretend to be another one. The surprise:
+//! the user behind sudo is known from the variable `SUDO_USER` only, which root can set.
 
 use std::fs;
 
 use crate::service::admin::Operator;
 
-/// Longest name that is noted, in characters.
-const LONGEST: usize = 128;
+/// The maximum length of a name in the audit, in characters.
+const MAX_NAME_CHARS: usize = 128;
 
-/// The user of this process, and where it runs.
+/// The user, the machine and the id of this process.
 pub(super) fn current() -> Operator {
     let uid = rustix::process::getuid().as_raw();
     let passwd = fs::read("/etc/passwd").unwrap_or_default();
@@ -25,7 +25,7 @@ pub(super) fn current() -> Operator {
     }
 }
 
-/// `name:password:uid:…`, one a line.
+/// Finds the name of a user in the lines `name:password:uid:…` of `/etc/passwd`.
 fn name(passwd: &str, uid: u32) -> Option<String> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -34,9 +34,9 @@ fn name(passwd: &str, uid: u32) -> Option<String> {
     })
 }
 
-/// Text that a list can show on one line.
+/// Replaces control characters and cuts the text, so that a list shows it on one line.
 fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).take(LONGEST).collect()
+    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).take(MAX_NAME_CHARS).collect()
 }
 
 #[cfg(test)]

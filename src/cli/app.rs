@@ -24,19 +24,19 @@ pub(super) enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Show an app; its secrets only with --show-secrets
+    /// Show an app, without its secrets unless --show-secrets is given
     Show {
         #[command(flatten)]
         which: Which,
-        /// Its AES key and callback token too
+        /// Show the AES key and the callback token too
         #[arg(long)]
         show_secrets: bool,
         #[command(flatten)]
         output: Output,
     },
-    /// Change an app's name, permissions or callback; what is not named stays
+    /// Change an app's name, permissions or callback; a value that is not given stays as it is
     Update(Update),
-    /// Disable an app: its tokens and keys are refused at once
+    /// Disable an app; its tokens and keys are refused at once
     Disable {
         #[command(flatten)]
         which: Which,
@@ -50,35 +50,35 @@ pub(super) enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Keep an app's callbacks instead of sending them
+    /// Pause an app's callbacks; Muster stores them until they are resumed
     PauseCallbacks {
         #[command(flatten)]
         which: Which,
         #[command(flatten)]
         output: Output,
     },
-    /// Send an app's callbacks again, those that were kept first
+    /// Resume an app's callbacks, the stored ones first
     ResumeCallbacks {
         #[command(flatten)]
         which: Which,
         #[command(flatten)]
         output: Output,
     },
-    /// Send an app a signed test callback now, past the queue, and print what happened
+    /// Send a signed test callback to an app at once, outside the queue, and print the result
     ///
-    /// Its message has the msgType "muster_test", version 0 and a session id of zeros. Exits with 1
-    /// unless the receiver acknowledges it.
+    /// The message has the msgType "muster_test", version 0 and a session id of zeros. The command
+    /// exits with 1 unless the receiver acknowledges the callback.
     TestCallback {
         #[command(flatten)]
         which: Which,
         #[command(flatten)]
         output: Output,
     },
-    /// Give an app another AES key and show it; all its access tokens end
+    /// Replace an app's AES key and print the new one; all its access tokens end
     RotateKey {
         #[command(flatten)]
         which: Which,
-        /// The new key: base64 of 32 bytes; made at random if absent
+        /// The new key: 32 bytes in base64; random by default
         #[arg(long, value_name = "BASE64", value_parser = AesKey::from_base64)]
         aes_key: Option<AesKey>,
         #[command(flatten)]
@@ -88,19 +88,19 @@ pub(super) enum Command {
 
 #[derive(Args)]
 pub(super) struct Create {
-    /// The number of the enterprise
+    /// The number of the enterprise (buin)
     #[arg(long, value_name = "N")]
     buin: Buin,
-    /// The id of the app: 1 to 64 of A-Z a-z 0-9 . _ -; made at random if absent
+    /// The id of the app: 1 to 64 characters of A-Z a-z 0-9 . _ -; random by default
     #[arg(long, value_name = "ID")]
     app_id: Option<AppId>,
-    /// The AES key (EncodingAESKey): base64 of 32 bytes; made at random if absent
+    /// The AES key (EncodingAESKey): 32 bytes in base64; random by default
     #[arg(long, value_name = "BASE64", value_parser = AesKey::from_base64)]
     aes_key: Option<AesKey>,
-    /// What people call the app
+    /// A name for people
     #[arg(long, value_name = "TEXT", default_value = "", value_parser = one_line)]
     name: String,
-    /// What it may do: sessions:read, sessions:write, sessions:admin, callbacks
+    /// The permissions: sessions:read, sessions:write, sessions:admin, callbacks
     #[arg(
         long,
         value_delimiter = ',',
@@ -108,10 +108,10 @@ pub(super) struct Create {
         default_value = "sessions:read,sessions:write,callbacks"
     )]
     permissions: Vec<Permission>,
-    /// Where its callbacks go: an http or https URL; needs --callback-token
+    /// The URL that receives callbacks: http or https; needs --callback-token
     #[arg(long, value_name = "URL", requires = "callback_token", value_parser = callback_url)]
     callback_url: Option<String>,
-    /// The secret that signs its callbacks; needs --callback-url
+    /// The secret that signs the callbacks; needs --callback-url
     #[arg(long, value_name = "TEXT", requires = "callback_url", value_parser = secret)]
     callback_token: Option<String>,
     #[command(flatten)]
@@ -122,19 +122,20 @@ pub(super) struct Create {
 pub(super) struct Update {
     #[command(flatten)]
     which: Which,
-    /// What people call the app
+    /// A name for people
     #[arg(long, value_name = "TEXT", value_parser = one_line)]
     name: Option<String>,
-    /// What it may do, all of it: sessions:read, sessions:write, sessions:admin, callbacks
+    /// All permissions of the app from now on: sessions:read, sessions:write, sessions:admin,
+    /// callbacks
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     permissions: Option<Vec<Permission>>,
-    /// Where its callbacks go: an http or https URL
+    /// The URL that receives callbacks: http or https
     #[arg(long, value_name = "URL", value_parser = callback_url)]
     callback_url: Option<String>,
-    /// The secret that signs its callbacks
+    /// The secret that signs the callbacks
     #[arg(long, value_name = "TEXT", value_parser = secret)]
     callback_token: Option<String>,
-    /// Send it no callbacks any more
+    /// Remove the callback URL and token: the app gets no more callbacks
     #[arg(long, conflicts_with_all = ["callback_url", "callback_token"])]
     no_callback: bool,
     #[command(flatten)]
@@ -147,7 +148,7 @@ pub(super) async fn run(
     clock: &Clock,
 ) -> anyhow::Result<()> {
     let store = match &command {
-        // Every other command is about apps that there are.
+        // A command on existing apps must not create an empty database.
         Command::Create(_) => Store::open(settings).await?,
         _ => Store::open_existing(settings).await?,
     };
@@ -249,7 +250,9 @@ impl Update {
 
 fn secret(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
-        return Err("must not be empty: anybody could sign".to_owned());
+        return Err(
+            "must not be empty: with an empty token anyone could sign a callback".to_owned()
+        );
     }
     Ok(text.to_owned())
 }

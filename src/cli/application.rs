@@ -1,4 +1,4 @@
-//! The service, put together: what `serve` runs, and what tests run.
+//! The service as one value: `serve` and the tests build and run it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,11 +31,10 @@ use crate::service::{
 };
 use crate::telemetry::Traces;
 
-/// How long a server that stops tries to note which keys were used, and to say good-bye to the
-/// database.
+/// The time limit for each of the last steps of a stop: traces, the last use of keys, the pool.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// A service that is bound to its address and ready to run.
+/// A service that listens on its address and is ready to run.
 pub struct Application {
     server: Server,
     ending: Ending,
@@ -52,7 +51,7 @@ pub struct Application {
     retention: Retention,
     certificate: Option<Certificate>,
     counted: Arc<Metrics>,
-    /// How often its files are looked at.
+    /// The interval between two looks at the files of the certificate.
     tls_reload: Duration,
     clock: Clock,
     traces: Traces,
@@ -60,10 +59,10 @@ pub struct Application {
 }
 
 impl Application {
-    /// Puts the service together on a database whose tables are current. `stopper` will stop it.
+    /// Builds the service on a database whose schema is current. `stopper` stops it later.
     ///
     /// # Errors
-    /// When the database fails, or the system refuses the socket.
+    /// The database fails, or the system refuses the socket.
     pub async fn build(
         settings: &Settings,
         doors: Doors,
@@ -76,8 +75,8 @@ impl Application {
         let address = bound.address()?;
         let counted = Arc::new(Metrics::default());
         let metrics = &counted;
-        // Before the apps are read: what changes from then on is told.
-        let changes = Changes::follow(&pool).await.context("cannot be notified of changed apps")?;
+        // Before the apps are read, so that no change between the two is missed.
+        let changes = Changes::follow(&pool).await.context("cannot listen for changes of apps")?;
         use_ring();
         let traces = Traces::open(&settings.tracing)?;
         let directory = Directory::open(pool.clone(), keyring, clock.clone()).await;
@@ -163,22 +162,22 @@ impl Application {
         })
     }
 
-    /// Where it listens.
+    /// The address of the API.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it tells its metrics, if it does.
+    /// The address of the metrics, if they are served.
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
     }
 
-    /// Serves until it is stopped, and closes the database's pool.
+    /// Serves until the stopper stops it, and closes the database's pool.
     ///
     /// # Errors
-    /// When the server fails.
+    /// The server fails.
     pub async fn run(self) -> anyhow::Result<()> {
         let Self { server, ending, directory, changes, sessions, worker, changed, .. } = self;
         let Self { patience, pool, stopper, metrics, retention, traces, .. } = self;
@@ -218,8 +217,8 @@ impl Application {
         if let Some(mut working) = working
             && !stopper.unless_hurried(patience, async { drop((&mut working).await) }).await
         {
-            // Whoever runs next sends it again when the lease ends.
-            tracing::warn!("stopping with callbacks still under way");
+            // The next server sends them again when their leases end.
+            tracing::warn!("stopping with callbacks still in flight");
             working.abort();
         }
         following.abort();
@@ -233,8 +232,8 @@ impl Application {
             telling.abort();
         }
         stopper.unless_hurried(LAST_WORDS, traces.end(LAST_WORDS)).await;
-        // Before the server's threads end: connections that they opened end with them. A database
-        // that does not answer must not hold this up.
+        // The pool is closed before the server's threads end, because connections that they opened
+        // end with them. The time limit keeps a silent database from delaying the stop.
         stopper.unless_hurried(LAST_WORDS, directory.note_use()).await;
         stopper.unless_hurried(LAST_WORDS, pool.close()).await;
         ending.end().await;
@@ -251,7 +250,7 @@ fn gate_options(Settings { server, limits, .. }: &Settings) -> GateOptions {
     }
 }
 
-/// How sessions are kept, as it is configured.
+/// The options of the session use cases, from the configuration.
 #[must_use]
 pub fn session_options(settings: &Settings) -> SessionOptions {
     let Settings { limits, database, cache, .. } = settings;

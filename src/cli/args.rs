@@ -7,15 +7,15 @@ use crate::domain::{AppId, Buin};
 /// How results are printed.
 #[derive(Args, Clone, Copy)]
 pub(super) struct Output {
-    /// Print JSON, with field names that stay
+    /// Print JSON; its field names do not change between releases
     #[arg(long)]
     pub(super) json: bool,
 }
 
-/// Names an app.
+/// Names one app.
 #[derive(Args, Clone)]
 pub(super) struct Which {
-    /// The number of the enterprise
+    /// The number of the enterprise (buin)
     #[arg(long, value_name = "N")]
     pub(super) buin: Buin,
     /// The id of the app
@@ -23,7 +23,8 @@ pub(super) struct Which {
     pub(super) app_id: AppId,
 }
 
-/// Text that a list can show on one line, and that no terminal takes for a command.
+/// Accepts text without control characters: a list shows it on one line, and a terminal runs no
+/// escape sequence of it.
 pub(super) fn one_line(text: &str) -> Result<String, String> {
     match text.chars().find(|c| c.is_control()) {
         Some(c) => Err(format!("control character U+{:04X} is not allowed", u32::from(c))),

@@ -18,24 +18,24 @@ use crate::service::admin::audit::{self, AdministrativeAct, AuditFilter};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// List administrative acts, the newest first: who did what, when, from where
+    /// List administrative acts, the newest first
     List {
-        /// Those at this time or later, as 2026-01-31T08:00:00Z
+        /// Only acts at this time or later, such as 2026-01-31T08:00:00Z
         #[arg(long, value_name = "TIME")]
         since: Option<DateTime<Utc>>,
-        /// Those before this time
+        /// Only acts before this time
         #[arg(long, value_name = "TIME")]
         until: Option<DateTime<Utc>>,
-        /// Only these, as app.create; or all of a noun, as app
+        /// Only this action, such as app.create; or all actions of a noun, such as app
         #[arg(long, value_name = "ACTION", value_parser = actions())]
         action: Option<String>,
-        /// About this app
+        /// Only acts on this app
         #[arg(long, value_name = "ID")]
         app: Option<AppId>,
-        /// About apps of this enterprise
+        /// Only acts on apps of this enterprise
         #[arg(long, value_name = "N")]
         buin: Option<Buin>,
-        /// At most so many
+        /// The maximum number of acts to print
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=100_000))]
         limit: i64,
         #[command(flatten)]
@@ -43,7 +43,7 @@ pub(super) enum Command {
     },
 }
 
-/// What `--action` takes: every action, and every noun before those that it has.
+/// The values of `--action`: every action, and before the actions of a noun the noun itself.
 fn actions() -> PossibleValuesParser {
     PossibleValuesParser::new(audit::actions())
 }
@@ -73,7 +73,7 @@ async fn list(
         return output::json(&lines);
     }
     let rows: Vec<[String; 5]> = lines.into_iter().map(row).collect();
-    output::text(&output::table(["TIME (UTC)", "ACTION", "APP", "WHO", "DETAILS"], &rows));
+    output::text(&output::table(["TIME (UTC)", "ACTION", "APP", "OPERATOR", "DETAILS"], &rows));
     Ok(())
 }
 
@@ -90,7 +90,7 @@ fn row(line: AdministrativeAct) -> [String; 5] {
     [at, line.action, about, who, line.details.to_string()]
 }
 
-/// A line as it is printed.
+/// An act as it is printed.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Printed {

@@ -17,36 +17,39 @@ use crate::service::admin::copies::{self, Manifest};
 
 #[derive(Args)]
 pub(super) struct Backup {
-    /// A new or an empty directory, which nobody else may enter afterwards
+    /// A new or an empty directory; only its owner can read it afterwards
     dir: PathBuf,
-    /// Put the master key into the backup: whoever has it can then open all of it
+    /// Include the master key: anyone with this backup can then open all of its secrets
     #[arg(long)]
     with_key: bool,
     #[command(flatten)]
     output: Output,
 }
 
-pub(super) async fn run(settings: &Settings, wish: Backup, clock: &Clock) -> anyhow::Result<()> {
+pub(super) async fn run(settings: &Settings, args: Backup, clock: &Clock) -> anyhow::Result<()> {
     let store = Store::open_existing(settings).await?;
-    let done = backup(settings, &store.admin(clock), &wish).await;
+    let done = backup(settings, &store.admin(clock), &args).await;
     store.close().await;
     done
 }
 
-async fn backup(settings: &Settings, admin: &AdminContext, wish: &Backup) -> anyhow::Result<()> {
-    let dir = std::path::absolute(&wish.dir)
-        .with_context(|| format!("cannot find {}", wish.dir.display()))?;
+async fn backup(settings: &Settings, admin: &AdminContext, args: &Backup) -> anyhow::Result<()> {
+    let dir = std::path::absolute(&args.dir)
+        .with_context(|| format!("cannot find {}", args.dir.display()))?;
     let programs = embedded_options(settings);
-    let manifest = copies::back_up(admin, &dir, &programs, wish.with_key).await.map_err(explain)?;
-    let missing = wish.with_key && !manifest.master_key_included;
-    if wish.output.json {
+    let manifest = copies::back_up(admin, &dir, &programs, args.with_key).await.map_err(explain)?;
+    let missing = args.with_key && !manifest.master_key_included;
+    if args.output.json {
         output::json(
             &json!({ "dir": dir, "manifest": manifest, "keyFile": copies::key_file(admin) }),
         )?;
     } else {
         output::text(&summary(&dir, &manifest, admin));
     }
-    anyhow::ensure!(!missing, "the master key that seals is not here, so it is not in the backup");
+    anyhow::ensure!(
+        !missing,
+        "the active master key is not available here, so the backup does not include it"
+    );
     Ok(())
 }
 
@@ -64,13 +67,13 @@ fn summary(dir: &Path, manifest: &Manifest, admin: &AdminContext) -> String {
     );
     let Some(id) = &manifest.master_key else {
         return format!(
-            "{made}\nIts secrets are not sealed: keep it where nobody else can read it"
+            "{made}\nIts secrets are not sealed: store it where no one else can read it"
         );
     };
     if manifest.master_key_included {
         return format!(
-            "{made}\nWARNING: the master key {id} is in it. Whoever reads this directory has every \
-             AES key and callback token: keep it as you keep keys"
+            "{made}\nWARNING: the master key {id} is included. Anyone who can read this directory \
+             has every AES key and callback token: protect it like a key"
         );
     }
     let place = match copies::key_file(admin) {
@@ -78,7 +81,7 @@ fn summary(dir: &Path, manifest: &Manifest, admin: &AdminContext) -> String {
         None => "MUSTER__SECRETS__MASTER_KEY".to_owned(),
     };
     format!(
-        "{made}\nThe master key {id} is not in it, and without that key no app can be served. It is in \
-         {place}: keep a copy elsewhere than the backup"
+        "{made}\nThe master key {id} is not included, and a restore needs it. It is in {place}: keep a \
+         copy of it, but not beside the backup"
     )
 }

@@ -1,4 +1,4 @@
-//! What sends callbacks, put together as it is configured.
+//! The callback worker and its sender, built from the configuration.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::metrics::Metrics;
 use crate::repository::PgPool;
 use crate::service::Directory;
 
-/// The worker that sends callbacks, as it is configured.
+/// The worker that sends callbacks, built from the configuration.
 ///
 /// # Errors
-/// When there is no HTTP client to be had.
+/// The HTTP client cannot be built.
 pub fn worker(
     settings: &Settings,
     pool: PgPool,
@@ -42,7 +42,7 @@ pub fn worker(
     Ok(Worker::new(pool, limits, directory, sender, clock, options, metrics))
 }
 
-/// What sends callbacks, as it is configured.
+/// The HTTP client for callbacks, built from the configuration.
 pub(super) fn sender(settings: &Settings) -> anyhow::Result<Sender> {
     use_ring();
     let delivery = &settings.delivery;
@@ -52,6 +52,6 @@ pub(super) fn sender(settings: &Settings) -> anyhow::Result<Sender> {
     Sender::new(networks, timeouts).context("cannot send callbacks")
 }
 
-/// A lease lasts longer than sending can: for writing down what became of it, and for clocks of
-/// several servers that differ.
+/// The time by which a lease outlasts the longest attempt: the result must be written, and the
+/// clocks of several servers differ.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);

@@ -1,6 +1,7 @@
-//! The server's certificate: read from its files, and read again when they change.
+//! The server's certificate, which is read from its files and read again when they change.
 //!
-//! They are compared whole: what renews certificates may replace files, links or directories.
+//! The surprise: the whole content is compared, not the modification time, because tools that renew
+//! certificates replace files, links or directories.
 
 mod expiry;
 
@@ -19,30 +20,30 @@ use crate::config::TlsFiles;
 use crate::http::{Tls, TlsError};
 use crate::metrics::Metrics;
 
-/// How often it is told that the certificate ends soon.
-const REMIND_EVERY: Duration = Duration::from_secs(86_400);
+/// The interval between two warnings about a certificate that expires soon.
+const REMINDER_INTERVAL: Duration = Duration::from_secs(86_400);
 
 /// The certificate and its key, as PEM.
 type Pair = (Vec<u8>, Vec<u8>);
 
-/// Why there is no certificate to show. At the start that is a mistake of the configuration.
+/// The reason why a certificate cannot be used. At the start it counts as a wrong configuration.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CertificateError {
-    /// One of the two files, by the key that names it.
-    #[error("cannot read {}, which {key} names", .path.display())]
+    /// One of the two files cannot be read.
+    #[error("cannot read {}, the file of {key}", .path.display())]
     Read { key: &'static str, path: PathBuf, source: io::Error },
-    /// What is in them.
+    /// The files do not hold a certificate and its key.
     #[error("server.tls_cert ({}) and server.tls_key ({})", .0.cert.display(), .0.key.display())]
     Unusable(TlsFiles, #[source] TlsError),
 }
 
-/// The certificate that is shown, and the files that it comes from.
+/// The certificate in use, and the files that it comes from.
 pub(super) struct Certificate {
     files: TlsFiles,
-    /// What was last in them, whether it could be used or not.
+    /// The last content of the files, usable or not.
     seen: Pair,
     tls: Tls,
-    /// When the one that is shown ends, if that is known.
+    /// The end of the certificate in use, if it is known.
     ends: Option<DateTime<Utc>>,
 }
 
@@ -50,7 +51,7 @@ impl Certificate {
     /// Reads the files.
     ///
     /// # Errors
-    /// When they cannot be read, or what is in them cannot be used.
+    /// The files cannot be read, or do not hold a certificate and its key.
     pub(super) fn open(files: &TlsFiles) -> Result<Self, CertificateError> {
         let seen = read(files)?;
         let tls = Tls::new(&seen.0, &seen.1)
@@ -59,21 +60,21 @@ impl Certificate {
         Ok(Self { files: files.clone(), seen, tls, ends })
     }
 
-    /// What speaks TLS with it.
+    /// The TLS configuration with this certificate.
     pub(super) fn tls(&self) -> &Tls {
         &self.tls
     }
 
-    /// What there is to say of it if it ends soon, or has.
+    /// A warning if the certificate has expired or expires soon.
     pub(super) fn remark(&self, now: DateTime<Utc>) -> Option<String> {
         expiry::remark(self.ends?, now)
     }
 
-    /// Looks for changes, every so often and whenever SIGHUP comes, and warns of the end, at once
-    /// and then every day; the metrics tell it all the time. Never ends.
+    /// Looks for changes at every interval and at every SIGHUP, and warns of the end, at once and
+    /// then every day. The metrics always show the end. This future never completes.
     pub(super) async fn follow(mut self, every: Duration, clock: Clock, metrics: Arc<Metrics>) {
         let mut hangup = signal(SignalKind::hangup()).ok();
-        let (mut looking, mut reminding) = (interval(every), interval(REMIND_EVERY));
+        let (mut looking, mut reminding) = (interval(every), interval(REMINDER_INTERVAL));
         looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let ends = self.ends.map_or(0, |ends| ends.timestamp());
@@ -94,7 +95,10 @@ impl Certificate {
                 }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, "the certificate stays as it was");
+                    tracing::error!(
+                        error,
+                        "the changed certificate cannot be used; the previous one stays in use"
+                    );
                 }
             }
         }
@@ -107,8 +111,8 @@ impl Certificate {
         }
     }
 
-    /// Shows what is in the files now; `true` if that is something else. What cannot be used is told
-    /// once, that there is nothing to read each time.
+    /// Uses the present content of the files, and says whether it has changed. An unusable content
+    /// is reported once, an unreadable file each time.
     fn reload(&mut self) -> Result<bool, CertificateError> {
         let pair = read(&self.files)?;
         if pair == self.seen {
@@ -142,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    /// The lines that were logged.
+    /// The captured log.
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -158,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_is_told_every_day() {
+    async fn an_expiring_certificate_is_reported_every_day() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name| directory.path().join(name);
         let files = TlsFiles { cert: path("cert.pem"), key: path("key.pem") };
@@ -172,8 +176,8 @@ mod tests {
         let writer = log.clone();
         let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
         let _guard = tracing::subscriber::set_default(lines);
-        let following = certificate.follow(REMIND_EVERY, clock, Arc::default());
-        let _ = tokio::time::timeout(REMIND_EVERY * 5 / 2, following).await;
+        let following = certificate.follow(REMINDER_INTERVAL, clock, Arc::default());
+        let _ = tokio::time::timeout(REMINDER_INTERVAL * 5 / 2, following).await;
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         assert_eq!(log.matches("cert.pem ends on").count(), 3, "{log}");
     }

@@ -1,4 +1,5 @@
-//! The database of a command or a server, the configured or the embedded one, with its master keys.
+//! The database of a command or a server, configured or embedded, and its master keys. This file
+//! builds the pool, the keyring and the embedded PostgreSQL; it runs no statement.
 
 use std::path::PathBuf;
 use std::str::FromStr as _;
@@ -27,13 +28,14 @@ pub(super) struct Store {
 }
 
 enum Embedded {
-    /// Left to itself, for as long as a command takes.
+    /// Started for a command, without supervision.
     Bare(Box<EmbeddedPostgres>),
+    /// Started for a server, and started again if it dies.
     Kept(Keeper),
 }
 
 impl Store {
-    /// Connects, after starting the embedded PostgreSQL if that is the one and it does not run.
+    /// Connects. An embedded PostgreSQL that does not run is started first.
     pub(super) async fn open(settings: &Settings) -> anyhow::Result<Self> {
         Self::open_within(settings, Patience::COMMAND).await
     }
@@ -72,8 +74,8 @@ impl Store {
         Ok(Self { pool, keyring, embedded })
     }
 
-    /// The same, but makes no embedded database where there is none: a command that only reads would
-    /// show an empty one, which hides that data_dir is wrong.
+    /// Like [`Store::open`], but refuses to create an embedded database. A command that reads would
+    /// otherwise show an empty database and hide a wrong data_dir.
     pub(super) async fn open_existing(settings: &Settings) -> anyhow::Result<Self> {
         let data_dir = &settings.data_dir;
         if settings.database.url.is_none() {
@@ -85,19 +87,19 @@ impl Store {
         Self::open(settings).await
     }
 
-    /// Warns when others can enter the directory of an embedded database. PostgreSQL's own files stay
-    /// closed to them.
+    /// Warns if other users can enter the directory of an embedded database. They cannot enter
+    /// PostgreSQL's own directory in it.
     pub(super) fn warn_of_others(&self, settings: &Settings) {
         let data_dir = settings.data_dir.display();
         if self.is_embedded() && embedded::look(&settings.data_dir).is_ok_and(DataDir::is_open) {
             tracing::warn!(
-                "others may enter {data_dir}: keep them out with `chmod 700 {data_dir}`"
+                "other users may enter {data_dir}: prevent it with `chmod 700 {data_dir}`"
             );
         }
     }
 
-    /// From now on an embedded PostgreSQL that dies is started again, until the process is told to
-    /// stop. The pool reconnects by itself.
+    /// Supervises an embedded PostgreSQL: if it dies, it is started again, until the process stops.
+    /// The pool reconnects by itself.
     pub(super) fn keep(mut self, stopper: Stopper) -> Self {
         self.embedded = self.embedded.map(|embedded| match embedded {
             Embedded::Bare(embedded) => Embedded::Kept(Keeper::start(*embedded, stopper)),
@@ -106,13 +108,13 @@ impl Store {
         self
     }
 
-    /// What the use cases of operators need, for the user of this process.
+    /// The context of the use cases of operators, for the user of this process.
     pub(super) fn admin(&self, clock: &Clock) -> AdminContext {
         let operator = actor::current();
         AdminContext::new(self.pool.clone(), self.keyring.clone(), operator, clock.clone())
     }
 
-    /// Makes sure that the tables are those of this program, for commands that use them.
+    /// Makes sure that the schema is current, for commands that use the tables.
     pub(super) async fn current(self, settings: &Settings, clock: &Clock) -> anyhow::Result<Self> {
         match schema::prepare(&self.admin(clock), settings.database.migrate).await {
             Ok(()) => Ok(self),
@@ -123,14 +125,15 @@ impl Store {
         }
     }
 
-    /// Whether this is the embedded database.
+    /// Whether the database is embedded.
     pub(super) fn is_embedded(&self) -> bool {
         self.embedded.is_some()
     }
 
-    /// Disconnects, and stops the embedded PostgreSQL unless somebody else uses it.
+    /// Disconnects, and stops the embedded PostgreSQL unless another process uses it.
     pub(super) async fn close(self) {
-        // First, as nothing must be started again for connections that are being closed.
+        // The supervisor ends first. It would start PostgreSQL again for connections that are
+        // closed.
         let embedded = match self.embedded {
             Some(Embedded::Kept(keeper)) => keeper.end().await,
             Some(Embedded::Bare(embedded)) => Some(*embedded),
@@ -152,14 +155,14 @@ pub(super) fn connect_to(url: &DatabaseUrl, settings: &Settings) -> anyhow::Resu
     Ok(pool::connect(options, pool_limits(settings)))
 }
 
-/// The master keys, as they are configured.
+/// The master keys, from the configuration.
 pub(super) fn keyring(settings: &Settings) -> Keyring {
     let secrets = &settings.secrets;
     let key = |text: &KeyText| MasterKey::new(*text.bytes());
     let file = match (&secrets.master_key_file, &settings.database.url) {
         (Some(path), _) => Some(KeyFile { path: path.clone(), make: false }),
         (None, None) => Some(KeyFile { path: own_key_file(settings), make: true }),
-        // Another server of that database could not know what is made up here.
+        // A key that is generated here would be unknown to other servers of that database.
         (None, Some(_)) => None,
     };
     let (first, last) = (secrets.master_key.as_ref(), secrets.previous_master_key.as_ref());
@@ -171,8 +174,8 @@ pub(super) fn own_key_file(settings: &Settings) -> PathBuf {
     settings.data_dir.join("master.key")
 }
 
-/// How the database is used, as it is configured: a request must begin its work there, and that
-/// must end, while there is still time to answer.
+/// The limits of the pool, from the configuration. A request must get a connection and its
+/// statement must end while there is still time to send the response.
 #[must_use]
 pub fn pool_limits(settings: &Settings) -> pool::Limits {
     let (database, whole) = (&settings.database, settings.server.request_timeout);
@@ -183,7 +186,7 @@ pub fn pool_limits(settings: &Settings) -> pool::Limits {
     }
 }
 
-/// What the embedded PostgreSQL needs to know of the configuration.
+/// The options of the embedded PostgreSQL, from the configuration.
 pub(super) fn embedded_options(settings: &Settings) -> embedded::Options {
     embedded::Options {
         data_dir: settings.data_dir.clone(),

@@ -24,40 +24,41 @@ pub(super) enum Command {
     List {
         #[command(flatten)]
         which: Which,
-        /// Only these: pending, leased, delivered or failed
+        /// Only callbacks in this state: pending, leased, delivered or failed
         #[arg(long, value_name = "STATE")]
         state: Option<DeliveryState>,
-        /// At most so many
+        /// The maximum number of callbacks to print
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=100_000))]
         limit: i64,
         #[command(flatten)]
         output: Output,
     },
-    /// Show a callback and each try of sending it
+    /// Show a callback and each attempt to send it
     Show {
-        /// Its id, as in the list and in the header X-Muster-Delivery
+        /// The id from `muster delivery list` or from the header X-Muster-Delivery
         #[arg(value_name = "ID")]
         id: DeliveryId,
         #[command(flatten)]
         output: Output,
     },
-    /// Send callbacks again: one by its id, or an app's
+    /// Send callbacks again: one by its id, or several of an app
     ///
-    /// Each is due at once and has the whole schedule before it again. Their order holds among
-    /// them. Of an app only failed ones are replayed, unless --state says otherwise.
+    /// Each callback is due at once and starts its retry schedule again. The order of the callbacks
+    /// of a session stays. With --app, only failed callbacks are replayed unless --state says
+    /// otherwise.
     Replay {
-        /// The id of one
+        /// The id of a callback
         #[arg(value_name = "ID", required_unless_present = "app", conflicts_with_all = ["app", "buin", "session", "since", "until", "state"])]
         id: Option<DeliveryId>,
         #[command(flatten)]
         which: Which,
-        /// Those in this state: pending, delivered or failed
+        /// Only callbacks in this state: pending, delivered or failed
         #[arg(long, value_name = "STATE", value_parser = ended, requires = "app")]
         state: Option<DeliveryState>,
-        /// Those of changes at this time or later, as 2026-01-31T08:00:00Z
+        /// Only callbacks about changes at this time or later, such as 2026-01-31T08:00:00Z
         #[arg(long, value_name = "TIME", requires = "app")]
         since: Option<DateTime<Utc>>,
-        /// Those of changes before this time
+        /// Only callbacks about changes before this time
         #[arg(long, value_name = "TIME", requires = "app")]
         until: Option<DateTime<Utc>>,
         #[command(flatten)]
@@ -65,23 +66,25 @@ pub(super) enum Command {
     },
 }
 
-/// Names an app, a session, or both.
+/// Selects callbacks by app, enterprise and session.
 #[derive(Args, Clone)]
 pub(super) struct Which {
-    /// To this app
+    /// Only callbacks to this app
     #[arg(long, value_name = "ID")]
     app: Option<AppId>,
-    /// To apps of this enterprise
+    /// Only callbacks to apps of this enterprise
     #[arg(long, value_name = "N")]
     buin: Option<Buin>,
-    /// Of this session
+    /// Only callbacks about this session
     #[arg(long, value_name = "ID")]
     session: Option<SessionId>,
 }
 
 fn ended(text: &str) -> Result<DeliveryState, String> {
     match text.parse()? {
-        DeliveryState::Leased => Err("what is being sent cannot be replayed".to_owned()),
+        DeliveryState::Leased => {
+            Err("leased: a callback that is being sent cannot be replayed".to_owned())
+        }
         other => Ok(other),
     }
 }
@@ -140,7 +143,10 @@ async fn list(
             [state, attempts, time(one.created_at), due, one.id.to_string()]
         })
         .collect();
-    output::text(&output::table(["STATE", "TRIES", "CHANGED (UTC)", "NEXT TRY", "ID"], &rows));
+    output::text(&output::table(
+        ["STATE", "ATTEMPTS", "CHANGED (UTC)", "NEXT ATTEMPT", "ID"],
+        &rows,
+    ));
     Ok(())
 }
 
@@ -156,27 +162,33 @@ async fn show(admin: &AdminContext, id: &DeliveryId, output: Output) -> anyhow::
         return output::json(&printed);
     }
     let mut lines = vec![
-        format!("id        {}", listed.id),
-        format!("buin      {}", listed.buin),
-        format!("state     {}", listed.state),
-        format!("changed   {} UTC", time(listed.created_at)),
+        format!("id            {}", listed.id),
+        format!("buin          {}", listed.buin),
+        format!("state         {}", listed.state),
+        format!("changed       {} UTC", time(listed.created_at)),
     ];
     if let Some(why) = withheld {
-        lines.push(format!("withheld  {why}"));
+        lines.push(format!("withheld      {why}"));
     }
     match (listed.state, listed.finished_at) {
-        (DeliveryState::Pending, _) => lines.push(format!("next try  {} UTC", time(listed.due_at))),
-        (DeliveryState::Leased, _) => lines.push(format!("leased to {} UTC", time(listed.due_at))),
-        (_, Some(at)) => lines.push(format!("ended     {} UTC", time(at))),
+        (DeliveryState::Pending, _) => {
+            lines.push(format!("next attempt  {} UTC", time(listed.due_at)));
+        }
+        (DeliveryState::Leased, _) => {
+            lines.push(format!("leased until  {} UTC", time(listed.due_at)));
+        }
+        (_, Some(at)) => lines.push(format!("finished      {} UTC", time(at))),
         _ => {}
     }
     for number in 1..=listed.attempts {
         lines.push(match attempts.iter().find(|attempt| attempt.number == number) {
             Some(attempt) => line(attempt),
             None if number == listed.attempts && listed.state == DeliveryState::Leased => {
-                format!("try {number}: under way")
+                format!("attempt {number}: in flight")
             }
-            None => format!("try {number}: the server that sent it ended before it told"),
+            None => {
+                format!("attempt {number}: unknown, because the server that sent it ended first")
+            }
         });
     }
     output::text(&lines.join("\n"));
@@ -188,7 +200,7 @@ fn replayed(count: anyhow::Result<u64>, output: Output) -> anyhow::Result<()> {
     if output.json {
         return output::json(&json!({ "replayed": count }));
     }
-    output::text(&format!("{count} to be sent again"));
+    output::text(&format!("callbacks to be sent again: {count}"));
     Ok(())
 }
 
@@ -240,9 +252,9 @@ fn line(attempt: &CallbackAttempt) -> String {
     let status = attempt.status.map_or_else(String::new, |status| format!(", status {status}"));
     let error = attempt.error.as_deref().unwrap_or("acknowledged");
     let answer = attempt.answer.as_deref().filter(|answer| !answer.is_empty());
-    let answer = answer.map_or_else(String::new, |answer| format!(", answer {answer:?}"));
+    let answer = answer.map_or_else(String::new, |answer| format!(", response {answer:?}"));
     format!(
-        "try {}: {} UTC, {} ms{status}: {error}{answer}",
+        "attempt {}: {} UTC, {} ms{status}: {error}{answer}",
         attempt.number,
         time(attempt.started_at),
         attempt.duration_ms

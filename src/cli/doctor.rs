@@ -1,5 +1,5 @@
-//! `muster doctor`: is everything as it must be, and if not, what to do. It changes nothing, and
-//! waits for nothing longer than a few seconds.
+//! `muster doctor`: checks the installation and prints a remedy for each problem. It changes
+//! nothing, and each check takes a few seconds at most.
 
 mod database;
 mod here;
@@ -15,7 +15,7 @@ use crate::config::{ConfigError, Settings};
 use crate::postgres::embedded;
 use report::{Check, Report, Verdict};
 
-/// The report where already the configuration is wrong.
+/// The report if the configuration is wrong: no other check is possible.
 pub(super) fn unconfigured(error: &ConfigError, output: Output) -> ExitCode {
     let mut report = Report::new(output);
     let remedy = "correct it; `muster config` prints every key";
@@ -45,7 +45,7 @@ async fn embedded(settings: &Settings, clock: &Clock, report: &mut Report) {
     let usable = data_dir.verdict != Verdict::Fail;
     report.add(data_dir);
     report.add(here::room(&settings.data_dir));
-    // What is in a directory that cannot be used does not matter yet.
+    // The content of a directory that cannot be used is checked when the directory can be used.
     if !usable {
         return;
     }
@@ -53,7 +53,7 @@ async fn embedded(settings: &Settings, clock: &Clock, report: &mut Report) {
     match embedded::initialised(&settings.data_dir) {
         Ok(true) => database::check(settings, clock, report).await,
         Ok(false) => {
-            let found = "not made yet: the first `muster serve` does that";
+            let found = "not created yet: the first `muster serve` creates it";
             report.add(Check::ok(database::NAME, found));
         }
         Err(error) => report.add(Check::failed(database::NAME, &error)),

@@ -1,7 +1,7 @@
 //! The first app of an embedded database, and the file with its credentials.
 //!
-//! The file is written before the database, so a start that is cut short in between is made good by
-//! the next one, with the same credentials.
+//! The file is written before the database. If a start is interrupted in between, the next start
+//! creates the app with the same credentials.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -19,7 +19,7 @@ use crate::service::admin::{AdminContext, Error, keys};
 use crate::wire::{AesKey, ApiKey};
 
 const FILE: &str = "first-app.json";
-/// The enterprise of the first app; any number does.
+/// The enterprise of the first app. The number has no meaning.
 const BUIN: i64 = 14_731_009;
 
 #[derive(Deserialize, PartialEq, Serialize)]
@@ -32,9 +32,8 @@ struct Credentials {
     api_key: String,
 }
 
-/// Makes sure that a database without apps gets one, and that the file, if it is about an app, says
-/// what is true now: a URL at which a server listens, and the app's key. Gives the file's path if
-/// there is one.
+/// Creates an app in a database without apps, and brings the file up to date: the URL of a running
+/// server and the present key of the app. Gives the path of the file if it exists.
 pub(super) async fn ensure(
     admin: &AdminContext,
     data_dir: &Path,
@@ -52,10 +51,10 @@ pub(super) async fn ensure(
             aes_key: AesKey::generate().to_base64(),
             api_key: ApiKey::generate().reveal().to_owned(),
         },
-        // Somebody made the first app by hand, or put the file away.
+        // An operator created the first app by hand, or removed the file.
         None => return Ok(None),
     };
-    // It may be that of another server on this data directory, which goes on.
+    // The URL stays if another server on this data directory still runs there.
     if credentials.url != url && health::running_at(&credentials.url).await.is_none() {
         url.clone_into(&mut credentials.url);
     }
@@ -71,12 +70,12 @@ pub(super) async fn ensure(
     Ok(Some(path))
 }
 
-/// Whether the file, if there is one, can be read.
+/// Checks that the file can be read, if it exists.
 pub(super) fn check(data_dir: &Path) -> anyhow::Result<()> {
     read(&data_dir.join(FILE)).map(drop)
 }
 
-/// Writes an app's new key into the file, if that is about it.
+/// Writes the new key of an app into the file, if the file is about this app.
 pub(super) fn rekey(data_dir: &Path, stored: &RegisteredApp) -> anyhow::Result<()> {
     let path = data_dir.join(FILE);
     match read(&path)? {
@@ -105,18 +104,18 @@ async fn insert_app(admin: &AdminContext, credentials: &Credentials) -> anyhow::
     };
     let stored = RegisteredApp { aes_key: AesKey::from_base64(&credentials.aes_key)?, app };
     match apps::create(admin, stored).await {
-        // Another server on this database was faster, with the same file.
+        // Another server on this database has created the app from the same file.
         Ok(_) | Err(Error::AppExists { .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Writes the file's API key unless it is there: in force, or revoked.
+/// Stores the API key of the file unless the database has it, valid or revoked.
 async fn insert_key(admin: &AdminContext, credentials: &Credentials) -> anyhow::Result<()> {
-    let key = ApiKey::recognise(&credentials.api_key).context("apiKey: is no API key")?;
+    let key = ApiKey::recognise(&credentials.api_key).context("apiKey: not an API key")?;
     let (buin, app_id) = (Buin::new(credentials.buin)?, credentials.app_id.parse()?);
     match keys::ensure(admin, &key, buin, &app_id, FILE).await {
-        // The file is about an app of another database: it is none of this one's.
+        // The file is about an app of another database.
         Ok(()) | Err(Error::AppNotFound { .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -127,12 +126,13 @@ fn read(path: &Path) -> anyhow::Result<Option<Credentials>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         text => text.with_context(|| format!("cannot read {}", path.display()))?,
     };
-    let credentials = serde_json::from_slice(&text)
-        .with_context(|| format!("{} is not what Muster wrote: remove it", path.display()))?;
+    let credentials = serde_json::from_slice(&text).with_context(|| {
+        format!("{} is not a file that Muster wrote: remove it", path.display())
+    })?;
     Ok(Some(credentials))
 }
 
-/// Writes the file whole or not at all, for its owner's eyes only; not if it says so already.
+/// Writes the file if its content changes: as a whole or not at all, readable by its owner only.
 fn save(path: &Path, credentials: &Credentials) -> anyhow::Result<()> {
     if read(path)?.as_ref() == Some(credentials) {
         return Ok(());

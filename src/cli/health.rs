@@ -1,4 +1,4 @@
-//! `muster health`, and who else asks a running Muster how it is.
+//! `muster health`, and the probes of a running server that other commands use.
 
 use std::time::Duration;
 
@@ -8,70 +8,67 @@ use serde::Deserialize;
 use super::output;
 use crate::config::Server;
 
-/// By when an answer must have come. `/readyz` waits a second for the database.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The time limit of a probe. `/readyz` itself waits one second for the database.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What a running Muster says of itself at `/healthz`.
+/// The response of `/healthz`.
 #[derive(Deserialize)]
 pub(super) struct Health {
     service: String,
     pub(super) version: String,
 }
 
-/// What `/healthz` and `/readyz` say, well or not.
+/// The common part of the responses of `/healthz` and `/readyz`.
 #[derive(Deserialize)]
 struct Status {
     status: String,
     reason: Option<String>,
 }
 
-/// Prints how the server of this configuration is.
+/// Prints the status of the server of this configuration.
 ///
 /// # Errors
-/// When it is not well, or none answers.
+/// The server is not ready, or does not answer.
 pub(super) async fn run(server: &Server, live: bool) -> anyhow::Result<()> {
     anyhow::ensure!(
         !server.bind.ends_with(":0"),
-        "server.bind is {}: with port 0 only the server's log says where it listens",
+        "server.bind is {}: with port 0 only the log of the server shows its port",
         server.bind
     );
     let url = format!("{}{}", url(server), if live { "/healthz" } else { "/readyz" });
-    let nobody = || format!("no Muster answers at {url}");
-    let response = client()?.get(&url).send().await.with_context(nobody)?;
+    let no_answer = || format!("no Muster answers at {url}");
+    let response = client()?.get(&url).send().await.with_context(no_answer)?;
     let well = response.status().is_success();
-    let Status { status, reason } = response.json().await.with_context(nobody)?;
+    let Status { status, reason } = response.json().await.with_context(no_answer)?;
     anyhow::ensure!(well, "{status}: {}", reason.as_deref().unwrap_or("no reason given"));
     output::text(&status);
     Ok(())
 }
 
-/// The Muster that runs at `url`, if one does.
+/// The Muster that answers at `url`.
 pub(super) async fn running_at(url: &str) -> Option<Health> {
     let url = format!("{url}/healthz");
     let health: Health = client().ok()?.get(url).send().await.ok()?.json().await.ok()?;
     (health.service == "muster").then_some(health)
 }
 
-/// Whether a running Muster tells its metrics at `bind`.
-pub(super) async fn tells_metrics(bind: &str) -> bool {
+/// Whether a running Muster serves its metrics at `bind`.
+pub(super) async fn serves_metrics(bind: &str) -> bool {
     let ask = async || {
         let response = client()?.get(format!("http://{}/metrics", here(bind))).send().await?;
         response.text().await
     };
-    ask().await.is_ok_and(|told| told.contains("muster_build_info"))
+    ask().await.is_ok_and(|text| text.contains("muster_build_info"))
 }
 
-/// Straight to it, whatever proxy the environment names. Its certificate is for the name that others
-/// know it by, not for this address; it gets no secret, and what it says opens nothing.
+/// A client that ignores proxies and does not verify the certificate. The certificate names the
+/// public host, not this address. That is safe: no secret is sent, and the response permits
+/// nothing.
 fn client() -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder()
-        .no_proxy()
-        .danger_accept_invalid_certs(true)
-        .timeout(PATIENCE)
-        .build()
+    reqwest::Client::builder().no_proxy().danger_accept_invalid_certs(true).timeout(TIMEOUT).build()
 }
 
-/// Where this machine reaches what listens there.
+/// The URL at which this machine reaches the server.
 pub(super) fn url(server: &Server) -> String {
     format!("{}://{}", server.scheme(), here(&server.bind))
 }

@@ -15,24 +15,24 @@ use crate::service::admin::keys::{self, ApiKeySummary, Revocation};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Create a key that acts as an app; it is shown this once
+    /// Create a key for an app; the key is shown this once
     Create {
         #[command(flatten)]
         which: Which,
-        /// What people call the key
+        /// A name for people
         #[arg(long, value_name = "TEXT", default_value = "", value_parser = one_line)]
         label: String,
         #[command(flatten)]
         output: Output,
     },
-    /// List all keys, by their ids
+    /// List all keys: their ids and labels, not the keys themselves
     List {
         #[command(flatten)]
         output: Output,
     },
-    /// Revoke a key for ever; it is refused at once
+    /// Revoke a key permanently; it is refused at once
     Revoke {
-        /// The id that `key list` shows, or the key itself
+        /// The id from `muster key list`, or the key itself
         #[arg(value_name = "ID")]
         id: String,
         #[command(flatten)]
@@ -110,11 +110,11 @@ async fn revoke(admin: &AdminContext, given: &str, output: Output) -> anyhow::Re
     if output.json {
         return output::json(&json!({ "id": id, "revoked": true, "wasValid": was_valid }));
     }
-    output::text(if was_valid { "revoked" } else { "was revoked already" });
+    output::text(if was_valid { "revoked" } else { "already revoked" });
     Ok(())
 }
 
-/// A key as it is printed.
+/// A key as it is printed, without its secret.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Printed<'a> {

@@ -1,5 +1,5 @@
-//! What a server listens with: its addresses, and its certificate. All of it is had before anything
-//! else is started, so a start that must be refused is refused at once.
+//! The addresses and the certificate of a server. They are opened before anything else starts, so
+//! that a start with a wrong configuration fails at once.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use super::certificate::Certificate;
 use crate::config::Settings;
 use crate::http::{Bound, MetricsBound};
 
-/// Addresses that are taken, and what is shown there.
+/// The bound addresses, and the certificate of the API.
 pub struct Doors {
     pub(super) bound: Bound,
     pub(super) metrics: Option<MetricsBound>,
@@ -15,10 +15,10 @@ pub struct Doors {
 }
 
 impl Doors {
-    /// Reads the certificate, if one is configured, and takes the addresses.
+    /// Reads the certificate, if one is configured, and binds the addresses.
     ///
     /// # Errors
-    /// When the certificate cannot be read or used, or an address cannot be taken; with what to do.
+    /// The certificate cannot be used, or an address cannot be bound. The error names the remedy.
     pub fn open(settings: &Settings) -> anyhow::Result<Self> {
         let certificate = settings.server.tls.as_ref().map(Certificate::open).transpose()?;
         let bind = &settings.server.bind;
@@ -32,15 +32,15 @@ fn bind_metrics(bind: &str) -> anyhow::Result<MetricsBound> {
     MetricsBound::bind(bind).map_err(|error| cannot_listen(error, "metrics.bind", bind))
 }
 
-/// Says what to do where `key` is `bind` and nobody can listen there.
+/// Adds the remedy to a failed bind. `key` is the configuration key whose value is `bind`.
 fn cannot_listen(error: io::Error, key: &str, bind: &str) -> anyhow::Error {
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => format!(
-            "another program listens there, perhaps a Muster that already runs (`muster doctor` \
-             tells); stop it, or set {key} to another port"
+            "another program listens there, perhaps a Muster that already runs (check with `muster \
+             doctor`); stop it, or set {key} to another port"
         ),
         io::ErrorKind::PermissionDenied => {
-            format!("ports below 1024 are for root; set {key} to another port")
+            format!("ports below 1024 need root; set {key} to another port")
         }
         io::ErrorKind::AddrNotAvailable => {
             format!("this machine has no such address; set {key}")

@@ -1,5 +1,5 @@
-//! `muster completions` and `muster man`: made of the same description of the commands as `--help`, so
-//! they are true of the very program that prints them.
+//! `muster completions` and `muster man`, generated from the same description of the commands as
+//! `--help`.
 
 use std::path::Path;
 
@@ -9,15 +9,15 @@ use clap_complete::Shell;
 
 use super::output;
 
-/// Prints the script that completes commands and options in a shell.
+/// Prints a completion script for a shell.
 pub(super) fn completions(mut command: Command, shell: Shell) {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "muster", &mut script);
     output::text(String::from_utf8_lossy(&script).trim_end());
 }
 
-/// Writes a manual page for the program and for each command, `muster.1`, `muster-serve.1` and so on,
-/// into a directory, which is made if it is missing.
+/// Writes the manual pages of the program and of each command (`muster.1`, `muster-serve.1` …) into
+/// a directory, which is created if it is missing.
 pub(super) fn pages(command: Command, directory: &Path) -> anyhow::Result<()> {
     let unwritable = || format!("cannot write manual pages into {}", directory.display());
     std::fs::create_dir_all(directory).with_context(unwritable)?;

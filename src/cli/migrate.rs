@@ -56,7 +56,7 @@ async fn apply(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
 }
 
 async fn status(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
-    // Where a newer or half-applied migration makes the list untrue, this says so instead.
+    // The list cannot show unknown or broken migrations, so they are reported as an error below.
     let found = schema::state(admin).await.map_err(explain)?;
     let list = schema::list(admin).await.map_err(explain)?;
     if output.json {
@@ -83,11 +83,13 @@ async fn status(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
     match found {
         SchemaState::Current | SchemaState::Pending(_) => Ok(()),
         SchemaState::Newer(found) => {
-            anyhow::bail!("the database is newer than this program: it also has {found:?}")
+            anyhow::bail!(
+                "the database is newer than this program: it has unknown migrations {found:?}"
+            )
         }
         SchemaState::Broken(version) => anyhow::bail!(
-            "migration {version} is not as this program left it. Restore a backup, or compare the \
-             schema with the file of that number by hand"
+            "migration {version} did not finish or has another text than in this program. Restore a \
+             backup, or compare the schema with the file of that number by hand"
         ),
     }
 }

@@ -1,6 +1,6 @@
-//! The `muster` command: where everything is put together.
+//! The `muster` command. This file parses the command line and dispatches; each command has a file.
 //!
-//! Exit codes: 0 it worked, 1 it failed, 2 it was called or configured wrongly. Results go to
+//! Exit codes: 0 success, 1 failure, 2 a wrong command line or configuration. Results go to
 //! standard output, everything else to standard error. A command works whether or not a server runs
 //! on the same data directory.
 
@@ -56,15 +56,16 @@ use crate::{http, telemetry};
 
 /// A persistent session service for internal apps.
 ///
-/// Without a command it serves. With no configuration at all it starts a PostgreSQL of its own
-/// below ./data, creates a first app and listens on 127.0.0.1:7080.
+/// Without a command, Muster serves. Without a configuration, it starts its own PostgreSQL below
+/// ./data, creates a first app and listens on 127.0.0.1:7080.
 #[derive(Parser)]
 #[command(name = "muster", version, about, max_term_width = 100)]
 struct Cli {
-    /// The configuration file (TOML); else MUSTER_CONFIG; else built-in defaults
+    /// The configuration file (TOML). Default: the file that MUSTER_CONFIG names, else built-in
+    /// values
     ///
-    /// `muster config` prints every key with its default and what it does. Each can also be set in
-    /// the environment: `server.bind` is MUSTER__SERVER__BIND.
+    /// `muster config` prints every key with its default and its meaning. An environment variable
+    /// overrides a key: MUSTER__SERVER__BIND overrides `server.bind`.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -73,63 +74,64 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until stopped by Ctrl-C or SIGTERM (the default); a second one ends it at once
+    /// Serve until Ctrl-C or SIGTERM (the default command). A second signal stops it without
+    /// waiting for requests
     Serve,
-    /// Bring the database's tables up to date, or show how they stand
+    /// Apply pending migrations to the database, or show their status
     Migrate {
         #[command(subcommand)]
         command: Option<migrate::Command>,
         #[command(flatten)]
         output: Output,
     },
-    /// The apps that may call: create, list, change, disable
+    /// Manage apps, the callers of the API: create, list, change, disable
     #[command(subcommand)]
     App(app::Command),
-    /// API keys, for calls without envelopes: create, list, revoke
+    /// Manage API keys, for calls without an envelope: create, list, revoke
     #[command(subcommand)]
     Key(key::Command),
-    /// Callbacks: list, show, replay
+    /// Manage callbacks: list, show, replay
     #[command(subcommand)]
     Delivery(delivery::Command),
-    /// Administrative acts: who did what, when, from where
+    /// Show the audit: the operator, action, time and machine of each administrative act
     #[command(subcommand)]
     Audit(audit::Command),
-    /// The master key, which seals the secrets in the database: make one, replace it
+    /// Manage the master key, which seals the secrets in the database: generate, status, rotate
     #[command(subcommand)]
     Secrets(secrets::Command),
     /// Write a backup of the whole database into a directory, while servers run
     Backup(backup::Backup),
-    /// Bring a backup back, into a new data directory or an empty database
+    /// Restore a backup into a new data directory or an empty database
     Restore(restore::Restore),
-    /// Copy everything into another PostgreSQL, and say what to do then; the servers must be
+    /// Copy everything into another PostgreSQL and print the next steps; the servers must be
     /// stopped
     MoveTo(move_to::MoveTo),
-    /// Check configuration, database, disk, clock, secrets, certificate and ports; say what to do
-    /// about what is wrong
+    /// Check configuration, database, disk, clock, secrets, certificate and ports, and print a
+    /// remedy for each problem
     Doctor {
         #[command(flatten)]
         output: Output,
     },
-    /// Ask the server of this configuration whether it is ready: exits with 0 if so, else with 1
+    /// Check whether the server of this configuration is ready: exits with 0 if it is, else with 1
     Health {
-        /// Ask only whether it is up, not whether its database answers
+        /// Check only whether the server runs, not whether its database answers
         #[arg(long)]
         live: bool,
     },
-    /// Print every configuration key with its default and what it does, as TOML
+    /// Print every configuration key with its default and its meaning, as TOML
     Config,
-    /// Print the description of the REST API, as OpenAPI 3.1 in JSON
+    /// Print the OpenAPI 3.1 description of the REST API, as JSON
     Openapi,
-    /// Print the script that completes these commands in a shell
+    /// Print a completion script for a shell
     Completions { shell: Shell },
-    /// Write manual pages, one for each command, into a directory
+    /// Write manual pages into a directory, one for each command
     Man {
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
 }
 
-/// Runs the command that the process was called with.
+/// Runs the command of this process.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -138,7 +140,7 @@ pub fn main() -> ExitCode {
         .worker_threads(2)
         .enable_all()
         .build()
-        .context("cannot start the runtime");
+        .context("cannot start the async runtime");
     let done = runtime.and_then(|runtime| runtime.block_on(run(cli)));
     match done {
         Ok(code) => code,
@@ -173,9 +175,9 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Delivery(command) => delivery::run(&settings, command, &clock).await?,
         Command::Audit(command) => audit::run(&settings, command, &clock).await?,
         Command::Secrets(command) => secrets::run(&settings, command, &clock).await?,
-        Command::Backup(wish) => backup::run(&settings, wish, &clock).await?,
-        Command::Restore(wish) => restore::run(&settings, wish, &clock).await?,
-        Command::MoveTo(wish) => move_to::run(&settings, wish, &clock).await?,
+        Command::Backup(args) => backup::run(&settings, args, &clock).await?,
+        Command::Restore(args) => restore::run(&settings, args, &clock).await?,
+        Command::MoveTo(args) => move_to::run(&settings, args, &clock).await?,
         Command::Doctor { output } => return Ok(doctor::run(&settings, &clock, output).await),
         Command::Health { live } => health::run(&settings.server, live).await?,
         Command::Config | Command::Openapi | Command::Completions { .. } | Command::Man { .. } => {}
@@ -183,7 +185,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Does what needs no configuration; `None` = the command is none of those.
+/// Runs a command that needs no configuration; `None` if the command needs one.
 fn unconfigured(command: &Command) -> Option<anyhow::Result<()>> {
     match command {
         Command::Config => output::text(config::DEFAULTS.trim_end()),
@@ -196,8 +198,9 @@ fn unconfigured(command: &Command) -> Option<anyhow::Result<()>> {
     Some(Ok(()))
 }
 
-/// A server logs what it does; a command only what is wrong, unless the settings ask for more. Work
-/// that may take minutes, a download of PostgreSQL or a move, logs how far it is.
+/// The log settings of a command. A server logs its events. Any other command logs only warnings,
+/// unless the configuration asks for more, because its result is on standard output. A move takes
+/// minutes and so may a download of PostgreSQL, so these also log their progress.
 fn log_settings(settings: &Settings, command: &Command) -> config::Log {
     let mut log = settings.log.clone();
     let quiet = match command {

@@ -17,15 +17,15 @@ use crate::service::admin::{AdminContext, Error};
 
 #[derive(Args)]
 pub(super) struct MoveTo {
-    /// The new database, as postgres://USER:PASSWORD@HOST/DATABASE; `-` reads it from standard input,
-    /// where other users of this machine cannot see it
+    /// The new database, as postgres://USER:PASSWORD@HOST/DATABASE. `-` reads the URL from standard
+    /// input, where other users of this machine cannot see it
     url: String,
     #[command(flatten)]
     output: Output,
 }
 
-pub(super) async fn run(settings: &Settings, wish: MoveTo, clock: &Clock) -> anyhow::Result<()> {
-    let url = url(&wish.url)?;
+pub(super) async fn run(settings: &Settings, args: MoveTo, clock: &Clock) -> anyhow::Result<()> {
+    let url = url(&args.url)?;
     let target = connect_to(&url, settings)?;
     let store = Store::open_existing(settings).await?;
     let admin = store.admin(clock);
@@ -36,13 +36,13 @@ pub(super) async fn run(settings: &Settings, wish: MoveTo, clock: &Clock) -> any
                 true => format!("the database in {}", settings.data_dir.display()),
                 false => "the old database".to_owned(),
             };
-            report(&admin, &content, &url, &source, wish.output)
+            report(&admin, &content, &url, &source, args.output)
         }
         Err(Error::TargetUnreachable(error)) => {
-            Err(anyhow::Error::from(error).context(format!("{url} cannot be reached")))
+            Err(anyhow::Error::from(error).context(format!("cannot reach {url}")))
         }
         Err(Error::TargetSchema(error)) => {
-            Err(anyhow::Error::from(error).context(format!("cannot make the tables in {url}")))
+            Err(anyhow::Error::from(error).context(format!("cannot create the tables in {url}")))
         }
         Err(error) => Err(explain(error)),
     };
@@ -79,8 +79,8 @@ fn report(
          2. Set MUSTER__DATABASE__URL, or database.url in the configuration file, to {url} with its \
          password.\n\
          3. `muster doctor`, then `muster serve`.\n\
-         4. Start no server on {source} any more: it is as it was, and what is written there is not \
-         in the new one. Keep it until you are content.",
+         4. Do not start a server on {source} again: it is unchanged, and changes made there do not \
+         reach the new one. Keep it until you trust the new one.",
         rows("session"),
         rows("session_member"),
         rows("session_event"),
@@ -94,7 +94,9 @@ fn url(given: &str) -> anyhow::Result<DatabaseUrl> {
     let mut text = given.to_owned();
     if given == "-" {
         text.clear();
-        std::io::stdin().read_to_string(&mut text).context("cannot read the URL")?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("cannot read the URL from standard input")?;
     }
     DatabaseUrl::parse(text.trim())
         .context("expected a URL that begins with postgres:// or postgresql://")

@@ -1,12 +1,13 @@
-//! How many files, and so connections, this process may open.
+//! The limit of open files of this process, which also limits its connections.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What else is open: the database's connections, callbacks under way, listeners, the log.
-const BESIDES: u64 = 256;
+/// The files besides client connections: connections to the database, callbacks in flight,
+/// listeners, the log.
+const OTHER_FILES: u64 = 256;
 
-/// Lets this process open as many files as the system permits it, and warns when connections would
-/// still not have enough.
+/// Raises the limit to the maximum that the system permits, and warns if it is too low for the
+/// configured number of connections.
 pub(super) fn permit(connections: usize) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -14,13 +15,13 @@ pub(super) fn permit(connections: usize) {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    let needed = connections as u64 + BESIDES;
-    // None = without a limit.
+    let needed = connections as u64 + OTHER_FILES;
+    // `None` is no limit.
     if let Some(permitted) = permitted.filter(|permitted| *permitted < needed) {
         tracing::warn!(
             permitted,
             needed,
-            "fewer files may be open than server.max_connections needs: raise the limit (ulimit \
+            "the limit of open files is too low for server.max_connections: raise the limit (ulimit \
              -Hn, LimitNOFILE= of systemd) or lower the setting"
         );
     }

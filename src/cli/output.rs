@@ -1,37 +1,38 @@
-//! What commands print.
+//! Printing: results to standard output, errors to standard error.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where commands print")]
 
 use serde::Serialize;
 
-/// A result for people.
+/// Prints a result for people.
 pub(super) fn text(text: &str) {
     println!("{text}");
 }
 
-/// A result for programs.
+/// Prints a result for programs.
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }
 
-/// A failure: its message, and each cause on a line of its own.
+/// Prints a failure: its message, and each cause on a line of its own.
 pub(super) fn error(error: &anyhow::Error) {
     eprintln!("error: {}", causes(error).join("\n  because: "));
 }
 
-/// An error and its causes, without those that only repeat what was said: libraries do.
+/// The texts of an error and its causes. A cause that an earlier text contains is left out: some
+/// libraries repeat their cause.
 pub(super) fn causes(error: &anyhow::Error) -> Vec<String> {
-    let mut said: Vec<String> = Vec::new();
+    let mut texts: Vec<String> = Vec::new();
     for cause in error.chain().map(ToString::to_string) {
-        if !said.iter().any(|before| before.contains(&cause)) {
-            said.push(cause);
+        if !texts.iter().any(|before| before.contains(&cause)) {
+            texts.push(cause);
         }
     }
-    said
+    texts
 }
 
-/// Rows under a head, in columns as wide as they must be.
+/// A table: rows under a head, each column as wide as its widest cell.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let mut widths = head.map(|cell| cell.chars().count());
     for row in rows {
@@ -50,14 +51,14 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
 #[cfg(test)]
 mod tests {
     #[test]
-    fn causes_are_told_once() {
+    fn repeated_causes_are_left_out() {
         let error =
             anyhow::anyhow!("refused").context("cannot connect: refused").context("no start");
         assert_eq!(super::causes(&error), ["no start", "cannot connect: refused"]);
     }
 
     #[test]
-    fn columns_are_as_wide_as_they_must_be() {
+    fn columns_are_as_wide_as_their_widest_cell() {
         let rows = [["1".to_owned(), "项目".to_owned()], ["1000".to_owned(), String::new()]];
         assert_eq!(super::table(["buin", "name"], &rows), "buin  name\n1     项目\n1000");
     }

@@ -1,4 +1,4 @@
-//! Keeps the embedded PostgreSQL of a server running: starts it again when it dies.
+//! Supervises the embedded PostgreSQL of a server: starts it again if it dies.
 
 use std::time::{Duration, Instant};
 
@@ -8,37 +8,38 @@ use tokio::task::JoinHandle;
 use super::shutdown_signal::Stopper;
 use crate::postgres::embedded::EmbeddedPostgres;
 
-/// How long to wait before the second attempt in a row; each further one waits twice as long.
-const FIRST_DELAY: Duration = Duration::from_secs(1);
-/// Whoever has mended what was wrong, freed a disk say, should not have to wait.
-const LONGEST_DELAY: Duration = Duration::from_secs(2);
-/// One that ran for so long did not die of how it was started.
-const STEADY_AFTER: Duration = Duration::from_secs(60);
+/// The delay before the second attempt in a row. Each further attempt waits twice as long.
+const MIN_DELAY: Duration = Duration::from_secs(1);
+/// The maximum delay. It is short, so that PostgreSQL runs soon after an operator has removed the
+/// cause, such as a full disk.
+const MAX_DELAY: Duration = Duration::from_secs(2);
+/// A PostgreSQL that ran for this time started well, so its next start has no delay.
+const STABLE_AFTER: Duration = Duration::from_secs(60);
 
-/// The task that does it.
+/// The supervising task.
 pub(super) struct Keeper {
-    tell: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
     task: JoinHandle<EmbeddedPostgres>,
 }
 
 impl Keeper {
-    /// Starts it. It also ends when the server is told to stop, so that nothing is started then.
+    /// Starts the task. It also ends when the server stops, so that PostgreSQL is not started then.
     pub(super) fn start(mut postgres: EmbeddedPostgres, stopper: Stopper) -> Self {
-        let (tell, mut told) = watch::channel(false);
+        let (stop, mut stopped) = watch::channel(false);
         let task = tokio::spawn(async move {
             tokio::select! {
                 () = keep(&mut postgres) => {}
-                _ = told.wait_for(|told| *told) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => {}
                 () = stopper.wanted() => {}
             }
             postgres
         });
-        Self { tell, task }
+        Self { stop, task }
     }
 
-    /// Ends it. Nothing if the task failed, which is logged where it did.
+    /// Ends the task. `None` if the task panicked.
     pub(super) async fn end(self) -> Option<EmbeddedPostgres> {
-        self.tell.send_replace(true);
+        self.stop.send_replace(true);
         self.task.await.ok()
     }
 }
@@ -48,22 +49,22 @@ async fn keep(postgres: &mut EmbeddedPostgres) {
     loop {
         let up_since = Instant::now();
         postgres.ended().await;
-        if up_since.elapsed() >= STEADY_AFTER {
+        if up_since.elapsed() >= STABLE_AFTER {
             delay = Duration::ZERO;
         }
         tracing::error!(
             delay_seconds = delay.as_secs(),
-            "PostgreSQL is gone: starting it again; its own log is in data_dir, postgres/log"
+            "PostgreSQL has ended: starting it again; its log is in postgres/log below data_dir"
         );
         loop {
             tokio::time::sleep(delay).await;
-            delay = (delay * 2).clamp(FIRST_DELAY, LONGEST_DELAY);
+            delay = (delay * 2).clamp(MIN_DELAY, MAX_DELAY);
             match postgres.revive().await {
                 Ok(()) => break,
                 Err(error) => tracing::error!(
                     error = &error as &dyn std::error::Error,
                     delay_seconds = delay.as_secs(),
-                    "PostgreSQL could not be started again: trying once more after the delay"
+                    "PostgreSQL could not be started again: the next attempt follows after the delay"
                 ),
             }
         }

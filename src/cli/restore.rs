@@ -16,22 +16,22 @@ use crate::service::admin::copies::{self, CheckedBackup, RestoreKeys, Restored};
 
 #[derive(Args)]
 pub(super) struct Restore {
-    /// The directory that `muster backup` made
+    /// The directory that `muster backup` wrote
     dir: PathBuf,
     #[command(flatten)]
     output: Output,
 }
 
-pub(super) async fn run(settings: &Settings, wish: Restore, clock: &Clock) -> anyhow::Result<()> {
-    // All that can be refused is refused before a database is made for it.
-    let backup = open(settings, &wish)?;
+pub(super) async fn run(settings: &Settings, args: Restore, clock: &Clock) -> anyhow::Result<()> {
+    // The backup is checked before a database is created for it.
+    let backup = open(settings, &args)?;
     let store = Store::open(settings).await?;
     let programs = embedded_options(settings);
     let done = match copies::restore(&store.admin(clock), &backup, &programs).await {
-        Ok(restored) => report(&backup, restored, wish.output),
+        Ok(restored) => report(&backup, restored, args.output),
         Err(Error::ForeignSchema) => Err(anyhow::anyhow!(
-            "the target's tables are not those of this program: `muster migrate status` tells more; \
-             use a new database"
+            "the target's schema was not made by this version of Muster: `muster migrate status` shows \
+             the difference; use a new database"
         )),
         Err(error) => Err(explain(error)),
     };
@@ -40,7 +40,7 @@ pub(super) async fn run(settings: &Settings, wish: Restore, clock: &Clock) -> an
 }
 
 /// Opens the backup. The key in it may become the key of this data directory if none is configured.
-fn open(settings: &Settings, wish: &Restore) -> anyhow::Result<CheckedBackup> {
+fn open(settings: &Settings, args: &Restore) -> anyhow::Result<CheckedBackup> {
     let keyring = database::keyring(settings);
     let own = database::own_key_file(settings);
     let is_unconfigured = settings.database.url.is_none()
@@ -48,13 +48,16 @@ fn open(settings: &Settings, wish: &Restore) -> anyhow::Result<CheckedBackup> {
         && settings.secrets.master_key_file.is_none();
     let key_file = is_unconfigured.then_some(own.as_path());
     let keys = RestoreKeys { keyring: &keyring, key_file };
-    copies::open_backup(&wish.dir, &keys).map_err(|error| match error {
+    copies::open_backup(&args.dir, &keys).map_err(|error| match error {
         Error::BackupKeyMissing { id, available, included } => {
             let ids = available.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            let found =
-                if ids.is_empty() { "none is here".to_owned() } else { format!("here is {ids}") };
+            let found = if ids.is_empty() {
+                "none is available here".to_owned()
+            } else {
+                format!("only {ids} is available here")
+            };
             let from = included.map_or_else(
-                || "the file or variable that the server had".to_owned(),
+                || "the file or variable of the old server".to_owned(),
                 |file| file.display().to_string(),
             );
             let or_own = match settings.database.url {
@@ -81,8 +84,8 @@ fn report(backup: &CheckedBackup, restored: Restored, output: Output) -> anyhow:
     }
     output::text(&format!(
         "restored the backup of {}: {} sessions, {} members, {} events, {} deliveries and {} apps, \
-         all as they were then\n{migrated} migrations came after it and were applied\nNext: `muster \
-         serve`. Callbacks that were under way come again when their leases end",
+         all as they were then\n{migrated} later migrations were applied\nNext: `muster serve`. Callbacks that \
+         were in flight are sent again when their leases end",
         manifest.at.format("%F %T UTC"),
         manifest.rows("session"),
         manifest.rows("session_member"),

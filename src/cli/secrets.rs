@@ -1,7 +1,4 @@
 //! `muster secrets`.
-//!
-//! A rotation never has a moment in which a running server lacks a key: the new one is known
-//! everywhere before anything is sealed with it, and the old one stays until it is taken away.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,20 +17,20 @@ use crate::wire::MasterKey;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Print a new master key; it is kept nowhere
+    /// Print a new master key without storing it
     Generate,
-    /// Show which master key seals, and which are here, by their ids
+    /// Show the ids of the active master key and of the keys that this configuration has
     Status {
         #[command(flatten)]
         output: Output,
     },
-    /// Seal all secrets with another master key, while servers run
+    /// Seal all secrets with another master key while servers run
     ///
-    /// That is the first key here, if another one seals now. Else a new one is made and written into
-    /// the file of master keys, before the old one. Nothing is sealed with it until all running
-    /// servers have it.
+    /// The new key is the first key of this configuration if another key is active. Otherwise a new
+    /// key is generated and written to the file of master keys, before the old one. Nothing is
+    /// sealed with the new key until all running servers have it.
     Rotate {
-        /// Take the keys that seal no more out of the file; earlier backups need them
+        /// Remove the keys that are no longer active from the file; earlier backups still need them
         #[arg(long)]
         finish: bool,
         #[command(flatten)]
@@ -41,7 +38,7 @@ pub(super) enum Command {
     },
 }
 
-/// `secrets generate` needs nothing, so it works before there is a configuration.
+/// `muster secrets generate`, which works without a configuration.
 pub(super) fn generate() {
     output::text(&STANDARD.encode(MasterKey::generate().bytes()));
 }
@@ -74,9 +71,13 @@ async fn status(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
             "file": status.file,
         }));
     }
-    output::text(&format!("seals  {}  since {}", status.active, status.since.format("%F %T UTC")));
+    output::text(&format!(
+        "active     {}  since {}",
+        status.active,
+        status.since.format("%F %T UTC")
+    ));
     for id in status.available {
-        output::text(&format!("here   {id}"));
+        output::text(&format!("available  {id}"));
     }
     Ok(())
 }
@@ -89,13 +90,13 @@ async fn rotate(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
         }));
     }
     output::text(&format!(
-        "{} seals the secrets of {} apps now\n{} is needed only for backups made until now: {}",
+        "{} is the active master key now; the secrets of {} apps were sealed with it\n{} is needed only for backups made until now: {}",
         done.to,
         done.apps,
         done.from,
         match done.in_file {
-            true => "`muster secrets rotate --finish` takes it out of the file",
-            false => "restart all servers without it when you like",
+            true => "`muster secrets rotate --finish` removes it from the file",
+            false => "restart all servers without it at any time",
         }
     ));
     Ok(())
@@ -109,7 +110,7 @@ async fn finish(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
     }
     output::text(&match removed.is_empty() {
         true => "nothing to do".to_owned(),
-        false => format!("dropped {}; {} seals", removed.join(", "), done.active),
+        false => format!("removed {}; {} is active", removed.join(", "), done.active),
     });
     Ok(())
 }

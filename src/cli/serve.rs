@@ -22,11 +22,11 @@ use crate::service::admin::schema::{self, SchemaState};
 use crate::service::admin::secrets;
 
 pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()> {
-    // Before there is anything that a signal could leave behind.
+    // Signals are handled before anything starts that must be stopped in order.
     let stopper = Stopper::default();
     stop_on_signals(stopper.clone())
         .and_then(|()| service_manager::survive_hangups())
-        .context("cannot listen for signals")?;
+        .context("cannot handle signals")?;
     open_files::permit(settings.server.max_connections);
     let doors = Doors::open(settings)?;
     let url = url(settings.server.scheme(), doors.bound.address()?);
@@ -77,9 +77,9 @@ async fn serve(
     application.run().await
 }
 
-/// Stops the service with the first signal, in order, once it has started if it still does. The
-/// second one waits for nothing that runs; the third, or three seconds, end the process where it
-/// stands, which the next start makes good.
+/// Stops the service on signals. After the first signal, running requests may finish. After the
+/// second, the service stops without waiting for requests. A third signal, or a timeout of three
+/// seconds, ends the process at once; the next start recovers.
 fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -90,7 +90,7 @@ fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
                 _ = interrupt.recv() => "SIGINT",
                 _ = terminate.recv() => "SIGTERM",
             };
-            // Ctrl-C and whatever started this may both pass on the same wish.
+            // A terminal and a parent process may both pass on the same Ctrl-C.
             let now = Instant::now();
             if echo.is_none_or(|echo| now > echo) {
                 echo = Some(now + ECHO);
@@ -98,25 +98,28 @@ fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
             }
         };
         let name = next().await;
-        tracing::info!(signal = name, "stopping in order; another signal hurries");
+        tracing::info!(
+            signal = name,
+            "stopping when the running requests are finished; a second signal stops without waiting"
+        );
         service_manager::stopping();
         stopper.stop();
         let name = next().await;
-        tracing::warn!(signal = name, "stopping in a hurry");
+        tracing::warn!(signal = name, "stopping in a hurry, without waiting for requests");
         stopper.hurry();
-        let _ = tokio::time::timeout(HURRY, next()).await;
-        tracing::warn!("ending at once");
+        let _ = tokio::time::timeout(HURRY_TIMEOUT, next()).await;
+        tracing::warn!("exiting at once");
         std::process::exit(1);
     });
     Ok(())
 }
 
-/// Signals that come so soon after another one say the same.
+/// A signal within this time after another one counts as the same.
 const ECHO: Duration = Duration::from_secs(1);
-/// How long stopping in a hurry may take.
-const HURRY: Duration = Duration::from_secs(3);
+/// The time limit of a stop after the second signal.
+const HURRY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where clients on this machine reach the server.
+/// The URL at which clients on this machine reach the server.
 fn url(scheme: &str, address: SocketAddr) -> String {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -142,13 +145,13 @@ fn welcome(url: &str, credentials: Option<&Path>) -> String {
         }
         None => format!(
             "{listens}\n\
-             Apps: `muster app list`; a new one: `muster app create --buin N`; \
-             a key for it: `muster key create --buin N --app-id ID`"
+             List the apps: `muster app list`; create an app: `muster app create --buin N`; \
+             create a key for it: `muster key create --buin N --app-id ID`"
         ),
     }
 }
 
-/// A path as a shell takes it for one word.
+/// A path, quoted for a shell if necessary.
 fn quoted(path: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     if path.chars().all(plain) {
@@ -163,14 +166,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_url_is_one_that_clients_here_can_use() {
+    fn the_url_can_be_used_on_this_machine() {
         assert_eq!(url("http", "0.0.0.0:7080".parse().unwrap()), "http://127.0.0.1:7080");
         assert_eq!(url("https", "[::]:80".parse().unwrap()), "https://[::1]:80");
         assert_eq!(url("http", "10.0.0.7:1".parse().unwrap()), "http://10.0.0.7:1");
     }
 
     #[test]
-    fn paths_are_quoted_where_they_must_be() {
+    fn paths_are_quoted_if_necessary() {
         assert_eq!(quoted("data/first-app.json"), "data/first-app.json");
         assert_eq!(quoted("/it's here"), r"'/it'\''s here'");
     }

@@ -1,27 +1,28 @@
-//! What systemd, or whatever else started this and set `NOTIFY_SOCKET`, is told, and its SIGHUP. Without
-//! that variable nobody is told.
+//! Notifications to the service manager, such as systemd, and its SIGHUP. Without the variable
+//! `NOTIFY_SOCKET` no notification is sent.
 
 use std::io::{self, IsTerminal as _};
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// SIGHUP asks to look at the certificate. Where there is none it must not end the process, as it does to
-/// one that never listened; but where a terminal was closed, it should.
+/// Keeps SIGHUP from ending the process, because a service manager sends it to reload the
+/// certificate. In a terminal SIGHUP keeps its meaning: the terminal was closed, so the process
+/// ends.
 pub(super) fn survive_hangups() -> io::Result<()> {
     if !io::stdin().is_terminal() {
-        // Whoever has listened once is not ended by it any more.
+        // The handler stays installed after the listener is dropped.
         drop(signal(SignalKind::hangup())?);
     }
     Ok(())
 }
 
-/// Requests are taken: what was ordered after this service may start.
+/// Reports that requests are accepted, so that dependent services may start.
 pub(super) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// It ends of its own accord or on a signal.
+/// Reports that the service stops.
 pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
@@ -29,6 +30,6 @@ pub(super) fn stopping() {
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         let error: &dyn std::error::Error = &error;
-        tracing::warn!(error, "the supervisor cannot be told (NOTIFY_SOCKET)");
+        tracing::warn!(error, "the supervisor cannot be notified (NOTIFY_SOCKET)");
     }
 }

@@ -1,10 +1,10 @@
-//! Stops a service: in order, or in a hurry.
+//! The signal that stops a service: in order, or in a hurry.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// Stops the service that it is of. Clones stop the same one.
+/// Stops one service. A clone stops the same service.
 #[derive(Clone, Debug)]
 pub struct Stopper(watch::Sender<Wish>);
 
@@ -22,29 +22,29 @@ impl Default for Stopper {
 }
 
 impl Stopper {
-    /// Stops it in order: what runs may finish, within its time.
+    /// Stops the service in order: running requests may finish within `shutdown_timeout`.
     pub fn stop(&self) {
         self.raise(Wish::Stop);
     }
 
-    /// Stops it without waiting for anything that runs.
+    /// Stops the service without waiting for running requests.
     pub fn hurry(&self) {
         self.raise(Wish::Hurry);
     }
 
-    /// Whether it shall stop.
+    /// Whether a stop was requested.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         *self.0.borrow() >= Wish::Stop
     }
 
-    /// Waits until it shall stop.
+    /// Waits until a stop is requested.
     pub async fn wanted(&self) {
         self.reached(Wish::Stop).await;
     }
 
-    /// Waits for `what` no longer than `patience`, and not at all once there is a hurry. Gives
-    /// whether it was done.
+    /// Waits for `what`, until `patience` is over or a hurry is requested. Says whether `what` was
+    /// finished.
     pub(super) async fn unless_hurried(
         &self,
         patience: Duration,
@@ -67,7 +67,7 @@ impl Stopper {
     }
 
     async fn reached(&self, wished: Wish) {
-        // It fails only without a sender, and this is one.
+        // The wait fails only if all senders are dropped, and `self` is a sender.
         let _ = self.0.subscribe().wait_for(|wish| *wish >= wished).await;
     }
 }
@@ -88,7 +88,10 @@ mod tests {
         assert!(!stopper.unless_hurried(Duration::ZERO, std::future::pending()).await);
         stopper.hurry();
         stopper.stop();
-        assert!(!stopper.unless_hurried(LONG, std::future::pending()).await, "a hurry stays one");
-        assert!(stopper.unless_hurried(LONG, async {}).await, "what is done is done");
+        assert!(
+            !stopper.unless_hurried(LONG, std::future::pending()).await,
+            "a hurry is not undone"
+        );
+        assert!(stopper.unless_hurried(LONG, async {}).await, "a finished step counts");
     }
 }

@@ -12,7 +12,7 @@ use crate::service::KnownApp;
 use crate::service::admin::apps::RegisteredApp;
 use crate::wire::{Message, News};
 
-/// Sends a test to an app's callback URL, and prints what happened.
+/// Sends a test callback to an app, and prints the result.
 pub(super) async fn run(
     settings: &Settings,
     registered: RegisteredApp,
@@ -23,7 +23,7 @@ pub(super) async fn run(
     let callback = known.app.callback.as_ref();
     let url = &callback
         .context(
-            "the app has no callback URL: `muster app update --callback-url … --callback-token …`",
+            "the app has no callback URL: set it with `muster app update --callback-url … --callback-token …`",
         )?
         .url;
     let now = clock.now();
@@ -34,7 +34,7 @@ pub(super) async fn run(
         version: 0,
         news: News::Test,
     };
-    // Another one each time: receivers drop what they have seen.
+    // A new id each time, because receivers ignore an id that they have seen.
     let id = format!("test-{:016x}", rand::random::<u64>());
     let outcome = callbacks::sender(settings)?.send(&known, &message, &id, 1, None, now).await;
     let acknowledged = outcome.error.is_none();
@@ -57,22 +57,22 @@ pub(super) async fn run(
             output::text(&format!("status    {status}"));
         }
         if let Some(answer) = &outcome.answer {
-            output::text(&format!("answer    {answer:?}"));
+            output::text(&format!("response  {answer:?}"));
         }
         if acknowledged {
-            output::text("it was acknowledged");
+            output::text("the receiver acknowledged it");
         }
         if let Some(why) = withheld {
             output::text(&format!("but real callbacks are not sent: {why}"));
         }
     }
     match outcome.error {
-        Some(error) => anyhow::bail!("the receiver did not acknowledge it: {error}"),
+        Some(error) => anyhow::bail!("the receiver did not acknowledge the test callback: {error}"),
         None => Ok(()),
     }
 }
 
-/// Why an app gets no callbacks, and what to do about it.
+/// The reason why an app gets no callbacks, with the remedy.
 pub(super) fn explain_withheld(withheld: Withheld) -> &'static str {
     match withheld {
         Withheld::NoUrl => "the app has no callback URL (`muster app update --callback-url`)",
@@ -80,6 +80,6 @@ pub(super) fn explain_withheld(withheld: Withheld) -> &'static str {
         Withheld::NotPermitted => {
             "the app lacks the permission `callbacks` (`muster app update --permissions`)"
         }
-        Withheld::Paused => "they are paused (`muster app resume-callbacks`)",
+        Withheld::Paused => "callbacks are paused (`muster app resume-callbacks`)",
     }
 }

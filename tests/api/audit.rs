@@ -108,7 +108,7 @@ async fn every_act_has_its_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_fails_or_changes_nothing_has_none() {
+async fn a_failed_or_empty_change_has_no_entry() {
     let database = database().await;
     let home = Home::on(&database);
     home.json(&with(&["app", "create"], &[]));
@@ -116,7 +116,7 @@ async fn what_fails_or_changes_nothing_has_none() {
     home.json(&["key", "revoke", key["id"].as_str().unwrap()]);
     let before = actions(&home, &[]);
 
-    home.run(&with(&["app", "create"], &[])).fails(1, &["exists already"]);
+    home.run(&with(&["app", "create"], &[])).fails(1, &["already exists"]);
     home.run(&["app", "disable", "--buin", "7", "--app-id", "other"]).fails(1, &["no app"]);
     home.run(&["key", "create", "--buin", "7", "--app-id", "other"]).fails(1, &["no app"]);
     home.run(&["key", "revoke", "0011223344556677"]).fails(1, &["no key"]);
@@ -178,7 +178,7 @@ async fn lines_are_found_and_never_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_is_one_line_and_says_how_many() {
+async fn a_replay_has_one_entry_with_the_number_of_callbacks() {
     let database = database().await;
     let home = Home::on(&database);
     home.json(&with(&["app", "create"], &[]));
@@ -204,7 +204,7 @@ async fn a_replay_is_one_line_and_says_how_many() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_old_goes() {
+async fn old_entries_are_deleted() {
     let app = spawn_app().await;
     let stored = new_app(5, &[]);
     app.add(&stored).await;

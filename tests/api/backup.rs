@@ -159,7 +159,7 @@ async fn everything_comes_back_to_an_embedded_database() {
 
     let fresh = Home::new();
     let refused = fresh.run(&["restore", dir.to_str().unwrap()]);
-    refused.fails(1, &["sealed with the master key", "none is here", "data/master.key"]);
+    refused.fails(1, &["sealed with the master key", "none is available here", "data/master.key"]);
     assert!(!fresh.data_dir.exists(), "nothing was made for it");
     let restored = fresh.run(&["restore", with_key.to_str().unwrap()]).ok().stdout;
     assert!(restored.contains("6 sessions"), "{restored}");
@@ -212,7 +212,7 @@ fn a_very_deep_data_directory_is_backed_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_right_is_refused() {
+async fn a_wrong_backup_or_target_is_refused() {
     let (one, other) = (database().await, database().await);
     let (home, mut fresh) = (Home::on(&one), Home::on(&other));
     let mut target = connection(&other).await;

@@ -39,7 +39,7 @@ fn without(secrets: &[&str], app: &Value) -> Value {
 }
 
 #[test]
-fn help_says_what_a_stranger_needs() {
+fn help_names_every_command_and_option() {
     let home = Home::new();
     for (command, parts) in [
         (
@@ -328,7 +328,7 @@ fn the_file_of_credentials_gets_the_first_apps_new_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changes_right_after_the_start_counts_too() {
+async fn a_change_right_after_the_start_takes_effect() {
     let home = Home::lived_in();
     let which = home.credentials();
     let buin = which["buin"].to_string();
@@ -387,7 +387,7 @@ async fn mistakes_are_named_with_their_remedies() {
     home.run(&[&["key", "create"][..], &unknown].concat()).fails(1, &["no app nobody", "app list"]);
     home.run(&["key", "revoke", "0011223344556677"]).fails(1, &["no key of this id", "key list"]);
     home.run(&["app", "create", "--buin", "1", "--app-id", "taken"])
-        .fails(1, &["taken of enterprise 1 exists already", "another --app-id", "app update"]);
+        .fails(1, &["taken of enterprise 1 already exists", "another --app-id", "app update"]);
     home.run(&["app", "update", "--buin", "1", "--app-id", "taken", "--callback-url", "http://a"])
         .fails(1, &["no callback yet", "--callback-token"]);
 
@@ -447,7 +447,7 @@ fn migrations_are_shown_and_run() {
 }
 
 #[test]
-fn pending_migrations_wait_where_that_is_wished() {
+fn pending_migrations_wait_if_database_migrate_is_false() {
     let mut home = without_tables();
     home.set("MUSTER__DATABASE__MIGRATE", "false");
     home.run(&["app", "list"]).fails(1, &["pending", "muster migrate"]);

@@ -73,9 +73,9 @@ fn a_running_server_is_recognised() {
     home.set("MUSTER__METRICS__BIND", &metrics);
     let checks = doctor(&home, 0);
     let (verdict, found, _) = find(&checks, "metrics");
-    assert!(verdict == "ok" && found.contains("held by a running Muster"), "{found}");
+    assert!(verdict == "ok" && found.contains("used by a running Muster"), "{found}");
     let (verdict, found, _) = find(&checks, "port");
-    assert!(verdict == "ok" && found.contains("held by a running Muster 0."), "{found}");
+    assert!(verdict == "ok" && found.contains("used by a running Muster 0."), "{found}");
     assert!(find(&checks, "database").1.contains("answers"));
     assert_eq!(find(&checks, "migrations").1, "current");
     assert_eq!(find(&checks, "clock").0, "ok");
@@ -104,7 +104,7 @@ fn stranger() -> String {
 }
 
 #[test]
-fn a_strangers_port_is_a_failure() {
+fn a_port_of_another_program_is_a_failure() {
     let mut home = Home::new();
     let (api, metrics) = (stranger(), stranger());
     home.set("MUSTER__SERVER__BIND", &api);
@@ -169,7 +169,7 @@ async fn a_configured_database_is_examined() {
 }
 
 #[test]
-fn what_keeps_the_embedded_database_down_is_told() {
+fn the_cause_of_a_failed_embedded_start_is_reported() {
     let mut home = Home::lived_in();
     let settings = home.postgres().join("postgresql.conf");
     let text = fs::read_to_string(&settings).unwrap();
@@ -237,7 +237,7 @@ fn a_data_directory_that_does_not_serve_is_a_failure() {
 }
 
 #[test]
-fn what_lies_in_the_data_directory_is_examined() {
+fn the_content_of_the_data_directory_is_checked() {
     let home = Home::lived_in();
     let version = home.postgres().join("PG_VERSION");
     let right = fs::read(&version).unwrap();
@@ -284,7 +284,7 @@ fn the_doctor_downloads_nothing() {
 fn not_looked_at(checks: &[Value]) {
     for name in ["clock", "migrations", "secrets"] {
         let (verdict, found, _) = find(checks, name);
-        assert_eq!((verdict, found), ("warn", "not looked at: the database does not answer"));
+        assert_eq!((verdict, found), ("warn", "not checked: the database does not answer"));
     }
 }
 
@@ -333,7 +333,7 @@ impl Drop for Frozen {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_embedded_database_that_stands_still_is_told() {
+async fn a_silent_embedded_database_is_reported() {
     let home = Home::lived_in();
     let held = hold(&home).await;
     let frozen = Frozen::new(home.postmaster().unwrap());

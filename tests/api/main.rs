@@ -8,6 +8,7 @@
     reason = "a test that cannot go on should stop, and nobody imports a test"
 )]
 
+mod admin;
 mod architecture;
 mod audit;
 mod backup;

@@ -111,13 +111,14 @@ async fn a_wrong_master_key_is_refused_at_once() {
     let right = home.json(&["secrets", "status"])["seals"].as_str().unwrap().to_owned();
     home.set("MUSTER__SECRETS__MASTER_KEY", OTHER_KEY);
     for command in [&["serve"][..], &["app", "list"], &["migrate"], &["secrets", "rotate"]] {
-        let parts = ["master key of this database is not here", &right, "restore", "the one here"];
+        let parts =
+            ["master key of this database is not available", &right, "restore", "the one here"];
         let output = home.run(command);
         output.fails(1, &parts);
         assert!(!output.stderr.contains("070707"), "{output:#?}");
     }
     home.set("MUSTER__DATABASE__MIGRATE", "false");
-    home.run(&["serve"]).fails(1, &["master key of this database is not here", &right]);
+    home.run(&["serve"]).fails(1, &["master key of this database is not available", &right]);
     let doctor = home.run(&["doctor"]);
     assert_eq!(doctor.status.code(), Some(1), "{doctor:#?}");
     assert!(doctor.stdout.contains("FAIL  secrets"), "{doctor:#?}");
@@ -170,16 +171,17 @@ fn an_embedded_database_makes_its_own_key_once() {
 
     // Another one is never made for what was sealed with the first.
     fs::remove_file(&path).unwrap();
-    home.run(&["serve"]).fails(1, &["master key of this database is not here", "none here"]);
+    home.run(&["serve"]).fails(1, &["master key of this database is not available", "none here"]);
     assert!(!path.exists());
     fs::write(&path, format!("{OTHER_KEY}\n")).unwrap();
-    home.run(&["serve"]).fails(1, &["master key of this database is not here", "the one here"]);
+    home.run(&["serve"])
+        .fails(1, &["master key of this database is not available", "the one here"]);
     fs::write(&path, key).unwrap();
     home.serve().stop();
 }
 
 #[test]
-fn postgresql_is_not_told_the_master_key() {
+fn the_master_key_does_not_reach_postgresql() {
     let mut home = Home::new();
     home.set("MUSTER__SECRETS__MASTER_KEY", OTHER_KEY);
     let server = home.serve();
@@ -221,7 +223,7 @@ async fn unsealed(connection: &mut PgConnection, key: &[u8; 32]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_release_before_left_is_sealed_by_the_first_start() {
+async fn plain_secrets_of_an_earlier_release_are_sealed_by_the_first_start() {
     let database = database().await;
     let home = Home::on(&database);
     let mut connection = connection(&database).await;
@@ -391,7 +393,7 @@ async fn the_master_key_is_replaced_while_servers_run() {
     works(&again, &rotated).await;
     works(&two, &rotated).await;
     let (late, _) = with_file(&database, &[MASTER_KEY]);
-    late.run(&["serve"]).fails(1, &["master key of this database is not here", old_id]);
+    late.run(&["serve"]).fails(1, &["master key of this database is not available", old_id]);
     let lines = home.json(&["audit", "list", "--action", "secrets.rotate"]);
     let [line] = &lines.as_array().unwrap()[..] else { panic!("{lines}") };
     assert_eq!(line["details"], done);
@@ -406,7 +408,10 @@ async fn nothing_is_sealed_with_a_key_that_a_server_lacks() {
     let servers = [home.serve(), elsewhere.serve()];
     let before = home.json(&["secrets", "status"])["seals"].clone();
     let output = home.run(&["secrets", "rotate"]);
-    output.fails(1, &["1 running servers have not confirmed", "run this again", "still seals"]);
+    output.fails(
+        1,
+        &["1 running servers have not confirmed", "run this command again", "still active"],
+    );
     assert_eq!(home.json(&["secrets", "status"])["seals"], before);
     let keys = keys_in(&file);
     assert_eq!(keys.len(), 2, "made, and not used yet");
@@ -463,7 +468,7 @@ async fn a_rotation_that_is_cut_short_does_no_harm() {
     server.running.signal(Signal::STOP);
     let rotating = crate::harness::process::Running::start(&home, &["secrets", "rotate"]);
     crate::harness::process::until("the new key", || (keys_in(&file).len() == 2).then_some(()));
-    home.run(&["secrets", "rotate"]).fails(1, &["another", "under way"]);
+    home.run(&["secrets", "rotate"]).fails(1, &["another", "running"]);
     rotating.signal(Signal::KILL);
     drop(rotating);
     server.running.signal(Signal::CONT);
@@ -473,7 +478,7 @@ async fn a_rotation_that_is_cut_short_does_no_harm() {
         let output = home.run(&["secrets", "rotate"]);
         output.status.success().then_some(output)
     });
-    assert!(done.stdout.contains("seals the secrets of 1 apps now"), "{done:#?}");
+    assert!(done.stdout.contains("the secrets of 1 apps were sealed"), "{done:#?}");
     assert_eq!(keys_in(&file), keys, "no third one");
     works(&server, &app).await;
     server.stop();

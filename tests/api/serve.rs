@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use crate::harness::process::{Home, PATIENCE, Running, Server, http, runs, until};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_start_makes_everything_and_says_what_to_do() {
+async fn the_first_start_creates_everything_and_prints_the_next_step() {
     // A name that a shell would take apart.
     let home = Home::at("it's here");
     let began = Instant::now();
@@ -195,7 +195,7 @@ fn both_signals_stop_it_and_idle_connections_do_not_matter() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopping_server_finishes_what_runs_and_takes_nothing_new() {
+async fn a_stopping_server_finishes_running_requests_and_accepts_no_new_ones() {
     let home = Home::lived_in();
     let server = home.serve();
     let session = server.plain(&home.api_key()).create().await;
@@ -216,7 +216,7 @@ async fn a_stopping_server_finishes_what_runs_and_takes_nothing_new() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_finish_is_cut_off() {
+async fn a_request_that_does_not_finish_is_cut_off() {
     let mut home = Home::lived_in();
     home.set("MUSTER__SERVER__SHUTDOWN_TIMEOUT", "1");
     home.set("MUSTER__DATABASE__STATEMENT_TIMEOUT", "1h");
@@ -296,7 +296,7 @@ async fn a_second_signal_hurries() {
 }
 
 #[test]
-fn a_supervisor_is_told_when_it_is_ready_and_when_it_stops() {
+fn the_service_manager_is_notified_of_start_and_stop() {
     let mut home = Home::lived_in();
     let path = home.parent.join("notify");
     let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
@@ -319,7 +319,7 @@ fn a_supervisor_is_told_when_it_is_ready_and_when_it_stops() {
     drop(socket);
     let server = home.serve();
     server.running.until_stderr("that nobody was told", |log| {
-        log.contains("the supervisor cannot be told").then_some(())
+        log.contains("the supervisor cannot be notified").then_some(())
     });
     server.stop();
 }

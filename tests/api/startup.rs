@@ -89,7 +89,7 @@ fn a_wrong_directory_of_programs_leaves_no_data_directory() {
 }
 
 #[test]
-fn what_only_reads_makes_no_database() {
+fn a_command_that_reads_creates_no_database() {
     let home = Home::new();
     let id = "00000000-0000-7000-8000-000000000000.1.yd5D7F8E6A";
     let app = ["--buin", "1", "--app-id", "yd5D7F8E6A"];
@@ -119,7 +119,7 @@ fn what_only_reads_makes_no_database() {
 }
 
 #[test]
-fn somebody_elses_data_are_refused() {
+fn data_of_another_user_are_refused() {
     let mut home = Home::lived_in();
     if geteuid().is_root() {
         // For root the wrong owner is root.
@@ -210,7 +210,7 @@ fn an_unreachable_database_is_named_without_its_password() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_lets_us_not_in_is_told_apart() {
+async fn a_database_that_refuses_the_login_is_reported_as_such() {
     let database = database().await;
     let mut home = Home::on(&database);
     let nowhere = database.options.clone().database("nowhere_to_be_found");
@@ -220,7 +220,7 @@ async fn a_database_that_lets_us_not_in_is_told_apart() {
 }
 
 #[test]
-fn a_server_that_may_not_migrate_says_what_to_do() {
+fn a_server_that_may_not_migrate_names_the_remedy() {
     let mut home = Home::new();
     home.set("MUSTER__DATABASE__MIGRATE", "false");
     let output = home.run(&["serve"]);

@@ -1,4 +1,4 @@
-//! How apps are printed: what they are to everybody who looks, and their secrets only to who asked.
+//! Printing apps. Secrets are printed only if the operator asked for them or has just made them.
 
 use serde::Serialize;
 
@@ -7,18 +7,19 @@ use super::super::output;
 use crate::domain::Permission;
 use crate::service::admin::apps::RegisteredApp;
 
-/// Which secrets are shown. A screen, a log of a pipeline and a history of a terminal keep them.
+/// The secrets that are printed. The default is none: a terminal's history or a pipeline's log
+/// would store them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Secrets {
-    /// None: the command is about something else.
+    /// No secret: the command is about something else.
     Hidden,
-    /// The AES key, because it has just been made.
+    /// The AES key: it was just generated.
     AesKey,
-    /// All, because the app has just been made, or somebody asked.
+    /// All secrets: the app was just created, or the operator asked for them.
     Shown,
 }
 
-/// An app as it is printed. What is hidden is not there, rather than null.
+/// An app as it is printed. A hidden secret is absent, not null.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Printed<'a> {
@@ -29,7 +30,7 @@ struct Printed<'a> {
     aes_key: Option<String>,
     permissions: Vec<&'static str>,
     callback_url: Option<&'a str>,
-    /// The inner one is that of an app without a callback.
+    /// The inner `None` is an app without a callback.
     #[serde(skip_serializing_if = "Option::is_none")]
     callback_token: Option<Option<&'a str>>,
     callbacks_paused: bool,
@@ -81,7 +82,7 @@ pub(super) fn show(stored: &RegisteredApp, secrets: Secrets, output: Output) -> 
     Ok(())
 }
 
-/// Prints apps, one a line.
+/// Prints a table of apps.
 pub(super) fn list(apps: &[RegisteredApp], output: Output) -> anyhow::Result<()> {
     let printed: Vec<Printed<'_>> =
         apps.iter().map(|stored| Printed::new(stored, Secrets::Hidden)).collect();

@@ -1,15 +1,15 @@
-//! When a certificate ends, and whether that is soon.
+//! The end of a certificate, and whether it is soon.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-/// Less time than this is little: who renews by hand needs some, and what renews by itself has done
-/// so by then.
+/// A certificate that ends within this time is reported: a manual renewal needs the time, and an
+/// automatic one has happened before.
 const SOON: TimeDelta = TimeDelta::days(14);
 
-/// When the first of the certificates in a PEM file ends: no client goes on past that one. Nothing
-/// where none can be read.
+/// The earliest end among the certificates in a PEM file: no client accepts the chain after it.
+/// `None` if no certificate can be read.
 pub(super) fn first(pem: &[u8]) -> Option<DateTime<Utc>> {
     CertificateDer::pem_slice_iter(pem).filter_map(|der| end(&der.ok()?)).min()
 }
@@ -19,7 +19,7 @@ fn end(der: &[u8]) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(certificate.validity().not_after.timestamp(), 0)
 }
 
-/// What there is to say of a certificate that ends soon, or has.
+/// A warning if a certificate has expired or expires soon.
 pub(super) fn remark(ends: DateTime<Utc>, now: DateTime<Utc>) -> Option<String> {
     let (day, left) = (ends.format("%F %T UTC"), ends - now);
     match left.num_days() {
@@ -42,26 +42,26 @@ mod tests {
     }
 
     fn pem(ends: i64) -> String {
-        let mut wishes = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
-        wishes.not_after =
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_after =
             rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(ends.unsigned_abs());
         let key = rcgen::KeyPair::generate().unwrap();
-        wishes.self_signed(&key).unwrap().pem()
+        params.self_signed(&key).unwrap().pem()
     }
 
     #[test]
-    fn the_first_to_end_counts() {
+    fn the_earliest_end_counts() {
         assert_eq!(first(pem(NOW).as_bytes()), Some(at(NOW)));
         let chain = pem(NOW) + &pem(NOW - 1) + &pem(NOW + 1);
         assert_eq!(first(chain.as_bytes()), Some(at(NOW - 1)));
-        // In another notation than dates before 2050.
+        // Dates from 2050 on have another notation in certificates.
         assert_eq!(first(pem(2 * NOW).as_bytes()), Some(at(2 * NOW)));
         assert_eq!(first(b""), None);
         assert_eq!(first(&pem(NOW).as_bytes()[..200]), None);
     }
 
     #[test]
-    fn two_weeks_before_the_end_there_is_something_to_say() {
+    fn the_warning_starts_two_weeks_before_the_end() {
         let remark = |left: i64| remark(at(NOW + left), at(NOW)).unwrap_or_default();
         let day = 86_400;
         assert_eq!(remark(14 * day), "");

@@ -1,7 +1,7 @@
-//! Whether the database answers, and is as this program needs it.
+//! Checks of the database: its version, clock, schema and secrets.
 //!
-//! Each check needs what those before it have found. Where the database does not answer, the rest is
-//! not looked at: it would wait just as long for the same.
+//! Each check needs the result of the one before. If the database does not answer, the remaining
+//! checks are skipped, because each would wait as long for the same result.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ pub(super) const NAME: &str = "database";
 const CLOCK: &str = "clock";
 const MIGRATIONS: &str = "migrations";
 
-/// Clocks may differ by this much.
-const SKEW: Duration = Duration::from_secs(2);
-/// By when a check must have been answered.
-const WITHIN: Duration = Patience::LOOK.answer;
+/// The maximum difference between the two clocks.
+const MAX_SKEW: Duration = Duration::from_secs(2);
+/// The time limit of a check.
+const TIMEOUT: Duration = Patience::LOOK.answer;
 
 pub(super) async fn check(settings: &Settings, clock: &Clock, report: &mut Report) {
     match open(settings).await {
@@ -42,7 +42,7 @@ pub(super) async fn check(settings: &Settings, clock: &Clock, report: &mut Repor
     }
 }
 
-/// Looks at an open database; `false` if it fell silent, when there is nobody to take leave of.
+/// Checks an open database; `false` if it stopped answering, so that closing it would hang.
 async fn look(admin: &AdminContext, settings: &Settings, report: &mut Report) -> bool {
     let server = match answered(diagnosis::server(admin)).await {
         Some(Ok(server)) => server,
@@ -67,7 +67,7 @@ async fn look(admin: &AdminContext, settings: &Settings, report: &mut Report) ->
     };
     let current = migrations.verdict == Verdict::Ok;
     report.add(migrations);
-    // Else their tables may not be there.
+    // The tables of the secrets may be missing otherwise.
     if !current {
         return true;
     }
@@ -86,7 +86,7 @@ async fn open(settings: &Settings) -> Result<Store, Check> {
         Some(EmbeddedError::NoPrograms { .. } | EmbeddedError::OtherMajor { .. })
             if settings.database.download =>
         {
-            let found = "not looked at: its PostgreSQL is not here";
+            let found = "not checked: its PostgreSQL is not installed here";
             Check::warn(NAME, found, "see the check of postgresql")
         }
         Some(embedded) if embedded.cause_and_remedy().1.is_some() => Check::failed(NAME, embedded),
@@ -94,30 +94,30 @@ async fn open(settings: &Settings) -> Result<Store, Check> {
     })
 }
 
-/// What `asking` gives, or nothing if the database does not answer in time.
+/// The result of `asking`; `None` if the database does not answer in time.
 async fn answered<T>(asking: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout(WITHIN, asking).await.ok()
+    tokio::time::timeout(TIMEOUT, asking).await.ok()
 }
 
 fn silent() -> String {
-    format!("no answer within {} s", WITHIN.as_secs())
+    format!("no answer within {} s", TIMEOUT.as_secs())
 }
 
 const SEE: &str = "see the check of the database";
 
 fn skip(report: &mut Report, checks: &[&'static str]) {
     for check in checks {
-        report.add(Check::warn(check, "not looked at: the database does not answer", SEE));
+        report.add(Check::warn(check, "not checked: the database does not answer", SEE));
     }
 }
 
 fn unreachable(settings: &Settings, found: String) -> Check {
     let remedy = match settings.database.url {
         Some(_) => {
-            "check database.url, that PostgreSQL runs, and that it lets this user in".to_owned()
+            "check database.url, that PostgreSQL runs, and that it accepts this user".to_owned()
         }
         None => format!(
-            "do what it says there; PostgreSQL's own log is in {}",
+            "follow the message; the log of PostgreSQL is in {}",
             settings.data_dir.join("postgres/log").display()
         ),
     };
@@ -136,8 +136,8 @@ fn version(server: &DatabaseServer) -> Check {
 fn skew(server: &DatabaseServer) -> Check {
     let skew = server.clock_skew;
     let found = format!("{} ms from the database's", skew.as_millis());
-    if skew > SKEW {
-        return Check::warn(CLOCK, found, "let NTP set the clocks of both machines");
+    if skew > MAX_SKEW {
+        return Check::warn(CLOCK, found, "synchronize the clocks of both machines by NTP");
     }
     Check::ok(CLOCK, found)
 }
@@ -152,12 +152,12 @@ async fn migrations(admin: &AdminContext) -> Check {
         ),
         Ok(SchemaState::Newer(found)) => Check::fail(
             MIGRATIONS,
-            format!("the database is newer than this program: it has {found:?}"),
+            format!("the database is newer than this program: it has unknown migrations {found:?}"),
             "run the newer Muster, or restore a backup made before it",
         ),
         Ok(SchemaState::Broken(version)) => Check::fail(
             MIGRATIONS,
-            format!("migration {version} is not as this program left it"),
+            format!("migration {version} did not finish or has another text than in this program"),
             "restore a backup, or compare the schema with the file of that number by hand",
         ),
         Err(error) => Check::fail(MIGRATIONS, format!("{error:#}"), SEE),

@@ -1,4 +1,4 @@
-//! What an embedded database needs of this machine: a directory, room, and programs.
+//! Checks of this machine for an embedded database: its directory, disk space and programs.
 
 use std::path::Path;
 
@@ -8,11 +8,12 @@ use super::report::Check;
 use crate::config::Settings;
 use crate::postgres::embedded::{self, DataDir, EmbeddedError, Programs};
 
-/// Less room than this is a warning.
+/// Less free space than this is a warning, in bytes.
 const LITTLE_ROOM: u64 = 1 << 30;
-/// Less room than this is a failure: PostgreSQL stops when it cannot write its log.
+/// Less free space than this is a failure, in bytes: PostgreSQL stops if it cannot write its log.
 const NO_ROOM: u64 = 100 << 20;
-/// Whether data_dir is ours to use, with what lies in it.
+
+/// Checks that data_dir and the files in it can be used.
 pub(super) fn data_dir(data_dir: &Path) -> Check {
     const NAME: &str = "data_dir";
     let path = data_dir.display();
@@ -22,23 +23,26 @@ pub(super) fn data_dir(data_dir: &Path) -> Check {
     };
     if let Err(error) = first_app::check(data_dir) {
         let remedy =
-            "let the user who runs Muster read it, or remove it if it is not what Muster wrote";
+            "let the user that runs Muster read it, or remove it if Muster did not write it";
         return Check::fail(NAME, format!("{error:#}"), remedy);
     }
     match found {
-        DataDir::Missing => Check::ok(NAME, format!("{path} does not exist yet, and can be made")),
+        DataDir::Missing => {
+            Check::ok(NAME, format!("{path} does not exist yet and can be created"))
+        }
         DataDir::There { mode } if found.is_open() => Check::warn(
             NAME,
-            format!("others may enter {path}, which has mode {mode:o}"),
+            format!("other users may enter {path}, which has mode {mode:o}"),
             format!("`chmod 700 {path}`"),
         ),
         DataDir::There { .. } => Check::ok(NAME, format!("{path} can be used")),
     }
 }
 
+/// Checks the free space of the disk.
 pub(super) fn room(data_dir: &Path) -> Check {
     const NAME: &str = "disk";
-    // Where the directory does not exist yet, its nearest parent tells.
+    // The nearest parent is measured if the directory does not exist yet.
     let absolute = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
     let nearest = absolute.ancestors().find(|path| path.exists()).unwrap_or(&absolute);
     let room = match rustix::fs::statvfs(nearest) {
@@ -47,12 +51,12 @@ pub(super) fn room(data_dir: &Path) -> Check {
             return Check::warn(
                 NAME,
                 format!("{}: {error}", nearest.display()),
-                "make sure that data_dir can be read",
+                "make data_dir readable",
             );
         }
     };
     let found = format!("{} MiB free at {}", room >> 20, nearest.display());
-    let remedy = "free some room, or move data_dir to a larger disk";
+    let remedy = "free some space, or move data_dir to a larger disk";
     match room {
         ..NO_ROOM => Check::fail(NAME, found, remedy),
         NO_ROOM..LITTLE_ROOM => Check::warn(NAME, found, remedy),
@@ -60,7 +64,7 @@ pub(super) fn room(data_dir: &Path) -> Check {
     }
 }
 
-/// Whether there is a PostgreSQL for the data.
+/// Checks that this machine has the programs of a PostgreSQL that fits the data.
 pub(super) async fn programs(settings: &Settings) -> Check {
     const NAME: &str = "postgresql";
     let error = match Programs::find(&embedded_options(settings)).await {
@@ -80,7 +84,7 @@ pub(super) async fn programs(settings: &Settings) -> Check {
         Some(remedy) if settings.database.download && is_fetched => Check::warn(
             NAME,
             failed.found,
-            format!("`muster serve` will try to download it; to be safe {remedy}"),
+            format!("`muster serve` will try to download it; to avoid that, {remedy}"),
         ),
         remedy => Check { remedy, ..failed },
     }

@@ -1,4 +1,4 @@
-//! What a server listens with: its addresses, and its certificate.
+//! Checks of the addresses and the certificate of a server.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::config::{Server, TlsFiles};
 use crate::http::{Bound, MetricsBound};
 
-/// Where the API is to be.
+/// Checks that the address of the API is free, or used by a running Muster.
 pub(super) async fn api(server: &Server) -> Check {
     const NAME: &str = "port";
     let bind = &server.bind;
@@ -20,20 +20,20 @@ pub(super) async fn api(server: &Server) -> Check {
     if error.kind() == io::ErrorKind::AddrInUse
         && let Some(health) = health::running_at(&health::url(server)).await
     {
-        return Check::ok(NAME, format!("{bind} is held by a running Muster {}", health.version));
+        return Check::ok(NAME, format!("{bind} is used by a running Muster {}", health.version));
     }
     taken(NAME, bind, &error, "server.bind")
 }
 
-/// Where metrics are to be told.
+/// Checks that the address of the metrics is free, or used by a running Muster.
 pub(super) async fn metrics(bind: &str) -> Check {
     const NAME: &str = "metrics";
     let error = match MetricsBound::bind(bind) {
         Ok(_) => return free(NAME, bind),
         Err(error) => error,
     };
-    if error.kind() == io::ErrorKind::AddrInUse && health::tells_metrics(bind).await {
-        return Check::ok(NAME, format!("{bind} is held by a running Muster"));
+    if error.kind() == io::ErrorKind::AddrInUse && health::serves_metrics(bind).await {
+        return Check::ok(NAME, format!("{bind} is used by a running Muster"));
     }
     taken(NAME, bind, &error, "metrics.bind")
 }
@@ -47,7 +47,7 @@ fn taken(check: &'static str, bind: &str, error: &io::Error, key: &str) -> Check
     Check::fail(check, format!("{bind}: {error}"), remedy)
 }
 
-/// Whether the files of TLS can be used, and for how long.
+/// Checks that the certificate can be used and does not expire soon.
 pub(super) fn certificate(files: &TlsFiles, clock: &Clock) -> Check {
     const NAME: &str = "tls";
     let cert = files.cert.display();
@@ -57,13 +57,14 @@ pub(super) fn certificate(files: &TlsFiles, clock: &Clock) -> Check {
             return Check::fail(
                 NAME,
                 format!("{:#}", anyhow::Error::from(error)),
-                "let server.tls_cert and server.tls_key name a certificate and its key, both PEM, \
-                 that this user can read",
+                "set server.tls_cert and server.tls_key to a certificate and its key, both PEM and \
+                 readable by this user",
             );
         }
     };
     if let Some(remark) = certificate.remark(clock.now()) {
-        let remedy = "renew it: a running server takes the new one by itself, or with SIGHUP";
+        let remedy =
+            "renew it: a running server loads the new one by itself, or at once after SIGHUP";
         return Check::warn(NAME, format!("{cert} {remark}"), remedy);
     }
     Check::ok(NAME, format!("{cert} and its key can be used"))

@@ -1,6 +1,4 @@
-//! What the doctor says: one check after the other, each as soon as it is known.
-//!
-//! JSON is one array, so it comes whole at the end.
+//! The report of the doctor. Text is printed check by check, JSON as one array at the end.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -19,7 +17,7 @@ pub(super) enum Verdict {
     Fail,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Serialize)]
 pub(super) struct Check {
     pub(super) check: &'static str,
@@ -51,17 +49,17 @@ impl Check {
         Self { check, verdict: Verdict::Fail, found: found.into(), remedy }
     }
 
-    /// What the embedded PostgreSQL would say at the start of a server.
+    /// The failure that the embedded PostgreSQL would report at the start of a server.
     pub(super) fn failed(check: &'static str, error: &EmbeddedError) -> Self {
         let (mut found, remedy) = error.cause_and_remedy();
         if let Some(source) = std::error::Error::source(error) {
             let _ = write!(found, ": {source}");
         }
-        Self::fail(check, found, remedy.unwrap_or_else(|| "do what it says there".to_owned()))
+        Self::fail(check, found, remedy.unwrap_or_else(|| "follow the message".to_owned()))
     }
 }
 
-/// All that was looked at so far.
+/// The results so far.
 pub(super) struct Report {
     output: Output,
     checks: Vec<Check>,
@@ -79,10 +77,10 @@ impl Report {
         self.checks.push(check);
     }
 
-    /// Fails if a check did.
+    /// Prints JSON if it was asked for. The exit code is 1 if a check failed.
     pub(super) fn end(self) -> ExitCode {
         if self.output.json {
-            // Text and nothing but text: it can be printed.
+            // Serialization cannot fail: a check consists of texts.
             let _ = output::json(&self.checks);
         }
         let failed = self.checks.iter().any(|check| check.verdict == Verdict::Fail);

@@ -1,4 +1,4 @@
-//! Whether the secrets in the database can be opened, all of them, and who else can read the key.
+//! The check of the stored secrets: every one can be opened, and other users cannot read the key.
 
 use super::super::explain::WRONG_KEY;
 use super::report::Check;
@@ -12,11 +12,11 @@ pub(super) async fn check(admin: &AdminContext) -> Check {
         |error, remedy| Check::fail(NAME, format!("{:#}", anyhow::Error::from(error)), remedy);
     match diagnosis::secrets(admin).await {
         SecretsCondition::Sealed { key } => {
-            Check::ok(NAME, format!("sealed with the master key {key}, which is here"))
+            Check::ok(NAME, format!("sealed with the master key {key}, which is available"))
         }
         SecretsCondition::ExposedKeyFile { path, mode } => {
             let path = path.display();
-            let found = format!("everybody can read {path}, which has mode {mode:o}");
+            let found = format!("every user can read {path}, which has mode {mode:o}");
             Check::warn(NAME, found, format!("`chmod 600 {path}`"))
         }
         SecretsCondition::NotSealed => {
@@ -24,11 +24,11 @@ pub(super) async fn check(admin: &AdminContext) -> Check {
             Check::warn(NAME, "not sealed yet", remedy)
         }
         SecretsCondition::UnreadableKeys(error) => {
-            fail(error, "give it the master keys that the servers have")
+            fail(error, "give this command the master keys of the servers")
         }
         SecretsCondition::MissingKey(error) => fail(error, WRONG_KEY),
         SecretsCondition::DamagedSecret(error) => {
-            fail(error, "restore what is named there from a backup")
+            fail(error, "restore the named value from a backup")
         }
         SecretsCondition::Failed(error) => fail(error, "see the check of the database"),
     }

@@ -115,8 +115,8 @@ pub async fn pause_callbacks(
     change(admin, buin, app_id, |stored| stored.app.callbacks_paused = true).await
 }
 
-/// Sends the callbacks of an app again. Pending ones start at the beginning of their retry schedule,
-/// also those that had failed attempts before the pause.
+/// Sends the callbacks of an app again. Pending ones start at the beginning of their retry
+/// schedule, also those that had failed attempts before the pause.
 ///
 /// # Errors
 /// [`Error::AppNotFound`], or the database fails.

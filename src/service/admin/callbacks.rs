@@ -35,7 +35,8 @@ pub struct CallbackSummary {
     pub state: DeliveryState,
     /// The number of attempts so far.
     pub attempts: i32,
-    /// The time of the next attempt, or the end of the lease. Without meaning if the state is final.
+    /// The time of the next attempt, or the end of the lease. Without meaning if the state is
+    /// final.
     pub due_at: DateTime<Utc>,
     /// The time of the change.
     pub created_at: DateTime<Utc>,
@@ -103,8 +104,8 @@ pub async fn find(admin: &AdminContext, id: &DeliveryId) -> Result<CallbackDetai
     Ok(CallbackDetails { callback: found.into(), attempts, withheld })
 }
 
-/// Makes one callback due now, at the beginning of its retry schedule. Gives the number of callbacks
-/// that are sent again: 1, or 0 if a worker started to send it meanwhile.
+/// Makes one callback due now, at the beginning of its retry schedule. Gives the number of
+/// callbacks that are sent again: 1, or 0 if a worker started to send it meanwhile.
 ///
 /// # Errors
 /// [`Error::CallbackNotFound`], [`Error::CallbackInFlight`], or the database fails.

@@ -46,8 +46,8 @@ pub struct Restored {
 
 /// Writes a backup into `dir`, which must be new or empty, while servers run. The directory holds a
 /// whole backup when this returns. A database with pending migrations can be backed up, because an
-/// upgrade starts with a backup. `programs` says where the programs of PostgreSQL are. The master key
-/// is put into the backup if `with_key` says so and the keyring has it.
+/// upgrade starts with a backup. `programs` says where the programs of PostgreSQL are. The master
+/// key is put into the backup if `with_key` says so and the keyring has it.
 ///
 /// # Errors
 /// [`Error::ForeignSchema`], [`Error::Copy`], or the keyring or the database fails.

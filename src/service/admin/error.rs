@@ -13,7 +13,7 @@ use crate::wire::MasterKeyId;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An app of this enterprise has this id already.
-    #[error("app {app_id} of enterprise {buin} exists already")]
+    #[error("app {app_id} of enterprise {buin} already exists")]
     AppExists {
         /// The enterprise.
         buin: Buin,
@@ -41,16 +41,16 @@ pub enum Error {
     #[error("there is no such callback")]
     CallbackNotFound,
     /// A worker is sending the callback, so it cannot be replayed.
-    #[error("it is being sent right now")]
+    #[error("the callback is being sent right now")]
     CallbackInFlight,
     /// The tables do not belong to this version of Muster, and no migration changes that.
-    #[error("the tables are not those of this program")]
+    #[error("the schema was not made by this version of Muster")]
     ForeignSchema,
     /// The tables do not belong to this version of Muster; a migration may change that.
-    #[error("the tables of the source are not those of this program")]
+    #[error("the schema of the source is not current")]
     SchemaNotCurrent,
     /// Migrations are pending, and the caller did not permit them.
-    #[error("migrations pending: {0}")]
+    #[error("{0} migrations are pending")]
     MigrationsPending(usize),
     /// A migration failed, or the database was changed by something else.
     #[error(transparent)]
@@ -62,14 +62,14 @@ pub enum Error {
     #[error(transparent)]
     MasterKeyMissing(repository::Error),
     /// Another rotation of the master key runs.
-    #[error("another rotation of the master key is under way")]
+    #[error("another rotation of the master key is running")]
     RotationRunning,
     /// The first master key is the active one, and it does not come from a file to which a new key
     /// could be added.
     #[error("no new master key is configured")]
     NoNewMasterKey,
     /// Running servers have not confirmed that they have the new master key. The old one is active.
-    #[error("{servers} running servers have not confirmed the new master key {id}")]
+    #[error("{servers} running servers have not confirmed that they have the new master key {id}")]
     MasterKeyUnconfirmed {
         /// The number of servers.
         servers: u64,
@@ -77,7 +77,7 @@ pub enum Error {
         id: MasterKeyId,
     },
     /// Another rotation has made the new key the active one.
-    #[error("another master key seals meanwhile")]
+    #[error("another rotation has changed the master key meanwhile")]
     RotationOvertaken,
     /// The first master key does not come from a file, so no old key can be removed.
     #[error("the master key does not come from a file")]
@@ -94,7 +94,7 @@ pub enum Error {
         muster: String,
     },
     /// The manifest of a backup names a master key that cannot be one.
-    #[error("backup.json: masterKey is no id of a key")]
+    #[error("backup.json: masterKey is not the id of a master key")]
     BackupKeyMalformed,
     /// The key file in a backup holds other keys than the manifest says.
     #[error("{} is not the key {id}", path.display())]
@@ -105,7 +105,7 @@ pub enum Error {
         id: MasterKeyId,
     },
     /// The master key of a backup is not in the keyring. Nothing was restored.
-    #[error("the backup is sealed with the master key {id}, which is not here")]
+    #[error("the backup is sealed with the master key {id}, which is not available here")]
     BackupKeyMissing {
         /// The key that the manifest names.
         id: MasterKeyId,
@@ -115,7 +115,7 @@ pub enum Error {
         included: Option<PathBuf>,
     },
     /// The data of a backup were restored, but a secret among them cannot be opened.
-    #[error("the data are restored, but the secrets of an app cannot be opened")]
+    #[error("the data were restored, but the secrets of an app cannot be opened")]
     RestoredSecrets(#[source] repository::Error),
     /// A copy of the database failed.
     #[error(transparent)]
@@ -124,7 +124,7 @@ pub enum Error {
     #[error("the target database cannot be reached")]
     TargetUnreachable(#[source] repository::Error),
     /// The tables cannot be made in the database to which everything is to be copied.
-    #[error("the tables cannot be made in the target database")]
+    #[error("the tables cannot be created in the target database")]
     TargetSchema(#[source] MigrationError),
     /// The database failed.
     #[error(transparent)]

@@ -87,8 +87,8 @@ pub async fn list(admin: &AdminContext) -> Result<Vec<ApiKeySummary>, Error> {
     Ok(keys.into_iter().map(ApiKeySummary::from).collect())
 }
 
-/// Revokes a key for ever. The servers refuse it when this returns. `id_or_key` is the id of the key,
-/// or the key itself.
+/// Revokes a key for ever. The servers refuse it when this returns. `id_or_key` is the id of the
+/// key, or the key itself.
 ///
 /// # Errors
 /// [`Error::KeyNotFound`], or the database fails.

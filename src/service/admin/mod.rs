@@ -3,7 +3,8 @@
 //!
 //! Each use case is one function that takes an [`AdminContext`]. It writes its audit entry in the
 //! transaction of the change and waits until the running servers know of the change. No SQL, no
-//! printing and no command line lives here: an error names the fact, and the caller adds the remedy.
+//! printing and no command line lives here: an error names the fact, and the caller adds the
+//! remedy.
 
 pub mod apps;
 pub mod audit;

@@ -16,11 +16,11 @@ pub(super) async fn announce(admin: &AdminContext) {
         Ok(0) => {}
         Ok(missing) => tracing::warn!(
             servers = missing,
-            "changed, but not every running server has confirmed it: give them some seconds"
+            "changed, but not every running server has confirmed it: it takes effect there within seconds"
         ),
         Err(error) => tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "changed, but it is not known whether running servers have heard of it"
+            "changed, but it is unknown whether the running servers know of it"
         ),
     }
 }

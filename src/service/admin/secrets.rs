@@ -70,9 +70,9 @@ pub async fn verify(admin: &AdminContext) -> Result<(), Error> {
     Ok(())
 }
 
-/// Seals all secrets with another master key: the first key of the keyring if another one is active,
-/// else a new key, which is written to the file of master keys. Nothing is sealed with it until all
-/// running servers have confirmed that they have it.
+/// Seals all secrets with another master key: the first key of the keyring if another one is
+/// active, else a new key, which is written to the file of master keys. Nothing is sealed with it
+/// until all running servers have confirmed that they have it.
 ///
 /// # Errors
 /// [`Error::RotationRunning`], [`Error::NoNewMasterKey`], [`Error::MasterKeyUnconfirmed`],

@@ -43,10 +43,12 @@ async fn operators_see_and_steer_callbacks_of_a_running_server() {
         list.as_array().unwrap().clone()
     };
 
-    // A test, past the queue.
+    // A test, outside the queue.
     let ran = app("test-callback", &[]).await;
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{}", ran.out);
-    for part in [&receiver.url("/"), "status    200", "answer    \"ok\"", "it was acknowledged"] {
+    for part in
+        [&receiver.url("/"), "status    200", "response  \"ok\"", "the receiver acknowledged it"]
+    {
         assert!(ran.out.contains(part), "{part}: {}", ran.out);
     }
     let [call] = receiver.take().try_into().unwrap();
@@ -72,8 +74,8 @@ async fn operators_see_and_steer_callbacks_of_a_running_server() {
     let line = lines.next().unwrap();
     assert!(line.starts_with("delivered") && line.ends_with(&delivery), "{human}");
     let human = home.run(&["delivery", "show", &delivery]).await.out;
-    assert!(human.contains("state     delivered"), "{human}");
-    assert!(human.contains(", status 200: acknowledged, answer \"ok\""), "{human}");
+    assert!(human.contains("state         delivered"), "{human}");
+    assert!(human.contains(", status 200: acknowledged, response \"ok\""), "{human}");
 
     // What did not.
     receiver.script(|_| answer(503, "back soon"));
@@ -89,7 +91,11 @@ async fn operators_see_and_steer_callbacks_of_a_running_server() {
     assert_eq!(shown["tries"][0]["answer"], "back soon", "{shown}");
     let ran = app("test-callback", &[]).await;
     assert_eq!(ran.code, 1);
-    assert!(ran.err.contains("did not acknowledge it: HTTP status 503"), "{}", ran.err);
+    assert!(
+        ran.err.contains("did not acknowledge the test callback: HTTP status 503"),
+        "{}",
+        ran.err
+    );
     let ran = app("test-callback", &["--json"]).await;
     let printed: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!((ran.code, &printed["acknowledged"]), (1, &json!(false)), "{printed}");
@@ -106,9 +112,9 @@ async fn operators_see_and_steer_callbacks_of_a_running_server() {
     assert!(human.contains("callbacks       paused"), "{human}");
     let fourth = delivery.replace(".1.", ".4.");
     let human = home.run(&["delivery", "show", &fourth]).await.out;
-    assert!(human.contains("withheld  they are paused"), "{human}");
+    assert!(human.contains("withheld      callbacks are paused"), "{human}");
     let tested = app("test-callback", &[]).await.out;
-    assert!(tested.contains("but real callbacks are not sent: they are paused"), "{tested}");
+    assert!(tested.contains("but real callbacks are not sent: callbacks are paused"), "{tested}");
     assert!(receiver.take()[0].headers["x-muster-delivery"].starts_with("test-"));
     assert_eq!(app("resume-callbacks", &["--json"]).await.json()["callbacksPaused"], false);
     until("all", SOON, async || list(&["--state", "delivered"]).await.len() == 4).await;
@@ -116,7 +122,7 @@ async fn operators_see_and_steer_callbacks_of_a_running_server() {
 
     // Once more.
     let ran = home.run(&["delivery", "replay", &delivery]).await;
-    assert_eq!((ran.code, ran.out.as_str()), (0, "1 to be sent again\n"), "{}", ran.err);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "callbacks to be sent again: 1\n"), "{}", ran.err);
     until("one", SOON, async || receiver.calls().len() == 1).await;
     assert_eq!(receiver.versions(), [1]);
     until("one", SOON, async || list(&["--state", "delivered"]).await.len() == 4).await;
@@ -142,7 +148,7 @@ async fn they_work_without_a_server_too() {
     let delivery = receiver.take()[0].headers["x-muster-delivery"].clone();
 
     let human = home.run(&["delivery", "show", &delivery]).await;
-    assert!(human.out.contains("try 1: "), "{}{}", human.out, human.err);
+    assert!(human.out.contains("attempt 1: "), "{}{}", human.out, human.err);
     let which = ["--buin", "14731009", "--app-id", app_id];
     assert_eq!(home.run(&[&["app", "test-callback"][..], &which].concat()).await.code, 0);
     assert_eq!(receiver.take().len(), 1);
@@ -162,7 +168,7 @@ async fn they_work_without_a_server_too() {
     // What cannot be is told, with what to do instead.
     let unknown = delivery.replace(".1.", ".9.");
     for (args, code, told) in [
-        (vec!["delivery", "show", &unknown], 1, "`muster delivery list` shows"),
+        (vec!["delivery", "show", &unknown], 1, "`muster delivery list` lists"),
         (vec!["delivery", "replay", &unknown], 1, "there is no such callback"),
         (vec!["delivery", "replay", "--app", "x"], 1, "there is no app x"),
         (vec!["delivery", "show", "7"], 2, "SESSION.VERSION.APP"),

@@ -207,7 +207,7 @@ async fn the_program_reloads_when_told_and_keeps_what_works() {
 
     home.set("MUSTER__SERVER__BIND", &server.address.to_string());
     let report = home.run(&["doctor"]).ok();
-    assert!(report.stdout.contains("is held by a running Muster"), "{}", report.stdout);
+    assert!(report.stdout.contains("is used by a running Muster"), "{}", report.stdout);
     assert!(report.stdout.contains("and its key can be used"), "{}", report.stdout);
     assert_eq!(home.run(&["health"]).ok().stdout, "ready\n");
 
@@ -215,7 +215,7 @@ async fn the_program_reloads_when_told_and_keeps_what_works() {
     std::fs::write(&files.key, "nonsense").unwrap();
     server.running.signal(Signal::HUP);
     let told = |text: &'static str| move |said: &str| said.contains(text).then_some(());
-    server.running.until_stderr("that it stays", told("the certificate stays as it was"));
+    server.running.until_stderr("that it stays", told("the previous one stays in use"));
     assert!(works(&pair).await);
     let report = home.run(&["doctor"]);
     assert_eq!(report.status.code(), Some(1));
