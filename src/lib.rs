@@ -1,20 +1,21 @@
-//! Muster keeps chat sessions: who talks with whom, under which title, owned by whom, at which
-//! version. Apps of an enterprise create, read and change them over HTTP.
+//! Muster keeps chat sessions: the members of each session, its title, its owner, its version and
+//! its history. Apps of an enterprise create, read and change sessions over HTTP.
 //!
-//! The house, top to bottom; imports point down only, and a test holds the code to it:
+//! The rooms, top to bottom. Imports point down only, and `tests/api/architecture` checks that.
+//! `docs/development/architecture.md` shows how a request travels through the rooms.
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`cli`] | the commands: the composition root |
-//! | [`http`] | actix: `/cgi` for existing clients, `/v1` for new ones, health |
+//! | [`cli`] | the commands; the composition root |
+//! | [`http`] | transport, middleware, credentials, the APIs `/cgi` and `/v1`, health |
 //! | [`delivery`] | the callback worker: claim, seal, send, record |
-//! | [`service`] | use cases: authorise, load, decide, write |
-//! | [`postgres`] | the embedded PostgreSQL; copies of a whole database |
+//! | [`service`] | use cases: authenticate, load, decide, write; group commit, cache, feed |
+//! | [`postgres`] | the embedded PostgreSQL server; copies of a whole database |
 //! | [`repository`] | all SQL of one table or aggregate |
-//! | [`keyring`] | the master keys, which seal the secrets that are stored |
-//! | [`wire`] | envelope, access token, lenient JSON, error codes |
-//! | [`domain`] | pure rules |
-//! | [`config`], [`telemetry`], [`metrics`], [`clock`] | what every room but the pure ones may use |
+//! | [`keyring`] | the master keys of this process |
+//! | [`wire`] | pure bytes: envelope, access token, lenient JSON, error codes, sealed secrets |
+//! | [`domain`] | the rules of sessions, pure |
+//! | [`config`], [`telemetry`], [`metrics`], [`clock`] | for all rooms but `wire`, `domain` |
 
 pub mod cli;
 pub mod clock;

@@ -1,9 +1,10 @@
 //! The callback worker: claim, seal, send, record.
 //!
-//! The promise: at least once; for one app and one session strictly in the order of versions; and
-//! no session or app waits for another one's receiver. Deliveries are rows that the change itself
-//! wrote, so nothing here can lose one: what a worker took and did not finish is taken again when
-//! its lease ends. No transaction is open while something is sent.
+//! The promise: each callback is delivered at least once; for one app and one session in the order
+//! of versions; and no session or app waits for the receiver of another one. A delivery is a row
+//! that the statement of the change wrote, so a worker cannot lose it: a delivery that was claimed
+//! and not finished is claimed again when its lease ends. No transaction is open while a callback
+//! is sent. No SQL is here: see [`crate::repository::deliveries`].
 
 mod attempt;
 mod circuit;

@@ -1,7 +1,13 @@
-//! HTTP, through actix: `/cgi` for the clients that exist, `/v1` for new ones, health for those who
-//! operate.
+//! HTTP, through actix: `/cgi` for existing clients, `/v1` for new ones, health and metrics for
+//! operators.
 //!
-//! A handler parses, calls one use case, and renders. The APIs know nothing of each other.
+//! - `transport`: connections and their timeouts. `middleware`: duties for every request. `auth`:
+//!   credentials.
+//! - `application` lists the routers. `endpoint` runs the handler of a path.
+//! - `cgi` and `v1` do not use each other. Both use `shared`.
+//!
+//! A handler parses, calls one use case, and renders. Decisions belong to [`crate::service`] and
+//! [`crate::domain`].
 
 mod application;
 mod auth;

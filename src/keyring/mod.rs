@@ -1,7 +1,9 @@
 //! The master keys of this process: from the configuration, and from a file.
 //!
-//! The database decides which of them seals (`repository::sealing`); all of them open. If a key is
-//! unknown, the file is read again, so that a running server learns a new key without a restart.
+//! The stored secrets are not here: `repository` seals and opens them, with the keys of this room
+//! and the arithmetic of [`crate::wire`]. The database decides which key seals
+//! (`repository::sealing`); all keys open. If a key is unknown, the file is read again, so that a
+//! running server learns a new key without a restart.
 
 mod error;
 mod file;

@@ -1,7 +1,10 @@
-//! All SQL, one file an aggregate.
+//! All SQL of one table or aggregate, one file or folder for each. SQL of a whole database is in
+//! [`crate::postgres`].
 //!
-//! Rows are private to their file; domain values come out. Every statement is checked against the
-//! schema when it is compiled, and is written for many items: one is the simple case.
+//! Row types are private to their file or folder; domain values come out. Nothing here decides.
+//! Every statement is checked against the schema when it is compiled. Most statements are written
+//! for many items, because requests share them ([`dedicated_connection`]); one item is the simple
+//! case.
 
 pub mod app_notifications;
 pub mod apps;
