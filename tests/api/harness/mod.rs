@@ -26,6 +26,7 @@ use sqlx::postgres::PgConnectOptions;
 
 pub use client::refusal;
 use client::{Client, answer};
+use process::PATIENCE;
 use server::Database;
 
 /// The enterprise of every test's app.
@@ -144,9 +145,23 @@ impl TestApp {
 
 /// Asks until the answer is `wished`: what a notification tells takes a moment to arrive.
 pub async fn eventually<F: Future<Output = Value>>(ask: impl Fn() -> F, wished: &Value) {
-    let asking = async { while ask().await != *wished {} };
-    let within = std::time::Duration::from_secs(20);
-    tokio::time::timeout(within, asking).await.unwrap_or_else(|_| panic!("never {wished}"));
+    wait_until(&format!("the answer {wished}"), async || ask().await == *wished).await;
+}
+
+/// Waits until a condition holds. The time limit is for conditions that never hold.
+pub async fn wait_until(what: &str, holds: impl AsyncFnMut() -> bool) {
+    wait_until_within(PATIENCE, what, holds).await;
+}
+
+/// The same with another time limit.
+pub async fn wait_until_within(within: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(within, waiting).await;
+    waited.unwrap_or_else(|_| panic!("waited {within:?} in vain: {what}"));
 }
 
 impl Drop for TestApp {
@@ -170,12 +185,12 @@ pub fn settings() -> Settings {
     settings.metrics.bind = None;
     // All tests have one address, and many try what is not valid.
     settings.limits.failed_attempts = 0;
+    // A machine that is busy with other tests may need long for a request.
+    settings.server.request_timeout = Duration::from_secs(60);
+    settings.database.acquire_timeout = Duration::from_secs(30);
     if unshared() {
         settings.cache.enabled = false;
         settings.database.max_batch = 1;
-        // A hundred that come at once wait for each other.
-        settings.server.request_timeout = Duration::from_secs(60);
-        settings.database.acquire_timeout = Duration::from_secs(30);
     }
     settings
 }

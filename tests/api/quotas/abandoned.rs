@@ -1,7 +1,5 @@
 //! Clients that are gone before they have an answer: what has not begun for them never will.
 
-use std::time::Duration;
-
 use actix_web::web::Bytes;
 use h2::{Reason, client};
 use serde_json::{Value, json};
@@ -9,7 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::{cgi, lock, narrow, new_session, sessions, until_locked, until_queued};
-use crate::harness::{TestApp, raw, refusal, spawn_app_with};
+use crate::harness::{TestApp, raw, refusal, spawn_app_with, wait_until};
 use crate::metrics::scrape;
 
 /// A connection with a request in the plain form: one with a body is a `POST`.
@@ -30,8 +28,10 @@ async fn asking(app: &TestApp, call: &str, query: &str, body: &str) -> TcpStream
 async fn until_given_up(app: &TestApp, method: &str, call: &str, many: u32) {
     let labels = format!("route=\"/cgi/session/{call}\",method=\"{method}\",status=\"4xx\"");
     let series = format!("http_requests_total{{{labels}}}");
-    let waiting = async { while scrape(app).await.value(&series) != f64::from(many) {} };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+    wait_until("requests that are given up", async || {
+        scrape(app).await.value(&series) == f64::from(many)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor as _};
 
-use crate::harness::TestApp;
+use crate::harness::{TestApp, wait_until};
 use crate::metrics::scrape;
 
 /// All go to the database, on one thread, and wait for each other.
@@ -84,8 +84,13 @@ async fn outside(app: &TestApp) -> PgConnection {
 
 /// Keeps everybody from the sessions, until the connection is dropped.
 async fn lock(app: &TestApp) -> PgConnection {
+    lock_tables(app, "begin; lock table session").await
+}
+
+/// Keeps everybody from some tables, until the connection is dropped.
+async fn lock_tables(app: &TestApp, sql: &'static str) -> PgConnection {
     let mut connection = outside(app).await;
-    connection.execute("begin; lock table session").await.unwrap();
+    connection.execute(sql).await.unwrap();
     connection
 }
 
@@ -94,17 +99,19 @@ async fn until_locked(app: &TestApp) {
     let mut connection = outside(app).await;
     let sql = "select count(*) from pg_stat_activity
                where datname = current_database() and wait_event_type = 'Lock'";
-    let waiting = async {
-        while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut connection).await.unwrap() == 0 {}
-    };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+    wait_until("a statement that waits for a lock", async || {
+        sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut connection).await.unwrap() > 0
+    })
+    .await;
 }
 
 /// Waits until so many wait for the next statement of a kind. The metrics must be told.
 async fn until_queued(app: &TestApp, kind: &str, many: u32) {
     let queue = format!("muster_queue_length{{kind=\"{kind}\"}}");
-    let waiting = async { while scrape(app).await.has(&queue) != f64::from(many) {} };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+    wait_until(&format!("{many} in {queue}"), async || {
+        scrape(app).await.has(&queue) == f64::from(many)
+    })
+    .await;
 }
 
 /// The service's statements that run or wait.
