@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 use super::receiver::Receiver;
 use super::{TOKEN, subscriber};
 use crate::harness::client::Client;
+use crate::harness::process::PATIENCE;
 
 /// A data directory. Whatever a failed test leaves running on it ends with it.
 pub struct Home {
@@ -160,7 +161,7 @@ impl Server {
     pub async fn stop(mut self) {
         let pid = Pid::from_raw(self.child.id().unwrap().try_into().unwrap()).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
-        let ended = tokio::time::timeout(Duration::from_secs(20), self.child.wait()).await;
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
         assert!(ended.unwrap().unwrap().success());
     }
 }
