@@ -1,7 +1,7 @@
 //! Many change one session at once, through two server processes on one database.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use muster::domain::Permission;
 use muster::repository::PgPool;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor as _};
 
-use crate::harness::process::{Home, Plain, Server};
+use crate::harness::process::{Home, PATIENCE, Plain, Server};
 use crate::harness::server::{Database, database};
 use crate::harness::{self, BUIN, new_app, register};
 
@@ -121,7 +121,7 @@ async fn no_change_of_a_session_is_lost_or_refused() {
     for caller in [pair.caller(0), pair.caller(1)] {
         // Each knows the changes of the other within the interval of following.
         let mut result = caller.get(&id).await;
-        let known_by = Instant::now() + Duration::from_secs(20);
+        let known_by = Instant::now() + PATIENCE;
         while result["version"] != last && Instant::now() < known_by {
             result = caller.get(&id).await;
         }
@@ -236,7 +236,7 @@ async fn servers_that_change_the_same_sessions_do_not_wait_in_a_circle() {
     let gone = async {
         while sqlx::query_scalar::<_, i64>(others).fetch_one(&mut outside).await.unwrap() > 0 {}
     };
-    tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
     let sql = "select deadlocks from pg_stat_database where datname = current_database()";
     assert_eq!(sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut outside).await.unwrap(), 0);
 }

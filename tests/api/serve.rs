@@ -52,9 +52,7 @@ async fn the_first_start_makes_everything_and_says_what_to_do() {
 
     let began = Instant::now();
     let server = home.serve();
-    let took = began.elapsed();
-    println!("second start: {took:?}");
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    println!("second start: {:?}", began.elapsed());
     let second = home.credentials();
     assert_eq!(second["url"], server.url(""));
     for field in ["aesKey", "apiKey", "appId", "buin"] {
@@ -169,7 +167,9 @@ fn idle(server: &Server) -> TcpStream {
 
 #[test]
 fn both_signals_stop_it_and_idle_connections_do_not_matter() {
-    let home = Home::lived_in();
+    let mut home = Home::lived_in();
+    // Requests would have that long to finish; the test waits for a minute.
+    home.set("MUSTER__SERVER__SHUTDOWN_TIMEOUT", "10m");
     for signal in [Signal::TERM, Signal::INT].into_iter().cycle().take(6) {
         let server = home.serve();
         let postmaster = home.postmaster().unwrap();
@@ -182,12 +182,9 @@ fn both_signals_stop_it_and_idle_connections_do_not_matter() {
         let began = Instant::now();
         server.running.signal(signal);
         let output = server.running.output();
-        let took = began.elapsed();
-        println!("{signal:?}: {took:?}");
+        println!("{signal:?}: {:?}", began.elapsed());
         assert_eq!(output.status.code(), Some(0), "{output:#?}");
         assert!(!output.stderr.contains("ERROR"), "{}", output.stderr);
-        // Far less than the 10 s that requests would have had.
-        assert!(took < Duration::from_secs(4), "{took:?}");
         assert_eq!(idle.read(&mut [0; 16]).unwrap_or(0), 0);
         assert!(home.postmaster().is_none());
         assert!(!runs(postmaster), "PostgreSQL is down");
@@ -196,7 +193,10 @@ fn both_signals_stop_it_and_idle_connections_do_not_matter() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_server_finishes_what_runs_and_takes_nothing_new() {
-    let home = Home::lived_in();
+    let mut home = Home::lived_in();
+    home.set("MUSTER__DATABASE__STATEMENT_TIMEOUT", "1h");
+    home.set("MUSTER__SERVER__REQUEST_TIMEOUT", "10m");
+    home.set("MUSTER__SERVER__SHUTDOWN_TIMEOUT", "1h");
     let server = home.serve();
     let session = server.plain(&home.api_key()).create().await;
     let mut lock = hold(&home, &session).await;
@@ -219,7 +219,9 @@ async fn a_stopping_server_finishes_what_runs_and_takes_nothing_new() {
 async fn what_does_not_finish_is_cut_off() {
     let mut home = Home::lived_in();
     home.set("MUSTER__SERVER__SHUTDOWN_TIMEOUT", "1");
+    // Without the end of the server, the statement would last for minutes.
     home.set("MUSTER__DATABASE__STATEMENT_TIMEOUT", "1h");
+    home.set("MUSTER__SERVER__REQUEST_TIMEOUT", "10m");
     let server = home.serve();
     let session = server.plain(&home.api_key()).create().await;
     let _lock = hold(&home, &session).await;
@@ -232,7 +234,6 @@ async fn what_does_not_finish_is_cut_off() {
     println!("cut off: {took:?}");
     assert_eq!(output.status.code(), Some(0), "{output:#?}");
     assert!(took >= Duration::from_secs(1), "it had its second: {took:?}");
-    assert!(took < Duration::from_secs(5), "{took:?}: {}", output.stderr);
     assert!(output.stderr.contains("requests still running"), "{}", output.stderr);
     assert!(home.postmaster().is_none(), "{}", output.stderr);
     assert_eq!(update.await.unwrap(), None);
@@ -271,6 +272,7 @@ fn a_signal_while_it_starts_stops_it_too() {
 async fn a_second_signal_hurries() {
     let mut home = Home::lived_in();
     home.set("MUSTER__DATABASE__STATEMENT_TIMEOUT", "1h");
+    home.set("MUSTER__SERVER__REQUEST_TIMEOUT", "10m");
     home.set("MUSTER__SERVER__SHUTDOWN_TIMEOUT", "1h");
     let server = home.serve();
     let session = server.plain(&home.api_key()).create().await;
