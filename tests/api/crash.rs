@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 
 use crate::harness::process::{Home, PATIENCE, Plain, runs, until};
+use crate::harness::store;
 
 const WRITERS: usize = 6;
 
@@ -64,21 +65,7 @@ async fn check(home: &Home, caller: &Plain, told: &Told) {
         assert_eq!(session["member"], Value::from(members));
     }
     let mut connection = home.connect().await;
-    let torn: Vec<String> = sqlx::query_scalar(
-        "select session_id::text from session
-         full join (
-             select session_id, count(*) as events, max(version) as newest
-             from session_event group by session_id
-         ) as event using (session_id)
-         where (version, version) is distinct from (events, newest)
-            or member_count is distinct from (
-                select count(*) from session_member
-                where session_member.session_id = session.session_id
-            )",
-    )
-    .fetch_all(&mut connection)
-    .await
-    .unwrap();
+    let torn = store::torn_sessions(&mut connection).await;
     connection.close().await.unwrap();
     assert_eq!(torn, Vec::<String>::new(), "half of a change is there");
 }

@@ -11,7 +11,7 @@ use crate::harness::client::Client;
 use crate::harness::process::PATIENCE;
 use crate::harness::proxy::Proxy;
 use crate::harness::server::database;
-use crate::harness::{TestApp, eventually, settings, spawn, spawn_app, spawn_app_with};
+use crate::harness::{TestApp, eventually, settings, spawn, spawn_app, spawn_app_with, store};
 use crate::metrics::scrape;
 
 /// Those that write go on for a while, and rest for a while: what is wrong is not always put right
@@ -199,7 +199,7 @@ async fn an_answer_that_comes_late_hides_no_later_change() {
 
 /// The session as the database has it.
 async fn stored(app: &TestApp) -> i64 {
-    sqlx::query_scalar("select version from session").fetch_one(&app.pool).await.unwrap()
+    store::stored_version(app).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,12 +208,8 @@ async fn what_cannot_be_followed_is_not_shown_from_memory() {
     let session = app.session(&["a", "b", "c"]).await;
     assert_eq!(app.current(&session).await, session);
     // The feed breaks; a change behind its back is not told.
-    for sql in [
-        "alter table session_event rename column xid to was_xid",
-        "update session set version = 2, title = 'behind'",
-    ] {
-        sqlx::query(sql).execute(&app.pool).await.unwrap();
-    }
+    store::break_feed(&app).await;
+    store::overwrite_session(&app, session["sessionId"].as_str().unwrap(), "behind").await;
     assert_eq!(stored(&app).await, 2);
     let ask = async || -> Value { app.current(&session).await["title"].clone() };
     eventually(ask, &json!("behind")).await;

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use crate::harness::client::answer;
 use crate::harness::process::{Home, http};
+use crate::harness::store::{self, MigrationFault};
 use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with, wait_until};
 
 /// Status and body.
@@ -55,10 +54,6 @@ async fn is_not_ready(app: &TestApp, reason: &str) {
     is_up(app).await;
 }
 
-async fn run(app: &TestApp, sql: &'static str) {
-    app.pool.execute(sql).await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn all_is_well() {
     let app = spawn_app().await;
@@ -86,30 +81,22 @@ async fn all_is_well() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_schema_must_be_that_of_this_program() {
     let app = spawn_app().await;
-    run(&app, "create table kept as select * from _sqlx_migrations").await;
+    store::save_migrations(&app.pool).await;
     let broken = "migration 2 is not as this program left it";
     let migrations = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
     let all = std::fs::read_dir(migrations).unwrap().count();
     let all = format!("migrations pending: {all}; run `muster migrate`");
-    for (sql, reason) in [
-        (
-            "delete from _sqlx_migrations where version = 2",
-            "migrations pending: 1; run `muster migrate`",
-        ),
-        ("delete from _sqlx_migrations", &all),
-        ("drop table _sqlx_migrations", &all),
-        (
-            "insert into _sqlx_migrations \
-             select 9999, 'from the future', now(), true, '\\x00'::bytea, 0",
-            "the database is newer than this program",
-        ),
-        ("update _sqlx_migrations set success = false where version = 2", broken),
-        ("update _sqlx_migrations set checksum = '\\x00' where version = 2", broken),
+    for (fault, reason) in [
+        (MigrationFault::OneMissing, "migrations pending: 1; run `muster migrate`"),
+        (MigrationFault::AllMissing, &all),
+        (MigrationFault::NoTable, &all),
+        (MigrationFault::Newer, "the database is newer than this program"),
+        (MigrationFault::Unfinished, broken),
+        (MigrationFault::Altered, broken),
     ] {
-        run(&app, sql).await;
+        store::damage_migrations(&app.pool, fault).await;
         is_not_ready(&app, reason).await;
-        run(&app, "drop table if exists _sqlx_migrations").await;
-        run(&app, "create table _sqlx_migrations as select * from kept").await;
+        store::restore_migrations(&app.pool).await;
         is_ready(&app).await;
     }
 }
@@ -118,10 +105,7 @@ async fn the_schema_must_be_that_of_this_program() {
 async fn a_database_that_is_gone_is_told_and_nothing_more() {
     let app = spawn_app_with(|settings| settings.cache.enabled = false).await;
     let session = app.session(&["a", "b", "c"]).await;
-    let options = app.database.options.clone().database("postgres");
-    let mut outside = PgConnection::connect_with(&options).await.unwrap();
-    let sql = format!("drop database {} with (force)", app.database.name);
-    outside.execute(AssertSqlSafe(sql)).await.unwrap();
+    store::drop_database(&app).await;
 
     is_not_ready(&app, "the database cannot be reached").await;
     let id = session["sessionId"].as_str().unwrap().trim_matches(['{', '}']);

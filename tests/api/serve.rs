@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use sqlx::{Connection as _, Executor as _};
+use sqlx::Connection as _;
 use tokio::task::JoinHandle;
 
 use crate::harness::process::{Home, PATIENCE, Running, Server, http, runs, until};
+use crate::harness::store;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_start_makes_everything_and_says_what_to_do() {
@@ -74,8 +75,7 @@ async fn a_first_start_that_was_cut_short_is_made_good() {
     // As if it had come as far as the file, and not to the database.
     let server = home.serve();
     let mut connection = home.connect().await;
-    connection.execute("delete from api_key").await.unwrap();
-    connection.execute("delete from app").await.unwrap();
+    store::delete_apps(&mut connection).await;
     connection.close().await.unwrap();
     server.stop();
     fs::write(home.data_dir.join("first-app.json.new"), "{\"buin\": 1").unwrap();
@@ -95,7 +95,7 @@ async fn a_first_start_that_was_cut_short_is_made_good() {
     // As if it had come as far as the app, and not to its key.
     let server = home.serve();
     let mut connection = home.connect().await;
-    connection.execute("delete from api_key").await.unwrap();
+    store::delete_keys(&mut connection).await;
     connection.close().await.unwrap();
     server.stop();
     let server = home.serve();
@@ -124,14 +124,7 @@ fn a_file_of_credentials_that_is_none_stops_the_start() {
 
 /// Locks a session's row, so that its updates wait for the end of the connection's transaction.
 async fn hold(home: &Home, session: &Value) -> sqlx::PgConnection {
-    let mut connection = home.connect().await;
-    connection.execute("begin").await.unwrap();
-    sqlx::query("select 1 from session where session_id = $1::uuid for update")
-        .bind(session["sessionId"].as_str().unwrap())
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    connection
+    store::lock_session(home.connect().await, session["sessionId"].as_str().unwrap()).await
 }
 
 /// Sends an update, and waits until it waits for the lock.
@@ -139,20 +132,9 @@ async fn held_update(home: &Home, server: &Server, session: &Value) -> JoinHandl
     let caller = server.plain(&home.api_key());
     let body = json!({ "sessionId": session["sessionId"], "opUser": "a", "title": "held" });
     let update = tokio::spawn(async move { caller.try_post("update", &body).await.ok() });
-    let mut connection = home.connect().await;
-    loop {
-        let waits: bool = sqlx::query_scalar(
-            "select exists (select from pg_stat_activity
-             where wait_event_type = 'Lock' and query like '%update session%')",
-        )
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
-        if waits {
-            return update;
-        }
-        assert!(!update.is_finished(), "it did not wait");
-    }
+    store::wait_for_blocked_statement(&mut home.connect().await).await;
+    assert!(!update.is_finished(), "it did not wait");
+    update
 }
 
 /// A connection that has had one answer, and could be used again.
@@ -207,7 +189,7 @@ async fn a_stopping_server_finishes_what_runs_and_takes_nothing_new() {
         TcpStream::connect(server.address).is_err().then_some(())
     });
     assert!(!update.is_finished());
-    lock.execute("rollback").await.unwrap();
+    store::unlock(&mut lock).await;
     let answer = update.await.unwrap().expect("an answer");
     assert_eq!(answer["errcode"], 0, "{answer}");
     assert_eq!((&answer["title"], &answer["version"]), (&json!("held"), &json!(2)));

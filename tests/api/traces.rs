@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::callbacks::receiver::Receiver;
 use crate::callbacks::subscribe;
 use crate::harness::process::{Home, http, until};
-use crate::harness::{TestApp, spawn_app_with};
+use crate::harness::{TestApp, spawn_app_with, store};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
@@ -205,8 +205,7 @@ async fn requests_that_share_a_statement_are_all_linked_to_it() {
     const REQUESTS: usize = 30;
     let collector = Collector::start();
     let app = spawn_app_with(|settings| collector.trace(settings)).await;
-    let mut holding = app.pool.begin().await.unwrap();
-    sqlx::query("lock table session").execute(&mut *holding).await.unwrap();
+    let holding = store::lock_sessions(&app).await;
     let app = Arc::new(app);
     let creating: Vec<_> = (0..REQUESTS)
         .map(|_| {
@@ -215,10 +214,8 @@ async fn requests_that_share_a_statement_are_all_linked_to_it() {
         })
         .collect();
     // Some of them hold the statements that wait for the lock; whoever comes then shares the next.
-    let blocked = "select count(*) from pg_stat_activity \
-                   where datname = current_database() and wait_event_type = 'Lock'";
-    while sqlx::query_scalar::<_, i64>(blocked).fetch_one(&app.pool).await.unwrap() == 0 {}
-    holding.commit().await.unwrap();
+    store::wait_for_blocked_statement(&mut store::connect(&app).await).await;
+    drop(holding);
     for one in creating {
         one.await.unwrap();
     }

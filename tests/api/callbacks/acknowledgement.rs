@@ -7,7 +7,6 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster::domain::DeliveryState;
-use muster::repository::deliveries::Attempt;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -15,6 +14,7 @@ use tokio::net::TcpListener;
 use super::receiver::{Receiver, Reply, answer};
 use super::{TOKEN, attempts, create, delivery_id, find, spawn, subscriber, worker_with};
 use crate::harness::client::Client;
+use crate::harness::store::Attempt;
 use crate::harness::{TestApp, insert};
 
 /// Long enough for any sound receiver on a busy machine.

@@ -11,6 +11,7 @@ use super::receiver::{Call, Receiver, Reply, answer};
 use super::{count, create, rename, spawn_subscribed, subscribe, worker, worker_with};
 use crate::harness::TestApp;
 use crate::harness::process::PATIENCE;
+use crate::harness::store::StoredApp;
 
 /// How long a receiver hangs, and a worker waits for it: longer than any test.
 const HANG_TIMEOUT: Duration = Duration::from_secs(3_600);
@@ -39,9 +40,7 @@ async fn versions_arrive_in_their_order_while_others_go_on() {
     });
     let mut worker = worker(&app).await;
     worker.drain().await.unwrap();
-    let key = |stored: &muster::repository::apps::StoredApp, id: &String| {
-        (stored.app.app_id.to_string(), id.clone())
-    };
+    let key = |stored: &StoredApp, id: &String| (stored.app.app_id.to_string(), id.clone());
     let told = acknowledged(&receiver.calls());
     assert_eq!(told[&key(&first, &stuck)], [1]);
     for key in [key(&first, &free), key(&second, &stuck), key(&second, &free)] {

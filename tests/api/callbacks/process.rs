@@ -5,7 +5,6 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use muster::clock::Clock;
-use muster::repository::apps::StoredApp;
 use muster::wire::AesKey;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -17,6 +16,7 @@ use super::receiver::Receiver;
 use super::{TOKEN, subscriber};
 use crate::harness::client::Client;
 use crate::harness::process::PATIENCE;
+use crate::harness::store::StoredApp;
 
 /// A data directory. Whatever a failed test leaves running on it ends with it.
 pub struct Home {

@@ -15,7 +15,7 @@ use super::postgres::Postgres;
 use crate::callbacks::receiver::Receiver;
 use crate::harness::process::{Home, PATIENCE, Plain, Server, children, runs};
 use crate::harness::proxy::Proxy;
-use crate::harness::{wait_until, wait_until_within};
+use crate::harness::{store, wait_until, wait_until_within};
 
 /// What callers are promised, on a machine that has time for it.
 const PROMISED: Duration = Duration::from_secs(5);
@@ -202,8 +202,7 @@ impl Stage {
         while runs(postmaster) {
             assert!(began.elapsed() < PATIENCE, "it goes on");
             if let Some(mut connection) = self.try_connect().await {
-                let sql = "select pg_switch_wal()";
-                let _ = sqlx::raw_sql(sql).execute(&mut connection).await;
+                store::try_switch_wal(&mut connection).await;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -266,14 +265,8 @@ impl Stage {
         let mut connection = self.connect().await;
         let began = Instant::now();
         loop {
-            let count: i64 = sqlx::query_scalar(
-                "select count(*) from pg_stat_activity
-                 where application_name in ('muster', 'muster follower')",
-            )
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
-            let open = self.proxy.as_ref().map_or(usize::try_from(count).unwrap(), Proxy::open);
+            let count = store::count_connections(&mut connection).await;
+            let open = self.proxy.as_ref().map_or(count, Proxy::open);
             if open <= CONNECTIONS {
                 println!("{open} connections");
                 return;
@@ -290,13 +283,7 @@ async fn check_history(
     connection: &mut PgConnection,
     told: &BTreeMap<u64, Told>,
 ) -> HashMap<String, i64> {
-    let events: Vec<(String, i64, String)> = sqlx::query_as(
-        "select '{' || upper(session_id::text) || '}', version, title from session_event
-         where title ~ '^t[1-9]' order by session_id, version",
-    )
-    .fetch_all(&mut *connection)
-    .await
-    .unwrap();
+    let events = store::numbered_titles(connection).await;
     let mut made = HashMap::new();
     let mut newest: HashMap<String, i64> = HashMap::new();
     for (session, version, title) in events {
@@ -319,15 +306,7 @@ async fn check_history(
     }
     assert!(made.is_empty(), "nobody asked for {made:?}");
     println!("{} changes; of those that nobody knew of {unknown} were done", told.len());
-    let rows: Vec<(String, i64, String, i64)> = sqlx::query_as(
-        "select '{' || upper(session_id::text) || '}', version, title,
-                (select count(*) from session_member as member
-                 where member.session_id = session.session_id)
-         from session where title ~ '^t[1-9]'",
-    )
-    .fetch_all(connection)
-    .await
-    .unwrap();
+    let rows = store::numbered_sessions(connection).await;
     assert_eq!(rows.len(), newest.len());
     for (session, version, title, members) in rows {
         assert_eq!(newest[&session], version, "{session} {title}");

@@ -3,12 +3,10 @@
 use std::time::{Duration, Instant};
 
 use muster::domain::{Callback, Permission};
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use super::{Scrape, scrape, spawn, spawn_with};
 use crate::harness::process::{PATIENCE, http};
-use crate::harness::{BUIN, TestApp, insert, new_app, wait_until};
+use crate::harness::{BUIN, TestApp, insert, new_app, store, wait_until};
 
 /// A scrape for which the database answered in time. A busy machine may need several.
 async fn scrape_with_database(app: &TestApp) -> Scrape {
@@ -66,9 +64,7 @@ async fn callbacks_that_wait_are_counted_with_their_age() {
     for _ in 0..2 {
         app.session(&["a", "b", "c"]).await;
     }
-    let sql = "update delivery set state = 'failed', finished_at = created_at \
-               where session_id = (select max(session_id::text)::uuid from delivery)";
-    app.pool.execute(sql).await.unwrap();
+    store::fail_youngest_deliveries(&app).await;
     app.clock.advance(Duration::from_secs(10));
 
     let asked = Instant::now();
@@ -77,7 +73,7 @@ async fn callbacks_that_wait_are_counted_with_their_age() {
     assert_eq!((of("pending"), of("leased"), of("failed")), (2.0, 0.0, 1.0));
     assert_eq!(told.has("muster_deliveries_oldest_seconds"), 100.0);
     // For five seconds the database is not asked again.
-    app.pool.execute("delete from delivery").await.unwrap();
+    store::delete_deliveries(&app).await;
     let pending = scrape(&app).await.value("muster_deliveries{state=\"pending\"}");
     assert!(pending == 2.0 || asked.elapsed() > Duration::from_secs(5), "{pending}");
 }
@@ -87,7 +83,7 @@ async fn what_is_withheld_from_a_paused_app_is_late_for_nobody() {
     let app = spawn().await;
     subscribe(&app).await;
     app.session(&["a", "b", "c"]).await;
-    app.pool.execute("update app set callbacks_paused_at = now()").await.unwrap();
+    store::pause_callbacks(&app).await;
     app.clock.advance(Duration::from_secs(90));
 
     let told = scrape_with_database(&app).await;
@@ -99,10 +95,7 @@ async fn what_is_withheld_from_a_paused_app_is_late_for_nobody() {
 async fn a_scrape_needs_no_database() {
     let app = spawn().await;
     app.session(&["a", "b", "c"]).await;
-    let options = app.database.options.clone().database("postgres");
-    let mut outside = PgConnection::connect_with(&options).await.unwrap();
-    let sql = format!("drop database {} with (force)", app.database.name);
-    outside.execute(AssertSqlSafe(sql)).await.unwrap();
+    store::drop_database(&app).await;
 
     let told = scrape(&app).await;
     assert_eq!(told.has("muster_database_up"), 0.0);

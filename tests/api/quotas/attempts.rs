@@ -6,8 +6,9 @@ use muster::config::Settings;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Told, lock_tables, new_session, rest};
+use super::{Told, new_session, rest};
 use crate::harness::client::Client;
+use crate::harness::store::lock_credentials;
 use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with};
 
 const WRONG: &str = "msk_0000000000000000000000000000000000000000000";
@@ -136,7 +137,7 @@ async fn a_flood_of_guesses_slows_nobody_down() {
     unknown.into_iter().for_each(is_unknown);
     held_off.into_iter().for_each(|told| is_held_off(told, 1));
     // None of them waits for the database: each is answered while nobody can read keys.
-    let locked = lock_tables(&app, "begin; lock table app, api_key").await;
+    let locked = lock_credentials(&app).await;
     for _ in 0..20 {
         is_held_off(&get(&app, WRONG).await, 1);
     }

@@ -7,11 +7,10 @@ use futures_util::stream::FuturesUnordered;
 use muster::config::Settings;
 use reqwest::Method;
 use serde_json::json;
-use sqlx::Executor as _;
 use tokio::task::JoinSet;
 
-use super::{Told, cgi, lock, new_session, outside, rest};
-use crate::harness::{TestApp, refusal, spawn_app_with, wait_until};
+use super::{Told, cgi, new_session, rest};
+use crate::harness::{TestApp, refusal, spawn_app_with, store, wait_until};
 
 /// One statement a request, one thread: a queue that is soon too long.
 fn narrow(settings: &mut Settings) {
@@ -69,24 +68,10 @@ fn is_shed(told: &Told) -> bool {
         && told.body == refusal(-1, errmsg)
 }
 
-/// Makes every new session take so long, until it is undone.
-async fn slow_down(app: &TestApp, seconds: f64) {
-    let sql = format!(
-        "create function slow() returns trigger language plpgsql as
-         $$ begin perform pg_sleep({seconds}); return new; end $$;
-         create trigger slow before insert on session for each statement execute function slow()"
-    );
-    outside(app).await.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
-}
-
-async fn heal(app: &TestApp) {
-    outside(app).await.execute("drop trigger slow on session").await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_database_serves_what_it_can_and_the_rest_is_told_at_once() {
     let app = spawn_app_with(narrow).await;
-    slow_down(&app, 0.2).await;
+    store::slow_down_creates(&app, 0.2).await;
     // So that it is known how slow things are.
     creates(&app, 3).await;
     for _ in 0..9 {
@@ -104,7 +89,7 @@ async fn a_slow_database_serves_what_it_can_and_the_rest_is_told_at_once() {
     let health = app.client.get("/healthz").await;
     assert_eq!(health.status(), 200);
 
-    heal(&app).await;
+    store::speed_up_creates(&app).await;
     assert!(is_served(&creates(&app, 1).await[0]));
     // A few turns, and it is forgotten that they were slow. If each turn still took as long as before,
     // half of the forty would be late.
@@ -119,7 +104,7 @@ async fn a_slow_database_serves_what_it_can_and_the_rest_is_told_at_once() {
 async fn while_the_database_is_stuck_all_else_is_answered() {
     let app = spawn_app_with(narrow).await;
     app.session(&["a", "b", "c"]).await;
-    let locked = lock(&app).await;
+    let locked = store::lock_sessions(&app).await;
     let rounds = async {
         let mut told = Vec::new();
         for _ in 0..3 {
@@ -151,7 +136,7 @@ async fn behind_what_was_cut_off_only_a_few_wait() {
         settings.database.max_batch = 64;
     })
     .await;
-    let locked = lock(&app).await;
+    let locked = store::lock_sessions(&app).await;
     assert!(creates(&app, 30).await.iter().all(|told| told.status == 503));
     // Statements are shared, so that all of these could wait for the same one.
     for round in 0..2 {
@@ -173,7 +158,7 @@ async fn a_queue_has_an_end() {
         settings.limits.max_waiting = 4;
     })
     .await;
-    let locked = lock(&app).await;
+    let locked = store::lock_sessions(&app).await;
     let mut calls = begin_creates(&app, 40);
     // One is under way, four wait, and one may have been taken out and not begun.
     let refused = next_answers(&mut calls, 34).await;
@@ -192,7 +177,7 @@ async fn what_shares_no_statement_is_shed_as_well() {
         settings.limits.max_waiting = 3;
     })
     .await;
-    let locked = lock(&app).await;
+    let locked = store::lock_sessions(&app).await;
     let list = || rest(&app, Method::GET, "/v1/sessions", None);
     // Two have a connection, and three wait: the others are answered while the lock is held.
     let mut lists: FuturesUnordered<_> = (0..40).map(|_| list()).collect();
