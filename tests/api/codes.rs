@@ -8,7 +8,7 @@ use muster::domain::Permission;
 use serde_json::{Value, json};
 
 use crate::harness::client::{Client, answer};
-use crate::harness::{BUIN, TestApp, new_app, refusal, spawn_app, spawn_app_with};
+use crate::harness::{BUIN, TestApp, new_app, refusal, spawn_app, spawn_app_with, store};
 
 /// Both tables, whole.
 const CODES: [i32; 24] = [
@@ -191,10 +191,7 @@ impl Table {
     }
 
     async fn dissolved(&mut self) {
-        sqlx::query("update session set state = 'dissolved'")
-            .execute(&self.app.pool)
-            .await
-            .unwrap();
+        store::dissolve_sessions(&self.app).await;
         // It can still be read.
         let before = self.app.current(&self.session).await;
         assert_eq!(before["errcode"], 0, "{before}");
@@ -208,12 +205,12 @@ impl Table {
     async fn failures(&mut self) {
         let token = self.app.client.token().await;
         let id = self.session["sessionId"].as_str().unwrap().to_owned();
-        for sql in [
-            // A title that Muster would never have stored.
-            "update session set title = chr(7)",
-            "alter table session rename column title to headline",
-        ] {
-            sqlx::query(sql).execute(&self.app.pool).await.unwrap();
+        // A title that Muster would never have stored; then none at all.
+        for spoiled in [true, false] {
+            match spoiled {
+                true => store::spoil_titles(&self.app).await,
+                false => store::rename_title_column(&self.app).await,
+            }
             let got = self.app.client.get_session(&token, &id).await;
             self.is(-1, "internal error", &got);
             let got = self.change("a", json!({ "title": "x" })).await;
@@ -241,8 +238,7 @@ async fn every_code_has_its_cause() {
 async fn a_failed_write_leaves_nothing_and_tells_nothing() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c"]).await;
-    let sql = "alter table session_event rename to secret_event";
-    sqlx::query(sql).execute(&app.pool).await.unwrap();
+    store::hide_events(&app).await;
     let internal = refusal(-1, "internal error");
     let body = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
     assert_eq!(app.create(&body).await, internal);
@@ -251,11 +247,8 @@ async fn a_failed_write_leaves_nothing_and_tells_nothing() {
     let sealed = app.client.post_sealed(&token, "/cgi/session/create", &body).await;
     assert_eq!(sealed, internal, "not sealed either: there is nothing in it");
 
-    let sql = "alter table secret_event rename to session_event";
-    sqlx::query(sql).execute(&app.pool).await.unwrap();
+    store::show_events(&app).await;
     assert_eq!(app.current(&session).await, session, "all or nothing");
-    let sessions: i64 =
-        sqlx::query_scalar("select count(*) from session").fetch_one(&app.pool).await.unwrap();
-    assert_eq!(sessions, 1);
+    assert_eq!(store::count_sessions(&app.pool).await, 1);
     assert_eq!(app.change(&session, "a", json!({ "addMember": ["d"] })).await["version"], 2);
 }

@@ -1,17 +1,15 @@
 //! Many change one session at once, through two server processes on one database.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use muster::domain::Permission;
 use muster::repository::PgPool;
 use serde_json::{Value, json};
-use sqlx::postgres::PgConnection;
-use sqlx::{Connection as _, Executor as _};
 
-use crate::harness::process::{Home, Plain, Server};
+use crate::harness::process::{Home, PATIENCE, Plain, Server};
 use crate::harness::server::{Database, database};
-use crate::harness::{self, BUIN, new_app, register};
+use crate::harness::{self, BUIN, new_app, register, store};
 
 const TASKS: usize = 32;
 const UPDATES: usize = 50;
@@ -101,13 +99,7 @@ async fn no_change_of_a_session_is_lost_or_refused() {
     assert_eq!(versions, (2..=last).collect::<Vec<_>>());
 
     // It stands in the history under that version, just so.
-    let events: Vec<(i64, sqlx::types::Json<Value>)> = sqlx::query_as(
-        "select version, changes from session_event where session_id = $1::uuid order by version",
-    )
-    .bind(&id)
-    .fetch_all(&pair.pool)
-    .await
-    .unwrap();
+    let events = store::stored_changes(&pair.pool, &id).await;
     let numbers: Vec<i64> = events.iter().map(|(version, _)| *version).collect();
     assert_eq!(numbers, (1..=last).collect::<Vec<_>>());
     for ((_, body), (version, changes)) in made.iter().zip(&events[1..]) {
@@ -121,7 +113,7 @@ async fn no_change_of_a_session_is_lost_or_refused() {
     for caller in [pair.caller(0), pair.caller(1)] {
         // Each knows the changes of the other within the interval of following.
         let mut result = caller.get(&id).await;
-        let known_by = Instant::now() + Duration::from_secs(20);
+        let known_by = Instant::now() + PATIENCE;
         while result["version"] != last && Instant::now() < known_by {
             result = caller.get(&id).await;
         }
@@ -173,31 +165,17 @@ async fn of_those_who_name_a_version_one_wins() {
     }
 }
 
-/// Rows are found one after the other, as they are in large tables, and held for a while.
-const SLOWLY: &str = r"
-    do $$ begin
-        execute format('alter database %I set enable_seqscan = off', current_database());
-        execute format('alter database %I set enable_hashjoin = off', current_database());
-        execute format('alter database %I set enable_mergejoin = off', current_database());
-    end $$;
-    create function slowly() returns trigger language plpgsql as $$ begin
-        perform pg_sleep(0.002);
-        return new;
-    end $$;
-    create trigger slowly before update on session for each row execute function slowly();
-";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_change_the_same_sessions_do_not_wait_in_a_circle() {
     const SESSIONS: usize = 24;
     const TASKS: usize = 96;
     const UPDATES: usize = 5;
     let database = database().await;
-    let mut outside = PgConnection::connect_with(&database.options).await.unwrap();
+    let mut outside = store::connect_to(&database).await;
     // All that goes to a server can share a statement.
     let narrow = |home: &mut Home| _ = home.set("MUSTER__SERVER__WORKERS", "1");
     let pair = pair_on(database, narrow).await;
-    outside.execute(sqlx::raw_sql(SLOWLY)).await.unwrap();
+    store::slow_down_updates(&mut outside).await;
     let mut ids = Vec::new();
     for _ in 0..SESSIONS {
         let session = pair.caller(0).create().await;
@@ -223,20 +201,11 @@ async fn servers_that_change_the_same_sessions_do_not_wait_in_a_circle() {
         task.await.unwrap();
     }
     let Pair { servers, pool, .. } = pair;
-    let sum = "select sum(version - 1)::bigint from session";
-    let changes: i64 = sqlx::query_scalar(sum).fetch_one(&pool).await.unwrap();
+    let changes = store::count_updates(&pool).await;
     assert_eq!(usize::try_from(changes).unwrap(), TASKS * UPDATES);
-    // A connection tells of deadlocks when it ends.
     for server in servers {
         server.stop();
     }
     pool.close().await;
-    let others = "select count(*) from pg_stat_activity
-                  where datname = current_database() and pid <> pg_backend_pid()";
-    let gone = async {
-        while sqlx::query_scalar::<_, i64>(others).fetch_one(&mut outside).await.unwrap() > 0 {}
-    };
-    tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
-    let sql = "select deadlocks from pg_stat_database where datname = current_database()";
-    assert_eq!(sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut outside).await.unwrap(), 0);
+    assert_eq!(store::count_deadlocks(&mut outside).await, 0);
 }

@@ -6,11 +6,11 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
-use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use crate::harness::process::{Home, Running};
 use crate::harness::rows::hold;
 use crate::harness::server::database;
+use crate::harness::store::{self, MigrationFault};
 
 /// Asks the doctor, in both forms, which must say the same.
 #[track_caller]
@@ -141,21 +141,14 @@ async fn a_configured_database_is_examined() {
         ["configuration", "database", "clock", "migrations", "secrets", "port", "metrics"]
     );
 
-    let mut connection = PgConnection::connect_with(&database.options).await.unwrap();
-    connection.execute("delete from _sqlx_migrations where version = 2").await.unwrap();
+    let mut connection = store::connect_to(&database).await;
+    store::damage_migrations(&mut connection, MigrationFault::OneMissing).await;
     let checks = doctor(&home, 0);
     let (verdict, found, remedy) = find(&checks, "migrations");
     assert_eq!((verdict, found), ("warn", "1 pending"));
     assert!(remedy.contains("muster migrate"));
 
-    connection
-        .execute(
-            "insert into _sqlx_migrations
-                 (version, description, success, checksum, execution_time)
-             values (9000, 'from the future', true, '', 0)",
-        )
-        .await
-        .unwrap();
+    store::damage_migrations(&mut connection, MigrationFault::Newer).await;
     let checks = doctor(&home, 1);
     let (verdict, found, remedy) = find(&checks, "migrations");
     assert!(verdict == "fail" && found.contains("9000") && remedy.contains("newer Muster"));

@@ -139,9 +139,7 @@ async fn data_survive_a_restart() {
 
     let began = Instant::now();
     let postgres = home.start().await;
-    let took = began.elapsed();
-    println!("second start: {took:?}");
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    println!("second start: {:?}", began.elapsed());
     assert_eq!(notes(&postgres).await, 1);
     assert_eq!(postgres.stop().await.unwrap(), Stopped::Stopped);
 }

@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::harness::client::Client;
+use crate::harness::process::PATIENCE;
 use crate::harness::proxy::Proxy;
 use crate::harness::server::database;
-use crate::harness::{TestApp, eventually, settings, spawn, spawn_app, spawn_app_with};
+use crate::harness::{TestApp, eventually, settings, spawn, spawn_app, spawn_app_with, store};
 use crate::metrics::scrape;
 
 /// Those that write go on for a while, and rest for a while: what is wrong is not always put right
@@ -60,18 +62,18 @@ impl Seen {
     }
 }
 
-/// Reads until `stop`. What was acknowledged a `while` before must be shown; how often that was
-/// looked at, and there was something to be shown.
+/// Reads until the shown version was compared `often` with the one that was acknowledged a time
+/// `before`.
 async fn read(
     client: Client,
     token: String,
     id: String,
     before: Duration,
-    stop: Arc<AtomicBool>,
+    often: u64,
     seen: Arc<Seen>,
-) -> u64 {
+) {
     let mut compared = 0;
-    while !stop.load(Ordering::Relaxed) {
+    while compared < often {
         let due = Instant::now().checked_sub(before).and_then(|then| seen.by(then));
         let shown = version(&client, &token, &id).await;
         if let Some(due) = due {
@@ -79,7 +81,24 @@ async fn read(
             compared += 1;
         }
     }
-    compared
+}
+
+/// Waits for the readers, then stops the writers.
+async fn join_readers_and_stop_writers(
+    reading: Vec<JoinHandle<()>>,
+    writing: Vec<JoinHandle<()>>,
+    stop: &AtomicBool,
+) {
+    let all = async {
+        for one in reading {
+            one.await.unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        for one in writing {
+            one.await.unwrap();
+        }
+    };
+    tokio::time::timeout(5 * PATIENCE, all).await.expect("readers and writers that go on");
 }
 
 /// What is in memory was used, where anything is.
@@ -109,17 +128,10 @@ async fn a_read_after_an_acknowledged_write_shows_it() {
         let change =
             change(client.clone(), token.clone(), id.clone(), rest, stop.clone(), seen.clone());
         writing.push(tokio::spawn(change));
-        let read = read(client.clone(), token.clone(), id, Duration::ZERO, stop.clone(), seen);
+        let read = read(client.clone(), token.clone(), id, Duration::ZERO, 50, seen);
         reading.push(tokio::spawn(read));
     }
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    stop.store(true, Ordering::Relaxed);
-    for one in writing {
-        one.await.unwrap();
-    }
-    for one in reading {
-        assert!(one.await.unwrap() > 0);
-    }
+    join_readers_and_stop_writers(reading, writing, &stop).await;
     was_used(&app).await;
 }
 
@@ -145,18 +157,11 @@ async fn what_another_instance_wrote_is_shown_within_the_interval() {
         }
         for reader in [&here, &there] {
             let (reader, token, id) = (reader.clone(), token.clone(), id.clone());
-            let read = read(reader, token, id, interval, stop.clone(), seen.clone());
+            let read = read(reader, token, id, interval, 300, seen.clone());
             reading.push(tokio::spawn(read));
         }
     }
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    stop.store(true, Ordering::Relaxed);
-    for one in writing {
-        one.await.unwrap();
-    }
-    for one in reading {
-        assert!(one.await.unwrap() > 0);
-    }
+    join_readers_and_stop_writers(reading, writing, &stop).await;
     was_used(&app).await;
 }
 
@@ -194,7 +199,7 @@ async fn an_answer_that_comes_late_hides_no_later_change() {
 
 /// The session as the database has it.
 async fn stored(app: &TestApp) -> i64 {
-    sqlx::query_scalar("select version from session").fetch_one(&app.pool).await.unwrap()
+    store::stored_version(app).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,12 +208,8 @@ async fn what_cannot_be_followed_is_not_shown_from_memory() {
     let session = app.session(&["a", "b", "c"]).await;
     assert_eq!(app.current(&session).await, session);
     // The feed breaks; a change behind its back is not told.
-    for sql in [
-        "alter table session_event rename column xid to was_xid",
-        "update session set version = 2, title = 'behind'",
-    ] {
-        sqlx::query(sql).execute(&app.pool).await.unwrap();
-    }
+    store::break_feed(&app).await;
+    store::overwrite_session(&app, session["sessionId"].as_str().unwrap(), "behind").await;
     assert_eq!(stored(&app).await, 2);
     let ask = async || -> Value { app.current(&session).await["title"].clone() };
     eventually(ask, &json!("behind")).await;

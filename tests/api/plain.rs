@@ -1,15 +1,12 @@
 //! The plain form: an API key as access token, bare messages and bare answers.
 
 use muster::domain::Permission;
-use muster::repository::audit::Act;
-use muster::repository::keys;
-use muster::wire::ApiKey;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
 use crate::harness::client::answer;
-use crate::harness::{BUIN, TestApp, actor, eventually, refusal, spawn_app};
+use crate::harness::{BUIN, TestApp, eventually, refusal, spawn_app, store};
 
 const CREATE: &str = "/cgi/session/create";
 const READ: &str = "/cgi/session/get?accessToken=";
@@ -96,9 +93,7 @@ async fn a_token_does_not_open_the_plain_form() {
             assert_eq!(post(&app, &token, path, &body).await, missing, "{body}");
         }
     }
-    let sessions: i64 =
-        sqlx::query_scalar("select count(*) from session").fetch_one(&app.pool).await.unwrap();
-    assert_eq!(sessions, 0);
+    assert_eq!(store::count_sessions(&app.pool).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,22 +116,15 @@ async fn a_revoked_key_is_none() {
     let get = async || answer(client.get(&format!("{READ}{key}")).await).await;
     assert_eq!(get().await["errcode"], 3, "it is known, and may not read");
 
-    let second = ApiKey::generate();
-    let (buin, app_id) = (BUIN.to_string().parse().unwrap(), client.app_id.parse().unwrap());
-    let actor = actor();
-    let act = Act { by: &actor, at: app.clock.now() };
-    keys::insert(&app.pool, &second.hash(), buin, &app_id, "second", act).await.unwrap();
-    let created = post(&app, second.reveal(), CREATE, &message()).await;
+    let second = store::insert_key(&app.pool, BUIN, &client.app_id).await;
+    let created = post(&app, &second, CREATE, &message()).await;
     assert_eq!(created["errcode"], 0, "a new key is known at once: {created}");
 
-    let first = ApiKey::recognise(&key).unwrap().hash();
-    let stored = keys::list(&app.pool).await.unwrap();
-    let first = stored.iter().find(|stored| stored.hash == first).unwrap();
-    assert!(keys::revoke(&app.pool, first, act).await.unwrap());
+    store::revoke_key(&app.pool, &key).await;
     let unknown = refusal(100_001, "accessToken: access token does not exist");
     eventually(get, &unknown).await;
     assert_eq!(post(&app, &key, CREATE, &message()).await, unknown);
-    let created = post(&app, second.reveal(), CREATE, &message()).await;
+    let created = post(&app, &second, CREATE, &message()).await;
     assert_eq!(created["errcode"], 0, "the other one stays: {created}");
 }
 

@@ -5,10 +5,10 @@ use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
 
 use rustix::process::geteuid;
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use crate::harness::process::Home;
 use crate::harness::server::database;
+use crate::harness::store::{self, MigrationFault};
 
 #[test]
 fn a_port_in_use_is_refused_before_anything_is_made() {
@@ -40,15 +40,9 @@ fn the_second_server_on_a_port_leaves_the_first_alone() {
 async fn a_newer_database_is_refused() {
     let database = database().await;
     let home = Home::on(&database);
-    let mut connection = PgConnection::connect_with(&database.options).await.unwrap();
-    connection
-        .execute(
-            "insert into _sqlx_migrations
-                 (version, description, success, checksum, execution_time)
-             values (9000, 'from the future', true, '', 0)",
-        )
-        .await
-        .unwrap();
+    let mut connection = store::connect_to(&database).await;
+    store::save_migrations(&mut connection).await;
+    store::damage_migrations(&mut connection, MigrationFault::Newer).await;
     let parts = ["newer than this program", "9000", "Run the newer Muster", "backup"];
     home.run(&["serve"]).fails(1, &parts);
     home.run(&["app", "list"]).fails(1, &parts);
@@ -58,16 +52,11 @@ async fn a_newer_database_is_refused() {
     assert!(status.stderr.contains("9000"), "{status:#?}");
 
     // Nor one that was left half-way, or altered.
-    for (change, version) in [
-        (
-            "delete from _sqlx_migrations where version = 9000; update _sqlx_migrations set success = false where version = 2",
-            2,
-        ),
-        ("update _sqlx_migrations set success = true, checksum = '\\x00' where version = 2", 2),
-    ] {
-        connection.execute(AssertSqlSafe(change)).await.unwrap();
-        let parts = [&format!("migration {version} is not as this program left it"), "backup"];
-        home.run(&["serve"]).fails(1, &parts.map(|part| part as &str));
+    for fault in [MigrationFault::Unfinished, MigrationFault::Altered] {
+        store::restore_migrations(&mut connection).await;
+        store::damage_migrations(&mut connection, fault).await;
+        let parts = ["migration 2 is not as this program left it", "backup"];
+        home.run(&["serve"]).fails(1, &parts);
     }
 }
 

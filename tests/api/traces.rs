@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use muster::config::{OtlpEndpoint, Settings};
@@ -18,7 +17,7 @@ use serde_json::{Value, json};
 use crate::callbacks::receiver::Receiver;
 use crate::callbacks::subscribe;
 use crate::harness::process::{Home, http, until};
-use crate::harness::{TestApp, spawn_app_with};
+use crate::harness::{TestApp, spawn_app_with, store};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
@@ -206,8 +205,7 @@ async fn requests_that_share_a_statement_are_all_linked_to_it() {
     const REQUESTS: usize = 30;
     let collector = Collector::start();
     let app = spawn_app_with(|settings| collector.trace(settings)).await;
-    let mut holding = app.pool.begin().await.unwrap();
-    sqlx::query("lock table session").execute(&mut *holding).await.unwrap();
+    let holding = store::lock_sessions(&app).await;
     let app = Arc::new(app);
     let creating: Vec<_> = (0..REQUESTS)
         .map(|_| {
@@ -216,10 +214,8 @@ async fn requests_that_share_a_statement_are_all_linked_to_it() {
         })
         .collect();
     // Some of them hold the statements that wait for the lock; whoever comes then shares the next.
-    let blocked = "select count(*) from pg_stat_activity \
-                   where datname = current_database() and wait_event_type = 'Lock'";
-    while sqlx::query_scalar::<_, i64>(blocked).fetch_one(&app.pool).await.unwrap() == 0 {}
-    holding.commit().await.unwrap();
+    store::wait_for_blocked_statement(&mut store::connect(&app).await).await;
+    drop(holding);
     for one in creating {
         one.await.unwrap();
     }
@@ -297,9 +293,8 @@ async fn a_collector_that_is_down_costs_only_its_spans() {
         let created: Value = request.send().await.unwrap().json().await.unwrap();
         assert_eq!(created["errcode"], 0, "{created}");
 
-        let began = Instant::now();
+        // It would never end if it waited for the collector that says nothing.
         let output = server.stop();
-        assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
         let said = "the collector takes no traces";
         assert_eq!(output.stderr.matches(said).count(), usize::from(logged), "{}", output.stderr);
         let lines = output.stderr.lines().filter_map(|line| serde_json::from_str(line).ok());

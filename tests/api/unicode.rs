@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::harness::client::Client;
-use crate::harness::{TestApp, spawn_app};
+use crate::harness::{TestApp, spawn_app, store};
 
 /// Text that something on its way might want to change.
 const TEXTS: [&str; 26] = [
@@ -56,24 +56,13 @@ async fn survives(app: &TestApp, client: &Client, token: &str, text: &str) {
         assert_eq!(client.get_session(token, id).await, *created);
     }
     // It is stored as it is, and found again by what was sent.
-    let bytes: Vec<u8> = sqlx::query_scalar(
-        "select convert_to(owner, 'UTF8') from session where session_id = $1::uuid",
-    )
-    .bind(open["sessionId"].as_str().unwrap())
-    .fetch_one(&app.pool)
-    .await
-    .unwrap();
+    let id = open["sessionId"].as_str().unwrap();
+    let bytes = store::stored_owner(app, id).await;
     assert_eq!(bytes, text.as_bytes());
     let wishes = json!({ "delMember": [text], "addMember": ["c"] });
     let left = app.change(&open, text, wishes).await;
     assert_eq!(left["member"], json!(["1", "b", "c"]), "{text:?}: {left}");
-    let changes: Value = sqlx::query_scalar(
-        "select changes from session_event where session_id = $1::uuid and version = 2",
-    )
-    .bind(open["sessionId"].as_str().unwrap())
-    .fetch_one(&app.pool)
-    .await
-    .unwrap();
+    let changes = &store::stored_changes(&app.pool, id).await[1].1;
     assert_eq!(changes["delMember"], json!([text]));
 }
 
@@ -117,15 +106,7 @@ async fn accounts_that_only_look_the_same_are_different() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_looked_up_by_name_does_not_hang_on_a_locale() {
     let app = spawn_app().await;
-    let sql = "select distinct relname || '.' || attname || ' ' || collname
-               from pg_attribute
-               join pg_class on pg_class.oid = attrelid
-               join pg_collation on pg_collation.oid = attcollation
-               where relkind = 'r' and (relname, attname) in (
-                   ('session', 'owner'), ('session_member', 'account'), ('idempotency', 'key')
-               )
-               order by 1";
-    let columns: Vec<String> = sqlx::query_scalar(sql).fetch_all(&app.pool).await.unwrap();
+    let columns = store::key_collations(&app).await;
     assert_eq!(columns, ["idempotency.key C", "session.owner C", "session_member.account C"]);
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster::domain::DeliveryState;
-use muster::repository::deliveries::Attempt;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -15,7 +14,11 @@ use tokio::net::TcpListener;
 use super::receiver::{Receiver, Reply, answer};
 use super::{TOKEN, attempts, create, delivery_id, find, spawn, subscriber, worker_with};
 use crate::harness::client::Client;
+use crate::harness::store::Attempt;
 use crate::harness::{TestApp, insert};
+
+/// Long enough for any sound receiver on a busy machine.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a try must leave behind: whether it counts, its status, a part of its error, its answer.
 type Expected = (bool, Option<u16>, &'static str, Option<&'static str>);
@@ -35,8 +38,8 @@ async fn tries(app: &TestApp, receiver: &Receiver, urls: &[String]) -> Vec<(bool
     }
     let id = create(app).await;
     let mut worker = worker_with(app, |settings| {
-        settings.delivery.connect_timeout = Duration::from_millis(700);
-        settings.delivery.total_timeout = Duration::from_millis(700);
+        settings.delivery.connect_timeout = ATTEMPT_TIMEOUT;
+        settings.delivery.total_timeout = ATTEMPT_TIMEOUT;
     })
     .await;
     assert_eq!(worker.drain().await.unwrap(), urls.len());
@@ -47,7 +50,7 @@ async fn tries(app: &TestApp, receiver: &Receiver, urls: &[String]) -> Vec<(bool
         assert_eq!(listed.attempts, 1);
         let [tried] = attempts(app, &id).await.try_into().unwrap();
         assert_eq!((tried.attempt, tried.started_at), (1, app.clock.now()));
-        assert!((0..5_000).contains(&tried.duration_ms), "{tried:?}");
+        assert!((0..60_000).contains(&tried.duration_ms), "{tried:?}");
         match &tried.error {
             None => assert_eq!(listed.state, DeliveryState::Delivered),
             Some(_) => {
@@ -78,7 +81,7 @@ async fn only_a_clear_yes_counts() {
     let long = Box::leak("x".repeat(5_000).into_boxed_str());
     let neither = "neither `ok` nor JSON";
     let late = |wait, reply| Reply::Late(Duration::from_millis(wait), Box::new(reply));
-    let slow = 3_000;
+    let slow = 3_600_000;
     let cases: Vec<(&str, Reply, Expected)> = vec![
         ("ok", answer(200, "ok"), (true, Some(200), "", Some("ok"))),
         ("capitals", answer(200, "OK"), (true, Some(200), "", Some("OK"))),

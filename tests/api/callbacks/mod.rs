@@ -24,13 +24,12 @@ use muster::cli;
 use muster::config::Settings;
 use muster::delivery::Worker;
 use muster::domain::{Callback, DeliveryId, DeliveryState, Permission};
-use muster::repository::apps::StoredApp;
-use muster::repository::deliveries::{self, Attempt, Filter, Listed};
 use muster::service::Directory;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use crate::harness::client::Client;
+use crate::harness::store::{self, Attempt, Listed, StoredApp};
 use crate::harness::{BUIN, TestApp, insert, keyring, new_app, spawn_app_with};
 use receiver::Receiver;
 
@@ -114,15 +113,14 @@ fn delivery_id(session: &str, version: i64, stored: &StoredApp) -> DeliveryId {
 }
 
 async fn find(app: &TestApp, id: &DeliveryId) -> Listed {
-    deliveries::find(&app.pool, id).await.unwrap().unwrap()
+    store::find_delivery(app, id).await
 }
 
 async fn attempts(app: &TestApp, id: &DeliveryId) -> Vec<Attempt> {
-    deliveries::attempts(&app.pool, id).await.unwrap()
+    store::delivery_attempts(app, id).await
 }
 
 /// How many deliveries are in `state`.
 async fn count(app: &TestApp, state: DeliveryState) -> usize {
-    let filter = Filter { state: Some(state), ..Filter::default() };
-    deliveries::list(&app.pool, &filter, 100_000).await.unwrap().len()
+    store::count_in_state(app, state).await
 }

@@ -7,7 +7,7 @@ use super::{
     TOKEN, attempts, create, delivery_id, find, spawn, spawn_subscribed, subscriber, worker_with,
 };
 use crate::harness::client::Client;
-use crate::harness::{TestApp, insert};
+use crate::harness::{TestApp, insert, store};
 
 /// The error of a callback to this URL.
 async fn sent(app: &TestApp, url: &str, change: impl FnOnce(&mut Settings)) -> Option<String> {
@@ -19,8 +19,7 @@ async fn sent(app: &TestApp, url: &str, change: impl FnOnce(&mut Settings)) -> O
     let [tried] = attempts(app, &id).await.try_into().unwrap();
     assert_eq!((tried.status, find(app, &id).await.attempts), (None, 1), "{tried:?}");
     // The next case shall be alone.
-    let disable = "update app set disabled_at = now() where callback_url is not null";
-    sqlx::query(disable).execute(&app.pool).await.unwrap();
+    store::disable_subscribers(app).await;
     tried.error
 }
 

@@ -1,8 +1,8 @@
 //! The order of versions, and who waits for whom.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use muster::domain::DeliveryState;
 
@@ -10,6 +10,11 @@ use super::process::until;
 use super::receiver::{Call, Receiver, Reply, answer};
 use super::{count, create, rename, spawn_subscribed, subscribe, worker, worker_with};
 use crate::harness::TestApp;
+use crate::harness::process::PATIENCE;
+use crate::harness::store::StoredApp;
+
+/// How long a receiver hangs, and a worker waits for it: longer than any test.
+const HANG_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// The versions of each session to each app, in the order in which they were acknowledged.
 fn acknowledged(calls: &[Call]) -> HashMap<(String, String), Vec<i64>> {
@@ -35,9 +40,7 @@ async fn versions_arrive_in_their_order_while_others_go_on() {
     });
     let mut worker = worker(&app).await;
     worker.drain().await.unwrap();
-    let key = |stored: &muster::repository::apps::StoredApp, id: &String| {
-        (stored.app.app_id.to_string(), id.clone())
-    };
+    let key = |stored: &StoredApp, id: &String| (stored.app.app_id.to_string(), id.clone());
     let told = acknowledged(&receiver.calls());
     assert_eq!(told[&key(&first, &stuck)], [1]);
     for key in [key(&first, &free), key(&second, &stuck), key(&second, &free)] {
@@ -71,19 +74,30 @@ async fn one_at_a_time_of_a_session_and_many_at_once_of_all() {
         ids.push(create(&app).await);
         rename(&app, ids.last().unwrap(), 2).await;
     }
-    receiver.script(|_| Reply::Late(Duration::from_millis(60), Box::new(Reply::Ok)));
-    let began = Instant::now();
-    let tries = worker_with(&app, |settings| settings.delivery.concurrency_per_app = 6)
-        .await
-        .drain()
-        .await
-        .unwrap();
-    let took = began.elapsed();
+    // None of the first six is answered before all six are there.
+    let mut first = 6;
+    receiver.script(move |_| match first {
+        0 => Reply::Ok,
+        _ => {
+            first -= 1;
+            Reply::Barrier(6, Box::new(Reply::Ok))
+        }
+    });
+    let tries = worker_with(&app, |settings| {
+        settings.delivery.concurrency_per_app = 6;
+        settings.delivery.total_timeout = PATIENCE;
+    })
+    .await
+    .drain()
+    .await
+    .unwrap();
     assert_eq!(tries, 36);
     assert_eq!(receiver.connections(), 6, "as many as there are places, all kept");
-    // One after the other it would take 2.2 s.
-    assert!(took < Duration::from_millis(1_500), "{took:?}");
-    let told = acknowledged(&receiver.calls());
+    let calls = receiver.calls();
+    let at_once: HashSet<_> = calls[..6].iter().map(|call| &call.session).collect();
+    assert_eq!(at_once.len(), 6, "{at_once:?}");
+    let told = acknowledged(&calls);
+    assert_eq!(told.len(), 12);
     assert!(told.values().all(|versions| *versions == [1, 2, 3]), "{told:?}");
 }
 
@@ -100,20 +114,16 @@ async fn a_receiver_that_hangs_holds_up_no_other() {
         let id = create(&app).await;
         rename(&app, &id, 1).await;
     }
-    hanging.script(|_| Reply::Late(Duration::from_secs(60), Box::new(Reply::Ok)));
+    hanging.script(|_| Reply::Late(HANG_TIMEOUT, Box::new(Reply::Ok)));
     let mut worker = worker_with(&app, |settings| {
-        settings.delivery.total_timeout = Duration::from_secs(3);
-        settings.delivery.connect_timeout = Duration::from_secs(3);
+        settings.delivery.total_timeout = HANG_TIMEOUT;
         settings.delivery.concurrency = 8;
         settings.delivery.concurrency_per_app = 4;
     })
     .await;
     let working = tokio::spawn(async move { worker.drain().await.unwrap() });
-    let began = Instant::now();
-    while sound.calls().len() < 40 {
-        assert!(began.elapsed() < Duration::from_millis(2_900), "{} arrived", sound.calls().len());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    // All of them arrive long before the attempts that hang end.
+    until("all arrive", PATIENCE, async || sound.calls().len() == 40).await;
     assert!(hanging.calls().len() >= 4, "{} hang", hanging.calls().len());
     working.abort();
 }
@@ -128,27 +138,23 @@ async fn many_receivers_that_hang_hold_up_no_other_for_long() {
     let sound = Receiver::start().await;
     subscribe(&app, &sound).await;
     create(&app).await;
-    hanging.script(|_| Reply::Late(Duration::from_secs(60), Box::new(Reply::Ok)));
+    hanging.script(|_| Reply::Late(HANG_TIMEOUT, Box::new(Reply::Ok)));
     let worker = worker_with(&app, |settings| {
-        settings.delivery.total_timeout = Duration::from_secs(30);
+        settings.delivery.total_timeout = HANG_TIMEOUT;
         settings.delivery.concurrency = 4;
         settings.delivery.concurrency_per_app = 4;
     })
     .await;
     let working =
         tokio::spawn(async move { worker.run(Arc::default(), std::future::pending()).await });
-    let began = Instant::now();
-    while sound.calls().is_empty() {
-        assert!(began.elapsed() < Duration::from_secs(10), "nothing arrived");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("it arrives", PATIENCE, async || !sound.calls().is_empty()).await;
     working.abort();
 }
 
 /// How many rows of deliveries were read, by workers that are no more: a connection tells that when
 /// it ends.
 async fn reads(app: &TestApp) -> i64 {
-    until("the workers' connections end", Duration::from_secs(10), async || {
+    until("the workers' connections end", PATIENCE, async || {
         let others = "select count(*) from pg_stat_activity where datname = current_database()
                       and query similar to '%(with room|into delivery_attempt)%'
                       and query not like '%pg_stat_activity%'";

@@ -5,7 +5,6 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use muster::clock::Clock;
-use muster::repository::apps::StoredApp;
 use muster::wire::AesKey;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -16,6 +15,8 @@ use tokio::process::{Child, Command};
 use super::receiver::Receiver;
 use super::{TOKEN, subscriber};
 use crate::harness::client::Client;
+use crate::harness::process::PATIENCE;
+use crate::harness::store::StoredApp;
 
 /// A data directory. Whatever a failed test leaves running on it ends with it.
 pub struct Home {
@@ -160,7 +161,7 @@ impl Server {
     pub async fn stop(mut self) {
         let pid = Pid::from_raw(self.child.id().unwrap().try_into().unwrap()).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
-        let ended = tokio::time::timeout(Duration::from_secs(20), self.child.wait()).await;
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
         assert!(ended.unwrap().unwrap().success());
     }
 }

@@ -15,6 +15,7 @@ use serde_json::Value;
 use sha1::{Digest as _, Sha1};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::harness::client::Client;
@@ -65,6 +66,8 @@ pub enum Reply {
     Raw(Vec<u8>),
     /// Answers after so long.
     Late(Duration, Box<Reply>),
+    /// Answers once this many requests wait for their answers.
+    Barrier(usize, Box<Reply>),
     /// A body without end.
     Endless,
     /// Breaks the connection.
@@ -91,6 +94,8 @@ struct Shared {
     complaints: Mutex<Vec<String>>,
     script: Mutex<Script>,
     connections: AtomicUsize,
+    /// How many requests have arrived at the barrier.
+    barrier: watch::Sender<usize>,
 }
 
 impl Receiver {
@@ -104,6 +109,7 @@ impl Receiver {
             complaints: Mutex::default(),
             script: Mutex::new(Box::new(|_| Reply::Ok)),
             connections: AtomicUsize::default(),
+            barrier: watch::Sender::default(),
         });
         let serving = shared.clone();
         let task = tokio::spawn(async move {
@@ -182,16 +188,31 @@ impl Shared {
                 }
             };
             let mut reply = (self.script.lock().unwrap())(&call);
-            call.acknowledged = matches!(reply, Reply::Ok);
+            call.acknowledged = match &reply {
+                Reply::Barrier(_, then) => matches!(**then, Reply::Ok),
+                reply => matches!(reply, Reply::Ok),
+            };
             self.calls.lock().unwrap().push(call);
-            while let Reply::Late(wait, then) = reply {
-                tokio::time::sleep(wait).await;
-                reply = *then;
+            while let Reply::Late(_, then) | Reply::Barrier(_, then) = &reply {
+                let then = Reply::clone(then);
+                match reply {
+                    Reply::Late(wait, _) => tokio::time::sleep(wait).await,
+                    Reply::Barrier(many, _) => self.wait_at_barrier(many).await,
+                    _ => {}
+                }
+                reply = then;
             }
             if !perform(&mut stream, reply).await {
                 return;
             }
         }
+    }
+
+    /// Waits until this many requests have arrived.
+    async fn wait_at_barrier(&self, many: usize) {
+        let mut barrier = self.barrier.subscribe();
+        self.barrier.send_modify(|count| *count += 1);
+        barrier.wait_for(|count| *count >= many).await.unwrap();
     }
 
     /// What every receiver may rely on.
@@ -292,7 +313,7 @@ async fn perform(stream: &mut TcpStream, reply: Reply) -> bool {
             socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO)).unwrap();
             false
         }
-        Reply::Late(..) => unreachable!("it was waited for"),
+        Reply::Late(..) | Reply::Barrier(..) => unreachable!("it was waited for"),
     }
 }
 

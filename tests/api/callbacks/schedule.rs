@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use muster::delivery::Worker;
 use muster::domain::DeliveryState;
-use muster::repository::deliveries::Filter;
 
 use super::receiver::{Call, Receiver, Reply, answer};
 use super::{
     attempts, count, create, delivery_id, find, rename, spawn_subscribed, worker, worker_with,
 };
+use crate::harness::store::Filter;
 use crate::harness::{TestApp, change, replay, start_of_time};
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -1,6 +1,6 @@
 //! The worker inside a server.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use muster::domain::{DeliveryState, Permission};
 use serde_json::json;
@@ -9,14 +9,15 @@ use super::process::until;
 use super::receiver::{Receiver, Reply};
 use super::{TOKEN, count, subscribe, subscriber};
 use crate::harness::client::Client;
+use crate::harness::process::PATIENCE;
 use crate::harness::{BUIN, TestApp, insert, spawn_app_with};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = PATIENCE;
 const WRITE: [Permission; 2] = [Permission::SessionsRead, Permission::SessionsWrite];
 
-/// Servers that look for callbacks every minute only.
+/// Servers that look for callbacks every hour only.
 async fn spawn_lazy() -> TestApp {
-    spawn_app_with(|settings| settings.delivery.poll_interval = Duration::from_secs(60)).await
+    spawn_app_with(|settings| settings.delivery.poll_interval = Duration::from_secs(3_600)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,12 +33,10 @@ async fn what_changes_here_is_sent_at_once() {
     let (address, stopper) = app.another_instance().await;
     let client = client.at(address);
     let token = client.token().await;
-    let began = Instant::now();
     let message = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
     let created = client.post_sealed(&token, "/cgi/session/create", &message).await;
     assert_eq!(created["errcode"], 0, "{created}");
     until("it arrives", SOON, async || !receiver.calls().is_empty()).await;
-    println!("arrived after {:?}", began.elapsed());
     let message = json!({ "sessionId": created["sessionId"], "opUser": "a", "title": "u" });
     client.post_sealed(&token, "/cgi/session/update", &message).await;
     until("both arrive", SOON, async || receiver.calls().len() == 2).await;
@@ -52,9 +51,9 @@ async fn a_stopping_server_writes_down_what_arrived_though_another_hangs() {
     let (hanging, slow) = (Receiver::start().await, Receiver::start().await);
     subscribe(&app, &hanging).await;
     subscribe(&app, &slow).await;
-    app.settings.server.shutdown_timeout = Duration::from_secs(2);
+    app.settings.server.shutdown_timeout = Duration::from_secs(6);
     let (address, stopper) = app.another_instance().await;
-    hanging.script(|_| Reply::Late(Duration::from_secs(60), Box::new(Reply::Ok)));
+    hanging.script(|_| Reply::Late(Duration::from_secs(3_600), Box::new(Reply::Ok)));
     slow.script(|_| Reply::Late(Duration::from_millis(600), Box::new(Reply::Ok)));
     let client = app.client.at(address);
     let token = client.token().await;

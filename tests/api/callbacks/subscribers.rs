@@ -3,20 +3,13 @@
 use std::collections::BTreeSet;
 
 use muster::domain::{DeliveryState, Permission};
-use muster::repository::apps::StoredApp;
 use serde_json::json;
-use sqlx::Row as _;
 
 use super::receiver::Receiver;
 use super::{TOKEN, count, create, rename, spawn, spawn_subscribed, subscriber, update, worker};
 use crate::harness::client::Client;
-use crate::harness::{BUIN, TestApp, insert, new_app};
-
-async fn rows(app: &TestApp) -> BTreeSet<(i64, String)> {
-    let rows = sqlx::query("select distinct buin, app_id from delivery");
-    let rows = rows.fetch_all(&app.pool).await.unwrap();
-    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
-}
+use crate::harness::store::StoredApp;
+use crate::harness::{BUIN, insert, new_app, store};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_app_that_may_and_wants_gets_one() {
@@ -44,7 +37,10 @@ async fn every_app_that_may_and_wants_gets_one() {
     rename(&app, &id, 1).await;
 
     let key = |stored: &StoredApp| (BUIN, stored.app.app_id.to_string());
-    assert_eq!(rows(&app).await, [&first, &second, &paused].map(key).into_iter().collect());
+    assert_eq!(
+        store::delivery_apps(&app).await,
+        [&first, &second, &paused].map(key).into_iter().collect()
+    );
     assert_eq!(worker(&app).await.drain().await.unwrap(), 4);
     let told: BTreeSet<(String, i64)> =
         receiver.calls().into_iter().map(|call| (call.app_id, call.version)).collect();
@@ -77,8 +73,7 @@ async fn without_a_change_there_is_none() {
         assert_ne!(app.update(&body).await["errcode"], 0, "{body}");
     }
     assert_ne!(app.create(&json!({ "title": "t", "creator": "a" })).await["errcode"], 0);
-    let written = sqlx::query_scalar::<_, i64>("select count(*) from delivery");
-    assert_eq!(written.fetch_one(&app.pool).await.unwrap(), 1);
+    assert_eq!(store::count_deliveries(&app.pool).await, 1);
     assert_eq!(worker(&app).await.drain().await.unwrap(), 0);
 }
 
@@ -88,13 +83,9 @@ async fn a_delivery_commits_with_its_change() {
     super::subscribe(&app, &receiver).await;
     let id = create(&app).await;
     rename(&app, &id, 3).await;
-    let rows = sqlx::query(
-        "select session_event.xmin::text = delivery.xmin::text, session_event.xmin::text
-         from session_event join delivery using (session_id, version)",
-    );
-    let rows = rows.fetch_all(&app.pool).await.unwrap();
-    assert_eq!(rows.len(), 8);
-    assert!(rows.iter().all(|row| row.get(0)));
-    let transactions: BTreeSet<String> = rows.iter().map(|row| row.get(1)).collect();
+    let written = store::delivery_transactions(&app).await;
+    assert_eq!(written.len(), 8);
+    assert!(written.iter().all(|(_, with_event)| *with_event));
+    let transactions: BTreeSet<_> = written.iter().map(|(transaction, _)| transaction).collect();
     assert_eq!(transactions.len(), 4, "one for each change");
 }

@@ -30,7 +30,7 @@ use crate::harness::{TestApp, spawn_app_with};
 const BRIEF: Duration = Duration::from_millis(500);
 /// By when a connection must be closed on which nobody waits longer than [`BRIEF`]: with room for
 /// the second that it stays open behind an early answer, and for a busy machine.
-const SOON: Duration = Duration::from_secs(6);
+const SOON: Duration = PATIENCE;
 /// Between two bytes of a slow sender.
 const DRIP: Duration = Duration::from_millis(50);
 
@@ -39,6 +39,8 @@ async fn impatient() -> TestApp {
     spawn_app_with(|settings| {
         settings.server.head_timeout = BRIEF;
         settings.server.body_timeout = BRIEF;
+        // Nothing else closes a connection.
+        settings.server.keep_alive = 10 * SOON;
     })
     .await
 }

@@ -9,9 +9,10 @@ use aes::cipher::{BlockModeDecrypt as _, BlockModeEncrypt as _, KeyIvInit as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster::clock::Clock;
-use muster::repository::apps::StoredApp;
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
+
+use super::store::StoredApp;
 
 /// Speaks for one app.
 #[derive(Clone)]

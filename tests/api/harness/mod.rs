@@ -6,28 +6,26 @@ pub mod proxy;
 pub mod raw;
 pub mod rows;
 pub mod server;
+pub mod store;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use muster::cli::{Application, Doors, Stopper, pool_limits};
 use muster::clock::Clock;
-use muster::config::{KeyText, Settings};
-use muster::domain::{App, Permission, Permissions};
-use muster::keyring::Keyring;
-use muster::repository::PgPool;
-use muster::repository::apps::{self, StoredApp};
-use muster::repository::audit::{Act, Actor};
-use muster::repository::{deliveries, keys, pool};
-use muster::wire::{AesKey, ApiKey, MasterKey};
+use muster::config::Settings;
+use muster::domain::Permission;
+use muster::repository::{PgPool, pool};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 
 pub use client::refusal;
 use client::{Client, answer};
+use process::PATIENCE;
 use server::Database;
+use store::StoredApp;
+pub use store::{MASTER_KEY, actor, change, insert, keyring, new_app, register, replay};
 
 /// The enterprise of every test's app.
 pub const BUIN: i64 = 14_731_009;
@@ -145,9 +143,23 @@ impl TestApp {
 
 /// Asks until the answer is `wished`: what a notification tells takes a moment to arrive.
 pub async fn eventually<F: Future<Output = Value>>(ask: impl Fn() -> F, wished: &Value) {
-    let asking = async { while ask().await != *wished {} };
-    let within = std::time::Duration::from_secs(20);
-    tokio::time::timeout(within, asking).await.unwrap_or_else(|_| panic!("never {wished}"));
+    wait_until(&format!("the answer {wished}"), async || ask().await == *wished).await;
+}
+
+/// Waits until a condition holds. The time limit is for conditions that never hold.
+pub async fn wait_until(what: &str, holds: impl AsyncFnMut() -> bool) {
+    wait_until_within(PATIENCE, what, holds).await;
+}
+
+/// The same with another time limit.
+pub async fn wait_until_within(within: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(within, waiting).await;
+    waited.unwrap_or_else(|_| panic!("waited {within:?} in vain: {what}"));
 }
 
 impl Drop for TestApp {
@@ -171,78 +183,14 @@ pub fn settings() -> Settings {
     settings.metrics.bind = None;
     // All tests have one address, and many try what is not valid.
     settings.limits.failed_attempts = 0;
+    // A machine that is busy with other tests may need long for a request.
+    settings.server.request_timeout = Duration::from_secs(60);
+    settings.database.acquire_timeout = Duration::from_secs(30);
     if unshared() {
         settings.cache.enabled = false;
         settings.database.max_batch = 1;
-        // A hundred that come at once wait for each other.
-        settings.server.request_timeout = Duration::from_secs(60);
-        settings.database.acquire_timeout = Duration::from_secs(30);
     }
     settings
-}
-
-pub fn new_app(buin: i64, permissions: &[Permission]) -> StoredApp {
-    StoredApp {
-        app: App {
-            buin: buin.to_string().parse().unwrap(),
-            app_id: muster::domain::AppId::generate(),
-            name: "test".to_owned(),
-            permissions: permissions.iter().copied().collect::<Permissions>(),
-            callback: None,
-            callbacks_paused: false,
-            disabled: false,
-        },
-        aes_key: AesKey::generate(),
-    }
-}
-
-/// Writes an app and gives an API key of it.
-pub async fn register(pool: &PgPool, stored: &StoredApp) -> String {
-    insert(pool, stored).await;
-    let key = ApiKey::generate();
-    let app = &stored.app;
-    let actor = actor();
-    let act = Act { by: &actor, at: start_of_time() };
-    keys::insert(pool, &key.hash(), app.buin, &app.app_id, "test", act).await.unwrap();
-    key.reveal().to_owned()
-}
-
-/// Writes an app.
-pub async fn insert(pool: &PgPool, stored: &StoredApp) {
-    let actor = actor();
-    let act = Act { by: &actor, at: start_of_time() };
-    apps::insert(pool, &keyring(), stored, act).await.unwrap();
-}
-
-/// Changes an app.
-pub async fn change(
-    app: &TestApp,
-    stored: &StoredApp,
-    change: impl FnOnce(&mut StoredApp),
-) -> StoredApp {
-    let App { buin, app_id, .. } = &stored.app;
-    let actor = actor();
-    let act = Act { by: &actor, at: app.clock.now() };
-    apps::change(&app.pool, &keyring(), *buin, app_id, act, change).await.unwrap()
-}
-
-/// Makes deliveries due again.
-pub async fn replay(pool: &PgPool, filter: &deliveries::Filter, now: DateTime<Utc>) -> u64 {
-    let actor = actor();
-    deliveries::replay(pool, filter, Act { by: &actor, at: now }).await.unwrap()
-}
-
-/// Who does what the tests do without a command.
-pub fn actor() -> Actor {
-    Actor { user: "test".to_owned(), sudo_user: None, host: "here".to_owned(), pid: 1 }
-}
-
-/// The master key of every database that tests make by themselves.
-pub const MASTER_KEY: &str = "5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed";
-
-pub fn keyring() -> Arc<Keyring> {
-    let key = KeyText::parse(MASTER_KEY).unwrap();
-    Arc::new(Keyring::new(Some(MasterKey::new(*key.bytes())), None, None))
 }
 
 pub fn connect(database: &Database, settings: &Settings) -> PgPool {

@@ -87,7 +87,7 @@ fn kill_postgres(data: &Path) {
     if let Some(pid) = pid_in(&data.join("postmaster.pid")) {
         let _ = kill_process(pid, Signal::QUIT);
         let began = Instant::now();
-        while runs(pid) && began.elapsed() < Duration::from_secs(5) {
+        while runs(pid) && began.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -124,6 +124,8 @@ impl Home {
             ("MUSTER__SERVER__WORKERS", "2"),
             ("MUSTER__METRICS__BIND", "127.0.0.1:0"),
             ("MUSTER__DATABASE__DOWNLOAD", "false"),
+            // A machine that is busy with other tests may need long for a request.
+            ("MUSTER__SERVER__REQUEST_TIMEOUT", "60s"),
         ];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         Self { parent, data_dir, env }

@@ -1,11 +1,12 @@
 //! HTTP written by hand, for what no client library sends.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+use super::process::PATIENCE;
 
 /// One answer, as it came.
 #[derive(Debug)]
@@ -74,5 +75,5 @@ pub async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
 
 /// A test that waits for ever says nothing.
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("the server is silent")
+    tokio::time::timeout(PATIENCE, future).await.expect("the server is silent")
 }

@@ -35,7 +35,10 @@ const ORDERS: [Sort; 4] = [
 impl World {
     pub async fn begin() -> Self {
         let app = spawn_app().await;
-        let options = session_options(&app.settings);
+        // The caller is authenticated once, and each request must begin in time after that.
+        let mut settings = app.settings.clone();
+        settings.server.request_timeout = Duration::from_secs(3_600);
+        let options = session_options(&settings);
         let sessions = Sessions::new(app.pool.clone(), app.clock.clone(), options, Arc::default());
         let caller = admit(&app, &app.api_key).await;
         Self { app, sessions, caller }

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::{scrape, spawn, spawn_with};
 use crate::harness::process::http;
-use crate::harness::{BUIN, insert, new_app, raw};
+use crate::harness::{BUIN, insert, new_app, raw, store};
 
 /// So long a body may take.
 const BRIEF: Duration = Duration::from_millis(200);
@@ -123,8 +123,7 @@ async fn who_is_faster_is_counted() {
     let mut version = 1;
     loop {
         version += 1;
-        let sql = "update session set version = version + 1, title = 'theirs' || version";
-        sqlx::query(sql).execute(&app.pool).await.unwrap();
+        store::overwrite_sessions(&app, "theirs").await;
         version += 1;
         let changed = app.change(&session, "a", json!({ "title": format!("{version}") })).await;
         assert_eq!(changed["version"], version, "{changed}");

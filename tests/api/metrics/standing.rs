@@ -3,18 +3,30 @@
 use std::time::{Duration, Instant};
 
 use muster::domain::{Callback, Permission};
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
-use super::{scrape, spawn, spawn_with};
-use crate::harness::process::http;
-use crate::harness::{BUIN, TestApp, insert, new_app};
+use super::{Scrape, scrape, spawn, spawn_with};
+use crate::harness::process::{PATIENCE, http};
+use crate::harness::{BUIN, TestApp, insert, new_app, store, wait_until};
+
+/// A scrape for which the database answered in time. A busy machine may need several.
+async fn scrape_with_database(app: &TestApp) -> Scrape {
+    let mut told = scrape(app).await;
+    wait_until("an answer of the database", async || {
+        let up = told.has("muster_database_up") == 1.0;
+        if !up {
+            told = scrape(app).await;
+        }
+        up
+    })
+    .await;
+    told
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_well_says_so() {
     let data_dir = tempfile::tempdir().unwrap();
     let app = spawn_with(|settings| settings.data_dir = data_dir.path().to_owned()).await;
-    let told = scrape(&app).await;
+    let told = scrape_with_database(&app).await;
     assert_eq!(told.has("muster_database_up"), 1.0);
     assert_eq!(told.has("muster_database_current"), 1.0);
     assert_eq!(told.has("muster_migrations_pending"), 0.0);
@@ -52,18 +64,18 @@ async fn callbacks_that_wait_are_counted_with_their_age() {
     for _ in 0..2 {
         app.session(&["a", "b", "c"]).await;
     }
-    let sql = "update delivery set state = 'failed', finished_at = created_at \
-               where session_id = (select max(session_id::text)::uuid from delivery)";
-    app.pool.execute(sql).await.unwrap();
+    store::fail_youngest_deliveries(&app).await;
     app.clock.advance(Duration::from_secs(10));
 
-    let told = scrape(&app).await;
+    let asked = Instant::now();
+    let told = scrape_with_database(&app).await;
     let of = |state: &str| told.has(&format!("muster_deliveries{{state=\"{state}\"}}"));
     assert_eq!((of("pending"), of("leased"), of("failed")), (2.0, 0.0, 1.0));
     assert_eq!(told.has("muster_deliveries_oldest_seconds"), 100.0);
-    // For some seconds the database is not asked again.
-    app.pool.execute("delete from delivery").await.unwrap();
-    assert_eq!(scrape(&app).await.has("muster_deliveries{state=\"pending\"}"), 2.0);
+    // For five seconds the database is not asked again.
+    store::delete_deliveries(&app).await;
+    let pending = scrape(&app).await.value("muster_deliveries{state=\"pending\"}");
+    assert!(pending == 2.0 || asked.elapsed() > Duration::from_secs(5), "{pending}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,10 +83,10 @@ async fn what_is_withheld_from_a_paused_app_is_late_for_nobody() {
     let app = spawn().await;
     subscribe(&app).await;
     app.session(&["a", "b", "c"]).await;
-    app.pool.execute("update app set callbacks_paused_at = now()").await.unwrap();
+    store::pause_callbacks(&app).await;
     app.clock.advance(Duration::from_secs(90));
 
-    let told = scrape(&app).await;
+    let told = scrape_with_database(&app).await;
     assert_eq!(told.has("muster_deliveries{state=\"pending\"}"), 1.0);
     assert_eq!(told.has("muster_deliveries_oldest_seconds"), 0.0);
 }
@@ -83,10 +95,7 @@ async fn what_is_withheld_from_a_paused_app_is_late_for_nobody() {
 async fn a_scrape_needs_no_database() {
     let app = spawn().await;
     app.session(&["a", "b", "c"]).await;
-    let options = app.database.options.clone().database("postgres");
-    let mut outside = PgConnection::connect_with(&options).await.unwrap();
-    let sql = format!("drop database {} with (force)", app.database.name);
-    outside.execute(AssertSqlSafe(sql)).await.unwrap();
+    store::drop_database(&app).await;
 
     let told = scrape(&app).await;
     assert_eq!(told.has("muster_database_up"), 0.0);
@@ -99,15 +108,15 @@ async fn a_scrape_needs_no_database() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scrape_waits_for_no_connection() {
+    // The client gives up long before the wait for a connection would end.
     let app = spawn_with(|settings| {
         settings.database.max_connections = 1;
-        settings.database.acquire_timeout = Duration::from_secs(60);
+        settings.database.acquire_timeout = 5 * PATIENCE;
+        settings.server.request_timeout = 10 * PATIENCE;
     })
     .await;
     let taken = app.pool.acquire().await.unwrap();
-    let began = Instant::now();
     let told = scrape(&app).await;
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     assert_eq!(told.has("muster_database_up"), 0.0);
     assert_eq!(told.has("muster_pool_connections{state=\"used\"}"), 1.0);
     drop(taken);

@@ -1,15 +1,14 @@
 //! Clients that are gone before they have an answer: what has not begun for them never will.
 
-use std::time::Duration;
-
 use actix_web::web::Bytes;
 use h2::{Reason, client};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::{cgi, lock, narrow, new_session, sessions, until_locked, until_queued};
-use crate::harness::{TestApp, raw, refusal, spawn_app_with};
+use super::{cgi, narrow, new_session, until_locked, until_queued};
+use crate::harness::store::{count_sessions, lock_sessions};
+use crate::harness::{TestApp, raw, refusal, spawn_app_with, wait_until};
 use crate::metrics::scrape;
 
 /// A connection with a request in the plain form: one with a body is a `POST`.
@@ -30,14 +29,16 @@ async fn asking(app: &TestApp, call: &str, query: &str, body: &str) -> TcpStream
 async fn until_given_up(app: &TestApp, method: &str, call: &str, many: u32) {
     let labels = format!("route=\"/cgi/session/{call}\",method=\"{method}\",status=\"4xx\"");
     let series = format!("http_requests_total{{{labels}}}");
-    let waiting = async { while scrape(app).await.value(&series) != f64::from(many) {} };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+    wait_until("requests that are given up", async || {
+        scrape(app).await.value(&series) == f64::from(many)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_waits_for_any_more_is_not_begun() {
     let app = spawn_app_with(narrow).await;
-    let locked = lock(&app).await;
+    let locked = lock_sessions(&app).await;
     let body = new_session().to_string();
     let (first, ()) = tokio::join!(cgi(&app, "create", "", Some(new_session())), async {
         until_locked(&app).await;
@@ -59,7 +60,7 @@ async fn what_nobody_waits_for_any_more_is_not_begun() {
         assert_eq!(stays.body["errcode"], 0, "{stays:?}");
     });
     assert_eq!(first.body["errcode"], 0, "{first:?}");
-    assert_eq!(sessions(&app).await, 2);
+    assert_eq!(count_sessions(&app.pool).await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,7 +68,7 @@ async fn nor_is_a_change_or_a_read() {
     let app = spawn_app_with(narrow).await;
     let session = app.session(&["a", "b", "c"]).await;
     let id = session["sessionId"].as_str().unwrap().trim_matches(['{', '}']).to_owned();
-    let locked = lock(&app).await;
+    let locked = lock_sessions(&app).await;
     let update = |title: &str| json!({ "sessionId": id, "opUser": "a", "title": title });
     let query = format!("&sessionId={id}");
     let update_first = cgi(&app, "update", "", Some(update("first")));
@@ -96,7 +97,7 @@ async fn nor_is_a_change_or_a_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_reset_is_given_up_and_so_are_those_of_a_lost_connection() {
     let app = spawn_app_with(narrow).await;
-    let locked = lock(&app).await;
+    let locked = lock_sessions(&app).await;
     let path = format!("http://muster/cgi/session/create?accessToken={}", app.api_key);
     let post = || http::Request::post(&path).body(()).unwrap();
     let (first, ()) = tokio::join!(cgi(&app, "create", "", Some(new_session())), async {
@@ -118,5 +119,5 @@ async fn a_stream_that_is_reset_is_given_up_and_so_are_those_of_a_lost_connectio
         drop(locked);
     });
     let created: &Value = &first.body["errcode"];
-    assert_eq!((created, sessions(&app).await), (&json!(0), 1), "{first:?}");
+    assert_eq!((created, count_sessions(&app.pool).await), (&json!(0), 1), "{first:?}");
 }

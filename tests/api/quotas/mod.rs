@@ -13,10 +13,8 @@ use std::time::{Duration, Instant};
 use muster::config::Settings;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
-use sqlx::postgres::PgConnection;
-use sqlx::{Connection as _, Executor as _};
 
-use crate::harness::TestApp;
+use crate::harness::{TestApp, store, wait_until};
 use crate::metrics::scrape;
 
 /// All go to the database, on one thread, and wait for each other.
@@ -76,47 +74,16 @@ fn new_rest_session() -> Value {
     json!({ "title": "new", "operator": "a", "member": ["b", "c"] })
 }
 
-/// A connection of the test's own.
-async fn outside(app: &TestApp) -> PgConnection {
-    let options = app.database.options.clone().application_name("outside");
-    PgConnection::connect_with(&options).await.unwrap()
-}
-
-/// Keeps everybody from the sessions, until the connection is dropped.
-async fn lock(app: &TestApp) -> PgConnection {
-    let mut connection = outside(app).await;
-    connection.execute("begin; lock table session").await.unwrap();
-    connection
-}
-
 /// Waits until a statement of the service waits for the lock.
 async fn until_locked(app: &TestApp) {
-    let mut connection = outside(app).await;
-    let sql = "select count(*) from pg_stat_activity
-               where datname = current_database() and wait_event_type = 'Lock'";
-    let waiting = async {
-        while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut connection).await.unwrap() == 0 {}
-    };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+    store::wait_for_blocked_statement(&mut store::connect(app).await).await;
 }
 
 /// Waits until so many wait for the next statement of a kind. The metrics must be told.
 async fn until_queued(app: &TestApp, kind: &str, many: u32) {
     let queue = format!("muster_queue_length{{kind=\"{kind}\"}}");
-    let waiting = async { while scrape(app).await.has(&queue) != f64::from(many) {} };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
-}
-
-/// The service's statements that run or wait.
-async fn running(app: &TestApp) -> Vec<String> {
-    let sql = "select state || ': ' || query from pg_stat_activity
-               where datname = current_database() and application_name = 'muster'
-               and state <> 'idle'";
-    sqlx::query_scalar(sql).fetch_all(&mut outside(app).await).await.unwrap()
-}
-
-/// How many sessions there are.
-async fn sessions(app: &TestApp) -> i64 {
-    let sql = "select count(*) from session";
-    sqlx::query_scalar(sql).fetch_one(&mut outside(app).await).await.unwrap()
+    wait_until(&format!("{many} in {queue}"), async || {
+        scrape(app).await.has(&queue) == f64::from(many)
+    })
+    .await;
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{begin, get, problem, request, result, send};
 use crate::harness::client::Client;
 use crate::harness::process::{Home, http};
-use crate::harness::{BUIN, TestApp, spawn_app, spawn_app_with};
+use crate::harness::{BUIN, TestApp, spawn_app, spawn_app_with, store, wait_until};
 
 fn new(title: &str) -> Value {
     json!({ "operator": "a", "title": title, "member": ["b", "c"] })
@@ -33,7 +33,7 @@ async fn answer(asked: RequestBuilder) -> (u16, [Option<String>; 2], bool, Strin
 }
 
 async fn count(app: &TestApp) -> i64 {
-    sqlx::query_scalar("select count(*) from session").fetch_one(&app.pool).await.unwrap()
+    store::count_sessions(&app.pool).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,10 +150,7 @@ async fn a_storm_of_retries_makes_one_session() {
     assert_eq!(answers[0].0, 201);
     assert_eq!(answers.iter().filter(|answer| !answer.2).count(), 1, "one of them did it");
     assert_eq!(count(&app).await, 1);
-    let events: i64 = sqlx::query_scalar("select count(*) from session_event")
-        .fetch_one(&app.pool)
-        .await
-        .unwrap();
+    let events = store::count_events(&app.pool).await;
     assert_eq!(events, 1);
     // A storm of changes is one change.
     let path = answers[0].1[1].clone().unwrap();
@@ -180,7 +177,7 @@ async fn who_comes_with_one_that_is_sent_twice_is_served() {
     let (address, _stopper) = app.another_instance().await;
     let (here, there) = (app.client.clone(), app.client.at(address));
     let (path, _) = begin(&app, &["a", "b", "c"]).await;
-    let (other, _) = begin(&app, &["a", "b", "c"]).await;
+    let (other, held) = begin(&app, &["a", "b", "c"]).await;
     let change = |client: &Client, path: &str, title: &str| {
         let asked = client.request(Method::PATCH, path).bearer_auth(&app.api_key);
         asked.json(&json!({ "operator": "a", "title": title }))
@@ -188,13 +185,10 @@ async fn who_comes_with_one_that_is_sent_twice_is_served() {
     let named = || change(&here, &path, "named").header("Idempotency-Key", "k");
     assert_eq!(answer(change(&here, &other, "other")).await.0, 200);
     // Holds up whatever changes the other one.
-    let mut lock = app.pool.begin().await.unwrap();
-    let all = "select from session where title = 'other' for update";
-    sqlx::query(all).execute(&mut *lock).await.unwrap();
+    let id = held["sessionId"].as_str().unwrap();
+    let mut lock = store::lock_session(store::connect(&app).await, id).await;
     let held_up = tokio::spawn(answer(change(&here, &other, "held up")));
-    let blocked = "select count(*) from pg_stat_activity
-                   where datname = current_database() and wait_event_type = 'Lock'";
-    while sqlx::query_scalar::<_, i64>(blocked).fetch_one(&app.pool).await.unwrap() == 0 {}
+    store::wait_for_blocked_statement(&mut store::connect(&app).await).await;
     // So these wait, and are decided together: on what is held here, which is an old one by then.
     let mut others = Vec::new();
     let mut twice = Vec::new();
@@ -205,7 +199,7 @@ async fn who_comes_with_one_that_is_sent_twice_is_served() {
         }
     }
     assert_eq!(answer(change(&there, &path, "there")).await.0, 200);
-    lock.rollback().await.unwrap();
+    store::unlock(&mut lock).await;
     assert_eq!(held_up.await.unwrap().0, 200);
     let mut replayed = 0;
     for one in twice {
@@ -246,8 +240,7 @@ async fn a_storm_survives_a_killed_server() {
         let answering = tokio::spawn(storm(server.url("")));
         let mut connection = home.connect().await;
         // As soon as the session is there, whatever was answered by then.
-        let sql = "select count(*) from session";
-        while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut connection).await.unwrap() == 0 {}
+        wait_until("a session", async || store::count_sessions(&mut connection).await > 0).await;
         server.kill();
         answers.extend(answering.await.unwrap());
     }
@@ -259,11 +252,7 @@ async fn a_storm_survives_a_killed_server() {
     assert_eq!(equal.len(), 1, "{equal:?}");
     assert_eq!(equal.iter().next().unwrap().0, 201);
     let mut connection = home.connect().await;
-    let sessions: i64 = sqlx::query_scalar("select count(*) from session")
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
-    assert_eq!(sessions, 1);
+    assert_eq!(store::count_sessions(&mut connection).await, 1);
     server.stop();
 }
 

@@ -6,13 +6,13 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{begin, get, problem, refusal, refused, request, result, send};
-use crate::harness::{BUIN, TestApp, eventually, spawn_app};
+use crate::harness::{BUIN, TestApp, eventually, spawn_app, store};
 
 const SESSIONS: &str = "/v1/sessions";
 const NOWHERE: &str = "/v1/sessions/8ad595f3-73b3-4b56-90af-f336f9222fc5";
 
 async fn sessions(app: &TestApp) -> i64 {
-    sqlx::query_scalar("select count(*) from session").fetch_one(&app.pool).await.unwrap()
+    store::count_sessions(&app.pool).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,9 +149,7 @@ async fn a_rehearsal_keeps_nothing() {
     let found = refused(&app, Method::PATCH, &format!("{path}?dryRun=true"), &late).await;
     assert_eq!(found, refusal(403, "not_a_member", "operator"));
     assert_eq!(get(&app, &path).await, before);
-    let kept: i64 =
-        sqlx::query_scalar("select count(*) from idempotency").fetch_one(&app.pool).await.unwrap();
-    assert_eq!(kept, 0);
+    assert_eq!(store::count_idempotency_keys(&app.pool).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
