@@ -7,14 +7,6 @@ use std::collections::BTreeMap;
 use super::fail_on;
 use super::imports::Tree;
 
-/// Folders whose circles are being taken apart, and why they are still here.
-const NOT_YET: [(&str, &str); 4] = [
-    ("src/cli/", "`mod.rs` still holds the arguments that its commands share"),
-    ("src/http/", "the listener still knows the routers"),
-    ("src/repository/", "parents still hold the types of their children"),
-    ("src/service/", "the shared state of the batches still lies above them"),
-];
-
 struct Graph {
     /// Of each file: the files that it imports, and where it does.
     arrows: Vec<BTreeMap<usize, String>>,
@@ -89,17 +81,10 @@ impl<'a> Search<'a> {
 }
 
 /// A text for each circle: its arrows, one a line.
-fn mistakes(tree: &Tree, allowed: &[(&str, &str)]) -> Vec<String> {
+fn mistakes(tree: &Tree) -> Vec<String> {
     let graph = Graph::new(tree);
-    let in_folder = |circle: &[usize], folder: &str| {
-        circle.iter().all(|file| tree.sources[*file].name.starts_with(folder))
-    };
     let mut mistakes = Vec::new();
-    let circles = graph.circles();
-    for circle in &circles {
-        if allowed.iter().any(|(folder, _)| in_folder(circle, folder)) {
-            continue;
-        }
+    for circle in &graph.circles() {
         let mut text = format!("{} files import each other in a circle:", circle.len());
         for file in circle {
             for (other, arrow) in &graph.arrows[*file] {
@@ -110,20 +95,14 @@ fn mistakes(tree: &Tree, allowed: &[(&str, &str)]) -> Vec<String> {
         }
         mistakes.push(text);
     }
-    for (folder, _) in allowed {
-        if !circles.iter().any(|circle| in_folder(circle, folder)) {
-            mistakes.push(format!("{folder} has no circle: take it from the list NOT_YET"));
-        }
-    }
     mistakes
 }
 
 #[test]
 fn no_files_import_each_other_in_a_circle() {
-    let mut all = mistakes(&Tree::read("src"), &NOT_YET);
-    for folder in ["benches/load/src", "fuzz/src"] {
-        all.extend(mistakes(&Tree::read(folder), &[]));
-    }
+    let folders = ["src", "benches/load/src", "fuzz/src"];
+    let all: Vec<String> =
+        folders.into_iter().flat_map(|folder| mistakes(&Tree::read(folder))).collect();
     fail_on(&all);
 }
 
@@ -134,7 +113,7 @@ fn a_circle_of_two_files_is_found() {
         ("b.rs", "pub struct B;\nfn f() -> super::a::A { super::a::A }"),
         ("c.rs", "use crate::{a::A, b::B};"),
     ]);
-    let mistakes = mistakes(&tree, &[]);
+    let mistakes = mistakes(&tree);
     assert_eq!(
         mistakes,
         [
@@ -154,7 +133,7 @@ fn a_circle_through_a_re_export_is_found() {
         ("room/low.rs", "use crate::room;\npub struct Low;\nfn f() { room::Renamed::new() }"),
         ("room/high.rs", "pub struct Top { low: super::Low }"),
     ]);
-    let mistakes = mistakes(&tree, &[]);
+    let mistakes = mistakes(&tree);
     assert_eq!(mistakes.len(), 1, "{mistakes:?}");
     assert!(mistakes[0].starts_with("2 files ") && mistakes[0].contains("of src/room/low.rs"));
 }
@@ -169,11 +148,5 @@ fn modules_and_unit_tests_make_no_circle() {
         ),
         ("other.rs", "use crate::room::Part;\npub struct Other;\nfn f() { Part::part(); }"),
     ]);
-    assert_eq!(mistakes(&tree, &[]), [""; 0]);
-}
-
-#[test]
-fn a_folder_without_circles_must_leave_the_list() {
-    let tree = Tree::planted(&[("a/b.rs", "")]);
-    assert_eq!(mistakes(&tree, &[("src/a/", "")]).len(), 1);
+    assert_eq!(mistakes(&tree), [""; 0]);
 }
