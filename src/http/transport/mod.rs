@@ -16,7 +16,6 @@ mod listener;
 mod pipelining;
 mod timeout_stream;
 mod tls;
-mod tls_record_tracker;
 
 pub(super) use connection_state::{Progress, Running};
 pub(super) use disconnect::Presence;
