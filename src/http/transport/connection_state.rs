@@ -11,8 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::disconnect::Presence;
-use super::h2_frame_tracker::Frames;
-use super::length_prefixed::Awaited;
+use super::h2_frame_tracker::{Awaited, Frames};
 use super::pipelining::Tail;
 use crate::metrics::Cut;
 

@@ -11,7 +11,6 @@ mod graceful_shutdown;
 mod h2_frame_tracker;
 mod handshake;
 mod http2;
-mod length_prefixed;
 mod listener;
 mod pipelining;
 mod timeout_stream;
