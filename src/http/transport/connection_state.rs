@@ -11,10 +11,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::disconnect::Presence;
-use super::h2_frame_tracker::Frames;
-use super::length_prefixed::Awaited;
+use super::h2_frame_tracker::{Awaited, Frames};
 use super::pipelining::Tail;
-use super::tls_record_tracker::Records;
 use crate::metrics::Cut;
 
 /// How much later than the framework the first head of a connection is given up here, so that the
@@ -52,6 +50,42 @@ pub(super) enum Came {
     Two(Frames),
 }
 
+/// Bytes below TLS that have given no byte above it yet, which may be a part of a record. Without
+/// TLS they stay absent.
+///
+/// The surprise: the part of a record that comes in one read with the end of another one is not
+/// noticed before its next byte. Records are not parsed here.
+#[derive(Debug, Default)]
+pub(super) struct UndecodedBytes {
+    /// When the first of them came.
+    since: Cell<Option<Instant>>,
+}
+
+impl UndecodedBytes {
+    /// Bytes came below TLS.
+    pub(super) fn on_bytes(&self) {
+        if self.since.get().is_none() {
+            self.restart();
+        }
+    }
+
+    /// Bytes came above TLS. Gives the time when the first of them came below.
+    pub(super) fn decoded(&self) -> Option<Instant> {
+        self.since.take()
+    }
+
+    /// The time of bytes that are there begins now.
+    fn restart_if_any(&self) {
+        if self.since.get().is_some() {
+            self.restart();
+        }
+    }
+
+    fn restart(&self) {
+        self.since.set(Some(Instant::now()));
+    }
+}
+
 /// One connection, shared by its socket and its requests.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -67,8 +101,7 @@ pub(crate) struct Progress {
     /// Since when the rest is awaited of what has begun to come.
     head: Cell<Option<Instant>>,
     came: RefCell<Came>,
-    /// Below TLS.
-    records: Rc<Records>,
+    undecoded: Rc<UndecodedBytes>,
     /// Since when the socket takes nothing.
     blocked: Cell<Option<Instant>>,
     client: Rc<Presence>,
@@ -85,7 +118,7 @@ impl Progress {
         patience: Patience,
         opened: Instant,
         came: Came,
-        records: Rc<Records>,
+        undecoded: Rc<UndecodedBytes>,
     ) -> Rc<Self> {
         Rc::new(Self {
             patience,
@@ -95,7 +128,7 @@ impl Progress {
             quiet: Cell::new(Instant::now()),
             head: Cell::default(),
             came: RefCell::new(came),
-            records,
+            undecoded,
             blocked: Cell::default(),
             client: Rc::default(),
             cut: Cell::default(),
@@ -109,17 +142,18 @@ impl Progress {
 
     /// These bytes came.
     pub(super) fn received(&self, bytes: &[u8]) {
+        let since = self.undecoded.decoded().unwrap_or_else(Instant::now);
         match &mut *self.came.borrow_mut() {
             Came::One(tail) => {
                 tail.add(bytes);
                 let is_quiet = self.running.get() == 0 && self.used.get();
                 if is_quiet && self.head.get().is_none() {
-                    self.head.set(Some(self.records.came_since()));
+                    self.head.set(Some(since));
                 }
             }
             Came::Two(frames) => match frames.add(bytes) {
                 Awaited::Nothing => self.head.set(None),
-                Awaited::RestOfAnother => self.head.set(Some(self.records.came_since())),
+                Awaited::RestOfAnother => self.head.set(Some(since)),
                 Awaited::Rest => {}
             },
         }
@@ -147,7 +181,7 @@ impl Progress {
         if self.blocked.take().is_none() {
             return;
         }
-        self.records.begin_anew();
+        self.undecoded.restart_if_any();
         if self.head.get().is_some() && self.is_framed() {
             self.head.set(Some(Instant::now()));
         }
@@ -185,17 +219,12 @@ impl Progress {
             None if self.has_no_head() => {
                 Some((self.open_by() + AFTER_THE_FRAMEWORK, Overdue::Head))
             }
-            None => Some((self.quiet.get() + self.patience.idle, Overdue::Idle)),
+            None => Some(match self.undecoded.since.get() {
+                Some(since) if unread.is_none() => (since + self.patience.head, Overdue::Head),
+                _ => (self.quiet.get() + self.patience.idle, Overdue::Idle),
+            }),
         };
         reading.into_iter().chain(request).min_by_key(|(at, _)| *at)
-    }
-
-    /// The same for who reads and finds nothing: the rest of a TLS record is not there then, whatever
-    /// it belongs to. Others do not know: it may be there and not be read.
-    pub(super) fn read_deadline(&self) -> Option<(Instant, Overdue)> {
-        let awaited = self.records.awaited().filter(|_| self.blocked.get().is_none());
-        let record = awaited.map(|since| (since + self.patience.head, Overdue::Head));
-        record.into_iter().chain(self.deadline()).min_by_key(|(at, _)| *at)
     }
 
     /// The connection ends because its client is too slow with this; the first thing counts.
@@ -231,6 +260,7 @@ impl Drop for Running {
         }
         let now = Instant::now();
         self.0.quiet.set(now);
+        self.0.undecoded.restart_if_any();
         // A part of the next request may have come together with this one.
         if matches!(&*self.0.came.borrow(), Came::One(tail) if tail.has_begun()) {
             self.0.head.set(Some(now));
@@ -342,34 +372,47 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_record_is_awaited_whatever_runs_by_who_reads_and_is_not_blocked() {
-        let progress = connection(Came::One(Tail::default()));
-        let _running = progress.begin(0);
-        progress.records.came(Awaited::RestOfAnother);
-        tokio::time::advance(SECOND).await;
-        let in_four = Instant::now() + 4 * SECOND;
-        assert_eq!(progress.read_deadline(), Some((in_four, Overdue::Head)));
-        assert_eq!(progress.deadline(), None);
-        progress.blocked();
-        assert_eq!(progress.read_deadline(), progress.deadline());
-        progress.taken();
-        assert_eq!(progress.read_deadline(), Some((in_four + SECOND, Overdue::Head)));
-        progress.records.came(Awaited::Nothing);
-        assert_eq!(progress.read_deadline(), None);
+    async fn undecoded_bytes_start_the_time_of_a_head_on_an_idle_connection_only() {
+        for came in [Came::One(Tail::default()), Came::Two(Frames::default())] {
+            let progress = connection(came);
+            let running = progress.begin(0);
+            progress.undecoded.on_bytes();
+            tokio::time::advance(100 * SECOND).await;
+            assert_eq!(next(&progress), None, "a request runs: its own limits hold");
+            drop(running);
+            tokio::time::advance(SECOND).await;
+            progress.undecoded.on_bytes();
+            assert_eq!(next(&progress), Some((4, Overdue::Head)), "each byte gives no more time");
+            progress.blocked();
+            assert_eq!(next(&progress), Some((30, Overdue::Reading)), "the rest may be there");
+            progress.taken();
+            assert_eq!(next(&progress), Some((5, Overdue::Head)));
+        }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_record_takes_from_the_time_of_the_head_in_it() {
+    async fn the_time_of_a_head_begins_with_its_first_undecoded_byte() {
         for (came, begins) in
             [(Came::One(Tail::default()), &b"GET"[..]), (Came::Two(Frames::default()), &[0; 25])]
         {
             let progress = connection(came);
             drop(progress.begin(0));
-            progress.records.came(Awaited::RestOfAnother);
+            progress.undecoded.on_bytes();
             tokio::time::advance(3 * SECOND).await;
-            progress.records.came(Awaited::Nothing);
             progress.received(begins);
             assert_eq!(next(&progress), Some((2, Overdue::Head)));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whole_frames_in_whole_records_leave_an_http2_connection_idle() {
+        const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        let progress = connection(Came::Two(Frames::default()));
+        progress.received(&[0; 24]);
+        drop(progress.begin(0));
+        progress.undecoded.on_bytes();
+        tokio::time::advance(SECOND).await;
+        progress.received(PING);
+        assert_eq!(next(&progress), Some((74, Overdue::Idle)));
     }
 }

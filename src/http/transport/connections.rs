@@ -138,7 +138,7 @@ impl Door {
         let opened_at = Instant::now();
         let address = stream.peer_addr().ok();
         let opened = open(stream, self.tls.as_ref(), self.options.head_timeout).await;
-        let Opened { stream, http, records } = opened.map_err(|error| self.not_opened(&error))?;
+        let Opened { stream, http, undecoded } = opened.map_err(|error| self.not_opened(&error))?;
         let patience = Patience {
             head: self.options.head_timeout,
             write: self.options.write_timeout,
@@ -148,7 +148,7 @@ impl Door {
             Http::One => Came::One(Tail::default()),
             Http::Two => Came::Two(Frames::default()),
         };
-        let progress = Progress::new(patience, opened_at, came, records);
+        let progress = Progress::new(patience, opened_at, came, undecoded);
         let stream = Watched::new(stream, progress.clone());
         let served = match http {
             Http::One => http1.call((stream, Protocol::Http1, address)).await.map_err(drop),

@@ -3,8 +3,6 @@
 //!
 //! The content of a DATA frame is not awaited: it is a part of a body, which has a time of its own.
 
-use super::length_prefixed::{Awaited, Units};
-
 /// Bytes of a frame before its content.
 const HEAD: usize = 9;
 /// Bytes that a client sends before its first frame. The handshake waits for them.
@@ -16,19 +14,34 @@ const CONTINUATION: u8 = 9;
 /// No CONTINUATION follows.
 const END_HEADERS: u8 = 4;
 
+/// What the bytes of a connection end with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// Nothing that must go on soon.
+    Nothing,
+    /// A part of something that had begun earlier.
+    Rest,
+    /// The same, but it has begun just now.
+    RestOfAnother,
+}
+
 /// The frames of a connection, as far as they came.
 #[derive(Debug)]
 pub(super) struct Frames {
     /// Bytes of the preface that are to come.
     preface: usize,
-    units: Units<HEAD>,
+    head: [u8; HEAD],
+    /// Bytes of the head that are there; all while the content is awaited.
+    got: usize,
+    /// Bytes of the content that are to come.
+    left: usize,
     /// Whether a list of headers goes on in the next frame.
     goes_on: bool,
 }
 
 impl Default for Frames {
     fn default() -> Self {
-        Self { preface: PREFACE, units: Units::new(length), goes_on: false }
+        Self { preface: PREFACE, head: [0; HEAD], got: 0, left: 0, goes_on: false }
     }
 }
 
@@ -39,20 +52,37 @@ impl Frames {
         self.preface -= preface.len();
         let mut begins = false;
         while !bytes.is_empty() {
-            begins |= !self.goes_on && !self.units.has_begun();
-            let (ended, rest) = self.units.add(bytes);
-            bytes = rest;
-            if let Some(head) = ended {
-                self.end(head);
-            }
+            begins |= !self.goes_on && self.got == 0;
+            bytes = self.add_to_frame(bytes);
         }
-        let is_body = self.units.head().is_some_and(|head| kind(head) == DATA);
-        Awaited::rest(self.goes_on || self.units.has_begun() && !is_body, begins)
+        let is_body = self.got == HEAD && kind(&self.head) == DATA;
+        match self.goes_on || self.got > 0 && !is_body {
+            false => Awaited::Nothing,
+            true if begins => Awaited::RestOfAnother,
+            true => Awaited::Rest,
+        }
     }
 
-    fn end(&mut self, head: [u8; HEAD]) {
-        if matches!(kind(&head), HEADERS | CONTINUATION) {
-            let [_, _, _, _, flags, ..] = head;
+    /// More came of one frame. Gives the bytes behind its end.
+    fn add_to_frame<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let (head, bytes) = bytes.split_at(bytes.len().min(HEAD - self.got));
+        self.head[self.got..][..head.len()].copy_from_slice(head);
+        self.got += head.len();
+        if !head.is_empty() && self.got == HEAD {
+            self.left = length(&self.head);
+        }
+        let (content, bytes) = bytes.split_at(bytes.len().min(self.left));
+        self.left -= content.len();
+        if self.got == HEAD && self.left == 0 {
+            self.got = 0;
+            self.end();
+        }
+        bytes
+    }
+
+    fn end(&mut self) {
+        if matches!(kind(&self.head), HEADERS | CONTINUATION) {
+            let [_, _, _, _, flags, ..] = self.head;
             self.goes_on = flags & END_HEADERS == 0;
         }
     }

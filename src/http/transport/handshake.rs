@@ -12,18 +12,22 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
+use tokio_util::io::InspectReader;
 
+use super::connection_state::UndecodedBytes;
 use super::tls;
-use super::tls_record_tracker::{Recorded, Records};
 
 /// Plain, or with TLS.
-pub(super) type Stream = Either<TcpStream, Box<TlsStream<Recorded<TcpStream>>>>;
+pub(super) type Stream = Either<TcpStream, Box<TlsStream<BelowTls>>>;
+
+/// The socket of a TLS connection. The function notices every read.
+type BelowTls = InspectReader<TcpStream, Box<dyn FnMut(&[u8])>>;
 
 /// A connection that is open.
 pub(super) struct Opened {
     pub(super) stream: Stream,
     pub(super) http: Http,
-    pub(super) records: Rc<Records>,
+    pub(super) undecoded: Rc<UndecodedBytes>,
 }
 
 /// What is spoken on a connection.
@@ -50,13 +54,25 @@ pub(super) async fn open(
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
         let http = timeout(within, spoken(&stream)).await??;
-        return Ok(Opened { stream: Either::Left(stream), http, records: Rc::default() });
+        return Ok(Opened { stream: Either::Left(stream), http, undecoded: Rc::default() });
     };
-    let stream = timeout(within, tls.accept(Recorded::new(stream))).await??;
-    let (below, session) = stream.get_ref();
-    let records = below.records().clone();
+    let undecoded = Rc::<UndecodedBytes>::default();
+    let stream = timeout(within, tls.accept(below_tls(stream, undecoded.clone()))).await??;
+    let (_, session) = stream.get_ref();
     let http = if session.alpn_protocol() == Some(tls::H2) { Http::Two } else { Http::One };
-    Ok(Opened { stream: Either::Right(Box::new(stream)), http, records })
+    // The handshake is decoded, and a request that came with it has no earlier beginning.
+    undecoded.decoded();
+    Ok(Opened { stream: Either::Right(Box::new(stream)), http, undecoded })
+}
+
+/// TLS gives no sign of a record before its last byte, so the bytes are noticed below it.
+fn below_tls(stream: TcpStream, undecoded: Rc<UndecodedBytes>) -> BelowTls {
+    let notice = move |bytes: &[u8]| {
+        if !bytes.is_empty() {
+            undecoded.on_bytes();
+        }
+    };
+    InspectReader::new(stream, Box::new(notice))
 }
 
 async fn spoken(stream: &TcpStream) -> io::Result<Http> {

@@ -11,13 +11,11 @@ mod graceful_shutdown;
 mod h2_frame_tracker;
 mod handshake;
 mod http2;
-mod length_prefixed;
 mod listener;
 mod pipelining;
 mod response_batching;
 mod timeout_stream;
 mod tls;
-mod tls_record_tracker;
 
 pub(super) use connection_state::{Progress, Running};
 pub(super) use disconnect::Presence;

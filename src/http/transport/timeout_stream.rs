@@ -30,14 +30,10 @@ impl<S> Watched<S> {
         &self.progress
     }
 
-    /// Ready when the client is too slow by that `deadline`; else it will wake.
-    fn poll_overdue(
-        &mut self,
-        cx: &mut Context<'_>,
-        deadline: fn(&Progress) -> Option<(Instant, Overdue)>,
-    ) -> Poll<Overdue> {
+    /// Ready when the client is too slow; else it will wake.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Overdue> {
         loop {
-            let Some((at, what)) = deadline(&self.progress) else { return Poll::Pending };
+            let Some((at, what)) = self.progress.deadline() else { return Poll::Pending };
             if at < self.timer.deadline() {
                 self.timer.as_mut().reset(at);
             }
@@ -60,7 +56,7 @@ impl<S> Watched<S> {
             return written;
         }
         self.progress.blocked();
-        self.poll_overdue(cx, Progress::deadline).map(|what| {
+        self.poll_overdue(cx).map(|what| {
             self.progress.is_overdue(what);
             Err(io::ErrorKind::TimedOut.into())
         })
@@ -86,7 +82,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             }
             return read;
         }
-        this.poll_overdue(cx, Progress::read_deadline).map(|what| {
+        this.poll_overdue(cx).map(|what| {
             this.progress.is_overdue(what);
             match what {
                 Overdue::Head | Overdue::Idle => Ok(()),
@@ -127,7 +123,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         let flushed = this.written(cx, flushed);
         // An answer may be out: then it is the client's turn, and whoever serves the connection
         // need not read again before that is over.
-        if flushed.is_ready() && this.poll_overdue(cx, Progress::deadline).is_ready() {
+        if flushed.is_ready() && this.poll_overdue(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
         flushed
