@@ -6,22 +6,22 @@
 //! and not finished is claimed again when its lease ends. No transaction is open while a callback
 //! is sent. No SQL is here: see [`crate::repository::deliveries`].
 
+mod ack_rate;
 mod attempt;
-mod circuit;
-mod desk;
-mod networks;
+mod circuit_breaker;
+mod claim;
+mod in_flight;
+mod network_policy;
 mod options;
-mod pace;
+mod prefetch_buffer;
 mod prune;
-mod ready;
+mod result_buffer;
 mod retry;
 mod sender;
-mod take;
-mod under_way;
-mod unwritten;
+mod single_flight;
 mod worker;
 
-pub use networks::{Networks, Refused};
+pub use network_policy::{Networks, Refused};
 pub use options::Options;
 pub use prune::prune;
 pub use retry::{Schedule, Verdict, asked_wait, decide};

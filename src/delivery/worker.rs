@@ -11,13 +11,13 @@ use tokio::time::MissedTickBehavior;
 
 use super::Sender;
 use super::attempt::attempt;
-use super::desk::Desk;
+use super::claim::take;
+use super::in_flight::UnderWay;
 use super::options::Options;
+use super::prefetch_buffer::Ready;
 use super::prune::keep_tidy;
-use super::ready::Ready;
-use super::take::take;
-use super::under_way::UnderWay;
-use super::unwritten::Unwritten;
+use super::result_buffer::Unwritten;
+use super::single_flight::Desk;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::repository;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::{Instant, sleep_until};
 
-use super::desk::soon;
+use super::single_flight::soon;
 use crate::repository::dedicated_connection::Line;
 use crate::repository::deliveries::{self, Finished, Lease, Unsent};
 use crate::repository::{self, Connection};

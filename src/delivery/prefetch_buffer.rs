@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::under_way::App;
+use super::in_flight::App;
 use crate::repository::deliveries::{Claimed, Unsent};
 
 /// How long one may wait: a lease lasts half a minute longer than sending can.

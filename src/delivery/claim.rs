@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::desk::soon;
+use super::single_flight::soon;
 use crate::repository;
 use crate::repository::dedicated_connection::Line;
 use crate::repository::deliveries::{self, Claims, Lease, Room};

@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
-use super::circuit::Circuit;
-use super::pace::Pace;
+use super::ack_rate::Pace;
+use super::circuit_breaker::Circuit;
 use crate::clock::Clock;
 use crate::domain::{AppId, Buin};
 use crate::repository::deliveries::Finished;
