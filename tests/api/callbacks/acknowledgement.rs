@@ -36,7 +36,7 @@ async fn tries(app: &TestApp, receiver: &Receiver, urls: &[String]) -> Vec<(bool
     let id = create(app).await;
     let mut worker = worker_with(app, |settings| {
         settings.delivery.connect_timeout = Duration::from_millis(700);
-        settings.delivery.total_timeout = Duration::from_millis(700);
+        settings.delivery.attempt_timeout = Duration::from_millis(700);
     })
     .await;
     assert_eq!(worker.drain().await.unwrap(), urls.len());

@@ -73,7 +73,7 @@ async fn one_at_a_time_of_a_session_and_many_at_once_of_all() {
     }
     receiver.script(|_| Reply::Late(Duration::from_millis(60), Box::new(Reply::Ok)));
     let began = Instant::now();
-    let tries = worker_with(&app, |settings| settings.delivery.concurrency_per_app = 6)
+    let tries = worker_with(&app, |settings| settings.delivery.max_concurrency_per_app = 6)
         .await
         .drain()
         .await
@@ -102,10 +102,10 @@ async fn a_receiver_that_hangs_holds_up_no_other() {
     }
     hanging.script(|_| Reply::Late(Duration::from_secs(60), Box::new(Reply::Ok)));
     let mut worker = worker_with(&app, |settings| {
-        settings.delivery.total_timeout = Duration::from_secs(3);
+        settings.delivery.attempt_timeout = Duration::from_secs(3);
         settings.delivery.connect_timeout = Duration::from_secs(3);
-        settings.delivery.concurrency = 8;
-        settings.delivery.concurrency_per_app = 4;
+        settings.delivery.max_concurrency = 8;
+        settings.delivery.max_concurrency_per_app = 4;
     })
     .await;
     let working = tokio::spawn(async move { worker.drain().await.unwrap() });
@@ -130,9 +130,9 @@ async fn many_receivers_that_hang_hold_up_no_other_for_long() {
     create(&app).await;
     hanging.script(|_| Reply::Late(Duration::from_secs(60), Box::new(Reply::Ok)));
     let worker = worker_with(&app, |settings| {
-        settings.delivery.total_timeout = Duration::from_secs(30);
-        settings.delivery.concurrency = 4;
-        settings.delivery.concurrency_per_app = 4;
+        settings.delivery.attempt_timeout = Duration::from_secs(30);
+        settings.delivery.max_concurrency = 4;
+        settings.delivery.max_concurrency_per_app = 4;
     })
     .await;
     let working =

@@ -58,10 +58,10 @@ async fn open_connections_are_counted_until_they_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_clients_are_counted_by_what_is_slow_and_idle_ones_are_not() {
     let app = spawn_with(|settings| {
-        settings.server.head_timeout = BRIEF;
+        settings.server.header_timeout = BRIEF;
         settings.server.body_timeout = BRIEF;
         settings.server.write_timeout = BRIEF;
-        settings.server.keep_alive = 2 * BRIEF;
+        settings.server.keep_alive_timeout = 2 * BRIEF;
     })
     .await;
     closed_soon(&mut used(&app).await).await;
@@ -102,7 +102,7 @@ async fn who_speaks_no_tls_is_counted() {
     let pair = Pair::new();
     let app = spawn_with(|settings| {
         settings.server.tls = Some(pair.files());
-        settings.server.head_timeout = BRIEF;
+        settings.server.header_timeout = BRIEF;
     })
     .await;
     // One that leaves of its own accord.

@@ -170,7 +170,7 @@ pub fn settings() -> Settings {
     // A server of its own for each test: those that look at metrics have one.
     settings.metrics.bind = None;
     // All tests have one address, and many try what is not valid.
-    settings.limits.failed_attempts = 0;
+    settings.limits.max_failed_attempts = 0;
     if unshared() {
         settings.cache.enabled = false;
         settings.database.max_batch = 1;

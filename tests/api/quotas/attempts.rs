@@ -13,7 +13,7 @@ use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with};
 const WRONG: &str = "msk_0000000000000000000000000000000000000000000";
 
 fn three(settings: &mut Settings) {
-    settings.limits.failed_attempts = 3;
+    settings.limits.max_failed_attempts = 3;
 }
 
 /// A session that nobody has, asked for with a token.
@@ -128,7 +128,7 @@ fn now(app: &TestApp) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_guesses_slows_nobody_down() {
-    let app = spawn_app_with(|settings| settings.limits.failed_attempts = 10).await;
+    let app = spawn_app_with(|settings| settings.limits.max_failed_attempts = 10).await;
     let guess = |_| get(&app, WRONG);
     let told = futures_util::future::join_all((0..200).map(guess)).await;
     let (unknown, held_off): (Vec<_>, Vec<_>) = told.iter().partition(|told| told.status == 200);

@@ -146,7 +146,7 @@ async fn behind_what_was_cut_off_only_a_few_wait() {
 async fn a_queue_has_an_end() {
     let app = spawn_app_with(|settings| {
         narrow(settings);
-        settings.limits.max_waiting = 4;
+        settings.limits.max_queued = 4;
     })
     .await;
     slow_down(&app, 0.05).await;
@@ -160,7 +160,7 @@ async fn a_queue_has_an_end() {
 async fn what_shares_no_statement_is_shed_as_well() {
     let app = spawn_app_with(|settings| {
         narrow(settings);
-        settings.limits.max_waiting = 3;
+        settings.limits.max_queued = 3;
     })
     .await;
     let locked = lock(&app).await;

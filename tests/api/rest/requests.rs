@@ -82,7 +82,7 @@ fn is(got: &Answer, status: u16, code: &str, rest: &Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_are_bounded_whoever_sends_them() {
     let app = spawn_app_with(|settings| {
-        settings.limits.max_body = 1024;
+        settings.limits.max_body_bytes = 1024;
         settings.server.body_timeout = Duration::from_millis(200);
     })
     .await;

@@ -100,6 +100,6 @@ pub(crate) async fn get(
         max_batch_items: batch::MOST,
         max_idempotency_key_length: IdempotencyKey::MAX,
         idempotency_key_seconds: IdempotencyKey::KEPT.num_seconds(),
-        max_body_bytes: options.max_body,
+        max_body_bytes: options.max_body_bytes,
     })
 }
