@@ -167,7 +167,7 @@ impl Door {
     /// Who is gone was not cut off.
     fn not_opened(&self, error: &io::Error) {
         if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::InvalidData) {
-            self.metrics.connections.cut(Cut::Opening);
+            self.metrics.connections.cut(Cut::Handshake);
         }
         tracing::debug!(%error, "not opened");
     }

@@ -35,8 +35,8 @@ async fn cuts(app: &TestApp) -> [f64; 4] {
         }
     };
     let told = timeout(SOON, told).await.expect("some stay open");
-    ["opening", "head", "body", "write"]
-        .map(|reason| told.has(&format!("muster_connections_cut_total{{reason=\"{reason}\"}}")))
+    ["handshake", "head", "body", "write"]
+        .map(|reason| told.has(&format!("muster_connections_closed_total{{reason=\"{reason}\"}}")))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,7 +120,7 @@ async fn who_speaks_no_tls_is_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_told_when_the_certificate_ends() {
-    const ENDS: &str = "muster_tls_certificate_not_after_seconds";
+    const ENDS: &str = "muster_tls_certificate_not_after_timestamp_seconds";
     let plain = spawn_with(|_| {}).await;
     assert_eq!(scrape(&plain).await.has(ENDS), 0.0);
     let pair = Pair::new();
