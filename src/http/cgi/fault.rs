@@ -15,7 +15,7 @@ use crate::http::auth::authenticate::Barred;
 use crate::http::body::BodyError;
 use crate::http::endpoint::Refuses;
 use crate::http::middleware::request_context::{Answered, Outcome};
-use crate::http::middleware::timeout::{ABANDONED, Unanswered};
+use crate::http::middleware::timeout::{CLIENT_CLOSED_REQUEST, Unanswered};
 use crate::http::shared::cause_chain::cause_chain;
 use crate::http::shared::error_text;
 use crate::http::shared::retry_after::{self, seconds};
@@ -230,7 +230,7 @@ impl From<Unanswered> for Fault {
         match why {
             Unanswered::Late { .. } => Self::timed_out(why.to_string()).because(&why),
             Unanswered::Abandoned { .. } => {
-                let status = StatusCode::from_u16(ABANDONED).unwrap_or(StatusCode::BAD_REQUEST);
+                let status = StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST);
                 Self::new(Errcode::Internal, why.to_string()).with(status)
             }
         }

@@ -16,8 +16,8 @@ use super::request_context::Noted;
 use crate::http::options::Options;
 use crate::http::transport::{Presence, Progress};
 
-/// The status of an answer for nobody: no standard has one, nginx has this.
-pub(crate) const ABANDONED: u16 = 499;
+/// The status of a request whose client closed the connection. No standard has one; nginx uses this.
+pub(crate) const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// Why there is no answer. Whether the request was done is not known, unless it only reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -59,8 +59,8 @@ async fn requests_count_for_their_route() {
     }
     assert_eq!(told.has("muster_cgi_errors_total{errcode=\"400002\",status=\"2xx\"}"), 1.0);
     assert_eq!(told.has("muster_cgi_errors_total{errcode=\"100003\",status=\"4xx\"}"), 2.0);
-    assert_eq!(told.has("muster_v1_problems_total{code=\"no_such_session\"}"), 1.0);
-    assert_eq!(told.has("muster_v1_problems_total{code=\"no_such_path\"}"), 1.0);
+    assert_eq!(told.has("muster_v1_problems_total{code=\"session_not_found\"}"), 1.0);
+    assert_eq!(told.has("muster_v1_problems_total{code=\"endpoint_not_found\"}"), 1.0);
     assert_eq!(told.has("http_requests_in_flight"), 0.0);
     assert!(!told.series.keys().any(|series| series.contains("errcode=\"0\"")));
 }

@@ -54,7 +54,7 @@ async fn waits_grow_for_who_guesses_and_for_nobody_else() {
         let told = app.client.request(Method::GET, "/v1/limits").bearer_auth(WRONG);
         let told = Told::by(std::time::Instant::now(), told.send().await.unwrap()).await;
         assert_eq!((told.status, told.retry_after), (429, Some(wait)), "{told:?}");
-        assert_eq!(told.body["code"], "too_many_failures");
+        assert_eq!(told.body["code"], "too_many_failed_attempts");
         // Who has a credential is served, whoever else is at the same address.
         for good in [&token, &app.api_key] {
             let told = get(&app, good).await;

@@ -141,7 +141,7 @@ struct Comparing;
 
 impl Fails for Comparing {
     fn codes() -> Vec<Code> {
-        vec![Code::NoSuchSession, Code::NoSuchVersion]
+        vec![Code::SessionNotFound, Code::VersionNotFound]
     }
 }
 

@@ -123,7 +123,7 @@ pub(crate) async fn file(
         "start.js" => Ok(answer(SCRIPT).body(START)),
         "swagger-ui-bundle.js" => BUNDLE.answer(&request, SCRIPT),
         "swagger-ui.css" => STYLE.answer(&request, "text/css; charset=utf-8"),
-        _ => Err(Problem::of(Code::NoSuchPath, "path", "there is no such file")),
+        _ => Err(Problem::of(Code::EndpointNotFound, "path", "there is no such file")),
     }
 }
 

@@ -241,7 +241,7 @@ struct Showing;
 
 impl Fails for Showing {
     fn codes() -> Vec<Code> {
-        vec![Code::NoSuchSession]
+        vec![Code::SessionNotFound]
     }
 }
 

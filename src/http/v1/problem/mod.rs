@@ -197,13 +197,13 @@ impl Problem {
         let mut response = HttpResponse::build(self.status_code());
         match self.0.code {
             // What is left of the body is not read.
-            Code::BodyTooLarge | Code::BodyTooSlow | Code::BodyBroken | Code::UriTooLong => {
+            Code::BodyTooLarge | Code::BodyTimeout | Code::BodyIncomplete | Code::UriTooLong => {
                 response.force_close();
             }
-            Code::ApiKeyMissing => {
+            Code::MissingApiKey => {
                 response.insert_header((WWW_AUTHENTICATE, "Bearer"));
             }
-            Code::ApiKeyInvalid => {
+            Code::InvalidApiKey => {
                 response.insert_header((WWW_AUTHENTICATE, "Bearer error=\"invalid_token\""));
             }
             _ => {}

@@ -77,13 +77,13 @@ struct ShowingOne;
 
 impl Fails for Showing {
     fn codes() -> Vec<Code> {
-        vec![Code::NoSuchSession]
+        vec![Code::SessionNotFound]
     }
 }
 
 impl Fails for ShowingOne {
     fn codes() -> Vec<Code> {
-        vec![Code::NoSuchSession, Code::NoSuchMember]
+        vec![Code::SessionNotFound, Code::MemberNotFound]
     }
 }
 
@@ -113,7 +113,7 @@ pub(crate) async fn list(
 
 /// One member of a session
 ///
-/// Tells whether somebody is in it: who is not is the problem `no_such_member`.
+/// Tells whether somebody is in it: who is not is the problem `member_not_found`.
 #[utoipa::path(
     get,
     path = "/v1/sessions/{sessionId}/members/{account}",

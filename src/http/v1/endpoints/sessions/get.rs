@@ -93,7 +93,7 @@ struct Showing;
 
 impl Fails for Showing {
     fn codes() -> Vec<Code> {
-        vec![Code::NoSuchSession, Code::NoSuchVersion]
+        vec![Code::SessionNotFound, Code::VersionNotFound]
     }
 }
 

@@ -115,7 +115,7 @@ struct Reverts;
 
 impl Fails for Reverts {
     fn codes() -> Vec<Code> {
-        let own = [Code::NoSuchVersion, Code::OwnerNotAMember, Code::AttributesTooLarge];
+        let own = [Code::VersionNotFound, Code::OwnerNotAMember, Code::AttributesTooLarge];
         [OfMembers::codes(), own.to_vec()].concat()
     }
 }
