@@ -107,7 +107,8 @@ mod tests {
                 "{part}: {text}"
             );
         }
-        let code = |line: &str| line.contains("code=\"endpoint_not_found\"") && line.ends_with(" 2");
+        let code =
+            |line: &str| line.contains("code=\"endpoint_not_found\"") && line.ends_with(" 2");
         assert!(text.lines().any(code), "{text}");
     }
 }

@@ -37,7 +37,7 @@ fn is_unknown(told: &Told) {
 
 fn is_held_off(told: &Told, wait: u64) {
     assert_eq!((told.status, told.retry_after), (429, Some(wait)), "{told:?}");
-    let errmsg = "accessToken: too many that were not valid came from this address";
+    let errmsg = "accessToken: too many invalid attempts came from this address";
     assert_eq!(told.body, refusal(-1, errmsg));
 }
 

@@ -203,7 +203,7 @@ async fn a_change_can_demand_a_version() {
         let (status, code, rest) = problem(response).await;
         assert_eq!((status, code.as_str()), (412, "version_conflict"), "{tags}");
         assert_eq!((&rest["currentVersion"], &rest["field"]), (&json!(4), &json!("If-Match")));
-        let expected = if tags == "\"3\"" { "3" } else { "a version that cannot be" };
+        let expected = if tags == "\"3\"" { "3" } else { "a version that does not exist" };
         let detail = format!("If-Match: expected {expected}, the current version is 4");
         assert_eq!(rest["detail"], detail);
     }

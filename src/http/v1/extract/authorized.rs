@@ -70,7 +70,12 @@ impl<N: Needs, P: Fails> Fails for Authorised<N, P> {
         codes.extend([Code::TooManyRequests, Code::TooManyFailedAttempts, Code::Unavailable]);
         codes.extend([Code::ClientClosedRequest, Code::Overloaded, Code::TimedOut]);
         // Whatever a call is, its body is read.
-        codes.extend([Code::BodyIncomplete, Code::BodyTimeout, Code::BodyTooLarge, Code::UriTooLong]);
+        codes.extend([
+            Code::BodyIncomplete,
+            Code::BodyTimeout,
+            Code::BodyTooLarge,
+            Code::UriTooLong,
+        ]);
         if !N::ONE_OF.is_empty() {
             codes.push(Code::MissingPermission);
         }
@@ -101,7 +106,7 @@ fn bearer(request: &HttpRequest) -> Result<&str, Problem> {
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"))
         .ok_or(Denied::TokenMissing)?;
     if headers.next().is_some() {
-        return Err(Problem::of(Code::InvalidApiKey, "Authorization", "stands twice"));
+        return Err(Problem::of(Code::InvalidApiKey, "Authorization", "appears more than once"));
     }
     let key = key.trim_start();
     if ApiKey::recognise(key).is_none() {

@@ -55,7 +55,7 @@ codes! {
     UnknownField "unknown_field" 400 "The endpoint has no such field"
         "titel: is unknown, expected `title` or `owner`"
     DuplicateField "duplicate_field" 400 "A field appears more than once"
-        "title: stands twice"
+        "title: appears more than once"
     MalformedQuery "malformed_query" 400 "The query is not percent-encoded UTF-8"
         "query: `%` must be followed by two hexadecimal digits"
     InvalidParameter "invalid_parameter" 400 "A parameter has an invalid value"
@@ -65,7 +65,7 @@ codes! {
     UnknownParameter "unknown_parameter" 400 "The endpoint has no such parameter"
         "verbose: is unknown, expected `limit` or `cursor`"
     DuplicateParameter "duplicate_parameter" 400 "A parameter appears more than once"
-        "limit: stands twice"
+        "limit: appears more than once"
     InvalidSessionId "invalid_session_id" 400 "The session id is not a UUID"
         "sessionId: must be a UUID"
     InvalidHeader "invalid_header" 400 "A header has an invalid value, or is not allowed here"
@@ -77,17 +77,17 @@ codes! {
     MissingPermission "missing_permission" 403 "The app lacks a permission"
         "the app lacks the permission sessions:write"
     NotAMember "not_a_member" 403 "The operator is not a member of the session"
-        "operator: dave is no member of this session"
+        "operator: dave is not a member of the session"
     NotTheOwner "not_the_owner" 403 "Only the owner may do this"
         "delMember: only the owner may remove carol"
     EndpointNotFound "endpoint_not_found" 404 "No such endpoint"
-        "path: there is no such call"
+        "path: no such endpoint"
     SessionNotFound "session_not_found" 404 "No such session"
-        "sessionId: there is no such session"
+        "sessionId: no such session"
     VersionNotFound "version_not_found" 404 "The session has no such version"
-        "version: the session has, or had, no such version"
+        "version: the session has no such version"
     MemberNotFound "member_not_found" 404 "The account is not a member of the session"
-        "account: the session has no such member"
+        "account: not a member of the session"
     MethodNotAllowed "method_not_allowed" 405 "The endpoint does not allow the method"
         "method: only GET, HEAD"
     BodyTimeout "body_timeout" 408 "The body arrived too slowly"
@@ -103,11 +103,11 @@ codes! {
     UnsupportedMediaType "unsupported_media_type" 415 "The body must be plain JSON"
         "Content-Type: must be application/json"
     AddedAndRemoved "added_and_removed" 422 "An account is both added and removed"
-        "delMember: carol stands in addMember as well"
+        "delMember: carol is also in addMember"
     MissingReason "missing_reason" 422 "An administrator must give a reason"
-        "reason: must be given by whoever acts with more rights than a member"
+        "reason: required when acting as administrator"
     OwnerNotAMember "owner_not_a_member" 422 "The new owner must be a member"
-        "owner: dave is no member of this session"
+        "owner: dave is not a member of the session"
     AttributesTooLarge "attributes_too_large" 422 "The attributes are too large"
         "attributes: at most 16384 bytes as compact JSON, got 16385"
     KeyReused "idempotency_key_reused" 422 "The idempotency key belongs to another request"
@@ -117,21 +117,21 @@ codes! {
     TooManyMembers "too_many_members" 422 "The session would have too many members"
         "member: at most 2000 members, got 2001"
     TooManyRequests "too_many_requests" 429 "The app sends too many requests"
-        "the app makes too many requests, try again"
+        "the app sends too many requests, try again"
     TooManyFailedAttempts "too_many_failed_attempts" 429 "Too many invalid API keys came from this address"
-        "Authorization: too many API keys that are not valid came from this address"
+        "Authorization: too many invalid API keys came from this address"
     ClientClosedRequest "client_closed_request" CLIENT_CLOSED_REQUEST "The client closed the connection before the response"
-        "the connection was closed before there was an answer; whether it was done is not known"
+        "the client closed the connection before the response; the outcome is unknown"
     Internal "internal_error" 500 "Internal error"
         "internal error"
     Contended "too_many_changes" 503 "Too many concurrent changes of the session"
-        "sessionId: too many changes of this session at once, try again"
+        "sessionId: too many concurrent changes of the session, try again"
     Unavailable "unavailable" 503 "The service is not available"
         "the service is not available, try again"
     Overloaded "overloaded" 503 "Too many requests are queued"
         "the service is overloaded, try again"
     TimedOut "timed_out" 504 "No response in time"
-        "no answer within 10s; whether it was done is not known"
+        "no response within 10s; the outcome is unknown"
 }
 
 impl Serialize for Code {
@@ -144,7 +144,9 @@ impl PartialSchema for Code {
     fn schema() -> RefOr<Schema> {
         ObjectBuilder::new()
             .schema_type(Type::String)
-            .description(Some("The kind of problem, for programs. Codes do not change; new ones may be added."))
+            .description(Some(
+                "The kind of problem, for programs. Codes do not change; new ones may be added.",
+            ))
             .enum_values(Some(Self::ALL.iter().map(|code| code.name())))
             .into()
     }

@@ -20,10 +20,10 @@ impl From<Error> for Problem {
                 Self::of(Code::SessionNotFound, "sessionId", error_text::NO_SUCH_SESSION)
             }
             Error::NoSuchVersion => {
-                Self::of(Code::VersionNotFound, "version", "the session has, or had, no such version")
+                Self::of(Code::VersionNotFound, "version", "the session has no such version")
             }
             Error::NoSuchMember => {
-                Self::of(Code::MemberNotFound, "account", "the session has no such member")
+                Self::of(Code::MemberNotFound, "account", "not a member of the session")
             }
             Error::KeyReused => Self::of(Code::KeyReused, "Idempotency-Key", &error),
             Error::Contended => {
@@ -108,11 +108,12 @@ impl From<Barred> for Problem {
         match barred {
             Barred::Error(error) => error.into(),
             Barred::HeldOff { wait } => {
-                let why = "too many API keys that are not valid came from this address";
-                Self::of(Code::TooManyFailedAttempts, "Authorization", why).again_after(seconds(wait))
+                let why = "too many invalid API keys came from this address";
+                Self::of(Code::TooManyFailedAttempts, "Authorization", why)
+                    .again_after(seconds(wait))
             }
             Barred::TooMany { wait } => {
-                let detail = "the app makes too many requests, try again";
+                let detail = "the app sends too many requests, try again";
                 Self::new(Code::TooManyRequests, detail).again_after(seconds(wait))
             }
             Barred::NoGate => Self::internal(&std::io::Error::other("the router gives no gate")),

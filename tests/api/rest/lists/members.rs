@@ -5,7 +5,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{SESSIONS, all, bad, beyond, found, session_not_found, page, refused, texts, with};
+use super::{SESSIONS, all, bad, beyond, found, page, refused, session_not_found, texts, with};
 use crate::harness::BUIN;
 use crate::list::World;
 use crate::rest::problem;
@@ -24,7 +24,7 @@ fn shown(account: &str, joined_version: i64, owner: bool) -> Value {
 }
 
 fn nobody() -> (u16, String, Value) {
-    let rest = json!({ "detail": "account: the session has no such member", "field": "account" });
+    let rest = json!({ "detail": "account: not a member of the session", "field": "account" });
     (404, "member_not_found".to_owned(), rest)
 }
 

@@ -72,7 +72,7 @@ fn beyond(name: &str, why: &str, limit: i64, got: i64) -> (u16, String, Value) {
 }
 
 fn session_not_found() -> (u16, String, Value) {
-    let rest = json!({ "detail": "sessionId: there is no such session", "field": "sessionId" });
+    let rest = json!({ "detail": "sessionId: no such session", "field": "sessionId" });
     (404, "session_not_found".to_owned(), rest)
 }
 
