@@ -52,7 +52,7 @@ pub struct Application {
     certificate: Option<Certificate>,
     counted: Arc<Metrics>,
     /// The interval between two looks at the files of the certificate.
-    tls_reload: Duration,
+    tls_reload_interval: Duration,
     clock: Clock,
     traces: Traces,
     patience: Duration,
@@ -101,7 +101,7 @@ impl Application {
         let (sessions, readiness) = (services.sessions.clone(), services.readiness.clone());
         let changed = sessions.changed();
         let retention =
-            Retention { pool: pool.clone(), clock: clock.clone(), keep: settings.audit.keep };
+            Retention { pool: pool.clone(), clock: clock.clone(), keep: settings.audit.retention };
         let worker = match settings.delivery.enabled {
             true => {
                 let (pool, directory) = (pool.clone(), directory.clone());
@@ -113,15 +113,15 @@ impl Application {
         };
         let options = Options {
             workers: settings.server.workers,
-            max_body: settings.limits.max_body,
-            max_uri: settings.limits.max_uri,
+            max_body_bytes: settings.limits.max_body_bytes,
+            max_uri_bytes: settings.limits.max_uri_bytes,
             max_header_bytes: settings.limits.max_header_bytes,
             max_headers: settings.limits.max_headers,
             max_connections: settings.server.max_connections,
-            head_timeout: settings.server.head_timeout,
+            header_timeout: settings.server.header_timeout,
             body_timeout: settings.server.body_timeout,
             write_timeout: settings.server.write_timeout,
-            keep_alive: settings.server.keep_alive,
+            keep_alive_timeout: settings.server.keep_alive_timeout,
             request_timeout: settings.server.request_timeout,
             shutdown_timeout: settings.server.shutdown_timeout,
         };
@@ -155,7 +155,7 @@ impl Application {
             retention,
             certificate,
             counted,
-            tls_reload: settings.server.tls_reload,
+            tls_reload_interval: settings.server.tls_reload_interval,
             clock,
             traces,
             patience,
@@ -181,7 +181,7 @@ impl Application {
     pub async fn run(self) -> anyhow::Result<()> {
         let Self { server, ending, directory, changes, sessions, worker, changed, .. } = self;
         let Self { patience, pool, stopper, metrics, retention, traces, .. } = self;
-        let Self { certificate, counted, tls_reload, clock, .. } = self;
+        let Self { certificate, counted, tls_reload_interval, clock, .. } = self;
         let telling = metrics.map(|server| (server.ending(), tokio::spawn(server.run())));
         let following = directory.clone();
         let following = tokio::spawn(async move { following.follow(changes).await });
@@ -193,7 +193,7 @@ impl Application {
         let following_sessions = tokio::spawn(async move { sessions.follow().await });
         let following_files = tokio::spawn(async move {
             match certificate {
-                Some(certificate) => certificate.follow(tls_reload, clock, counted).await,
+                Some(certificate) => certificate.follow(tls_reload_interval, clock, counted).await,
                 None => std::future::pending().await,
             }
         });
@@ -243,7 +243,7 @@ impl Application {
 
 fn gate_options(Settings { server, limits, .. }: &Settings) -> GateOptions {
     GateOptions {
-        failed_attempts: limits.failed_attempts,
+        max_failed_attempts: limits.max_failed_attempts,
         requests_per_second: limits.requests_per_second,
         burst: limits.burst,
         trusted_proxies: server.trusted_proxies.clone(),
@@ -265,7 +265,7 @@ pub fn session_options(settings: &Settings) -> SessionOptions {
         },
         limits: pool_limits(settings),
         request_timeout: settings.server.request_timeout,
-        max_waiting: limits.max_waiting,
+        max_queued: limits.max_queued,
         max_batch: database.max_batch,
         cache: CacheOptions {
             enabled: cache.enabled,

@@ -27,16 +27,16 @@ pub fn worker(
 ) -> anyhow::Result<Worker> {
     let delivery = &settings.delivery;
     let options = Options {
-        concurrency: delivery.concurrency,
-        concurrency_per_app: delivery.concurrency_per_app,
-        lease: delivery.total_timeout + LEASE_MARGIN,
+        max_concurrency: delivery.max_concurrency,
+        max_concurrency_per_app: delivery.max_concurrency_per_app,
+        lease: delivery.attempt_timeout + LEASE_MARGIN,
         poll: delivery.poll_interval,
         schedule: Schedule {
-            waits: delivery.schedule.clone(),
+            waits: delivery.retry_schedule.clone(),
             give_up_after: delivery.give_up_after,
         },
-        keep_delivered: delivery.keep_delivered,
-        keep_failed: delivery.keep_failed,
+        delivered_retention: delivery.delivered_retention,
+        failed_retention: delivery.failed_retention,
     };
     let (limits, sender) = (pool_limits(settings), sender(settings)?);
     Ok(Worker::new(pool, limits, directory, sender, clock, options, metrics))
@@ -48,7 +48,7 @@ pub(super) fn sender(settings: &Settings) -> anyhow::Result<Sender> {
     let delivery = &settings.delivery;
     let networks =
         Networks { allow: delivery.allow_networks.clone(), deny: delivery.deny_networks.clone() };
-    let timeouts = Timeouts { connect: delivery.connect_timeout, total: delivery.total_timeout };
+    let timeouts = Timeouts { connect: delivery.connect_timeout, total: delivery.attempt_timeout };
     Sender::new(networks, timeouts).context("cannot send callbacks")
 }
 

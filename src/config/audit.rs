@@ -9,11 +9,11 @@ use super::read::Reader;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audit {
     /// How long a line is kept.
-    pub keep: Duration,
+    pub retention: Duration,
 }
 
 impl Audit {
     pub(super) fn read(read: &mut Reader<'_>) -> Self {
-        Self { keep: read.duration("audit.keep", DAY..=36_500 * DAY) }
+        Self { retention: read.duration("audit.retention", DAY..=36_500 * DAY) }
     }
 }

@@ -13,17 +13,17 @@ pub struct Delivery {
     /// Whether this server sends any.
     pub enabled: bool,
     /// How many may be in flight.
-    pub concurrency: usize,
+    pub max_concurrency: usize,
     /// How many of them to one app.
-    pub concurrency_per_app: usize,
+    pub max_concurrency_per_app: usize,
     /// Until there is a connection.
     pub connect_timeout: Duration,
     /// Until the answer is read; at least [`Delivery::connect_timeout`].
-    pub total_timeout: Duration,
+    pub attempt_timeout: Duration,
     /// The interval between two searches for due callbacks.
     pub poll_interval: Duration,
     /// The waits after failed tries, the last one repeated. Never empty.
-    pub schedule: Vec<Duration>,
+    pub retry_schedule: Vec<Duration>,
     /// How long after its first try a callback is given up.
     pub give_up_after: Duration,
     /// If there are any, only these may be reached.
@@ -31,33 +31,34 @@ pub struct Delivery {
     /// These may not be reached.
     pub deny_networks: Vec<IpNet>,
     /// How long delivered ones are kept.
-    pub keep_delivered: Duration,
+    pub delivered_retention: Duration,
     /// How long failed ones are kept.
-    pub keep_failed: Duration,
+    pub failed_retention: Duration,
 }
 
 impl Delivery {
     pub(super) fn read(read: &mut Reader<'_>) -> Self {
         let delivery = Self {
             enabled: read.switch("delivery.enabled"),
-            concurrency: read.number("delivery.concurrency", 1..=1_000),
-            concurrency_per_app: read.number("delivery.concurrency_per_app", 1..=1_000),
+            max_concurrency: read.number("delivery.max_concurrency", 1..=1_000),
+            max_concurrency_per_app: read.number("delivery.max_concurrency_per_app", 1..=1_000),
             connect_timeout: read.duration("delivery.connect_timeout", INSTANT..=MINUTE),
-            total_timeout: read.duration("delivery.total_timeout", INSTANT..=MINUTE),
+            attempt_timeout: read.duration("delivery.attempt_timeout", INSTANT..=MINUTE),
             poll_interval: read.duration("delivery.poll_interval", INSTANT / 10..=MINUTE),
-            schedule: read.durations(
-                "delivery.schedule",
+            retry_schedule: read.durations(
+                "delivery.retry_schedule",
                 INSTANT..=DAY,
                 "a list of durations from 100ms to 1day, not empty",
             ),
             give_up_after: read.duration("delivery.give_up_after", SECOND..=30 * DAY),
             allow_networks: read.networks("delivery.allow_networks"),
             deny_networks: read.networks("delivery.deny_networks"),
-            keep_delivered: read.duration("delivery.keep_delivered", MINUTE..=3_650 * DAY),
-            keep_failed: read.duration("delivery.keep_failed", MINUTE..=3_650 * DAY),
+            delivered_retention: read
+                .duration("delivery.delivered_retention", MINUTE..=3_650 * DAY),
+            failed_retention: read.duration("delivery.failed_retention", MINUTE..=3_650 * DAY),
         };
-        if delivery.connect_timeout > delivery.total_timeout {
-            read.contradiction("delivery.connect_timeout", "at most", "delivery.total_timeout");
+        if delivery.connect_timeout > delivery.attempt_timeout {
+            read.contradiction("delivery.connect_timeout", "at most", "delivery.attempt_timeout");
         }
         delivery
     }

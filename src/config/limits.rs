@@ -6,10 +6,10 @@ use super::read::Reader;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The largest request body, in bytes.
-    pub max_body: usize,
+    pub max_body_bytes: usize,
     /// The longest path with its query, in bytes.
-    pub max_uri: usize,
-    /// The largest head of a request, in bytes; at least [`Limits::max_uri`].
+    pub max_uri_bytes: usize,
+    /// The largest head of a request, in bytes; at least [`Limits::max_uri_bytes`].
     pub max_header_bytes: u32,
     /// The most headers of a request.
     pub max_headers: usize,
@@ -18,31 +18,31 @@ pub struct Limits {
     /// The most members a session may have.
     pub max_members: usize,
     /// How many requests may wait in one queue for the database; at least 1.
-    pub max_waiting: usize,
+    pub max_queued: usize,
     /// How many requests an app may make in a second; 0 = any number.
     pub requests_per_second: u32,
     /// How many it may make at once after a pause; 0 = as many as in a second.
     pub burst: u32,
     /// How many credentials that are not valid an address may try for nothing; 0 = any number.
-    pub failed_attempts: u32,
+    pub max_failed_attempts: u32,
 }
 
 impl Limits {
     pub(super) fn read(read: &mut Reader<'_>) -> Self {
         let limits = Self {
-            max_body: read.number("limits.max_body", 1_024..=1_073_741_824),
-            max_uri: read.number("limits.max_uri", 1_024..=65_534),
+            max_body_bytes: read.number("limits.max_body_bytes", 1_024..=1_073_741_824),
+            max_uri_bytes: read.number("limits.max_uri_bytes", 1_024..=65_534),
             max_header_bytes: read.number("limits.max_header_bytes", 1_024..=131_072),
             max_headers: read.number("limits.max_headers", 8..=96),
             min_members: read.number("limits.min_members", 1..=100_000),
             max_members: read.number("limits.max_members", 1..=100_000),
-            max_waiting: read.number("limits.max_waiting", 1..=100_000),
+            max_queued: read.number("limits.max_queued", 1..=100_000),
             requests_per_second: read.number("limits.requests_per_second", 0..=1_000_000),
             burst: read.number("limits.burst", 0..=1_000_000),
-            failed_attempts: read.number("limits.failed_attempts", 0..=1_000_000),
+            max_failed_attempts: read.number("limits.max_failed_attempts", 0..=1_000_000),
         };
-        if limits.max_uri > limits.max_header_bytes as usize {
-            read.contradiction("limits.max_uri", "at most", "limits.max_header_bytes");
+        if limits.max_uri_bytes > limits.max_header_bytes as usize {
+            read.contradiction("limits.max_uri_bytes", "at most", "limits.max_header_bytes");
         }
         if limits.min_members > limits.max_members {
             read.contradiction("limits.min_members", "at most", "limits.max_members");

@@ -8,7 +8,7 @@ pub struct Tracing {
     /// The collector of the spans; `None` = no spans.
     pub otlp_endpoint: Option<OtlpEndpoint>,
     /// One in this many requests without a trace begins one; at least 1.
-    pub one_in: u32,
+    pub sample_one_in: u32,
 }
 
 /// The URL of a collector that speaks OTLP over HTTP. There is no password in it.
@@ -24,7 +24,7 @@ impl Tracing {
                  or query, or nothing",
                 OtlpEndpoint::parse,
             ),
-            one_in: read.number("tracing.one_in", 1..=1_000_000),
+            sample_one_in: read.number("tracing.sample_one_in", 1..=1_000_000),
         }
     }
 }

@@ -20,7 +20,7 @@ pub struct Server {
     pub shutdown_timeout: Duration,
     /// By when a request's head must have arrived whole; a first one with the TLS handshake before
     /// it.
-    pub head_timeout: Duration,
+    pub header_timeout: Duration,
     /// By when a request's body must have arrived whole.
     pub body_timeout: Duration,
     /// By when a request that has arrived whole is answered.
@@ -30,13 +30,13 @@ pub struct Server {
     /// How long an answer may wait for its client to take more of it.
     pub write_timeout: Duration,
     /// How long a connection may stay open without a request.
-    pub keep_alive: Duration,
+    pub keep_alive_timeout: Duration,
     /// Connections of the whole process, shared out among the threads.
     pub max_connections: usize,
     /// Certificate and key for TLS; `None` = plain HTTP.
     pub tls: Option<TlsFiles>,
     /// The interval between two checks of those files for changes.
-    pub tls_reload: Duration,
+    pub tls_reload_interval: Duration,
 }
 
 /// A certificate and its key, both PEM.
@@ -60,15 +60,15 @@ impl Server {
             bind: read.address("server.bind"),
             workers: read.number("server.workers", 0..=1024),
             shutdown_timeout: read.duration("server.shutdown_timeout", Duration::ZERO..=HOUR),
-            head_timeout: read.duration("server.head_timeout", INSTANT..=MINUTE),
+            header_timeout: read.duration("server.header_timeout", INSTANT..=MINUTE),
             body_timeout: read.duration("server.body_timeout", INSTANT..=10 * MINUTE),
             request_timeout: read.duration("server.request_timeout", SECOND..=10 * MINUTE),
             trusted_proxies: read.networks("server.trusted_proxies"),
             write_timeout: read.duration("server.write_timeout", INSTANT..=10 * MINUTE),
-            keep_alive: read.duration("server.keep_alive", INSTANT..=HOUR),
+            keep_alive_timeout: read.duration("server.keep_alive_timeout", INSTANT..=HOUR),
             max_connections: read.number("server.max_connections", 1..=1_000_000),
             tls: tls(read),
-            tls_reload: read.duration("server.tls_reload", INSTANT..=DAY),
+            tls_reload_interval: read.duration("server.tls_reload_interval", INSTANT..=DAY),
         }
     }
 }

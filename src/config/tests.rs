@@ -43,14 +43,14 @@ const OTHERS: Env<'_> = &[
     ("server.bind", "[::]:0"),
     ("server.workers", "3"),
     ("server.shutdown_timeout", "1m"),
-    ("server.head_timeout", "1"),
+    ("server.header_timeout", "1"),
     ("server.body_timeout", "500ms"),
     ("server.write_timeout", "1m"),
-    ("server.keep_alive", "1h"),
+    ("server.keep_alive_timeout", "1h"),
     ("server.max_connections", "100"),
     ("server.tls_cert", "/etc/muster/cert.pem"),
     ("server.tls_key", "/etc/muster/key.pem"),
-    ("server.tls_reload", "1m"),
+    ("server.tls_reload_interval", "1m"),
     ("server.request_timeout", "1m"),
     ("server.trusted_proxies", "10.2.0.0/16"),
     ("database.url", "postgres://u:12345@db/muster"),
@@ -68,38 +68,38 @@ const OTHERS: Env<'_> = &[
         "ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
     ),
     ("secrets.master_key_file", "/run/secrets/muster"),
-    ("audit.keep", "30days"),
+    ("audit.retention", "30days"),
     ("token.expire_in", "601"),
     ("token.max_clock_skew", "2m"),
-    ("limits.max_body", "2048"),
-    ("limits.max_uri", "2048"),
+    ("limits.max_body_bytes", "2048"),
+    ("limits.max_uri_bytes", "2048"),
     ("limits.max_header_bytes", "16384"),
     ("limits.max_headers", "64"),
     ("limits.min_members", "1"),
     ("limits.max_members", "100000"),
-    ("limits.max_waiting", "5"),
+    ("limits.max_queued", "5"),
     ("limits.requests_per_second", "6"),
     ("limits.burst", "7"),
-    ("limits.failed_attempts", "8"),
+    ("limits.max_failed_attempts", "8"),
     ("policy.remove_members", "member"),
     ("cache.enabled", "false"),
     ("cache.max_bytes", "1048576"),
     ("cache.follow_interval", "1s"),
     ("delivery.enabled", "false"),
-    ("delivery.concurrency", "7"),
-    ("delivery.concurrency_per_app", "6"),
+    ("delivery.max_concurrency", "7"),
+    ("delivery.max_concurrency_per_app", "6"),
     ("delivery.connect_timeout", "1"),
-    ("delivery.total_timeout", "20s"),
+    ("delivery.attempt_timeout", "20s"),
     ("delivery.poll_interval", "1s"),
-    ("delivery.schedule", "1s, 2s,3m"),
+    ("delivery.retry_schedule", "1s, 2s,3m"),
     ("delivery.give_up_after", "1h"),
     ("delivery.allow_networks", "10.0.0.0/8,fd00::/8"),
     ("delivery.deny_networks", "10.1.0.0/16"),
-    ("delivery.keep_delivered", "1m"),
-    ("delivery.keep_failed", "86400"),
+    ("delivery.delivered_retention", "1m"),
+    ("delivery.failed_retention", "86400"),
     ("metrics.bind", "[::1]:0"),
     ("tracing.otlp_endpoint", "http://collector:4318"),
-    ("tracing.one_in", "10"),
+    ("tracing.sample_one_in", "10"),
     ("log.level", "warn,muster::http=debug"),
     ("log.format", "json"),
 ];
@@ -111,16 +111,16 @@ fn others() -> Settings {
             bind: "[::]:0".to_owned(),
             workers: 3,
             shutdown_timeout: MINUTE,
-            head_timeout: SECOND,
+            header_timeout: SECOND,
             body_timeout: Duration::from_millis(500),
             write_timeout: MINUTE,
-            keep_alive: HOUR,
+            keep_alive_timeout: HOUR,
             max_connections: 100,
             tls: Some(TlsFiles {
                 cert: "/etc/muster/cert.pem".into(),
                 key: "/etc/muster/key.pem".into(),
             }),
-            tls_reload: MINUTE,
+            tls_reload_interval: MINUTE,
             request_timeout: MINUTE,
             trusted_proxies: vec!["10.2.0.0/16".parse().unwrap()],
         },
@@ -142,40 +142,40 @@ fn others() -> Settings {
             ),
             master_key_file: Some("/run/secrets/muster".into()),
         },
-        audit: Audit { keep: 30 * DAY },
+        audit: Audit { retention: 30 * DAY },
         token: Token { expire_in: 601 * SECOND, max_clock_skew: 2 * MINUTE },
         limits: Limits {
-            max_body: 2_048,
-            max_uri: 2_048,
+            max_body_bytes: 2_048,
+            max_uri_bytes: 2_048,
             max_header_bytes: 16_384,
             max_headers: 64,
             min_members: 1,
             max_members: 100_000,
-            max_waiting: 5,
+            max_queued: 5,
             requests_per_second: 6,
             burst: 7,
-            failed_attempts: 8,
+            max_failed_attempts: 8,
         },
         policy: Policy { remove_members: RemoveMembers::Member },
         cache: Cache { enabled: false, max_bytes: 1_048_576, follow_interval: SECOND },
         delivery: Delivery {
             enabled: false,
-            concurrency: 7,
-            concurrency_per_app: 6,
+            max_concurrency: 7,
+            max_concurrency_per_app: 6,
             connect_timeout: SECOND,
-            total_timeout: 20 * SECOND,
+            attempt_timeout: 20 * SECOND,
             poll_interval: SECOND,
-            schedule: vec![SECOND, 2 * SECOND, 3 * MINUTE],
+            retry_schedule: vec![SECOND, 2 * SECOND, 3 * MINUTE],
             give_up_after: HOUR,
             allow_networks: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
             deny_networks: vec!["10.1.0.0/16".parse().unwrap()],
-            keep_delivered: MINUTE,
-            keep_failed: DAY,
+            delivered_retention: MINUTE,
+            failed_retention: DAY,
         },
         metrics: Metrics { bind: Some("[::1]:0".to_owned()) },
         tracing: Tracing {
             otlp_endpoint: OtlpEndpoint::parse("http://collector:4318"),
-            one_in: 10,
+            sample_one_in: 10,
         },
         log: Log {
             level: LogFilter::parse("warn,muster::http=debug").unwrap(),
@@ -186,10 +186,10 @@ fn others() -> Settings {
 
 #[test]
 fn the_slowest_request_is_cut_off_within_ten_seconds() {
-    let Server { head_timeout, body_timeout, .. } = load(None, &[]).unwrap().server;
+    let Server { header_timeout, body_timeout, .. } = load(None, &[]).unwrap().server;
     // A first head that comes late because of TLS has half a second more, and behind the refusal of
     // a body the connection stays open for up to a second.
-    let longest = head_timeout + body_timeout + 3 * SECOND / 2;
+    let longest = header_timeout + body_timeout + 3 * SECOND / 2;
     assert!(longest < 10 * SECOND, "{longest:?}");
 }
 
@@ -208,13 +208,13 @@ fn the_defaults_are_valid_and_as_promised() {
                 bind: "127.0.0.1:7080".to_owned(),
                 workers: 0,
                 shutdown_timeout: 10 * SECOND,
-                head_timeout: 4 * SECOND,
+                header_timeout: 4 * SECOND,
                 body_timeout: 4 * SECOND,
                 write_timeout: 30 * SECOND,
-                keep_alive: 75 * SECOND,
+                keep_alive_timeout: 75 * SECOND,
                 max_connections: 25_000,
                 tls: None,
-                tls_reload: 10 * SECOND,
+                tls_reload_interval: 10 * SECOND,
                 request_timeout: 10 * SECOND,
                 trusted_proxies: Vec::new(),
             },
@@ -230,19 +230,19 @@ fn the_defaults_are_valid_and_as_promised() {
                 download: true,
             },
             secrets: Secrets { master_key: None, previous_master_key: None, master_key_file: None },
-            audit: Audit { keep: 365 * DAY },
+            audit: Audit { retention: 365 * DAY },
             token: Token { expire_in: 7_200 * SECOND, max_clock_skew: 300 * SECOND },
             limits: Limits {
-                max_body: 1_048_576,
-                max_uri: 8_192,
+                max_body_bytes: 1_048_576,
+                max_uri_bytes: 8_192,
                 max_header_bytes: 32_768,
                 max_headers: 96,
                 min_members: 3,
                 max_members: 2_000,
-                max_waiting: 4_096,
+                max_queued: 4_096,
                 requests_per_second: 0,
                 burst: 0,
-                failed_attempts: 10,
+                max_failed_attempts: 10,
             },
             policy: Policy { remove_members: RemoveMembers::Owner },
             cache: Cache {
@@ -252,22 +252,22 @@ fn the_defaults_are_valid_and_as_promised() {
             },
             delivery: Delivery {
                 enabled: true,
-                concurrency: 64,
-                concurrency_per_app: 16,
+                max_concurrency: 64,
+                max_concurrency_per_app: 16,
                 connect_timeout: 5 * SECOND,
-                total_timeout: 15 * SECOND,
+                attempt_timeout: 15 * SECOND,
                 poll_interval: 2 * INSTANT,
-                schedule: [5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400]
+                retry_schedule: [5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400]
                     .map(Duration::from_secs)
                     .to_vec(),
                 give_up_after: DAY,
                 allow_networks: Vec::new(),
                 deny_networks: Vec::new(),
-                keep_delivered: 7 * DAY,
-                keep_failed: 30 * DAY,
+                delivered_retention: 7 * DAY,
+                failed_retention: 30 * DAY,
             },
             metrics: Metrics { bind: Some("127.0.0.1:7081".to_owned()) },
-            tracing: Tracing { otlp_endpoint: None, one_in: 1 },
+            tracing: Tracing { otlp_endpoint: None, sample_one_in: 1 },
             log: Log { level: LogFilter::default(), format: LogFormat::Pretty },
         }
     );
@@ -443,7 +443,7 @@ fn every_refusal_names_key_value_origin_and_what_was_expected() {
         ("database.migrate = \"yes\"", "expected true or false"),
         ("database.download = 1", "expected true or false"),
         ("database.postgres_dir = a list", "expected a path, or nothing"),
-        ("limits.max_body = 1023", "expected a whole number from 1024 to 1073741824"),
+        ("limits.max_body_bytes = 1023", "expected a whole number from 1024 to 1073741824"),
         ("limits.max_header_bytes = 131073", "expected a whole number from 1024 to 131072"),
         ("limits.max_headers = 97", "expected a whole number from 8 to 96"),
         ("limits.min_members = 0", "expected a whole number from 1 to 100000"),
@@ -533,7 +533,7 @@ fn values_that_contradict_each_other_are_refused_with_both() {
     );
     assert_eq!(
         problem("limits.max_header_bytes = 4096", &[]),
-        "limits.max_uri = 8192 (the default): expected at most limits.max_header_bytes, which is \
+        "limits.max_uri_bytes = 8192 (the default): expected at most limits.max_header_bytes, which is \
          4096 (muster.toml, line 1)"
     );
 }
@@ -635,8 +635,8 @@ fn a_value_comes_from_one_place_and_its_file_must_be_there() {
 #[test]
 fn everything_wrong_is_told_at_once() {
     let error = load(
-        Some("[server]\nbnd = 1\nworkers = 'all'\n[limits]\nmax_body = 1"),
-        &[("MUSTER__LIMITS__MAX_BODY", "many"), ("MUSTER__DATABASE__MIGRATE", "")],
+        Some("[server]\nbnd = 1\nworkers = 'all'\n[limits]\nmax_body_bytes = 1"),
+        &[("MUSTER__LIMITS__MAX_BODY_BYTES", "many"), ("MUSTER__DATABASE__MIGRATE", "")],
     )
     .unwrap_err()
     .to_string();
@@ -648,7 +648,7 @@ fn everything_wrong_is_told_at_once() {
             "  server.bnd",
             "  server.workers = \"all\"",
             "  database.migrate = \"\"",
-            "  limits.max_body = \"many\"",
+            "  limits.max_body_bytes = \"many\"",
         ]
     );
 }
@@ -689,13 +689,13 @@ fn a_mistaken_file_is_named_with_the_place_and_without_its_text() {
 
 #[test]
 fn numbers_of_any_size_and_notation_are_read() {
-    let file = "limits.max_body = 0x1_000\nlimits.max_members = 5_000";
+    let file = "limits.max_body_bytes = 0x1_000\nlimits.max_members = 5_000";
     let limits = load(Some(file), &[]).unwrap().limits;
-    assert_eq!((limits.max_body, limits.max_members), (4_096, 5_000));
-    let told = problem("limits.max_body = 99999999999999999999999", &[]);
-    assert!(told.starts_with("limits.max_body = \"99999999999999999999999\" ("), "{told}");
-    assert!(!problem("limits.max_body = nan", &[]).is_empty());
-    assert!(!problem("limits.max_body = 1e400", &[]).is_empty());
+    assert_eq!((limits.max_body_bytes, limits.max_members), (4_096, 5_000));
+    let told = problem("limits.max_body_bytes = 99999999999999999999999", &[]);
+    assert!(told.starts_with("limits.max_body_bytes = \"99999999999999999999999\" ("), "{told}");
+    assert!(!problem("limits.max_body_bytes = nan", &[]).is_empty());
+    assert!(!problem("limits.max_body_bytes = 1e400", &[]).is_empty());
     assert!(!problem("data_dir = 'x'\nlog.level = 2026-01-01", &[]).is_empty());
 }
 

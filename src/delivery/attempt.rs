@@ -56,8 +56,8 @@ fn count(metrics: &Metrics, outcome: &Outcome, next: Next) {
     let callbacks = &metrics.callbacks;
     match (&outcome.error, outcome.status) {
         (None, _) => callbacks.acknowledged.inc(),
-        (Some(_), Some(_)) => callbacks.refused.inc(),
-        (Some(_), None) => callbacks.unanswered.inc(),
+        (Some(_), Some(_)) => callbacks.rejected.inc(),
+        (Some(_), None) => callbacks.no_response.inc(),
     }
     if next == Next::Failed {
         callbacks.given_up.inc();

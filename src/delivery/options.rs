@@ -8,9 +8,9 @@ use super::Schedule;
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How many may be under way.
-    pub concurrency: usize,
+    pub max_concurrency: usize,
     /// How many of them to one app.
-    pub concurrency_per_app: usize,
+    pub max_concurrency_per_app: usize,
     /// How long a delivery is ours; longer than it waits for a place and sending can take.
     pub lease: Duration,
     /// How often it is looked for what became due, or was written by other servers.
@@ -18,7 +18,7 @@ pub struct Options {
     /// When to try again.
     pub schedule: Schedule,
     /// How long delivered ones are kept.
-    pub keep_delivered: Duration,
+    pub delivered_retention: Duration,
     /// How long failed ones are kept.
-    pub keep_failed: Duration,
+    pub failed_retention: Duration,
 }

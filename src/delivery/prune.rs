@@ -29,8 +29,8 @@ pub async fn prune(
     let now = clock.now();
     let mut pruned = 0;
     for (state, keep) in [
-        (DeliveryState::Delivered, options.keep_delivered),
-        (DeliveryState::Failed, options.keep_failed),
+        (DeliveryState::Delivered, options.delivered_retention),
+        (DeliveryState::Failed, options.failed_retention),
     ] {
         pruned +=
             Pruner::delete_all(|most| deliveries::prune(pool, state, now - keep, most)).await?;

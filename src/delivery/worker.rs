@@ -226,10 +226,10 @@ impl Worker {
         // Each app's first before any app's second.
         apps.sort_by_cached_key(|(app, _)| self.under_way.taken(app));
         let now = self.clock.now();
-        let mut free = self.under_way.free(self.options.concurrency);
+        let mut free = self.under_way.free(self.options.max_concurrency);
         while !apps.is_empty() {
             apps.retain(|(app, known)| {
-                let most = self.options.concurrency_per_app;
+                let most = self.options.max_concurrency_per_app;
                 let has_room = self.under_way.room(app, most, free, now) > 0;
                 let next = if has_room { self.ready.next(app) } else { None };
                 let Some(one) = next else { return false };
@@ -270,13 +270,13 @@ impl Worker {
         }
         self.look = false;
         let now = self.clock.now();
-        let free = self.under_way.free(self.options.concurrency);
+        let free = self.under_way.free(self.options.max_concurrency);
         let most = (free + AHEAD).saturating_sub(self.ready.len());
         let mut rooms = Vec::new();
         for known in self.directory.subscribers() {
             let app = (known.app.buin, known.app.app_id.clone());
             let waiting = self.ready.waiting(&app);
-            let room = self.under_way.room(&app, self.options.concurrency_per_app, free, now);
+            let room = self.under_way.room(&app, self.options.max_concurrency_per_app, free, now);
             let ahead = self.under_way.pace(&app).min(AHEAD);
             // Not a few at a time, while there is no hurry.
             let places = if waiting > ahead / 2 { 0 } else { room + ahead - waiting };

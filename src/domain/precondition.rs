@@ -31,7 +31,7 @@ impl From<Version> for Expected {
 impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((first, others)) = self.0.split_first() else {
-            return f.write_str("a version that cannot be");
+            return f.write_str("a version that does not exist");
         };
         first.fmt(f)?;
         others.iter().try_for_each(|version| write!(f, " or {version}"))

@@ -8,7 +8,7 @@ use super::{Account, Expected, Version};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The operator is not a member of the session.
-    #[error("{operator} is no member of this session")]
+    #[error("{operator} is not a member of the session")]
     NotAMember {
         /// The operator.
         operator: Account,
@@ -26,10 +26,10 @@ pub enum Refusal {
         act: OwnersAct,
     },
     /// An administrator must give a reason.
-    #[error("must be given by whoever acts with more rights than a member")]
+    #[error("required when acting as administrator")]
     ReasonMissing,
     /// The new owner is not a member of the session, or leaves it with the same request.
-    #[error("{owner} is no member of this session")]
+    #[error("{owner} is not a member of the session")]
     OwnerNotAMember {
         /// The new owner.
         owner: Account,
@@ -43,7 +43,7 @@ pub enum Refusal {
         got: usize,
     },
     /// One account both to be added and to be removed.
-    #[error("{account} stands in addMember as well")]
+    #[error("{account} is also in addMember")]
     AddedAndRemoved {
         /// The account in both lists.
         account: Account,

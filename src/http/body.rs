@@ -43,8 +43,8 @@ pub(super) async fn read(
     payload: &mut dev::Payload,
 ) -> Result<Bytes, BodyError> {
     let options = request.app_data::<web::Data<Options>>().map(|options| ***options);
-    let Options { max_body, body_timeout, .. } = options.ok_or(BodyError::NoOptions)?;
-    tokio::time::timeout(body_timeout, collect(request, payload, max_body))
+    let Options { max_body_bytes, body_timeout, .. } = options.ok_or(BodyError::NoOptions)?;
+    tokio::time::timeout(body_timeout, collect(request, payload, max_body_bytes))
         .await
         .map_err(|_| too_slow(request, body_timeout))?
 }

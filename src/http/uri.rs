@@ -17,8 +17,9 @@ pub(super) struct UriTooLong {
 
 /// Refuses a request whose path and query are too long.
 pub(super) fn check(request: &HttpRequest) -> Result<(), UriTooLong> {
-    let max =
-        request.app_data::<web::Data<Options>>().map_or(usize::MAX, |options| options.max_uri);
+    let max = request
+        .app_data::<web::Data<Options>>()
+        .map_or(usize::MAX, |options| options.max_uri_bytes);
     let got = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     if got > max { Err(UriTooLong { max, got }) } else { Ok(()) }
 }

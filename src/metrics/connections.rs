@@ -20,7 +20,7 @@ pub struct Connections {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// The handshake: TLS, which may also have failed, or the detection of the HTTP version.
-    Opening,
+    Handshake,
     /// Sending a head, a frame or a TLS record.
     Head,
     /// Sending a body.
@@ -29,8 +29,12 @@ pub enum Cut {
     Write,
 }
 
-const CUTS: [(Cut, &str); 4] =
-    [(Cut::Opening, "opening"), (Cut::Head, "head"), (Cut::Body, "body"), (Cut::Write, "write")];
+const CUTS: [(Cut, &str); 4] = [
+    (Cut::Handshake, "handshake"),
+    (Cut::Head, "head"),
+    (Cut::Body, "body"),
+    (Cut::Write, "write"),
+];
 
 /// A connection that is open until this is dropped.
 #[derive(Debug)]

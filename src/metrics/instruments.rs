@@ -42,9 +42,9 @@ pub struct Callbacks {
     /// Tries that were acknowledged.
     pub acknowledged: Counter,
     /// Tries that got an answer that acknowledges nothing.
-    pub refused: Counter,
+    pub rejected: Counter,
     /// Tries that got no answer.
-    pub unanswered: Counter,
+    pub no_response: Counter,
     /// Callbacks given up.
     pub given_up: Counter,
     /// How long tries take, in nanoseconds.
@@ -72,8 +72,8 @@ impl Default for Metrics {
             deadlocks: Counter::default(),
             callbacks: Callbacks {
                 acknowledged: Counter::default(),
-                refused: Counter::default(),
-                unanswered: Counter::default(),
+                rejected: Counter::default(),
+                no_response: Counter::default(),
                 given_up: Counter::default(),
                 durations: Histogram::patient(),
                 under_way: AtomicU64::new(0),

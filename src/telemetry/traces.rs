@@ -61,7 +61,7 @@ impl Traces {
             .build()?;
         let batches = BatchConfigBuilder::default().with_max_queue_size(WAITING).build();
         let exporter = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
-        let share = Sampler::TraceIdRatioBased(1.0 / f64::from(settings.one_in));
+        let share = Sampler::TraceIdRatioBased(1.0 / f64::from(settings.sample_one_in));
         let provider = SdkTracerProvider::builder()
             .with_span_processor(exporter)
             // A request with a trace carries the decision of its caller.

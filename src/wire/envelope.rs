@@ -106,7 +106,7 @@ impl Envelope {
     /// Where the message ends in `plain`, and whether padding, length and tail are right. All
     /// checks run in every case; if the lengths are wrong, the message is empty.
     fn message_end(&self, plain: &[u8]) -> (usize, Choice) {
-        // A body is at most 1 GiB (`limits.max_body`), so all lengths fit into u32.
+        // A body is at most 1 GiB (`limits.max_body_bytes`), so all lengths fit into u32.
         let end = to_u32(plain.len());
         let padding = plain[plain.len() - 1];
         let mut sound = !padding.ct_eq(&0) & !padding.ct_gt(&32);

@@ -63,7 +63,7 @@ pub enum Malformed {
     #[error("must be a JSON object, got {0}")]
     NotAnObject(Kind),
     /// The same field twice. Fields of inner objects are not compared.
-    #[error("{0}: stands there twice")]
+    #[error("{0}: appears more than once")]
     Duplicate(String),
     /// More than 256 fields.
     #[error("at most {MAX_FIELDS} fields, got {0}")]
@@ -271,7 +271,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Null => "null",
             Self::Boolean => "a boolean",
-            Self::Fraction => "a number that is no 64-bit integer",
+            Self::Fraction => "a number that is not a 64-bit integer",
             Self::Integer => "a whole number",
             Self::Text => "text",
             Self::List => "a list",
@@ -414,7 +414,7 @@ mod tests {
         assert_eq!(text(r#"{"member": ["a", null]}"#), format!("{item}null"));
         assert_eq!(text(r#"{"member": ["a", ["b"]]}"#), format!("{item}a list"));
         assert_eq!(text(r#"{"member": ["a", true]}"#), format!("{item}a boolean"));
-        let fraction = format!("{item}a number that is no 64-bit integer");
+        let fraction = format!("{item}a number that is not a 64-bit integer");
         assert_eq!(text(r#"{"member": ["a", 1.5]}"#), fraction);
         assert_eq!(text(r#"{"member": ["a", 18446744073709551616]}"#), fraction);
         let error = object(r#"{"title": 5}"#).text("title").unwrap_err();
@@ -480,8 +480,11 @@ mod tests {
     #[test]
     fn a_field_that_stands_twice_is_refused() {
         let duplicate = |json: &str| Object::parse(json.as_bytes()).unwrap_err().to_string();
-        assert_eq!(duplicate(r#"{"title": "a", "title": "a"}"#), "title: stands there twice");
-        assert_eq!(duplicate(r#"{"t\u0069tle": "a", "title": "a"}"#), "title: stands there twice");
+        assert_eq!(duplicate(r#"{"title": "a", "title": "a"}"#), "title: appears more than once");
+        assert_eq!(
+            duplicate(r#"{"t\u0069tle": "a", "title": "a"}"#),
+            "title: appears more than once"
+        );
     }
 
     #[test]

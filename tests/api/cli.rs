@@ -268,7 +268,7 @@ async fn commands_work_on_a_configured_database() {
 async fn a_running_server_obeys_at_once() {
     let mut home = Home::lived_in();
     // What was valid a moment ago is tried over and over.
-    home.set("MUSTER__LIMITS__FAILED_ATTEMPTS", "0");
+    home.set("MUSTER__LIMITS__MAX_FAILED_ATTEMPTS", "0");
     let server = home.serve();
     // The first app of all comes right after the start.
     for round in 0..4 {

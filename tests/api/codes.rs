@@ -110,7 +110,7 @@ impl Table {
         }
         let (other, _) = self.app.another_app(BUIN, &[Permission::SessionsWrite]).await;
         let got = self.raw("session/create", &token, &other.envelope("{}")).await;
-        self.is(100_005, "appId: not the app that the access token was given to", &got);
+        self.is(100_005, "appId: not the app of the access token", &got);
         let got = self.raw("gettoken", "", &json!([])).await;
         self.is(100_004, "body: must be a JSON object, got a list", &got);
         let got = self.raw("session/create", &token, &client.envelope("[]")).await;
@@ -152,7 +152,7 @@ impl Table {
 
     async fn sessions(&mut self) {
         let got = self.change("x", json!({})).await;
-        self.is(4, "opUser: x is no member of this session", &got);
+        self.is(4, "opUser: x is not a member of the session", &got);
         let got = self.change("b", json!({ "delMember": ["c"] })).await;
         self.is(4, "delMember: only the owner may remove c", &got);
         let got = self.create(json!({ "title": "会".repeat(65) })).await;
@@ -162,7 +162,7 @@ impl Table {
         let got = self.create(json!({ "member": [true] })).await;
         self.is(100_003, "member[0]: must be text or an integer, got a boolean", &got);
         let got = self.change("a", json!({ "addMember": ["x"], "delMember": ["x"] })).await;
-        self.is(100_003, "delMember: x stands in addMember as well", &got);
+        self.is(100_003, "delMember: x is also in addMember", &got);
         let got = self.app.update(&json!({ "opUser": "a" })).await;
         self.is(400_001, "sessionId: is missing", &got);
         let got = self.app.get("").await;
@@ -172,9 +172,9 @@ impl Table {
         let got = self.app.get("x").await;
         self.is(400_002, "sessionId: must be a UUID", &got);
         let got = self.app.update(&json!({ "sessionId": NOWHERE, "opUser": "a" })).await;
-        self.is(400_003, "sessionId: there is no such session", &got);
+        self.is(400_003, "sessionId: no such session", &got);
         let got = self.app.get(NOWHERE.trim_matches(['{', '}'])).await;
-        self.is(400_003, "sessionId: there is no such session", &got);
+        self.is(400_003, "sessionId: no such session", &got);
         let few = "member: at least 3 members, creator included; got 2";
         let got = self.create(json!({ "member": ["b"] })).await;
         self.is(400_004, few, &got);

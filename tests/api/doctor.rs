@@ -122,12 +122,12 @@ fn a_port_of_another_program_is_a_failure() {
 #[test]
 fn a_wrong_configuration_is_a_failure() {
     let mut home = Home::new();
-    home.set("MUSTER__LIMITS__MAX_BODY", "lots");
+    home.set("MUSTER__LIMITS__MAX_BODY_BYTES", "lots");
     let checks = doctor(&home, 1);
     let [_] = &checks[..] else { panic!("{checks:#?}") };
     let (verdict, found, remedy) = find(&checks, "configuration");
     assert_eq!(verdict, "fail");
-    assert!(found.contains("limits.max_body") && remedy.contains("muster config"), "{found}");
+    assert!(found.contains("limits.max_body_bytes") && remedy.contains("muster config"), "{found}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

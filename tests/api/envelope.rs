@@ -222,13 +222,13 @@ async fn the_parts_of_an_envelope_must_be_there_and_right() {
             "buin",
             json!(14_731_009.0),
             100_012,
-            "buin: must be a whole number, got a number that is no 64-bit integer",
+            "buin: must be a whole number, got a number that is not a 64-bit integer",
         ),
         (
             "buin",
             beyond,
             100_012,
-            "buin: must be a whole number, got a number that is no 64-bit integer",
+            "buin: must be a whole number, got a number that is not a 64-bit integer",
         ),
         ("buin", json!(14_731_010), 100_009, "buin: not the enterprise of this app"),
         ("buin", json!(0), 100_009, "buin: not the enterprise of this app"),
@@ -238,18 +238,8 @@ async fn the_parts_of_an_envelope_must_be_there_and_right() {
         ("appId", json!(""), 100_010, "appId: is missing"),
         ("appId", json!(7), 100_013, "appId: must be text, got a whole number"),
         ("appId", json!(["a"]), 100_013, "appId: must be text, got a list"),
-        (
-            "appId",
-            json!(other.app_id),
-            100_005,
-            "appId: not the app that the access token was given to",
-        ),
-        (
-            "appId",
-            json!("nobody"),
-            100_005,
-            "appId: not the app that the access token was given to",
-        ),
+        ("appId", json!(other.app_id), 100_005, "appId: not the app of the access token"),
+        ("appId", json!("nobody"), 100_005, "appId: not the app of the access token"),
         ("encrypt", Value::Null, 100_011, "encrypt: is missing"),
         ("encrypt", json!(7), 100_014, "encrypt: must be text, got a whole number"),
         ("encrypt", json!({}), 100_014, "encrypt: must be text, got an object"),
@@ -283,7 +273,7 @@ async fn the_parts_of_a_form_must_be_there_and_right() {
         ("buin=14731009&encrypt=a", 100_010, "appId: is missing"),
         ("buin=14731009&appId=a", 100_011, "encrypt: is missing"),
         ("buin=14731009&appId=a&encrypt=a", 100_005, "appId: unknown or disabled app"),
-        ("buin=1&buin=1&appId=a&encrypt=a", 100_003, "buin: stands there twice"),
+        ("buin=1&buin=1&appId=a&encrypt=a", 100_003, "buin: appears more than once"),
     ] {
         let request = app.client.request(reqwest::Method::POST, path);
         let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");

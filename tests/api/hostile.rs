@@ -117,7 +117,7 @@ async fn sealed_messages_that_are_no_json() {
 async fn a_field_may_stand_there_once() {
     let app = spawn_app().await;
     let token = app.client.token().await;
-    let twice = |field: &str| refusal(100_003, &format!("{field}: stands there twice"));
+    let twice = |field: &str| refusal(100_003, &format!("{field}: appears more than once"));
     let sealed = app.client.seal("{}");
     let outer = format!(r#"{{"buin": 1, "appId": "a", "encrypt": "{sealed}", "encrypt": null}}"#);
     for call in CALLS {

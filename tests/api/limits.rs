@@ -42,7 +42,7 @@ fn create_path(app: &TestApp) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_of_the_limit_is_taken_and_one_more_byte_is_not() {
-    let app = spawn_app_with(|settings| settings.limits.max_body = MAX).await;
+    let app = spawn_app_with(|settings| settings.limits.max_body_bytes = MAX).await;
     assert_eq!(app.post_plain("/cgi/session/create", body(MAX)).await["errcode"], 0);
     for path in PATHS {
         // Whoever it is, and whatever it says.
@@ -57,7 +57,7 @@ async fn a_body_of_the_limit_is_taken_and_one_more_byte_is_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_length_is_refused_when_it_is_announced() {
-    let app = spawn_app_with(|settings| settings.limits.max_body = MAX).await;
+    let app = spawn_app_with(|settings| settings.limits.max_body_bytes = MAX).await;
     for length in ["1025", "99999999999", "18446744073709551615"] {
         // Nothing of the body is ever sent.
         let request = format!(
@@ -71,7 +71,7 @@ async fn a_length_is_refused_when_it_is_announced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn chunks_are_counted() {
-    let app = spawn_app_with(|settings| settings.limits.max_body = MAX).await;
+    let app = spawn_app_with(|settings| settings.limits.max_body_bytes = MAX).await;
     let whole = body(MAX);
     let path = create_path(&app);
     let (one, two) = whole.split_at(300);
@@ -146,7 +146,7 @@ fn endless(call: &str) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endless_body_keeps_no_connection() {
-    let app = spawn_app_with(|settings| settings.limits.max_body = MAX).await;
+    let app = spawn_app_with(|settings| settings.limits.max_body_bytes = MAX).await;
     let mut calls = JoinSet::new();
     let mut refused = |call: &'static str, status, request| {
         let got = abandon(app.address, request);

@@ -173,7 +173,7 @@ async fn each_request_has_one_line() {
             line("GET", "/cgi/session/get", 200, json!(0), true, true),
             line("POST", "/cgi/session/update", 200, json!(4), true, true),
             line("GET", "/cgi/nothing", 404, json!(100_003), false, false),
-            line("GET", "/v1/limits", 401, json!("api_key_missing"), false, false),
+            line("GET", "/v1/limits", 401, json!("missing_api_key"), false, false),
             line("GET", "/healthz", 200, Value::Null, false, false),
             line("GET", "/cgi/session/get", 200, json!(100_000), false, false),
         ]

@@ -66,7 +66,7 @@ async fn any_other_id_is_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_has_an_id() {
     let app = spawn_app_with(|settings| {
-        settings.limits.max_body = 1024;
+        settings.limits.max_body_bytes = 1024;
         settings.server.body_timeout = Duration::from_secs(1);
     })
     .await;

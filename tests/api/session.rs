@@ -196,7 +196,7 @@ async fn an_integer_is_an_account_and_nothing_else_is() {
     assert_eq!(created["member"], expected);
 
     let beyond: Value = serde_json::from_str("18446744073709551616").unwrap();
-    let no_integer = "a number that is no 64-bit integer";
+    let no_integer = "a number that is not a 64-bit integer";
     for (value, kind) in [
         (json!(true), "a boolean"),
         (json!(1.5), no_integer),
@@ -335,7 +335,7 @@ async fn a_session_of_another_enterprise_is_none() {
     let (stranger, _) = app.another_app(BUIN + 1, &all).await;
     let token = stranger.token().await;
     let nowhere = "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}";
-    let none = refusal(400_003, "sessionId: there is no such session");
+    let none = refusal(400_003, "sessionId: no such session");
     for id in [id, nowhere] {
         assert_eq!(stranger.get_session(&token, id).await, none);
         for update in [

@@ -242,7 +242,7 @@ async fn a_caller_decides_for_its_trace_and_chance_for_others() {
     let (collector, receiver) = (Collector::start(), Receiver::start().await);
     let app = spawn_app_with(|settings| {
         collector.trace(settings);
-        settings.tracing.one_in = 1_000_000;
+        settings.tracing.sample_one_in = 1_000_000;
     })
     .await;
     subscribe(&app, &receiver).await;

@@ -155,11 +155,11 @@ async fn a_parameter_may_stand_there_once() {
         ("&sessionId".to_owned(), "sessionId"),
     ] {
         let got = answer(app.client.get(&format!("{get}{more}")).await).await;
-        assert_eq!(got, refusal(100_003, &format!("{twice}: stands there twice")), "{more}");
+        assert_eq!(got, refusal(100_003, &format!("{twice}: appears more than once")), "{more}");
     }
     let update = format!("/cgi/session/update?accessToken={token}&accessToken={token}");
     let got = answer(app.client.post(&update, "{}").await).await;
-    assert_eq!(got, refusal(100_003, "accessToken: stands there twice"));
+    assert_eq!(got, refusal(100_003, "accessToken: appears more than once"));
     // Nobody asks for the others.
     let got = app.client.get(&format!("{get}&x=1&x=2")).await;
     assert_eq!(app.client.opened(got).await["errcode"], 0);
@@ -240,9 +240,8 @@ async fn is_refused(app: &TestApp, method: &Method, path: &str, status: u16, all
     assert_eq!(header("content-type"), Some("application/json"), "{method} {path}");
     assert_eq!(header("x-request-id").unwrap().len(), 32, "{method} {path}");
     if *method != Method::HEAD {
-        let errmsg = allow.map_or("path: there is no such call".to_owned(), |allow| {
-            format!("method: only {allow}")
-        });
+        let errmsg = allow
+            .map_or("path: no such endpoint".to_owned(), |allow| format!("method: only {allow}"));
         let body = response.json::<Value>().await.unwrap();
         assert_eq!(body, refusal(100_003, &errmsg), "{method} {path}");
     }

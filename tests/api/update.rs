@@ -22,7 +22,7 @@ fn with(session: &Value, fields: &Value) -> Value {
 async fn rule_1_only_members_may_act() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c", "d"]).await;
-    let stranger = refusal(4, "opUser: x is no member of this session");
+    let stranger = refusal(4, "opUser: x is not a member of the session");
     for wishes in [
         json!({}),
         json!({ "title": "mine" }),
@@ -41,7 +41,7 @@ async fn rule_1_only_members_may_act() {
     let left = app.change(&session, "d", json!({ "delMember": ["d"], "addMember": ["x"] })).await;
     assert_eq!(left["member"], json!(["a", "b", "c", "x"]));
     let got = app.change(&session, "d", json!({ "addMember": ["d"] })).await;
-    assert_eq!(got, refusal(4, "opUser: d is no member of this session"));
+    assert_eq!(got, refusal(4, "opUser: d is not a member of the session"));
     let got = app.change(&session, "x", json!({ "addMember": ["d"] })).await;
     assert_eq!(got["member"], json!(["a", "b", "c", "x", "d"]));
 }
@@ -116,7 +116,7 @@ async fn rule_3_what_is_so_already_is_no_error_and_a_contradiction_is() {
         (json!({ "addMember": ["a"], "delMember": ["a"], "title": "t" }), "a"),
     ] {
         let got = app.change(&session, "a", wishes.clone()).await;
-        let errmsg = format!("delMember: {whom} stands in addMember as well");
+        let errmsg = format!("delMember: {whom} is also in addMember");
         assert_eq!(got, bad(&errmsg), "{wishes}");
     }
     assert_eq!(app.current(&session).await["version"], 2);
@@ -246,7 +246,7 @@ async fn rule_7_a_named_version_must_be_the_current_one() {
     );
 
     let beyond: Value = serde_json::from_str("18446744073709551616").unwrap();
-    let no_integer = "must be a whole number, got a number that is no 64-bit integer";
+    let no_integer = "must be a whole number, got a number that is not a 64-bit integer";
     for (version, why) in [
         (json!(0), "at least 1, got 0"),
         (json!(-1), "at least 1, got -1"),
@@ -298,7 +298,7 @@ async fn integers_are_accounts_here_too() {
     assert_eq!(app.change(&session, "10232", json!({ "title": "u" })).await["version"], 3);
     for (value, kind) in [
         (json!(true), "a boolean"),
-        (json!(0.5), "a number that is no 64-bit integer"),
+        (json!(0.5), "a number that is not a 64-bit integer"),
         (json!({ "userId": 1 }), "an object"),
         (json!([1]), "a list"),
     ] {

@@ -27,7 +27,7 @@ const SEALED_TIME: usize = 1_024;
 #[derive(Clone, Debug)]
 pub struct GateOptions {
     /// How many credentials that are not valid an address may try for nothing; 0 = any number.
-    pub failed_attempts: u32,
+    pub max_failed_attempts: u32,
     /// How many requests an app may make in a second; 0 = any number.
     pub requests_per_second: u32,
     /// How many it may make at once after a pause; 0 = as many as in a second.
@@ -61,9 +61,10 @@ impl Gate {
     /// Tells the time by `clock`.
     #[must_use]
     pub fn new(options: GateOptions, clock: Clock) -> Self {
-        let GateOptions { failed_attempts, requests_per_second, burst, trusted_proxies } = options;
+        let GateOptions { max_failed_attempts, requests_per_second, burst, trusted_proxies } =
+            options;
         Self {
-            guesses: Guesses::new(failed_attempts),
+            guesses: Guesses::new(max_failed_attempts),
             quota: Quota::new(requests_per_second, burst),
             client_ips: ClientIpResolver::new(&trusted_proxies),
             clock,

@@ -123,7 +123,7 @@ async fn call<N: Needs>(
         return Err(Denied::BuinWrong.into());
     }
     if envelope.app_id != app.app_id.as_str() {
-        let errmsg = "appId: not the app that the access token was given to";
+        let errmsg = "appId: not the app of the access token";
         return Err(Fault::new(Errcode::InvalidAppId, errmsg));
     }
     let message = caller.known().envelope.open(envelope.encrypt)?;

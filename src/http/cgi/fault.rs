@@ -15,7 +15,7 @@ use crate::http::auth::authenticate::Barred;
 use crate::http::body::BodyError;
 use crate::http::endpoint::Refuses;
 use crate::http::middleware::request_context::{Answered, Outcome};
-use crate::http::middleware::timeout::{ABANDONED, Unanswered};
+use crate::http::middleware::timeout::{CLIENT_CLOSED_REQUEST, Unanswered};
 use crate::http::shared::cause_chain::cause_chain;
 use crate::http::shared::error_text;
 use crate::http::shared::retry_after::{self, seconds};
@@ -66,7 +66,7 @@ impl Fault {
     }
 
     pub(super) fn not_found() -> Self {
-        let errmsg = format!("path: {}", error_text::NO_SUCH_CALL);
+        let errmsg = format!("path: {}", error_text::NO_SUCH_ENDPOINT);
         Self::new(Errcode::BadRequest, errmsg).with(StatusCode::NOT_FOUND)
     }
 
@@ -150,8 +150,12 @@ impl From<Error> for Fault {
                 Self::new(Errcode::SessionUnknown, errmsg)
             }
             // No call of this API asks for these.
-            Error::NoSuchVersion => Self::new(Errcode::BadRequest, "version: there was none such"),
-            Error::NoSuchMember => Self::new(Errcode::BadRequest, "member: there is none such"),
+            Error::NoSuchVersion => {
+                Self::new(Errcode::BadRequest, "version: the session has no such version")
+            }
+            Error::NoSuchMember => {
+                Self::new(Errcode::BadRequest, "member: not a member of the session")
+            }
             Error::KeyReused => Self::new(Errcode::BadRequest, format!("key: {error}")),
             Error::Contended => Self::unavailable(format!("sessionId: {}", error_text::CONTENDED)),
             Error::Unavailable(error) => Self::unavailable(error_text::UNAVAILABLE).because(&error),
@@ -217,7 +221,7 @@ impl From<Barred> for Fault {
         match barred {
             Barred::Error(error) => error.into(),
             Barred::HeldOff { wait } => {
-                refused("accessToken: too many that were not valid came from this address", wait)
+                refused("accessToken: too many invalid attempts came from this address", wait)
             }
             Barred::TooMany { wait } => refused("appId: too many requests, try again", wait),
             Barred::NoGate => Self::internal(&std::io::Error::other("the router gives no gate")),
@@ -230,7 +234,8 @@ impl From<Unanswered> for Fault {
         match why {
             Unanswered::Late { .. } => Self::timed_out(why.to_string()).because(&why),
             Unanswered::Abandoned { .. } => {
-                let status = StatusCode::from_u16(ABANDONED).unwrap_or(StatusCode::BAD_REQUEST);
+                let status =
+                    StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST);
                 Self::new(Errcode::Internal, why.to_string()).with(status)
             }
         }

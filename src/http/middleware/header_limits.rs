@@ -39,15 +39,15 @@ mod tests {
         let timeout = Duration::from_secs(1);
         Options {
             workers: 1,
-            max_body: 0,
-            max_uri: 0,
+            max_body_bytes: 0,
+            max_uri_bytes: 0,
             max_header_bytes: 100,
             max_headers: 2,
             max_connections: 1,
-            head_timeout: timeout,
+            header_timeout: timeout,
             body_timeout: timeout,
             write_timeout: timeout,
-            keep_alive: timeout,
+            keep_alive_timeout: timeout,
             request_timeout: timeout,
             shutdown_timeout: timeout,
         }

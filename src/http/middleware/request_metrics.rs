@@ -93,7 +93,7 @@ mod tests {
         ];
         for request in requests {
             let mut response = request.to_srv_response(HttpResponse::NotFound().finish());
-            let outcome = Outcome { answered: Answered::Code("no_such_path"), cause: None };
+            let outcome = Outcome { answered: Answered::Code("endpoint_not_found"), cause: None };
             response.response_mut().extensions_mut().insert(outcome);
             let result = RequestResult::of(&mut response, &context);
             measure.count(&response, &result);
@@ -107,7 +107,8 @@ mod tests {
                 "{part}: {text}"
             );
         }
-        let code = |line: &str| line.contains("code=\"no_such_path\"") && line.ends_with(" 2");
+        let code =
+            |line: &str| line.contains("code=\"endpoint_not_found\"") && line.ends_with(" 2");
         assert!(text.lines().any(code), "{text}");
     }
 }

@@ -16,22 +16,22 @@ use super::request_context::Noted;
 use crate::http::options::Options;
 use crate::http::transport::{Presence, Progress};
 
-/// The status of an answer for nobody: no standard has one, nginx has this.
-pub(crate) const ABANDONED: u16 = 499;
+/// The status of a request whose client closed the connection. No standard has one; nginx uses this.
+pub(crate) const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// Why there is no answer. Whether the request was done is not known, unless it only reads.
+/// The reason of a missing response. The outcome is unknown, unless the request only reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unanswered {
-    /// It takes too long.
-    #[error("no answer within {}; {}", humantime::format_duration(*.within), after_all(*.reads))]
+    /// The request took too long.
+    #[error("no response within {}; {}", humantime::format_duration(*.within), after_all(*.reads))]
     Late { within: Duration, reads: bool },
-    /// The client did not wait. It will hardly read this; the log tells it apart.
-    #[error("the connection was closed before there was an answer; {}", after_all(*.reads))]
+    /// The client closed the connection. The text is for the log; the client hardly reads it.
+    #[error("the client closed the connection before the response; {}", after_all(*.reads))]
     Abandoned { reads: bool },
 }
 
 fn after_all(reads: bool) -> &'static str {
-    if reads { "try again" } else { "whether it was done is not known" }
+    if reads { "try again" } else { "the outcome is unknown" }
 }
 
 /// The answer to a request, which is `E` when that comes too late, or for nobody.

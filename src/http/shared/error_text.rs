@@ -1,14 +1,13 @@
-//! Sentences about errors that every API tells its clients in the same words. The field that a
-//! sentence is about, and the code of the error, are each API's own.
+//! Error texts that both APIs share. Each API adds its own field and code.
 
 /// The service failed; the log holds the cause.
 pub(crate) const INTERNAL: &str = "internal error";
 /// No endpoint has the path.
-pub(crate) const NO_SUCH_CALL: &str = "there is no such call";
+pub(crate) const NO_SUCH_ENDPOINT: &str = "no such endpoint";
 /// No session of the enterprise has the id.
-pub(crate) const NO_SUCH_SESSION: &str = "there is no such session";
+pub(crate) const NO_SUCH_SESSION: &str = "no such session";
 /// Other writers of the session were faster, several times.
-pub(crate) const CONTENDED: &str = "too many changes of this session at once, try again";
+pub(crate) const CONTENDED: &str = "too many concurrent changes of the session, try again";
 /// The database cannot be reached.
 pub(crate) const UNAVAILABLE: &str = "the service is not available, try again";
 /// Too many requests wait for the database.
@@ -16,4 +15,4 @@ pub(crate) const OVERLOADED: &str = "the service is overloaded, try again";
 /// A statement took too long and was undone.
 pub(crate) const TOO_SLOW: &str = "the service is too slow, nothing was done, try again";
 /// A statement was sent, and its result never arrived.
-pub(crate) const UNANSWERED: &str = "no answer in time; whether it was done is not known";
+pub(crate) const UNANSWERED: &str = "no response in time; the outcome is unknown";

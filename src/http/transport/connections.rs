@@ -112,7 +112,7 @@ where
     HttpService::build()
         // Progress knows when one that is not used any more ends.
         .keep_alive(KeepAlive::Os)
-        .client_request_timeout(options.head_timeout)
+        .client_request_timeout(options.header_timeout)
         .client_disconnect_timeout(LINGER)
         .on_connect_ext(|io: &Watched<Stream>, data| {
             data.insert(io.progress().clone());
@@ -137,12 +137,12 @@ impl Door {
         let _open = self.metrics.connections.open();
         let opened_at = Instant::now();
         let address = stream.peer_addr().ok();
-        let opened = open(stream, self.tls.as_ref(), self.options.head_timeout).await;
+        let opened = open(stream, self.tls.as_ref(), self.options.header_timeout).await;
         let Opened { stream, http, undecoded } = opened.map_err(|error| self.not_opened(&error))?;
         let patience = Patience {
-            head: self.options.head_timeout,
+            head: self.options.header_timeout,
             write: self.options.write_timeout,
-            idle: self.options.keep_alive,
+            idle: self.options.keep_alive_timeout,
         };
         let came = match http {
             Http::One => Came::One(Tail::default()),
@@ -167,7 +167,7 @@ impl Door {
     /// Who is gone was not cut off.
     fn not_opened(&self, error: &io::Error) {
         if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::InvalidData) {
-            self.metrics.connections.cut(Cut::Opening);
+            self.metrics.connections.cut(Cut::Handshake);
         }
         tracing::debug!(%error, "not opened");
     }

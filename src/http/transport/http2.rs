@@ -63,7 +63,7 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .handshake(stream);
     let too_slow = |_| {
-        progress.cut(Cut::Opening);
+        progress.cut(Cut::Handshake);
         h2::Error::from(Reason::SETTINGS_TIMEOUT)
     };
     let mut connection = timeout_at(progress.open_by(), handshake).await.map_err(too_slow)??;

@@ -72,7 +72,7 @@ pub(crate) fn router(app: &mut web::ServiceConfig) {
 }
 
 async fn not_found() -> Result<HttpResponse, Problem> {
-    Err(Problem::of(Code::NoSuchPath, "path", error_text::NO_SUCH_CALL))
+    Err(Problem::of(Code::EndpointNotFound, "path", error_text::NO_SUCH_ENDPOINT))
 }
 
 /// A path of this API.

@@ -23,12 +23,12 @@ use super::render::view;
 #[openapi(
     info(
         title = "Muster",
-        description = "Chat sessions: who talks with whom, under which title, owned by whom, at \
-                       which version.\n\nApps act for an account, the `operator`, under the rules that \
-                       members have. Apps with the permission `sessions:admin` may act for \
-                       anybody, with the rights of the owner, if they say a `reason`. The history \
-                       keeps operator, app and reason.\n\nEvery error is an `application/problem+json` with a \
-                       stable `code`. Wherever `GET` works, `HEAD` does. Unknown fields and \
+        description = "Chat sessions: members, title, owner, attributes and version.\n\nApps act \
+                       for an account, the `operator`, with the rights of that member. Apps with \
+                       the permission `sessions:admin` may act for any account, with the rights \
+                       of the owner, if the request has a `reason`. The history records operator, \
+                       app and reason.\n\nEvery error is an `application/problem+json` with a stable \
+                       `code`. Every endpoint with `GET` also has `HEAD`. Unknown fields and \
                        parameters are refused."
     ),
     paths(
@@ -56,9 +56,9 @@ use super::render::view;
     modifiers(&ApiKey, &RequestId),
     security(("apiKey" = [])),
     tags(
-        (name = "sessions", description = "Sessions, whole"),
-        (name = "members", description = "Who is in them"),
-        (name = "history", description = "What they were, and what changed"),
+        (name = "sessions", description = "Sessions"),
+        (name = "members", description = "Members of sessions"),
+        (name = "history", description = "Earlier versions and changes of sessions"),
         (name = "service", description = "The service itself")
     )
 )]
@@ -86,10 +86,10 @@ impl Modify for RequestId {
     fn modify(&self, document: &mut Document) {
         let header = HeaderBuilder::new()
             .schema(Some(Object::with_type(Type::String)))
-            .description(Some("The request's own id if it had a usable one, else a new one."))
+            .description(Some("The id of the request, if it had a valid one, otherwise a new one."))
             .build();
-        let about = "The caller's own id of the request, for the answer and the log: up to 64 \
-                     letters, digits and `._:/+=@-`. Another one is as good as none.";
+        let about = "The caller's id of the request, for the response and the log: up to 64 \
+                     letters, digits and `._:/+=@-`. Any other value is ignored.";
         let own = standard_header("X-Request-Id", about, "3f0c1f0e9b7a4d52a1c6f5d3e8b70a94");
         let calls = document.paths.paths.values_mut().flat_map(|path| {
             [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete]

@@ -177,7 +177,7 @@ mod tests {
                 statement_timeout: SECOND,
             },
             request_timeout: SECOND,
-            max_waiting: 64,
+            max_queued: 64,
             max_batch: 64,
             cache: CacheOptions { enabled: false, max_bytes: 0, follow_interval: SECOND },
         };

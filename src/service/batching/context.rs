@@ -27,7 +27,7 @@ pub struct SessionOptions {
     /// How long a request may take. Its last statement must start within half of this time.
     pub request_timeout: Duration,
     /// The largest number of requests that wait in one queue.
-    pub max_waiting: usize,
+    pub max_queued: usize,
     /// The largest number of requests that share a statement. 1 = each has its own.
     pub max_batch: usize,
     /// The cache of sessions.
@@ -60,7 +60,7 @@ impl Context {
         options: SessionOptions,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        let max_queued = options.max_waiting.max(1);
+        let max_queued = options.max_queued.max(1);
         Arc::new(Self {
             pool_admission: Pooled::new(pool.clone(), options.limits, max_queued),
             pool,

@@ -25,8 +25,8 @@ pub enum BadCursor {
 }
 
 /// The largest length of a cursor, in characters. With the filters it fits into a path and query of
-/// 8,192 bytes, the default of `limits.max_uri`. Cursors of lists by change hold the numbers of the
-/// transactions that were writing: there is room for about 400 of them.
+/// 8,192 bytes, the default of `limits.max_uri_bytes`. Cursors of lists by change hold the numbers of
+/// the transactions that were writing: there is room for about 400 of them.
 pub(super) const MOST: usize = 6 * 1024;
 /// The first byte of a cursor: the version of its format.
 const FORM: u8 = 1;

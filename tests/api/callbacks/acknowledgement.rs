@@ -39,7 +39,7 @@ async fn tries(app: &TestApp, receiver: &Receiver, urls: &[String]) -> Vec<(bool
     let id = create(app).await;
     let mut worker = worker_with(app, |settings| {
         settings.delivery.connect_timeout = ATTEMPT_TIMEOUT;
-        settings.delivery.total_timeout = ATTEMPT_TIMEOUT;
+        settings.delivery.attempt_timeout = ATTEMPT_TIMEOUT;
     })
     .await;
     assert_eq!(worker.drain().await.unwrap(), urls.len());

@@ -205,7 +205,7 @@ async fn a_worker_that_stops_gives_back_what_it_took_ahead() {
     for _ in 0..400 {
         create(&app).await;
     }
-    let worker = worker_with(&app, |settings| settings.delivery.concurrency_per_app = 2).await;
+    let worker = worker_with(&app, |settings| settings.delivery.max_concurrency_per_app = 2).await;
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
     let working = tokio::spawn(worker.run(Arc::default(), async move { drop(stopping.await) }));
     while receiver.calls().len() < 50 {
@@ -267,8 +267,9 @@ async fn two_workers_never_send_the_same() {
     }
     let mut workers = Vec::new();
     for _ in 0..3 {
-        let soon =
-            |settings: &mut Settings| settings.delivery.schedule = vec![Duration::from_secs(5)];
+        let soon = |settings: &mut Settings| {
+            settings.delivery.retry_schedule = vec![Duration::from_secs(5)]
+        };
         workers.push(worker_with(&app, soon).await);
     }
     let mut tries = 0;

@@ -84,8 +84,8 @@ async fn one_at_a_time_of_a_session_and_many_at_once_of_all() {
         }
     });
     let tries = worker_with(&app, |settings| {
-        settings.delivery.concurrency_per_app = 6;
-        settings.delivery.total_timeout = PATIENCE;
+        settings.delivery.max_concurrency_per_app = 6;
+        settings.delivery.attempt_timeout = PATIENCE;
     })
     .await
     .drain()
@@ -116,9 +116,9 @@ async fn a_receiver_that_hangs_holds_up_no_other() {
     }
     hanging.script(|_| Reply::Late(HANG_TIMEOUT, Box::new(Reply::Ok)));
     let mut worker = worker_with(&app, |settings| {
-        settings.delivery.total_timeout = HANG_TIMEOUT;
-        settings.delivery.concurrency = 8;
-        settings.delivery.concurrency_per_app = 4;
+        settings.delivery.attempt_timeout = HANG_TIMEOUT;
+        settings.delivery.max_concurrency = 8;
+        settings.delivery.max_concurrency_per_app = 4;
     })
     .await;
     let working = tokio::spawn(async move { worker.drain().await.unwrap() });
@@ -140,9 +140,9 @@ async fn many_receivers_that_hang_hold_up_no_other_for_long() {
     create(&app).await;
     hanging.script(|_| Reply::Late(HANG_TIMEOUT, Box::new(Reply::Ok)));
     let worker = worker_with(&app, |settings| {
-        settings.delivery.total_timeout = HANG_TIMEOUT;
-        settings.delivery.concurrency = 4;
-        settings.delivery.concurrency_per_app = 4;
+        settings.delivery.attempt_timeout = HANG_TIMEOUT;
+        settings.delivery.max_concurrency = 4;
+        settings.delivery.max_concurrency_per_app = 4;
     })
     .await;
     let working =

@@ -45,9 +45,9 @@ impl Home {
             ("MUSTER__SERVER__BIND", "127.0.0.1:0".to_owned()),
             ("MUSTER__METRICS__BIND", "127.0.0.1:0".to_owned()),
             ("MUSTER__SERVER__WORKERS", "2".to_owned()),
-            ("MUSTER__DELIVERY__SCHEDULE", "100ms,200ms".to_owned()),
+            ("MUSTER__DELIVERY__RETRY_SCHEDULE", "100ms,200ms".to_owned()),
             ("MUSTER__DELIVERY__CONNECT_TIMEOUT", "1s".to_owned()),
-            ("MUSTER__DELIVERY__TOTAL_TIMEOUT", "1s".to_owned()),
+            ("MUSTER__DELIVERY__ATTEMPT_TIMEOUT", "1s".to_owned()),
         ];
         Self { parent: tempfile::tempdir().unwrap(), environment }
     }

@@ -12,13 +12,13 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 fn options() -> Options {
     Options {
-        concurrency: 1,
-        concurrency_per_app: 1,
+        max_concurrency: 1,
+        max_concurrency_per_app: 1,
         lease: DAY,
         poll: DAY,
         schedule: Schedule { waits: vec![DAY], give_up_after: DAY },
-        keep_delivered: 7 * DAY,
-        keep_failed: 30 * DAY,
+        delivered_retention: 7 * DAY,
+        failed_retention: 30 * DAY,
     }
 }
 
@@ -76,7 +76,7 @@ async fn many_go_in_batches() {
                 from one, generate_series(1, 3) as attempt";
     sqlx::query(fill).bind(app.clock.now()).execute(&app.pool).await.unwrap();
     // The youngest 500 of each kind are kept.
-    let options = Options { keep_failed: 7 * DAY, ..options() };
+    let options = Options { failed_retention: 7 * DAY, ..options() };
     app.clock.advance(7 * DAY + Duration::from_millis(5_000_500));
     assert_eq!(delivery::prune(&app.pool, &app.clock, &options).await.unwrap(), 5_000);
     assert_eq!(count(&app, DeliveryState::Delivered).await, 500);

@@ -229,7 +229,8 @@ async fn a_schedule_of_ones_own() {
     let id = create(&app).await;
     receiver.script(|_| answer(500, ""));
     let mut worker = worker_with(&app, |settings| {
-        settings.delivery.schedule = vec![Duration::from_millis(100), Duration::from_millis(200)];
+        settings.delivery.retry_schedule =
+            vec![Duration::from_millis(100), Duration::from_millis(200)];
         settings.delivery.give_up_after = Duration::from_secs(1);
     })
     .await;

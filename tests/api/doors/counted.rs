@@ -35,8 +35,8 @@ async fn cuts(app: &TestApp) -> [f64; 4] {
         }
     };
     let told = timeout(SOON, told).await.expect("some stay open");
-    ["opening", "head", "body", "write"]
-        .map(|reason| told.has(&format!("muster_connections_cut_total{{reason=\"{reason}\"}}")))
+    ["handshake", "head", "body", "write"]
+        .map(|reason| told.has(&format!("muster_connections_closed_total{{reason=\"{reason}\"}}")))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,10 +58,10 @@ async fn open_connections_are_counted_until_they_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_clients_are_counted_by_what_is_slow_and_idle_ones_are_not() {
     let app = spawn_with(|settings| {
-        settings.server.head_timeout = BRIEF;
+        settings.server.header_timeout = BRIEF;
         settings.server.body_timeout = BRIEF;
         settings.server.write_timeout = BRIEF;
-        settings.server.keep_alive = 2 * BRIEF;
+        settings.server.keep_alive_timeout = 2 * BRIEF;
     })
     .await;
     closed_soon(&mut used(&app).await).await;
@@ -102,7 +102,7 @@ async fn who_speaks_no_tls_is_counted() {
     let pair = Pair::new();
     let app = spawn_with(|settings| {
         settings.server.tls = Some(pair.files());
-        settings.server.head_timeout = BRIEF;
+        settings.server.header_timeout = BRIEF;
     })
     .await;
     // One that leaves of its own accord.
@@ -120,7 +120,7 @@ async fn who_speaks_no_tls_is_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_told_when_the_certificate_ends() {
-    const ENDS: &str = "muster_tls_certificate_not_after_seconds";
+    const ENDS: &str = "muster_tls_certificate_not_after_timestamp_seconds";
     let plain = spawn_with(|_| {}).await;
     assert_eq!(scrape(&plain).await.has(ENDS), 0.0);
     let pair = Pair::new();

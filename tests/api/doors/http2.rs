@@ -184,7 +184,7 @@ async fn an_answer_that_nobody_takes_is_given_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_and_headers_are_bounded() {
     let app = spawn_app_with(|settings| {
-        settings.limits.max_uri = 1_024;
+        settings.limits.max_uri_bytes = 1_024;
         settings.limits.max_header_bytes = 4_096;
         settings.limits.max_headers = 20;
     })
@@ -235,8 +235,8 @@ async fn who_resets_all_the_time_is_cut_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_is_not_used_is_closed() {
     let app = spawn_app_with(|settings| {
-        settings.server.head_timeout = BRIEF;
-        settings.server.keep_alive = BRIEF;
+        settings.server.header_timeout = BRIEF;
+        settings.server.keep_alive_timeout = BRIEF;
     })
     .await;
     // It never says what it is; it says so and nothing more; it is idle, whatever pings it sends.

@@ -39,7 +39,7 @@ fn get(target: &str, headers: &str) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn long_paths_are_refused_in_the_words_of_each_api() {
-    let app = spawn_app_with(|settings| settings.limits.max_uri = 1024).await;
+    let app = spawn_app_with(|settings| settings.limits.max_uri_bytes = 1024).await;
     let padded = |path: &str, length: usize| {
         let path = format!("{path}?x=");
         format!("{path}{}", "y".repeat(length - path.len()))
@@ -71,7 +71,7 @@ fn padded(request: impl Fn(&str) -> Vec<u8>, length: usize) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_are_as_many_and_as_large_as_is_set() {
     let app = spawn_app_with(|settings| {
-        settings.limits.max_uri = 1_024;
+        settings.limits.max_uri_bytes = 1_024;
         settings.limits.max_header_bytes = 2_048;
         settings.limits.max_headers = 20;
     })

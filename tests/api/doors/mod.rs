@@ -37,10 +37,10 @@ const DRIP: Duration = Duration::from_millis(50);
 /// A server that waits for no part of a request for long.
 async fn impatient() -> TestApp {
     spawn_app_with(|settings| {
-        settings.server.head_timeout = BRIEF;
+        settings.server.header_timeout = BRIEF;
         settings.server.body_timeout = BRIEF;
         // Nothing else closes a connection.
-        settings.server.keep_alive = 10 * SOON;
+        settings.server.keep_alive_timeout = 10 * SOON;
     })
     .await
 }
@@ -155,7 +155,7 @@ impl Pair {
 async fn spawn_tls_app(pair: &Pair, change: impl FnOnce(&mut Settings)) -> TestApp {
     spawn_app_with(|settings| {
         settings.server.tls = Some(pair.files());
-        settings.server.tls_reload = BRIEF / 5;
+        settings.server.tls_reload_interval = BRIEF / 5;
         change(settings);
     })
     .await

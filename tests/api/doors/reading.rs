@@ -40,7 +40,7 @@ async fn who_does_not_read_is_cut_off() {
 async fn who_reads_slowly_gets_it_all() {
     let app = spawn_app_with(|settings| {
         settings.server.write_timeout = 2 * BRIEF;
-        settings.server.keep_alive = 2 * BRIEF;
+        settings.server.keep_alive_timeout = 2 * BRIEF;
     })
     .await;
     let request = large(&app).await;

@@ -131,7 +131,7 @@ async fn who_says_nothing_is_cut_off_as_well() {
     let app = impatient().await;
     closed_soon(&mut connect(app.address, false).await).await;
 
-    let app = spawn_app_with(|settings| settings.server.keep_alive = BRIEF).await;
+    let app = spawn_app_with(|settings| settings.server.keep_alive_timeout = BRIEF).await;
     let mut stream = connect(app.address, true).await;
     let (rest, took) = timed(closed_soon(&mut stream)).await;
     assert!(rest.is_empty() && took >= BRIEF / 2, "{took:?}");
@@ -142,8 +142,8 @@ async fn a_used_connection_lasts_as_long_as_requests_come() {
     // A busy machine must not pause for that long.
     const KEEP_ALIVE: Duration = Duration::from_secs(4);
     let app = spawn_app_with(|settings| {
-        settings.server.head_timeout = KEEP_ALIVE;
-        settings.server.keep_alive = KEEP_ALIVE;
+        settings.server.header_timeout = KEEP_ALIVE;
+        settings.server.keep_alive_timeout = KEEP_ALIVE;
     })
     .await;
     let mut stream = connect(app.address, true).await;
@@ -168,7 +168,7 @@ async fn hundreds_of_slow_senders_keep_nobody_out() {
     const SLOW: usize = 300;
     // The slow senders stay until the end.
     let app = spawn_app_with(|settings| {
-        settings.server.head_timeout = 10 * SOON;
+        settings.server.header_timeout = 10 * SOON;
         settings.server.body_timeout = 10 * SOON;
     })
     .await;
@@ -192,7 +192,7 @@ async fn hundreds_of_slow_senders_keep_nobody_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asks_for_metrics_is_not_waited_for_either() {
     let app = spawn_app_with(|settings| {
-        settings.server.head_timeout = BRIEF;
+        settings.server.header_timeout = BRIEF;
         settings.metrics.bind = Some("127.0.0.1:0".to_owned());
     })
     .await;

@@ -47,7 +47,7 @@ async fn both_versions_of_http_and_both_of_tls_are_spoken() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_speaks_no_tls_or_never_ends_is_cut_off() {
     let pair = Pair::new();
-    let app = spawn_tls_app(&pair, |settings| settings.server.head_timeout = BRIEF).await;
+    let app = spawn_tls_app(&pair, |settings| settings.server.header_timeout = BRIEF).await;
     for start in [HEALTH, b"", b"\x16\x03\x01"] {
         let mut stream = TcpStream::connect(app.address).await.unwrap();
         stream.write_all(start).await.unwrap();
@@ -65,7 +65,7 @@ async fn requests_must_come_in_time_over_tls_too() {
     let pair = Pair::new();
     let app = spawn_tls_app(&pair, |settings| {
         // The handshake and what is sent here before the slow part must fit in, on a busy machine.
-        settings.server.head_timeout = 4 * BRIEF;
+        settings.server.header_timeout = 4 * BRIEF;
         settings.server.body_timeout = 4 * BRIEF;
     })
     .await;
@@ -142,7 +142,7 @@ async fn a_record_that_does_not_end_is_closed_on_an_idle_connection() {
     let pair = Pair::new();
     // Nothing else than the record is waited for.
     let app = spawn_tls_app(&pair, |settings| {
-        settings.server.head_timeout = 2 * BRIEF;
+        settings.server.header_timeout = 2 * BRIEF;
         settings.server.body_timeout = 60 * BRIEF;
     })
     .await;
@@ -177,7 +177,7 @@ async fn a_body_in_a_record_that_does_not_end_has_the_time_of_a_body() {
         b"\0\0\x11\x01\x04\0\0\0\x01\x83\x86\x04\x0d/cgi/gettoken\0\x27\x0f\0\0\0\0\0\x01";
     let pair = Pair::new();
     let app = spawn_tls_app(&pair, |settings| {
-        settings.server.head_timeout = 2 * BRIEF;
+        settings.server.header_timeout = 2 * BRIEF;
         settings.server.body_timeout = 5 * BRIEF;
     })
     .await;
@@ -214,7 +214,7 @@ async fn a_body_in_a_record_that_does_not_end_has_the_time_of_a_body() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_body_in_records_that_end_has_the_time_of_a_body() {
     let pair = Pair::new();
-    let app = spawn_tls_app(&pair, |settings| settings.server.head_timeout = BRIEF).await;
+    let app = spawn_tls_app(&pair, |settings| settings.server.header_timeout = BRIEF).await;
     let mut stream = pair.connect(app.address, "http/1.1").await;
     let head = "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 30\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -256,7 +256,7 @@ async fn the_program_reloads_when_told_and_keeps_what_works() {
     let mut home = Home::lived_in();
     home.set("MUSTER__SERVER__TLS_CERT", files.cert.to_str().unwrap());
     home.set("MUSTER__SERVER__TLS_KEY", files.key.to_str().unwrap());
-    home.set("MUSTER__SERVER__TLS_RELOAD", "1day");
+    home.set("MUSTER__SERVER__TLS_RELOAD_INTERVAL", "1day");
     let server = home.serve();
     let health = format!("https://{}/healthz", server.address);
     let works = async |pair: &Pair| {
@@ -313,7 +313,7 @@ fn the_end_of_a_certificate_is_told_in_time() {
     let mut home = Home::lived_in();
     home.set("MUSTER__SERVER__TLS_CERT", files.cert.to_str().unwrap());
     home.set("MUSTER__SERVER__TLS_KEY", files.key.to_str().unwrap());
-    home.set("MUSTER__SERVER__TLS_RELOAD", "1day");
+    home.set("MUSTER__SERVER__TLS_RELOAD_INTERVAL", "1day");
     let told = |part: String| move |said: &str| said.contains(&part).then_some(());
     let check = |home: &Home, verdict: &str, part: &str| {
         let report = home.run(&["doctor"]).ok().stdout;

@@ -92,7 +92,7 @@ impl Stage {
         home.set("MUSTER__SERVER__REQUEST_TIMEOUT", &seconds(REQUEST_TIMEOUT))
             .set("MUSTER__DATABASE__STATEMENT_TIMEOUT", &seconds(STATEMENT_TIMEOUT))
             // What PostgreSQL forgets of callbacks in a crash is sent again that and 30 s later.
-            .set("MUSTER__DELIVERY__TOTAL_TIMEOUT", "1s")
+            .set("MUSTER__DELIVERY__ATTEMPT_TIMEOUT", "1s")
             .set("MUSTER__DELIVERY__CONNECT_TIMEOUT", "1s")
             .set("MUSTER__DATABASE__MAX_CONNECTIONS", &MAX_CONNECTIONS.to_string());
         let (mut postgres, mut proxy) = (None, None);

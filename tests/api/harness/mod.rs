@@ -182,7 +182,7 @@ pub fn settings() -> Settings {
     // A server of its own for each test: those that look at metrics have one.
     settings.metrics.bind = None;
     // All tests have one address, and many try what is not valid.
-    settings.limits.failed_attempts = 0;
+    settings.limits.max_failed_attempts = 0;
     // A machine that is busy with other tests may need long for a request.
     settings.server.request_timeout = Duration::from_secs(60);
     settings.database.acquire_timeout = Duration::from_secs(30);

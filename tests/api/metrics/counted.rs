@@ -57,10 +57,10 @@ async fn requests_count_for_their_route() {
         let sum = format!("http_request_duration_seconds_sum{{{labels}}}");
         assert!((0.0..20.0).contains(&told.has(&sum)), "{sum}");
     }
-    assert_eq!(told.has("muster_errcodes_total{errcode=\"400002\",status=\"2xx\"}"), 1.0);
-    assert_eq!(told.has("muster_errcodes_total{errcode=\"100003\",status=\"4xx\"}"), 2.0);
-    assert_eq!(told.has("muster_problems_total{code=\"no_such_session\"}"), 1.0);
-    assert_eq!(told.has("muster_problems_total{code=\"no_such_path\"}"), 1.0);
+    assert_eq!(told.has("muster_cgi_errors_total{errcode=\"400002\",status=\"2xx\"}"), 1.0);
+    assert_eq!(told.has("muster_cgi_errors_total{errcode=\"100003\",status=\"4xx\"}"), 2.0);
+    assert_eq!(told.has("muster_v1_problems_total{code=\"session_not_found\"}"), 1.0);
+    assert_eq!(told.has("muster_v1_problems_total{code=\"endpoint_not_found\"}"), 1.0);
     assert_eq!(told.has("http_requests_in_flight"), 0.0);
     assert!(!told.series.keys().any(|series| series.contains("errcode=\"0\"")));
 }
@@ -88,7 +88,7 @@ async fn statements_and_what_is_in_memory_are_counted() {
         app.current(&session).await;
         let told = scrape(&app).await;
         if told.has("muster_cache_hits_total") >= 1.0 && told.has("muster_cache_fresh") == 1.0 {
-            assert!(told.has("muster_follower_age_seconds") < 20.0);
+            assert!(told.has("muster_cache_sync_age_seconds") < 20.0);
             break;
         }
     }
@@ -111,8 +111,8 @@ async fn statements_and_what_is_in_memory_are_counted() {
     assert!((100.0..10_000.0).contains(&bytes), "{bytes}");
     assert_eq!(told.has("muster_cache_max_bytes"), 268_435_456.0);
     assert_eq!(told.has("muster_cache_evictions_total"), 0.0);
-    assert!(told.has("muster_connects_total") >= 3.0);
-    assert_eq!(told.has("muster_connect_failures_total"), 0.0);
+    assert!(told.has("muster_dedicated_connections_opened_total") >= 3.0);
+    assert_eq!(told.has("muster_dedicated_connection_failures_total"), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,16 +143,16 @@ async fn tries_to_send_callbacks_are_counted() {
     insert(&app.pool, &subscriber).await;
     app.another_app(BUIN, &[]).await;
     app.session(&["a", "b", "c"]).await;
-    let unanswered = "muster_delivery_attempts_total{result=\"unanswered\"}";
+    let no_response = "muster_delivery_attempts_total{result=\"no_response\"}";
     let told = loop {
         let told = scrape(&app).await;
-        if told.value(unanswered) >= 1.0 {
+        if told.value(no_response) >= 1.0 {
             break told;
         }
     };
     assert_eq!(told.has("muster_delivery_attempts_total{result=\"acknowledged\"}"), 0.0);
-    assert_eq!(told.has("muster_delivery_attempts_total{result=\"refused\"}"), 0.0);
+    assert_eq!(told.has("muster_delivery_attempts_total{result=\"rejected\"}"), 0.0);
     assert_eq!(told.has("muster_delivery_duration_seconds_count"), 1.0);
-    assert_eq!(told.has("muster_circuits_slowed"), 0.0);
-    assert_eq!(told.has("muster_deliveries_given_up_total"), 0.0);
+    assert_eq!(told.has("muster_circuit_breakers_open"), 0.0);
+    assert_eq!(told.has("muster_deliveries_failed_total"), 0.0);
 }

@@ -28,7 +28,7 @@ async fn a_service_that_is_well_says_so() {
     let app = spawn_with(|settings| settings.data_dir = data_dir.path().to_owned()).await;
     let told = scrape_with_database(&app).await;
     assert_eq!(told.has("muster_database_up"), 1.0);
-    assert_eq!(told.has("muster_database_current"), 1.0);
+    assert_eq!(told.has("muster_schema_current"), 1.0);
     assert_eq!(told.has("muster_migrations_pending"), 0.0);
     assert!(told.has("muster_database_size_bytes") > 1e6);
     assert!(told.has("muster_data_dir_size_bytes") >= told.has("muster_data_dir_free_bytes"));
@@ -71,7 +71,7 @@ async fn callbacks_that_wait_are_counted_with_their_age() {
     let told = scrape_with_database(&app).await;
     let of = |state: &str| told.has(&format!("muster_deliveries{{state=\"{state}\"}}"));
     assert_eq!((of("pending"), of("leased"), of("failed")), (2.0, 0.0, 1.0));
-    assert_eq!(told.has("muster_deliveries_oldest_seconds"), 100.0);
+    assert_eq!(told.has("muster_oldest_delivery_age_seconds"), 100.0);
     // For five seconds the database is not asked again.
     store::delete_deliveries(&app).await;
     let pending = scrape(&app).await.value("muster_deliveries{state=\"pending\"}");
@@ -88,7 +88,7 @@ async fn what_is_withheld_from_a_paused_app_is_late_for_nobody() {
 
     let told = scrape_with_database(&app).await;
     assert_eq!(told.has("muster_deliveries{state=\"pending\"}"), 1.0);
-    assert_eq!(told.has("muster_deliveries_oldest_seconds"), 0.0);
+    assert_eq!(told.has("muster_oldest_delivery_age_seconds"), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,11 +99,11 @@ async fn a_scrape_needs_no_database() {
 
     let told = scrape(&app).await;
     assert_eq!(told.has("muster_database_up"), 0.0);
-    assert_eq!(told.value("muster_database_current"), 0.0);
+    assert_eq!(told.value("muster_schema_current"), 0.0);
     let created =
         "http_requests_total{route=\"/cgi/session/create\",method=\"POST\",status=\"2xx\"}";
     assert_eq!(told.has(created), 1.0);
-    assert!(!told.series.contains_key("muster_deliveries_oldest_seconds"));
+    assert!(!told.series.contains_key("muster_oldest_delivery_age_seconds"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +137,7 @@ async fn who_waits_for_a_connection_is_counted() {
     drop(taken);
     let after = scrape(&app).await;
     let more = |series: &str| after.has(series) - before.has(series);
-    assert_eq!(more("muster_pool_failures_total"), 1.0);
+    assert_eq!(more("muster_pool_acquire_failures_total"), 1.0);
     assert!(more("muster_pool_wait_seconds_count") >= 1.0);
     assert!(more("muster_pool_wait_seconds_sum") >= 0.1);
 }

@@ -31,7 +31,7 @@ async fn known() -> BTreeSet<String> {
     loop {
         let told = scrape(&app).await;
         // Until the follower has looked once.
-        if told.series.contains_key("muster_follower_age_seconds") {
+        if told.series.contains_key("muster_cache_sync_age_seconds") {
             let families = told.text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
             let families = families.map(|line| line.split_once(' ').unwrap());
             return families

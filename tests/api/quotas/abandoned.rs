@@ -51,8 +51,8 @@ async fn what_nobody_waits_for_any_more_is_not_begun() {
             half.shutdown().await.unwrap();
             // Who only says that he has nothing more to ask is told.
             let told = raw::answer(&mut half).await;
-            let why = "the connection was closed before there was an answer; whether it was done \
-                       is not known";
+            let why = "the client closed the connection before the response; the outcome is \
+                       unknown";
             assert_eq!((told.status, told.json()), (499, refusal(-1, why)));
             until_given_up(&app, "POST", "create", 2).await;
             drop(locked);

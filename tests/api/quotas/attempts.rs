@@ -14,7 +14,7 @@ use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with};
 const WRONG: &str = "msk_0000000000000000000000000000000000000000000";
 
 fn three(settings: &mut Settings) {
-    settings.limits.failed_attempts = 3;
+    settings.limits.max_failed_attempts = 3;
 }
 
 /// A session that nobody has, asked for with a token.
@@ -38,7 +38,7 @@ fn is_unknown(told: &Told) {
 
 fn is_held_off(told: &Told, wait: u64) {
     assert_eq!((told.status, told.retry_after), (429, Some(wait)), "{told:?}");
-    let errmsg = "accessToken: too many that were not valid came from this address";
+    let errmsg = "accessToken: too many invalid attempts came from this address";
     assert_eq!(told.body, refusal(-1, errmsg));
 }
 
@@ -55,7 +55,7 @@ async fn waits_grow_for_who_guesses_and_for_nobody_else() {
         let told = app.client.request(Method::GET, "/v1/limits").bearer_auth(WRONG);
         let told = Told::by(std::time::Instant::now(), told.send().await.unwrap()).await;
         assert_eq!((told.status, told.retry_after), (429, Some(wait)), "{told:?}");
-        assert_eq!(told.body["code"], "too_many_failures");
+        assert_eq!(told.body["code"], "too_many_failed_attempts");
         // Who has a credential is served, whoever else is at the same address.
         for good in [&token, &app.api_key] {
             let told = get(&app, good).await;
@@ -129,7 +129,7 @@ fn now(app: &TestApp) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_guesses_slows_nobody_down() {
-    let app = spawn_app_with(|settings| settings.limits.failed_attempts = 10).await;
+    let app = spawn_app_with(|settings| settings.limits.max_failed_attempts = 10).await;
     let guess = |_| get(&app, WRONG);
     let told = futures_util::future::join_all((0..200).map(guess)).await;
     let (unknown, held_off): (Vec<_>, Vec<_>) = told.iter().partition(|told| told.status == 200);

@@ -137,7 +137,7 @@ async fn whoever_may_have_been_served_learns_that_nobody_knows() {
     let (told, ()) = tokio::join!(create, silence(&app, &proxy));
     assert!(told.took < DEADLINE + SLACK, "{told:?}");
     assert_eq!((told.status, told.retry_after), (504, Some(1)), "{told:?}");
-    let errmsg = "no answer in time; whether it was done is not known";
+    let errmsg = "no response in time; the outcome is unknown";
     assert_eq!(told.body, refusal(-1, errmsg));
     drop(locked);
 }
@@ -258,7 +258,7 @@ async fn whatever_hangs_there_is_an_answer() {
     assert!(told.took < DEADLINE + SLACK, "{told:?}");
     assert_eq!((told.status, told.retry_after), (504, Some(1)), "{told:?}");
     assert_eq!(told.body["code"], "timed_out");
-    assert_eq!(told.body["detail"], "no answer within 3s; try again");
+    assert_eq!(told.body["detail"], "no response within 3s; try again");
     assert!(told.body["requestId"].is_string(), "{told:?}");
     drop(locked);
 }

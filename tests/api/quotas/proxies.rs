@@ -15,7 +15,7 @@ async fn guess(app: &TestApp, forwarded: &str) -> u16 {
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_behind_a_trusted_proxy_are_told_apart() {
     let app = spawn_app_with(|settings| {
-        settings.limits.failed_attempts = 2;
+        settings.limits.max_failed_attempts = 2;
         settings.server.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     })
     .await;
@@ -36,7 +36,7 @@ async fn callers_behind_a_trusted_proxy_are_told_apart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_else_can_say_who_calls() {
-    let app = spawn_app_with(|settings| settings.limits.failed_attempts = 2).await;
+    let app = spawn_app_with(|settings| settings.limits.max_failed_attempts = 2).await;
     for (forwarded, status) in [("192.0.2.1", 401), ("192.0.2.2", 401), ("192.0.2.3", 429)] {
         assert_eq!(guess(&app, forwarded).await, status, "{forwarded}");
     }

@@ -155,7 +155,7 @@ async fn a_queue_has_an_end() {
     let app = spawn_app_with(|settings| {
         narrow(settings);
         with_long_timeouts(settings);
-        settings.limits.max_waiting = 4;
+        settings.limits.max_queued = 4;
     })
     .await;
     let locked = store::lock_sessions(&app).await;
@@ -174,7 +174,7 @@ async fn what_shares_no_statement_is_shed_as_well() {
     let app = spawn_app_with(|settings| {
         narrow(settings);
         with_long_timeouts(settings);
-        settings.limits.max_waiting = 3;
+        settings.limits.max_queued = 3;
     })
     .await;
     let locked = store::lock_sessions(&app).await;

@@ -39,7 +39,7 @@ async fn an_administrator_needs_a_reason_and_no_membership() {
     for (method, call, body) in calls(None) {
         let (status, code, rest) = problem(send(method, &call, body).await).await;
         let found = (status, code.as_str(), &rest["field"]);
-        assert_eq!(found, (422, "reason_missing", &json!("reason")), "{call}");
+        assert_eq!(found, (422, "missing_reason", &json!("reason")), "{call}");
     }
     assert_eq!(get(&app, &path).await["version"], 1);
     for (place, (method, call, body)) in calls(Some("cleaning")).into_iter().enumerate() {

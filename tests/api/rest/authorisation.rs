@@ -35,20 +35,20 @@ async fn nobody_else_is() {
     let known = "the API key is unknown or revoked, or its app is disabled";
     let no_key = "not an API key, which begins with msk_";
     for (header, code, why) in [
-        (None, "api_key_missing", "must be `Bearer` and an API key"),
-        (Some(String::new()), "api_key_missing", "must be `Bearer` and an API key"),
-        (Some("Bearer ".to_owned()), "api_key_missing", "must be `Bearer` and an API key"),
-        (Some(app.api_key.clone()), "api_key_missing", "must be `Bearer` and an API key"),
+        (None, "missing_api_key", "must be `Bearer` and an API key"),
+        (Some(String::new()), "missing_api_key", "must be `Bearer` and an API key"),
+        (Some("Bearer ".to_owned()), "missing_api_key", "must be `Bearer` and an API key"),
+        (Some(app.api_key.clone()), "missing_api_key", "must be `Bearer` and an API key"),
         (
             Some("Basic bXNrXzptc2tf".to_owned()),
-            "api_key_missing",
+            "missing_api_key",
             "must be `Bearer` and an API key",
         ),
-        (Some(format!("Bearer {}", unknown.reveal())), "api_key_invalid", known),
-        (Some(format!("Bearer {of_disabled}")), "api_key_invalid", known),
-        (Some(format!("Bearer {}x", app.api_key)), "api_key_invalid", known),
+        (Some(format!("Bearer {}", unknown.reveal())), "invalid_api_key", known),
+        (Some(format!("Bearer {of_disabled}")), "invalid_api_key", known),
+        (Some(format!("Bearer {}x", app.api_key)), "invalid_api_key", known),
         // Access tokens are for the other API.
-        (Some(format!("Bearer {token}")), "api_key_invalid", no_key),
+        (Some(format!("Bearer {token}")), "invalid_api_key", no_key),
     ] {
         // Nor does it help to say it in the query.
         let path = format!("{LIMITS}?accessToken={}", app.api_key);
@@ -62,7 +62,7 @@ async fn nobody_else_is() {
         assert_eq!(problem(response).await, (401, code.to_owned(), rest), "{header:?}");
         let is_invalid = challenge.contains("invalid_token");
         assert!(challenge.starts_with("Bearer"), "{challenge}");
-        assert_eq!(is_invalid, code == "api_key_invalid", "{challenge}");
+        assert_eq!(is_invalid, code == "invalid_api_key", "{challenge}");
     }
 }
 
@@ -88,7 +88,7 @@ async fn a_key_is_not_enough_for_what_is_not_there() {
                 assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
             } else if (path, &method) != ("/v1/docs/nothing", &Method::POST) {
                 let (status, code, _) = problem(response).await;
-                assert_eq!((status, code.as_str()), (404, "no_such_path"), "{path}");
+                assert_eq!((status, code.as_str()), (404, "endpoint_not_found"), "{path}");
             }
         }
     }

@@ -71,7 +71,7 @@ async fn each_item_is_answered_in_its_place() {
         [412, "version_conflict", "version"],
         [200, "two", 4],
         [400, "invalid_session_id", "sessionId"],
-        [404, "no_such_session", "sessionId"],
+        [404, "session_not_found", "sessionId"],
         [400, "missing_field", "create"],
         [400, "invalid_field", "update"],
         [400, "unknown_field", "titel"],

@@ -52,8 +52,8 @@ async fn a_session_is_shown_as_it_was() {
     }
     assert_eq!(get(&app, &format!("{path}?at=2100-01-01T00:00:00Z")).await, states[4]);
     for (query, status, code, field) in [
-        ("version=6", 404, "no_such_version", "version"),
-        ("at=2024-06-10T06:13:19.999999Z", 404, "no_such_version", "at"),
+        ("version=6", 404, "version_not_found", "version"),
+        ("at=2024-06-10T06:13:19.999999Z", 404, "version_not_found", "at"),
         ("version=0", 400, "invalid_parameter", "version"),
         ("version=x", 400, "invalid_parameter", "version"),
         ("at=yesterday", 400, "invalid_parameter", "at"),
@@ -165,9 +165,9 @@ async fn two_versions_are_compared() {
         ("from=1", 400, "missing_parameter", "to"),
         ("from=0&to=1", 400, "invalid_parameter", "from"),
         ("from=1&to=-1", 400, "invalid_parameter", "to"),
-        ("from=1&to=6", 404, "no_such_version", "to"),
-        ("from=6&to=1", 404, "no_such_version", "from"),
-        ("from=6&to=7", 404, "no_such_version", "to"),
+        ("from=1&to=6", 404, "version_not_found", "to"),
+        ("from=6&to=1", 404, "version_not_found", "from"),
+        ("from=6&to=7", 404, "version_not_found", "to"),
     ] {
         let found = refusal(&app, &format!("{path}/diff?{query}")).await;
         assert_eq!(found, (status, code.to_owned(), json!(field)), "{query}");

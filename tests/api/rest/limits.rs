@@ -38,7 +38,7 @@ async fn the_limits_that_an_operator_set() {
     let app = spawn_app_with(|settings| {
         settings.limits.min_members = 2;
         settings.limits.max_members = 7;
-        settings.limits.max_body = 2048;
+        settings.limits.max_body_bytes = 2048;
         settings.policy.remove_members = RemoveMembers::Member;
     })
     .await;

@@ -82,7 +82,7 @@ fn is(got: &Answer, status: u16, code: &str, rest: &Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_are_bounded_whoever_sends_them() {
     let app = spawn_app_with(|settings| {
-        settings.limits.max_body = 1024;
+        settings.limits.max_body_bytes = 1024;
         settings.server.body_timeout = Duration::from_millis(200);
     })
     .await;
@@ -95,9 +95,9 @@ async fn bodies_are_bounded_whoever_sends_them() {
     let slow = json!({ "detail": "body: must arrive within 200ms", "field": "body" });
     for (head, start) in [("Content-Length: 9", "{"), (chunked, "1\r\n{\r\n")] {
         let got = abandon(app.address, open(head, start)).await;
-        is(&got, 408, "body_too_slow", &slow);
+        is(&got, 408, "body_timeout", &slow);
     }
     let broken = json!({ "detail": "body: did not arrive whole", "field": "body" });
     let got = abandon(app.address, open(chunked, "nonsense\r\n")).await;
-    is(&got, 400, "body_broken", &broken);
+    is(&got, 400, "body_incomplete", &broken);
 }

@@ -201,7 +201,7 @@ async fn a_change_can_demand_a_version() {
         let (status, code, rest) = problem(response).await;
         assert_eq!((status, code.as_str()), (412, "version_conflict"), "{tags}");
         assert_eq!((&rest["currentVersion"], &rest["field"]), (&json!(4), &json!("If-Match")));
-        let expected = if tags == "\"3\"" { "3" } else { "a version that cannot be" };
+        let expected = if tags == "\"3\"" { "3" } else { "a version that does not exist" };
         let detail = format!("If-Match: expected {expected}, the current version is 4");
         assert_eq!(rest["detail"], detail);
     }
@@ -320,7 +320,7 @@ async fn a_session_that_is_not_there_is_the_same_everywhere() {
             }
             let (status, code, rest) = problem(asked.bearer_auth(key).send().await.unwrap()).await;
             let found = (status, code.as_str(), &rest["field"]);
-            assert_eq!(found, (404, "no_such_session", &json!("sessionId")), "{method} {call}");
+            assert_eq!(found, (404, "session_not_found", &json!("sessionId")), "{method} {call}");
         }
     }
     let (status, code, _) =
@@ -348,7 +348,7 @@ async fn permissions_are_for_what_is_done() {
                 assert_eq!(response.status(), StatusCode::OK, "{method} {call}");
             } else {
                 let (status, code, _) = problem(response).await;
-                assert_eq!((status, code.as_str()), (403, "permission_missing"), "{call}");
+                assert_eq!((status, code.as_str()), (403, "missing_permission"), "{call}");
             }
         }
     }
@@ -364,7 +364,7 @@ async fn permissions_are_for_what_is_done() {
     ] {
         let asked = app.client.request(method.clone(), &path).bearer_auth(&reader);
         let (status, code, _) = problem(asked.json(&json!({})).send().await.unwrap()).await;
-        assert_eq!((status, code.as_str()), (403, "permission_missing"), "{method} {path}");
+        assert_eq!((status, code.as_str()), (403, "missing_permission"), "{method} {path}");
     }
 }
 

@@ -94,7 +94,7 @@ async fn a_session_becomes_what_it_was() {
     }
     assert_eq!(session["version"], 3);
     for (body, status, code, field) in [
-        (json!({ "operator": "a", "version": 9 }), 404, "no_such_version", "version"),
+        (json!({ "operator": "a", "version": 9 }), 404, "version_not_found", "version"),
         (json!({ "operator": "a", "version": 0 }), 400, "invalid_field", "version"),
         (json!({ "operator": "a" }), 400, "missing_field", "version"),
         (json!({ "operator": "x", "version": 1 }), 403, "not_a_member", "operator"),

@@ -42,8 +42,8 @@ impl Delivered {
 impl Row for Delivered {
     fn prepare(&mut self, stage: &mut Stage) -> anyhow::Result<()> {
         if let Loop::AtOnce = self.reference {
-            let at_once = stage.setting("concurrency_per_app = ")?;
-            self.at_once = at_once.context("no delivery.concurrency_per_app")?.parse()?;
+            let at_once = stage.setting("max_concurrency_per_app = ")?;
+            self.at_once = at_once.context("no delivery.max_concurrency_per_app")?.parse()?;
         }
         stage.told()?;
         // The reference needs callbacks to send.

@@ -23,10 +23,10 @@ type Asked = Authorised<Reads, (AtSession, Query<Between>)>;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Between {
-    /// The version to begin with.
+    /// The version to compare.
     #[param(minimum = 1, example = 1)]
     from: i64,
-    /// The version to arrive at.
+    /// The version to compare with.
     #[param(minimum = 1, example = 3)]
     to: i64,
 }
@@ -42,7 +42,7 @@ impl TryFrom<Between> for (Version, Version) {
     }
 }
 
-/// What must change to make one version of a session of another.
+/// The changes that lead from one version of a session to another.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(example = json!({
@@ -51,33 +51,34 @@ impl TryFrom<Between> for (Version, Version) {
     "attributes": { "project": null }, "state": null
 }))]
 struct Diff<'a> {
-    /// The version to begin with.
+    /// The version to compare.
     #[schema(minimum = 1)]
     from: i64,
-    /// The version to arrive at.
+    /// The version to compare with.
     #[schema(minimum = 1)]
     to: i64,
-    /// `null` if it is the same.
+    /// `null` if both versions have the same.
     #[schema(required = true)]
     title: Option<Titles<'a>>,
-    /// `null` if it is the same.
+    /// `null` if both versions have the same.
     #[schema(required = true)]
     owner: Option<Owners<'a>>,
-    /// Who is in `to` only.
+    /// Members of `to` that `from` does not have.
     #[schema(value_type = Vec<AccountText>)]
     #[serde(serialize_with = "as_texts")]
     add_member: &'a [Account],
-    /// Who is in `from` only.
+    /// Members of `from` that `to` does not have.
     #[schema(value_type = Vec<AccountText>)]
     #[serde(serialize_with = "as_texts")]
     del_member: &'a [Account],
-    /// Whether who stays has another place, or who comes does not stand at the end: whoever only
-    /// adds and removes then has the same members in another order.
+    /// Whether the order of the members changes beyond additions at the end and removals. Applying
+    /// `addMember` and `delMember` then gives the same members in another order.
     reordered: bool,
-    /// The least JSON merge patch (RFC 7396); `null` if they are the same.
+    /// The smallest JSON merge patch (RFC 7396) of the attributes; `null` if both versions have the
+    /// same.
     #[schema(value_type = Option<Object>, required = true)]
     attributes: Option<&'a Map<String, Value>>,
-    /// `null` if it is the same.
+    /// `null` if both versions have the same.
     #[schema(required = true)]
     state: Option<States>,
 }
@@ -86,10 +87,10 @@ struct Diff<'a> {
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({ "from": "Release", "to": "Release 2.0" }))]
 struct Titles<'a> {
-    /// The one to begin with.
+    /// The value in the version `from`.
     #[schema(value_type = TitleText)]
     from: &'a str,
-    /// The one to arrive at.
+    /// The value in the version `to`.
     #[schema(value_type = TitleText)]
     to: &'a str,
 }
@@ -98,10 +99,10 @@ struct Titles<'a> {
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({ "from": "alice", "to": "bob" }))]
 struct Owners<'a> {
-    /// The one to begin with.
+    /// The value in the version `from`.
     #[schema(value_type = AccountText)]
     from: &'a str,
-    /// The one to arrive at.
+    /// The value in the version `to`.
     #[schema(value_type = AccountText)]
     to: &'a str,
 }
@@ -110,9 +111,9 @@ struct Owners<'a> {
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({ "from": "active", "to": "dissolved" }))]
 struct States {
-    /// The one to begin with.
+    /// The value in the version `from`.
     from: State,
-    /// The one to arrive at.
+    /// The value in the version `to`.
     to: State,
 }
 
@@ -141,13 +142,13 @@ struct Comparing;
 
 impl Fails for Comparing {
     fn codes() -> Vec<Code> {
-        vec![Code::NoSuchSession, Code::NoSuchVersion]
+        vec![Code::SessionNotFound, Code::VersionNotFound]
     }
 }
 
-/// What changed between two versions
+/// Compare two versions of a session
 ///
-/// In either direction.
+/// `from` may be the later version.
 #[utoipa::path(
     get,
     path = "/v1/sessions/{sessionId}/diff",

@@ -94,9 +94,9 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
                       img-src 'self' data:; connect-src 'self'; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'";
 
-/// The description for people
+/// The documentation
 ///
-/// A page for browsers; it needs no other server than this one.
+/// A page for browsers. It loads nothing from other servers.
 #[utoipa::path(
     get,
     path = "/v1/docs",
@@ -123,7 +123,7 @@ pub(crate) async fn file(
         "start.js" => Ok(answer(SCRIPT).body(START)),
         "swagger-ui-bundle.js" => BUNDLE.answer(&request, SCRIPT),
         "swagger-ui.css" => STYLE.answer(&request, "text/css; charset=utf-8"),
-        _ => Err(Problem::of(Code::NoSuchPath, "path", "there is no such file")),
+        _ => Err(Problem::of(Code::EndpointNotFound, "path", "no such file")),
     }
 }
 

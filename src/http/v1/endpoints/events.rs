@@ -28,10 +28,10 @@ type Asked = Authorised<Reads, (AtSession, Query<Wanted>)>;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Wanted {
-    /// The most events of the page.
+    /// The maximum number of events in the page.
     #[param(minimum = 1, maximum = 200, default = 50, example = 50)]
     limit: Option<i64>,
-    /// `nextCursor` of the page before, of the same session in the same order.
+    /// `nextCursor` of the previous page, of the same session in the same order.
     #[param(pattern = "^[A-Za-z0-9_-]+$", max_length = 128)]
     cursor: Option<String>,
     /// `asc`: the oldest first. `desc`: the newest first.
@@ -90,10 +90,10 @@ impl TryFrom<(SessionId, Wanted)> for HistoryPage {
             None => None,
             Some(None) => return Err(wrong("must be the nextCursor of another page")),
             Some(Some(Cursor(_, of, _))) if of != id => {
-                return Err(wrong("is one of another session"));
+                return Err(wrong("belongs to another session"));
             }
             Some(Some(Cursor(order, ..))) if order != wanted.order => {
-                return Err(wrong("is one of the other order"));
+                return Err(wrong("belongs to the other order"));
             }
             Some(Some(Cursor(_, _, version))) => Some(version),
         };
@@ -106,10 +106,10 @@ impl TryFrom<(SessionId, Wanted)> for HistoryPage {
 #[serde(rename_all = "camelCase")]
 #[schema(as = EventPage, example = json!({ "items": [sample()], "nextCursor": null }))]
 struct Events<'a> {
-    /// In the order that was asked for.
+    /// The events, in the requested order.
     #[schema(max_items = 200)]
     items: Vec<View<'a>>,
-    /// The `cursor` of the next page; `null` when there is none.
+    /// The `cursor` of the next page; `null` on the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
 }
@@ -123,33 +123,33 @@ fn sample() -> Value {
     })
 }
 
-/// What made one version of a session.
+/// The event that made one version of a session.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Event, example = json!(sample()))]
 struct View<'a> {
-    /// The version that it made.
+    /// The version that the event made.
     #[schema(minimum = 1)]
     version: i64,
     #[schema(value_type = Kind)]
     kind: &'static str,
-    /// Who acted.
+    /// The account that acted.
     #[schema(value_type = AccountText)]
     operator: &'a str,
-    /// The app that acted for them.
+    /// The app that acted for the operator.
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$")]
     app_id: &'a str,
-    /// Why, if that was said.
+    /// The reason of the change, if the request gave one.
     #[schema(value_type = Option<ReasonText>, required = true)]
     reason: Option<&'a str>,
-    /// When, in UTC with microseconds.
+    /// The time of the event, in UTC with microseconds.
     #[schema(value_type = String, format = DateTime)]
     created_at: String,
     changes: Changes<'a>,
 }
 
-/// What a version changed. Of an attribute, of members, and of all else, only what really changed;
-/// of the first version everything.
+/// The changes of a version: the fields, members and attributes that differ from the previous
+/// version. The first version has all of them.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = EventChanges, example = json!({
@@ -165,15 +165,15 @@ struct Changes<'a> {
     #[schema(value_type = AccountText, required = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<&'a str>,
-    /// All members, where their order does not follow from who came and who went.
+    /// All members, if additions at the end and removals do not give their order.
     #[schema(value_type = Vec<AccountText>, required = false, example = json!(["alice", "bob"]))]
     #[serde(serialize_with = "as_list", skip_serializing_if = "Option::is_none")]
     member: Option<&'a [Account]>,
-    /// Who came in, at the end.
+    /// Accounts that were added, at the end of the list.
     #[schema(value_type = Vec<AccountText>, required = false)]
     #[serde(serialize_with = "as_texts", skip_serializing_if = "<[_]>::is_empty")]
     add_member: &'a [Account],
-    /// Who went.
+    /// Members that were removed.
     #[schema(value_type = Vec<AccountText>, required = false)]
     #[serde(serialize_with = "as_texts", skip_serializing_if = "<[_]>::is_empty")]
     del_member: &'a [Account],
@@ -201,7 +201,7 @@ impl utoipa::PartialSchema for Kind {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
         utoipa::openapi::ObjectBuilder::new()
             .schema_type(utoipa::openapi::schema::Type::String)
-            .description(Some("What kind of change it was."))
+            .description(Some("The kind of the change."))
             .enum_values(Some(EventKind::ALL.map(EventKind::name)))
             .into()
     }
@@ -241,14 +241,14 @@ struct Showing;
 
 impl Fails for Showing {
     fn codes() -> Vec<Code> {
-        vec![Code::NoSuchSession]
+        vec![Code::SessionNotFound]
     }
 }
 
 /// The history of a session
 ///
-/// Every version with who made it, through which app, why, when, and what changed. Whoever follows
-/// the changes from the first on gets the session at every version.
+/// Every version with its operator, app, reason, time and changes. A client that applies the
+/// changes from the first version on gets the session at every version.
 #[utoipa::path(
     get,
     path = "/v1/sessions/{sessionId}/events",

@@ -27,37 +27,37 @@ type Asked = Authorised<Anything, Query<Nothing>>;
     "maxIdempotencyKeyLength": 255, "idempotencyKeySeconds": 86_400, "maxBodyBytes": 1_048_576
 }))]
 struct Limits {
-    /// The fewest members of a session, its owner included.
+    /// The minimum number of members of a session, its owner included.
     min_members: usize,
-    /// The most members of a session.
+    /// The maximum number of members of a session, its owner included.
     max_members: usize,
-    /// Who may remove members other than themselves.
+    /// The members that may remove other members.
     remove_members: Removers,
-    /// The longest title, in characters.
+    /// The maximum length of a title, in characters.
     max_title_length: usize,
-    /// The longest account, in characters.
+    /// The maximum length of an account, in characters.
     max_account_length: usize,
-    /// The largest attributes of a session, in bytes of JSON.
+    /// The maximum size of the attributes of a session, in bytes of JSON.
     max_attributes_bytes: usize,
-    /// The longest reason of a change, in characters.
+    /// The maximum length of a reason, in characters.
     max_reason_length: usize,
-    /// The items of a page without `limit`.
+    /// The number of items of a page if the request has no `limit`.
     default_page_limit: usize,
-    /// The largest `limit` of a page.
+    /// The maximum `limit` of a page.
     max_page_limit: usize,
-    /// The most ids in one batch-get.
+    /// The maximum number of ids in a batch-get.
     max_batch_get_ids: usize,
-    /// The most items of one batch.
+    /// The maximum number of items in a batch.
     max_batch_items: usize,
-    /// The longest `Idempotency-Key`, in characters.
+    /// The maximum length of an `Idempotency-Key`, in characters.
     max_idempotency_key_length: usize,
-    /// How long an `Idempotency-Key` is remembered, in seconds.
+    /// The time for which an `Idempotency-Key` is kept, in seconds.
     idempotency_key_seconds: i64,
-    /// The largest body of a request, in bytes.
+    /// The maximum size of the body of a request, in bytes.
     max_body_bytes: usize,
 }
 
-/// Who may remove members other than themselves.
+/// The members that may remove other members.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 enum Removers {
@@ -69,7 +69,7 @@ enum Removers {
 
 /// The rules in force
 ///
-/// For any API key, whatever its permissions. They change only when the service restarts.
+/// Every API key may read the rules. They change only when the service restarts.
 #[utoipa::path(
     get,
     path = "/v1/limits",
@@ -100,6 +100,6 @@ pub(crate) async fn get(
         max_batch_items: batch::MOST,
         max_idempotency_key_length: IdempotencyKey::MAX,
         idempotency_key_seconds: IdempotencyKey::KEPT.num_seconds(),
-        max_body_bytes: options.max_body,
+        max_body_bytes: options.max_body_bytes,
     })
 }

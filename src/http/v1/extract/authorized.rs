@@ -66,13 +66,18 @@ impl<N, P: Part> IntoParams for Authorised<N, P> {
 impl<N: Needs, P: Fails> Fails for Authorised<N, P> {
     fn codes() -> Vec<Code> {
         let mut codes = P::codes();
-        codes.extend([Code::ApiKeyMissing, Code::ApiKeyInvalid, Code::Internal]);
-        codes.extend([Code::TooManyRequests, Code::TooManyFailures, Code::Unavailable]);
-        codes.extend([Code::Abandoned, Code::Overloaded, Code::TimedOut]);
+        codes.extend([Code::MissingApiKey, Code::InvalidApiKey, Code::Internal]);
+        codes.extend([Code::TooManyRequests, Code::TooManyFailedAttempts, Code::Unavailable]);
+        codes.extend([Code::ClientClosedRequest, Code::Overloaded, Code::TimedOut]);
         // Whatever a call is, its body is read.
-        codes.extend([Code::BodyBroken, Code::BodyTooSlow, Code::BodyTooLarge, Code::UriTooLong]);
+        codes.extend([
+            Code::BodyIncomplete,
+            Code::BodyTimeout,
+            Code::BodyTooLarge,
+            Code::UriTooLong,
+        ]);
         if !N::ONE_OF.is_empty() {
-            codes.push(Code::PermissionMissing);
+            codes.push(Code::MissingPermission);
         }
         codes
     }
@@ -101,12 +106,12 @@ fn bearer(request: &HttpRequest) -> Result<&str, Problem> {
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"))
         .ok_or(Denied::TokenMissing)?;
     if headers.next().is_some() {
-        return Err(Problem::of(Code::ApiKeyInvalid, "Authorization", "stands twice"));
+        return Err(Problem::of(Code::InvalidApiKey, "Authorization", "appears more than once"));
     }
     let key = key.trim_start();
     if ApiKey::recognise(key).is_none() {
         let why = format_args!("not an API key, which begins with {}", ApiKey::PREFIX);
-        return Err(Problem::of(Code::ApiKeyInvalid, "Authorization", why));
+        return Err(Problem::of(Code::InvalidApiKey, "Authorization", why));
     }
     Ok(key)
 }
@@ -161,8 +166,8 @@ mod tests {
     fn a_call_has_the_problems_of_all_its_parts() {
         let codes = Authorised::<Writes, Parts>::codes();
         for code in [
-            Code::ApiKeyMissing,
-            Code::PermissionMissing,
+            Code::MissingApiKey,
+            Code::MissingPermission,
             Code::UnknownParameter,
             Code::InvalidHeader,
             Code::MalformedBody,
@@ -172,8 +177,8 @@ mod tests {
             assert!(codes.contains(&code), "{code:?}");
         }
         let codes = Authorised::<Anything>::codes();
-        assert!(!codes.contains(&Code::PermissionMissing));
-        for code in [Code::BodyBroken, Code::BodyTooSlow, Code::BodyTooLarge] {
+        assert!(!codes.contains(&Code::MissingPermission));
+        for code in [Code::BodyIncomplete, Code::BodyTimeout, Code::BodyTooLarge] {
             assert!(codes.contains(&code), "{code:?}");
         }
     }
@@ -192,10 +197,10 @@ mod tests {
             assert_eq!(read(&[header]).as_deref(), Ok("msk_a"), "{header}");
         }
         for headers in [&[][..], &[""], &["Bearer"], &["Basic bXNrX2E="], &["msk_a"]] {
-            assert_eq!(read(headers), Err("api_key_missing"), "{headers:?}");
+            assert_eq!(read(headers), Err("missing_api_key"), "{headers:?}");
         }
         for headers in [&["Bearer abc.def"][..], &["Bearer msk_a", "Bearer msk_a"]] {
-            assert_eq!(read(headers), Err("api_key_invalid"), "{headers:?}");
+            assert_eq!(read(headers), Err("invalid_api_key"), "{headers:?}");
         }
     }
 }

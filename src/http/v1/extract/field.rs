@@ -34,7 +34,7 @@ pub(crate) fn problem(codes: &Codes, path: &serde_path_to_error::Path, why: &str
         return Problem::of(codes.missing, field, "is missing");
     }
     if let Some(field) = named("duplicate field `") {
-        return Problem::of(codes.duplicate, shortened(&field), "stands twice");
+        return Problem::of(codes.duplicate, shortened(&field), "appears more than once");
     }
     let field = shortened(&path);
     if !why.starts_with("unknown field `") {
@@ -44,7 +44,7 @@ pub(crate) fn problem(codes: &Codes, path: &serde_path_to_error::Path, why: &str
         Some((_, names)) => {
             Problem::of(codes.unknown, field, format_args!("is unknown, expected {names}"))
         }
-        None => Problem::of(codes.unknown, field, "is unknown, none is expected"),
+        None => Problem::of(codes.unknown, field, "is unknown, no name is expected"),
     }
 }
 
@@ -55,7 +55,7 @@ fn plain(why: &str) -> Cow<'_, str> {
             "must be a whole number".into()
         }
         "number too large to fit in target type" | "number too small to fit in target type" => {
-            "must be a whole number that is not as far from zero".into()
+            "must be a whole number closer to zero".into()
         }
         "provided string was not `true` or `false`" => "must be true or false".into(),
         _ => ["i64", "u64"]

@@ -30,7 +30,7 @@ impl Part for Named {
         let mut keys = request.headers().get_all(HEADER);
         let Some(key) = keys.next() else { return Ok(Self(None)) };
         if keys.next().is_some() {
-            return Err(wrong("stands twice"));
+            return Err(wrong("appears more than once"));
         }
         let key = key.to_str().map_err(|_| wrong("only visible ASCII"))?;
         let target = request.uri().path_and_query().map_or("", |target| target.as_str());
@@ -39,10 +39,10 @@ impl Part for Named {
     }
 
     fn parameters() -> Vec<Parameter> {
-        let about = "The caller's name for this request, kept for 24 hours for each app. The same \
-                     request with the same name is done once: it gets the same answer again, with \
-                     `Idempotency-Replayed: true`. Another request with that name is refused. \
-                     Headers do not count to what is the same.";
+        let about = "The caller's key of this request, kept for 24 hours for each app. The same \
+                     request with the same key is executed once: a repetition gets the same \
+                     response, with `Idempotency-Replayed: true`. Another request with that key is \
+                     refused. Headers are not compared.";
         let key = text("^[!-~]{1,255}$", "8e03978e-40d5-43dd-bc93-6894a57f9324");
         vec![in_header(NAME, about, key)]
     }

@@ -61,7 +61,7 @@ fn malformed(why: &serde_json::Error) -> Problem {
     let why = why.to_string();
     // serde_json counts levels down from 128, and has none left at the last.
     let why = match why.strip_prefix("recursion limit exceeded") {
-        Some(place) => format!("is nested too deep, at most 127 levels{place}"),
+        Some(place) => format!("is nested too deeply, at most 127 levels{place}"),
         None => why,
     };
     Problem::of(Code::MalformedBody, "body", shortened(&why))
@@ -152,7 +152,7 @@ mod tests {
                  expected a whole number at line 1 column 45",
             ),
             (r#"{"title":"t","inner":{}}"#, "missing_field", "inner.number: is missing"),
-            (r#"{"title":"t","title":"t"}"#, "duplicate_field", "title: stands twice"),
+            (r#"{"title":"t","title":"t"}"#, "duplicate_field", "title: appears more than once"),
             (
                 r#"{"title":"t","inner":{"a`, expected b":1}}"#,
                 "unknown_field",

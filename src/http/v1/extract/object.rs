@@ -132,7 +132,10 @@ mod tests {
             (r#"{"x":{"a":1,"\u0061":1}}"#, "attributes.x.a"),
             (r#"{"x":[0,{"a":1,"a":1}]}"#, "attributes.x[1].a"),
         ] {
-            assert_eq!(read(text), Err(format!("duplicate_field {detail}: stands twice")));
+            assert_eq!(
+                read(text),
+                Err(format!("duplicate_field {detail}: appears more than once"))
+            );
         }
     }
 
@@ -146,7 +149,7 @@ mod tests {
         assert!(read(&deep(126)).is_ok());
         let told = read(&deep(127)).unwrap_err();
         assert!(
-            told.starts_with("malformed_body body: is nested too deep, at most 127 levels at ")
+            told.starts_with("malformed_body body: is nested too deeply, at most 127 levels at ")
         );
     }
 }

@@ -71,7 +71,7 @@ impl Part for IfMatch {
     }
 
     fn parameters() -> Vec<Parameter> {
-        let about = "The versions of which the session must have one, as `ETag` tells them: \"5\".";
+        let about = "The accepted versions of the session, in the form of `ETag`: \"5\".";
         vec![standard_header("If-Match", about, "\"5\"")]
     }
 }
@@ -82,7 +82,7 @@ impl Part for IfNoneMatch {
     }
 
     fn parameters() -> Vec<Parameter> {
-        let about = "The versions that the caller has already, as `ETag` tells them: \"5\".";
+        let about = "The versions that the caller already has, in the form of `ETag`: \"5\".";
         vec![standard_header("If-None-Match", about, "\"5\"")]
     }
 }

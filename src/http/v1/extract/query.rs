@@ -56,7 +56,7 @@ fn read<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
         percent::decode(value).map_err(malformed)?;
         let name = percent::decode(name).map_err(malformed)?;
         if !seen.insert(name.clone()) {
-            return Err(Problem::of(CODES.duplicate, shortened(&name), "stands twice"));
+            return Err(Problem::of(CODES.duplicate, shortened(&name), "appears more than once"));
         }
     }
     let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
@@ -97,8 +97,8 @@ mod tests {
     fn what_is_wrong_is_named() {
         for (query, code, detail) in [
             ("pageLimit=7", "missing_parameter", "text: is missing"),
-            ("text=a&text=a", "duplicate_parameter", "text: stands twice"),
-            ("text=a&te%78t=a", "duplicate_parameter", "text: stands twice"),
+            ("text=a&text=a", "duplicate_parameter", "text: appears more than once"),
+            ("text=a&te%78t=a", "duplicate_parameter", "text: appears more than once"),
             (
                 "text=a&verbose=1",
                 "unknown_parameter",
@@ -110,7 +110,7 @@ mod tests {
             (
                 "text=a&pageLimit=65536",
                 "invalid_parameter",
-                "pageLimit: must be a whole number that is not as far from zero",
+                "pageLimit: must be a whole number closer to zero",
             ),
             ("text=a&flag=yes", "invalid_parameter", "flag: must be true or false"),
             ("text=%", "malformed_query", "query: `%` must be followed by two hexadecimal digits"),
@@ -120,7 +120,7 @@ mod tests {
             assert_eq!(problem(query), (code, detail.to_owned()), "{query}");
         }
         let unknown = read::<Nothing>("a=1").unwrap_err();
-        assert_eq!(unknown.to_string(), "unknown_parameter a: is unknown, none is expected");
+        assert_eq!(unknown.to_string(), "unknown_parameter a: is unknown, no name is expected");
         assert!(read::<Nothing>("").is_ok());
     }
 }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::domain::{Account, Reason, Title};
 use crate::http::v1::problem::{Code, Problem};
 
-/// Who: 1 to 64 Unicode characters, no control characters. Muster keeps no list of accounts.
+/// An account: 1 to 64 Unicode characters, no control characters. Muster has no list of accounts.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(transparent)]
 #[schema(
@@ -17,7 +17,7 @@ use crate::http::v1::problem::{Code, Problem};
 )]
 pub(crate) struct AccountText(String);
 
-/// What a session is called: 1 to 64 Unicode characters, not blank, no control characters.
+/// The title of a session: 1 to 64 Unicode characters, not blank, no control characters.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(transparent)]
 #[schema(
@@ -26,7 +26,7 @@ pub(crate) struct AccountText(String);
 )]
 pub(crate) struct TitleText(String);
 
-/// Why, for the history: 1 to 256 Unicode characters, not blank, no control characters.
+/// A reason, for the history: 1 to 256 Unicode characters, not blank, no control characters.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(transparent)]
 #[schema(

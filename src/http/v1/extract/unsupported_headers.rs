@@ -35,9 +35,9 @@ impl Part for Unversioned {
 
 impl Part for PerItem {
     fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
-        let key = "each item has its own, as idempotencyKey";
+        let key = "each item has its own key, in idempotencyKey";
         without(request, idempotency::HEADER, idempotency::NAME, key)?;
-        without(request, IF_MATCH, "If-Match", "each update has its own, as version")?;
+        without(request, IF_MATCH, "If-Match", "each update has its own version, in version")?;
         Ok(Self)
     }
 }

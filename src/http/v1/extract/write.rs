@@ -27,7 +27,8 @@ pub(crate) struct Write<Q = DryRun> {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub(crate) struct DryRun {
-    /// `true`: answers what would happen, and does nothing. An `Idempotency-Key` is not looked at.
+    /// `true`: the response shows the result, but nothing is changed. An `Idempotency-Key` is
+    /// ignored.
     #[serde(default)]
     #[param(default = false, example = true)]
     dry_run: bool,

@@ -1,17 +1,17 @@
-//! The codes of problems: what programs tell outcomes apart by. They stay as they are; new ones may
-//! come.
+//! The codes of problems, by which programs tell errors apart. Codes never change; new ones may be
+//! added.
 
 use actix_web::http::StatusCode;
 use serde::{Serialize, Serializer};
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, schema::Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::http::middleware::timeout::ABANDONED;
+use crate::http::middleware::timeout::CLIENT_CLOSED_REQUEST;
 
-/// One row for each code, from which all that is said of codes is made.
+/// One row for each code: its name, status, title and a sample of its detail.
 macro_rules! codes {
     ($($code:ident $name:literal $status:tt $title:literal $sample:literal)*) => {
-        /// What kind of problem it is.
+        /// The kind of a problem.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Code { $(#[doc = $title] $code),* }
 
@@ -30,12 +30,12 @@ macro_rules! codes {
                 StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             }
 
-            /// The same few words for every problem of this kind.
+            /// The text that all problems of this kind share.
             pub(crate) fn title(self) -> &'static str {
                 match self { $(Self::$code => $title),* }
             }
 
-            /// A detail as it might be, for the documentation.
+            /// An example of a detail, for the documentation.
             pub(crate) fn sample(self) -> &'static str {
                 match self { $(Self::$code => $sample),* }
             }
@@ -46,51 +46,51 @@ macro_rules! codes {
 codes! {
     MalformedBody "malformed_body" 400 "The body is not a JSON object"
         "body: expected `,` or `}` at line 1 column 17"
-    BodyBroken "body_broken" 400 "The body did not arrive whole"
+    BodyIncomplete "body_incomplete" 400 "The body is incomplete"
         "body: did not arrive whole"
-    InvalidField "invalid_field" 400 "A field has a value that it cannot have"
+    InvalidField "invalid_field" 400 "A field has an invalid value"
         "title: at most 64 characters, got 65"
-    MissingField "missing_field" 400 "A field is missing"
+    MissingField "missing_field" 400 "A required field is missing"
         "title: is missing"
-    UnknownField "unknown_field" 400 "There is no such field"
+    UnknownField "unknown_field" 400 "The endpoint has no such field"
         "titel: is unknown, expected `title` or `owner`"
-    DuplicateField "duplicate_field" 400 "A field stands twice"
-        "title: stands twice"
+    DuplicateField "duplicate_field" 400 "A field appears more than once"
+        "title: appears more than once"
     MalformedQuery "malformed_query" 400 "The query is not percent-encoded UTF-8"
         "query: `%` must be followed by two hexadecimal digits"
-    InvalidParameter "invalid_parameter" 400 "A parameter has a value that it cannot have"
+    InvalidParameter "invalid_parameter" 400 "A parameter has an invalid value"
         "limit: at most 200, got 201"
-    MissingParameter "missing_parameter" 400 "A parameter is missing"
+    MissingParameter "missing_parameter" 400 "A required parameter is missing"
         "to: is missing"
-    UnknownParameter "unknown_parameter" 400 "There is no such parameter"
+    UnknownParameter "unknown_parameter" 400 "The endpoint has no such parameter"
         "verbose: is unknown, expected `limit` or `cursor`"
-    DuplicateParameter "duplicate_parameter" 400 "A parameter stands twice"
-        "limit: stands twice"
-    InvalidSessionId "invalid_session_id" 400 "The session id is no UUID"
+    DuplicateParameter "duplicate_parameter" 400 "A parameter appears more than once"
+        "limit: appears more than once"
+    InvalidSessionId "invalid_session_id" 400 "The session id is not a UUID"
         "sessionId: must be a UUID"
-    InvalidHeader "invalid_header" 400 "A header has a value that it cannot have"
+    InvalidHeader "invalid_header" 400 "A header has an invalid value, or is not allowed here"
         "If-Match: must be * or a list of entity tags such as \"5\""
-    ApiKeyMissing "api_key_missing" 401 "An API key is needed"
+    MissingApiKey "missing_api_key" 401 "The request has no API key"
         "Authorization: must be `Bearer` and an API key"
-    ApiKeyInvalid "api_key_invalid" 401 "The API key is not valid"
+    InvalidApiKey "invalid_api_key" 401 "The API key is not valid"
         "Authorization: the API key is unknown or revoked, or its app is disabled"
-    PermissionMissing "permission_missing" 403 "The app lacks a permission"
+    MissingPermission "missing_permission" 403 "The app lacks a permission"
         "the app lacks the permission sessions:write"
-    NotAMember "not_a_member" 403 "Only members may do this"
-        "operator: dave is no member of this session"
+    NotAMember "not_a_member" 403 "The operator is not a member of the session"
+        "operator: dave is not a member of the session"
     NotTheOwner "not_the_owner" 403 "Only the owner may do this"
         "delMember: only the owner may remove carol"
-    NoSuchPath "no_such_path" 404 "There is no such path"
-        "path: there is no such call"
-    NoSuchSession "no_such_session" 404 "There is no such session"
-        "sessionId: there is no such session"
-    NoSuchVersion "no_such_version" 404 "The session never had this version, or not yet"
-        "version: the session has, or had, no such version"
-    NoSuchMember "no_such_member" 404 "There is no such member"
-        "account: the session has no such member"
-    MethodNotAllowed "method_not_allowed" 405 "The method is not allowed here"
+    EndpointNotFound "endpoint_not_found" 404 "No such endpoint"
+        "path: no such endpoint"
+    SessionNotFound "session_not_found" 404 "No such session"
+        "sessionId: no such session"
+    VersionNotFound "version_not_found" 404 "The session has no such version"
+        "version: the session has no such version"
+    MemberNotFound "member_not_found" 404 "The account is not a member of the session"
+        "account: not a member of the session"
+    MethodNotAllowed "method_not_allowed" 405 "The endpoint does not allow the method"
         "method: only GET, HEAD"
-    BodyTooSlow "body_too_slow" 408 "The body came too slowly"
+    BodyTimeout "body_timeout" 408 "The body arrived too slowly"
         "body: must arrive within 4s"
     SessionDissolved "session_dissolved" 410 "The session is dissolved"
         "sessionId: the session is dissolved"
@@ -103,35 +103,35 @@ codes! {
     UnsupportedMediaType "unsupported_media_type" 415 "The body must be plain JSON"
         "Content-Type: must be application/json"
     AddedAndRemoved "added_and_removed" 422 "An account is both added and removed"
-        "delMember: carol stands in addMember as well"
-    ReasonMissing "reason_missing" 422 "A reason is needed"
-        "reason: must be given by whoever acts with more rights than a member"
+        "delMember: carol is also in addMember"
+    MissingReason "missing_reason" 422 "An administrator must give a reason"
+        "reason: required when acting as administrator"
     OwnerNotAMember "owner_not_a_member" 422 "The new owner must be a member"
-        "owner: dave is no member of this session"
+        "owner: dave is not a member of the session"
     AttributesTooLarge "attributes_too_large" 422 "The attributes are too large"
         "attributes: at most 16384 bytes as compact JSON, got 16385"
-    KeyReused "idempotency_key_reused" 422 "The key was used for another request"
+    KeyReused "idempotency_key_reused" 422 "The idempotency key belongs to another request"
         "Idempotency-Key: was used for another request before"
-    TooFewMembers "too_few_members" 422 "Too few members"
+    TooFewMembers "too_few_members" 422 "The session would have too few members"
         "member: at least 3 members, creator included; got 2"
-    TooManyMembers "too_many_members" 422 "Too many members"
+    TooManyMembers "too_many_members" 422 "The session would have too many members"
         "member: at most 2000 members, got 2001"
-    TooManyRequests "too_many_requests" 429 "The app makes too many requests"
-        "the app makes too many requests, try again"
-    TooManyFailures "too_many_failures" 429 "Too many API keys were not valid"
-        "Authorization: too many API keys that are not valid came from this address"
-    Abandoned "abandoned" ABANDONED "The connection was closed before there was an answer"
-        "the connection was closed before there was an answer; whether it was done is not known"
-    Internal "internal_error" 500 "Something in the service failed"
+    TooManyRequests "too_many_requests" 429 "The app sends too many requests"
+        "the app sends too many requests, try again"
+    TooManyFailedAttempts "too_many_failed_attempts" 429 "Too many invalid API keys came from this address"
+        "Authorization: too many invalid API keys came from this address"
+    ClientClosedRequest "client_closed_request" CLIENT_CLOSED_REQUEST "The client closed the connection before the response"
+        "the client closed the connection before the response; the outcome is unknown"
+    Internal "internal_error" 500 "Internal error"
         "internal error"
-    Contended "too_many_changes" 503 "Too many changes at once"
-        "sessionId: too many changes of this session at once, try again"
+    Contended "too_many_changes" 503 "Too many concurrent changes of the session"
+        "sessionId: too many concurrent changes of the session, try again"
     Unavailable "unavailable" 503 "The service is not available"
         "the service is not available, try again"
-    Overloaded "overloaded" 503 "Too many requests wait already"
+    Overloaded "overloaded" 503 "Too many requests are queued"
         "the service is overloaded, try again"
-    TimedOut "timed_out" 504 "There was no answer in time"
-        "no answer within 10s; whether it was done is not known"
+    TimedOut "timed_out" 504 "No response in time"
+        "no response within 10s; the outcome is unknown"
 }
 
 impl Serialize for Code {
@@ -144,7 +144,9 @@ impl PartialSchema for Code {
     fn schema() -> RefOr<Schema> {
         ObjectBuilder::new()
             .schema_type(Type::String)
-            .description(Some("The kind of problem, for programs. New ones may come."))
+            .description(Some(
+                "The kind of problem, for programs. Codes do not change; new ones may be added.",
+            ))
             .enum_values(Some(Self::ALL.iter().map(|code| code.name())))
             .into()
     }

@@ -17,13 +17,13 @@ impl From<Error> for Problem {
             Error::Denied(denied) => denied.into(),
             Error::Refused(refusal) => refusal.into(),
             Error::NoSuchSession => {
-                Self::of(Code::NoSuchSession, "sessionId", error_text::NO_SUCH_SESSION)
+                Self::of(Code::SessionNotFound, "sessionId", error_text::NO_SUCH_SESSION)
             }
             Error::NoSuchVersion => {
-                Self::of(Code::NoSuchVersion, "version", "the session has, or had, no such version")
+                Self::of(Code::VersionNotFound, "version", "the session has no such version")
             }
             Error::NoSuchMember => {
-                Self::of(Code::NoSuchMember, "account", "the session has no such member")
+                Self::of(Code::MemberNotFound, "account", "not a member of the session")
             }
             Error::KeyReused => Self::of(Code::KeyReused, "Idempotency-Key", &error),
             Error::Contended => {
@@ -49,16 +49,16 @@ impl From<Error> for Problem {
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         let (code, why) = match denied {
-            Denied::TokenMissing => (Code::ApiKeyMissing, "must be `Bearer` and an API key"),
+            Denied::TokenMissing => (Code::MissingApiKey, "must be `Bearer` and an API key"),
             Denied::TokenUnknown => {
-                (Code::ApiKeyInvalid, "the API key is unknown or revoked, or its app is disabled")
+                (Code::InvalidApiKey, "the API key is unknown or revoked, or its app is disabled")
             }
             // These come from access tokens and from asking for one, which is not done here.
             Denied::TokenExpired | Denied::AppUnknown | Denied::BuinWrong | Denied::ClockSkew => {
-                (Code::ApiKeyInvalid, "not an API key")
+                (Code::InvalidApiKey, "not an API key")
             }
             Denied::Permission(_) => {
-                return Self::new(Code::PermissionMissing, denied.to_string());
+                return Self::new(Code::MissingPermission, denied.to_string());
             }
         };
         Self::of(code, "Authorization", why)
@@ -71,7 +71,7 @@ impl From<Refusal> for Problem {
             Refusal::NotAMember { .. } => (Code::NotAMember, "operator"),
             Refusal::MayNotRemove { .. } => (Code::NotTheOwner, "delMember"),
             Refusal::OnlyTheOwner { .. } => (Code::NotTheOwner, "operator"),
-            Refusal::ReasonMissing => (Code::ReasonMissing, "reason"),
+            Refusal::ReasonMissing => (Code::MissingReason, "reason"),
             Refusal::OwnerNotAMember { .. } => (Code::OwnerNotAMember, "owner"),
             Refusal::AttributesTooLarge { .. } => (Code::AttributesTooLarge, "attributes"),
             Refusal::AddedAndRemoved { .. } => (Code::AddedAndRemoved, "delMember"),
@@ -108,11 +108,12 @@ impl From<Barred> for Problem {
         match barred {
             Barred::Error(error) => error.into(),
             Barred::HeldOff { wait } => {
-                let why = "too many API keys that are not valid came from this address";
-                Self::of(Code::TooManyFailures, "Authorization", why).again_after(seconds(wait))
+                let why = "too many invalid API keys came from this address";
+                Self::of(Code::TooManyFailedAttempts, "Authorization", why)
+                    .again_after(seconds(wait))
             }
             Barred::TooMany { wait } => {
-                let detail = "the app makes too many requests, try again";
+                let detail = "the app sends too many requests, try again";
                 Self::new(Code::TooManyRequests, detail).again_after(seconds(wait))
             }
             Barred::NoGate => Self::internal(&std::io::Error::other("the router gives no gate")),
@@ -126,7 +127,7 @@ impl From<Unanswered> for Problem {
             Unanswered::Late { .. } => {
                 Self::new(Code::TimedOut, why.to_string()).again_after(1).because(&why)
             }
-            Unanswered::Abandoned { .. } => Self::new(Code::Abandoned, why.to_string()),
+            Unanswered::Abandoned { .. } => Self::new(Code::ClientClosedRequest, why.to_string()),
         }
     }
 }
@@ -135,8 +136,8 @@ impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
         let code = match &error {
             BodyError::TooLarge { .. } => Code::BodyTooLarge,
-            BodyError::TooSlow { .. } => Code::BodyTooSlow,
-            BodyError::Broken => Code::BodyBroken,
+            BodyError::TooSlow { .. } => Code::BodyTimeout,
+            BodyError::Broken => Code::BodyIncomplete,
             BodyError::NoOptions => return Self::internal(&error),
         };
         let mut problem = Self::of(code, "body", &error);
@@ -251,7 +252,7 @@ mod tests {
             (Error::TooSlow(late()).into(), 503, "unavailable", "1"),
             (Error::Unanswered(late()).into(), 504, "timed_out", "1"),
             (Barred::TooMany { wait }.into(), 429, "too_many_requests", "3"),
-            (Barred::HeldOff { wait }.into(), 429, "too_many_failures", "3"),
+            (Barred::HeldOff { wait }.into(), 429, "too_many_failed_attempts", "3"),
         ] {
             let (found, headers, body) = told(error);
             assert_eq!((found, &body["code"]), (status, &json!(code)));

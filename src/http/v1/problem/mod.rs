@@ -53,7 +53,7 @@ struct Parts {
     cause: Option<String>,
 }
 
-/// Why a call has no result, as RFC 9457 has it.
+/// An error, in the form of RFC 9457.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Problem, example = json!(Problem::sample(Code::TooManyMembers).body(Some(REQUEST))))]
@@ -61,31 +61,31 @@ pub(crate) struct Body<'a> {
     /// `urn:muster:problem:` and the code.
     #[schema(format = "uri")]
     r#type: String,
-    /// The same few words for every problem with this code.
+    /// The text that all problems with this code share.
     title: &'static str,
-    /// The status of the answer.
+    /// The HTTP status of the response.
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    /// What is wrong this time, in English.
+    /// The problem of this request, in English.
     detail: &'a str,
     code: Code,
-    /// The field, parameter or header that it is about.
+    /// The field, parameter or header, if the problem has one.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
-    /// The limit that was not kept.
+    /// The limit that the request exceeds or falls short of.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<i64>,
-    /// What came, where there is a limit.
+    /// The value received, if the problem is a limit.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     got: Option<i64>,
-    /// The version that the session has, where another one was expected.
+    /// The version of the session, if the request expected another one.
     #[schema(nullable = false, example = 2)]
     #[serde(skip_serializing_if = "Option::is_none")]
     current_version: Option<i64>,
-    /// The `X-Request-Id` of the answer, by which the log can be searched.
+    /// The `X-Request-Id` of the response. The log contains it.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
@@ -197,13 +197,13 @@ impl Problem {
         let mut response = HttpResponse::build(self.status_code());
         match self.0.code {
             // What is left of the body is not read.
-            Code::BodyTooLarge | Code::BodyTooSlow | Code::BodyBroken | Code::UriTooLong => {
+            Code::BodyTooLarge | Code::BodyTimeout | Code::BodyIncomplete | Code::UriTooLong => {
                 response.force_close();
             }
-            Code::ApiKeyMissing => {
+            Code::MissingApiKey => {
                 response.insert_header((WWW_AUTHENTICATE, "Bearer"));
             }
-            Code::ApiKeyInvalid => {
+            Code::InvalidApiKey => {
                 response.insert_header((WWW_AUTHENTICATE, "Bearer error=\"invalid_token\""));
             }
             _ => {}

@@ -59,10 +59,10 @@ fn response(status: u16, codes: &[Code]) -> Response {
             .build()
     };
     response = match status {
-        401 => response.header("WWW-Authenticate", text("`Bearer`, and what is wrong")),
+        401 => response.header("WWW-Authenticate", text("`Bearer`, with the error")),
         412 => response.header("ETag", text("The current version")),
         429 | 503 | 504 => {
-            response.header("Retry-After", text("Seconds to wait before the next try"))
+            response.header("Retry-After", text("Seconds to wait before the next attempt"))
         }
         _ => response,
     };

@@ -70,7 +70,7 @@ pub(crate) struct Begun;
 impl IntoResponses for Shown {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let known = ResponseBuilder::new()
-            .description("The caller has this version already: no body.")
+            .description("The caller already has this version: no body.")
             .header("ETag", etag());
         described([("200", session("The session.")), ("304", known)])
     }
@@ -78,8 +78,8 @@ impl IntoResponses for Shown {
 
 impl IntoResponses for Written {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let about = "The session after the change, or as it would be (without `ETag`). Where there \
-                     was nothing to change, the session as it is.";
+        let about = "The session after the change; with `dryRun` as it would be, without `ETag`. \
+                     If nothing changes, the session as it is.";
         described([("200", session(about).header(REPLAYED, replayed()))])
     }
 }
@@ -87,10 +87,10 @@ impl IntoResponses for Written {
 impl IntoResponses for Begun {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let location = "/v1/sessions/8ad595f3-73b3-4b56-90af-f336f9222fc5";
-        let location = header("Where the session is.", "^/v1/sessions/[0-9a-f-]{36}$", location);
+        let location = header("The path of the session.", "^/v1/sessions/[0-9a-f-]{36}$", location);
         let begun =
             session("The new session.").header("Location", location).header(REPLAYED, replayed());
-        let about = "With `dryRun`: the session as it would be, its id as good as any.";
+        let about = "With `dryRun`: the session as it would be, with an example of an id.";
         described([("200", content(about)), ("201", begun)])
     }
 }
@@ -119,7 +119,7 @@ fn etag() -> Header {
 }
 
 fn replayed() -> Header {
-    header("There if a request of this name was answered before.", "^true$", "true")
+    header("Present if the response repeats an earlier one.", "^true$", "true")
 }
 
 fn header(about: &str, pattern: &str, example: &str) -> Header {

@@ -41,35 +41,35 @@ pub(crate) struct View<'a> {
     session_id: SessionId,
     #[schema(value_type = TitleText)]
     title: &'a str,
-    /// The member who may remove others, hand the session over and dissolve it.
+    /// The member that may remove others, hand the session over and dissolve it.
     #[schema(value_type = AccountText)]
     owner: &'a str,
-    /// 1 at first, plus 1 for each change.
+    /// The version: 1 when the session is created, plus 1 for each change.
     #[schema(minimum = 1)]
     version: i64,
     r#type: Kind,
-    /// Everybody in it, the owner among them: the creator, then as listed, later ones at the end.
+    /// All members, owner included: the creator, then the others as listed, later ones at the end.
     #[schema(value_type = Vec<AccountText>)]
     #[serde(serialize_with = "as_texts")]
     member: &'a [Account],
-    /// The Unix second of the last change.
+    /// The time of the last change, as a Unix time in seconds.
     active_time: i64,
-    /// When it began, in UTC with microseconds.
+    /// The time of creation, in UTC with microseconds.
     #[schema(value_type = String, format = DateTime)]
     created_at: String,
-    /// When it last changed, in UTC with microseconds.
+    /// The time of the last change, in UTC with microseconds.
     #[schema(value_type = String, format = DateTime)]
     updated_at: String,
     state: State,
-    /// What apps keep with it.
+    /// Data of the apps.
     #[schema(value_type = Object)]
     attributes: &'a Map<String, Value>,
-    /// How many members there are.
+    /// The number of members.
     #[schema(minimum = 1)]
     member_count: usize,
 }
 
-/// The type of a session: there is one.
+/// The type of a session, always `multi`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = SessionType, example = "multi")]

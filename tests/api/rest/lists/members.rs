@@ -5,7 +5,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{SESSIONS, all, bad, beyond, found, no_such_session, page, refused, texts, with};
+use super::{SESSIONS, all, bad, beyond, found, page, refused, session_not_found, texts, with};
 use crate::harness::BUIN;
 use crate::list::World;
 use crate::rest::problem;
@@ -24,8 +24,8 @@ fn shown(account: &str, joined_version: i64, owner: bool) -> Value {
 }
 
 fn nobody() -> (u16, String, Value) {
-    let rest = json!({ "detail": "account: the session has no such member", "field": "account" });
-    (404, "no_such_member".to_owned(), rest)
+    let rest = json!({ "detail": "account: not a member of the session", "field": "account" });
+    (404, "member_not_found".to_owned(), rest)
 }
 
 async fn update(world: &World, id: SessionId, add: &[&str], remove: &[&str]) {
@@ -126,7 +126,7 @@ async fn an_account_that_cannot_be_is_no_member() {
         (status, code.as_str(), &rest["field"]),
         (400, "invalid_parameter", &json!("account"))
     );
-    assert_eq!(refused(&world.app, &format!("{}/", members(id))).await.1, "no_such_path");
+    assert_eq!(refused(&world.app, &format!("{}/", members(id))).await.1, "endpoint_not_found");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,12 +135,12 @@ async fn members_of_a_session_that_is_not_there() {
     let id = world.create("t", &["a", "b", "c"]).await.id;
     let unknown = SessionId::new(uuid::Uuid::from_u128(7));
     for path in [members(unknown), member(unknown, "a")] {
-        assert_eq!(refused(&world.app, &path).await, no_such_session(), "{path}");
+        assert_eq!(refused(&world.app, &path).await, session_not_found(), "{path}");
     }
     let (_, key) = world.app.another_app(BUIN + 1, &[super::Permission::SessionsRead]).await;
     for path in [members(id), member(id, "a"), member(id, "x")] {
         let asked = world.app.client.request(Method::GET, &path).bearer_auth(&key);
-        assert_eq!(problem(asked.send().await.unwrap()).await, no_such_session(), "{path}");
+        assert_eq!(problem(asked.send().await.unwrap()).await, session_not_found(), "{path}");
     }
     for part in ["members", "members/a"] {
         let (status, code, _) = refused(&world.app, &format!("{SESSIONS}/x/{part}")).await;

@@ -71,9 +71,9 @@ fn beyond(name: &str, why: &str, limit: i64, got: i64) -> (u16, String, Value) {
     (status, code, rest)
 }
 
-fn no_such_session() -> (u16, String, Value) {
-    let rest = json!({ "detail": "sessionId: there is no such session", "field": "sessionId" });
-    (404, "no_such_session".to_owned(), rest)
+fn session_not_found() -> (u16, String, Value) {
+    let rest = json!({ "detail": "sessionId: no such session", "field": "sessionId" });
+    (404, "session_not_found".to_owned(), rest)
 }
 
 fn texts<'a>(items: &'a [Value], field: &str) -> Vec<&'a str> {
@@ -114,7 +114,7 @@ async fn only_apps_that_may_read_find_anything() {
         };
         assert_eq!(ask(&may).await.unwrap().status(), StatusCode::OK, "{path}");
         let rest = json!({ "detail": "the app lacks the permission sessions:read" });
-        let expected = (403, "permission_missing".to_owned(), rest);
+        let expected = (403, "missing_permission".to_owned(), rest);
         assert_eq!(problem(ask(&may_not).await.unwrap()).await, expected, "{path}");
     }
 }

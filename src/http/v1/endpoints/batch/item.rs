@@ -47,18 +47,18 @@ struct Change {
     "idempotencyKey": "8e03978e-40d5-43dd-bc93-6894a57f9324"
 }))]
 pub(crate) struct Described {
-    /// A session to begin, as in `POST /v1/sessions`.
+    /// A session to create, as in `POST /v1/sessions`.
     #[schema(value_type = Option<New>)]
     create: Option<Box<RawValue>>,
     /// Changes of a session, as in `PATCH /v1/sessions/{sessionId}`.
     #[schema(value_type = Option<Update>)]
     update: Option<Box<RawValue>>,
-    /// As the header `Idempotency-Key`, for this item.
+    /// The idempotency key of this item, as in the header `Idempotency-Key`.
     #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
     idempotency_key: Option<String>,
 }
 
-/// Changes of a session that is named here. What is absent stays as it is.
+/// Changes of the session `sessionId`. Absent fields stay unchanged.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schema(as = BatchUpdate, example = json!({
@@ -71,17 +71,17 @@ struct Update {
     session_id: String,
     /// The version that the session must have.
     version: Option<VersionNumber>,
-    /// Who acts.
+    /// The account that acts.
     operator: AccountText,
     reason: Option<ReasonText>,
     title: Option<TitleText>,
-    /// The new owner, who must be a member then. Only for the owner.
+    /// The new owner, who must be a member after the change. Only the owner may set it.
     owner: Option<AccountText>,
-    /// Who comes in.
+    /// Accounts to add.
     add_member: Option<Vec<AccountText>>,
-    /// Who goes.
+    /// Members to remove.
     del_member: Option<Vec<AccountText>>,
-    /// A JSON merge patch (RFC 7396).
+    /// A JSON merge patch (RFC 7396) of the attributes.
     attributes: Option<Object>,
 }
 
@@ -128,10 +128,18 @@ impl Item {
                 ("update", body, Work::Update(Box::new(change)))
             }
             (None, None) => {
-                return Err(Problem::of(Code::MissingField, "create", "is missing, or update"));
+                return Err(Problem::of(
+                    Code::MissingField,
+                    "create",
+                    "either create or update is required",
+                ));
             }
             (Some(_), Some(_)) => {
-                return Err(Problem::of(Code::InvalidField, "update", "not together with create"));
+                return Err(Problem::of(
+                    Code::InvalidField,
+                    "update",
+                    "must not be combined with create",
+                ));
             }
         };
         let place = (Code::InvalidField, "idempotencyKey");

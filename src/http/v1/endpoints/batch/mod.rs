@@ -28,7 +28,7 @@ const AT_ONCE: usize = 8;
 
 type Asked = Authorised<Writes, (Query<Nothing>, PerItem, Json<Batch>)>;
 
-/// What is to be done.
+/// A batch of requests.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "items": [
@@ -44,8 +44,8 @@ type Asked = Authorised<Writes, (Query<Nothing>, PerItem, Json<Batch>)>;
     }
 ]}))]
 pub(crate) struct Batch {
-    /// Items of one session are done one after the other, in their order; all else at the same
-    /// time.
+    /// The requests. Items of one session run one after the other, in their order. Other items run
+    /// concurrently.
     #[schema(value_type = Vec<Described>, min_items = 1, max_items = 100)]
     items: Vec<Box<RawValue>>,
 }
@@ -66,34 +66,34 @@ impl TryFrom<Batch> for Vec<Result<Item, Problem>> {
     }
 }
 
-/// What became of the items, in their order.
+/// The results of a batch, in the order of the items.
 #[derive(Serialize, ToSchema)]
 #[schema(as = BatchResult, example = json!({ "items": [
     { "status": 201, "session": view::sample() },
     { "status": 412, "error": Problem::sample(Code::VersionConflict).body(None) }
 ]}))]
 struct Results<'a> {
-    /// One for each, in its place.
+    /// One result for each item, in the same order.
     items: Vec<Outcome<'a>>,
 }
 
-/// What became of one item: a session or an error.
+/// The result of one item: a session or an error.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = BatchOutcome, example = json!({ "status": 201, "session": view::sample() }))]
 struct Outcome<'a> {
-    /// The status that a request of its own would have been answered with.
+    /// The status that a separate request would get.
     #[schema(minimum = 200, maximum = 599)]
     status: u16,
-    /// The session after it, if it was done.
+    /// The session after the item, if the item succeeded.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<View<'a>>,
-    /// `true` if the item was done before, by its key.
+    /// `true` if an earlier request with the same key has executed the item.
     #[schema(required = false, example = true)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     replayed: bool,
-    /// Why it was not done, if it was not.
+    /// The error, if the item failed.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<problem::Body<'a>>,
@@ -113,8 +113,8 @@ impl<'a> From<&'a Finished> for Outcome<'a> {
 
 /// Create and change many sessions
 ///
-/// The answer is 200 as soon as the items can be told apart; each has its own status. An item that
-/// fails leaves the others alone.
+/// The response is 200 if the list of items can be read. Each item has its own status. An item that
+/// fails does not affect the others.
 #[utoipa::path(
     post,
     path = "/v1/sessions/batch",
@@ -122,7 +122,7 @@ impl<'a> From<&'a Finished> for Outcome<'a> {
     tag = "sessions",
     params(Asked),
     request_body = Batch,
-    responses((status = 200, description = "What became of each", body = Results), Problems<Asked>)
+    responses((status = 200, description = "The results", body = Results), Problems<Asked>)
 )]
 pub(crate) async fn run(
     sessions: web::Data<Sessions>,

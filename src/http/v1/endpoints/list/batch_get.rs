@@ -66,13 +66,13 @@ impl TryFrom<Wanted> for Ids {
     }
 }
 
-/// The sessions that there are, and the ids of those that there are not.
+/// The sessions that were found, and the ids of the others.
 #[derive(Serialize, ToSchema)]
 #[schema(as = SessionsFound, example = json!({
     "items": [view::sample()], "missing": ["{01900C5E-7A00-7000-8000-000000000001}"]
 }))]
 struct Found<'a> {
-    /// In the order in which they were asked for, each once.
+    /// The sessions, in the order of the ids, each once.
     #[schema(max_items = 200)]
     items: Vec<View<'a>>,
     #[schema(schema_with = told_ids)]
@@ -93,13 +93,13 @@ fn as_texts<S: Serializer>(ids: &[SessionId], serializer: S) -> Result<S::Ok, S:
 }
 
 fn asked_ids() -> Array {
-    let about = "UUIDs with or without hyphens and braces, in either case. One that stands twice \
-                 counts once, where it stands first.";
+    let about = "UUIDs with or without hyphens and braces, in either case. A \
+                 repeated id counts once, at its first place.";
     ids(ID_PATTERN, ASKED).min_items(Some(1)).description(Some(about)).build()
 }
 
 fn told_ids() -> Array {
-    let about = "Those that the enterprise has no session of, in the same order, each once.";
+    let about = "The ids that no session of the enterprise has, in the same order, each once.";
     ids(TOLD_PATTERN, TOLD).description(Some(about)).build()
 }
 
@@ -109,8 +109,8 @@ fn ids(pattern: &str, example: &str) -> ArrayBuilder {
 
 /// Read many sessions
 ///
-/// All at one moment, dissolved ones as well. Ids that the enterprise has no session of are no
-/// error: they are named in `missing`.
+/// The sessions are read at one moment, dissolved sessions included. An id that no session of the
+/// enterprise has is not an error: `missing` lists such ids.
 #[utoipa::path(
     post,
     path = "/v1/sessions/batch-get",

@@ -22,10 +22,10 @@ type AskedOne = Authorised<Reads, (AtSession, AtMember, Query<Nothing>)>;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Wanted {
-    /// The most members of the page.
+    /// The maximum number of members in the page.
     #[param(minimum = 1, maximum = 200, default = 50, example = 50)]
     limit: Option<i64>,
-    /// `nextCursor` of the page before, of the same session.
+    /// `nextCursor` of the previous page, of the same session.
     #[param(pattern = "^[A-Za-z0-9_-]+$", max_length = 64)]
     cursor: Option<String>,
 }
@@ -37,25 +37,25 @@ pub(crate) struct Wanted {
     "items": [{ "account": "alice", "joinedVersion": 1, "owner": true }], "nextCursor": null
 }))]
 struct Page<'a> {
-    /// In their order.
+    /// The members, in their order.
     #[schema(max_items = 200)]
     items: Vec<View<'a>>,
-    /// The `cursor` of the next page; `null` when there is none.
+    /// The `cursor` of the next page; `null` on the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
 }
 
-/// Somebody in a session.
+/// A member of a session.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Member, example = json!({ "account": "alice", "joinedVersion": 1, "owner": true }))]
 struct View<'a> {
     #[schema(value_type = AccountText)]
     account: &'a str,
-    /// The version that brought the account in, or gave it another place among the members.
+    /// The version that added the account, or gave it another place in the list.
     #[schema(minimum = 1)]
     joined_version: i64,
-    /// Whether the session is theirs.
+    /// Whether the member owns the session.
     owner: bool,
 }
 
@@ -77,20 +77,20 @@ struct ShowingOne;
 
 impl Fails for Showing {
     fn codes() -> Vec<Code> {
-        vec![Code::NoSuchSession]
+        vec![Code::SessionNotFound]
     }
 }
 
 impl Fails for ShowingOne {
     fn codes() -> Vec<Code> {
-        vec![Code::NoSuchSession, Code::NoSuchMember]
+        vec![Code::SessionNotFound, Code::MemberNotFound]
     }
 }
 
 /// The members of a session
 ///
-/// In their order, those of dissolved sessions as well. Whoever stays in the session while the
-/// pages are turned comes once, unless a change gives all members other places.
+/// The members in their order; dissolved sessions have members as well. A member that stays in the
+/// session while the pages are read is listed once, unless a change reorders the members.
 #[utoipa::path(
     get,
     path = "/v1/sessions/{sessionId}/members",
@@ -113,7 +113,7 @@ pub(crate) async fn list(
 
 /// One member of a session
 ///
-/// Tells whether somebody is in it: who is not is the problem `no_such_member`.
+/// The problem is `member_not_found` if the account is not a member.
 #[utoipa::path(
     get,
     path = "/v1/sessions/{sessionId}/members/{account}",

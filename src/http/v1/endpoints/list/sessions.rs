@@ -23,14 +23,14 @@ type Asked = Authorised<Reads, Query<Wanted>>;
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Wanted {
-    /// Only sessions that this account is in.
+    /// Only sessions with this member.
     #[param(value_type = Option<AccountText>)]
     member: Option<String>,
-    /// Only sessions that this account owns.
+    /// Only sessions with this owner.
     #[param(value_type = Option<AccountText>)]
     owner: Option<String>,
-    /// Only sessions whose title has this part, in any language. Upper and lower case are the same,
-    /// and so are full-width and other compatibility forms of characters.
+    /// Only sessions whose title contains this text, in any language. The comparison ignores case,
+    /// and full-width and other compatibility forms of characters.
     #[param(
         min_length = 1,
         max_length = 64,
@@ -38,22 +38,22 @@ pub(crate) struct Wanted {
         example = "release"
     )]
     title: Option<String>,
-    /// Only sessions in this state; without it dissolved ones as well.
+    /// Only sessions in this state. Without the parameter the list has dissolved sessions as well.
     #[param(value_type = Option<State>)]
     state: Option<String>,
-    /// Only sessions that changed at this time (RFC 3339) or later; its `+` as `%2B`.
+    /// Only sessions whose last change was at this time (RFC 3339) or later. Write a `+` as `%2B`.
     #[param(format = DateTime, example = "2024-06-10T06:13:20Z")]
     updated_since: Option<String>,
-    /// By when they began or last changed; with `-` the newest first. Sessions of the same time
-    /// stand in the order of their ids.
+    /// The order: by creation time or by last change; with `-` the newest first. Sessions with the
+    /// same time are ordered by id.
     #[serde(default)]
     #[param(inline, example = "-updatedAt")]
     sort: Order,
-    /// The most sessions of the page. There may be fewer.
+    /// The maximum number of sessions in the page. A page may have fewer.
     #[param(minimum = 1, maximum = 200, default = 50, example = 50)]
     limit: Option<i64>,
-    /// `nextCursor` of the page before. Filters and `sort` must be the same as for that, `limit`
-    /// need not.
+    /// `nextCursor` of the previous page. Filters and `sort` must stay the same; `limit` may
+    /// change.
     #[param(pattern = "^[A-Za-z0-9_-]+$", max_length = 6144)]
     cursor: Option<String>,
 }
@@ -125,24 +125,24 @@ fn since(text: &str) -> Result<DateTime<Utc>, Problem> {
 #[serde(rename_all = "camelCase")]
 #[schema(as = SessionPage, example = json!({ "items": [view::sample()], "nextCursor": null }))]
 struct Page<'a> {
-    /// Fewer than asked for, or none, does not mean that there are no more.
+    /// The sessions. A page with fewer than `limit`, or without any, is not always the last one.
     #[schema(max_items = 200)]
     items: Vec<View<'a>>,
-    /// The `cursor` of the next page; `null` when there is none.
+    /// The `cursor` of the next page; `null` on the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
 }
 
 /// Find sessions
 ///
-/// All that meet every filter given; without any, all of the enterprise.
+/// The sessions that match every filter; without filters all sessions of the enterprise.
 ///
-/// A page can be shorter than `limit`, even empty, and have a `nextCursor` all the same: go on until
-/// that is `null`. Whoever turns the pages that far gets every session that met the filters all
-/// the time, and gets it once, however many are created and changed meanwhile. One that begins or
-/// ceases to meet them on the way may be left out. What is shown is the session as it is when its
-/// page is read. In an order by `updatedAt` it stands where it stood when the first page was read,
-/// even if it changed since.
+/// A page can be shorter than `limit`, even empty, and still have a `nextCursor`. Read pages until
+/// `nextCursor` is `null`. The pages then contain every session that matched the filters all the
+/// time, each once, even if sessions are created and changed meanwhile. A session that begins or
+/// ceases to match meanwhile may be missing. Each page shows its sessions as they are when the page
+/// is read. In an order by `updatedAt` a session keeps the place that it had when the first page
+/// was read, even if it has changed since.
 #[utoipa::path(
     get,
     path = "/v1/sessions",

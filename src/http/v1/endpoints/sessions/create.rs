@@ -22,7 +22,7 @@ use crate::service::{Sessions, Terms};
 
 type Asked = Authorised<Writes, (Query<DryRun>, Named, Unversioned, Json<New>)>;
 
-/// A session to begin.
+/// A session to create.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schema(as = NewSession, example = json!({
@@ -30,15 +30,15 @@ type Asked = Authorised<Writes, (Query<DryRun>, Named, Unversioned, Json<New>)>;
     "attributes": { "project": "muster" }, "reason": "the next release"
 }))]
 pub(crate) struct New {
-    /// Who begins it: its owner, and a member whether listed or not.
+    /// The creator: the owner, and a member whether listed or not.
     operator: AccountText,
     title: TitleText,
-    /// The other members. Who stands twice counts once; with the operator there must be enough of
-    /// them, and not too many: `/v1/limits` tells.
+    /// The other members. A repeated account counts once. `/v1/limits` has the minimum and the
+    /// maximum number of members, operator included.
     member: Vec<AccountText>,
     #[serde(default)]
     r#type: Option<Kind>,
-    /// What to keep with it: at most 16 KiB as compact JSON. Members that are `null` are left out.
+    /// Data of the app: at most 16 KiB as compact JSON. Members that are `null` are dropped.
     attributes: Option<Object>,
     reason: Option<ReasonText>,
 }
@@ -68,9 +68,9 @@ impl Fails for Creates {
     }
 }
 
-/// Begin a session
+/// Create a session
 ///
-/// Its creator is the `operator`, who owns it.
+/// The `operator` becomes the owner.
 #[utoipa::path(
     post,
     path = "/v1/sessions",

@@ -30,7 +30,7 @@ pub(crate) struct When {
     /// The session as it was at this version.
     #[param(minimum = 1, example = 3)]
     version: Option<i64>,
-    /// The session as it was at this time (RFC 3339); not together with `version`.
+    /// The session as it was at this time (RFC 3339). Must not be combined with `version`.
     #[param(format = DateTime, example = "2024-06-10T06:13:20Z")]
     at: Option<String>,
 }
@@ -58,7 +58,7 @@ impl TryFrom<When> for Moment {
                 Ok(Self::Time(DateTime::parse_from_rfc3339(&at).map_err(wrong)?.to_utc()))
             }
             (Some(_), Some(_)) => {
-                Err(Problem::of(Code::InvalidParameter, "at", "not together with version"))
+                Err(Problem::of(Code::InvalidParameter, "at", "must not be combined with version"))
             }
         }
     }
@@ -82,8 +82,9 @@ impl Part for NoCache {
     }
 
     fn parameters() -> Vec<Parameter> {
-        let about = "`no-cache`: what other servers have changed just now is seen as well. Without \
-                     it, it is seen a moment later. Anything else changes nothing.";
+        let about = "`no-cache`: the response has every change that other servers have \
+                     acknowledged. Without it, such changes appear a moment later. Other values \
+                     have no effect.";
         vec![standard_header("Cache-Control", about, "no-cache")]
     }
 }
@@ -93,13 +94,13 @@ struct Showing;
 
 impl Fails for Showing {
     fn codes() -> Vec<Code> {
-        vec![Code::NoSuchSession, Code::NoSuchVersion]
+        vec![Code::SessionNotFound, Code::VersionNotFound]
     }
 }
 
-/// A session
+/// Read a session
 ///
-/// As it is, or as it was. Dissolved sessions can be read like all others.
+/// The session as it is, or as it was. Dissolved sessions can be read like all others.
 #[utoipa::path(
     get,
     path = "/v1/sessions/{sessionId}",

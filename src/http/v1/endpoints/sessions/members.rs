@@ -24,17 +24,17 @@ type Removed = Authorised<Writes, (AtSession, AtMember, Write<By>)>;
 /// What stands in the path.
 const OF_ONE: [(&str, &str); 2] = [("member", "account"), ("delMember", "account")];
 
-/// The members that a session is to have.
+/// The new list of members.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schema(as = WantedMembers, example = json!({
     "operator": "alice", "reason": "the new team", "member": ["alice", "bob", "dave"]
 }))]
 pub(crate) struct Members {
-    /// Who acts.
+    /// The account that acts.
     operator: AccountText,
     reason: Option<ReasonText>,
-    /// All of them, the owner as well. Who stays keeps the place; newcomers stand at the end.
+    /// All members, owner included. Remaining members keep their places; new ones follow.
     member: Vec<AccountText>,
 }
 
@@ -48,9 +48,9 @@ impl TryFrom<Members> for Wish {
     }
 }
 
-/// Give a session the members that it is to have
+/// Replace the members
 ///
-/// All who come and all who go, as one version. When the owner goes, who has been in longest
+/// Additions and removals make one version. If the owner is removed, the longest-standing member
 /// becomes the owner.
 #[utoipa::path(
     put,
@@ -72,7 +72,7 @@ pub(crate) async fn replace(
 
 /// Add a member
 ///
-/// Who is in already stays as they are.
+/// If the account is a member already, nothing changes.
 #[utoipa::path(
     put,
     path = "/v1/sessions/{sessionId}/members/{account}",
@@ -95,8 +95,9 @@ pub(crate) async fn add(
 
 /// Remove a member
 ///
-/// Who is not in: nothing changes. Others than the operator only for the owner, unless
-/// `/v1/limits` tells otherwise. When the owner goes, who has been in longest becomes the owner.
+/// If the account is not a member, nothing changes. Only the owner may remove other members, unless
+/// `removeMembers` of `/v1/limits` is `member`. If the owner is removed, the longest-standing
+/// member becomes the owner.
 #[utoipa::path(
     delete,
     path = "/v1/sessions/{sessionId}/members/{account}",

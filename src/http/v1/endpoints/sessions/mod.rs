@@ -41,9 +41,9 @@ pub(crate) struct Changes;
 impl Fails for Changes {
     fn codes() -> Vec<Code> {
         vec![
-            Code::NoSuchSession,
+            Code::SessionNotFound,
             Code::NotAMember,
-            Code::ReasonMissing,
+            Code::MissingReason,
             Code::VersionConflict,
             Code::Contended,
         ]

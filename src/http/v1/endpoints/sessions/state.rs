@@ -26,24 +26,25 @@ type Reverted = Authorised<Writes, (AtSession, Write, Json<Back>)>;
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub(crate) struct By {
-    /// Who acts.
+    /// The account that acts.
     #[param(inline)]
     operator: AccountText,
-    /// Why, for the history. Who acts with more rights than a member must say it.
+    /// The reason, for the history. Required when acting as administrator.
     #[param(inline)]
     reason: Option<ReasonText>,
-    /// `true`: answers what would happen, and does nothing. An `Idempotency-Key` is not looked at.
+    /// `true`: the response shows the result, but nothing is changed. An `Idempotency-Key` is
+    /// ignored.
     #[serde(default)]
     #[param(default = false, example = true)]
     dry_run: bool,
 }
 
-/// Who acts, and why.
+/// The operator and the reason of a change.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schema(example = json!({ "operator": "alice", "reason": "asked for by the team" }))]
 pub(crate) struct Operator {
-    /// Who acts.
+    /// The account that acts.
     operator: AccountText,
     reason: Option<ReasonText>,
 }
@@ -56,17 +57,17 @@ const OF_THEN: [(&str, &str); 4] = [
     ("attributes", "version"),
 ];
 
-/// The version to go back to.
+/// The version to revert to.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schema(as = Revert, example = json!({
     "operator": "alice", "reason": "that was a mistake", "version": 3
 }))]
 pub(crate) struct Back {
-    /// Who acts.
+    /// The account that acts.
     operator: AccountText,
     reason: Option<ReasonText>,
-    /// The version as which the session is to be again.
+    /// The version whose content the session gets.
     version: VersionNumber,
 }
 
@@ -115,15 +116,15 @@ struct Reverts;
 
 impl Fails for Reverts {
     fn codes() -> Vec<Code> {
-        let own = [Code::NoSuchVersion, Code::OwnerNotAMember, Code::AttributesTooLarge];
+        let own = [Code::VersionNotFound, Code::OwnerNotAMember, Code::AttributesTooLarge];
         [OfMembers::codes(), own.to_vec()].concat()
     }
 }
 
 /// Dissolve a session
 ///
-/// Only for the owner. It stays readable, its history as well, and refuses every change until it
-/// is restored.
+/// Only the owner may dissolve a session. A dissolved session and its history stay readable.
+/// Changes are refused until the session is restored.
 #[utoipa::path(
     delete,
     path = "/v1/sessions/{sessionId}",
@@ -143,7 +144,7 @@ pub(crate) async fn dissolve(
 
 /// Restore a dissolved session
 ///
-/// Only for the owner. It is again as it was before.
+/// Only the owner may restore a session. The session is then as it was before.
 #[utoipa::path(
     post,
     path = "/v1/sessions/{sessionId}/restore",
@@ -162,10 +163,10 @@ pub(crate) async fn restore(
     change(&sessions, &asked.caller, id, &write, wish).await
 }
 
-/// Make a session as it was at an earlier version
+/// Revert a session to an earlier version
 ///
-/// Title, owner, members, their order, and attributes, as one new version. The operator needs the
-/// rights that the same change would need by other means.
+/// Title, owner, members with their order, and attributes are set to those of the earlier version,
+/// as one new version. The operator needs the same rights as for an update with these changes.
 #[utoipa::path(
     post,
     path = "/v1/sessions/{sessionId}/revert",

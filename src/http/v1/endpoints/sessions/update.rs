@@ -19,7 +19,7 @@ use crate::service::Sessions;
 
 type Asked = Authorised<Writes, (AtSession, Write, Json<Patch>)>;
 
-/// Changes of a session. What is absent stays as it is; what is so already is no error.
+/// Changes of a session. Absent fields stay unchanged. Changes that have no effect are not errors.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schema(as = SessionPatch, example = json!({
@@ -27,17 +27,19 @@ type Asked = Authorised<Writes, (AtSession, Write, Json<Patch>)>;
     "addMember": ["dave"], "delMember": ["carol"], "attributes": { "project": null, "goal": 2 }
 }))]
 pub(crate) struct Patch {
-    /// Who acts.
+    /// The account that acts.
     pub(crate) operator: AccountText,
     pub(crate) reason: Option<ReasonText>,
     pub(crate) title: Option<TitleText>,
-    /// The new owner, who must be a member then. Only for the owner.
+    /// The new owner, who must be a member after the change. Only the owner may set it.
     pub(crate) owner: Option<AccountText>,
-    /// Who comes in.
+    /// Accounts to add.
     pub(crate) add_member: Option<Vec<AccountText>>,
-    /// Who goes. Others than the operator only for the owner, unless `/v1/limits` tells otherwise.
+    /// Members to remove. Only the owner may remove other members, unless `removeMembers` of
+    /// `/v1/limits` is `member`.
     pub(crate) del_member: Option<Vec<AccountText>>,
-    /// A JSON merge patch (RFC 7396): what is `null` is taken away. At most 16 KiB may stay.
+    /// A JSON merge patch (RFC 7396) of the attributes: members that are `null` are removed. The
+    /// result may have at most 16 KiB.
     pub(crate) attributes: Option<Object>,
 }
 
@@ -69,7 +71,7 @@ impl Fails for Updates {
 
 /// Change a session
 ///
-/// All of it, as one version, or nothing.
+/// The changes make one version. Either all of them happen, or nothing does.
 #[utoipa::path(
     patch,
     path = "/v1/sessions/{sessionId}",
