@@ -1,7 +1,8 @@
 //! The one place where the errors of the rooms below become problems. The matches have no `_` arm:
 //! who adds an error decides its code.
 
-use super::{Code, Problem};
+use super::body::Problem;
+use super::code::Code;
 use crate::domain::Refusal;
 use crate::http::auth::authenticate::Barred;
 use crate::http::body::BodyError;
@@ -140,11 +141,11 @@ impl From<BodyError> for Problem {
             BodyError::Broken => Code::BodyIncomplete,
             BodyError::NoOptions => return Self::internal(&error),
         };
-        let mut problem = Self::of(code, "body", &error);
-        if let BodyError::TooLarge { max } = error {
-            problem.0.limit = i64::try_from(max).ok();
+        let problem = Self::of(code, "body", &error);
+        match error {
+            BodyError::TooLarge { max } => problem.with_max(max),
+            _ => problem,
         }
-        problem
     }
 }
 

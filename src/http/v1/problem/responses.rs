@@ -11,7 +11,8 @@ use utoipa::openapi::schema::Type;
 use utoipa::openapi::{ContentBuilder, Object, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema as _};
 
-use super::{Body, Code, MEDIA_TYPE, Problem, REQUEST};
+use super::body::{Body, MEDIA_TYPE, Problem, REQUEST};
+use super::code::Code;
 use crate::domain::Version;
 
 /// What can go wrong with a part of a request.

@@ -1,0 +1,297 @@
+//! A problem, and its form as JSON.
+
+use std::fmt;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, ETAG, WWW_AUTHENTICATE};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpResponse, ResponseError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::code::Code;
+use crate::domain::{Invalid, Version};
+use crate::http::endpoint::Refuses;
+use crate::http::middleware::request_context::{Answered, Noted, Outcome};
+use crate::http::shared::cause_chain::cause_chain;
+use crate::http::shared::{error_text, retry_after};
+
+/// The media type of a problem.
+pub(super) const MEDIA_TYPE: &str = "application/problem+json";
+
+/// The id of a request, as it might be.
+pub(super) const REQUEST: &str = "3f0c1f0e9b7a4d52a1c6f5d3e8b70a94";
+
+/// An answer without a result.
+#[derive(Debug)]
+pub(crate) struct Problem(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    code: Code,
+    detail: String,
+    field: Option<String>,
+    limit: Option<i64>,
+    got: Option<i64>,
+    current: Option<Version>,
+    /// The methods that would have been right, where another one was used.
+    allow: Option<String>,
+    /// Seconds to wait before the next try, where one makes sense.
+    retry_after: Option<u64>,
+    /// What failed in here: the log learns it, the client does not.
+    cause: Option<String>,
+}
+
+/// An error, in the form of RFC 9457.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Problem, example = json!(Problem::sample(Code::TooManyMembers).body(Some(REQUEST))))]
+pub(crate) struct Body<'a> {
+    /// `urn:muster:problem:` and the code.
+    #[schema(format = "uri")]
+    r#type: String,
+    /// The text that all problems with this code share.
+    title: &'static str,
+    /// The HTTP status of the response.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// The problem of this request, in English.
+    detail: &'a str,
+    code: Code,
+    /// The field, parameter or header, if the problem has one.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    /// The limit that the request exceeds or falls short of.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<i64>,
+    /// The value received, if the problem is a limit.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    got: Option<i64>,
+    /// The version of the session, if the request expected another one.
+    #[schema(nullable = false, example = 2)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current_version: Option<i64>,
+    /// The `X-Request-Id` of the response. The log contains it.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+}
+
+impl Problem {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        let (limit, got) = (None, None);
+        let (field, current, allow, cause) = (None, None, None, None);
+        let (detail, retry_after) = (detail.into(), None);
+        let parts = Parts { code, detail, field, limit, got, current, allow, retry_after, cause };
+        Self(Box::new(parts))
+    }
+
+    /// A problem with one field, parameter or header, whose name begins the detail.
+    pub(crate) fn of(code: Code, field: impl Into<String>, why: impl fmt::Display) -> Self {
+        let field = field.into();
+        let mut problem = Self::new(code, format!("{field}: {why}"));
+        problem.0.field = Some(field);
+        problem
+    }
+
+    /// A field, parameter or header with a value that cannot be.
+    pub(crate) fn invalid(code: Code, field: impl Into<String>, why: &Invalid) -> Self {
+        let problem = Self::of(code, field, why);
+        match why {
+            Invalid::Empty => problem.limited(1, 0),
+            Invalid::TooLong { max, got } => problem.limited(*max, *got),
+            Invalid::TooSmall { min, got } => problem.limited(*min, *got),
+            Invalid::Blank
+            | Invalid::Control(_)
+            | Invalid::Character(_)
+            | Invalid::NotVisible(_)
+            | Invalid::NotANumber
+            | Invalid::NotAUuid => problem,
+        }
+    }
+
+    /// Calls the field that it is about by the name that this call has for it; the rooms below know
+    /// only their own. `names` are pairs of theirs and that. Any other field stays as it is.
+    pub(crate) fn about(mut self, names: &[(&str, &str)]) -> Self {
+        let Some(field) = self.0.field.take() else { return self };
+        let named = names.iter().find(|(theirs, _)| *theirs == field).map(|(_, ours)| *ours);
+        if let (Some(ours), Some(why)) = (named, self.0.detail.strip_prefix(&field)) {
+            self.0.detail = format!("{ours}{why}");
+        }
+        self.0.field = Some(named.map_or(field, str::to_owned));
+        self
+    }
+
+    /// Something in here failed.
+    pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
+        Self::new(Code::Internal, error_text::INTERNAL).because(error)
+    }
+
+    /// States the limit of a value whose size is not known.
+    pub(super) fn with_max(mut self, max: impl TryInto<i64>) -> Self {
+        self.0.limit = max.try_into().ok();
+        self
+    }
+
+    /// Says which limit was not kept, and by what.
+    pub(crate) fn limited(mut self, limit: impl TryInto<i64>, got: impl TryInto<i64>) -> Self {
+        self.0.limit = limit.try_into().ok();
+        self.0.got = got.try_into().ok();
+        self
+    }
+
+    /// Says which version the session has.
+    pub(super) fn at(mut self, current: Version) -> Self {
+        self.0.current = Some(current);
+        self
+    }
+
+    /// Says how many seconds to wait before the next try.
+    pub(super) fn again_after(mut self, seconds: u64) -> Self {
+        self.0.retry_after = Some(seconds);
+        self
+    }
+
+    /// Keeps an error with its causes for the log.
+    pub(super) fn because(mut self, error: &dyn std::error::Error) -> Self {
+        self.0.cause = Some(cause_chain(error));
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// The status of an answer with it.
+    pub(crate) fn status(&self) -> u16 {
+        self.0.code.status().as_u16()
+    }
+
+    /// What an answer with it says.
+    pub(crate) fn body<'a>(&'a self, request_id: Option<&'a str>) -> Body<'a> {
+        let Parts { code, detail, field, limit, got, current, .. } = &*self.0;
+        Body {
+            r#type: format!("urn:muster:problem:{}", code.name()),
+            title: code.title(),
+            status: self.status(),
+            detail,
+            code: *code,
+            field: field.as_deref(),
+            limit: *limit,
+            got: *got,
+            current_version: current.map(Version::get),
+            request_id,
+        }
+    }
+
+    fn answer(&self, request_id: Option<&str>) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status_code());
+        match self.0.code {
+            // What is left of the body is not read.
+            Code::BodyTooLarge | Code::BodyTimeout | Code::BodyIncomplete | Code::UriTooLong => {
+                response.force_close();
+            }
+            Code::MissingApiKey => {
+                response.insert_header((WWW_AUTHENTICATE, "Bearer"));
+            }
+            Code::InvalidApiKey => {
+                response.insert_header((WWW_AUTHENTICATE, "Bearer error=\"invalid_token\""));
+            }
+            _ => {}
+        }
+        retry_after::insert(&mut response, self.0.retry_after);
+        if let Some(allow) = &self.0.allow {
+            response.insert_header((ALLOW, allow.as_str()));
+        }
+        if let Some(current) = self.0.current {
+            response.insert_header((ETAG, format!("\"{current}\"")));
+        }
+        let mut response = response.content_type(MEDIA_TYPE).json(self.body(request_id));
+        let answered = Answered::Code(self.0.code.name());
+        response.extensions_mut().insert(Outcome { answered, cause: self.0.cause.clone() });
+        response
+    }
+}
+
+/// Lets the log know what failed in here while an answer was made that has problems inside.
+pub(crate) fn note<'a>(
+    mut problems: impl Iterator<Item = &'a Problem>,
+    response: &mut HttpResponse,
+) {
+    if let Some(problem) = problems.find(|problem| problem.0.cause.is_some()) {
+        let answered = Answered::Code(problem.0.code.name());
+        response.extensions_mut().insert(Outcome { answered, cause: problem.0.cause.clone() });
+    }
+}
+
+/// The middleware that tells problems the ids of their requests.
+pub(crate) async fn with_request_id(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let response = next.call(request).await?;
+    let problem = response.response().error().and_then(|error| error.as_error::<Problem>());
+    let Some(problem) = problem else { return Ok(response.map_into_boxed_body()) };
+    let noted = Noted::of(response.request());
+    let answer = problem.answer(noted.as_ref().map(|noted| noted.id_as_text()));
+    Ok(response.into_response(answer))
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.0.code.name(), self.0.detail)
+    }
+}
+
+impl Refuses for Problem {
+    fn method_not_allowed(allow: String) -> Self {
+        let mut problem = Self::of(Code::MethodNotAllowed, "method", format_args!("only {allow}"));
+        problem.0.allow = Some(allow);
+        problem
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.0.code.status()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.answer(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_has_the_name_that_the_caller_gave_it() {
+        let names = [("delMember", "account"), ("member", "account")];
+        for (field, told) in [("delMember", "account"), ("member", "account"), ("owner", "owner")] {
+            let problem = Problem::of(Code::NotTheOwner, field, "no").about(&names);
+            let body = problem.body(None);
+            assert_eq!((body.field, body.detail), (Some(told), format!("{told}: no").as_str()));
+        }
+        let problem = Problem::new(Code::Internal, "delMember").about(&names);
+        assert_eq!((problem.body(None).field, problem.body(None).detail), (None, "delMember"));
+    }
+
+    #[test]
+    fn the_log_hears_of_the_first_that_failed_in_here() {
+        let problems = ["one", "two"].map(|text| Problem::internal(&std::io::Error::other(text)));
+        let mut response = HttpResponse::Ok().finish();
+        note([&Problem::new(Code::NotAMember, "no")].into_iter(), &mut response);
+        assert!(response.extensions().get::<Outcome>().is_none());
+        note(problems.iter(), &mut response);
+        let outcome = response.extensions().get::<Outcome>().cloned().unwrap();
+        assert_eq!(outcome.cause.as_deref(), Some("one"));
+        assert!(matches!(outcome.answered, Answered::Code("internal_error")));
+    }
+}
