@@ -26,8 +26,8 @@ use crate::metrics::Metrics;
 use crate::repository::PgPool;
 use crate::repository::app_notifications::Changes;
 use crate::service::{
-    Access, CacheOptions, Changed, Directory, Observatory, Parts, Readiness, Retention,
-    SessionOptions, Sessions, TokenRules,
+    AppDirectory, AuditRetention, Authenticator, CacheOptions, ChangeNotifier, MetricsInputs,
+    MetricsSource, Readiness, SessionOptions, Sessions, TokenOptions,
 };
 use crate::telemetry::Traces;
 
@@ -43,12 +43,12 @@ pub struct Application {
     address: SocketAddr,
     metrics_address: Option<SocketAddr>,
     metrics: Option<MetricsServer>,
-    directory: Arc<Directory>,
+    directory: Arc<AppDirectory>,
     changes: Changes,
     sessions: Sessions,
     worker: Option<Worker>,
-    changed: Arc<Changed>,
-    retention: Retention,
+    changed: Arc<ChangeNotifier>,
+    retention: AuditRetention,
     certificate: Option<Certificate>,
     counted: Arc<Metrics>,
     /// The interval between two looks at the files of the certificate.
@@ -79,14 +79,14 @@ impl Application {
         let changes = Changes::follow(&pool).await.context("cannot listen for changes of apps")?;
         use_ring();
         let traces = Traces::open(&settings.tracing)?;
-        let directory = Directory::open(pool.clone(), keyring, clock.clone()).await;
+        let directory = AppDirectory::open(pool.clone(), keyring, clock.clone()).await;
         let directory = Arc::new(directory.context("cannot read the apps")?);
-        let tokens = TokenRules {
+        let tokens = TokenOptions {
             expire_in: settings.token.expire_in,
             max_clock_skew: settings.token.max_clock_skew,
         };
         let services = Services {
-            access: Access::new(directory.clone(), tokens, clock.clone()),
+            access: Authenticator::new(directory.clone(), tokens, clock.clone()),
             sessions: Sessions::new(
                 pool.clone(),
                 clock.clone(),
@@ -100,8 +100,11 @@ impl Application {
         };
         let (sessions, readiness) = (services.sessions.clone(), services.readiness.clone());
         let changed = sessions.changed();
-        let retention =
-            Retention { pool: pool.clone(), clock: clock.clone(), keep: settings.audit.retention };
+        let retention = AuditRetention {
+            pool: pool.clone(),
+            clock: clock.clone(),
+            max_age: settings.audit.retention,
+        };
         let worker = match settings.delivery.enabled {
             true => {
                 let (pool, directory) = (pool.clone(), directory.clone());
@@ -127,7 +130,7 @@ impl Application {
         };
         let tls = certificate.as_ref().map(Certificate::tls);
         let (server, ending) = http::serve(bound, services, options, tls)?;
-        let observatory = Arc::new(Observatory::new(Parts {
+        let observatory = Arc::new(MetricsSource::new(MetricsInputs {
             metrics: counted.clone(),
             pool: pool.clone(),
             sessions: sessions.clone(),
@@ -184,13 +187,13 @@ impl Application {
         let Self { certificate, counted, tls_reload_interval, clock, .. } = self;
         let telling = metrics.map(|server| (server.ending(), tokio::spawn(server.run())));
         let following = directory.clone();
-        let following = tokio::spawn(async move { following.follow(changes).await });
+        let following = tokio::spawn(async move { following.run(changes).await });
         let forgetting = tokio::spawn({
             let sessions = sessions.clone();
-            async move { sessions.forget_old_requests().await }
+            async move { sessions.run_pruner().await }
         });
-        let tidying = tokio::spawn(retention.keep_tidy());
-        let following_sessions = tokio::spawn(async move { sessions.follow().await });
+        let tidying = tokio::spawn(retention.run());
+        let following_sessions = tokio::spawn(async move { sessions.run_invalidation().await });
         let following_files = tokio::spawn(async move {
             match certificate {
                 Some(certificate) => certificate.follow(tls_reload_interval, clock, counted).await,
@@ -234,7 +237,7 @@ impl Application {
         stopper.unless_hurried(LAST_WORDS, traces.end(LAST_WORDS)).await;
         // The pool is closed before the server's threads end, because connections that they opened
         // end with them. The time limit keeps a silent database from delaying the stop.
-        stopper.unless_hurried(LAST_WORDS, directory.note_use()).await;
+        stopper.unless_hurried(LAST_WORDS, directory.flush_key_usage()).await;
         stopper.unless_hurried(LAST_WORDS, pool.close()).await;
         ending.end().await;
         Ok(serving.await??)

@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::delivery::{Networks, Options, Schedule, Sender, Timeouts, Worker};
 use crate::metrics::Metrics;
 use crate::repository::PgPool;
-use crate::service::Directory;
+use crate::service::AppDirectory;
 
 /// The worker that sends callbacks, built from the configuration.
 ///
@@ -21,7 +21,7 @@ use crate::service::Directory;
 pub fn worker(
     settings: &Settings,
     pool: PgPool,
-    directory: Arc<Directory>,
+    directory: Arc<AppDirectory>,
     clock: Clock,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Worker> {

@@ -8,7 +8,7 @@ use super::{callbacks, output};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::Withheld;
-use crate::service::KnownApp;
+use crate::service::AppContext;
 use crate::service::admin::apps::RegisteredApp;
 use crate::wire::{Message, News};
 
@@ -19,7 +19,7 @@ pub(super) async fn run(
     clock: &Clock,
     output: Output,
 ) -> anyhow::Result<()> {
-    let known = KnownApp::from(registered);
+    let known = AppContext::from(registered);
     let callback = known.app.callback.as_ref();
     let url = &callback
         .context(

@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::domain::{EventKind, State};
 use crate::metrics::Metrics;
 use crate::repository::deliveries::{Claimed, Finished, Next, Tried};
-use crate::service::KnownApp;
+use crate::service::AppContext;
 use crate::telemetry::{Span, Traces};
 use crate::wire::{Message, News};
 
@@ -15,7 +15,7 @@ use crate::wire::{Message, News};
 pub(super) async fn attempt(
     sender: Sender,
     clock: Clock,
-    known: Arc<KnownApp>,
+    known: Arc<AppContext>,
     schedule: Schedule,
     metrics: Arc<Metrics>,
     traces: Traces,

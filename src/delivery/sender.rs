@@ -14,7 +14,7 @@ use reqwest::{Client, Response, StatusCode, Url};
 use tokio::time::Instant;
 
 use super::{Networks, asked_wait};
-use crate::service::KnownApp;
+use crate::service::AppContext;
 use crate::telemetry::Trace;
 use crate::wire::{Message, acknowledges, sealed_callback, sign};
 
@@ -86,7 +86,7 @@ impl Sender {
     /// try is go beside it.
     pub async fn send(
         &self,
-        known: &KnownApp,
+        known: &AppContext,
         message: &Message<'_>,
         id: &str,
         attempt: i32,
@@ -105,7 +105,7 @@ impl Sender {
 
     async fn request(
         &self,
-        known: &KnownApp,
+        known: &AppContext,
         message: &Message<'_>,
         id: &str,
         attempt: i32,

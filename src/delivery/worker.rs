@@ -25,7 +25,7 @@ use crate::repository::PgPool;
 use crate::repository::dedicated_connection::Line;
 use crate::repository::deliveries::{Claims, Lease, Room};
 use crate::repository::pool::Limits;
-use crate::service::{Changed, Directory};
+use crate::service::{AppDirectory, ChangeNotifier};
 use crate::telemetry::Traces;
 
 /// So many may be taken before there is a place for them, in all.
@@ -34,7 +34,7 @@ const AHEAD: usize = 256;
 /// Sends what is due. Any number may run on one database.
 pub struct Worker {
     pool: PgPool,
-    directory: Arc<Directory>,
+    directory: Arc<AppDirectory>,
     sender: Sender,
     clock: Clock,
     options: Options,
@@ -60,7 +60,7 @@ impl Worker {
     pub fn new(
         pool: PgPool,
         limits: Limits,
-        directory: Arc<Directory>,
+        directory: Arc<AppDirectory>,
         sender: Sender,
         clock: Clock,
         options: Options,
@@ -96,7 +96,7 @@ impl Worker {
 
     /// Works until `stop` is done; then finishes what is under way. `changed` is notified when there
     /// may be something new.
-    pub async fn run(mut self, changed: Arc<Changed>, stop: impl Future<Output = ()>) {
+    pub async fn run(mut self, changed: Arc<ChangeNotifier>, stop: impl Future<Output = ()>) {
         let janitor =
             tokio::spawn(keep_tidy(self.pool.clone(), self.clock.clone(), self.options.clone()));
         tokio::pin!(stop);
@@ -112,11 +112,11 @@ impl Worker {
                     );
                     self.rests = true;
                 },
-                () = changed.heard() => self.look = true,
+                () = changed.notified() => self.look = true,
                 _ = look.tick() => {
                     (self.look, self.rests) = (true, false);
                     let subscribers = self.directory.subscribers();
-                    changed.want(subscribers.iter().map(|known| known.app.buin).collect());
+                    changed.set_interest(subscribers.iter().map(|known| known.app.buin).collect());
                     self.note();
                 }
             }

@@ -26,7 +26,7 @@ pub fn serve(
     let drain = Arc::new(Drain::default());
     let (metrics, shutdown) = (services.metrics.clone(), drain.clone());
     let app = move || {
-        let sessions = services.sessions.on_this_thread();
+        let sessions = services.sessions.for_current_thread();
         let services = Services { sessions, ..services.clone() };
         let (client_ips, traces) = (services.gate.client_ips(), services.traces.clone());
         let metrics = services.metrics.clone();

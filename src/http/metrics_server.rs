@@ -15,7 +15,7 @@ use super::middleware::pipeline;
 use super::options::Options;
 use super::transport::{Bound, Server};
 use crate::metrics::Format;
-use crate::service::Observatory;
+use crate::service::MetricsSource;
 
 /// A socket on which metrics will be told.
 pub struct MetricsBound(Bound);
@@ -49,7 +49,7 @@ impl MetricsBound {
     /// When the system refuses the socket.
     pub fn serve(
         self,
-        observatory: Arc<Observatory>,
+        observatory: Arc<MetricsSource>,
         options: Options,
     ) -> io::Result<MetricsServer> {
         let options = Options { workers: 1, max_connections: MAX_CONNECTIONS, ..options };
@@ -91,7 +91,7 @@ impl MetricsEnding {
     }
 }
 
-async fn metrics(request: HttpRequest, observatory: web::Data<Observatory>) -> HttpResponse {
+async fn metrics(request: HttpRequest, observatory: web::Data<MetricsSource>) -> HttpResponse {
     let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let format = Format::accepted(accept.unwrap_or_default());
     match observatory.text(format).await {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::auth::authenticate::Gate;
 use crate::metrics::Metrics;
-use crate::service::{Access, Readiness, Sessions};
+use crate::service::{Authenticator, Readiness, Sessions};
 use crate::telemetry::Traces;
 
 /// What the handlers call.
 #[derive(Clone)]
 pub struct Services {
     /// Lets callers in.
-    pub access: Access,
+    pub access: Authenticator,
     /// The sessions.
     pub sessions: Sessions,
     /// Where they come in.

@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::app_directory::Found;
-use super::{Denied, Directory, Error, KnownApp};
+use super::app_directory::AppLookup;
+use super::{AppContext, AppDirectory, AuthError, Error};
 use crate::clock::Clock;
 use crate::domain::{App, Permission};
 use crate::wire::{ApiKey, Claims, TokenError};
 
 /// How tokens are issued.
 #[derive(Clone, Copy, Debug)]
-pub struct TokenRules {
+pub struct TokenOptions {
     /// How long a token is valid.
     pub expire_in: Duration,
     /// The largest difference between the time in a token request and the server's time.
@@ -26,42 +26,42 @@ pub struct TokenRules {
 }
 
 /// How many tokens a thread caches. A full cache is emptied.
-const CHECKED: usize = 1_024;
+const TOKEN_CACHE_CAPACITY: usize = 1_024;
 
 /// Authenticates callers. A clone is for another thread and has a token cache of its own.
-pub struct Access {
-    directory: Arc<Directory>,
-    rules: TokenRules,
+pub struct Authenticator {
+    directory: Arc<AppDirectory>,
+    options: TokenOptions,
     clock: Clock,
-    checked: RefCell<Checked>,
+    token_cache: RefCell<TokenCache>,
 }
 
 /// Tokens that were verified.
 #[derive(Default)]
-struct Checked {
+struct TokenCache {
     /// The generation of the directory that they were verified against.
-    edition: u64,
-    tokens: HashMap<Box<str>, Good>,
+    generation: u64,
+    tokens: HashMap<Box<str>, CachedToken>,
 }
 
 /// A verified token.
-struct Good {
-    known: Arc<KnownApp>,
+struct CachedToken {
+    app_context: Arc<AppContext>,
     /// In Unix seconds.
     expires_at: i64,
 }
 
-impl Clone for Access {
+impl Clone for Authenticator {
     fn clone(&self) -> Self {
-        Self::new(self.directory.clone(), self.rules, self.clock.clone())
+        Self::new(self.directory.clone(), self.options, self.clock.clone())
     }
 }
 
 /// An authenticated app.
 pub struct Caller {
-    known: Arc<KnownApp>,
+    app_context: Arc<AppContext>,
     credential: Credential,
-    admitted_at: Instant,
+    authenticated_at: Instant,
 }
 
 /// How a caller was authenticated.
@@ -75,18 +75,18 @@ pub enum Credential {
 
 /// A token that was just issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
+pub struct IssuedToken {
     /// The token.
     pub access_token: String,
     /// How long it is valid, in seconds.
     pub expire_in: u64,
 }
 
-impl Access {
+impl Authenticator {
     /// For the apps of `directory`.
     #[must_use]
-    pub fn new(directory: Arc<Directory>, rules: TokenRules, clock: Clock) -> Self {
-        Self { directory, rules, clock, checked: RefCell::default() }
+    pub fn new(directory: Arc<AppDirectory>, options: TokenOptions, clock: Clock) -> Self {
+        Self { directory, options: options, clock, token_cache: RefCell::default() }
     }
 
     /// Authenticates the holder of an access token or an API key. `at` is when the request arrived.
@@ -94,57 +94,62 @@ impl Access {
     /// # Errors
     /// [`Denied::TokenMissing`], [`Denied::TokenUnknown`] or [`Denied::TokenExpired`], or when the
     /// database fails.
-    pub async fn admit(&self, token: &str, at: Instant) -> Result<Caller, Error> {
-        if let Some(caller) = self.recognise(token, at)? {
+    pub async fn authenticate(&self, token: &str, at: Instant) -> Result<Caller, Error> {
+        if let Some(caller) = self.authenticate_cached(token, at)? {
             return Ok(caller);
         }
-        self.directory.look_again().await?;
-        Ok(self.recognise(token, at)?.ok_or(Denied::TokenUnknown)?)
+        self.directory.refresh_on_miss().await?;
+        Ok(self.authenticate_cached(token, at)?.ok_or(AuthError::UnknownToken)?)
     }
 
     /// Like [`Self::admit`], from memory only. `None`: the database may know the app or the key.
     ///
     /// # Errors
     /// [`Denied::TokenMissing`], [`Denied::TokenUnknown`] or [`Denied::TokenExpired`].
-    pub fn recognise(&self, token: &str, at: Instant) -> Result<Option<Caller>, Denied> {
+    pub fn authenticate_cached(
+        &self,
+        token: &str,
+        at: Instant,
+    ) -> Result<Option<Caller>, AuthError> {
         if token.is_empty() {
-            return Err(Denied::TokenMissing);
+            return Err(AuthError::MissingToken);
         }
-        let (known, credential) = match ApiKey::recognise(token) {
-            Some(key) => (self.directory.key(&key.hash()), Credential::ApiKey),
-            None => (self.by_token(token)?, Credential::Token),
+        let (app_context, credential) = match ApiKey::recognise(token) {
+            Some(key) => (self.directory.find_by_key(&key.hash()), Credential::ApiKey),
+            None => (self.verify_token(token)?, Credential::Token),
         };
-        match known {
+        match app_context {
             None => Ok(None),
-            Some(known) if !known.app.disabled => {
-                Ok(Some(Caller { known, credential, admitted_at: at }))
+            Some(app_context) if !app_context.app.disabled => {
+                Ok(Some(Caller { app_context, credential, authenticated_at: at }))
             }
-            Some(_) => Err(Denied::TokenUnknown),
+            Some(_) => Err(AuthError::UnknownToken),
         }
     }
 
-    fn by_token(&self, token: &str) -> Result<Option<Arc<KnownApp>>, Denied> {
+    fn verify_token(&self, token: &str) -> Result<Option<Arc<AppContext>>, AuthError> {
         let now = self.clock.now().timestamp();
-        let mut checked = self.checked.borrow_mut();
+        let mut token_cache = self.token_cache.borrow_mut();
         // The generation is read first, so that a change during the lookup empties the cache.
-        checked.keep_up(self.directory.edition());
-        if let Some(good) = checked.tokens.get(token)
-            && now < good.expires_at
+        token_cache.evict_if_stale(self.directory.generation());
+        if let Some(cached) = token_cache.tokens.get(token)
+            && now < cached.expires_at
         {
-            return Ok(Some(good.known.clone()));
+            return Ok(Some(cached.app_context.clone()));
         }
-        let claims = Claims::read(token).ok_or(Denied::TokenUnknown)?;
-        let Found::App(known) = self.directory.app(claims.buin, &claims.app_id) else {
+        let claims = Claims::read(token).ok_or(AuthError::UnknownToken)?;
+        let AppLookup::Found(app_context) = self.directory.find(claims.buin, &claims.app_id) else {
             return Ok(None);
         };
-        match known.token_key.check(&claims, now) {
+        match app_context.token_key.check(&claims, now) {
             Ok(()) => {
-                let good = Good { known: known.clone(), expires_at: claims.expires_at };
-                checked.tokens.insert(token.into(), good);
-                Ok(Some(known))
+                let cached =
+                    CachedToken { app_context: app_context.clone(), expires_at: claims.expires_at };
+                token_cache.tokens.insert(token.into(), cached);
+                Ok(Some(app_context))
             }
-            Err(TokenError::Forged) => Err(Denied::TokenUnknown),
-            Err(TokenError::Expired) => Err(Denied::TokenExpired),
+            Err(TokenError::Forged) => Err(AuthError::UnknownToken),
+            Err(TokenError::Expired) => Err(AuthError::ExpiredToken),
         }
     }
 
@@ -152,24 +157,28 @@ impl Access {
     ///
     /// # Errors
     /// [`Denied::AppUnknown`] or [`Denied::BuinWrong`], or when the database fails.
-    pub async fn applicant(&self, buin: i64, app_id: &str) -> Result<Arc<KnownApp>, Error> {
-        if let Some(known) = self.known_applicant(buin, app_id) {
-            return Ok(known);
+    pub async fn find_token_applicant(
+        &self,
+        buin: i64,
+        app_id: &str,
+    ) -> Result<Arc<AppContext>, Error> {
+        if let Some(app_context) = self.find_token_applicant_cached(buin, app_id) {
+            return Ok(app_context);
         }
-        self.directory.look_again().await?;
-        match self.directory.app(buin, app_id) {
-            Found::App(known) if !known.app.disabled => Ok(known),
-            Found::Elsewhere => Err(Denied::BuinWrong.into()),
-            Found::App(_) | Found::Nothing => Err(Denied::AppUnknown.into()),
+        self.directory.refresh_on_miss().await?;
+        match self.directory.find(buin, app_id) {
+            AppLookup::Found(app_context) if !app_context.app.disabled => Ok(app_context),
+            AppLookup::OtherEnterprise => Err(AuthError::WrongEnterprise.into()),
+            AppLookup::Found(_) | AppLookup::NotFound => Err(AuthError::UnknownApp.into()),
         }
     }
 
     /// Like [`Self::applicant`], from memory only. `None`: the database may know the app.
     #[must_use]
-    pub fn known_applicant(&self, buin: i64, app_id: &str) -> Option<Arc<KnownApp>> {
-        match self.directory.app(buin, app_id) {
-            Found::App(known) if !known.app.disabled => Some(known),
-            Found::App(_) | Found::Elsewhere | Found::Nothing => None,
+    pub fn find_token_applicant_cached(&self, buin: i64, app_id: &str) -> Option<Arc<AppContext>> {
+        match self.directory.find(buin, app_id) {
+            AppLookup::Found(app_context) if !app_context.app.disabled => Some(app_context),
+            AppLookup::Found(_) | AppLookup::OtherEnterprise | AppLookup::NotFound => None,
         }
     }
 
@@ -178,25 +187,29 @@ impl Access {
     ///
     /// # Errors
     /// [`Denied::ClockSkew`] if `time` is no number or too far from the server's time.
-    pub fn grant(&self, known: &KnownApp, time: &str) -> Result<Grant, Denied> {
+    pub fn issue_token(
+        &self,
+        app_context: &AppContext,
+        time: &str,
+    ) -> Result<IssuedToken, AuthError> {
         let now = self.clock.now().timestamp();
-        let time: i64 = time.trim().parse().map_err(|_| Denied::ClockSkew)?;
-        if time.abs_diff(now) > self.rules.max_clock_skew.as_secs() {
-            return Err(Denied::ClockSkew);
+        let time: i64 = time.trim().parse().map_err(|_| AuthError::ClockSkew)?;
+        if time.abs_diff(now) > self.options.max_clock_skew.as_secs() {
+            return Err(AuthError::ClockSkew);
         }
-        let expire_in = self.rules.expire_in.as_secs();
-        let App { buin, app_id, .. } = &known.app;
+        let expire_in = self.options.expire_in.as_secs();
+        let App { buin, app_id, .. } = &app_context.app;
         let expires_at = now.saturating_add_unsigned(expire_in);
-        let access_token = known.token_key.issue(buin.get(), app_id.as_str(), expires_at);
-        Ok(Grant { access_token, expire_in })
+        let access_token = app_context.token_key.issue(buin.get(), app_id.as_str(), expires_at);
+        Ok(IssuedToken { access_token, expire_in })
     }
 }
 
-impl Checked {
+impl TokenCache {
     /// Empties the cache if it is full or the directory has changed.
-    fn keep_up(&mut self, edition: u64) {
-        if self.edition != edition || self.tokens.len() >= CHECKED {
-            self.edition = edition;
+    fn evict_if_stale(&mut self, generation: u64) {
+        if self.generation != generation || self.tokens.len() >= TOKEN_CACHE_CAPACITY {
+            self.generation = generation;
             self.tokens.clear();
         }
     }
@@ -206,18 +219,18 @@ impl Caller {
     /// The app.
     #[must_use]
     pub fn app(&self) -> &App {
-        &self.known.app
+        &self.app_context.app
     }
 
     /// The app, with what is derived from its key.
     #[must_use]
-    pub fn known(&self) -> &Arc<KnownApp> {
-        &self.known
+    pub fn app_context(&self) -> &Arc<AppContext> {
+        &self.app_context
     }
 
     /// When its request arrived.
-    pub(super) fn admitted_at(&self) -> Instant {
-        self.admitted_at
+    pub(super) fn authenticated_at(&self) -> Instant {
+        self.authenticated_at
     }
 
     /// How it was authenticated.
@@ -230,9 +243,9 @@ impl Caller {
     ///
     /// # Errors
     /// [`Denied::Permission`].
-    pub fn must_have(&self, permission: Permission) -> Result<(), Denied> {
-        if !self.known.app.permissions.has(permission) {
-            return Err(Denied::Permission(permission));
+    pub fn require(&self, permission: Permission) -> Result<(), AuthError> {
+        if !self.app_context.app.permissions.has(permission) {
+            return Err(AuthError::Permission(permission));
         }
         Ok(())
     }

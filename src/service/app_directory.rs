@@ -24,14 +24,14 @@ use crate::wire::{ApiKeyHash, Envelope, TokenKey};
 
 /// The shortest time between two reads that are caused by failed lookups. It bounds what guessing
 /// costs the database.
-const MISSES: Duration = Duration::from_millis(100);
+const MISS_REFRESH_INTERVAL: Duration = Duration::from_millis(100);
 /// How often the directory reads without a notification, in case one was lost with its connection.
-const REFRESH: Duration = Duration::from_secs(5);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the use of keys is recorded.
-const NOTE_USE: Duration = Duration::from_secs(30);
+const USAGE_FLUSH_INTERVAL: Duration = Duration::from_secs(30);
 
 /// An app, with what is derived from its key.
-pub struct KnownApp {
+pub struct AppContext {
     /// The app.
     pub app: App,
     /// Seals and opens its messages.
@@ -40,7 +40,7 @@ pub struct KnownApp {
     pub token_key: TokenKey,
 }
 
-impl From<StoredApp> for KnownApp {
+impl From<StoredApp> for AppContext {
     fn from(StoredApp { app, aes_key }: StoredApp) -> Self {
         Self {
             envelope: Envelope::new(&aes_key, app.app_id.as_str()),
@@ -51,39 +51,39 @@ impl From<StoredApp> for KnownApp {
 }
 
 /// All apps and all keys that are not revoked.
-pub struct Directory {
+pub struct AppDirectory {
     pool: PgPool,
     keyring: Arc<Keyring>,
     clock: Clock,
-    snapshot: ArcSwap<Snapshot>,
+    snapshot: ArcSwap<DirectorySnapshot>,
     /// Increased after each new snapshot.
-    edition: AtomicU64,
-    reading: Mutex<()>,
+    generation: AtomicU64,
+    refresh_lock: Mutex<()>,
 }
 
-struct Snapshot {
+struct DirectorySnapshot {
     /// When its read started. The snapshot has everything that was committed before.
     read_at: Instant,
-    apps: HashMap<String, Vec<Arc<KnownApp>>>,
-    keys: HashMap<ApiKeyHash, Key>,
+    apps: HashMap<String, Vec<Arc<AppContext>>>,
+    keys: HashMap<ApiKeyHash, ApiKeyEntry>,
 }
 
-struct Key {
-    app: Arc<KnownApp>,
+struct ApiKeyEntry {
+    app: Arc<AppContext>,
     used: AtomicBool,
 }
 
 /// The result of a lookup of an app.
-pub(super) enum Found {
+pub(super) enum AppLookup {
     /// The app. It may be disabled.
-    App(Arc<KnownApp>),
+    Found(Arc<AppContext>),
     /// Only other enterprises have an app with this id.
-    Elsewhere,
+    OtherEnterprise,
     /// No enterprise has an app with this id.
-    Nothing,
+    NotFound,
 }
 
-impl Directory {
+impl AppDirectory {
     /// Reads all apps and keys.
     ///
     /// # Errors
@@ -93,13 +93,13 @@ impl Directory {
         keyring: Arc<Keyring>,
         clock: Clock,
     ) -> Result<Self, repository::Error> {
-        let snapshot = ArcSwap::from_pointee(read(&pool, &keyring).await?);
-        let (edition, reading) = (AtomicU64::default(), Mutex::default());
-        Ok(Self { pool, keyring, clock, snapshot, edition, reading })
+        let snapshot = ArcSwap::from_pointee(load_snapshot(&pool, &keyring).await?);
+        let (generation, refresh_lock) = (AtomicU64::default(), Mutex::default());
+        Ok(Self { pool, keyring, clock, snapshot, generation, refresh_lock })
     }
 
     /// The app of a key, from the snapshot.
-    pub(super) fn key(&self, hash: &ApiKeyHash) -> Option<Arc<KnownApp>> {
+    pub(super) fn find_by_key(&self, hash: &ApiKeyHash) -> Option<Arc<AppContext>> {
         let snapshot = self.snapshot.load();
         let key = snapshot.keys.get(hash)?;
         key.used.store(true, Ordering::Relaxed);
@@ -108,102 +108,106 @@ impl Directory {
 
     /// Changes with every snapshot. A lookup is valid as long as this is what it was before the
     /// lookup.
-    pub(super) fn edition(&self) -> u64 {
-        self.edition.load(Ordering::Acquire)
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// The app with this enterprise and id, from the snapshot. Both come from the client,
     /// unchecked.
-    pub(super) fn app(&self, buin: i64, app_id: &str) -> Found {
+    pub(super) fn find(&self, buin: i64, app_id: &str) -> AppLookup {
         match self.snapshot.load().apps.get(app_id) {
-            None => Found::Nothing,
-            Some(apps) => match apps.iter().find(|known| known.app.buin.get() == buin) {
-                Some(known) => Found::App(known.clone()),
-                None => Found::Elsewhere,
-            },
+            None => AppLookup::NotFound,
+            Some(apps) => {
+                match apps.iter().find(|app_context| app_context.app.buin.get() == buin) {
+                    Some(app_context) => AppLookup::Found(app_context.clone()),
+                    None => AppLookup::OtherEnterprise,
+                }
+            }
         }
     }
 
     /// Reads the database again after a lookup that found nothing.
-    pub(super) async fn look_again(&self) -> Result<(), repository::Error> {
-        self.newer_than(Instant::now(), MISSES).await
+    pub(super) async fn refresh_on_miss(&self) -> Result<(), repository::Error> {
+        self.refresh_if_older(Instant::now(), MISS_REFRESH_INTERVAL).await
     }
 
     /// The apps that callbacks are sent to.
-    pub fn subscribers(&self) -> Vec<Arc<KnownApp>> {
+    pub fn subscribers(&self) -> Vec<Arc<AppContext>> {
         let snapshot = self.snapshot.load();
         let apps = snapshot.apps.values().flatten();
-        apps.filter(|known| known.app.withheld().is_none()).cloned().collect()
+        apps.filter(|app_context| app_context.app.withheld().is_none()).cloned().collect()
     }
 
     /// The app, if callbacks are sent to it.
-    pub fn subscriber(&self, buin: Buin, app_id: &AppId) -> Option<Arc<KnownApp>> {
+    pub fn subscriber(&self, buin: Buin, app_id: &AppId) -> Option<Arc<AppContext>> {
         let snapshot = self.snapshot.load();
         let apps = snapshot.apps.get(app_id.as_str())?;
-        let known = apps.iter().find(|known| known.app.buin == buin)?;
-        known.app.withheld().is_none().then(|| known.clone())
+        let app_context = apps.iter().find(|app_context| app_context.app.buin == buin)?;
+        app_context.app.withheld().is_none().then(|| app_context.clone())
     }
 
     /// Keeps the snapshot up to date. Runs until it is dropped. `changes` must have been opened
     /// before the directory, so that no change is missed between the two.
-    pub async fn follow(&self, changes: Changes) {
-        let mut noted = Instant::now();
-        let mut changes = Some(changes);
+    pub async fn run(&self, listener: Changes) {
+        let mut flushed_at = Instant::now();
+        let mut listener = Some(listener);
         loop {
-            let note = match &mut changes {
+            let ack_token = match &mut listener {
                 // Changes before the listener is open are read below.
                 None => {
                     match Changes::follow(&self.pool).await {
-                        Ok(following) => changes = Some(following),
+                        Ok(connected) => listener = Some(connected),
                         Err(error) => {
                             tracing::warn!(
                                 error = &error as &dyn std::error::Error,
                                 "cannot listen for changed apps; polling until that works again"
                             );
-                            tokio::time::sleep(REFRESH).await;
+                            tokio::time::sleep(REFRESH_INTERVAL).await;
                         }
                     }
                     None
                 }
-                Some(following) => match tokio::time::timeout(REFRESH, following.next()).await {
-                    Ok(Ok(note)) => note,
-                    Ok(Err(error)) => {
-                        tracing::warn!(
-                            error = &error as &dyn std::error::Error,
-                            "lost the notifications of changed apps; polling until they are back"
-                        );
-                        changes = None;
-                        None
+                Some(connected) => {
+                    match tokio::time::timeout(REFRESH_INTERVAL, connected.next()).await {
+                        Ok(Ok(ack_token)) => ack_token,
+                        Ok(Err(error)) => {
+                            tracing::warn!(
+                                error = &error as &dyn std::error::Error,
+                                "lost the notifications of changed apps; polling until they are back"
+                            );
+                            listener = None;
+                            None
+                        }
+                        Err(_) => None,
                     }
-                    Err(_) => None,
-                },
+                }
             };
-            if let Err(error) = self.newer_than(Instant::now(), Duration::ZERO).await {
+            if let Err(error) = self.refresh_if_older(Instant::now(), Duration::ZERO).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "cannot read the apps; the last snapshot stays in use"
                 );
-            } else if let Some(note) = note {
-                self.confirm(&note).await;
+            } else if let Some(ack_token) = ack_token {
+                self.acknowledge(&ack_token).await;
             }
-            if noted.elapsed() >= NOTE_USE {
-                noted = Instant::now();
-                self.note_use().await;
+            if flushed_at.elapsed() >= USAGE_FLUSH_INTERVAL {
+                flushed_at = Instant::now();
+                self.flush_key_usage().await;
             }
         }
     }
 
     /// Confirms that this server has read what was committed before the note. It does not if the
     /// note announces a master key that this server does not have.
-    async fn confirm(&self, note: &Note) {
-        if let Some(id) = note.master_key()
+    async fn acknowledge(&self, ack_token: &Note) {
+        if let Some(id) = ack_token.master_key()
             && self.keyring.find(id).is_none()
         {
             tracing::warn!(
                 master_key = %id,
                 "cannot confirm a new master key: this server does not have it"
             );
-        } else if let Err(error) = app_notifications::repeat(&self.pool, note).await {
+        } else if let Err(error) = app_notifications::repeat(&self.pool, ack_token).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "cannot confirm that changed apps were read"
@@ -212,7 +216,7 @@ impl Directory {
     }
 
     /// Records in the database which keys were used since the last call.
-    pub async fn note_use(&self) {
+    pub async fn flush_key_usage(&self) {
         let snapshot = self.snapshot.load_full();
         let used: Vec<ApiKeyHash> = snapshot
             .keys
@@ -233,19 +237,25 @@ impl Directory {
 
     /// Reads a new snapshot unless the present one has everything that was committed before
     /// `moment`. Waits until the last read is `pace` ago.
-    async fn newer_than(&self, moment: Instant, pace: Duration) -> Result<(), repository::Error> {
-        let _reading = self.reading.lock().await;
+    async fn refresh_if_older(
+        &self,
+        instant: Instant,
+        min_interval: Duration,
+    ) -> Result<(), repository::Error> {
+        let _refresh_guard = self.refresh_lock.lock().await;
         let read_at = self.snapshot.load().read_at;
-        if read_at >= moment {
+        if read_at >= instant {
             return Ok(());
         }
-        tokio::time::sleep_until(read_at + pace).await;
-        let fresh = read(&self.pool, &self.keyring).await?;
-        let old = self.snapshot.swap(Arc::new(fresh));
-        self.edition.fetch_add(1, Ordering::Release);
+        tokio::time::sleep_until(read_at + min_interval).await;
+        let new_snapshot = load_snapshot(&self.pool, &self.keyring).await?;
+        let old_snapshot = self.snapshot.swap(Arc::new(new_snapshot));
+        self.generation.fetch_add(1, Ordering::Release);
         // Uses that were not recorded yet move to the new snapshot.
         let snapshot = self.snapshot.load();
-        for (hash, _) in old.keys.iter().filter(|(_, key)| key.used.load(Ordering::Relaxed)) {
+        for (hash, _) in
+            old_snapshot.keys.iter().filter(|(_, key)| key.used.load(Ordering::Relaxed))
+        {
             if let Some(key) = snapshot.keys.get(hash) {
                 key.used.store(true, Ordering::Relaxed);
             }
@@ -254,14 +264,17 @@ impl Directory {
     }
 }
 
-async fn read(pool: &PgPool, keyring: &Keyring) -> Result<Snapshot, repository::Error> {
+async fn load_snapshot(
+    pool: &PgPool,
+    keyring: &Keyring,
+) -> Result<DirectorySnapshot, repository::Error> {
     let read_at = Instant::now();
-    let mut apps: HashMap<String, Vec<Arc<KnownApp>>> = HashMap::new();
-    let mut by_id: HashMap<(Buin, AppId), Arc<KnownApp>> = HashMap::new();
+    let mut apps: HashMap<String, Vec<Arc<AppContext>>> = HashMap::new();
+    let mut by_id: HashMap<(Buin, AppId), Arc<AppContext>> = HashMap::new();
     for stored in apps::list(pool, keyring).await? {
-        let known = Arc::new(KnownApp::from(stored));
-        by_id.insert((known.app.buin, known.app.app_id.clone()), known.clone());
-        apps.entry(known.app.app_id.to_string()).or_default().push(known);
+        let app_context = Arc::new(AppContext::from(stored));
+        by_id.insert((app_context.app.buin, app_context.app.app_id.clone()), app_context.clone());
+        apps.entry(app_context.app.app_id.to_string()).or_default().push(app_context);
     }
     let keys = keys::list(pool)
         .await?
@@ -269,8 +282,8 @@ async fn read(pool: &PgPool, keyring: &Keyring) -> Result<Snapshot, repository::
         .filter(|key| key.revoked_at.is_none())
         .filter_map(|key| {
             let app = by_id.get(&(key.buin, key.app_id))?.clone();
-            Some((key.hash, Key { app, used: AtomicBool::new(false) }))
+            Some((key.hash, ApiKeyEntry { app, used: AtomicBool::new(false) }))
         })
         .collect();
-    Ok(Snapshot { read_at, apps, keys })
+    Ok(DirectorySnapshot { read_at, apps, keys })
 }

@@ -10,28 +10,28 @@ use crate::repository::{self, PgPool, audit};
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Deletes old audit lines.
-pub struct Retention {
+pub struct AuditRetention {
     /// The database.
     pub pool: PgPool,
     /// The present time.
     pub clock: Clock,
     /// The greatest age of a line.
-    pub keep: Duration,
+    pub max_age: Duration,
 }
 
-impl Retention {
+impl AuditRetention {
     /// Deletes old lines, at intervals. Runs until it is dropped.
-    pub async fn keep_tidy(self) {
+    pub async fn run(self) {
         let pruner = Pruner { rows: "audit lines", interval: PRUNE_INTERVAL };
-        pruner.run(|| self.forget()).await;
+        pruner.run(|| self.prune()).await;
     }
 
     /// Deletes the lines that are too old now. Returns how many.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn forget(&self) -> Result<u64, repository::Error> {
-        let before = self.clock.now() - self.keep;
+    pub async fn prune(&self) -> Result<u64, repository::Error> {
+        let before = self.clock.now() - self.max_age;
         Pruner::delete_all(|most| audit::prune(&self.pool, before, most)).await
     }
 }

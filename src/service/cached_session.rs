@@ -7,53 +7,53 @@ use crate::domain::Session;
 
 /// A session at one of its versions. It never changes: a later version is another value.
 #[derive(Debug)]
-pub struct KnownSession {
+pub struct CachedSession {
     session: Session,
-    rendered: OnceLock<Box<[u8]>>,
+    json: OnceLock<Box<[u8]>>,
 }
 
-impl KnownSession {
+impl CachedSession {
     /// The bytes that an API renders of the session, kept for the next request. Only one API may
     /// use this: the bytes are those of the first call, whatever `render` of a later call would
     /// give.
-    pub fn rendered(&self, render: impl FnOnce(&Session) -> Vec<u8>) -> &[u8] {
-        self.rendered.get_or_init(|| render(&self.session).into_boxed_slice())
+    pub fn json(&self, render: impl FnOnce(&Session) -> Vec<u8>) -> &[u8] {
+        self.json.get_or_init(|| render(&self.session).into_boxed_slice())
     }
 
     /// About how much memory the session takes, in bytes, with the rendered bytes.
-    pub(super) fn size(&self) -> u64 {
+    pub(super) fn memory_size(&self) -> u64 {
         /// The session itself, its cache entry and reference counts.
-        const ITSELF: usize = 512;
+        const ENTRY_OVERHEAD: usize = 512;
         /// The rendered bytes that every session has.
-        const FRAME: usize = 256;
+        const JSON_OVERHEAD: usize = 256;
         let Session { title, owner, members, attributes, .. } = &self.session;
         let (title, owner) = (title.as_str(), owner.as_str());
-        let accounts: usize = members.iter().map(|account| 24 + heap(account.as_str())).sum();
-        let names: usize = members.iter().map(|account| 1 + rendered(account.as_str())).sum();
-        let texts = heap(title) + heap(owner) + accounts;
-        let rendered = FRAME + rendered(title) + rendered(owner) + names;
-        (ITSELF + texts + rendered + attributes.size()) as u64
+        let accounts: usize = members.iter().map(|account| 24 + heap_len(account.as_str())).sum();
+        let names: usize = members.iter().map(|account| 1 + json_len(account.as_str())).sum();
+        let texts = heap_len(title) + heap_len(owner) + accounts;
+        let json_size = JSON_OVERHEAD + json_len(title) + json_len(owner) + names;
+        (ENTRY_OVERHEAD + texts + json_size + attributes.size()) as u64
     }
 }
 
 /// The memory of a text beside its value. Short texts are stored inside the value.
-fn heap(text: &str) -> usize {
+fn heap_len(text: &str) -> usize {
     if text.len() > 24 { text.len() } else { 0 }
 }
 
 /// The length of a text as JSON, with quotation marks.
-fn rendered(text: &str) -> usize {
+fn json_len(text: &str) -> usize {
     let escaped = text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
     text.len() + escaped + 2
 }
 
-impl From<Session> for KnownSession {
+impl From<Session> for CachedSession {
     fn from(session: Session) -> Self {
-        Self { session, rendered: OnceLock::new() }
+        Self { session, json: OnceLock::new() }
     }
 }
 
-impl Deref for KnownSession {
+impl Deref for CachedSession {
     type Target = Session;
 
     fn deref(&self) -> &Session {
@@ -84,7 +84,7 @@ mod tests {
         };
         let (id, buin) = (SessionId::new(uuid::Uuid::nil()), Buin::new(1).unwrap());
         let session = Session::create(id, buin, new, &rules, chrono::DateTime::UNIX_EPOCH).unwrap();
-        KnownSession::from(session).size().try_into().unwrap()
+        CachedSession::from(session).memory_size().try_into().unwrap()
     }
 
     #[test]

@@ -10,27 +10,27 @@ use crate::domain::Buin;
 /// Wakes one task when a session of certain enterprises changes. Other enterprises do not wake it:
 /// waking a thread for nothing costs more than the change itself.
 #[derive(Debug, Default)]
-pub struct Changed {
-    wanted: ArcSwap<HashSet<Buin>>,
+pub struct ChangeNotifier {
+    interest: ArcSwap<HashSet<Buin>>,
     notify: Notify,
 }
 
-impl Changed {
+impl ChangeNotifier {
     /// Reports that a session of an enterprise has changed.
-    pub(super) fn tell(&self, buin: Buin) {
-        if self.wanted.load().contains(&buin) {
+    pub(super) fn notify(&self, buin: Buin) {
+        if self.interest.load().contains(&buin) {
             self.notify.notify_one();
         }
     }
 
     /// Sets the enterprises whose changes wake the task. A change just before the call may be
     /// missed, so the caller must look for work once after it.
-    pub fn want(&self, buins: HashSet<Buin>) {
-        self.wanted.store(buins.into());
+    pub fn set_interest(&self, buins: HashSet<Buin>) {
+        self.interest.store(buins.into());
     }
 
     /// Waits until a change is reported.
-    pub async fn heard(&self) {
+    pub async fn notified(&self) {
         self.notify.notified().await;
     }
 }
@@ -44,14 +44,14 @@ mod tests {
     #[test]
     fn only_changes_of_chosen_enterprises_wake_the_task() {
         let [one, other] = [1, 2].map(|number| Buin::new(number).unwrap());
-        let changed = Changed::default();
-        let heard = || changed.heard().now_or_never().is_some();
-        changed.tell(one);
+        let changed = ChangeNotifier::default();
+        let heard = || changed.notified().now_or_never().is_some();
+        changed.notify(one);
         assert!(!heard(), "no enterprise was chosen");
-        changed.want([one].into());
-        changed.tell(other);
+        changed.set_interest([one].into());
+        changed.notify(other);
         assert!(!heard(), "another enterprise");
-        changed.tell(one);
+        changed.notify(one);
         assert!(heard());
     }
 }

@@ -11,25 +11,25 @@ use crate::repository;
 pub enum Error {
     /// The caller is not authenticated or not permitted.
     #[error(transparent)]
-    Denied(#[from] Denied),
+    Denied(#[from] AuthError),
     /// The request violates a rule of sessions.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Rejected(#[from] Refusal),
     /// The enterprise has no session with this id. Another enterprise may have one.
     #[error("no such session")]
-    NoSuchSession,
+    SessionNotFound,
     /// The session has no such version, or did not exist at the given time.
     #[error("the session has no such version")]
-    NoSuchVersion,
+    VersionNotFound,
     /// The account is not a member of the session.
     #[error("the account is not a member of the session")]
-    NoSuchMember,
+    MemberNotFound,
     /// The app has used this idempotency key for another request. Nothing was changed.
     #[error("the idempotency key was used for another request")]
-    KeyReused,
+    IdempotencyKeyReused,
     /// Other changes of the session came first, repeatedly. Nothing was changed.
     #[error("too many concurrent changes of the session")]
-    Contended,
+    Contention,
     /// The database cannot be reached, or no connection became free in time. Nothing was changed.
     #[error("the database is not available")]
     Unavailable(#[source] Arc<repository::Error>),
@@ -41,19 +41,19 @@ pub enum Error {
     },
     /// A statement took too long and was cancelled. Nothing was changed.
     #[error("the statement took too long and was cancelled")]
-    TooSlow(#[source] Arc<repository::Error>),
+    StatementTimeout(#[source] Arc<repository::Error>),
     /// The database did not answer, or the connection broke first. Whether anything was changed is
     /// unknown.
     #[error("the database did not answer; the outcome is unknown")]
-    Unanswered(#[source] Arc<repository::Error>),
+    OutcomeUnknown(#[source] Arc<repository::Error>),
     /// The database failed.
     #[error("the database failed")]
-    Failed(#[source] Arc<repository::Error>),
+    Internal(#[source] Arc<repository::Error>),
 }
 
 impl Error {
     /// The request waited until its deadline. Nothing was done.
-    pub(super) fn queued_too_long() -> Self {
+    pub(super) fn queue_timeout() -> Self {
         repository::Error::acquire_timeout().into()
     }
 }
@@ -69,31 +69,31 @@ impl From<Arc<repository::Error>> for Error {
     fn from(error: Arc<repository::Error>) -> Self {
         match *error {
             repository::Error::Unavailable(_) => Self::Unavailable(error),
-            repository::Error::TimedOut(_) => Self::TooSlow(error),
-            _ if error.is_lost() => Self::Unanswered(error),
-            _ => Self::Failed(error),
+            repository::Error::TimedOut(_) => Self::StatementTimeout(error),
+            _ if error.is_lost() => Self::OutcomeUnknown(error),
+            _ => Self::Internal(error),
         }
     }
 }
 
 /// Why a caller is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
+pub enum AuthError {
     /// The request has no token.
     #[error("access token is missing")]
-    TokenMissing,
+    MissingToken,
     /// The token or key is forged or revoked, or its app is unknown or disabled.
     #[error("access token does not exist")]
-    TokenUnknown,
+    UnknownToken,
     /// The token has expired.
     #[error("access token expired")]
-    TokenExpired,
+    ExpiredToken,
     /// The app is unknown or disabled.
     #[error("unknown or disabled app")]
-    AppUnknown,
+    UnknownApp,
     /// The app exists, but in another enterprise.
     #[error("not the enterprise of this app")]
-    BuinWrong,
+    WrongEnterprise,
     /// The time in a token request is missing or too far from the server's time.
     #[error("the time is not that of the server")]
     ClockSkew,

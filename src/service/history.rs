@@ -10,7 +10,7 @@ use crate::telemetry::own_statement;
 
 /// A session at two of its versions, and the difference.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Diff {
+pub struct SessionDiff {
     /// The session at the first version.
     pub from: Session,
     /// The session at the second version.
@@ -42,11 +42,11 @@ impl Sessions {
         id: SessionId,
         version: Version,
     ) -> Result<Session, Error> {
-        let session = self.replayed(caller, id, Until::Version(version)).await?;
+        let session = self.replay_up_to(caller, id, Until::Version(version)).await?;
         match session {
-            None => Err(Error::NoSuchSession),
+            None => Err(Error::SessionNotFound),
             Some(session) if session.version == version => Ok(session),
-            Some(_) => Err(Error::NoSuchVersion),
+            Some(_) => Err(Error::VersionNotFound),
         }
     }
 
@@ -61,11 +61,11 @@ impl Sessions {
         id: SessionId,
         at: DateTime<Utc>,
     ) -> Result<Session, Error> {
-        match self.replayed(caller, id, Until::Time(at)).await? {
+        match self.replay_up_to(caller, id, Until::Time(at)).await? {
             Some(session) => Ok(session),
             None => {
                 self.read(caller, id).await?;
-                Err(Error::NoSuchVersion)
+                Err(Error::VersionNotFound)
             }
         }
     }
@@ -82,7 +82,7 @@ impl Sessions {
     ) -> Result<Vec<Event>, Error> {
         let HistoryPage { behind, newest_first, most } = page;
         let page = history::Page { behind, newest_first, most };
-        let pool = self.pool(caller)?;
+        let pool = self.admit(caller)?;
         let reading = history::page(&pool, caller.app().buin, id, page);
         let events = own_statement("history.page", reading).await?;
         if events.is_empty() {
@@ -101,31 +101,31 @@ impl Sessions {
         id: SessionId,
         from: Version,
         to: Version,
-    ) -> Result<Diff, Error> {
+    ) -> Result<SessionDiff, Error> {
         let buin = caller.app().buin;
-        let events = self.events_until(caller, id, Until::Version(from.max(to))).await?;
+        let events = self.events_up_to(caller, id, Until::Version(from.max(to))).await?;
         if events.is_empty() {
-            return Err(Error::NoSuchSession);
+            return Err(Error::SessionNotFound);
         }
         let at = |version: Version| {
             let events = events.iter().filter(|event| event.version <= version).cloned();
             match Session::replay(id, buin, events).map_err(repository::Error::from)? {
                 session if session.version == version => Ok(session),
-                _ => Err(Error::NoSuchVersion),
+                _ => Err(Error::VersionNotFound),
             }
         };
         let (from, to) = (at(from)?, at(to)?);
         let changes = from.changes_to(&to);
-        Ok(Diff { from, to, changes })
+        Ok(SessionDiff { from, to, changes })
     }
 
-    async fn replayed(
+    async fn replay_up_to(
         &self,
         caller: &Caller,
         id: SessionId,
-        until: Until,
+        up_to: Until,
     ) -> Result<Option<Session>, Error> {
-        let events = self.events_until(caller, id, until).await?;
+        let events = self.events_up_to(caller, id, up_to).await?;
         if events.is_empty() {
             return Ok(None);
         }
@@ -133,14 +133,14 @@ impl Sessions {
         Ok(Some(session.map_err(repository::Error::from)?))
     }
 
-    async fn events_until(
+    async fn events_up_to(
         &self,
         caller: &Caller,
         id: SessionId,
-        until: Until,
+        up_to: Until,
     ) -> Result<Vec<Event>, Error> {
-        let pool = self.pool(caller)?;
-        let reading = history::until(&pool, caller.app().buin, id, until);
+        let pool = self.admit(caller)?;
+        let reading = history::until(&pool, caller.app().buin, id, up_to);
         Ok(own_statement("history.until", reading).await?)
     }
 }

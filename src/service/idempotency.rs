@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::sessions::{Done, Terms};
+use super::sessions::{WriteOptions, WriteOutcome};
 use super::{Caller, Error, Pruner, Sessions};
 use crate::domain::Session;
 use crate::repository;
@@ -20,45 +20,45 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Sessions {
     /// The outcome of an earlier request with this key, if there was one.
-    pub(super) async fn done_before(
+    pub(super) async fn replay(
         &self,
         caller: &Caller,
-        terms: &Terms,
-    ) -> Result<Option<Done>, Error> {
-        let Some(key) = terms.key.as_ref().filter(|_| !terms.dry_run) else { return Ok(None) };
+        options: &WriteOptions,
+    ) -> Result<Option<WriteOutcome>, Error> {
+        let Some(key) = options.key.as_ref().filter(|_| !options.dry_run) else { return Ok(None) };
         let (app, now) = (caller.app(), self.shared().clock.now());
-        let pool = self.pool(caller)?;
+        let pool = self.admit(caller)?;
         let finding = idempotency::find(&pool, app, key.name(), now);
-        let Some(kept) = own_statement("idempotency.find", finding).await? else {
+        let Some(stored) = own_statement("idempotency.find", finding).await? else {
             return Ok(None);
         };
-        if kept.expired {
-            let forgetting = idempotency::forget(&pool, app, key.name(), now);
-            own_statement("idempotency.forget", forgetting).await?;
+        if stored.expired {
+            let deleting = idempotency::forget(&pool, app, key.name(), now);
+            own_statement("idempotency.forget", deleting).await?;
             return Ok(None);
         }
-        if kept.digest != *key.digest() {
-            return Err(Error::KeyReused);
+        if stored.digest != *key.digest() {
+            return Err(Error::IdempotencyKeyReused);
         }
-        let until = Until::Version(kept.version);
-        let reading = history::until(&pool, app.buin, kept.session_id, until);
+        let up_to = Until::Version(stored.version);
+        let reading = history::until(&pool, app.buin, stored.session_id, up_to);
         let events = own_statement("history.until", reading).await?;
-        let session =
-            Session::replay(kept.session_id, app.buin, events).map_err(repository::Error::from)?;
-        Ok(Some(Done { session: Arc::new(session.into()), replayed: true }))
+        let session = Session::replay(stored.session_id, app.buin, events)
+            .map_err(repository::Error::from)?;
+        Ok(Some(WriteOutcome { session: Arc::new(session.into()), replayed: true }))
     }
 
     /// Stores the key of a request that changed nothing. `false`: another request has used the key
     /// meanwhile.
-    pub(super) async fn nothing_to_do(
+    pub(super) async fn record_noop(
         &self,
         caller: &Caller,
         session: &Session,
-        terms: &Terms,
+        options: &WriteOptions,
     ) -> Result<bool, Error> {
-        let Some(key) = terms.key.as_ref().filter(|_| !terms.dry_run) else { return Ok(true) };
+        let Some(key) = options.key.as_ref().filter(|_| !options.dry_run) else { return Ok(true) };
         let (id, version) = (session.id, session.version);
-        let (pool, now) = (self.pool(caller)?, self.shared().clock.now());
+        let (pool, now) = (self.admit(caller)?, self.shared().clock.now());
         let inserting = idempotency::insert(&pool, caller.app(), key, id, version, now);
         match own_statement("idempotency.insert", inserting).await {
             Ok(()) => Ok(true),
@@ -68,7 +68,7 @@ impl Sessions {
     }
 
     /// Deletes expired keys, at intervals. Runs until it is dropped.
-    pub async fn forget_old_requests(&self) {
+    pub async fn run_pruner(&self) {
         let shared = self.shared();
         let pruner = Pruner { rows: "idempotency keys", interval: PRUNE_INTERVAL };
         let prune = || {

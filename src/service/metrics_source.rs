@@ -20,18 +20,18 @@ use crate::repository::migrations::Standing;
 use crate::repository::{self, deliveries, probe};
 
 /// How long the answers of the database are used again.
-const KEPT: Duration = Duration::from_secs(5);
+const CACHE_TTL: Duration = Duration::from_secs(5);
 /// How long the database may take to count.
-const WITHIN: Duration = Duration::from_secs(1);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Renders the metrics.
-pub struct Observatory {
-    parts: Parts,
-    looked: Mutex<Option<(Instant, Database)>>,
+pub struct MetricsSource {
+    inputs: MetricsInputs,
+    cached: Mutex<Option<(Instant, Database)>>,
 }
 
 /// Where the metrics come from.
-pub struct Parts {
+pub struct MetricsInputs {
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// The database.
@@ -48,11 +48,11 @@ pub struct Parts {
     pub running: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
-impl Observatory {
+impl MetricsSource {
     /// Renders what `parts` report.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
-        Self { parts, looked: Mutex::new(None) }
+    pub fn new(inputs: MetricsInputs) -> Self {
+        Self { inputs: inputs, cached: Mutex::new(None) }
     }
 
     /// The metrics as they are now, as text.
@@ -60,66 +60,69 @@ impl Observatory {
     /// # Errors
     /// Never in practice: writing to a string does not fail.
     pub async fn text(&self, format: Format) -> Result<String, fmt::Error> {
-        let database = self.database().await;
-        let Parts { pool, sessions, data_dir, running, .. } = &self.parts;
+        let database = self.database_stats().await;
+        let MetricsInputs { pool, sessions, data_dir, running: in_flight_requests, .. } =
+            &self.inputs;
         let (size, idle) = (pool.size() as usize, pool.num_idle());
-        let vitals = Vitals {
-            running: running(),
+        let snapshot = Vitals {
+            running: in_flight_requests(),
             pool: Pool {
                 idle: idle.min(size),
                 used: size.saturating_sub(idle),
                 max: pool.options().get_max_connections(),
                 acquires: pool.acquires(),
             },
-            cache: sessions.shared().cache.vitals(),
+            cache: sessions.shared().cache.stats(),
             database,
             data_dir: Disk::of(data_dir),
         };
-        metrics::text(self.parts.metrics.clone(), vitals, format)
+        metrics::text(self.inputs.metrics.clone(), snapshot, format)
     }
 
     /// The answers of the database, at most [`KEPT`] old.
-    async fn database(&self) -> Database {
-        let mut looked = self.looked.lock().await;
-        match &*looked {
-            Some((at, told)) if at.elapsed() < KEPT => told.clone(),
+    async fn database_stats(&self) -> Database {
+        let mut cached = self.cached.lock().await;
+        match &*cached {
+            Some((at, stats)) if at.elapsed() < CACHE_TTL => stats.clone(),
             _ => {
-                let told = self.look().await;
-                *looked = Some((Instant::now(), told.clone()));
-                told
+                let stats = self.probe_database().await;
+                *cached = Some((Instant::now(), stats.clone()));
+                stats
             }
         }
     }
 
-    async fn look(&self) -> Database {
-        let Ok(standing) = self.parts.readiness.standing().await else {
+    async fn probe_database(&self) -> Database {
+        let Ok(schema_status) = self.inputs.readiness.schema_status().await else {
             return Database::default();
         };
-        let mut told = Database { up: true, ..Database::default() };
-        match standing {
-            Standing::Current => told.current = true,
-            Standing::Pending(pending) => told.pending_migrations = pending.len(),
+        let mut stats = Database { up: true, ..Database::default() };
+        match schema_status {
+            Standing::Current => stats.current = true,
+            Standing::Pending(pending) => stats.pending_migrations = pending.len(),
             Standing::Newer(_) | Standing::Unfinished(_) | Standing::Altered(_) => {}
         }
-        if !told.current {
-            return told;
+        if !stats.current {
+            return stats;
         }
-        match timeout(WITHIN, self.contents()).await {
+        match timeout(QUERY_TIMEOUT, self.count_rows()).await {
             Ok(Ok((size, deliveries))) => {
-                told.size = Some(size);
-                told.deliveries = Some(deliveries);
+                stats.size = Some(size);
+                stats.deliveries = Some(deliveries);
             }
             Ok(Err(error)) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "cannot count callbacks for the metrics"
             ),
-            Err(_) => tracing::warn!("cannot count callbacks for the metrics within {WITHIN:?}"),
+            Err(_) => {
+                tracing::warn!("cannot count callbacks for the metrics within {QUERY_TIMEOUT:?}")
+            }
         }
-        told
+        stats
     }
 
-    async fn contents(&self) -> Result<(u64, Deliveries), repository::Error> {
-        let Parts { pool, clock, .. } = &self.parts;
+    async fn count_rows(&self) -> Result<(u64, Deliveries), repository::Error> {
+        let MetricsInputs { pool, clock, .. } = &self.inputs;
         let counted = deliveries::count(pool).await?;
         let oldest = counted.oldest.map(|at| (clock.now() - at).to_std().unwrap_or_default());
         let deliveries = Deliveries {

@@ -14,30 +14,36 @@ use super::Error;
 use super::batching::WaitEstimator;
 
 /// A pool that counts its users.
-pub(super) struct Pooled {
+pub(super) struct PoolAdmission {
     pool: PgPool,
-    pace: WaitEstimator,
+    wait_estimator: WaitEstimator,
     /// How many requests use the pool or wait for it.
-    inside: AtomicUsize,
+    in_use: AtomicUsize,
     /// How many requests can use the pool at once.
     connections: usize,
     /// How many requests may wait.
-    longest: usize,
+    max_queued: usize,
 }
 
 /// Permission to use the pool, until this is dropped.
-pub(super) struct Entered<'a> {
-    pooled: &'a Pooled,
-    since: Instant,
+pub(super) struct PoolPermit<'a> {
+    admission: &'a PoolAdmission,
+    started_at: Instant,
     /// How many rounds of connections passed until the request was done, including its own.
-    turns: u32,
+    rounds: u32,
 }
 
-impl Pooled {
-    pub(super) fn new(pool: PgPool, limits: Limits, longest: usize) -> Self {
+impl PoolAdmission {
+    pub(super) fn new(pool: PgPool, limits: Limits, max_queued: usize) -> Self {
         let connections = usize::try_from(limits.max_connections).unwrap_or(usize::MAX).max(1);
-        let pace = WaitEstimator::new(Instant::now(), limits.statement_timeout);
-        Self { pool, pace, inside: AtomicUsize::new(0), connections, longest }
+        let wait_estimator = WaitEstimator::new(Instant::now(), limits.statement_timeout);
+        Self {
+            pool,
+            wait_estimator: wait_estimator,
+            in_use: AtomicUsize::new(0),
+            connections,
+            max_queued: max_queued,
+        }
     }
 
     /// Admits a request whose statement must start before `by`.
@@ -45,55 +51,59 @@ impl Pooled {
     /// # Errors
     /// [`Error::Overloaded`] if the estimated wait exceeds the deadline or too many requests wait;
     /// [`Error::Unavailable`] if the deadline has passed. Nothing was done.
-    pub(super) fn enter(&self, by: Instant) -> Result<Entered<'_>, Error> {
-        self.enter_at(by, Instant::now())
+    pub(super) fn admit(&self, deadline: Instant) -> Result<PoolPermit<'_>, Error> {
+        self.admit_at(deadline, Instant::now())
     }
 
-    fn enter_at(&self, by: Instant, since: Instant) -> Result<Entered<'_>, Error> {
-        if by <= since {
-            return Err(Error::queued_too_long());
+    fn admit_at(&self, deadline: Instant, now: Instant) -> Result<PoolPermit<'_>, Error> {
+        if deadline <= now {
+            return Err(Error::queue_timeout());
         }
-        let before = self.inside.fetch_add(1, Ordering::Relaxed);
-        let turns = before / self.connections;
+        let ahead = self.in_use.fetch_add(1, Ordering::Relaxed);
+        let rounds = ahead / self.connections;
         // Built first, so that its drop decrements the counter on every path.
-        let turns_of_its_own = u32::try_from(turns).unwrap_or(u32::MAX).saturating_add(1);
-        let entered = Entered { pooled: self, since, turns: turns_of_its_own };
-        if before == 0 {
-            self.pace.start(since);
+        let rounds_with_own = u32::try_from(rounds).unwrap_or(u32::MAX).saturating_add(1);
+        let permit = PoolPermit { admission: self, started_at: now, rounds: rounds_with_own };
+        if ahead == 0 {
+            self.wait_estimator.start(now);
         }
         // A request of the first round does not wait.
-        if let Some(more) = turns.checked_sub(1) {
-            let wait = self.pace.estimate(more, since);
-            if since + wait > by || before >= self.connections + self.longest {
-                entered.refused();
+        if let Some(rounds_ahead) = rounds.checked_sub(1) {
+            let wait = self.wait_estimator.estimate(rounds_ahead, now);
+            if now + wait > deadline || ahead >= self.connections + self.max_queued {
+                permit.cancel();
                 return Err(Error::Overloaded { wait });
             }
         }
-        Ok(entered)
+        Ok(permit)
     }
 }
 
-impl Entered<'_> {
+impl PoolPermit<'_> {
     /// Releases the permit without a sample for the estimates.
-    fn refused(self) {
-        self.pooled.inside.fetch_sub(1, Ordering::Relaxed);
+    fn cancel(self) {
+        self.admission.in_use.fetch_sub(1, Ordering::Relaxed);
         std::mem::forget(self);
     }
 }
 
-impl Deref for Entered<'_> {
+impl Deref for PoolPermit<'_> {
     type Target = PgPool;
 
     fn deref(&self) -> &PgPool {
-        &self.pooled.pool
+        &self.admission.pool
     }
 }
 
-impl Drop for Entered<'_> {
+impl Drop for PoolPermit<'_> {
     fn drop(&mut self) {
-        let more = self.pooled.inside.fetch_sub(1, Ordering::Relaxed) > 1;
+        let still_in_use = self.admission.in_use.fetch_sub(1, Ordering::Relaxed) > 1;
         let now = Instant::now();
-        self.pooled.pace.record(now, now.saturating_duration_since(self.since) / self.turns, more);
+        self.admission.wait_estimator.record(
+            now,
+            now.saturating_duration_since(self.started_at) / self.rounds,
+            still_in_use,
+        );
     }
 }
 
@@ -106,31 +116,31 @@ mod tests {
     use super::*;
 
     /// Two connections, and four requests that may wait. No connection is opened.
-    fn pooled() -> Pooled {
+    fn admission() -> PoolAdmission {
         let pool = PgPoolOptions::new().connect_lazy("postgres://nobody@localhost/none").unwrap();
         let second = Duration::from_secs(1);
         let limits =
             Limits { max_connections: 2, acquire_timeout: second, statement_timeout: second };
-        Pooled::new(PgPool::new(pool, second), limits, 4)
+        PoolAdmission::new(PgPool::new(pool, second), limits, 4)
     }
 
     #[tokio::test]
     async fn number_of_waiting_requests_is_bounded() {
-        let pooled = pooled();
+        let pooled = admission();
         let by = Instant::now() + Duration::from_secs(5);
-        let inside: Vec<_> = (0..6).map(|_| pooled.enter(by).ok().unwrap()).collect();
-        assert!(matches!(pooled.enter(by), Err(Error::Overloaded { .. })));
+        let inside: Vec<_> = (0..6).map(|_| pooled.admit(by).ok().unwrap()).collect();
+        assert!(matches!(pooled.admit(by), Err(Error::Overloaded { .. })));
         drop(inside);
-        assert!(pooled.enter(by).is_ok());
+        assert!(pooled.admit(by).is_ok());
     }
 
     #[tokio::test]
     async fn request_that_would_wait_too_long_is_refused_at_once() {
-        let pooled = pooled();
+        let pooled = admission();
         let start = Instant::now();
         let enter = |after: u64| {
             let now = start + Duration::from_secs(after);
-            pooled.enter_at(now + Duration::from_secs(5), now)
+            pooled.admit_at(now + Duration::from_secs(5), now)
         };
         let first = [enter(0), enter(0)];
         // A request that is still running counts with its time so far.
@@ -140,6 +150,6 @@ mod tests {
         assert!(wait > Duration::from_secs(5), "{wait:?}");
         drop((first, waits));
         assert!(enter(6).is_ok());
-        assert!(matches!(pooled.enter(Instant::now()), Err(Error::Unavailable(_))));
+        assert!(matches!(pooled.admit(Instant::now()), Err(Error::Unavailable(_))));
     }
 }

@@ -8,14 +8,14 @@ use crate::repository::migrations::{self, Standing};
 
 /// How long the database may take. Probes usually give up after one or two seconds, and must get
 /// the reason before.
-const WITHIN: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why the server cannot serve requests.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReady {
     /// The database did not answer in time, or no connection became free in time.
     #[error("the database does not answer in time")]
-    Slow(#[source] Option<repository::Error>),
+    Timeout(#[source] Option<repository::Error>),
     /// The database reported an error.
     #[error("the database cannot be reached")]
     Unreachable(#[source] repository::Error),
@@ -41,7 +41,7 @@ impl Readiness {
     /// # Errors
     /// [`NotReady`] with the reason.
     pub async fn check(&self) -> Result<(), NotReady> {
-        match self.standing().await? {
+        match self.schema_status().await? {
             Standing::Current => Ok(()),
             Standing::Pending(pending) => Err(NotReady::Schema(format!(
                 "migrations pending: {}; run `muster migrate`",
@@ -57,16 +57,16 @@ impl Readiness {
     }
 
     /// Compares the schema with the one that this program needs. Takes at most a second.
-    pub(super) async fn standing(&self) -> Result<Standing, NotReady> {
-        let standing = tokio::time::timeout(WITHIN, migrations::standing(&self.pool)).await;
-        Ok(standing.map_err(|_| NotReady::Slow(None))??)
+    pub(super) async fn schema_status(&self) -> Result<Standing, NotReady> {
+        let status = tokio::time::timeout(TIMEOUT, migrations::standing(&self.pool)).await;
+        Ok(status.map_err(|_| NotReady::Timeout(None))??)
     }
 }
 
 impl From<repository::Error> for NotReady {
     fn from(error: repository::Error) -> Self {
         match error {
-            error if error.is_acquire_timeout() => Self::Slow(Some(error)),
+            error if error.is_acquire_timeout() => Self::Timeout(Some(error)),
             error => Self::Unreachable(error),
         }
     }

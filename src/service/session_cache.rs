@@ -14,16 +14,16 @@ use quick_cache::sync::Cache as Held;
 use quick_cache::{DefaultHashBuilder, Lifecycle, Weighter};
 use tokio::time::Instant;
 
-use super::KnownSession;
+use super::CachedSession;
 use crate::domain::{SessionId, Version};
 use crate::metrics::{self, Metrics};
 
 /// How many logs of recent changes there are. Sessions share them by hash.
-const PLACES: usize = 1_024;
+const SHARDS: usize = 1_024;
 /// How many changes a log holds: more than are added while a statement runs.
-const RECENT: u64 = 8;
+const LOG_LEN: u64 = 8;
 /// The average memory of a session, in bytes, to estimate the number of entries.
-const USUAL: u64 = 1_024;
+const AVERAGE_SESSION_BYTES: u64 = 1_024;
 
 /// The size and the freshness of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,70 +38,79 @@ pub struct CacheOptions {
 }
 
 /// Sessions by id, bounded by weight.
-type Bounded = Held<SessionId, Arc<KnownSession>, Size, DefaultHashBuilder, Evicted>;
+type SessionMap =
+    Held<SessionId, Arc<CachedSession>, SessionWeighter, DefaultHashBuilder, EvictionCounter>;
 
-pub(super) struct Cache {
-    held: Option<Bounded>,
-    places: Box<[Mutex<Place>]>,
+pub(super) struct SessionCache {
+    sessions: Option<SessionMap>,
+    shards: Box<[Mutex<ChangeLogShard>]>,
     options: CacheOptions,
-    since: Instant,
+    started_at: Instant,
     /// Until when the cached sessions may be used, in milliseconds after `since`.
     fresh_until: AtomicU64,
     /// When the last successful poll of the feed started, in milliseconds after `since`; 0 = never.
-    followed: AtomicU64,
+    last_synced: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
 /// The recent changes of the sessions that share this log.
 #[derive(Default)]
-struct Place {
+struct ChangeLogShard {
     /// How many changes were added.
-    heard: u64,
+    sequence: u64,
     /// The latest changes; change `n` is at `n % RECENT`. `None` stands for a change of any
     /// session.
-    recent: [Option<(SessionId, Version)>; RECENT as usize],
+    recent_changes: [Option<(SessionId, Version)>; LOG_LEN as usize],
 }
 
 /// How many changes the log of a session had when a read or write of the session started.
 #[derive(Clone, Copy)]
-pub(super) struct Mark(u64);
+pub(super) struct FillToken(u64);
 
 #[derive(Clone)]
-struct Size;
+struct SessionWeighter;
 
-impl Weighter<SessionId, Arc<KnownSession>> for Size {
-    fn weight(&self, _: &SessionId, session: &Arc<KnownSession>) -> u64 {
-        session.size()
+impl Weighter<SessionId, Arc<CachedSession>> for SessionWeighter {
+    fn weight(&self, _: &SessionId, session: &Arc<CachedSession>) -> u64 {
+        session.memory_size()
     }
 }
 
 /// Counts the sessions that are removed because memory is needed.
 #[derive(Clone)]
-struct Evicted(Arc<Metrics>);
+struct EvictionCounter(Arc<Metrics>);
 
-impl Lifecycle<SessionId, Arc<KnownSession>> for Evicted {
+impl Lifecycle<SessionId, Arc<CachedSession>> for EvictionCounter {
     type RequestState = ();
 
     // `on_evict` would also count replaced sessions.
-    fn before_evict(&self, (): &mut (), _: &SessionId, _: &mut Arc<KnownSession>) {
+    fn before_evict(&self, (): &mut (), _: &SessionId, _: &mut Arc<CachedSession>) {
         self.0.cache_evictions.inc();
     }
 }
 
-impl Cache {
+impl SessionCache {
     pub(super) fn new(options: CacheOptions, metrics: Arc<Metrics>) -> Self {
-        let guess = usize::try_from(options.max_bytes / USUAL).unwrap_or(usize::MAX);
-        let held = options.enabled.then(|| {
-            let (hash, evicted) = (DefaultHashBuilder::default(), Evicted(metrics.clone()));
-            Held::with(guess, options.max_bytes, Size, hash, evicted)
+        let expected_sessions =
+            usize::try_from(options.max_bytes / AVERAGE_SESSION_BYTES).unwrap_or(usize::MAX);
+        let sessions = options.enabled.then(|| {
+            let (hash, eviction_counter) =
+                (DefaultHashBuilder::default(), EvictionCounter(metrics.clone()));
+            Held::with(
+                expected_sessions,
+                options.max_bytes,
+                SessionWeighter,
+                hash,
+                eviction_counter,
+            )
         });
         Self {
-            held,
-            places: (0..PLACES).map(|_| Mutex::default()).collect(),
+            sessions: sessions,
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             options,
-            since: Instant::now(),
+            started_at: Instant::now(),
             fresh_until: AtomicU64::new(0),
-            followed: AtomicU64::new(0),
+            last_synced: AtomicU64::new(0),
             metrics,
         }
     }
@@ -111,9 +120,9 @@ impl Cache {
     }
 
     /// A session that is fresh enough to be used.
-    pub(super) fn get(&self, id: SessionId) -> Option<Arc<KnownSession>> {
-        let held = self.held.as_ref()?;
-        let found = if self.is_fresh() { held.get(&id) } else { None };
+    pub(super) fn get(&self, id: SessionId) -> Option<Arc<CachedSession>> {
+        let sessions = self.sessions.as_ref()?;
+        let found = if self.is_fresh() { sessions.get(&id) } else { None };
         match found {
             Some(_) => self.metrics.cache_hits.inc(),
             None => self.metrics.cache_misses.inc(),
@@ -122,108 +131,112 @@ impl Cache {
     }
 
     /// The state of the cache for the metrics.
-    pub(super) fn vitals(&self) -> Option<metrics::Cache> {
-        let held = self.held.as_ref()?;
-        let followed = Duration::from_millis(self.followed.load(Ordering::Relaxed));
-        let age = self.since.elapsed().saturating_sub(followed);
+    pub(super) fn stats(&self) -> Option<metrics::Cache> {
+        let sessions = self.sessions.as_ref()?;
+        let last_synced = Duration::from_millis(self.last_synced.load(Ordering::Relaxed));
+        let age = self.started_at.elapsed().saturating_sub(last_synced);
         Some(metrics::Cache {
-            entries: held.len(),
-            bytes: held.weight(),
+            entries: sessions.len(),
+            bytes: sessions.weight(),
             max_bytes: self.options.max_bytes,
             fresh: self.is_fresh(),
-            followed: (!followed.is_zero()).then_some(age),
+            followed: (!last_synced.is_zero()).then_some(age),
         })
     }
 
     /// A mark to take before a session is read or written.
-    pub(super) fn mark(&self, id: SessionId) -> Mark {
-        Mark(self.place(id).heard)
+    pub(super) fn begin_fill(&self, id: SessionId) -> FillToken {
+        FillToken(self.shard(id).sequence)
     }
 
     /// Stores a session that was read after `mark` was taken, unless a later version is known.
-    pub(super) fn keep(&self, mark: Mark, session: &Arc<KnownSession>) {
-        let Some(held) = &self.held else { return };
-        let place = self.place(session.id);
-        if !place.may_have_heard_of_later(mark, session) && !is_known(held, session) {
-            held.insert(session.id, session.clone());
+    pub(super) fn fill(&self, token: FillToken, session: &Arc<CachedSession>) {
+        let Some(sessions) = &self.sessions else { return };
+        let shard = self.shard(session.id);
+        if !shard.may_be_superseded_since(token, session) && !has_at_least(sessions, session) {
+            sessions.insert(session.id, session.clone());
         }
     }
 
     /// Stores a session that was written after `mark` was taken, in place of its earlier version.
-    pub(super) fn replace(&self, mark: Mark, session: &Arc<KnownSession>) {
-        let Some(held) = &self.held else { return };
-        let mut place = self.place(session.id);
-        let too_late = place.may_have_heard_of_later(mark, session);
-        place.hear(Some((session.id, session.version)));
-        match is_known(held, session) {
+    pub(super) fn publish(&self, token: FillToken, session: &Arc<CachedSession>) {
+        let Some(sessions) = &self.sessions else { return };
+        let mut shard = self.shard(session.id);
+        let superseded = shard.may_be_superseded_since(token, session);
+        shard.record(Some((session.id, session.version)));
+        match has_at_least(sessions, session) {
             true => {}
-            false if too_late => _ = held.remove(&session.id),
-            false => held.insert(session.id, session.clone()),
+            false if superseded => _ = sessions.remove(&session.id),
+            false => sessions.insert(session.id, session.clone()),
         }
     }
 
     /// Removes a session unless it is cached at this version or a later one.
-    pub(super) fn changed(&self, id: SessionId, version: Version) {
-        let Some(held) = &self.held else { return };
-        let mut place = self.place(id);
-        place.hear(Some((id, version)));
-        if held.peek(&id).is_some_and(|known| known.version < version) {
-            held.remove(&id);
+    pub(super) fn invalidate(&self, id: SessionId, version: Version) {
+        let Some(sessions) = &self.sessions else { return };
+        let mut shard = self.shard(id);
+        shard.record(Some((id, version)));
+        if sessions.peek(&id).is_some_and(|cached| cached.version < version) {
+            sessions.remove(&id);
         }
     }
 
     /// Removes all sessions, after changes that are unknown.
     pub(super) fn clear(&self) {
-        let Some(held) = &self.held else { return };
-        for place in &self.places {
-            place.lock().unwrap_or_else(PoisonError::into_inner).hear(None);
+        let Some(sessions) = &self.sessions else { return };
+        for shard in &self.shards {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).record(None);
         }
-        held.clear();
+        sessions.clear();
     }
 
     /// Reports that [`Cache::changed`] was called for every change that was committed before `at`.
-    pub(super) fn is_up_to_date(&self, at: Instant) {
-        let until = at + self.options.follow_interval;
-        self.fresh_until.store(self.millis(until), Ordering::Relaxed);
+    pub(super) fn mark_synced(&self, at: Instant) {
+        let fresh_until = at + self.options.follow_interval;
+        self.fresh_until.store(self.millis(fresh_until), Ordering::Relaxed);
         // 0 means never.
-        self.followed.store(self.millis(at).max(1), Ordering::Relaxed);
+        self.last_synced.store(self.millis(at).max(1), Ordering::Relaxed);
     }
 
     fn millis(&self, at: Instant) -> u64 {
-        let millis = at.saturating_duration_since(self.since).as_millis();
+        let millis = at.saturating_duration_since(self.started_at).as_millis();
         u64::try_from(millis).unwrap_or(u64::MAX)
     }
 
     fn is_fresh(&self) -> bool {
-        let now = self.since.elapsed().as_millis();
+        let now = self.started_at.elapsed().as_millis();
         now < u128::from(self.fresh_until.load(Ordering::Relaxed))
     }
 
-    fn place(&self, id: SessionId) -> MutexGuard<'_, Place> {
+    fn shard(&self, id: SessionId) -> MutexGuard<'_, ChangeLogShard> {
         // A poisoned lock is usable: no code panics while it holds one.
-        self.places[id.place(PLACES)].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[id.place(SHARDS)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Whether a session is cached at this version or a later one. An entry of the same version stays,
 /// because it may have been rendered.
-fn is_known(held: &Bounded, session: &KnownSession) -> bool {
-    held.peek(&session.id).is_some_and(|known| known.version >= session.version)
+fn has_at_least(sessions: &SessionMap, session: &CachedSession) -> bool {
+    sessions.peek(&session.id).is_some_and(|cached| cached.version >= session.version)
 }
 
-impl Place {
+impl ChangeLogShard {
     /// Adds a change.
-    fn hear(&mut self, change: Option<(SessionId, Version)>) {
-        self.recent[slot(self.heard)] = change;
-        self.heard += 1;
+    fn record(&mut self, change: Option<(SessionId, Version)>) {
+        self.recent_changes[slot(self.sequence)] = change;
+        self.sequence += 1;
     }
 
     /// Whether a later version of the session may have been added since `mark`.
-    fn may_have_heard_of_later(&self, Mark(mark): Mark, session: &KnownSession) -> bool {
+    fn may_be_superseded_since(
+        &self,
+        FillToken(token): FillToken,
+        session: &CachedSession,
+    ) -> bool {
         // Changes that the log no longer holds may have been of this session.
-        self.heard - mark > RECENT
-            || (mark..self.heard).any(|number| {
-                self.recent[slot(number)]
+        self.sequence - token > LOG_LEN
+            || (token..self.sequence).any(|number| {
+                self.recent_changes[slot(number)]
                     .is_none_or(|(id, version)| id == session.id && version > session.version)
             })
     }
@@ -232,7 +245,7 @@ impl Place {
 /// The index of a change in the log.
 fn slot(number: u64) -> usize {
     // The remainder is less than `RECENT`, so it fits.
-    (number % RECENT) as usize
+    (number % LOG_LEN) as usize
 }
 
 #[cfg(test)]
@@ -242,15 +255,15 @@ mod tests {
         Account, Attributes, Buin, NewSession, RemovePolicy, Rules, Session, Title,
     };
 
-    fn cache(max_bytes: u64) -> Cache {
+    fn cache(max_bytes: u64) -> SessionCache {
         let follow_interval = Duration::from_millis(100);
         let options = CacheOptions { enabled: true, max_bytes, follow_interval };
-        let cache = Cache::new(options, Arc::default());
-        cache.is_up_to_date(Instant::now());
+        let cache = SessionCache::new(options, Arc::default());
+        cache.mark_synced(Instant::now());
         cache
     }
 
-    fn session(id: u128, version: i64) -> Arc<KnownSession> {
+    fn session(id: u128, version: i64) -> Arc<CachedSession> {
         let rules = Rules { min_members: 1, max_members: 9, remove_members: RemovePolicy::Owner };
         let new = NewSession {
             title: Title::new("t").unwrap(),
@@ -265,12 +278,12 @@ mod tests {
         Arc::new(Session { version: Version::new(version).unwrap(), ..session }.into())
     }
 
-    fn replace(cache: &Cache, id: u128, version: i64) {
+    fn replace(cache: &SessionCache, id: u128, version: i64) {
         let session = session(id, version);
-        cache.replace(cache.mark(session.id), &session);
+        cache.publish(cache.begin_fill(session.id), &session);
     }
 
-    fn version(cache: &Cache, id: u128) -> Option<i64> {
+    fn version(cache: &SessionCache, id: u128) -> Option<i64> {
         let found = cache.get(SessionId::new(uuid::Uuid::from_u128(id)));
         found.map(|session| session.version.get())
     }
@@ -279,22 +292,22 @@ mod tests {
     fn session_read_before_a_change_is_not_stored_after_it() {
         let cache = cache(1 << 20);
         let id = session(1, 1).id;
-        let mark = cache.mark(id);
-        cache.keep(mark, &session(1, 1));
+        let mark = cache.begin_fill(id);
+        cache.fill(mark, &session(1, 1));
         assert_eq!(version(&cache, 1), Some(1));
         replace(&cache, 1, 2);
-        cache.keep(mark, &session(1, 1));
+        cache.fill(mark, &session(1, 1));
         assert_eq!(version(&cache, 1), Some(2));
 
-        let mark = cache.mark(id);
-        cache.changed(id, Version::new(3).unwrap());
+        let mark = cache.begin_fill(id);
+        cache.invalidate(id, Version::new(3).unwrap());
         assert_eq!(version(&cache, 1), None);
-        cache.keep(mark, &session(1, 2));
+        cache.fill(mark, &session(1, 2));
         assert_eq!(version(&cache, 1), None);
         // The same if the session was not cached at the time of the change.
-        let mark = cache.mark(id);
+        let mark = cache.begin_fill(id);
         cache.clear();
-        cache.keep(mark, &session(1, 2));
+        cache.fill(mark, &session(1, 2));
         assert_eq!(version(&cache, 1), None);
     }
 
@@ -302,37 +315,38 @@ mod tests {
     fn own_changes_reported_by_the_feed_remove_nothing() {
         let cache = cache(1 << 20);
         replace(&cache, 1, 2);
-        cache.changed(session(1, 2).id, Version::new(2).unwrap());
+        cache.invalidate(session(1, 2).id, Version::new(2).unwrap());
         assert_eq!(version(&cache, 1), Some(2));
     }
 
     #[test]
     fn written_session_is_not_stored_if_a_later_change_was_reported_first() {
         let cache = cache(1 << 20);
-        let tell = |id, version| cache.changed(session(id, 1).id, Version::new(version).unwrap());
-        let mark = cache.mark(session(1, 1).id);
+        let tell =
+            |id, version| cache.invalidate(session(id, 1).id, Version::new(version).unwrap());
+        let mark = cache.begin_fill(session(1, 1).id);
         tell(1, 3);
-        cache.replace(mark, &session(1, 2));
+        cache.publish(mark, &session(1, 2));
         assert_eq!(version(&cache, 1), None);
         // The own change, reported before its writer knows of it; and a change of another session.
-        let mark = cache.mark(session(1, 1).id);
+        let mark = cache.begin_fill(session(1, 1).id);
         tell(1, 4);
-        cache.replace(mark, &session(1, 4));
+        cache.publish(mark, &session(1, 4));
         assert_eq!(version(&cache, 1), Some(4));
-        let mark = cache.mark(session(1, 1).id);
-        tell(1 + PLACES as u128, 9);
-        cache.replace(mark, &session(1, 5));
+        let mark = cache.begin_fill(session(1, 1).id);
+        tell(1 + SHARDS as u128, 9);
+        cache.publish(mark, &session(1, 5));
         assert_eq!(version(&cache, 1), Some(5));
         // More changes than the log holds.
-        let mark = cache.mark(session(1, 1).id);
-        for version in 10..=10 + RECENT as i64 {
-            tell(1 + PLACES as u128, version);
+        let mark = cache.begin_fill(session(1, 1).id);
+        for version in 10..=10 + LOG_LEN as i64 {
+            tell(1 + SHARDS as u128, version);
         }
-        cache.replace(mark, &session(1, 6));
+        cache.publish(mark, &session(1, 6));
         assert_eq!(version(&cache, 1), None);
-        let mark = cache.mark(session(1, 1).id);
+        let mark = cache.begin_fill(session(1, 1).id);
         cache.clear();
-        cache.replace(mark, &session(1, 8));
+        cache.publish(mark, &session(1, 8));
         assert_eq!(version(&cache, 1), None);
     }
 
@@ -340,16 +354,16 @@ mod tests {
     fn slow_reader_or_writer_never_restores_an_old_version() {
         let cache = cache(1 << 20);
         let id = session(1, 1).id;
-        let tell = |version| cache.changed(id, Version::new(version).unwrap());
+        let tell = |version| cache.invalidate(id, Version::new(version).unwrap());
         for write in [false, true] {
             cache.clear();
-            let mark = cache.mark(id);
+            let mark = cache.begin_fill(id);
             let bring = |version| match write {
-                false => cache.keep(mark, &session(1, version)),
-                true => cache.replace(mark, &session(1, version)),
+                false => cache.fill(mark, &session(1, version)),
+                true => cache.publish(mark, &session(1, version)),
             };
             // Another request reads a later version, before that is reported or after.
-            cache.keep(cache.mark(id), &session(1, 4));
+            cache.fill(cache.begin_fill(id), &session(1, 4));
             bring(3);
             assert_eq!(version(&cache, 1), Some(4));
             tell(3);
@@ -357,7 +371,7 @@ mod tests {
             bring(3);
             assert_eq!(version(&cache, 1), Some(4));
             // The same if that was evicted meanwhile.
-            cache.held.as_ref().unwrap().remove(&id);
+            cache.sessions.as_ref().unwrap().remove(&id);
             bring(3);
             assert_eq!(version(&cache, 1), None);
             bring(4);
@@ -371,10 +385,10 @@ mod tests {
         for id in 0..10_000 {
             replace(&cache, id, 1);
         }
-        let held = cache.held.as_ref().unwrap();
-        assert!(held.weight() <= 100_000, "{}", held.weight());
-        assert!(held.len() > 10, "{}", held.len());
-        assert_eq!(cache.metrics.cache_evictions.value(), 10_000 - held.len() as u64);
+        let sessions = cache.sessions.as_ref().unwrap();
+        assert!(sessions.weight() <= 100_000, "{}", sessions.weight());
+        assert!(sessions.len() > 10, "{}", sessions.len());
+        assert_eq!(cache.metrics.cache_evictions.value(), 10_000 - sessions.len() as u64);
     }
 
     #[test]
@@ -383,9 +397,9 @@ mod tests {
         replace(&cache, 1, 1);
         assert_eq!(version(&cache, 1), Some(1));
         let long_ago = Instant::now() - cache.options.follow_interval;
-        cache.is_up_to_date(long_ago);
+        cache.mark_synced(long_ago);
         assert_eq!(version(&cache, 1), None);
-        cache.is_up_to_date(Instant::now());
+        cache.mark_synced(Instant::now());
         assert_eq!(version(&cache, 1), Some(1));
     }
 }

@@ -12,8 +12,8 @@ use super::batching::{
     BatchQueues, Context, CreateCommand, CreateOutcome, SessionOptions, UpdateCommand,
     UpdateOutcome,
 };
-use super::pool_admission::Entered;
-use super::{Caller, Changed, Error, KnownSession};
+use super::pool_admission::PoolPermit;
+use super::{CachedSession, Caller, ChangeNotifier, Error};
 use crate::clock::Clock;
 use crate::domain::{IdempotencyKey, NewSession, Request, Rules, Session, SessionId};
 use crate::metrics::Metrics;
@@ -28,7 +28,7 @@ pub struct Sessions {
 
 /// How a write is to be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
+pub struct WriteOptions {
     /// The idempotency key: the request is done once, however often it is sent.
     pub key: Option<IdempotencyKey>,
     /// Whether to write nothing and only return what would happen. The key is ignored then.
@@ -37,15 +37,15 @@ pub struct Terms {
 
 /// The outcome of a write.
 #[derive(Clone, Debug)]
-pub struct Done {
+pub struct WriteOutcome {
     /// The session after the write, or as it would be after it.
-    pub session: Arc<KnownSession>,
+    pub session: Arc<CachedSession>,
     /// Whether this is the outcome of an earlier request with the same key.
     pub replayed: bool,
 }
 
-impl Done {
-    fn now(session: impl Into<Arc<KnownSession>>) -> Self {
+impl WriteOutcome {
+    fn fresh(session: impl Into<Arc<CachedSession>>) -> Self {
         Self { session: session.into(), replayed: false }
     }
 }
@@ -62,7 +62,7 @@ impl Sessions {
 
     /// The same sessions, with batchers on the current runtime. Each server thread calls this once.
     #[must_use]
-    pub fn on_this_thread(&self) -> Self {
+    pub fn for_current_thread(&self) -> Self {
         Self { shared: self.shared.clone(), lane: self.lane.for_thread(&self.shared) }
     }
 
@@ -72,7 +72,7 @@ impl Sessions {
 
     /// The notifier of changes that this server makes.
     #[must_use]
-    pub fn changed(&self) -> Arc<Changed> {
+    pub fn changed(&self) -> Arc<ChangeNotifier> {
         self.shared.change_notifier.clone()
     }
 
@@ -90,30 +90,32 @@ impl Sessions {
         &self,
         caller: &Caller,
         new: NewSession,
-        terms: &Terms,
-    ) -> Result<Done, Error> {
+        options: &WriteOptions,
+    ) -> Result<WriteOutcome, Error> {
         let at = self.shared.clock.now();
         let reason = new.reason.clone();
         let session = Session::create(new_id(at), caller.app().buin, new, self.rules(), at)?;
-        let session = Arc::new(KnownSession::from(session));
-        if terms.dry_run {
-            return Ok(Done::now(session));
+        let session = Arc::new(CachedSession::from(session));
+        if options.dry_run {
+            return Ok(WriteOutcome::fresh(session));
         }
         loop {
             let creating = CreateCommand {
-                app: caller.known().clone(),
+                app: caller.app_context().clone(),
                 session: session.clone(),
-                fill_token: self.shared.cache.mark(session.id),
+                fill_token: self.shared.cache.begin_fill(session.id),
                 reason: reason.clone(),
-                key: terms.key.clone(),
+                key: options.key.clone(),
             };
             match self.lane.creates.submit(creating, self.shared.deadline_for(caller)).await? {
-                CreateOutcome::Written => return Ok(Done::now(session)),
-                CreateOutcome::DuplicateKey if terms.key.is_none() => return Err(Error::Contended),
+                CreateOutcome::Written => return Ok(WriteOutcome::fresh(session)),
+                CreateOutcome::DuplicateKey if options.key.is_none() => {
+                    return Err(Error::Contention);
+                }
                 // Boxed: the future is large and seldom needed.
                 CreateOutcome::DuplicateKey => {
-                    match Box::pin(self.done_before(caller, terms)).await? {
-                        Some(done) => return Ok(done),
+                    match Box::pin(self.replay(caller, options)).await? {
+                        Some(outcome) => return Ok(outcome),
                         // The key has expired since.
                         None => continue,
                     }
@@ -126,9 +128,9 @@ impl Sessions {
     ///
     /// # Errors
     /// [`Error::NoSuchSession`], or when the database fails.
-    pub async fn get(&self, caller: &Caller, id: SessionId) -> Result<Arc<KnownSession>, Error> {
+    pub async fn get(&self, caller: &Caller, id: SessionId) -> Result<Arc<CachedSession>, Error> {
         match self.shared.cache.get(id) {
-            Some(session) => visible(caller, Some(session)),
+            Some(session) => ensure_visible(caller, Some(session)),
             None => self.read(caller, id).await,
         }
     }
@@ -137,8 +139,8 @@ impl Sessions {
     ///
     /// # Errors
     /// [`Error::NoSuchSession`], or when the database fails.
-    pub async fn read(&self, caller: &Caller, id: SessionId) -> Result<Arc<KnownSession>, Error> {
-        visible(caller, self.lane.reads.submit(id, self.shared.deadline_for(caller)).await?)
+    pub async fn read(&self, caller: &Caller, id: SessionId) -> Result<Arc<CachedSession>, Error> {
+        ensure_visible(caller, self.lane.reads.submit(id, self.shared.deadline_for(caller)).await?)
     }
 
     /// Changes a session and returns it as it is then. A request that changes nothing is not
@@ -152,42 +154,42 @@ impl Sessions {
         caller: &Caller,
         id: SessionId,
         request: Request,
-        terms: &Terms,
-    ) -> Result<Done, Error> {
-        if terms.dry_run {
+        options: &WriteOptions,
+    ) -> Result<WriteOutcome, Error> {
+        if options.dry_run {
             let session = self.read(caller, id).await?;
             let change = session.decide(&request, self.rules(), self.shared.clock.now())?;
             return Ok(match change {
-                Some(change) => Done::now(KnownSession::from(change.after)),
-                None => Done::now(session),
+                Some(change) => WriteOutcome::fresh(CachedSession::from(change.after)),
+                None => WriteOutcome::fresh(session),
             });
         }
         // A request with a key may have to be submitted again, if the key was used but has expired.
-        let again = terms.key.as_ref().map(|_| request.clone());
+        let retained_request = options.key.as_ref().map(|_| request.clone());
         let mut request = Some(request);
         loop {
             // Boxed: the future is large and seldom needed.
-            if terms.key.is_some()
-                && let Some(done) = Box::pin(self.done_before(caller, terms)).await?
+            if options.key.is_some()
+                && let Some(outcome) = Box::pin(self.replay(caller, options)).await?
             {
-                return Ok(done);
+                return Ok(outcome);
             }
-            let Some(request) = request.take().or_else(|| again.clone()) else {
-                return Err(Error::Contended);
+            let Some(request) = request.take().or_else(|| retained_request.clone()) else {
+                return Err(Error::Contention);
             };
             let (sender, affinity) = self.shared.affinity.route(id, &self.lane.updates);
             let changing = UpdateCommand {
                 affinity,
-                app: caller.known().clone(),
+                app: caller.app_context().clone(),
                 id,
                 request,
-                key: terms.key.clone(),
+                key: options.key.clone(),
             };
             match sender.submit(changing, self.shared.deadline_for(caller)).await? {
-                UpdateOutcome::Written(session) => return Ok(Done::now(session)),
+                UpdateOutcome::Written(session) => return Ok(WriteOutcome::fresh(session)),
                 UpdateOutcome::Unchanged(session) => {
-                    if Box::pin(self.nothing_to_do(caller, &session, terms)).await? {
-                        return Ok(Done::now(session));
+                    if Box::pin(self.record_noop(caller, &session, options)).await? {
+                        return Ok(WriteOutcome::fresh(session));
                     }
                 }
                 UpdateOutcome::DuplicateKey => {}
@@ -196,16 +198,16 @@ impl Sessions {
     }
 
     /// The pool, for requests that do not share statements.
-    pub(super) fn pool(&self, caller: &Caller) -> Result<Entered<'_>, Error> {
-        self.shared.pool_admission.enter(self.shared.deadline_for(caller))
+    pub(super) fn admit(&self, caller: &Caller) -> Result<PoolPermit<'_>, Error> {
+        self.shared.pool_admission.admit(self.shared.deadline_for(caller))
     }
 }
 
-fn visible(
+fn ensure_visible(
     caller: &Caller,
-    session: Option<Arc<KnownSession>>,
-) -> Result<Arc<KnownSession>, Error> {
-    session.filter(|session| session.buin == caller.app().buin).ok_or(Error::NoSuchSession)
+    session: Option<Arc<CachedSession>>,
+) -> Result<Arc<CachedSession>, Error> {
+    session.filter(|session| session.buin == caller.app().buin).ok_or(Error::SessionNotFound)
 }
 
 /// A new UUID v7 of that time.

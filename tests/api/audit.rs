@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use muster::service::Retention;
+use muster::service::AuditRetention;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
@@ -212,13 +212,14 @@ async fn old_entries_are_deleted() {
     app.clock.advance(10 * day);
     change(&app, &stored, |stored| stored.app.disabled = true).await;
     let keep = 30 * day;
-    let retention = Retention { pool: app.pool.clone(), clock: app.clock.clone(), keep };
+    let retention =
+        AuditRetention { pool: app.pool.clone(), clock: app.clock.clone(), max_age: keep };
     app.clock.advance(20 * day);
-    assert_eq!(retention.forget().await.unwrap(), 0, "as old as may be");
+    assert_eq!(retention.prune().await.unwrap(), 0, "as old as may be");
     app.clock.advance(day);
     // The template's sealing, and app and key of the harness and of this test.
-    assert_eq!(retention.forget().await.unwrap(), 5);
-    assert_eq!(retention.forget().await.unwrap(), 0);
+    assert_eq!(retention.prune().await.unwrap(), 5);
+    assert_eq!(retention.prune().await.unwrap(), 0);
     let left: Vec<String> =
         sqlx::query_scalar("select action from audit").fetch_all(&app.pool).await.unwrap();
     assert_eq!(left, ["app.disable"]);

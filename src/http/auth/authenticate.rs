@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::domain::App;
 use crate::http::middleware::client_ip::{ClientIpResolver, Peer};
 use crate::http::middleware::request_context::Noted;
-use crate::service::{Access, Caller, Denied, Error, KnownApp};
+use crate::service::{AppContext, AuthError, Authenticator, Caller, Error};
 
 /// A sealed time takes a fifth of this: who is held off cannot have more opened.
 const SEALED_TIME: usize = 1_024;
@@ -106,12 +106,12 @@ pub(crate) async fn admit(request: &HttpRequest, token: &str) -> Result<Caller, 
     let now = Instant::now();
     Noted::on(request, |noted| noted.is_read(now));
     let (gate, access) = (gate(request)?, access(request)?);
-    let caller = match access.recognise(token, now) {
+    let caller = match access.authenticate_cached(token, now) {
         Ok(Some(caller)) => caller,
         Err(denied) if !is_guess(denied) => return Err(Error::from(denied).into()),
         Ok(None) | Err(_) => {
             gate.must_not_be_held_off(network(request))?;
-            failing_counts(request, gate, access.admit(token, now).await)?
+            failing_counts(request, gate, access.authenticate(token, now).await)?
         }
     };
     identified(request, gate, caller.app(), "")?;
@@ -123,15 +123,15 @@ pub(crate) async fn applicant(
     request: &HttpRequest,
     (buin, app_id): (i64, &str),
     sealed: &str,
-) -> Result<Arc<KnownApp>, Barred> {
+) -> Result<Arc<AppContext>, Barred> {
     let now = Instant::now();
     Noted::on(request, |noted| noted.is_read(now));
     let (gate, access) = (gate(request)?, access(request)?);
-    let known = match access.known_applicant(buin, app_id) {
+    let known = match access.find_token_applicant_cached(buin, app_id) {
         Some(known) => known,
         None => {
             gate.must_not_be_held_off(network(request))?;
-            failing_counts(request, gate, access.applicant(buin, app_id).await)?
+            failing_counts(request, gate, access.find_token_applicant(buin, app_id).await)?
         }
     };
     identified(request, gate, &known.app, sealed)?;
@@ -180,10 +180,13 @@ fn failing_counts<T>(
 }
 
 /// Whether who is denied this may have guessed. A token that is over was given by us.
-fn is_guess(denied: Denied) -> bool {
+fn is_guess(denied: AuthError) -> bool {
     match denied {
-        Denied::TokenUnknown | Denied::AppUnknown | Denied::BuinWrong | Denied::ClockSkew => true,
-        Denied::TokenMissing | Denied::TokenExpired | Denied::Permission(_) => false,
+        AuthError::UnknownToken
+        | AuthError::UnknownApp
+        | AuthError::WrongEnterprise
+        | AuthError::ClockSkew => true,
+        AuthError::MissingToken | AuthError::ExpiredToken | AuthError::Permission(_) => false,
     }
 }
 
@@ -196,8 +199,8 @@ fn gate(request: &HttpRequest) -> Result<&Gate, Barred> {
     request.app_data::<web::Data<Gate>>().map(|gate| &***gate).ok_or(Barred::NoGate)
 }
 
-fn access(request: &HttpRequest) -> Result<&Access, Barred> {
-    request.app_data::<web::Data<Access>>().map(|access| &***access).ok_or(Barred::NoGate)
+fn access(request: &HttpRequest) -> Result<&Authenticator, Barred> {
+    request.app_data::<web::Data<Authenticator>>().map(|access| &***access).ok_or(Barred::NoGate)
 }
 
 impl From<Error> for Barred {

@@ -15,7 +15,7 @@ use crate::http::auth::authenticate;
 use crate::http::middleware::request_context::Noted;
 use crate::http::shared::permission::Needs;
 use crate::http::uri;
-use crate::service::{Caller, Credential, Denied, Error, KnownApp, KnownSession};
+use crate::service::{AppContext, AuthError, CachedSession, Caller, Credential, Error};
 use crate::wire::{self, Errcode, FieldError, Object};
 
 /// A `POST` by an app that may do it, its message opened.
@@ -51,7 +51,7 @@ impl<N> Call<N> {
     }
 
     /// An answer whose result is a session.
-    pub(super) fn answer(&self, session: &KnownSession) -> HttpResponse {
+    pub(super) fn answer(&self, session: &CachedSession) -> HttpResponse {
         self.asked.answer(session)
     }
 }
@@ -78,10 +78,13 @@ impl<N> Asked<N> {
     }
 
     /// An answer whose result is a session. A new session has its id only now.
-    pub(super) fn answer(&self, session: &KnownSession) -> HttpResponse {
-        let json = session.rendered(rendered);
-        let answer =
-            if self.sealed { sealed(&self.caller.known().envelope, json) } else { plain(json) };
+    pub(super) fn answer(&self, session: &CachedSession) -> HttpResponse {
+        let json = session.json(rendered);
+        let answer = if self.sealed {
+            sealed(&self.caller.app_context().envelope, json)
+        } else {
+            plain(json)
+        };
         Noted::on(&self.request, |context| {
             context.is_about(session.id);
             context.succeeded();
@@ -95,7 +98,7 @@ async fn admit<N: Needs>(request: &HttpRequest) -> Result<Caller, Fault> {
     let caller = authenticate::admit(request, &token).await?;
     // The right to administrate has no calls in this API: it stands for no other permission.
     if let Some(least) = N::ONE_OF.first() {
-        caller.must_have(*least)?;
+        caller.require(*least)?;
     }
     Ok(caller)
 }
@@ -120,13 +123,13 @@ async fn call<N: Needs>(
     let envelope = body.sealed(&outer)?;
     let app = caller.app();
     if envelope.buin != Some(app.buin.get()) {
-        return Err(Denied::BuinWrong.into());
+        return Err(AuthError::WrongEnterprise.into());
     }
     if envelope.app_id != app.app_id.as_str() {
         let errmsg = "appId: not the app of the access token";
         return Err(Fault::new(Errcode::InvalidAppId, errmsg));
     }
-    let message = caller.known().envelope.open(envelope.encrypt)?;
+    let message = caller.app_context().envelope.open(envelope.encrypt)?;
     let asked = Asked { caller, sealed: true, request, needs: PhantomData };
     Ok(Call { asked, message: message.into() })
 }
@@ -159,7 +162,7 @@ impl<N: Needs> FromRequest for Asked<N> {
 
 /// An app that asks for a token, and what it sealed.
 pub(super) struct Application {
-    pub(super) known: std::sync::Arc<KnownApp>,
+    pub(super) known: std::sync::Arc<AppContext>,
     pub(super) message: String,
 }
 
@@ -168,7 +171,7 @@ async fn apply(request: &HttpRequest, payload: &mut dev::Payload) -> Result<Appl
     let body = Body::read(request, payload).await?;
     let outer = body.object()?;
     let envelope = body.sealed(&outer)?;
-    let buin = envelope.buin.ok_or(Error::Denied(Denied::BuinWrong))?;
+    let buin = envelope.buin.ok_or(Error::Denied(AuthError::WrongEnterprise))?;
     let encrypt = envelope.encrypt;
     let known = authenticate::applicant(request, (buin, envelope.app_id), encrypt).await?;
     let message = authenticate::has_key::<_, Fault>(request, known.envelope.open(encrypt))?;

@@ -20,7 +20,7 @@ use crate::http::shared::cause_chain::cause_chain;
 use crate::http::shared::error_text;
 use crate::http::shared::retry_after::{self, seconds};
 use crate::http::uri::UriTooLong;
-use crate::service::{Denied, Error};
+use crate::service::{AuthError, Error};
 use crate::wire::{CannotOpen, Errcode, FieldError, Malformed};
 
 /// An answer without a result.
@@ -144,48 +144,52 @@ impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         match error {
             Error::Denied(denied) => denied.into(),
-            Error::Refused(refusal) => refusal.into(),
-            Error::NoSuchSession => {
+            Error::Rejected(refusal) => refusal.into(),
+            Error::SessionNotFound => {
                 let errmsg = format!("sessionId: {}", error_text::NO_SUCH_SESSION);
                 Self::new(Errcode::SessionUnknown, errmsg)
             }
             // No call of this API asks for these.
-            Error::NoSuchVersion => {
+            Error::VersionNotFound => {
                 Self::new(Errcode::BadRequest, "version: the session has no such version")
             }
-            Error::NoSuchMember => {
+            Error::MemberNotFound => {
                 Self::new(Errcode::BadRequest, "member: not a member of the session")
             }
-            Error::KeyReused => Self::new(Errcode::BadRequest, format!("key: {error}")),
-            Error::Contended => Self::unavailable(format!("sessionId: {}", error_text::CONTENDED)),
+            Error::IdempotencyKeyReused => Self::new(Errcode::BadRequest, format!("key: {error}")),
+            Error::Contention => Self::unavailable(format!("sessionId: {}", error_text::CONTENDED)),
             Error::Unavailable(error) => Self::unavailable(error_text::UNAVAILABLE).because(&error),
             Error::Overloaded { wait } => {
                 Self::unavailable(error_text::OVERLOADED).again_after(seconds(wait))
             }
-            Error::TooSlow(error) => Self::unavailable(error_text::TOO_SLOW).because(&error),
-            Error::Unanswered(error) => Self::timed_out(error_text::UNANSWERED).because(&error),
-            Error::Failed(error) => Self::internal(&error),
+            Error::StatementTimeout(error) => {
+                Self::unavailable(error_text::TOO_SLOW).because(&error)
+            }
+            Error::OutcomeUnknown(error) => Self::timed_out(error_text::UNANSWERED).because(&error),
+            Error::Internal(error) => Self::internal(&error),
         }
     }
 }
 
-impl From<Denied> for Fault {
-    fn from(denied: Denied) -> Self {
+impl From<AuthError> for Fault {
+    fn from(denied: AuthError) -> Self {
         let errcode = match denied {
-            Denied::TokenMissing => Errcode::TokenEmpty,
-            Denied::TokenUnknown => Errcode::TokenUnknown,
-            Denied::TokenExpired => Errcode::TokenExpired,
-            Denied::AppUnknown => Errcode::InvalidAppId,
-            Denied::BuinWrong => Errcode::BuinWrong,
+            AuthError::MissingToken => Errcode::TokenEmpty,
+            AuthError::UnknownToken => Errcode::TokenUnknown,
+            AuthError::ExpiredToken => Errcode::TokenExpired,
+            AuthError::UnknownApp => Errcode::InvalidAppId,
+            AuthError::WrongEnterprise => Errcode::BuinWrong,
             // The time is what was sealed: it is told apart from a bad envelope by nothing.
-            Denied::ClockSkew => return CannotOpen.into(),
-            Denied::Permission(_) => Errcode::NoRight,
+            AuthError::ClockSkew => return CannotOpen.into(),
+            AuthError::Permission(_) => Errcode::NoRight,
         };
         let field = match denied {
-            Denied::TokenMissing | Denied::TokenUnknown | Denied::TokenExpired => "accessToken",
-            Denied::AppUnknown | Denied::Permission(_) => "appId",
-            Denied::BuinWrong => "buin",
-            Denied::ClockSkew => "encrypt",
+            AuthError::MissingToken | AuthError::UnknownToken | AuthError::ExpiredToken => {
+                "accessToken"
+            }
+            AuthError::UnknownApp | AuthError::Permission(_) => "appId",
+            AuthError::WrongEnterprise => "buin",
+            AuthError::ClockSkew => "encrypt",
         };
         Self::new(errcode, format!("{field}: {denied}"))
     }

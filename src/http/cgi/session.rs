@@ -9,7 +9,7 @@ use crate::domain::{
     Account, Action, Attributes, Expected, NewSession, Request, Title, Update, Version,
 };
 use crate::http::shared::permission::{Reads, Writes};
-use crate::service::{Sessions, Terms};
+use crate::service::{Sessions, WriteOptions};
 use crate::wire::{Errcode, Object};
 
 pub(super) async fn create(
@@ -17,7 +17,7 @@ pub(super) async fn create(
     call: Call<Writes>,
 ) -> Result<HttpResponse, Fault> {
     let new = new_session(&call.object()?)?;
-    let session = sessions.create(call.caller(), new, &Terms::default()).await?.session;
+    let session = sessions.create(call.caller(), new, &WriteOptions::default()).await?.session;
     Ok(call.answer(&session))
 }
 
@@ -37,7 +37,8 @@ pub(super) async fn update(
     let body = call.object()?;
     let id = call.session_id(&body)?;
     let request = wanted_update(&body)?;
-    let session = sessions.change(call.caller(), id, request, &Terms::default()).await?.session;
+    let session =
+        sessions.change(call.caller(), id, request, &WriteOptions::default()).await?.session;
     Ok(call.answer(&session))
 }
 

@@ -8,7 +8,7 @@ use super::fault::Fault;
 use super::render::sealed;
 use crate::http::auth::authenticate;
 use crate::http::middleware::request_context::Noted;
-use crate::service::Access;
+use crate::service::Authenticator;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -20,11 +20,11 @@ struct Token<'a> {
 /// Gives an access token to an app that can seal the time.
 pub(super) async fn get(
     request: HttpRequest,
-    access: web::Data<Access>,
+    access: web::Data<Authenticator>,
     application: Application,
 ) -> Result<HttpResponse, Fault> {
     let Application { known, message } = application;
-    let grant = authenticate::has_key::<_, Fault>(&request, access.grant(&known, &message))?;
+    let grant = authenticate::has_key::<_, Fault>(&request, access.issue_token(&known, &message))?;
     authenticate::has_proved_itself(&request)?;
     let token = Token { access_token: &grant.access_token, expire_in: grant.expire_in };
     let json = serde_json::to_vec(&token).map_err(|error| Fault::internal(&error))?;

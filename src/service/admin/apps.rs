@@ -4,7 +4,7 @@ use super::{AdminContext, Error, propagation};
 use crate::domain::{App, AppId, Buin, Callback, DeliveryState, Permissions};
 use crate::repository::apps::{self, StoredApp};
 use crate::repository::deliveries;
-use crate::service::KnownApp;
+use crate::service::AppContext;
 use crate::wire::AesKey;
 
 /// An app and the AES key that it shares with Muster.
@@ -205,7 +205,7 @@ impl From<RegisteredApp> for StoredApp {
     }
 }
 
-impl From<RegisteredApp> for KnownApp {
+impl From<RegisteredApp> for AppContext {
     fn from(registered: RegisteredApp) -> Self {
         StoredApp::from(registered).into()
     }

@@ -9,17 +9,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::queue::{BatchItem, BatchSender, Pending};
 use crate::domain::{IdempotencyKey, Reason, Request, SessionId};
-use crate::service::session_cache::Mark;
-use crate::service::{KnownApp, KnownSession};
+use crate::service::session_cache::FillToken;
+use crate::service::{AppContext, CachedSession};
 
 /// Many more than there are updates in flight, so that two sessions seldom share a slot.
 const SLOTS: usize = 1_024;
 
 /// A read that waits for its outcome.
-pub(super) type PendingRead = Pending<SessionId, Option<Arc<KnownSession>>>;
+pub(super) type PendingRead = Pending<SessionId, Option<Arc<CachedSession>>>;
 
 /// Submits reads.
-pub(super) type ReadSender = BatchSender<SessionId, Option<Arc<KnownSession>>>;
+pub(super) type ReadSender = BatchSender<SessionId, Option<Arc<CachedSession>>>;
 
 /// A create that waits for its outcome.
 pub(super) type PendingCreate = Pending<CreateCommand, CreateOutcome>;
@@ -35,10 +35,10 @@ pub(super) type UpdateSender = BatchSender<UpdateCommand, UpdateOutcome>;
 
 /// Creates a session.
 pub(in crate::service) struct CreateCommand {
-    pub(in crate::service) app: Arc<KnownApp>,
-    pub(in crate::service) session: Arc<KnownSession>,
+    pub(in crate::service) app: Arc<AppContext>,
+    pub(in crate::service) session: Arc<CachedSession>,
     /// From before the session is written.
-    pub(in crate::service) fill_token: Mark,
+    pub(in crate::service) fill_token: FillToken,
     pub(in crate::service) reason: Option<Reason>,
     pub(in crate::service) key: Option<IdempotencyKey>,
 }
@@ -56,7 +56,7 @@ pub(in crate::service) struct UpdateCommand {
     /// Keeps further updates of the session on this batcher until the command is answered.
     #[expect(dead_code, reason = "its drop releases the session")]
     pub(in crate::service) affinity: AffinityGuard,
-    pub(in crate::service) app: Arc<KnownApp>,
+    pub(in crate::service) app: Arc<AppContext>,
     pub(in crate::service) id: SessionId,
     pub(in crate::service) request: Request,
     pub(in crate::service) key: Option<IdempotencyKey>,
@@ -65,9 +65,9 @@ pub(in crate::service) struct UpdateCommand {
 /// The outcome of an update.
 pub(in crate::service) enum UpdateOutcome {
     /// The change is written. This is the session after it.
-    Written(Arc<KnownSession>),
+    Written(Arc<CachedSession>),
     /// The session already was as requested. Nothing is written.
-    Unchanged(Arc<KnownSession>),
+    Unchanged(Arc<CachedSession>),
     /// The idempotency key was used before. Nothing is written.
     DuplicateKey,
 }

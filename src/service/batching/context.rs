@@ -13,9 +13,9 @@ use crate::metrics::Metrics;
 use crate::repository::PgPool;
 use crate::repository::dedicated_connection::Line;
 use crate::repository::pool::Limits;
-use crate::service::pool_admission::Pooled;
-use crate::service::session_cache::{Cache, CacheOptions};
-use crate::service::{Caller, Changed};
+use crate::service::pool_admission::PoolAdmission;
+use crate::service::session_cache::{CacheOptions, SessionCache};
+use crate::service::{Caller, ChangeNotifier};
 
 /// How sessions are stored, batched and cached.
 #[derive(Clone, Copy, Debug)]
@@ -40,12 +40,12 @@ pub(in crate::service) struct Context {
     pub(in crate::service) rules: Rules,
     pub(in crate::service) limits: Limits,
     pub(in crate::service) clock: Clock,
-    pub(in crate::service) cache: Cache,
-    pub(in crate::service) change_notifier: Arc<Changed>,
+    pub(in crate::service) cache: SessionCache,
+    pub(in crate::service) change_notifier: Arc<ChangeNotifier>,
     pub(in crate::service) metrics: Arc<Metrics>,
     pub(super) max_batch: usize,
     pub(super) max_queued: usize,
-    pub(in crate::service) pool_admission: Pooled,
+    pub(in crate::service) pool_admission: PoolAdmission,
     pub(in crate::service) affinity: Arc<SessionAffinity>,
     /// How many further threads asked for queues of their own.
     pub(super) threads: AtomicUsize,
@@ -62,12 +62,12 @@ impl Context {
     ) -> Arc<Self> {
         let max_queued = options.max_queued.max(1);
         Arc::new(Self {
-            pool_admission: Pooled::new(pool.clone(), options.limits, max_queued),
+            pool_admission: PoolAdmission::new(pool.clone(), options.limits, max_queued),
             pool,
             rules: options.rules,
             limits: options.limits,
             clock,
-            cache: Cache::new(options.cache, metrics.clone()),
+            cache: SessionCache::new(options.cache, metrics.clone()),
             change_notifier: Arc::default(),
             metrics,
             max_batch: options.max_batch.max(1),
@@ -86,7 +86,7 @@ impl Context {
     /// When the next statement for a caller must have started, so that its result comes in time
     /// for the response.
     pub(in crate::service) fn deadline_for(&self, caller: &Caller) -> Instant {
-        let last = caller.admitted_at() + self.request_timeout / 2;
+        let last = caller.authenticated_at() + self.request_timeout / 2;
         last.min(Instant::now() + self.limits.acquire_timeout)
     }
 }

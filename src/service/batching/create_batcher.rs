@@ -76,8 +76,8 @@ impl Executor for CreateExecutor {
         for PendingCreate { command, reply, .. } in batch {
             reply.send(match &result {
                 Ok(()) => {
-                    self.context.cache.replace(command.fill_token, &command.session);
-                    self.context.change_notifier.tell(command.session.buin);
+                    self.context.cache.publish(command.fill_token, &command.session);
+                    self.context.change_notifier.notify(command.session.buin);
                     Ok(CreateOutcome::Written)
                 }
                 Err(error) if matches!(**error, repository::Error::KeyTaken) => {

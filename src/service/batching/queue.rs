@@ -132,7 +132,7 @@ impl<C: BatchItem, O> BatchSender<C, O> {
     ) -> Result<O, Error> {
         let now = Instant::now();
         if deadline <= now {
-            return Err(Error::queued_too_long());
+            return Err(Error::queue_timeout());
         }
         let state = &self.state;
         let wait = state.estimated_wait(self.sender.max_capacity() - self.sender.capacity(), now);
@@ -150,10 +150,10 @@ impl<C: BatchItem, O> BatchSender<C, O> {
                 state.metrics.turned_away.inc();
                 return Err(Error::Overloaded { wait });
             }
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Error::queued_too_long()),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Error::queue_timeout()),
         }
         // The receiver answers every command unless it is gone: then the server is stopping.
-        answer.await.unwrap_or_else(|_| Err(Error::queued_too_long()))
+        answer.await.unwrap_or_else(|_| Err(Error::queue_timeout()))
     }
 }
 
@@ -238,7 +238,7 @@ impl<C: BatchItem, O> BatchReceiver<C, O> {
             if batch.len() > 1 { 0 } else { self.consecutive_singles.saturating_add(1) };
         self.state.on_dequeue(batch.len(), weight);
         let now = Instant::now();
-        self.state.metrics.turned_away.add(batch.expire(now, Error::queued_too_long) as u64);
+        self.state.metrics.turned_away.add(batch.expire(now, Error::queue_timeout) as u64);
         // An empty batch is not executed, so its duration is no sample.
         if !batch.is_empty() {
             self.state.estimator.start(now);

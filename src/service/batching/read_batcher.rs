@@ -14,7 +14,7 @@ use crate::domain::SessionId;
 use crate::metrics::Statements;
 use crate::repository;
 use crate::repository::dedicated_connection::Line;
-use crate::service::KnownSession;
+use crate::service::CachedSession;
 
 /// Executes reads.
 pub(super) struct ReadExecutor {
@@ -30,7 +30,7 @@ impl ReadExecutor {
 
 impl Executor for ReadExecutor {
     type Command = SessionId;
-    type Outcome = Option<Arc<KnownSession>>;
+    type Outcome = Option<Arc<CachedSession>>;
     type Batch = Vec<PendingRead>;
     type Done = ReadResults;
 

@@ -14,15 +14,15 @@ use super::queue;
 use super::waiters::Waiters;
 use crate::domain::{Change, Refusal, SessionId};
 use crate::repository::sessions::{Decided, Provenance, Step};
-use crate::service::session_cache::{Cache, Mark};
-use crate::service::{Error, KnownSession};
+use crate::service::session_cache::{FillToken, SessionCache};
+use crate::service::{CachedSession, Error};
 use crate::telemetry::Trace;
 
 /// The updates of one session in a batch, in the order of arrival.
 pub(super) struct SessionBatch {
     pub(super) id: SessionId,
     /// From before the session is read or written.
-    pub(super) fill_token: Mark,
+    pub(super) fill_token: FillToken,
     base: BaseState,
     /// The decision for each of `commands`. Empty until they are decided.
     decisions: Vec<Decision>,
@@ -34,9 +34,9 @@ pub(super) enum BaseState {
     /// Not loaded yet.
     NotLoaded,
     /// From the cache, so it may be outdated.
-    Cached(Arc<KnownSession>),
+    Cached(Arc<CachedSession>),
     /// Just read from the database.
-    Loaded(Arc<KnownSession>),
+    Loaded(Arc<CachedSession>),
     /// Not in the database.
     NotFound,
     /// In the database, but invalid.
@@ -54,7 +54,7 @@ enum Decision {
 }
 
 impl BaseState {
-    pub(super) fn from_read(found: Option<Result<Arc<KnownSession>, Error>>) -> Self {
+    pub(super) fn from_read(found: Option<Result<Arc<CachedSession>, Error>>) -> Self {
         match found {
             None => Self::NotFound,
             Some(Ok(session)) => Self::Loaded(session),
@@ -62,7 +62,7 @@ impl BaseState {
         }
     }
 
-    fn session(&self) -> Option<&Arc<KnownSession>> {
+    fn session(&self) -> Option<&Arc<CachedSession>> {
         match self {
             Self::Cached(session) | Self::Loaded(session) => Some(session),
             Self::NotLoaded | Self::NotFound | Self::Failed(_) => None,
@@ -107,13 +107,16 @@ impl Waiters for Vec<SessionBatch> {
 }
 
 impl SessionBatch {
-    fn new(id: SessionId, fill_token: Mark, commands: Vec<PendingUpdate>) -> Self {
+    fn new(id: SessionId, fill_token: FillToken, commands: Vec<PendingUpdate>) -> Self {
         Self { id, fill_token, base: BaseState::NotLoaded, decisions: Vec::new(), commands }
     }
 
     /// Groups commands by session, in the order of the session ids. Sessions are locked in the same
     /// order, which makes deadlocks between servers rare.
-    pub(super) fn group_by_session(cache: &Cache, commands: Vec<PendingUpdate>) -> Vec<Self> {
+    pub(super) fn group_by_session(
+        cache: &SessionCache,
+        commands: Vec<PendingUpdate>,
+    ) -> Vec<Self> {
         let mut groups: Vec<Self> = Vec::with_capacity(commands.len());
         let mut indices: HashMap<SessionId, usize> = HashMap::with_capacity(commands.len());
         for pending in commands {
@@ -122,7 +125,7 @@ impl SessionBatch {
                 None => {
                     indices.insert(pending.command.id, groups.len());
                     let id = pending.command.id;
-                    groups.push(Self::new(id, cache.mark(id), vec![pending]));
+                    groups.push(Self::new(id, cache.begin_fill(id), vec![pending]));
                 }
             }
         }
@@ -164,7 +167,7 @@ impl SessionBatch {
     }
 
     /// The session before the commands, if it exists.
-    pub(super) fn base(&self) -> Option<&Arc<KnownSession>> {
+    pub(super) fn base(&self) -> Option<&Arc<CachedSession>> {
         self.base.session()
     }
 
@@ -227,23 +230,23 @@ impl SessionBatch {
 
     /// Sends the decisions, which are written, to the callers. If the session was changed,
     /// `publish` gets its new state first: a caller that was answered may read the session at once.
-    pub(super) fn reply_all(self, publish: impl FnOnce(Mark, &Arc<KnownSession>)) {
+    pub(super) fn reply_all(self, publish: impl FnOnce(FillToken, &Arc<CachedSession>)) {
         let mut current = self.base().cloned();
         let mut changed = false;
         let mut outcomes = Vec::with_capacity(self.commands.len());
         for decision in self.decisions {
             outcomes.push(match decision {
                 Decision::Change(change) => {
-                    let after = Arc::new(KnownSession::from(change.after));
+                    let after = Arc::new(CachedSession::from(change.after));
                     (current, changed) = (Some(after.clone()), true);
                     Ok(UpdateOutcome::Written(after))
                 }
                 Decision::Unchanged => match &current {
                     Some(session) => Ok(UpdateOutcome::Unchanged(session.clone())),
-                    None => Err(Error::NoSuchSession),
+                    None => Err(Error::SessionNotFound),
                 },
                 Decision::Rejected(refusal) => Err(refusal.into()),
-                Decision::SessionNotFound => Err(Error::NoSuchSession),
+                Decision::SessionNotFound => Err(Error::SessionNotFound),
                 Decision::LoadFailed(error) => Err(error),
             });
         }

@@ -10,12 +10,12 @@ use crate::domain::{Session, SessionId};
 use crate::repository;
 use crate::repository::dedicated_connection::Line;
 use crate::repository::sessions;
-use crate::service::session_cache::Mark;
-use crate::service::{Error, KnownSession};
+use crate::service::session_cache::FillToken;
+use crate::service::{CachedSession, Error};
 use crate::telemetry::{Trace, statement};
 
 /// The sessions that exist, by id. `Err`: the session exists, but its stored form is invalid.
-pub(super) type ReadResults = HashMap<SessionId, Result<Arc<KnownSession>, Error>>;
+pub(super) type ReadResults = HashMap<SessionId, Result<Arc<CachedSession>, Error>>;
 
 /// Reads sessions for `waiters` into the cache. The statement is linked to `traces`. The result is
 /// empty if every waiter is gone before the statement starts.
@@ -29,8 +29,8 @@ pub(super) async fn read(
     ids: &[SessionId],
     traces: &[Trace],
 ) -> Result<ReadResults, repository::Error> {
-    let fill_tokens: HashMap<SessionId, Mark> =
-        ids.iter().map(|id| (*id, context.cache.mark(*id))).collect();
+    let fill_tokens: HashMap<SessionId, FillToken> =
+        ids.iter().map(|id| (*id, context.cache.begin_fill(*id))).collect();
     let found = match find(context, dedicated, waiters, ids, traces).await {
         // The connection may have been broken before this statement, and a read can be repeated.
         Err(error) if error.is_lost() => find(context, dedicated, waiters, ids, traces).await?,
@@ -39,7 +39,7 @@ pub(super) async fn read(
     let found = into_cached(found);
     for (id, session) in &found {
         if let (Some(fill_token), Ok(session)) = (fill_tokens.get(id), session) {
-            context.cache.keep(*fill_token, session);
+            context.cache.fill(*fill_token, session);
         }
     }
     Ok(found)
@@ -59,7 +59,7 @@ pub(super) fn into_cached(
     found: Vec<(SessionId, Result<Session, repository::Error>)>,
 ) -> ReadResults {
     let known = found.into_iter().map(|(id, session)| {
-        let session = session.map(|session| Arc::new(KnownSession::from(session)));
+        let session = session.map(|session| Arc::new(CachedSession::from(session)));
         (id, session.map_err(Error::from))
     });
     known.collect()

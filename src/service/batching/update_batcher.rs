@@ -91,7 +91,7 @@ impl Executor for UpdateExecutor {
                     self.context.metrics.version_conflicts.add(conflicted.len() as u64);
                     return Some(conflicted);
                 }
-                conflicted.into_iter().for_each(|group| group.reply_error(&Error::Contended));
+                conflicted.into_iter().for_each(|group| group.reply_error(&Error::Contention));
             }
             Err(repository::Error::KeyTaken) => {
                 groups.into_iter().for_each(SessionBatch::reply_duplicate_key);
@@ -210,7 +210,7 @@ async fn write_locked(
     if done.is_ok() {
         for group in &*groups {
             if let Some(session) = group.base() {
-                context.cache.keep(group.fill_token, session);
+                context.cache.fill(group.fill_token, session);
             }
         }
     }
@@ -228,8 +228,8 @@ fn reply_written(
         groups.into_iter().partition(|group| !group.has_changes() || written.contains(&group.id));
     for group in done {
         group.reply_all(|fill_token, session| {
-            context.cache.replace(fill_token, session);
-            context.change_notifier.tell(session.buin);
+            context.cache.publish(fill_token, session);
+            context.change_notifier.notify(session.buin);
         });
     }
     conflicted

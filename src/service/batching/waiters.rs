@@ -59,7 +59,7 @@ impl<T: Waiters> Bisection<T> {
 
     /// Executes a part again, next. Nothing was done for its commands so far.
     pub(super) fn retry(&mut self, batch: T) {
-        self.timeout_error = Some(Error::queued_too_long());
+        self.timeout_error = Some(Error::queue_timeout());
         self.remaining.push(batch);
     }
 
@@ -67,7 +67,7 @@ impl<T: Waiters> Bisection<T> {
     pub(super) fn bisect(&mut self, mut batch: T, error: repository::Error) {
         self.timeout_error = Some(match error {
             repository::Error::TimedOut(_) => error.into(),
-            _ => Error::queued_too_long(),
+            _ => Error::queue_timeout(),
         });
         let second = batch.split_half();
         self.remaining.extend([second, batch]);
@@ -113,7 +113,7 @@ async fn await_for<T>(
 }
 
 fn expire(waiters: &mut impl Waiters, now: Instant, metrics: &Statements) {
-    metrics.turned_away.add(waiters.expire(now, Error::queued_too_long) as u64);
+    metrics.turned_away.add(waiters.expire(now, Error::queue_timeout) as u64);
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::service::Sessions;
 
 impl Sessions {
     /// Keeps the cache up to date with the changes of all servers. Runs until it is dropped.
-    pub async fn follow(&self) {
+    pub async fn run_invalidation(&self) {
         let shared = self.shared();
         let cache = &shared.cache;
         if !cache.options().enabled {
@@ -23,12 +23,12 @@ impl Sessions {
                     match poll {
                         FeedPoll::Changes(changes) => {
                             for (id, version) in changes {
-                                cache.changed(id, version);
+                                cache.invalidate(id, version);
                             }
                         }
                         FeedPoll::Restarted => cache.clear(),
                     }
-                    cache.is_up_to_date(polled_at);
+                    cache.mark_synced(polled_at);
                     error_logged = false;
                 }
                 Err(error) => {

@@ -15,31 +15,31 @@ use crate::repository::sessions::{AsOf, Mark, MemberMark, TimeMark};
 
 /// Why a cursor is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadCursor {
+pub enum InvalidCursor {
     /// No list of this version of the service has returned it.
     #[error("is not a valid cursor")]
     Malformed,
     /// It belongs to another filter or order, or to another session.
     #[error("belongs to another list: filters and sort must stay the same on every page")]
-    OfAnotherList,
+    QueryMismatch,
 }
 
 /// The largest length of a cursor, in characters. With the filters it fits into a path and query of
 /// 8,192 bytes, the default of `limits.max_uri_bytes`. Cursors of lists by change hold the numbers of
 /// the transactions that were writing: there is room for about 400 of them.
-pub(super) const MOST: usize = 6 * 1024;
+pub(super) const MAX_BYTES: usize = 6 * 1024;
 /// The first byte of a cursor: the version of its format.
-const FORM: u8 = 1;
+const FORMAT_VERSION: u8 = 1;
 
 /// A digest of the parameters that must be the same on all pages of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct List([u8; 8]);
+pub(super) struct QueryFingerprint([u8; 8]);
 
-impl List {
-    pub(super) fn of_sessions(filter: &Filter, sort: Sort) -> Self {
+impl QueryFingerprint {
+    pub(super) fn for_sessions(filter: &Filter, sort: Sort) -> Self {
         let Filter { member, owner, title, state, updated_since } = filter;
         let since = updated_since.map(|time| time.timestamp_micros().to_string());
-        Self::of(&[
+        Self::from_parts(&[
             Some(match sort.by {
                 SortKey::CreatedAt => "sessions by creation",
                 SortKey::UpdatedAt => "sessions by change",
@@ -53,11 +53,11 @@ impl List {
         ])
     }
 
-    pub(super) fn of_members(id: SessionId) -> Self {
-        Self::of(&[Some("members"), Some(&id.to_string())])
+    pub(super) fn for_members(id: SessionId) -> Self {
+        Self::from_parts(&[Some("members"), Some(&id.to_string())])
     }
 
-    fn of(parts: &[Option<&str>]) -> Self {
+    fn from_parts(parts: &[Option<&str>]) -> Self {
         let mut hash = Sha256::new();
         for part in parts {
             // UTF-8 text never has the byte 0xFF, so different parameters give different input.
@@ -71,29 +71,33 @@ impl List {
 }
 
 /// Encodes a position in a list of sessions.
-pub(super) fn of_mark(list: &List, mark: &Mark) -> String {
-    let mut bytes = mark.id.uuid().as_bytes().to_vec();
-    if let Some(TimeMark { at, as_of }) = &mark.time {
+pub(super) fn encode(fingerprint: &QueryFingerprint, seek_key: &Mark) -> String {
+    let mut bytes = seek_key.id.uuid().as_bytes().to_vec();
+    if let Some(TimeMark { at, as_of }) = &seek_key.time {
         bytes.extend(at.timestamp_micros().to_be_bytes());
         bytes.extend(as_of.at.timestamp_micros().to_be_bytes());
         bytes.extend(as_of.snapshot.as_str().as_bytes());
     }
-    write(list, &bytes)
+    encode_raw(fingerprint, &bytes)
 }
 
 /// Decodes a position in a list of sessions.
-pub(super) fn mark(list: &List, by: SortKey, text: &str) -> Result<Mark, BadCursor> {
-    let bytes = read(list, text)?;
-    let (id, rest) = number(&bytes)?;
+pub(super) fn decode(
+    fingerprint: &QueryFingerprint,
+    by: SortKey,
+    text: &str,
+) -> Result<Mark, InvalidCursor> {
+    let bytes = decode_raw(fingerprint, text)?;
+    let (id, rest) = take_bytes(&bytes)?;
     let id = SessionId::new(Uuid::from_bytes(id));
     let time = match by {
         SortKey::CreatedAt if rest.is_empty() => None,
-        SortKey::CreatedAt => return Err(BadCursor::Malformed),
+        SortKey::CreatedAt => return Err(InvalidCursor::Malformed),
         SortKey::UpdatedAt => {
-            let (at, rest) = time(rest)?;
-            let (as_of, rest) = time(rest)?;
-            let snapshot = str::from_utf8(rest).map_err(|_| BadCursor::Malformed)?;
-            let snapshot = snapshot.parse().map_err(|_| BadCursor::Malformed)?;
+            let (at, rest) = take_time(rest)?;
+            let (as_of, rest) = take_time(rest)?;
+            let snapshot = str::from_utf8(rest).map_err(|_| InvalidCursor::Malformed)?;
+            let snapshot = snapshot.parse().map_err(|_| InvalidCursor::Malformed)?;
             Some(TimeMark { at, as_of: AsOf { at: as_of, snapshot } })
         }
     };
@@ -101,19 +105,22 @@ pub(super) fn mark(list: &List, by: SortKey, text: &str) -> Result<Mark, BadCurs
 }
 
 /// Encodes a position in a list of members.
-pub(super) fn of_member_mark(list: &List, mark: &MemberMark) -> String {
-    let mut bytes = mark.joined_version.to_be_bytes().to_vec();
-    bytes.extend(mark.position.to_be_bytes());
-    write(list, &bytes)
+pub(super) fn encode_member(fingerprint: &QueryFingerprint, seek_key: &MemberMark) -> String {
+    let mut bytes = seek_key.joined_version.to_be_bytes().to_vec();
+    bytes.extend(seek_key.position.to_be_bytes());
+    encode_raw(fingerprint, &bytes)
 }
 
 /// Decodes a position in a list of members.
-pub(super) fn member_mark(list: &List, text: &str) -> Result<MemberMark, BadCursor> {
-    let bytes = read(list, text)?;
-    let (joined_version, rest) = number(&bytes)?;
-    let (position, rest) = number(rest)?;
+pub(super) fn decode_member(
+    fingerprint: &QueryFingerprint,
+    text: &str,
+) -> Result<MemberMark, InvalidCursor> {
+    let bytes = decode_raw(fingerprint, text)?;
+    let (joined_version, rest) = take_bytes(&bytes)?;
+    let (position, rest) = take_bytes(rest)?;
     if !rest.is_empty() {
-        return Err(BadCursor::Malformed);
+        return Err(InvalidCursor::Malformed);
     }
     Ok(MemberMark {
         joined_version: i64::from_be_bytes(joined_version),
@@ -121,40 +128,40 @@ pub(super) fn member_mark(list: &List, text: &str) -> Result<MemberMark, BadCurs
     })
 }
 
-fn write(list: &List, place: &[u8]) -> String {
-    let mut bytes = Vec::with_capacity(1 + list.0.len() + place.len());
-    bytes.push(FORM);
-    bytes.extend(list.0);
-    bytes.extend(place);
+fn encode_raw(fingerprint: &QueryFingerprint, position: &[u8]) -> String {
+    let mut bytes = Vec::with_capacity(1 + fingerprint.0.len() + position.len());
+    bytes.push(FORMAT_VERSION);
+    bytes.extend(fingerprint.0);
+    bytes.extend(position);
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn read(list: &List, text: &str) -> Result<Vec<u8>, BadCursor> {
-    if text.len() > MOST {
-        return Err(BadCursor::Malformed);
+fn decode_raw(fingerprint: &QueryFingerprint, text: &str) -> Result<Vec<u8>, InvalidCursor> {
+    if text.len() > MAX_BYTES {
+        return Err(InvalidCursor::Malformed);
     }
-    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| BadCursor::Malformed)?;
-    let ([form], rest) = number(&bytes)?;
-    let (digest, place) = number(rest)?;
-    match form {
-        FORM if digest == list.0 => Ok(place.to_vec()),
-        FORM => Err(BadCursor::OfAnotherList),
-        _ => Err(BadCursor::Malformed),
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidCursor::Malformed)?;
+    let ([format_version], rest) = take_bytes(&bytes)?;
+    let (digest, position) = take_bytes(rest)?;
+    match format_version {
+        FORMAT_VERSION if digest == fingerprint.0 => Ok(position.to_vec()),
+        FORMAT_VERSION => Err(InvalidCursor::QueryMismatch),
+        _ => Err(InvalidCursor::Malformed),
     }
 }
 
-fn number<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), BadCursor> {
-    let (first, rest) = bytes.split_first_chunk().ok_or(BadCursor::Malformed)?;
+fn take_bytes<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), InvalidCursor> {
+    let (first, rest) = bytes.split_first_chunk().ok_or(InvalidCursor::Malformed)?;
     Ok((*first, rest))
 }
 
 /// Takes a time that PostgreSQL can represent and that a position can have.
-fn time(bytes: &[u8]) -> Result<(DateTime<Utc>, &[u8]), BadCursor> {
-    let (micros, rest) = number(bytes)?;
+fn take_time(bytes: &[u8]) -> Result<(DateTime<Utc>, &[u8]), InvalidCursor> {
+    let (micros, rest) = take_bytes(bytes)?;
     DateTime::from_timestamp_micros(i64::from_be_bytes(micros))
         .filter(|time| (DateTime::UNIX_EPOCH..=Mark::LATEST).contains(time))
         .map(|time| (time, rest))
-        .ok_or(BadCursor::Malformed)
+        .ok_or(InvalidCursor::Malformed)
 }
 
 #[cfg(test)]
@@ -200,41 +207,41 @@ mod tests {
     #[test]
     fn cursor_decodes_to_the_position_it_was_made_of() {
         for (sort, place) in places() {
-            let list = List::of_sessions(&Filter::default(), sort);
-            let text = of_mark(&list, &place);
-            assert_eq!(mark(&list, sort.by, &text), Ok(place), "{text}");
+            let list = QueryFingerprint::for_sessions(&Filter::default(), sort);
+            let text = encode(&list, &place);
+            assert_eq!(decode(&list, sort.by, &text), Ok(place), "{text}");
         }
-        let list = List::of_members(SessionId::new(Uuid::nil()));
+        let list = QueryFingerprint::for_members(SessionId::new(Uuid::nil()));
         let place = MemberMark { joined_version: i64::MAX, position: 7 };
-        assert_eq!(member_mark(&list, &of_member_mark(&list, &place)), Ok(place));
+        assert_eq!(decode_member(&list, &encode_member(&list, &place)), Ok(place));
     }
 
     #[test]
     fn cursor_of_another_list_is_refused() {
         for (filter, sort) in lists() {
-            let list = List::of_sessions(&filter, sort);
+            let list = QueryFingerprint::for_sessions(&filter, sort);
             for (other_filter, other_sort) in lists() {
-                let other = List::of_sessions(&other_filter, other_sort);
+                let other = QueryFingerprint::for_sessions(&other_filter, other_sort);
                 let place = places().into_iter().find(|(order, _)| order.by == other_sort.by);
-                let text = of_mark(&other, &place.unwrap().1);
+                let text = encode(&other, &place.unwrap().1);
                 let same = (&filter, sort) == (&other_filter, other_sort);
-                let expected = if same { None } else { Some(BadCursor::OfAnotherList) };
-                assert_eq!(mark(&list, sort.by, &text).err(), expected);
+                let expected = if same { None } else { Some(InvalidCursor::QueryMismatch) };
+                assert_eq!(decode(&list, sort.by, &text).err(), expected);
             }
         }
         let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let place = MemberMark { joined_version: 1, position: 0 };
-        let text = of_member_mark(&List::of_members(SessionId::new(one)), &place);
-        let other = List::of_members(SessionId::new(other));
-        assert_eq!(member_mark(&other, &text), Err(BadCursor::OfAnotherList));
+        let text = encode_member(&QueryFingerprint::for_members(SessionId::new(one)), &place);
+        let other = QueryFingerprint::for_members(SessionId::new(other));
+        assert_eq!(decode_member(&other, &text), Err(InvalidCursor::QueryMismatch));
     }
 
     #[test]
     fn malformed_cursor_is_refused() {
         for (sort, place) in places() {
-            let list = List::of_sessions(&Filter::default(), sort);
-            let whole = of_mark(&list, &place);
-            let bad = |text: &str| mark(&list, sort.by, text) == Err(BadCursor::Malformed);
+            let list = QueryFingerprint::for_sessions(&Filter::default(), sort);
+            let whole = encode(&list, &place);
+            let bad = |text: &str| decode(&list, sort.by, text) == Err(InvalidCursor::Malformed);
             for text in ["", "A", "?", "null", "AQ", "AQ==", &whole.repeat(1000)] {
                 assert!(bad(text), "{text}");
             }
@@ -248,14 +255,14 @@ mod tests {
             assert!(bad(&URL_SAFE_NO_PAD.encode(&bytes)));
         }
         // A time that PostgreSQL cannot represent.
-        let list = List::of_sessions(&Filter::default(), BY_CHANGE);
+        let list = QueryFingerprint::for_sessions(&Filter::default(), BY_CHANGE);
         for micros in [i64::MIN, -1, i64::MAX] {
             let mut place = vec![0; 16];
             place.extend(micros.to_be_bytes());
             place.extend(0_i64.to_be_bytes());
             place.extend(b"1:1:");
-            let text = write(&list, &place);
-            assert_eq!(mark(&list, SortKey::UpdatedAt, &text), Err(BadCursor::Malformed));
+            let text = encode_raw(&list, &place);
+            assert_eq!(decode(&list, SortKey::UpdatedAt, &text), Err(InvalidCursor::Malformed));
         }
     }
 
@@ -263,10 +270,10 @@ mod tests {
         #[test]
         fn decoding_arbitrary_text_never_panics(text in "\\PC{0,80}", place: Vec<u8>) {
             for sort in [BY_CREATION, BY_CHANGE] {
-                let list = List::of_sessions(&Filter::default(), sort);
-                let _ = mark(&list, sort.by, &text);
-                let _ = mark(&list, sort.by, &write(&list, &place));
-                let _ = member_mark(&list, &write(&list, &place));
+                let list = QueryFingerprint::for_sessions(&Filter::default(), sort);
+                let _ = decode(&list, sort.by, &text);
+                let _ = decode(&list, sort.by, &encode_raw(&list, &place));
+                let _ = decode_member(&list, &encode_raw(&list, &place));
             }
         }
     }

@@ -3,8 +3,8 @@
 mod cursor;
 mod query;
 
-pub use cursor::BadCursor;
-pub use query::{ListQuery, MembersQuery, PageSize, WrongPageSize};
+pub use cursor::InvalidCursor;
+pub use query::{InvalidPageSize, ListQuery, MembersQuery, PageSize};
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use crate::telemetry::own_statement;
 
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Listing<T> {
+pub struct Page<T> {
     /// In order. A page may be short or empty although more follow.
     pub items: Vec<T>,
     /// The cursor of the next page. `None` on the last page.
@@ -32,12 +32,8 @@ impl Sessions {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn list(
-        &self,
-        caller: &Caller,
-        query: &ListQuery,
-    ) -> Result<Listing<Session>, Error> {
-        let search = Search {
+    pub async fn list(&self, caller: &Caller, query: &ListQuery) -> Result<Page<Session>, Error> {
+        let request = Search {
             buin: caller.app().buin,
             filter: query.filter(),
             sort: query.sort(),
@@ -45,10 +41,10 @@ impl Sessions {
             most: query.size().get(),
             now: self.shared().clock.now(),
         };
-        let pool = self.pool(caller)?;
-        let page = own_statement("sessions.list", sessions::list(&pool, &search)).await?;
+        let pool = self.admit(caller)?;
+        let page = own_statement("sessions.list", sessions::list(&pool, &request)).await?;
         let next = page.next.map(|mark| query.cursor(&mark));
-        Ok(Listing { items: page.sessions, next })
+        Ok(Page { items: page.sessions, next })
     }
 
     /// The sessions with these ids that the caller's enterprise has, in the order of `ids`.
@@ -60,7 +56,7 @@ impl Sessions {
         caller: &Caller,
         ids: &[SessionId],
     ) -> Result<Vec<Session>, Error> {
-        let pool = self.pool(caller)?;
+        let pool = self.admit(caller)?;
         let found = own_statement("sessions.find", sessions::find(&*pool, ids)).await?;
         let found = found.into_iter().map(|(id, session)| Ok((id, session?)));
         let mut own: HashMap<_, _> = found.collect::<Result<_, repository::Error>>()?;
@@ -77,13 +73,13 @@ impl Sessions {
         &self,
         caller: &Caller,
         query: &MembersQuery,
-    ) -> Result<Listing<Member>, Error> {
-        let (buin, most) = (caller.app().buin, query.size().get());
-        let pool = self.pool(caller)?;
-        let reading = sessions::members(&pool, buin, query.id(), query.after(), most);
+    ) -> Result<Page<Member>, Error> {
+        let (buin, limit) = (caller.app().buin, query.size().get());
+        let pool = self.admit(caller)?;
+        let reading = sessions::members(&pool, buin, query.id(), query.after(), limit);
         let page = own_statement("sessions.members", reading).await?;
-        let page = page.ok_or(Error::NoSuchSession)?;
-        Ok(Listing { items: page.members, next: page.next.map(|mark| query.cursor(&mark)) })
+        let page = page.ok_or(Error::SessionNotFound)?;
+        Ok(Page { items: page.members, next: page.next.map(|mark| query.cursor(&mark)) })
     }
 
     /// One member of a session.
@@ -96,9 +92,9 @@ impl Sessions {
         id: SessionId,
         account: &Account,
     ) -> Result<Member, Error> {
-        let pool = self.pool(caller)?;
+        let pool = self.admit(caller)?;
         let reading = sessions::member(&pool, caller.app().buin, id, account);
         let found = own_statement("sessions.member", reading).await?;
-        found.ok_or(Error::NoSuchSession)?.ok_or(Error::NoSuchMember)
+        found.ok_or(Error::SessionNotFound)?.ok_or(Error::MemberNotFound)
     }
 }

@@ -1,6 +1,6 @@
 //! The parameters of lists: filter, order, page size, cursor.
 
-use super::cursor::{self, BadCursor, List};
+use super::cursor::{self, InvalidCursor, QueryFingerprint};
 use crate::domain::{Filter, SessionId, Sort};
 use crate::repository::sessions::{Mark, MemberMark};
 
@@ -11,7 +11,7 @@ pub struct PageSize(u16);
 /// A page size that is out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be from 1 to {max}, got {got}", max = PageSize::MAX)]
-pub struct WrongPageSize {
+pub struct InvalidPageSize {
     /// The size in the request.
     pub got: i64,
 }
@@ -43,10 +43,10 @@ impl PageSize {
     ///
     /// # Errors
     /// [`WrongPageSize`] if the number is out of range.
-    pub fn new(number: i64) -> Result<Self, WrongPageSize> {
+    pub fn new(number: i64) -> Result<Self, InvalidPageSize> {
         match u16::try_from(number) {
             Ok(size @ 1..=Self::MAX) => Ok(Self(size)),
-            _ => Err(WrongPageSize { got: number }),
+            _ => Err(InvalidPageSize { got: number }),
         }
     }
 
@@ -59,7 +59,7 @@ impl PageSize {
 
 impl ListQuery {
     /// The largest length of a cursor of any list, in characters.
-    pub const MAX_CURSOR: usize = cursor::MOST;
+    pub const MAX_CURSOR: usize = cursor::MAX_BYTES;
 
     /// The first page, or with a cursor the next one. Pages of one list may differ in size.
     ///
@@ -70,9 +70,9 @@ impl ListQuery {
         sort: Sort,
         size: PageSize,
         cursor: Option<&str>,
-    ) -> Result<Self, BadCursor> {
-        let list = List::of_sessions(&filter, sort);
-        let after = cursor.map(|text| cursor::mark(&list, sort.by, text)).transpose()?;
+    ) -> Result<Self, InvalidCursor> {
+        let fingerprint = QueryFingerprint::for_sessions(&filter, sort);
+        let after = cursor.map(|text| cursor::decode(&fingerprint, sort.by, text)).transpose()?;
         Ok(Self { filter, sort, size, after })
     }
 
@@ -93,8 +93,8 @@ impl ListQuery {
     }
 
     /// The cursor for the page after `mark`.
-    pub(super) fn cursor(&self, mark: &Mark) -> String {
-        cursor::of_mark(&List::of_sessions(&self.filter, self.sort), mark)
+    pub(super) fn cursor(&self, seek_key: &Mark) -> String {
+        cursor::encode(&QueryFingerprint::for_sessions(&self.filter, self.sort), seek_key)
     }
 }
 
@@ -103,9 +103,9 @@ impl MembersQuery {
     ///
     /// # Errors
     /// [`BadCursor`] if the cursor is malformed, or belongs to another session.
-    pub fn new(id: SessionId, size: PageSize, cursor: Option<&str>) -> Result<Self, BadCursor> {
-        let list = List::of_members(id);
-        let after = cursor.map(|text| cursor::member_mark(&list, text)).transpose()?;
+    pub fn new(id: SessionId, size: PageSize, cursor: Option<&str>) -> Result<Self, InvalidCursor> {
+        let fingerprint = QueryFingerprint::for_members(id);
+        let after = cursor.map(|text| cursor::decode_member(&fingerprint, text)).transpose()?;
         Ok(Self { id, size, after })
     }
 
@@ -122,7 +122,7 @@ impl MembersQuery {
     }
 
     /// The cursor for the page after `mark`.
-    pub(super) fn cursor(&self, mark: &MemberMark) -> String {
-        cursor::of_member_mark(&List::of_members(self.id), mark)
+    pub(super) fn cursor(&self, seek_key: &MemberMark) -> String {
+        cursor::encode_member(&QueryFingerprint::for_members(self.id), seek_key)
     }
 }

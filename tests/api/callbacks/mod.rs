@@ -24,7 +24,7 @@ use muster::cli;
 use muster::config::Settings;
 use muster::delivery::Worker;
 use muster::domain::{Callback, DeliveryId, DeliveryState, Permission};
-use muster::service::Directory;
+use muster::service::AppDirectory;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
@@ -75,7 +75,8 @@ async fn connection(app: &TestApp) -> PgConnection {
 async fn worker_with(app: &TestApp, change: impl FnOnce(&mut Settings)) -> Worker {
     let mut settings = app.settings.clone();
     change(&mut settings);
-    let directory = Directory::open(app.pool.clone(), keyring(), app.clock.clone()).await.unwrap();
+    let directory =
+        AppDirectory::open(app.pool.clone(), keyring(), app.clock.clone()).await.unwrap();
     cli::worker(&settings, app.pool.clone(), Arc::new(directory), app.clock.clone(), Arc::default())
         .unwrap()
 }

@@ -1,7 +1,7 @@
 //! Members of one session, page by page.
 
 use muster::domain::{Action, Member, SessionId, Update};
-use muster::service::{Error, Listing, MembersQuery, PageSize};
+use muster::service::{Error, MembersQuery, Page, PageSize};
 use uuid::Uuid;
 
 use super::{World, account, admit};
@@ -12,12 +12,12 @@ async fn page(
     id: SessionId,
     size: i64,
     cursor: Option<&str>,
-) -> Result<Listing<Member>, Error> {
+) -> Result<Page<Member>, Error> {
     let query = MembersQuery::new(id, PageSize::new(size).unwrap(), cursor).unwrap();
     world.sessions.members(&world.caller, &query).await
 }
 
-fn names(listing: &Listing<Member>) -> Vec<&str> {
+fn names(listing: &Page<Member>) -> Vec<&str> {
     listing.items.iter().map(|member| member.account.as_str()).collect()
 }
 
@@ -67,16 +67,16 @@ async fn one_is_a_member_or_not() {
         assert_eq!((member.joined_version.get(), member.is_owner), (joined_version, is_owner));
     }
     let nobody = world.sessions.member(&world.caller, session.id, &account("x")).await;
-    assert!(matches!(nobody, Err(Error::NoSuchMember)), "{nobody:?}");
+    assert!(matches!(nobody, Err(Error::MemberNotFound)), "{nobody:?}");
 
     let (_, key) = world.app.another_app(BUIN + 1, &[]).await;
     let stranger = admit(&world.app, &key).await;
     let unknown = SessionId::new(Uuid::from_u128(7));
     for (caller, id) in [(&stranger, session.id), (&world.caller, unknown)] {
         let one = world.sessions.member(caller, id, &account("a")).await;
-        assert!(matches!(one, Err(Error::NoSuchSession)), "{one:?}");
+        assert!(matches!(one, Err(Error::SessionNotFound)), "{one:?}");
         let query = MembersQuery::new(id, PageSize::DEFAULT, None).unwrap();
         let all = world.sessions.members(caller, &query).await;
-        assert!(matches!(all, Err(Error::NoSuchSession)), "{all:?}");
+        assert!(matches!(all, Err(Error::SessionNotFound)), "{all:?}");
     }
 }

@@ -13,7 +13,8 @@ use muster::domain::{
     State, Title, TitlePart, Update,
 };
 use muster::service::{
-    Access, Caller, Directory, Error, ListQuery, PageSize, Sessions, Terms, TokenRules,
+    AppDirectory, Authenticator, Caller, Error, ListQuery, PageSize, Sessions, TokenOptions,
+    WriteOptions,
 };
 
 use crate::harness::{BUIN, TestApp, keyring, spawn_app};
@@ -53,7 +54,7 @@ impl World {
             attributes: Attributes::default(),
             reason: None,
         };
-        let done = self.sessions.create(&self.caller, new, &Terms::default()).await.unwrap();
+        let done = self.sessions.create(&self.caller, new, &WriteOptions::default()).await.unwrap();
         (**done.session).clone()
     }
 
@@ -61,7 +62,7 @@ impl World {
     pub async fn act(&self, id: SessionId, action: Action) -> Result<Session, Error> {
         let owner = self.get(id).await.owner;
         let request = Request::by(owner, action);
-        let terms = Terms::default();
+        let terms = WriteOptions::default();
         let done = self.sessions.change(&self.caller, id, request, &terms).await?;
         Ok((**done.session).clone())
     }
@@ -114,13 +115,14 @@ impl World {
 }
 
 async fn admit(app: &TestApp, api_key: &str) -> Caller {
-    let directory = Directory::open(app.pool.clone(), keyring(), app.clock.clone()).await.unwrap();
-    let rules = TokenRules {
+    let directory =
+        AppDirectory::open(app.pool.clone(), keyring(), app.clock.clone()).await.unwrap();
+    let rules = TokenOptions {
         expire_in: Duration::from_secs(7200),
         max_clock_skew: Duration::from_secs(300),
     };
-    let access = Access::new(Arc::new(directory), rules, app.clock.clone());
-    access.admit(api_key, tokio::time::Instant::now()).await.unwrap()
+    let access = Authenticator::new(Arc::new(directory), rules, app.clock.clone());
+    access.authenticate(api_key, tokio::time::Instant::now()).await.unwrap()
 }
 
 fn account(name: &str) -> Account {

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use muster::domain::{
     Action, Filter, Request, Session, SessionId, Sort, SortKey, State, Title, TitlePart, Update,
 };
-use muster::service::{Error, Terms};
+use muster::service::{Error, WriteOptions};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
@@ -87,11 +87,11 @@ impl History {
             _ => Action::Restore,
         };
         let request = Request::by(owner, action);
-        let terms = Terms::default();
+        let terms = WriteOptions::default();
         let id = SessionId::new(key);
         match self.world.sessions.change(&self.world.caller, id, request, &terms).await {
             Ok(done) => drop(self.now.insert(key, (**done.session).clone())),
-            Err(Error::Refused(_)) => {}
+            Err(Error::Rejected(_)) => {}
             Err(error) => panic!("{error:?}"),
         }
     }

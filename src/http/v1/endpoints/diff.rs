@@ -117,9 +117,9 @@ struct States {
     to: State,
 }
 
-impl<'a> From<&'a service::Diff> for Diff<'a> {
-    fn from(diff: &'a service::Diff) -> Self {
-        let service::Diff { from, to, changes } = diff;
+impl<'a> From<&'a service::SessionDiff> for Diff<'a> {
+    fn from(diff: &'a service::SessionDiff) -> Self {
+        let service::SessionDiff { from, to, changes } = diff;
         let title = || Titles { from: from.title.as_str(), to: to.title.as_str() };
         let owner = || Owners { from: from.owner.as_str(), to: to.owner.as_str() };
         let states = || States { from: from.state.into(), to: to.state.into() };

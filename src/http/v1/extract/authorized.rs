@@ -18,7 +18,7 @@ use crate::http::middleware::request_context::Noted;
 use crate::http::shared::permission::Needs;
 use crate::http::v1::problem::{Code, Fails, Problem};
 use crate::http::{body, uri};
-use crate::service::{Caller, Denied};
+use crate::service::{AuthError, Caller};
 use crate::wire::ApiKey;
 
 /// A request by an app that may make it, its parts read.
@@ -90,9 +90,11 @@ async fn admit(request: &HttpRequest, one_of: &[Permission]) -> Result<Caller, P
 }
 
 /// Who lacks all of several permissions hears of the first, the least of them.
-fn permitted(held: Permissions, one_of: &[Permission]) -> Result<(), Denied> {
+fn permitted(held: Permissions, one_of: &[Permission]) -> Result<(), AuthError> {
     match one_of.first() {
-        Some(least) if !one_of.iter().any(|one| held.has(*one)) => Err(Denied::Permission(*least)),
+        Some(least) if !one_of.iter().any(|one| held.has(*one)) => {
+            Err(AuthError::Permission(*least))
+        }
         _ => Ok(()),
     }
 }
@@ -104,7 +106,7 @@ fn bearer(request: &HttpRequest) -> Result<&str, Problem> {
     let (_, key) = header
         .and_then(|header| header.trim().split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"))
-        .ok_or(Denied::TokenMissing)?;
+        .ok_or(AuthError::MissingToken)?;
     if headers.next().is_some() {
         return Err(Problem::of(Code::InvalidApiKey, "Authorization", "appears more than once"));
     }
@@ -139,7 +141,7 @@ mod tests {
             let held = held.iter().copied().collect();
             assert_eq!(permitted(held, Anything::ONE_OF), Ok(()));
             let told = |allowed: bool, least| {
-                if allowed { Ok(()) } else { Err(Denied::Permission(least)) }
+                if allowed { Ok(()) } else { Err(AuthError::Permission(least)) }
             };
             assert_eq!(permitted(held, Reads::ONE_OF), told(reads, SessionsRead));
             assert_eq!(permitted(held, Writes::ONE_OF), told(writes, SessionsWrite));

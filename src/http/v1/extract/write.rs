@@ -13,12 +13,12 @@ use super::query::Query;
 use super::text::Acting;
 use crate::domain::{Action, Authority, Expected, Permission, Request};
 use crate::http::v1::problem::{Code, Fails, Problem};
-use crate::service::{Caller, Terms};
+use crate::service::{Caller, WriteOptions};
 
 /// The parts, read. `Q` is the query, which says whether the call is a rehearsal.
 pub(crate) struct Write<Q = DryRun> {
     pub(crate) query: Q,
-    pub(crate) terms: Terms,
+    pub(crate) terms: WriteOptions,
     expected: Option<Expected>,
 }
 
@@ -73,7 +73,7 @@ impl<Q: DeserializeOwned + IntoParams + Rehearses> Part for Write<Q> {
         let Query(query) = Query::<Q>::read(request, body)?;
         let IfMatch(versions) = IfMatch::read(request, body)?;
         let Named(key) = Named::read(request, body)?;
-        let terms = Terms { key, dry_run: query.dry_run() };
+        let terms = WriteOptions { key, dry_run: query.dry_run() };
         Ok(Self { query, terms, expected: versions.map(Expected::one_of) })
     }
 

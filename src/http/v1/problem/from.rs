@@ -10,24 +10,24 @@ use crate::http::middleware::timeout::Unanswered;
 use crate::http::shared::error_text;
 use crate::http::shared::retry_after::seconds;
 use crate::http::uri::UriTooLong;
-use crate::service::{BadCursor, Denied, Error};
+use crate::service::{AuthError, Error, InvalidCursor};
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::Denied(denied) => denied.into(),
-            Error::Refused(refusal) => refusal.into(),
-            Error::NoSuchSession => {
+            Error::Rejected(refusal) => refusal.into(),
+            Error::SessionNotFound => {
                 Self::of(Code::SessionNotFound, "sessionId", error_text::NO_SUCH_SESSION)
             }
-            Error::NoSuchVersion => {
+            Error::VersionNotFound => {
                 Self::of(Code::VersionNotFound, "version", "the session has no such version")
             }
-            Error::NoSuchMember => {
+            Error::MemberNotFound => {
                 Self::of(Code::MemberNotFound, "account", "not a member of the session")
             }
-            Error::KeyReused => Self::of(Code::KeyReused, "Idempotency-Key", &error),
-            Error::Contended => {
+            Error::IdempotencyKeyReused => Self::of(Code::KeyReused, "Idempotency-Key", &error),
+            Error::Contention => {
                 Self::of(Code::Contended, "sessionId", error_text::CONTENDED).again_after(1)
             }
             Error::Unavailable(error) => {
@@ -36,29 +36,30 @@ impl From<Error> for Problem {
             Error::Overloaded { wait } => {
                 Self::new(Code::Overloaded, error_text::OVERLOADED).again_after(seconds(wait))
             }
-            Error::TooSlow(error) => {
+            Error::StatementTimeout(error) => {
                 Self::new(Code::Unavailable, error_text::TOO_SLOW).again_after(1).because(&error)
             }
-            Error::Unanswered(error) => {
+            Error::OutcomeUnknown(error) => {
                 Self::new(Code::TimedOut, error_text::UNANSWERED).again_after(1).because(&error)
             }
-            Error::Failed(error) => Self::internal(&error),
+            Error::Internal(error) => Self::internal(&error),
         }
     }
 }
 
-impl From<Denied> for Problem {
-    fn from(denied: Denied) -> Self {
+impl From<AuthError> for Problem {
+    fn from(denied: AuthError) -> Self {
         let (code, why) = match denied {
-            Denied::TokenMissing => (Code::MissingApiKey, "must be `Bearer` and an API key"),
-            Denied::TokenUnknown => {
+            AuthError::MissingToken => (Code::MissingApiKey, "must be `Bearer` and an API key"),
+            AuthError::UnknownToken => {
                 (Code::InvalidApiKey, "the API key is unknown or revoked, or its app is disabled")
             }
             // These come from access tokens and from asking for one, which is not done here.
-            Denied::TokenExpired | Denied::AppUnknown | Denied::BuinWrong | Denied::ClockSkew => {
-                (Code::InvalidApiKey, "not an API key")
-            }
-            Denied::Permission(_) => {
+            AuthError::ExpiredToken
+            | AuthError::UnknownApp
+            | AuthError::WrongEnterprise
+            | AuthError::ClockSkew => (Code::InvalidApiKey, "not an API key"),
+            AuthError::Permission(_) => {
                 return Self::new(Code::MissingPermission, denied.to_string());
             }
         };
@@ -98,8 +99,8 @@ impl From<Refusal> for Problem {
     }
 }
 
-impl From<BadCursor> for Problem {
-    fn from(why: BadCursor) -> Self {
+impl From<InvalidCursor> for Problem {
+    fn from(why: InvalidCursor) -> Self {
         Self::of(Code::InvalidParameter, "cursor", why)
     }
 }
@@ -195,7 +196,7 @@ mod tests {
         let (expected, current) = (Version::new(4).unwrap(), Version::new(5).unwrap());
         let expected = expected.into();
         let conflict = Refusal::VersionConflict { expected, current };
-        let (status, headers, body) = told(Error::Refused(conflict));
+        let (status, headers, body) = told(Error::Rejected(conflict));
         assert_eq!((status, headers), (412, vec![("etag".to_owned(), "\"5\"".to_owned())]));
         let detail = "version: expected 4, the current version is 5";
         let wished = json!({
@@ -232,15 +233,15 @@ mod tests {
         let header = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
         let invalid = header("www-authenticate", "Bearer error=\"invalid_token\"");
         for (denied, status, headers) in [
-            (Denied::TokenMissing, 401, header("www-authenticate", "Bearer")),
-            (Denied::TokenUnknown, 401, invalid.clone()),
-            (Denied::TokenExpired, 401, invalid),
-            (Denied::Permission(Permission::SessionsRead), 403, vec![]),
+            (AuthError::MissingToken, 401, header("www-authenticate", "Bearer")),
+            (AuthError::UnknownToken, 401, invalid.clone()),
+            (AuthError::ExpiredToken, 401, invalid),
+            (AuthError::Permission(Permission::SessionsRead), 403, vec![]),
         ] {
             let (found, told, body) = told(denied);
             assert_eq!((found, told), (status, headers), "{body}");
         }
-        let (status, headers, _) = told(Error::Contended);
+        let (status, headers, _) = told(Error::Contention);
         assert_eq!((status, headers), (503, header("retry-after", "1")));
     }
 
@@ -250,8 +251,8 @@ mod tests {
         let late = || std::sync::Arc::new(crate::repository::Error::Unanswered(wait));
         for (error, status, code, seconds) in [
             (Problem::from(Error::Overloaded { wait }), 503, "overloaded", "3"),
-            (Error::TooSlow(late()).into(), 503, "unavailable", "1"),
-            (Error::Unanswered(late()).into(), 504, "timed_out", "1"),
+            (Error::StatementTimeout(late()).into(), 503, "unavailable", "1"),
+            (Error::OutcomeUnknown(late()).into(), 504, "timed_out", "1"),
             (Barred::TooMany { wait }.into(), 429, "too_many_requests", "3"),
             (Barred::HeldOff { wait }.into(), 429, "too_many_failed_attempts", "3"),
         ] {

@@ -12,7 +12,7 @@ use super::view::View;
 use crate::domain::{Session, Version};
 use crate::http::v1::extract::authorized::Log;
 use crate::http::v1::extract::parameter::text;
-use crate::service::{Done, Terms};
+use crate::service::{WriteOptions, WriteOutcome};
 
 const REPLAYED: &str = "Idempotency-Replayed";
 
@@ -27,12 +27,12 @@ pub(crate) fn not_modified(version: Version) -> HttpResponse {
 }
 
 /// A session after a change.
-pub(crate) fn written(done: &Done, terms: &Terms) -> HttpResponse {
+pub(crate) fn written(done: &WriteOutcome, terms: &WriteOptions) -> HttpResponse {
     with(HttpResponse::Ok(), done, terms)
 }
 
 /// A session that was begun. It has its id only now, so the request's context learns the id here.
-pub(crate) fn begun(log: &Log, done: &Done, terms: &Terms) -> HttpResponse {
+pub(crate) fn begun(log: &Log, done: &WriteOutcome, terms: &WriteOptions) -> HttpResponse {
     log.about(done.session.id);
     if terms.dry_run {
         return written(done, terms);
@@ -43,7 +43,11 @@ pub(crate) fn begun(log: &Log, done: &Done, terms: &Terms) -> HttpResponse {
     with(response, done, terms)
 }
 
-fn with(mut response: HttpResponseBuilder, done: &Done, terms: &Terms) -> HttpResponse {
+fn with(
+    mut response: HttpResponseBuilder,
+    done: &WriteOutcome,
+    terms: &WriteOptions,
+) -> HttpResponse {
     // A version that is not there has no tag.
     if !terms.dry_run {
         response.insert_header(tag(done.session.version));

@@ -17,7 +17,7 @@ use crate::http::v1::extract::path::ID_PATTERN;
 use crate::http::v1::extract::text::{AccountText, ReasonText, TitleText};
 use crate::http::v1::extract::write::authority;
 use crate::http::v1::problem::{Code, Problem};
-use crate::service::{Caller, Done, Sessions, Terms};
+use crate::service::{Caller, Sessions, WriteOptions, WriteOutcome};
 
 /// What is to be done, and the caller's name for it.
 pub(crate) struct Item {
@@ -26,7 +26,7 @@ pub(crate) struct Item {
 }
 
 /// An item that was done, and the status that tells so.
-pub(crate) type Finished = Result<(u16, Done), Problem>;
+pub(crate) type Finished = Result<(u16, WriteOutcome), Problem>;
 
 enum Work {
     Create(NewSession),
@@ -158,7 +158,7 @@ impl Item {
 
     /// Does it, and tells the status of a request that does just this.
     pub(crate) async fn run(self, sessions: &Sessions, caller: &Caller) -> Finished {
-        let terms = Terms { key: self.key, dry_run: false };
+        let terms = WriteOptions { key: self.key, dry_run: false };
         match self.work {
             Work::Create(new) => Ok((201, sessions.create(caller, new, &terms).await?)),
             Work::Update(change) => {

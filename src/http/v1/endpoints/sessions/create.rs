@@ -18,7 +18,7 @@ use crate::http::v1::problem::{Code, Fails, Problem, Problems};
 use crate::http::v1::render::answer;
 use crate::http::v1::render::answer::Begun;
 use crate::http::v1::render::view::Kind;
-use crate::service::{Sessions, Terms};
+use crate::service::{Sessions, WriteOptions};
 
 type Asked = Authorised<Writes, (Query<DryRun>, Named, Unversioned, Json<New>)>;
 
@@ -85,7 +85,7 @@ pub(crate) async fn create(
     asked: Asked,
 ) -> Result<HttpResponse, Problem> {
     let (Query(query), Named(key), _, Json(new)) = asked.parts;
-    let terms = Terms { key, dry_run: query.dry_run() };
+    let terms = WriteOptions { key, dry_run: query.dry_run() };
     let done = sessions.create(&asked.caller, new.try_into()?, &terms).await?;
     Ok(answer::begun(&asked.log, &done, &terms))
 }
