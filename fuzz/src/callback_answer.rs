@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use chrono::DateTime;
-use muster::delivery::{Schedule, Verdict, asked_wait, decide};
+use muster::delivery::{RetryDecision, RetrySchedule, decide, parse_retry_after};
 use muster::wire::{Message, News, acknowledges, sign};
 use serde_json::Value;
 
@@ -32,18 +32,18 @@ fn acknowledged(data: &[u8]) {
 /// Whatever is asked for, the next try is neither in the past nor after the end.
 fn waits(text: &str) {
     let first = DateTime::from_timestamp(1_718_000_000, 0).unwrap();
-    let schedule = Schedule { waits: vec![Duration::from_secs(5)], give_up_after: DAY };
-    let asked = asked_wait(text, first);
+    let schedule = RetrySchedule { waits: vec![Duration::from_secs(5)], give_up_after: DAY };
+    let asked = parse_retry_after(text, first);
     for (tries, into) in [(1, Duration::ZERO), (7, DAY - HOUR), (u32::MAX, DAY)] {
         let now = first + into;
         match decide(&schedule, tries, first, now, asked, 0.5) {
-            Verdict::RetryAt(at) => {
+            RetryDecision::RetryAt(at) => {
                 assert!(at > now && at <= first + DAY);
                 // At least as long as asked for, but for 4 hours and the end.
                 let most = (4 * HOUR).min(DAY - into);
                 assert!(at >= now + asked.unwrap_or_default().min(most));
             }
-            Verdict::GiveUp => assert_eq!(into, DAY),
+            RetryDecision::GiveUp => assert_eq!(into, DAY),
         }
     }
     if let Ok(seconds) = text.parse() {

@@ -110,7 +110,7 @@ impl Application {
                 let (pool, directory) = (pool.clone(), directory.clone());
                 let (clock, metrics) = (clock.clone(), metrics.clone());
                 let worker = worker(settings, pool, directory, clock, metrics)?;
-                Some(worker.traced(traces.clone()))
+                Some(worker.with_traces(traces.clone()))
             }
             false => None,
         };

@@ -9,7 +9,9 @@ use super::crypto::use_ring;
 use super::database::pool_limits;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::delivery::{Networks, Options, Schedule, Sender, Timeouts, Worker};
+use crate::delivery::{
+    CallbackSender, CallbackTimeouts, NetworkPolicy, Options, RetrySchedule, Worker,
+};
 use crate::metrics::Metrics;
 use crate::repository::PgPool;
 use crate::service::AppDirectory;
@@ -30,8 +32,8 @@ pub fn worker(
         max_concurrency: delivery.max_concurrency,
         max_concurrency_per_app: delivery.max_concurrency_per_app,
         lease: delivery.attempt_timeout + LEASE_MARGIN,
-        poll: delivery.poll_interval,
-        schedule: Schedule {
+        poll_interval: delivery.poll_interval,
+        retry_schedule: RetrySchedule {
             waits: delivery.retry_schedule.clone(),
             give_up_after: delivery.give_up_after,
         },
@@ -43,13 +45,16 @@ pub fn worker(
 }
 
 /// The HTTP client for callbacks, built from the configuration.
-pub(super) fn sender(settings: &Settings) -> anyhow::Result<Sender> {
+pub(super) fn sender(settings: &Settings) -> anyhow::Result<CallbackSender> {
     use_ring();
     let delivery = &settings.delivery;
-    let networks =
-        Networks { allow: delivery.allow_networks.clone(), deny: delivery.deny_networks.clone() };
-    let timeouts = Timeouts { connect: delivery.connect_timeout, total: delivery.attempt_timeout };
-    Sender::new(networks, timeouts).context("cannot send callbacks")
+    let networks = NetworkPolicy {
+        allow: delivery.allow_networks.clone(),
+        deny: delivery.deny_networks.clone(),
+    };
+    let timeouts =
+        CallbackTimeouts { connect: delivery.connect_timeout, attempt: delivery.attempt_timeout };
+    CallbackSender::new(networks, timeouts).context("cannot send callbacks")
 }
 
 /// The time by which a lease outlasts the longest attempt: the result must be written, and the

@@ -5,42 +5,42 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// What is counted together.
-const SPAN: Duration = Duration::from_secs(1);
+const WINDOW: Duration = Duration::from_secs(1);
 
 /// Counts what one app acknowledged lately.
-pub(super) struct Pace {
-    since: Instant,
-    now: usize,
-    before: usize,
+pub(super) struct AckRate {
+    window_start: Instant,
+    current: usize,
+    previous: usize,
 }
 
-impl Pace {
+impl AckRate {
     pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, now: 0, before: 0 }
+        Self { window_start: now, current: 0, previous: 0 }
     }
 
-    pub(super) fn acknowledged(&mut self, now: Instant) {
-        self.turn(now);
-        self.now += 1;
+    pub(super) fn record_ack(&mut self, now: Instant) {
+        self.rotate(now);
+        self.current += 1;
     }
 
     /// A receiver that fails is no quick one, however fast it does.
-    pub(super) fn failed(&mut self) {
-        self.now /= 2;
-        self.before /= 2;
+    pub(super) fn record_failure(&mut self) {
+        self.current /= 2;
+        self.previous /= 2;
     }
 
     /// About how many it acknowledges in a second.
-    pub(super) fn in_a_second(&mut self, now: Instant) -> usize {
-        self.turn(now);
-        self.now.max(self.before)
+    pub(super) fn per_second(&mut self, now: Instant) -> usize {
+        self.rotate(now);
+        self.current.max(self.previous)
     }
 
-    fn turn(&mut self, now: Instant) {
-        let passed = now.duration_since(self.since);
-        if passed >= SPAN {
-            self.before = if passed < 2 * SPAN { self.now } else { 0 };
-            (self.since, self.now) = (now, 0);
+    fn rotate(&mut self, now: Instant) {
+        let elapsed = now.duration_since(self.window_start);
+        if elapsed >= WINDOW {
+            self.previous = if elapsed < 2 * WINDOW { self.current } else { 0 };
+            (self.window_start, self.current) = (now, 0);
         }
     }
 }
@@ -53,30 +53,30 @@ mod tests {
     fn what_was_acknowledged_within_a_second_counts() {
         let began = Instant::now();
         let at = |ms| began + Duration::from_millis(ms);
-        let mut pace = Pace::new(began);
-        assert_eq!(pace.in_a_second(at(0)), 0);
+        let mut rate = AckRate::new(began);
+        assert_eq!(rate.per_second(at(0)), 0);
         for ms in 0..100 {
-            pace.acknowledged(at(ms));
+            rate.record_ack(at(ms));
         }
-        assert_eq!(pace.in_a_second(at(500)), 100);
-        pace.acknowledged(at(1_200));
-        assert_eq!(pace.in_a_second(at(2_100)), 100);
-        assert_eq!(pace.in_a_second(at(2_300)), 1);
-        assert_eq!(pace.in_a_second(at(9_000)), 0);
+        assert_eq!(rate.per_second(at(500)), 100);
+        rate.record_ack(at(1_200));
+        assert_eq!(rate.per_second(at(2_100)), 100);
+        assert_eq!(rate.per_second(at(2_300)), 1);
+        assert_eq!(rate.per_second(at(9_000)), 0);
     }
 
     #[test]
     fn each_failure_halves_it() {
         let now = Instant::now();
-        let mut pace = Pace::new(now);
+        let mut rate = AckRate::new(now);
         for _ in 0..100 {
-            pace.acknowledged(now);
+            rate.record_ack(now);
         }
-        pace.failed();
-        assert_eq!(pace.in_a_second(now), 50);
+        rate.record_failure();
+        assert_eq!(rate.per_second(now), 50);
         for _ in 0..6 {
-            pace.failed();
+            rate.record_failure();
         }
-        assert_eq!(pace.in_a_second(now), 0);
+        assert_eq!(rate.per_second(now), 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Outcome, Schedule, Sender, Verdict, decide};
+use super::{AttemptOutcome, CallbackSender, RetryDecision, RetrySchedule, decide};
 use crate::clock::Clock;
 use crate::domain::{EventKind, State};
 use crate::metrics::Metrics;
@@ -13,46 +13,47 @@ use crate::wire::{Message, News};
 
 /// One try, from sending to the decision what becomes of the delivery.
 pub(super) async fn attempt(
-    sender: Sender,
+    sender: CallbackSender,
     clock: Clock,
-    known: Arc<AppContext>,
-    schedule: Schedule,
+    context: Arc<AppContext>,
+    schedule: RetrySchedule,
     metrics: Arc<Metrics>,
     traces: Traces,
-    one: Claimed,
+    delivery: Claimed,
 ) -> Finished {
     let started_at = clock.now();
-    let session_id = one.id.session_id.to_string();
-    let message = message(&one, &session_id);
-    let id = one.id.to_string();
-    let span = traces.callback(one.trace.as_ref());
-    let trace = span.as_ref().map(|span| span.trace().clone()).or_else(|| one.trace.clone());
+    let session_id = delivery.id.session_id.to_string();
+    let message = message(&delivery, &session_id);
+    let id = delivery.id.to_string();
+    let span = traces.callback(delivery.trace.as_ref());
+    let trace = span.as_ref().map(|span| span.trace().clone()).or_else(|| delivery.trace.clone());
     let trace = trace.as_ref();
-    let outcome = sender.send(&known, &message, &id, one.attempt, trace, started_at).await;
+    let outcome = sender.send(&context, &message, &id, delivery.attempt, trace, started_at).await;
     if let Some(span) = span {
-        tell(span, &one, &id, &outcome);
+        record_span(span, &delivery, &id, &outcome);
     }
-    let next = next(&schedule, &one, &outcome, &clock);
-    count(&metrics, &outcome, next);
+    let next = next_state(&schedule, &delivery, &outcome, &clock);
+    record_metrics(&metrics, &outcome, next);
     tracing::info!(
         delivery = id,
-        attempt = one.attempt,
+        attempt = delivery.attempt,
         status = outcome.status,
         error = outcome.error.as_deref(),
         duration_ms = outcome.duration.as_secs_f64() * 1_000.0,
-        buin = one.buin.get(),
-        app_id = one.id.app_id.as_str(),
+        buin = delivery.buin.get(),
+        app_id = delivery.id.app_id.as_str(),
         session_id,
         trace_id = trace.map(|trace| tracing::field::display(trace.id())),
         "callback"
     );
     let duration_ms = i32::try_from(outcome.duration.as_millis()).unwrap_or(i32::MAX);
-    let Outcome { status, error, answer, .. } = outcome;
-    let tried = Tried { attempt: one.attempt, started_at, duration_ms, status, error, answer };
-    Finished { id: one.id, lease: one.lease, next, tried }
+    let AttemptOutcome { status, error, answer, .. } = outcome;
+    let record =
+        Tried { attempt: delivery.attempt, started_at, duration_ms, status, error, answer };
+    Finished { id: delivery.id, lease: delivery.lease, next, tried: record }
 }
 
-fn count(metrics: &Metrics, outcome: &Outcome, next: Next) {
+fn record_metrics(metrics: &Metrics, outcome: &AttemptOutcome, next: Next) {
     let callbacks = &metrics.callbacks;
     match (&outcome.error, outcome.status) {
         (None, _) => callbacks.acknowledged.inc(),
@@ -66,11 +67,11 @@ fn count(metrics: &Metrics, outcome: &Outcome, next: Next) {
 }
 
 /// Tells a span of the try what became of it, and ends it.
-fn tell(mut span: Span, one: &Claimed, id: &str, outcome: &Outcome) {
+fn record_span(mut span: Span, delivery: &Claimed, id: &str, outcome: &AttemptOutcome) {
     span.note("http.request.method", "POST");
-    span.note("muster.app_id", one.id.app_id.as_str().to_owned());
+    span.note("muster.app_id", delivery.id.app_id.as_str().to_owned());
     span.note("muster.delivery", id.to_owned());
-    span.note("muster.attempt", i64::from(one.attempt));
+    span.note("muster.attempt", i64::from(delivery.attempt));
     if let Some(status) = outcome.status {
         span.note("http.response.status_code", i64::from(status));
     }
@@ -79,13 +80,13 @@ fn tell(mut span: Span, one: &Claimed, id: &str, outcome: &Outcome) {
     }
 }
 
-fn message<'a>(one: &'a Claimed, session_id: &'a str) -> Message<'a> {
-    let event = &one.event;
+fn message<'a>(delivery: &'a Claimed, session_id: &'a str) -> Message<'a> {
+    let event = &delivery.event;
     Message {
         from_user: &event.operator,
         create_time: event.at.timestamp(),
         session_id,
-        version: one.id.version.get(),
+        version: delivery.id.version.get(),
         news: match event.kind {
             EventKind::Created => News::Created { title: &event.title, member: &event.member },
             EventKind::Updated
@@ -102,14 +103,19 @@ fn message<'a>(one: &'a Claimed, session_id: &'a str) -> Message<'a> {
     }
 }
 
-fn next(schedule: &Schedule, one: &Claimed, outcome: &Outcome, clock: &Clock) -> Next {
+fn next_state(
+    schedule: &RetrySchedule,
+    delivery: &Claimed,
+    outcome: &AttemptOutcome,
+    clock: &Clock,
+) -> Next {
     if outcome.error.is_none() {
         return Next::Delivered;
     }
-    let tries = u32::try_from(one.tries).unwrap_or_default();
-    let (asked, chance) = (outcome.retry_after, rand::random());
-    match decide(schedule, tries, one.first_tried_at, clock.now(), asked, chance) {
-        Verdict::RetryAt(at) => Next::RetryAt(at),
-        Verdict::GiveUp => Next::Failed,
+    let tries = u32::try_from(delivery.tries).unwrap_or_default();
+    let (retry_after, jitter) = (outcome.retry_after, rand::random());
+    match decide(schedule, tries, delivery.first_tried_at, clock.now(), retry_after, jitter) {
+        RetryDecision::RetryAt(at) => Next::RetryAt(at),
+        RetryDecision::GiveUp => Next::Failed,
     }
 }

@@ -10,67 +10,69 @@ use crate::domain::SessionId;
 
 /// So many sessions must fail, with no success in between. One that always fails is the business of
 /// its own schedule: it must not slow down the others.
-const STEADY: usize = 5;
+const FAILURE_THRESHOLD: usize = 5;
 /// The first wait then; each further failure doubles it.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
 /// The longest.
-const LONGEST_WAIT: Duration = Duration::from_secs(20);
+const MAX_BACKOFF: Duration = Duration::from_secs(20);
 /// How many are tried then: one that has waited long, and one that was never tried. Where many
 /// sessions fail and others would not, the second finds that out.
-const PROBES: usize = 2;
+const HALF_OPEN_PROBES: usize = 2;
 
 /// What is known of one app's receiver. Forgotten when something is acknowledged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Circuit {
-    failed: Vec<SessionId>,
-    slowed: Option<Slowed>,
+pub(super) struct CircuitBreaker {
+    failed_sessions: Vec<SessionId>,
+    open: Option<OpenState>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Slowed {
-    until: DateTime<Utc>,
-    wait: Duration,
+struct OpenState {
+    half_open_at: DateTime<Utc>,
+    backoff: Duration,
 }
 
-impl Circuit {
+impl CircuitBreaker {
     /// How many deliveries may be under way, where `most` may be to a sound receiver.
-    pub(super) fn places(&self, most: usize, now: DateTime<Utc>) -> usize {
-        match self.slowed {
-            None => most,
-            Some(Slowed { until, .. }) if now >= until => PROBES.min(most),
+    pub(super) fn permits(&self, max: usize, now: DateTime<Utc>) -> usize {
+        match self.open {
+            None => max,
+            Some(OpenState { half_open_at, .. }) if now >= half_open_at => {
+                HALF_OPEN_PROBES.min(max)
+            }
             Some(_) => 0,
         }
     }
 
     /// Whether it is slowed down.
-    pub(super) fn is_slowed(&self) -> bool {
-        self.slowed.is_some()
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
     }
 
     /// Gives whether this is the failure that slows it down. What was under way already when it
     /// was slowed down does not count again.
-    pub(super) fn failed(&mut self, session: SessionId, now: DateTime<Utc>) -> bool {
-        match self.slowed {
-            Some(Slowed { until, .. }) if now < until => false,
-            Some(Slowed { wait, .. }) => {
-                self.slow_down((2 * wait).min(LONGEST_WAIT), now);
+    pub(super) fn record_failure(&mut self, session: SessionId, now: DateTime<Utc>) -> bool {
+        match self.open {
+            Some(OpenState { half_open_at, .. }) if now < half_open_at => false,
+            Some(OpenState { backoff, .. }) => {
+                self.open((2 * backoff).min(MAX_BACKOFF), now);
                 false
             }
             None => {
-                if !self.failed.contains(&session) {
-                    self.failed.push(session);
+                if !self.failed_sessions.contains(&session) {
+                    self.failed_sessions.push(session);
                 }
-                let steady = self.failed.len() >= STEADY;
-                if steady {
-                    self.slow_down(FIRST_WAIT, now);
+                let threshold_reached = self.failed_sessions.len() >= FAILURE_THRESHOLD;
+                if threshold_reached {
+                    self.open(MIN_BACKOFF, now);
                 }
-                steady
+                threshold_reached
             }
         }
     }
 
-    fn slow_down(&mut self, wait: Duration, now: DateTime<Utc>) {
-        self.slowed = Some(Slowed { until: now + wait, wait });
+    fn open(&mut self, backoff: Duration, now: DateTime<Utc>) {
+        self.open = Some(OpenState { half_open_at: now + backoff, backoff });
     }
 }
 
@@ -87,35 +89,35 @@ mod tests {
     #[test]
     fn steady_failure_slows_down_more_and_more() {
         let mut now = DateTime::from_timestamp(1_718_000_000, 0).unwrap();
-        let mut circuit = Circuit::default();
+        let mut circuit = CircuitBreaker::default();
         for number in 1..5 {
-            assert!(!circuit.failed(session(number), now));
-            assert_eq!(circuit.places(8, now), 8);
+            assert!(!circuit.record_failure(session(number), now));
+            assert_eq!(circuit.permits(8, now), 8);
         }
-        assert!(circuit.failed(session(5), now), "this one slows it down");
-        assert!(!circuit.failed(session(6), now), "it was under way");
+        assert!(circuit.record_failure(session(5), now), "this one slows it down");
+        assert!(!circuit.record_failure(session(6), now), "it was under way");
         let mut waits = Vec::new();
         for _ in 0..8 {
-            assert_eq!(circuit.places(8, now), 0);
+            assert_eq!(circuit.permits(8, now), 0);
             let before = now;
-            while circuit.places(8, now) == 0 {
+            while circuit.permits(8, now) == 0 {
                 now += Duration::from_secs(1);
             }
             waits.push((now - before).num_seconds());
-            assert_eq!(circuit.places(8, now), 2, "few at a time");
-            assert!(!circuit.failed(session(1), now));
+            assert_eq!(circuit.permits(8, now), 2, "few at a time");
+            assert!(!circuit.record_failure(session(1), now));
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 20, 20, 20]);
-        assert!(circuit.is_slowed());
+        assert!(circuit.is_open());
     }
 
     #[test]
     fn a_session_that_always_fails_slows_down_nothing_else() {
         let mut now = DateTime::from_timestamp(1_718_000_000, 0).unwrap();
-        let mut circuit = Circuit::default();
+        let mut circuit = CircuitBreaker::default();
         for _ in 0..100 {
-            assert!(!circuit.failed(session(1), now));
-            assert_eq!(circuit.places(8, now), 8);
+            assert!(!circuit.record_failure(session(1), now));
+            assert_eq!(circuit.permits(8, now), 8);
             now += Duration::from_secs(60);
         }
     }

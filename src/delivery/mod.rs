@@ -21,9 +21,9 @@ mod sender;
 mod single_flight;
 mod worker;
 
-pub use network_policy::{Networks, Refused};
+pub use network_policy::{AddressDenied, NetworkPolicy};
 pub use options::Options;
 pub use prune::prune;
-pub use retry::{Schedule, Verdict, asked_wait, decide};
-pub use sender::{Outcome, Sender, Timeouts};
+pub use retry::{RetryDecision, RetrySchedule, decide, parse_retry_after};
+pub use sender::{AttemptOutcome, CallbackSender, CallbackTimeouts};
 pub use worker::Worker;

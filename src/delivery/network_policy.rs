@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 /// What may be reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Networks {
+pub struct NetworkPolicy {
     /// If there are any, only these.
     pub allow: Vec<IpNet>,
     /// Never these, even if allowed.
@@ -22,10 +22,10 @@ pub struct Networks {
 /// An address that callbacks may not go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("callbacks may not go to {0} (delivery.allow_networks, delivery.deny_networks)")]
-pub struct Refused(pub IpAddr);
+pub struct AddressDenied(pub IpAddr);
 
 /// Where clouds answer with credentials, besides link-local addresses.
-const METADATA: [IpAddr; 6] = [
+const METADATA_ADDRESSES: [IpAddr; 6] = [
     // Alibaba Cloud.
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     // Oracle Cloud.
@@ -38,18 +38,19 @@ const METADATA: [IpAddr; 6] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)),
 ];
 
-impl Networks {
+impl NetworkPolicy {
     /// Whether a connection may be made to `address`.
     ///
     /// # Errors
     /// [`Refused`], naming the address.
-    pub fn permits(&self, address: IpAddr) -> Result<(), Refused> {
-        let real = embedded_ipv4(address);
-        let listed = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&real));
-        let permitted = !always_denied(real)
+    pub fn check(&self, address: IpAddr) -> Result<(), AddressDenied> {
+        let effective = embedded_ipv4(address);
+        let listed =
+            |networks: &[IpNet]| networks.iter().any(|network| network.contains(&effective));
+        let permitted = !is_always_denied(effective)
             && !listed(&self.deny)
             && (self.allow.is_empty() || listed(&self.allow));
-        if permitted { Ok(()) } else { Err(Refused(address)) }
+        if permitted { Ok(()) } else { Err(AddressDenied(address)) }
     }
 }
 
@@ -71,35 +72,35 @@ fn embedded_ipv4(address: IpAddr) -> IpAddr {
     }
 }
 
-fn always_denied(address: IpAddr) -> bool {
+fn is_always_denied(address: IpAddr) -> bool {
     let kind = match address {
         IpAddr::V4(v4) => {
             v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast() || v4.is_multicast()
         }
         IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unspecified() || v6.is_multicast(),
     };
-    kind || METADATA.contains(&address)
+    kind || METADATA_ADDRESSES.contains(&address)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn permits(networks: &Networks, address: &str) -> bool {
-        networks.permits(address.parse().unwrap()).is_ok()
+    fn is_permitted(networks: &NetworkPolicy, address: &str) -> bool {
+        networks.check(address.parse().unwrap()).is_ok()
     }
 
     #[test]
     fn internal_receivers_are_allowed_by_default() {
-        let networks = Networks::default();
+        let networks = NetworkPolicy::default();
         for address in ["127.0.0.1", "10.1.2.3", "192.168.0.1", "::1", "fd00::1", "93.184.216.34"] {
-            assert!(permits(&networks, address), "{address}");
+            assert!(is_permitted(&networks, address), "{address}");
         }
     }
 
     #[test]
     fn link_local_and_metadata_are_never_allowed() {
-        let everything = Networks {
+        let everything = NetworkPolicy {
             allow: vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()],
             deny: Vec::new(),
         };
@@ -124,21 +125,21 @@ mod tests {
             "224.0.0.1",
             "ff02::1",
         ] {
-            assert!(!permits(&everything, address), "{address}");
-            assert!(!permits(&Networks::default(), address), "{address}");
+            assert!(!is_permitted(&everything, address), "{address}");
+            assert!(!is_permitted(&NetworkPolicy::default(), address), "{address}");
         }
     }
 
     #[test]
     fn the_operator_can_narrow_it() {
-        let networks = Networks {
+        let networks = NetworkPolicy {
             allow: vec!["10.0.0.0/8".parse().unwrap()],
             deny: vec!["10.9.0.0/16".parse().unwrap()],
         };
-        assert!(permits(&networks, "10.1.2.3"));
-        assert!(permits(&networks, "::ffff:10.1.2.3"));
+        assert!(is_permitted(&networks, "10.1.2.3"));
+        assert!(is_permitted(&networks, "::ffff:10.1.2.3"));
         for address in ["10.9.1.1", "127.0.0.1", "::1", "192.168.0.1", "::ffff:10.9.1.1"] {
-            assert!(!permits(&networks, address), "{address}");
+            assert!(!is_permitted(&networks, address), "{address}");
         }
     }
 }

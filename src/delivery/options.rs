@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Schedule;
+use super::RetrySchedule;
 
 /// How callbacks are sent.
 #[derive(Clone, Debug)]
@@ -14,9 +14,9 @@ pub struct Options {
     /// How long a delivery is ours; longer than it waits for a place and sending can take.
     pub lease: Duration,
     /// How often it is looked for what became due, or was written by other servers.
-    pub poll: Duration,
+    pub poll_interval: Duration,
     /// When to try again.
-    pub schedule: Schedule,
+    pub retry_schedule: RetrySchedule,
     /// How long delivered ones are kept.
     pub delivered_retention: Duration,
     /// How long failed ones are kept.

@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::in_flight::App;
+use super::in_flight::AppKey;
 use crate::repository::deliveries::{Claimed, Unsent};
 
 /// How long one may wait: a lease lasts half a minute longer than sending can.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+const MAX_BUFFER_AGE: Duration = Duration::from_secs(5);
 
 /// Deliveries that were taken, by app, each with the time when it was.
 #[derive(Default)]
-pub(super) struct Ready {
-    queues: HashMap<App, VecDeque<(Claimed, Instant)>>,
+pub(super) struct PrefetchBuffer {
+    queues: HashMap<AppKey, VecDeque<(Claimed, Instant)>>,
 }
 
-impl Ready {
+impl PrefetchBuffer {
     pub(super) fn len(&self) -> usize {
         self.queues.values().map(VecDeque::len).sum()
     }
@@ -30,47 +30,48 @@ impl Ready {
     }
 
     /// How many wait for `app`.
-    pub(super) fn waiting(&self, app: &App) -> usize {
+    pub(super) fn len_for(&self, app: &AppKey) -> usize {
         self.queues.get(app).map_or(0, VecDeque::len)
     }
 
     /// The apps that something waits for.
-    pub(super) fn apps(&self) -> Vec<App> {
+    pub(super) fn apps(&self) -> Vec<AppKey> {
         self.queues.keys().cloned().collect()
     }
 
-    pub(super) fn extend(&mut self, taken: Vec<Claimed>) {
+    pub(super) fn push_all(&mut self, claimed: Vec<Claimed>) {
         let now = Instant::now();
-        for one in taken {
-            let app = (one.buin, one.id.app_id.clone());
-            self.queues.entry(app).or_default().push_back((one, now));
+        for delivery in claimed {
+            let app = (delivery.buin, delivery.id.app_id.clone());
+            self.queues.entry(app).or_default().push_back((delivery, now));
         }
     }
 
     /// The first one for `app`.
-    pub(super) fn next(&mut self, app: &App) -> Option<Claimed> {
+    pub(super) fn pop(&mut self, app: &AppKey) -> Option<Claimed> {
         let queue = self.queues.get_mut(app)?;
-        let (one, _) = queue.pop_front()?;
+        let (delivery, _) = queue.pop_front()?;
         if queue.is_empty() {
             self.queues.remove(app);
         }
-        Some(one)
+        Some(delivery)
     }
 
     /// What has waited too long for `app`, or all.
-    pub(super) fn give_back(&mut self, app: &App, all: bool) -> Vec<Unsent> {
+    pub(super) fn take_expired(&mut self, app: &AppKey, all: bool) -> Vec<Unsent> {
         let Some(queue) = self.queues.get_mut(app) else { return Vec::new() };
-        let late = queue.partition_point(|(_, since)| all || since.elapsed() > LONGEST_WAIT);
-        let unsent = queue.drain(..late).map(|(one, _)| Unsent::from(one)).collect();
+        let expired =
+            queue.partition_point(|(_, claimed_at)| all || claimed_at.elapsed() > MAX_BUFFER_AGE);
+        let released = queue.drain(..expired).map(|(delivery, _)| Unsent::from(delivery)).collect();
         if queue.is_empty() {
             self.queues.remove(app);
         }
-        unsent
+        released
     }
 
     /// Everything.
-    pub(super) fn give_back_all(&mut self) -> Vec<Unsent> {
+    pub(super) fn drain(&mut self) -> Vec<Unsent> {
         let queues = std::mem::take(&mut self.queues);
-        queues.into_values().flatten().map(|(one, _)| Unsent::from(one)).collect()
+        queues.into_values().flatten().map(|(delivery, _)| Unsent::from(delivery)).collect()
     }
 }

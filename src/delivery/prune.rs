@@ -12,7 +12,7 @@ use crate::service::Pruner;
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Deletes old deliveries, at intervals. Runs until it is dropped.
-pub(super) async fn keep_tidy(pool: PgPool, clock: Clock, options: Options) {
+pub(super) async fn run_pruner(pool: PgPool, clock: Clock, options: Options) {
     let pruner = Pruner { rows: "deliveries", interval: PRUNE_INTERVAL };
     pruner.run(|| prune(&pool, &clock, &options)).await;
 }
@@ -28,12 +28,12 @@ pub async fn prune(
 ) -> Result<u64, repository::Error> {
     let now = clock.now();
     let mut pruned = 0;
-    for (state, keep) in [
+    for (state, retention) in [
         (DeliveryState::Delivered, options.delivered_retention),
         (DeliveryState::Failed, options.failed_retention),
     ] {
-        pruned +=
-            Pruner::delete_all(|most| deliveries::prune(pool, state, now - keep, most)).await?;
+        pruned += Pruner::delete_all(|most| deliveries::prune(pool, state, now - retention, most))
+            .await?;
     }
     Ok(pruned)
 }

@@ -13,35 +13,35 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 use tokio::time::Instant;
 
-use super::{Networks, asked_wait};
+use super::{NetworkPolicy, parse_retry_after};
 use crate::service::AppContext;
 use crate::telemetry::Trace;
 use crate::wire::{Message, acknowledges, sealed_callback, sign};
 
 /// More of an answer is not read, and what is longer acknowledges nothing.
-const LONGEST_ANSWER: usize = 4_096;
+const MAX_RESPONSE_BYTES: usize = 4_096;
 /// This much of it is kept for operators, in characters.
-const KEPT_ANSWER: usize = 256;
+const EXCERPT_CHARS: usize = 256;
 
 /// How long sending may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
+pub struct CallbackTimeouts {
     /// Until there is a connection, TLS included.
     pub connect: Duration,
     /// Until the answer is read.
-    pub total: Duration,
+    pub attempt: Duration,
 }
 
 /// Sends callbacks. Connections are kept and shared.
 #[derive(Clone)]
-pub struct Sender {
+pub struct CallbackSender {
     client: Client,
-    networks: Arc<Networks>,
+    network_policy: Arc<NetworkPolicy>,
 }
 
 /// What became of one try.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct AttemptOutcome {
     /// How long it took.
     pub duration: Duration,
     /// The HTTP status, if there was an answer.
@@ -54,14 +54,17 @@ pub struct Outcome {
     pub retry_after: Option<Duration>,
 }
 
-impl Sender {
+impl CallbackSender {
     /// A sender that reaches what `networks` permit. On a machine without certificates of
     /// authorities it reaches no `https` receiver, and says so.
     ///
     /// # Errors
     /// When there is no HTTP client to be had.
-    pub fn new(networks: Networks, timeouts: Timeouts) -> Result<Self, reqwest::Error> {
-        let networks = Arc::new(networks);
+    pub fn new(
+        network_policy: NetworkPolicy,
+        timeouts: CallbackTimeouts,
+    ) -> Result<Self, reqwest::Error> {
+        let network_policy = Arc::new(network_policy);
         let builder = || {
             Client::builder()
                 .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")))
@@ -69,8 +72,8 @@ impl Sender {
                 // A proxy would connect to what we may not.
                 .no_proxy()
                 .connect_timeout(timeouts.connect)
-                .timeout(timeouts.total)
-                .dns_resolver(PermittedAddresses(networks.clone()))
+                .timeout(timeouts.attempt)
+                .dns_resolver(FilteringResolver(network_policy.clone()))
         };
         let client = builder().build().or_else(|error| {
             tracing::warn!(
@@ -79,48 +82,48 @@ impl Sender {
             );
             builder().tls_certs_only([]).build()
         })?;
-        Ok(Self { client, networks })
+        Ok(Self { client, network_policy })
     }
 
     /// Seals `message` for an app, signs it and sends it. `id`, `attempt` and what the trace of the
     /// try is go beside it.
     pub async fn send(
         &self,
-        known: &AppContext,
+        context: &AppContext,
         message: &Message<'_>,
         id: &str,
         attempt: i32,
         trace: Option<&Trace>,
         now: DateTime<Utc>,
-    ) -> Outcome {
-        let began = Instant::now();
-        let answered = self.request(known, message, id, attempt, trace, now).await;
-        let mut outcome = match answered {
-            Ok(response) => read(response, now).await,
-            Err(error) => Outcome::failed(error),
+    ) -> AttemptOutcome {
+        let started_at = Instant::now();
+        let result = self.request(context, message, id, attempt, trace, now).await;
+        let mut outcome = match result {
+            Ok(response) => read_response(response, now).await,
+            Err(error) => AttemptOutcome::from_error(error),
         };
-        outcome.duration = began.elapsed();
+        outcome.duration = started_at.elapsed();
         outcome
     }
 
     async fn request(
         &self,
-        known: &AppContext,
+        context: &AppContext,
         message: &Message<'_>,
         id: &str,
         attempt: i32,
         trace: Option<&Trace>,
         now: DateTime<Utc>,
     ) -> Result<Response, String> {
-        let callback = known.app.callback.as_ref().ok_or("the app has no callback URL")?;
+        let callback = context.app.callback.as_ref().ok_or("the app has no callback URL")?;
         let mut url =
             Url::parse(&callback.url).map_err(|error| format!("callback URL: {error}"))?;
         // The resolver never sees an address that stands in the URL itself.
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         if let Ok(address) = host.parse::<IpAddr>() {
-            self.networks.permits(address).map_err(|refused| refused.to_string())?;
+            self.network_policy.check(address).map_err(|denied| denied.to_string())?;
         }
-        let encrypt = known.envelope.seal(message.to_json().as_bytes());
+        let encrypt = context.envelope.seal(message.to_json().as_bytes());
         let timestamp = now.timestamp().to_string();
         let nonce = format!("{:016x}", rand::random::<u64>());
         let signature = sign(&callback.token, &timestamp, &nonce, &encrypt);
@@ -128,7 +131,7 @@ impl Sender {
             .append_pair("msg_signature", &signature)
             .append_pair("timestamp", &timestamp)
             .append_pair("nonce", &nonce);
-        let body = sealed_callback(known.app.buin.get(), known.app.app_id.as_str(), &encrypt);
+        let body = sealed_callback(context.app.buin.get(), context.app.app_id.as_str(), &encrypt);
         let mut request = self
             .client
             .post(url)
@@ -144,25 +147,25 @@ impl Sender {
     }
 }
 
-async fn read(mut response: Response, now: DateTime<Utc>) -> Outcome {
+async fn read_response(mut response: Response, now: DateTime<Utc>) -> AttemptOutcome {
     let status = response.status();
     let retry_after = retry_after(response.headers(), now);
     let mut body = Vec::new();
-    let mut cut_off = None;
-    while body.len() <= LONGEST_ANSWER {
+    let mut read_error = None;
+    while body.len() <= MAX_RESPONSE_BYTES {
         match response.chunk().await {
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => break,
             Err(error) => {
-                cut_off = Some(describe(error));
+                read_error = Some(describe(error));
                 break;
             }
         }
     }
-    let error = match (status, cut_off) {
+    let error = match (status, read_error) {
         (_, Some(error)) => Some(error),
-        (StatusCode::OK, None) if body.len() > LONGEST_ANSWER => {
-            Some(format!("the answer is longer than {LONGEST_ANSWER} bytes"))
+        (StatusCode::OK, None) if body.len() > MAX_RESPONSE_BYTES => {
+            Some(format!("the answer is longer than {MAX_RESPONSE_BYTES} bytes"))
         }
         (StatusCode::OK, None) if acknowledges(&body) => None,
         (StatusCode::OK, None) => {
@@ -173,20 +176,20 @@ async fn read(mut response: Response, now: DateTime<Utc>) -> Outcome {
         }
         (status, None) => Some(format!("HTTP status {}", status.as_u16())),
     };
-    body.truncate(LONGEST_ANSWER);
+    body.truncate(MAX_RESPONSE_BYTES);
     let text = String::from_utf8_lossy(&body);
-    let answer = text.chars().filter(|c| !c.is_control()).take(KEPT_ANSWER).collect();
-    Outcome {
+    let excerpt = text.chars().filter(|c| !c.is_control()).take(EXCERPT_CHARS).collect();
+    AttemptOutcome {
         duration: Duration::ZERO,
         status: Some(status.as_u16()),
         error,
-        answer: Some(answer),
+        answer: Some(excerpt),
         retry_after,
     }
 }
 
-impl Outcome {
-    fn failed(error: String) -> Self {
+impl AttemptOutcome {
+    fn from_error(error: String) -> Self {
         Self {
             duration: Duration::ZERO,
             status: None,
@@ -219,27 +222,27 @@ fn describe(error: reqwest::Error) -> String {
 
 /// What the receiver asks for, if it does so in a way that is understood.
 fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
-    asked_wait(headers.get(RETRY_AFTER)?.to_str().ok()?, now)
+    parse_retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, now)
 }
 
 /// Resolves names to those of their addresses that may be connected to.
-struct PermittedAddresses(Arc<Networks>);
+struct FilteringResolver(Arc<NetworkPolicy>);
 
-impl Resolve for PermittedAddresses {
+impl Resolve for FilteringResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let networks = self.0.clone();
+        let network_policy = self.0.clone();
         Box::pin(async move {
-            let found: Vec<SocketAddr> =
+            let resolved: Vec<SocketAddr> =
                 tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let permitted: Vec<SocketAddr> = found
+            let permitted: Vec<SocketAddr> = resolved
                 .iter()
                 .copied()
-                .filter(|address| networks.permits(address.ip()).is_ok())
+                .filter(|address| network_policy.check(address.ip()).is_ok())
                 .collect();
             if permitted.is_empty()
-                && let Some(address) = found.first()
+                && let Some(address) = resolved.first()
             {
-                networks.permits(address.ip())?;
+                network_policy.check(address.ip())?;
             }
             Ok(Box::new(permitted.into_iter()) as Addrs)
         })

@@ -9,15 +9,15 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::MissedTickBehavior;
 
-use super::Sender;
+use super::CallbackSender;
 use super::attempt::attempt;
-use super::claim::take;
-use super::in_flight::UnderWay;
+use super::claim::claim_due;
+use super::in_flight::InFlight;
 use super::options::Options;
-use super::prefetch_buffer::Ready;
-use super::prune::keep_tidy;
-use super::result_buffer::Unwritten;
-use super::single_flight::Desk;
+use super::prefetch_buffer::PrefetchBuffer;
+use super::prune::run_pruner;
+use super::result_buffer::ResultBuffer;
+use super::single_flight::SingleFlight;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::repository;
@@ -29,29 +29,29 @@ use crate::service::{AppDirectory, ChangeNotifier};
 use crate::telemetry::Traces;
 
 /// So many may be taken before there is a place for them, in all.
-const AHEAD: usize = 256;
+const PREFETCH: usize = 256;
 
 /// Sends what is due. Any number may run on one database.
 pub struct Worker {
     pool: PgPool,
     directory: Arc<AppDirectory>,
-    sender: Sender,
+    sender: CallbackSender,
     clock: Clock,
     options: Options,
-    under_way: UnderWay,
-    ready: Ready,
+    in_flight: InFlight,
+    prefetched: PrefetchBuffer,
     /// Tries that ended, and what was taken and not tried: not yet written down.
-    unwritten: Unwritten,
-    taking: Desk<(Lease, Result<Claims, repository::Error>)>,
-    writing: Desk<(Unwritten, Result<(), repository::Error>)>,
+    results: ResultBuffer,
+    claiming: SingleFlight<(Lease, Result<Claims, repository::Error>)>,
+    flushing: SingleFlight<(ResultBuffer, Result<(), repository::Error>)>,
     metrics: Arc<Metrics>,
     traces: Traces,
     /// How many tries have begun.
-    begun: usize,
+    started: usize,
     /// Whether something may be due that was not looked for yet.
-    look: bool,
+    poll_due: bool,
     /// Whether the database failed, so that nothing is asked of it until the next look.
-    rests: bool,
+    database_backoff: bool,
 }
 
 impl Worker {
@@ -61,75 +61,76 @@ impl Worker {
         pool: PgPool,
         limits: Limits,
         directory: Arc<AppDirectory>,
-        sender: Sender,
+        sender: CallbackSender,
         clock: Clock,
         options: Options,
         metrics: Arc<Metrics>,
     ) -> Self {
         // Whatever they forget is sent again: at least once.
-        let line = || Line::for_callbacks(&pool, limits, metrics.clone());
-        let (taking, writing) = (Desk::new(line()), Desk::new(line()));
+        let connection = || Line::for_callbacks(&pool, limits, metrics.clone());
+        let (claiming, flushing) =
+            (SingleFlight::new(connection()), SingleFlight::new(connection()));
         Self {
             pool,
             directory,
             sender,
             clock,
             options,
-            under_way: UnderWay::default(),
-            ready: Ready::default(),
-            unwritten: Unwritten::default(),
-            taking,
-            writing,
+            in_flight: InFlight::default(),
+            prefetched: PrefetchBuffer::default(),
+            results: ResultBuffer::default(),
+            claiming: claiming,
+            flushing: flushing,
             metrics,
             traces: Traces::default(),
-            begun: 0,
-            look: true,
-            rests: false,
+            started: 0,
+            poll_due: true,
+            database_backoff: false,
         }
     }
 
     /// The same, in the traces of the changes that it tells of.
     #[must_use]
-    pub fn traced(self, traces: Traces) -> Self {
+    pub fn with_traces(self, traces: Traces) -> Self {
         Self { traces, ..self }
     }
 
     /// Works until `stop` is done; then finishes what is under way. `changed` is notified when there
     /// may be something new.
-    pub async fn run(mut self, changed: Arc<ChangeNotifier>, stop: impl Future<Output = ()>) {
-        let janitor =
-            tokio::spawn(keep_tidy(self.pool.clone(), self.clock.clone(), self.options.clone()));
+    pub async fn run(mut self, notifier: Arc<ChangeNotifier>, stop: impl Future<Output = ()>) {
+        let pruner =
+            tokio::spawn(run_pruner(self.pool.clone(), self.clock.clone(), self.options.clone()));
         tokio::pin!(stop);
-        let mut look = tokio::time::interval(self.options.poll);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut poll = tokio::time::interval(self.options.poll_interval);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = &mut stop => break,
-                worked = self.work() => if let Err(error) = worked {
+                result = self.tick() => if let Err(error) = result {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
                         "cannot work on callbacks; trying again"
                     );
-                    self.rests = true;
+                    self.database_backoff = true;
                 },
-                () = changed.notified() => self.look = true,
-                _ = look.tick() => {
-                    (self.look, self.rests) = (true, false);
+                () = notifier.notified() => self.poll_due = true,
+                _ = poll.tick() => {
+                    (self.poll_due, self.database_backoff) = (true, false);
                     let subscribers = self.directory.subscribers();
-                    changed.set_interest(subscribers.iter().map(|known| known.app.buin).collect());
-                    self.note();
+                    notifier.set_interest(subscribers.iter().map(|app| app.app.buin).collect());
+                    self.publish_gauges();
                 }
             }
         }
-        janitor.abort();
-        self.finish().await;
+        pruner.abort();
+        self.shut_down().await;
     }
 
     /// Tells how many tries run, and how many apps are slowed down.
-    fn note(&self) {
+    fn publish_gauges(&self) {
         let callbacks = &self.metrics.callbacks;
-        callbacks.under_way.store(self.under_way.len() as u64, Ordering::Relaxed);
-        callbacks.slowed.store(self.under_way.slowed() as u64, Ordering::Relaxed);
+        callbacks.under_way.store(self.in_flight.len() as u64, Ordering::Relaxed);
+        callbacks.slowed.store(self.in_flight.open_circuits() as u64, Ordering::Relaxed);
     }
 
     /// Sends everything that is due now, and what becomes due by that, and waits for it. Gives how
@@ -138,107 +139,109 @@ impl Worker {
     /// # Errors
     /// When the database fails.
     pub async fn drain(&mut self) -> Result<usize, repository::Error> {
-        self.look = true;
-        let before = self.begun;
+        self.poll_due = true;
+        let started_before = self.started;
         loop {
-            self.begin();
+            self.dispatch();
             if self.is_idle() {
-                return Ok(self.begun - before);
+                return Ok(self.started - started_before);
             }
-            self.step().await?;
+            self.next_event().await?;
         }
     }
 
     /// Begins what can begin, and waits for the first thing that ends. May be dropped while it
     /// waits: nothing is lost.
-    async fn work(&mut self) -> Result<(), repository::Error> {
-        self.begin();
-        if self.is_idle() { std::future::pending().await } else { self.step().await }
+    async fn tick(&mut self) -> Result<(), repository::Error> {
+        self.dispatch();
+        if self.is_idle() { std::future::pending().await } else { self.next_event().await }
     }
 
     /// Gives back what was not sent, waits for what is under way, and writes that down one by one:
     /// whoever waits for this may lose patience with the last ones.
-    async fn finish(mut self) {
+    async fn shut_down(mut self) {
         loop {
-            self.unwritten.unsent.extend(self.ready.give_back_all());
-            self.write_down();
+            self.results.released.extend(self.prefetched.drain());
+            self.flush_results();
             if self.is_idle() {
                 return;
             }
-            if let Err(error) = self.step().await {
+            if let Err(error) = self.next_event().await {
                 // Their leases end, and they are sent again: at least once.
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "callbacks that were sent could not be written down"
                 );
-                self.unwritten = Unwritten::default();
+                self.results = ResultBuffer::default();
             }
         }
     }
 
     fn is_idle(&self) -> bool {
-        self.under_way.len() == 0 && self.taking.is_free() && self.writing.is_free()
+        self.in_flight.len() == 0 && self.claiming.is_idle() && self.flushing.is_idle()
     }
 
     /// Waits for the first thing that ends.
-    async fn step(&mut self) -> Result<(), repository::Error> {
-        let more = self.more();
+    async fn next_event(&mut self) -> Result<(), repository::Error> {
+        let more_expected = self.has_more_in_flight();
         tokio::select! {
-            ended = self.under_way.ended(&self.clock) => self.unwritten.ended(ended),
-            () = self.unwritten.company(more), if self.writing.is_free() && !self.rests => {}
-            (written, result) = self.writing.end() => {
+            finished = self.in_flight.join_finished(&self.clock) => self.results.push(finished),
+            () = self.results.linger(more_expected), if self.flushing.is_idle() && !self.database_backoff => {}
+            (unflushed, result) = self.flushing.join() => {
                 if let Err(error) = result {
-                    self.unwritten.again(written);
+                    self.results.restore(unflushed);
                     return Err(error);
                 }
                 // There is room, and what they held up is due.
-                self.look = true;
+                self.poll_due = true;
             }
-            (lease, claims) = self.taking.end() => {
+            (lease, claims) = self.claiming.join() => {
                 if claims.as_ref().is_err_and(repository::Error::is_lost) {
-                    self.unwritten.forgotten.push(lease);
+                    self.results.lost_leases.push(lease);
                 }
                 let claims = claims?;
-                self.look |= claims.more;
-                self.ready.extend(claims.taken);
+                self.poll_due |= claims.more;
+                self.prefetched.push_all(claims.taken);
             }
         }
         Ok(())
     }
 
-    fn begin(&mut self) {
+    fn dispatch(&mut self) {
         self.send();
-        if !self.rests {
-            self.write_down();
-            self.take();
+        if !self.database_backoff {
+            self.flush_results();
+            self.claim();
         }
     }
 
     /// Sends what is ready, as far as there are places, and gives back what waits too long for one.
     fn send(&mut self) {
         let mut apps = Vec::new();
-        for app in self.ready.apps() {
-            let known = self.directory.subscriber(app.0, &app.1);
-            let unsent = self.ready.give_back(&app, known.is_none());
-            self.unwritten.unsent.extend(unsent);
-            apps.extend(known.map(|known| (app, known)));
+        for app in self.prefetched.apps() {
+            let app_context = self.directory.subscriber(app.0, &app.1);
+            let released = self.prefetched.take_expired(&app, app_context.is_none());
+            self.results.released.extend(released);
+            apps.extend(app_context.map(|app_context| (app, app_context)));
         }
         // Each app's first before any app's second.
-        apps.sort_by_cached_key(|(app, _)| self.under_way.taken(app));
+        apps.sort_by_cached_key(|(app, _)| self.in_flight.in_flight_for(app));
         let now = self.clock.now();
-        let mut free = self.under_way.free(self.options.max_concurrency);
+        let mut free = self.in_flight.free_slots(self.options.max_concurrency);
         while !apps.is_empty() {
-            apps.retain(|(app, known)| {
-                let most = self.options.max_concurrency_per_app;
-                let has_room = self.under_way.room(app, most, free, now) > 0;
-                let next = if has_room { self.ready.next(app) } else { None };
-                let Some(one) = next else { return false };
+            apps.retain(|(app, app_context)| {
+                let max = self.options.max_concurrency_per_app;
+                let has_room = self.in_flight.slots_for(app, max, free, now) > 0;
+                let next = if has_room { self.prefetched.pop(app) } else { None };
+                let Some(delivery) = next else { return false };
                 let (sender, clock) = (self.sender.clone(), self.clock.clone());
-                let (known, schedule) = (known.clone(), self.options.schedule.clone());
+                let (app_context, schedule) =
+                    (app_context.clone(), self.options.retry_schedule.clone());
                 let (metrics, traces) = (self.metrics.clone(), self.traces.clone());
-                let attempt = attempt(sender, clock, known, schedule, metrics, traces, one);
-                self.under_way.start(app.clone(), attempt);
-                self.begun += 1;
+                let attempt =
+                    attempt(sender, clock, app_context, schedule, metrics, traces, delivery);
+                self.in_flight.start(app.clone(), attempt);
+                self.started += 1;
                 free = free.saturating_sub(1);
                 true
             });
@@ -246,53 +249,61 @@ impl Worker {
     }
 
     /// Whether tries will end soon that are not the last: nothing is held up by those that ended.
-    fn more(&self) -> bool {
-        !self.ready.is_empty() && self.under_way.len() > 0
+    fn has_more_in_flight(&self) -> bool {
+        !self.prefetched.is_empty() && self.in_flight.len() > 0
     }
 
-    fn write_down(&mut self) {
-        let waits = self.unwritten.waits(self.more());
-        if waits || self.unwritten.is_empty() || !self.writing.is_free() {
+    fn flush_results(&mut self) {
+        let lingering = self.results.is_lingering(self.has_more_in_flight());
+        if lingering || self.results.is_empty() || !self.flushing.is_idle() {
             return;
         }
-        let written = std::mem::take(&mut self.unwritten);
+        let results = std::mem::take(&mut self.results);
         let now = self.clock.now();
-        self.writing.begin(|mut line| async move {
-            let result = written.write(&mut line, now).await;
-            (line, (written, result))
+        self.flushing.start(|mut connection| async move {
+            let result = results.flush(&mut connection, now).await;
+            (connection, (results, result))
         });
     }
 
     /// Takes what is due, as far as there is room for it or will be soon.
-    fn take(&mut self) {
-        if !self.look || !self.taking.is_free() {
+    fn claim(&mut self) {
+        if !self.poll_due || !self.claiming.is_idle() {
             return;
         }
-        self.look = false;
+        self.poll_due = false;
         let now = self.clock.now();
-        let free = self.under_way.free(self.options.max_concurrency);
-        let most = (free + AHEAD).saturating_sub(self.ready.len());
-        let mut rooms = Vec::new();
-        for known in self.directory.subscribers() {
-            let app = (known.app.buin, known.app.app_id.clone());
-            let waiting = self.ready.waiting(&app);
-            let room = self.under_way.room(&app, self.options.max_concurrency_per_app, free, now);
-            let ahead = self.under_way.pace(&app).min(AHEAD);
+        let free = self.in_flight.free_slots(self.options.max_concurrency);
+        let max = (free + PREFETCH).saturating_sub(self.prefetched.len());
+        let mut capacities = Vec::new();
+        for app_context in self.directory.subscribers() {
+            let app = (app_context.app.buin, app_context.app.app_id.clone());
+            let buffered = self.prefetched.len_for(&app);
+            let slots =
+                self.in_flight.slots_for(&app, self.options.max_concurrency_per_app, free, now);
+            let prefetch = self.in_flight.ack_rate(&app).min(PREFETCH);
             // Not a few at a time, while there is no hurry.
-            let places = if waiting > ahead / 2 { 0 } else { room + ahead - waiting };
-            if places > 0 {
-                let taken = self.under_way.taken(&app) + waiting;
-                let probes = self.under_way.is_slowed(&app);
-                rooms.push(Room { buin: app.0, app_id: app.1, taken, places, probes });
+            let wanted_slots =
+                if buffered > prefetch / 2 { 0 } else { slots + prefetch - buffered };
+            if wanted_slots > 0 {
+                let in_flight = self.in_flight.in_flight_for(&app) + buffered;
+                let probing = self.in_flight.is_circuit_open(&app);
+                capacities.push(Room {
+                    buin: app.0,
+                    app_id: app.1,
+                    taken: in_flight,
+                    places: wanted_slots,
+                    probes: probing,
+                });
             }
         }
-        if rooms.is_empty() || most == 0 {
+        if capacities.is_empty() || max == 0 {
             return;
         }
         let lease = Lease::new(now + self.options.lease);
-        self.taking.begin(|mut line| async move {
-            let claims = take(&mut line, &rooms, most, now, &lease).await;
-            (line, (lease, claims))
+        self.claiming.start(|mut connection| async move {
+            let claims = claim_due(&mut connection, &capacities, max, now, &lease).await;
+            (connection, (lease, claims))
         });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use muster::delivery::{self, Options, Schedule, Worker};
+use muster::delivery::{self, Options, RetrySchedule, Worker};
 use muster::domain::DeliveryState;
 
 use super::receiver::{Reply, answer};
@@ -15,8 +15,8 @@ fn options() -> Options {
         max_concurrency: 1,
         max_concurrency_per_app: 1,
         lease: DAY,
-        poll: DAY,
-        schedule: Schedule { waits: vec![DAY], give_up_after: DAY },
+        poll_interval: DAY,
+        retry_schedule: RetrySchedule { waits: vec![DAY], give_up_after: DAY },
         delivered_retention: 7 * DAY,
         failed_retention: 30 * DAY,
     }
