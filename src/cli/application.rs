@@ -19,7 +19,8 @@ use crate::config::{RemoveMembers, Settings};
 use crate::delivery::Worker;
 use crate::domain::{RemovePolicy, Rules};
 use crate::http::{
-    self, Ending, Gate, GateOptions, MetricsBound, MetricsServer, Options, Server, Services,
+    self, AuthOptions, MetricsListener, MetricsServer, Options, RequestAuth, Server, Services,
+    ShutdownHandle,
 };
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
@@ -37,7 +38,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A service that listens on its address and is ready to run.
 pub struct Application {
     server: Server,
-    ending: Ending,
+    ending: ShutdownHandle,
     stopper: Stopper,
     pool: PgPool,
     address: SocketAddr,
@@ -86,14 +87,14 @@ impl Application {
             max_clock_skew: settings.token.max_clock_skew,
         };
         let services = Services {
-            access: Authenticator::new(directory.clone(), tokens, clock.clone()),
+            authenticator: Authenticator::new(directory.clone(), tokens, clock.clone()),
             sessions: Sessions::new(
                 pool.clone(),
                 clock.clone(),
                 session_options(settings),
                 metrics.clone(),
             ),
-            gate: Arc::new(Gate::new(gate_options(settings), clock.clone())),
+            auth: Arc::new(RequestAuth::new(gate_options(settings), clock.clone())),
             readiness: Arc::new(Readiness::new(pool.clone())),
             metrics: metrics.clone(),
             traces: traces.clone(),
@@ -139,7 +140,7 @@ impl Application {
             data_dir: settings.data_dir.clone(),
             running: ending.running(),
         }));
-        let metrics_address = metrics_bound.as_ref().map(MetricsBound::address).transpose()?;
+        let metrics_address = metrics_bound.as_ref().map(MetricsListener::address).transpose()?;
         let metrics = metrics_bound.map(|bound| bound.serve(observatory, options)).transpose()?;
         let patience = settings.server.shutdown_timeout;
         Ok(Self {
@@ -185,7 +186,7 @@ impl Application {
         let Self { server, ending, directory, changes, sessions, worker, changed, .. } = self;
         let Self { patience, pool, stopper, metrics, retention, traces, .. } = self;
         let Self { certificate, counted, tls_reload_interval, clock, .. } = self;
-        let telling = metrics.map(|server| (server.ending(), tokio::spawn(server.run())));
+        let telling = metrics.map(|server| (server.shutdown_handle(), tokio::spawn(server.run())));
         let following = directory.clone();
         let following = tokio::spawn(async move { following.run(changes).await });
         let forgetting = tokio::spawn({
@@ -231,7 +232,7 @@ impl Application {
         following_files.abort();
         let _ = tokio::join!(following, forgetting, tidying, following_sessions);
         if let Some((ending, telling)) = telling {
-            stopper.unless_hurried(LAST_WORDS, ending.end()).await;
+            stopper.unless_hurried(LAST_WORDS, ending.stop()).await;
             telling.abort();
         }
         stopper.unless_hurried(LAST_WORDS, traces.end(LAST_WORDS)).await;
@@ -239,13 +240,13 @@ impl Application {
         // end with them. The time limit keeps a silent database from delaying the stop.
         stopper.unless_hurried(LAST_WORDS, directory.flush_key_usage()).await;
         stopper.unless_hurried(LAST_WORDS, pool.close()).await;
-        ending.end().await;
+        ending.stop().await;
         Ok(serving.await??)
     }
 }
 
-fn gate_options(Settings { server, limits, .. }: &Settings) -> GateOptions {
-    GateOptions {
+fn gate_options(Settings { server, limits, .. }: &Settings) -> AuthOptions {
+    AuthOptions {
         max_failed_attempts: limits.max_failed_attempts,
         requests_per_second: limits.requests_per_second,
         burst: limits.burst,

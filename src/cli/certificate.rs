@@ -120,7 +120,7 @@ impl Certificate {
         }
         self.seen = pair;
         self.tls
-            .show(&self.seen.0, &self.seen.1)
+            .replace(&self.seen.0, &self.seen.1)
             .map_err(|error| CertificateError::Unusable(self.files.clone(), error))?;
         self.ends = expiry::first(&self.seen.0);
         Ok(true)

@@ -5,12 +5,12 @@ use std::io;
 
 use super::certificate::Certificate;
 use crate::config::Settings;
-use crate::http::{Bound, MetricsBound};
+use crate::http::{Listener, MetricsListener};
 
 /// The bound addresses, and the certificate of the API.
 pub struct Doors {
-    pub(super) bound: Bound,
-    pub(super) metrics: Option<MetricsBound>,
+    pub(super) bound: Listener,
+    pub(super) metrics: Option<MetricsListener>,
     pub(super) certificate: Option<Certificate>,
 }
 
@@ -22,14 +22,15 @@ impl Doors {
     pub fn open(settings: &Settings) -> anyhow::Result<Self> {
         let certificate = settings.server.tls.as_ref().map(Certificate::open).transpose()?;
         let bind = &settings.server.bind;
-        let bound = Bound::bind(bind).map_err(|error| cannot_listen(error, "server.bind", bind))?;
+        let bound =
+            Listener::bind(bind).map_err(|error| cannot_listen(error, "server.bind", bind))?;
         let metrics = settings.metrics.bind.as_deref().map(bind_metrics).transpose()?;
         Ok(Self { bound, metrics, certificate })
     }
 }
 
-fn bind_metrics(bind: &str) -> anyhow::Result<MetricsBound> {
-    MetricsBound::bind(bind).map_err(|error| cannot_listen(error, "metrics.bind", bind))
+fn bind_metrics(bind: &str) -> anyhow::Result<MetricsListener> {
+    MetricsListener::bind(bind).map_err(|error| cannot_listen(error, "metrics.bind", bind))
 }
 
 /// Adds the remedy to a failed bind. `key` is the configuration key whose value is `bind`.

@@ -10,7 +10,7 @@ use actix_web::{App, web};
 use super::middleware::pipeline::Pipeline;
 use super::options::Options;
 use super::services::Services;
-use super::transport::{Bound, Drain, Ending, Server, Tls};
+use super::transport::{GracefulShutdown, Listener, Server, ShutdownHandle, Tls};
 use super::{cgi, health, v1};
 
 /// Serves `services` on a bound socket. With `tls` its connections speak nothing else.
@@ -18,17 +18,17 @@ use super::{cgi, health, v1};
 /// # Errors
 /// The system refuses the socket.
 pub fn serve(
-    listener: Bound,
+    listener: Listener,
     services: Services,
     options: Options,
     tls: Option<&Tls>,
-) -> io::Result<(Server, Ending)> {
-    let drain = Arc::new(Drain::default());
+) -> io::Result<(Server, ShutdownHandle)> {
+    let drain = Arc::new(GracefulShutdown::default());
     let (metrics, shutdown) = (services.metrics.clone(), drain.clone());
     let app = move || {
         let sessions = services.sessions.for_current_thread();
         let services = Services { sessions, ..services.clone() };
-        let (client_ips, traces) = (services.gate.client_ips(), services.traces.clone());
+        let (client_ips, traces) = (services.auth.client_ips(), services.traces.clone());
         let metrics = services.metrics.clone();
         let pipeline = Pipeline::new(options, shutdown.clone(), client_ips, traces, metrics);
         let pipeline = Rc::new(pipeline);
@@ -41,9 +41,9 @@ pub fn serve(
 
 /// Every path, and what stands behind it.
 fn router(app: &mut web::ServiceConfig, services: &Services, options: Options) {
-    app.app_data(web::Data::new(services.access.clone()))
+    app.app_data(web::Data::new(services.authenticator.clone()))
         .app_data(web::Data::new(services.sessions.clone()))
-        .app_data(web::Data::from(services.gate.clone()))
+        .app_data(web::Data::from(services.auth.clone()))
         .app_data(web::Data::from(services.readiness.clone()))
         .app_data(web::Data::new(options))
         .configure(health::router)

@@ -11,7 +11,7 @@ use actix_web::{HttpRequest, dev, web};
 use futures_util::StreamExt as _;
 
 use super::options::Options;
-use super::transport::Progress;
+use super::transport::ConnectionState;
 use crate::metrics::Cut;
 
 /// Why a body could not be read.
@@ -24,17 +24,17 @@ pub(super) enum BodyError {
         max: usize,
     },
     /// It did not arrive in time.
-    #[error("must arrive within {}", humantime::format_duration(*.within))]
-    TooSlow {
+    #[error("must arrive within {}", humantime::format_duration(*.timeout))]
+    Timeout {
         /// How long it may take.
-        within: Duration,
+        timeout: Duration,
     },
     /// Its sender stopped, or its framing is wrong.
     #[error("did not arrive whole")]
-    Broken,
+    Incomplete,
     /// The router gives no limits: a mistake in here.
     #[error("the router gives no options")]
-    NoOptions,
+    NotConfigured,
 }
 
 /// Reads a body to its end.
@@ -43,22 +43,22 @@ pub(super) async fn read(
     payload: &mut dev::Payload,
 ) -> Result<Bytes, BodyError> {
     let options = request.app_data::<web::Data<Options>>().map(|options| ***options);
-    let Options { max_body_bytes, body_timeout, .. } = options.ok_or(BodyError::NoOptions)?;
+    let Options { max_body_bytes, body_timeout, .. } = options.ok_or(BodyError::NotConfigured)?;
     tokio::time::timeout(body_timeout, collect(request, payload, max_body_bytes))
         .await
-        .map_err(|_| too_slow(request, body_timeout))?
+        .map_err(|_| timed_out(request, body_timeout))?
 }
 
 /// Over HTTP/1, the connection ends behind the refusal.
-fn too_slow(request: &HttpRequest, within: Duration) -> BodyError {
-    if let Some(progress) = request.conn_data::<Rc<Progress>>() {
-        progress.cut(Cut::Body);
+fn timed_out(request: &HttpRequest, timeout: Duration) -> BodyError {
+    if let Some(state) = request.conn_data::<Rc<ConnectionState>>() {
+        state.set_close_reason(Cut::Body);
     }
-    BodyError::TooSlow { within }
+    BodyError::Timeout { timeout }
 }
 
 /// How many bytes a request says that its body has, if it says so.
-pub(super) fn announced(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
@@ -67,18 +67,18 @@ async fn collect(
     payload: &mut dev::Payload,
     max: usize,
 ) -> Result<Bytes, BodyError> {
-    let announced = announced(request.headers());
-    if announced.is_some_and(|length| length > max as u64) {
+    let content_length = content_length(request.headers());
+    if content_length.is_some_and(|length| length > max as u64) {
         return Err(BodyError::TooLarge { max });
     }
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|_| BodyError::Broken)?;
+        let chunk = chunk.map_err(|_| BodyError::Incomplete)?;
         if body.len() + chunk.len() > max {
             return Err(BodyError::TooLarge { max });
         }
         // The usual body comes in one piece: it is not copied.
-        if body.is_empty() && announced == Some(chunk.len() as u64) {
+        if body.is_empty() && content_length == Some(chunk.len() as u64) {
             return Ok(chunk);
         }
         body.extend_from_slice(&chunk);

@@ -15,110 +15,116 @@ use actix_web::http::Method;
 use actix_web::{Error, FromRequest, Handler, HttpRequest, HttpResponse, ResponseError, web};
 use futures_util::future::LocalBoxFuture;
 
-use super::middleware::request_metrics::Pattern;
+use super::middleware::request_metrics::RoutePattern;
 use super::middleware::timeout;
-use super::middleware::timeout::Unanswered;
+use super::middleware::timeout::NoResponse;
 
 /// What answers a request: a handler, and how what it takes is read.
-type Call = Box<dyn Fn(HttpRequest, Payload) -> LocalBoxFuture<'static, HttpResponse>>;
+type BoxedHandler = Box<dyn Fn(HttpRequest, Payload) -> LocalBoxFuture<'static, HttpResponse>>;
 
 /// What a handler gives: an answer, or why there is none but that.
-pub(super) trait Answer {
+pub(super) trait IntoHttpResponse {
     /// What is sent.
     fn into_response(self) -> HttpResponse;
 }
 
-impl Answer for HttpResponse {
+impl IntoHttpResponse for HttpResponse {
     fn into_response(self) -> HttpResponse {
         self
     }
 }
 
-impl<E: ResponseError + 'static> Answer for Result<HttpResponse, E> {
+impl<E: ResponseError + 'static> IntoHttpResponse for Result<HttpResponse, E> {
     fn into_response(self) -> HttpResponse {
         self.unwrap_or_else(HttpResponse::from_error)
     }
 }
 
 /// How an API refuses what its handlers never see, or have no answer to in time.
-pub(super) trait Refuses: ResponseError + From<Unanswered> + 'static {
+pub(super) trait ApiError: ResponseError + From<NoResponse> + 'static {
     /// The path has calls, but for other methods: for these, as `Allow` lists them.
     fn method_not_allowed(allow: String) -> Self;
 }
 
 /// A path of an API that refuses with `E`, and what answers it by each method.
-pub(super) struct Calls<E> {
+pub(super) struct Endpoint<E> {
     path: &'static str,
-    pattern: Pattern,
-    calls: Vec<(Method, Rc<Call>)>,
-    refuses: PhantomData<fn() -> E>,
+    pattern: RoutePattern,
+    handlers: Vec<(Method, Rc<BoxedHandler>)>,
+    error: PhantomData<fn() -> E>,
 }
 
 /// The same, served by one thread.
-struct Served<E> {
+struct EndpointService<E> {
     /// What tells of a request finds the pattern here.
-    known: Rc<Extensions>,
-    calls: Vec<(Method, Rc<Call>)>,
-    refuses: PhantomData<fn() -> E>,
+    app_data: Rc<Extensions>,
+    handlers: Vec<(Method, Rc<BoxedHandler>)>,
+    error: PhantomData<fn() -> E>,
 }
 
-impl<E: Refuses> Calls<E> {
+impl<E: ApiError> Endpoint<E> {
     /// None yet, of a path below a prefix, as both stand in the source.
-    pub(super) fn at(prefix: &'static str, path: &'static str) -> Self {
-        let pattern = Pattern::new(prefix, path);
-        Self { path, pattern, calls: Vec::new(), refuses: PhantomData }
+    pub(super) fn new(prefix: &'static str, path: &'static str) -> Self {
+        let pattern = RoutePattern::new(prefix, path);
+        Self { path, pattern, handlers: Vec::new(), error: PhantomData }
     }
 
     /// Adds a call by any of these methods.
-    pub(super) fn on<H, A>(mut self, methods: &[Method], handler: H) -> Self
+    pub(super) fn method<H, A>(mut self, methods: &[Method], handler: H) -> Self
     where
-        H: Handler<A, Output: Answer>,
+        H: Handler<A, Output: IntoHttpResponse>,
         A: FromRequest + 'static,
     {
-        let call = Rc::new(call(handler));
-        self.calls.extend(methods.iter().map(|method| (method.clone(), call.clone())));
+        let boxed = Rc::new(boxed_handler(handler));
+        self.handlers.extend(methods.iter().map(|method| (method.clone(), boxed.clone())));
         self
     }
 }
 
-impl<E: Refuses> HttpServiceFactory for Calls<E> {
+impl<E: ApiError> HttpServiceFactory for Endpoint<E> {
     fn register(self, config: &mut AppService) {
-        let Self { path, pattern, calls, refuses } = self;
-        let mut known = Extensions::new();
-        known.insert(pattern);
-        let served = Rc::new(Served { known: Rc::new(known), calls, refuses });
-        let serve = fn_service(move |request| served.clone().serve(request));
+        let Self { path, pattern, handlers: calls, error: refuses } = self;
+        let mut app_data = Extensions::new();
+        app_data.insert(pattern);
+        let service = Rc::new(EndpointService {
+            app_data: Rc::new(app_data),
+            handlers: calls,
+            error: refuses,
+        });
+        let serve = fn_service(move |request| service.clone().serve(request));
         web::service(path).finish(serve).register(config);
     }
 }
 
-impl<E: Refuses> Served<E> {
+impl<E: ApiError> EndpointService<E> {
     async fn serve(self: Rc<Self>, mut request: ServiceRequest) -> Result<ServiceResponse, Error> {
-        request.add_data_container(self.known.clone());
+        request.add_data_container(self.app_data.clone());
         let (request, payload) = request.into_parts();
-        let answer = match self.calls.iter().find(|(method, _)| method == request.method()) {
-            Some((_, call)) => timeout::keep::<E>(&request, call(request.clone(), payload)).await,
+        let response = match self.handlers.iter().find(|(method, _)| method == request.method()) {
+            Some((_, boxed)) => {
+                timeout::with_deadline::<E>(&request, boxed(request.clone(), payload)).await
+            }
             None => {
                 let allow: Vec<&str> =
-                    self.calls.iter().map(|(method, _)| method.as_str()).collect();
+                    self.handlers.iter().map(|(method, _)| method.as_str()).collect();
                 HttpResponse::from_error(E::method_not_allowed(allow.join(", ")))
             }
         };
-        Ok(ServiceResponse::new(request, answer))
+        Ok(ServiceResponse::new(request, response))
     }
 }
 
-fn call<H, A>(handler: H) -> Call
+fn boxed_handler<H, A>(handler: H) -> BoxedHandler
 where
-    H: Handler<A, Output: Answer>,
+    H: Handler<A, Output: IntoHttpResponse>,
     A: FromRequest + 'static,
 {
     Box::new(move |request, mut payload| {
         let handler = handler.clone();
         Box::pin(async move {
             match A::from_request(&request, &mut payload).await {
-                Ok(read) => handler.call(read).await.into_response(),
-                Err(refusal) => HttpResponse::from_error(refusal),
+                Ok(arguments) => handler.call(arguments).await.into_response(),
+                Err(error) => HttpResponse::from_error(error),
             }
         })
     })

@@ -4,7 +4,7 @@ use actix_web::http::header::ALLOW;
 use actix_web::{HttpResponse, Resource, Route, guard, web};
 use serde_json::json;
 
-use super::middleware::request_metrics::Pattern;
+use super::middleware::request_metrics::RoutePattern;
 use crate::service::Readiness;
 
 pub(super) fn router(app: &mut web::ServiceConfig) {
@@ -15,7 +15,7 @@ pub(super) fn router(app: &mut web::ServiceConfig) {
 /// A path to look at, by `GET` or, as some load balancers do, by `HEAD`.
 fn read_only(path: &'static str, route: Route) -> Resource {
     web::resource(path)
-        .app_data(Pattern::new("", path))
+        .app_data(RoutePattern::new("", path))
         .route(route.guard(guard::Any(guard::Get()).or(guard::Head())))
         .default_service(web::to(|| async {
             HttpResponse::MethodNotAllowed()

@@ -13,12 +13,12 @@ use actix_web::{App, HttpRequest, HttpResponse, guard, web};
 
 use super::middleware::pipeline;
 use super::options::Options;
-use super::transport::{Bound, Server};
+use super::transport::{Listener, Server};
 use crate::metrics::Format;
 use crate::service::MetricsSource;
 
 /// A socket on which metrics will be told.
-pub struct MetricsBound(Bound);
+pub struct MetricsListener(Listener);
 
 /// Tells metrics while it runs.
 pub struct MetricsServer(Server);
@@ -26,13 +26,13 @@ pub struct MetricsServer(Server);
 /// More than ever ask.
 const MAX_CONNECTIONS: usize = 64;
 
-impl MetricsBound {
+impl MetricsListener {
     /// Takes the first free address of `address`, as `HOST:PORT`; port 0 is a free one.
     ///
     /// # Errors
     /// When the name is unknown, or no address of it can be taken.
     pub fn bind(address: &str) -> io::Result<Self> {
-        Bound::bind(address).map(Self)
+        Listener::bind(address).map(Self)
     }
 
     /// Where it listens.
@@ -47,16 +47,12 @@ impl MetricsBound {
     ///
     /// # Errors
     /// When the system refuses the socket.
-    pub fn serve(
-        self,
-        observatory: Arc<MetricsSource>,
-        options: Options,
-    ) -> io::Result<MetricsServer> {
+    pub fn serve(self, source: Arc<MetricsSource>, options: Options) -> io::Result<MetricsServer> {
         let options = Options { workers: 1, max_connections: MAX_CONNECTIONS, ..options };
         let app = move || {
             let get = guard::Any(guard::Get()).or(guard::Head());
             App::new()
-                .app_data(web::Data::from(observatory.clone()))
+                .app_data(web::Data::from(source.clone()))
                 .app_data(web::Data::new(options))
                 .wrap(from_fn(pipeline::handle_unreported))
                 .route("/metrics", web::route().guard(get).to(metrics))
@@ -76,25 +72,25 @@ impl MetricsServer {
 
     /// What ends it.
     #[must_use]
-    pub fn ending(&self) -> MetricsEnding {
-        MetricsEnding(self.0.handle())
+    pub fn shutdown_handle(&self) -> MetricsShutdown {
+        MetricsShutdown(self.0.handle())
     }
 }
 
 /// Ends what tells metrics.
-pub struct MetricsEnding(ServerHandle);
+pub struct MetricsShutdown(ServerHandle);
 
-impl MetricsEnding {
+impl MetricsShutdown {
     /// Cuts off who asks now.
-    pub async fn end(&self) {
+    pub async fn stop(&self) {
         self.0.stop(false).await;
     }
 }
 
-async fn metrics(request: HttpRequest, observatory: web::Data<MetricsSource>) -> HttpResponse {
+async fn metrics(request: HttpRequest, source: web::Data<MetricsSource>) -> HttpResponse {
     let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let format = Format::accepted(accept.unwrap_or_default());
-    match observatory.text(format).await {
+    match source.text(format).await {
         Ok(text) => {
             HttpResponse::Ok().insert_header((CONTENT_TYPE, format.content_type())).body(text)
         }

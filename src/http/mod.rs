@@ -25,9 +25,9 @@ mod uri;
 mod v1;
 
 pub use application::serve;
-pub use auth::{Gate, GateOptions};
-pub use metrics_server::{MetricsBound, MetricsEnding, MetricsServer};
+pub use auth::{AuthOptions, RequestAuth};
+pub use metrics_server::{MetricsListener, MetricsServer, MetricsShutdown};
 pub use options::Options;
 pub use services::Services;
-pub use transport::{Bound, Ending, Server, Tls, TlsError};
+pub use transport::{Listener, Server, ShutdownHandle, Tls, TlsError};
 pub use v1::openapi;

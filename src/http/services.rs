@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::auth::authenticate::Gate;
+use super::auth::authenticate::RequestAuth;
 use crate::metrics::Metrics;
 use crate::service::{Authenticator, Readiness, Sessions};
 use crate::telemetry::Traces;
@@ -11,11 +11,11 @@ use crate::telemetry::Traces;
 #[derive(Clone)]
 pub struct Services {
     /// Lets callers in.
-    pub access: Authenticator,
+    pub authenticator: Authenticator,
     /// The sessions.
     pub sessions: Sessions,
     /// Where they come in.
-    pub gate: Arc<Gate>,
+    pub auth: Arc<RequestAuth>,
     /// Whether any of them can be served.
     pub readiness: Arc<Readiness>,
     /// Counts the requests.

@@ -16,7 +16,7 @@ pub(super) struct UriTooLong {
 }
 
 /// Refuses a request whose path and query are too long.
-pub(super) fn check(request: &HttpRequest) -> Result<(), UriTooLong> {
+pub(super) fn check_len(request: &HttpRequest) -> Result<(), UriTooLong> {
     let max = request
         .app_data::<web::Data<Options>>()
         .map_or(usize::MAX, |options| options.max_uri_bytes);

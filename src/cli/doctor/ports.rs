@@ -7,13 +7,13 @@ use super::super::health;
 use super::report::Check;
 use crate::clock::Clock;
 use crate::config::{Server, TlsFiles};
-use crate::http::{Bound, MetricsBound};
+use crate::http::{Listener, MetricsListener};
 
 /// Checks that the address of the API is free, or used by a running Muster.
 pub(super) async fn api(server: &Server) -> Check {
     const NAME: &str = "port";
     let bind = &server.bind;
-    let error = match Bound::bind(bind) {
+    let error = match Listener::bind(bind) {
         Ok(_) => return free(NAME, bind),
         Err(error) => error,
     };
@@ -28,7 +28,7 @@ pub(super) async fn api(server: &Server) -> Check {
 /// Checks that the address of the metrics is free, or used by a running Muster.
 pub(super) async fn metrics(bind: &str) -> Check {
     const NAME: &str = "metrics";
-    let error = match MetricsBound::bind(bind) {
+    let error = match MetricsListener::bind(bind) {
         Ok(_) => return free(NAME, bind),
         Err(error) => error,
     };

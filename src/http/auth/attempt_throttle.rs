@@ -13,53 +13,54 @@ use ipnet::IpNet;
 use quick_cache::unsync::Cache;
 
 /// Failures of an address add up until there has been none for this long, nor a wait.
-const QUIET: TimeDelta = TimeDelta::seconds(60);
+const RESET_AFTER: TimeDelta = TimeDelta::seconds(60);
 /// The longest wait, in seconds.
-const LONGEST: i64 = 300;
+const MAX_WAIT: i64 = 300;
 /// How many addresses are remembered; each takes about 100 bytes.
-const ADDRESSES: usize = 16_384;
+const CAPACITY: usize = 16_384;
 
 /// The addresses that guess.
-pub(crate) struct Guesses {
+pub(crate) struct AttemptThrottle {
     /// How many failures are for nothing; 0 = all.
-    allowed: u32,
-    suspects: Mutex<Cache<IpNet, Suspect>>,
+    free_attempts: u32,
+    records: Mutex<Cache<IpNet, FailureRecord>>,
 }
 
 /// What is known of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Suspect {
+struct FailureRecord {
     failures: u32,
     /// When it failed for the last time, or when its wait is over if that is later.
-    until: DateTime<Utc>,
+    blocked_until: DateTime<Utc>,
 }
 
-impl Guesses {
+impl AttemptThrottle {
     /// Counts failures, of which `allowed` are for nothing; 0 = all are.
-    pub(crate) fn new(allowed: u32) -> Self {
-        Self { allowed, suspects: Mutex::new(Cache::new(ADDRESSES)) }
+    pub(crate) fn new(free_attempts: u32) -> Self {
+        Self { free_attempts: free_attempts, records: Mutex::new(Cache::new(CAPACITY)) }
     }
 
     /// How long an address must wait until it is listened to again, if it must.
-    pub(crate) fn wait(&self, network: IpNet, now: DateTime<Utc>) -> Option<Duration> {
-        if self.allowed == 0 {
+    pub(crate) fn retry_after(&self, network: IpNet, now: DateTime<Utc>) -> Option<Duration> {
+        if self.free_attempts == 0 {
             return None;
         }
-        self.with(|suspects| suspects.get(&network)?.wait(self.allowed, now))
+        self.with(|records| records.get(&network)?.retry_after(self.free_attempts, now))
     }
 
     /// A credential was not valid. If others of its address failed meanwhile, so that it must wait by
     /// now, this one does not count, and must wait as well: of those that come at once no more are
     /// told that they failed than of those that come one by one.
-    pub(crate) fn failed(&self, network: IpNet, now: DateTime<Utc>) -> Option<Duration> {
-        if self.allowed == 0 {
+    pub(crate) fn record_failure(&self, network: IpNet, now: DateTime<Utc>) -> Option<Duration> {
+        if self.free_attempts == 0 {
             return None;
         }
-        self.with(|suspects| {
-            let before = suspects.get(&network).copied();
-            let wait = before.and_then(|before| before.wait(self.allowed, now));
+        self.with(|records| {
+            let before = records.get(&network).copied();
+            let wait = before.and_then(|before| before.retry_after(self.free_attempts, now));
             if wait.is_none() {
-                suspects.insert(network, Suspect::failed(before, self.allowed, now));
+                records
+                    .insert(network, FailureRecord::after_failure(before, self.free_attempts, now));
             }
             wait
         })
@@ -67,44 +68,47 @@ impl Guesses {
 
     /// An app proved there that it has its key, which makes up for one failure: when a key is
     /// rotated, everybody behind an address fails once with his old token and asks for a new one.
-    pub(crate) fn made_up(&self, network: IpNet) {
-        if self.allowed == 0 {
+    pub(crate) fn forgive_one(&self, network: IpNet) {
+        if self.free_attempts == 0 {
             return;
         }
-        self.with(|suspects| {
-            let Some(suspect) = suspects.get(&network).copied() else { return };
-            match suspect.failures.saturating_sub(1) {
-                0 => drop(suspects.remove(&network)),
-                failures => suspects.insert(network, Suspect { failures, ..suspect }),
+        self.with(|records| {
+            let Some(record) = records.get(&network).copied() else { return };
+            match record.failures.saturating_sub(1) {
+                0 => drop(records.remove(&network)),
+                failures => records.insert(network, FailureRecord { failures, ..record }),
             }
         });
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Cache<IpNet, Suspect>) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut Cache<IpNet, FailureRecord>) -> T) -> T {
         // Nothing panics while it is held.
-        work(&mut self.suspects.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.records.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Suspect {
-    fn wait(&self, allowed: u32, now: DateTime<Utc>) -> Option<Duration> {
+impl FailureRecord {
+    fn retry_after(&self, allowed: u32, now: DateTime<Utc>) -> Option<Duration> {
         if self.failures < allowed {
             return None;
         }
-        (self.until - now).to_std().ok().filter(|wait| !wait.is_zero())
+        (self.blocked_until - now).to_std().ok().filter(|wait| !wait.is_zero())
     }
 
-    fn failed(before: Option<Self>, allowed: u32, now: DateTime<Utc>) -> Self {
-        let before = before.filter(|before| now < before.until + QUIET);
+    fn after_failure(before: Option<Self>, allowed: u32, now: DateTime<Utc>) -> Self {
+        let before = before.filter(|before| now < before.blocked_until + RESET_AFTER);
         let failures = before.map_or(0, |before| before.failures).saturating_add(1);
-        let wait = failures.checked_sub(allowed).map_or(0, delay);
-        Self { failures, until: now + TimeDelta::seconds(wait) }
+        let wait = failures.checked_sub(allowed).map_or(0, backoff);
+        Self { failures, blocked_until: now + TimeDelta::seconds(wait) }
     }
 }
 
 /// 1, 2, 4 … seconds.
-fn delay(doubled: u32) -> i64 {
-    1_i64.checked_shl(doubled).filter(|_| doubled < 32).map_or(LONGEST, |wait| wait.min(LONGEST))
+fn backoff(doublings: u32) -> i64 {
+    1_i64
+        .checked_shl(doublings)
+        .filter(|_| doublings < 32)
+        .map_or(MAX_WAIT, |wait| wait.min(MAX_WAIT))
 }
 
 #[cfg(test)]
@@ -125,68 +129,69 @@ mod tests {
 
     #[test]
     fn waits_grow_and_are_forgotten() {
-        let guesses = Guesses::new(ALLOWED);
-        let seconds = |now| guesses.wait(network(1), at(now)).map(|wait| wait.as_secs());
+        let guesses = AttemptThrottle::new(ALLOWED);
+        let seconds = |now| guesses.retry_after(network(1), at(now)).map(|wait| wait.as_secs());
         for now in [0, 10] {
-            guesses.failed(network(1), at(now));
+            guesses.record_failure(network(1), at(now));
             assert_eq!(seconds(now), None);
         }
         let mut now = 20;
         for wait in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
-            guesses.failed(network(1), at(now));
+            guesses.record_failure(network(1), at(now));
             assert_eq!(seconds(now), Some(wait), "at {now}");
             now += i64::try_from(wait).unwrap();
             assert_eq!(seconds(now), None, "at {now}");
         }
-        assert_eq!(guesses.wait(network(2), at(now)), None, "another one is not concerned");
+        assert_eq!(guesses.retry_after(network(2), at(now)), None, "another one is not concerned");
         now += 60;
         for _ in 0..2 {
-            guesses.failed(network(1), at(now));
+            guesses.record_failure(network(1), at(now));
             assert_eq!(seconds(now), None, "all is forgotten");
         }
     }
 
     #[test]
     fn who_has_a_key_makes_up_for_failures() {
-        let guesses = Guesses::new(ALLOWED);
+        let guesses = AttemptThrottle::new(ALLOWED);
         for _ in 0..4 {
-            guesses.failed(network(1), at(0));
+            guesses.record_failure(network(1), at(0));
         }
-        assert!(guesses.wait(network(1), at(0)).is_some(), "those at once count as one");
-        guesses.made_up(network(1));
-        assert_eq!(guesses.wait(network(1), at(0)), None);
+        assert!(guesses.retry_after(network(1), at(0)).is_some(), "those at once count as one");
+        guesses.forgive_one(network(1));
+        assert_eq!(guesses.retry_after(network(1), at(0)), None);
         for _ in 0..9 {
-            guesses.made_up(network(1));
+            guesses.forgive_one(network(1));
         }
-        guesses.failed(network(1), at(0));
-        assert_eq!(guesses.wait(network(1), at(0)), None, "nothing is saved up");
+        guesses.record_failure(network(1), at(0));
+        assert_eq!(guesses.retry_after(network(1), at(0)), None, "nothing is saved up");
     }
 
     #[test]
     fn those_that_come_at_once_wait_as_well() {
-        let guesses = Guesses::new(ALLOWED);
-        let told: Vec<_> = (0..5).map(|_| guesses.failed(network(1), at(0))).collect();
+        let guesses = AttemptThrottle::new(ALLOWED);
+        let told: Vec<_> = (0..5).map(|_| guesses.record_failure(network(1), at(0))).collect();
         let second = Some(Duration::from_secs(1));
         assert_eq!(told, [None, None, None, second, second]);
-        assert_eq!(guesses.wait(network(1), at(0)), second, "they are one");
+        assert_eq!(guesses.retry_after(network(1), at(0)), second, "they are one");
     }
 
     #[test]
     fn memory_is_bounded() {
-        let guesses = Guesses::new(1);
+        let guesses = AttemptThrottle::new(1);
         for number in 0..100_000_u32 {
-            guesses.failed(IpNet::from(std::net::IpAddr::from(number.to_be_bytes())), at(0));
+            guesses
+                .record_failure(IpNet::from(std::net::IpAddr::from(number.to_be_bytes())), at(0));
         }
-        assert!(guesses.with(|suspects| suspects.len()) <= ADDRESSES);
+        assert!(guesses.with(|suspects| suspects.len()) <= CAPACITY);
     }
 
     #[test]
     fn none_is_counted_if_so_wished() {
-        let guesses = Guesses::new(0);
+        let guesses = AttemptThrottle::new(0);
         for _ in 0..99 {
-            guesses.failed(network(1), at(0));
+            guesses.record_failure(network(1), at(0));
         }
-        assert_eq!(guesses.wait(network(1), at(0)), None);
+        assert_eq!(guesses.retry_after(network(1), at(0)), None);
     }
 
     proptest! {
@@ -195,12 +200,12 @@ mod tests {
             failures in prop::collection::vec(0..100_i64, 1..80),
             allowed in 1..20_u32,
         ) {
-            let guesses = Guesses::new(allowed);
+            let guesses = AttemptThrottle::new(allowed);
             let mut now = 0;
             for (number, pause) in failures.into_iter().enumerate() {
                 now += pause;
-                guesses.failed(network(1), at(now));
-                let wait = guesses.wait(network(1), at(now));
+                guesses.record_failure(network(1), at(now));
+                let wait = guesses.retry_after(network(1), at(now));
                 prop_assert!(wait.is_none_or(|wait| wait <= Duration::from_secs(300)));
                 prop_assert!(number + 1 >= allowed as usize || wait.is_none());
             }

@@ -12,20 +12,20 @@ use actix_web::{HttpRequest, web};
 use ipnet::IpNet;
 use tokio::time::Instant;
 
-use super::app_rate_limit::Quota;
-use super::attempt_throttle::Guesses;
+use super::app_rate_limit::AppRateLimiter;
+use super::attempt_throttle::AttemptThrottle;
 use crate::clock::Clock;
 use crate::domain::App;
-use crate::http::middleware::client_ip::{ClientIpResolver, Peer};
-use crate::http::middleware::request_context::Noted;
+use crate::http::middleware::client_ip::{ClientIp, ClientIpResolver};
+use crate::http::middleware::request_context::RequestContext;
 use crate::service::{AppContext, AuthError, Authenticator, Caller, Error};
 
 /// A sealed time takes a fifth of this: who is held off cannot have more opened.
-const SEALED_TIME: usize = 1_024;
+const MAX_UNTHROTTLED_SEALED_LEN: usize = 1_024;
 
 /// What is asked of callers beside a credential.
 #[derive(Clone, Debug)]
-pub struct GateOptions {
+pub struct AuthOptions {
     /// How many credentials that are not valid an address may try for nothing; 0 = any number.
     pub max_failed_attempts: u32,
     /// How many requests an app may make in a second; 0 = any number.
@@ -37,35 +37,35 @@ pub struct GateOptions {
 }
 
 /// Where callers come in.
-pub struct Gate {
-    guesses: Guesses,
-    quota: Option<Quota>,
+pub struct RequestAuth {
+    throttle: AttemptThrottle,
+    rate_limiter: Option<AppRateLimiter>,
     client_ips: ClientIpResolver,
     clock: Clock,
 }
 
 /// Why a caller does not come in.
 #[derive(Debug)]
-pub(crate) enum Barred {
+pub(crate) enum AuthRejection {
     /// He may not, or the database failed.
     Error(Error),
     /// His address tried too many credentials that were not valid.
-    HeldOff { wait: Duration },
+    Throttled { wait: Duration },
     /// The app has had its share.
-    TooMany { wait: Duration },
+    RateLimited { wait: Duration },
     /// The router gives no gate: a mistake in here.
-    NoGate,
+    NotConfigured,
 }
 
-impl Gate {
+impl RequestAuth {
     /// Tells the time by `clock`.
     #[must_use]
-    pub fn new(options: GateOptions, clock: Clock) -> Self {
-        let GateOptions { max_failed_attempts, requests_per_second, burst, trusted_proxies } =
+    pub fn new(options: AuthOptions, clock: Clock) -> Self {
+        let AuthOptions { max_failed_attempts, requests_per_second, burst, trusted_proxies } =
             options;
         Self {
-            guesses: Guesses::new(max_failed_attempts),
-            quota: Quota::new(requests_per_second, burst),
+            throttle: AttemptThrottle::new(max_failed_attempts),
+            rate_limiter: AppRateLimiter::new(requests_per_second, burst),
             client_ips: ClientIpResolver::new(&trusted_proxies),
             clock,
         }
@@ -76,9 +76,9 @@ impl Gate {
         self.client_ips.clone()
     }
 
-    fn must_not_be_held_off(&self, network: IpNet) -> Result<(), Barred> {
-        match self.guesses.wait(network, self.clock.now()) {
-            Some(wait) => Err(Barred::HeldOff { wait }),
+    fn check_throttle(&self, network: IpNet) -> Result<(), AuthRejection> {
+        match self.throttle.retry_after(network, self.clock.now()) {
+            Some(wait) => Err(AuthRejection::Throttled { wait }),
             None => Ok(()),
         }
     }
@@ -87,101 +87,113 @@ impl Gate {
     ///
     /// # Errors
     /// [`Barred::HeldOff`] when its address must wait by now: then that is all it is told.
-    fn failed(&self, network: IpNet) -> Result<(), Barred> {
-        match self.guesses.failed(network, self.clock.now()) {
-            Some(wait) => Err(Barred::HeldOff { wait }),
+    fn record_failure(&self, network: IpNet) -> Result<(), AuthRejection> {
+        match self.throttle.record_failure(network, self.clock.now()) {
+            Some(wait) => Err(AuthRejection::Throttled { wait }),
             None => Ok(()),
         }
     }
 
-    fn take_turn(&self, app: &App) -> Result<(), Barred> {
-        let taken = self.quota.as_ref().map_or(Ok(()), |quota| quota.take(app));
-        taken.map_err(|wait| Barred::TooMany { wait })
+    fn check_rate_limit(&self, app: &App) -> Result<(), AuthRejection> {
+        let allowed = self.rate_limiter.as_ref().map_or(Ok(()), |limiter| limiter.take(app));
+        allowed.map_err(|wait| AuthRejection::RateLimited { wait })
     }
 }
 
 /// Lets in whoever holds an access token or an API key. The request must have been read by now: its
 /// time begins.
-pub(crate) async fn admit(request: &HttpRequest, token: &str) -> Result<Caller, Barred> {
+pub(crate) async fn authenticate(
+    request: &HttpRequest,
+    token: &str,
+) -> Result<Caller, AuthRejection> {
     let now = Instant::now();
-    Noted::on(request, |noted| noted.is_read(now));
-    let (gate, access) = (gate(request)?, access(request)?);
-    let caller = match access.authenticate_cached(token, now) {
+    RequestContext::with(request, |context| context.mark_read(now));
+    let (auth, authenticator) = (request_auth(request)?, authenticator(request)?);
+    let caller = match authenticator.authenticate_cached(token, now) {
         Ok(Some(caller)) => caller,
-        Err(denied) if !is_guess(denied) => return Err(Error::from(denied).into()),
+        Err(error) if !counts_as_failure(error) => return Err(Error::from(error).into()),
         Ok(None) | Err(_) => {
-            gate.must_not_be_held_off(network(request))?;
-            failing_counts(request, gate, access.authenticate(token, now).await)?
+            auth.check_throttle(rate_limit_prefix(request))?;
+            counting_failures(request, auth, authenticator.authenticate(token, now).await)?
         }
     };
-    identified(request, gate, caller.app(), "")?;
+    identified(request, auth, caller.app(), "")?;
     Ok(caller)
 }
 
 /// The app that asks for a token by what it sealed, which is still to be opened.
-pub(crate) async fn applicant(
+pub(crate) async fn authenticate_token_request(
     request: &HttpRequest,
     (buin, app_id): (i64, &str),
     sealed: &str,
-) -> Result<Arc<AppContext>, Barred> {
+) -> Result<Arc<AppContext>, AuthRejection> {
     let now = Instant::now();
-    Noted::on(request, |noted| noted.is_read(now));
-    let (gate, access) = (gate(request)?, access(request)?);
-    let known = match access.find_token_applicant_cached(buin, app_id) {
-        Some(known) => known,
+    RequestContext::with(request, |context| context.mark_read(now));
+    let (auth, authenticator) = (request_auth(request)?, authenticator(request)?);
+    let app = match authenticator.find_token_applicant_cached(buin, app_id) {
+        Some(app) => app,
         None => {
-            gate.must_not_be_held_off(network(request))?;
-            failing_counts(request, gate, access.find_token_applicant(buin, app_id).await)?
+            auth.check_throttle(rate_limit_prefix(request))?;
+            counting_failures(
+                request,
+                auth,
+                authenticator.find_token_applicant(buin, app_id).await,
+            )?
         }
     };
-    identified(request, gate, &known.app, sealed)?;
-    Ok(known)
+    identified(request, auth, &app.app, sealed)?;
+    Ok(app)
 }
 
 /// The app of a request is known: the request's context names it from here on. What it `sealed` is
 /// still to be opened.
-fn identified(request: &HttpRequest, gate: &Gate, app: &App, sealed: &str) -> Result<(), Barred> {
-    Noted::on(request, |context| context.comes_from(&app.app_id));
-    if sealed.len() > SEALED_TIME {
-        gate.must_not_be_held_off(network(request))?;
+fn identified(
+    request: &HttpRequest,
+    gate: &RequestAuth,
+    app: &App,
+    sealed: &str,
+) -> Result<(), AuthRejection> {
+    RequestContext::with(request, |context| context.set_app(&app.app_id));
+    if sealed.len() > MAX_UNTHROTTLED_SEALED_LEN {
+        gate.check_throttle(rate_limit_prefix(request))?;
     }
-    gate.take_turn(app)
+    gate.check_rate_limit(app)
 }
 
 /// Whether an applicant has the key of its app, as it showed: `shown`, or why it has not.
-pub(crate) fn has_key<T, E: From<Barred>>(
+pub(crate) fn verify_key_proof<T, E: From<AuthRejection>>(
     request: &HttpRequest,
-    shown: Result<T, impl Into<E>>,
+    proof: Result<T, impl Into<E>>,
 ) -> Result<T, E> {
-    let gate = gate(request)?;
-    shown.map_err(|why| match gate.failed(network(request)) {
-        Err(barred) => barred.into(),
-        Ok(()) => why.into(),
+    let auth = request_auth(request)?;
+    proof.map_err(|error| match auth.record_failure(rate_limit_prefix(request)) {
+        Err(rejection) => rejection.into(),
+        Ok(()) => error.into(),
     })
 }
 
 /// An applicant got its token.
-pub(crate) fn has_proved_itself(request: &HttpRequest) -> Result<(), Barred> {
-    gate(request)?.guesses.made_up(network(request));
+pub(crate) fn record_success(request: &HttpRequest) -> Result<(), AuthRejection> {
+    request_auth(request)?.throttle.forgive_one(rate_limit_prefix(request));
     Ok(())
 }
 
-fn failing_counts<T>(
+fn counting_failures<T>(
     request: &HttpRequest,
-    gate: &Gate,
-    admitted: Result<T, Error>,
-) -> Result<T, Barred> {
-    if let Err(Error::Denied(denied)) = &admitted
-        && is_guess(*denied)
+    auth: &RequestAuth,
+    result: Result<T, Error>,
+) -> Result<T, AuthRejection> {
+    if let Err(Error::Denied(error)) = &result
+        && counts_as_failure(*error)
     {
-        gate.failed(network(request))?;
+        auth.record_failure(rate_limit_prefix(request))?;
     }
-    Ok(admitted?)
+    Ok(result?)
 }
 
 /// Whether who is denied this may have guessed. A token that is over was given by us.
-fn is_guess(denied: AuthError) -> bool {
-    match denied {
+fn counts_as_failure(error: AuthError) -> bool {
+    match error {
         AuthError::UnknownToken
         | AuthError::UnknownApp
         | AuthError::WrongEnterprise
@@ -190,20 +202,28 @@ fn is_guess(denied: AuthError) -> bool {
     }
 }
 
-fn network(request: &HttpRequest) -> IpNet {
-    let nowhere = || Peer(Ipv4Addr::UNSPECIFIED.into());
-    Noted::of(request).map_or_else(nowhere, |noted| noted.peer()).network()
+fn rate_limit_prefix(request: &HttpRequest) -> IpNet {
+    let unknown = || ClientIp(Ipv4Addr::UNSPECIFIED.into());
+    RequestContext::from_request(request)
+        .map_or_else(unknown, |context| context.client_ip())
+        .rate_limit_prefix()
 }
 
-fn gate(request: &HttpRequest) -> Result<&Gate, Barred> {
-    request.app_data::<web::Data<Gate>>().map(|gate| &***gate).ok_or(Barred::NoGate)
+fn request_auth(request: &HttpRequest) -> Result<&RequestAuth, AuthRejection> {
+    request
+        .app_data::<web::Data<RequestAuth>>()
+        .map(|gate| &***gate)
+        .ok_or(AuthRejection::NotConfigured)
 }
 
-fn access(request: &HttpRequest) -> Result<&Authenticator, Barred> {
-    request.app_data::<web::Data<Authenticator>>().map(|access| &***access).ok_or(Barred::NoGate)
+fn authenticator(request: &HttpRequest) -> Result<&Authenticator, AuthRejection> {
+    request
+        .app_data::<web::Data<Authenticator>>()
+        .map(|access| &***access)
+        .ok_or(AuthRejection::NotConfigured)
 }
 
-impl From<Error> for Barred {
+impl From<Error> for AuthRejection {
     fn from(error: Error) -> Self {
         Self::Error(error)
     }

@@ -7,4 +7,4 @@ mod app_rate_limit;
 mod attempt_throttle;
 pub(super) mod authenticate;
 
-pub use authenticate::{Gate, GateOptions};
+pub use authenticate::{AuthOptions, RequestAuth};

@@ -7,25 +7,25 @@ use std::pin::Pin;
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev};
 
-use super::fault::Fault;
-use super::message::Body;
-use super::render::{plain, rendered, sealed};
+use super::fault::CgiError;
+use super::message::RequestBody;
+use super::render::{plain_response, sealed_response, to_json};
 use crate::domain::{Invalid, SessionId};
 use crate::http::auth::authenticate;
-use crate::http::middleware::request_context::Noted;
-use crate::http::shared::permission::Needs;
+use crate::http::middleware::request_context::RequestContext;
+use crate::http::shared::permission::RequiredPermission;
 use crate::http::uri;
 use crate::service::{AppContext, AuthError, CachedSession, Caller, Credential, Error};
 use crate::wire::{self, Errcode, FieldError, Object};
 
 /// A `POST` by an app that may do it, its message opened.
-pub(super) struct Call<N> {
-    asked: Asked<N>,
+pub(super) struct PostRequest<N> {
+    base: GetRequest<N>,
     message: Bytes,
 }
 
 /// A `GET` by an app that may do it.
-pub(super) struct Asked<N> {
+pub(super) struct GetRequest<N> {
     caller: Caller,
     /// Whether the answer is sealed.
     sealed: bool,
@@ -33,127 +33,127 @@ pub(super) struct Asked<N> {
     needs: PhantomData<N>,
 }
 
-impl<N> Call<N> {
+impl<N> PostRequest<N> {
     pub(super) fn caller(&self) -> &Caller {
-        &self.asked.caller
+        &self.base.caller
     }
 
     /// The message: what was sealed, or the bare body.
-    pub(super) fn object(&self) -> Result<Object<'_>, Fault> {
-        let place = if self.asked.sealed { "encrypt" } else { "body" };
-        Object::parse(&self.message).map_err(|why| Fault::malformed(place, &why))
+    pub(super) fn object(&self) -> Result<Object<'_>, CgiError> {
+        let location = if self.base.sealed { "encrypt" } else { "body" };
+        Object::parse(&self.message).map_err(|error| CgiError::malformed(location, &error))
     }
 
     /// The session that the message names. The request's context names it from here on.
-    pub(super) fn session_id(&self, message: &Object<'_>) -> Result<SessionId, Fault> {
-        let wrong = |why: FieldError| Fault::new(Errcode::SessionIdInvalid, why.to_string());
-        self.asked.named(message.text("sessionId").map_err(wrong)?)
+    pub(super) fn session_id(&self, message: &Object<'_>) -> Result<SessionId, CgiError> {
+        let wrong = |why: FieldError| CgiError::new(Errcode::SessionIdInvalid, why.to_string());
+        self.base.named(message.text("sessionId").map_err(wrong)?)
     }
 
     /// An answer whose result is a session.
-    pub(super) fn answer(&self, session: &CachedSession) -> HttpResponse {
-        self.asked.answer(session)
+    pub(super) fn respond(&self, session: &CachedSession) -> HttpResponse {
+        self.base.respond(session)
     }
 }
 
-impl<N> Asked<N> {
+impl<N> GetRequest<N> {
     pub(super) fn caller(&self) -> &Caller {
         &self.caller
     }
 
     /// The session that the query names. The request's context names it from here on.
-    pub(super) fn session_id(&self) -> Result<SessionId, Fault> {
+    pub(super) fn session_id(&self) -> Result<SessionId, CgiError> {
         self.named(query_value(self.request.query_string(), "sessionId")?.as_deref())
     }
 
-    fn named(&self, text: Option<&str>) -> Result<SessionId, Fault> {
+    fn named(&self, text: Option<&str>) -> Result<SessionId, CgiError> {
         let text = text
             .filter(|text| !text.is_empty())
-            .ok_or_else(|| Fault::missing(Errcode::SessionIdMissing, "sessionId"))?;
+            .ok_or_else(|| CgiError::missing(Errcode::SessionIdMissing, "sessionId"))?;
         let wrong =
-            |why: Invalid| Fault::new(Errcode::SessionIdInvalid, format!("sessionId: {why}"));
+            |why: Invalid| CgiError::new(Errcode::SessionIdInvalid, format!("sessionId: {why}"));
         let id = text.parse().map_err(wrong)?;
-        Noted::on(&self.request, |context| context.is_about(id));
+        RequestContext::with(&self.request, |context| context.set_session(id));
         Ok(id)
     }
 
     /// An answer whose result is a session. A new session has its id only now.
-    pub(super) fn answer(&self, session: &CachedSession) -> HttpResponse {
-        let json = session.json(rendered);
-        let answer = if self.sealed {
-            sealed(&self.caller.app_context().envelope, json)
+    pub(super) fn respond(&self, session: &CachedSession) -> HttpResponse {
+        let json = session.json(to_json);
+        let response = if self.sealed {
+            sealed_response(&self.caller.app_context().envelope, json)
         } else {
-            plain(json)
+            plain_response(json)
         };
-        Noted::on(&self.request, |context| {
-            context.is_about(session.id);
-            context.succeeded();
+        RequestContext::with(&self.request, |context| {
+            context.set_session(session.id);
+            context.mark_succeeded();
         });
-        answer
+        response
     }
 }
 
-async fn admit<N: Needs>(request: &HttpRequest) -> Result<Caller, Fault> {
+async fn authenticate<N: RequiredPermission>(request: &HttpRequest) -> Result<Caller, CgiError> {
     let token = query_value(request.query_string(), "accessToken")?.unwrap_or_default();
-    let caller = authenticate::admit(request, &token).await?;
+    let caller = authenticate::authenticate(request, &token).await?;
     // The right to administrate has no calls in this API: it stands for no other permission.
-    if let Some(least) = N::ONE_OF.first() {
+    if let Some(least) = N::ANY_OF.first() {
         caller.require(*least)?;
     }
     Ok(caller)
 }
 
-async fn call<N: Needs>(
+async fn read_post_request<N: RequiredPermission>(
     request: HttpRequest,
     payload: &mut dev::Payload,
-) -> Result<Call<N>, Fault> {
-    uri::check(&request)?;
+) -> Result<PostRequest<N>, CgiError> {
+    uri::check_len(&request)?;
     // The body first: an answer to a request that is still being sent may never be read.
-    let body = Body::read(&request, payload).await?;
-    let caller = admit::<N>(&request).await?;
-    let outer = body.object()?;
-    if caller.credential() == Credential::ApiKey && !outer.has("encrypt") {
-        let asked = Asked { caller, sealed: false, request, needs: PhantomData };
-        drop(outer);
-        return Ok(Call { asked, message: body.into_bytes() });
+    let body = RequestBody::read(&request, payload).await?;
+    let caller = authenticate::<N>(&request).await?;
+    let object = body.object()?;
+    if caller.credential() == Credential::ApiKey && !object.has("encrypt") {
+        let base = GetRequest { caller, sealed: false, request, needs: PhantomData };
+        drop(object);
+        return Ok(PostRequest { base, message: body.into_bytes() });
     }
-    if !outer.has("encrypt") {
-        return Err(Fault::missing(Errcode::EncryptMissing, "encrypt"));
+    if !object.has("encrypt") {
+        return Err(CgiError::missing(Errcode::EncryptMissing, "encrypt"));
     }
-    let envelope = body.sealed(&outer)?;
+    let envelope = body.envelope_fields(&object)?;
     let app = caller.app();
     if envelope.buin != Some(app.buin.get()) {
         return Err(AuthError::WrongEnterprise.into());
     }
     if envelope.app_id != app.app_id.as_str() {
         let errmsg = "appId: not the app of the access token";
-        return Err(Fault::new(Errcode::InvalidAppId, errmsg));
+        return Err(CgiError::new(Errcode::InvalidAppId, errmsg));
     }
     let message = caller.app_context().envelope.open(envelope.encrypt)?;
-    let asked = Asked { caller, sealed: true, request, needs: PhantomData };
-    Ok(Call { asked, message: message.into() })
+    let base = GetRequest { caller, sealed: true, request, needs: PhantomData };
+    Ok(PostRequest { base, message: message.into() })
 }
 
-impl<N: Needs> FromRequest for Call<N> {
-    type Error = Fault;
-    type Future = Pin<Box<dyn Future<Output = Result<Self, Fault>>>>;
+impl<N: RequiredPermission> FromRequest for PostRequest<N> {
+    type Error = CgiError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, CgiError>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
         let request = request.clone();
         let mut payload = payload.take();
-        Box::pin(async move { call(request, &mut payload).await })
+        Box::pin(async move { read_post_request(request, &mut payload).await })
     }
 }
 
-impl<N: Needs> FromRequest for Asked<N> {
-    type Error = Fault;
-    type Future = Pin<Box<dyn Future<Output = Result<Self, Fault>>>>;
+impl<N: RequiredPermission> FromRequest for GetRequest<N> {
+    type Error = CgiError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, CgiError>>>>;
 
     fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
-            uri::check(&request)?;
-            let caller = admit::<N>(&request).await?;
+            uri::check_len(&request)?;
+            let caller = authenticate::<N>(&request).await?;
             let sealed = caller.credential() == Credential::Token;
             Ok(Self { caller, sealed, request, needs: PhantomData })
         })
@@ -161,35 +161,40 @@ impl<N: Needs> FromRequest for Asked<N> {
 }
 
 /// An app that asks for a token, and what it sealed.
-pub(super) struct Application {
-    pub(super) known: std::sync::Arc<AppContext>,
+pub(super) struct TokenRequest {
+    pub(super) app_context: std::sync::Arc<AppContext>,
     pub(super) message: String,
 }
 
-async fn apply(request: &HttpRequest, payload: &mut dev::Payload) -> Result<Application, Fault> {
-    uri::check(request)?;
-    let body = Body::read(request, payload).await?;
-    let outer = body.object()?;
-    let envelope = body.sealed(&outer)?;
+async fn read_token_request(
+    request: &HttpRequest,
+    payload: &mut dev::Payload,
+) -> Result<TokenRequest, CgiError> {
+    uri::check_len(request)?;
+    let body = RequestBody::read(request, payload).await?;
+    let object = body.object()?;
+    let envelope = body.envelope_fields(&object)?;
     let buin = envelope.buin.ok_or(Error::Denied(AuthError::WrongEnterprise))?;
     let encrypt = envelope.encrypt;
-    let known = authenticate::applicant(request, (buin, envelope.app_id), encrypt).await?;
-    let message = authenticate::has_key::<_, Fault>(request, known.envelope.open(encrypt))?;
-    Ok(Application { known, message })
+    let app_context =
+        authenticate::authenticate_token_request(request, (buin, envelope.app_id), encrypt).await?;
+    let message =
+        authenticate::verify_key_proof::<_, CgiError>(request, app_context.envelope.open(encrypt))?;
+    Ok(TokenRequest { app_context, message })
 }
 
-impl FromRequest for Application {
-    type Error = Fault;
-    type Future = Pin<Box<dyn Future<Output = Result<Self, Fault>>>>;
+impl FromRequest for TokenRequest {
+    type Error = CgiError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, CgiError>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
         let request = request.clone();
         let mut payload = payload.take();
-        Box::pin(async move { apply(&request, &mut payload).await })
+        Box::pin(async move { read_token_request(&request, &mut payload).await })
     }
 }
 
 /// The value of a query parameter; `None` if it is not there.
-fn query_value<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, Fault> {
-    wire::query_value(query, name).map_err(|why| Fault::malformed("query", &why))
+fn query_value<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, CgiError> {
+    wire::query_value(query, name).map_err(|error| CgiError::malformed("query", &error))
 }

@@ -11,21 +11,21 @@ use actix_web::{HttpResponse, ResponseError};
 use serde_json::json;
 
 use crate::domain::{Invalid, Refusal};
-use crate::http::auth::authenticate::Barred;
+use crate::http::auth::authenticate::AuthRejection;
 use crate::http::body::BodyError;
-use crate::http::endpoint::Refuses;
-use crate::http::middleware::request_context::{Answered, Outcome};
-use crate::http::middleware::timeout::{CLIENT_CLOSED_REQUEST, Unanswered};
+use crate::http::endpoint::ApiError;
+use crate::http::middleware::request_context::{ApiStatus, ErrorReport};
+use crate::http::middleware::timeout::{CLIENT_CLOSED_REQUEST, NoResponse};
 use crate::http::shared::cause_chain::cause_chain;
 use crate::http::shared::error_text;
-use crate::http::shared::retry_after::{self, seconds};
+use crate::http::shared::retry_after::{self, retry_after_seconds};
 use crate::http::uri::UriTooLong;
 use crate::service::{AuthError, Error};
 use crate::wire::{CannotOpen, Errcode, FieldError, Malformed};
 
 /// An answer without a result.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct CgiError {
     errcode: Errcode,
     errmsg: String,
     status: StatusCode,
@@ -37,7 +37,7 @@ pub(super) struct Fault {
     cause: Option<String>,
 }
 
-impl Fault {
+impl CgiError {
     /// An outcome of this API: HTTP 200.
     pub(super) fn new(errcode: Errcode, errmsg: impl Into<String>) -> Self {
         let (status, errmsg) = (StatusCode::OK, errmsg.into());
@@ -50,69 +50,74 @@ impl Fault {
     }
 
     /// A field holds a value that cannot be.
-    pub(super) fn invalid(field: impl fmt::Display, why: &Invalid) -> Self {
-        Self::new(Errcode::BadRequest, format!("{field}: {why}"))
+    pub(super) fn invalid(field: impl fmt::Display, error: &Invalid) -> Self {
+        Self::new(Errcode::BadRequest, format!("{field}: {error}"))
     }
 
     /// A message, the body or what was sealed in it, that is none.
-    pub(super) fn malformed(place: &str, why: &Malformed) -> Self {
-        let errcode = match why {
+    pub(super) fn malformed(location: &str, error: &Malformed) -> Self {
+        let errcode = match error {
             Malformed::NotJson(_) | Malformed::NotAnObject(_) => Errcode::BadFormat,
             Malformed::Duplicate(_) | Malformed::TooManyFields(_) => Errcode::BadRequest,
         };
-        let names_its_field = matches!(why, Malformed::Duplicate(_));
-        let errmsg = if names_its_field { why.to_string() } else { format!("{place}: {why}") };
+        let names_its_field = matches!(error, Malformed::Duplicate(_));
+        let errmsg =
+            if names_its_field { error.to_string() } else { format!("{location}: {error}") };
         Self::new(errcode, errmsg)
     }
 
     pub(super) fn not_found() -> Self {
         let errmsg = format!("path: {}", error_text::NO_SUCH_ENDPOINT);
-        Self::new(Errcode::BadRequest, errmsg).with(StatusCode::NOT_FOUND)
+        Self::new(Errcode::BadRequest, errmsg).with_status(StatusCode::NOT_FOUND)
     }
 
     /// Something in here failed.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
-        Self::new(Errcode::Internal, error_text::INTERNAL).because(error)
+        Self::new(Errcode::Internal, error_text::INTERNAL).with_cause(error)
     }
 
     /// Keeps an error with its causes for the log.
-    fn because(self, error: &dyn std::error::Error) -> Self {
+    fn with_cause(self, error: &dyn std::error::Error) -> Self {
         Self { cause: Some(cause_chain(error)), ..self }
     }
 
     fn unavailable(errmsg: impl Into<String>) -> Self {
-        Self::new(Errcode::Internal, errmsg).with(StatusCode::SERVICE_UNAVAILABLE).again_after(1)
+        Self::new(Errcode::Internal, errmsg)
+            .with_status(StatusCode::SERVICE_UNAVAILABLE)
+            .with_retry_after(1)
     }
 
     fn timed_out(errmsg: impl Into<String>) -> Self {
-        Self::new(Errcode::Internal, errmsg).with(StatusCode::GATEWAY_TIMEOUT).again_after(1)
+        Self::new(Errcode::Internal, errmsg)
+            .with_status(StatusCode::GATEWAY_TIMEOUT)
+            .with_retry_after(1)
     }
 
-    fn again_after(self, seconds: u64) -> Self {
+    fn with_retry_after(self, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
 
-    fn with(self, status: StatusCode) -> Self {
+    fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for CgiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.errcode.number(), self.errmsg)
     }
 }
 
-impl Refuses for Fault {
+impl ApiError for CgiError {
     fn method_not_allowed(allow: String) -> Self {
-        let mut fault = Self::new(Errcode::BadRequest, format!("method: only {allow}"))
-            .with(StatusCode::METHOD_NOT_ALLOWED);
-        fault.allow = Some(allow);
-        fault
+        let mut error = Self::new(Errcode::BadRequest, format!("method: only {allow}"))
+            .with_status(StatusCode::METHOD_NOT_ALLOWED);
+        error.allow = Some(allow);
+        error
     }
 }
 
-impl ResponseError for Fault {
+impl ResponseError for CgiError {
     fn status_code(&self) -> StatusCode {
         self.status
     }
@@ -134,13 +139,15 @@ impl ResponseError for Fault {
         }
         let errcode = self.errcode.number();
         let mut response = response.json(json!({ "errcode": errcode, "errmsg": self.errmsg }));
-        let answered = Answered::Errcode(errcode);
-        response.extensions_mut().insert(Outcome { answered, cause: self.cause.clone() });
+        let status = ApiStatus::Errcode(errcode);
+        response
+            .extensions_mut()
+            .insert(ErrorReport { answered: status, cause: self.cause.clone() });
         response
     }
 }
 
-impl From<Error> for Fault {
+impl From<Error> for CgiError {
     fn from(error: Error) -> Self {
         match error {
             Error::Denied(denied) => denied.into(),
@@ -158,20 +165,23 @@ impl From<Error> for Fault {
             }
             Error::IdempotencyKeyReused => Self::new(Errcode::BadRequest, format!("key: {error}")),
             Error::Contention => Self::unavailable(format!("sessionId: {}", error_text::CONTENDED)),
-            Error::Unavailable(error) => Self::unavailable(error_text::UNAVAILABLE).because(&error),
-            Error::Overloaded { wait } => {
-                Self::unavailable(error_text::OVERLOADED).again_after(seconds(wait))
+            Error::Unavailable(error) => {
+                Self::unavailable(error_text::UNAVAILABLE).with_cause(&error)
             }
+            Error::Overloaded { wait } => Self::unavailable(error_text::OVERLOADED)
+                .with_retry_after(retry_after_seconds(wait)),
             Error::StatementTimeout(error) => {
-                Self::unavailable(error_text::TOO_SLOW).because(&error)
+                Self::unavailable(error_text::TOO_SLOW).with_cause(&error)
             }
-            Error::OutcomeUnknown(error) => Self::timed_out(error_text::UNANSWERED).because(&error),
+            Error::OutcomeUnknown(error) => {
+                Self::timed_out(error_text::UNANSWERED).with_cause(&error)
+            }
             Error::Internal(error) => Self::internal(&error),
         }
     }
 }
 
-impl From<AuthError> for Fault {
+impl From<AuthError> for CgiError {
     fn from(denied: AuthError) -> Self {
         let errcode = match denied {
             AuthError::MissingToken => Errcode::TokenEmpty,
@@ -195,7 +205,7 @@ impl From<AuthError> for Fault {
     }
 }
 
-impl From<Refusal> for Fault {
+impl From<Refusal> for CgiError {
     fn from(refusal: Refusal) -> Self {
         let (errcode, field) = match &refusal {
             Refusal::NotAMember { .. } => (Errcode::IllegalAccess, "opUser"),
@@ -214,63 +224,67 @@ impl From<Refusal> for Fault {
     }
 }
 
-impl From<Barred> for Fault {
-    fn from(barred: Barred) -> Self {
+impl From<AuthRejection> for CgiError {
+    fn from(barred: AuthRejection) -> Self {
         let refused = |errmsg: &str, wait| {
             // No code of the protocol says this; clients take any other status for "try again".
             Self::new(Errcode::Internal, errmsg)
-                .with(StatusCode::TOO_MANY_REQUESTS)
-                .again_after(seconds(wait))
+                .with_status(StatusCode::TOO_MANY_REQUESTS)
+                .with_retry_after(retry_after_seconds(wait))
         };
         match barred {
-            Barred::Error(error) => error.into(),
-            Barred::HeldOff { wait } => {
+            AuthRejection::Error(error) => error.into(),
+            AuthRejection::Throttled { wait } => {
                 refused("accessToken: too many invalid attempts came from this address", wait)
             }
-            Barred::TooMany { wait } => refused("appId: too many requests, try again", wait),
-            Barred::NoGate => Self::internal(&std::io::Error::other("the router gives no gate")),
-        }
-    }
-}
-
-impl From<Unanswered> for Fault {
-    fn from(why: Unanswered) -> Self {
-        match why {
-            Unanswered::Late { .. } => Self::timed_out(why.to_string()).because(&why),
-            Unanswered::Abandoned { .. } => {
-                let status =
-                    StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST);
-                Self::new(Errcode::Internal, why.to_string()).with(status)
+            AuthRejection::RateLimited { wait } => {
+                refused("appId: too many requests, try again", wait)
+            }
+            AuthRejection::NotConfigured => {
+                Self::internal(&std::io::Error::other("the router gives no gate"))
             }
         }
     }
 }
 
-impl From<BodyError> for Fault {
+impl From<NoResponse> for CgiError {
+    fn from(why: NoResponse) -> Self {
+        match why {
+            NoResponse::TimedOut { .. } => Self::timed_out(why.to_string()).with_cause(&why),
+            NoResponse::ClientClosed { .. } => {
+                let status =
+                    StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST);
+                Self::new(Errcode::Internal, why.to_string()).with_status(status)
+            }
+        }
+    }
+}
+
+impl From<BodyError> for CgiError {
     fn from(error: BodyError) -> Self {
         let (errcode, status) = match &error {
             BodyError::TooLarge { .. } => (Errcode::BadRequest, StatusCode::PAYLOAD_TOO_LARGE),
-            BodyError::TooSlow { .. } => (Errcode::BadRequest, StatusCode::REQUEST_TIMEOUT),
-            BodyError::Broken => (Errcode::BadFormat, StatusCode::OK),
-            BodyError::NoOptions => return Self::internal(&error),
+            BodyError::Timeout { .. } => (Errcode::BadRequest, StatusCode::REQUEST_TIMEOUT),
+            BodyError::Incomplete => (Errcode::BadFormat, StatusCode::OK),
+            BodyError::NotConfigured => return Self::internal(&error),
         };
-        Self::new(errcode, format!("body: {error}")).with(status)
+        Self::new(errcode, format!("body: {error}")).with_status(status)
     }
 }
 
-impl From<UriTooLong> for Fault {
+impl From<UriTooLong> for CgiError {
     fn from(error: UriTooLong) -> Self {
-        Self::new(Errcode::BadRequest, error.to_string()).with(StatusCode::URI_TOO_LONG)
+        Self::new(Errcode::BadRequest, error.to_string()).with_status(StatusCode::URI_TOO_LONG)
     }
 }
 
-impl From<FieldError> for Fault {
+impl From<FieldError> for CgiError {
     fn from(error: FieldError) -> Self {
         Self::new(Errcode::BadRequest, error.to_string())
     }
 }
 
-impl From<CannotOpen> for Fault {
+impl From<CannotOpen> for CgiError {
     fn from(error: CannotOpen) -> Self {
         Self::new(Errcode::CannotOpen, format!("encrypt: {error}"))
     }

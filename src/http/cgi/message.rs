@@ -4,72 +4,77 @@ use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, dev};
 
-use super::fault::Fault;
+use super::fault::CgiError;
 use crate::http::body;
 use crate::wire::{Errcode, FieldError, Integer, Malformed, Object};
 
 /// A body, read whole.
-pub(super) struct Body {
+pub(super) struct RequestBody {
     bytes: Bytes,
-    form: bool,
+    is_form: bool,
 }
 
 /// The three fields of an envelope, as they came.
 #[derive(Debug)]
-pub(super) struct Sealed<'a> {
+pub(super) struct EnvelopeFields<'a> {
     /// The enterprise; `None` for an integer so large that no enterprise has it.
     pub(super) buin: Option<i64>,
     pub(super) app_id: &'a str,
     pub(super) encrypt: &'a str,
 }
 
-impl Body {
+impl RequestBody {
     /// Reads a body, within the configured size and time.
     pub(super) async fn read(
         request: &HttpRequest,
         payload: &mut dev::Payload,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, CgiError> {
         let bytes = body::read(request, payload).await?;
         // Old clients send forms. `curl -d '{…}'` says that it does, and sends JSON.
         let says_form = request.headers().get(CONTENT_TYPE).is_some_and(|kind| {
-            let form = b"application/x-www-form-urlencoded";
-            kind.as_bytes().get(..form.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(form))
+            let is_form = b"application/x-www-form-urlencoded";
+            kind.as_bytes()
+                .get(..is_form.len())
+                .is_some_and(|kind| kind.eq_ignore_ascii_case(is_form))
         });
-        let form = says_form && !bytes.trim_ascii_start().starts_with(b"{");
-        Ok(Self { bytes, form })
+        let is_form = says_form && !bytes.trim_ascii_start().starts_with(b"{");
+        Ok(Self { bytes, is_form })
     }
 
-    pub(super) fn object(&self) -> Result<Object<'_>, Fault> {
-        let object = if self.form {
+    pub(super) fn object(&self) -> Result<Object<'_>, CgiError> {
+        let object = if self.is_form {
             Object::from_form(form_urlencoded::parse(&self.bytes))
         } else {
             Object::parse(&self.bytes)
         };
-        object.map_err(|why: Malformed| Fault::malformed("body", &why))
+        object.map_err(|why: Malformed| CgiError::malformed("body", &why))
     }
 
     /// Takes the body as an envelope.
-    pub(super) fn sealed<'a>(&self, object: &'a Object<'_>) -> Result<Sealed<'a>, Fault> {
-        let wrong = |errcode| move |error: FieldError| Fault::new(errcode, error.to_string());
-        let buin = if self.form {
-            let not_integer = || Fault::new(Errcode::BuinNotInteger, "buin: must be an integer");
+    pub(super) fn envelope_fields<'a>(
+        &self,
+        object: &'a Object<'_>,
+    ) -> Result<EnvelopeFields<'a>, CgiError> {
+        let to_error = |errcode| move |error: FieldError| CgiError::new(errcode, error.to_string());
+        let buin = if self.is_form {
+            let not_integer = || CgiError::new(Errcode::BuinNotInteger, "buin: must be an integer");
             let text = object.text("buin").ok().flatten();
             let number = text.map(|text| text.parse::<i128>().map_err(|_| not_integer()));
             number.transpose()?.map(|number| number.try_into().ok())
         } else {
-            let integer = object.integer("buin").map_err(wrong(Errcode::BuinNotInteger))?;
+            let integer = object.integer("buin").map_err(to_error(Errcode::BuinNotInteger))?;
             integer.map(Integer::to_i64)
         };
-        let buin = buin.ok_or_else(|| Fault::missing(Errcode::BuinMissing, "buin"))?;
+        let buin = buin.ok_or_else(|| CgiError::missing(Errcode::BuinMissing, "buin"))?;
         let app_id = object
             .text("appId")
-            .map_err(wrong(Errcode::AppIdNotString))?
-            .ok_or_else(|| Fault::missing(Errcode::AppIdMissing, "appId"))?;
+            .map_err(to_error(Errcode::AppIdNotString))?
+            .ok_or_else(|| CgiError::missing(Errcode::AppIdMissing, "appId"))?;
         let encrypt = object
             .text_or_empty("encrypt")
-            .map_err(wrong(Errcode::EncryptNotString))?
-            .ok_or_else(|| Fault::missing(Errcode::EncryptMissing, "encrypt"))?;
-        Ok(Sealed { buin, app_id, encrypt })
+            .map_err(to_error(Errcode::EncryptNotString))?
+            .ok_or_else(|| CgiError::missing(Errcode::EncryptMissing, "encrypt"))?;
+        Ok(EnvelopeFields { buin, app_id, encrypt })
     }
 
     pub(super) fn into_bytes(self) -> Bytes {

@@ -17,26 +17,26 @@ mod token;
 use actix_web::http::Method;
 use actix_web::{FromRequest, Handler, HttpResponse, ResponseError as _, web};
 
-use super::endpoint::{Answer, Calls};
-use fault::Fault;
+use super::endpoint::{Endpoint, IntoHttpResponse};
+use fault::CgiError;
 
 pub(super) fn router(app: &mut web::ServiceConfig) {
-    app.service(only(Method::POST, "/cgi/gettoken", token::get))
-        .service(only(Method::POST, "/cgi/session/create", session::create))
-        .service(only(Method::GET, "/cgi/session/get", session::get))
-        .service(only(Method::POST, "/cgi/session/update", session::update));
+    app.service(endpoint(Method::POST, "/cgi/gettoken", token::get))
+        .service(endpoint(Method::POST, "/cgi/session/create", session::create))
+        .service(endpoint(Method::GET, "/cgi/session/get", session::get))
+        .service(endpoint(Method::POST, "/cgi/session/update", session::update));
 }
 
 /// The answer to a path that nobody knows.
 pub(super) async fn not_found() -> HttpResponse {
-    Fault::not_found().error_response()
+    CgiError::not_found().error_response()
 }
 
 /// A path with one method, and a fault for all others.
-fn only<H, A>(method: Method, path: &'static str, handler: H) -> Calls<Fault>
+fn endpoint<H, A>(method: Method, path: &'static str, handler: H) -> Endpoint<CgiError>
 where
-    H: Handler<A, Output: Answer>,
+    H: Handler<A, Output: IntoHttpResponse>,
     A: FromRequest + 'static,
 {
-    Calls::at("", path).on(&[method], handler)
+    Endpoint::new("", path).method(&[method], handler)
 }

@@ -15,7 +15,7 @@ pub(super) const TYPE: &str = "multi";
 const OK: &str = r#"{"errcode":0,"errmsg":"ok","#;
 
 /// An answer in an envelope.
-pub(super) fn sealed(envelope: &Envelope, json: &[u8]) -> HttpResponse {
+pub(super) fn sealed_response(envelope: &Envelope, json: &[u8]) -> HttpResponse {
     const FIELD: &str = r#""encrypt":""#;
     // What sealing adds, and then base64.
     let size = (json.len() + 128) / 3 * 4 + OK.len() + FIELD.len() + 2;
@@ -28,22 +28,22 @@ pub(super) fn sealed(envelope: &Envelope, json: &[u8]) -> HttpResponse {
 }
 
 /// An answer with the fields of `json`, an object that is not empty, beside `errcode` and `errmsg`.
-pub(super) fn plain(json: &[u8]) -> HttpResponse {
+pub(super) fn plain_response(json: &[u8]) -> HttpResponse {
     let fields = json.strip_prefix(b"{").unwrap_or(json);
     let body = [OK.as_bytes(), fields].concat();
     HttpResponse::Ok().content_type(ContentType::json()).body(body)
 }
 
 /// A session as the JSON of every answer.
-pub(super) fn rendered(session: &Session) -> Vec<u8> {
+pub(super) fn to_json(session: &Session) -> Vec<u8> {
     // Text and numbers: nothing in there can fail to be JSON.
-    serde_json::to_vec(&Answer::from(session)).unwrap_or_default()
+    serde_json::to_vec(&CgiSession::from(session)).unwrap_or_default()
 }
 
 /// A session as every answer has it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer<'a> {
+struct CgiSession<'a> {
     #[serde(serialize_with = "as_text")]
     session_id: SessionId,
     title: &'a str,
@@ -58,7 +58,7 @@ struct Answer<'a> {
     active_time: i64,
 }
 
-impl<'a> From<&'a Session> for Answer<'a> {
+impl<'a> From<&'a Session> for CgiSession<'a> {
     fn from(session: &'a Session) -> Self {
         Self {
             session_id: session.id,

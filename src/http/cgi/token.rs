@@ -3,16 +3,16 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
-use super::call::Application;
-use super::fault::Fault;
-use super::render::sealed;
+use super::call::TokenRequest;
+use super::fault::CgiError;
+use super::render::sealed_response;
 use crate::http::auth::authenticate;
-use crate::http::middleware::request_context::Noted;
+use crate::http::middleware::request_context::RequestContext;
 use crate::service::Authenticator;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Token<'a> {
+struct TokenResponse<'a> {
     access_token: &'a str,
     expire_in: u64,
 }
@@ -20,14 +20,17 @@ struct Token<'a> {
 /// Gives an access token to an app that can seal the time.
 pub(super) async fn get(
     request: HttpRequest,
-    access: web::Data<Authenticator>,
-    application: Application,
-) -> Result<HttpResponse, Fault> {
-    let Application { known, message } = application;
-    let grant = authenticate::has_key::<_, Fault>(&request, access.issue_token(&known, &message))?;
-    authenticate::has_proved_itself(&request)?;
-    let token = Token { access_token: &grant.access_token, expire_in: grant.expire_in };
-    let json = serde_json::to_vec(&token).map_err(|error| Fault::internal(&error))?;
-    Noted::on(&request, Noted::succeeded);
-    Ok(sealed(&known.envelope, &json))
+    authenticator: web::Data<Authenticator>,
+    token_request: TokenRequest,
+) -> Result<HttpResponse, CgiError> {
+    let TokenRequest { app_context, message } = token_request;
+    let issued = authenticate::verify_key_proof::<_, CgiError>(
+        &request,
+        authenticator.issue_token(&app_context, &message),
+    )?;
+    authenticate::record_success(&request)?;
+    let token = TokenResponse { access_token: &issued.access_token, expire_in: issued.expire_in };
+    let json = serde_json::to_vec(&token).map_err(|error| CgiError::internal(&error))?;
+    RequestContext::with(&request, RequestContext::mark_succeeded);
+    Ok(sealed_response(&app_context.envelope, &json))
 }

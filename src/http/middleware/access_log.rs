@@ -7,7 +7,7 @@
 use actix_web::body::MessageBody;
 use actix_web::dev::ServiceResponse;
 
-use super::request_context::{Answered, Noted, RequestResult};
+use super::request_context::{ApiStatus, RequestContext, RequestResult};
 use crate::domain::AppId;
 use crate::telemetry::Trace;
 use crate::wire::ApiKey;
@@ -15,7 +15,7 @@ use crate::wire::ApiKey;
 /// Writes the line. A request for which the service itself failed is an error.
 pub(crate) fn write(
     response: &ServiceResponse<impl MessageBody>,
-    context: &Noted,
+    context: &RequestContext,
     result: &RequestResult,
     trace: Option<&Trace>,
 ) {
@@ -26,13 +26,13 @@ pub(crate) fn write(
                 method = response.request().method().as_str(),
                 path = redact_path(response.request().path()),
                 status = response.status().as_u16(),
-                errcode = answered.and_then(Answered::errcode),
-                code = answered.and_then(Answered::code),
+                errcode = answered.and_then(ApiStatus::errcode),
+                code = answered.and_then(ApiStatus::code),
                 duration_ms = result.duration().as_micros() as f64 / 1_000.0,
                 app_id = context.app_id().map(AppId::as_str),
-                peer = %context.peer().0,
+                peer = %context.client_ip().0,
                 session_id = context.session_id().map(tracing::field::display),
-                request_id = context.id_as_text(),
+                request_id = context.request_id_str(),
                 trace_id = trace.map(|trace| tracing::field::display(trace.id())),
                 cause,
                 "request"
@@ -82,7 +82,7 @@ mod tests {
     use actix_web::HttpResponse;
     use actix_web::test::TestRequest;
 
-    use super::super::request_context::Outcome;
+    use super::super::request_context::ErrorReport;
     use super::*;
 
     #[derive(Clone, Default)]
@@ -106,11 +106,11 @@ mod tests {
             tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         tracing::subscriber::with_default(subscriber, || {
             let request = TestRequest::with_uri("/cgi/msk_abc?accessToken=abc").to_srv_request();
-            let context = Noted::for_tests("the-id");
+            let context = RequestContext::for_tests("the-id");
             let mut response = request.into_response(HttpResponse::Ok());
-            let answered = Answered::Errcode(7);
+            let answered = ApiStatus::Errcode(7);
             let cause = cause.map(str::to_owned);
-            response.response_mut().extensions_mut().insert(Outcome { answered, cause });
+            response.response_mut().extensions_mut().insert(ErrorReport { answered, cause });
             let result = RequestResult::of(&mut response, &context);
             write(&response, &context, &result, None);
         });

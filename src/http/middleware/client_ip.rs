@@ -24,10 +24,10 @@ impl ClientIpResolver {
     }
 
     /// Where `request` comes from.
-    pub(crate) fn resolve(&self, request: &ServiceRequest) -> Peer {
+    pub(crate) fn resolve(&self, request: &ServiceRequest) -> ClientIp {
         let remote = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
         if self.trusted.is_empty() {
-            return Peer(IpAddr::to_canonical(&remote));
+            return ClientIp(IpAddr::to_canonical(&remote));
         }
         let forwarded: Vec<&str> = request
             .headers()
@@ -35,43 +35,43 @@ impl ClientIpResolver {
             // A value that is not even text is no address either.
             .map(|value| value.to_str().unwrap_or_default())
             .collect();
-        Peer::of(remote, forwarded.into_iter(), &self.trusted)
+        ClientIp::resolve(remote, forwarded.into_iter(), &self.trusted)
     }
 }
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Peer(pub(crate) IpAddr);
+pub(crate) struct ClientIp(pub(crate) IpAddr);
 
-impl Peer {
+impl ClientIp {
     /// Of a connection from `remote` with these values of `X-Forwarded-For`, in their order. What
     /// is no address ends the reading: whoever wrote it, it says nothing.
-    pub(crate) fn of<'a>(
+    pub(crate) fn resolve<'a>(
         remote: IpAddr,
         forwarded: impl DoubleEndedIterator<Item = &'a str>,
         trusted: &[IpNet],
     ) -> Self {
         let is_trusted = |ip: &IpAddr| trusted.iter().any(|network| network.contains(ip));
-        let mut peer = remote.to_canonical();
+        let mut client = remote.to_canonical();
         for entry in forwarded.rev().flat_map(|value| value.rsplit(',')) {
-            if !is_trusted(&peer) {
+            if !is_trusted(&client) {
                 break;
             }
-            let Some(before) = address(entry) else { break };
-            peer = before;
+            let Some(previous_hop) = parse_address(entry) else { break };
+            client = previous_hop;
         }
-        Self(peer)
+        Self(client)
     }
 
     /// What counts as one caller: an IPv4 address, or the network that one IPv6 customer has.
-    pub(crate) fn network(self) -> IpNet {
+    pub(crate) fn rate_limit_prefix(self) -> IpNet {
         let length = if self.0.is_ipv4() { 32 } else { 64 };
         IpNet::new(self.0, length).map_or_else(|_| self.0.into(), |network| network.trunc())
     }
 }
 
 /// An address, with a port or without, IPv6 in brackets or without.
-fn address(entry: &str) -> Option<IpAddr> {
+fn parse_address(entry: &str) -> Option<IpAddr> {
     let entry = entry.trim();
     let bare = || entry.strip_prefix('[')?.strip_suffix(']')?.parse::<IpAddr>().ok();
     let with_port = || entry.parse::<std::net::SocketAddr>().ok().map(|address| address.ip());
@@ -87,7 +87,9 @@ mod tests {
 
     fn peer(remote: &str, forwarded: &[&str]) -> String {
         let trusted = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap());
-        Peer::of(remote.parse().unwrap(), forwarded.iter().copied(), &trusted).0.to_string()
+        ClientIp::resolve(remote.parse().unwrap(), forwarded.iter().copied(), &trusted)
+            .0
+            .to_string()
     }
 
     #[test]
@@ -124,7 +126,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_customer_is_one_caller() {
-        let network = |ip: &str| Peer(ip.parse().unwrap()).network().to_string();
+        let network = |ip: &str| ClientIp(ip.parse().unwrap()).rate_limit_prefix().to_string();
         assert_eq!(network("1.2.3.4"), "1.2.3.4/32");
         assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
     }
@@ -135,11 +137,11 @@ mod tests {
             let outside = IpAddr::from(last);
             let trusted: [IpNet; 1] = ["10.0.0.0/8".parse().unwrap()];
             prop_assume!(!trusted[0].contains(&outside));
-            let direct = Peer::of(outside, [forged.as_str()].into_iter(), &trusted);
+            let direct = ClientIp::resolve(outside, [forged.as_str()].into_iter(), &trusted);
             prop_assert_eq!(direct.0, outside);
             let written = format!("{forged}, {outside}");
             let proxy = "10.0.0.1".parse().unwrap();
-            let behind = Peer::of(proxy, [written.as_str()].into_iter(), &trusted);
+            let behind = ClientIp::resolve(proxy, [written.as_str()].into_iter(), &trusted);
             prop_assert_eq!(behind.0, outside);
         }
     }

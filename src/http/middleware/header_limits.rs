@@ -12,14 +12,14 @@ use crate::http::options::Options;
 
 /// What a request with too large a head is answered.
 pub(crate) fn refusal(options: &Options, request: &ServiceRequest) -> Option<HttpResponse> {
-    let is_one = request.version() < Version::HTTP_2;
+    let is_http1 = request.version() < Version::HTTP_2;
     let is_too_large = request.headers().len() > options.max_headers
-        || is_one && bytes(request) > options.max_header_bytes as usize;
+        || is_http1 && head_len(request) > options.max_header_bytes as usize;
     is_too_large.then(|| HttpResponse::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
 }
 
 /// How many bytes the lines of a head have.
-fn bytes(request: &ServiceRequest) -> usize {
+fn head_len(request: &ServiceRequest) -> usize {
     let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     let first = request.method().as_str().len() + path + "  HTTP/1.1\r\n".len();
     let headers = request.headers().iter();

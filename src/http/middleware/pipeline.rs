@@ -15,34 +15,34 @@ use actix_web::middleware::Next;
 use actix_web::web;
 
 use super::client_ip::ClientIpResolver;
-use super::request_context::{Noted, RequestResult};
-use super::request_guard::Holds;
-use super::request_metrics::Measure;
-use super::request_span::Traced;
+use super::request_context::{RequestContext, RequestResult};
+use super::request_guard::RequestGuard;
+use super::request_metrics::RequestMetrics;
+use super::request_span::RequestSpan;
 use super::{access_log, header_limits, request_id};
 use crate::http::options::Options;
-use crate::http::transport::{Drain, SendAtOnce};
+use crate::http::transport::{GracefulShutdown, SendAtOnce};
 use crate::metrics::Metrics;
 use crate::telemetry::{Trace, Traces};
 
 /// The middlewares of the application. Belongs to one thread.
 pub(crate) struct Pipeline {
     options: Options,
-    shutdown: Arc<Drain>,
+    shutdown: Arc<GracefulShutdown>,
     client_ips: ClientIpResolver,
     traces: Traces,
-    metrics: Measure,
+    metrics: RequestMetrics,
 }
 
 impl Pipeline {
     pub(crate) fn new(
         options: Options,
-        shutdown: Arc<Drain>,
+        shutdown: Arc<GracefulShutdown>,
         client_ips: ClientIpResolver,
         traces: Traces,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { options, shutdown, client_ips, traces, metrics: Measure::new(metrics) }
+        Self { options, shutdown, client_ips, traces, metrics: RequestMetrics::new(metrics) }
     }
 
     /// Has a request answered, and reports on it.
@@ -51,11 +51,11 @@ impl Pipeline {
         mut request: ServiceRequest,
         next: Next<impl MessageBody + 'static>,
     ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-        let in_flight = self.shutdown.enter();
-        let guard = Holds::of(&mut request);
+        let in_flight = self.shutdown.track();
+        let guard = RequestGuard::new(&mut request);
         let id = request_id::choose(&request);
-        let context = Noted::attach(&request, id, self.client_ips.resolve(&request));
-        let span = Traced::begin(&self.traces, &request);
+        let context = RequestContext::attach(&request, id, self.client_ips.resolve(&request));
+        let span = RequestSpan::start(&self.traces, &request);
 
         let mut response = match header_limits::refusal(&self.options, &request) {
             Some(refused) => request.into_response(refused).map_into_right_body(),
@@ -69,13 +69,13 @@ impl Pipeline {
         let result = RequestResult::of(&mut response, &context);
         self.metrics.count(&response, &result);
         access_log::write(&response, &context, &result, span.trace());
-        span.end(&response, &context, &result);
+        span.finish(&response, &context, &result);
         request_id::write(&mut response, &context);
         if result.is_error() {
             response.response_mut().extensions_mut().insert(SendAtOnce);
         }
         drop(in_flight);
-        Ok(guard.until_sent(response))
+        Ok(guard.attach_to(response))
     }
 }
 
@@ -85,10 +85,10 @@ pub(crate) async fn handle_unreported(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let guard = Holds::of(&mut request);
+    let guard = RequestGuard::new(&mut request);
     let response = match header_limits::refusal(&options, &request) {
         Some(refused) => request.into_response(refused).map_into_right_body(),
         None => next.call(request).await?.map_into_left_body(),
     };
-    Ok(guard.until_sent(response))
+    Ok(guard.attach_to(response))
 }

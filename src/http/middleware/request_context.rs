@@ -14,15 +14,15 @@ use actix_web::http::header::HeaderValue;
 use actix_web::{HttpMessage as _, HttpRequest};
 use tokio::time::Instant;
 
-use super::client_ip::Peer;
+use super::client_ip::ClientIp;
 use crate::domain::{AppId, SessionId};
 
 /// What is learnt of a request.
 #[derive(Debug)]
-pub(crate) struct Noted {
-    id: HeaderValue,
-    peer: Peer,
-    began: Instant,
+pub(crate) struct RequestContext {
+    request_id: HeaderValue,
+    client_ip: ClientIp,
+    started_at: Instant,
     read_at: Cell<Option<Instant>>,
     app_id: OnceCell<AppId>,
     session_id: Cell<Option<SessionId>>,
@@ -31,28 +31,28 @@ pub(crate) struct Noted {
 
 /// What an answer says, and what it does not say.
 #[derive(Clone, Debug)]
-pub(crate) struct Outcome {
-    pub(crate) answered: Answered,
+pub(crate) struct ErrorReport {
+    pub(crate) answered: ApiStatus,
     /// What failed in here, for operators only.
     pub(crate) cause: Option<String>,
 }
 
 /// What an answer says, as the API that gave it calls it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Answered {
+pub(crate) enum ApiStatus {
     /// Of `/cgi`; 0 for success.
     Errcode(i32),
     /// Of a problem of `/v1`; a success has none.
     Code(&'static str),
 }
 
-impl Noted {
+impl RequestContext {
     /// Of a request with this id, which must be text, that begins now.
-    pub(crate) fn new(id: HeaderValue, peer: Peer) -> Rc<Self> {
+    pub(crate) fn new(request_id: HeaderValue, client_ip: ClientIp) -> Rc<Self> {
         Rc::new(Self {
-            id,
-            peer,
-            began: Instant::now(),
+            request_id,
+            client_ip,
+            started_at: Instant::now(),
             read_at: Cell::default(),
             app_id: OnceCell::new(),
             session_id: Cell::default(),
@@ -61,42 +61,42 @@ impl Noted {
     }
 
     /// Lays the context of a request on it.
-    pub(crate) fn attach(request: &ServiceRequest, id: HeaderValue, peer: Peer) -> Rc<Self> {
+    pub(crate) fn attach(request: &ServiceRequest, id: HeaderValue, peer: ClientIp) -> Rc<Self> {
         let context = Self::new(id, peer);
         request.extensions_mut().insert(context.clone());
         context
     }
 
     /// What is known of `request`, if it came through the log.
-    pub(crate) fn of(request: &HttpRequest) -> Option<Rc<Self>> {
+    pub(crate) fn from_request(request: &HttpRequest) -> Option<Rc<Self>> {
         request.extensions().get::<Rc<Self>>().cloned()
     }
 
     /// Adds to what is known of `request`.
-    pub(crate) fn on(request: &HttpRequest, note: impl FnOnce(&Self)) {
-        if let Some(noted) = request.extensions().get::<Rc<Self>>() {
-            note(noted);
+    pub(crate) fn with(request: &HttpRequest, apply: impl FnOnce(&Self)) {
+        if let Some(context) = request.extensions().get::<Rc<Self>>() {
+            apply(context);
         }
     }
 
     /// Its id.
     pub(crate) fn id(&self) -> &HeaderValue {
-        &self.id
+        &self.request_id
     }
 
     /// The same.
-    pub(crate) fn id_as_text(&self) -> &str {
-        self.id.to_str().unwrap_or_default()
+    pub(crate) fn request_id_str(&self) -> &str {
+        self.request_id.to_str().unwrap_or_default()
     }
 
     /// Where it comes from.
-    pub(crate) fn peer(&self) -> Peer {
-        self.peer
+    pub(crate) fn client_ip(&self) -> ClientIp {
+        self.client_ip
     }
 
     /// When its head was there.
     pub(crate) fn began(&self) -> Instant {
-        self.began
+        self.started_at
     }
 
     /// When all of it had been read, if it has.
@@ -105,7 +105,7 @@ impl Noted {
     }
 
     /// All of it has been read.
-    pub(crate) fn is_read(&self, at: Instant) {
+    pub(crate) fn mark_read(&self, at: Instant) {
         self.read_at.set(Some(at));
     }
 
@@ -115,7 +115,7 @@ impl Noted {
     }
 
     /// An app asks, that was let in.
-    pub(crate) fn comes_from(&self, app_id: &AppId) {
+    pub(crate) fn set_app(&self, app_id: &AppId) {
         self.app_id.get_or_init(|| app_id.clone());
     }
 
@@ -125,23 +125,23 @@ impl Noted {
     }
 
     /// It is about a session.
-    pub(crate) fn is_about(&self, id: SessionId) {
+    pub(crate) fn set_session(&self, id: SessionId) {
         self.session_id.set(Some(id));
     }
 
     /// It was answered with a result, by an API that says so in the answer.
-    pub(crate) fn succeeded(&self) {
+    pub(crate) fn mark_succeeded(&self) {
         self.succeeded.set(true);
     }
 
     /// What its answer said, which went wrong like that or did not.
-    fn answered(&self, outcome: Option<&Outcome>) -> Option<Answered> {
-        let success = self.succeeded.get().then_some(Answered::Errcode(0));
-        outcome.map(|outcome| outcome.answered).or(success)
+    fn api_status(&self, report: Option<&ErrorReport>) -> Option<ApiStatus> {
+        let success = self.succeeded.get().then_some(ApiStatus::Errcode(0));
+        report.map(|report| report.answered).or(success)
     }
 }
 
-impl Answered {
+impl ApiStatus {
     pub(crate) fn errcode(self) -> Option<i32> {
         match self {
             Self::Errcode(errcode) => Some(errcode),
@@ -160,17 +160,17 @@ impl Answered {
 /// How a request ended, for everything that reports on it.
 #[derive(Debug)]
 pub(crate) struct RequestResult {
-    outcome: Option<Outcome>,
-    answered: Option<Answered>,
+    outcome: Option<ErrorReport>,
+    answered: Option<ApiStatus>,
     duration: Duration,
     work_duration: Duration,
 }
 
 impl RequestResult {
     /// The result of a request whose response is ready now. Takes the [`Outcome`] off the response.
-    pub(crate) fn of<B>(response: &mut ServiceResponse<B>, context: &Noted) -> Self {
-        let outcome = response.response_mut().extensions_mut().remove::<Outcome>();
-        let answered = context.answered(outcome.as_ref());
+    pub(crate) fn of<B>(response: &mut ServiceResponse<B>, context: &RequestContext) -> Self {
+        let outcome = response.response_mut().extensions_mut().remove::<ErrorReport>();
+        let answered = context.api_status(outcome.as_ref());
         let now = Instant::now();
         let work_began = context.read_at().unwrap_or(context.began());
         let (duration, work_duration) = (now - context.began(), now - work_began);
@@ -178,7 +178,7 @@ impl RequestResult {
     }
 
     /// What the response says, if its API says it.
-    pub(crate) fn answered(&self) -> Option<Answered> {
+    pub(crate) fn answered(&self) -> Option<ApiStatus> {
         self.answered
     }
 
@@ -205,10 +205,10 @@ impl RequestResult {
 }
 
 #[cfg(test)]
-impl Noted {
+impl RequestContext {
     /// The context of a request from nowhere.
     pub(crate) fn for_tests(id: &'static str) -> Rc<Self> {
-        Self::new(HeaderValue::from_static(id), Peer(std::net::Ipv4Addr::UNSPECIFIED.into()))
+        Self::new(HeaderValue::from_static(id), ClientIp(std::net::Ipv4Addr::UNSPECIFIED.into()))
     }
 }
 
@@ -222,27 +222,27 @@ mod tests {
     #[test]
     fn everything_with_the_request_sees_its_context() {
         let request = TestRequest::default().to_srv_request();
-        let peer = Peer(std::net::Ipv4Addr::LOCALHOST.into());
-        let context = Noted::attach(&request, HeaderValue::from_static("the-id"), peer);
+        let peer = ClientIp(std::net::Ipv4Addr::LOCALHOST.into());
+        let context = RequestContext::attach(&request, HeaderValue::from_static("the-id"), peer);
         let id = "8AD595F3-73B3-4B56-90AF-F336F9222FC5".parse().unwrap();
-        Noted::on(request.request(), |context| context.is_about(id));
-        assert_eq!((context.session_id(), context.id_as_text()), (Some(id), "the-id"));
-        let same = Noted::of(request.request()).unwrap();
+        RequestContext::with(request.request(), |context| context.set_session(id));
+        assert_eq!((context.session_id(), context.request_id_str()), (Some(id), "the-id"));
+        let same = RequestContext::from_request(request.request()).unwrap();
         assert!(Rc::ptr_eq(&same, &context));
     }
 
     #[test]
     fn a_result_is_taken_off_the_response() {
-        let context = Noted::for_tests("id");
+        let context = RequestContext::for_tests("id");
         let mut response = TestRequest::default().to_srv_response(HttpResponse::Ok().finish());
         assert!(RequestResult::of(&mut response, &context).answered().is_none());
-        context.succeeded();
+        context.mark_succeeded();
         let result = RequestResult::of(&mut response, &context);
-        assert!(matches!(result.answered(), Some(Answered::Errcode(0))) && !result.is_error());
-        let outcome = Outcome { answered: Answered::Code("x"), cause: Some("why".to_owned()) };
+        assert!(matches!(result.answered(), Some(ApiStatus::Errcode(0))) && !result.is_error());
+        let outcome = ErrorReport { answered: ApiStatus::Code("x"), cause: Some("why".to_owned()) };
         response.response_mut().extensions_mut().insert(outcome);
         let result = RequestResult::of(&mut response, &context);
-        assert!(matches!(result.answered(), Some(Answered::Code("x"))) && result.is_error());
+        assert!(matches!(result.answered(), Some(ApiStatus::Code("x"))) && result.is_error());
         assert_eq!(result.cause(), Some("why"));
         assert!(result.work_duration() <= result.duration());
         assert!(!RequestResult::of(&mut response, &context).is_error());

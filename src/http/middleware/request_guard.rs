@@ -18,57 +18,60 @@ use actix_web::web::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use pin_project_lite::pin_project;
 
-use crate::http::body::announced;
-use crate::http::transport::{Progress, Running};
+use crate::http::body::content_length;
+use crate::http::transport::{ActiveRequest, ConnectionState};
 
 /// A body that its handler reads, and that outlives it.
 #[derive(Clone)]
-struct Held(Rc<RefCell<Payload>>);
+struct SharedPayload(Rc<RefCell<Payload>>);
 
 /// What a request holds until its answer is sent.
-pub(crate) struct Holds {
-    _held: Option<Held>,
-    _running: Option<Running>,
+pub(crate) struct RequestGuard {
+    _payload: Option<SharedPayload>,
+    _active: Option<ActiveRequest>,
 }
 
 pin_project! {
     /// An answer, and what its request holds.
-    pub(crate) struct Holding<B> {
+    pub(crate) struct GuardedBody<B> {
         #[pin]
-        answer: B,
-        _holds: Holds,
+        body: B,
+        _guard: RequestGuard,
     }
 }
 
-impl Holds {
+impl RequestGuard {
     /// What `request`, which begins to run, holds.
-    pub(crate) fn of(request: &mut ServiceRequest) -> Self {
-        let running = request.conn_data::<Rc<Progress>>().map(|progress| {
-            let body = announced(request.headers());
+    pub(crate) fn new(request: &mut ServiceRequest) -> Self {
+        let running = request.conn_data::<Rc<ConnectionState>>().map(|progress| {
+            let body = content_length(request.headers());
             progress.begin(body.unwrap_or_default())
         });
-        Self { _held: Held::of(request), _running: running }
+        Self { _payload: SharedPayload::share(request), _active: running }
     }
 
     /// Holds on until `response` is sent.
-    pub(crate) fn until_sent<B>(self, response: ServiceResponse<B>) -> ServiceResponse<Holding<B>> {
-        response.map_body(|_, answer| Holding { answer, _holds: self })
+    pub(crate) fn attach_to<B>(
+        self,
+        response: ServiceResponse<B>,
+    ) -> ServiceResponse<GuardedBody<B>> {
+        response.map_body(|_, answer| GuardedBody { body: answer, _guard: self })
     }
 }
 
-impl Held {
+impl SharedPayload {
     /// Holds the body of `request` if it is a chunked one.
-    fn of(request: &mut ServiceRequest) -> Option<Self> {
+    fn share(request: &mut ServiceRequest) -> Option<Self> {
         if !request.chunked().unwrap_or(false) {
             return None;
         }
-        let held = Self(Rc::new(RefCell::new(request.take_payload())));
-        request.set_payload(Payload::Stream { payload: Box::pin(held.clone()) });
-        Some(held)
+        let shared = Self(Rc::new(RefCell::new(request.take_payload())));
+        request.set_payload(Payload::Stream { payload: Box::pin(shared.clone()) });
+        Some(shared)
     }
 }
 
-impl Stream for Held {
+impl Stream for SharedPayload {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -76,18 +79,18 @@ impl Stream for Held {
     }
 }
 
-impl<B: MessageBody> MessageBody for Holding<B> {
+impl<B: MessageBody> MessageBody for GuardedBody<B> {
     type Error = B::Error;
 
     fn size(&self) -> BodySize {
-        self.answer.size()
+        self.body.size()
     }
 
     fn poll_next(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        self.project().answer.poll_next(cx)
+        self.project().body.poll_next(cx)
     }
 }
 
@@ -106,13 +109,13 @@ mod tests {
                 request = request.insert_header((TRANSFER_ENCODING, "chunked"));
             }
             let mut request = request.to_srv_request();
-            let holds = Holds::of(&mut request);
-            assert_eq!(holds._held.is_some(), is_chunked);
-            let payload = holds._held.as_ref().map(|held| Rc::downgrade(&held.0));
+            let holds = RequestGuard::new(&mut request);
+            assert_eq!(holds._payload.is_some(), is_chunked);
+            let payload = holds._payload.as_ref().map(|held| Rc::downgrade(&held.0));
             let chunk = request.take_payload().next().await.unwrap().unwrap();
             assert_eq!(chunk, read);
             let is_held = || payload.as_ref().is_some_and(|payload| payload.upgrade().is_some());
-            let response = holds.until_sent(request.into_response(actix_web::HttpResponse::Ok()));
+            let response = holds.attach_to(request.into_response(actix_web::HttpResponse::Ok()));
             assert_eq!(is_held(), is_chunked);
             drop(response);
             assert!(!is_held());

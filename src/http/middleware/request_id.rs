@@ -6,7 +6,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use uuid::Uuid;
 
-use super::request_context::Noted;
+use super::request_context::RequestContext;
 use crate::wire::ApiKey;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -24,7 +24,7 @@ pub(crate) fn choose(request: &ServiceRequest) -> HeaderValue {
 }
 
 /// Writes the id of a request into its response.
-pub(crate) fn write<B>(response: &mut ServiceResponse<B>, context: &Noted) {
+pub(crate) fn write<B>(response: &mut ServiceResponse<B>, context: &RequestContext) {
     response.headers_mut().insert(REQUEST_ID, context.id().clone());
 }
 

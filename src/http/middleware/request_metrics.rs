@@ -12,17 +12,17 @@ use actix_web::body::MessageBody;
 use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
 
-use super::request_context::{Answered, RequestResult};
+use super::request_context::{ApiStatus, RequestResult};
 use crate::metrics::{Metrics, Requests, Route};
 
 /// The pattern of a path, as it stands in the source. Belongs to one thread.
-pub(crate) struct Pattern {
+pub(crate) struct RoutePattern {
     prefix: &'static str,
     path: &'static str,
     route: OnceCell<Arc<Route>>,
 }
 
-impl Pattern {
+impl RoutePattern {
     /// Of a path below a prefix.
     pub(crate) fn new(prefix: &'static str, path: &'static str) -> Self {
         Self { prefix, path, route: OnceCell::new() }
@@ -34,21 +34,21 @@ impl Pattern {
 }
 
 /// Counts the requests that one thread answers.
-pub(crate) struct Measure {
+pub(crate) struct RequestMetrics {
     metrics: Arc<Metrics>,
     /// The pattern of what took no route.
-    other: Pattern,
+    unmatched: RoutePattern,
 }
 
 /// The pattern that a request took, as it stands in the source.
-pub(crate) fn pattern(request: &HttpRequest) -> Option<String> {
-    let Pattern { prefix, path, .. } = request.app_data::<Pattern>()?;
+pub(crate) fn route_pattern(request: &HttpRequest) -> Option<String> {
+    let RoutePattern { prefix, path, .. } = request.app_data::<RoutePattern>()?;
     Some(format!("{prefix}{path}"))
 }
 
-impl Measure {
+impl RequestMetrics {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, other: Pattern::new("", "other") }
+        Self { metrics, unmatched: RoutePattern::new("", "other") }
     }
 
     /// Counts a response, and what it says went wrong.
@@ -61,15 +61,15 @@ impl Measure {
         let requests = &self.metrics.requests;
         let status = response.status();
         match result.answered() {
-            Some(Answered::Errcode(errcode)) if errcode != 0 => {
+            Some(ApiStatus::Errcode(errcode)) if errcode != 0 => {
                 requests.errcode(errcode, status.as_u16());
             }
-            Some(Answered::Code(code)) => requests.code(code),
-            Some(Answered::Errcode(_)) | None => {}
+            Some(ApiStatus::Code(code)) => requests.code(code),
+            Some(ApiStatus::Errcode(_)) | None => {}
         }
-        let took = (status != StatusCode::REQUEST_TIMEOUT).then_some(result.work_duration());
-        let pattern = request.app_data::<Pattern>().unwrap_or(&self.other);
-        pattern.route(requests).answered(request.method().as_str(), status.as_u16(), took);
+        let duration = (status != StatusCode::REQUEST_TIMEOUT).then_some(result.work_duration());
+        let pattern = request.app_data::<RoutePattern>().unwrap_or(&self.unmatched);
+        pattern.route(requests).answered(request.method().as_str(), status.as_u16(), duration);
     }
 }
 
@@ -79,21 +79,22 @@ mod tests {
     use actix_web::test::TestRequest;
 
     use super::*;
-    use crate::http::middleware::request_context::{Noted, Outcome};
+    use crate::http::middleware::request_context::{ErrorReport, RequestContext};
     use crate::metrics::{Format, Vitals, text};
 
     #[test]
     fn a_response_counts_for_its_route_and_its_error() {
         let metrics = Arc::<Metrics>::default();
-        let measure = Measure::new(metrics.clone());
-        let context = Noted::for_tests("id");
+        let measure = RequestMetrics::new(metrics.clone());
+        let context = RequestContext::for_tests("id");
         let requests = [
-            TestRequest::default().app_data(Pattern::new("/v1", "/sessions")),
+            TestRequest::default().app_data(RoutePattern::new("/v1", "/sessions")),
             TestRequest::with_uri("/nobody/knows/it"),
         ];
         for request in requests {
             let mut response = request.to_srv_response(HttpResponse::NotFound().finish());
-            let outcome = Outcome { answered: Answered::Code("endpoint_not_found"), cause: None };
+            let outcome =
+                ErrorReport { answered: ApiStatus::Code("endpoint_not_found"), cause: None };
             response.response_mut().extensions_mut().insert(outcome);
             let result = RequestResult::of(&mut response, &context);
             measure.count(&response, &result);

@@ -9,22 +9,22 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::HeaderName;
 
-use super::request_context::{Answered, Noted, RequestResult};
+use super::request_context::{ApiStatus, RequestContext, RequestResult};
 use super::request_metrics;
 use crate::telemetry::{Span, Trace, Traces};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// A request that runs, in a trace or not.
-pub(crate) struct Traced {
+pub(crate) struct RequestSpan {
     trace: Option<Trace>,
     span: Option<Span>,
 }
 
-impl Traced {
+impl RequestSpan {
     /// Begins the span of `request`.
-    pub(crate) fn begin(traces: &Traces, request: &ServiceRequest) -> Self {
-        let parent = parent(request);
+    pub(crate) fn start(traces: &Traces, request: &ServiceRequest) -> Self {
+        let parent = parse_traceparent(request);
         match traces.request(parent.as_ref()) {
             Some(span) => Self { trace: Some(span.trace().clone()), span: Some(span) },
             None => Self { trace: parent, span: None },
@@ -37,17 +37,17 @@ impl Traced {
     }
 
     /// Ends the span with what the response and the context say.
-    pub(crate) fn end(
+    pub(crate) fn finish(
         self,
         response: &ServiceResponse<impl MessageBody>,
-        noted: &Noted,
+        context: &RequestContext,
         result: &RequestResult,
     ) {
         let Some(mut span) = self.span.filter(Span::is_seen) else { return };
         let request = response.request();
         let method = method(request);
         span.note("http.request.method", method);
-        match request_metrics::pattern(request) {
+        match request_metrics::route_pattern(request) {
             Some(route) => {
                 span.rename(format!("{method} {route}"));
                 span.note("http.route", route);
@@ -57,11 +57,11 @@ impl Traced {
         let status = response.status();
         span.note("http.response.status_code", i64::from(status.as_u16()));
         match result.answered() {
-            Some(Answered::Errcode(errcode)) => span.note("muster.errcode", i64::from(errcode)),
-            Some(Answered::Code(code)) => span.note("muster.code", code),
+            Some(ApiStatus::Errcode(errcode)) => span.note("muster.errcode", i64::from(errcode)),
+            Some(ApiStatus::Code(code)) => span.note("muster.code", code),
             None => {}
         }
-        if let Some(app_id) = noted.app_id() {
+        if let Some(app_id) = context.app_id() {
             span.note("muster.app_id", app_id.as_str().to_owned());
         }
         if result.cause().is_some() || status.is_server_error() {
@@ -71,19 +71,19 @@ impl Traced {
 }
 
 /// The trace that a caller says, if it says one and no more.
-fn parent(request: &ServiceRequest) -> Option<Trace> {
-    let mut said = request.headers().get_all(TRACEPARENT);
-    match (said.next(), said.next()) {
-        (Some(one), None) => Trace::parse(one.to_str().ok()?),
+fn parse_traceparent(request: &ServiceRequest) -> Option<Trace> {
+    let mut values = request.headers().get_all(TRACEPARENT);
+    match (values.next(), values.next()) {
+        (Some(value), None) => Trace::parse(value.to_str().ok()?),
         _ => None,
     }
 }
 
 /// The method, if it is one that there is: callers may send any word.
 fn method(request: &HttpRequest) -> &'static str {
-    const KNOWN: [&str; 9] =
+    const KNOWN_METHODS: [&str; 9] =
         ["GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS", "CONNECT", "TRACE"];
-    KNOWN.into_iter().find(|known| *known == request.method().as_str()).unwrap_or("_OTHER")
+    KNOWN_METHODS.into_iter().find(|known| *known == request.method().as_str()).unwrap_or("_OTHER")
 }
 
 #[cfg(test)]
@@ -101,7 +101,7 @@ mod tests {
             for value in values {
                 request = request.append_header((TRACEPARENT, *value));
             }
-            let traced = Traced::begin(&Traces::default(), &request.to_srv_request());
+            let traced = RequestSpan::start(&Traces::default(), &request.to_srv_request());
             assert!(traced.span.is_none());
             traced.trace().map(Trace::traceparent)
         };

@@ -12,72 +12,72 @@ use std::time::Duration;
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web};
 use tokio::time::Instant;
 
-use super::request_context::Noted;
+use super::request_context::RequestContext;
 use crate::http::options::Options;
-use crate::http::transport::{Presence, Progress};
+use crate::http::transport::{ConnectionState, DisconnectSignal};
 
 /// The status of a request whose client closed the connection. No standard has one; nginx uses this.
 pub(crate) const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// The reason of a missing response. The outcome is unknown, unless the request only reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unanswered {
+pub(crate) enum NoResponse {
     /// The request took too long.
-    #[error("no response within {}; {}", humantime::format_duration(*.within), after_all(*.reads))]
-    Late { within: Duration, reads: bool },
+    #[error("no response within {}; {}", humantime::format_duration(*.timeout), retry_advice(*.reads))]
+    TimedOut { timeout: Duration, reads: bool },
     /// The client closed the connection. The text is for the log; the client hardly reads it.
-    #[error("the client closed the connection before the response; {}", after_all(*.reads))]
-    Abandoned { reads: bool },
+    #[error("the client closed the connection before the response; {}", retry_advice(*.reads))]
+    ClientClosed { reads: bool },
 }
 
-fn after_all(reads: bool) -> &'static str {
+fn retry_advice(reads: bool) -> &'static str {
     if reads { "try again" } else { "the outcome is unknown" }
 }
 
 /// The answer to a request, which is `E` when that comes too late, or for nobody.
-pub(crate) async fn keep<E>(
+pub(crate) async fn with_deadline<E>(
     request: &HttpRequest,
-    answering: impl Future<Output = HttpResponse>,
+    pending_response: impl Future<Output = HttpResponse>,
 ) -> HttpResponse
 where
-    E: ResponseError + From<Unanswered> + 'static,
+    E: ResponseError + From<NoResponse> + 'static,
 {
     let reads = request.method().is_safe();
-    let unanswered = tokio::select! {
+    let no_response = tokio::select! {
         biased;
-        answer = answering => return answer,
-        () = abandoned(request) => Unanswered::Abandoned { reads },
-        within = passed(request) => Unanswered::Late { within, reads },
+        response = pending_response => return response,
+        () = client_disconnected(request) => NoResponse::ClientClosed { reads },
+        timeout = deadline_elapsed(request) => NoResponse::TimedOut { timeout, reads },
     };
-    HttpResponse::from_error(E::from(unanswered))
+    HttpResponse::from_error(E::from(no_response))
 }
 
 /// Waits until the client of a request is gone.
-async fn abandoned(request: &HttpRequest) {
+async fn client_disconnected(request: &HttpRequest) {
     // Over HTTP/2 each request has its own.
-    let of_stream = request.extensions().get::<Rc<Presence>>().cloned();
-    let of_connection = || Some(request.conn_data::<Rc<Progress>>()?.client().clone());
-    match of_stream.or_else(of_connection) {
-        Some(client) => client.over().await,
+    let stream_signal = request.extensions().get::<Rc<DisconnectSignal>>().cloned();
+    let connection_signal = || Some(request.conn_data::<Rc<ConnectionState>>()?.client().clone());
+    match stream_signal.or_else(connection_signal) {
+        Some(signal) => signal.disconnected().await,
         None => pending().await,
     }
 }
 
 /// Waits until the time of a request is over, which begins when it has been read, and tells how long
 /// it was.
-async fn passed(request: &HttpRequest) -> Duration {
+async fn deadline_elapsed(request: &HttpRequest) -> Duration {
     let Some(options) = request.app_data::<web::Data<Options>>() else { return pending().await };
-    let within = options.request_timeout;
-    let mut wake = Instant::now() + within;
+    let timeout = options.request_timeout;
+    let mut wake = Instant::now() + timeout;
     loop {
         tokio::time::sleep_until(wake).await;
         let now = Instant::now();
-        let read_at = Noted::of(request).and_then(|noted| noted.read_at());
+        let read_at = RequestContext::from_request(request).and_then(|context| context.read_at());
         // What is still being read has at least as long from now.
-        let over = read_at.map_or(now + within, |read_at| read_at + within);
-        if over <= now {
-            return within;
+        let deadline = read_at.map_or(now + timeout, |read_at| read_at + timeout);
+        if deadline <= now {
+            return timeout;
         }
-        wake = over;
+        wake = deadline;
     }
 }

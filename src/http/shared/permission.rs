@@ -5,28 +5,28 @@
 use crate::domain::Permission;
 
 /// What a call needs.
-pub(crate) trait Needs: 'static {
+pub(crate) trait RequiredPermission: 'static {
     /// Permissions of which one is enough, the least of them first; empty: any credential will do.
-    const ONE_OF: &'static [Permission];
+    const ANY_OF: &'static [Permission];
 }
 
 /// Needs no more than a valid credential.
-pub(crate) struct Anything;
+pub(crate) struct AnyKey;
 
 /// Reads sessions.
-pub(crate) struct Reads;
+pub(crate) struct CanRead;
 
 /// Creates or changes sessions.
-pub(crate) struct Writes;
+pub(crate) struct CanWrite;
 
-impl Needs for Anything {
-    const ONE_OF: &'static [Permission] = &[];
+impl RequiredPermission for AnyKey {
+    const ANY_OF: &'static [Permission] = &[];
 }
 
-impl Needs for Reads {
-    const ONE_OF: &'static [Permission] = &[Permission::SessionsRead, Permission::SessionsAdmin];
+impl RequiredPermission for CanRead {
+    const ANY_OF: &'static [Permission] = &[Permission::SessionsRead, Permission::SessionsAdmin];
 }
 
-impl Needs for Writes {
-    const ONE_OF: &'static [Permission] = &[Permission::SessionsWrite, Permission::SessionsAdmin];
+impl RequiredPermission for CanWrite {
+    const ANY_OF: &'static [Permission] = &[Permission::SessionsWrite, Permission::SessionsAdmin];
 }

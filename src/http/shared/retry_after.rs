@@ -6,11 +6,11 @@ use actix_web::HttpResponseBuilder;
 use actix_web::http::header::RETRY_AFTER;
 
 /// The longest wait that is asked for: things may be better sooner than they look.
-const LONGEST: u64 = 300;
+const MAX_SECONDS: u64 = 300;
 
 /// A wait in whole seconds, at least one.
-pub(crate) fn seconds(wait: Duration) -> u64 {
-    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).clamp(1, LONGEST)
+pub(crate) fn retry_after_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).clamp(1, MAX_SECONDS)
 }
 
 /// Writes the header, if the client should try again after so many seconds.
@@ -27,7 +27,7 @@ mod tests {
     #[test]
     fn waits_are_rounded_up() {
         for (millis, told) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (3_600_000, 300)] {
-            assert_eq!(seconds(Duration::from_millis(millis)), told, "{millis} ms");
+            assert_eq!(retry_after_seconds(Duration::from_millis(millis)), told, "{millis} ms");
         }
     }
 }

@@ -20,25 +20,25 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::connection_state::{Came, Patience, Progress};
-use super::graceful_shutdown::Drain;
-use super::h2_frame_tracker::Frames;
-use super::handshake::{Http, Opened, Stream, open};
+use super::connection_state::{ConnectionState, ConnectionTimeouts, ProtocolState};
+use super::graceful_shutdown::GracefulShutdown;
+use super::h2_frame_tracker::FrameTracker;
+use super::handshake::{Accepted, HttpVersion, Stream, handshake};
 use super::http2;
-use super::pipelining::Tail;
+use super::pipelining::NextRequestDetector;
 use super::response_batching::batch_responses;
-use super::timeout_stream::Watched;
+use super::timeout_stream::TimeoutStream;
 use crate::http::options::Options;
 use crate::metrics::{Cut, Metrics};
 
 /// How long a connection stays open behind an answer that did not wait for the request's body.
-const LINGER: Duration = Duration::from_secs(1);
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What connections are served with.
 #[derive(Clone)]
-pub(super) struct Door {
+pub(super) struct ConnectionHandler {
     pub(super) options: Options,
-    pub(super) drain: Arc<Drain>,
+    pub(super) shutdown: Arc<GracefulShutdown>,
     /// Counts the connections.
     pub(super) metrics: Arc<Metrics>,
     /// Where TLS is spoken.
@@ -46,7 +46,7 @@ pub(super) struct Door {
 }
 
 /// What answers requests, once a thread has made it.
-pub(crate) trait Application<B>:
+pub(crate) trait HttpApp<B>:
     ServiceFactory<
         Request,
         Config = AppConfig,
@@ -58,7 +58,7 @@ pub(crate) trait Application<B>:
 {
 }
 
-impl<B, F> Application<B> for F where
+impl<B, F> HttpApp<B> for F where
     F: ServiceFactory<
             Request,
             Config = AppConfig,
@@ -71,27 +71,27 @@ impl<B, F> Application<B> for F where
 }
 
 /// A connection that is open, for HTTP/1.
-type Connection = (Watched<Stream>, Protocol, Option<SocketAddr>);
+type Http1Connection = (TimeoutStream<Stream>, Protocol, Option<SocketAddr>);
 
 /// What a thread serves connections with: `app` makes its application.
 pub(super) fn service<A, F, B>(
-    door: Door,
+    handler: ConnectionHandler,
     app: impl Fn() -> A + Clone + 'static,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = (), InitError = ()>
 where
     A: IntoServiceFactory<F, Request>,
-    F: Application<B>,
+    F: HttpApp<B>,
     B: MessageBody + 'static,
 {
     fn_factory(move || {
-        let (door, app) = (Rc::new(door.clone()), app.clone());
+        let (handler, app) = (Rc::new(handler.clone()), app.clone());
         async move {
             let app = map_config(app(), |()| AppConfig::default());
             let app = Rc::new(batch_responses(app.new_service(()).await?));
-            let http1 = Rc::new(http1(app.clone(), door.options).await?);
+            let http1 = Rc::new(http1(app.clone(), handler.options).await?);
             Ok(fn_service(move |stream: TcpStream| {
-                let (door, app, http1) = (door.clone(), app.clone(), http1.clone());
-                async move { door.serve(stream, &app, &*http1).await }
+                let (handler, app, http1) = (handler.clone(), app.clone(), http1.clone());
+                async move { handler.serve(stream, &app, &*http1).await }
             }))
         }
     })
@@ -100,12 +100,12 @@ where
 async fn http1<S, B>(
     app: Rc<S>,
     options: Options,
-) -> Result<impl Service<Connection, Response = ()>, ()>
+) -> Result<impl Service<Http1Connection, Response = ()>, ()>
 where
     S: Service<Request, Response = ServiceResponse<B>, Error = Error> + 'static,
     B: MessageBody + 'static,
 {
-    let same = move || {
+    let shared_app = move || {
         let app = app.clone();
         async move { Ok::<_, ()>(app) }
     };
@@ -113,22 +113,22 @@ where
         // Progress knows when one that is not used any more ends.
         .keep_alive(KeepAlive::Os)
         .client_request_timeout(options.header_timeout)
-        .client_disconnect_timeout(LINGER)
-        .on_connect_ext(|io: &Watched<Stream>, data| {
-            data.insert(io.progress().clone());
+        .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+        .on_connect_ext(|io: &TimeoutStream<Stream>, data| {
+            data.insert(io.state().clone());
         })
-        .finish(fn_factory(same))
+        .finish(fn_factory(shared_app))
         .new_service(())
         .await
 }
 
-impl Door {
+impl ConnectionHandler {
     /// Serves a connection until it ends. How it ends is the client's business only.
     async fn serve<S, B>(
         &self,
         stream: TcpStream,
         app: &Rc<S>,
-        http1: &impl Service<Connection, Response = ()>,
+        http1: &impl Service<Http1Connection, Response = ()>,
     ) -> Result<(), ()>
     where
         S: Service<Request, Response = ServiceResponse<B>, Error = Error> + 'static,
@@ -137,35 +137,36 @@ impl Door {
         let _open = self.metrics.connections.open();
         let opened_at = Instant::now();
         let address = stream.peer_addr().ok();
-        let opened = open(stream, self.tls.as_ref(), self.options.header_timeout).await;
-        let Opened { stream, http, undecoded } = opened.map_err(|error| self.not_opened(&error))?;
-        let patience = Patience {
+        let accepted = handshake(stream, self.tls.as_ref(), self.options.header_timeout).await;
+        let Accepted { stream, http_version: http, undecoded } =
+            accepted.map_err(|error| self.record_handshake_failure(&error))?;
+        let timeouts = ConnectionTimeouts {
             head: self.options.header_timeout,
             write: self.options.write_timeout,
             idle: self.options.keep_alive_timeout,
         };
-        let came = match http {
-            Http::One => Came::One(Tail::default()),
-            Http::Two => Came::Two(Frames::default()),
+        let protocol = match http {
+            HttpVersion::H1 => ProtocolState::H1(NextRequestDetector::default()),
+            HttpVersion::H2 => ProtocolState::H2(FrameTracker::default()),
         };
-        let progress = Progress::new(patience, opened_at, came, undecoded);
-        let stream = Watched::new(stream, progress.clone());
-        let served = match http {
-            Http::One => http1.call((stream, Protocol::Http1, address)).await.map_err(drop),
-            Http::Two => {
-                let (options, drain) = (self.options, &*self.drain);
-                let served = http2::serve(stream, &progress, address, app, options, drain).await;
-                served.map_err(|error| tracing::debug!(%error, "HTTP/2"))
+        let state = ConnectionState::new(timeouts, opened_at, protocol, undecoded);
+        let stream = TimeoutStream::new(stream, state.clone());
+        let result = match http {
+            HttpVersion::H1 => http1.call((stream, Protocol::Http1, address)).await.map_err(drop),
+            HttpVersion::H2 => {
+                let (options, shutdown) = (self.options, &*self.shutdown);
+                let result = http2::serve(stream, &state, address, app, options, shutdown).await;
+                result.map_err(|error| tracing::debug!(%error, "HTTP/2"))
             }
         };
-        if let Some(cut) = progress.was_cut(served.is_ok()) {
-            self.metrics.connections.cut(cut);
+        if let Some(reason) = state.close_reason(result.is_ok()) {
+            self.metrics.connections.cut(reason);
         }
-        served
+        result
     }
 
     /// Who is gone was not cut off.
-    fn not_opened(&self, error: &io::Error) {
+    fn record_handshake_failure(&self, error: &io::Error) {
         if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::InvalidData) {
             self.metrics.connections.cut(Cut::Handshake);
         }

@@ -10,28 +10,28 @@ use tokio::sync::Notify;
 
 /// A client, while it may be there.
 #[derive(Debug, Default)]
-pub(crate) struct Presence {
-    over: Cell<bool>,
-    ends: Notify,
+pub(crate) struct DisconnectSignal {
+    is_set: Cell<bool>,
+    notify: Notify,
 }
 
-impl Presence {
+impl DisconnectSignal {
     /// It is gone.
-    pub(super) fn end(&self) {
-        self.over.set(true);
-        self.ends.notify_waiters();
+    pub(super) fn signal(&self) {
+        self.is_set.set(true);
+        self.notify.notify_waiters();
     }
 
     /// Whether it is gone.
-    pub(super) fn is_over(&self) -> bool {
-        self.over.get()
+    pub(super) fn is_disconnected(&self) -> bool {
+        self.is_set.get()
     }
 
     /// Waits until it is gone.
-    pub(crate) async fn over(&self) {
+    pub(crate) async fn disconnected(&self) {
         // All of this is on one thread: nothing comes between the question and the wait.
-        if !self.is_over() {
-            self.ends.notified().await;
+        if !self.is_disconnected() {
+            self.notify.notified().await;
         }
     }
 }

@@ -9,52 +9,52 @@ use tokio::sync::Notify;
 
 /// Threads count apart, each in a line of memory of its own: one number for all would go back and
 /// forth between their processors with every request.
-const COUNTS: usize = 16;
+const SHARDS: usize = 16;
 
 #[derive(Default)]
-pub(crate) struct Drain {
-    running: [Count; COUNTS],
+pub(crate) struct GracefulShutdown {
+    in_flight: [Shard; SHARDS],
     stopping: AtomicBool,
-    stopped: Notify,
-    none: Notify,
+    begun: Notify,
+    idle: Notify,
 }
 
 #[derive(Default)]
 #[repr(align(128))]
-struct Count(AtomicUsize);
+struct Shard(AtomicUsize);
 
 /// A request that runs until this is dropped.
-pub(crate) struct Running<'a> {
-    drain: &'a Drain,
-    count: &'a AtomicUsize,
+pub(crate) struct InFlightGuard<'a> {
+    shutdown: &'a GracefulShutdown,
+    shard: &'a AtomicUsize,
 }
 
-impl Drain {
-    pub(crate) fn enter(&self) -> Running<'_> {
+impl GracefulShutdown {
+    pub(crate) fn track(&self) -> InFlightGuard<'_> {
         thread_local! {
-            static PLACE: usize = {
-                static NEXT: AtomicUsize = AtomicUsize::new(0);
-                NEXT.fetch_add(1, Ordering::Relaxed) % COUNTS
+            static SHARD: usize = {
+                static NEXT_SHARD: AtomicUsize = AtomicUsize::new(0);
+                NEXT_SHARD.fetch_add(1, Ordering::Relaxed) % SHARDS
             };
         }
-        let count = &self.running[PLACE.with(|place| *place)].0;
-        count.fetch_add(1, Ordering::SeqCst);
-        Running { drain: self, count }
+        let shard = &self.in_flight[SHARD.with(|index| *index)].0;
+        shard.fetch_add(1, Ordering::SeqCst);
+        InFlightGuard { shutdown: self, shard }
     }
 
     /// How many requests run.
     pub(crate) fn running(&self) -> usize {
-        self.running.iter().map(|count| count.0.load(Ordering::Relaxed)).sum()
+        self.in_flight.iter().map(|shard| shard.0.load(Ordering::Relaxed)).sum()
     }
 
     /// Whether clients should not send more on their connections.
-    pub(crate) fn stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }
 
     /// Asks the client of a response to close its connection, if the server stops.
     pub(crate) fn announce<B>(&self, response: &mut ServiceResponse<B>) {
-        if self.stopping() {
+        if self.is_stopping() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
     }
@@ -62,34 +62,34 @@ impl Drain {
     /// Asks clients to close their connections.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        self.stopped.notify_waiters();
+        self.begun.notify_waiters();
     }
 
     /// Waits until clients should not send more on their connections.
-    pub(crate) async fn stopped(&self) {
-        let stopped = self.stopped.notified();
-        if !self.stopping() {
-            stopped.await;
+    pub(crate) async fn wait_begun(&self) {
+        let begun = self.begun.notified();
+        if !self.is_stopping() {
+            begun.await;
         }
     }
 
     /// Waits until no request runs on a server that stops.
-    pub(crate) async fn drained(&self) {
+    pub(crate) async fn wait_idle(&self) {
         loop {
-            let none = self.none.notified();
-            if self.running.iter().all(|count| count.0.load(Ordering::SeqCst) == 0) {
+            let idle = self.idle.notified();
+            if self.in_flight.iter().all(|shard| shard.0.load(Ordering::SeqCst) == 0) {
                 return;
             }
-            none.await;
+            idle.await;
         }
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for InFlightGuard<'_> {
     fn drop(&mut self) {
         // Nobody waits before the server stops.
-        if self.count.fetch_sub(1, Ordering::SeqCst) == 1 && self.drain.stopping() {
-            self.drain.none.notify_waiters();
+        if self.shard.fetch_sub(1, Ordering::SeqCst) == 1 && self.shutdown.is_stopping() {
+            self.shutdown.idle.notify_waiters();
         }
     }
 }
@@ -106,10 +106,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_stops_waits_for_its_requests() {
-        let drain = Drain::default();
-        let running = drain.enter();
+        let drain = GracefulShutdown::default();
+        let running = drain.track();
         drain.stop();
-        let mut drained = pin!(drain.drained());
+        let mut drained = pin!(drain.wait_idle());
         assert!(poll!(&mut drained).is_pending());
         assert_eq!(drain.running(), 1);
         drop(running);
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn clients_of_a_server_that_stops_are_asked_to_close() {
-        let drain = Drain::default();
+        let drain = GracefulShutdown::default();
         let mut response = TestRequest::default().to_srv_response(HttpResponse::Ok().finish());
         drain.announce(&mut response);
         assert!(!response.headers().contains_key(CONNECTION));

@@ -4,9 +4,9 @@
 //! The content of a DATA frame is not awaited: it is a part of a body, which has a time of its own.
 
 /// Bytes of a frame before its content.
-const HEAD: usize = 9;
+const HEAD_LEN: usize = 9;
 /// Bytes that a client sends before its first frame. The handshake waits for them.
-const PREFACE: usize = 24;
+const PREFACE_LEN: usize = 24;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -16,83 +16,89 @@ const END_HEADERS: u8 = 4;
 
 /// What the bytes of a connection end with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Awaited {
+pub(super) enum Remainder {
     /// Nothing that must go on soon.
-    Nothing,
+    None,
     /// A part of something that had begun earlier.
-    Rest,
+    Same,
     /// The same, but it has begun just now.
-    RestOfAnother,
+    New,
 }
 
 /// The frames of a connection, as far as they came.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub(super) struct FrameTracker {
     /// Bytes of the preface that are to come.
-    preface: usize,
-    head: [u8; HEAD],
+    preface_left: usize,
+    head: [u8; HEAD_LEN],
     /// Bytes of the head that are there; all while the content is awaited.
     got: usize,
     /// Bytes of the content that are to come.
     left: usize,
     /// Whether a list of headers goes on in the next frame.
-    goes_on: bool,
+    in_header_block: bool,
 }
 
-impl Default for Frames {
+impl Default for FrameTracker {
     fn default() -> Self {
-        Self { preface: PREFACE, head: [0; HEAD], got: 0, left: 0, goes_on: false }
+        Self {
+            preface_left: PREFACE_LEN,
+            head: [0; HEAD_LEN],
+            got: 0,
+            left: 0,
+            in_header_block: false,
+        }
     }
 }
 
-impl Frames {
+impl FrameTracker {
     /// More came.
-    pub(super) fn add(&mut self, bytes: &[u8]) -> Awaited {
-        let (preface, mut bytes) = bytes.split_at(self.preface.min(bytes.len()));
-        self.preface -= preface.len();
-        let mut begins = false;
+    pub(super) fn add(&mut self, bytes: &[u8]) -> Remainder {
+        let (preface, mut bytes) = bytes.split_at(self.preface_left.min(bytes.len()));
+        self.preface_left -= preface.len();
+        let mut has_new = false;
         while !bytes.is_empty() {
-            begins |= !self.goes_on && self.got == 0;
+            has_new |= !self.in_header_block && self.got == 0;
             bytes = self.add_to_frame(bytes);
         }
-        let is_body = self.got == HEAD && kind(&self.head) == DATA;
-        match self.goes_on || self.got > 0 && !is_body {
-            false => Awaited::Nothing,
-            true if begins => Awaited::RestOfAnother,
-            true => Awaited::Rest,
+        let is_body = self.got == HEAD_LEN && kind(&self.head) == DATA;
+        match self.in_header_block || self.got > 0 && !is_body {
+            false => Remainder::None,
+            true if has_new => Remainder::New,
+            true => Remainder::Same,
         }
     }
 
     /// More came of one frame. Gives the bytes behind its end.
     fn add_to_frame<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let (head, bytes) = bytes.split_at(bytes.len().min(HEAD - self.got));
+        let (head, bytes) = bytes.split_at(bytes.len().min(HEAD_LEN - self.got));
         self.head[self.got..][..head.len()].copy_from_slice(head);
         self.got += head.len();
-        if !head.is_empty() && self.got == HEAD {
+        if !head.is_empty() && self.got == HEAD_LEN {
             self.left = length(&self.head);
         }
         let (content, bytes) = bytes.split_at(bytes.len().min(self.left));
         self.left -= content.len();
-        if self.got == HEAD && self.left == 0 {
+        if self.got == HEAD_LEN && self.left == 0 {
             self.got = 0;
-            self.end();
+            self.on_frame_end();
         }
         bytes
     }
 
-    fn end(&mut self) {
+    fn on_frame_end(&mut self) {
         if matches!(kind(&self.head), HEADERS | CONTINUATION) {
             let [_, _, _, _, flags, ..] = self.head;
-            self.goes_on = flags & END_HEADERS == 0;
+            self.in_header_block = flags & END_HEADERS == 0;
         }
     }
 }
 
-fn length(&[high, middle, low, ..]: &[u8; HEAD]) -> usize {
+fn length(&[high, middle, low, ..]: &[u8; HEAD_LEN]) -> usize {
     u32::from_be_bytes([0, high, middle, low]) as usize
 }
 
-fn kind(&[_, _, _, kind, ..]: &[u8; HEAD]) -> u8 {
+fn kind(&[_, _, _, kind, ..]: &[u8; HEAD_LEN]) -> u8 {
     kind
 }
 
@@ -108,11 +114,11 @@ mod tests {
     }
 
     /// A connection that is open.
-    fn frames() -> Frames {
-        let mut frames = Frames::default();
-        assert_eq!(frames.add(&[b'x'; PREFACE - 1]), Awaited::Nothing);
+    fn frames() -> FrameTracker {
+        let mut frames = FrameTracker::default();
+        assert_eq!(frames.add(&[b'x'; PREFACE_LEN - 1]), Remainder::None);
         let rest = [&b"x"[..], &frame(SETTINGS, 0, b"")].concat();
-        assert_eq!(frames.add(&rest), Awaited::Nothing);
+        assert_eq!(frames.add(&rest), Remainder::None);
         frames
     }
 
@@ -127,11 +133,11 @@ mod tests {
             frame(CONTINUATION, END_HEADERS, b"c"),
         ]
         .concat();
-        assert_eq!(frames().add(&all), Awaited::Nothing);
+        assert_eq!(frames().add(&all), Remainder::None);
         for size in [1, 2, 8, 9, 10, 4_096] {
             let mut frames = frames();
             let told: Vec<_> = all.chunks(size).map(|bytes| frames.add(bytes)).collect();
-            assert_eq!(told.last(), Some(&Awaited::Nothing), "{size} bytes at a time");
+            assert_eq!(told.last(), Some(&Remainder::None), "{size} bytes at a time");
         }
     }
 
@@ -141,38 +147,38 @@ mod tests {
         let ping = frame(6, 0, b"12345678");
         for (at, byte) in ping.iter().enumerate() {
             let told = match at {
-                0 => Awaited::RestOfAnother,
-                16 => Awaited::Nothing,
-                _ => Awaited::Rest,
+                0 => Remainder::New,
+                16 => Remainder::None,
+                _ => Remainder::Same,
             };
             assert_eq!(frames.add(&[*byte]), told, "byte {at}");
         }
-        assert_eq!(frames.add(&ping[..12]), Awaited::RestOfAnother);
+        assert_eq!(frames.add(&ping[..12]), Remainder::New);
         let next = [&ping[12..], &ping[..3]].concat();
-        assert_eq!(frames.add(&next), Awaited::RestOfAnother, "one ends, another begins");
+        assert_eq!(frames.add(&next), Remainder::New, "one ends, another begins");
     }
 
     #[test]
     fn a_list_of_headers_is_awaited_as_one_through_all_its_frames() {
         let mut frames = frames();
-        assert_eq!(frames.add(&frame(HEADERS, 0, b"abc")), Awaited::RestOfAnother);
+        assert_eq!(frames.add(&frame(HEADERS, 0, b"abc")), Remainder::New);
         for _ in 0..3 {
-            assert_eq!(frames.add(&frame(CONTINUATION, 0, b"abc")), Awaited::Rest);
+            assert_eq!(frames.add(&frame(CONTINUATION, 0, b"abc")), Remainder::Same);
         }
-        assert_eq!(frames.add(&frame(DATA, 0, b"abc")[..11]), Awaited::Rest, "out of place");
-        assert_eq!(frames.add(b"c"), Awaited::Rest);
+        assert_eq!(frames.add(&frame(DATA, 0, b"abc")[..11]), Remainder::Same, "out of place");
+        assert_eq!(frames.add(b"c"), Remainder::Same);
         let last = frame(CONTINUATION, END_HEADERS, b"abc");
-        assert_eq!(frames.add(&last[..4]), Awaited::Rest);
-        assert_eq!(frames.add(&last[4..]), Awaited::Nothing);
+        assert_eq!(frames.add(&last[..4]), Remainder::Same);
+        assert_eq!(frames.add(&last[4..]), Remainder::None);
     }
 
     #[test]
     fn a_body_is_not_awaited_but_the_head_of_its_frame_is() {
         let mut frames = frames();
         let data = frame(DATA, 0, b"abc");
-        assert_eq!(frames.add(&data[..8]), Awaited::RestOfAnother);
-        assert_eq!(frames.add(&data[8..9]), Awaited::Nothing);
-        assert_eq!(frames.add(&data[9..11]), Awaited::Nothing);
-        assert_eq!(frames.add(&data[11..]), Awaited::Nothing);
+        assert_eq!(frames.add(&data[..8]), Remainder::New);
+        assert_eq!(frames.add(&data[8..9]), Remainder::None);
+        assert_eq!(frames.add(&data[9..11]), Remainder::None);
+        assert_eq!(frames.add(&data[11..]), Remainder::None);
     }
 }

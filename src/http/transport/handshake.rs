@@ -24,45 +24,54 @@ pub(super) type Stream = Either<TcpStream, Box<TlsStream<BelowTls>>>;
 type BelowTls = InspectReader<TcpStream, Box<dyn FnMut(&[u8])>>;
 
 /// A connection that is open.
-pub(super) struct Opened {
+pub(super) struct Accepted {
     pub(super) stream: Stream,
-    pub(super) http: Http,
+    pub(super) http_version: HttpVersion,
     pub(super) undecoded: Rc<UndecodedBytes>,
 }
 
 /// What is spoken on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Http {
-    One,
-    Two,
+pub(super) enum HttpVersion {
+    H1,
+    H2,
 }
 
 /// The first letters of an HTTP/2 connection: no request of HTTP/1 begins with them.
 const PREFACE: &[u8] = b"PRI";
 /// Until it is looked again whether more than one or two letters are there, which is rare.
-const ANOTHER_LOOK: Duration = Duration::from_millis(20);
+const PEEK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Opens a connection, if its client does its part `within` that time.
 ///
 /// # Errors
 /// When it does not, or goes away, or speaks no TLS where that is spoken.
-pub(super) async fn open(
+pub(super) async fn handshake(
     stream: TcpStream,
     tls: Option<&TlsAcceptor>,
-    within: Duration,
-) -> io::Result<Opened> {
+    handshake_timeout: Duration,
+) -> io::Result<Accepted> {
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
-        let http = timeout(within, spoken(&stream)).await??;
-        return Ok(Opened { stream: Either::Left(stream), http, undecoded: Rc::default() });
+        let http_version = timeout(handshake_timeout, sniff_preface(&stream)).await??;
+        return Ok(Accepted {
+            stream: Either::Left(stream),
+            http_version,
+            undecoded: Rc::default(),
+        });
     };
     let undecoded = Rc::<UndecodedBytes>::default();
-    let stream = timeout(within, tls.accept(below_tls(stream, undecoded.clone()))).await??;
+    let stream =
+        timeout(handshake_timeout, tls.accept(below_tls(stream, undecoded.clone()))).await??;
     let (_, session) = stream.get_ref();
-    let http = if session.alpn_protocol() == Some(tls::H2) { Http::Two } else { Http::One };
+    let http_version = if session.alpn_protocol() == Some(tls::ALPN_H2) {
+        HttpVersion::H2
+    } else {
+        HttpVersion::H1
+    };
     // The handshake is decoded, and a request that came with it has no earlier beginning.
     undecoded.decoded();
-    Ok(Opened { stream: Either::Right(Box::new(stream)), http, undecoded })
+    Ok(Accepted { stream: Either::Right(Box::new(stream)), http_version, undecoded })
 }
 
 /// TLS gives no sign of a record before its last byte, so the bytes are noticed below it.
@@ -75,17 +84,17 @@ fn below_tls(stream: TcpStream, undecoded: Rc<UndecodedBytes>) -> BelowTls {
     InspectReader::new(stream, Box::new(notice))
 }
 
-async fn spoken(stream: &TcpStream) -> io::Result<Http> {
+async fn sniff_preface(stream: &TcpStream) -> io::Result<HttpVersion> {
     let mut start = [0; PREFACE.len()];
     loop {
         let length = stream.peek(&mut start).await?;
         let start = &start[..length];
         if start == PREFACE {
-            return Ok(Http::Two);
+            return Ok(HttpVersion::H2);
         }
         if start.is_empty() || !PREFACE.starts_with(start) {
-            return Ok(Http::One);
+            return Ok(HttpVersion::H1);
         }
-        sleep(ANOTHER_LOOK).await;
+        sleep(PEEK_INTERVAL).await;
     }
 }

@@ -25,19 +25,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::{timeout, timeout_at};
 
-use super::connection_state::Progress;
-use super::disconnect::Presence;
-use super::graceful_shutdown::Drain;
+use super::connection_state::ConnectionState;
+use super::disconnect::DisconnectSignal;
+use super::graceful_shutdown::GracefulShutdown;
 use crate::http::options::Options;
 use crate::metrics::Cut;
 
 /// Requests that run at once on a connection.
-const STREAMS: u32 = 128;
+const MAX_STREAMS: u32 = 128;
 /// What a client may send before anybody reads it: of one body, and of all of a connection.
 const WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// The most that is written of one answer before others have their turn.
-const PIECE: usize = 16 * 1024;
+const MAX_CHUNK: usize = 16 * 1024;
 
 /// Serves a connection until it ends.
 ///
@@ -45,11 +45,11 @@ const PIECE: usize = 16 * 1024;
 /// When the client does not do its part, or breaks the rules.
 pub(super) async fn serve<T, S, B>(
     stream: T,
-    progress: &Rc<Progress>,
+    state: &Rc<ConnectionState>,
     address: Option<SocketAddr>,
     app: &Rc<S>,
     options: Options,
-    drain: &Drain,
+    shutdown: &GracefulShutdown,
 ) -> Result<(), h2::Error>
 where
     T: AsyncRead + AsyncWrite + Unpin,
@@ -57,55 +57,56 @@ where
     B: MessageBody + 'static,
 {
     let handshake = Builder::new()
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(options.max_header_bytes)
         .initial_window_size(WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .handshake(stream);
-    let too_slow = |_| {
-        progress.cut(Cut::Handshake);
+    let timed_out = |_| {
+        state.set_close_reason(Cut::Handshake);
         h2::Error::from(Reason::SETTINGS_TIMEOUT)
     };
-    let mut connection = timeout_at(progress.open_by(), handshake).await.map_err(too_slow)??;
-    let mut exchanges = JoinSet::new();
-    let mut stopped = pin!(drain.stopped());
-    let mut is_told = false;
-    let ended = loop {
-        let full = exchanges.len() >= STREAMS as usize;
+    let mut connection =
+        timeout_at(state.handshake_deadline(), handshake).await.map_err(timed_out)??;
+    let mut streams = JoinSet::new();
+    let mut shutdown_begun = pin!(shutdown.wait_begun());
+    let mut is_notified = false;
+    let result = loop {
+        let full = streams.len() >= MAX_STREAMS as usize;
         tokio::select! {
-            () = &mut stopped, if !is_told => {
+            () = &mut shutdown_begun, if !is_notified => {
                 // What runs is finished, and what is on its way is taken.
                 connection.graceful_shutdown();
-                is_told = true;
+                is_notified = true;
             }
-            Some(_) = exchanges.join_next() => {}
-            next = next(&mut connection, full) => {
-                let (asked, respond) = match next {
+            Some(_) = streams.join_next() => {}
+            next = accept(&mut connection, full) => {
+                let (h2_request, respond) = match next {
                     Ok(Some(next)) => next,
                     Ok(None) => break Ok(()),
                     Err(error) => break Err(error),
                 };
-                let (app, running) = (app.clone(), progress.begin(0));
-                exchanges.spawn_local(async move {
+                let (app, running) = (app.clone(), state.begin(0));
+                streams.spawn_local(async move {
                     let _running = running;
-                    exchange(&*app, asked, address, respond, options.write_timeout).await;
+                    handle_stream(&*app, h2_request, address, respond, options.write_timeout).await;
                 });
             }
         }
     };
     // What has begun is finished, as on any connection that is lost.
-    exchanges.detach_all();
-    ended
+    streams.detach_all();
+    result
 }
 
-type Asked = http::Request<RecvStream>;
+type H2Request = http::Request<RecvStream>;
 
 /// The next request. A reset frees a stream for the client while its request still runs here: when
 /// there are too many of those, all others wait.
-async fn next<T: AsyncRead + AsyncWrite + Unpin>(
+async fn accept<T: AsyncRead + AsyncWrite + Unpin>(
     connection: &mut Connection<T, Bytes>,
     full: bool,
-) -> Result<Option<(Asked, SendResponse<Bytes>)>, h2::Error> {
+) -> Result<Option<(H2Request, SendResponse<Bytes>)>, h2::Error> {
     poll_fn(|cx| match full {
         true => connection.poll_closed(cx).map_ok(|()| None),
         false => connection.poll_accept(cx).map(Option::transpose),
@@ -114,44 +115,46 @@ async fn next<T: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// One request and its answer.
-async fn exchange<S, B>(
+async fn handle_stream<S, B>(
     app: &S,
-    asked: Asked,
+    h2_request: H2Request,
     address: Option<SocketAddr>,
     mut respond: SendResponse<Bytes>,
-    patience: Duration,
+    write_timeout: Duration,
 ) where
     S: Service<Request, Response = ServiceResponse<B>, Error = Error>,
     B: MessageBody,
 {
-    let is_head = asked.method() == http::Method::HEAD;
-    let Some(mut request) = request(asked) else {
+    let is_head = h2_request.method() == http::Method::HEAD;
+    let Some(mut request) = request(h2_request) else {
         respond.send_reset(Reason::PROTOCOL_ERROR);
         return;
     };
-    let client = Rc::<Presence>::default();
+    let disconnect = Rc::<DisconnectSignal>::default();
     request.head_mut().peer_addr = address;
-    request.extensions_mut().insert(client.clone());
-    let answered = {
-        let mut answering = pin!(app.call(request));
+    request.extensions_mut().insert(disconnect.clone());
+    let result = {
+        let mut pending_response = pin!(app.call(request));
         tokio::select! {
             biased;
-            answered = &mut answering => answered,
+            result = &mut pending_response => result,
             _ = poll_fn(|cx| respond.poll_reset(cx)) => {
-                client.end();
-                answering.await
+                disconnect.signal();
+                pending_response.await
             }
         }
     };
-    match answered {
-        Ok(response) => answer(response.into_parts().1, is_head, respond, patience).await,
-        Err(error) => answer(error.error_response(), is_head, respond, patience).await,
+    match result {
+        Ok(response) => {
+            send_response(response.into_parts().1, is_head, respond, write_timeout).await
+        }
+        Err(error) => send_response(error.error_response(), is_head, respond, write_timeout).await,
     }
 }
 
 /// A request as the application knows them; `None` if it is none.
-fn request(asked: Asked) -> Option<Request> {
-    let (parts, body) = asked.into_parts();
+fn request(h2_request: H2Request) -> Option<Request> {
+    let (parts, body) = h2_request.into_parts();
     let payload = if body.is_end_stream() { Payload::None } else { payload(body) };
     let mut request = Request::with_payload(payload);
     let head = request.head_mut();
@@ -184,17 +187,17 @@ fn payload(mut body: RecvStream) -> Payload {
 }
 
 /// Sends an answer, or as much of it as the client takes.
-async fn answer<B: MessageBody>(
+async fn send_response<B: MessageBody>(
     response: HttpResponse<B>,
     is_head: bool,
     mut respond: SendResponse<Bytes>,
-    patience: Duration,
+    write_timeout: Duration,
 ) {
     let (head, body) = response.into_parts();
     let size = body.size();
     let ends = is_head || size.is_eof();
     // Who is gone needs no answer.
-    let Ok(mut stream) = respond.send_response(answer_head(&head, size), ends) else { return };
+    let Ok(mut stream) = respond.send_response(response_head(&head, size), ends) else { return };
     if ends {
         return;
     }
@@ -204,7 +207,7 @@ async fn answer<B: MessageBody>(
             stream.send_reset(Reason::INTERNAL_ERROR);
             return;
         };
-        if send(&mut stream, chunk, patience).await.is_none() {
+        if send(&mut stream, chunk, write_timeout).await.is_none() {
             return;
         }
     }
@@ -212,11 +215,11 @@ async fn answer<B: MessageBody>(
     let _ = stream.send_data(Bytes::new(), true);
 }
 
-fn answer_head(head: &HttpResponse<()>, size: BodySize) -> http::Response<()> {
-    let mut answer = http::Response::new(());
+fn response_head(head: &HttpResponse<()>, size: BodySize) -> http::Response<()> {
+    let mut response = http::Response::new(());
     let status = http::StatusCode::from_u16(head.status().as_u16());
-    *answer.status_mut() = status.unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = answer.headers_mut();
+    *response.status_mut() = status.unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
     if let BodySize::Sized(length) = size {
         headers.insert(http::header::CONTENT_LENGTH, length.into());
     }
@@ -231,7 +234,7 @@ fn answer_head(head: &HttpResponse<()>, size: BodySize) -> http::Response<()> {
     if let Ok(date) = date.parse() {
         headers.entry(http::header::DATE).or_insert(date);
     }
-    answer
+    response
 }
 
 /// What concerns a connection has no place in HTTP/2.
@@ -239,15 +242,20 @@ const ONLY_HTTP1: [header::HeaderName; 3] =
     [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE];
 
 /// Sends a part of an answer; `None` if the client does not take it in time, or at all.
-async fn send(stream: &mut SendStream<Bytes>, mut chunk: Bytes, patience: Duration) -> Option<()> {
+async fn send(
+    stream: &mut SendStream<Bytes>,
+    mut chunk: Bytes,
+    write_timeout: Duration,
+) -> Option<()> {
     while !chunk.is_empty() {
-        stream.reserve_capacity(chunk.len().min(PIECE));
-        let Ok(room) = timeout(patience, poll_fn(|cx| stream.poll_capacity(cx))).await else {
+        stream.reserve_capacity(chunk.len().min(MAX_CHUNK));
+        let Ok(capacity) = timeout(write_timeout, poll_fn(|cx| stream.poll_capacity(cx))).await
+        else {
             stream.send_reset(Reason::CANCEL);
             return None;
         };
-        let room = room?.ok()?;
-        let piece = chunk.split_to(room.min(chunk.len()));
+        let capacity = capacity?.ok()?;
+        let piece = chunk.split_to(capacity.min(chunk.len()));
         if !piece.is_empty() {
             stream.send_data(piece, false).ok()?;
         }

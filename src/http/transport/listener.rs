@@ -11,8 +11,8 @@ use actix_server::ServerHandle;
 use actix_service::IntoServiceFactory;
 use actix_web::body::MessageBody;
 
-use super::connections::{self, Application, Door};
-use super::graceful_shutdown::Drain;
+use super::connections::{self, ConnectionHandler, HttpApp};
+use super::graceful_shutdown::GracefulShutdown;
 use super::tls::Tls;
 use crate::http::options::Options;
 use crate::metrics::Metrics;
@@ -22,40 +22,40 @@ const BACKLOG: i32 = 1024;
 
 /// Bytes of an answer that a connection leaves to the system before the client has room for them.
 #[cfg(target_os = "linux")]
-const UNSENT: u32 = 128 * 1024;
+const NOTSENT_LOWAT: u32 = 128 * 1024;
 
 /// By when the thread that accepts connections has heard that it should not. It does not answer;
 /// should it be slower, it reports an error that is none.
-const PAUSED_WITHIN: Duration = Duration::from_millis(50);
+const PAUSE_GRACE: Duration = Duration::from_millis(50);
 
 /// A socket that will be served.
-pub struct Bound(TcpListener);
+pub struct Listener(TcpListener);
 
 /// A socket that is served while this runs.
 pub struct Server(actix_server::Server);
 
 /// Ends a server that runs, in two steps: between them its threads still live, and so do the
 /// connections that they opened.
-pub struct Ending {
+pub struct ShutdownHandle {
     handle: ServerHandle,
     listener: TcpListener,
-    drain: Arc<Drain>,
+    shutdown: Arc<GracefulShutdown>,
 }
 
-impl Bound {
+impl Listener {
     /// Takes the first free address of `address`, as `HOST:PORT`; port 0 is a free one.
     ///
     /// # Errors
     /// When the name is unknown, or no address of it can be taken.
     pub fn bind(address: &str) -> io::Result<Self> {
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in address.to_socket_addrs()? {
             match listen(address) {
                 Ok(listener) => return Ok(Self(listener)),
-                Err(error) => last = error,
+                Err(error) => last_error = error,
             }
         }
-        Err(last)
+        Err(last_error)
     }
 
     /// Where it listens.
@@ -76,20 +76,25 @@ impl Bound {
         options: Options,
         tls: Option<&Tls>,
         metrics: Arc<Metrics>,
-        drain: Arc<Drain>,
+        shutdown: Arc<GracefulShutdown>,
         app: impl Fn() -> A + Clone + Send + 'static,
-    ) -> io::Result<(Server, Ending)>
+    ) -> io::Result<(Server, ShutdownHandle)>
     where
         A: IntoServiceFactory<F, Request> + 'static,
-        F: Application<B>,
+        F: HttpApp<B>,
         B: MessageBody + 'static,
     {
         let listener = self.0.try_clone()?;
         let workers = if options.workers == 0 { cores() } else { options.workers };
-        let door = Door { options, drain: drain.clone(), metrics, tls: tls.map(Tls::acceptor) };
-        let server = self.start(door, workers, app)?;
+        let handler = ConnectionHandler {
+            options,
+            shutdown: shutdown.clone(),
+            metrics,
+            tls: tls.map(Tls::acceptor),
+        };
+        let server = self.start(handler, workers, app)?;
         let handle = server.handle();
-        Ok((Server(server), Ending { handle, listener, drain }))
+        Ok((Server(server), ShutdownHandle { handle, listener, shutdown }))
     }
 
     /// Serves an application, which each thread makes for itself, in whatever way it ends.
@@ -100,32 +105,32 @@ impl Bound {
     ) -> io::Result<Server>
     where
         A: IntoServiceFactory<F, Request> + 'static,
-        F: Application<B>,
+        F: HttpApp<B>,
         B: MessageBody + 'static,
     {
-        let (drain, metrics) = (Arc::default(), Arc::default());
-        let door = Door { options, drain, metrics, tls: None };
-        self.start(door, options.workers, app).map(Server)
+        let (shutdown, metrics) = (Arc::default(), Arc::default());
+        let handler = ConnectionHandler { options, shutdown, metrics, tls: None };
+        self.start(handler, options.workers, app).map(Server)
     }
 
     fn start<A, F, B>(
         self,
-        door: Door,
+        handler: ConnectionHandler,
         workers: usize,
         app: impl Fn() -> A + Clone + Send + 'static,
     ) -> io::Result<actix_server::Server>
     where
         A: IntoServiceFactory<F, Request> + 'static,
-        F: Application<B>,
+        F: HttpApp<B>,
         B: MessageBody + 'static,
     {
-        let options = door.options;
-        let for_each = options.max_connections.div_ceil(workers);
-        door.metrics.connections.max.store((for_each * workers) as u64, Ordering::Relaxed);
-        let service = move || connections::service(door.clone(), app.clone());
+        let options = handler.options;
+        let per_worker = options.max_connections.div_ceil(workers);
+        handler.metrics.connections.max.store((per_worker * workers) as u64, Ordering::Relaxed);
+        let service = move || connections::service(handler.clone(), app.clone());
         let server = actix_server::Server::build()
             .workers(workers)
-            .max_concurrent_connections(for_each)
+            .max_concurrent_connections(per_worker)
             .shutdown_timeout(options.shutdown_timeout.as_secs())
             .disable_signals()
             .listen("http", self.0, service)?;
@@ -148,27 +153,27 @@ impl Server {
     }
 }
 
-impl Ending {
+impl ShutdownHandle {
     /// Tells how many requests run.
     #[must_use]
     pub fn running(&self) -> Box<dyn Fn() -> usize + Send + Sync> {
-        let drain = self.drain.clone();
-        Box::new(move || drain.running())
+        let shutdown = self.shutdown.clone();
+        Box::new(move || shutdown.running())
     }
 
     /// Tells clients, accepts no more, and waits until no request runs.
     pub async fn drain(&self) {
-        self.drain.stop();
+        self.shutdown.stop();
         self.handle.pause().await;
-        tokio::time::sleep(PAUSED_WITHIN).await;
+        tokio::time::sleep(PAUSE_GRACE).await;
         // A paused server would leave new connections waiting for an answer that never comes. This
         // refuses them, on systems that know it; the others wait until the end.
         let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
-        self.drain.drained().await;
+        self.shutdown.wait_idle().await;
     }
 
     /// Cuts off what still runs, and ends.
-    pub async fn end(&self) {
+    pub async fn stop(&self) {
         self.handle.stop(false).await;
     }
 }
@@ -181,7 +186,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     // For the connections, which inherit it: a slow reader's answers wait here and not in the
     // system, and that it reads is seen early.
     #[cfg(target_os = "linux")]
-    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

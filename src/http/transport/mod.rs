@@ -17,9 +17,9 @@ mod response_batching;
 mod timeout_stream;
 mod tls;
 
-pub(super) use connection_state::{Progress, Running};
-pub(super) use disconnect::Presence;
-pub(super) use graceful_shutdown::Drain;
-pub use listener::{Bound, Ending, Server};
+pub(super) use connection_state::{ActiveRequest, ConnectionState};
+pub(super) use disconnect::DisconnectSignal;
+pub(super) use graceful_shutdown::GracefulShutdown;
+pub use listener::{Listener, Server, ShutdownHandle};
 pub(super) use response_batching::SendAtOnce;
 pub use tls::{Tls, TlsError};

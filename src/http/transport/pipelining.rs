@@ -9,19 +9,19 @@ use memchr::memrchr_iter;
 
 /// The end of all that came.
 #[derive(Debug, Default)]
-pub(super) struct Tail {
+pub(super) struct NextRequestDetector {
     /// Bytes since the last empty line.
     length: u64,
     /// The last two bytes of all.
     last: [u8; 2],
     /// Bytes of the body that the last request announced.
-    body: u64,
+    body_len: u64,
 }
 
-impl Tail {
+impl NextRequestDetector {
     /// More came.
     pub(super) fn add(&mut self, bytes: &[u8]) {
-        self.length = match empty_line(self.last, bytes) {
+        self.length = match last_empty_line_end(self.last, bytes) {
             Some(end) => (bytes.len() - end) as u64,
             None => self.length + bytes.len() as u64,
         };
@@ -33,24 +33,24 @@ impl Tail {
     }
 
     /// The last request is one with a body of so many bytes; 0 if it comes in chunks.
-    pub(super) fn announce(&mut self, body: u64) {
-        self.body = body;
+    pub(super) fn set_body_len(&mut self, body_len: u64) {
+        self.body_len = body_len;
     }
 
     /// Whether another request has begun behind the last one. A line's end is not the beginning of
     /// one: there are clients that send one behind a body.
-    pub(super) fn has_begun(&self) -> bool {
+    pub(super) fn next_request_started(&self) -> bool {
         let line_end = match self.last {
             [b'\r', b'\n'] => 2,
             [_, b'\n'] => 1,
             _ => 0,
         };
-        self.length > self.body.saturating_add(line_end)
+        self.length > self.body_len.saturating_add(line_end)
     }
 }
 
 /// Where the last empty line ends in `bytes`, which came behind `before`.
-fn empty_line(before: [u8; 2], bytes: &[u8]) -> Option<usize> {
+fn last_empty_line_end(before: [u8; 2], bytes: &[u8]) -> Option<usize> {
     let back = |at: usize, by: usize| match at.checked_sub(by) {
         Some(at) => bytes[at],
         None => before[before.len() + at - by],
@@ -74,10 +74,10 @@ mod tests {
     /// Whether a request has begun behind the last one, however the bytes came apart.
     fn has_begun(body: u64, all: &str) -> bool {
         let told = |pieces: &[&[u8]]| {
-            let mut tail = Tail::default();
+            let mut tail = NextRequestDetector::default();
             pieces.iter().for_each(|piece| tail.add(piece));
-            tail.announce(body);
-            tail.has_begun()
+            tail.set_body_len(body);
+            tail.next_request_started()
         };
         let all = all.as_bytes();
         let begun = told(&[all]);

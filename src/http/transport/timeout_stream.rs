@@ -11,59 +11,59 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::connection_state::{Overdue, Progress};
+use super::connection_state::{ConnectionState, TimeoutKind};
 
 /// A stream and its [`Progress`].
-pub(super) struct Watched<S> {
+pub(super) struct TimeoutStream<S> {
     stream: S,
-    progress: Rc<Progress>,
+    state: Rc<ConnectionState>,
     timer: Pin<Box<Sleep>>,
 }
 
-impl<S> Watched<S> {
-    pub(super) fn new(stream: S, progress: Rc<Progress>) -> Self {
-        let at = progress.deadline().map_or_else(Instant::now, |(at, _)| at);
-        Self { stream, progress, timer: Box::pin(sleep_until(at)) }
+impl<S> TimeoutStream<S> {
+    pub(super) fn new(stream: S, state: Rc<ConnectionState>) -> Self {
+        let at = state.deadline().map_or_else(Instant::now, |(at, _)| at);
+        Self { stream, state: state, timer: Box::pin(sleep_until(at)) }
     }
 
-    pub(super) fn progress(&self) -> &Rc<Progress> {
-        &self.progress
+    pub(super) fn state(&self) -> &Rc<ConnectionState> {
+        &self.state
     }
 
     /// Ready when the client is too slow; else it will wake.
-    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<Overdue> {
+    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<TimeoutKind> {
         loop {
-            let Some((at, what)) = self.progress.deadline() else { return Poll::Pending };
+            let Some((at, kind)) = self.state.deadline() else { return Poll::Pending };
             if at < self.timer.deadline() {
                 self.timer.as_mut().reset(at);
             }
             ready!(self.timer.as_mut().poll(cx));
             if at <= Instant::now() {
-                return Poll::Ready(what);
+                return Poll::Ready(kind);
             }
             self.timer.as_mut().reset(at);
         }
     }
 
     /// What writing came to, or an error when that waits too long.
-    fn written<T>(
+    fn check_write<T>(
         &mut self,
         cx: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
+        result: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.progress.taken();
-            return written;
+        if result.is_ready() {
+            self.state.on_write_progress();
+            return result;
         }
-        self.progress.blocked();
-        self.poll_overdue(cx).map(|what| {
-            self.progress.is_overdue(what);
+        self.state.on_write_blocked();
+        self.poll_timeout(cx).map(|kind| {
+            self.state.on_timeout(kind);
             Err(io::ErrorKind::TimedOut.into())
         })
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -72,35 +72,35 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        let came = &buf.filled()[before..];
-        if !came.is_empty() {
-            this.progress.received(came);
+        let received = &buf.filled()[before..];
+        if !received.is_empty() {
+            this.state.on_read(received);
         }
         if read.is_ready() {
-            if came.is_empty() {
-                this.progress.gone();
+            if received.is_empty() {
+                this.state.on_eof();
             }
             return read;
         }
-        this.poll_overdue(cx).map(|what| {
-            this.progress.is_overdue(what);
-            match what {
-                Overdue::Head | Overdue::Idle => Ok(()),
-                Overdue::Reading => Err(io::ErrorKind::TimedOut.into()),
+        this.poll_timeout(cx).map(|kind| {
+            this.state.on_timeout(kind);
+            match kind {
+                TimeoutKind::Head | TimeoutKind::Idle => Ok(()),
+                TimeoutKind::Write => Err(io::ErrorKind::TimedOut.into()),
             }
         })
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.written(cx, written)
+        let result = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.check_write(cx, result)
     }
 
     fn poll_write_vectored(
@@ -109,8 +109,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.written(cx, written)
+        let result = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.check_write(cx, result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -120,10 +120,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
-        let flushed = this.written(cx, flushed);
+        let flushed = this.check_write(cx, flushed);
         // An answer may be out: then it is the client's turn, and whoever serves the connection
         // need not read again before that is over.
-        if flushed.is_ready() && this.poll_overdue(cx).is_ready() {
+        if flushed.is_ready() && this.poll_timeout(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
         flushed
@@ -132,6 +132,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let closed = Pin::new(&mut this.stream).poll_shutdown(cx);
-        this.written(cx, closed)
+        this.check_write(cx, closed)
     }
 }

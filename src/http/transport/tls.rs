@@ -14,11 +14,11 @@ use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 
 /// HTTP/2, by the name that clients ask for it.
-pub(super) const H2: &[u8] = b"h2";
+pub(super) const ALPN_H2: &[u8] = b"h2";
 
 /// What TLS is spoken with: 1.2 and 1.3, HTTP/2 and HTTP/1.1.
 pub struct Tls {
-    shown: Arc<Shown>,
+    resolver: Arc<CertResolver>,
     acceptor: TlsAcceptor,
 }
 
@@ -40,7 +40,7 @@ pub enum TlsError {
 }
 
 #[derive(Debug)]
-struct Shown(ArcSwap<CertifiedKey>);
+struct CertResolver(ArcSwap<CertifiedKey>);
 
 impl Tls {
     /// Shows the first certificate of `cert` and sends the others along; both are PEM.
@@ -49,22 +49,24 @@ impl Tls {
     /// When they are not, or do not belong together.
     pub fn new(cert: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
-        let shown = Arc::new(Shown(ArcSwap::from_pointee(pair(cert, key, &provider)?)));
+        let resolver = Arc::new(CertResolver(ArcSwap::from_pointee(load_certified_key(
+            cert, key, &provider,
+        )?)));
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Pair)?
             .with_no_client_auth()
-            .with_cert_resolver(shown.clone());
-        config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { shown, acceptor: Arc::new(config).into() })
+            .with_cert_resolver(resolver.clone());
+        config.alpn_protocols = vec![ALPN_H2.to_vec(), b"http/1.1".to_vec()];
+        Ok(Self { resolver, acceptor: Arc::new(config).into() })
     }
 
     /// Shows another certificate from now on; open connections stay as they are.
     ///
     /// # Errors
     /// As [`Tls::new`]: the old one is shown then.
-    pub fn show(&self, cert: &[u8], key: &[u8]) -> Result<(), TlsError> {
-        self.shown.0.store(Arc::new(pair(cert, key, &ring::default_provider())?));
+    pub fn replace(&self, cert: &[u8], key: &[u8]) -> Result<(), TlsError> {
+        self.resolver.0.store(Arc::new(load_certified_key(cert, key, &ring::default_provider())?));
         Ok(())
     }
 
@@ -73,13 +75,17 @@ impl Tls {
     }
 }
 
-impl ResolvesServerCert for Shown {
+impl ResolvesServerCert for CertResolver {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.0.load_full())
     }
 }
 
-fn pair(cert: &[u8], key: &[u8], provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+fn load_certified_key(
+    cert: &[u8],
+    key: &[u8],
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, TlsError> {
     let certs: Vec<_> = CertificateDer::pem_slice_iter(cert)
         .collect::<Result<_, _>>()
         .map_err(TlsError::Certificate)?;
@@ -115,11 +121,11 @@ mod tests {
         assert!(matches!(why(&other, &key), TlsError::Pair(_)));
 
         let tls = Tls::new(cert.as_bytes(), key.as_bytes()).unwrap();
-        let shown = tls.shown.0.load_full();
-        assert!(tls.show(other.as_bytes(), key.as_bytes()).is_err());
-        assert!(Arc::ptr_eq(&shown, &tls.shown.0.load_full()), "the old one stays");
+        let shown = tls.resolver.0.load_full();
+        assert!(tls.replace(other.as_bytes(), key.as_bytes()).is_err());
+        assert!(Arc::ptr_eq(&shown, &tls.resolver.0.load_full()), "the old one stays");
         let (cert, key) = made();
-        tls.show(cert.as_bytes(), key.as_bytes()).unwrap();
-        assert!(!Arc::ptr_eq(&shown, &tls.shown.0.load_full()));
+        tls.replace(cert.as_bytes(), key.as_bytes()).unwrap();
+        assert!(!Arc::ptr_eq(&shown, &tls.resolver.0.load_full()));
     }
 }

@@ -21,7 +21,7 @@ use actix_web::{HttpResponse, web};
 
 pub use openapi::openapi;
 
-use super::endpoint::Calls;
+use super::endpoint::Endpoint;
 use super::shared::error_text;
 use endpoints::sessions::{create, get, members, state, update};
 use endpoints::{batch, diff, docs, events, limits, list};
@@ -36,46 +36,48 @@ const READ: [Method; 2] = [Method::GET, Method::HEAD];
 pub(crate) fn router(app: &mut web::ServiceConfig) {
     let scope = web::scope(PREFIX)
         .wrap(from_fn(problem::with_request_id))
-        .service(at("/limits").on(&READ, limits::get))
+        .service(endpoint("/limits").method(&READ, limits::get))
         .service(
-            at("/sessions").on(&READ, list::sessions::list).on(&[Method::POST], create::create),
+            endpoint("/sessions")
+                .method(&READ, list::sessions::list)
+                .method(&[Method::POST], create::create),
         )
-        .service(at("/sessions/batch-get").on(&[Method::POST], list::batch_get::get))
-        .service(at("/sessions/batch").on(&[Method::POST], batch::run))
+        .service(endpoint("/sessions/batch-get").method(&[Method::POST], list::batch_get::get))
+        .service(endpoint("/sessions/batch").method(&[Method::POST], batch::run))
         .service(
-            at("/sessions/{sessionId}")
-                .on(&READ, get::get)
-                .on(&[Method::PATCH], update::update)
-                .on(&[Method::DELETE], state::dissolve),
-        )
-        .service(
-            at("/sessions/{sessionId}/members")
-                .on(&READ, list::members::list)
-                .on(&[Method::PUT], members::replace),
+            endpoint("/sessions/{sessionId}")
+                .method(&READ, get::get)
+                .method(&[Method::PATCH], update::update)
+                .method(&[Method::DELETE], state::dissolve),
         )
         .service(
-            at("/sessions/{sessionId}/members/{account}")
-                .on(&READ, list::members::get)
-                .on(&[Method::PUT], members::add)
-                .on(&[Method::DELETE], members::remove),
+            endpoint("/sessions/{sessionId}/members")
+                .method(&READ, list::members::list)
+                .method(&[Method::PUT], members::replace),
         )
-        .service(at("/sessions/{sessionId}/restore").on(&[Method::POST], state::restore))
-        .service(at("/sessions/{sessionId}/revert").on(&[Method::POST], state::revert))
-        .service(at("/sessions/{sessionId}/events").on(&READ, events::list))
-        .service(at("/sessions/{sessionId}/diff").on(&READ, diff::get))
-        .service(at("/openapi.json").on(&READ, openapi::get))
-        .service(at("/docs").on(&READ, docs::page))
-        .service(at("/docs/").on(&READ, docs::page_among_files))
-        .service(at("/docs/{file}").on(&READ, docs::file))
+        .service(
+            endpoint("/sessions/{sessionId}/members/{account}")
+                .method(&READ, list::members::get)
+                .method(&[Method::PUT], members::add)
+                .method(&[Method::DELETE], members::remove),
+        )
+        .service(endpoint("/sessions/{sessionId}/restore").method(&[Method::POST], state::restore))
+        .service(endpoint("/sessions/{sessionId}/revert").method(&[Method::POST], state::revert))
+        .service(endpoint("/sessions/{sessionId}/events").method(&READ, events::list))
+        .service(endpoint("/sessions/{sessionId}/diff").method(&READ, diff::get))
+        .service(endpoint("/openapi.json").method(&READ, openapi::get))
+        .service(endpoint("/docs").method(&READ, docs::page))
+        .service(endpoint("/docs/").method(&READ, docs::page_with_slash))
+        .service(endpoint("/docs/{file}").method(&READ, docs::file))
         .default_service(web::to(not_found));
     app.service(scope);
 }
 
 async fn not_found() -> Result<HttpResponse, Problem> {
-    Err(Problem::of(Code::EndpointNotFound, "path", error_text::NO_SUCH_ENDPOINT))
+    Err(Problem::for_field(Code::EndpointNotFound, "path", error_text::NO_SUCH_ENDPOINT))
 }
 
 /// A path of this API.
-fn at(path: &'static str) -> Calls<Problem> {
-    Calls::at(PREFIX, path)
+fn endpoint(path: &'static str) -> Endpoint<Problem> {
+    Endpoint::new(PREFIX, path)
 }

@@ -52,8 +52,8 @@ use super::render::view;
         get,
         docs::page
     ),
-    components(schemas(problem::Body, view::View)),
-    modifiers(&ApiKey, &RequestId),
+    components(schemas(problem::ProblemBody, view::SessionView)),
+    modifiers(&ApiKeyScheme, &RequestIdHeader),
     security(("apiKey" = [])),
     tags(
         (name = "sessions", description = "Sessions"),
@@ -62,12 +62,12 @@ use super::render::view;
         (name = "service", description = "The service itself")
     )
 )]
-struct Api;
+struct ApiDescription;
 
 /// How callers show who they are.
-struct ApiKey;
+struct ApiKeyScheme;
 
-impl Modify for ApiKey {
+impl Modify for ApiKeyScheme {
     fn modify(&self, document: &mut Document) {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
@@ -80,9 +80,9 @@ impl Modify for ApiKey {
 }
 
 /// What every call may have, and every answer has.
-struct RequestId;
+struct RequestIdHeader;
 
-impl Modify for RequestId {
+impl Modify for RequestIdHeader {
     fn modify(&self, document: &mut Document) {
         let header = HeaderBuilder::new()
             .schema(Some(Object::with_type(Type::String)))
@@ -112,7 +112,7 @@ impl Modify for RequestId {
 pub fn openapi() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| {
         // Of text and numbers: it does not fail.
-        let document = Api::openapi().to_pretty_json().unwrap_or_default();
+        let document = ApiDescription::openapi().to_pretty_json().unwrap_or_default();
         format!("{document}\n")
     });
     &TEXT

@@ -79,9 +79,10 @@ impl Home {
 
     /// A server that listens.
     pub async fn serve(&self) -> Server {
-        let log = self.parent.path().join("log");
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
-        let mut child = self.command(&["serve"]).stderr(log).spawn().unwrap();
+        let access_log = self.parent.path().join("log");
+        let access_log =
+            std::fs::OpenOptions::new().create(true).append(true).open(access_log).unwrap();
+        let mut child = self.command(&["serve"]).stderr(access_log).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let url = loop {
             let line = lines.next_line().await.unwrap();

@@ -6,23 +6,23 @@ use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::domain::{Account, Version};
-use crate::http::shared::permission::Reads;
+use crate::http::shared::permission::CanRead;
 use crate::http::shared::render::as_texts;
-use crate::http::v1::extract::authorized::Authorised;
-use crate::http::v1::extract::path::AtSession;
+use crate::http::v1::extract::authorized::Authorized;
+use crate::http::v1::extract::path::SessionPath;
 use crate::http::v1::extract::query::Query;
 use crate::http::v1::extract::text::{AccountText, TitleText};
-use crate::http::v1::problem::{Code, Fails, Problem, Problems};
-use crate::http::v1::render::view::State;
+use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
+use crate::http::v1::render::view::SessionState;
 use crate::service::{self, Sessions};
 
-type Asked = Authorised<Reads, (AtSession, Query<Between>)>;
+type DiffRequest = Authorized<CanRead, (SessionPath, Query<DiffQuery>)>;
 
 /// Two versions, the later one first or last.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Between {
+pub(crate) struct DiffQuery {
     /// The version to compare.
     #[param(minimum = 1, example = 1)]
     from: i64,
@@ -31,14 +31,14 @@ pub(crate) struct Between {
     to: i64,
 }
 
-impl TryFrom<Between> for (Version, Version) {
+impl TryFrom<DiffQuery> for (Version, Version) {
     type Error = Problem;
 
-    fn try_from(between: Between) -> Result<Self, Problem> {
+    fn try_from(query: DiffQuery) -> Result<Self, Problem> {
         let version = |name: &str, number| {
             Version::new(number).map_err(|why| Problem::invalid(Code::InvalidParameter, name, &why))
         };
-        Ok((version("from", between.from)?, version("to", between.to)?))
+        Ok((version("from", query.from)?, version("to", query.to)?))
     }
 }
 
@@ -112,9 +112,9 @@ struct Owners<'a> {
 #[schema(example = json!({ "from": "active", "to": "dissolved" }))]
 struct States {
     /// The value in the version `from`.
-    from: State,
+    from: SessionState,
     /// The value in the version `to`.
-    to: State,
+    to: SessionState,
 }
 
 impl<'a> From<&'a service::SessionDiff> for Diff<'a> {
@@ -138,9 +138,9 @@ impl<'a> From<&'a service::SessionDiff> for Diff<'a> {
 }
 
 /// What can be said against comparing.
-struct Comparing;
+struct DiffErrors;
 
-impl Fails for Comparing {
+impl ErrorCodes for DiffErrors {
     fn codes() -> Vec<Code> {
         vec![Code::SessionNotFound, Code::VersionNotFound]
     }
@@ -154,18 +154,18 @@ impl Fails for Comparing {
     path = "/v1/sessions/{sessionId}/diff",
     operation_id = "diffSession",
     tag = "history",
-    params(Asked),
-    responses((status = 200, description = "The differences", body = Diff), Problems<(Asked, Comparing)>)
+    params(DiffRequest),
+    responses((status = 200, description = "The differences", body = Diff), ErrorResponses<(DiffRequest, DiffErrors)>)
 )]
 pub(crate) async fn get(
     sessions: web::Data<Sessions>,
-    asked: Asked,
+    request: DiffRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (AtSession(id), Query(between)) = asked.parts;
-    let (from, to) = between.try_into()?;
+    let (SessionPath(id), Query(query)) = request.parts;
+    let (from, to) = query.try_into()?;
     // If there is the later one, there is the earlier one as well.
     let later = if from > to { "from" } else { "to" };
-    let diff = sessions.diff(&asked.caller, id, from, to).await;
-    let diff = diff.map_err(|error| Problem::from(error).about(&[("version", later)]))?;
+    let diff = sessions.diff(&request.caller, id, from, to).await;
+    let diff = diff.map_err(|error| Problem::from(error).rename_field(&[("version", later)]))?;
     Ok(HttpResponse::Ok().json(Diff::from(&diff)))
 }

@@ -18,21 +18,23 @@ use flate2::read::GzDecoder;
 use crate::http::v1::problem::{Code, Problem};
 
 /// Made by `build.rs`.
-static BUNDLE: Packed =
-    Packed::new(include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui-bundle.js.gz")), || {
+static BUNDLE: GzipAsset =
+    GzipAsset::new(include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui-bundle.js.gz")), || {
         BUNDLE.unpack()
     });
-static STYLE: Packed =
-    Packed::new(include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui.css.gz")), || STYLE.unpack());
+static STYLE: GzipAsset =
+    GzipAsset::new(include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui.css.gz")), || {
+        STYLE.unpack()
+    });
 
 /// A file, by gzip.
-struct Packed {
+struct GzipAsset {
     gzip: &'static [u8],
     /// For who takes no gzip.
     plain: LazyLock<io::Result<Bytes>>,
 }
 
-impl Packed {
+impl GzipAsset {
     const fn new(gzip: &'static [u8], plain: fn() -> io::Result<Bytes>) -> Self {
         Self { gzip, plain: LazyLock::new(plain) }
     }
@@ -43,10 +45,10 @@ impl Packed {
         Ok(plain.into())
     }
 
-    fn answer(&self, request: &HttpRequest, kind: &str) -> Result<HttpResponse, Problem> {
-        let mut response = answer(kind);
+    fn respond(&self, request: &HttpRequest, kind: &str) -> Result<HttpResponse, Problem> {
+        let mut response = base_response(kind);
         response.insert_header((VARY, "Accept-Encoding"));
-        if takes_gzip(request) {
+        if accepts_gzip(request) {
             return Ok(response.insert_header((CONTENT_ENCODING, "gzip")).body(self.gzip));
         }
         let plain = self.plain.as_ref().map_err(|error| Problem::internal(error))?;
@@ -54,10 +56,10 @@ impl Packed {
     }
 }
 
-fn takes_gzip(request: &HttpRequest) -> bool {
-    let ours = [Encoding::gzip(), Encoding::identity()];
+fn accepts_gzip(request: &HttpRequest) -> bool {
+    let supported = [Encoding::gzip(), Encoding::identity()];
     let accepted = AcceptEncoding::parse(request).ok();
-    accepted.and_then(|accepted| accepted.negotiate(ours.iter())) == Some(Encoding::gzip())
+    accepted.and_then(|accepted| accepted.negotiate(supported.iter())) == Some(Encoding::gzip())
 }
 
 /// Paths count from where the page is, so that it works behind a proxy that adds to them.
@@ -106,12 +108,12 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
     responses((status = 200, description = "The page", body = String, content_type = "text/html", example = json!("<!doctype html>")))
 )]
 pub(crate) async fn page() -> HttpResponse {
-    answer("text/html; charset=utf-8").body(PAGE)
+    base_response("text/html; charset=utf-8").body(PAGE)
 }
 
 /// The same page at `/v1/docs/`, from where its files are no directory away.
-pub(crate) async fn page_among_files() -> HttpResponse {
-    answer("text/html; charset=utf-8").body(PAGE.replace("=\"docs/", "=\""))
+pub(crate) async fn page_with_slash() -> HttpResponse {
+    base_response("text/html; charset=utf-8").body(PAGE.replace("=\"docs/", "=\""))
 }
 
 pub(crate) async fn file(
@@ -120,14 +122,14 @@ pub(crate) async fn file(
 ) -> Result<HttpResponse, Problem> {
     const SCRIPT: &str = "text/javascript; charset=utf-8";
     match name.as_str() {
-        "start.js" => Ok(answer(SCRIPT).body(START)),
-        "swagger-ui-bundle.js" => BUNDLE.answer(&request, SCRIPT),
-        "swagger-ui.css" => STYLE.answer(&request, "text/css; charset=utf-8"),
-        _ => Err(Problem::of(Code::EndpointNotFound, "path", "no such file")),
+        "start.js" => Ok(base_response(SCRIPT).body(START)),
+        "swagger-ui-bundle.js" => BUNDLE.respond(&request, SCRIPT),
+        "swagger-ui.css" => STYLE.respond(&request, "text/css; charset=utf-8"),
+        _ => Err(Problem::for_field(Code::EndpointNotFound, "path", "no such file")),
     }
 }
 
-fn answer(kind: &str) -> HttpResponseBuilder {
+fn base_response(kind: &str) -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response
         .content_type(kind)

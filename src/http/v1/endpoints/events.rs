@@ -10,24 +10,24 @@ use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::domain::{Account, Event, EventKind, SessionId, Version};
-use crate::http::shared::permission::Reads;
+use crate::http::shared::permission::CanRead;
 use crate::http::shared::render::as_texts;
-use crate::http::v1::extract::authorized::Authorised;
+use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::page;
-use crate::http::v1::extract::path::AtSession;
+use crate::http::v1::extract::path::SessionPath;
 use crate::http::v1::extract::query::Query;
 use crate::http::v1::extract::text::{AccountText, ReasonText, TitleText};
-use crate::http::v1::problem::{Code, Fails, Problem, Problems};
-use crate::http::v1::render::view::{State, time};
+use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
+use crate::http::v1::render::view::{SessionState, time};
 use crate::service::{HistoryPage, Sessions};
 
-type Asked = Authorised<Reads, (AtSession, Query<Wanted>)>;
+type EventsRequest = Authorized<CanRead, (SessionPath, Query<EventsQuery>)>;
 
 /// Which part of a history.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct EventsQuery {
     /// The maximum number of events in the page.
     #[param(minimum = 1, maximum = 200, default = 50, example = 50)]
     limit: Option<i64>,
@@ -37,13 +37,13 @@ pub(crate) struct Wanted {
     /// `asc`: the oldest first. `desc`: the newest first.
     #[serde(default)]
     #[param(inline, example = "desc")]
-    order: Order,
+    order: EventOrder,
 }
 
 /// The order of a history.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Order {
+pub(crate) enum EventOrder {
     /// The oldest first.
     #[default]
     Asc,
@@ -53,51 +53,51 @@ pub(crate) enum Order {
 
 /// Behind which version of which session a page begins, in which order. Clients see no more in it
 /// than text.
-struct Cursor(Order, SessionId, Version);
+struct EventCursor(EventOrder, SessionId, Version);
 
-impl fmt::Display for Cursor {
+impl fmt::Display for EventCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let order = match self.0 {
-            Order::Asc => "asc",
-            Order::Desc => "desc",
+            EventOrder::Asc => "asc",
+            EventOrder::Desc => "desc",
         };
         let text = format!("{order}:{}:{}", self.1.uuid().as_simple(), self.2);
         f.write_str(&URL_SAFE_NO_PAD.encode(text))
     }
 }
 
-impl Cursor {
+impl EventCursor {
     fn read(text: &str) -> Option<Self> {
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
-        let (order, place) = text.split_once(':')?;
-        let (id, version) = place.split_once(':')?;
+        let (order, position) = text.split_once(':')?;
+        let (id, version) = position.split_once(':')?;
         let order = match order {
-            "asc" => Order::Asc,
-            "desc" => Order::Desc,
+            "asc" => EventOrder::Asc,
+            "desc" => EventOrder::Desc,
             _ => return None,
         };
         Some(Self(order, id.parse().ok()?, Version::new(version.parse().ok()?).ok()?))
     }
 }
 
-impl TryFrom<(SessionId, Wanted)> for HistoryPage {
+impl TryFrom<(SessionId, EventsQuery)> for HistoryPage {
     type Error = Problem;
 
-    fn try_from((id, wanted): (SessionId, Wanted)) -> Result<Self, Problem> {
-        let wrong = |why| Problem::of(Code::InvalidParameter, "cursor", why);
-        let most = page::limit(wanted.limit)?;
-        let behind = match wanted.cursor.as_deref().map(Cursor::read) {
+    fn try_from((id, query): (SessionId, EventsQuery)) -> Result<Self, Problem> {
+        let wrong = |why| Problem::for_field(Code::InvalidParameter, "cursor", why);
+        let limit = page::limit(query.limit)?;
+        let after = match query.cursor.as_deref().map(EventCursor::read) {
             None => None,
             Some(None) => return Err(wrong("must be the nextCursor of another page")),
-            Some(Some(Cursor(_, of, _))) if of != id => {
+            Some(Some(EventCursor(_, of, _))) if of != id => {
                 return Err(wrong("belongs to another session"));
             }
-            Some(Some(Cursor(order, ..))) if order != wanted.order => {
+            Some(Some(EventCursor(order, ..))) if order != query.order => {
                 return Err(wrong("belongs to the other order"));
             }
-            Some(Some(Cursor(_, _, version))) => Some(version),
+            Some(Some(EventCursor(_, _, version))) => Some(version),
         };
-        Ok(Self { behind, newest_first: wanted.order == Order::Desc, most })
+        Ok(Self { behind: after, newest_first: query.order == EventOrder::Desc, most: limit })
     }
 }
 
@@ -105,10 +105,10 @@ impl TryFrom<(SessionId, Wanted)> for HistoryPage {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = EventPage, example = json!({ "items": [sample()], "nextCursor": null }))]
-struct Events<'a> {
+struct EventPage<'a> {
     /// The events, in the requested order.
     #[schema(max_items = 200)]
-    items: Vec<View<'a>>,
+    items: Vec<EventView<'a>>,
     /// The `cursor` of the next page; `null` on the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
@@ -127,11 +127,11 @@ fn sample() -> Value {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Event, example = json!(sample()))]
-struct View<'a> {
+struct EventView<'a> {
     /// The version that the event made.
     #[schema(minimum = 1)]
     version: i64,
-    #[schema(value_type = Kind)]
+    #[schema(value_type = EventKindSchema)]
     kind: &'static str,
     /// The account that acted.
     #[schema(value_type = AccountText)]
@@ -145,7 +145,7 @@ struct View<'a> {
     /// The time of the event, in UTC with microseconds.
     #[schema(value_type = String, format = DateTime)]
     created_at: String,
-    changes: Changes<'a>,
+    changes: EventChanges<'a>,
 }
 
 /// The changes of a version: the fields, members and attributes that differ from the previous
@@ -156,7 +156,7 @@ struct View<'a> {
     "title": "Release 2.0", "addMember": ["dave"], "delMember": ["carol"],
     "attributes": { "project": null }
 }))]
-struct Changes<'a> {
+struct EventChanges<'a> {
     /// The new title.
     #[schema(value_type = TitleText, required = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -184,7 +184,7 @@ struct Changes<'a> {
     /// The new state.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<State>,
+    state: Option<SessionState>,
 }
 
 fn as_list<S: serde::Serializer>(
@@ -195,9 +195,9 @@ fn as_list<S: serde::Serializer>(
 }
 
 /// The kinds of events, in the description.
-struct Kind;
+struct EventKindSchema;
 
-impl utoipa::PartialSchema for Kind {
+impl utoipa::PartialSchema for EventKindSchema {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
         utoipa::openapi::ObjectBuilder::new()
             .schema_type(utoipa::openapi::schema::Type::String)
@@ -207,13 +207,13 @@ impl utoipa::PartialSchema for Kind {
     }
 }
 
-impl ToSchema for Kind {
+impl ToSchema for EventKindSchema {
     fn name() -> std::borrow::Cow<'static, str> {
         "EventKind".into()
     }
 }
 
-impl<'a> From<&'a Event> for View<'a> {
+impl<'a> From<&'a Event> for EventView<'a> {
     fn from(event: &'a Event) -> Self {
         let changes = &event.changes;
         Self {
@@ -223,23 +223,23 @@ impl<'a> From<&'a Event> for View<'a> {
             app_id: event.app_id.as_str(),
             reason: event.reason.as_ref().map(|reason| reason.as_str()),
             created_at: time(event.at),
-            changes: Changes {
+            changes: EventChanges {
                 title: changes.title.as_ref().map(|title| title.as_str()),
                 owner: changes.owner.as_ref().map(Account::as_str),
                 member: changes.members.as_deref(),
                 add_member: &changes.added,
                 del_member: &changes.removed,
                 attributes: changes.attributes.as_ref().map(|patch| patch.as_map()),
-                state: event.kind.state().map(State::from),
+                state: event.kind.state().map(SessionState::from),
             },
         }
     }
 }
 
 /// What can be said against showing a history.
-struct Showing;
+struct EventsErrors;
 
-impl Fails for Showing {
+impl ErrorCodes for EventsErrors {
     fn codes() -> Vec<Code> {
         vec![Code::SessionNotFound]
     }
@@ -254,24 +254,24 @@ impl Fails for Showing {
     path = "/v1/sessions/{sessionId}/events",
     operation_id = "listEvents",
     tag = "history",
-    params(Asked),
-    responses((status = 200, description = "A page", body = Events), Problems<(Asked, Showing)>)
+    params(EventsRequest),
+    responses((status = 200, description = "A page", body = EventPage), ErrorResponses<(EventsRequest, EventsErrors)>)
 )]
 pub(crate) async fn list(
     sessions: web::Data<Sessions>,
-    asked: Asked,
+    request: EventsRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (AtSession(id), Query(wanted)) = asked.parts;
-    let order = wanted.order;
-    let page = HistoryPage::try_from((id, wanted))?;
-    let one_more = HistoryPage { most: page.most + 1, ..page };
-    let mut events = sessions.events(&asked.caller, id, one_more).await?;
+    let (SessionPath(id), Query(query)) = request.parts;
+    let order = query.order;
+    let page = HistoryPage::try_from((id, query))?;
+    let lookahead = HistoryPage { most: page.most + 1, ..page };
+    let mut events = sessions.events(&request.caller, id, lookahead).await?;
     let is_last = events.len() <= page.most;
     events.truncate(page.most);
     let next_cursor = events.last().filter(|_| !is_last);
-    let next_cursor = next_cursor.map(|last| Cursor(order, id, last.version).to_string());
-    let items = events.iter().map(View::from).collect();
-    Ok(HttpResponse::Ok().json(Events { items, next_cursor }))
+    let next_cursor = next_cursor.map(|last| EventCursor(order, id, last.version).to_string());
+    let items = events.iter().map(EventView::from).collect();
+    Ok(HttpResponse::Ok().json(EventPage { items, next_cursor }))
 }
 
 #[cfg(test)]
@@ -280,8 +280,8 @@ mod tests {
 
     const ID: &str = "8ad595f373b34b5690aff336f9222fc5";
 
-    fn read(cursor: &str, order: Order) -> Result<Option<i64>, &'static str> {
-        let wanted = Wanted { limit: None, cursor: Some(cursor.to_owned()), order };
+    fn read(cursor: &str, order: EventOrder) -> Result<Option<i64>, &'static str> {
+        let wanted = EventsQuery { limit: None, cursor: Some(cursor.to_owned()), order };
         let page = HistoryPage::try_from((ID.parse().unwrap(), wanted));
         page.map(|page| page.behind.map(Version::get)).map_err(|problem| problem.code().name())
     }
@@ -289,25 +289,26 @@ mod tests {
     #[test]
     fn a_cursor_is_for_one_order_of_one_session() {
         let version = Version::new(i64::MAX).unwrap();
-        let longest = Cursor(Order::Desc, SessionId::new(uuid::Uuid::max()), version).to_string();
+        let longest =
+            EventCursor(EventOrder::Desc, SessionId::new(uuid::Uuid::max()), version).to_string();
         assert!(longest.len() <= 128, "{longest}");
-        assert_eq!(read(&longest, Order::Desc), Err("invalid_parameter"));
+        assert_eq!(read(&longest, EventOrder::Desc), Err("invalid_parameter"));
         let version = Version::new(7).unwrap();
-        let cursor = Cursor(Order::Desc, ID.parse().unwrap(), version).to_string();
-        assert_eq!(read(&cursor, Order::Desc), Ok(Some(7)));
-        assert_eq!(read(&cursor, Order::Asc), Err("invalid_parameter"));
+        let cursor = EventCursor(EventOrder::Desc, ID.parse().unwrap(), version).to_string();
+        assert_eq!(read(&cursor, EventOrder::Desc), Ok(Some(7)));
+        assert_eq!(read(&cursor, EventOrder::Asc), Err("invalid_parameter"));
     }
 
     #[test]
     fn only_a_cursor_is_one() {
         let encoded = |text: &str| URL_SAFE_NO_PAD.encode(text);
-        assert_eq!(read(&encoded(&format!("asc:{ID}:7")), Order::Asc), Ok(Some(7)));
+        assert_eq!(read(&encoded(&format!("asc:{ID}:7")), EventOrder::Asc), Ok(Some(7)));
         for text in ["asc:ID:0", "asc:ID:", "asc:ID", "asc:7", "asc", ":ID:7", "up:ID:7", "\u{0}"] {
             let text = text.replace("ID", ID);
-            assert_eq!(read(&encoded(&text), Order::Asc), Err("invalid_parameter"), "{text}");
+            assert_eq!(read(&encoded(&text), EventOrder::Asc), Err("invalid_parameter"), "{text}");
         }
         for cursor in ["", "asc:7", "=", "YXNjOjc="] {
-            assert_eq!(read(cursor, Order::Asc), Err("invalid_parameter"), "{cursor}");
+            assert_eq!(read(cursor, EventOrder::Asc), Err("invalid_parameter"), "{cursor}");
         }
     }
 }

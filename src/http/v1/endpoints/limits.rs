@@ -8,14 +8,14 @@ use super::batch;
 use super::list::batch_get;
 use crate::domain::{Account, Attributes, IdempotencyKey, Reason, RemovePolicy, Title};
 use crate::http::options::Options;
-use crate::http::shared::permission::Anything;
-use crate::http::v1::extract::authorized::Authorised;
+use crate::http::shared::permission::AnyKey;
+use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::page;
-use crate::http::v1::extract::query::{Nothing, Query};
-use crate::http::v1::problem::Problems;
+use crate::http::v1::extract::query::{NoParams, Query};
+use crate::http::v1::problem::ErrorResponses;
 use crate::service::Sessions;
 
-type Asked = Authorised<Anything, Query<Nothing>>;
+type LimitsRequest = Authorized<AnyKey, Query<NoParams>>;
 
 /// The rules in force. Lengths count Unicode characters, not bytes.
 #[derive(Serialize, ToSchema)]
@@ -75,12 +75,12 @@ enum Removers {
     path = "/v1/limits",
     operation_id = "getLimits",
     tag = "service",
-    responses((status = 200, description = "The rules", body = Limits), Problems<Asked>)
+    responses((status = 200, description = "The rules", body = Limits), ErrorResponses<LimitsRequest>)
 )]
 pub(crate) async fn get(
     sessions: web::Data<Sessions>,
     options: web::Data<Options>,
-    _: Asked,
+    _: LimitsRequest,
 ) -> HttpResponse {
     let rules = sessions.rules();
     HttpResponse::Ok().json(Limits {
@@ -94,10 +94,10 @@ pub(crate) async fn get(
         max_account_length: Account::MAX,
         max_attributes_bytes: Attributes::MAX_BYTES,
         max_reason_length: Reason::MAX,
-        default_page_limit: page::USUAL,
-        max_page_limit: page::MOST,
-        max_batch_get_ids: batch_get::MOST,
-        max_batch_items: batch::MOST,
+        default_page_limit: page::DEFAULT,
+        max_page_limit: page::MAX,
+        max_batch_get_ids: batch_get::MAX_IDS,
+        max_batch_items: batch::MAX_ITEMS,
         max_idempotency_key_length: IdempotencyKey::MAX,
         idempotency_key_seconds: IdempotencyKey::KEPT.num_seconds(),
         max_body_bytes: options.max_body_bytes,

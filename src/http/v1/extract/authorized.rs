@@ -11,36 +11,36 @@ use actix_web::{FromRequest, HttpRequest, dev};
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
-use super::part::Part;
+use super::part::RequestPart;
 use crate::domain::{Permission, Permissions, SessionId};
 use crate::http::auth::authenticate;
-use crate::http::middleware::request_context::Noted;
-use crate::http::shared::permission::Needs;
-use crate::http::v1::problem::{Code, Fails, Problem};
+use crate::http::middleware::request_context::RequestContext;
+use crate::http::shared::permission::RequiredPermission;
+use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 use crate::http::{body, uri};
 use crate::service::{AuthError, Caller};
 use crate::wire::ApiKey;
 
 /// A request by an app that may make it, its parts read.
-pub(crate) struct Authorised<N, P = ()> {
+pub(crate) struct Authorized<N, P = ()> {
     pub(crate) caller: Caller,
     pub(crate) parts: P,
     /// What is learnt late of the request.
-    pub(crate) log: Log,
-    needs: PhantomData<N>,
+    pub(crate) log: RequestLog,
+    permission: PhantomData<N>,
 }
 
 /// The log's line of a request.
-pub(crate) struct Log(HttpRequest);
+pub(crate) struct RequestLog(HttpRequest);
 
-impl Log {
+impl RequestLog {
     /// Says which session it is about.
-    pub(crate) fn about(&self, id: SessionId) {
-        Noted::on(&self.0, |noted| noted.is_about(id));
+    pub(crate) fn set_session(&self, id: SessionId) {
+        RequestContext::with(&self.0, |context| context.set_session(id));
     }
 }
 
-impl<N: Needs, P: Part + 'static> FromRequest for Authorised<N, P> {
+impl<N: RequiredPermission, P: RequestPart + 'static> FromRequest for Authorized<N, P> {
     type Error = Problem;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
@@ -48,22 +48,22 @@ impl<N: Needs, P: Part + 'static> FromRequest for Authorised<N, P> {
         let request = request.clone();
         let mut payload = payload.take();
         Box::pin(async move {
-            uri::check(&request)?;
+            uri::check_len(&request)?;
             let body = body::read(&request, &mut payload).await?;
-            let caller = admit(&request, N::ONE_OF).await?;
+            let caller = authenticate(&request, N::ANY_OF).await?;
             let parts = P::read(&request, &body)?;
-            Ok(Self { caller, parts, log: Log(request), needs: PhantomData })
+            Ok(Self { caller, parts, log: RequestLog(request), permission: PhantomData })
         })
     }
 }
 
-impl<N, P: Part> IntoParams for Authorised<N, P> {
+impl<N, P: RequestPart> IntoParams for Authorized<N, P> {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         P::parameters()
     }
 }
 
-impl<N: Needs, P: Fails> Fails for Authorised<N, P> {
+impl<N: RequiredPermission, P: ErrorCodes> ErrorCodes for Authorized<N, P> {
     fn codes() -> Vec<Code> {
         let mut codes = P::codes();
         codes.extend([Code::MissingApiKey, Code::InvalidApiKey, Code::Internal]);
@@ -76,31 +76,31 @@ impl<N: Needs, P: Fails> Fails for Authorised<N, P> {
             Code::BodyTooLarge,
             Code::UriTooLong,
         ]);
-        if !N::ONE_OF.is_empty() {
+        if !N::ANY_OF.is_empty() {
             codes.push(Code::MissingPermission);
         }
         codes
     }
 }
 
-async fn admit(request: &HttpRequest, one_of: &[Permission]) -> Result<Caller, Problem> {
-    let caller = authenticate::admit(request, bearer(request)?).await?;
-    permitted(caller.app().permissions, one_of)?;
+async fn authenticate(request: &HttpRequest, any_of: &[Permission]) -> Result<Caller, Problem> {
+    let caller = authenticate::authenticate(request, bearer_token(request)?).await?;
+    check_any_permission(caller.app().permissions, any_of)?;
     Ok(caller)
 }
 
 /// Who lacks all of several permissions hears of the first, the least of them.
-fn permitted(held: Permissions, one_of: &[Permission]) -> Result<(), AuthError> {
-    match one_of.first() {
-        Some(least) if !one_of.iter().any(|one| held.has(*one)) => {
-            Err(AuthError::Permission(*least))
+fn check_any_permission(granted: Permissions, any_of: &[Permission]) -> Result<(), AuthError> {
+    match any_of.first() {
+        Some(first) if !any_of.iter().any(|permission| granted.has(*permission)) => {
+            Err(AuthError::Permission(*first))
         }
         _ => Ok(()),
     }
 }
 
 /// The API key of a request; access tokens are for the other API.
-fn bearer(request: &HttpRequest) -> Result<&str, Problem> {
+fn bearer_token(request: &HttpRequest) -> Result<&str, Problem> {
     let mut headers = request.headers().get_all(AUTHORIZATION);
     let header = headers.next().and_then(|header| header.to_str().ok());
     let (_, key) = header
@@ -108,12 +108,16 @@ fn bearer(request: &HttpRequest) -> Result<&str, Problem> {
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"))
         .ok_or(AuthError::MissingToken)?;
     if headers.next().is_some() {
-        return Err(Problem::of(Code::InvalidApiKey, "Authorization", "appears more than once"));
+        return Err(Problem::for_field(
+            Code::InvalidApiKey,
+            "Authorization",
+            "appears more than once",
+        ));
     }
     let key = key.trim_start();
     if ApiKey::recognise(key).is_none() {
         let why = format_args!("not an API key, which begins with {}", ApiKey::PREFIX);
-        return Err(Problem::of(Code::InvalidApiKey, "Authorization", why));
+        return Err(Problem::for_field(Code::InvalidApiKey, "Authorization", why));
     }
     Ok(key)
 }
@@ -123,10 +127,10 @@ mod tests {
     use actix_web::test::TestRequest;
 
     use super::*;
-    use crate::http::shared::permission::{Anything, Reads, Writes};
+    use crate::http::shared::permission::{AnyKey, CanRead, CanWrite};
     use crate::http::v1::extract::json::Json;
     use crate::http::v1::extract::precondition::IfMatch;
-    use crate::http::v1::extract::query::{Nothing, Query};
+    use crate::http::v1::extract::query::{NoParams, Query};
 
     #[test]
     fn one_of_the_permissions_is_enough() {
@@ -139,16 +143,16 @@ mod tests {
             (&[SessionsAdmin], true, true),
         ] {
             let held = held.iter().copied().collect();
-            assert_eq!(permitted(held, Anything::ONE_OF), Ok(()));
+            assert_eq!(check_any_permission(held, AnyKey::ANY_OF), Ok(()));
             let told = |allowed: bool, least| {
                 if allowed { Ok(()) } else { Err(AuthError::Permission(least)) }
             };
-            assert_eq!(permitted(held, Reads::ONE_OF), told(reads, SessionsRead));
-            assert_eq!(permitted(held, Writes::ONE_OF), told(writes, SessionsWrite));
+            assert_eq!(check_any_permission(held, CanRead::ANY_OF), told(reads, SessionsRead));
+            assert_eq!(check_any_permission(held, CanWrite::ANY_OF), told(writes, SessionsWrite));
         }
     }
 
-    type Parts = (Query<Nothing>, IfMatch, Json<Nothing>);
+    type Parts = (Query<NoParams>, IfMatch, Json<NoParams>);
 
     #[test]
     fn parts_are_read_in_their_order() {
@@ -166,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_call_has_the_problems_of_all_its_parts() {
-        let codes = Authorised::<Writes, Parts>::codes();
+        let codes = Authorized::<CanWrite, Parts>::codes();
         for code in [
             Code::MissingApiKey,
             Code::MissingPermission,
@@ -178,7 +182,7 @@ mod tests {
         ] {
             assert!(codes.contains(&code), "{code:?}");
         }
-        let codes = Authorised::<Anything>::codes();
+        let codes = Authorized::<AnyKey>::codes();
         assert!(!codes.contains(&Code::MissingPermission));
         for code in [Code::BodyIncomplete, Code::BodyTimeout, Code::BodyTooLarge] {
             assert!(codes.contains(&code), "{code:?}");
@@ -189,7 +193,7 @@ mod tests {
         let request = headers.iter().fold(TestRequest::default(), |request, header| {
             request.append_header((AUTHORIZATION, *header))
         });
-        let key = bearer(&request.to_http_request()).map(str::to_owned);
+        let key = bearer_token(&request.to_http_request()).map(str::to_owned);
         key.map_err(|problem| problem.code().name())
     }
 

@@ -9,47 +9,47 @@ use std::borrow::Cow;
 use crate::http::v1::problem::{Code, Problem};
 
 /// What a place calls what can be wrong in it.
-pub(crate) struct Codes {
+pub(crate) struct FieldCodes {
     pub(crate) invalid: Code,
     pub(crate) missing: Code,
     pub(crate) unknown: Code,
     pub(crate) duplicate: Code,
 }
 
-impl Codes {
+impl FieldCodes {
     pub(crate) fn all(&self) -> Vec<Code> {
         vec![self.invalid, self.missing, self.unknown, self.duplicate]
     }
 }
 
 /// `path` is where serde was, `why` what it said there.
-pub(crate) fn problem(codes: &Codes, path: &serde_path_to_error::Path, why: &str) -> Problem {
+pub(crate) fn problem(codes: &FieldCodes, path: &serde_path_to_error::Path, why: &str) -> Problem {
     let path = path.to_string();
-    let inside = |name: &str| match path.as_str() {
+    let qualified = |name: &str| match path.as_str() {
         "." => name.to_owned(),
         path => format!("{path}.{name}"),
     };
-    let named = |start: &str| Some(inside(why.strip_prefix(start)?.split('`').next()?));
-    if let Some(field) = named("missing field `") {
-        return Problem::of(codes.missing, field, "is missing");
+    let field_after = |start: &str| Some(qualified(why.strip_prefix(start)?.split('`').next()?));
+    if let Some(field) = field_after("missing field `") {
+        return Problem::for_field(codes.missing, field, "is missing");
     }
-    if let Some(field) = named("duplicate field `") {
-        return Problem::of(codes.duplicate, shortened(&field), "appears more than once");
+    if let Some(field) = field_after("duplicate field `") {
+        return Problem::for_field(codes.duplicate, truncate(&field), "appears more than once");
     }
-    let field = shortened(&path);
+    let field = truncate(&path);
     if !why.starts_with("unknown field `") {
-        return Problem::of(codes.invalid, field, shortened(&plain(why)));
+        return Problem::for_field(codes.invalid, field, truncate(&plain_reason(why)));
     }
     match why.rsplit_once("`, expected ") {
         Some((_, names)) => {
-            Problem::of(codes.unknown, field, format_args!("is unknown, expected {names}"))
+            Problem::for_field(codes.unknown, field, format_args!("is unknown, expected {names}"))
         }
-        None => Problem::of(codes.unknown, field, "is unknown, no name is expected"),
+        None => Problem::for_field(codes.unknown, field, "is unknown, no name is expected"),
     }
 }
 
 /// What is said in the words of Rust's own types, in those of callers.
-fn plain(why: &str) -> Cow<'_, str> {
+fn plain_reason(why: &str) -> Cow<'_, str> {
     match why {
         "invalid digit found in string" | "cannot parse integer from empty string" => {
             "must be a whole number".into()
@@ -61,16 +61,16 @@ fn plain(why: &str) -> Cow<'_, str> {
         _ => ["i64", "u64"]
             .iter()
             .find_map(|kind| why.rsplit_once(&format!("expected {kind}")))
-            .map_or(why.into(), |(what, place)| {
-                format!("{what}expected a whole number{place}").into()
+            .map_or(why.into(), |(text, position)| {
+                format!("{text}expected a whole number{position}").into()
             }),
     }
 }
 
 /// Text that may hold anything that a client sent, cut to a reasonable length.
-pub(crate) fn shortened(text: &str) -> String {
-    const LONGEST: usize = 200;
-    match text.char_indices().nth(LONGEST) {
+pub(crate) fn truncate(text: &str) -> String {
+    const MAX_CHARS: usize = 200;
+    match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }

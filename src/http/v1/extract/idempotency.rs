@@ -7,26 +7,26 @@ use sha2::{Digest as _, Sha256};
 use utoipa::openapi::path::Parameter;
 
 use super::parameter::{in_header, text};
-use super::part::Part;
+use super::part::RequestPart;
 use crate::domain::IdempotencyKey;
-use crate::http::v1::problem::{Code, Fails, Problem};
+use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 
-pub(crate) const NAME: &str = "Idempotency-Key";
+pub(crate) const HEADER_NAME: &str = "Idempotency-Key";
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The key of a call, if it has one.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Named(pub(crate) Option<IdempotencyKey>);
+pub(crate) struct IdempotencyKeyHeader(pub(crate) Option<IdempotencyKey>);
 
-impl Fails for Named {
+impl ErrorCodes for IdempotencyKeyHeader {
     fn codes() -> Vec<Code> {
         vec![Code::InvalidHeader, Code::KeyReused]
     }
 }
 
-impl Part for Named {
+impl RequestPart for IdempotencyKeyHeader {
     fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem> {
-        let wrong = |why: &str| Problem::of(Code::InvalidHeader, NAME, why);
+        let wrong = |why: &str| Problem::for_field(Code::InvalidHeader, HEADER_NAME, why);
         let mut keys = request.headers().get_all(HEADER);
         let Some(key) = keys.next() else { return Ok(Self(None)) };
         if keys.next().is_some() {
@@ -34,8 +34,8 @@ impl Part for Named {
         }
         let key = key.to_str().map_err(|_| wrong("only visible ASCII"))?;
         let target = request.uri().path_and_query().map_or("", |target| target.as_str());
-        let what = [request.method().as_str(), target];
-        named((Code::InvalidHeader, NAME), key, &what, body).map(|key| Self(Some(key)))
+        let scope = [request.method().as_str(), target];
+        parse_key((Code::InvalidHeader, HEADER_NAME), key, &scope, body).map(|key| Self(Some(key)))
     }
 
     fn parameters() -> Vec<Parameter> {
@@ -44,20 +44,20 @@ impl Part for Named {
                      response, with `Idempotency-Replayed: true`. Another request with that key is \
                      refused. Headers are not compared.";
         let key = text("^[!-~]{1,255}$", "8e03978e-40d5-43dd-bc93-6894a57f9324");
-        vec![in_header(NAME, about, key)]
+        vec![in_header(HEADER_NAME, about, key)]
     }
 }
 
 /// The key of a request to do `what` with a JSON `body`. The same JSON written differently is the
 /// same request. The place of the key is told with what a bad one is called there.
-pub(crate) fn named(
+pub(crate) fn parse_key(
     (code, field): (Code, &str),
     key: &str,
-    what: &[&str],
+    scope: &[&str],
     body: &[u8],
 ) -> Result<IdempotencyKey, Problem> {
     let mut digest = Sha256::new();
-    for part in what {
+    for part in scope {
         digest.update(part);
         digest.update([0]);
     }
@@ -79,8 +79,8 @@ mod tests {
     fn read(keys: &[&str]) -> Result<Option<String>, &'static str> {
         let add = |request: TestRequest, key: &&str| request.append_header((HEADER, *key));
         let request = keys.iter().fold(TestRequest::default(), add).to_http_request();
-        let read = Named::read(&request, b"");
-        read.map(|Named(key)| key.map(|key| key.name().to_owned()))
+        let read = IdempotencyKeyHeader::read(&request, b"");
+        read.map(|IdempotencyKeyHeader(key)| key.map(|key| key.name().to_owned()))
             .map_err(|problem| problem.code().name())
     }
 
@@ -101,7 +101,8 @@ mod tests {
     fn the_same_request_has_the_same_digest() {
         let of = |method: actix_web::http::Method, uri: &str, body: &str| {
             let request = TestRequest::with_uri(uri).method(method).insert_header((HEADER, "k"));
-            let Named(key) = Named::read(&request.to_http_request(), body.as_bytes()).unwrap();
+            let IdempotencyKeyHeader(key) =
+                IdempotencyKeyHeader::read(&request.to_http_request(), body.as_bytes()).unwrap();
             *key.unwrap().digest()
         };
         use actix_web::http::Method;

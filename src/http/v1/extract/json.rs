@@ -7,11 +7,11 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
 use super::field;
-use super::field::{Codes, shortened};
-use super::part::Part;
-use crate::http::v1::problem::{Code, Fails, Problem};
+use super::field::{FieldCodes, truncate};
+use super::part::RequestPart;
+use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 
-const CODES: Codes = Codes {
+const CODES: FieldCodes = FieldCodes {
     invalid: Code::InvalidField,
     missing: Code::MissingField,
     unknown: Code::UnknownField,
@@ -21,7 +21,7 @@ const CODES: Codes = Codes {
 /// A body.
 pub(crate) struct Json<T>(pub(crate) T);
 
-impl<T> Fails for Json<T> {
+impl<T> ErrorCodes for Json<T> {
     fn codes() -> Vec<Code> {
         let mut codes = CODES.all();
         codes.extend([Code::MalformedBody, Code::UnsupportedMediaType]);
@@ -29,9 +29,9 @@ impl<T> Fails for Json<T> {
     }
 }
 
-impl<T: DeserializeOwned> Part for Json<T> {
+impl<T: DeserializeOwned> RequestPart for Json<T> {
     fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem> {
-        is_plain_json(request)?;
+        check_content_type(request)?;
         read(body).map(Self)
     }
 }
@@ -43,7 +43,7 @@ pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
         let checked = serde_json::from_slice::<IgnoredAny>(text);
         return Err(checked.map_or_else(
             |why| malformed(&why),
-            |_| Problem::of(Code::MalformedBody, "body", "must be a JSON object"),
+            |_| Problem::for_field(Code::MalformedBody, "body", "must be a JSON object"),
         ));
     }
     let mut json = serde_json::Deserializer::from_slice(text);
@@ -64,12 +64,12 @@ fn malformed(why: &serde_json::Error) -> Problem {
         Some(place) => format!("is nested too deeply, at most 127 levels{place}"),
         None => why,
     };
-    Problem::of(Code::MalformedBody, "body", shortened(&why))
+    Problem::for_field(Code::MalformedBody, "body", truncate(&why))
 }
 
 /// Who names no type means JSON; merge patches and the like are JSON as well.
-fn is_plain_json(request: &HttpRequest) -> Result<(), Problem> {
-    let unsupported = |field, why| Problem::of(Code::UnsupportedMediaType, field, why);
+fn check_content_type(request: &HttpRequest) -> Result<(), Problem> {
+    let unsupported = |field, why| Problem::for_field(Code::UnsupportedMediaType, field, why);
     let is_json = match request.mime_type() {
         Ok(None) => true,
         Ok(Some(kind)) => {
@@ -208,6 +208,6 @@ mod tests {
             assert!(!read(Some(kind)), "{kind}");
         }
         let gzip = TestRequest::default().insert_header((CONTENT_ENCODING, "gzip"));
-        assert!(is_plain_json(&gzip.to_http_request()).is_err());
+        assert!(check_content_type(&gzip.to_http_request()).is_err());
     }
 }

@@ -10,7 +10,7 @@ use crate::domain::Version;
 use crate::http::v1::problem::{Code, Problem};
 
 /// Up to here every whole number is a number of its own where they are written with a fraction.
-const EXACT: f64 = 9_007_199_254_740_992.0;
+const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
 
 /// A version: 1 when the session is created, plus 1 for each change.
 #[derive(Clone, Copy, Debug, ToSchema)]
@@ -26,9 +26,9 @@ impl VersionNumber {
 
 impl<'de> Deserialize<'de> for VersionNumber {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Whole;
+        struct IntegerVisitor;
 
-        impl Visitor<'_> for Whole {
+        impl Visitor<'_> for IntegerVisitor {
             type Value = i64;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,7 +44,7 @@ impl<'de> Deserialize<'de> for VersionNumber {
             }
 
             fn visit_f64<E: Error>(self, number: f64) -> Result<i64, E> {
-                if number.fract() != 0.0 || number.abs() > EXACT {
+                if number.fract() != 0.0 || number.abs() > MAX_EXACT_INTEGER {
                     return Err(E::invalid_value(Unexpected::Float(number), &self));
                 }
                 // Whole and below 2^53: nothing is lost.
@@ -53,7 +53,7 @@ impl<'de> Deserialize<'de> for VersionNumber {
             }
         }
 
-        deserializer.deserialize_any(Whole).map(Self)
+        deserializer.deserialize_any(IntegerVisitor).map(Self)
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::field::shortened;
+use super::field::truncate;
 
 /// An object without repeated members. utoipa takes every type of this name for any JSON object,
 /// which is what the description should say.
@@ -16,13 +16,13 @@ pub(crate) struct Object(pub(crate) Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Members).map(Self)
+        deserializer.deserialize_map(ObjectVisitor).map(Self)
     }
 }
 
-struct Members;
+struct ObjectVisitor;
 
-impl<'de> Visitor<'de> for Members {
+impl<'de> Visitor<'de> for ObjectVisitor {
     type Value = Map<String, Value>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,9 +34,9 @@ impl<'de> Visitor<'de> for Members {
         while let Some(name) = members.next_key::<String>()? {
             if map.contains_key(&name) {
                 // In the words of serde, by which the field is recognised.
-                return Err(A::Error::custom(format!("duplicate field `{}`", shortened(&name))));
+                return Err(A::Error::custom(format!("duplicate field `{}`", truncate(&name))));
             }
-            let value = members.next_value_seed(Any)?;
+            let value = members.next_value_seed(AnyValueVisitor)?;
             map.insert(name, value);
         }
         Ok(map)
@@ -44,9 +44,9 @@ impl<'de> Visitor<'de> for Members {
 }
 
 /// Any value.
-struct Any;
+struct AnyValueVisitor;
 
-impl<'de> DeserializeSeed<'de> for Any {
+impl<'de> DeserializeSeed<'de> for AnyValueVisitor {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -54,7 +54,7 @@ impl<'de> DeserializeSeed<'de> for Any {
     }
 }
 
-impl<'de> Visitor<'de> for Any {
+impl<'de> Visitor<'de> for AnyValueVisitor {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,14 +92,14 @@ impl<'de> Visitor<'de> for Any {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(Any)? {
+        while let Some(item) = items.next_element_seed(AnyValueVisitor)? {
             list.push(item);
         }
         Ok(Value::Array(list))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Value, A::Error> {
-        Members.visit_map(members).map(Value::Object)
+        ObjectVisitor.visit_map(members).map(Value::Object)
     }
 }
 
@@ -109,12 +109,12 @@ mod tests {
     use crate::http::v1::extract::json;
 
     #[derive(Debug, Deserialize)]
-    struct Body {
+    struct TestBody {
         attributes: Object,
     }
 
     fn read(attributes: &str) -> Result<Value, String> {
-        let read = json::read::<Body>(format!(r#"{{"attributes":{attributes}}}"#).as_bytes());
+        let read = json::read::<TestBody>(format!(r#"{{"attributes":{attributes}}}"#).as_bytes());
         read.map(|body| Value::Object(body.attributes.0)).map_err(|problem| problem.to_string())
     }
 

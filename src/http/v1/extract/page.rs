@@ -4,22 +4,22 @@ use crate::http::v1::problem::{Code, Problem};
 use crate::service::PageSize;
 
 /// The items of a page, unless asked for otherwise.
-pub(crate) const USUAL: usize = PageSize::DEFAULT.get() as usize;
+pub(crate) const DEFAULT: usize = PageSize::DEFAULT.get() as usize;
 /// The most items of a page.
-pub(crate) const MOST: usize = PageSize::MAX as usize;
+pub(crate) const MAX: usize = PageSize::MAX as usize;
 
 /// How many items a page shall have at most.
-pub(crate) fn limit(asked: Option<i64>) -> Result<usize, Problem> {
-    size(asked).map(|size| usize::from(size.get()))
+pub(crate) fn limit(requested: Option<i64>) -> Result<usize, Problem> {
+    size(requested).map(|size| usize::from(size.get()))
 }
 
 /// The same, as lists take it.
-pub(crate) fn size(asked: Option<i64>) -> Result<PageSize, Problem> {
-    let Some(asked) = asked else { return Ok(PageSize::DEFAULT) };
-    PageSize::new(asked).map_err(|_| {
-        let (side, limit) = if asked < 1 { ("least", 1) } else { ("most", MOST) };
-        let why = format!("at {side} {limit}, got {asked}");
-        Problem::of(Code::InvalidParameter, "limit", why).limited(limit, asked)
+pub(crate) fn size(requested: Option<i64>) -> Result<PageSize, Problem> {
+    let Some(requested) = requested else { return Ok(PageSize::DEFAULT) };
+    PageSize::new(requested).map_err(|_| {
+        let (side, limit) = if requested < 1 { ("least", 1) } else { ("most", MAX) };
+        let why = format!("at {side} {limit}, got {requested}");
+        Problem::for_field(Code::InvalidParameter, "limit", why).with_limit(limit, requested)
     })
 }
 

@@ -6,20 +6,28 @@ use utoipa::openapi::schema::Type;
 use utoipa::openapi::{ObjectBuilder, RefOr, Required, Schema};
 
 /// A parameter that stands in the path.
-pub(crate) fn in_path(name: &str, about: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
-    parameter(name, ParameterIn::Path, Required::True, about, schema).build()
+pub(crate) fn in_path(
+    name: &str,
+    description: &str,
+    schema: impl Into<RefOr<Schema>>,
+) -> Parameter {
+    parameter(name, ParameterIn::Path, Required::True, description, schema).build()
 }
 
 /// A header that may be there.
-pub(crate) fn in_header(name: &str, about: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
-    parameter(name, ParameterIn::Header, Required::False, about, schema).build()
+pub(crate) fn in_header(
+    name: &str,
+    description: &str,
+    schema: impl Into<RefOr<Schema>>,
+) -> Parameter {
+    parameter(name, ParameterIn::Header, Required::False, description, schema).build()
 }
 
 /// A header that may be there, whose form is the HTTP standard's business: programs know it by its
 /// name. So its schema says nothing but that it is text; the example stands beside that.
-pub(crate) fn standard_header(name: &str, about: &str, example: &str) -> Parameter {
+pub(crate) fn standard_header(name: &str, description: &str, example: &str) -> Parameter {
     let text = ObjectBuilder::new().schema_type(Type::String);
-    let header = parameter(name, ParameterIn::Header, Required::False, about, text);
+    let header = parameter(name, ParameterIn::Header, Required::False, description, text);
     header.example(Some(example.into())).build()
 }
 
@@ -30,15 +38,15 @@ pub(crate) fn text(pattern: &str, example: &str) -> ObjectBuilder {
 
 fn parameter(
     name: &str,
-    place: ParameterIn,
+    location: ParameterIn,
     required: Required,
-    about: &str,
+    description: &str,
     schema: impl Into<RefOr<Schema>>,
 ) -> ParameterBuilder {
     ParameterBuilder::new()
         .name(name)
-        .parameter_in(place)
+        .parameter_in(location)
         .required(required)
-        .description(Some(about))
+        .description(Some(description))
         .schema(Some(schema))
 }

@@ -3,10 +3,10 @@
 use actix_web::HttpRequest;
 use utoipa::openapi::path::Parameter;
 
-use crate::http::v1::problem::{Code, Fails, Problem};
+use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 
 /// A part of a request: its path, its query, a header, its body.
-pub(crate) trait Part: Fails + Sized {
+pub(crate) trait RequestPart: ErrorCodes + Sized {
     /// Reads the part; `body` is the whole body.
     fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem>;
 
@@ -16,22 +16,22 @@ pub(crate) trait Part: Fails + Sized {
     }
 }
 
-impl Part for () {
+impl RequestPart for () {
     fn read(_: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
         Ok(())
     }
 }
 
 /// Several parts are a part, read in their order.
-macro_rules! parts {
+macro_rules! impl_request_parts {
     ($($part:ident)+) => {
-        impl<$($part: Fails),+> Fails for ($($part,)+) {
+        impl<$($part: ErrorCodes),+> ErrorCodes for ($($part,)+) {
             fn codes() -> Vec<Code> {
                 [$($part::codes()),+].concat()
             }
         }
 
-        impl<$($part: Part),+> Part for ($($part,)+) {
+        impl<$($part: RequestPart),+> RequestPart for ($($part,)+) {
             fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem> {
                 Ok(($($part::read(request, body)?,)+))
             }
@@ -43,6 +43,6 @@ macro_rules! parts {
     };
 }
 
-parts!(A B);
-parts!(A B C);
-parts!(A B C D);
+impl_request_parts!(A B);
+impl_request_parts!(A B C);
+impl_request_parts!(A B C D);

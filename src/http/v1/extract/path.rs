@@ -10,16 +10,16 @@ use utoipa::PartialSchema as _;
 use utoipa::openapi::path::Parameter;
 
 use super::parameter::{in_path, text};
-use super::part::Part;
+use super::part::RequestPart;
 use super::percent;
 use super::text::{AccountText, account};
 use crate::domain::{Account, SessionId};
-use crate::http::middleware::request_context::Noted;
-use crate::http::v1::problem::{Code, Fails, Problem};
+use crate::http::middleware::request_context::RequestContext;
+use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 
 /// The session that a path is about, as `{sessionId}` in its pattern.
 #[derive(Debug)]
-pub(crate) struct AtSession(pub(crate) SessionId);
+pub(crate) struct SessionPath(pub(crate) SessionId);
 
 /// The forms in which a session may be named.
 pub(crate) const ID_PATTERN: &str = "^([0-9A-Fa-f]{32}|\\{[0-9A-Fa-f]{32}\\}\
@@ -29,22 +29,22 @@ const ID_EXAMPLE: &str = "8ad595f3-73b3-4b56-90af-f336f9222fc5";
 
 /// The member that a path is about, as `{account}` in its pattern.
 #[derive(Debug)]
-pub(crate) struct AtMember(pub(crate) Account);
+pub(crate) struct MemberPath(pub(crate) Account);
 
-impl Fails for AtSession {
+impl ErrorCodes for SessionPath {
     fn codes() -> Vec<Code> {
         vec![Code::InvalidSessionId]
     }
 }
 
-impl Part for AtSession {
+impl RequestPart for SessionPath {
     fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
         const NAME: &str = "sessionId";
         let text = segment(request, "{sessionId}");
-        let text = text.map_err(|why| Problem::of(Code::InvalidSessionId, NAME, why))?;
+        let text = text.map_err(|error| Problem::for_field(Code::InvalidSessionId, NAME, error))?;
         let id = text.parse();
-        let id = id.map_err(|why| Problem::invalid(Code::InvalidSessionId, NAME, &why))?;
-        Noted::on(request, |noted| noted.is_about(id));
+        let id = id.map_err(|error| Problem::invalid(Code::InvalidSessionId, NAME, &error))?;
+        RequestContext::with(request, |context| context.set_session(id));
         Ok(Self(id))
     }
 
@@ -54,17 +54,17 @@ impl Part for AtSession {
     }
 }
 
-impl Fails for AtMember {
+impl ErrorCodes for MemberPath {
     fn codes() -> Vec<Code> {
         vec![Code::InvalidParameter]
     }
 }
 
-impl Part for AtMember {
+impl RequestPart for MemberPath {
     fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
         const NAME: &str = "account";
         let text = segment(request, "{account}");
-        let text = text.map_err(|why| Problem::of(Code::InvalidParameter, NAME, why))?;
+        let text = text.map_err(|error| Problem::for_field(Code::InvalidParameter, NAME, error))?;
         account(Code::InvalidParameter, NAME, &text).map(Self)
     }
 
@@ -75,10 +75,10 @@ impl Part for AtMember {
 
 /// The part of a path that stands where `name`, with its braces, stands in the pattern; empty when
 /// that has none.
-fn segment<'a>(request: &'a HttpRequest, name: &str) -> Result<Cow<'a, str>, percent::Undecodable> {
+fn segment<'a>(request: &'a HttpRequest, name: &str) -> Result<Cow<'a, str>, percent::DecodeError> {
     let pattern = request.match_pattern().unwrap_or_default();
-    let place = pattern.split('/').position(|part| part == name);
-    let part = place.and_then(|place| request.uri().path().split('/').nth(place));
+    let index = pattern.split('/').position(|part| part == name);
+    let part = index.and_then(|index| request.uri().path().split('/').nth(index));
     percent::decode(part.unwrap_or_default())
 }
 
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     async fn handler(request: HttpRequest) -> Result<HttpResponse, Problem> {
-        let AtSession(id) = AtSession::read(&request, b"")?;
+        let SessionPath(id) = SessionPath::read(&request, b"")?;
         Ok(HttpResponse::Ok().body(id.to_string()))
     }
 

@@ -6,9 +6,9 @@ use actix_web::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
 use utoipa::openapi::path::Parameter;
 
 use super::parameter::standard_header;
-use super::part::Part;
+use super::part::RequestPart;
 use crate::domain::Version;
-use crate::http::v1::problem::{Code, Fails, Problem};
+use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 
 /// What `If-Match` demands: the versions of which the session must have one; `None` if every
 /// version will do.
@@ -17,53 +17,53 @@ pub(crate) struct IfMatch(pub(crate) Option<Vec<Version>>);
 
 /// What `If-None-Match` knows already.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct IfNoneMatch(Tags);
+pub(crate) struct IfNoneMatch(EntityTags);
 
 #[derive(Debug, PartialEq, Eq)]
-enum Tags {
+enum EntityTags {
     /// `*`
     Any,
     /// In their order; none without the header.
-    These(Vec<Tag>),
+    These(Vec<EntityTag>),
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Tag {
+struct EntityTag {
     weak: bool,
     version: Option<Version>,
 }
 
 impl IfNoneMatch {
     /// Whether the caller has this version already.
-    pub(crate) fn has(&self, version: Version) -> bool {
+    pub(crate) fn matches(&self, version: Version) -> bool {
         match &self.0 {
-            Tags::Any => true,
-            Tags::These(tags) => tags.iter().any(|tag| tag.version == Some(version)),
+            EntityTags::Any => true,
+            EntityTags::These(tags) => tags.iter().any(|tag| tag.version == Some(version)),
         }
     }
 }
 
-impl Fails for IfMatch {
+impl ErrorCodes for IfMatch {
     fn codes() -> Vec<Code> {
         vec![Code::InvalidHeader]
     }
 }
 
-impl Fails for IfNoneMatch {
+impl ErrorCodes for IfNoneMatch {
     fn codes() -> Vec<Code> {
         vec![Code::InvalidHeader]
     }
 }
 
-impl Part for IfMatch {
+impl RequestPart for IfMatch {
     fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
         if !request.headers().contains_key(IF_MATCH) {
             return Ok(Self(None));
         }
         Ok(Self(match read(request, IF_MATCH, "If-Match")? {
-            Tags::Any => None,
+            EntityTags::Any => None,
             // Only equal bytes are good enough to change them: weak tags do not promise that.
-            Tags::These(tags) => {
+            EntityTags::These(tags) => {
                 let strong = tags.into_iter().filter(|tag| !tag.weak);
                 Some(strong.filter_map(|tag| tag.version).collect())
             }
@@ -76,7 +76,7 @@ impl Part for IfMatch {
     }
 }
 
-impl Part for IfNoneMatch {
+impl RequestPart for IfNoneMatch {
     fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
         read(request, IF_NONE_MATCH, "If-None-Match").map(Self)
     }
@@ -87,24 +87,24 @@ impl Part for IfNoneMatch {
     }
 }
 
-fn read(request: &HttpRequest, header: HeaderName, name: &str) -> Result<Tags, Problem> {
+fn read(request: &HttpRequest, header: HeaderName, name: &str) -> Result<EntityTags, Problem> {
     let wrong = || {
         let why = "must be * or a list of entity tags such as \"5\"";
-        Problem::of(Code::InvalidHeader, name, why)
+        Problem::for_field(Code::InvalidHeader, name, why)
     };
     let lines: Option<Vec<&str>> =
         request.headers().get_all(header).map(|line| line.to_str().ok()).collect();
     let lines = lines.ok_or_else(wrong)?;
     if lines.is_empty() {
-        return Ok(Tags::These(Vec::new()));
+        return Ok(EntityTags::These(Vec::new()));
     }
     // Several lines are one list.
-    tags(&lines.join(",")).ok_or_else(wrong)
+    parse_tags(&lines.join(",")).ok_or_else(wrong)
 }
 
-fn tags(list: &str) -> Option<Tags> {
+fn parse_tags(list: &str) -> Option<EntityTags> {
     if list.trim() == "*" {
-        return Some(Tags::Any);
+        return Some(EntityTags::Any);
     }
     let mut tags = Vec::new();
     let mut rest = list.trim_start_matches([' ', '\t', ',']);
@@ -112,7 +112,7 @@ fn tags(list: &str) -> Option<Tags> {
         let strong = rest.strip_prefix("W/");
         let weak = strong.is_some();
         let (tag, after) = strong.unwrap_or(rest).strip_prefix('"')?.split_once('"')?;
-        tags.push(Tag { weak, version: version(tag) });
+        tags.push(EntityTag { weak, version: parse_version(tag) });
         let after = after.trim_start_matches([' ', '\t']);
         if !after.is_empty() && !after.starts_with(',') {
             return None;
@@ -120,11 +120,11 @@ fn tags(list: &str) -> Option<Tags> {
         rest = after.trim_start_matches([' ', '\t', ',']);
     }
     // A list may be empty: then no tag of it matches.
-    Some(Tags::These(tags))
+    Some(EntityTags::These(tags))
 }
 
 /// The version that a tag stands for, in the one form in which it is given out.
-fn version(tag: &str) -> Option<Version> {
+fn parse_version(tag: &str) -> Option<Version> {
     let version = Version::new(tag.parse().ok()?).ok()?;
     (version.to_string() == tag).then_some(version)
 }
@@ -149,7 +149,7 @@ mod tests {
 
     fn if_none_match(lines: &[&str]) -> bool {
         let five = Version::new(5).unwrap();
-        IfNoneMatch::read(&request(&IF_NONE_MATCH, lines), b"").unwrap().has(five)
+        IfNoneMatch::read(&request(&IF_NONE_MATCH, lines), b"").unwrap().matches(five)
     }
 
     #[test]

@@ -9,12 +9,12 @@ use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::field;
-use super::field::{Codes, shortened};
-use super::part::Part;
+use super::field::{FieldCodes, truncate};
+use super::part::RequestPart;
 use super::percent;
-use crate::http::v1::problem::{Code, Fails, Problem};
+use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 
-const CODES: Codes = Codes {
+const CODES: FieldCodes = FieldCodes {
     invalid: Code::InvalidParameter,
     missing: Code::MissingParameter,
     unknown: Code::UnknownParameter,
@@ -27,9 +27,9 @@ pub(crate) struct Query<T>(pub(crate) T);
 /// No parameters.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Nothing {}
+pub(crate) struct NoParams {}
 
-impl<T> Fails for Query<T> {
+impl<T> ErrorCodes for Query<T> {
     fn codes() -> Vec<Code> {
         let mut codes = CODES.all();
         codes.push(Code::MalformedQuery);
@@ -37,7 +37,7 @@ impl<T> Fails for Query<T> {
     }
 }
 
-impl<T: DeserializeOwned + IntoParams> Part for Query<T> {
+impl<T: DeserializeOwned + IntoParams> RequestPart for Query<T> {
     fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
         read(request.query_string()).map(Self)
     }
@@ -48,7 +48,7 @@ impl<T: DeserializeOwned + IntoParams> Part for Query<T> {
 }
 
 fn read<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
-    let malformed = |why| Problem::of(Code::MalformedQuery, "query", why);
+    let malformed = |why| Problem::for_field(Code::MalformedQuery, "query", why);
     let spaced = query.replace('+', " ");
     let mut seen = HashSet::new();
     for pair in spaced.split('&').filter(|pair| !pair.is_empty()) {
@@ -56,7 +56,11 @@ fn read<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
         percent::decode(value).map_err(malformed)?;
         let name = percent::decode(name).map_err(malformed)?;
         if !seen.insert(name.clone()) {
-            return Err(Problem::of(CODES.duplicate, shortened(&name), "appears more than once"));
+            return Err(Problem::for_field(
+                CODES.duplicate,
+                truncate(&name),
+                "appears more than once",
+            ));
         }
     }
     let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
@@ -119,8 +123,8 @@ mod tests {
         ] {
             assert_eq!(problem(query), (code, detail.to_owned()), "{query}");
         }
-        let unknown = read::<Nothing>("a=1").unwrap_err();
+        let unknown = read::<NoParams>("a=1").unwrap_err();
         assert_eq!(unknown.to_string(), "unknown_parameter a: is unknown, no name is expected");
-        assert!(read::<Nothing>("").is_ok());
+        assert!(read::<NoParams>("").is_ok());
     }
 }

@@ -37,7 +37,7 @@ pub(crate) struct ReasonText(String);
 
 /// Who acts, and why.
 #[derive(Clone, Debug)]
-pub(crate) struct Acting {
+pub(crate) struct ActorFields {
     pub(crate) operator: Account,
     pub(crate) reason: Option<Reason>,
 }
@@ -56,7 +56,7 @@ impl TitleText {
     }
 }
 
-impl Acting {
+impl ActorFields {
     /// Who acts by the `operator` and `reason` of a body, or of a query: `code` tells which.
     pub(crate) fn read(
         code: Code,
@@ -77,8 +77,8 @@ pub(crate) fn account(code: Code, field: &str, text: &str) -> Result<Account, Pr
 
 /// The accounts in a list of a body.
 pub(crate) fn accounts(field: &str, list: &[AccountText]) -> Result<Vec<Account>, Problem> {
-    let one = |(place, text): (usize, &AccountText)| text.read(&format!("{field}[{place}]"));
-    list.iter().enumerate().map(one).collect()
+    let read_one = |(index, text): (usize, &AccountText)| text.read(&format!("{field}[{index}]"));
+    list.iter().enumerate().map(read_one).collect()
 }
 
 #[cfg(test)]
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(problem.to_string(), "invalid_field member[1]: at least 1 character, got 0");
         let bob = AccountText("bob".to_owned());
         let blank = ReasonText(" ".to_owned());
-        let problem = Acting::read(Code::InvalidParameter, &bob, Some(&blank)).unwrap_err();
+        let problem = ActorFields::read(Code::InvalidParameter, &bob, Some(&blank)).unwrap_err();
         assert_eq!(problem.to_string(), "invalid_parameter reason: must not be blank");
     }
 }

@@ -5,51 +5,46 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderName, IF_MATCH};
 
 use super::idempotency;
-use super::part::Part;
-use crate::http::v1::problem::{Code, Fails, Problem};
+use super::part::RequestPart;
+use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 
 /// That no version is demanded of what is new.
-pub(crate) struct Unversioned;
+pub(crate) struct NoIfMatch;
 
 /// That nothing is said of all items of a batch that can only be said of each.
-pub(crate) struct PerItem;
+pub(crate) struct NoRequestHeaders;
 
-impl Fails for Unversioned {
+impl ErrorCodes for NoIfMatch {
     fn codes() -> Vec<Code> {
         vec![Code::InvalidHeader]
     }
 }
 
-impl Fails for PerItem {
+impl ErrorCodes for NoRequestHeaders {
     fn codes() -> Vec<Code> {
         vec![Code::InvalidHeader]
     }
 }
 
-impl Part for Unversioned {
+impl RequestPart for NoIfMatch {
     fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
-        without(request, IF_MATCH, "If-Match", "a new session has no version to match")?;
+        reject(request, IF_MATCH, "If-Match", "a new session has no version to match")?;
         Ok(Self)
     }
 }
 
-impl Part for PerItem {
+impl RequestPart for NoRequestHeaders {
     fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
         let key = "each item has its own key, in idempotencyKey";
-        without(request, idempotency::HEADER, idempotency::NAME, key)?;
-        without(request, IF_MATCH, "If-Match", "each update has its own version, in version")?;
+        reject(request, idempotency::HEADER, idempotency::HEADER_NAME, key)?;
+        reject(request, IF_MATCH, "If-Match", "each update has its own version, in version")?;
         Ok(Self)
     }
 }
 
-fn without(
-    request: &HttpRequest,
-    header: HeaderName,
-    name: &str,
-    why: &str,
-) -> Result<(), Problem> {
+fn reject(request: &HttpRequest, header: HeaderName, name: &str, why: &str) -> Result<(), Problem> {
     match request.headers().contains_key(header) {
-        true => Err(Problem::of(Code::InvalidHeader, name, why)),
+        true => Err(Problem::for_field(Code::InvalidHeader, name, why)),
         false => Ok(()),
     }
 }

@@ -6,19 +6,19 @@ use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 use utoipa::openapi::path::Parameter;
 
-use super::idempotency::Named;
-use super::part::Part;
+use super::idempotency::IdempotencyKeyHeader;
+use super::part::RequestPart;
 use super::precondition::IfMatch;
 use super::query::Query;
-use super::text::Acting;
+use super::text::ActorFields;
 use crate::domain::{Action, Authority, Expected, Permission, Request};
-use crate::http::v1::problem::{Code, Fails, Problem};
+use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 use crate::service::{Caller, WriteOptions};
 
 /// The parts, read. `Q` is the query, which says whether the call is a rehearsal.
-pub(crate) struct Write<Q = DryRun> {
+pub(crate) struct WriteParams<Q = DryRun> {
     pub(crate) query: Q,
-    pub(crate) terms: WriteOptions,
+    pub(crate) options: WriteOptions,
     expected: Option<Expected>,
 }
 
@@ -35,20 +35,20 @@ pub(crate) struct DryRun {
 }
 
 /// A query that says whether the call is a rehearsal.
-pub(crate) trait Rehearses {
+pub(crate) trait HasDryRun {
     fn dry_run(&self) -> bool;
 }
 
-impl Rehearses for DryRun {
+impl HasDryRun for DryRun {
     fn dry_run(&self) -> bool {
         self.dry_run
     }
 }
 
-impl<Q> Write<Q> {
+impl<Q> WriteParams<Q> {
     /// The request for `action`. Apps with the right to administrate act by that right.
-    pub(crate) fn request(&self, caller: &Caller, acting: Acting, action: Action) -> Request {
-        let Acting { operator, reason } = acting;
+    pub(crate) fn request(&self, caller: &Caller, actor: ActorFields, action: Action) -> Request {
+        let ActorFields { operator, reason } = actor;
         let expected = self.expected.clone();
         Request { operator, authority: authority(caller), reason, expected, action }
     }
@@ -62,22 +62,23 @@ pub(crate) fn authority(caller: &Caller) -> Authority {
     }
 }
 
-impl<Q> Fails for Write<Q> {
+impl<Q> ErrorCodes for WriteParams<Q> {
     fn codes() -> Vec<Code> {
-        [Query::<Q>::codes(), IfMatch::codes(), Named::codes()].concat()
+        [Query::<Q>::codes(), IfMatch::codes(), IdempotencyKeyHeader::codes()].concat()
     }
 }
 
-impl<Q: DeserializeOwned + IntoParams + Rehearses> Part for Write<Q> {
+impl<Q: DeserializeOwned + IntoParams + HasDryRun> RequestPart for WriteParams<Q> {
     fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem> {
         let Query(query) = Query::<Q>::read(request, body)?;
         let IfMatch(versions) = IfMatch::read(request, body)?;
-        let Named(key) = Named::read(request, body)?;
-        let terms = WriteOptions { key, dry_run: query.dry_run() };
-        Ok(Self { query, terms, expected: versions.map(Expected::one_of) })
+        let IdempotencyKeyHeader(key) = IdempotencyKeyHeader::read(request, body)?;
+        let options = WriteOptions { key, dry_run: query.dry_run() };
+        Ok(Self { query, options, expected: versions.map(Expected::one_of) })
     }
 
     fn parameters() -> Vec<Parameter> {
-        [Query::<Q>::parameters(), IfMatch::parameters(), Named::parameters()].concat()
+        [Query::<Q>::parameters(), IfMatch::parameters(), IdempotencyKeyHeader::parameters()]
+            .concat()
     }
 }

@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 
 use super::code::Code;
 use crate::domain::{Invalid, Version};
-use crate::http::endpoint::Refuses;
-use crate::http::middleware::request_context::{Answered, Noted, Outcome};
+use crate::http::endpoint::ApiError;
+use crate::http::middleware::request_context::{ApiStatus, ErrorReport, RequestContext};
 use crate::http::shared::cause_chain::cause_chain;
 use crate::http::shared::{error_text, retry_after};
 
@@ -22,14 +22,14 @@ use crate::http::shared::{error_text, retry_after};
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
 /// The id of a request, as it might be.
-pub(super) const REQUEST: &str = "3f0c1f0e9b7a4d52a1c6f5d3e8b70a94";
+pub(super) const SAMPLE_REQUEST_ID: &str = "3f0c1f0e9b7a4d52a1c6f5d3e8b70a94";
 
 /// An answer without a result.
 #[derive(Debug)]
-pub(crate) struct Problem(Box<Parts>);
+pub(crate) struct Problem(Box<ProblemFields>);
 
 #[derive(Debug)]
-struct Parts {
+struct ProblemFields {
     code: Code,
     detail: String,
     field: Option<String>,
@@ -47,8 +47,8 @@ struct Parts {
 /// An error, in the form of RFC 9457.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = Problem, example = json!(Problem::sample(Code::TooManyMembers).body(Some(REQUEST))))]
-pub(crate) struct Body<'a> {
+#[schema(as = Problem, example = json!(Problem::sample(Code::TooManyMembers).body(Some(SAMPLE_REQUEST_ID))))]
+pub(crate) struct ProblemBody<'a> {
     /// `urn:muster:problem:` and the code.
     #[schema(format = "uri")]
     r#type: String,
@@ -87,12 +87,13 @@ impl Problem {
         let (limit, got) = (None, None);
         let (field, current, allow, cause) = (None, None, None, None);
         let (detail, retry_after) = (detail.into(), None);
-        let parts = Parts { code, detail, field, limit, got, current, allow, retry_after, cause };
-        Self(Box::new(parts))
+        let fields =
+            ProblemFields { code, detail, field, limit, got, current, allow, retry_after, cause };
+        Self(Box::new(fields))
     }
 
     /// A problem with one field, parameter or header, whose name begins the detail.
-    pub(crate) fn of(code: Code, field: impl Into<String>, why: impl fmt::Display) -> Self {
+    pub(crate) fn for_field(code: Code, field: impl Into<String>, why: impl fmt::Display) -> Self {
         let field = field.into();
         let mut problem = Self::new(code, format!("{field}: {why}"));
         problem.0.field = Some(field);
@@ -101,11 +102,11 @@ impl Problem {
 
     /// A field, parameter or header with a value that cannot be.
     pub(crate) fn invalid(code: Code, field: impl Into<String>, why: &Invalid) -> Self {
-        let problem = Self::of(code, field, why);
+        let problem = Self::for_field(code, field, why);
         match why {
-            Invalid::Empty => problem.limited(1, 0),
-            Invalid::TooLong { max, got } => problem.limited(*max, *got),
-            Invalid::TooSmall { min, got } => problem.limited(*min, *got),
+            Invalid::Empty => problem.with_limit(1, 0),
+            Invalid::TooLong { max, got } => problem.with_limit(*max, *got),
+            Invalid::TooSmall { min, got } => problem.with_limit(*min, *got),
             Invalid::Blank
             | Invalid::Control(_)
             | Invalid::Character(_)
@@ -117,11 +118,11 @@ impl Problem {
 
     /// Calls the field that it is about by the name that this call has for it; the rooms below know
     /// only their own. `names` are pairs of theirs and that. Any other field stays as it is.
-    pub(crate) fn about(mut self, names: &[(&str, &str)]) -> Self {
+    pub(crate) fn rename_field(mut self, names: &[(&str, &str)]) -> Self {
         let Some(field) = self.0.field.take() else { return self };
-        let named = names.iter().find(|(theirs, _)| *theirs == field).map(|(_, ours)| *ours);
-        if let (Some(ours), Some(why)) = (named, self.0.detail.strip_prefix(&field)) {
-            self.0.detail = format!("{ours}{why}");
+        let named = names.iter().find(|(from, _)| *from == field).map(|(_, to)| *to);
+        if let (Some(to), Some(why)) = (named, self.0.detail.strip_prefix(&field)) {
+            self.0.detail = format!("{to}{why}");
         }
         self.0.field = Some(named.map_or(field, str::to_owned));
         self
@@ -129,7 +130,7 @@ impl Problem {
 
     /// Something in here failed.
     pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
-        Self::new(Code::Internal, error_text::INTERNAL).because(error)
+        Self::new(Code::Internal, error_text::INTERNAL).with_cause(error)
     }
 
     /// States the limit of a value whose size is not known.
@@ -139,26 +140,26 @@ impl Problem {
     }
 
     /// Says which limit was not kept, and by what.
-    pub(crate) fn limited(mut self, limit: impl TryInto<i64>, got: impl TryInto<i64>) -> Self {
+    pub(crate) fn with_limit(mut self, limit: impl TryInto<i64>, got: impl TryInto<i64>) -> Self {
         self.0.limit = limit.try_into().ok();
         self.0.got = got.try_into().ok();
         self
     }
 
     /// Says which version the session has.
-    pub(super) fn at(mut self, current: Version) -> Self {
+    pub(super) fn with_current_version(mut self, current: Version) -> Self {
         self.0.current = Some(current);
         self
     }
 
     /// Says how many seconds to wait before the next try.
-    pub(super) fn again_after(mut self, seconds: u64) -> Self {
+    pub(super) fn with_retry_after(mut self, seconds: u64) -> Self {
         self.0.retry_after = Some(seconds);
         self
     }
 
     /// Keeps an error with its causes for the log.
-    pub(super) fn because(mut self, error: &dyn std::error::Error) -> Self {
+    pub(super) fn with_cause(mut self, error: &dyn std::error::Error) -> Self {
         self.0.cause = Some(cause_chain(error));
         self
     }
@@ -174,9 +175,9 @@ impl Problem {
     }
 
     /// What an answer with it says.
-    pub(crate) fn body<'a>(&'a self, request_id: Option<&'a str>) -> Body<'a> {
-        let Parts { code, detail, field, limit, got, current, .. } = &*self.0;
-        Body {
+    pub(crate) fn body<'a>(&'a self, request_id: Option<&'a str>) -> ProblemBody<'a> {
+        let ProblemFields { code, detail, field, limit, got, current, .. } = &*self.0;
+        ProblemBody {
             r#type: format!("urn:muster:problem:{}", code.name()),
             title: code.title(),
             status: self.status(),
@@ -213,20 +214,20 @@ impl Problem {
             response.insert_header((ETAG, format!("\"{current}\"")));
         }
         let mut response = response.content_type(MEDIA_TYPE).json(self.body(request_id));
-        let answered = Answered::Code(self.0.code.name());
-        response.extensions_mut().insert(Outcome { answered, cause: self.0.cause.clone() });
+        let answered = ApiStatus::Code(self.0.code.name());
+        response.extensions_mut().insert(ErrorReport { answered, cause: self.0.cause.clone() });
         response
     }
 }
 
 /// Lets the log know what failed in here while an answer was made that has problems inside.
-pub(crate) fn note<'a>(
+pub(crate) fn report_causes<'a>(
     mut problems: impl Iterator<Item = &'a Problem>,
     response: &mut HttpResponse,
 ) {
     if let Some(problem) = problems.find(|problem| problem.0.cause.is_some()) {
-        let answered = Answered::Code(problem.0.code.name());
-        response.extensions_mut().insert(Outcome { answered, cause: problem.0.cause.clone() });
+        let answered = ApiStatus::Code(problem.0.code.name());
+        response.extensions_mut().insert(ErrorReport { answered, cause: problem.0.cause.clone() });
     }
 }
 
@@ -238,8 +239,8 @@ pub(crate) async fn with_request_id(
     let response = next.call(request).await?;
     let problem = response.response().error().and_then(|error| error.as_error::<Problem>());
     let Some(problem) = problem else { return Ok(response.map_into_boxed_body()) };
-    let noted = Noted::of(response.request());
-    let answer = problem.answer(noted.as_ref().map(|noted| noted.id_as_text()));
+    let noted = RequestContext::from_request(response.request());
+    let answer = problem.answer(noted.as_ref().map(|noted| noted.request_id_str()));
     Ok(response.into_response(answer))
 }
 
@@ -249,9 +250,10 @@ impl fmt::Display for Problem {
     }
 }
 
-impl Refuses for Problem {
+impl ApiError for Problem {
     fn method_not_allowed(allow: String) -> Self {
-        let mut problem = Self::of(Code::MethodNotAllowed, "method", format_args!("only {allow}"));
+        let mut problem =
+            Self::for_field(Code::MethodNotAllowed, "method", format_args!("only {allow}"));
         problem.0.allow = Some(allow);
         problem
     }
@@ -275,11 +277,11 @@ mod tests {
     fn a_field_has_the_name_that_the_caller_gave_it() {
         let names = [("delMember", "account"), ("member", "account")];
         for (field, told) in [("delMember", "account"), ("member", "account"), ("owner", "owner")] {
-            let problem = Problem::of(Code::NotTheOwner, field, "no").about(&names);
+            let problem = Problem::for_field(Code::NotTheOwner, field, "no").rename_field(&names);
             let body = problem.body(None);
             assert_eq!((body.field, body.detail), (Some(told), format!("{told}: no").as_str()));
         }
-        let problem = Problem::new(Code::Internal, "delMember").about(&names);
+        let problem = Problem::new(Code::Internal, "delMember").rename_field(&names);
         assert_eq!((problem.body(None).field, problem.body(None).detail), (None, "delMember"));
     }
 
@@ -287,11 +289,11 @@ mod tests {
     fn the_log_hears_of_the_first_that_failed_in_here() {
         let problems = ["one", "two"].map(|text| Problem::internal(&std::io::Error::other(text)));
         let mut response = HttpResponse::Ok().finish();
-        note([&Problem::new(Code::NotAMember, "no")].into_iter(), &mut response);
-        assert!(response.extensions().get::<Outcome>().is_none());
-        note(problems.iter(), &mut response);
-        let outcome = response.extensions().get::<Outcome>().cloned().unwrap();
+        report_causes([&Problem::new(Code::NotAMember, "no")].into_iter(), &mut response);
+        assert!(response.extensions().get::<ErrorReport>().is_none());
+        report_causes(problems.iter(), &mut response);
+        let outcome = response.extensions().get::<ErrorReport>().cloned().unwrap();
         assert_eq!(outcome.cause.as_deref(), Some("one"));
-        assert!(matches!(outcome.answered, Answered::Code("internal_error")));
+        assert!(matches!(outcome.answered, ApiStatus::Code("internal_error")));
     }
 }

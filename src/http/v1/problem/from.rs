@@ -4,11 +4,11 @@
 use super::body::Problem;
 use super::code::Code;
 use crate::domain::Refusal;
-use crate::http::auth::authenticate::Barred;
+use crate::http::auth::authenticate::AuthRejection;
 use crate::http::body::BodyError;
-use crate::http::middleware::timeout::Unanswered;
+use crate::http::middleware::timeout::NoResponse;
 use crate::http::shared::error_text;
-use crate::http::shared::retry_after::seconds;
+use crate::http::shared::retry_after::retry_after_seconds;
 use crate::http::uri::UriTooLong;
 use crate::service::{AuthError, Error, InvalidCursor};
 
@@ -18,30 +18,32 @@ impl From<Error> for Problem {
             Error::Denied(denied) => denied.into(),
             Error::Rejected(refusal) => refusal.into(),
             Error::SessionNotFound => {
-                Self::of(Code::SessionNotFound, "sessionId", error_text::NO_SUCH_SESSION)
+                Self::for_field(Code::SessionNotFound, "sessionId", error_text::NO_SUCH_SESSION)
             }
             Error::VersionNotFound => {
-                Self::of(Code::VersionNotFound, "version", "the session has no such version")
+                Self::for_field(Code::VersionNotFound, "version", "the session has no such version")
             }
             Error::MemberNotFound => {
-                Self::of(Code::MemberNotFound, "account", "not a member of the session")
+                Self::for_field(Code::MemberNotFound, "account", "not a member of the session")
             }
-            Error::IdempotencyKeyReused => Self::of(Code::KeyReused, "Idempotency-Key", &error),
+            Error::IdempotencyKeyReused => {
+                Self::for_field(Code::KeyReused, "Idempotency-Key", &error)
+            }
             Error::Contention => {
-                Self::of(Code::Contended, "sessionId", error_text::CONTENDED).again_after(1)
+                Self::for_field(Code::Contended, "sessionId", error_text::CONTENDED)
+                    .with_retry_after(1)
             }
-            Error::Unavailable(error) => {
-                Self::new(Code::Unavailable, error_text::UNAVAILABLE).again_after(1).because(&error)
-            }
-            Error::Overloaded { wait } => {
-                Self::new(Code::Overloaded, error_text::OVERLOADED).again_after(seconds(wait))
-            }
-            Error::StatementTimeout(error) => {
-                Self::new(Code::Unavailable, error_text::TOO_SLOW).again_after(1).because(&error)
-            }
-            Error::OutcomeUnknown(error) => {
-                Self::new(Code::TimedOut, error_text::UNANSWERED).again_after(1).because(&error)
-            }
+            Error::Unavailable(error) => Self::new(Code::Unavailable, error_text::UNAVAILABLE)
+                .with_retry_after(1)
+                .with_cause(&error),
+            Error::Overloaded { wait } => Self::new(Code::Overloaded, error_text::OVERLOADED)
+                .with_retry_after(retry_after_seconds(wait)),
+            Error::StatementTimeout(error) => Self::new(Code::Unavailable, error_text::TOO_SLOW)
+                .with_retry_after(1)
+                .with_cause(&error),
+            Error::OutcomeUnknown(error) => Self::new(Code::TimedOut, error_text::UNANSWERED)
+                .with_retry_after(1)
+                .with_cause(&error),
             Error::Internal(error) => Self::internal(&error),
         }
     }
@@ -63,7 +65,7 @@ impl From<AuthError> for Problem {
                 return Self::new(Code::MissingPermission, denied.to_string());
             }
         };
-        Self::of(code, "Authorization", why)
+        Self::for_field(code, "Authorization", why)
     }
 }
 
@@ -82,12 +84,12 @@ impl From<Refusal> for Problem {
             Refusal::Dissolved => (Code::SessionDissolved, "sessionId"),
             Refusal::VersionConflict { .. } => (Code::VersionConflict, "version"),
         };
-        let problem = Self::of(code, field, &refusal);
+        let problem = Self::for_field(code, field, &refusal);
         match refusal {
             Refusal::TooFewMembers { min: limit, got }
             | Refusal::TooManyMembers { max: limit, got }
-            | Refusal::AttributesTooLarge { max: limit, got } => problem.limited(limit, got),
-            Refusal::VersionConflict { current, .. } => problem.at(current),
+            | Refusal::AttributesTooLarge { max: limit, got } => problem.with_limit(limit, got),
+            Refusal::VersionConflict { current, .. } => problem.with_current_version(current),
             Refusal::NotAMember { .. }
             | Refusal::MayNotRemove { .. }
             | Refusal::OnlyTheOwner { .. }
@@ -101,35 +103,39 @@ impl From<Refusal> for Problem {
 
 impl From<InvalidCursor> for Problem {
     fn from(why: InvalidCursor) -> Self {
-        Self::of(Code::InvalidParameter, "cursor", why)
+        Self::for_field(Code::InvalidParameter, "cursor", why)
     }
 }
 
-impl From<Barred> for Problem {
-    fn from(barred: Barred) -> Self {
-        match barred {
-            Barred::Error(error) => error.into(),
-            Barred::HeldOff { wait } => {
+impl From<AuthRejection> for Problem {
+    fn from(rejection: AuthRejection) -> Self {
+        match rejection {
+            AuthRejection::Error(error) => error.into(),
+            AuthRejection::Throttled { wait } => {
                 let why = "too many invalid API keys came from this address";
-                Self::of(Code::TooManyFailedAttempts, "Authorization", why)
-                    .again_after(seconds(wait))
+                Self::for_field(Code::TooManyFailedAttempts, "Authorization", why)
+                    .with_retry_after(retry_after_seconds(wait))
             }
-            Barred::TooMany { wait } => {
+            AuthRejection::RateLimited { wait } => {
                 let detail = "the app sends too many requests, try again";
-                Self::new(Code::TooManyRequests, detail).again_after(seconds(wait))
+                Self::new(Code::TooManyRequests, detail).with_retry_after(retry_after_seconds(wait))
             }
-            Barred::NoGate => Self::internal(&std::io::Error::other("the router gives no gate")),
+            AuthRejection::NotConfigured => {
+                Self::internal(&std::io::Error::other("the router gives no gate"))
+            }
         }
     }
 }
 
-impl From<Unanswered> for Problem {
-    fn from(why: Unanswered) -> Self {
+impl From<NoResponse> for Problem {
+    fn from(why: NoResponse) -> Self {
         match why {
-            Unanswered::Late { .. } => {
-                Self::new(Code::TimedOut, why.to_string()).again_after(1).because(&why)
+            NoResponse::TimedOut { .. } => {
+                Self::new(Code::TimedOut, why.to_string()).with_retry_after(1).with_cause(&why)
             }
-            Unanswered::Abandoned { .. } => Self::new(Code::ClientClosedRequest, why.to_string()),
+            NoResponse::ClientClosed { .. } => {
+                Self::new(Code::ClientClosedRequest, why.to_string())
+            }
         }
     }
 }
@@ -138,11 +144,11 @@ impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
         let code = match &error {
             BodyError::TooLarge { .. } => Code::BodyTooLarge,
-            BodyError::TooSlow { .. } => Code::BodyTimeout,
-            BodyError::Broken => Code::BodyIncomplete,
-            BodyError::NoOptions => return Self::internal(&error),
+            BodyError::Timeout { .. } => Code::BodyTimeout,
+            BodyError::Incomplete => Code::BodyIncomplete,
+            BodyError::NotConfigured => return Self::internal(&error),
         };
-        let problem = Self::of(code, "body", &error);
+        let problem = Self::for_field(code, "body", &error);
         match error {
             BodyError::TooLarge { max } => problem.with_max(max),
             _ => problem,
@@ -153,7 +159,7 @@ impl From<BodyError> for Problem {
 impl From<UriTooLong> for Problem {
     fn from(error: UriTooLong) -> Self {
         let problem = Self::new(Code::UriTooLong, error.to_string());
-        problem.limited(error.max, error.got)
+        problem.with_limit(error.max, error.got)
     }
 }
 
@@ -253,8 +259,8 @@ mod tests {
             (Problem::from(Error::Overloaded { wait }), 503, "overloaded", "3"),
             (Error::StatementTimeout(late()).into(), 503, "unavailable", "1"),
             (Error::OutcomeUnknown(late()).into(), 504, "timed_out", "1"),
-            (Barred::TooMany { wait }.into(), 429, "too_many_requests", "3"),
-            (Barred::HeldOff { wait }.into(), 429, "too_many_failed_attempts", "3"),
+            (AuthRejection::RateLimited { wait }.into(), 429, "too_many_requests", "3"),
+            (AuthRejection::Throttled { wait }.into(), 429, "too_many_failed_attempts", "3"),
         ] {
             let (found, headers, body) = told(error);
             assert_eq!((found, &body["code"]), (status, &json!(code)));
@@ -266,9 +272,9 @@ mod tests {
     fn a_body_is_refused_with_its_limit() {
         let (status, _, body) = told(BodyError::TooLarge { max: 10 });
         assert_eq!((status, &body["limit"]), (413, &json!(10)));
-        let (status, _, body) = told(BodyError::TooSlow { within: Duration::from_secs(3) });
+        let (status, _, body) = told(BodyError::Timeout { timeout: Duration::from_secs(3) });
         assert_eq!((status, &body["detail"]), (408, &json!("body: must arrive within 3s")));
-        let (status, _, body) = told(BodyError::NoOptions);
+        let (status, _, body) = told(BodyError::NotConfigured);
         assert_eq!(status, 500);
         assert_eq!(body, json!({ "code": "internal_error", "detail": "internal error" }));
     }

@@ -8,6 +8,6 @@ mod code;
 mod from;
 mod responses;
 
-pub(crate) use body::{Body, Problem, note, with_request_id};
+pub(crate) use body::{Problem, ProblemBody, report_causes, with_request_id};
 pub(crate) use code::Code;
-pub(crate) use responses::{Fails, Problems};
+pub(crate) use responses::{ErrorCodes, ErrorResponses};

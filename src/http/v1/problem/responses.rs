@@ -11,25 +11,25 @@ use utoipa::openapi::schema::Type;
 use utoipa::openapi::{ContentBuilder, Object, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema as _};
 
-use super::body::{Body, MEDIA_TYPE, Problem, REQUEST};
+use super::body::{MEDIA_TYPE, Problem, ProblemBody, SAMPLE_REQUEST_ID};
 use super::code::Code;
 use crate::domain::Version;
 
 /// What can go wrong with a part of a request.
-pub(crate) trait Fails {
+pub(crate) trait ErrorCodes {
     fn codes() -> Vec<Code>;
 }
 
 /// The problems of a call, by the parts of its request.
-pub(crate) struct Problems<T>(PhantomData<T>);
+pub(crate) struct ErrorResponses<T>(PhantomData<T>);
 
-impl Fails for () {
+impl ErrorCodes for () {
     fn codes() -> Vec<Code> {
         Vec::new()
     }
 }
 
-impl<T: Fails> IntoResponses for Problems<T> {
+impl<T: ErrorCodes> IntoResponses for ErrorResponses<T> {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let mut by_status = BTreeMap::<u16, Vec<Code>>::new();
         let codes = T::codes();
@@ -48,7 +48,7 @@ fn response(status: u16, codes: &[Code]) -> Response {
     let names: Vec<String> = codes.iter().map(|code| format!("`{}`", code.name())).collect();
     let examples = codes.iter().map(|code| (code.name(), example(*code)));
     let content = ContentBuilder::new()
-        .schema(Some(Ref::from_schema_name(Body::name())))
+        .schema(Some(Ref::from_schema_name(ProblemBody::name())))
         .examples_from_iter(examples)
         .build();
     let mut response =
@@ -71,7 +71,7 @@ fn response(status: u16, codes: &[Code]) -> Response {
 }
 
 fn example(code: Code) -> Example {
-    let value = json!(Problem::sample(code).body(Some(REQUEST)));
+    let value = json!(Problem::sample(code).body(Some(SAMPLE_REQUEST_ID)));
     ExampleBuilder::new().summary(code.title()).value(Some(value)).build()
 }
 
@@ -79,17 +79,17 @@ impl Problem {
     /// A problem as it might be.
     pub(crate) fn sample(code: Code) -> Self {
         let sample = match code.sample().split_once(": ") {
-            Some((field, why)) => Self::of(code, field, why),
+            Some((field, why)) => Self::for_field(code, field, why),
             None => Self::new(code, code.sample()),
         };
         match code {
-            Code::InvalidField => sample.limited(64, 65),
-            Code::InvalidParameter => sample.limited(200, 201),
-            Code::TooFewMembers => sample.limited(3, 2),
-            Code::TooManyMembers => sample.limited(2000, 2001),
-            Code::UriTooLong => sample.limited(8_192, 9_000),
-            Code::AttributesTooLarge => sample.limited(16_384, 16_385),
-            Code::VersionConflict => sample.at(Version::FIRST.next()),
+            Code::InvalidField => sample.with_limit(64, 65),
+            Code::InvalidParameter => sample.with_limit(200, 201),
+            Code::TooFewMembers => sample.with_limit(3, 2),
+            Code::TooManyMembers => sample.with_limit(2000, 2001),
+            Code::UriTooLong => sample.with_limit(8_192, 9_000),
+            Code::AttributesTooLarge => sample.with_limit(16_384, 16_385),
+            Code::VersionConflict => sample.with_current_version(Version::FIRST.next()),
             _ => sample,
         }
     }

@@ -8,9 +8,9 @@ use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::{ContentBuilder, Header, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema as _};
 
-use super::view::View;
+use super::view::SessionView;
 use crate::domain::{Session, Version};
-use crate::http::v1::extract::authorized::Log;
+use crate::http::v1::extract::authorized::RequestLog;
 use crate::http::v1::extract::parameter::text;
 use crate::service::{WriteOptions, WriteOutcome};
 
@@ -18,7 +18,7 @@ const REPLAYED: &str = "Idempotency-Replayed";
 
 /// A session that was asked for.
 pub(crate) fn shown(session: &Session) -> HttpResponse {
-    HttpResponse::Ok().insert_header(tag(session.version)).json(View::from(session))
+    HttpResponse::Ok().insert_header(tag(session.version)).json(SessionView::from(session))
 }
 
 /// Instead of a session that the caller has already.
@@ -27,35 +27,39 @@ pub(crate) fn not_modified(version: Version) -> HttpResponse {
 }
 
 /// A session after a change.
-pub(crate) fn written(done: &WriteOutcome, terms: &WriteOptions) -> HttpResponse {
-    with(HttpResponse::Ok(), done, terms)
+pub(crate) fn updated(outcome: &WriteOutcome, options: &WriteOptions) -> HttpResponse {
+    build(HttpResponse::Ok(), outcome, options)
 }
 
 /// A session that was begun. It has its id only now, so the request's context learns the id here.
-pub(crate) fn begun(log: &Log, done: &WriteOutcome, terms: &WriteOptions) -> HttpResponse {
-    log.about(done.session.id);
-    if terms.dry_run {
-        return written(done, terms);
+pub(crate) fn created(
+    log: &RequestLog,
+    outcome: &WriteOutcome,
+    options: &WriteOptions,
+) -> HttpResponse {
+    log.set_session(outcome.session.id);
+    if options.dry_run {
+        return updated(outcome, options);
     }
     let mut response = HttpResponse::Created();
-    let id = done.session.id.uuid();
+    let id = outcome.session.id.uuid();
     response.insert_header((LOCATION, format!("/v1/sessions/{}", id.as_hyphenated())));
-    with(response, done, terms)
+    build(response, outcome, options)
 }
 
-fn with(
+fn build(
     mut response: HttpResponseBuilder,
-    done: &WriteOutcome,
-    terms: &WriteOptions,
+    outcome: &WriteOutcome,
+    options: &WriteOptions,
 ) -> HttpResponse {
     // A version that is not there has no tag.
-    if !terms.dry_run {
-        response.insert_header(tag(done.session.version));
+    if !options.dry_run {
+        response.insert_header(tag(outcome.session.version));
     }
-    if done.replayed {
+    if outcome.replayed {
         response.insert_header((REPLAYED, "true"));
     }
-    response.json(View::from(&**done.session))
+    response.json(SessionView::from(&**outcome.session))
 }
 
 fn tag(version: Version) -> (actix_web::http::header::HeaderName, String) {
@@ -63,37 +67,38 @@ fn tag(version: Version) -> (actix_web::http::header::HeaderName, String) {
 }
 
 /// [`shown`] and [`not_modified`], in the description.
-pub(crate) struct Shown;
+pub(crate) struct SessionResponse;
 
 /// [`written`], in the description.
-pub(crate) struct Written;
+pub(crate) struct UpdatedResponse;
 
 /// [`begun`], in the description.
-pub(crate) struct Begun;
+pub(crate) struct CreatedResponse;
 
-impl IntoResponses for Shown {
+impl IntoResponses for SessionResponse {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let known = ResponseBuilder::new()
             .description("The caller already has this version: no body.")
             .header("ETag", etag());
-        described([("200", session("The session.")), ("304", known)])
+        described([("200", session_description("The session.")), ("304", known)])
     }
 }
 
-impl IntoResponses for Written {
+impl IntoResponses for UpdatedResponse {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let about = "The session after the change; with `dryRun` as it would be, without `ETag`. \
                      If nothing changes, the session as it is.";
-        described([("200", session(about).header(REPLAYED, replayed()))])
+        described([("200", session_description(about).header(REPLAYED, replayed()))])
     }
 }
 
-impl IntoResponses for Begun {
+impl IntoResponses for CreatedResponse {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let location = "/v1/sessions/8ad595f3-73b3-4b56-90af-f336f9222fc5";
         let location = header("The path of the session.", "^/v1/sessions/[0-9a-f-]{36}$", location);
-        let begun =
-            session("The new session.").header("Location", location).header(REPLAYED, replayed());
+        let begun = session_description("The new session.")
+            .header("Location", location)
+            .header(REPLAYED, replayed());
         let about = "With `dryRun`: the session as it would be, with an example of an id.";
         described([("200", content(about)), ("201", begun)])
     }
@@ -108,14 +113,14 @@ fn described<const N: usize>(
     responses.into_iter().map(one).collect()
 }
 
-fn session(about: &str) -> ResponseBuilder {
-    content(about).header("ETag", etag())
+fn session_description(description: &str) -> ResponseBuilder {
+    content(description).header("ETag", etag())
 }
 
-fn content(about: &str) -> ResponseBuilder {
-    let schema = Ref::from_schema_name(View::name());
+fn content(description: &str) -> ResponseBuilder {
+    let schema = Ref::from_schema_name(SessionView::name());
     let content = ContentBuilder::new().schema(Some(schema)).build();
-    ResponseBuilder::new().description(about).content("application/json", content)
+    ResponseBuilder::new().description(description).content("application/json", content)
 }
 
 fn etag() -> Header {
@@ -126,7 +131,7 @@ fn replayed() -> Header {
     header("Present if the response repeats an earlier one.", "^true$", "true")
 }
 
-fn header(about: &str, pattern: &str, example: &str) -> Header {
+fn header(description: &str, pattern: &str, example: &str) -> Header {
     let schema = text(pattern, example).build();
-    HeaderBuilder::new().schema(Some(schema)).description(Some(about)).build()
+    HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
 }

@@ -31,7 +31,7 @@ pub(crate) fn sample() -> Value {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Session, example = json!(sample()))]
-pub(crate) struct View<'a> {
+pub(crate) struct SessionView<'a> {
     /// A UUID, upper case, in braces.
     #[schema(
         value_type = String, example = "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}",
@@ -47,7 +47,7 @@ pub(crate) struct View<'a> {
     /// The version: 1 when the session is created, plus 1 for each change.
     #[schema(minimum = 1)]
     version: i64,
-    r#type: Kind,
+    r#type: SessionType,
     /// All members, owner included: the creator, then the others as listed, later ones at the end.
     #[schema(value_type = Vec<AccountText>)]
     #[serde(serialize_with = "as_texts")]
@@ -60,7 +60,7 @@ pub(crate) struct View<'a> {
     /// The time of the last change, in UTC with microseconds.
     #[schema(value_type = String, format = DateTime)]
     updated_at: String,
-    state: State,
+    state: SessionState,
     /// Data of the apps.
     #[schema(value_type = Object)]
     attributes: &'a Map<String, Value>,
@@ -73,7 +73,7 @@ pub(crate) struct View<'a> {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = SessionType, example = "multi")]
-pub(crate) enum Kind {
+pub(crate) enum SessionType {
     /// Of any number of members.
     #[default]
     Multi,
@@ -83,21 +83,21 @@ pub(crate) enum Kind {
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = SessionState, example = "active")]
-pub(crate) enum State {
+pub(crate) enum SessionState {
     /// It can.
     Active,
     /// It can be read, not changed.
     Dissolved,
 }
 
-impl<'a> From<&'a Session> for View<'a> {
+impl<'a> From<&'a Session> for SessionView<'a> {
     fn from(session: &'a Session) -> Self {
         Self {
             session_id: session.id,
             title: session.title.as_str(),
             owner: session.owner.as_str(),
             version: session.version.get(),
-            r#type: Kind::Multi,
+            r#type: SessionType::Multi,
             member: &session.members,
             active_time: session.updated_at.timestamp(),
             created_at: time(session.created_at),
@@ -109,7 +109,7 @@ impl<'a> From<&'a Session> for View<'a> {
     }
 }
 
-impl From<crate::domain::State> for State {
+impl From<crate::domain::State> for SessionState {
     fn from(state: crate::domain::State) -> Self {
         match state {
             crate::domain::State::Active => Self::Active,

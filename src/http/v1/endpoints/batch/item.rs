@@ -5,10 +5,10 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::domain::{IdempotencyKey, Invalid, NewSession, Request, SessionId, Version};
-use crate::http::v1::endpoints::sessions::Wish;
-use crate::http::v1::endpoints::sessions::create::New;
-use crate::http::v1::endpoints::sessions::update::Patch;
-use crate::http::v1::extract::idempotency::named;
+use crate::http::v1::endpoints::sessions::ChangeRequest;
+use crate::http::v1::endpoints::sessions::create::CreateBody;
+use crate::http::v1::endpoints::sessions::update::UpdateBody;
+use crate::http::v1::extract::idempotency::parse_key;
 use crate::http::v1::extract::json;
 use crate::http::v1::extract::number::VersionNumber;
 use crate::http::v1::extract::object::Object;
@@ -20,23 +20,23 @@ use crate::http::v1::problem::{Code, Problem};
 use crate::service::{Caller, Sessions, WriteOptions, WriteOutcome};
 
 /// What is to be done, and the caller's name for it.
-pub(crate) struct Item {
-    work: Work,
+pub(crate) struct ParsedItem {
+    operation: Operation,
     key: Option<IdempotencyKey>,
 }
 
 /// An item that was done, and the status that tells so.
-pub(crate) type Finished = Result<(u16, WriteOutcome), Problem>;
+pub(crate) type ItemResult = Result<(u16, WriteOutcome), Problem>;
 
-enum Work {
+enum Operation {
     Create(NewSession),
-    Update(Box<Change>),
+    Update(Box<ItemUpdate>),
 }
 
-struct Change {
+struct ItemUpdate {
     id: SessionId,
     version: Option<Version>,
-    wish: Wish,
+    change_request: ChangeRequest,
 }
 
 /// Either `create` or `update`.
@@ -46,12 +46,12 @@ struct Change {
     "create": { "operator": "alice", "title": "Release", "member": ["bob", "carol"] },
     "idempotencyKey": "8e03978e-40d5-43dd-bc93-6894a57f9324"
 }))]
-pub(crate) struct Described {
+pub(crate) struct ItemBody {
     /// A session to create, as in `POST /v1/sessions`.
-    #[schema(value_type = Option<New>)]
+    #[schema(value_type = Option<CreateBody>)]
     create: Option<Box<RawValue>>,
     /// Changes of a session, as in `PATCH /v1/sessions/{sessionId}`.
-    #[schema(value_type = Option<Update>)]
+    #[schema(value_type = Option<BatchUpdate>)]
     update: Option<Box<RawValue>>,
     /// The idempotency key of this item, as in the header `Idempotency-Key`.
     #[schema(min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
@@ -66,7 +66,7 @@ pub(crate) struct Described {
     "title": "Release 2.0", "addMember": ["dave"], "delMember": ["carol"],
     "attributes": { "project": null }
 }))]
-struct Update {
+struct BatchUpdate {
     #[schema(schema_with = id)]
     session_id: String,
     /// The version that the session must have.
@@ -86,21 +86,21 @@ struct Update {
 }
 
 fn id() -> utoipa::openapi::Object {
-    let about = "The session: a UUID with or without hyphens and braces, in either case.";
+    let description = "The session: a UUID with or without hyphens and braces, in either case.";
     let id = text(ID_PATTERN, "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}");
-    id.description(Some(about)).build()
+    id.description(Some(description)).build()
 }
 
-impl TryFrom<Update> for Change {
+impl TryFrom<BatchUpdate> for ItemUpdate {
     type Error = Problem;
 
-    fn try_from(update: Update) -> Result<Self, Problem> {
+    fn try_from(update: BatchUpdate) -> Result<Self, Problem> {
         let id = update
             .session_id
             .parse()
             .map_err(|why: Invalid| Problem::invalid(Code::InvalidSessionId, "sessionId", &why))?;
         let version = update.version.map(VersionNumber::read).transpose()?;
-        let patch = Patch {
+        let patch = UpdateBody {
             operator: update.operator,
             reason: update.reason,
             title: update.title,
@@ -109,68 +109,68 @@ impl TryFrom<Update> for Change {
             del_member: update.del_member,
             attributes: update.attributes,
         };
-        Ok(Self { id, version, wish: patch.try_into()? })
+        Ok(Self { id, version, change_request: patch.try_into()? })
     }
 }
 
-impl Item {
+impl ParsedItem {
     /// Reads an item.
     pub(crate) fn read(text: &RawValue) -> Result<Self, Problem> {
-        let item: Described = json::read(text.get().as_bytes())?;
-        let (what, body, work) = match (&item.create, &item.update) {
+        let item: ItemBody = json::read(text.get().as_bytes())?;
+        let (kind, body, operation) = match (&item.create, &item.update) {
             (Some(new), None) => {
                 let body = new.get().as_bytes();
-                ("create", body, Work::Create(json::read::<New>(body)?.try_into()?))
+                ("create", body, Operation::Create(json::read::<CreateBody>(body)?.try_into()?))
             }
             (None, Some(update)) => {
                 let body = update.get().as_bytes();
-                let change = json::read::<Update>(body)?.try_into()?;
-                ("update", body, Work::Update(Box::new(change)))
+                let change = json::read::<BatchUpdate>(body)?.try_into()?;
+                ("update", body, Operation::Update(Box::new(change)))
             }
             (None, None) => {
-                return Err(Problem::of(
+                return Err(Problem::for_field(
                     Code::MissingField,
                     "create",
                     "either create or update is required",
                 ));
             }
             (Some(_), Some(_)) => {
-                return Err(Problem::of(
+                return Err(Problem::for_field(
                     Code::InvalidField,
                     "update",
                     "must not be combined with create",
                 ));
             }
         };
-        let place = (Code::InvalidField, "idempotencyKey");
+        let location = (Code::InvalidField, "idempotencyKey");
         let key = item.idempotency_key.as_deref();
-        let key = key.map(|key| named(place, key, &["batch", what], body)).transpose()?;
-        Ok(Self { work, key })
+        let key = key.map(|key| parse_key(location, key, &["batch", kind], body)).transpose()?;
+        Ok(Self { operation, key })
     }
 
     /// The session that it changes; a new one has no name yet.
     pub(crate) fn session(&self) -> Option<SessionId> {
-        match &self.work {
-            Work::Create(_) => None,
-            Work::Update(change) => Some(change.id),
+        match &self.operation {
+            Operation::Create(_) => None,
+            Operation::Update(change) => Some(change.id),
         }
     }
 
     /// Does it, and tells the status of a request that does just this.
-    pub(crate) async fn run(self, sessions: &Sessions, caller: &Caller) -> Finished {
-        let terms = WriteOptions { key: self.key, dry_run: false };
-        match self.work {
-            Work::Create(new) => Ok((201, sessions.create(caller, new, &terms).await?)),
-            Work::Update(change) => {
-                let Change { id, version, wish } = *change;
+    pub(crate) async fn run(self, sessions: &Sessions, caller: &Caller) -> ItemResult {
+        let options = WriteOptions { key: self.key, dry_run: false };
+        match self.operation {
+            Operation::Create(new) => Ok((201, sessions.create(caller, new, &options).await?)),
+            Operation::Update(change) => {
+                let ItemUpdate { id, version, change_request } = *change;
                 let request = Request {
-                    operator: wish.acting.operator,
+                    operator: change_request.actor.operator,
                     authority: authority(caller),
-                    reason: wish.acting.reason,
+                    reason: change_request.actor.reason,
                     expected: version.map(Into::into),
-                    action: wish.action,
+                    action: change_request.action,
                 };
-                Ok((200, sessions.change(caller, id, request, &terms).await?))
+                Ok((200, sessions.change(caller, id, request, &options).await?))
             }
         }
     }

@@ -9,24 +9,24 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::http::shared::permission::Writes;
-use crate::http::v1::extract::authorized::Authorised;
+use crate::http::shared::permission::CanWrite;
+use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::json::Json;
-use crate::http::v1::extract::query::{Nothing, Query};
-use crate::http::v1::extract::unsupported_headers::PerItem;
+use crate::http::v1::extract::query::{NoParams, Query};
+use crate::http::v1::extract::unsupported_headers::NoRequestHeaders;
 use crate::http::v1::problem;
-use crate::http::v1::problem::{Code, Problem, Problems};
+use crate::http::v1::problem::{Code, ErrorResponses, Problem};
 use crate::http::v1::render::view;
-use crate::http::v1::render::view::View;
+use crate::http::v1::render::view::SessionView;
 use crate::service::{Caller, Sessions};
-use item::{Described, Finished, Item};
+use item::{ItemBody, ItemResult, ParsedItem};
 
 /// The most items of a batch.
-pub(crate) const MOST: usize = 100;
+pub(crate) const MAX_ITEMS: usize = 100;
 /// How many of them are done at once.
-const AT_ONCE: usize = 8;
+const CONCURRENCY: usize = 8;
 
-type Asked = Authorised<Writes, (Query<Nothing>, PerItem, Json<Batch>)>;
+type BatchRequest = Authorized<CanWrite, (Query<NoParams>, NoRequestHeaders, Json<Batch>)>;
 
 /// A batch of requests.
 #[derive(Deserialize, ToSchema)]
@@ -46,22 +46,22 @@ type Asked = Authorised<Writes, (Query<Nothing>, PerItem, Json<Batch>)>;
 pub(crate) struct Batch {
     /// The requests. Items of one session run one after the other, in their order. Other items run
     /// concurrently.
-    #[schema(value_type = Vec<Described>, min_items = 1, max_items = 100)]
+    #[schema(value_type = Vec<ItemBody>, min_items = 1, max_items = 100)]
     items: Vec<Box<RawValue>>,
 }
 
-impl TryFrom<Batch> for Vec<Result<Item, Problem>> {
+impl TryFrom<Batch> for Vec<Result<ParsedItem, Problem>> {
     type Error = Problem;
 
     fn try_from(batch: Batch) -> Result<Self, Problem> {
         let wrong = |why: &str, limit: usize, got: usize| {
             let why = format!("at {why} {limit}, got {got}");
-            Problem::of(Code::InvalidField, "items", why).limited(limit, got)
+            Problem::for_field(Code::InvalidField, "items", why).with_limit(limit, got)
         };
         match batch.items.len() {
             0 => Err(wrong("least", 1, 0)),
-            1..=MOST => Ok(batch.items.iter().map(|item| Item::read(item)).collect()),
-            got => Err(wrong("most", MOST, got)),
+            1..=MAX_ITEMS => Ok(batch.items.iter().map(|item| ParsedItem::read(item)).collect()),
+            got => Err(wrong("most", MAX_ITEMS, got)),
         }
     }
 }
@@ -72,23 +72,23 @@ impl TryFrom<Batch> for Vec<Result<Item, Problem>> {
     { "status": 201, "session": view::sample() },
     { "status": 412, "error": Problem::sample(Code::VersionConflict).body(None) }
 ]}))]
-struct Results<'a> {
+struct BatchResponse<'a> {
     /// One result for each item, in the same order.
-    items: Vec<Outcome<'a>>,
+    items: Vec<ItemResponse<'a>>,
 }
 
 /// The result of one item: a session or an error.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = BatchOutcome, example = json!({ "status": 201, "session": view::sample() }))]
-struct Outcome<'a> {
+struct ItemResponse<'a> {
     /// The status that a separate request would get.
     #[schema(minimum = 200, maximum = 599)]
     status: u16,
     /// The session after the item, if the item succeeded.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    session: Option<View<'a>>,
+    session: Option<SessionView<'a>>,
     /// `true` if an earlier request with the same key has executed the item.
     #[schema(required = false, example = true)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -96,17 +96,18 @@ struct Outcome<'a> {
     /// The error, if the item failed.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<problem::Body<'a>>,
+    error: Option<problem::ProblemBody<'a>>,
 }
 
-impl<'a> From<&'a Finished> for Outcome<'a> {
-    fn from(finished: &'a Finished) -> Self {
-        let (status, replayed) = match finished {
-            Ok((status, done)) => (*status, done.replayed),
+impl<'a> From<&'a ItemResult> for ItemResponse<'a> {
+    fn from(result: &'a ItemResult) -> Self {
+        let (status, replayed) = match result {
+            Ok((status, outcome)) => (*status, outcome.replayed),
             Err(problem) => (problem.status(), false),
         };
-        let session = finished.as_ref().ok().map(|(_, done)| View::from(&**done.session));
-        let error = finished.as_ref().err().map(|problem| problem.body(None));
+        let session =
+            result.as_ref().ok().map(|(_, outcome)| SessionView::from(&**outcome.session));
+        let error = result.as_ref().err().map(|problem| problem.body(None));
         Self { status, session, replayed, error }
     }
 }
@@ -120,56 +121,64 @@ impl<'a> From<&'a Finished> for Outcome<'a> {
     path = "/v1/sessions/batch",
     operation_id = "batchSessions",
     tag = "sessions",
-    params(Asked),
+    params(BatchRequest),
     request_body = Batch,
-    responses((status = 200, description = "The results", body = Results), Problems<Asked>)
+    responses((status = 200, description = "The results", body = BatchResponse), ErrorResponses<BatchRequest>)
 )]
 pub(crate) async fn run(
     sessions: web::Data<Sessions>,
-    asked: Asked,
+    request: BatchRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (.., Json(batch)) = asked.parts;
+    let (.., Json(batch)) = request.parts;
     let groups = by_session(batch.try_into()?);
-    let groups = groups.into_iter().map(|group| in_order(&sessions, &asked.caller, group));
-    let finished: Vec<_> = stream::iter(groups).buffer_unordered(AT_ONCE).collect().await;
-    let mut finished: Vec<_> = finished.into_iter().flatten().collect();
-    finished.sort_unstable_by_key(|(place, _)| *place);
-    let items = finished.iter().map(|(_, finished)| Outcome::from(finished)).collect();
-    let mut response = HttpResponse::Ok().json(Results { items });
-    problem::note(finished.iter().filter_map(|(_, one)| one.as_ref().err()), &mut response);
+    let groups =
+        groups.into_iter().map(|group| run_sequentially(&sessions, &request.caller, group));
+    let results: Vec<_> = stream::iter(groups).buffer_unordered(CONCURRENCY).collect().await;
+    let mut results: Vec<_> = results.into_iter().flatten().collect();
+    results.sort_unstable_by_key(|(index, _)| *index);
+    let items = results.iter().map(|(_, results)| ItemResponse::from(results)).collect();
+    let mut response = HttpResponse::Ok().json(BatchResponse { items });
+    problem::report_causes(
+        results.iter().filter_map(|(_, result)| result.as_ref().err()),
+        &mut response,
+    );
     Ok(response)
 }
 
 /// Items with their places.
-type Group = Vec<(usize, Result<Item, Problem>)>;
+type IndexedItems = Vec<(usize, Result<ParsedItem, Problem>)>;
 
 /// Items of one session stay together, everything else is alone.
-fn by_session(items: Vec<Result<Item, Problem>>) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
-    for (place, item) in items.into_iter().enumerate() {
-        let session = item.as_ref().ok().and_then(Item::session);
-        let same = |group: &&mut Group| {
+fn by_session(items: Vec<Result<ParsedItem, Problem>>) -> Vec<IndexedItems> {
+    let mut groups: Vec<IndexedItems> = Vec::new();
+    for (index, item) in items.into_iter().enumerate() {
+        let session = item.as_ref().ok().and_then(ParsedItem::session);
+        let is_same_session = |group: &&mut IndexedItems| {
             let other = group.first().and_then(|(_, other)| other.as_ref().ok()?.session());
             session.is_some() && other == session
         };
-        match groups.iter_mut().find(same) {
-            Some(group) => group.push((place, item)),
-            None => groups.push(vec![(place, item)]),
+        match groups.iter_mut().find(is_same_session) {
+            Some(group) => group.push((index, item)),
+            None => groups.push(vec![(index, item)]),
         }
     }
     groups
 }
 
-async fn in_order(sessions: &Sessions, caller: &Caller, group: Group) -> Vec<(usize, Finished)> {
-    let mut finished = Vec::with_capacity(group.len());
-    for (place, item) in group {
-        finished.push((
-            place,
+async fn run_sequentially(
+    sessions: &Sessions,
+    caller: &Caller,
+    group: IndexedItems,
+) -> Vec<(usize, ItemResult)> {
+    let mut results = Vec::with_capacity(group.len());
+    for (index, item) in group {
+        results.push((
+            index,
             match item {
                 Ok(item) => item.run(sessions, caller).await,
                 Err(problem) => Err(problem),
             },
         ));
     }
-    finished
+    results
 }

@@ -5,23 +5,23 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::domain::Member;
-use crate::http::shared::permission::Reads;
-use crate::http::v1::extract::authorized::Authorised;
+use crate::http::shared::permission::CanRead;
+use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::page;
-use crate::http::v1::extract::path::{AtMember, AtSession};
-use crate::http::v1::extract::query::{Nothing, Query};
+use crate::http::v1::extract::path::{MemberPath, SessionPath};
+use crate::http::v1::extract::query::{NoParams, Query};
 use crate::http::v1::extract::text::AccountText;
-use crate::http::v1::problem::{Code, Fails, Problem, Problems};
+use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
 use crate::service::{MembersQuery, Sessions};
 
-type Asked = Authorised<Reads, (AtSession, Query<Wanted>)>;
-type AskedOne = Authorised<Reads, (AtSession, AtMember, Query<Nothing>)>;
+type ListMembersRequest = Authorized<CanRead, (SessionPath, Query<ListMembersQuery>)>;
+type MemberRequest = Authorized<CanRead, (SessionPath, MemberPath, Query<NoParams>)>;
 
 /// Which page of the members.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct ListMembersQuery {
     /// The maximum number of members in the page.
     #[param(minimum = 1, maximum = 200, default = 50, example = 50)]
     limit: Option<i64>,
@@ -36,10 +36,10 @@ pub(crate) struct Wanted {
 #[schema(as = MemberPage, example = json!({
     "items": [{ "account": "alice", "joinedVersion": 1, "owner": true }], "nextCursor": null
 }))]
-struct Page<'a> {
+struct MemberPage<'a> {
     /// The members, in their order.
     #[schema(max_items = 200)]
-    items: Vec<View<'a>>,
+    items: Vec<MemberView<'a>>,
     /// The `cursor` of the next page; `null` on the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
@@ -49,7 +49,7 @@ struct Page<'a> {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Member, example = json!({ "account": "alice", "joinedVersion": 1, "owner": true }))]
-struct View<'a> {
+struct MemberView<'a> {
     #[schema(value_type = AccountText)]
     account: &'a str,
     /// The version that added the account, or gave it another place in the list.
@@ -59,7 +59,7 @@ struct View<'a> {
     owner: bool,
 }
 
-impl<'a> From<&'a Member> for View<'a> {
+impl<'a> From<&'a Member> for MemberView<'a> {
     fn from(member: &'a Member) -> Self {
         Self {
             account: member.account.as_str(),
@@ -70,18 +70,18 @@ impl<'a> From<&'a Member> for View<'a> {
 }
 
 /// What can be said against showing members.
-struct Showing;
+struct ListMembersErrors;
 
 /// What can be said against showing one.
-struct ShowingOne;
+struct GetMemberErrors;
 
-impl Fails for Showing {
+impl ErrorCodes for ListMembersErrors {
     fn codes() -> Vec<Code> {
         vec![Code::SessionNotFound]
     }
 }
 
-impl Fails for ShowingOne {
+impl ErrorCodes for GetMemberErrors {
     fn codes() -> Vec<Code> {
         vec![Code::SessionNotFound, Code::MemberNotFound]
     }
@@ -96,19 +96,19 @@ impl Fails for ShowingOne {
     path = "/v1/sessions/{sessionId}/members",
     operation_id = "listMembers",
     tag = "members",
-    params(Asked),
-    responses((status = 200, description = "A page", body = Page), Problems<(Asked, Showing)>)
+    params(ListMembersRequest),
+    responses((status = 200, description = "A page", body = MemberPage), ErrorResponses<(ListMembersRequest, ListMembersErrors)>)
 )]
 pub(crate) async fn list(
     sessions: web::Data<Sessions>,
-    asked: Asked,
+    request: ListMembersRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (AtSession(id), Query(wanted)) = asked.parts;
-    let size = page::size(wanted.limit)?;
-    let query = MembersQuery::new(id, size, wanted.cursor.as_deref())?;
-    let listing = sessions.members(&asked.caller, &query).await?;
-    let items = listing.items.iter().map(View::from).collect();
-    Ok(HttpResponse::Ok().json(Page { items, next_cursor: listing.next }))
+    let (SessionPath(id), Query(params)) = request.parts;
+    let size = page::size(params.limit)?;
+    let query = MembersQuery::new(id, size, params.cursor.as_deref())?;
+    let members = sessions.members(&request.caller, &query).await?;
+    let items = members.items.iter().map(MemberView::from).collect();
+    Ok(HttpResponse::Ok().json(MemberPage { items, next_cursor: members.next }))
 }
 
 /// One member of a session
@@ -119,17 +119,17 @@ pub(crate) async fn list(
     path = "/v1/sessions/{sessionId}/members/{account}",
     operation_id = "getMember",
     tag = "members",
-    params(AskedOne),
+    params(MemberRequest),
     responses(
-        (status = 200, description = "The member", body = View),
-        Problems<(AskedOne, ShowingOne)>
+        (status = 200, description = "The member", body = MemberView),
+        ErrorResponses<(MemberRequest, GetMemberErrors)>
     )
 )]
 pub(crate) async fn get(
     sessions: web::Data<Sessions>,
-    asked: AskedOne,
+    request: MemberRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (AtSession(id), AtMember(account), _) = asked.parts;
-    let member = sessions.member(&asked.caller, id, &account).await?;
-    Ok(HttpResponse::Ok().json(View::from(&member)))
+    let (SessionPath(id), MemberPath(account), _) = request.parts;
+    let member = sessions.member(&request.caller, id, &account).await?;
+    Ok(HttpResponse::Ok().json(MemberView::from(&member)))
 }

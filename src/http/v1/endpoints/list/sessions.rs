@@ -6,23 +6,23 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::domain::{self, Filter, Sort, SortKey, TitlePart};
-use crate::http::shared::permission::Reads;
-use crate::http::v1::extract::authorized::Authorised;
+use crate::http::shared::permission::CanRead;
+use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::page;
 use crate::http::v1::extract::query::Query;
 use crate::http::v1::extract::text::{AccountText, account};
-use crate::http::v1::problem::{Code, Problem, Problems};
+use crate::http::v1::problem::{Code, ErrorResponses, Problem};
 use crate::http::v1::render::view;
-use crate::http::v1::render::view::{State, View};
+use crate::http::v1::render::view::{SessionState, SessionView};
 use crate::service::{ListQuery, Sessions};
 
-type Asked = Authorised<Reads, Query<Wanted>>;
+type ListSessionsRequest = Authorized<CanRead, Query<ListSessionsQuery>>;
 
 /// Which sessions, in which order, and which page of them.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct ListSessionsQuery {
     /// Only sessions with this member.
     #[param(value_type = Option<AccountText>)]
     member: Option<String>,
@@ -39,7 +39,7 @@ pub(crate) struct Wanted {
     )]
     title: Option<String>,
     /// Only sessions in this state. Without the parameter the list has dissolved sessions as well.
-    #[param(value_type = Option<State>)]
+    #[param(value_type = Option<SessionState>)]
     state: Option<String>,
     /// Only sessions whose last change was at this time (RFC 3339) or later. Write a `+` as `%2B`.
     #[param(format = DateTime, example = "2024-06-10T06:13:20Z")]
@@ -48,7 +48,7 @@ pub(crate) struct Wanted {
     /// same time are ordered by id.
     #[serde(default)]
     #[param(inline, example = "-updatedAt")]
-    sort: Order,
+    sort: SortOrder,
     /// The maximum number of sessions in the page. A page may have fewer.
     #[param(minimum = 1, maximum = 200, default = 50, example = 50)]
     limit: Option<i64>,
@@ -61,7 +61,7 @@ pub(crate) struct Wanted {
 /// The order of a list.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
 #[schema(default = "-createdAt")]
-enum Order {
+enum SortOrder {
     #[serde(rename = "createdAt")]
     Created,
     #[default]
@@ -73,50 +73,50 @@ enum Order {
     UpdatedLast,
 }
 
-impl From<Order> for Sort {
-    fn from(order: Order) -> Self {
+impl From<SortOrder> for Sort {
+    fn from(order: SortOrder) -> Self {
         let (by, newest_first) = match order {
-            Order::Created => (SortKey::CreatedAt, false),
-            Order::CreatedLast => (SortKey::CreatedAt, true),
-            Order::Updated => (SortKey::UpdatedAt, false),
-            Order::UpdatedLast => (SortKey::UpdatedAt, true),
+            SortOrder::Created => (SortKey::CreatedAt, false),
+            SortOrder::CreatedLast => (SortKey::CreatedAt, true),
+            SortOrder::Updated => (SortKey::UpdatedAt, false),
+            SortOrder::UpdatedLast => (SortKey::UpdatedAt, true),
         };
         Self { by, newest_first }
     }
 }
 
-impl TryFrom<Wanted> for ListQuery {
+impl TryFrom<ListSessionsQuery> for ListQuery {
     type Error = Problem;
 
-    fn try_from(wanted: Wanted) -> Result<Self, Problem> {
-        let who = |name, text: Option<String>| {
+    fn try_from(params: ListSessionsQuery) -> Result<Self, Problem> {
+        let parse_account = |name, text: Option<String>| {
             text.map(|text| account(Code::InvalidParameter, name, &text)).transpose()
         };
         let filter = Filter {
-            member: who("member", wanted.member)?,
-            owner: who("owner", wanted.owner)?,
-            title: wanted.title.as_deref().map(title).transpose()?,
-            state: wanted.state.as_deref().map(state).transpose()?,
-            updated_since: wanted.updated_since.as_deref().map(since).transpose()?,
+            member: parse_account("member", params.member)?,
+            owner: parse_account("owner", params.owner)?,
+            title: params.title.as_deref().map(parse_title).transpose()?,
+            state: params.state.as_deref().map(parse_state).transpose()?,
+            updated_since: params.updated_since.as_deref().map(parse_time).transpose()?,
         };
-        let size = page::size(wanted.limit)?;
-        Ok(Self::new(filter, wanted.sort.into(), size, wanted.cursor.as_deref())?)
+        let size = page::size(params.limit)?;
+        Ok(Self::new(filter, params.sort.into(), size, params.cursor.as_deref())?)
     }
 }
 
-fn title(text: &str) -> Result<TitlePart, Problem> {
+fn parse_title(text: &str) -> Result<TitlePart, Problem> {
     TitlePart::new(text).map_err(|why| Problem::invalid(Code::InvalidParameter, "title", &why))
 }
 
-fn state(text: &str) -> Result<domain::State, Problem> {
-    let known = domain::State::ALL.into_iter().find(|state| state.name() == text);
+fn parse_state(text: &str) -> Result<domain::State, Problem> {
+    let matching = domain::State::ALL.into_iter().find(|state| state.name() == text);
     let why = "must be active or dissolved";
-    known.ok_or_else(|| Problem::of(Code::InvalidParameter, "state", why))
+    matching.ok_or_else(|| Problem::for_field(Code::InvalidParameter, "state", why))
 }
 
-fn since(text: &str) -> Result<DateTime<Utc>, Problem> {
+fn parse_time(text: &str) -> Result<DateTime<Utc>, Problem> {
     let why = "must be a time such as 2024-06-10T06:13:20Z, its + as %2B";
-    let wrong = |_| Problem::of(Code::InvalidParameter, "updatedSince", why);
+    let wrong = |_| Problem::for_field(Code::InvalidParameter, "updatedSince", why);
     Ok(DateTime::parse_from_rfc3339(text).map_err(wrong)?.to_utc())
 }
 
@@ -124,10 +124,10 @@ fn since(text: &str) -> Result<DateTime<Utc>, Problem> {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = SessionPage, example = json!({ "items": [view::sample()], "nextCursor": null }))]
-struct Page<'a> {
+struct SessionPage<'a> {
     /// The sessions. A page with fewer than `limit`, or without any, is not always the last one.
     #[schema(max_items = 200)]
-    items: Vec<View<'a>>,
+    items: Vec<SessionView<'a>>,
     /// The `cursor` of the next page; `null` on the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
@@ -148,17 +148,17 @@ struct Page<'a> {
     path = "/v1/sessions",
     operation_id = "listSessions",
     tag = "sessions",
-    params(Asked),
-    responses((status = 200, description = "A page", body = Page), Problems<Asked>)
+    params(ListSessionsRequest),
+    responses((status = 200, description = "A page", body = SessionPage), ErrorResponses<ListSessionsRequest>)
 )]
 pub(crate) async fn list(
     sessions: web::Data<Sessions>,
-    asked: Asked,
+    request: ListSessionsRequest,
 ) -> Result<HttpResponse, Problem> {
-    let Query(wanted) = asked.parts;
-    let listing = sessions.list(&asked.caller, &wanted.try_into()?).await?;
-    let items = listing.items.iter().map(View::from).collect();
-    Ok(HttpResponse::Ok().json(Page { items, next_cursor: listing.next }))
+    let Query(params) = request.parts;
+    let found = sessions.list(&request.caller, &params.try_into()?).await?;
+    let items = found.items.iter().map(SessionView::from).collect();
+    Ok(HttpResponse::Ok().json(SessionPage { items, next_cursor: found.next }))
 }
 
 #[cfg(test)]
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_description_has_the_limits_that_are_kept() {
-        let parameters = json!(Wanted::into_params(|| None));
+        let parameters = json!(ListSessionsQuery::into_params(|| None));
         let limit = |name: &str, keyword: &str| {
             let named = |one: &&serde_json::Value| one["name"] == name;
             let one = parameters.as_array().unwrap().iter().find(named).unwrap();
@@ -178,10 +178,10 @@ mod tests {
             one["schema"][keyword].clone()
         };
         assert_eq!(limit("title", "maxLength"), Title::MAX);
-        assert_eq!(limit("limit", "maximum"), page::MOST);
-        assert_eq!(limit("limit", "default"), page::USUAL);
+        assert_eq!(limit("limit", "maximum"), page::MAX);
+        assert_eq!(limit("limit", "default"), page::DEFAULT);
         assert_eq!(limit("cursor", "maxLength"), ListQuery::MAX_CURSOR);
         assert_eq!(limit("sort", "default"), "-createdAt");
-        assert_eq!(Sort::from(Order::default()), Sort::default());
+        assert_eq!(Sort::from(SortOrder::default()), Sort::default());
     }
 }

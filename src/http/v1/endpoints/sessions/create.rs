@@ -5,22 +5,23 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::domain::{Attributes, AttributesPatch, NewSession};
-use crate::http::shared::permission::Writes;
-use crate::http::v1::extract::authorized::Authorised;
-use crate::http::v1::extract::idempotency::Named;
+use crate::http::shared::permission::CanWrite;
+use crate::http::v1::extract::authorized::Authorized;
+use crate::http::v1::extract::idempotency::IdempotencyKeyHeader;
 use crate::http::v1::extract::json::Json;
 use crate::http::v1::extract::object::Object;
 use crate::http::v1::extract::query::Query;
-use crate::http::v1::extract::text::{AccountText, Acting, ReasonText, TitleText, accounts};
-use crate::http::v1::extract::unsupported_headers::Unversioned;
-use crate::http::v1::extract::write::{DryRun, Rehearses as _};
-use crate::http::v1::problem::{Code, Fails, Problem, Problems};
+use crate::http::v1::extract::text::{AccountText, ActorFields, ReasonText, TitleText, accounts};
+use crate::http::v1::extract::unsupported_headers::NoIfMatch;
+use crate::http::v1::extract::write::{DryRun, HasDryRun as _};
+use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
 use crate::http::v1::render::answer;
-use crate::http::v1::render::answer::Begun;
-use crate::http::v1::render::view::Kind;
+use crate::http::v1::render::answer::CreatedResponse;
+use crate::http::v1::render::view::SessionType;
 use crate::service::{Sessions, WriteOptions};
 
-type Asked = Authorised<Writes, (Query<DryRun>, Named, Unversioned, Json<New>)>;
+type CreateRequest =
+    Authorized<CanWrite, (Query<DryRun>, IdempotencyKeyHeader, NoIfMatch, Json<CreateBody>)>;
 
 /// A session to create.
 #[derive(Deserialize, ToSchema)]
@@ -29,7 +30,7 @@ type Asked = Authorised<Writes, (Query<DryRun>, Named, Unversioned, Json<New>)>;
     "operator": "alice", "title": "Release", "member": ["bob", "carol"],
     "attributes": { "project": "muster" }, "reason": "the next release"
 }))]
-pub(crate) struct New {
+pub(crate) struct CreateBody {
     /// The creator: the owner, and a member whether listed or not.
     operator: AccountText,
     title: TitleText,
@@ -37,31 +38,31 @@ pub(crate) struct New {
     /// maximum number of members, operator included.
     member: Vec<AccountText>,
     #[serde(default)]
-    r#type: Option<Kind>,
+    r#type: Option<SessionType>,
     /// Data of the app: at most 16 KiB as compact JSON. Members that are `null` are dropped.
     attributes: Option<Object>,
     reason: Option<ReasonText>,
 }
 
-impl TryFrom<New> for NewSession {
+impl TryFrom<CreateBody> for NewSession {
     type Error = Problem;
 
-    fn try_from(new: New) -> Result<Self, Problem> {
-        let acting = Acting::read(Code::InvalidField, &new.operator, new.reason.as_ref())?;
-        let Kind::Multi = new.r#type.unwrap_or_default();
-        let title = new.title.read("title")?;
-        let members = accounts("member", &new.member)?;
-        let attributes = new.attributes.map(|Object(map)| AttributesPatch::new(map));
+    fn try_from(body: CreateBody) -> Result<Self, Problem> {
+        let actor = ActorFields::read(Code::InvalidField, &body.operator, body.reason.as_ref())?;
+        let SessionType::Multi = body.r#type.unwrap_or_default();
+        let title = body.title.read("title")?;
+        let members = accounts("member", &body.member)?;
+        let attributes = body.attributes.map(|Object(map)| AttributesPatch::new(map));
         let attributes = Attributes::new(&attributes.unwrap_or_default())?;
-        let Acting { operator: creator, reason } = acting;
+        let ActorFields { operator: creator, reason } = actor;
         Ok(Self { title, creator, members, attributes, reason })
     }
 }
 
 /// What can be said against a new session.
-pub(crate) struct Creates;
+pub(crate) struct CreateErrors;
 
-impl Fails for Creates {
+impl ErrorCodes for CreateErrors {
     fn codes() -> Vec<Code> {
         let own = [Code::TooFewMembers, Code::TooManyMembers, Code::AttributesTooLarge];
         [own.to_vec(), vec![Code::Contended]].concat()
@@ -76,16 +77,16 @@ impl Fails for Creates {
     path = "/v1/sessions",
     operation_id = "createSession",
     tag = "sessions",
-    params(Asked),
-    request_body = New,
-    responses(Begun, Problems<(Asked, Creates)>)
+    params(CreateRequest),
+    request_body = CreateBody,
+    responses(CreatedResponse, ErrorResponses<(CreateRequest, CreateErrors)>)
 )]
 pub(crate) async fn create(
     sessions: web::Data<Sessions>,
-    asked: Asked,
+    request: CreateRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (Query(query), Named(key), _, Json(new)) = asked.parts;
-    let terms = WriteOptions { key, dry_run: query.dry_run() };
-    let done = sessions.create(&asked.caller, new.try_into()?, &terms).await?;
-    Ok(answer::begun(&asked.log, &done, &terms))
+    let (Query(query), IdempotencyKeyHeader(key), _, Json(body)) = request.parts;
+    let options = WriteOptions { key, dry_run: query.dry_run() };
+    let outcome = sessions.create(&request.caller, body.try_into()?, &options).await?;
+    Ok(answer::created(&request.log, &outcome, &options))
 }

@@ -8,25 +8,25 @@ use utoipa::IntoParams;
 use utoipa::openapi::path::Parameter;
 
 use crate::domain::{Session, Version};
-use crate::http::shared::permission::Reads;
-use crate::http::v1::extract::authorized::Authorised;
+use crate::http::shared::permission::CanRead;
+use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::parameter::standard_header;
-use crate::http::v1::extract::part::Part;
-use crate::http::v1::extract::path::AtSession;
+use crate::http::v1::extract::part::RequestPart;
+use crate::http::v1::extract::path::SessionPath;
 use crate::http::v1::extract::precondition::IfNoneMatch;
 use crate::http::v1::extract::query::Query;
-use crate::http::v1::problem::{Code, Fails, Problem, Problems};
+use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
 use crate::http::v1::render::answer;
-use crate::http::v1::render::answer::Shown;
+use crate::http::v1::render::answer::SessionResponse;
 use crate::service::Sessions;
 
-type Asked = Authorised<Reads, (AtSession, Query<When>, IfNoneMatch, NoCache)>;
+type GetSessionRequest = Authorized<CanRead, (SessionPath, Query<AsOfQuery>, IfNoneMatch, NoCache)>;
 
 /// At which time, if not now.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct When {
+pub(crate) struct AsOfQuery {
     /// The session as it was at this version.
     #[param(minimum = 1, example = 3)]
     version: Option<i64>,
@@ -36,17 +36,17 @@ pub(crate) struct When {
 }
 
 /// When a session is looked at.
-enum Moment {
+enum AsOf {
     Now,
     Version(Version),
     Time(DateTime<Utc>),
 }
 
-impl TryFrom<When> for Moment {
+impl TryFrom<AsOfQuery> for AsOf {
     type Error = Problem;
 
-    fn try_from(when: When) -> Result<Self, Problem> {
-        match (when.version, when.at) {
+    fn try_from(query: AsOfQuery) -> Result<Self, Problem> {
+        match (query.version, query.at) {
             (None, None) => Ok(Self::Now),
             (Some(version), None) => match Version::new(version) {
                 Ok(version) => Ok(Self::Version(version)),
@@ -54,12 +54,14 @@ impl TryFrom<When> for Moment {
             },
             (None, Some(at)) => {
                 let why = "must be a time such as 2024-06-10T06:13:20Z, its + as %2B";
-                let wrong = |_| Problem::of(Code::InvalidParameter, "at", why);
+                let wrong = |_| Problem::for_field(Code::InvalidParameter, "at", why);
                 Ok(Self::Time(DateTime::parse_from_rfc3339(&at).map_err(wrong)?.to_utc()))
             }
-            (Some(_), Some(_)) => {
-                Err(Problem::of(Code::InvalidParameter, "at", "must not be combined with version"))
-            }
+            (Some(_), Some(_)) => Err(Problem::for_field(
+                Code::InvalidParameter,
+                "at",
+                "must not be combined with version",
+            )),
         }
     }
 }
@@ -67,13 +69,13 @@ impl TryFrom<When> for Moment {
 /// Whether what is held in memory will not do.
 pub(crate) struct NoCache(bool);
 
-impl Fails for NoCache {
+impl ErrorCodes for NoCache {
     fn codes() -> Vec<Code> {
         Vec::new()
     }
 }
 
-impl Part for NoCache {
+impl RequestPart for NoCache {
     fn read(request: &HttpRequest, _: &[u8]) -> Result<Self, Problem> {
         let lines = request.headers().get_all(CACHE_CONTROL);
         let mut directives =
@@ -90,9 +92,9 @@ impl Part for NoCache {
 }
 
 /// What can be said against showing a session.
-struct Showing;
+struct GetSessionErrors;
 
-impl Fails for Showing {
+impl ErrorCodes for GetSessionErrors {
     fn codes() -> Vec<Code> {
         vec![Code::SessionNotFound, Code::VersionNotFound]
     }
@@ -106,26 +108,26 @@ impl Fails for Showing {
     path = "/v1/sessions/{sessionId}",
     operation_id = "getSession",
     tag = "sessions",
-    params(Asked),
-    responses(Shown, Problems<(Asked, Showing)>)
+    params(GetSessionRequest),
+    responses(SessionResponse, ErrorResponses<(GetSessionRequest, GetSessionErrors)>)
 )]
 pub(crate) async fn get(
     sessions: web::Data<Sessions>,
-    asked: Asked,
+    request: GetSessionRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (AtSession(id), Query(when), known, NoCache(no_cache)) = asked.parts;
-    let caller = &asked.caller;
-    let show = |session: &Session| match known.has(session.version) {
+    let (SessionPath(id), Query(as_of), if_none_match, NoCache(no_cache)) = request.parts;
+    let caller = &request.caller;
+    let respond = |session: &Session| match if_none_match.matches(session.version) {
         true => answer::not_modified(session.version),
         false => answer::shown(session),
     };
-    Ok(match when.try_into()? {
-        Moment::Now if no_cache => show(&**sessions.read(caller, id).await?),
-        Moment::Now => show(&**sessions.get(caller, id).await?),
-        Moment::Version(version) => show(&sessions.at_version(caller, id, version).await?),
-        Moment::Time(at) => {
-            let then = sessions.at_time(caller, id, at).await;
-            show(&then.map_err(|error| Problem::from(error).about(&[("version", "at")]))?)
+    Ok(match as_of.try_into()? {
+        AsOf::Now if no_cache => respond(&**sessions.read(caller, id).await?),
+        AsOf::Now => respond(&**sessions.get(caller, id).await?),
+        AsOf::Version(version) => respond(&sessions.at_version(caller, id, version).await?),
+        AsOf::Time(at) => {
+            let past = sessions.at_time(caller, id, at).await;
+            respond(&past.map_err(|error| Problem::from(error).rename_field(&[("version", "at")]))?)
         }
     })
 }

@@ -4,25 +4,27 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::state::{By, Operator};
-use super::{OfMembers, Wish, change};
+use super::state::{Operator, OperatorQuery};
+use super::{ChangeRequest, MemberErrors, apply_change};
 use crate::domain::{Action, Update};
-use crate::http::shared::permission::Writes;
-use crate::http::v1::extract::authorized::Authorised;
+use crate::http::shared::permission::CanWrite;
+use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::json::Json;
-use crate::http::v1::extract::path::{AtMember, AtSession};
-use crate::http::v1::extract::text::{AccountText, Acting, ReasonText, accounts};
-use crate::http::v1::extract::write::Write;
-use crate::http::v1::problem::{Code, Problem, Problems};
-use crate::http::v1::render::answer::Written;
+use crate::http::v1::extract::path::{MemberPath, SessionPath};
+use crate::http::v1::extract::text::{AccountText, ActorFields, ReasonText, accounts};
+use crate::http::v1::extract::write::WriteParams;
+use crate::http::v1::problem::{Code, ErrorResponses, Problem};
+use crate::http::v1::render::answer::UpdatedResponse;
 use crate::service::Sessions;
 
-type Replaced = Authorised<Writes, (AtSession, Write, Json<Members>)>;
-type Added = Authorised<Writes, (AtSession, AtMember, Write, Json<Operator>)>;
-type Removed = Authorised<Writes, (AtSession, AtMember, Write<By>)>;
+type ReplaceMembersRequest = Authorized<CanWrite, (SessionPath, WriteParams, Json<MembersBody>)>;
+type AddMemberRequest =
+    Authorized<CanWrite, (SessionPath, MemberPath, WriteParams, Json<Operator>)>;
+type RemoveMemberRequest =
+    Authorized<CanWrite, (SessionPath, MemberPath, WriteParams<OperatorQuery>)>;
 
 /// What stands in the path.
-const OF_ONE: [(&str, &str); 2] = [("member", "account"), ("delMember", "account")];
+const FIELD_NAMES: [(&str, &str); 2] = [("member", "account"), ("delMember", "account")];
 
 /// The new list of members.
 #[derive(Deserialize, ToSchema)]
@@ -30,7 +32,7 @@ const OF_ONE: [(&str, &str); 2] = [("member", "account"), ("delMember", "account
 #[schema(as = WantedMembers, example = json!({
     "operator": "alice", "reason": "the new team", "member": ["alice", "bob", "dave"]
 }))]
-pub(crate) struct Members {
+pub(crate) struct MembersBody {
     /// The account that acts.
     operator: AccountText,
     reason: Option<ReasonText>,
@@ -38,13 +40,13 @@ pub(crate) struct Members {
     member: Vec<AccountText>,
 }
 
-impl TryFrom<Members> for Wish {
+impl TryFrom<MembersBody> for ChangeRequest {
     type Error = Problem;
 
-    fn try_from(wanted: Members) -> Result<Self, Problem> {
-        let acting = Acting::read(Code::InvalidField, &wanted.operator, wanted.reason.as_ref())?;
-        let action = Action::Members(accounts("member", &wanted.member)?);
-        Ok(Self { acting, action })
+    fn try_from(body: MembersBody) -> Result<Self, Problem> {
+        let actor = ActorFields::read(Code::InvalidField, &body.operator, body.reason.as_ref())?;
+        let action = Action::Members(accounts("member", &body.member)?);
+        Ok(Self { actor, action })
     }
 }
 
@@ -57,17 +59,17 @@ impl TryFrom<Members> for Wish {
     path = "/v1/sessions/{sessionId}/members",
     operation_id = "replaceMembers",
     tag = "members",
-    params(Replaced),
-    request_body = Members,
-    responses(Written, Problems<(Replaced, OfMembers)>)
+    params(ReplaceMembersRequest),
+    request_body = MembersBody,
+    responses(UpdatedResponse, ErrorResponses<(ReplaceMembersRequest, MemberErrors)>)
 )]
 pub(crate) async fn replace(
     sessions: web::Data<Sessions>,
-    asked: Replaced,
+    request: ReplaceMembersRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (AtSession(id), write, Json(wanted)) = asked.parts;
-    let changed = change(&sessions, &asked.caller, id, &write, wanted.try_into()?).await;
-    changed.map_err(|problem| problem.about(&[("delMember", "member")]))
+    let (SessionPath(id), write, Json(body)) = request.parts;
+    let changed = apply_change(&sessions, &request.caller, id, &write, body.try_into()?).await;
+    changed.map_err(|problem| problem.rename_field(&[("delMember", "member")]))
 }
 
 /// Add a member
@@ -78,19 +80,19 @@ pub(crate) async fn replace(
     path = "/v1/sessions/{sessionId}/members/{account}",
     operation_id = "addMember",
     tag = "members",
-    params(Added),
+    params(AddMemberRequest),
     request_body = Operator,
-    responses(Written, Problems<(Added, OfMembers)>)
+    responses(UpdatedResponse, ErrorResponses<(AddMemberRequest, MemberErrors)>)
 )]
 pub(crate) async fn add(
     sessions: web::Data<Sessions>,
-    asked: Added,
+    request: AddMemberRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (AtSession(id), AtMember(account), write, Json(by)) = asked.parts;
+    let (SessionPath(id), MemberPath(account), write, Json(operator)) = request.parts;
     let action = Action::Update(Update::of_members(vec![account], Vec::new())?);
-    let wish = Wish { acting: by.try_into()?, action };
-    let changed = change(&sessions, &asked.caller, id, &write, wish).await;
-    changed.map_err(|problem| problem.about(&OF_ONE))
+    let change_request = ChangeRequest { actor: operator.try_into()?, action };
+    let changed = apply_change(&sessions, &request.caller, id, &write, change_request).await;
+    changed.map_err(|problem| problem.rename_field(&FIELD_NAMES))
 }
 
 /// Remove a member
@@ -103,16 +105,16 @@ pub(crate) async fn add(
     path = "/v1/sessions/{sessionId}/members/{account}",
     operation_id = "removeMember",
     tag = "members",
-    params(Removed),
-    responses(Written, Problems<(Removed, OfMembers)>)
+    params(RemoveMemberRequest),
+    responses(UpdatedResponse, ErrorResponses<(RemoveMemberRequest, MemberErrors)>)
 )]
 pub(crate) async fn remove(
     sessions: web::Data<Sessions>,
-    asked: Removed,
+    request: RemoveMemberRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (AtSession(id), AtMember(account), write) = asked.parts;
+    let (SessionPath(id), MemberPath(account), write) = request.parts;
     let action = Action::Update(Update::of_members(Vec::new(), vec![account])?);
-    let wish = Wish { acting: (&write.query).try_into()?, action };
-    let changed = change(&sessions, &asked.caller, id, &write, wish).await;
-    changed.map_err(|problem| problem.about(&OF_ONE))
+    let change_request = ChangeRequest { actor: (&write.query).try_into()?, action };
+    let changed = apply_change(&sessions, &request.caller, id, &write, change_request).await;
+    changed.map_err(|problem| problem.rename_field(&FIELD_NAMES))
 }

@@ -9,36 +9,37 @@ pub(crate) mod update;
 use actix_web::HttpResponse;
 
 use crate::domain::{Action, SessionId};
-use crate::http::v1::extract::text::Acting;
-use crate::http::v1::extract::write::Write;
-use crate::http::v1::problem::{Code, Fails, Problem};
+use crate::http::v1::extract::text::ActorFields;
+use crate::http::v1::extract::write::WriteParams;
+use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 use crate::http::v1::render::answer;
 use crate::service::{Caller, Sessions};
 
 /// What somebody wants to be done.
-pub(crate) struct Wish {
-    pub(crate) acting: Acting,
+pub(crate) struct ChangeRequest {
+    pub(crate) actor: ActorFields,
     pub(crate) action: Action,
 }
 
 /// Changes a session, and shows it. The version that it must have stands in a header.
-async fn change<Q>(
+async fn apply_change<Q>(
     sessions: &Sessions,
     caller: &Caller,
     id: SessionId,
-    write: &Write<Q>,
-    wish: Wish,
+    params: &WriteParams<Q>,
+    change_request: ChangeRequest,
 ) -> Result<HttpResponse, Problem> {
-    let request = write.request(caller, wish.acting, wish.action);
-    let done = sessions.change(caller, id, request, &write.terms).await;
-    let done = done.map_err(|error| Problem::from(error).about(&[("version", "If-Match")]))?;
-    Ok(answer::written(&done, &write.terms))
+    let request = params.request(caller, change_request.actor, change_request.action);
+    let outcome = sessions.change(caller, id, request, &params.options).await;
+    let outcome =
+        outcome.map_err(|error| Problem::from(error).rename_field(&[("version", "If-Match")]))?;
+    Ok(answer::updated(&outcome, &params.options))
 }
 
 /// What can be said against any change.
-pub(crate) struct Changes;
+pub(crate) struct ChangeErrors;
 
-impl Fails for Changes {
+impl ErrorCodes for ChangeErrors {
     fn codes() -> Vec<Code> {
         vec![
             Code::SessionNotFound,
@@ -51,11 +52,11 @@ impl Fails for Changes {
 }
 
 /// What can be said against changes of members.
-pub(crate) struct OfMembers;
+pub(crate) struct MemberErrors;
 
-impl Fails for OfMembers {
+impl ErrorCodes for MemberErrors {
     fn codes() -> Vec<Code> {
         let own = [Code::NotTheOwner, Code::TooFewMembers, Code::TooManyMembers];
-        [Changes::codes(), own.to_vec(), vec![Code::SessionDissolved]].concat()
+        [ChangeErrors::codes(), own.to_vec(), vec![Code::SessionDissolved]].concat()
     }
 }

@@ -4,28 +4,28 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Changes, OfMembers, Wish, change};
+use super::{ChangeErrors, ChangeRequest, MemberErrors, apply_change};
 use crate::domain::{Action, Version};
-use crate::http::shared::permission::Writes;
-use crate::http::v1::extract::authorized::Authorised;
+use crate::http::shared::permission::CanWrite;
+use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::json::Json;
 use crate::http::v1::extract::number::VersionNumber;
-use crate::http::v1::extract::path::AtSession;
-use crate::http::v1::extract::text::{AccountText, Acting, ReasonText};
-use crate::http::v1::extract::write::{Rehearses, Write};
-use crate::http::v1::problem::{Code, Fails, Problem, Problems};
-use crate::http::v1::render::answer::Written;
+use crate::http::v1::extract::path::SessionPath;
+use crate::http::v1::extract::text::{AccountText, ActorFields, ReasonText};
+use crate::http::v1::extract::write::{HasDryRun, WriteParams};
+use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
+use crate::http::v1::render::answer::UpdatedResponse;
 use crate::service::Sessions;
 
-type Dissolved = Authorised<Writes, (AtSession, Write<By>)>;
-type Restored = Authorised<Writes, (AtSession, Write, Json<Operator>)>;
-type Reverted = Authorised<Writes, (AtSession, Write, Json<Back>)>;
+type DissolveRequest = Authorized<CanWrite, (SessionPath, WriteParams<OperatorQuery>)>;
+type RestoreRequest = Authorized<CanWrite, (SessionPath, WriteParams, Json<Operator>)>;
+type RevertRequest = Authorized<CanWrite, (SessionPath, WriteParams, Json<RevertBody>)>;
 
 /// Who acts, and why: where there is no body.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
-pub(crate) struct By {
+pub(crate) struct OperatorQuery {
     /// The account that acts.
     #[param(inline)]
     operator: AccountText,
@@ -50,7 +50,7 @@ pub(crate) struct Operator {
 }
 
 /// What a session is to be again: the caller names none of it but the version.
-const OF_THEN: [(&str, &str); 4] = [
+const FIELD_NAMES: [(&str, &str); 4] = [
     ("owner", "version"),
     ("member", "version"),
     ("delMember", "version"),
@@ -63,7 +63,7 @@ const OF_THEN: [(&str, &str); 4] = [
 #[schema(as = Revert, example = json!({
     "operator": "alice", "reason": "that was a mistake", "version": 3
 }))]
-pub(crate) struct Back {
+pub(crate) struct RevertBody {
     /// The account that acts.
     operator: AccountText,
     reason: Option<ReasonText>,
@@ -71,21 +71,21 @@ pub(crate) struct Back {
     version: VersionNumber,
 }
 
-impl Rehearses for By {
+impl HasDryRun for OperatorQuery {
     fn dry_run(&self) -> bool {
         self.dry_run
     }
 }
 
-impl TryFrom<&By> for Acting {
+impl TryFrom<&OperatorQuery> for ActorFields {
     type Error = Problem;
 
-    fn try_from(by: &By) -> Result<Self, Problem> {
+    fn try_from(by: &OperatorQuery) -> Result<Self, Problem> {
         Self::read(Code::InvalidParameter, &by.operator, by.reason.as_ref())
     }
 }
 
-impl TryFrom<Operator> for Acting {
+impl TryFrom<Operator> for ActorFields {
     type Error = Problem;
 
     fn try_from(by: Operator) -> Result<Self, Problem> {
@@ -93,31 +93,31 @@ impl TryFrom<Operator> for Acting {
     }
 }
 
-impl TryFrom<Back> for (Acting, Version) {
+impl TryFrom<RevertBody> for (ActorFields, Version) {
     type Error = Problem;
 
-    fn try_from(back: Back) -> Result<Self, Problem> {
-        let acting = Acting::read(Code::InvalidField, &back.operator, back.reason.as_ref())?;
+    fn try_from(back: RevertBody) -> Result<Self, Problem> {
+        let acting = ActorFields::read(Code::InvalidField, &back.operator, back.reason.as_ref())?;
         Ok((acting, back.version.read()?))
     }
 }
 
 /// What can be said against ending a session, or taking that back.
-struct Ends;
+struct StateErrors;
 
-impl Fails for Ends {
+impl ErrorCodes for StateErrors {
     fn codes() -> Vec<Code> {
-        [Changes::codes(), vec![Code::NotTheOwner]].concat()
+        [ChangeErrors::codes(), vec![Code::NotTheOwner]].concat()
     }
 }
 
 /// What can be said against going back.
-struct Reverts;
+struct RevertErrors;
 
-impl Fails for Reverts {
+impl ErrorCodes for RevertErrors {
     fn codes() -> Vec<Code> {
         let own = [Code::VersionNotFound, Code::OwnerNotAMember, Code::AttributesTooLarge];
-        [OfMembers::codes(), own.to_vec()].concat()
+        [MemberErrors::codes(), own.to_vec()].concat()
     }
 }
 
@@ -130,16 +130,17 @@ impl Fails for Reverts {
     path = "/v1/sessions/{sessionId}",
     operation_id = "dissolveSession",
     tag = "sessions",
-    params(Dissolved),
-    responses(Written, Problems<(Dissolved, Ends)>)
+    params(DissolveRequest),
+    responses(UpdatedResponse, ErrorResponses<(DissolveRequest, StateErrors)>)
 )]
 pub(crate) async fn dissolve(
     sessions: web::Data<Sessions>,
-    asked: Dissolved,
+    request: DissolveRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (AtSession(id), write) = asked.parts;
-    let wish = Wish { acting: (&write.query).try_into()?, action: Action::Dissolve };
-    change(&sessions, &asked.caller, id, &write, wish).await
+    let (SessionPath(id), write) = request.parts;
+    let change_request =
+        ChangeRequest { actor: (&write.query).try_into()?, action: Action::Dissolve };
+    apply_change(&sessions, &request.caller, id, &write, change_request).await
 }
 
 /// Restore a dissolved session
@@ -150,17 +151,17 @@ pub(crate) async fn dissolve(
     path = "/v1/sessions/{sessionId}/restore",
     operation_id = "restoreSession",
     tag = "sessions",
-    params(Restored),
+    params(RestoreRequest),
     request_body = Operator,
-    responses(Written, Problems<(Restored, Ends)>)
+    responses(UpdatedResponse, ErrorResponses<(RestoreRequest, StateErrors)>)
 )]
 pub(crate) async fn restore(
     sessions: web::Data<Sessions>,
-    asked: Restored,
+    request: RestoreRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (AtSession(id), write, Json(by)) = asked.parts;
-    let wish = Wish { acting: by.try_into()?, action: Action::Restore };
-    change(&sessions, &asked.caller, id, &write, wish).await
+    let (SessionPath(id), write, Json(operator)) = request.parts;
+    let change_request = ChangeRequest { actor: operator.try_into()?, action: Action::Restore };
+    apply_change(&sessions, &request.caller, id, &write, change_request).await
 }
 
 /// Revert a session to an earlier version
@@ -172,18 +173,18 @@ pub(crate) async fn restore(
     path = "/v1/sessions/{sessionId}/revert",
     operation_id = "revertSession",
     tag = "sessions",
-    params(Reverted),
-    request_body = Back,
-    responses(Written, Problems<(Reverted, Reverts)>)
+    params(RevertRequest),
+    request_body = RevertBody,
+    responses(UpdatedResponse, ErrorResponses<(RevertRequest, RevertErrors)>)
 )]
 pub(crate) async fn revert(
     sessions: web::Data<Sessions>,
-    asked: Reverted,
+    request: RevertRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (AtSession(id), write, Json(back)) = asked.parts;
-    let (acting, version) = back.try_into()?;
-    let then = sessions.at_version(&asked.caller, id, version).await?;
-    let wish = Wish { acting, action: Action::Revert(Box::new(then)) };
-    let changed = change(&sessions, &asked.caller, id, &write, wish).await;
-    changed.map_err(|problem| problem.about(&OF_THEN))
+    let (SessionPath(id), write, Json(body)) = request.parts;
+    let (actor, version) = body.try_into()?;
+    let past = sessions.at_version(&request.caller, id, version).await?;
+    let change_request = ChangeRequest { actor, action: Action::Revert(Box::new(past)) };
+    let changed = apply_change(&sessions, &request.caller, id, &write, change_request).await;
+    changed.map_err(|problem| problem.rename_field(&FIELD_NAMES))
 }

@@ -4,20 +4,20 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{OfMembers, Wish, change};
+use super::{ChangeRequest, MemberErrors, apply_change};
 use crate::domain::{Action, AttributesPatch, Update};
-use crate::http::shared::permission::Writes;
-use crate::http::v1::extract::authorized::Authorised;
+use crate::http::shared::permission::CanWrite;
+use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::json::Json;
 use crate::http::v1::extract::object::Object;
-use crate::http::v1::extract::path::AtSession;
-use crate::http::v1::extract::text::{AccountText, Acting, ReasonText, TitleText, accounts};
-use crate::http::v1::extract::write::Write;
-use crate::http::v1::problem::{Code, Fails, Problem, Problems};
-use crate::http::v1::render::answer::Written;
+use crate::http::v1::extract::path::SessionPath;
+use crate::http::v1::extract::text::{AccountText, ActorFields, ReasonText, TitleText, accounts};
+use crate::http::v1::extract::write::WriteParams;
+use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
+use crate::http::v1::render::answer::UpdatedResponse;
 use crate::service::Sessions;
 
-type Asked = Authorised<Writes, (AtSession, Write, Json<Patch>)>;
+type UpdateRequest = Authorized<CanWrite, (SessionPath, WriteParams, Json<UpdateBody>)>;
 
 /// Changes of a session. Absent fields stay unchanged. Changes that have no effect are not errors.
 #[derive(Deserialize, ToSchema)]
@@ -26,7 +26,7 @@ type Asked = Authorised<Writes, (AtSession, Write, Json<Patch>)>;
     "operator": "alice", "reason": "the next release", "title": "Release 2.0",
     "addMember": ["dave"], "delMember": ["carol"], "attributes": { "project": null, "goal": 2 }
 }))]
-pub(crate) struct Patch {
+pub(crate) struct UpdateBody {
     /// The account that acts.
     pub(crate) operator: AccountText,
     pub(crate) reason: Option<ReasonText>,
@@ -43,29 +43,29 @@ pub(crate) struct Patch {
     pub(crate) attributes: Option<Object>,
 }
 
-impl TryFrom<Patch> for Wish {
+impl TryFrom<UpdateBody> for ChangeRequest {
     type Error = Problem;
 
-    fn try_from(patch: Patch) -> Result<Self, Problem> {
-        let acting = Acting::read(Code::InvalidField, &patch.operator, patch.reason.as_ref())?;
-        let title = patch.title.map(|title| title.read("title")).transpose()?;
-        let owner = patch.owner.map(|owner| owner.read("owner")).transpose()?;
-        let add = accounts("addMember", &patch.add_member.unwrap_or_default())?;
-        let remove = accounts("delMember", &patch.del_member.unwrap_or_default())?;
-        let attributes = patch.attributes.map(|Object(map)| AttributesPatch::new(map));
+    fn try_from(body: UpdateBody) -> Result<Self, Problem> {
+        let actor = ActorFields::read(Code::InvalidField, &body.operator, body.reason.as_ref())?;
+        let title = body.title.map(|title| title.read("title")).transpose()?;
+        let owner = body.owner.map(|owner| owner.read("owner")).transpose()?;
+        let add = accounts("addMember", &body.add_member.unwrap_or_default())?;
+        let remove = accounts("delMember", &body.del_member.unwrap_or_default())?;
+        let attributes = body.attributes.map(|Object(map)| AttributesPatch::new(map));
         let mut update = Update::of_members(add, remove)?;
         (update.title, update.owner, update.attributes) = (title, owner, attributes);
-        Ok(Self { acting, action: Action::Update(update) })
+        Ok(Self { actor, action: Action::Update(update) })
     }
 }
 
 /// What can be said against an update.
-pub(crate) struct Updates;
+pub(crate) struct UpdateErrors;
 
-impl Fails for Updates {
+impl ErrorCodes for UpdateErrors {
     fn codes() -> Vec<Code> {
         let own = [Code::AddedAndRemoved, Code::OwnerNotAMember, Code::AttributesTooLarge];
-        [OfMembers::codes(), own.to_vec()].concat()
+        [MemberErrors::codes(), own.to_vec()].concat()
     }
 }
 
@@ -77,14 +77,14 @@ impl Fails for Updates {
     path = "/v1/sessions/{sessionId}",
     operation_id = "updateSession",
     tag = "sessions",
-    params(Asked),
-    request_body = Patch,
-    responses(Written, Problems<(Asked, Updates)>)
+    params(UpdateRequest),
+    request_body = UpdateBody,
+    responses(UpdatedResponse, ErrorResponses<(UpdateRequest, UpdateErrors)>)
 )]
 pub(crate) async fn update(
     sessions: web::Data<Sessions>,
-    asked: Asked,
+    request: UpdateRequest,
 ) -> Result<HttpResponse, Problem> {
-    let (AtSession(id), write, Json(patch)) = asked.parts;
-    change(&sessions, &asked.caller, id, &write, patch.try_into()?).await
+    let (SessionPath(id), write, Json(body)) = request.parts;
+    apply_change(&sessions, &request.caller, id, &write, body.try_into()?).await
 }
