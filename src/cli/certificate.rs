@@ -78,7 +78,7 @@ impl Certificate {
         looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let ends = self.ends.map_or(0, |ends| ends.timestamp());
-            metrics.connections.certificate_ends.store(ends, Ordering::Relaxed);
+            metrics.connections.certificate_not_after.store(ends, Ordering::Relaxed);
             tokio::select! {
                 _ = looking.tick() => {}
                 Some(_) = async { hangup.as_mut()?.recv().await } => {}

@@ -61,9 +61,9 @@ fn record_metrics(metrics: &Metrics, outcome: &AttemptOutcome, next: Next) {
         (Some(_), None) => callbacks.no_response.inc(),
     }
     if next == Next::Failed {
-        callbacks.given_up.inc();
+        callbacks.failed.inc();
     }
-    callbacks.durations.took(outcome.duration);
+    callbacks.durations.observe_duration(outcome.duration);
 }
 
 /// Tells a span of the try what became of it, and ends it.

@@ -129,8 +129,8 @@ impl Worker {
     /// Tells how many tries run, and how many apps are slowed down.
     fn publish_gauges(&self) {
         let callbacks = &self.metrics.callbacks;
-        callbacks.under_way.store(self.in_flight.len() as u64, Ordering::Relaxed);
-        callbacks.slowed.store(self.in_flight.open_circuits() as u64, Ordering::Relaxed);
+        callbacks.in_flight.store(self.in_flight.len() as u64, Ordering::Relaxed);
+        callbacks.open_circuits.store(self.in_flight.open_circuits() as u64, Ordering::Relaxed);
     }
 
     /// Sends everything that is due now, and what becomes due by that, and waits for it. Gives how

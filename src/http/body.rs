@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 
 use super::options::Options;
 use super::transport::ConnectionState;
-use crate::metrics::Cut;
+use crate::metrics::CloseReason;
 
 /// Why a body could not be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,7 +52,7 @@ pub(super) async fn read(
 /// Over HTTP/1, the connection ends behind the refusal.
 fn timed_out(request: &HttpRequest, timeout: Duration) -> BodyError {
     if let Some(state) = request.conn_data::<Rc<ConnectionState>>() {
-        state.set_close_reason(Cut::Body);
+        state.set_close_reason(CloseReason::Body);
     }
     BodyError::Timeout { timeout }
 }

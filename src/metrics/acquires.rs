@@ -6,26 +6,26 @@ use super::{Counter, Histogram};
 
 /// How long connections were waited for.
 #[derive(Debug)]
-pub struct Acquires {
+pub struct AcquireStats {
     pub(super) waits: Histogram,
     pub(super) failures: Counter,
 }
 
-impl Default for Acquires {
+impl Default for AcquireStats {
     fn default() -> Self {
-        Self { waits: Histogram::quick(), failures: Counter::default() }
+        Self { waits: Histogram::for_short_durations(), failures: Counter::default() }
     }
 }
 
-impl Acquires {
+impl AcquireStats {
     /// Counts a wait for a connection, whether it comes or not.
     ///
     /// # Errors
     /// The error of `acquiring`.
     pub async fn count<T, E>(&self, acquiring: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        let began = Instant::now();
+        let started_at = Instant::now();
         let acquired = acquiring.await;
-        self.waits.took(began.elapsed());
+        self.waits.observe_duration(started_at.elapsed());
         if acquired.is_err() {
             self.failures.inc();
         }

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How many threads count apart; with more, some share.
-const PLACES: usize = 8;
+const SHARDS: usize = 8;
 /// The most buckets of a histogram, the last one without a bound among them.
 const BUCKETS: usize = 17;
 /// Nanoseconds in a second.
-const NANOS: f64 = 1e9;
+const NANOS_PER_SECOND: f64 = 1e9;
 
 /// The bounds for durations of milliseconds, in nanoseconds: 250 µs to 10 s.
-const QUICK: [u64; 15] = [
+const SHORT_DURATION_BOUNDS: [u64; 15] = [
     250_000,
     500_000,
     1_000_000,
@@ -33,7 +33,7 @@ const QUICK: [u64; 15] = [
     10_000_000_000,
 ];
 /// The bounds for calls to other systems, in nanoseconds: 5 ms to 1 min.
-const PATIENT: [u64; 14] = [
+const LONG_DURATION_BOUNDS: [u64; 14] = [
     5_000_000,
     10_000_000,
     25_000_000,
@@ -50,38 +50,38 @@ const PATIENT: [u64; 14] = [
     60_000_000_000,
 ];
 /// The bounds of how many share a statement.
-const ITEMS: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+const COUNT_BOUNDS: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 
 /// One for each place.
 #[derive(Debug, Default)]
-pub(super) struct Apart<T>([Line<T>; PLACES]);
+pub(super) struct Sharded<T>([CachePadded<T>; SHARDS]);
 
 /// As long as a cache line, so that no two values share one.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Line<T>(T);
+struct CachePadded<T>(T);
 
-impl<T> Apart<T> {
+impl<T> Sharded<T> {
     /// That of this thread.
-    pub(super) fn here(&self) -> &T {
+    pub(super) fn local(&self) -> &T {
         thread_local! {
-            static PLACE: usize = {
-                static NEXT: AtomicUsize = AtomicUsize::new(0);
-                NEXT.fetch_add(1, Ordering::Relaxed) % PLACES
+            static SHARD: usize = {
+                static NEXT_SHARD: AtomicUsize = AtomicUsize::new(0);
+                NEXT_SHARD.fetch_add(1, Ordering::Relaxed) % SHARDS
             };
         }
-        &self.0[PLACE.with(|place| *place)].0
+        &self.0[SHARD.with(|index| *index)].0
     }
 
     /// Those of all threads.
     pub(super) fn all(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|line| &line.0)
+        self.0.iter().map(|shard| &shard.0)
     }
 }
 
 /// A number that only grows.
 #[derive(Debug, Default)]
-pub struct Counter(Apart<AtomicU64>);
+pub struct Counter(Sharded<AtomicU64>);
 
 impl Counter {
     /// One more.
@@ -91,7 +91,7 @@ impl Counter {
 
     /// So many more.
     pub fn add(&self, more: u64) {
-        self.0.here().fetch_add(more, Ordering::Relaxed);
+        self.0.local().fetch_add(more, Ordering::Relaxed);
     }
 
     /// How many there were.
@@ -103,12 +103,12 @@ impl Counter {
 
 /// A number that rises and falls, on any thread.
 #[derive(Debug, Default)]
-pub struct Level(Apart<AtomicI64>);
+pub struct Gauge(Sharded<AtomicI64>);
 
-impl Level {
+impl Gauge {
     /// Adds `change`, which may be negative.
     pub fn add(&self, change: i64) {
-        self.0.here().fetch_add(change, Ordering::Relaxed);
+        self.0.local().fetch_add(change, Ordering::Relaxed);
     }
 
     /// The current number; at least 0.
@@ -125,7 +125,7 @@ pub struct Histogram {
     bounds: &'static [u64],
     /// The divisor of a value when it is shown.
     scale: f64,
-    buckets: Apart<Buckets>,
+    buckets: Sharded<Buckets>,
 }
 
 #[derive(Debug, Default)]
@@ -136,7 +136,7 @@ struct Buckets {
 
 /// A histogram as it is shown.
 #[derive(Debug, PartialEq)]
-pub(super) struct Shown {
+pub(super) struct HistogramSnapshot {
     pub(super) sum: f64,
     pub(super) count: u64,
     /// The upper bound of each bucket and its own count; the last bound is infinite.
@@ -146,48 +146,52 @@ pub(super) struct Shown {
 impl Histogram {
     /// Of durations that should be milliseconds, shown in seconds.
     #[must_use]
-    pub fn quick() -> Self {
-        Self { bounds: &QUICK, scale: NANOS, buckets: Apart::default() }
+    pub fn for_short_durations() -> Self {
+        Self {
+            bounds: &SHORT_DURATION_BOUNDS,
+            scale: NANOS_PER_SECOND,
+            buckets: Sharded::default(),
+        }
     }
 
     /// Of durations that others decide on, shown in seconds.
     #[must_use]
-    pub fn patient() -> Self {
-        Self { bounds: &PATIENT, scale: NANOS, buckets: Apart::default() }
+    pub fn for_long_durations() -> Self {
+        Self { bounds: &LONG_DURATION_BOUNDS, scale: NANOS_PER_SECOND, buckets: Sharded::default() }
     }
 
     /// Of numbers of items.
     #[must_use]
-    pub fn items() -> Self {
-        Self { bounds: &ITEMS, scale: 1.0, buckets: Apart::default() }
+    pub fn for_counts() -> Self {
+        Self { bounds: &COUNT_BOUNDS, scale: 1.0, buckets: Sharded::default() }
     }
 
     /// Takes in how long something took.
-    pub fn took(&self, duration: Duration) {
+    pub fn observe_duration(&self, duration: Duration) {
         self.observe(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// Takes in a value: a number of items, or of nanoseconds.
     pub fn observe(&self, value: u64) {
-        let place = self.bounds.partition_point(|bound| *bound < value);
-        let buckets = self.buckets.here();
-        buckets.counts[place].fetch_add(1, Ordering::Relaxed);
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
+        let buckets = self.buckets.local();
+        buckets.counts[bucket].fetch_add(1, Ordering::Relaxed);
         buckets.sum.fetch_add(value, Ordering::Relaxed);
     }
 
-    pub(super) fn shown(&self) -> Shown {
+    pub(super) fn snapshot(&self) -> HistogramSnapshot {
         let bounds = self.bounds.iter().map(|bound| *bound as f64 / self.scale);
         let mut buckets: Vec<(f64, u64)> =
             bounds.chain([f64::INFINITY]).map(|bound| (bound, 0)).collect();
         let mut sum = 0_u64;
-        for apart in self.buckets.all() {
-            sum = sum.wrapping_add(apart.sum.load(Ordering::Relaxed));
-            for (bucket, count) in buckets.iter_mut().zip(&apart.counts) {
+        for shard in self.buckets.all() {
+            sum = sum.wrapping_add(shard.sum.load(Ordering::Relaxed));
+            for (bucket, count) in buckets.iter_mut().zip(&shard.counts) {
                 bucket.1 += count.load(Ordering::Relaxed);
             }
         }
         let count = buckets.iter().map(|(_, count)| count).sum();
-        Shown { sum: sum as f64 / self.scale, count, buckets }
+        HistogramSnapshot { sum: sum as f64 / self.scale, count, buckets }
     }
 }
 
@@ -197,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_threads_count_apart_is_one_number() {
-        let (counter, level) = (Counter::default(), Level::default());
+        let (counter, level) = (Counter::default(), Gauge::default());
         std::thread::scope(|scope| {
             for _ in 0..20 {
                 scope.spawn(|| {
@@ -214,11 +218,11 @@ mod tests {
 
     #[test]
     fn a_value_is_in_the_first_bucket_that_it_does_not_exceed() {
-        let items = Histogram::items();
+        let items = Histogram::for_counts();
         for value in [1, 2, 3, 256, 257] {
             items.observe(value);
         }
-        let shown = items.shown();
+        let shown = items.snapshot();
         assert_eq!((shown.sum, shown.count), (519.0, 5));
         let filled: Vec<_> = shown.buckets.into_iter().filter(|(_, count)| *count > 0).collect();
         assert_eq!(filled, [(1.0, 1), (2.0, 1), (4.0, 1), (256.0, 1), (f64::INFINITY, 1)]);
@@ -226,11 +230,11 @@ mod tests {
 
     #[test]
     fn durations_are_shown_in_seconds() {
-        for histogram in [Histogram::quick(), Histogram::patient()] {
+        for histogram in [Histogram::for_short_durations(), Histogram::for_long_durations()] {
             assert!(histogram.bounds.len() < BUCKETS && histogram.bounds.is_sorted());
-            histogram.took(Duration::from_millis(500));
-            histogram.took(Duration::from_secs(100));
-            let shown = histogram.shown();
+            histogram.observe_duration(Duration::from_millis(500));
+            histogram.observe_duration(Duration::from_secs(100));
+            let shown = histogram.snapshot();
             assert_eq!((shown.sum, shown.count), (100.5, 2));
             assert!(shown.buckets.contains(&(0.5, 1)));
             assert_eq!(shown.buckets.last(), Some(&(f64::INFINITY, 1)));

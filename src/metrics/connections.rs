@@ -3,22 +3,22 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use super::{Counter, Level};
+use super::{Counter, Gauge};
 
 /// The connections of a server.
 #[derive(Debug, Default)]
 pub struct Connections {
-    pub(super) open: Level,
+    pub(super) open: Gauge,
     /// How many there may be.
     pub max: AtomicU64,
     /// When the current certificate ends, as a Unix time; 0 without TLS.
-    pub certificate_ends: AtomicI64,
-    cuts: [Counter; CUTS.len()],
+    pub certificate_not_after: AtomicI64,
+    closed: [Counter; CLOSE_REASONS.len()],
 }
 
 /// The step that was too slow when the server closed the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
+pub enum CloseReason {
     /// The handshake: TLS, which may also have failed, or the detection of the HTTP version.
     Handshake,
     /// Sending a head, a frame or a TLS record.
@@ -29,37 +29,37 @@ pub enum Cut {
     Write,
 }
 
-const CUTS: [(Cut, &str); 4] = [
-    (Cut::Handshake, "handshake"),
-    (Cut::Head, "head"),
-    (Cut::Body, "body"),
-    (Cut::Write, "write"),
+const CLOSE_REASONS: [(CloseReason, &str); 4] = [
+    (CloseReason::Handshake, "handshake"),
+    (CloseReason::Head, "head"),
+    (CloseReason::Body, "body"),
+    (CloseReason::Write, "write"),
 ];
 
 /// A connection that is open until this is dropped.
 #[derive(Debug)]
-pub struct Open<'a>(&'a Connections);
+pub struct OpenConnection<'a>(&'a Connections);
 
 impl Connections {
     /// Counts one that is open now.
     #[must_use]
-    pub fn open(&self) -> Open<'_> {
+    pub fn open(&self) -> OpenConnection<'_> {
         self.open.add(1);
-        Open(self)
+        OpenConnection(self)
     }
 
     /// Counts one that was cut off.
-    pub fn cut(&self, cut: Cut) {
-        self.cuts[cut as usize].inc();
+    pub fn record_closed(&self, reason: CloseReason) {
+        self.closed[reason as usize].inc();
     }
 
     /// How many were closed, by reason.
-    pub(super) fn cuts(&self) -> [(&'static str, u64); CUTS.len()] {
-        CUTS.map(|(cut, reason)| (reason, self.cuts[cut as usize].value()))
+    pub(super) fn closed(&self) -> [(&'static str, u64); CLOSE_REASONS.len()] {
+        CLOSE_REASONS.map(|(cut, reason)| (reason, self.closed[cut as usize].value()))
     }
 
-    pub(super) fn certificate_ends(&self) -> i64 {
-        self.certificate_ends.load(Ordering::Relaxed)
+    pub(super) fn certificate_not_after(&self) -> i64 {
+        self.certificate_not_after.load(Ordering::Relaxed)
     }
 
     pub(super) fn max(&self) -> u64 {
@@ -67,7 +67,7 @@ impl Connections {
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for OpenConnection<'_> {
     fn drop(&mut self) {
         self.0.open.add(-1);
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::{Connections, Counter, Histogram, Requests, Statements};
+use super::{Connections, Counter, Histogram, Requests, StatementStats};
 
 /// All that one application counts.
 #[derive(Debug)]
@@ -13,15 +13,15 @@ pub struct Metrics {
     /// Requests and their answers.
     pub requests: Requests,
     /// Reads that share statements.
-    pub reads: Arc<Statements>,
+    pub reads: Arc<StatementStats>,
     /// Creates that share statements.
-    pub creates: Arc<Statements>,
+    pub creates: Arc<StatementStats>,
     /// Changes that share statements.
-    pub updates: Arc<Statements>,
+    pub updates: Arc<StatementStats>,
     /// Connections of their own that tasks made, for the first time or anew.
-    pub connects: Counter,
+    pub dedicated_connections_opened: Counter,
     /// Connections of their own that tasks could not make.
-    pub connect_failures: Counter,
+    pub dedicated_connection_failures: Counter,
     /// Sessions found in memory.
     pub cache_hits: Counter,
     /// Sessions not found in memory, or found too old to be shown.
@@ -46,13 +46,13 @@ pub struct Callbacks {
     /// Tries that got no answer.
     pub no_response: Counter,
     /// Callbacks given up.
-    pub given_up: Counter,
+    pub failed: Counter,
     /// How long tries take, in nanoseconds.
     pub durations: Histogram,
     /// How many tries run now.
-    pub under_way: AtomicU64,
+    pub in_flight: AtomicU64,
     /// How many apps are slowed down now.
-    pub slowed: AtomicU64,
+    pub open_circuits: AtomicU64,
 }
 
 impl Default for Metrics {
@@ -63,8 +63,8 @@ impl Default for Metrics {
             reads: Arc::default(),
             creates: Arc::default(),
             updates: Arc::default(),
-            connects: Counter::default(),
-            connect_failures: Counter::default(),
+            dedicated_connections_opened: Counter::default(),
+            dedicated_connection_failures: Counter::default(),
             cache_hits: Counter::default(),
             cache_misses: Counter::default(),
             cache_evictions: Counter::default(),
@@ -74,10 +74,10 @@ impl Default for Metrics {
                 acknowledged: Counter::default(),
                 rejected: Counter::default(),
                 no_response: Counter::default(),
-                given_up: Counter::default(),
-                durations: Histogram::patient(),
-                under_way: AtomicU64::new(0),
-                slowed: AtomicU64::new(0),
+                failed: Counter::default(),
+                durations: Histogram::for_long_durations(),
+                in_flight: AtomicU64::new(0),
+                open_circuits: AtomicU64::new(0),
             },
         }
     }

@@ -19,13 +19,13 @@ mod scrape;
 mod statements;
 mod vitals;
 
-pub use acquires::Acquires;
-pub use cells::{Counter, Histogram, Level};
-pub use connections::{Connections, Cut, Open};
+pub use acquires::AcquireStats;
+pub use cells::{Counter, Gauge, Histogram};
+pub use connections::{CloseReason, Connections, OpenConnection};
 pub use instruments::{Callbacks, Metrics};
 pub use page::Format;
 pub use process::Disk;
 pub use requests::{Requests, Route};
 pub use scrape::text;
-pub use statements::Statements;
-pub use vitals::{Cache, Database, Deliveries, Pool, Vitals};
+pub use statements::StatementStats;
+pub use vitals::{CacheStats, DatabaseStats, DeliveryStats, MetricsSnapshot, PoolStats};

@@ -50,40 +50,40 @@ impl Format {
 pub(super) type Labels<'a> = [(&'static str, Cow<'a, str>)];
 
 /// A page of metrics as it is written, one family after the other.
-pub(super) struct Page<'a>(DescriptorEncoder<'a>);
+pub(super) struct MetricsWriter<'a>(DescriptorEncoder<'a>);
 
 /// A source of the families of a page.
-pub(super) trait Write: Send + Sync + 'static {
-    fn write(&self, page: &mut Page<'_>) -> fmt::Result;
+pub(super) trait WriteMetrics: Send + Sync + 'static {
+    fn write(&self, page: &mut MetricsWriter<'_>) -> fmt::Result;
 }
 
 /// The text of a page.
-pub(super) fn text(page: impl Write, format: Format) -> Result<String, fmt::Error> {
+pub(super) fn text(source: impl WriteMetrics, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Collected(page)));
+    registry.register_collector(Box::new(CollectorAdapter(source)));
     let mut text = String::with_capacity(32_768);
     encode(&mut text, &registry)?;
     Ok(match format {
         Format::OpenMetrics => text,
-        Format::Prometheus => classic(&text),
+        Format::Prometheus => to_prometheus_text(&text),
     })
 }
 
-struct Collected<W>(W);
+struct CollectorAdapter<W>(W);
 
-impl<W> Debug for Collected<W> {
+impl<W> Debug for CollectorAdapter<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Collected")
     }
 }
 
-impl<W: Write> Collector for Collected<W> {
+impl<W: WriteMetrics> Collector for CollectorAdapter<W> {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        self.0.write(&mut Page(encoder))
+        self.0.write(&mut MetricsWriter(encoder))
     }
 }
 
-impl Page<'_> {
+impl MetricsWriter<'_> {
     /// A counter. The name goes without `_total`.
     pub(super) fn counter(
         &mut self,
@@ -122,7 +122,7 @@ impl Page<'_> {
     }
 
     /// Such a number, where it is known.
-    pub(super) fn known(
+    pub(super) fn gauge_if_known(
         &mut self,
         name: &str,
         help: &str,
@@ -178,12 +178,12 @@ fn count(family: &mut MetricEncoder<'_>, value: &impl EncodeCounterValue) -> fmt
 }
 
 fn distribution(family: &mut MetricEncoder<'_>, histogram: &Histogram) -> fmt::Result {
-    let shown = histogram.shown();
+    let shown = histogram.snapshot();
     family.encode_histogram::<NoLabelSet>(shown.sum, shown.count, &shown.buckets, None)
 }
 
 /// The older format: the family of a counter has the name of its series.
-fn classic(text: &str) -> String {
+fn to_prometheus_text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
@@ -191,10 +191,10 @@ fn classic(text: &str) -> String {
             continue;
         }
         let type_line = lines.peek().unwrap_or(&line);
-        let of_counter = [line, type_line].iter().find_map(|line| {
+        let counter_name = [line, type_line].iter().find_map(|line| {
             line.strip_prefix("# TYPE ").and_then(|rest| rest.strip_suffix(" counter"))
         });
-        match of_counter {
+        match counter_name {
             Some(name) if line.starts_with("# ") => {
                 out.push_str(&line.replacen(name, &format!("{name}_total"), 1));
             }
@@ -211,13 +211,13 @@ mod tests {
 
     struct Sample;
 
-    impl Write for Sample {
-        fn write(&self, page: &mut Page<'_>) -> fmt::Result {
+    impl WriteMetrics for Sample {
+        fn write(&self, page: &mut MetricsWriter<'_>) -> fmt::Result {
             page.counter("a_requests", "Requests.", 3_u64)?;
             let label = |text: &'static str| [("code", Cow::Borrowed(text))];
             page.counters("b_errors", "Errors.", [(label("x\"y"), 1), (label("z"), 2)])?;
             page.gauge("c_bytes", "Bytes.", 1.5)?;
-            page.known("d_bytes", "Bytes.", None::<u64>)?;
+            page.gauge_if_known("d_bytes", "Bytes.", None::<u64>)?;
             page.gauges("e_bytes", "Bytes.", [(label("z"), 2)])
         }
     }

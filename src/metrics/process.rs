@@ -16,7 +16,7 @@ pub struct Disk {
 impl Disk {
     /// That of `path`, if it is there.
     #[must_use]
-    pub fn of(path: &Path) -> Option<Self> {
+    pub fn at(path: &Path) -> Option<Self> {
         let disk = rustix::fs::statvfs(path).ok()?;
         Some(Self {
             free: disk.f_bavail.saturating_mul(disk.f_frsize),
@@ -39,7 +39,7 @@ pub(super) struct Process {
 
 impl Process {
     /// This one, as far as the system tells.
-    pub(super) fn this() -> Option<Self> {
+    pub(super) fn current() -> Option<Self> {
         let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
         let system = std::fs::read_to_string("/proc/stat").ok()?;
         let open_fds = std::fs::read_dir("/proc/self/fd").ok()?.count();
@@ -98,15 +98,15 @@ mod tests {
 
     #[test]
     fn a_disk_has_room_where_there_is_one() {
-        let disk = Disk::of(Path::new("/")).unwrap();
+        let disk = Disk::at(Path::new("/")).unwrap();
         assert!(disk.size >= disk.free && disk.size > 0);
-        assert_eq!(Disk::of(Path::new("/no/such/place")), None);
+        assert_eq!(Disk::at(Path::new("/no/such/place")), None);
     }
 
     #[test]
     #[cfg(target_os = "linux")]
     fn this_process_is_found() {
-        let this = Process::this().unwrap();
+        let this = Process::current().unwrap();
         assert!(this.resident_bytes > 1 << 20 && this.threads > 0 && this.open_fds > 2, "{this:?}");
         assert!(this.started_at_seconds > 1_700_000_000.0, "{this:?}");
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::Histogram;
-use super::cells::Apart;
+use super::cells::Sharded;
 
 const METHODS: [&str; 8] = ["GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS", "other"];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -20,28 +20,28 @@ const CODES: usize = 64;
 #[derive(Debug, Default)]
 pub struct Requests {
     routes: Mutex<Vec<Arc<Route>>>,
-    pub(super) errcodes: Codes<(i32, &'static str)>,
-    pub(super) codes: Codes<&'static str>,
+    pub(super) errcodes: CodeCounters<(i32, &'static str)>,
+    pub(super) codes: CodeCounters<&'static str>,
 }
 
 /// The requests of one route. Those that were never asked for by a method have no series.
 #[derive(Debug)]
 pub struct Route {
     pattern: String,
-    methods: [OnceLock<Box<Answers>>; METHODS.len()],
+    methods: [OnceLock<Box<MethodStats>>; METHODS.len()],
 }
 
 #[derive(Debug)]
-struct Answers {
-    classes: Apart<[AtomicU64; CLASSES.len()]>,
+struct MethodStats {
+    classes: Sharded<[AtomicU64; CLASSES.len()]>,
     durations: Histogram,
 }
 
 /// How often each of a few codes was answered. Errors are seldom: they are found one by one.
 #[derive(Debug)]
-pub(super) struct Codes<K> {
+pub(super) struct CodeCounters<K> {
     slots: [OnceLock<(K, AtomicU64)>; CODES],
-    further: AtomicU64,
+    overflow: AtomicU64,
 }
 
 impl Requests {
@@ -51,8 +51,8 @@ impl Requests {
         let pattern = format!("{prefix}{path}");
         // Nothing panics while it is held.
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = routes.iter().find(|route| route.pattern == pattern) {
-            return known.clone();
+        if let Some(existing) = routes.iter().find(|route| route.pattern == pattern) {
+            return existing.clone();
         }
         let route = Arc::new(Route { pattern, methods: Default::default() });
         routes.push(route.clone());
@@ -77,14 +77,17 @@ impl Requests {
 
 impl Route {
     /// Counts an answer; `took` is how long Muster worked on it, if it did.
-    pub fn answered(&self, method: &str, status: u16, took: Option<Duration>) {
-        let method = METHODS.iter().position(|known| *known == method);
-        let answers = self.methods[method.unwrap_or(METHODS.len() - 1)].get_or_init(|| {
-            Box::new(Answers { classes: Apart::default(), durations: Histogram::quick() })
+    pub fn answered(&self, method: &str, status: u16, duration: Option<Duration>) {
+        let method = METHODS.iter().position(|name| *name == method);
+        let stats = self.methods[method.unwrap_or(METHODS.len() - 1)].get_or_init(|| {
+            Box::new(MethodStats {
+                classes: Sharded::default(),
+                durations: Histogram::for_short_durations(),
+            })
         });
-        answers.classes.here()[class(status)].fetch_add(1, Ordering::Relaxed);
-        if let Some(took) = took {
-            answers.durations.took(took);
+        stats.classes.local()[class(status)].fetch_add(1, Ordering::Relaxed);
+        if let Some(duration) = duration {
+            stats.durations.observe_duration(duration);
         }
     }
 
@@ -93,10 +96,10 @@ impl Route {
     }
 
     /// How many answers there were: their method, the class of their status, their number.
-    pub(super) fn answers(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
-        self.asked().flat_map(|(method, answers)| {
+    pub(super) fn counts(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        self.used_methods().flat_map(|(method, stats)| {
             let count = |class: usize| {
-                answers.classes.all().map(|all| all[class].load(Ordering::Relaxed)).sum::<u64>()
+                stats.classes.all().map(|all| all[class].load(Ordering::Relaxed)).sum::<u64>()
             };
             let all = CLASSES.iter().enumerate().map(move |(class, name)| (*name, count(class)));
             all.filter(|(_, count)| *count > 0).map(move |(name, count)| (method, name, count))
@@ -105,10 +108,10 @@ impl Route {
 
     /// How long they took, by method.
     pub(super) fn durations(&self) -> impl Iterator<Item = (&'static str, &Histogram)> {
-        self.asked().map(|(method, answers)| (method, &answers.durations))
+        self.used_methods().map(|(method, stats)| (method, &stats.durations))
     }
 
-    fn asked(&self) -> impl Iterator<Item = (&'static str, &Answers)> {
+    fn used_methods(&self) -> impl Iterator<Item = (&'static str, &MethodStats)> {
         let all = METHODS.iter().zip(&self.methods);
         all.filter_map(|(name, answers)| Some((*name, &**answers.get()?)))
     }
@@ -119,13 +122,13 @@ fn class(status: u16) -> usize {
     usize::from(status / 100).clamp(1, CLASSES.len()) - 1
 }
 
-impl<K> Default for Codes<K> {
+impl<K> Default for CodeCounters<K> {
     fn default() -> Self {
-        Self { slots: std::array::from_fn(|_| OnceLock::new()), further: AtomicU64::new(0) }
+        Self { slots: std::array::from_fn(|_| OnceLock::new()), overflow: AtomicU64::new(0) }
     }
 }
 
-impl<K: Copy + PartialEq> Codes<K> {
+impl<K: Copy + PartialEq> CodeCounters<K> {
     fn count(&self, code: K) {
         for slot in &self.slots {
             let (found, count) = slot.get_or_init(|| (code, AtomicU64::new(0)));
@@ -134,14 +137,14 @@ impl<K: Copy + PartialEq> Codes<K> {
                 return;
             }
         }
-        self.further.fetch_add(1, Ordering::Relaxed);
+        self.overflow.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Each code that was answered, and how often; `None` for further ones.
     pub(super) fn all(&self) -> impl Iterator<Item = (Option<K>, u64)> {
         let known = self.slots.iter().map_while(OnceLock::get);
         let known = known.map(|(code, count)| (Some(*code), count.load(Ordering::Relaxed)));
-        let further = self.further.load(Ordering::Relaxed);
+        let further = self.overflow.load(Ordering::Relaxed);
         known.chain((further > 0).then_some((None, further)))
     }
 }
@@ -161,7 +164,7 @@ mod tests {
             route.answered(method, status, Some(Duration::from_millis(1)));
         }
         route.answered("GET", 200, None);
-        let answers: Vec<_> = requests.routes()[0].answers().collect();
+        let answers: Vec<_> = requests.routes()[0].counts().collect();
         assert_eq!(
             answers,
             [
@@ -177,7 +180,7 @@ mod tests {
 
     #[test]
     fn codes_are_bounded() {
-        let codes = Codes::default();
+        let codes = CodeCounters::default();
         for code in 0..100 {
             codes.count(code);
             codes.count(code);

@@ -2,33 +2,33 @@
 
 use std::time::Instant;
 
-use super::{Counter, Histogram, Level};
+use super::{Counter, Gauge, Histogram};
 
 /// The statements of one kind, and the requests that wait for them.
 #[derive(Debug)]
-pub struct Statements {
+pub struct StatementStats {
     /// How many wait for the next statement.
-    pub queued: Level,
+    pub queued: Gauge,
     /// How many were rejected: the queue was full, or they waited too long in it.
-    pub turned_away: Counter,
+    pub rejected: Counter,
     pub(super) items: Histogram,
     pub(super) durations: Histogram,
     pub(super) failures: Counter,
 }
 
-impl Default for Statements {
+impl Default for StatementStats {
     fn default() -> Self {
         Self {
-            queued: Level::default(),
-            turned_away: Counter::default(),
-            items: Histogram::items(),
-            durations: Histogram::quick(),
+            queued: Gauge::default(),
+            rejected: Counter::default(),
+            items: Histogram::for_counts(),
+            durations: Histogram::for_short_durations(),
             failures: Counter::default(),
         }
     }
 }
 
-impl Statements {
+impl StatementStats {
     /// Counts a statement about `items` sessions, and times it.
     ///
     /// # Errors
@@ -38,13 +38,13 @@ impl Statements {
         items: usize,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let began = Instant::now();
-        let done = work.await;
+        let started_at = Instant::now();
+        let result = work.await;
         self.items.observe(items as u64);
-        self.durations.took(began.elapsed());
-        if done.is_err() {
+        self.durations.observe_duration(started_at.elapsed());
+        if result.is_err() {
             self.failures.inc();
         }
-        done
+        result
     }
 }

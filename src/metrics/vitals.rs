@@ -3,26 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Acquires, Disk};
+use super::{AcquireStats, Disk};
 
 /// How the service stands at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Vitals {
+pub struct MetricsSnapshot {
     /// How many requests run.
     pub running: usize,
     /// The connections of the pool.
-    pub pool: Pool,
+    pub pool: PoolStats,
     /// Sessions in memory, if any are held.
-    pub cache: Option<Cache>,
+    pub cache: Option<CacheStats>,
     /// The database.
-    pub database: Database,
+    pub database: DatabaseStats,
     /// The file system of data_dir, if that is there.
     pub data_dir: Option<Disk>,
 }
 
 /// The connections of the pool.
 #[derive(Clone, Debug, Default)]
-pub struct Pool {
+pub struct PoolStats {
     /// How many are idle.
     pub idle: usize,
     /// How many are used.
@@ -30,12 +30,12 @@ pub struct Pool {
     /// How many there may be.
     pub max: u32,
     /// How long they were waited for.
-    pub acquires: Arc<Acquires>,
+    pub wait_stats: Arc<AcquireStats>,
 }
 
 /// Sessions in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cache {
+pub struct CacheStats {
     /// How many.
     pub entries: usize,
     /// The memory that they take, in bytes, estimated.
@@ -45,12 +45,12 @@ pub struct Cache {
     /// Whether they can be shown.
     pub fresh: bool,
     /// Time since the last read of the changes of other servers; `None` if there was no read.
-    pub followed: Option<Duration>,
+    pub sync_age: Option<Duration>,
 }
 
 /// The state of the database at the last check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Database {
+pub struct DatabaseStats {
     /// Whether it answered.
     pub up: bool,
     /// Whether its tables are those of this program.
@@ -60,12 +60,12 @@ pub struct Database {
     /// Its size in bytes, if it said.
     pub size: Option<u64>,
     /// The callbacks in it, if it said.
-    pub deliveries: Option<Deliveries>,
+    pub deliveries: Option<DeliveryStats>,
 }
 
 /// Callbacks in the database. Each is counted up to a bound: more are as many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Deliveries {
+pub struct DeliveryStats {
     /// How many wait.
     pub pending: u64,
     /// How many are being sent.
@@ -73,5 +73,5 @@ pub struct Deliveries {
     /// How many were given up.
     pub failed: u64,
     /// How long ago the change was that the oldest of those that wait tells of.
-    pub oldest: Option<Duration>,
+    pub oldest_age: Option<Duration>,
 }

@@ -111,9 +111,9 @@ impl Line {
         match &connected {
             Ok(_) => {
                 self.made += 1;
-                self.metrics.connects.inc();
+                self.metrics.dedicated_connections_opened.inc();
             }
-            Err(_) => self.metrics.connect_failures.inc(),
+            Err(_) => self.metrics.dedicated_connection_failures.inc(),
         }
         // Nothing was done, whatever the error is.
         connected.map_err(Error::Unavailable)

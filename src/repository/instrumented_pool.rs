@@ -15,13 +15,13 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Describe, Either, Error, Execute, Executor, Postgres, SqlStr, Transaction};
 
-use crate::metrics::Acquires;
+use crate::metrics::AcquireStats;
 
 /// The pool of sqlx with measurements. A clone is the same pool.
 #[derive(Clone, Debug)]
 pub struct PgPool {
     pool: sqlx::PgPool,
-    acquires: Arc<Acquires>,
+    acquires: Arc<AcquireStats>,
     within: Duration,
 }
 
@@ -41,7 +41,7 @@ impl PgPool {
 
     /// The measured waits for connections.
     #[must_use]
-    pub fn acquires(&self) -> Arc<Acquires> {
+    pub fn acquires(&self) -> Arc<AcquireStats> {
         self.acquires.clone()
     }
 

@@ -14,7 +14,9 @@ use tokio::time::{Instant, timeout};
 
 use super::{Readiness, Sessions};
 use crate::clock::Clock;
-use crate::metrics::{self, Database, Deliveries, Disk, Format, Metrics, Pool, Vitals};
+use crate::metrics::{
+    self, DatabaseStats, DeliveryStats, Disk, Format, Metrics, MetricsSnapshot, PoolStats,
+};
 use crate::repository::PgPool;
 use crate::repository::migrations::Standing;
 use crate::repository::{self, deliveries, probe};
@@ -27,7 +29,7 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Renders the metrics.
 pub struct MetricsSource {
     inputs: MetricsInputs,
-    cached: Mutex<Option<(Instant, Database)>>,
+    cached: Mutex<Option<(Instant, DatabaseStats)>>,
 }
 
 /// Where the metrics come from.
@@ -64,23 +66,23 @@ impl MetricsSource {
         let MetricsInputs { pool, sessions, data_dir, running: in_flight_requests, .. } =
             &self.inputs;
         let (size, idle) = (pool.size() as usize, pool.num_idle());
-        let snapshot = Vitals {
+        let snapshot = MetricsSnapshot {
             running: in_flight_requests(),
-            pool: Pool {
+            pool: PoolStats {
                 idle: idle.min(size),
                 used: size.saturating_sub(idle),
                 max: pool.options().get_max_connections(),
-                acquires: pool.acquires(),
+                wait_stats: pool.acquires(),
             },
             cache: sessions.shared().cache.stats(),
             database,
-            data_dir: Disk::of(data_dir),
+            data_dir: Disk::at(data_dir),
         };
         metrics::text(self.inputs.metrics.clone(), snapshot, format)
     }
 
     /// The answers of the database, at most [`KEPT`] old.
-    async fn database_stats(&self) -> Database {
+    async fn database_stats(&self) -> DatabaseStats {
         let mut cached = self.cached.lock().await;
         match &*cached {
             Some((at, stats)) if at.elapsed() < CACHE_TTL => stats.clone(),
@@ -92,11 +94,11 @@ impl MetricsSource {
         }
     }
 
-    async fn probe_database(&self) -> Database {
+    async fn probe_database(&self) -> DatabaseStats {
         let Ok(schema_status) = self.inputs.readiness.schema_status().await else {
-            return Database::default();
+            return DatabaseStats::default();
         };
-        let mut stats = Database { up: true, ..Database::default() };
+        let mut stats = DatabaseStats { up: true, ..DatabaseStats::default() };
         match schema_status {
             Standing::Current => stats.current = true,
             Standing::Pending(pending) => stats.pending_migrations = pending.len(),
@@ -121,15 +123,15 @@ impl MetricsSource {
         stats
     }
 
-    async fn count_rows(&self) -> Result<(u64, Deliveries), repository::Error> {
+    async fn count_rows(&self) -> Result<(u64, DeliveryStats), repository::Error> {
         let MetricsInputs { pool, clock, .. } = &self.inputs;
         let counted = deliveries::count(pool).await?;
         let oldest = counted.oldest.map(|at| (clock.now() - at).to_std().unwrap_or_default());
-        let deliveries = Deliveries {
+        let deliveries = DeliveryStats {
             pending: counted.pending,
             leased: counted.leased,
             failed: counted.failed,
-            oldest,
+            oldest_age: oldest,
         };
         Ok((probe::size(pool).await?, deliveries))
     }

@@ -131,16 +131,16 @@ impl SessionCache {
     }
 
     /// The state of the cache for the metrics.
-    pub(super) fn stats(&self) -> Option<metrics::Cache> {
+    pub(super) fn stats(&self) -> Option<metrics::CacheStats> {
         let sessions = self.sessions.as_ref()?;
         let last_synced = Duration::from_millis(self.last_synced.load(Ordering::Relaxed));
         let age = self.started_at.elapsed().saturating_sub(last_synced);
-        Some(metrics::Cache {
+        Some(metrics::CacheStats {
             entries: sessions.len(),
             bytes: sessions.weight(),
             max_bytes: self.options.max_bytes,
             fresh: self.is_fresh(),
-            followed: (!last_synced.is_zero()).then_some(age),
+            sync_age: (!last_synced.is_zero()).then_some(age),
         })
     }
 

@@ -80,7 +80,7 @@ mod tests {
 
     use super::*;
     use crate::http::middleware::request_context::{ErrorReport, RequestContext};
-    use crate::metrics::{Format, Vitals, text};
+    use crate::metrics::{Format, MetricsSnapshot, text};
 
     #[test]
     fn a_response_counts_for_its_route_and_its_error() {
@@ -99,7 +99,7 @@ mod tests {
             let result = RequestResult::of(&mut response, &context);
             measure.count(&response, &result);
         }
-        let text = text(metrics, Vitals::default(), Format::Prometheus).unwrap();
+        let text = text(metrics, MetricsSnapshot::default(), Format::Prometheus).unwrap();
         for (part, count) in [("route=\"/v1/sessions\"", 1), ("route=\"other\"", 1)] {
             let line = |line: &&str| line.contains("_requests_total") && line.contains(part);
             let line = text.lines().find(line);

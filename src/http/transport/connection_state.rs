@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::disconnect::DisconnectSignal;
 use super::h2_frame_tracker::{FrameTracker, Remainder};
 use super::pipelining::NextRequestDetector;
-use crate::metrics::Cut;
+use crate::metrics::CloseReason;
 
 /// How much later than the framework the first head of a connection is given up here, so that the
 /// framework can answer 408. It begins to count when TLS is open, which may be late already.
@@ -105,7 +105,7 @@ pub(crate) struct ConnectionState {
     /// Since when the socket takes nothing.
     write_blocked_since: Cell<Option<Instant>>,
     disconnect: Rc<DisconnectSignal>,
-    close_reason: Cell<Option<Cut>>,
+    close_reason: Cell<Option<CloseReason>>,
 }
 
 /// A request that runs until this is dropped.
@@ -230,7 +230,7 @@ impl ConnectionState {
     }
 
     /// The connection ends because its client is too slow with this; the first thing counts.
-    pub(crate) fn set_close_reason(&self, reason: Cut) {
+    pub(crate) fn set_close_reason(&self, reason: CloseReason) {
         if self.close_reason.get().is_none() {
             self.close_reason.set(Some(reason));
         }
@@ -239,18 +239,18 @@ impl ConnectionState {
     /// The connection ends because this is overdue.
     pub(super) fn on_timeout(&self, kind: TimeoutKind) {
         match kind {
-            TimeoutKind::Head => self.set_close_reason(Cut::Head),
-            TimeoutKind::Write => self.set_close_reason(Cut::Write),
+            TimeoutKind::Head => self.set_close_reason(CloseReason::Head),
+            TimeoutKind::Write => self.set_close_reason(CloseReason::Write),
             TimeoutKind::Idle => {}
         }
     }
 
     /// What a connection that has ended, well or not, was cut off for, if it was. That the framework
     /// gave up a first head it tells nobody: it ends well without one, while the client is there.
-    pub(super) fn close_reason(&self, ended_well: bool) -> Option<Cut> {
+    pub(super) fn close_reason(&self, ended_well: bool) -> Option<CloseReason> {
         let is_given_up =
             ended_well && self.awaits_first_head() && !self.disconnect.is_disconnected();
-        self.close_reason.get().or(is_given_up.then_some(Cut::Head))
+        self.close_reason.get().or(is_given_up.then_some(CloseReason::Head))
     }
 }
 

@@ -29,7 +29,7 @@ use super::pipelining::NextRequestDetector;
 use super::response_batching::batch_responses;
 use super::timeout_stream::TimeoutStream;
 use crate::http::options::Options;
-use crate::metrics::{Cut, Metrics};
+use crate::metrics::{CloseReason, Metrics};
 
 /// How long a connection stays open behind an answer that did not wait for the request's body.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -160,7 +160,7 @@ impl ConnectionHandler {
             }
         };
         if let Some(reason) = state.close_reason(result.is_ok()) {
-            self.metrics.connections.cut(reason);
+            self.metrics.connections.record_closed(reason);
         }
         result
     }
@@ -168,7 +168,7 @@ impl ConnectionHandler {
     /// Who is gone was not cut off.
     fn record_handshake_failure(&self, error: &io::Error) {
         if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::InvalidData) {
-            self.metrics.connections.cut(Cut::Handshake);
+            self.metrics.connections.record_closed(CloseReason::Handshake);
         }
         tracing::debug!(%error, "not opened");
     }

@@ -29,7 +29,7 @@ use super::connection_state::ConnectionState;
 use super::disconnect::DisconnectSignal;
 use super::graceful_shutdown::GracefulShutdown;
 use crate::http::options::Options;
-use crate::metrics::Cut;
+use crate::metrics::CloseReason;
 
 /// Requests that run at once on a connection.
 const MAX_STREAMS: u32 = 128;
@@ -63,7 +63,7 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .handshake(stream);
     let timed_out = |_| {
-        state.set_close_reason(Cut::Handshake);
+        state.set_close_reason(CloseReason::Handshake);
         h2::Error::from(Reason::SETTINGS_TIMEOUT)
     };
     let mut connection =

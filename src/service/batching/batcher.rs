@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::queue::{BatchItem, BatchReceiver, Pending};
 use super::waiters::{Bisection, Waiters};
-use crate::metrics::Statements;
+use crate::metrics::StatementStats;
 use crate::repository;
 
 /// Executes one kind of command. The loop is compiled once for each executor.
@@ -23,7 +23,7 @@ pub(super) trait Executor {
     fn context(&self) -> &Context;
 
     /// The metrics of the statements of this executor.
-    fn statements(context: &Context) -> &Statements;
+    fn statements(context: &Context) -> &StatementStats;
 
     /// Groups commands that were received together.
     fn group(&mut self, commands: Vec<Pending<Self::Command, Self::Outcome>>) -> Self::Batch;
@@ -129,7 +129,7 @@ mod tests {
             &self.context
         }
 
-        fn statements(context: &Context) -> &Statements {
+        fn statements(context: &Context) -> &StatementStats {
             &context.metrics.reads
         }
 

@@ -7,7 +7,7 @@ use super::batcher::{Attempt, Executor};
 use super::commands::{CreateCommand, CreateOutcome, PendingCreate};
 use super::context::Context;
 use super::{queue, waiters};
-use crate::metrics::Statements;
+use crate::metrics::StatementStats;
 use crate::repository;
 use crate::repository::dedicated_connection::Line;
 use crate::repository::sessions::{self, Creation, Provenance};
@@ -37,7 +37,7 @@ impl Executor for CreateExecutor {
         &self.context
     }
 
-    fn statements(context: &Context) -> &Statements {
+    fn statements(context: &Context) -> &StatementStats {
         &context.metrics.creates
     }
 

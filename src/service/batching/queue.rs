@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::wait_estimator::WaitEstimator;
 use super::waiters::Waiters;
-use crate::metrics::Statements;
+use crate::metrics::StatementStats;
 use crate::service::Error;
 use crate::telemetry::Trace;
 
@@ -52,7 +52,7 @@ struct QueueState {
     /// Rows of the queued commands. Negative for a moment if a command is received before it is
     /// counted.
     weight: AtomicI64,
-    metrics: Arc<Statements>,
+    metrics: Arc<StatementStats>,
 }
 
 /// A command whose caller waits for the outcome.
@@ -74,7 +74,7 @@ pub(super) fn batch_channel<C, O>(
     max_queued: usize,
     max_batch: usize,
     cutoff: Duration,
-    metrics: &Arc<Statements>,
+    metrics: &Arc<StatementStats>,
 ) -> (BatchSender<C, O>, BatchReceiver<C, O>) {
     let (sender, receiver) = mpsc::channel(max_queued);
     let estimator = WaitEstimator::new(Instant::now(), cutoff);
@@ -137,7 +137,7 @@ impl<C: BatchItem, O> BatchSender<C, O> {
         let state = &self.state;
         let wait = state.estimated_wait(self.sender.max_capacity() - self.sender.capacity(), now);
         if now + wait > deadline {
-            state.metrics.turned_away.inc();
+            state.metrics.rejected.inc();
             return Err(Error::Overloaded { wait });
         }
         let weight = command.weight();
@@ -147,7 +147,7 @@ impl<C: BatchItem, O> BatchSender<C, O> {
         {
             Ok(()) => state.on_enqueue(weight),
             Err(mpsc::error::TrySendError::Full(_)) => {
-                state.metrics.turned_away.inc();
+                state.metrics.rejected.inc();
                 return Err(Error::Overloaded { wait });
             }
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(Error::queue_timeout()),
@@ -238,7 +238,7 @@ impl<C: BatchItem, O> BatchReceiver<C, O> {
             if batch.len() > 1 { 0 } else { self.consecutive_singles.saturating_add(1) };
         self.state.on_dequeue(batch.len(), weight);
         let now = Instant::now();
-        self.state.metrics.turned_away.add(batch.expire(now, Error::queue_timeout) as u64);
+        self.state.metrics.rejected.add(batch.expire(now, Error::queue_timeout) as u64);
         // An empty batch is not executed, so its duration is no sample.
         if !batch.is_empty() {
             self.state.estimator.start(now);

@@ -11,7 +11,7 @@ use super::context::Context;
 use super::queue;
 use super::session_reader::{ReadResults, read, read_error};
 use crate::domain::SessionId;
-use crate::metrics::Statements;
+use crate::metrics::StatementStats;
 use crate::repository;
 use crate::repository::dedicated_connection::Line;
 use crate::service::CachedSession;
@@ -40,7 +40,7 @@ impl Executor for ReadExecutor {
         &self.context
     }
 
-    fn statements(context: &Context) -> &Statements {
+    fn statements(context: &Context) -> &StatementStats {
         &context.metrics.reads
     }
 

@@ -18,7 +18,7 @@ use super::context::Context;
 use super::session_batch::{BaseState, SessionBatch};
 use super::{session_reader, waiters};
 use crate::domain::SessionId;
-use crate::metrics::Statements;
+use crate::metrics::StatementStats;
 use crate::repository;
 use crate::repository::dedicated_connection::Line;
 use crate::repository::sessions;
@@ -50,7 +50,7 @@ impl Executor for UpdateExecutor {
         &self.context
     }
 
-    fn statements(context: &Context) -> &Statements {
+    fn statements(context: &Context) -> &StatementStats {
         &context.metrics.updates
     }
 

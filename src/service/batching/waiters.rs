@@ -9,7 +9,7 @@ use std::pin::pin;
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::metrics::Statements;
+use crate::metrics::StatementStats;
 use crate::repository::dedicated_connection::Line;
 use crate::repository::{self, Connection};
 use crate::service::Error;
@@ -47,11 +47,11 @@ impl<T: Waiters> Bisection<T> {
 
     /// The part to execute next. After a failure expired commands are answered first, so the part
     /// may be empty.
-    pub(super) fn next_batch(&mut self, metrics: &Statements) -> Option<T> {
+    pub(super) fn next_batch(&mut self, metrics: &StatementStats) -> Option<T> {
         if let Some(timeout_error) = &self.timeout_error {
             let now = Instant::now();
             for batch in &mut self.remaining {
-                metrics.turned_away.add(batch.expire(now, || timeout_error.clone()) as u64);
+                metrics.rejected.add(batch.expire(now, || timeout_error.clone()) as u64);
             }
         }
         self.remaining.pop()
@@ -81,7 +81,7 @@ impl<T: Waiters> Bisection<T> {
 pub(super) async fn acquire_for(
     dedicated: &mut Line,
     waiters: &mut impl Waiters,
-    metrics: &Statements,
+    metrics: &StatementStats,
 ) -> Result<Option<Connection>, repository::Error> {
     expire(waiters, Instant::now(), metrics);
     let Some(last) = waiters.deadlines().max() else { return Ok(None) };
@@ -96,7 +96,7 @@ pub(super) async fn acquire_for(
 async fn await_for<T>(
     opening: impl Future<Output = Result<T, repository::Error>>,
     waiters: &mut impl Waiters,
-    metrics: &Statements,
+    metrics: &StatementStats,
 ) -> Result<Option<T>, repository::Error> {
     let mut opening = pin!(opening);
     loop {
@@ -112,8 +112,8 @@ async fn await_for<T>(
     }
 }
 
-fn expire(waiters: &mut impl Waiters, now: Instant, metrics: &Statements) {
-    metrics.turned_away.add(waiters.expire(now, Error::queue_timeout) as u64);
+fn expire(waiters: &mut impl Waiters, now: Instant, metrics: &StatementStats) {
+    metrics.rejected.add(waiters.expire(now, Error::queue_timeout) as u64);
 }
 
 #[cfg(test)]
@@ -143,10 +143,10 @@ mod tests {
             tokio::time::sleep(opening).await;
             Ok(())
         };
-        let metrics = Statements::default();
+        let metrics = StatementStats::default();
         let acquired = await_for(opened, &mut wanted, &metrics).await.unwrap();
         assert_eq!(acquired.is_none(), wanted.is_empty());
-        assert_eq!(metrics.turned_away.value(), 3 - wanted.len() as u64);
+        assert_eq!(metrics.rejected.value(), 3 - wanted.len() as u64);
         let left = wanted.iter().map(|one| one.command).collect();
         for one in wanted {
             one.reply.send(Ok(()));
