@@ -24,8 +24,8 @@ use crate::http::{
 };
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
-use crate::repository::PgPool;
-use crate::repository::app_notifications::Changes;
+use crate::repository::Pool;
+use crate::repository::app_notifications::AppListener;
 use crate::service::{
     AppDirectory, AuditRetention, Authenticator, CacheOptions, ChangeNotifier, MetricsInputs,
     MetricsSource, Readiness, SessionOptions, Sessions, TokenOptions,
@@ -40,12 +40,12 @@ pub struct Application {
     server: Server,
     ending: ShutdownHandle,
     stopper: Stopper,
-    pool: PgPool,
+    pool: Pool,
     address: SocketAddr,
     metrics_address: Option<SocketAddr>,
     metrics: Option<MetricsServer>,
     directory: Arc<AppDirectory>,
-    changes: Changes,
+    changes: AppListener,
     sessions: Sessions,
     worker: Option<Worker>,
     changed: Arc<ChangeNotifier>,
@@ -67,7 +67,7 @@ impl Application {
     pub async fn build(
         settings: &Settings,
         doors: Doors,
-        pool: PgPool,
+        pool: Pool,
         keyring: Arc<Keyring>,
         clock: Clock,
         stopper: Stopper,
@@ -77,7 +77,8 @@ impl Application {
         let counted = Arc::new(Metrics::default());
         let metrics = &counted;
         // Before the apps are read, so that no change between the two is missed.
-        let changes = Changes::follow(&pool).await.context("cannot listen for changes of apps")?;
+        let changes =
+            AppListener::listen(&pool).await.context("cannot listen for changes of apps")?;
         use_ring();
         let traces = Traces::open(&settings.tracing)?;
         let directory = AppDirectory::open(pool.clone(), keyring, clock.clone()).await;

@@ -13,7 +13,7 @@ use crate::delivery::{
     CallbackSender, CallbackTimeouts, NetworkPolicy, Options, RetrySchedule, Worker,
 };
 use crate::metrics::Metrics;
-use crate::repository::PgPool;
+use crate::repository::Pool;
 use crate::service::AppDirectory;
 
 /// The worker that sends callbacks, built from the configuration.
@@ -22,7 +22,7 @@ use crate::service::AppDirectory;
 /// The HTTP client cannot be built.
 pub fn worker(
     settings: &Settings,
-    pool: PgPool,
+    pool: Pool,
     directory: Arc<AppDirectory>,
     clock: Clock,
     metrics: Arc<Metrics>,

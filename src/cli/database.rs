@@ -15,14 +15,14 @@ use super::shutdown_signal::Stopper;
 use crate::clock::Clock;
 use crate::config::{DatabaseUrl, KeyText, Settings};
 use crate::keyring::{KeyFile, Keyring};
-use crate::postgres::embedded::{self, DataDir, EmbeddedError, EmbeddedPostgres, Patience};
-use crate::repository::{PgPool, pool};
+use crate::postgres::embedded::{self, DataDir, EmbeddedError, EmbeddedPostgres, StartupTimeouts};
+use crate::repository::{Pool, pool};
 use crate::service::admin::{AdminContext, schema};
 use crate::wire::MasterKey;
 
 /// An open database, and the keys to its secrets.
 pub(super) struct Store {
-    pub(super) pool: PgPool,
+    pub(super) pool: Pool,
     pub(super) keyring: Arc<Keyring>,
     embedded: Option<Embedded>,
 }
@@ -37,34 +37,35 @@ enum Embedded {
 impl Store {
     /// Connects. An embedded PostgreSQL that does not run is started first.
     pub(super) async fn open(settings: &Settings) -> anyhow::Result<Self> {
-        Self::open_within(settings, Patience::COMMAND).await
+        Self::open_within(settings, StartupTimeouts::COMMAND).await
     }
 
     /// Connects for a server, which waits longer than a command for an embedded PostgreSQL.
     pub(super) async fn open_for_server(settings: &Settings) -> anyhow::Result<Self> {
-        Self::open_within(settings, Patience::SERVER).await
+        Self::open_within(settings, StartupTimeouts::SERVER).await
     }
 
     /// Connects for a diagnosis, which waits shorter than a command and downloads nothing.
     pub(super) async fn open_for_diagnosis(settings: &Settings) -> anyhow::Result<Self> {
         let mut settings = settings.clone();
         settings.database.download = false;
-        Self::open_within(&settings, Patience::LOOK).await
+        Self::open_within(&settings, StartupTimeouts::PROBE).await
     }
 
     /// Connects, and waits for a database that does not answer: no longer than
     /// `database.acquire_timeout` if it is an external one.
-    async fn open_within(settings: &Settings, patience: Patience) -> anyhow::Result<Self> {
+    async fn open_within(settings: &Settings, patience: StartupTimeouts) -> anyhow::Result<Self> {
         let (options, embedded) = match &settings.database.url {
             Some(url) => {
                 let options = PgConnectOptions::from_str(url.expose())
                     .with_context(|| format!("database.url: {url} cannot be used"))?;
                 let within = settings.database.acquire_timeout.min(patience.answer);
-                pool::reach(&options, within).await.map_err(unreachable)?;
+                pool::check_reachable(&options, within).await.map_err(unreachable)?;
                 (options, None)
             }
             None => {
-                let options = embedded::Options { patience, ..embedded_options(settings) };
+                let options =
+                    embedded::Options { timeouts: patience, ..embedded_options(settings) };
                 let embedded = EmbeddedPostgres::start(&options).await?;
                 (embedded.connect_options(), Some(Embedded::Bare(Box::new(embedded))))
             }
@@ -79,8 +80,8 @@ impl Store {
     pub(super) async fn open_existing(settings: &Settings) -> anyhow::Result<Self> {
         let data_dir = &settings.data_dir;
         if settings.database.url.is_none() {
-            embedded::look(data_dir)?;
-            if !embedded::initialised(data_dir)? {
+            embedded::inspect(data_dir)?;
+            if !embedded::is_initialized(data_dir)? {
                 return Err(EmbeddedError::NoDatabase { data_dir: data_dir.clone() }.into());
             }
         }
@@ -91,7 +92,7 @@ impl Store {
     /// PostgreSQL's own directory in it.
     pub(super) fn warn_of_others(&self, settings: &Settings) {
         let data_dir = settings.data_dir.display();
-        if self.is_embedded() && embedded::look(&settings.data_dir).is_ok_and(DataDir::is_open) {
+        if self.is_embedded() && embedded::inspect(&settings.data_dir).is_ok_and(DataDir::is_open) {
             tracing::warn!(
                 "other users may enter {data_dir}: prevent it with `chmod 700 {data_dir}`"
             );
@@ -149,7 +150,7 @@ impl Store {
 }
 
 /// A pool for another database than the configured one, which connects when it is first used.
-pub(super) fn connect_to(url: &DatabaseUrl, settings: &Settings) -> anyhow::Result<PgPool> {
+pub(super) fn connect_to(url: &DatabaseUrl, settings: &Settings) -> anyhow::Result<Pool> {
     let options = PgConnectOptions::from_str(url.expose())
         .with_context(|| format!("{url} cannot be used"))?;
     Ok(pool::connect(options, pool_limits(settings)))
@@ -160,8 +161,8 @@ pub(super) fn keyring(settings: &Settings) -> Keyring {
     let secrets = &settings.secrets;
     let key = |text: &KeyText| MasterKey::new(*text.bytes());
     let file = match (&secrets.master_key_file, &settings.database.url) {
-        (Some(path), _) => Some(KeyFile { path: path.clone(), make: false }),
-        (None, None) => Some(KeyFile { path: own_key_file(settings), make: true }),
+        (Some(path), _) => Some(KeyFile { path: path.clone(), create: false }),
+        (None, None) => Some(KeyFile { path: own_key_file(settings), create: true }),
         // A key that is generated here would be unknown to other servers of that database.
         (None, Some(_)) => None,
     };
@@ -177,9 +178,9 @@ pub(super) fn own_key_file(settings: &Settings) -> PathBuf {
 /// The limits of the pool, from the configuration. A request must get a connection and its
 /// statement must end while there is still time to send the response.
 #[must_use]
-pub fn pool_limits(settings: &Settings) -> pool::Limits {
+pub fn pool_limits(settings: &Settings) -> pool::PoolLimits {
     let (database, whole) = (&settings.database, settings.server.request_timeout);
-    pool::Limits {
+    pool::PoolLimits {
         max_connections: database.max_connections,
         acquire_timeout: database.acquire_timeout.min(whole / 2),
         statement_timeout: database.statement_timeout.min(whole * 2 / 5),
@@ -190,9 +191,9 @@ pub fn pool_limits(settings: &Settings) -> pool::Limits {
 pub(super) fn embedded_options(settings: &Settings) -> embedded::Options {
     embedded::Options {
         data_dir: settings.data_dir.clone(),
-        programs_dir: settings.database.postgres_dir.clone(),
+        postgres_dir: settings.database.postgres_dir.clone(),
         download: settings.database.download,
         max_connections: settings.database.max_connections,
-        patience: Patience::COMMAND,
+        timeouts: StartupTimeouts::COMMAND,
     }
 }

@@ -50,7 +50,7 @@ async fn embedded(settings: &Settings, clock: &Clock, report: &mut Report) {
         return;
     }
     report.add(here::programs(settings).await);
-    match embedded::initialised(&settings.data_dir) {
+    match embedded::is_initialized(&settings.data_dir) {
         Ok(true) => database::check(settings, clock, report).await,
         Ok(false) => {
             let found = "not created yet: the first `muster serve` creates it";

@@ -12,7 +12,7 @@ use super::explain::explain;
 use super::output;
 use crate::clock::Clock;
 use crate::config::{DatabaseUrl, Settings};
-use crate::service::admin::copies::{self, Content};
+use crate::service::admin::copies::{self, DatabaseContents};
 use crate::service::admin::{AdminContext, Error};
 
 #[derive(Args)]
@@ -53,7 +53,7 @@ pub(super) async fn run(settings: &Settings, args: MoveTo, clock: &Clock) -> any
 
 fn report(
     admin: &AdminContext,
-    content: &Content,
+    content: &DatabaseContents,
     url: &DatabaseUrl,
     source: &str,
     output: Output,

@@ -48,7 +48,7 @@ async fn keep(postgres: &mut EmbeddedPostgres) {
     let mut delay = Duration::ZERO;
     loop {
         let up_since = Instant::now();
-        postgres.ended().await;
+        postgres.wait_ended().await;
         if up_since.elapsed() >= STABLE_AFTER {
             delay = Duration::ZERO;
         }
@@ -59,7 +59,7 @@ async fn keep(postgres: &mut EmbeddedPostgres) {
         loop {
             tokio::time::sleep(delay).await;
             delay = (delay * 2).clamp(MIN_DELAY, MAX_DELAY);
-            match postgres.revive().await {
+            match postgres.restart().await {
                 Ok(()) => break,
                 Err(error) => tracing::error!(
                     error = &error as &dyn std::error::Error,
@@ -68,6 +68,6 @@ async fn keep(postgres: &mut EmbeddedPostgres) {
                 ),
             }
         }
-        tracing::info!(joined = postgres.joined(), "PostgreSQL runs again");
+        tracing::info!(joined = postgres.is_shared(), "PostgreSQL runs again");
     }
 }

@@ -6,7 +6,7 @@ use super::{AttemptOutcome, CallbackSender, RetryDecision, RetrySchedule, decide
 use crate::clock::Clock;
 use crate::domain::{EventKind, State};
 use crate::metrics::Metrics;
-use crate::repository::deliveries::{Claimed, Finished, Next, Tried};
+use crate::repository::deliveries::{AttemptRecord, ClaimedDelivery, CompletedAttempt, NextState};
 use crate::service::AppContext;
 use crate::telemetry::{Span, Traces};
 use crate::wire::{Message, News};
@@ -19,8 +19,8 @@ pub(super) async fn attempt(
     schedule: RetrySchedule,
     metrics: Arc<Metrics>,
     traces: Traces,
-    delivery: Claimed,
-) -> Finished {
+    delivery: ClaimedDelivery,
+) -> CompletedAttempt {
     let started_at = clock.now();
     let session_id = delivery.id.session_id.to_string();
     let message = message(&delivery, &session_id);
@@ -49,25 +49,25 @@ pub(super) async fn attempt(
     let duration_ms = i32::try_from(outcome.duration.as_millis()).unwrap_or(i32::MAX);
     let AttemptOutcome { status, error, answer, .. } = outcome;
     let record =
-        Tried { attempt: delivery.attempt, started_at, duration_ms, status, error, answer };
-    Finished { id: delivery.id, lease: delivery.lease, next, tried: record }
+        AttemptRecord { attempt: delivery.attempt, started_at, duration_ms, status, error, answer };
+    CompletedAttempt { id: delivery.id, lease: delivery.lease, next, record }
 }
 
-fn record_metrics(metrics: &Metrics, outcome: &AttemptOutcome, next: Next) {
+fn record_metrics(metrics: &Metrics, outcome: &AttemptOutcome, next: NextState) {
     let callbacks = &metrics.callbacks;
     match (&outcome.error, outcome.status) {
         (None, _) => callbacks.acknowledged.inc(),
         (Some(_), Some(_)) => callbacks.rejected.inc(),
         (Some(_), None) => callbacks.no_response.inc(),
     }
-    if next == Next::Failed {
+    if next == NextState::Failed {
         callbacks.failed.inc();
     }
     callbacks.durations.observe_duration(outcome.duration);
 }
 
 /// Tells a span of the try what became of it, and ends it.
-fn record_span(mut span: Span, delivery: &Claimed, id: &str, outcome: &AttemptOutcome) {
+fn record_span(mut span: Span, delivery: &ClaimedDelivery, id: &str, outcome: &AttemptOutcome) {
     span.note("http.request.method", "POST");
     span.note("muster.app_id", delivery.id.app_id.as_str().to_owned());
     span.note("muster.delivery", id.to_owned());
@@ -80,7 +80,7 @@ fn record_span(mut span: Span, delivery: &Claimed, id: &str, outcome: &AttemptOu
     }
 }
 
-fn message<'a>(delivery: &'a Claimed, session_id: &'a str) -> Message<'a> {
+fn message<'a>(delivery: &'a ClaimedDelivery, session_id: &'a str) -> Message<'a> {
     let event = &delivery.event;
     Message {
         from_user: &event.operator,
@@ -105,17 +105,17 @@ fn message<'a>(delivery: &'a Claimed, session_id: &'a str) -> Message<'a> {
 
 fn next_state(
     schedule: &RetrySchedule,
-    delivery: &Claimed,
+    delivery: &ClaimedDelivery,
     outcome: &AttemptOutcome,
     clock: &Clock,
-) -> Next {
+) -> NextState {
     if outcome.error.is_none() {
-        return Next::Delivered;
+        return NextState::Delivered;
     }
     let tries = u32::try_from(delivery.tries).unwrap_or_default();
     let (retry_after, jitter) = (outcome.retry_after, rand::random());
     match decide(schedule, tries, delivery.first_tried_at, clock.now(), retry_after, jitter) {
-        RetryDecision::RetryAt(at) => Next::RetryAt(at),
-        RetryDecision::GiveUp => Next::Failed,
+        RetryDecision::RetryAt(at) => NextState::RetryAt(at),
+        RetryDecision::GiveUp => NextState::Failed,
     }
 }

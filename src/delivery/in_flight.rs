@@ -12,7 +12,7 @@ use super::ack_rate::AckRate;
 use super::circuit_breaker::CircuitBreaker;
 use crate::clock::Clock;
 use crate::domain::{AppId, Buin};
-use crate::repository::deliveries::Finished;
+use crate::repository::deliveries::CompletedAttempt;
 
 /// A try that takes longer costs a socket and nothing else: it counts against its own app only, so
 /// that receivers that hang, however many, do not hold up one that does not.
@@ -26,7 +26,7 @@ pub(super) type AppKey = (Buin, AppId);
 /// Tries that run, each to an app.
 #[derive(Default)]
 pub(super) struct InFlight {
-    tasks: JoinSet<Finished>,
+    tasks: JoinSet<CompletedAttempt>,
     apps: HashMap<Id, (AppKey, Instant)>,
     per_app: HashMap<AppKey, usize>,
     circuit_breakers: HashMap<AppKey, CircuitBreaker>,
@@ -89,7 +89,7 @@ impl InFlight {
     pub(super) fn start(
         &mut self,
         app: AppKey,
-        attempt: impl Future<Output = Finished> + Send + 'static,
+        attempt: impl Future<Output = CompletedAttempt> + Send + 'static,
     ) {
         let task = self.tasks.spawn(attempt);
         *self.per_app.entry(app.clone()).or_default() += 1;
@@ -98,7 +98,7 @@ impl InFlight {
 
     /// Waits until one has ended, and gives all that have. Never ends while none runs. May be
     /// dropped while it waits: nothing is lost.
-    pub(super) async fn join_finished(&mut self, clock: &Clock) -> Vec<Finished> {
+    pub(super) async fn join_finished(&mut self, clock: &Clock) -> Vec<CompletedAttempt> {
         let Some(first) = self.tasks.join_next_with_id().await else {
             return std::future::pending().await;
         };
@@ -122,14 +122,19 @@ impl InFlight {
         all
     }
 
-    fn on_finished(&mut self, app: &AppKey, finished: Option<&Finished>, now: DateTime<Utc>) {
+    fn on_finished(
+        &mut self,
+        app: &AppKey,
+        finished: Option<&CompletedAttempt>,
+        now: DateTime<Utc>,
+    ) {
         if let Some(count) = self.per_app.get_mut(app) {
             *count -= 1;
             if *count == 0 {
                 self.per_app.remove(app);
             }
         }
-        let Some(Finished { id, tried, .. }) = finished else { return };
+        let Some(CompletedAttempt { id, record: tried, .. }) = finished else { return };
         let (buin, app_id) = (app.0.get(), app.1.as_str());
         let finished_at = Instant::now();
         let ack_rate =

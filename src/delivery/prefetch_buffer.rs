@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::in_flight::AppKey;
-use crate::repository::deliveries::{Claimed, Unsent};
+use crate::repository::deliveries::{ClaimedDelivery, ReleasedDelivery};
 
 /// How long one may wait: a lease lasts half a minute longer than sending can.
 const MAX_BUFFER_AGE: Duration = Duration::from_secs(5);
@@ -16,7 +16,7 @@ const MAX_BUFFER_AGE: Duration = Duration::from_secs(5);
 /// Deliveries that were taken, by app, each with the time when it was.
 #[derive(Default)]
 pub(super) struct PrefetchBuffer {
-    queues: HashMap<AppKey, VecDeque<(Claimed, Instant)>>,
+    queues: HashMap<AppKey, VecDeque<(ClaimedDelivery, Instant)>>,
 }
 
 impl PrefetchBuffer {
@@ -39,7 +39,7 @@ impl PrefetchBuffer {
         self.queues.keys().cloned().collect()
     }
 
-    pub(super) fn push_all(&mut self, claimed: Vec<Claimed>) {
+    pub(super) fn push_all(&mut self, claimed: Vec<ClaimedDelivery>) {
         let now = Instant::now();
         for delivery in claimed {
             let app = (delivery.buin, delivery.id.app_id.clone());
@@ -48,7 +48,7 @@ impl PrefetchBuffer {
     }
 
     /// The first one for `app`.
-    pub(super) fn pop(&mut self, app: &AppKey) -> Option<Claimed> {
+    pub(super) fn pop(&mut self, app: &AppKey) -> Option<ClaimedDelivery> {
         let queue = self.queues.get_mut(app)?;
         let (delivery, _) = queue.pop_front()?;
         if queue.is_empty() {
@@ -58,11 +58,12 @@ impl PrefetchBuffer {
     }
 
     /// What has waited too long for `app`, or all.
-    pub(super) fn take_expired(&mut self, app: &AppKey, all: bool) -> Vec<Unsent> {
+    pub(super) fn take_expired(&mut self, app: &AppKey, all: bool) -> Vec<ReleasedDelivery> {
         let Some(queue) = self.queues.get_mut(app) else { return Vec::new() };
         let expired =
             queue.partition_point(|(_, claimed_at)| all || claimed_at.elapsed() > MAX_BUFFER_AGE);
-        let released = queue.drain(..expired).map(|(delivery, _)| Unsent::from(delivery)).collect();
+        let released =
+            queue.drain(..expired).map(|(delivery, _)| ReleasedDelivery::from(delivery)).collect();
         if queue.is_empty() {
             self.queues.remove(app);
         }
@@ -70,8 +71,12 @@ impl PrefetchBuffer {
     }
 
     /// Everything.
-    pub(super) fn drain(&mut self) -> Vec<Unsent> {
+    pub(super) fn drain(&mut self) -> Vec<ReleasedDelivery> {
         let queues = std::mem::take(&mut self.queues);
-        queues.into_values().flatten().map(|(delivery, _)| Unsent::from(delivery)).collect()
+        queues
+            .into_values()
+            .flatten()
+            .map(|(delivery, _)| ReleasedDelivery::from(delivery))
+            .collect()
     }
 }

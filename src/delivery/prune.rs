@@ -5,14 +5,14 @@ use std::time::Duration;
 use super::Options;
 use crate::clock::Clock;
 use crate::domain::DeliveryState;
-use crate::repository::{self, PgPool, deliveries};
+use crate::repository::{self, Pool, deliveries};
 use crate::service::Pruner;
 
 /// How often old deliveries are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Deletes old deliveries, at intervals. Runs until it is dropped.
-pub(super) async fn run_pruner(pool: PgPool, clock: Clock, options: Options) {
+pub(super) async fn run_pruner(pool: Pool, clock: Clock, options: Options) {
     let pruner = Pruner { rows: "deliveries", interval: PRUNE_INTERVAL };
     pruner.run(|| prune(&pool, &clock, &options)).await;
 }
@@ -22,7 +22,7 @@ pub(super) async fn run_pruner(pool: PgPool, clock: Clock, options: Options) {
 /// # Errors
 /// When the database fails.
 pub async fn prune(
-    pool: &PgPool,
+    pool: &Pool,
     clock: &Clock,
     options: &Options,
 ) -> Result<u64, repository::Error> {

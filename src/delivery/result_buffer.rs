@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use tokio::time::{Instant, sleep_until};
 
 use super::single_flight::connect_deadline;
-use crate::repository::dedicated_connection::Line;
-use crate::repository::deliveries::{self, Finished, Lease, Unsent};
+use crate::repository::dedicated_connection::DedicatedConnection;
+use crate::repository::deliveries::{self, CompletedAttempt, Lease, ReleasedDelivery};
 use crate::repository::{self, Connection};
 
 /// So many are written down together, or more: a statement costs as much as six of them, besides.
@@ -19,9 +19,9 @@ const LINGER: Duration = Duration::from_millis(10);
 #[derive(Default)]
 pub(super) struct ResultBuffer {
     /// Tries that ended.
-    finished: Vec<Finished>,
+    finished: Vec<CompletedAttempt>,
     /// What was not tried, and is to be given back.
-    pub(super) released: Vec<Unsent>,
+    pub(super) released: Vec<ReleasedDelivery>,
     /// What was asked for when the connection broke: it may be ours, but will not come.
     pub(super) lost_leases: Vec<Lease>,
     /// When the first of the tries ended.
@@ -34,7 +34,7 @@ impl ResultBuffer {
     }
 
     /// Takes note of tries that have just ended.
-    pub(super) fn push(&mut self, finished: Vec<Finished>) {
+    pub(super) fn push(&mut self, finished: Vec<CompletedAttempt>) {
         self.first_finished_at.get_or_insert_with(Instant::now);
         self.finished.extend(finished);
     }
@@ -64,24 +64,24 @@ impl ResultBuffer {
 
     pub(super) async fn flush(
         &self,
-        dedicated: &mut Line,
+        dedicated: &mut DedicatedConnection,
         now: DateTime<Utc>,
     ) -> Result<(), repository::Error> {
         let mut connection = dedicated.take(connect_deadline()).await?;
         let result = self.flush_on(dedicated, &mut connection, now).await;
-        dedicated.give_back(connection, &result);
+        dedicated.put_back(connection, &result);
         result
     }
 
     async fn flush_on(
         &self,
-        dedicated: &Line,
+        dedicated: &DedicatedConnection,
         connection: &mut Connection,
         now: DateTime<Utc>,
     ) -> Result<(), repository::Error> {
-        dedicated.bounded(deliveries::record(connection, &self.finished, now)).await?;
-        dedicated.bounded(deliveries::give_back(connection, &self.released, now)).await?;
-        dedicated.bounded(deliveries::give_up(connection, &self.lost_leases, now)).await
+        dedicated.with_timeout(deliveries::complete(connection, &self.finished, now)).await?;
+        dedicated.with_timeout(deliveries::release(connection, &self.released, now)).await?;
+        dedicated.with_timeout(deliveries::give_up(connection, &self.lost_leases, now)).await
     }
 
     /// Takes back what could not be written.
@@ -98,10 +98,10 @@ mod tests {
 
     use super::*;
     use crate::domain::{DeliveryId, SessionId, Version};
-    use crate::repository::deliveries::{Next, Tried};
+    use crate::repository::deliveries::{AttemptRecord, NextState};
 
-    fn tries(number: usize) -> Vec<Finished> {
-        let record = Tried {
+    fn tries(number: usize) -> Vec<CompletedAttempt> {
+        let record = AttemptRecord {
             attempt: 1,
             started_at: DateTime::UNIX_EPOCH,
             duration_ms: 1,
@@ -109,15 +109,15 @@ mod tests {
             error: None,
             answer: None,
         };
-        let one = |number: usize| Finished {
+        let one = |number: usize| CompletedAttempt {
             id: DeliveryId {
                 session_id: SessionId::new(Uuid::from_u128(number as u128)),
                 version: Version::FIRST,
                 app_id: "app".parse().unwrap(),
             },
             lease: Uuid::nil(),
-            next: Next::Delivered,
-            tried: record.clone(),
+            next: NextState::Delivered,
+            record: record.clone(),
         };
         (0..number).map(one).collect()
     }
@@ -141,7 +141,7 @@ mod tests {
         let mut buffer = ResultBuffer::default();
         let result = tries(1).remove(0);
         buffer.push(vec![result.clone()]);
-        buffer.released.push(Unsent { id: result.id, lease: result.lease });
+        buffer.released.push(ReleasedDelivery { id: result.id, lease: result.lease });
         assert_eq!(buffer.flush_at(true), None);
         let failed = std::mem::take(&mut buffer);
         assert!(buffer.is_empty());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::repository::dedicated_connection::Line;
+use crate::repository::dedicated_connection::DedicatedConnection;
 
 /// How long may be waited for a connection: callbacks have time, but not for ever.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -17,14 +17,14 @@ pub(super) fn connect_deadline() -> Instant {
 
 /// The connection, or what runs on it and will give a `T`.
 pub(super) struct SingleFlight<T> {
-    connection: Option<Line>,
+    connection: Option<DedicatedConnection>,
     running: Option<RunningFuture<T>>,
 }
 
-type RunningFuture<T> = Pin<Box<dyn Future<Output = (Line, T)> + Send>>;
+type RunningFuture<T> = Pin<Box<dyn Future<Output = (DedicatedConnection, T)> + Send>>;
 
 impl<T> SingleFlight<T> {
-    pub(super) fn new(connection: Line) -> Self {
+    pub(super) fn new(connection: DedicatedConnection) -> Self {
         Self { connection: Some(connection), running: None }
     }
 
@@ -33,9 +33,9 @@ impl<T> SingleFlight<T> {
     }
 
     /// Begins `work`, if nothing runs.
-    pub(super) fn start<F>(&mut self, work: impl FnOnce(Line) -> F)
+    pub(super) fn start<F>(&mut self, work: impl FnOnce(DedicatedConnection) -> F)
     where
-        F: Future<Output = (Line, T)> + Send + 'static,
+        F: Future<Output = (DedicatedConnection, T)> + Send + 'static,
     {
         if let Some(connection) = self.connection.take() {
             self.running = Some(Box::pin(work(connection)));

@@ -21,10 +21,10 @@ use super::single_flight::SingleFlight;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::repository;
-use crate::repository::PgPool;
-use crate::repository::dedicated_connection::Line;
-use crate::repository::deliveries::{Claims, Lease, Room};
-use crate::repository::pool::Limits;
+use crate::repository::Pool;
+use crate::repository::dedicated_connection::DedicatedConnection;
+use crate::repository::deliveries::{AppCapacity, ClaimBatch, Lease};
+use crate::repository::pool::PoolLimits;
 use crate::service::{AppDirectory, ChangeNotifier};
 use crate::telemetry::Traces;
 
@@ -33,7 +33,7 @@ const PREFETCH: usize = 256;
 
 /// Sends what is due. Any number may run on one database.
 pub struct Worker {
-    pool: PgPool,
+    pool: Pool,
     directory: Arc<AppDirectory>,
     sender: CallbackSender,
     clock: Clock,
@@ -42,7 +42,7 @@ pub struct Worker {
     prefetched: PrefetchBuffer,
     /// Tries that ended, and what was taken and not tried: not yet written down.
     results: ResultBuffer,
-    claiming: SingleFlight<(Lease, Result<Claims, repository::Error>)>,
+    claiming: SingleFlight<(Lease, Result<ClaimBatch, repository::Error>)>,
     flushing: SingleFlight<(ResultBuffer, Result<(), repository::Error>)>,
     metrics: Arc<Metrics>,
     traces: Traces,
@@ -58,8 +58,8 @@ impl Worker {
     /// A worker that sends to the apps of `directory`, and counts what it does in `metrics`.
     #[must_use]
     pub fn new(
-        pool: PgPool,
-        limits: Limits,
+        pool: Pool,
+        limits: PoolLimits,
         directory: Arc<AppDirectory>,
         sender: CallbackSender,
         clock: Clock,
@@ -67,7 +67,7 @@ impl Worker {
         metrics: Arc<Metrics>,
     ) -> Self {
         // Whatever they forget is sent again: at least once.
-        let connection = || Line::for_callbacks(&pool, limits, metrics.clone());
+        let connection = || DedicatedConnection::for_callbacks(&pool, limits, metrics.clone());
         let (claiming, flushing) =
             (SingleFlight::new(connection()), SingleFlight::new(connection()));
         Self {
@@ -196,7 +196,7 @@ impl Worker {
                 self.poll_due = true;
             }
             (lease, claims) = self.claiming.join() => {
-                if claims.as_ref().is_err_and(repository::Error::is_lost) {
+                if claims.as_ref().is_err_and(repository::Error::is_outcome_unknown) {
                     self.results.lost_leases.push(lease);
                 }
                 let claims = claims?;
@@ -288,12 +288,12 @@ impl Worker {
             if wanted_slots > 0 {
                 let in_flight = self.in_flight.in_flight_for(&app) + buffered;
                 let probing = self.in_flight.is_circuit_open(&app);
-                capacities.push(Room {
+                capacities.push(AppCapacity {
                     buin: app.0,
                     app_id: app.1,
                     taken: in_flight,
-                    places: wanted_slots,
-                    probes: probing,
+                    slots: wanted_slots,
+                    probing,
                 });
             }
         }

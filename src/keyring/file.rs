@@ -16,14 +16,14 @@ use super::error::KeyringError;
 use crate::config::KeyText;
 use crate::wire::MasterKey;
 
-const HEAD: &str = "\
+const HEADER: &str = "\
 # Muster's master keys. The first one seals, all of them open. Keep them apart from the backups of
 # the database, and do not lose them: without them the database opens nothing.
 ";
 
 /// The keys of a file that must be there.
 pub(super) fn read(path: &Path) -> Result<Vec<MasterKey>, KeyringError> {
-    let text = fs::read_to_string(path).map_err(wrong("read", path))?;
+    let text = fs::read_to_string(path).map_err(io_error("read", path))?;
     let text = Zeroizing::new(text);
     let lines = text.lines().map(str::trim).enumerate();
     let keys: Vec<MasterKey> = lines
@@ -44,7 +44,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<MasterKey>, KeyringError> {
 }
 
 /// The keys of a file that may be missing.
-pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<MasterKey>>, KeyringError> {
+pub(super) fn read_if_exists(path: &Path) -> Result<Option<Vec<MasterKey>>, KeyringError> {
     match read(path) {
         Err(KeyringError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             Ok(None)
@@ -55,16 +55,16 @@ pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<MasterKey>>, Keyri
 
 /// Creates a file. One that exists stays as it is.
 pub(super) fn create(path: &Path, key: &MasterKey) -> Result<(), KeyringError> {
-    let beside = beside(path);
-    let made = write_new(&beside, std::slice::from_ref(key), None).and_then(|()| {
+    let temp = temp_path(path);
+    let made = write_new(&temp, std::slice::from_ref(key), None).and_then(|()| {
         // Unlike renaming, this fails if the name is taken.
-        match fs::hard_link(&beside, path) {
+        match fs::hard_link(&temp, path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             linked => linked.and_then(|()| sync_directory(path)),
         }
     });
-    let _ = fs::remove_file(&beside);
-    made.map_err(wrong("make", path))
+    let _ = fs::remove_file(&temp);
+    made.map_err(io_error("make", path))
 }
 
 /// Replaces a file, keeping its owner and mode.
@@ -73,16 +73,16 @@ pub(super) fn replace(path: &Path, keys: &[MasterKey]) -> Result<(), KeyringErro
         // Resolved, so that a symbolic link stays one.
         let path = fs::canonicalize(path)?;
         let old = fs::metadata(&path)?;
-        let beside = beside(&path);
-        let done = write_new(&beside, keys, Some(&old))
-            .and_then(|()| fs::rename(&beside, &path))
+        let temp = temp_path(&path);
+        let result = write_new(&temp, keys, Some(&old))
+            .and_then(|()| fs::rename(&temp, &path))
             .and_then(|()| sync_directory(&path));
-        if done.is_err() {
-            let _ = fs::remove_file(&beside);
+        if result.is_err() {
+            let _ = fs::remove_file(&temp);
         }
-        done
+        result
     })();
-    replaced.map_err(wrong("write", path))
+    replaced.map_err(io_error("write", path))
 }
 
 /// The mode of a file that is there.
@@ -91,18 +91,18 @@ pub(super) fn mode(path: &Path) -> Option<u32> {
 }
 
 /// A unique name in the same directory.
-fn beside(path: &Path) -> PathBuf {
+fn temp_path(path: &Path) -> PathBuf {
     path.with_added_extension(format!("{:016x}.new", rand::random::<u64>()))
 }
 
-fn write_new(path: &Path, keys: &[MasterKey], like: Option<&fs::Metadata>) -> io::Result<()> {
+fn write_new(path: &Path, keys: &[MasterKey], metadata: Option<&fs::Metadata>) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    if let Some(like) = like {
-        fchown(&file, Some(like.uid()), Some(like.gid()))?;
-        file.set_permissions(like.permissions())?;
+    if let Some(metadata) = metadata {
+        fchown(&file, Some(metadata.uid()), Some(metadata.gid()))?;
+        file.set_permissions(metadata.permissions())?;
     }
-    let mut text = Zeroizing::new(String::with_capacity(HEAD.len() + 45 * keys.len()));
-    text.push_str(HEAD);
+    let mut text = Zeroizing::new(String::with_capacity(HEADER.len() + 45 * keys.len()));
+    text.push_str(HEADER);
     for key in keys {
         STANDARD.encode_string(key.bytes(), &mut text);
         text.push('\n');
@@ -116,7 +116,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-fn wrong(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyringError {
+fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeyringError {
     let path = path.to_owned();
     move |source| KeyringError::File { doing, path, source }
 }
@@ -130,7 +130,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("master.key");
         let keys = [MasterKey::generate(), MasterKey::generate()];
-        assert_eq!(read_if_there(&path).unwrap(), None);
+        assert_eq!(read_if_exists(&path).unwrap(), None);
         create(&path, &keys[0]).unwrap();
         assert_eq!(mode(&path), Some(0o600));
         create(&path, &keys[1]).unwrap();
@@ -152,7 +152,7 @@ mod tests {
         assert!(!told.contains("Sesame"), "{told}");
         fs::write(&path, "# none\n").unwrap();
         assert!(matches!(read(&path), Err(KeyringError::Empty { .. })));
-        assert!(matches!(read_if_there(home.path()), Err(KeyringError::File { .. })));
+        assert!(matches!(read_if_exists(home.path()), Err(KeyringError::File { .. })));
         fs::write(&path, format!("  {}\r\n", "0f".repeat(32))).unwrap();
         assert_eq!(read(&path).unwrap(), [MasterKey::new([0x0f; 32])]);
     }

@@ -33,7 +33,7 @@ pub struct KeyFile {
     pub path: PathBuf,
     /// Whether the file may be missing. It is then created for a database that has no master key
     /// yet.
-    pub make: bool,
+    pub create: bool,
 }
 
 impl Keyring {
@@ -49,14 +49,14 @@ impl Keyring {
     /// # Errors
     /// [`KeyringError`]; the keys known before stay.
     pub fn load(&self) -> Result<(), KeyringError> {
-        let given = match &self.file {
-            Some(file) if file.make => file::read_if_there(&file.path)?.unwrap_or_default(),
+        let from_file = match &self.file {
+            Some(file) if file.create => file::read_if_exists(&file.path)?.unwrap_or_default(),
             Some(file) => file::read(&file.path)?,
             None => Vec::new(),
         };
         let keys: Vec<MasterKey> =
-            self.first.iter().chain(&given).chain(&self.last).cloned().collect();
-        if keys.is_empty() && !self.file.as_ref().is_some_and(|file| file.make) {
+            self.first.iter().chain(&from_file).chain(&self.last).cloned().collect();
+        if keys.is_empty() && !self.file.as_ref().is_some_and(|file| file.create) {
             return Err(KeyringError::NoKey);
         }
         self.keys.store(keys.into());
@@ -67,8 +67,8 @@ impl Keyring {
     ///
     /// # Errors
     /// [`KeyringError`].
-    pub fn first_or_new(&self) -> Result<MasterKey, KeyringError> {
-        if let (None, Some(file)) = (self.first(), self.file.as_ref().filter(|file| file.make)) {
+    pub fn first_or_generate(&self) -> Result<MasterKey, KeyringError> {
+        if let (None, Some(file)) = (self.first(), self.file.as_ref().filter(|file| file.create)) {
             file::create(&file.path, &MasterKey::generate())?;
             // Another server with this directory may have created one before.
             self.load()?;
@@ -85,14 +85,14 @@ impl Keyring {
     /// Finds a key by its id. If it is unknown, the file is read again.
     #[must_use]
     pub fn find(&self, id: MasterKeyId) -> Option<MasterKey> {
-        let known = || self.keys.load().iter().find(|key| key.id() == id).cloned();
-        known().or_else(|| {
+        let find_cached = || self.keys.load().iter().find(|key| key.id() == id).cloned();
+        find_cached().or_else(|| {
             self.file.as_ref()?;
             if let Err(error) = self.load() {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "the master keys cannot be read again");
             }
-            known()
+            find_cached()
         })
     }
 
@@ -105,7 +105,7 @@ impl Keyring {
     /// The file that holds the first key, or would hold it; `None` if the first key is configured
     /// directly.
     #[must_use]
-    pub fn leading_file(&self) -> Option<&Path> {
+    pub fn primary_file(&self) -> Option<&Path> {
         match self.first {
             Some(_) => None,
             None => self.file.as_ref().map(|file| file.path.as_path()),
@@ -114,7 +114,7 @@ impl Keyring {
 
     /// The mode of the file, if users other than its owner and group can read it.
     #[must_use]
-    pub fn open_to_all(&self) -> Option<(&Path, u32)> {
+    pub fn world_readable(&self) -> Option<(&Path, u32)> {
         let path = self.file.as_ref()?.path.as_path();
         file::mode(path).filter(|mode| mode & 0o007 != 0).map(|mode| (path, mode))
     }
@@ -134,7 +134,7 @@ impl Keyring {
     ///
     /// # Errors
     /// [`KeyringError`]; the file is as it was.
-    pub fn lead_with(&self, path: &Path, key: &MasterKey) -> Result<(), KeyringError> {
+    pub fn prepend(&self, path: &Path, key: &MasterKey) -> Result<(), KeyringError> {
         let mut keys = file::read(path)?;
         keys.insert(0, key.clone());
         file::replace(path, &keys)?;
@@ -145,7 +145,11 @@ impl Keyring {
     ///
     /// # Errors
     /// [`KeyringError`].
-    pub fn others(&self, path: &Path, id: MasterKeyId) -> Result<Vec<MasterKeyId>, KeyringError> {
+    pub fn stale_ids(
+        &self,
+        path: &Path,
+        id: MasterKeyId,
+    ) -> Result<Vec<MasterKeyId>, KeyringError> {
         let ids: Vec<_> = file::read(path)?.iter().map(MasterKey::id).collect();
         let others = ids.iter().filter(|other| ids.contains(&id) && **other != id);
         Ok(others.copied().collect())
@@ -155,7 +159,7 @@ impl Keyring {
     ///
     /// # Errors
     /// [`KeyringError`]; the file is as it was.
-    pub fn keep_only(&self, path: &Path, id: MasterKeyId) -> Result<(), KeyringError> {
+    pub fn retain(&self, path: &Path, id: MasterKeyId) -> Result<(), KeyringError> {
         let mut keys = file::read(path)?;
         keys.retain(|key| key.id() == id);
         file::replace(path, &keys)?;

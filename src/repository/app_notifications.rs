@@ -13,26 +13,26 @@ use sqlx::postgres::{PgExecutor, PgListener, PgPoolOptions};
 use tokio::time::Instant;
 
 use super::Error;
-use crate::repository::PgPool;
+use crate::repository::Pool;
 use crate::wire::MasterKeyId;
 
 /// The channel of the triggers.
-const CHANGED: &str = "muster_apps";
+const CHANGE_CHANNEL: &str = "muster_apps";
 /// The channel on which servers repeat notes.
-const HEARD: &str = "muster_apps_heard";
+const ACK_CHANNEL: &str = "muster_apps_heard";
 /// The name of each server's connection that listens.
-const FOLLOWER: &str = "muster follower";
+const LISTENER_NAME: &str = "muster follower";
 
 /// A connection that listens for changes.
-pub struct Changes(Listening);
+pub struct AppListener(DedicatedListener);
 
-impl Changes {
+impl AppListener {
     /// Begins to listen. Earlier changes are not reported.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn follow(pool: &PgPool) -> Result<Self, Error> {
-        Ok(Self(listen(pool, FOLLOWER, CHANGED).await?))
+    pub async fn listen(pool: &Pool) -> Result<Self, Error> {
+        Ok(Self(open_listener(pool, LISTENER_NAME, CHANGE_CHANNEL).await?))
     }
 
     /// Waits for a notification, and returns its note, if it has one. The caller must read
@@ -40,23 +40,23 @@ impl Changes {
     ///
     /// # Errors
     /// When the connection is lost and cannot be made again.
-    pub async fn next(&mut self) -> Result<Option<Note>, Error> {
+    pub async fn next(&mut self) -> Result<Option<AckToken>, Error> {
         let notification = self.0.listener.try_recv().await?;
-        let note = notification.map(|notification| notification.payload().to_owned());
-        Ok(note.filter(|note| !note.is_empty()).map(Note))
+        let token = notification.map(|notification| notification.payload().to_owned());
+        Ok(token.filter(|token| !token.is_empty()).map(AckToken))
     }
 }
 
 /// A token that a command wants every server to repeat.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note(String);
+pub struct AckToken(String);
 
-impl Note {
-    fn new(master_key: Option<MasterKeyId>) -> Self {
-        let chance = rand::random::<u128>();
+impl AckToken {
+    fn generate(master_key: Option<MasterKeyId>) -> Self {
+        let nonce = rand::random::<u128>();
         Self(match master_key {
-            Some(id) => format!("{chance:032x}/{id}"),
-            None => format!("{chance:032x}"),
+            Some(id) => format!("{nonce:032x}/{id}"),
+            None => format!("{nonce:032x}"),
         })
     }
 
@@ -71,13 +71,13 @@ impl Note {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn servers(executor: impl PgExecutor<'_>) -> Result<u64, Error> {
+pub async fn count_servers(executor: impl PgExecutor<'_>) -> Result<u64, Error> {
     let servers = sqlx::query_scalar!(
         r#"
         select count(*) as "count!" from pg_stat_activity
         where datname = current_database() and application_name = $1
         "#,
-        FOLLOWER
+        LISTENER_NAME
     )
     .fetch_one(executor)
     .await?;
@@ -88,8 +88,8 @@ pub async fn servers(executor: impl PgExecutor<'_>) -> Result<u64, Error> {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn repeat(pool: &PgPool, note: &Note) -> Result<(), Error> {
-    notify(pool, HEARD, &note.0).await
+pub async fn repeat(pool: &Pool, token: &AckToken) -> Result<(), Error> {
+    notify(pool, ACK_CHANNEL, &token.0).await
 }
 
 /// Waits until every server has read what is committed now, and has `master_key` if one is named.
@@ -97,22 +97,22 @@ pub async fn repeat(pool: &PgPool, note: &Note) -> Result<(), Error> {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn heard_by_all(
-    pool: &PgPool,
-    within: Duration,
+pub async fn wait_for_acks(
+    pool: &Pool,
+    timeout: Duration,
     master_key: Option<MasterKeyId>,
 ) -> Result<u64, Error> {
-    let until = Instant::now() + within;
-    let mut listening = listen(pool, "muster", HEARD).await?;
-    let mut missing = servers(pool).await?;
-    let note = Note::new(master_key);
-    notify(pool, CHANGED, &note.0).await?;
+    let deadline = Instant::now() + timeout;
+    let mut listening = open_listener(pool, "muster", ACK_CHANNEL).await?;
+    let mut missing = count_servers(pool).await?;
+    let token = AckToken::generate(master_key);
+    notify(pool, CHANGE_CHANNEL, &token.0).await?;
     while missing > 0 {
-        let Ok(notification) = tokio::time::timeout_at(until, listening.listener.recv()).await
+        let Ok(notification) = tokio::time::timeout_at(deadline, listening.listener.recv()).await
         else {
             break;
         };
-        if notification?.payload() == note.0 {
+        if notification?.payload() == token.0 {
             missing -= 1;
         }
     }
@@ -120,12 +120,12 @@ pub async fn heard_by_all(
 }
 
 /// A connection outside of the pool, which may be small.
-struct Listening {
+struct DedicatedListener {
     own: sqlx::PgPool,
     listener: PgListener,
 }
 
-impl Drop for Listening {
+impl Drop for DedicatedListener {
     /// Marks the pool as closed, so that the returned connection is not tested. If PostgreSQL stops
     /// at the same time, the test would report a failure.
     fn drop(&mut self) {
@@ -133,15 +133,15 @@ impl Drop for Listening {
     }
 }
 
-async fn listen(pool: &PgPool, name: &str, channel: &str) -> Result<Listening, Error> {
+async fn open_listener(pool: &Pool, name: &str, channel: &str) -> Result<DedicatedListener, Error> {
     let options = pool.connect_options().as_ref().clone().application_name(name);
     let own = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
     let mut listener = PgListener::connect_with(&own).await?;
     listener.listen(channel).await?;
-    Ok(Listening { own, listener })
+    Ok(DedicatedListener { own, listener })
 }
 
-async fn notify(pool: &PgPool, channel: &str, note: &str) -> Result<(), Error> {
-    sqlx::query!("select pg_notify($1, $2)", channel, note).execute(pool).await?;
+async fn notify(pool: &Pool, channel: &str, payload: &str) -> Result<(), Error> {
+    sqlx::query!("select pg_notify($1, $2)", channel, payload).execute(pool).await?;
     Ok(())
 }

@@ -9,9 +9,9 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
 
-pub use self::action::Action;
+pub use self::action::AuditAction;
 
-use super::{Error, PgPool};
+use super::{Error, Pool};
 use crate::domain::{AppId, Buin};
 
 /// The person or program that acts.
@@ -29,7 +29,7 @@ pub struct Actor {
 
 /// The actor and the time of an act.
 #[derive(Clone, Copy, Debug)]
-pub struct Act<'a> {
+pub struct AuditContext<'a> {
     /// The actor.
     pub by: &'a Actor,
     /// The time.
@@ -38,7 +38,7 @@ pub struct Act<'a> {
 
 /// A record, as stored.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Listed {
+pub struct AuditEntry {
     /// When it was done.
     pub at: DateTime<Utc>,
     /// What, as in `app.create`.
@@ -61,7 +61,7 @@ pub struct Listed {
 
 /// Selects records that meet every condition given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
+pub struct AuditQuery {
     /// Done at this time or later.
     pub since: Option<DateTime<Utc>>,
     /// Done before this time.
@@ -75,15 +75,20 @@ pub struct Filter {
 }
 
 /// A record to write.
-pub(crate) struct Line<'a> {
-    pub(crate) action: Action,
+pub(crate) struct AuditRecord<'a> {
+    pub(crate) action: AuditAction,
     pub(crate) buin: Option<Buin>,
     pub(crate) app_id: Option<&'a AppId>,
     pub(crate) details: Value,
 }
 
-impl<'a> Line<'a> {
-    pub(crate) fn of_app(action: Action, buin: Buin, app_id: &'a AppId, details: Value) -> Self {
+impl<'a> AuditRecord<'a> {
+    pub(crate) fn for_app(
+        action: AuditAction,
+        buin: Buin,
+        app_id: &'a AppId,
+        details: Value,
+    ) -> Self {
         Self { action, buin: Some(buin), app_id: Some(app_id), details }
     }
 }
@@ -91,23 +96,23 @@ impl<'a> Line<'a> {
 /// Writes a record, in the transaction of its act.
 pub(crate) async fn write(
     connection: &mut PgConnection,
-    act: Act<'_>,
-    line: Line<'_>,
+    context: AuditContext<'_>,
+    record: AuditRecord<'_>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query!(
         r#"
         insert into audit (at, action, actor, sudo_user, host, pid, buin, app_id, details)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
         "#,
-        act.at,
-        line.action.name(),
-        act.by.user,
-        act.by.sudo_user,
-        act.by.host,
-        i64::from(act.by.pid),
-        line.buin.map(Buin::get),
-        line.app_id.map(AppId::as_str),
-        line.details,
+        context.at,
+        record.action.name(),
+        context.by.user,
+        context.by.sudo_user,
+        context.by.host,
+        i64::from(context.by.pid),
+        record.buin.map(Buin::get),
+        record.app_id.map(AppId::as_str),
+        record.details,
     )
     .execute(connection)
     .await?;
@@ -118,9 +123,9 @@ pub(crate) async fn write(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn list(pool: &PgPool, filter: &Filter, most: i64) -> Result<Vec<Listed>, Error> {
-    let lines = sqlx::query_as!(
-        Listed,
+pub async fn list(pool: &Pool, filter: &AuditQuery, limit: i64) -> Result<Vec<AuditEntry>, Error> {
+    let entries = sqlx::query_as!(
+        AuditEntry,
         r#"
         select at, action, actor, sudo_user, host, pid, buin, app_id, details
         from audit
@@ -137,18 +142,18 @@ pub async fn list(pool: &PgPool, filter: &Filter, most: i64) -> Result<Vec<Liste
         filter.action,
         filter.app_id.as_ref().map(AppId::as_str),
         filter.buin.map(Buin::get),
-        most,
+        limit,
     )
     .fetch_all(pool)
     .await?;
-    Ok(lines)
+    Ok(entries)
 }
 
 /// Deletes up to `most` records of acts before `before`, the oldest first. Returns how many.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn prune(pool: &PgPool, before: DateTime<Utc>, most: i64) -> Result<u64, Error> {
+pub async fn prune(pool: &Pool, before: DateTime<Utc>, limit: i64) -> Result<u64, Error> {
     let done = sqlx::query!(
         r#"
         delete from audit
@@ -157,7 +162,7 @@ pub async fn prune(pool: &PgPool, before: DateTime<Utc>, most: i64) -> Result<u6
         )
         "#,
         before,
-        most,
+        limit,
     )
     .execute(pool)
     .await?;

@@ -13,47 +13,47 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Error;
-use super::pool::{Limits, MARGIN};
+use super::pool::{PoolLimits, TIMEOUT_MARGIN};
 use crate::metrics::Metrics;
-use crate::repository::PgPool;
+use crate::repository::Pool;
 
 /// A connection that was unused for this long is pinged before its next use.
-const PAUSE: Duration = Duration::from_secs(1);
+const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
 
 /// A connection that is opened when it is needed, and opened again when it was lost.
-pub struct Line {
+pub struct DedicatedConnection {
     options: PgConnectOptions,
-    limits: Limits,
+    limits: PoolLimits,
     metrics: Arc<Metrics>,
     connection: Option<(PgConnection, Instant)>,
-    made: usize,
+    generation: usize,
 }
 
-impl Line {
+impl DedicatedConnection {
     /// A connection to the database of `pool`, not opened yet. `metrics` counts each one that is
     /// opened.
     #[must_use]
-    pub fn new(pool: &PgPool, limits: Limits, metrics: Arc<Metrics>) -> Self {
+    pub fn new(pool: &Pool, limits: PoolLimits, metrics: Arc<Metrics>) -> Self {
         let options = pool.connect_options().as_ref().clone();
         // The statements take arrays of any length. A plan made for their values is no better than
         // a generic one, and planning takes longer than running.
         let options = options.options([("plan_cache_mode", "force_generic_plan")]);
-        Self { options, limits, metrics, connection: None, made: 0 }
+        Self { options, limits, metrics, connection: None, generation: 0 }
     }
 
     /// A connection for polling. Its plans are kept, also one made while the tables were small;
     /// such a plan must not scan whole tables.
     #[must_use]
-    pub fn for_looks(pool: &PgPool, limits: Limits, metrics: Arc<Metrics>) -> Self {
-        Self::new(pool, limits, metrics).with([("enable_seqscan", "off")])
+    pub fn for_polling(pool: &Pool, limits: PoolLimits, metrics: Arc<Metrics>) -> Self {
+        Self::new(pool, limits, metrics).with_settings([("enable_seqscan", "off")])
     }
 
     /// A connection for callbacks. Its commits do not wait for the disk: if the database's machine
     /// dies a moment later, the last ones are lost, as if they had never been made. Its statements
     /// look up a few rows; the planner cannot know how few, and would read whole tables.
     #[must_use]
-    pub fn for_callbacks(pool: &PgPool, limits: Limits, metrics: Arc<Metrics>) -> Self {
-        Self::new(pool, limits, metrics).with([
+    pub fn for_callbacks(pool: &Pool, limits: PoolLimits, metrics: Arc<Metrics>) -> Self {
+        Self::new(pool, limits, metrics).with_settings([
             ("synchronous_commit", "off"),
             ("enable_seqscan", "off"),
             ("enable_hashjoin", "off"),
@@ -62,7 +62,7 @@ impl Line {
     }
 
     /// Adds settings of PostgreSQL.
-    fn with<const N: usize>(mut self, settings: [(&str, &str); N]) -> Self {
+    fn with_settings<const N: usize>(mut self, settings: [(&str, &str); N]) -> Self {
         self.options = self.options.options(settings);
         self
     }
@@ -73,17 +73,18 @@ impl Line {
     ///
     /// # Errors
     /// [`Error::Unavailable`] if no connection could be opened in time: nothing was done.
-    pub async fn take(&mut self, by: Instant) -> Result<PgConnection, Error> {
-        match self.at_hand() {
+    pub async fn take(&mut self, deadline: Instant) -> Result<PgConnection, Error> {
+        match self.try_take() {
             Some(connection) => Ok(connection),
             // Boxed: this future is large and rarely needed.
-            None => Box::pin(self.open(by)).await,
+            None => Box::pin(self.ensure_open(deadline)).await,
         }
     }
 
     /// The connection, if it was used a moment ago and so needs no ping.
-    pub fn at_hand(&mut self) -> Option<PgConnection> {
-        let (connection, _) = self.connection.take_if(|(_, used)| used.elapsed() < PAUSE)?;
+    pub fn try_take(&mut self) -> Option<PgConnection> {
+        let (connection, _) =
+            self.connection.take_if(|(_, used)| used.elapsed() < PING_AFTER_IDLE)?;
         Some(connection)
     }
 
@@ -92,25 +93,25 @@ impl Line {
     /// # Errors
     /// [`Error::Unavailable`] if no connection could be opened before the deadline `by`: nothing
     /// was done.
-    pub async fn open(&mut self, by: Instant) -> Result<PgConnection, Error> {
+    pub async fn ensure_open(&mut self, deadline: Instant) -> Result<PgConnection, Error> {
         if let Some((mut connection, _)) = self.connection.take()
-            && let Ok(Ok(())) = timeout(MARGIN, connection.ping()).await
+            && let Ok(Ok(())) = timeout(TIMEOUT_MARGIN, connection.ping()).await
         {
             return Ok(connection);
         }
-        self.connect(by).await
+        self.connect(deadline).await
     }
 
-    async fn connect(&mut self, by: Instant) -> Result<PgConnection, Error> {
+    async fn connect(&mut self, deadline: Instant) -> Result<PgConnection, Error> {
         let connecting = PgConnection::connect_with(&self.options);
-        let by = by.min(Instant::now() + self.limits.acquire_timeout);
-        let connected = match timeout_at(by, connecting).await {
+        let deadline = deadline.min(Instant::now() + self.limits.acquire_timeout);
+        let connected = match timeout_at(deadline, connecting).await {
             Ok(connected) => connected,
             Err(_) => Err(sqlx::Error::PoolTimedOut),
         };
         match &connected {
             Ok(_) => {
-                self.made += 1;
+                self.generation += 1;
                 self.metrics.dedicated_connections_opened.inc();
             }
             Err(_) => self.metrics.dedicated_connection_failures.inc(),
@@ -121,25 +122,25 @@ impl Line {
 
     /// How many connections were opened so far. If the number has grown, PostgreSQL may have been
     /// restarted or replaced since the last statement.
-    pub fn made(&self) -> usize {
-        self.made
+    pub fn generation(&self) -> usize {
+        self.generation
     }
 
     /// Runs `work` on the connection that was taken, with a timeout.
     ///
     /// # Errors
     /// The error of `work`, or [`Error::Unanswered`] if it takes too long.
-    pub async fn bounded<T>(
+    pub async fn with_timeout<T>(
         &self,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let within = self.limits.statement_timeout + MARGIN;
-        timeout(within, work).await.unwrap_or(Err(Error::Unanswered(within)))
+        let timeout_after = self.limits.statement_timeout + TIMEOUT_MARGIN;
+        timeout(timeout_after, work).await.unwrap_or(Err(Error::OutcomeUnknown(timeout_after)))
     }
 
     /// Gives the connection back. It is closed if its state is unknown after `done`.
-    pub fn give_back<T>(&mut self, connection: PgConnection, done: &Result<T, Error>) {
-        if done.as_ref().err().is_none_or(Error::leaves_connection) {
+    pub fn put_back<T>(&mut self, connection: PgConnection, result: &Result<T, Error>) {
+        if result.as_ref().err().is_none_or(Error::is_connection_usable) {
             self.connection = Some((connection, Instant::now()));
         }
     }

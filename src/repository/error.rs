@@ -25,7 +25,7 @@ pub enum Error {
     /// The database did not answer at all, not even that the statement took too long. The outcome
     /// is unknown; the connection is closed.
     #[error("the database has not answered within {0:?}")]
-    Unanswered(Duration),
+    OutcomeUnknown(Duration),
     /// A stored value that Muster could not have stored.
     #[error("{table}.{column} holds {value:?}: {why}")]
     Corrupt {
@@ -39,7 +39,7 @@ pub enum Error {
         why: String,
     },
     /// Secrets are sealed with a master key that is not here.
-    #[error("the secrets in the database are sealed with the master key {id}, {}", here(known))]
+    #[error("the secrets in the database are sealed with the master key {id}, {}", list_ids(known))]
     MasterKeyUnknown {
         /// What the key is called.
         id: MasterKeyId,
@@ -54,7 +54,7 @@ pub enum Error {
     Keyring(#[from] KeyringError),
     /// A request of this app was done under this key already. Nothing was changed.
     #[error("the idempotency key was used before")]
-    KeyTaken,
+    DuplicateIdempotencyKey,
     /// An app of this enterprise has this id already.
     #[error("app {app_id} of enterprise {buin} exists already")]
     AppExists {
@@ -73,7 +73,7 @@ pub enum Error {
     },
 }
 
-fn here(known: &[MasterKeyId]) -> String {
+fn list_ids(known: &[MasterKeyId]) -> String {
     let known: Vec<String> = known.iter().map(ToString::to_string).collect();
     match known.as_slice() {
         [] => "and there is none here".to_owned(),
@@ -100,7 +100,7 @@ impl Error {
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::KeyTaken => true,
+            Self::DuplicateIdempotencyKey => true,
             Self::Failed(sqlx::Error::Database(database)) => !ends_connection(&**database),
             _ => false,
         }
@@ -109,7 +109,7 @@ impl Error {
     /// Whether a shared statement may have failed because of one of its requests. Nothing was done
     /// for any of them.
     #[must_use]
-    pub fn may_be_of_one(&self) -> bool {
+    pub fn may_be_item_specific(&self) -> bool {
         self.is_refusal() || matches!(self, Self::TimedOut(_))
     }
 
@@ -126,9 +126,9 @@ impl Error {
 
     /// Whether the connection broke, so that the outcome is unknown.
     #[must_use]
-    pub fn is_lost(&self) -> bool {
+    pub fn is_outcome_unknown(&self) -> bool {
         match self {
-            Self::Unanswered(_) => true,
+            Self::OutcomeUnknown(_) => true,
             Self::Failed(sqlx::Error::Database(database)) => ends_connection(&**database),
             Self::Failed(error) => {
                 matches!(error, sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_))
@@ -138,14 +138,14 @@ impl Error {
     }
 
     /// Whether the connection can still be used after this error.
-    pub(super) fn leaves_connection(&self) -> bool {
-        self.may_be_of_one() || matches!(self, Self::Corrupt { .. })
+    pub(super) fn is_connection_usable(&self) -> bool {
+        self.may_be_item_specific() || matches!(self, Self::Corrupt { .. })
     }
 
     /// Maps the failure of a statement that writes sessions.
-    pub(super) fn of_write(error: sqlx::Error) -> Self {
+    pub(super) fn from_write(error: sqlx::Error) -> Self {
         match error.as_database_error().and_then(|error| error.constraint()) {
-            Some("idempotency_pkey") => Self::KeyTaken,
+            Some("idempotency_pkey") => Self::DuplicateIdempotencyKey,
             _ => error.into(),
         }
     }

@@ -8,7 +8,7 @@ use sqlx::{Executor as _, FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::Error;
-use super::persistent::Kept;
+use super::persistent::Persistent;
 use super::sessions::version;
 use crate::domain::{SessionId, Version};
 
@@ -40,7 +40,7 @@ pub async fn now(connection: &mut PgConnection) -> Result<FeedPosition, Error> {
 
 /// The current position, and a session that changed, if any did.
 #[derive(FromRow)]
-struct Row {
+struct FeedRow {
     #[sqlx(rename = "next!")]
     next: String,
     #[sqlx(rename = "running!")]
@@ -55,12 +55,12 @@ struct Row {
 ///
 /// # Errors
 /// When the database fails, or holds what cannot be.
-pub async fn since(
+pub async fn changes_since(
     connection: &mut PgConnection,
     position: &FeedPosition,
 ) -> Result<(Vec<(SessionId, Version)>, FeedPosition), Error> {
     let statement = sqlx::query_as!(
-        Row,
+        FeedRow,
         r#"
         with seen as (
             select pg_snapshot_xmax(snapshot)::text as next,
@@ -83,15 +83,15 @@ pub async fn since(
         position.next,
         &position.running,
     );
-    let rows = connection.fetch_all(Kept(statement)).await?;
+    let rows = connection.fetch_all(Persistent(statement)).await?;
     let mut changed = Vec::with_capacity(rows.len());
-    let mut seen = position.clone();
+    let mut latest = position.clone();
     for row in &rows {
-        let row = Row::from_row(row)?;
+        let row = FeedRow::from_row(row)?;
         if let (Some(id), Some(number)) = (row.session_id, row.version) {
             changed.push((SessionId::new(id), version("session_event", number)?));
         }
-        seen = FeedPosition { next: row.next, running: row.running };
+        latest = FeedPosition { next: row.next, running: row.running };
     }
-    Ok((changed, seen))
+    Ok((changed, latest))
 }

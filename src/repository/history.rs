@@ -8,11 +8,11 @@ use super::Error;
 use super::error::corrupt;
 use super::sessions::{StoredChanges, account, version};
 use crate::domain::{Buin, Event, Reason, SessionId, Version};
-use crate::repository::PgPool;
+use crate::repository::Pool;
 
 /// The end of the part of a history that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Until {
+pub enum UpTo {
     /// This version, or the last if there are fewer.
     Version(Version),
     /// The last version of this time.
@@ -21,13 +21,13 @@ pub enum Until {
 
 /// A part of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Page {
+pub struct HistoryPage {
     /// The page begins behind this version. Without it, the page begins at an end of the history.
-    pub behind: Option<Version>,
+    pub after: Option<Version>,
     /// Whether the newest come first.
     pub newest_first: bool,
     /// The most events that are read.
-    pub most: usize,
+    pub limit: usize,
 }
 
 /// Reads the history of a session from its creation on, oldest first. Empty if the enterprise has
@@ -36,17 +36,17 @@ pub struct Page {
 /// # Errors
 /// When the database fails, or holds what cannot be.
 pub async fn until(
-    pool: &PgPool,
+    pool: &Pool,
     buin: Buin,
     id: SessionId,
-    until: Until,
+    up_to: UpTo,
 ) -> Result<Vec<Event>, Error> {
-    let (version, at) = match until {
-        Until::Version(version) => (version.get(), None),
-        Until::Time(at) => (i64::MAX, Some(at)),
+    let (version, at) = match up_to {
+        UpTo::Version(version) => (version.get(), None),
+        UpTo::Time(at) => (i64::MAX, Some(at)),
     };
     let rows = sqlx::query_as!(
-        Row,
+        EventRow,
         r#"
         select version, kind, operator, app_id, reason,
                changes as "changes: Json<StoredChanges<'static>>",
@@ -70,18 +70,18 @@ pub async fn until(
 ///
 /// # Errors
 /// When the database fails, or holds what cannot be.
-pub async fn page(
-    pool: &PgPool,
+pub async fn events_page(
+    pool: &Pool,
     buin: Buin,
     id: SessionId,
-    page: Page,
+    page: HistoryPage,
 ) -> Result<Vec<Event>, Error> {
-    let most = i64::try_from(page.most).unwrap_or(i64::MAX);
-    let behind = page.behind.map(Version::get);
+    let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
+    let after = page.after.map(Version::get);
     let rows = match page.newest_first {
         false => {
             sqlx::query_as!(
-                Row,
+                EventRow,
                 r#"
                 select version, kind, operator, app_id, reason,
                        changes as "changes: Json<StoredChanges<'static>>",
@@ -93,15 +93,15 @@ pub async fn page(
                 "#,
                 id.uuid(),
                 buin.get(),
-                behind.unwrap_or(0),
-                most,
+                after.unwrap_or(0),
+                limit,
             )
             .fetch_all(pool)
             .await?
         }
         true => {
             sqlx::query_as!(
-                Row,
+                EventRow,
                 r#"
                 select version, kind, operator, app_id, reason,
                        changes as "changes: Json<StoredChanges<'static>>",
@@ -113,8 +113,8 @@ pub async fn page(
                 "#,
                 id.uuid(),
                 buin.get(),
-                behind.unwrap_or(i64::MAX),
-                most,
+                after.unwrap_or(i64::MAX),
+                limit,
             )
             .fetch_all(pool)
             .await?
@@ -123,7 +123,7 @@ pub async fn page(
     rows.into_iter().map(Event::try_from).collect()
 }
 
-struct Row {
+struct EventRow {
     version: i64,
     kind: String,
     operator: String,
@@ -134,10 +134,10 @@ struct Row {
     created_at: DateTime<Utc>,
 }
 
-impl TryFrom<Row> for Event {
+impl TryFrom<EventRow> for Event {
     type Error = Error;
 
-    fn try_from(row: Row) -> Result<Self, Error> {
+    fn try_from(row: EventRow) -> Result<Self, Error> {
         let reason = row.reason.as_deref().map(|text| {
             Reason::new(text).map_err(|why| corrupt("session_event", "reason", text)(why))
         });

@@ -12,11 +12,11 @@ use super::error::corrupt;
 use super::persistent;
 use super::sessions::version;
 use crate::domain::{App, IdempotencyKey, SessionId, Version};
-use crate::repository::PgPool;
+use crate::repository::Pool;
 
 /// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct StoredRequest {
     /// The digest of the request.
     pub digest: [u8; 32],
     /// The session that it was about.
@@ -28,7 +28,7 @@ pub struct Kept {
 }
 
 #[derive(FromRow)]
-struct Row {
+struct IdempotencyRow {
     digest: Vec<u8>,
     session_id: Uuid,
     version: i64,
@@ -40,13 +40,13 @@ struct Row {
 /// # Errors
 /// When the database fails, or holds what cannot be.
 pub async fn find(
-    pool: &PgPool,
+    pool: &Pool,
     app: &App,
     name: &str,
     now: DateTime<Utc>,
-) -> Result<Option<Kept>, Error> {
+) -> Result<Option<StoredRequest>, Error> {
     let statement = sqlx::query_as!(
-        Row,
+        IdempotencyRow,
         r#"
         select digest, session_id, version, expires_at
         from idempotency
@@ -56,11 +56,11 @@ pub async fn find(
         app.app_id.as_str(),
         name,
     );
-    let Some(row) = pool.fetch_optional(persistent::Kept(statement)).await? else {
+    let Some(row) = pool.fetch_optional(persistent::Persistent(statement)).await? else {
         return Ok(None);
     };
-    let row = Row::from_row(&row)?;
-    Ok(Some(Kept {
+    let row = IdempotencyRow::from_row(&row)?;
+    Ok(Some(StoredRequest {
         digest: row
             .digest
             .try_into()
@@ -76,7 +76,7 @@ pub async fn find(
 /// # Errors
 /// [`Error::KeyTaken`] when a request of this name was done before, or when the database fails.
 pub async fn insert(
-    pool: &PgPool,
+    pool: &Pool,
     app: &App,
     key: &IdempotencyKey,
     session_id: SessionId,
@@ -98,7 +98,7 @@ pub async fn insert(
     )
     .execute(pool)
     .await
-    .map_err(Error::of_write)?;
+    .map_err(Error::from_write)?;
     Ok(())
 }
 
@@ -106,7 +106,7 @@ pub async fn insert(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn forget(pool: &PgPool, app: &App, name: &str, now: DateTime<Utc>) -> Result<(), Error> {
+pub async fn delete(pool: &Pool, app: &App, name: &str, now: DateTime<Utc>) -> Result<(), Error> {
     sqlx::query!(
         r#"
         delete from idempotency
@@ -126,7 +126,7 @@ pub async fn forget(pool: &PgPool, app: &App, name: &str, now: DateTime<Utc>) ->
 ///
 /// # Errors
 /// When the database fails.
-pub async fn prune(pool: &PgPool, now: DateTime<Utc>, most: i64) -> Result<u64, Error> {
+pub async fn prune(pool: &Pool, now: DateTime<Utc>, limit: i64) -> Result<u64, Error> {
     let done = sqlx::query!(
         r#"
         delete from idempotency
@@ -138,7 +138,7 @@ pub async fn prune(pool: &PgPool, now: DateTime<Utc>, most: i64) -> Result<u64, 
         )
         "#,
         now,
-        most,
+        limit,
     )
     .execute(pool)
     .await?;

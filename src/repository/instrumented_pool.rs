@@ -19,30 +19,33 @@ use crate::metrics::AcquireStats;
 
 /// The pool of sqlx with measurements. A clone is the same pool.
 #[derive(Clone, Debug)]
-pub struct PgPool {
+pub struct Pool {
     pool: sqlx::PgPool,
-    acquires: Arc<AcquireStats>,
-    within: Duration,
+    wait_stats: Arc<AcquireStats>,
+    timeout: Duration,
 }
 
-impl PgPool {
+impl Pool {
     /// Wraps `pool`. A statement fails if no answer comes `within` this time, which is longer than
     /// PostgreSQL itself lets a statement run.
     #[must_use]
-    pub fn new(pool: sqlx::PgPool, within: Duration) -> Self {
-        Self { pool, acquires: Arc::default(), within }
+    pub fn new(pool: sqlx::PgPool, timeout: Duration) -> Self {
+        Self { pool, wait_stats: Arc::default(), timeout: timeout }
     }
 
     /// Runs `work` with a timeout.
-    async fn bounded<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let late = |_| Err(Error::Io(std::io::ErrorKind::TimedOut.into()));
-        tokio::time::timeout(self.within, work).await.unwrap_or_else(late)
+    async fn with_timeout<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let timed_out = |_| Err(Error::Io(std::io::ErrorKind::TimedOut.into()));
+        tokio::time::timeout(self.timeout, work).await.unwrap_or_else(timed_out)
     }
 
     /// The measured waits for connections.
     #[must_use]
-    pub fn acquires(&self) -> Arc<AcquireStats> {
-        self.acquires.clone()
+    pub fn wait_stats(&self) -> Arc<AcquireStats> {
+        self.wait_stats.clone()
     }
 
     /// Waits for a connection.
@@ -50,7 +53,7 @@ impl PgPool {
     /// # Errors
     /// When no connection becomes free in time.
     pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, Error> {
-        self.acquires.count(self.pool.acquire()).await
+        self.wait_stats.count(self.pool.acquire()).await
     }
 
     /// Begins a transaction.
@@ -58,12 +61,12 @@ impl PgPool {
     /// # Errors
     /// When no connection comes in time, or the database fails.
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, Error> {
-        self.acquires.count(self.pool.begin()).await
+        self.wait_stats.count(self.pool.begin()).await
     }
 }
 
 /// For its size and options, and to close it.
-impl Deref for PgPool {
+impl Deref for Pool {
     type Target = sqlx::PgPool;
 
     fn deref(&self) -> &sqlx::PgPool {
@@ -71,7 +74,7 @@ impl Deref for PgPool {
     }
 }
 
-impl<'p> Executor<'p> for &PgPool {
+impl<'p> Executor<'p> for &Pool {
     type Database = Postgres;
 
     fn fetch_many<'e, 'q: 'e, E>(
@@ -84,7 +87,7 @@ impl<'p> Executor<'p> for &PgPool {
         let pool = self.clone();
         let read = async move {
             let mut connection = pool.acquire().await?;
-            pool.bounded(connection.fetch_many(query).try_collect::<Vec<_>>()).await
+            pool.with_timeout(connection.fetch_many(query).try_collect::<Vec<_>>()).await
         };
         read.map_ok(|all| stream::iter(all.into_iter().map(Ok))).try_flatten_stream().boxed()
     }
@@ -96,7 +99,7 @@ impl<'p> Executor<'p> for &PgPool {
         let pool = self.clone();
         let read = async move {
             let mut connection = pool.acquire().await?;
-            pool.bounded(connection.fetch_optional(query)).await
+            pool.with_timeout(connection.fetch_optional(query)).await
         };
         read.boxed()
     }

@@ -8,19 +8,19 @@ use std::path::Path;
 use serde_json::json;
 use sqlx::PgConnection;
 
-use super::apps::{self, AppSecrets, aes_key_place, callback_token_place};
-use super::audit::{self, Act, Action, Line};
-use super::sealing::{hold, known, read_id, unseal, verify};
-use super::{Error, PgPool};
+use super::apps::{self, AppSecrets, aes_key_context, callback_token_context};
+use super::audit::{self, AuditAction, AuditContext, AuditRecord};
+use super::sealing::{load_active_key, lock_active_key, read_id, require_key, unseal};
+use super::{Error, Pool};
 use crate::keyring::Keyring;
 use crate::wire::{MasterKey, MasterKeyId};
 
 /// The advisory lock that admits one rotation at a time.
-const ROTATING: i64 = 0x6d75_7374_6572_6b01;
+const ROTATION_LOCK_ID: i64 = 0x6d75_7374_6572_6b01;
 
 /// The result of sealing or rotating.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resealed {
+pub struct RotationSummary {
     /// The key that seals now.
     pub id: MasterKeyId,
     /// How many apps had their secrets sealed.
@@ -35,30 +35,30 @@ pub struct Resealed {
 /// [`Error::MasterKeyUnknown`] if the database is sealed with a key that is not in the keyring;
 /// [`Error::Keyring`] if the keyring has no key; or when the database fails. Nothing was changed
 /// then.
-pub async fn adopt(
-    pool: &PgPool,
+pub async fn seal_legacy_secrets(
+    pool: &Pool,
     keyring: &Keyring,
-    act: Act<'_>,
-) -> Result<Option<Resealed>, Error> {
-    match verify(pool, keyring).await {
+    context: AuditContext<'_>,
+) -> Result<Option<RotationSummary>, Error> {
+    match load_active_key(pool, keyring).await {
         Err(Error::NotSealed) => {}
-        verified => return verified.map(|_| None),
+        active => return active.map(|_| None),
     }
     let mut transaction = pool.begin().await?;
     sqlx::query!("lock table sealing in share row exclusive mode")
         .execute(&mut *transaction)
         .await?;
-    if let Some(done) = sqlx::query_scalar!("select master_key_id from sealing")
+    if let Some(existing) = sqlx::query_scalar!("select master_key_id from sealing")
         .fetch_optional(&mut *transaction)
         .await?
     {
         // Another server has sealed them since the first check.
-        return known(keyring, read_id(&done)?).map(|_| None);
+        return require_key(keyring, read_id(&existing)?).map(|_| None);
     }
-    let key = keyring.first_or_new()?;
+    let key = keyring.first_or_generate()?;
     sqlx::query!("lock table app in access exclusive mode").execute(&mut *transaction).await?;
-    let plain = apps::secrets(&mut transaction).await?;
-    apps::put_secrets(&mut transaction, &seal(&plain, &key)).await?;
+    let plain = apps::lock_secrets(&mut transaction).await?;
+    apps::update_secrets(&mut transaction, &seal(&plain, &key)).await?;
     if !plain.is_empty() {
         // The update left the old rows in the table's file, and perhaps samples of them in the
         // planner's statistics. This writes a new file and drops those.
@@ -71,14 +71,19 @@ pub async fn adopt(
         .await?;
     }
     let id = key.id();
-    sqlx::query!("insert into sealing (master_key_id, since) values ($1, $2)", id.bytes(), act.at,)
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query!(
+        "insert into sealing (master_key_id, since) values ($1, $2)",
+        id.bytes(),
+        context.at,
+    )
+    .execute(&mut *transaction)
+    .await?;
     let details = json!({ "masterKey": id.to_string(), "apps": plain.len() });
-    let line = Line { action: Action::SecretsSeal, buin: None, app_id: None, details };
-    audit::write(&mut transaction, act, line).await?;
+    let record =
+        AuditRecord { action: AuditAction::SecretsSeal, buin: None, app_id: None, details };
+    audit::write(&mut transaction, context, record).await?;
     transaction.commit().await?;
-    Ok(Some(Resealed { id, apps: plain.len() }))
+    Ok(Some(RotationSummary { id, apps: plain.len() }))
 }
 
 /// Seals every secret with another key, which seals from then on. Returns `None` if this key seals
@@ -88,35 +93,36 @@ pub async fn adopt(
 /// [`Error::MasterKeyUnknown`] if the key that sealed is not here; [`Error::Corrupt`] if a secret does
 /// not open; or when the database fails. Nothing was changed then.
 pub async fn rotate(
-    pool: &PgPool,
+    pool: &Pool,
     keyring: &Keyring,
     to: &MasterKey,
-    act: Act<'_>,
-) -> Result<Option<Resealed>, Error> {
+    context: AuditContext<'_>,
+) -> Result<Option<RotationSummary>, Error> {
     let mut transaction = pool.begin().await?;
     let id = to.id();
-    let held = sqlx::query_scalar!("select master_key_id from sealing for update")
+    let stored = sqlx::query_scalar!("select master_key_id from sealing for update")
         .fetch_optional(&mut *transaction)
         .await?;
-    let from = read_id(&held.ok_or(Error::NotSealed)?)?;
+    let from = read_id(&stored.ok_or(Error::NotSealed)?)?;
     if from == id {
         return Ok(None);
     }
-    known(keyring, from)?;
-    let opened: Vec<AppSecrets> = apps::secrets(&mut transaction)
+    require_key(keyring, from)?;
+    let opened: Vec<AppSecrets> = apps::lock_secrets(&mut transaction)
         .await?
         .into_iter()
-        .map(|sealed| sealed.opened(keyring))
+        .map(|sealed| sealed.open(keyring))
         .collect::<Result<_, Error>>()?;
-    apps::put_secrets(&mut transaction, &seal(&opened, to)).await?;
-    sqlx::query!("update sealing set master_key_id = $1, since = $2", id.bytes(), act.at)
+    apps::update_secrets(&mut transaction, &seal(&opened, to)).await?;
+    sqlx::query!("update sealing set master_key_id = $1, since = $2", id.bytes(), context.at)
         .execute(&mut *transaction)
         .await?;
     let details = json!({ "from": from.to_string(), "to": id.to_string(), "apps": opened.len() });
-    let line = Line { action: Action::SecretsRotate, buin: None, app_id: None, details };
-    audit::write(&mut transaction, act, line).await?;
+    let record =
+        AuditRecord { action: AuditAction::SecretsRotate, buin: None, app_id: None, details };
+    audit::write(&mut transaction, context, record).await?;
     transaction.commit().await?;
-    Ok(Some(Resealed { id, apps: opened.len() }))
+    Ok(Some(RotationSummary { id, apps: opened.len() }))
 }
 
 /// Removes old keys from a file of keys, provided that the file holds the key that seals. Returns
@@ -125,50 +131,52 @@ pub async fn rotate(
 /// # Errors
 /// When the database or the file fails; the file is then unchanged. If only the final commit fails,
 /// the keys are gone without an audit record.
-pub async fn drop_keys(
-    pool: &PgPool,
+pub async fn remove_old_keys(
+    pool: &Pool,
     keyring: &Keyring,
     file: &Path,
-    act: Act<'_>,
+    context: AuditContext<'_>,
 ) -> Result<Vec<MasterKeyId>, Error> {
     let mut transaction = pool.begin().await?;
-    let seals = hold(&mut transaction, keyring).await?.id();
-    let dropped = keyring.others(file, seals)?;
-    if dropped.is_empty() {
-        return Ok(dropped);
+    let active = lock_active_key(&mut transaction, keyring).await?.id();
+    let removed = keyring.stale_ids(file, active)?;
+    if removed.is_empty() {
+        return Ok(removed);
     }
-    let ids: Vec<String> = dropped.iter().map(ToString::to_string).collect();
-    let details = json!({ "seals": seals.to_string(), "dropped": ids });
-    let line = Line { action: Action::SecretsDropKeys, buin: None, app_id: None, details };
-    audit::write(&mut transaction, act, line).await?;
-    keyring.keep_only(file, seals)?;
+    let ids: Vec<String> = removed.iter().map(ToString::to_string).collect();
+    let details = json!({ "seals": active.to_string(), "dropped": ids });
+    let record =
+        AuditRecord { action: AuditAction::SecretsDropKeys, buin: None, app_id: None, details };
+    audit::write(&mut transaction, context, record).await?;
+    keyring.retain(file, active)?;
     transaction.commit().await?;
-    Ok(dropped)
+    Ok(removed)
 }
 
 /// The lock that one rotation holds, until this is dropped.
-pub struct Turn(#[expect(dead_code, reason = "held for its lock")] PgConnection);
+pub struct RotationLock(#[expect(dead_code, reason = "held for its lock")] PgConnection);
 
 /// Takes the lock; `None` if another rotation holds it.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn turn(pool: &PgPool) -> Result<Option<Turn>, Error> {
+pub async fn try_lock(pool: &Pool) -> Result<Option<RotationLock>, Error> {
     // The lock goes with the connection, so this one must never go back to the pool.
     let mut connection = pool.acquire().await?.detach();
-    let taken = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "taken!""#, ROTATING)
-        .fetch_one(&mut connection)
-        .await?;
-    Ok(taken.then_some(Turn(connection)))
+    let acquired =
+        sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "taken!""#, ROTATION_LOCK_ID)
+            .fetch_one(&mut connection)
+            .await?;
+    Ok(acquired.then_some(RotationLock(connection)))
 }
 
 impl AppSecrets {
-    fn opened(self, keyring: &Keyring) -> Result<Self, Error> {
+    fn open(self, keyring: &Keyring) -> Result<Self, Error> {
         let Self { buin, app_id, aes_key, callback_token } = self;
-        let aes_key = unseal(keyring, aes_key_place(buin, &app_id), &aes_key)?;
-        let place = callback_token_place(buin, &app_id);
+        let aes_key = unseal(keyring, aes_key_context(buin, &app_id), &aes_key)?;
+        let context = callback_token_context(buin, &app_id);
         let callback_token =
-            callback_token.map(|token| unseal(keyring, place, &token)).transpose()?;
+            callback_token.map(|token| unseal(keyring, context, &token)).transpose()?;
         Ok(Self { buin, app_id, aes_key, callback_token })
     }
 }
@@ -180,9 +188,9 @@ fn seal(plain: &[AppSecrets], key: &MasterKey) -> Vec<AppSecrets> {
         AppSecrets {
             buin,
             app_id: app_id.to_owned(),
-            aes_key: key.seal(aes_key_place(buin, app_id), &app.aes_key).into(),
+            aes_key: key.seal(aes_key_context(buin, app_id), &app.aes_key).into(),
             callback_token: token
-                .map(|token| key.seal(callback_token_place(buin, app_id), token).into()),
+                .map(|token| key.seal(callback_token_context(buin, app_id), token).into()),
         }
     };
     plain.iter().map(sealed).collect()

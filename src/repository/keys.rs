@@ -4,15 +4,15 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::Error;
-use super::audit::{self, Act, Action, Line};
+use super::audit::{self, AuditAction, AuditContext, AuditRecord};
 use super::error::corrupt;
 use crate::domain::{AppId, Buin};
-use crate::repository::PgPool;
+use crate::repository::Pool;
 use crate::wire::ApiKeyHash;
 
 /// An API key as stored: its hash and what it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredKey {
+pub struct ApiKeyRecord {
     /// SHA-256 of the key.
     pub hash: ApiKeyHash,
     /// The enterprise of the app that it acts for.
@@ -33,9 +33,9 @@ pub struct StoredKey {
 ///
 /// # Errors
 /// When the database fails, or holds what cannot be.
-pub async fn list(pool: &PgPool) -> Result<Vec<StoredKey>, Error> {
+pub async fn list(pool: &Pool) -> Result<Vec<ApiKeyRecord>, Error> {
     let rows = sqlx::query_as!(
-        Row,
+        ApiKeyRow,
         r#"
         select hash, buin, app_id, label, created_at, last_used_at, revoked_at
         from api_key
@@ -44,7 +44,7 @@ pub async fn list(pool: &PgPool) -> Result<Vec<StoredKey>, Error> {
     )
     .fetch_all(pool)
     .await?;
-    rows.into_iter().map(StoredKey::try_from).collect()
+    rows.into_iter().map(ApiKeyRecord::try_from).collect()
 }
 
 /// Stores a new key and its audit record.
@@ -52,12 +52,12 @@ pub async fn list(pool: &PgPool) -> Result<Vec<StoredKey>, Error> {
 /// # Errors
 /// [`Error::AppUnknown`], or when the database fails.
 pub async fn insert(
-    pool: &PgPool,
+    pool: &Pool,
     hash: &ApiKeyHash,
     buin: Buin,
     app_id: &AppId,
     label: &str,
-    act: Act<'_>,
+    context: AuditContext<'_>,
 ) -> Result<(), Error> {
     let mut transaction = pool.begin().await?;
     sqlx::query!(
@@ -66,7 +66,7 @@ pub async fn insert(
         buin.get(),
         app_id.as_str(),
         label,
-        act.at,
+        context.at,
     )
     .execute(&mut *transaction)
     .await
@@ -75,8 +75,8 @@ pub async fn insert(
         _ => error.into(),
     })?;
     let details = json!({ "key": id(hash), "label": label });
-    let line = Line::of_app(Action::KeyCreate, buin, app_id, details);
-    audit::write(&mut transaction, act, line).await?;
+    let record = AuditRecord::for_app(AuditAction::KeyCreate, buin, app_id, details);
+    audit::write(&mut transaction, context, record).await?;
     transaction.commit().await?;
     Ok(())
 }
@@ -86,21 +86,25 @@ pub async fn insert(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn revoke(pool: &PgPool, key: &StoredKey, act: Act<'_>) -> Result<bool, Error> {
+pub async fn revoke(
+    pool: &Pool,
+    key: &ApiKeyRecord,
+    context: AuditContext<'_>,
+) -> Result<bool, Error> {
     let mut transaction = pool.begin().await?;
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         "update api_key set revoked_at = $2 where hash = $1 and revoked_at is null",
         key.hash.as_slice(),
-        act.at,
+        context.at,
     )
     .execute(&mut *transaction)
     .await?;
-    if done.rows_affected() == 0 {
+    if result.rows_affected() == 0 {
         return Ok(false);
     }
     let details = json!({ "key": id(&key.hash), "label": key.label });
-    let line = Line::of_app(Action::KeyRevoke, key.buin, &key.app_id, details);
-    audit::write(&mut transaction, act, line).await?;
+    let record = AuditRecord::for_app(AuditAction::KeyRevoke, key.buin, &key.app_id, details);
+    audit::write(&mut transaction, context, record).await?;
     transaction.commit().await?;
     Ok(true)
 }
@@ -115,8 +119,8 @@ pub fn id(hash: &ApiKeyHash) -> String {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn note_use(
-    pool: &PgPool,
+pub async fn update_last_used(
+    pool: &Pool,
     hashes: &[ApiKeyHash],
     at: DateTime<Utc>,
 ) -> Result<(), Error> {
@@ -131,7 +135,7 @@ pub async fn note_use(
     Ok(())
 }
 
-struct Row {
+struct ApiKeyRow {
     hash: Vec<u8>,
     buin: i64,
     app_id: String,
@@ -141,10 +145,10 @@ struct Row {
     revoked_at: Option<DateTime<Utc>>,
 }
 
-impl TryFrom<Row> for StoredKey {
+impl TryFrom<ApiKeyRow> for ApiKeyRecord {
     type Error = Error;
 
-    fn try_from(row: Row) -> Result<Self, Error> {
+    fn try_from(row: ApiKeyRow) -> Result<Self, Error> {
         Ok(Self {
             hash: row.hash.as_slice().try_into().map_err(corrupt(
                 "api_key",

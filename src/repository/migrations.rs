@@ -7,7 +7,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgPoolOptions;
 
 use super::Error;
-use crate::repository::PgPool;
+use crate::repository::Pool;
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
@@ -24,7 +24,7 @@ pub struct Migration {
 
 /// How the schema of a database compares with this program.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum SchemaStatus {
     /// Just right.
     Current,
     /// Migrations are missing.
@@ -32,9 +32,9 @@ pub enum Standing {
     /// The database has migrations that this program does not know: a newer program has run.
     Newer(Vec<i64>),
     /// A migration did not finish. It must be repaired by hand.
-    Unfinished(i64),
+    Dirty(i64),
     /// A migration was applied with another text than this program has.
-    Altered(i64),
+    ChecksumMismatch(i64),
 }
 
 /// Why migrating failed.
@@ -59,7 +59,7 @@ pub enum MigrationError {
         "migration {0} is not as this program left it. Restore a backup, or compare the schema \
          with the file of that number by hand"
     )]
-    Broken(i64),
+    Inconsistent(i64),
     /// Applying a migration failed; it was rolled back.
     #[error("a migration failed and was rolled back")]
     Failed(#[source] MigrateError),
@@ -69,32 +69,32 @@ pub enum MigrationError {
 ///
 /// # Errors
 /// When the database cannot be asked.
-pub async fn standing(pool: &PgPool) -> Result<Standing, Error> {
+pub async fn status(pool: &Pool) -> Result<SchemaStatus, Error> {
     let applied = applied(pool).await?;
     let newer: Vec<i64> =
         applied.keys().copied().filter(|version| !MIGRATOR.version_exists(*version)).collect();
     if !newer.is_empty() {
-        return Ok(Standing::Newer(newer));
+        return Ok(SchemaStatus::Newer(newer));
     }
     for migration in MIGRATOR.iter() {
         match applied.get(&migration.version) {
-            Some(row) if !row.success => return Ok(Standing::Unfinished(migration.version)),
+            Some(row) if !row.success => return Ok(SchemaStatus::Dirty(migration.version)),
             Some(row) if row.checksum != *migration.checksum => {
-                return Ok(Standing::Altered(migration.version));
+                return Ok(SchemaStatus::ChecksumMismatch(migration.version));
             }
             _ => {}
         }
     }
     let pending: Vec<Migration> =
         all(&applied).into_iter().filter(|migration| migration.applied_at.is_none()).collect();
-    Ok(if pending.is_empty() { Standing::Current } else { Standing::Pending(pending) })
+    Ok(if pending.is_empty() { SchemaStatus::Current } else { SchemaStatus::Pending(pending) })
 }
 
 /// Every migration that this program knows, and when it was applied.
 ///
 /// # Errors
 /// When the database cannot be asked.
-pub async fn list(pool: &PgPool) -> Result<Vec<Migration>, Error> {
+pub async fn list(pool: &Pool) -> Result<Vec<Migration>, Error> {
     Ok(all(&applied(pool).await?))
 }
 
@@ -103,24 +103,24 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Migration>, Error> {
 ///
 /// # Errors
 /// [`MigrationError`]; the schema is as it was before the step that failed.
-pub async fn run(pool: &PgPool) -> Result<Vec<Migration>, MigrationError> {
-    let pending = match standing(pool).await? {
-        Standing::Current => return Ok(Vec::new()),
-        Standing::Pending(pending) => pending,
-        Standing::Newer(found) => {
+pub async fn run(pool: &Pool) -> Result<Vec<Migration>, MigrationError> {
+    let pending = match status(pool).await? {
+        SchemaStatus::Current => return Ok(Vec::new()),
+        SchemaStatus::Pending(pending) => pending,
+        SchemaStatus::Newer(found) => {
             let newest = MIGRATOR.iter().map(|migration| migration.version).max();
             return Err(MigrationError::Newer { found, newest: newest.unwrap_or_default() });
         }
-        Standing::Unfinished(version) | Standing::Altered(version) => {
-            return Err(MigrationError::Broken(version));
+        SchemaStatus::Dirty(version) | SchemaStatus::ChecksumMismatch(version) => {
+            return Err(MigrationError::Inconsistent(version));
         }
     };
     // On a connection of its own, without a timeout: a migration may take longer than any request.
     let options = pool.connect_options().as_ref().clone().options([("statement_timeout", "0")]);
-    let patient = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
-    let done = MIGRATOR.run(&patient).await;
-    patient.close().await;
-    done.map_err(MigrationError::Failed)?;
+    let migration_pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+    let result = MIGRATOR.run(&migration_pool).await;
+    migration_pool.close().await;
+    result.map_err(MigrationError::Failed)?;
     Ok(pending)
 }
 
@@ -138,7 +138,7 @@ struct Applied {
 
 /// The applied migrations. Their table belongs to sqlx and exists only after the first migration,
 /// so its statements are not checked at compile time.
-async fn applied(pool: &PgPool) -> Result<BTreeMap<i64, Applied>, Error> {
+async fn applied(pool: &Pool) -> Result<BTreeMap<i64, Applied>, Error> {
     let exists: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
         .fetch_one(pool)
         .await?;

@@ -27,5 +27,5 @@ mod instrumented_pool;
 mod persistent;
 
 pub use error::Error;
-pub use instrumented_pool::PgPool;
+pub use instrumented_pool::Pool;
 pub use sqlx::PgConnection as Connection;

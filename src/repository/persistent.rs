@@ -11,9 +11,9 @@ use sqlx::{Execute, Postgres, SqlStr};
 
 /// A statement that stays prepared on its connection. It returns plain rows, to be read by
 /// `FromRow`.
-pub(super) struct Kept<Q>(pub(super) Q);
+pub(super) struct Persistent<Q>(pub(super) Q);
 
-impl<'q, Q: Execute<'q, Postgres>> Execute<'q, Postgres> for Kept<Q> {
+impl<'q, Q: Execute<'q, Postgres>> Execute<'q, Postgres> for Persistent<Q> {
     fn sql(self) -> SqlStr {
         self.0.sql()
     }

@@ -6,15 +6,15 @@ use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 
 use super::Error;
-use crate::repository::PgPool;
+use crate::repository::Pool;
 
 /// How much later than PostgreSQL's own limit an answer may come. A server that has not answered by
 /// then is gone, and nothing else would report that.
-pub(super) const MARGIN: Duration = Duration::from_secs(1);
+pub(super) const TIMEOUT_MARGIN: Duration = Duration::from_secs(1);
 
 /// The limits of the pool and of its statements.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct PoolLimits {
     /// The largest number of connections.
     pub max_connections: u32,
     /// How long a request waits for a connection.
@@ -27,16 +27,16 @@ pub struct Limits {
 ///
 /// # Errors
 /// The error of the connection attempt.
-pub async fn reach(options: &PgConnectOptions, within: Duration) -> Result<(), Error> {
-    let connected = tokio::time::timeout(within, PgConnection::connect_with(options)).await;
-    let connection = connected.map_err(|_| Error::Unanswered(within))??;
+pub async fn check_reachable(options: &PgConnectOptions, timeout: Duration) -> Result<(), Error> {
+    let connected = tokio::time::timeout(timeout, PgConnection::connect_with(options)).await;
+    let connection = connected.map_err(|_| Error::OutcomeUnknown(timeout))??;
     connection.close().await?;
     Ok(())
 }
 
 /// A pool that connects when first used.
 #[must_use]
-pub fn connect(options: PgConnectOptions, limits: Limits) -> PgPool {
+pub fn connect(options: PgConnectOptions, limits: PoolLimits) -> Pool {
     let statement_timeout = limits.statement_timeout.as_millis().to_string();
     let options = options.application_name("muster").options([
         ("statement_timeout", statement_timeout.as_str()),
@@ -60,12 +60,12 @@ pub fn connect(options: PgConnectOptions, limits: Limits) -> PgPool {
         .after_release(|connection, _| Box::pin(is_alive(connection)))
         .connect_lazy_with(options);
     // Longer than the deadline of a request, whose error is more precise.
-    PgPool::new(pool, limits.statement_timeout + 2 * MARGIN)
+    Pool::new(pool, limits.statement_timeout + 2 * TIMEOUT_MARGIN)
 }
 
 async fn is_alive(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    match tokio::time::timeout(MARGIN, connection.ping()).await {
-        Ok(answered) => answered.map(|()| true),
+    match tokio::time::timeout(TIMEOUT_MARGIN, connection.ping()).await {
+        Ok(pong) => pong.map(|()| true),
         // An error closes the connection at once. `false` would send a good-bye first, which would
         // not arrive.
         Err(_) => Err(sqlx::Error::PoolTimedOut),

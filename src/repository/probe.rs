@@ -3,14 +3,14 @@
 use chrono::{DateTime, Utc};
 
 use super::Error;
-use crate::repository::PgPool;
+use crate::repository::Pool;
 
 /// The oldest PostgreSQL that Muster runs on, as its major version.
-pub const OLDEST: i32 = 15;
+pub const MIN_VERSION: i32 = 15;
 
 /// A database server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
+pub struct ServerInfo {
     /// The version as reported, such as "15.18".
     pub version: String,
     /// Its major version.
@@ -23,7 +23,7 @@ pub struct Server {
 ///
 /// # Errors
 /// When it does not answer.
-pub async fn server(pool: &PgPool) -> Result<Server, Error> {
+pub async fn server(pool: &Pool) -> Result<ServerInfo, Error> {
     let row = sqlx::query!(
         r#"
         select current_setting('server_version') as "version!",
@@ -33,14 +33,14 @@ pub async fn server(pool: &PgPool) -> Result<Server, Error> {
     )
     .fetch_one(pool)
     .await?;
-    Ok(Server { version: row.version, major: row.major, now: row.now })
+    Ok(ServerInfo { version: row.version, major: row.major, now: row.now })
 }
 
 /// The size of the database, in bytes.
 ///
 /// # Errors
 /// When it does not answer.
-pub async fn size(pool: &PgPool) -> Result<u64, Error> {
+pub async fn size(pool: &Pool) -> Result<u64, Error> {
     let size = sqlx::query_scalar!(r#"select pg_database_size(current_database()) as "size!""#)
         .fetch_one(pool)
         .await?;

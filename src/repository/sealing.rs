@@ -10,13 +10,13 @@ use sqlx::PgConnection;
 use zeroize::Zeroizing;
 
 use super::error::corrupt;
-use super::{Error, PgPool};
+use super::{Error, Pool};
 use crate::keyring::Keyring;
 use crate::wire::{MasterKey, MasterKeyId, Place};
 
 /// The key that seals, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Current {
+pub struct ActiveKey {
     /// Its id.
     pub id: MasterKeyId,
     /// When it began to seal.
@@ -27,47 +27,47 @@ pub struct Current {
 ///
 /// # Errors
 /// [`Error::NotSealed`] if no key seals yet, or when the database fails.
-pub async fn current(pool: &PgPool) -> Result<Current, Error> {
+pub async fn current(pool: &Pool) -> Result<ActiveKey, Error> {
     let row = sqlx::query!("select master_key_id, since from sealing").fetch_optional(pool).await?;
     let row = row.ok_or(Error::NotSealed)?;
-    Ok(Current { id: read_id(&row.master_key_id)?, since: row.since })
+    Ok(ActiveKey { id: read_id(&row.master_key_id)?, since: row.since })
 }
 
 /// The key that seals, from the keyring.
 ///
 /// # Errors
 /// [`Error::MasterKeyUnknown`], [`Error::NotSealed`], or when the database fails.
-pub async fn verify(pool: &PgPool, keyring: &Keyring) -> Result<MasterKey, Error> {
-    known(keyring, current(pool).await?.id)
+pub async fn load_active_key(pool: &Pool, keyring: &Keyring) -> Result<MasterKey, Error> {
+    require_key(keyring, current(pool).await?.id)
 }
 
 /// The key that seals. It cannot be replaced until the transaction ends.
-pub(super) async fn hold(
+pub(super) async fn lock_active_key(
     connection: &mut PgConnection,
     keyring: &Keyring,
 ) -> Result<MasterKey, Error> {
-    let held = sqlx::query_scalar!("select master_key_id from sealing for share")
+    let stored = sqlx::query_scalar!("select master_key_id from sealing for share")
         .fetch_optional(connection)
         .await?;
-    known(keyring, read_id(&held.ok_or(Error::NotSealed)?)?)
+    require_key(keyring, read_id(&stored.ok_or(Error::NotSealed)?)?)
 }
 
 /// Opens a stored secret.
 pub(super) fn unseal(
     keyring: &Keyring,
-    place: Place<'_>,
+    context: Place<'_>,
     sealed: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let (table, column) = place.column.split_once('.').unwrap_or(("", place.column));
-    let whose = format!("… of app {} of enterprise {}", place.app_id, place.buin);
+    let (table, column) = context.column.split_once('.').unwrap_or(("", context.column));
+    let owner = format!("… of app {} of enterprise {}", context.app_id, context.buin);
     let Some(id) = MasterKeyId::of(sealed) else {
-        let error = Error::Corrupt { table, column, value: whose, why: "is not sealed".to_owned() };
+        let error = Error::Corrupt { table, column, value: owner, why: "is not sealed".to_owned() };
         return Err(error);
     };
-    known(keyring, id)?.unseal(place, sealed).map_err(corrupt(table, column, whose))
+    require_key(keyring, id)?.unseal(context, sealed).map_err(corrupt(table, column, owner))
 }
 
-pub(super) fn known(keyring: &Keyring, id: MasterKeyId) -> Result<MasterKey, Error> {
+pub(super) fn require_key(keyring: &Keyring, id: MasterKeyId) -> Result<MasterKey, Error> {
     keyring.find(id).ok_or_else(|| Error::MasterKeyUnknown { id, known: keyring.ids() })
 }
 

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::domain::{App, AppId, Buin};
 use crate::keyring::Keyring;
-use crate::repository::PgPool;
-use crate::repository::app_notifications::{self, Changes, Note};
+use crate::repository::Pool;
+use crate::repository::app_notifications::{self, AckToken, AppListener};
 use crate::repository::apps::StoredApp;
 use crate::repository::{self, apps, keys};
 use crate::wire::{ApiKeyHash, Envelope, TokenKey};
@@ -52,7 +52,7 @@ impl From<StoredApp> for AppContext {
 
 /// All apps and all keys that are not revoked.
 pub struct AppDirectory {
-    pool: PgPool,
+    pool: Pool,
     keyring: Arc<Keyring>,
     clock: Clock,
     snapshot: ArcSwap<DirectorySnapshot>,
@@ -89,7 +89,7 @@ impl AppDirectory {
     /// # Errors
     /// When the database fails.
     pub async fn open(
-        pool: PgPool,
+        pool: Pool,
         keyring: Arc<Keyring>,
         clock: Clock,
     ) -> Result<Self, repository::Error> {
@@ -148,14 +148,14 @@ impl AppDirectory {
 
     /// Keeps the snapshot up to date. Runs until it is dropped. `changes` must have been opened
     /// before the directory, so that no change is missed between the two.
-    pub async fn run(&self, listener: Changes) {
+    pub async fn run(&self, listener: AppListener) {
         let mut flushed_at = Instant::now();
         let mut listener = Some(listener);
         loop {
             let ack_token = match &mut listener {
                 // Changes before the listener is open are read below.
                 None => {
-                    match Changes::follow(&self.pool).await {
+                    match AppListener::listen(&self.pool).await {
                         Ok(connected) => listener = Some(connected),
                         Err(error) => {
                             tracing::warn!(
@@ -199,7 +199,7 @@ impl AppDirectory {
 
     /// Confirms that this server has read what was committed before the note. It does not if the
     /// note announces a master key that this server does not have.
-    async fn acknowledge(&self, ack_token: &Note) {
+    async fn acknowledge(&self, ack_token: &AckToken) {
         if let Some(id) = ack_token.master_key()
             && self.keyring.find(id).is_none()
         {
@@ -225,7 +225,7 @@ impl AppDirectory {
             .map(|(hash, _)| *hash)
             .collect();
         if !used.is_empty()
-            && let Err(error) = keys::note_use(&self.pool, &used, self.clock.now()).await
+            && let Err(error) = keys::update_last_used(&self.pool, &used, self.clock.now()).await
         {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -265,7 +265,7 @@ impl AppDirectory {
 }
 
 async fn load_snapshot(
-    pool: &PgPool,
+    pool: &Pool,
     keyring: &Keyring,
 ) -> Result<DirectorySnapshot, repository::Error> {
     let read_at = Instant::now();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Pruner;
 use crate::clock::Clock;
-use crate::repository::{self, PgPool, audit};
+use crate::repository::{self, Pool, audit};
 
 /// How often old lines are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
@@ -12,7 +12,7 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
 /// Deletes old audit lines.
 pub struct AuditRetention {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
     /// The present time.
     pub clock: Clock,
     /// The greatest age of a line.

@@ -70,7 +70,7 @@ impl From<Arc<repository::Error>> for Error {
         match *error {
             repository::Error::Unavailable(_) => Self::Unavailable(error),
             repository::Error::TimedOut(_) => Self::StatementTimeout(error),
-            _ if error.is_lost() => Self::OutcomeUnknown(error),
+            _ if error.is_outcome_unknown() => Self::OutcomeUnknown(error),
             _ => Self::Internal(error),
         }
     }

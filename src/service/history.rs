@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{Caller, Error, Sessions};
 use crate::domain::{Changes, Event, Session, SessionId, Version};
 use crate::repository;
-use crate::repository::history::{self, Until};
+use crate::repository::history::{self, UpTo};
 use crate::telemetry::own_statement;
 
 /// A session at two of its versions, and the difference.
@@ -42,7 +42,7 @@ impl Sessions {
         id: SessionId,
         version: Version,
     ) -> Result<Session, Error> {
-        let session = self.replay_up_to(caller, id, Until::Version(version)).await?;
+        let session = self.replay_up_to(caller, id, UpTo::Version(version)).await?;
         match session {
             None => Err(Error::SessionNotFound),
             Some(session) if session.version == version => Ok(session),
@@ -61,7 +61,7 @@ impl Sessions {
         id: SessionId,
         at: DateTime<Utc>,
     ) -> Result<Session, Error> {
-        match self.replay_up_to(caller, id, Until::Time(at)).await? {
+        match self.replay_up_to(caller, id, UpTo::Time(at)).await? {
             Some(session) => Ok(session),
             None => {
                 self.read(caller, id).await?;
@@ -81,9 +81,9 @@ impl Sessions {
         page: HistoryPage,
     ) -> Result<Vec<Event>, Error> {
         let HistoryPage { behind, newest_first, most } = page;
-        let page = history::Page { behind, newest_first, most };
+        let page = history::HistoryPage { after: behind, newest_first, limit: most };
         let pool = self.admit(caller)?;
-        let reading = history::page(&pool, caller.app().buin, id, page);
+        let reading = history::events_page(&pool, caller.app().buin, id, page);
         let events = own_statement("history.page", reading).await?;
         if events.is_empty() {
             self.read(caller, id).await?;
@@ -103,7 +103,7 @@ impl Sessions {
         to: Version,
     ) -> Result<SessionDiff, Error> {
         let buin = caller.app().buin;
-        let events = self.events_up_to(caller, id, Until::Version(from.max(to))).await?;
+        let events = self.events_up_to(caller, id, UpTo::Version(from.max(to))).await?;
         if events.is_empty() {
             return Err(Error::SessionNotFound);
         }
@@ -123,7 +123,7 @@ impl Sessions {
         &self,
         caller: &Caller,
         id: SessionId,
-        up_to: Until,
+        up_to: UpTo,
     ) -> Result<Option<Session>, Error> {
         let events = self.events_up_to(caller, id, up_to).await?;
         if events.is_empty() {
@@ -137,7 +137,7 @@ impl Sessions {
         &self,
         caller: &Caller,
         id: SessionId,
-        up_to: Until,
+        up_to: UpTo,
     ) -> Result<Vec<Event>, Error> {
         let pool = self.admit(caller)?;
         let reading = history::until(&pool, caller.app().buin, id, up_to);

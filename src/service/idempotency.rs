@@ -11,7 +11,7 @@ use super::sessions::{WriteOptions, WriteOutcome};
 use super::{Caller, Error, Pruner, Sessions};
 use crate::domain::Session;
 use crate::repository;
-use crate::repository::history::{self, Until};
+use crate::repository::history::{self, UpTo};
 use crate::repository::idempotency;
 use crate::telemetry::own_statement;
 
@@ -33,14 +33,14 @@ impl Sessions {
             return Ok(None);
         };
         if stored.expired {
-            let deleting = idempotency::forget(&pool, app, key.name(), now);
+            let deleting = idempotency::delete(&pool, app, key.name(), now);
             own_statement("idempotency.forget", deleting).await?;
             return Ok(None);
         }
         if stored.digest != *key.digest() {
             return Err(Error::IdempotencyKeyReused);
         }
-        let up_to = Until::Version(stored.version);
+        let up_to = UpTo::Version(stored.version);
         let reading = history::until(&pool, app.buin, stored.session_id, up_to);
         let events = own_statement("history.until", reading).await?;
         let session = Session::replay(stored.session_id, app.buin, events)
@@ -62,7 +62,7 @@ impl Sessions {
         let inserting = idempotency::insert(&pool, caller.app(), key, id, version, now);
         match own_statement("idempotency.insert", inserting).await {
             Ok(()) => Ok(true),
-            Err(repository::Error::KeyTaken) => Ok(false),
+            Err(repository::Error::DuplicateIdempotencyKey) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }

@@ -17,8 +17,8 @@ use crate::clock::Clock;
 use crate::metrics::{
     self, DatabaseStats, DeliveryStats, Disk, Format, Metrics, MetricsSnapshot, PoolStats,
 };
-use crate::repository::PgPool;
-use crate::repository::migrations::Standing;
+use crate::repository::Pool;
+use crate::repository::migrations::SchemaStatus;
 use crate::repository::{self, deliveries, probe};
 
 /// How long the answers of the database are used again.
@@ -37,7 +37,7 @@ pub struct MetricsInputs {
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
     /// The sessions, for the state of their cache.
     pub sessions: Sessions,
     /// Whether requests can be served.
@@ -72,7 +72,7 @@ impl MetricsSource {
                 idle: idle.min(size),
                 used: size.saturating_sub(idle),
                 max: pool.options().get_max_connections(),
-                wait_stats: pool.acquires(),
+                wait_stats: pool.wait_stats(),
             },
             cache: sessions.shared().cache.stats(),
             database,
@@ -100,9 +100,10 @@ impl MetricsSource {
         };
         let mut stats = DatabaseStats { up: true, ..DatabaseStats::default() };
         match schema_status {
-            Standing::Current => stats.current = true,
-            Standing::Pending(pending) => stats.pending_migrations = pending.len(),
-            Standing::Newer(_) | Standing::Unfinished(_) | Standing::Altered(_) => {}
+            SchemaStatus::Current => stats.current = true,
+            SchemaStatus::Pending(pending) => stats.pending_migrations = pending.len(),
+            SchemaStatus::Newer(_) | SchemaStatus::Dirty(_) | SchemaStatus::ChecksumMismatch(_) => {
+            }
         }
         if !stats.current {
             return stats;

@@ -6,8 +6,8 @@
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::repository::PgPool;
-use crate::repository::pool::Limits;
+use crate::repository::Pool;
+use crate::repository::pool::PoolLimits;
 use tokio::time::Instant;
 
 use super::Error;
@@ -15,7 +15,7 @@ use super::batching::WaitEstimator;
 
 /// A pool that counts its users.
 pub(super) struct PoolAdmission {
-    pool: PgPool,
+    pool: Pool,
     wait_estimator: WaitEstimator,
     /// How many requests use the pool or wait for it.
     in_use: AtomicUsize,
@@ -34,7 +34,7 @@ pub(super) struct PoolPermit<'a> {
 }
 
 impl PoolAdmission {
-    pub(super) fn new(pool: PgPool, limits: Limits, max_queued: usize) -> Self {
+    pub(super) fn new(pool: Pool, limits: PoolLimits, max_queued: usize) -> Self {
         let connections = usize::try_from(limits.max_connections).unwrap_or(usize::MAX).max(1);
         let wait_estimator = WaitEstimator::new(Instant::now(), limits.statement_timeout);
         Self {
@@ -88,9 +88,9 @@ impl PoolPermit<'_> {
 }
 
 impl Deref for PoolPermit<'_> {
-    type Target = PgPool;
+    type Target = Pool;
 
-    fn deref(&self) -> &PgPool {
+    fn deref(&self) -> &Pool {
         &self.admission.pool
     }
 }
@@ -120,8 +120,8 @@ mod tests {
         let pool = PgPoolOptions::new().connect_lazy("postgres://nobody@localhost/none").unwrap();
         let second = Duration::from_secs(1);
         let limits =
-            Limits { max_connections: 2, acquire_timeout: second, statement_timeout: second };
-        PoolAdmission::new(PgPool::new(pool, second), limits, 4)
+            PoolLimits { max_connections: 2, acquire_timeout: second, statement_timeout: second };
+        PoolAdmission::new(Pool::new(pool, second), limits, 4)
     }
 
     #[tokio::test]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::repository;
-use crate::repository::PgPool;
-use crate::repository::migrations::{self, Standing};
+use crate::repository::Pool;
+use crate::repository::migrations::{self, SchemaStatus};
 
 /// How long the database may take. Probes usually give up after one or two seconds, and must get
 /// the reason before.
@@ -26,13 +26,13 @@ pub enum NotReady {
 
 /// Checks whether the server can serve requests.
 pub struct Readiness {
-    pool: PgPool,
+    pool: Pool,
 }
 
 impl Readiness {
     /// For the database behind `pool`.
     #[must_use]
-    pub fn new(pool: PgPool) -> Self {
+    pub fn new(pool: Pool) -> Self {
         Self { pool }
     }
 
@@ -42,23 +42,23 @@ impl Readiness {
     /// [`NotReady`] with the reason.
     pub async fn check(&self) -> Result<(), NotReady> {
         match self.schema_status().await? {
-            Standing::Current => Ok(()),
-            Standing::Pending(pending) => Err(NotReady::Schema(format!(
+            SchemaStatus::Current => Ok(()),
+            SchemaStatus::Pending(pending) => Err(NotReady::Schema(format!(
                 "migrations pending: {}; run `muster migrate`",
                 pending.len()
             ))),
-            Standing::Newer(_) => {
+            SchemaStatus::Newer(_) => {
                 Err(NotReady::Schema("the database is newer than this program".into()))
             }
-            Standing::Unfinished(version) | Standing::Altered(version) => {
+            SchemaStatus::Dirty(version) | SchemaStatus::ChecksumMismatch(version) => {
                 Err(NotReady::Schema(format!("migration {version} is not as this program left it")))
             }
         }
     }
 
     /// Compares the schema with the one that this program needs. Takes at most a second.
-    pub(super) async fn schema_status(&self) -> Result<Standing, NotReady> {
-        let status = tokio::time::timeout(TIMEOUT, migrations::standing(&self.pool)).await;
+    pub(super) async fn schema_status(&self) -> Result<SchemaStatus, NotReady> {
+        let status = tokio::time::timeout(TIMEOUT, migrations::status(&self.pool)).await;
         Ok(status.map_err(|_| NotReady::Timeout(None))??)
     }
 }

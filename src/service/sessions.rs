@@ -17,7 +17,7 @@ use super::{CachedSession, Caller, ChangeNotifier, Error};
 use crate::clock::Clock;
 use crate::domain::{IdempotencyKey, NewSession, Request, Rules, Session, SessionId};
 use crate::metrics::Metrics;
-use crate::repository::PgPool;
+use crate::repository::Pool;
 
 /// The sessions of all enterprises. A clone uses the same cache and the same queues.
 #[derive(Clone)]
@@ -54,7 +54,7 @@ impl Sessions {
     /// The sessions in the database behind `pool`. Must be called on a Tokio runtime: it spawns
     /// tasks.
     #[must_use]
-    pub fn new(pool: PgPool, clock: Clock, options: SessionOptions, metrics: Arc<Metrics>) -> Self {
+    pub fn new(pool: Pool, clock: Clock, options: SessionOptions, metrics: Arc<Metrics>) -> Self {
         let shared = Context::new(pool, clock, options, metrics);
         let lane = BatchQueues::spawn(&shared);
         Self { shared, lane }

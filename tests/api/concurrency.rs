@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use muster::domain::Permission;
-use muster::repository::PgPool;
+use muster::repository::Pool;
 use serde_json::{Value, json};
 
 use crate::harness::process::{Home, PATIENCE, Plain, Server};
@@ -17,7 +17,7 @@ const UPDATES: usize = 50;
 /// Two servers on one database.
 struct Pair {
     servers: [Server; 2],
-    pool: PgPool,
+    pool: Pool,
     api_key: String,
     _home: Home,
     _database: Database,

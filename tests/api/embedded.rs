@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use muster::postgres::embedded::{
-    self, EmbeddedError, EmbeddedPostgres, Options, Patience, PostgresVersion, Programs, Stopped,
+    self, EmbeddedError, EmbeddedPostgres, Installation, Options, PostgresVersion, StartupTimeouts,
+    StopOutcome,
 };
 use rustix::process::{Pid, Signal, geteuid, kill_process, test_kill_process};
 use sqlx::postgres::PgConnection;
@@ -37,10 +38,10 @@ impl Home {
     fn options(&self) -> Options {
         Options {
             data_dir: self.data_dir.clone(),
-            programs_dir: None,
+            postgres_dir: None,
             download: false,
             max_connections: 10,
-            patience: Patience::COMMAND,
+            timeouts: StartupTimeouts::COMMAND,
         }
     }
 
@@ -125,23 +126,23 @@ fn whole(error: &EmbeddedError) -> String {
 #[tokio::test]
 async fn data_survive_a_restart() {
     let home = Home::new();
-    assert!(!embedded::initialised(&home.data_dir).unwrap());
+    assert!(!embedded::is_initialized(&home.data_dir).unwrap());
 
     let began = Instant::now();
     let postgres = home.start().await;
     println!("first start: {:?}", began.elapsed());
-    assert!(!postgres.joined());
-    assert!(embedded::initialised(&home.data_dir).unwrap());
-    assert_eq!(postgres.version(), Programs::find(&home.options()).await.unwrap().version);
+    assert!(!postgres.is_shared());
+    assert!(embedded::is_initialized(&home.data_dir).unwrap());
+    assert_eq!(postgres.version(), Installation::find(&home.options()).await.unwrap().version);
     run(&postgres, "create table note (); insert into note default values").await;
-    assert_eq!(postgres.stop().await.unwrap(), Stopped::Stopped);
+    assert_eq!(postgres.stop().await.unwrap(), StopOutcome::Stopped);
     assert!(home.postmaster().is_none(), "a clean end removes postmaster.pid");
 
     let began = Instant::now();
     let postgres = home.start().await;
     println!("second start: {:?}", began.elapsed());
     assert_eq!(notes(&postgres).await, 1);
-    assert_eq!(postgres.stop().await.unwrap(), Stopped::Stopped);
+    assert_eq!(postgres.stop().await.unwrap(), StopOutcome::Stopped);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,7 +199,7 @@ async fn it_is_durable_and_closed_to_others() {
             assert_eq!(field("Groups:"), "", "none of root's groups are left");
         }
     }
-    assert_eq!(postgres.stop().await.unwrap(), Stopped::Stopped);
+    assert_eq!(postgres.stop().await.unwrap(), StopOutcome::Stopped);
 }
 
 #[tokio::test]
@@ -208,13 +209,13 @@ async fn the_last_one_to_leave_stops_it() {
     let began = Instant::now();
     let second = home.start().await;
     println!("join: {:?}", began.elapsed());
-    assert!(second.joined());
+    assert!(second.is_shared());
     assert_eq!(second.version(), first.version());
     run(&second, "create table note ()").await;
 
-    assert_eq!(first.stop().await.unwrap(), Stopped::StillUsed);
+    assert_eq!(first.stop().await.unwrap(), StopOutcome::StillInUse);
     assert_eq!(notes(&second).await, 0);
-    assert_eq!(second.stop().await.unwrap(), Stopped::Stopped);
+    assert_eq!(second.stop().await.unwrap(), StopOutcome::Stopped);
     assert!(!home.runs());
 }
 
@@ -249,9 +250,9 @@ async fn an_orphan_is_joined() {
     assert!(home.runs());
 
     let postgres = home.start().await;
-    assert!(postgres.joined());
+    assert!(postgres.is_shared());
     assert_eq!(notes(&postgres).await, 0);
-    assert_eq!(postgres.stop().await.unwrap(), Stopped::Stopped);
+    assert_eq!(postgres.stop().await.unwrap(), StopOutcome::Stopped);
     assert!(!home.runs());
 }
 
@@ -262,27 +263,27 @@ async fn an_orphan_with_too_few_connections_is_restarted() {
     let orphan = home.postmaster();
     let more = Options { max_connections: 60, ..home.options() };
     let first = EmbeddedPostgres::start(&more).await.unwrap();
-    assert!(!first.joined());
+    assert!(!first.is_shared());
     assert_ne!(home.postmaster(), orphan);
     assert_eq!(setting(&first, "max_connections").await, "384");
 
     // Not while somebody uses it, who stays signed on whoever asked.
     let most = Options { max_connections: 100, ..home.options() };
     let second = EmbeddedPostgres::start(&most).await.unwrap();
-    assert!(second.joined());
+    assert!(second.is_shared());
     assert_eq!(setting(&second, "max_connections").await, "384");
-    assert_eq!(second.stop().await.unwrap(), Stopped::StillUsed);
+    assert_eq!(second.stop().await.unwrap(), StopOutcome::StillInUse);
     let fewer = EmbeddedPostgres::start(&home.options()).await.unwrap();
-    assert!(fewer.joined());
-    assert_eq!(first.stop().await.unwrap(), Stopped::StillUsed);
-    assert_eq!(fewer.stop().await.unwrap(), Stopped::Stopped);
+    assert!(fewer.is_shared());
+    assert_eq!(first.stop().await.unwrap(), StopOutcome::StillInUse);
+    assert_eq!(fewer.stop().await.unwrap(), StopOutcome::Stopped);
 
     // Who restarted it is signed on as well.
     drop(home.start().await);
     let restarted = EmbeddedPostgres::start(&more).await.unwrap();
     let other = home.start().await;
-    assert_eq!(other.stop().await.unwrap(), Stopped::StillUsed);
-    assert_eq!(restarted.stop().await.unwrap(), Stopped::Stopped);
+    assert_eq!(other.stop().await.unwrap(), StopOutcome::StillInUse);
+    assert_eq!(restarted.stop().await.unwrap(), StopOutcome::Stopped);
 }
 
 #[tokio::test]
@@ -294,11 +295,11 @@ async fn a_killed_one_recovers() {
 
     // The first is still signed on: that must not keep anybody from starting it again.
     let again = home.start().await;
-    assert!(!again.joined());
+    assert!(!again.is_shared());
     assert_eq!(notes(&again).await, 1);
     assert_eq!(notes(&postgres).await, 1, "its pool would have reconnected");
-    assert_eq!(again.stop().await.unwrap(), Stopped::StillUsed);
-    assert_eq!(postgres.stop().await.unwrap(), Stopped::Stopped);
+    assert_eq!(again.stop().await.unwrap(), StopOutcome::StillInUse);
+    assert_eq!(postgres.stop().await.unwrap(), StopOutcome::Stopped);
     assert!(!home.runs());
 }
 
@@ -321,8 +322,8 @@ async fn a_process_id_that_was_used_again_does_not_matter() {
     }
 
     let postgres = home.start().await;
-    assert!(!postgres.joined());
-    assert_eq!(postgres.stop().await.unwrap(), Stopped::Stopped);
+    assert!(!postgres.is_shared());
+    assert_eq!(postgres.stop().await.unwrap(), StopOutcome::Stopped);
     assert!(other.try_wait().unwrap().is_none(), "the other program was not hurt");
     other.kill().unwrap();
     other.wait().unwrap();
@@ -348,10 +349,10 @@ async fn a_very_deep_data_directory_serves() {
     let postgres = home.start().await;
     run(&postgres, "create table note ()").await;
     let second = home.start().await;
-    assert!(second.joined());
+    assert!(second.is_shared());
     assert_eq!(notes(&second).await, 0);
     second.stop().await.unwrap();
-    assert_eq!(postgres.stop().await.unwrap(), Stopped::Stopped);
+    assert_eq!(postgres.stop().await.unwrap(), StopOutcome::Stopped);
 }
 
 #[tokio::test]
@@ -381,7 +382,7 @@ async fn data_of_another_major_version_are_refused() {
     let error = home.refusal().await;
     assert!(matches!(&error, EmbeddedError::OtherMajor { major: 99, .. }), "{error:?}");
     let PostgresVersion { major, .. } =
-        Programs::find(&Home::new().options()).await.unwrap().version;
+        Installation::find(&Home::new().options()).await.unwrap().version;
     for part in [
         "PostgreSQL 99",
         &format!("found only {major}."),
@@ -463,7 +464,7 @@ async fn root_keeps_out_of_the_data_directory_of_an_ordinary_user() {
 async fn a_configured_directory_without_programs_is_refused() {
     let home = Home::new();
     let empty = tempfile::tempdir().unwrap();
-    let options = Options { programs_dir: Some(empty.path().to_owned()), ..home.options() };
+    let options = Options { postgres_dir: Some(empty.path().to_owned()), ..home.options() };
     let error = EmbeddedPostgres::start(&options).await.unwrap_err();
     assert!(matches!(error, EmbeddedError::ConfiguredPrograms { .. }), "{error:?}");
     let text = error.to_string();
@@ -472,9 +473,9 @@ async fn a_configured_directory_without_programs_is_refused() {
         "{text}"
     );
 
-    let programs = Programs::find(&home.options()).await.unwrap();
-    let options = Options { programs_dir: Some(programs.dir.clone()), ..home.options() };
-    assert_eq!(Programs::find(&options).await.unwrap(), programs);
+    let programs = Installation::find(&home.options()).await.unwrap();
+    let options = Options { postgres_dir: Some(programs.dir.clone()), ..home.options() };
+    assert_eq!(Installation::find(&options).await.unwrap(), programs);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use super::report::{Check, Report, Verdict};
 use super::secrets;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::postgres::embedded::{EmbeddedError, Patience};
+use crate::postgres::embedded::{EmbeddedError, StartupTimeouts};
 use crate::service::admin::AdminContext;
 use crate::service::admin::diagnosis::{self, DatabaseServer, MIN_POSTGRES_VERSION};
 use crate::service::admin::schema::{self, SchemaState};
@@ -23,7 +23,7 @@ const MIGRATIONS: &str = "migrations";
 /// The maximum difference between the two clocks.
 const MAX_SKEW: Duration = Duration::from_secs(2);
 /// The time limit of a check.
-const TIMEOUT: Duration = Patience::LOOK.answer;
+const TIMEOUT: Duration = StartupTimeouts::PROBE.answer;
 
 pub(super) async fn check(settings: &Settings, clock: &Clock, report: &mut Report) {
     match open(settings).await {

@@ -6,7 +6,7 @@ use super::super::database::embedded_options;
 use super::super::first_app;
 use super::report::Check;
 use crate::config::Settings;
-use crate::postgres::embedded::{self, DataDir, EmbeddedError, Programs};
+use crate::postgres::embedded::{self, DataDir, EmbeddedError, Installation};
 
 /// Less free space than this is a warning, in bytes.
 const LITTLE_ROOM: u64 = 1 << 30;
@@ -17,7 +17,7 @@ const NO_ROOM: u64 = 100 << 20;
 pub(super) fn data_dir(data_dir: &Path) -> Check {
     const NAME: &str = "data_dir";
     let path = data_dir.display();
-    let found = match embedded::look(data_dir) {
+    let found = match embedded::inspect(data_dir) {
         Ok(found) => found,
         Err(error) => return Check::failed(NAME, &error),
     };
@@ -30,12 +30,12 @@ pub(super) fn data_dir(data_dir: &Path) -> Check {
         DataDir::Missing => {
             Check::ok(NAME, format!("{path} does not exist yet and can be created"))
         }
-        DataDir::There { mode } if found.is_open() => Check::warn(
+        DataDir::Present { mode } if found.is_open() => Check::warn(
             NAME,
             format!("other users may enter {path}, which has mode {mode:o}"),
             format!("`chmod 700 {path}`"),
         ),
-        DataDir::There { .. } => Check::ok(NAME, format!("{path} can be used")),
+        DataDir::Present { .. } => Check::ok(NAME, format!("{path} can be used")),
     }
 }
 
@@ -67,9 +67,9 @@ pub(super) fn room(data_dir: &Path) -> Check {
 /// Checks that this machine has the programs of a PostgreSQL that fits the data.
 pub(super) async fn programs(settings: &Settings) -> Check {
     const NAME: &str = "postgresql";
-    let error = match Programs::find(&embedded_options(settings)).await {
+    let error = match Installation::find(&embedded_options(settings)).await {
         Ok(programs) => {
-            let Programs { version, dir } = programs;
+            let Installation { version, dir } = programs;
             return Check::ok(NAME, format!("{version} in {}", dir.display()));
         }
         Err(error) => error,

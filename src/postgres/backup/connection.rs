@@ -6,10 +6,10 @@
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Executor as _};
 
-use crate::repository::{Error, PgPool};
+use crate::repository::{Error, Pool};
 
 /// How to connect without a time limit for statements.
-pub(super) fn patient(pool: &PgPool) -> PgConnectOptions {
+pub(super) fn without_timeouts(pool: &Pool) -> PgConnectOptions {
     pool.connect_options().as_ref().clone().application_name("muster copy").options([
         ("statement_timeout", "0"),
         ("lock_timeout", "10s"),
@@ -18,8 +18,8 @@ pub(super) fn patient(pool: &PgPool) -> PgConnectOptions {
 }
 
 /// A connection outside of the pool, so that a lost one is not silently replaced by another.
-pub(super) async fn open(pool: &PgPool) -> Result<PgConnection, Error> {
-    let mut connection = patient(pool).disable_statement_logging().connect().await?;
+pub(super) async fn connect(pool: &Pool) -> Result<PgConnection, Error> {
+    let mut connection = without_timeouts(pool).disable_statement_logging().connect().await?;
     connection
         .execute(
             "set timezone = 'UTC'; set datestyle = 'ISO, YMD'; set intervalstyle = 'postgres';

@@ -15,7 +15,7 @@ use crate::repository::Error;
 
 /// The summary of a table.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
-pub struct Rows {
+pub struct TableSummary {
     /// The number of rows.
     pub rows: u64,
     /// 32 hexadecimal digits over all of them.
@@ -23,20 +23,20 @@ pub struct Rows {
 }
 
 /// The summary of each table, by its name.
-pub type Content = BTreeMap<String, Rows>;
+pub type DatabaseContents = BTreeMap<String, TableSummary>;
 
 /// A table of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Table {
+pub(super) struct DatabaseTable {
     pub(super) name: String,
     /// Its columns except those of transaction ids, quoted and joined by commas.
     pub(super) columns: String,
 }
 
 /// The tables of the schema, those that refer to others after them.
-pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<Table>, Error> {
+pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<DatabaseTable>, Error> {
     let tables = sqlx::query_as!(
-        Table,
+        DatabaseTable,
         r#"
         select class.relname::text as "name!",
                string_agg(quote_ident(attname), ', ' order by attname) as "columns!"
@@ -57,44 +57,44 @@ pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<Table>, 
 }
 
 /// The summaries of these tables.
-pub(super) async fn content(
+pub(super) async fn summarize(
     connection: &mut PgConnection,
-    tables: &[Table],
-) -> Result<Content, Error> {
-    let mut content = Content::new();
-    for Table { name, columns } in tables {
+    tables: &[DatabaseTable],
+) -> Result<DatabaseContents, Error> {
+    let mut content = DatabaseContents::new();
+    for DatabaseTable { name, columns } in tables {
         // The columns are quoted already, by PostgreSQL itself.
         let sql = format!(
             "select count(*), md5(coalesce(
                  bit_xor(('x' || md5(row({columns})::text))::bit(128))::text, ''))
              from {}",
-            quoted(name)
+            quote_identifier(name)
         );
         let (rows, checksum): (i64, String) =
             sqlx::query_as(AssertSqlSafe(sql)).fetch_one(&mut *connection).await?;
         let rows = u64::try_from(rows).unwrap_or_default();
-        content.insert(name.clone(), Rows { rows, checksum });
+        content.insert(name.clone(), TableSummary { rows, checksum });
     }
     Ok(content)
 }
 
 /// Describes where `found` differs from `wanted`.
-pub(super) fn differences(wanted: &Content, found: &Content) -> Vec<String> {
-    let difference = |(name, wanted): (&String, &Rows)| match found.get(name) {
+pub(super) fn diff(expected: &DatabaseContents, found: &DatabaseContents) -> Vec<String> {
+    let describe = |(name, expected): (&String, &TableSummary)| match found.get(name) {
         None => Some(format!("{name} is missing")),
-        Some(found) if found.rows != wanted.rows => {
-            Some(format!("{name} has {} rows instead of {}", found.rows, wanted.rows))
+        Some(found) if found.rows != expected.rows => {
+            Some(format!("{name} has {} rows instead of {}", found.rows, expected.rows))
         }
-        Some(found) if found.checksum != wanted.checksum => {
+        Some(found) if found.checksum != expected.checksum => {
             Some(format!("{name} has as many rows, but others"))
         }
         Some(_) => None,
     };
-    wanted.iter().filter_map(difference).collect()
+    expected.iter().filter_map(describe).collect()
 }
 
 /// An identifier, quoted for SQL.
-pub(super) fn quoted(name: &str) -> String {
+pub(super) fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
@@ -104,18 +104,20 @@ mod tests {
 
     #[test]
     fn differences_are_named() {
-        let rows = |rows, checksum: &str| Rows { rows, checksum: checksum.to_owned() };
-        let content = |list: &[(&str, Rows)]| {
-            list.iter().map(|(name, rows)| ((*name).to_owned(), rows.clone())).collect::<Content>()
+        let rows = |rows, checksum: &str| TableSummary { rows, checksum: checksum.to_owned() };
+        let content = |list: &[(&str, TableSummary)]| {
+            list.iter()
+                .map(|(name, rows)| ((*name).to_owned(), rows.clone()))
+                .collect::<DatabaseContents>()
         };
         let wanted =
             content(&[("app", rows(1, "a")), ("audit", rows(2, "b")), ("x", rows(3, "c"))]);
-        assert_eq!(differences(&wanted, &wanted), Vec::<String>::new());
+        assert_eq!(diff(&wanted, &wanted), Vec::<String>::new());
         let found = content(&[("app", rows(1, "A")), ("audit", rows(1, "b"))]);
         assert_eq!(
-            differences(&wanted, &found),
+            diff(&wanted, &found),
             ["app has as many rows, but others", "audit has 1 rows instead of 2", "x is missing"]
         );
-        assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
+        assert_eq!(quote_identifier("a\"b"), "\"a\"\"b\"");
     }
 }

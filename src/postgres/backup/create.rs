@@ -11,15 +11,15 @@ use std::path::Path;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use super::content::{self, Content};
+use super::content::{self, DatabaseContents};
 use super::error::DumpError;
 use super::manifest::{self, Manifest};
 use super::tools::Tools;
 use super::{connection, process};
 use crate::keyring::Keyring;
 use crate::postgres::embedded::Options;
-use crate::repository::audit::{self, Act, Action, Line};
-use crate::repository::{Error, PgPool};
+use crate::repository::audit::{self, AuditAction, AuditContext, AuditRecord};
+use crate::repository::{Error, Pool};
 use crate::wire::MasterKeyId;
 
 /// Where a backup goes, and what it includes.
@@ -28,7 +28,7 @@ pub struct Destination<'a> {
     /// A new or an empty directory.
     pub dir: &'a Path,
     /// Where to look for PostgreSQL's programs.
-    pub programs: &'a Options,
+    pub postgres: &'a Options,
     /// The keyring whose sealing key is included, if any.
     pub with_key: Option<&'a Keyring>,
 }
@@ -38,39 +38,43 @@ pub struct Destination<'a> {
 /// # Errors
 /// [`DumpError`]. The files written until then are not a backup.
 pub async fn backup(
-    pool: &PgPool,
-    to: &Destination<'_>,
-    act: Act<'_>,
+    pool: &Pool,
+    destination: &Destination<'_>,
+    context: AuditContext<'_>,
 ) -> Result<Manifest, DumpError> {
-    let mut source = connection::open(pool).await?;
-    let postgres = major(&mut source).await?;
+    let mut source = connection::connect(pool).await?;
+    let postgres = server_major(&mut source).await?;
     let why = format!("the database, a PostgreSQL {postgres},");
-    let tools = Tools::find(to.programs, postgres, &why)?;
-    prepare(to.dir)?;
+    let tools = Tools::find(destination.postgres, postgres, &why)?;
+    prepare(destination.dir)?;
 
     let mut snapshot =
         source.begin_with("begin isolation level repeatable read, read only").await?;
     let name = sqlx::query_scalar!(r#"select pg_export_snapshot() as "name!""#)
         .fetch_one(&mut *snapshot)
         .await?;
-    let path = to.dir.join(manifest::DUMP);
+    let path = destination.dir.join(manifest::DUMP);
     let file = manifest::new_file(&path).map_err(DumpError::file("make", &path))?;
-    let dumped = tokio::task::spawn_blocking({
-        let (tools, database) = (tools.clone(), connection::patient(pool));
+    let dump_task = tokio::task::spawn_blocking({
+        let (tools, database) = (tools.clone(), connection::without_timeouts(pool));
         move || process::dump(&tools, &database, &name, &path, file)
     });
-    let counted = count(&mut snapshot).await;
+    let counts = count_source(&mut snapshot).await;
     // The errors of `pg_dump` say more than those of a connection that it may have broken.
-    let dump = dumped.await.unwrap_or_else(|error| {
+    let dump = dump_task.await.unwrap_or_else(|error| {
         let error = io::Error::other(error);
-        Err(DumpError::File { doing: "write", path: to.dir.join(manifest::DUMP), source: error })
+        Err(DumpError::File {
+            doing: "write",
+            path: destination.dir.join(manifest::DUMP),
+            source: error,
+        })
     })?;
-    let Counted { tables, migrations, key } = counted?;
+    let SourceCounts { tables, migrations, key } = counts?;
     snapshot.rollback().await?;
     source.close().await?;
 
-    let included = match (to.with_key, key) {
-        (Some(keyring), Some(id)) => keyring.save(&to.dir.join(manifest::KEY), id)?,
+    let included = match (destination.with_key, key) {
+        (Some(keyring), Some(id)) => keyring.save(&destination.dir.join(manifest::KEY), id)?,
         _ => false,
     };
     let manifest = Manifest {
@@ -78,15 +82,15 @@ pub async fn backup(
         muster: env!("CARGO_PKG_VERSION").to_owned(),
         postgres,
         pg_dump: tools.version.major,
-        at: act.at,
+        at: context.at,
         migrations,
         master_key: key.map(|id| id.to_string()),
         master_key_included: included,
         dump,
         tables,
     };
-    manifest.write(to.dir)?;
-    note(pool, &manifest, act).await?;
+    manifest.write(destination.dir)?;
+    write_audit(pool, &manifest, context).await?;
     Ok(manifest)
 }
 
@@ -95,7 +99,7 @@ fn prepare(dir: &Path) -> Result<(), DumpError> {
     match fs::read_dir(dir) {
         Ok(mut entries) => {
             if entries.next().is_some() {
-                return Err(DumpError::Occupied(dir.to_owned()));
+                return Err(DumpError::DirectoryNotEmpty(dir.to_owned()));
             }
             fs::set_permissions(dir, Permissions::from_mode(0o700))
         }
@@ -108,13 +112,13 @@ fn prepare(dir: &Path) -> Result<(), DumpError> {
 }
 
 /// The contents of a snapshot.
-struct Counted {
-    tables: Content,
+struct SourceCounts {
+    tables: DatabaseContents,
     migrations: Vec<i64>,
     key: Option<MasterKeyId>,
 }
 
-async fn count(snapshot: &mut PgConnection) -> Result<Counted, Error> {
+async fn count_source(snapshot: &mut PgConnection) -> Result<SourceCounts, Error> {
     let tables = content::tables(snapshot).await?;
     // The first table belongs to sqlx, the second is missing in older databases: neither statement
     // can be checked at compile time.
@@ -130,11 +134,11 @@ async fn count(snapshot: &mut PgConnection) -> Result<Counted, Error> {
         false => None,
     };
     let key = key.and_then(|id| Some(MasterKeyId::new(id.as_slice().try_into().ok()?)));
-    Ok(Counted { tables: content::content(snapshot, &tables).await?, migrations, key })
+    Ok(SourceCounts { tables: content::summarize(snapshot, &tables).await?, migrations, key })
 }
 
 /// The major version of the server.
-pub(super) async fn major(connection: &mut PgConnection) -> Result<u32, Error> {
+pub(super) async fn server_major(connection: &mut PgConnection) -> Result<u32, Error> {
     let number =
         sqlx::query_scalar!(r#"select current_setting('server_version_num')::int4 as "number!""#)
             .fetch_one(connection)
@@ -143,7 +147,11 @@ pub(super) async fn major(connection: &mut PgConnection) -> Result<u32, Error> {
 }
 
 /// Writes the audit record of a backup, if the database has a table for it already.
-async fn note(pool: &PgPool, manifest: &Manifest, act: Act<'_>) -> Result<(), DumpError> {
+async fn write_audit(
+    pool: &Pool,
+    manifest: &Manifest,
+    context: AuditContext<'_>,
+) -> Result<(), DumpError> {
     if !manifest.tables.contains_key("audit") {
         return Ok(());
     }
@@ -152,7 +160,8 @@ async fn note(pool: &PgPool, manifest: &Manifest, act: Act<'_>) -> Result<(), Du
         "bytes": manifest.dump.bytes,
         "masterKeyIncluded": manifest.master_key_included,
     });
-    let line = Line { action: Action::DatabaseBackup, buin: None, app_id: None, details };
+    let record =
+        AuditRecord { action: AuditAction::DatabaseBackup, buin: None, app_id: None, details };
     let mut connection = pool.acquire().await?;
-    Ok(audit::write(&mut connection, act, line).await?)
+    Ok(audit::write(&mut connection, context, record).await?)
 }

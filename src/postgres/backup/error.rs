@@ -22,7 +22,7 @@ pub enum DumpError {
     },
     /// A backup was to go where something is.
     #[error("{} is not empty: a backup needs a new or an empty directory", .0.display())]
-    Occupied(PathBuf),
+    DirectoryNotEmpty(PathBuf),
     /// There is no end to it: it was interrupted, or it is none.
     #[error(
         "{} holds no whole backup: backup.json, which is written last, is not there. A backup that \
@@ -83,7 +83,7 @@ pub enum DumpError {
     },
     /// A Muster serves on the database.
     #[error("{0} running servers use {1}: stop them first")]
-    Served(u64, &'static str),
+    InUse(u64, &'static str),
     /// The target has something that must not be lost.
     #[error(
         "the target database is not empty: {table} has {rows} rows. Nothing was changed; use a new \

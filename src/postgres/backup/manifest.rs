@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::content::Content;
+use super::content::DatabaseContents;
 use super::error::DumpError;
 
 /// The name of the dump in a backup.
@@ -45,7 +45,7 @@ pub struct Manifest {
     /// The file with all data.
     pub dump: DumpFile,
     /// What each table held.
-    pub tables: Content,
+    pub tables: DatabaseContents,
 }
 
 /// The file with all data, in the custom format of `pg_dump`.
@@ -105,12 +105,12 @@ impl Backup {
             text => text.map_err(DumpError::file("read", &path))?,
         };
         let malformed = |problem| DumpError::Malformed { path: path.clone(), problem };
-        let form: Form =
+        let probe: FormatProbe =
             serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
-        if form.format != FORMAT {
+        if probe.format != FORMAT {
             return Err(malformed(format!(
                 "it has format {}, and this program knows {FORMAT}",
-                form.format
+                probe.format
             )));
         }
         let manifest: Manifest =
@@ -135,20 +135,20 @@ impl Backup {
         let path = self.dump();
         let read = || -> io::Result<DumpFile> {
             let mut file = File::open(&path)?;
-            let mut sum = Sum::default();
+            let mut checksum = Checksum::default();
             let mut buffer = vec![0; 1 << 16];
             loop {
                 match file.read(&mut buffer)? {
-                    0 => return Ok(sum.end()),
-                    length => sum.add(&buffer[..length]),
+                    0 => return Ok(checksum.finish()),
+                    length => checksum.add(&buffer[..length]),
                 }
             }
         };
         let found = read().map_err(DumpError::file("read", &path))?;
-        let wanted = &self.manifest.dump;
-        let problem = if found.bytes != wanted.bytes {
-            format!("it has {} bytes instead of {}", found.bytes, wanted.bytes)
-        } else if found.sha256 != wanted.sha256 {
+        let expected = &self.manifest.dump;
+        let problem = if found.bytes != expected.bytes {
+            format!("it has {} bytes instead of {}", found.bytes, expected.bytes)
+        } else if found.sha256 != expected.sha256 {
             "its SHA-256 is not the one in backup.json".to_owned()
         } else {
             return Ok(());
@@ -159,24 +159,24 @@ impl Backup {
 
 /// What tells which fields there are.
 #[derive(Deserialize)]
-struct Form {
+struct FormatProbe {
     format: u32,
 }
 
 /// A size and a SHA-256 in the making.
 #[derive(Default)]
-pub(super) struct Sum {
+pub(super) struct Checksum {
     bytes: u64,
     sha256: Sha256,
 }
 
-impl Sum {
+impl Checksum {
     pub(super) fn add(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
         self.sha256.update(bytes);
     }
 
-    pub(super) fn end(self) -> DumpFile {
+    pub(super) fn finish(self) -> DumpFile {
         let sha256 = self.sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         DumpFile { bytes: self.bytes, sha256 }
     }

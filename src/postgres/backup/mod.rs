@@ -16,10 +16,10 @@ mod target;
 mod tools;
 mod transfer;
 
-pub use self::content::{Content, Rows};
+pub use self::content::{DatabaseContents, TableSummary};
 pub use self::create::{Destination, backup};
 pub use self::error::DumpError;
 pub use self::manifest::{Backup, DumpFile, Manifest};
-pub use self::restore::{note_restored, restore};
+pub use self::restore::{audit_restore, restore};
 pub use self::tools::Tools;
 pub use self::transfer::transfer;

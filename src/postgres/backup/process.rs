@@ -14,12 +14,12 @@ use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgConnectOptions;
 
 use super::error::DumpError;
-use super::manifest::{DumpFile, Sum};
+use super::manifest::{Checksum, DumpFile};
 use super::tools::Tools;
 use crate::postgres::embedded;
 
 /// Leaves out what depends on roles, disks and other servers.
-const PORTABLE: [&str; 7] = [
+const DUMP_ARGUMENTS: [&str; 7] = [
     "--no-owner",
     "--no-privileges",
     "--no-tablespaces",
@@ -41,14 +41,14 @@ pub(super) fn dump(
     command
         // Fast rather than small.
         .args(["--format=custom", "--compress=1", "--no-password"])
-        .args(PORTABLE)
+        .args(DUMP_ARGUMENTS)
         .arg(format!("--snapshot={snapshot}"))
         .stdout(Stdio::piped());
-    let (mut child, said) = start("pg_dump", tools, command)?;
-    let mut sum = Sum::default();
+    let (mut child, stderr) = start("pg_dump", tools, command)?;
+    let mut checksum = Checksum::default();
     let written = match child.stdout.take() {
         Some(mut pipe) => copy(&mut pipe, |bytes| {
-            sum.add(bytes);
+            checksum.add(bytes);
             file.write_all(bytes)
         })
         .and_then(|()| file.sync_all()),
@@ -57,10 +57,10 @@ pub(super) fn dump(
     if written.is_err() {
         let _ = child.kill();
     }
-    let ended = end("pg_dump", tools, child, said);
+    let exit = wait("pg_dump", tools, child, stderr);
     written.map_err(DumpError::file("write", path))?;
-    ended?;
-    Ok(sum.end())
+    exit?;
+    Ok(checksum.finish())
 }
 
 /// Restores a dump, all of it or nothing. Blocks.
@@ -74,20 +74,20 @@ pub(super) fn restore(
     let name = database.get_database().unwrap_or_else(|| database.get_username());
     command
         .args(["--single-transaction", "--exit-on-error", "--no-password"])
-        .args(PORTABLE)
-        .arg(format!("--dbname={}", quoted(name)))
+        .args(DUMP_ARGUMENTS)
+        .arg(format!("--dbname={}", quote_dbname(name)))
         .stdin(Stdio::piped())
         .stdout(Stdio::null());
-    let (mut child, said) = start("pg_restore", tools, command)?;
-    let fed = match child.stdin.take() {
+    let (mut child, stderr) = start("pg_restore", tools, command)?;
+    let written = match child.stdin.take() {
         Some(mut pipe) => copy(&mut file, |bytes| pipe.write_all(bytes)),
         None => Ok(()),
     };
-    end("pg_restore", tools, child, said)?;
-    match fed {
+    wait("pg_restore", tools, child, stderr)?;
+    match written {
         // It has what it needs and reads no further.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        fed => fed.map_err(DumpError::file("read", path)),
+        written => written.map_err(DumpError::file("read", path)),
     }
 }
 
@@ -102,42 +102,42 @@ fn copy(from: &mut impl Read, mut to: impl FnMut(&[u8]) -> io::Result<()>) -> io
 }
 
 /// The standard error of a program, read by a thread of its own so that the program never blocks.
-type Said = JoinHandle<Vec<u8>>;
+type Stderr = JoinHandle<Vec<u8>>;
 
 fn start(
     program: &'static str,
     tools: &Tools,
     mut command: Command,
-) -> Result<(Child, Said), DumpError> {
+) -> Result<(Child, Stderr), DumpError> {
     let mut child = command
         .stderr(Stdio::piped())
         .spawn()
         .map_err(DumpError::file("start", tools.program(program)))?;
     let pipe = child.stderr.take();
-    let said = std::thread::spawn(move || {
-        let mut said = Vec::new();
+    let stderr = std::thread::spawn(move || {
+        let mut stderr = Vec::new();
         if let Some(mut pipe) = pipe {
-            let _ = pipe.read_to_end(&mut said);
+            let _ = pipe.read_to_end(&mut stderr);
         }
-        said
+        stderr
     });
-    Ok((child, said))
+    Ok((child, stderr))
 }
 
-fn end(
+fn wait(
     program: &'static str,
     tools: &Tools,
     mut child: Child,
-    said: Said,
+    stderr: Stderr,
 ) -> Result<(), DumpError> {
     let status: ExitStatus =
         child.wait().map_err(DumpError::file("wait for", tools.program(program)))?;
-    let said = embedded::tail(&said.join().unwrap_or_default());
+    let stderr = embedded::last_lines(&stderr.join().unwrap_or_default());
     if !status.success() {
-        return Err(DumpError::Program { program, status, said });
+        return Err(DumpError::Program { program, status, said: stderr });
     }
-    if !said.is_empty() {
-        tracing::info!(program, said, "PostgreSQL's program had something to say");
+    if !stderr.is_empty() {
+        tracing::info!(program, stderr, "PostgreSQL's program had something to say");
     }
     Ok(())
 }
@@ -186,7 +186,7 @@ fn environment(database: &PgConnectOptions, tools: u32) -> Vec<(&'static str, St
             "sslkey" => "PGSSLKEY",
             _ => continue,
         };
-        all.push((variable, absolute(&value)));
+        all.push((variable, absolute_path(&value)));
     }
     // Muster trusts whom the system trusts; these programs must be told so, and how from 16 on only.
     if verifies_with == Some(false) {
@@ -211,14 +211,14 @@ fn host(database: &PgConnectOptions) -> String {
 
 /// A file that options name, which they show with a word before it. The programs run in another
 /// directory than we do.
-fn absolute(shown: &str) -> String {
-    let path = shown.strip_prefix("file: ").unwrap_or(shown);
+fn absolute_path(text: &str) -> String {
+    let path = text.strip_prefix("file: ").unwrap_or(text);
     std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string())
 }
 
 /// A database's name as a value of a connection string, which `--dbname` takes it for if it looks
 /// like one.
-fn quoted(name: &str) -> String {
+fn quote_dbname(name: &str) -> String {
     format!("dbname='{}'", name.replace('\\', r"\\").replace('\'', r"\'"))
 }
 
@@ -253,6 +253,6 @@ mod tests {
         let own = "postgres:///mine?host=/run&user=u&sslrootcert=/etc/ca.pem&sslmode=verify-ca";
         assert_eq!(variable(own, 16, "PGHOST").as_deref(), Some("/run"));
         assert_eq!(variable(own, 16, "PGSSLROOTCERT").as_deref(), Some("/etc/ca.pem"));
-        assert_eq!(quoted(r"it's \"), r"dbname='it\'s \\'");
+        assert_eq!(quote_dbname(r"it's \"), r"dbname='it\'s \\'");
     }
 }

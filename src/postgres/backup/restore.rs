@@ -7,47 +7,47 @@
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-use super::content::{self, Table};
+use super::content::{self, DatabaseTable};
 use super::error::DumpError;
 use super::manifest::Backup;
 use super::tools::Tools;
 use super::{connection, create, process, target};
 use crate::postgres::embedded::Options;
-use crate::repository::audit::{Act, Action};
-use crate::repository::{Error, PgPool};
+use crate::repository::audit::{AuditAction, AuditContext};
+use crate::repository::{Error, Pool};
 
 /// Restores a backup, and compares the restored rows with its manifest. Later migrations still have
 /// to be applied.
 ///
 /// # Errors
 /// [`DumpError`]. Nothing of the backup is there then, unless it is [`DumpError::Differs`].
-pub async fn restore(pool: &PgPool, backup: &Backup, programs: &Options) -> Result<(), DumpError> {
+pub async fn restore(pool: &Pool, backup: &Backup, postgres: &Options) -> Result<(), DumpError> {
     let manifest = &backup.manifest;
-    let mut connection = connection::open(pool).await?;
-    let to = create::major(&mut connection).await?;
-    if to < manifest.postgres {
-        return Err(DumpError::OlderTarget { backup: manifest.postgres, target: to });
+    let mut connection = connection::connect(pool).await?;
+    let target_major = create::server_major(&mut connection).await?;
+    if target_major < manifest.postgres {
+        return Err(DumpError::OlderTarget { backup: manifest.postgres, target: target_major });
     }
-    let why = format!("a backup by pg_dump {} into a PostgreSQL {to}", manifest.pg_dump);
-    let tools = Tools::find(programs, to.max(manifest.pg_dump), &why)?;
-    clear(&mut connection).await?;
+    let why = format!("a backup by pg_dump {} into a PostgreSQL {target_major}", manifest.pg_dump);
+    let tools = Tools::find(postgres, target_major.max(manifest.pg_dump), &why)?;
+    drop_empty_tables(&mut connection).await?;
 
-    let (dump, database) = (backup.dump(), connection::patient(pool));
-    let restored =
+    let (dump, database) = (backup.dump(), connection::without_timeouts(pool));
+    let restore_task =
         tokio::task::spawn_blocking(move || process::restore(&tools, &database, &dump)).await;
-    restored.unwrap_or_else(|error| {
+    restore_task.unwrap_or_else(|error| {
         let source = std::io::Error::other(error);
         Err(DumpError::File { doing: "read", path: backup.dump(), source })
     })?;
 
     let tables = content::tables(&mut connection).await?;
-    let found = content::content(&mut connection, &tables).await?;
-    let differences = content::differences(&manifest.tables, &found);
+    let found = content::summarize(&mut connection, &tables).await?;
+    let differences = content::diff(&manifest.tables, &found);
     if !differences.is_empty() {
         let then = "Do not use this database: remove it, and restore another backup into a new one";
         return Err(DumpError::Differs { from: "the backup", differences, then });
     }
-    renumber(&mut connection, &tables).await?;
+    restamp_events(&mut connection, &tables).await?;
     target::analyze(&mut connection, &tables).await?;
     connection.close().await?;
     Ok(())
@@ -57,26 +57,34 @@ pub async fn restore(pool: &PgPool, backup: &Backup, programs: &Options) -> Resu
 ///
 /// # Errors
 /// When the database fails.
-pub async fn note_restored(pool: &PgPool, backup: &Backup, act: Act<'_>) -> Result<(), Error> {
+pub async fn audit_restore(
+    pool: &Pool,
+    backup: &Backup,
+    context: AuditContext<'_>,
+) -> Result<(), Error> {
     let manifest = &backup.manifest;
     let details = serde_json::json!({
         "backupAt": manifest.at,
         "sessions": manifest.rows("session"),
     });
     let mut connection = pool.acquire().await?;
-    target::note(&mut connection, act, Action::DatabaseRestore, details).await
+    target::write_audit(&mut connection, context, AuditAction::DatabaseRestore, details).await
 }
 
 /// Drops the tables that migrations made, if they hold nothing else.
-async fn clear(connection: &mut PgConnection) -> Result<(), DumpError> {
-    target::check_unserved(connection, "the target database").await?;
+async fn drop_empty_tables(connection: &mut PgConnection) -> Result<(), DumpError> {
+    target::check_no_servers(connection, "the target database").await?;
     let mut transaction = connection.begin().await?;
-    let tables: Vec<Table> =
-        content::tables(&mut transaction).await?.into_iter().filter(target::is_ours).collect();
+    let tables: Vec<DatabaseTable> = content::tables(&mut transaction)
+        .await?
+        .into_iter()
+        .filter(target::is_muster_table)
+        .collect();
     if tables.is_empty() {
         return Ok(());
     }
-    let names: Vec<String> = tables.iter().map(|table| content::quoted(&table.name)).collect();
+    let names: Vec<String> =
+        tables.iter().map(|table| content::quote_identifier(&table.name)).collect();
     let names = names.join(", ");
     let lock = format!("lock table {names} in access exclusive mode");
     transaction.execute(AssertSqlSafe(lock)).await?;
@@ -91,7 +99,10 @@ async fn clear(connection: &mut PgConnection) -> Result<(), DumpError> {
 
 /// Sets the transaction ids of events to one of this PostgreSQL, if any of them is in its future.
 /// Rewriting the table leaves no dead rows.
-async fn renumber(connection: &mut PgConnection, tables: &[Table]) -> Result<(), Error> {
+async fn restamp_events(
+    connection: &mut PgConnection,
+    tables: &[DatabaseTable],
+) -> Result<(), Error> {
     if !tables.iter().any(|table| table.name == "session_event") {
         return Ok(());
     }

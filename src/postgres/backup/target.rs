@@ -3,15 +3,15 @@
 
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
-use super::content::{Table, quoted};
+use super::content::{DatabaseTable, quote_identifier};
 use super::error::DumpError;
-use crate::repository::audit::{self, Act, Action, Line};
+use crate::repository::audit::{self, AuditAction, AuditContext, AuditRecord};
 use crate::repository::{Error, app_notifications};
 
 /// Tables that migrations themselves fill.
-const BY_MIGRATIONS: [&str; 3] = ["_sqlx_migrations", "audit", "sealing"];
+const SEEDED_TABLES: [&str; 3] = ["_sqlx_migrations", "audit", "sealing"];
 /// The tables of Muster, besides those.
-const OF_SESSIONS: [&str; 9] = [
+const SESSION_TABLES: [&str; 9] = [
     "api_key",
     "app",
     "delivery",
@@ -24,32 +24,32 @@ const OF_SESSIONS: [&str; 9] = [
 ];
 
 /// Whether a table belongs to Muster.
-pub(super) fn is_ours(table: &Table) -> bool {
+pub(super) fn is_muster_table(table: &DatabaseTable) -> bool {
     let name = table.name.as_str();
-    BY_MIGRATIONS.contains(&name) || OF_SESSIONS.contains(&name)
+    SEEDED_TABLES.contains(&name) || SESSION_TABLES.contains(&name)
 }
 
 /// Refuses a database that a server uses.
-pub(super) async fn check_unserved(
+pub(super) async fn check_no_servers(
     connection: &mut PgConnection,
     which: &'static str,
 ) -> Result<(), DumpError> {
-    match app_notifications::servers(connection).await? {
+    match app_notifications::count_servers(connection).await? {
         0 => Ok(()),
-        servers => Err(DumpError::Served(servers, which)),
+        servers => Err(DumpError::InUse(servers, which)),
     }
 }
 
 /// Refuses a database in which any table of Muster has rows that its migrations have not made.
 pub(super) async fn check_empty(
     connection: &mut PgConnection,
-    tables: &[Table],
+    tables: &[DatabaseTable],
 ) -> Result<(), DumpError> {
-    for Table { name, .. } in tables.iter().filter(|table| is_ours(table)) {
-        if BY_MIGRATIONS.contains(&name.as_str()) {
+    for DatabaseTable { name, .. } in tables.iter().filter(|table| is_muster_table(table)) {
+        if SEEDED_TABLES.contains(&name.as_str()) {
             continue;
         }
-        let sql = AssertSqlSafe(format!("select count(*) from {}", quoted(name)));
+        let sql = AssertSqlSafe(format!("select count(*) from {}", quote_identifier(name)));
         let rows: i64 = sqlx::query_scalar(sql).fetch_one(&mut *connection).await?;
         if rows > 0 {
             return Err(DumpError::NotEmpty { table: name.clone(), rows });
@@ -60,9 +60,12 @@ pub(super) async fn check_empty(
 
 /// Analyzes the copied tables, so that the first statements are planned well. Only Muster's tables:
 /// PostgreSQL would warn of each other table that this role may not analyze.
-pub(super) async fn analyze(connection: &mut PgConnection, tables: &[Table]) -> Result<(), Error> {
-    let ours = tables.iter().filter(|table| is_ours(table));
-    let names: Vec<String> = ours.map(|table| quoted(&table.name)).collect();
+pub(super) async fn analyze(
+    connection: &mut PgConnection,
+    tables: &[DatabaseTable],
+) -> Result<(), Error> {
+    let own_tables = tables.iter().filter(|table| is_muster_table(table));
+    let names: Vec<String> = own_tables.map(|table| quote_identifier(&table.name)).collect();
     if !names.is_empty() {
         connection.execute(AssertSqlSafe(format!("analyze {}", names.join(", ")))).await?;
     }
@@ -70,11 +73,12 @@ pub(super) async fn analyze(connection: &mut PgConnection, tables: &[Table]) -> 
 }
 
 /// Writes the audit record of a copy.
-pub(super) async fn note(
+pub(super) async fn write_audit(
     connection: &mut PgConnection,
-    act: Act<'_>,
-    action: Action,
+    context: AuditContext<'_>,
+    action: AuditAction,
     details: serde_json::Value,
 ) -> Result<(), Error> {
-    Ok(audit::write(connection, act, Line { action, buin: None, app_id: None, details }).await?)
+    Ok(audit::write(connection, context, AuditRecord { action, buin: None, app_id: None, details })
+        .await?)
 }

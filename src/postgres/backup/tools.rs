@@ -26,7 +26,7 @@ impl Tools {
     /// [`DumpError::NoTools`].
     pub fn find(options: &Options, wanted: u32, why: &str) -> Result<Self, DumpError> {
         let mut found: Vec<Self> =
-            embedded::program_dirs(options).iter().filter_map(|dir| Self::of(dir)).collect();
+            embedded::program_dirs(options).iter().filter_map(|dir| Self::in_dir(dir)).collect();
         found.sort_by_key(|tools| (tools.version.major, std::cmp::Reverse(tools.version.minor)));
         let list = found
             .iter()
@@ -45,16 +45,17 @@ impl Tools {
         self.dir.join(name)
     }
 
-    fn of(dir: &Path) -> Option<Self> {
+    fn in_dir(dir: &Path) -> Option<Self> {
         // A distribution may put a wrapper of this name into PATH that chooses a version by itself.
         // The programs behind it are found in their own directories.
-        let real = fs::canonicalize(dir.join("pg_dump")).ok()?;
-        let dir =
-            real.parent().filter(|_| real.file_name().is_some_and(|name| name == "pg_dump"))?;
+        let resolved = fs::canonicalize(dir.join("pg_dump")).ok()?;
+        let dir = resolved
+            .parent()
+            .filter(|_| resolved.file_name().is_some_and(|name| name == "pg_dump"))?;
         if !dir.join("pg_restore").is_file() {
             return None;
         }
-        Some(Self { dir: dir.to_owned(), version: version(&real)? })
+        Some(Self { dir: dir.to_owned(), version: version(&resolved)? })
     }
 }
 

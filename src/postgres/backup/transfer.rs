@@ -9,14 +9,14 @@ use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
-use super::content::{self, Content, Table};
+use super::content::{self, DatabaseContents, DatabaseTable};
 use super::error::DumpError;
 use super::{connection, target};
-use crate::repository::audit::{Act, Action};
-use crate::repository::{Error, PgPool};
+use crate::repository::audit::{AuditAction, AuditContext};
+use crate::repository::{Error, Pool};
 
 /// How much is sent at once, in bytes.
-const CHUNK: usize = 1 << 18;
+const CHUNK_BYTES: usize = 1 << 18;
 /// How often the copy of a long table says how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -26,15 +26,15 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`DumpError`]; the target then holds nothing of it, and the source is unchanged.
 pub async fn transfer(
-    source: &PgPool,
-    target: &PgPool,
-    act: Act<'_>,
-) -> Result<Content, DumpError> {
-    let mut from = connection::open(source).await.map_err(DumpError::Source)?;
-    let mut to = connection::open(target).await.map_err(DumpError::Target)?;
-    let copied = copy(&mut from, &mut to, act).await?;
-    let there = content::tables(&mut to).await.map_err(DumpError::Target)?;
-    target::analyze(&mut to, &there).await.map_err(DumpError::Target)?;
+    source: &Pool,
+    target: &Pool,
+    context: AuditContext<'_>,
+) -> Result<DatabaseContents, DumpError> {
+    let mut from = connection::connect(source).await.map_err(DumpError::Source)?;
+    let mut to = connection::connect(target).await.map_err(DumpError::Target)?;
+    let copied = copy(&mut from, &mut to, context).await?;
+    let target_tables = content::tables(&mut to).await.map_err(DumpError::Target)?;
+    target::analyze(&mut to, &target_tables).await.map_err(DumpError::Target)?;
     let _ = from.close().await;
     let _ = to.close().await;
     Ok(copied)
@@ -43,20 +43,20 @@ pub async fn transfer(
 async fn copy(
     from: &mut PgConnection,
     to: &mut PgConnection,
-    act: Act<'_>,
-) -> Result<Content, DumpError> {
-    target::check_unserved(from, "the source database").await?;
-    target::check_unserved(to, "the target database").await?;
-    let tables: Vec<Table> = content::tables(from)
+    context: AuditContext<'_>,
+) -> Result<DatabaseContents, DumpError> {
+    target::check_no_servers(from, "the source database").await?;
+    target::check_no_servers(to, "the target database").await?;
+    let tables: Vec<DatabaseTable> = content::tables(from)
         .await
         .map_err(DumpError::Source)?
         .into_iter()
         // The target has its own records of the same migrations.
-        .filter(|table| target::is_ours(table) && table.name != "_sqlx_migrations")
+        .filter(|table| target::is_muster_table(table) && table.name != "_sqlx_migrations")
         .collect();
-    let there = content::tables(to).await.map_err(DumpError::Target)?;
+    let target_tables = content::tables(to).await.map_err(DumpError::Target)?;
 
-    target::check_empty(to, &there).await?;
+    target::check_empty(to, &target_tables).await?;
     let mut source = from
         .begin_with("begin isolation level repeatable read, read only")
         .await
@@ -65,35 +65,42 @@ async fn copy(
     lock(&mut source, &tables, "share").await.map_err(DumpError::Source)?;
     let mut into = to.begin().await.map_err(|error| DumpError::Target(error.into()))?;
     lock(&mut into, &tables, "access exclusive").await.map_err(DumpError::Target)?;
-    target::check_empty(&mut into, &there).await?;
+    target::check_empty(&mut into, &target_tables).await?;
     // The rows of the target's own migrations give way to those of the source.
     into.execute("delete from sealing; delete from audit")
         .await
         .map_err(|error| DumpError::Target(error.into()))?;
 
-    let sent = content::content(&mut source, &tables).await.map_err(DumpError::Source)?;
+    let sent = content::summarize(&mut source, &tables).await.map_err(DumpError::Source)?;
     for table in &tables {
         copy_table(&mut source, &mut into, table).await?;
     }
-    continue_numbers(&mut source, &mut into).await?;
+    set_sequences(&mut source, &mut into).await?;
 
-    let arrived = content::content(&mut into, &tables).await.map_err(DumpError::Target)?;
-    let differences = content::differences(&sent, &arrived);
+    let arrived = content::summarize(&mut into, &tables).await.map_err(DumpError::Target)?;
+    let differences = content::diff(&sent, &arrived);
     if !differences.is_empty() {
         let then = "Nothing is left in the target";
         return Err(DumpError::Differs { from: "the source", differences, then });
     }
     // A server that started meanwhile could now write into the source.
-    target::check_unserved(&mut source, "the source database").await?;
+    target::check_no_servers(&mut source, "the source database").await?;
     let sessions = sent.get("session").map_or(0, |table| table.rows);
     let details = serde_json::json!({ "sessions": sessions });
-    target::note(&mut into, act, Action::DatabaseMove, details).await.map_err(DumpError::Target)?;
+    target::write_audit(&mut into, context, AuditAction::DatabaseMove, details)
+        .await
+        .map_err(DumpError::Target)?;
     into.commit().await.map_err(|error| DumpError::Target(error.into()))?;
     Ok(sent)
 }
 
-async fn lock(connection: &mut PgConnection, tables: &[Table], mode: &str) -> Result<(), Error> {
-    let names: Vec<String> = tables.iter().map(|table| content::quoted(&table.name)).collect();
+async fn lock(
+    connection: &mut PgConnection,
+    tables: &[DatabaseTable],
+    mode: &str,
+) -> Result<(), Error> {
+    let names: Vec<String> =
+        tables.iter().map(|table| content::quote_identifier(&table.name)).collect();
     let sql = format!("lock table {} in {mode} mode", names.join(", "));
     connection.execute(AssertSqlSafe(sql)).await?;
     Ok(())
@@ -102,38 +109,39 @@ async fn lock(connection: &mut PgConnection, tables: &[Table], mode: &str) -> Re
 async fn copy_table(
     source: &mut PgConnection,
     target: &mut PgConnection,
-    table: &Table,
+    table: &DatabaseTable,
 ) -> Result<(), DumpError> {
-    let Table { name, columns } = table;
-    let failed_here = |error: sqlx::Error| DumpError::Source(error.into());
-    let failed_there = |error: sqlx::Error| DumpError::Target(error.into());
-    let what = format!("{} ({columns})", content::quoted(name));
-    let out = format!("copy {what} to stdout (format binary)");
-    let mut rows = source.copy_out_raw(&out).await.map_err(failed_here)?;
-    let into = format!("copy {what} from stdin (format binary)");
-    let mut into = target.copy_in_raw(&into).await.map_err(failed_there)?;
-    let (mut chunk, mut told, mut copied) = (Vec::with_capacity(2 * CHUNK), Instant::now(), 0_u64);
+    let DatabaseTable { name, columns } = table;
+    let source_error = |error: sqlx::Error| DumpError::Source(error.into());
+    let target_error = |error: sqlx::Error| DumpError::Target(error.into());
+    let columns_of = format!("{} ({columns})", content::quote_identifier(name));
+    let query_out = format!("copy {columns_of} to stdout (format binary)");
+    let mut rows = source.copy_out_raw(&query_out).await.map_err(source_error)?;
+    let into = format!("copy {columns_of} from stdin (format binary)");
+    let mut into = target.copy_in_raw(&into).await.map_err(target_error)?;
+    let (mut chunk, mut reported_at, mut copied) =
+        (Vec::with_capacity(2 * CHUNK_BYTES), Instant::now(), 0_u64);
     // PostgreSQL sends row by row. Sending each on by itself would take a system call per row.
-    while let Some(row) = rows.try_next().await.map_err(failed_here)? {
+    while let Some(row) = rows.try_next().await.map_err(source_error)? {
         chunk.extend_from_slice(&row);
         copied += 1;
-        if chunk.len() >= CHUNK {
-            into.send(chunk.as_slice()).await.map_err(failed_there)?;
+        if chunk.len() >= CHUNK_BYTES {
+            into.send(chunk.as_slice()).await.map_err(target_error)?;
             chunk.clear();
         }
-        if told.elapsed() >= PROGRESS_INTERVAL {
+        if reported_at.elapsed() >= PROGRESS_INTERVAL {
             tracing::info!(table = name, rows = copied, "copying");
-            told = Instant::now();
+            reported_at = Instant::now();
         }
     }
-    into.send(chunk.as_slice()).await.map_err(failed_there)?;
-    let rows = into.finish().await.map_err(failed_there)?;
+    into.send(chunk.as_slice()).await.map_err(target_error)?;
+    let rows = into.finish().await.map_err(target_error)?;
     tracing::info!(table = name, rows, "copied");
     Ok(())
 }
 
 /// Sets the sequences of the target to those of the source.
-async fn continue_numbers(
+async fn set_sequences(
     source: &mut PgConnection,
     target: &mut PgConnection,
 ) -> Result<(), DumpError> {
@@ -145,16 +153,16 @@ async fn continue_numbers(
     .await
     .map_err(|error| DumpError::Source(error.into()))?;
     for name in sequences {
-        let name = content::quoted(&name);
+        let name = content::quote_identifier(&name);
         let sql = AssertSqlSafe(format!("select last_value, is_called from {name}"));
-        let (last, called): (i64, bool) = sqlx::query_as(sql)
+        let (last, is_called): (i64, bool) = sqlx::query_as(sql)
             .fetch_one(&mut *source)
             .await
             .map_err(|error| DumpError::Source(error.into()))?;
         sqlx::query("select setval($1::regclass, $2, $3)")
             .bind(name)
             .bind(last)
-            .bind(called)
+            .bind(is_called)
             .execute(&mut *target)
             .await
             .map_err(|error| DumpError::Target(error.into()))?;

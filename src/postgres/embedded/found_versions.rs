@@ -7,9 +7,9 @@ use super::version::PostgresVersion;
 
 /// The programs that were found and did not fit, for a message.
 #[derive(Clone, Debug, Default)]
-pub struct Found(pub Vec<(PostgresVersion, PathBuf)>);
+pub struct FoundVersions(pub Vec<(PostgresVersion, PathBuf)>);
 
-impl Found {
+impl FoundVersions {
     pub(super) fn only(&self) -> String {
         if self.0.is_empty() {
             return "found no PostgreSQL on this machine".to_owned();
@@ -18,13 +18,13 @@ impl Found {
     }
 
     fn list(&self) -> String {
-        let one =
+        let describe =
             |(version, dir): &(PostgresVersion, PathBuf)| format!("{version} in {}", dir.display());
-        self.0.iter().map(one).collect::<Vec<_>>().join(", ")
+        self.0.iter().map(describe).collect::<Vec<_>>().join(", ")
     }
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for FoundVersions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { Ok(()) } else { write!(f, " (found {})", self.list()) }
     }

@@ -8,23 +8,23 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::{env, fs};
 
-use super::download::{self, Source};
+use super::download::{self, DownloadSource};
 use super::error::EmbeddedError;
-use super::found_versions::Found;
+use super::found_versions::FoundVersions;
 use super::layout;
 use super::options::Options;
-use super::version::{NotAVersion, OLDEST_MAJOR, PostgresVersion};
+use super::version::{InvalidVersion, MIN_MAJOR, PostgresVersion};
 
 /// The programs of one PostgreSQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Programs {
+pub struct Installation {
     /// The directory that holds `postgres` and `initdb`.
     pub dir: PathBuf,
     /// The version that `postgres --version` prints.
     pub version: PostgresVersion,
 }
 
-impl Programs {
+impl Installation {
     /// The programs that [`super::EmbeddedPostgres::start`] would use, without downloading any.
     ///
     /// # Errors
@@ -32,36 +32,36 @@ impl Programs {
     pub async fn find(options: &Options) -> Result<Self, EmbeddedError> {
         let data = layout::path(&options.data_dir);
         let major = layout::major(&data)?;
-        Places::of_this_machine(options).find(&data, major).await
+        SearchPaths::for_this_machine(options).find(&data, major).await
     }
 }
 
 /// The places to search. Tests use other ones.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct SearchPaths {
     /// `database.postgres_dir`: if set, no other place is searched.
     pub(super) configured: Option<PathBuf>,
     /// Where programs may have been installed.
     pub(super) installed: Vec<PathBuf>,
     /// Where downloads come from and are kept.
-    pub(super) downloads: Source,
+    pub(super) downloads: DownloadSource,
     /// Whether a download is allowed.
     pub(super) download: bool,
 }
 
-impl Places {
-    pub(super) fn of_this_machine(options: &Options) -> Self {
+impl SearchPaths {
+    pub(super) fn for_this_machine(options: &Options) -> Self {
         let mut installed: Vec<_> =
             env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
-        installed.extend(below("/usr/lib/postgresql", "", "bin"));
-        installed.extend(below("/usr", "pgsql-", "bin"));
+        installed.extend(glob("/usr/lib/postgresql", "", "bin"));
+        installed.extend(glob("/usr", "pgsql-", "bin"));
         installed.extend(["/usr/local/pgsql/bin".into(), "/usr/local/bin".into()]);
-        installed.extend(below("/opt/homebrew/opt", "postgresql@", "bin"));
-        installed.extend(below("/usr/local/opt", "postgresql@", "bin"));
+        installed.extend(glob("/opt/homebrew/opt", "postgresql@", "bin"));
+        installed.extend(glob("/usr/local/opt", "postgresql@", "bin"));
         Self {
-            configured: options.programs_dir.clone(),
+            configured: options.postgres_dir.clone(),
             installed,
-            downloads: Source::usual(),
+            downloads: DownloadSource::default_source(),
             download: options.download,
         }
     }
@@ -70,18 +70,18 @@ impl Places {
     pub(super) fn dirs(&self) -> Vec<PathBuf> {
         let dirs = match &self.configured {
             Some(dir) => vec![dir.clone()],
-            None => self.installed.iter().cloned().chain(self.downloads.complete()).collect(),
+            None => self.installed.iter().cloned().chain(self.downloads.installed()).collect(),
         };
         dirs.iter().filter_map(|dir| std::path::absolute(dir).ok()).collect()
     }
 
     /// Finds the programs for `data`, or downloads them. `major` is the version that made `data`,
     /// if it exists.
-    pub(super) async fn obtain(
+    pub(super) async fn find_or_download(
         &self,
         data: &Path,
         major: Option<u32>,
-    ) -> Result<Programs, EmbeddedError> {
+    ) -> Result<Installation, EmbeddedError> {
         let missing = match self.find(data, major).await {
             Err(EmbeddedError::NoPrograms { found }) if self.download => (found, None),
             Err(EmbeddedError::OtherMajor { major, found, .. })
@@ -93,7 +93,7 @@ impl Places {
         };
         match (download::fetch(&self.downloads, major).await, missing) {
             (Ok(dir), _) => match version(&dir).await {
-                Ok(version) => Ok(Programs { dir, version }),
+                Ok(version) => Ok(Installation { dir, version }),
                 Err(problem) => {
                     Err(EmbeddedError::ConfiguredPrograms { dir, program: "postgres", problem })
                 }
@@ -115,8 +115,8 @@ impl Places {
         &self,
         data: &Path,
         major: Option<u32>,
-    ) -> Result<Programs, EmbeddedError> {
-        if let Some(major) = major.filter(|major| *major < OLDEST_MAJOR) {
+    ) -> Result<Installation, EmbeddedError> {
+        if let Some(major) = major.filter(|major| *major < MIN_MAJOR) {
             return Err(EmbeddedError::DataTooOld { data: data.to_owned(), major });
         }
         let candidates = match &self.configured {
@@ -124,7 +124,7 @@ impl Places {
             None => self.candidates().await,
         };
         choose(&candidates, major).cloned().ok_or_else(|| {
-            let found = Found(
+            let found = FoundVersions(
                 candidates.into_iter().map(|programs| (programs.version, programs.dir)).collect(),
             );
             match (major, &self.configured) {
@@ -134,65 +134,65 @@ impl Places {
                 (_, Some(dir)) => EmbeddedError::ConfiguredPrograms {
                     dir: dir.clone(),
                     program: "postgres",
-                    problem: format!("is too old{found}: Muster needs {OLDEST_MAJOR} or newer"),
+                    problem: format!("is too old{found}: Muster needs {MIN_MAJOR} or newer"),
                 },
                 (_, None) => EmbeddedError::NoPrograms { found },
             }
         })
     }
 
-    async fn candidates(&self) -> Vec<Programs> {
+    async fn candidates(&self) -> Vec<Installation> {
         let mut seen: Vec<PathBuf> = Vec::new();
         let mut candidates = Vec::new();
-        for dir in self.installed.iter().cloned().chain(self.downloads.complete()) {
+        for dir in self.installed.iter().cloned().chain(self.downloads.installed()) {
             // One installation is often found by several paths, because links in PATH lead to it.
-            let Ok(real) = fs::canonicalize(dir.join("postgres")) else {
+            let Ok(resolved) = fs::canonicalize(dir.join("postgres")) else {
                 continue;
             };
-            if seen.contains(&real) {
+            if seen.contains(&resolved) {
                 continue;
             }
-            let dir = match real.parent() {
+            let dir = match resolved.parent() {
                 Some(home) if home.join("initdb").is_file() => home.to_owned(),
                 _ if dir.join("initdb").is_file() => dir,
                 _ => continue,
             };
             match version(&dir).await {
-                Ok(version) => candidates.push(Programs { dir, version }),
+                Ok(version) => candidates.push(Installation { dir, version }),
                 Err(problem) => {
                     tracing::warn!(dir = %dir.display(), problem, "passing over a PostgreSQL");
                 }
             }
-            seen.push(real);
+            seen.push(resolved);
         }
         candidates
     }
 }
 
-async fn configured(dir: &Path) -> Result<Programs, EmbeddedError> {
-    let wrong = |program, problem| EmbeddedError::ConfiguredPrograms {
+async fn configured(dir: &Path) -> Result<Installation, EmbeddedError> {
+    let error = |program, problem| EmbeddedError::ConfiguredPrograms {
         dir: dir.to_owned(),
         program,
         problem,
     };
     for program in ["postgres", "initdb"] {
         if !dir.join(program).is_file() {
-            return Err(wrong(program, "is not there".to_owned()));
+            return Err(error(program, "is not there".to_owned()));
         }
     }
     // PostgreSQL runs in another working directory, so the path must be absolute.
     let dir = std::path::absolute(dir).map_err(EmbeddedError::file("look at", dir))?;
     match version(&dir).await {
-        Ok(version) => Ok(Programs { dir, version }),
-        Err(problem) => Err(wrong("postgres", problem)),
+        Ok(version) => Ok(Installation { dir, version }),
+        Err(problem) => Err(error("postgres", problem)),
     }
 }
 
 /// The newest that fits; among equals the first, which is the earliest in PATH.
-fn choose(candidates: &[Programs], major: Option<u32>) -> Option<&Programs> {
+fn choose(candidates: &[Installation], major: Option<u32>) -> Option<&Installation> {
     candidates
         .iter()
-        .filter(|programs| programs.version.major >= OLDEST_MAJOR)
+        .filter(|programs| programs.version.major >= MIN_MAJOR)
         .filter(|programs| major.is_none_or(|major| programs.version.major == major))
         .rev()
         .max_by_key(|programs| programs.version)
@@ -214,12 +214,12 @@ async fn version(dir: &Path) -> Result<PostgresVersion, String> {
         )),
         Ok(Ok(output)) => String::from_utf8_lossy(&output.stdout)
             .parse()
-            .map_err(|error: NotAVersion| error.to_string()),
+            .map_err(|error: InvalidVersion| error.to_string()),
     }
 }
 
 /// `parent/prefix*/child`.
-fn below(parent: &str, prefix: &str, child: &str) -> Vec<PathBuf> {
+fn glob(parent: &str, prefix: &str, child: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(parent) else {
         return Vec::new();
     };
@@ -234,8 +234,8 @@ fn below(parent: &str, prefix: &str, child: &str) -> Vec<PathBuf> {
 mod tests {
     use super::*;
 
-    fn programs(dir: &str, major: u32, minor: u32) -> Programs {
-        Programs { dir: dir.into(), version: PostgresVersion { major, minor } }
+    fn programs(dir: &str, major: u32, minor: u32) -> Installation {
+        Installation { dir: dir.into(), version: PostgresVersion { major, minor } }
     }
 
     #[test]
@@ -256,21 +256,21 @@ mod tests {
     #[tokio::test]
     async fn without_programs_the_remedies_are_named() {
         let empty = tempfile::tempdir().unwrap();
-        let mut places = Places {
+        let mut places = SearchPaths {
             configured: None,
             installed: vec![empty.path().to_owned()],
-            downloads: Source {
+            downloads: DownloadSource {
                 url: "https://nowhere.invalid/".to_owned(),
                 cache: Some(empty.path().join("cache")),
             },
             download: false,
         };
         let data = empty.path().join("postgres");
-        let needed = places.obtain(&data, Some(17)).await.unwrap_err().to_string();
+        let needed = places.find_or_download(&data, Some(17)).await.unwrap_err().to_string();
         assert!(needed.contains("made by PostgreSQL 17, but found no PostgreSQL"), "{needed}");
-        let unwanted = places.obtain(&data, None).await.unwrap_err();
+        let unwanted = places.find_or_download(&data, None).await.unwrap_err();
         places.download = true;
-        let failed = places.obtain(&data, None).await.unwrap_err();
+        let failed = places.find_or_download(&data, None).await.unwrap_err();
         assert!(matches!(failed, EmbeddedError::Download { .. }), "{failed:?}");
         assert!(failed.to_string().contains("https://nowhere.invalid/"), "{failed}");
         for error in [unwanted, failed] {
@@ -278,6 +278,6 @@ mod tests {
                 assert!(error.to_string().contains(remedy), "{error}");
             }
         }
-        assert_eq!(places.downloads.complete(), Vec::<PathBuf>::new());
+        assert_eq!(places.downloads.installed(), Vec::<PathBuf>::new());
     }
 }

@@ -6,13 +6,13 @@ use std::{fs, io};
 use super::error::EmbeddedError;
 
 /// What its directory is called in the data directory.
-const NAME: &str = "postgres";
+const DIR_NAME: &str = "postgres";
 /// Part of the name of the socket. Nothing listens on TCP.
 pub(super) const PORT: u16 = 5432;
 
 /// PostgreSQL's own directory.
 pub(super) fn path(data_dir: &Path) -> PathBuf {
-    data_dir.join(NAME)
+    data_dir.join(DIR_NAME)
 }
 
 /// The major version that made `cluster`, or nothing if it is still to be made.

@@ -6,29 +6,29 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::error::EmbeddedError;
-use super::installation::{Places, Programs};
-use super::lock::{Turn, Use};
+use super::installation::{Installation, SearchPaths};
+use super::lock::{LifecycleLock, UsageLock};
 use super::options::Options;
 use super::process::{self, Postmaster};
-use super::ready::{self, Ready};
+use super::ready::{self, ServerSettings};
 use super::socket::{self, Socket};
 use super::version::PostgresVersion;
 use super::{cluster, layout, owner};
 
 /// How long PostgreSQL may take to roll back and to write everything to the disk.
-const STOP_WITHIN: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long it may take to stop without that; it recovers at the next start.
-const QUIT_WITHIN: Duration = Duration::from_secs(10);
+const QUIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections of a server besides its pool: three for each of up to nine threads, two that listen,
 /// and two for callbacks.
 const OWN_CONNECTIONS: u32 = 31;
 /// How many servers can share a data directory.
-const SERVERS: u32 = 4;
+const MAX_SERVERS: u32 = 4;
 /// Connections for commands and for `psql`.
 const SPARE_CONNECTIONS: u32 = 20;
 
 /// The PostgreSQL to start or join.
-pub(super) struct Place<'a> {
+pub(super) struct Launch<'a> {
     pub(super) options: &'a Options,
     /// The full path.
     pub(super) data_dir: &'a Path,
@@ -37,77 +37,77 @@ pub(super) struct Place<'a> {
 }
 
 /// A PostgreSQL that answers.
-pub(super) struct Up {
+pub(super) struct StartedServer {
     pub(super) postmaster: Postmaster,
     /// Whether it ran already.
-    pub(super) joined: bool,
+    pub(super) is_shared: bool,
     pub(super) version: PostgresVersion,
 }
 
-impl Place<'_> {
+impl Launch<'_> {
     /// Joins the PostgreSQL that runs, or starts it, after creating its data if they are missing.
     /// `programs` are those found before, if any. `started` is called with the process as soon as
     /// it exists, because this future may be dropped while it waits for the first answer.
-    pub(super) async fn bring_up(
+    pub(super) async fn start_or_join(
         &self,
-        programs: Option<Programs>,
-        turn: &Turn,
-        in_use: &Use,
+        installation: Option<Installation>,
+        lock: &LifecycleLock,
+        usage: &UsageLock,
         started: &mut (dyn FnMut(Postmaster) + Send),
-    ) -> Result<Up, EmbeddedError> {
+    ) -> Result<StartedServer, EmbeddedError> {
         let &Self { options, data_dir, data } = self;
         // Another process may have created it before we had the turn.
         let run_as = owner::run_as(data)?;
-        if cluster::initialised(data_dir)?
+        if cluster::is_initialized(data_dir)?
             && let Some((postmaster, ready)) =
-                ready::join(data, &Socket::of(data)?, options.patience.answer).await?
+                ready::join(data, &Socket::for_cluster(data)?, options.timeouts.answer).await?
         {
-            if !self.must_restart(&postmaster, &ready, turn, in_use)? {
+            if !self.must_restart(&postmaster, &ready, lock, usage)? {
                 let version = ready.version;
                 tracing::info!(data = %data.display(), %version, "joined the PostgreSQL that runs");
-                return Ok(Up { postmaster, joined: true, version });
+                return Ok(StartedServer { postmaster, is_shared: true, version });
             }
-            end(&postmaster, data).await?;
+            shut_down(&postmaster, data).await?;
         }
-        let programs = match programs {
-            Some(programs)
-                if layout::major(data)?.is_none_or(|major| major == programs.version.major) =>
+        let installation = match installation {
+            Some(installation)
+                if layout::major(data)?.is_none_or(|major| major == installation.version.major) =>
             {
-                programs
+                installation
             }
-            _ => self::programs(options, data).await?,
+            _ => self::find_installation(options, data).await?,
         };
-        if !cluster::initialised(data_dir)? {
-            cluster::create(data_dir, &programs, &run_as).await?;
+        if !cluster::is_initialized(data_dir)? {
+            cluster::create(data_dir, &installation, &run_as).await?;
         }
-        let socket = Socket::of(data)?;
+        let socket = Socket::for_cluster(data)?;
         socket::remove_stale_locks(data);
-        let began = Instant::now();
+        let started_at = Instant::now();
         let log = data_dir.join("postgres-start.log");
         let connections = connections(options);
         let (child, postmaster, ready) = loop {
-            let mut child = process::start(data, &programs, &run_as, connections, &log)?;
-            let postmaster = Postmaster::of(child.id().and_then(|id| i32::try_from(id).ok()));
+            let mut child = process::start(data, &installation, &run_as, connections, &log)?;
+            let postmaster = Postmaster::from_pid(child.id().and_then(|id| i32::try_from(id).ok()));
             started(postmaster.clone());
-            match ready::wait(data, &socket, &mut child, &log, options.patience.answer).await {
+            match ready::wait(data, &socket, &mut child, &log, options.timeouts.answer).await {
                 Ok(ready) => break (child, postmaster, ready),
                 // The processes of a killed server need a moment to end.
                 Err(EmbeddedError::Died { tail, .. })
                     if tail.contains("pre-existing shared memory")
-                        && began.elapsed() < QUIT_WITHIN =>
+                        && started_at.elapsed() < QUIT_TIMEOUT =>
                 {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
                 Err(error) => return Err(error),
             }
         };
-        process::look_after(child);
+        process::reap(child);
         let version = ready.version;
         tracing::info!(
-            data = %data.display(), %version, programs = %programs.dir.display(), user = %run_as,
-            millis = began.elapsed().as_millis(), "started PostgreSQL"
+            data = %data.display(), %version, programs = %installation.dir.display(), user = %run_as,
+            millis = started_at.elapsed().as_millis(), "started PostgreSQL"
         );
-        Ok(Up { postmaster, joined: false, version })
+        Ok(StartedServer { postmaster, is_shared: false, version })
     }
 
     /// Whether the PostgreSQL that runs accepts too few connections for us and has no other user:
@@ -115,27 +115,27 @@ impl Place<'_> {
     fn must_restart(
         &self,
         postmaster: &Postmaster,
-        ready: &Ready,
-        turn: &Turn,
-        in_use: &Use,
+        ready: &ServerSettings,
+        lock: &LifecycleLock,
+        usage: &UsageLock,
     ) -> Result<bool, EmbeddedError> {
-        let wanted = connections(self.options);
-        if ready.max_connections >= wanted {
+        let required = connections(self.options);
+        if ready.max_connections >= required {
             return Ok(false);
         }
-        let alone = in_use.is_last(turn);
-        in_use.sign_on_again(turn)?;
-        if alone? && postmaster.pid().is_some() {
+        let is_alone = usage.try_exclusive(lock);
+        usage.restore_shared(lock)?;
+        if is_alone? && postmaster.pid().is_some() {
             tracing::info!(
                 runs_with = ready.max_connections,
-                wanted,
+                required,
                 "restarting the PostgreSQL that runs: it takes too few connections"
             );
             return Ok(true);
         }
         tracing::warn!(
             runs_with = ready.max_connections,
-            wanted,
+            required,
             max_connections = self.options.max_connections,
             "the PostgreSQL that runs takes fewer connections than database.max_connections and a reserve \
              need, and is not restarted as others use it or it is another container's: requests may be \
@@ -146,40 +146,43 @@ impl Place<'_> {
 }
 
 /// Finds the programs for `data`, or downloads them if that is allowed.
-pub(super) async fn programs(options: &Options, data: &Path) -> Result<Programs, EmbeddedError> {
-    Places::of_this_machine(options).obtain(data, layout::major(data)?).await
+pub(super) async fn find_installation(
+    options: &Options,
+    data: &Path,
+) -> Result<Installation, EmbeddedError> {
+    SearchPaths::for_this_machine(options).find_or_download(data, layout::major(data)?).await
 }
 
 /// How many connections a PostgreSQL that we start accepts.
 fn connections(options: &Options) -> u32 {
     let server = options.max_connections.saturating_add(OWN_CONNECTIONS);
-    server.saturating_mul(SERVERS).saturating_add(SPARE_CONNECTIONS)
+    server.saturating_mul(MAX_SERVERS).saturating_add(SPARE_CONNECTIONS)
 }
 
 /// Stops it: its sessions are ended and everything is written to the disk; if that takes too long,
 /// it is dropped. A server whose process is not visible from here is left alone.
-pub(super) async fn end(postmaster: &Postmaster, data: &Path) -> Result<(), EmbeddedError> {
+pub(super) async fn shut_down(postmaster: &Postmaster, data: &Path) -> Result<(), EmbeddedError> {
     let Some(pid) = postmaster.pid() else { return Ok(()) };
     postmaster.signal(Signal::INT);
-    if ends_within(postmaster, STOP_WITHIN).await {
+    if exits_within(postmaster, STOP_TIMEOUT).await {
         return Ok(());
     }
     tracing::warn!(pid, "PostgreSQL takes too long to stop: it will recover at the next start");
     postmaster.signal(Signal::QUIT);
-    if ends_within(postmaster, QUIT_WITHIN).await {
+    if exits_within(postmaster, QUIT_TIMEOUT).await {
         return Ok(());
     }
-    let waited = STOP_WITHIN + QUIT_WITHIN;
+    let waited = STOP_TIMEOUT + QUIT_TIMEOUT;
     Err(EmbeddedError::NotStopped { data: data.to_owned(), pid, waited })
 }
 
-async fn ends_within(postmaster: &Postmaster, within: Duration) -> bool {
-    let began = Instant::now();
-    while postmaster.runs() {
-        if began.elapsed() >= within {
+async fn exits_within(postmaster: &Postmaster, timeout: Duration) -> bool {
+    let started_at = Instant::now();
+    while postmaster.is_running() {
+        if started_at.elapsed() >= timeout {
             return false;
         }
-        tokio::time::sleep(ready::POLL).await;
+        tokio::time::sleep(ready::POLL_INTERVAL).await;
     }
     true
 }

@@ -15,27 +15,27 @@ use rustix::io::Errno;
 
 use super::error::EmbeddedError;
 
-const POLL: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The right to start or stop PostgreSQL. Only one process has it; dropping it gives it back.
 #[derive(Debug)]
-pub(super) struct Turn(#[expect(dead_code, reason = "held for its lock")] File);
+pub(super) struct LifecycleLock(#[expect(dead_code, reason = "held for its lock")] File);
 
-impl Turn {
+impl LifecycleLock {
     /// Waits for the turn, at most `wait`.
-    pub(super) async fn take(path: &Path, wait: Duration) -> Result<Self, EmbeddedError> {
+    pub(super) async fn acquire(path: &Path, timeout: Duration) -> Result<Self, EmbeddedError> {
         let file = open(path)?;
-        let began = Instant::now();
-        let mut told = false;
+        let started_at = Instant::now();
+        let mut logged = false;
         while !try_lock(&file, path, FlockOperation::NonBlockingLockExclusive)? {
-            if began.elapsed() >= wait {
-                return Err(EmbeddedError::Busy { lock: path.to_owned(), waited: wait });
+            if started_at.elapsed() >= timeout {
+                return Err(EmbeddedError::Busy { lock: path.to_owned(), waited: timeout });
             }
-            if !told && began.elapsed() > Duration::from_secs(3) {
+            if !logged && started_at.elapsed() > Duration::from_secs(3) {
                 tracing::info!(lock = %path.display(), "waiting: another process starts or stops this PostgreSQL");
-                told = true;
+                logged = true;
             }
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(Self(file))
     }
@@ -43,14 +43,14 @@ impl Turn {
 
 /// A sign that this process uses PostgreSQL. Any number of processes may have one.
 #[derive(Debug)]
-pub(super) struct Use {
+pub(super) struct UsageLock {
     file: File,
     path: PathBuf,
 }
 
-impl Use {
+impl UsageLock {
     /// Signs on. Needs the turn, so that nobody is just finding out whether they are the last.
-    pub(super) fn sign_on(path: &Path, _turn: &Turn) -> Result<Self, EmbeddedError> {
+    pub(super) fn register(path: &Path, _lock: &LifecycleLock) -> Result<Self, EmbeddedError> {
         let file = open(path)?;
         if try_lock(&file, path, FlockOperation::NonBlockingLockShared)? {
             Ok(Self { file, path: path.to_owned() })
@@ -63,12 +63,12 @@ impl Use {
     /// Whether nobody else has signed on. The kernel may give up our own lock while it tries:
     /// harmless, as nobody else can sign on or ask while we have the turn. Who stays has to
     /// [`Self::sign_on_again`] before giving the turn back.
-    pub(super) fn is_last(&self, _turn: &Turn) -> Result<bool, EmbeddedError> {
+    pub(super) fn try_exclusive(&self, _lock: &LifecycleLock) -> Result<bool, EmbeddedError> {
         try_lock(&self.file, &self.path, FlockOperation::NonBlockingLockExclusive)
     }
 
     /// Shares the lock again, whatever [`Self::is_last`] has made of it.
-    pub(super) fn sign_on_again(&self, _turn: &Turn) -> Result<(), EmbeddedError> {
+    pub(super) fn restore_shared(&self, _lock: &LifecycleLock) -> Result<(), EmbeddedError> {
         if try_lock(&self.file, &self.path, FlockOperation::NonBlockingLockShared)? {
             return Ok(());
         }

@@ -8,23 +8,23 @@ use sysinfo::System;
 
 const MIB: u64 = 1024 * 1024;
 /// PostgreSQL's own default, and what it gets on a machine that does not say.
-const LEAST: u64 = 128;
+const MIN_MIB: u64 = 128;
 /// Enough for the indexes of millions of sessions; the system holds the rest.
-const MOST: u64 = 1024;
+const MAX_MIB: u64 = 1024;
 /// Its share of the machine's: the service and its cache live beside it, and perhaps others.
-const SHARE: u64 = 8;
+const MEMORY_DIVISOR: u64 = 8;
 
 /// `shared_buffers` for this machine, or the container that this runs in, in MiB.
 pub(super) fn shared_buffers() -> u64 {
-    let Ok(mut system) = System::new() else { return LEAST };
+    let Ok(mut system) = System::new() else { return MIN_MIB };
     system.refresh_memory();
     let limit = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory);
-    share(system.total_memory().min(limit))
+    share_of(system.total_memory().min(limit))
 }
 
 /// The share of so many bytes, in MiB.
-fn share(bytes: u64) -> u64 {
-    (bytes / SHARE / MIB).clamp(LEAST, MOST)
+fn share_of(bytes: u64) -> u64 {
+    (bytes / MEMORY_DIVISOR / MIB).clamp(MIN_MIB, MAX_MIB)
 }
 
 #[cfg(test)]
@@ -43,12 +43,12 @@ mod tests {
             (8 * GIB, 1024),
             (1024 * GIB, 1024),
         ] {
-            assert_eq!(share(bytes), mib, "{bytes}");
+            assert_eq!(share_of(bytes), mib, "{bytes}");
         }
     }
 
     #[test]
     fn this_machine_has_some() {
-        assert!((LEAST..=MOST).contains(&shared_buffers()));
+        assert!((MIN_MIB..=MAX_MIB).contains(&shared_buffers()));
     }
 }

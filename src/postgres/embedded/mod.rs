@@ -53,24 +53,24 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
 
-pub use self::cluster::{DataDir, initialised, look};
+pub use self::cluster::{DataDir, inspect, is_initialized};
 pub use self::download_error::DownloadError;
 pub use self::error::EmbeddedError;
-pub use self::found_versions::Found;
-pub use self::installation::Programs;
+pub use self::found_versions::FoundVersions;
+pub use self::installation::Installation;
 pub use self::options::Options;
-pub use self::timeouts::Patience;
-pub use self::version::{NotAVersion, PostgresVersion};
+pub use self::timeouts::StartupTimeouts;
+pub use self::version::{InvalidVersion, PostgresVersion};
 
-use self::installation::Places;
-use self::lifecycle::{Place, Up};
-use self::lock::{Turn, Use};
+use self::installation::SearchPaths;
+use self::lifecycle::{Launch, StartedServer};
+use self::lock::{LifecycleLock, UsageLock};
 use self::owner::RunAs;
 use self::process::Postmaster;
 use self::socket::Socket;
 
 /// How often to look whether PostgreSQL still runs.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A PostgreSQL that runs for us. Dropping it without [`EmbeddedPostgres::stop`] leaves it running.
 #[derive(Debug)]
@@ -80,34 +80,34 @@ pub struct EmbeddedPostgres {
     data: PathBuf,
     socket: Socket,
     postmaster: Postmaster,
-    joined: bool,
+    is_shared: bool,
     version: PostgresVersion,
-    in_use: Use,
+    usage: UsageLock,
 }
 
 /// The directories of this machine that may hold PostgreSQL's programs: the configured one alone,
 /// if there is one.
 pub(super) fn program_dirs(options: &Options) -> Vec<PathBuf> {
-    Places::of_this_machine(options).dirs()
+    SearchPaths::for_this_machine(options).dirs()
 }
 
 /// A command that runs a program of PostgreSQL as our own user, with a clean environment.
 pub(super) fn bare_command(program: &Path) -> Command {
-    process::command(program, &RunAs::Ourselves)
+    process::command(program, &RunAs::CurrentUser)
 }
 
 /// The last lines of a program's output.
-pub(super) fn tail(said: &[u8]) -> String {
-    process::tail(said)
+pub(super) fn last_lines(output: &[u8]) -> String {
+    process::last_lines(output)
 }
 
 /// What [`EmbeddedPostgres::stop`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stopped {
+pub enum StopOutcome {
     /// No other process used it; it is down.
     Stopped,
     /// Another process uses it; it still runs.
-    StillUsed,
+    StillInUse,
 }
 
 impl EmbeddedPostgres {
@@ -122,32 +122,34 @@ impl EmbeddedPostgres {
     pub async fn start(options: &Options) -> Result<Self, EmbeddedError> {
         // Neither a search for programs nor a download needs the turn. A refusal here leaves no
         // directory behind.
-        cluster::look(&options.data_dir)?;
+        cluster::inspect(&options.data_dir)?;
         let data_dir = std::path::absolute(&options.data_dir)
             .map_err(EmbeddedError::file("find", &options.data_dir))?;
         let data = layout::path(&data_dir);
-        let mut programs = None;
-        if !cluster::initialised(&data_dir)? || Socket::of(&data)?.listener().await.is_none() {
-            programs = Some(lifecycle::programs(options, &data).await?);
+        let mut installation = None;
+        if !cluster::is_initialized(&data_dir)?
+            || Socket::for_cluster(&data)?.listener().await.is_none()
+        {
+            installation = Some(lifecycle::find_installation(options, &data).await?);
         }
 
         let data_dir = cluster::open_data_dir(&data_dir)?;
         let data = layout::path(&data_dir);
-        let turn = take_turn(options, &data_dir).await?;
-        let in_use = Use::sign_on(&data_dir.join("postgres.lock"), &turn)?;
-        let place = Place { options, data_dir: &data_dir, data: &data };
-        let Up { postmaster, joined, version } =
-            place.bring_up(programs, &turn, &in_use, &mut |_| {}).await?;
-        let socket = Socket::of(&data)?;
+        let lock = acquire_lifecycle_lock(options, &data_dir).await?;
+        let usage = UsageLock::register(&data_dir.join("postgres.lock"), &lock)?;
+        let launch = Launch { options, data_dir: &data_dir, data: &data };
+        let StartedServer { postmaster, is_shared: joined, version } =
+            launch.start_or_join(installation, &lock, &usage, &mut |_| {}).await?;
+        let socket = Socket::for_cluster(&data)?;
         Ok(Self {
             options: options.clone(),
             data_dir,
             data,
             socket,
             postmaster,
-            joined,
+            is_shared: joined,
             version,
-            in_use,
+            usage,
         })
     }
 
@@ -160,8 +162,8 @@ impl EmbeddedPostgres {
 
     /// Whether it ran already when this process came.
     #[must_use]
-    pub fn joined(&self) -> bool {
-        self.joined
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// The version of the server.
@@ -171,17 +173,17 @@ impl EmbeddedPostgres {
     }
 
     /// Waits until it runs no more.
-    pub async fn ended(&self) {
+    pub async fn wait_ended(&self) {
         loop {
             // A server in another container has no process id here; only its socket shows it.
-            let runs = match self.postmaster.pid() {
-                Some(_) => self.postmaster.runs(),
+            let is_running = match self.postmaster.pid() {
+                Some(_) => self.postmaster.is_running(),
                 None => self.socket.listener().await.is_some(),
             };
-            if !runs {
+            if !is_running {
                 return;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -192,16 +194,20 @@ impl EmbeddedPostgres {
     ///
     /// # Errors
     /// As for [`Self::start`], and when the data are gone.
-    pub async fn revive(&mut self) -> Result<(), EmbeddedError> {
-        if !cluster::initialised(&self.data_dir)? {
+    pub async fn restart(&mut self) -> Result<(), EmbeddedError> {
+        if !cluster::is_initialized(&self.data_dir)? {
             return Err(EmbeddedError::NoDatabase { data_dir: self.data_dir.clone() });
         }
-        let turn = take_turn(&self.options, &self.data_dir).await?;
-        let place = Place { options: &self.options, data_dir: &self.data_dir, data: &self.data };
+        let lock = acquire_lifecycle_lock(&self.options, &self.data_dir).await?;
+        let launch = Launch { options: &self.options, data_dir: &self.data_dir, data: &self.data };
         let postmaster = &mut self.postmaster;
         let mut started = |new| *postmaster = new;
-        let up = place.bring_up(None, &turn, &self.in_use, &mut started).await?;
-        Up { postmaster: self.postmaster, joined: self.joined, version: self.version } = up;
+        let started_server = launch.start_or_join(None, &lock, &self.usage, &mut started).await?;
+        StartedServer {
+            postmaster: self.postmaster,
+            is_shared: self.is_shared,
+            version: self.version,
+        } = started_server;
         Ok(())
     }
 
@@ -211,16 +217,16 @@ impl EmbeddedPostgres {
     ///
     /// # Errors
     /// When it cannot be stopped, or when it is unknown whether another process uses it.
-    pub async fn stop(mut self) -> Result<Stopped, EmbeddedError> {
-        let turn = match take_turn(&self.options, &self.data_dir).await {
-            Ok(turn) => turn,
+    pub async fn stop(mut self) -> Result<StopOutcome, EmbeddedError> {
+        let lock = match acquire_lifecycle_lock(&self.options, &self.data_dir).await {
+            Ok(lock) => lock,
             // A process that holds the turn for so long is starting, so it is a user.
-            Err(EmbeddedError::Busy { .. }) => return Ok(Stopped::StillUsed),
+            Err(EmbeddedError::Busy { .. }) => return Ok(StopOutcome::StillInUse),
             Err(error) => return Err(error),
         };
-        if !self.in_use.is_last(&turn)? {
+        if !self.usage.try_exclusive(&lock)? {
             tracing::info!(data = %self.data.display(), "leaving PostgreSQL running: others use it");
-            return Ok(Stopped::StillUsed);
+            return Ok(StopOutcome::StillInUse);
         }
         // Another process may have started it again and left.
         if let Some(listener) = self.socket.listener().await {
@@ -228,16 +234,19 @@ impl EmbeddedPostgres {
         }
         if self.postmaster.pid().is_none() {
             tracing::warn!(data = %self.data.display(), "leaving PostgreSQL running: it runs in another container");
-            return Ok(Stopped::StillUsed);
+            return Ok(StopOutcome::StillInUse);
         }
-        let began = Instant::now();
-        lifecycle::end(&self.postmaster, &self.data).await?;
-        tracing::info!(data = %self.data.display(), millis = began.elapsed().as_millis(), "stopped PostgreSQL");
-        Ok(Stopped::Stopped)
+        let started_at = Instant::now();
+        lifecycle::shut_down(&self.postmaster, &self.data).await?;
+        tracing::info!(data = %self.data.display(), millis = started_at.elapsed().as_millis(), "stopped PostgreSQL");
+        Ok(StopOutcome::Stopped)
     }
 }
 
 /// Waits for the turn to start or stop the PostgreSQL of a data directory.
-async fn take_turn(options: &Options, data_dir: &Path) -> Result<Turn, EmbeddedError> {
-    Turn::take(&data_dir.join("postgres.start.lock"), options.patience.turn).await
+async fn acquire_lifecycle_lock(
+    options: &Options,
+    data_dir: &Path,
+) -> Result<LifecycleLock, EmbeddedError> {
+    LifecycleLock::acquire(&data_dir.join("postgres.start.lock"), options.timeouts.lock).await
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::timeouts::Patience;
+use super::timeouts::StartupTimeouts;
 
 /// What an embedded PostgreSQL needs to know.
 #[derive(Clone, Debug)]
@@ -11,11 +11,11 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// `database.postgres_dir`: the directory that holds `postgres` and `initdb`. If set, no other
     /// programs are used.
-    pub programs_dir: Option<PathBuf>,
+    pub postgres_dir: Option<PathBuf>,
     /// Whether programs may be downloaded when there are none.
     pub download: bool,
     /// How many connections Muster will open.
     pub max_connections: u32,
     /// How long to wait for it.
-    pub patience: Patience,
+    pub timeouts: StartupTimeouts,
 }

@@ -19,7 +19,7 @@ const PASSWD: &str = "/etc/passwd";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RunAs {
     /// The user who runs Muster.
-    Ourselves,
+    CurrentUser,
     /// As this user, because we are root.
     User {
         /// Its user id.
@@ -40,9 +40,9 @@ impl RunAs {
     }
 
     /// Gives an empty directory to this user.
-    pub(super) fn give(&self, path: &Path) -> io::Result<()> {
+    pub(super) fn chown(&self, path: &Path) -> io::Result<()> {
         match *self {
-            Self::Ourselves => Ok(()),
+            Self::CurrentUser => Ok(()),
             Self::User { uid, gid } => std::os::unix::fs::chown(path, Some(uid), Some(gid)),
         }
     }
@@ -51,14 +51,14 @@ impl RunAs {
 impl fmt::Display for RunAs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ourselves => write!(f, "uid {}", ours()),
+            Self::CurrentUser => write!(f, "uid {}", effective_uid()),
             Self::User { uid, .. } => write!(f, "uid {uid}"),
         }
     }
 }
 
 /// The uid that Muster runs as.
-pub(super) fn ours() -> u32 {
+pub(super) fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
@@ -73,7 +73,7 @@ pub(super) fn check_data_dir(path: &Path) -> Result<(), EmbeddedError> {
             io::ErrorKind::NotADirectory.into(),
         ));
     }
-    if ours() == 0 && found.uid() != 0 {
+    if effective_uid() == 0 && found.uid() != 0 {
         return Err(EmbeddedError::NotRoots { path: path.to_owned(), owner: found.uid() });
     }
     match access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
@@ -82,13 +82,15 @@ pub(super) fn check_data_dir(path: &Path) -> Result<(), EmbeddedError> {
         Err(error) if error != Errno::ACCESS => {
             Err(EmbeddedError::file("write in", path)(error.into()))
         }
-        Err(_) if found.uid() == ours() => {
+        Err(_) if found.uid() == effective_uid() => {
             let mode = found.permissions().mode() & 0o7777;
             Err(EmbeddedError::Closed { path: path.to_owned(), mode, owner: found.uid() })
         }
-        Err(_) => {
-            Err(EmbeddedError::Foreign { path: path.to_owned(), owner: found.uid(), ours: ours() })
-        }
+        Err(_) => Err(EmbeddedError::Foreign {
+            path: path.to_owned(),
+            owner: found.uid(),
+            ours: effective_uid(),
+        }),
     }
 }
 
@@ -114,10 +116,14 @@ pub(super) fn run_as(cluster: &Path) -> Result<RunAs, EmbeddedError> {
         Err(error) => return Err(EmbeddedError::file("look at", cluster)(error)),
     };
     match owner {
-        Some((uid, _)) if ours() != 0 && uid != ours() => {
-            Err(EmbeddedError::Foreign { path: cluster.to_owned(), owner: uid, ours: ours() })
+        Some((uid, _)) if effective_uid() != 0 && uid != effective_uid() => {
+            Err(EmbeddedError::Foreign {
+                path: cluster.to_owned(),
+                owner: uid,
+                ours: effective_uid(),
+            })
         }
-        _ if ours() != 0 => Ok(RunAs::Ourselves),
+        _ if effective_uid() != 0 => Ok(RunAs::CurrentUser),
         Some((uid, gid)) if uid != 0 => Ok(RunAs::User { uid, gid }),
         Some(_) if cluster.join("PG_VERSION").exists() => {
             let example = ordinary_user().map_or_else(|_| "nobody".to_owned(), |(name, _)| name);

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::process::Child;
 
 use super::error::EmbeddedError;
-use super::installation::Programs;
+use super::installation::Installation;
 use super::layout::PORT;
 use super::memory;
 use super::owner::RunAs;
@@ -23,14 +23,14 @@ use super::owner::RunAs;
 /// As root we pass it as an open file, `/proc/self/fd/N`: the user of the program owns the
 /// directory, but may not be able to enter those above it, such as `/root`.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(super) struct ClusterDirectory {
     path: PathBuf,
     open: Option<File>,
 }
 
-impl Directory {
+impl ClusterDirectory {
     pub(super) fn open(path: &Path, run_as: &RunAs) -> Result<Self, EmbeddedError> {
-        let open = if cfg!(target_os = "linux") && *run_as != RunAs::Ourselves {
+        let open = if cfg!(target_os = "linux") && *run_as != RunAs::CurrentUser {
             Some(File::open(path).map_err(EmbeddedError::file("open", path))?)
         } else {
             None
@@ -78,22 +78,22 @@ pub(super) fn command(program: &Path, run_as: &RunAs) -> Command {
 /// Starts PostgreSQL on `cluster`; it is not ready yet. It outlives this process.
 pub(super) fn start(
     cluster: &Path,
-    programs: &Programs,
+    installation: &Installation,
     run_as: &RunAs,
     max_connections: u32,
     log: &Path,
 ) -> Result<Child, EmbeddedError> {
-    let said = File::create(log).map_err(EmbeddedError::file("write", log))?;
-    let said_too = said.try_clone().map_err(EmbeddedError::file("write", log))?;
-    let directory = Directory::open(cluster, run_as)?;
-    let program = programs.dir.join("postgres");
+    let log_file = File::create(log).map_err(EmbeddedError::file("write", log))?;
+    let log_file_clone = log_file.try_clone().map_err(EmbeddedError::file("write", log))?;
+    let directory = ClusterDirectory::open(cluster, run_as)?;
+    let program = installation.dir.join("postgres");
     let mut command = command(&program, run_as);
     command
         .arg("-D")
         .arg(directory.argument())
         .args(["-p", &PORT.to_string()])
-        .stdout(said)
-        .stderr(said_too);
+        .stdout(log_file)
+        .stderr(log_file_clone);
     for setting in [
         "listen_addresses=",
         // Relative to the data directory, so no path is too long for it.
@@ -123,7 +123,7 @@ pub(super) fn start(
 }
 
 /// Reaps a PostgreSQL that we started, and logs if it ended unexpectedly.
-pub(super) fn look_after(mut child: Child) {
+pub(super) fn reap(mut child: Child) {
     tokio::spawn(async move {
         match child.wait().await {
             Ok(status) if status.success() => {}
@@ -143,7 +143,7 @@ pub(super) struct Postmaster {
 
 impl Postmaster {
     /// The process with this id, as it is now. No id means that it is in another container.
-    pub(super) fn of(pid: Option<i32>) -> Self {
+    pub(super) fn from_pid(pid: Option<i32>) -> Self {
         let pid = pid.and_then(|pid| Pid::from_raw(pid.saturating_abs()));
         Self { pid, started: pid.and_then(stat).map(|stat| stat.started) }
     }
@@ -153,10 +153,10 @@ impl Postmaster {
     }
 
     /// Whether it still runs. A zombie does not, even if its parent has not noticed yet.
-    pub(super) fn runs(&self) -> bool {
+    pub(super) fn is_running(&self) -> bool {
         let Some(pid) = self.pid else { return false };
         match (self.started, stat(pid)) {
-            (Some(started), Some(stat)) => stat.started == started && !stat.is_over(),
+            (Some(started), Some(stat)) => stat.started == started && !stat.is_dead(),
             (Some(_), None) => false,
             // No /proc, or it was over before we looked.
             (None, _) => test_kill_process(pid).is_ok(),
@@ -165,7 +165,7 @@ impl Postmaster {
 
     /// Sends a signal, unless the process has ended.
     pub(super) fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.pid.filter(|_| self.runs())
+        if let Some(pid) = self.pid.filter(|_| self.is_running())
             && let Err(error) = kill_process(pid, signal)
         {
             tracing::warn!(pid = pid.as_raw_nonzero().get(), %error, "could not signal PostgreSQL");
@@ -174,20 +174,20 @@ impl Postmaster {
 
     /// The proof that this running process is not the PostgreSQL of `cluster`. Without a proof it
     /// may be.
-    pub(super) fn why_not_on(&self, cluster: &Path) -> Option<&'static str> {
-        const ANOTHERS: &str = "its process id is another program's now";
+    pub(super) fn mismatch_with(&self, cluster: &Path) -> Option<&'static str> {
+        const OTHER_PROGRAM: &str = "its process id is another program's now";
         let stat = self.pid.and_then(stat)?;
         // A zombie serves no client, but PostgreSQL takes it for alive because its id still exists.
-        if stat.is_over() {
+        if stat.is_dead() {
             return Some("its process is over");
         }
         if stat.name != "postgres" {
-            return Some(ANOTHERS);
+            return Some(OTHER_PROGRAM);
         }
         // PostgreSQL's processes all work in its directory.
         let there = fs::metadata(format!("/proc/{}/cwd", self.pid()?)).ok()?;
         let here = fs::metadata(cluster).ok()?;
-        ((there.dev(), there.ino()) != (here.dev(), here.ino())).then_some(ANOTHERS)
+        ((there.dev(), there.ino()) != (here.dev(), here.ino())).then_some(OTHER_PROGRAM)
     }
 }
 
@@ -199,7 +199,7 @@ struct Stat {
 
 impl Stat {
     /// Whether it has ended, though its parent may not have noticed.
-    fn is_over(&self) -> bool {
+    fn is_dead(&self) -> bool {
         matches!(self.state, 'Z' | 'X')
     }
 }
@@ -219,8 +219,8 @@ fn parse_stat(text: &str) -> Option<Stat> {
 }
 
 /// The last 20 lines of a program's output.
-pub(super) fn tail(said: &[u8]) -> String {
-    let text = String::from_utf8_lossy(said);
+pub(super) fn last_lines(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
     let lines: Vec<_> = text.trim_end().lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
 }
@@ -240,26 +240,26 @@ mod tests {
     #[test]
     fn what_is_over_does_not_run() {
         let mut child = Command::new("true").spawn().unwrap();
-        let process = Postmaster::of(i32::try_from(child.id()).ok());
+        let process = Postmaster::from_pid(i32::try_from(child.id()).ok());
         assert!(process.pid().is_some());
         // Over, but its parent, who is us, has not asked yet.
-        while process.runs() {
+        while process.is_running() {
             std::thread::yield_now();
         }
         if cfg!(target_os = "linux") {
-            assert_eq!(process.why_not_on(Path::new("/")), Some("its process is over"));
+            assert_eq!(process.mismatch_with(Path::new("/")), Some("its process is over"));
         }
         child.wait().unwrap();
-        assert!(!process.runs());
-        assert_eq!(process.why_not_on(Path::new("/")), None, "that is no proof");
+        assert!(!process.is_running());
+        assert_eq!(process.mismatch_with(Path::new("/")), None, "that is no proof");
     }
 
     #[test]
     fn we_are_certainly_not_postgresql() {
-        let ours = Postmaster::of(i32::try_from(std::process::id()).ok());
-        assert!(ours.runs());
+        let ours = Postmaster::from_pid(i32::try_from(std::process::id()).ok());
+        assert!(ours.is_running());
         if cfg!(target_os = "linux") {
-            let reason = ours.why_not_on(Path::new("/")).unwrap();
+            let reason = ours.mismatch_with(Path::new("/")).unwrap();
             assert!(reason.contains("another program's"), "{reason}");
         }
     }
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn the_tail_is_short() {
         let said: String = (0..100).map(|line| format!("{line}\n")).collect();
-        assert!(tail(said.as_bytes()).starts_with("80\n"));
-        assert_eq!(tail(b""), "");
+        assert!(last_lines(said.as_bytes()).starts_with("80\n"));
+        assert_eq!(last_lines(b""), "");
     }
 }

@@ -14,10 +14,10 @@ use super::process::{self, Postmaster};
 use super::socket::{self, Socket};
 use super::version::PostgresVersion;
 
-pub(super) const POLL: Duration = Duration::from_millis(20);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Recovery after a crash replays everything since the last checkpoint.
-const RECOVERED_WITHIN: Duration = Duration::from_secs(600);
-const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(600);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 const CANNOT_CONNECT_NOW: &str = "57P03";
 const NO_SUCH_DATABASE: &str = "3D000";
@@ -25,7 +25,7 @@ const DUPLICATE_DATABASE: &str = "42P04";
 
 /// Facts about a server that answers.
 #[derive(Debug)]
-pub(super) struct Ready {
+pub(super) struct ServerSettings {
     pub(super) version: PostgresVersion,
     /// How many connections it accepts, which only a restart can change.
     pub(super) max_connections: u32,
@@ -37,17 +37,17 @@ pub(super) async fn wait(
     socket: &Socket,
     child: &mut Child,
     log: &Path,
-    patience: Duration,
-) -> Result<Ready, EmbeddedError> {
+    timeout: Duration,
+) -> Result<ServerSettings, EmbeddedError> {
     let alive = || match child.try_wait() {
         Ok(Some(status)) => Err(status.to_string()),
         Ok(None) => Ok(()),
         Err(error) => Err(error.to_string()),
     };
-    match answer(data, socket, alive, patience).await? {
+    match poll_until_ready(data, socket, alive, timeout).await? {
         Ok(ready) => Ok(ready),
         Err(status) => {
-            let tail = process::tail(&last_words(data, log));
+            let tail = process::last_lines(&log_tail(data, log));
             Err(EmbeddedError::Died { status, log: log.to_owned(), tail })
         }
     }
@@ -58,36 +58,40 @@ pub(super) async fn wait(
 pub(super) async fn join(
     data: &Path,
     socket: &Socket,
-    patience: Duration,
-) -> Result<Option<(Postmaster, Ready)>, EmbeddedError> {
+    timeout: Duration,
+) -> Result<Option<(Postmaster, ServerSettings)>, EmbeddedError> {
     let Some(postmaster) = socket.listener().await else {
         return Ok(None);
     };
-    let gone = || {
-        if postmaster.pid().is_none() || postmaster.runs() { Ok(()) } else { Err(String::new()) }
+    let alive = || {
+        if postmaster.pid().is_none() || postmaster.is_running() {
+            Ok(())
+        } else {
+            Err(String::new())
+        }
     };
-    let ready = answer(data, socket, gone, patience).await?;
+    let ready = poll_until_ready(data, socket, alive, timeout).await?;
     Ok(ready.ok().map(|ready| (postmaster, ready)))
 }
 
 /// The inner error describes how the server ended. `patience` limits the wait for a server that
 /// neither reports a start nor accepts a connection.
-async fn answer(
+async fn poll_until_ready(
     data: &Path,
     socket: &Socket,
     mut alive: impl FnMut() -> Result<(), String>,
-    mut patience: Duration,
-) -> Result<Result<Ready, String>, EmbeddedError> {
-    let began = Instant::now();
-    let mut told = Duration::ZERO;
+    mut ready_timeout: Duration,
+) -> Result<Result<ServerSettings, String>, EmbeddedError> {
+    let started_at = Instant::now();
+    let mut logged_at = Duration::ZERO;
     loop {
         if let Err(status) = alive() {
             return Ok(Err(status));
         }
-        let left = patience.saturating_sub(began.elapsed()).min(CONNECTS_WITHIN);
+        let left = ready_timeout.saturating_sub(started_at.elapsed()).min(CONNECT_TIMEOUT);
         let source = match tokio::time::timeout(left, connect(socket)).await {
             Ok(Ok(mut connection)) => {
-                let ready = learn(&mut connection).await;
+                let ready = query_server_info(&mut connection).await;
                 let _ = connection.close().await;
                 return ready
                     .map(Ok)
@@ -103,41 +107,41 @@ async fn answer(
             None => false,
         };
         if starts {
-            patience = RECOVERED_WITHIN;
+            ready_timeout = RECOVERY_TIMEOUT;
         }
-        let waited = began.elapsed();
-        if waited >= patience {
+        let waited = started_at.elapsed();
+        if waited >= ready_timeout {
             return Err(EmbeddedError::NotReady { data: data.to_owned(), waited, source });
         }
-        if waited >= told + Duration::from_secs(10) {
+        if waited >= logged_at + Duration::from_secs(10) {
             let answer = source.map(|error| error.to_string()).unwrap_or_default();
             tracing::warn!(
                 seconds = waited.as_secs(),
                 answer,
                 "PostgreSQL is not ready yet: it may be recovering"
             );
-            told = waited;
+            logged_at = waited;
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
 /// Connects to our database, and makes it if this is the first start.
 async fn connect(socket: &Socket) -> Result<PgConnection, sqlx::Error> {
-    let missing = match socket.quiet(socket::NAME).connect().await {
+    let missing = match socket.without_statement_log(socket::NAME).connect().await {
         Err(error) if code(&error).as_deref() == Some(NO_SUCH_DATABASE) => error,
         done => return done,
     };
     tracing::debug!(answer = %missing, "creating the database");
-    let mut connection = socket.quiet("postgres").connect().await?;
+    let mut connection = socket.without_statement_log("postgres").connect().await?;
     match sqlx::raw_sql("create database muster").execute(&mut connection).await {
         Err(error) if code(&error).as_deref() != Some(DUPLICATE_DATABASE) => return Err(error),
         _ => connection.close().await?,
     }
-    socket.quiet(socket::NAME).connect().await
+    socket.without_statement_log(socket::NAME).connect().await
 }
 
-async fn learn(connection: &mut PgConnection) -> Result<Ready, sqlx::Error> {
+async fn query_server_info(connection: &mut PgConnection) -> Result<ServerSettings, sqlx::Error> {
     let row = sqlx::query(
         "select current_setting('server_version_num')::int4,
                 current_setting('max_connections')::int4",
@@ -145,7 +149,7 @@ async fn learn(connection: &mut PgConnection) -> Result<Ready, sqlx::Error> {
     .fetch_one(connection)
     .await?;
     let number = u32::try_from(row.try_get::<i32, _>(0)?).unwrap_or_default();
-    Ok(Ready {
+    Ok(ServerSettings {
         version: PostgresVersion { major: number / 10_000, minor: number % 10_000 },
         max_connections: u32::try_from(row.try_get::<i32, _>(1)?).unwrap_or_default(),
     })
@@ -156,13 +160,13 @@ fn code(error: &sqlx::Error) -> Option<String> {
 }
 
 /// PostgreSQL's last output: its standard error, and its own log once it has opened that.
-fn last_words(data: &Path, log: &Path) -> Vec<u8> {
-    let mut said = fs::read(log).unwrap_or_default();
-    if String::from_utf8_lossy(&said).contains("redirecting log output") {
+fn log_tail(data: &Path, log: &Path) -> Vec<u8> {
+    let mut output = fs::read(log).unwrap_or_default();
+    if String::from_utf8_lossy(&output).contains("redirecting log output") {
         let logs = fs::read_dir(data.join("log")).into_iter().flatten().flatten();
         let newest =
             logs.max_by_key(|entry| entry.metadata().and_then(|found| found.modified()).ok());
-        said.extend(newest.and_then(|entry| fs::read(entry.path()).ok()).unwrap_or_default());
+        output.extend(newest.and_then(|entry| fs::read(entry.path()).ok()).unwrap_or_default());
     }
-    said
+    output
 }

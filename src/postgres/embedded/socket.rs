@@ -16,7 +16,7 @@ use super::process::Postmaster;
 pub(super) const NAME: &str = "muster";
 
 /// The longest path of a socket: `sun_path` without its final zero.
-const LONGEST: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+const MAX_PATH_LEN: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
 /// The socket in PostgreSQL's own directory.
 #[derive(Debug)]
@@ -29,8 +29,9 @@ pub(super) struct Socket {
 impl Socket {
     /// Where the socket of `cluster` is, which must exist. A path that is too long for a socket
     /// address is shortened by opening the directory and going through `/proc/self/fd`.
-    pub(super) fn of(cluster: &Path) -> Result<Self, EmbeddedError> {
-        let fits = cluster.to_str().is_some_and(|path| path.len() + socket_name().len() < LONGEST);
+    pub(super) fn for_cluster(cluster: &Path) -> Result<Self, EmbeddedError> {
+        let fits =
+            cluster.to_str().is_some_and(|path| path.len() + socket_name().len() < MAX_PATH_LEN);
         if fits {
             return Ok(Self { directory: cluster.to_owned(), _open: None });
         }
@@ -56,7 +57,7 @@ impl Socket {
     }
 
     /// The same without a line in the log per statement, for our own questions.
-    pub(super) fn quiet(&self, database: &str) -> PgConnectOptions {
+    pub(super) fn without_statement_log(&self, database: &str) -> PgConnectOptions {
         self.connect_options(database).disable_statement_logging()
     }
 
@@ -65,7 +66,7 @@ impl Socket {
     pub(super) async fn listener(&self) -> Option<Postmaster> {
         let stream = UnixStream::connect(self.directory.join(socket_name())).await.ok()?;
         let pid = stream.peer_cred().ok()?.pid().filter(|pid| *pid > 0);
-        Some(Postmaster::of(pid))
+        Some(Postmaster::from_pid(pid))
     }
 }
 
@@ -85,7 +86,7 @@ pub(super) fn remove_stale_locks(cluster: &Path) {
         let Some(pid) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()) else {
             continue;
         };
-        if let Some(reason) = Postmaster::of(Some(pid)).why_not_on(cluster) {
+        if let Some(reason) = Postmaster::from_pid(Some(pid)).mismatch_with(cluster) {
             tracing::warn!(file = %file.display(), pid, reason, "removing a stale lock of PostgreSQL");
             let _ = fs::remove_file(&file);
         }

@@ -7,20 +7,20 @@ use std::time::Duration;
 
 /// The limits of one kind of process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct StartupTimeouts {
     /// For another process to start or stop PostgreSQL.
-    pub turn: Duration,
+    pub lock: Duration,
     /// For a PostgreSQL that runs, but answers nothing or "too many connections".
     pub answer: Duration,
 }
 
-impl Patience {
+impl StartupTimeouts {
     /// Of a server, which can do nothing without PostgreSQL.
     pub const SERVER: Self =
-        Self { turn: Duration::from_secs(120), answer: Duration::from_secs(30) };
+        Self { lock: Duration::from_secs(120), answer: Duration::from_secs(30) };
     /// Of a command, with a person waiting for it.
     pub const COMMAND: Self =
-        Self { turn: Duration::from_secs(120), answer: Duration::from_secs(10) };
+        Self { lock: Duration::from_secs(120), answer: Duration::from_secs(10) };
     /// Of a check whether PostgreSQL answers.
-    pub const LOOK: Self = Self { turn: Duration::from_secs(5), answer: Duration::from_secs(5) };
+    pub const PROBE: Self = Self { lock: Duration::from_secs(5), answer: Duration::from_secs(5) };
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The oldest major version that Muster works with.
-pub(super) const OLDEST_MAJOR: u32 = 15;
+pub(super) const MIN_MAJOR: u32 = 15;
 
 /// A version of PostgreSQL, such as 17.6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,10 +24,10 @@ impl fmt::Display for PostgresVersion {
 /// That a text is no version of PostgreSQL.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` names no PostgreSQL version")]
-pub struct NotAVersion(String);
+pub struct InvalidVersion(String);
 
 impl FromStr for PostgresVersion {
-    type Err = NotAVersion;
+    type Err = InvalidVersion;
 
     /// Reads what `postgres --version` prints: `postgres (PostgreSQL) 17.6 (Debian …)`, or `18beta1`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -41,7 +41,7 @@ impl FromStr for PostgresVersion {
                 minor: minor.map_or(Some(0), |text| text.parse().ok())?,
             })
         };
-        parse().ok_or_else(|| NotAVersion(text.trim().to_owned()))
+        parse().ok_or_else(|| InvalidVersion(text.trim().to_owned()))
     }
 }
 

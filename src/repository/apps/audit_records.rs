@@ -2,53 +2,61 @@
 
 use serde_json::{Map, Value, json};
 
-use super::stored::{StoredApp, names};
+use super::stored::{StoredApp, permission_names};
 use crate::domain::{App, Callback};
-use crate::repository::audit::{Action, Line};
+use crate::repository::audit::{AuditAction, AuditRecord};
 
-pub(super) fn created(app: &App) -> Line<'_> {
+pub(super) fn created_record(app: &App) -> AuditRecord<'_> {
     let details = json!({
         "name": app.name,
-        "permissions": names(app.permissions),
-        "callback": receiver(app.callback.as_ref()),
+        "permissions": permission_names(app.permissions),
+        "callback": callback_origin(app.callback.as_ref()),
     });
-    Line::of_app(Action::AppCreate, app.buin, &app.app_id, details)
+    AuditRecord::for_app(AuditAction::AppCreate, app.buin, &app.app_id, details)
 }
 
 /// The record of a change; `None` if nothing changed.
-pub(super) fn changed<'a>(before: &StoredApp, after: &'a StoredApp) -> Option<Line<'a>> {
+pub(super) fn changed_record<'a>(
+    before: &StoredApp,
+    after: &'a StoredApp,
+) -> Option<AuditRecord<'a>> {
     let (old, new) = (&before.app, &after.app);
     let mut details = Map::new();
-    let mut note = |what: &str, from: Value, to: Value| {
+    let mut note_change = |field: &str, from: Value, to: Value| {
         if from != to {
-            details.insert(what.to_owned(), json!({ "from": from, "to": to }));
+            details.insert(field.to_owned(), json!({ "from": from, "to": to }));
         }
     };
-    note("name", json!(old.name), json!(new.name));
-    note("permissions", json!(names(old.permissions)), json!(names(new.permissions)));
-    note("disabled", json!(old.disabled), json!(new.disabled));
-    note("callbacksPaused", json!(old.callbacks_paused), json!(new.callbacks_paused));
-    let (from, to) = (receiver(old.callback.as_ref()), receiver(new.callback.as_ref()));
-    note("callback", from, to);
-    for (what, is_other) in [
+    note_change("name", json!(old.name), json!(new.name));
+    note_change(
+        "permissions",
+        json!(permission_names(old.permissions)),
+        json!(permission_names(new.permissions)),
+    );
+    note_change("disabled", json!(old.disabled), json!(new.disabled));
+    note_change("callbacksPaused", json!(old.callbacks_paused), json!(new.callbacks_paused));
+    let (from, to) =
+        (callback_origin(old.callback.as_ref()), callback_origin(new.callback.as_ref()));
+    note_change("callback", from, to);
+    for (field, differs) in [
         ("aesKey", before.aes_key != after.aes_key),
         ("callbackUrl", url(old) != url(new)),
         ("callbackToken", token(old) != token(new)),
     ] {
-        if is_other {
-            details.insert(what.to_owned(), json!("changed"));
+        if differs {
+            details.insert(field.to_owned(), json!("changed"));
         }
     }
     let action = match details.keys().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => return None,
-        ["disabled"] if new.disabled => Action::AppDisable,
-        ["disabled"] => Action::AppEnable,
-        ["callbacksPaused"] if new.callbacks_paused => Action::AppPauseCallbacks,
-        ["callbacksPaused"] => Action::AppResumeCallbacks,
-        ["aesKey"] => Action::AppRotateKey,
-        _ => Action::AppUpdate,
+        ["disabled"] if new.disabled => AuditAction::AppDisable,
+        ["disabled"] => AuditAction::AppEnable,
+        ["callbacksPaused"] if new.callbacks_paused => AuditAction::AppPauseCallbacks,
+        ["callbacksPaused"] => AuditAction::AppResumeCallbacks,
+        ["aesKey"] => AuditAction::AppRotateKey,
+        _ => AuditAction::AppUpdate,
     };
-    Some(Line::of_app(action, new.buin, &new.app_id, Value::Object(details)))
+    Some(AuditRecord::for_app(action, new.buin, &new.app_id, Value::Object(details)))
 }
 
 fn url(app: &App) -> Option<&str> {
@@ -60,7 +68,7 @@ fn token(app: &App) -> Option<&str> {
 }
 
 /// Scheme, host and port of a receiver: users, paths and queries of URLs may be secrets.
-fn receiver(callback: Option<&Callback>) -> Value {
+fn callback_origin(callback: Option<&Callback>) -> Value {
     let Some((scheme, rest)) = callback.and_then(|callback| callback.url.split_once("://")) else {
         return Value::Null;
     };
@@ -81,8 +89,8 @@ mod tests {
             ("http://a.example\\s3cret@b", "http://a.example"),
         ] {
             let callback = Callback { url: url.to_owned(), token: "t".to_owned() };
-            assert_eq!(receiver(Some(&callback)), json!(told), "{url}");
+            assert_eq!(callback_origin(Some(&callback)), json!(told), "{url}");
         }
-        assert_eq!(receiver(None), Value::Null);
+        assert_eq!(callback_origin(None), Value::Null);
     }
 }

@@ -5,14 +5,14 @@ mod row;
 mod secrets;
 mod stored;
 
-use self::row::{Row, Sealed};
+use self::row::{AppRow, SealedSecrets};
 pub(super) use self::secrets::{
-    AppSecrets, aes_key_place, callback_token_place, put_secrets, secrets,
+    AppSecrets, aes_key_context, callback_token_context, lock_secrets, update_secrets,
 };
 pub use self::stored::StoredApp;
-use self::stored::names;
-use super::audit::{self, Act};
-use super::{Error, PgPool, sealing};
+use self::stored::permission_names;
+use super::audit::{self, AuditContext};
+use super::{Error, Pool, sealing};
 use crate::domain::{AppId, Buin};
 use crate::keyring::Keyring;
 
@@ -20,7 +20,7 @@ use crate::keyring::Keyring;
 macro_rules! select_app {
     ($rest:literal $(, $argument:expr)*) => {
         sqlx::query_as!(
-            Row,
+            AppRow,
             r#"
             select buin, app_id, name, aes_key, permissions, callback_url, callback_token,
                    callbacks_paused_at is not null as "callbacks_paused!",
@@ -41,7 +41,7 @@ macro_rules! write_app {
             $app.app_id.as_str(),
             $app.name,
             $sealed.aes_key,
-            &names($app.permissions) as &[&str],
+            &permission_names($app.permissions) as &[&str],
             $app.callback.as_ref().map(|callback| callback.url.as_str()),
             $sealed.callback_token,
             $at,
@@ -55,7 +55,7 @@ macro_rules! write_app {
 ///
 /// # Errors
 /// [`Error::MasterKeyUnknown`], or when the database fails, or holds what cannot be.
-pub async fn list(pool: &PgPool, keyring: &Keyring) -> Result<Vec<StoredApp>, Error> {
+pub async fn list(pool: &Pool, keyring: &Keyring) -> Result<Vec<StoredApp>, Error> {
     let rows = select_app!("order by buin, app_id").fetch_all(pool).await?;
     rows.into_iter().map(|row| row.open(keyring)).collect()
 }
@@ -65,7 +65,7 @@ pub async fn list(pool: &PgPool, keyring: &Keyring) -> Result<Vec<StoredApp>, Er
 /// # Errors
 /// [`Error::AppUnknown`], or when the database fails.
 pub async fn find(
-    pool: &PgPool,
+    pool: &Pool,
     keyring: &Keyring,
     buin: Buin,
     app_id: &AppId,
@@ -81,14 +81,15 @@ pub async fn find(
 /// # Errors
 /// [`Error::AppExists`], or when the database fails.
 pub async fn insert(
-    pool: &PgPool,
+    pool: &Pool,
     keyring: &Keyring,
     stored: &StoredApp,
-    act: Act<'_>,
+    context: AuditContext<'_>,
 ) -> Result<(), Error> {
     let app = &stored.app;
     let mut transaction = pool.begin().await?;
-    let sealed = Sealed::new(&sealing::hold(&mut transaction, keyring).await?, stored);
+    let sealed =
+        SealedSecrets::new(&sealing::lock_active_key(&mut transaction, keyring).await?, stored);
     write_app!(
         r#"
         insert into app (
@@ -102,7 +103,7 @@ pub async fn insert(
         "#,
         app,
         sealed,
-        act.at
+        context.at
     )
     .execute(&mut *transaction)
     .await
@@ -110,7 +111,7 @@ pub async fn insert(
         Some("app_pkey") => Error::AppExists { buin: app.buin, app_id: app.app_id.clone() },
         _ => error.into(),
     })?;
-    audit::write(&mut transaction, act, audit_records::created(app)).await?;
+    audit::write(&mut transaction, context, audit_records::created_record(app)).await?;
     transaction.commit().await?;
     Ok(())
 }
@@ -122,15 +123,15 @@ pub async fn insert(
 /// # Errors
 /// [`Error::AppUnknown`], or when the database fails.
 pub async fn change(
-    pool: &PgPool,
+    pool: &Pool,
     keyring: &Keyring,
     buin: Buin,
     app_id: &AppId,
-    act: Act<'_>,
+    context: AuditContext<'_>,
     change: impl FnOnce(&mut StoredApp),
 ) -> Result<StoredApp, Error> {
     let mut transaction = pool.begin().await?;
-    let key = sealing::hold(&mut transaction, keyring).await?;
+    let key = sealing::lock_active_key(&mut transaction, keyring).await?;
     let row =
         select_app!("where buin = $1 and app_id = $2 for update", buin.get(), app_id.as_str())
             .fetch_optional(&mut *transaction)
@@ -138,8 +139,8 @@ pub async fn change(
     let before = found(row, keyring, buin, app_id)?;
     let mut stored = before.clone();
     change(&mut stored);
-    let Some(line) = audit_records::changed(&before, &stored) else { return Ok(stored) };
-    let (app, sealed) = (&stored.app, Sealed::new(&key, &stored));
+    let Some(record) = audit_records::changed_record(&before, &stored) else { return Ok(stored) };
+    let (app, sealed) = (&stored.app, SealedSecrets::new(&key, &stored));
     write_app!(
         r#"
         update app
@@ -150,17 +151,17 @@ pub async fn change(
         "#,
         app,
         sealed,
-        act.at
+        context.at
     )
     .execute(&mut *transaction)
     .await?;
-    audit::write(&mut transaction, act, line).await?;
+    audit::write(&mut transaction, context, record).await?;
     transaction.commit().await?;
     Ok(stored)
 }
 
 fn found(
-    row: Option<Row>,
+    row: Option<AppRow>,
     keyring: &Keyring,
     buin: Buin,
     app_id: &AppId,

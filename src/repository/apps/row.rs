@@ -1,6 +1,6 @@
 //! A row of the table, and the contents of its sealed columns.
 
-use super::secrets::{aes_key_place, callback_token_place};
+use super::secrets::{aes_key_context, callback_token_context};
 use super::stored::StoredApp;
 use crate::domain::{App, Buin, Callback, Permission, Permissions, UnknownPermission};
 use crate::keyring::Keyring;
@@ -8,7 +8,7 @@ use crate::repository::error::corrupt;
 use crate::repository::{Error, sealing};
 use crate::wire::{AesKey, MasterKey};
 
-pub(super) struct Row {
+pub(super) struct AppRow {
     pub(super) buin: i64,
     pub(super) app_id: String,
     pub(super) name: String,
@@ -21,34 +21,34 @@ pub(super) struct Row {
 }
 
 /// The secrets of an app, as they are stored.
-pub(super) struct Sealed {
+pub(super) struct SealedSecrets {
     pub(super) aes_key: Vec<u8>,
     pub(super) callback_token: Option<Vec<u8>>,
 }
 
-impl Sealed {
+impl SealedSecrets {
     pub(super) fn new(key: &MasterKey, StoredApp { app, aes_key }: &StoredApp) -> Self {
         let (buin, app_id) = (app.buin.get(), app.app_id.as_str());
         Self {
-            aes_key: key.seal(aes_key_place(buin, app_id), aes_key.bytes()),
+            aes_key: key.seal(aes_key_context(buin, app_id), aes_key.bytes()),
             callback_token: app.callback.as_ref().map(|callback| {
-                key.seal(callback_token_place(buin, app_id), callback.token.as_bytes())
+                key.seal(callback_token_context(buin, app_id), callback.token.as_bytes())
             }),
         }
     }
 }
 
-impl Row {
+impl AppRow {
     pub(super) fn open(self, keyring: &Keyring) -> Result<StoredApp, Error> {
         let permissions: Result<Permissions, UnknownPermission> =
             self.permissions.iter().map(|name| name.parse::<Permission>()).collect();
         let aes_key =
-            sealing::unseal(keyring, aes_key_place(self.buin, &self.app_id), &self.aes_key)?;
+            sealing::unseal(keyring, aes_key_context(self.buin, &self.app_id), &self.aes_key)?;
         let aes_key = <[u8; 32]>::try_from(aes_key.as_slice());
-        let place = callback_token_place(self.buin, &self.app_id);
+        let context = callback_token_context(self.buin, &self.app_id);
         let callback = match self.callback_url.zip(self.callback_token) {
             Some((url, token)) => {
-                let token = sealing::unseal(keyring, place, &token)?;
+                let token = sealing::unseal(keyring, context, &token)?;
                 let token = std::str::from_utf8(&token);
                 let token = token.map_err(corrupt("app", "callback_token", "…"))?;
                 Some(Callback { url, token: token.to_owned() })

@@ -14,17 +14,17 @@ pub(in crate::repository) struct AppSecrets {
 }
 
 /// The place of an app's AES key, to which its seal is bound.
-pub(in crate::repository) fn aes_key_place(buin: i64, app_id: &str) -> Place<'_> {
+pub(in crate::repository) fn aes_key_context(buin: i64, app_id: &str) -> Place<'_> {
     Place { column: "app.aes_key", buin, app_id }
 }
 
 /// The place of an app's callback token, to which its seal is bound.
-pub(in crate::repository) fn callback_token_place(buin: i64, app_id: &str) -> Place<'_> {
+pub(in crate::repository) fn callback_token_context(buin: i64, app_id: &str) -> Place<'_> {
     Place { column: "app.callback_token", buin, app_id }
 }
 
 /// The secrets of all apps as stored, sealed or not. Locks the rows until the transaction ends.
-pub(in crate::repository) async fn secrets(
+pub(in crate::repository) async fn lock_secrets(
     connection: &mut PgConnection,
 ) -> Result<Vec<AppSecrets>, sqlx::Error> {
     let rows = sqlx::query!(
@@ -49,7 +49,7 @@ pub(in crate::repository) async fn secrets(
 }
 
 /// Stores the secrets of these apps.
-pub(in crate::repository) async fn put_secrets(
+pub(in crate::repository) async fn update_secrets(
     connection: &mut PgConnection,
     sealed: &[AppSecrets],
 ) -> Result<(), sqlx::Error> {

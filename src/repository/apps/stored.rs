@@ -13,6 +13,6 @@ pub struct StoredApp {
 }
 
 /// How permissions are stored.
-pub(super) fn names(permissions: Permissions) -> Vec<&'static str> {
+pub(super) fn permission_names(permissions: Permissions) -> Vec<&'static str> {
     permissions.iter().map(Permission::name).collect()
 }

@@ -2,7 +2,7 @@
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum AuditAction {
     /// An app was created.
     AppCreate,
     /// An app was changed in a way that has no action of its own, or in several ways.
@@ -37,7 +37,7 @@ pub enum Action {
     DatabaseMove,
 }
 
-impl Action {
+impl AuditAction {
     /// Every action.
     pub const ALL: [Self; 16] = [
         Self::AppCreate,

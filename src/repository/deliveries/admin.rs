@@ -4,16 +4,16 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::complete::Tried;
+use super::complete::AttemptRecord;
 use crate::domain::{AppId, Buin, DeliveryId, DeliveryState, SessionId, Version};
 use crate::repository::Error;
-use crate::repository::PgPool;
-use crate::repository::audit::{self, Act, Action, Line};
+use crate::repository::Pool;
+use crate::repository::audit::{self, AuditAction, AuditContext, AuditRecord};
 use crate::repository::error::corrupt;
 
 /// A delivery and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub struct DeliverySummary {
     /// Which one.
     pub id: DeliveryId,
     /// The enterprise.
@@ -31,11 +31,11 @@ pub struct Listed {
 }
 
 /// One attempt, as stored.
-pub type Attempt = Tried;
+pub type Attempt = AttemptRecord;
 
 /// Which deliveries: all that meet every condition given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
+pub struct DeliveryFilter {
     /// Of this delivery only.
     pub id: Option<DeliveryId>,
     /// To this app.
@@ -56,9 +56,13 @@ pub struct Filter {
 ///
 /// # Errors
 /// When the database fails, or holds what cannot be.
-pub async fn list(pool: &PgPool, filter: &Filter, most: i64) -> Result<Vec<Listed>, Error> {
+pub async fn list(
+    pool: &Pool,
+    filter: &DeliveryFilter,
+    limit: i64,
+) -> Result<Vec<DeliverySummary>, Error> {
     let rows = sqlx::query_as!(
-        Row,
+        DeliveryRow,
         r#"
         select session_id, buin, app_id, version, state, attempts, due_at, created_at, finished_at
         from delivery
@@ -70,26 +74,26 @@ pub async fn list(pool: &PgPool, filter: &Filter, most: i64) -> Result<Vec<Liste
         order by created_at desc, session_id, version desc, app_id
         limit $8
         "#,
-        filter.app(),
+        filter.app_id(),
         filter.buin.map(Buin::get),
         filter.state.map(DeliveryState::name),
-        filter.session(),
+        filter.session_uuid(),
         filter.version(),
         filter.since,
         filter.until,
-        most,
+        limit,
     )
     .fetch_all(pool)
     .await?;
-    rows.into_iter().map(Listed::try_from).collect()
+    rows.into_iter().map(DeliverySummary::try_from).collect()
 }
 
 /// One delivery.
 ///
 /// # Errors
 /// When the database fails, or holds what cannot be.
-pub async fn find(pool: &PgPool, id: &DeliveryId) -> Result<Option<Listed>, Error> {
-    let filter = Filter { id: Some(id.clone()), ..Filter::default() };
+pub async fn find(pool: &Pool, id: &DeliveryId) -> Result<Option<DeliverySummary>, Error> {
+    let filter = DeliveryFilter { id: Some(id.clone()), ..DeliveryFilter::default() };
     Ok(list(pool, &filter, 1).await?.pop())
 }
 
@@ -97,7 +101,7 @@ pub async fn find(pool: &PgPool, id: &DeliveryId) -> Result<Option<Listed>, Erro
 ///
 /// # Errors
 /// When the database fails.
-pub async fn attempts(pool: &PgPool, id: &DeliveryId) -> Result<Vec<Attempt>, Error> {
+pub async fn attempts(pool: &Pool, id: &DeliveryId) -> Result<Vec<Attempt>, Error> {
     let rows = sqlx::query!(
         r#"
         select attempt, started_at, duration_ms, status, error, answer
@@ -130,13 +134,21 @@ pub async fn attempts(pool: &PgPool, id: &DeliveryId) -> Result<Vec<Attempt>, Er
 ///
 /// # Errors
 /// When the database fails.
-pub async fn replay(pool: &PgPool, filter: &Filter, act: Act<'_>) -> Result<u64, Error> {
-    Ok(unlocked!(replay_once(pool, filter, act).await)?)
+pub async fn replay(
+    pool: &Pool,
+    filter: &DeliveryFilter,
+    context: AuditContext<'_>,
+) -> Result<u64, Error> {
+    Ok(retry_on_deadlock!(replay_once(pool, filter, context).await)?)
 }
 
-async fn replay_once(pool: &PgPool, filter: &Filter, act: Act<'_>) -> Result<u64, sqlx::Error> {
+async fn replay_once(
+    pool: &Pool,
+    filter: &DeliveryFilter,
+    context: AuditContext<'_>,
+) -> Result<u64, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    let done = sqlx::query!(
+    let result = sqlx::query!(
         r#"
         with chosen as (
             select session_id, app_id, version from delivery
@@ -156,20 +168,20 @@ async fn replay_once(pool: &PgPool, filter: &Filter, act: Act<'_>) -> Result<u64
         where delivery.session_id = chosen.session_id and delivery.app_id = chosen.app_id
           and delivery.version = chosen.version and delivery.state <> 'leased'
         "#,
-        filter.app(),
+        filter.app_id(),
         filter.buin.map(Buin::get),
         filter.state.map(DeliveryState::name),
-        filter.session(),
+        filter.session_uuid(),
         filter.version(),
         filter.since,
         filter.until,
-        act.at,
+        context.at,
     )
     .execute(&mut *transaction)
     .await?;
-    let count = done.rows_affected();
+    let count = result.rows_affected();
     if count > 0 {
-        audit::write(&mut transaction, act, filter.line(count)).await?;
+        audit::write(&mut transaction, context, filter.audit_record(count)).await?;
         transaction.commit().await?;
     }
     Ok(count)
@@ -181,12 +193,12 @@ async fn replay_once(pool: &PgPool, filter: &Filter, act: Act<'_>) -> Result<u64
 /// # Errors
 /// When the database fails.
 pub async fn prune(
-    pool: &PgPool,
+    pool: &Pool,
     state: DeliveryState,
     before: DateTime<Utc>,
-    most: i64,
+    limit: i64,
 ) -> Result<u64, Error> {
-    let gone = sqlx::query_scalar!(
+    let deleted = sqlx::query_scalar!(
         r#"
         with old as (
             select session_id, app_id, version
@@ -211,16 +223,16 @@ pub async fn prune(
         "#,
         state.name(),
         before,
-        most,
+        limit,
     )
     .fetch_one(pool)
     .await?;
-    Ok(u64::try_from(gone).unwrap_or_default())
+    Ok(u64::try_from(deleted).unwrap_or_default())
 }
 
-impl Filter {
+impl DeliveryFilter {
     /// The audit record of a replay.
-    fn line(&self, count: u64) -> Line<'_> {
+    fn audit_record(&self, count: u64) -> AuditRecord<'_> {
         let app_id = self.id.as_ref().map(|id| &id.app_id).or(self.app_id.as_ref());
         let details = json!({
             "delivery": self.id.as_ref().map(ToString::to_string),
@@ -230,14 +242,14 @@ impl Filter {
             "until": self.until,
             "replayed": count,
         });
-        Line { action: Action::DeliveryReplay, buin: self.buin, app_id, details }
+        AuditRecord { action: AuditAction::DeliveryReplay, buin: self.buin, app_id, details }
     }
 
-    fn app(&self) -> Option<&str> {
+    fn app_id(&self) -> Option<&str> {
         self.id.as_ref().map(|id| &id.app_id).or(self.app_id.as_ref()).map(AppId::as_str)
     }
 
-    fn session(&self) -> Option<Uuid> {
+    fn session_uuid(&self) -> Option<Uuid> {
         self.id.as_ref().map(|id| id.session_id).or(self.session_id).map(SessionId::uuid)
     }
 
@@ -246,7 +258,7 @@ impl Filter {
     }
 }
 
-struct Row {
+struct DeliveryRow {
     session_id: Uuid,
     buin: i64,
     app_id: String,
@@ -258,10 +270,10 @@ struct Row {
     finished_at: Option<DateTime<Utc>>,
 }
 
-impl TryFrom<Row> for Listed {
+impl TryFrom<DeliveryRow> for DeliverySummary {
     type Error = Error;
 
-    fn try_from(row: Row) -> Result<Self, Error> {
+    fn try_from(row: DeliveryRow) -> Result<Self, Error> {
         Ok(Self {
             id: DeliveryId {
                 session_id: SessionId::new(row.session_id),

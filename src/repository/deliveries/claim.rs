@@ -11,16 +11,16 @@ use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 use sqlx::{Executor as _, FromRow as _, PgConnection};
 
-use super::claimed::{Claimed, Row};
+use super::claimed::{ClaimedDelivery, ClaimedRow};
 use super::release::Lease;
 use crate::domain::{AppId, Buin};
 use crate::repository::Error;
-use crate::repository::persistent::Kept;
+use crate::repository::persistent::Persistent;
 use crate::repository::sessions::StoredChanges;
 
 /// How many deliveries a worker can claim for an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct AppCapacity {
     /// The enterprise of the app.
     pub buin: Buin,
     /// The app.
@@ -28,18 +28,18 @@ pub struct Room {
     /// How many deliveries are in flight to it.
     pub taken: usize,
     /// How many more may be claimed.
-    pub places: usize,
+    pub slots: usize,
     /// Whether the receiver failed for many sessions. The few places then have to find out whether
     /// it fails for all, so every other place goes to a delivery without an attempt, the newest
     /// first.
-    pub probes: bool,
+    pub probing: bool,
 }
 
 /// The result of a claim.
 #[derive(Clone, Debug)]
-pub struct Claims {
+pub struct ClaimBatch {
     /// The deliveries that belong to this worker until the lease ends.
-    pub taken: Vec<Claimed>,
+    pub taken: Vec<ClaimedDelivery>,
     /// Whether postponed deliveries hid others: a worker with free places should claim again.
     pub more: bool,
 }
@@ -51,21 +51,21 @@ pub struct Claims {
 /// When the database fails, or holds what cannot be.
 pub async fn claim(
     connection: &mut PgConnection,
-    rooms: &[Room],
-    most: usize,
+    capacities: &[AppCapacity],
+    limit: usize,
     now: DateTime<Utc>,
     lease: &Lease,
-) -> Result<Claims, Error> {
-    let buins: Vec<i64> = rooms.iter().map(|room| room.buin.get()).collect();
-    let app_ids: Vec<&str> = rooms.iter().map(|room| room.app_id.as_str()).collect();
+) -> Result<ClaimBatch, Error> {
+    let buins: Vec<i64> = capacities.iter().map(|capacity| capacity.buin.get()).collect();
+    let app_ids: Vec<&str> = capacities.iter().map(|capacity| capacity.app_id.as_str()).collect();
     let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-    let taken: Vec<i64> = rooms.iter().map(|room| count(room.taken)).collect();
-    let places: Vec<i64> = rooms.iter().map(|room| count(room.places)).collect();
-    let probes: Vec<bool> = rooms.iter().map(|room| room.probes).collect();
-    let Lease { name: lease, until } = *lease;
-    let rows = unlocked!({
+    let in_flight: Vec<i64> = capacities.iter().map(|capacity| count(capacity.taken)).collect();
+    let slots: Vec<i64> = capacities.iter().map(|capacity| count(capacity.slots)).collect();
+    let probing: Vec<bool> = capacities.iter().map(|capacity| capacity.probing).collect();
+    let Lease { name: lease, until: expires_at } = *lease;
+    let rows = retry_on_deadlock!({
         let statement = sqlx::query_as!(
-            Row,
+            ClaimedRow,
             r#"
         with room as (
             select * from unnest($1::bigint[], $2::text[], $3::bigint[], $8::bigint[], $9::bool[])
@@ -178,18 +178,18 @@ pub async fn claim(
         "#,
             &buins,
             &app_ids as &[&str],
-            &places,
+            &slots,
             now,
-            count(most),
+            count(limit),
             lease,
-            until,
-            &taken,
-            &probes,
+            expires_at,
+            &in_flight,
+            &probing,
         );
-        connection.fetch_all(Kept(statement)).await
+        connection.fetch_all(Persistent(statement)).await
     })?;
-    let rows: Vec<Row> = rows.iter().map(Row::from_row).collect::<Result<_, _>>()?;
+    let rows: Vec<ClaimedRow> = rows.iter().map(ClaimedRow::from_row).collect::<Result<_, _>>()?;
     let more = rows.first().is_some_and(|row| row.more);
-    let taken = rows.into_iter().filter_map(|row| row.claimed(lease).transpose());
-    Ok(Claims { taken: taken.collect::<Result<_, _>>()?, more })
+    let in_flight = rows.into_iter().filter_map(|row| row.into_claimed(lease).transpose());
+    Ok(ClaimBatch { taken: in_flight.collect::<Result<_, _>>()?, more })
 }

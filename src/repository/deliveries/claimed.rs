@@ -13,7 +13,7 @@ use crate::telemetry::Trace;
 
 /// A delivery that belongs to this worker until its lease ends.
 #[derive(Clone, Debug)]
-pub struct Claimed {
+pub struct ClaimedDelivery {
     /// Which one.
     pub id: DeliveryId,
     /// The enterprise.
@@ -55,7 +55,7 @@ pub struct Event {
 
 /// Read by the names that columns have in [`super::claim()`].
 #[derive(FromRow)]
-pub(super) struct Row {
+pub(super) struct ClaimedRow {
     #[sqlx(rename = "more!")]
     pub(super) more: bool,
     #[sqlx(rename = "session_id?")]
@@ -86,9 +86,9 @@ pub(super) struct Row {
     pub(super) created_at: Option<DateTime<Utc>>,
 }
 
-impl Row {
+impl ClaimedRow {
     /// The delivery of the row. The one row that only holds counts has none.
-    pub(super) fn claimed(self, lease: Uuid) -> Result<Option<Claimed>, Error> {
+    pub(super) fn into_claimed(self, lease: Uuid) -> Result<Option<ClaimedDelivery>, Error> {
         let (Some(session_id), Some(app_id), Some(changes)) =
             (self.session_id, self.app_id, self.changes)
         else {
@@ -98,7 +98,7 @@ impl Row {
         let version = self.version.unwrap_or_default();
         let buin = self.buin.unwrap_or_default();
         let kind = self.kind.unwrap_or_default();
-        Ok(Some(Claimed {
+        Ok(Some(ClaimedDelivery {
             id: DeliveryId {
                 session_id: SessionId::new(session_id),
                 version: Version::new(version).map_err(corrupt("delivery", "version", version))?,

@@ -6,24 +6,24 @@ use uuid::Uuid;
 
 use crate::domain::DeliveryId;
 use crate::repository::Error;
-use crate::repository::persistent::Kept;
+use crate::repository::persistent::Persistent;
 
 /// An attempt that has ended.
 #[derive(Clone, Debug)]
-pub struct Finished {
+pub struct CompletedAttempt {
     /// Which delivery.
     pub id: DeliveryId,
     /// The lease under which it was attempted.
     pub lease: Uuid,
     /// The next state of the delivery.
-    pub next: Next,
+    pub next: NextState,
     /// The try.
-    pub tried: Tried,
+    pub record: AttemptRecord,
 }
 
 /// The state of a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum NextState {
     /// It was acknowledged.
     Delivered,
     /// It is attempted again at this time.
@@ -34,7 +34,7 @@ pub enum Next {
 
 /// One try.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tried {
+pub struct AttemptRecord {
     /// Its number, ever.
     pub attempt: i32,
     /// When it began.
@@ -55,19 +55,19 @@ pub struct Tried {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn record(
+pub async fn complete(
     connection: &mut PgConnection,
-    finished: &[Finished],
+    completed: &[CompletedAttempt],
     now: DateTime<Utc>,
 ) -> Result<u64, Error> {
-    if finished.is_empty() {
+    if completed.is_empty() {
         return Ok(0);
     }
-    let mut rows = Rows::default();
-    for one in finished {
-        rows.push(one, now);
+    let mut columns = AttemptColumns::default();
+    for attempt in completed {
+        columns.push(attempt, now);
     }
-    let row = unlocked!({
+    let row = retry_on_deadlock!({
         let statement = sqlx::query_scalar!(
             r#"
         with item as (
@@ -113,29 +113,29 @@ pub async fn record(
         )
         select count(*) as "held!" from finished
         "#,
-            &rows.session_ids,
-            &rows.app_ids as &[&str],
-            &rows.versions,
-            &rows.leases,
-            &rows.states as &[&str],
-            &rows.due_at,
-            &rows.attempts,
-            &rows.started_at,
-            &rows.durations,
-            &rows.statuses as &[Option<i32>],
-            &rows.errors as &[Option<&str>],
-            &rows.answers as &[Option<&str>],
+            &columns.session_ids,
+            &columns.app_ids as &[&str],
+            &columns.versions,
+            &columns.leases,
+            &columns.states as &[&str],
+            &columns.due_at,
+            &columns.attempts,
+            &columns.started_at,
+            &columns.durations,
+            &columns.statuses as &[Option<i32>],
+            &columns.errors as &[Option<&str>],
+            &columns.answers as &[Option<&str>],
             now,
         );
-        connection.fetch_one(Kept(statement)).await
+        connection.fetch_one(Persistent(statement)).await
     })?;
-    let held: i64 = row.try_get(0)?;
-    Ok(u64::try_from(held).unwrap_or_default())
+    let owned: i64 = row.try_get(0)?;
+    Ok(u64::try_from(owned).unwrap_or_default())
 }
 
 /// One array a column.
 #[derive(Default)]
-struct Rows<'a> {
+struct AttemptColumns<'a> {
     session_ids: Vec<Uuid>,
     app_ids: Vec<&'a str>,
     versions: Vec<i64>,
@@ -150,24 +150,24 @@ struct Rows<'a> {
     answers: Vec<Option<&'a str>>,
 }
 
-impl<'a> Rows<'a> {
-    fn push(&mut self, one: &'a Finished, now: DateTime<Utc>) {
-        let (state, due_at) = match one.next {
-            Next::Delivered => ("delivered", now),
-            Next::RetryAt(at) => ("pending", at),
-            Next::Failed => ("failed", now),
+impl<'a> AttemptColumns<'a> {
+    fn push(&mut self, attempt: &'a CompletedAttempt, now: DateTime<Utc>) {
+        let (state, due_at) = match attempt.next {
+            NextState::Delivered => ("delivered", now),
+            NextState::RetryAt(at) => ("pending", at),
+            NextState::Failed => ("failed", now),
         };
-        self.session_ids.push(one.id.session_id.uuid());
-        self.app_ids.push(one.id.app_id.as_str());
-        self.versions.push(one.id.version.get());
-        self.leases.push(one.lease);
+        self.session_ids.push(attempt.id.session_id.uuid());
+        self.app_ids.push(attempt.id.app_id.as_str());
+        self.versions.push(attempt.id.version.get());
+        self.leases.push(attempt.lease);
         self.states.push(state);
         self.due_at.push(due_at);
-        self.attempts.push(one.tried.attempt);
-        self.started_at.push(one.tried.started_at);
-        self.durations.push(one.tried.duration_ms);
-        self.statuses.push(one.tried.status.map(i32::from));
-        self.errors.push(one.tried.error.as_deref());
-        self.answers.push(one.tried.answer.as_deref());
+        self.attempts.push(attempt.record.attempt);
+        self.started_at.push(attempt.record.started_at);
+        self.durations.push(attempt.record.duration_ms);
+        self.statuses.push(attempt.record.status.map(i32::from));
+        self.errors.push(attempt.record.error.as_deref());
+        self.answers.push(attempt.record.answer.as_deref());
     }
 }

@@ -3,14 +3,14 @@
 use chrono::{DateTime, Utc};
 
 use crate::repository::Error;
-use crate::repository::PgPool;
+use crate::repository::Pool;
 
 /// The limit of each count: a scrape asks every few seconds, however many callbacks there are.
-const MOST: i64 = 10_000;
+const MAX_COUNT: i64 = 10_000;
 
 /// Callbacks by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counted {
+pub struct DeliveryCounts {
     /// How many wait.
     pub pending: u64,
     /// How many are being sent.
@@ -27,7 +27,7 @@ pub struct Counted {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn count(pool: &PgPool) -> Result<Counted, Error> {
+pub async fn count(pool: &Pool) -> Result<DeliveryCounts, Error> {
     let row = sqlx::query!(
         r#"
         with unfinished as (
@@ -65,11 +65,11 @@ pub async fn count(pool: &PgPool) -> Result<Counted, Error> {
                (select min(created_at) from awaited) as oldest
         from unfinished
         "#,
-        MOST,
+        MAX_COUNT,
     )
     .fetch_one(pool)
     .await?;
-    Ok(Counted {
+    Ok(DeliveryCounts {
         pending: row.pending.unsigned_abs(),
         leased: row.leased.unsigned_abs(),
         failed: row.failed.unsigned_abs(),

@@ -7,12 +7,14 @@
 
 /// Runs a statement, and runs it again if PostgreSQL aborts it as the victim of a deadlock; an
 /// aborted statement has no effect. Workers and operators lock many rows in different orders.
-macro_rules! unlocked {
+macro_rules! retry_on_deadlock {
     ($statement:expr) => {{
         let mut tries = 1;
         loop {
             match $statement {
-                Err(error) if tries < super::DEADLOCKS && super::deadlocked(&error) => tries += 1,
+                Err(error) if tries < super::MAX_DEADLOCK_RETRIES && super::is_deadlock(&error) => {
+                    tries += 1
+                }
                 done => break done,
             }
         }
@@ -26,17 +28,17 @@ mod complete;
 mod count;
 mod release;
 
-pub use admin::{Attempt, Filter, Listed, attempts, find, list, prune, replay};
-pub use claim::{Claims, Room, claim};
-pub use claimed::{Claimed, Event};
-pub use complete::{Finished, Next, Tried, record};
-pub use count::{Counted, count};
-pub use release::{Lease, Unsent, give_back, give_up};
+pub use admin::{Attempt, DeliveryFilter, DeliverySummary, attempts, find, list, prune, replay};
+pub use claim::{AppCapacity, ClaimBatch, claim};
+pub use claimed::{ClaimedDelivery, Event};
+pub use complete::{AttemptRecord, CompletedAttempt, NextState, complete};
+pub use count::{DeliveryCounts, count};
+pub use release::{Lease, ReleasedDelivery, give_up, release};
 
 /// How often a statement is run if each run ends in a deadlock. PostgreSQL needs a second to detect
 /// one.
-const DEADLOCKS: u32 = 5;
+const MAX_DEADLOCK_RETRIES: u32 = 5;
 
-fn deadlocked(error: &sqlx::Error) -> bool {
+fn is_deadlock(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "40P01")
 }

@@ -4,21 +4,21 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::Claimed;
+use super::ClaimedDelivery;
 use crate::domain::DeliveryId;
 use crate::repository::Error;
 
 /// A delivery that was claimed and not attempted.
 #[derive(Clone, Debug)]
-pub struct Unsent {
+pub struct ReleasedDelivery {
     /// Which delivery.
     pub id: DeliveryId,
     /// The lease under which it was claimed.
     pub lease: Uuid,
 }
 
-impl From<Claimed> for Unsent {
-    fn from(Claimed { id, lease, .. }: Claimed) -> Self {
+impl From<ClaimedDelivery> for ReleasedDelivery {
+    fn from(ClaimedDelivery { id, lease, .. }: ClaimedDelivery) -> Self {
         Self { id, lease }
     }
 }
@@ -28,19 +28,20 @@ impl From<Claimed> for Unsent {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn give_back(
+pub async fn release(
     connection: &mut PgConnection,
-    unsent: &[Unsent],
+    released: &[ReleasedDelivery],
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
-    if unsent.is_empty() {
+    if released.is_empty() {
         return Ok(());
     }
-    let session_ids: Vec<Uuid> = unsent.iter().map(|one| one.id.session_id.uuid()).collect();
-    let app_ids: Vec<&str> = unsent.iter().map(|one| one.id.app_id.as_str()).collect();
-    let versions: Vec<i64> = unsent.iter().map(|one| one.id.version.get()).collect();
-    let leases: Vec<Uuid> = unsent.iter().map(|one| one.lease).collect();
-    unlocked!({
+    let session_ids: Vec<Uuid> =
+        released.iter().map(|delivery| delivery.id.session_id.uuid()).collect();
+    let app_ids: Vec<&str> = released.iter().map(|delivery| delivery.id.app_id.as_str()).collect();
+    let versions: Vec<i64> = released.iter().map(|delivery| delivery.id.version.get()).collect();
+    let leases: Vec<Uuid> = released.iter().map(|delivery| delivery.lease).collect();
+    retry_on_deadlock!({
         sqlx::query!(
             r#"
         update delivery
@@ -80,8 +81,8 @@ pub struct Lease {
 impl Lease {
     /// A lease with a new name.
     #[must_use]
-    pub fn new(until: DateTime<Utc>) -> Self {
-        Self { name: Uuid::from_u128(rand::random()), until }
+    pub fn new(expires_at: DateTime<Utc>) -> Self {
+        Self { name: Uuid::from_u128(rand::random()), until: expires_at }
     }
 }
 
@@ -98,9 +99,9 @@ pub async fn give_up(
     if leases.is_empty() {
         return Ok(());
     }
-    let names: Vec<Uuid> = leases.iter().map(|lease| lease.name).collect();
-    let ends: Vec<DateTime<Utc>> = leases.iter().map(|lease| lease.until).collect();
-    unlocked!({
+    let ids: Vec<Uuid> = leases.iter().map(|lease| lease.name).collect();
+    let expirations: Vec<DateTime<Utc>> = leases.iter().map(|lease| lease.until).collect();
+    retry_on_deadlock!({
         sqlx::query!(
             r#"
         with forgotten as (
@@ -122,8 +123,8 @@ pub async fn give_up(
           and delivery.app_id = forgotten.app_id
           and delivery.version = forgotten.version and delivery.lease = forgotten.lease
         "#,
-            &names,
-            &ends,
+            &ids,
+            &expirations,
             now,
         )
         .execute(&mut *connection)

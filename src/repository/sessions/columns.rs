@@ -11,7 +11,7 @@ use crate::domain::{Account, EventKind, IdempotencyKey, Reason, Session, Version
 
 /// Rows of `session`.
 #[derive(Default)]
-pub(super) struct Items<'a> {
+pub(super) struct SessionColumns<'a> {
     pub(super) session_ids: Vec<Uuid>,
     pub(super) buins: Vec<i64>,
     pub(super) versions: Vec<i64>,
@@ -24,7 +24,7 @@ pub(super) struct Items<'a> {
     pub(super) attributes: Vec<Option<String>>,
 }
 
-impl<'a> Items<'a> {
+impl<'a> SessionColumns<'a> {
     pub(super) fn push(&mut self, after: &'a Session) {
         self.session_ids.push(after.id.uuid());
         self.buins.push(after.buin.get());
@@ -32,19 +32,19 @@ impl<'a> Items<'a> {
         self.states.push(after.state.name());
         self.titles.push(after.title.as_str());
         self.owners.push(after.owner.as_str());
-        self.member_counts.push(count(after.members.len()));
+        self.member_counts.push(to_i32(after.members.len()));
         self.at.push(after.updated_at);
     }
 
     /// Sets the new attributes of the session pushed last, if they change.
-    pub(super) fn attributes_become(&mut self, attributes: Option<&Map<String, Value>>) {
-        self.attributes.push(attributes.map(json));
+    pub(super) fn set_attributes(&mut self, attributes: Option<&Map<String, Value>>) {
+        self.attributes.push(attributes.map(to_json));
     }
 }
 
 /// Rows of `session_event`.
 #[derive(Default)]
-pub(super) struct Events<'a> {
+pub(super) struct EventColumns<'a> {
     pub(super) session_ids: Vec<Uuid>,
     pub(super) versions: Vec<i64>,
     pub(super) kinds: Vec<&'a str>,
@@ -61,7 +61,7 @@ pub(super) struct Events<'a> {
     pub(super) traces: Vec<Option<Vec<u8>>>,
 }
 
-impl<'a> Events<'a> {
+impl<'a> EventColumns<'a> {
     pub(super) fn push(
         &mut self,
         after: &'a Session,
@@ -81,7 +81,7 @@ impl<'a> Events<'a> {
         self.reasons.push(reason.map(Reason::as_str));
         // Text and lists of text cannot fail to be JSON.
         self.changes.push(serde_json::to_string(changes).unwrap_or_default());
-        self.patches.push(patch.map(json));
+        self.patches.push(patch.map(to_json));
         self.at.push(after.updated_at);
         self.traces.push(trace.map(|trace| trace.bytes().to_vec()));
     }
@@ -89,7 +89,7 @@ impl<'a> Events<'a> {
 
 /// The position of a member in the list of members.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct MemberPosition {
     /// The version that set it.
     pub(super) joined: Version,
     /// The index among the members placed by that version.
@@ -98,7 +98,7 @@ pub(super) struct Place {
 
 /// Rows of `session_member` to insert, to move or to delete.
 #[derive(Default)]
-pub(super) struct Members<'a> {
+pub(super) struct MemberColumns<'a> {
     pub(super) session_ids: Vec<Uuid>,
     pub(super) buins: Vec<i64>,
     pub(super) accounts: Vec<&'a str>,
@@ -106,26 +106,31 @@ pub(super) struct Members<'a> {
     pub(super) positions: Vec<i32>,
 }
 
-impl<'a> Members<'a> {
+impl<'a> MemberColumns<'a> {
     /// Pushes accounts that have joined with this version, in their order.
     pub(super) fn push_all(&mut self, after: &Session, accounts: &'a [Account]) {
         for (position, account) in accounts.iter().enumerate() {
-            self.push(after, account, Place { joined: after.version, position });
+            self.push(after, account, MemberPosition { joined: after.version, position });
         }
     }
 
-    pub(super) fn push(&mut self, session: &Session, account: &'a Account, place: Place) {
+    pub(super) fn push(
+        &mut self,
+        session: &Session,
+        account: &'a Account,
+        member_position: MemberPosition,
+    ) {
         self.session_ids.push(session.id.uuid());
         self.buins.push(session.buin.get());
         self.accounts.push(account.as_str());
-        self.joined_versions.push(place.joined.get());
-        self.positions.push(count(place.position));
+        self.joined_versions.push(member_position.joined.get());
+        self.positions.push(to_i32(member_position.position));
     }
 }
 
 /// Rows of `session_title`.
 #[derive(Default)]
-pub(super) struct Titles {
+pub(super) struct TitleColumns {
     pub(super) session_ids: Vec<Uuid>,
     pub(super) buins: Vec<i64>,
     pub(super) folded: Vec<String>,
@@ -133,19 +138,19 @@ pub(super) struct Titles {
     pub(super) grams: Vec<String>,
 }
 
-impl Titles {
+impl TitleColumns {
     pub(super) fn push(&mut self, session: &Session) {
-        let folded = titles::folded(session.title.as_str());
+        let folded = titles::fold(session.title.as_str());
         self.session_ids.push(session.id.uuid());
         self.buins.push(session.buin.get());
-        self.grams.push(titles::as_array(&titles::grams(&folded)));
+        self.grams.push(titles::array_literal(&titles::grams(&folded)));
         self.folded.push(folded);
     }
 }
 
 /// Rows of `idempotency`.
 #[derive(Default)]
-pub(super) struct Keys<'a> {
+pub(super) struct KeyColumns<'a> {
     pub(super) buins: Vec<i64>,
     pub(super) app_ids: Vec<&'a str>,
     pub(super) names: Vec<&'a str>,
@@ -155,7 +160,7 @@ pub(super) struct Keys<'a> {
     pub(super) expire_at: Vec<DateTime<Utc>>,
 }
 
-impl<'a> Keys<'a> {
+impl<'a> KeyColumns<'a> {
     pub(super) fn push(&mut self, after: &Session, provenance: &Provenance<'a>) {
         let Provenance { app_id, key: Some(key), .. } = provenance else { return };
         self.buins.push(after.buin.get());
@@ -169,11 +174,11 @@ impl<'a> Keys<'a> {
 }
 
 /// A map of JSON values cannot fail to be JSON.
-fn json(map: &Map<String, Value>) -> String {
+fn to_json(map: &Map<String, Value>) -> String {
     serde_json::to_string(map).unwrap_or_default()
 }
 
 /// The number of members is limited far below this by the configuration.
-fn count(number: usize) -> i32 {
+fn to_i32(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }

@@ -2,7 +2,7 @@
 
 use sqlx::PgExecutor;
 
-use super::columns::{Events, Items, Keys, Members, Titles};
+use super::columns::{EventColumns, KeyColumns, MemberColumns, SessionColumns, TitleColumns};
 use super::provenance::Provenance;
 use super::stored::StoredChanges;
 use crate::domain::{Attributes, EventKind, Session};
@@ -10,7 +10,7 @@ use crate::repository::Error;
 
 /// A new session, and the request that creates it.
 #[derive(Clone, Copy, Debug)]
-pub struct Creation<'a> {
+pub struct NewSessionRecord<'a> {
     /// The session, at version 1.
     pub session: &'a Session,
     /// The request. Its operator is the owner.
@@ -23,19 +23,19 @@ pub struct Creation<'a> {
 /// [`Error::KeyTaken`] if the key was used before, or when the database fails.
 pub async fn insert(
     executor: impl PgExecutor<'_>,
-    creations: &[Creation<'_>],
+    records: &[NewSessionRecord<'_>],
 ) -> Result<(), Error> {
-    let mut items = Items::default();
-    let mut events = Events::default();
-    let mut members = Members::default();
-    let mut titles = Titles::default();
-    let mut keys = Keys::default();
-    for Creation { session, provenance } in creations {
-        let changes = StoredChanges::of_creation(session);
+    let mut items = SessionColumns::default();
+    let mut events = EventColumns::default();
+    let mut members = MemberColumns::default();
+    let mut titles = TitleColumns::default();
+    let mut keys = KeyColumns::default();
+    for NewSessionRecord { session, provenance } in records {
+        let changes = StoredChanges::from_created(session);
         let attributes = Some(&session.attributes).filter(|some| **some != Attributes::default());
         let attributes = attributes.map(|attributes| attributes.as_map());
         items.push(session);
-        items.attributes_become(attributes);
+        items.set_attributes(attributes);
         events.push(session, EventKind::Created, &changes, attributes, provenance);
         members.push_all(session, &session.members);
         titles.push(session);
@@ -131,6 +131,6 @@ pub async fn insert(
     )
     .execute(executor)
     .await
-    .map_err(Error::of_write)?;
+    .map_err(Error::from_write)?;
     Ok(())
 }

@@ -3,11 +3,11 @@
 use super::stored::{account, version};
 use crate::domain::{Account, Buin, Member, SessionId};
 use crate::repository::Error;
-use crate::repository::PgPool;
+use crate::repository::Pool;
 
 /// The position of a member in the list of members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MemberMark {
+pub struct MemberSeekKey {
     /// The version that set the position.
     pub joined_version: i64,
     /// The position among the members placed by that version.
@@ -20,7 +20,7 @@ pub struct MembersPage {
     /// The members, in order.
     pub members: Vec<Member>,
     /// The position of the last member, if there are more.
-    pub next: Option<MemberMark>,
+    pub next: Option<MemberSeekKey>,
 }
 
 /// Reads a page of the members of a session, behind a position or from the first one. `None` if the
@@ -29,13 +29,13 @@ pub struct MembersPage {
 /// # Errors
 /// When the database fails, or holds what cannot be.
 pub async fn members(
-    pool: &PgPool,
+    pool: &Pool,
     buin: Buin,
     id: SessionId,
-    after: Option<MemberMark>,
-    most: u16,
+    after: Option<MemberSeekKey>,
+    limit: u16,
 ) -> Result<Option<MembersPage>, Error> {
-    let after = after.unwrap_or(MemberMark { joined_version: 0, position: 0 });
+    let after = after.unwrap_or(MemberSeekKey { joined_version: 0, position: 0 });
     let mut rows = sqlx::query!(
         r#"
         select account as "account?", joined_version as "joined_version?",
@@ -56,15 +56,15 @@ pub async fn members(
         buin.get(),
         after.joined_version,
         after.position,
-        i64::from(most) + 1,
+        i64::from(limit) + 1,
     )
     .fetch_all(pool)
     .await?;
     if rows.is_empty() {
         return Ok(None);
     }
-    let more = rows.len() > usize::from(most);
-    rows.truncate(most.into());
+    let more = rows.len() > usize::from(limit);
+    rows.truncate(limit.into());
     let mut page = MembersPage { members: Vec::with_capacity(rows.len()), next: None };
     for row in rows {
         let (Some(text), Some(joined_version), Some(position)) =
@@ -77,7 +77,7 @@ pub async fn members(
             joined_version: version("session_member", joined_version)?,
             is_owner: row.is_owner.unwrap_or_default(),
         });
-        page.next = more.then_some(MemberMark { joined_version, position });
+        page.next = more.then_some(MemberSeekKey { joined_version, position });
     }
     Ok(Some(page))
 }
@@ -88,10 +88,10 @@ pub async fn members(
 /// # Errors
 /// When the database fails, or holds what cannot be.
 pub async fn member(
-    pool: &PgPool,
+    pool: &Pool,
     buin: Buin,
     id: SessionId,
-    who: &Account,
+    member_account: &Account,
 ) -> Result<Option<Option<Member>>, Error> {
     let row = sqlx::query!(
         r#"
@@ -103,14 +103,14 @@ pub async fn member(
         "#,
         id.uuid(),
         buin.get(),
-        who.as_str(),
+        member_account.as_str(),
     )
     .fetch_optional(pool)
     .await?;
     let Some(row) = row else { return Ok(None) };
     let Some(joined_version) = row.joined_version else { return Ok(Some(None)) };
     Ok(Some(Some(Member {
-        account: who.clone(),
+        account: member_account.clone(),
         joined_version: version("session_member", joined_version)?,
         is_owner: row.is_owner,
     })))

@@ -15,10 +15,13 @@ mod stored;
 mod titles;
 mod update;
 
-pub use insert::{Creation, insert};
-pub use list::{AsOf, Mark, NoSnapshot, Page, Search, Snapshot, TimeMark, list};
-pub use members::{MemberMark, MembersPage, member, members};
+pub use insert::{NewSessionRecord, insert};
+pub use list::{
+    InvalidSnapshot, ListRequest, ReadSnapshot, SeekKey, SessionListPage, TimeSeekKey,
+    TransactionSnapshot, list,
+};
+pub use members::{MemberSeekKey, MembersPage, member, members};
 pub use provenance::Provenance;
 pub use read::{find, lock};
 pub(super) use stored::{StoredChanges, account, version};
-pub use update::{Decided, Step, update_if_version, update_locked};
+pub use update::{ChangeSet, VersionedChange, update_if_version, update_locked};

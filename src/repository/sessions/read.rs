@@ -5,10 +5,10 @@ use sqlx::types::Json;
 use sqlx::{Executor as _, FromRow as _, PgConnection, PgExecutor, Row as _};
 use uuid::Uuid;
 
-use super::stored::Row;
+use super::stored::SessionRow;
 use crate::domain::{Session, SessionId};
 use crate::repository::Error;
-use crate::repository::persistent::Kept;
+use crate::repository::persistent::Persistent;
 
 /// Reads sessions, in no order. An unknown id is left out; a row that cannot be a session is an
 /// error of its own.
@@ -21,7 +21,7 @@ pub async fn find(
 ) -> Result<Vec<(SessionId, Result<Session, Error>)>, Error> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let statement = sqlx::query_as!(
-        Row,
+        SessionRow,
         r#"
         select session_id, buin, title, owner, version, state, created_at, updated_at,
                attributes as "attributes: Json<Map<String, Value>>",
@@ -35,10 +35,10 @@ pub async fn find(
         "#,
         &ids
     );
-    let rows = executor.fetch_all(Kept(statement)).await?;
+    let rows = executor.fetch_all(Persistent(statement)).await?;
     let found = rows.iter().map(|row| {
         let id = SessionId::new(row.try_get("session_id")?);
-        Ok((id, Row::from_row(row).map_err(Error::from).and_then(Session::try_from)))
+        Ok((id, SessionRow::from_row(row).map_err(Error::from).and_then(Session::try_from)))
     });
     found.collect()
 }
@@ -59,6 +59,6 @@ pub async fn lock(connection: &mut PgConnection, ids: &[SessionId]) -> Result<()
         "#,
         &ids
     );
-    connection.fetch_all(Kept(statement)).await?;
+    connection.fetch_all(Persistent(statement)).await?;
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::repository::error::corrupt;
 
 /// Read by the names that columns have in [`super::find`].
 #[derive(sqlx::FromRow)]
-pub(super) struct Row {
+pub(super) struct SessionRow {
     pub(super) session_id: Uuid,
     pub(super) buin: i64,
     pub(super) title: String,
@@ -31,10 +31,10 @@ pub(super) struct Row {
     pub(super) updated_at: DateTime<Utc>,
 }
 
-impl TryFrom<Row> for Session {
+impl TryFrom<SessionRow> for Session {
     type Error = Error;
 
-    fn try_from(row: Row) -> Result<Self, Error> {
+    fn try_from(row: SessionRow) -> Result<Self, Error> {
         Ok(Self {
             id: SessionId::new(row.session_id),
             buin: Buin::new(row.buin).map_err(corrupt("session", "buin", row.buin))?,
@@ -94,7 +94,7 @@ pub(in crate::repository) struct StoredChanges<'a> {
 }
 
 impl<'a> StoredChanges<'a> {
-    pub(super) fn of_creation(session: &'a Session) -> Self {
+    pub(super) fn from_created(session: &'a Session) -> Self {
         Self {
             title: Some(session.title.as_str().into()),
             owner: Some(session.owner.as_str().into()),

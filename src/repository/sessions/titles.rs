@@ -8,14 +8,14 @@ use unicode_normalization::UnicodeNormalization as _;
 
 /// A title or a part of one in the form that is compared: compatibility characters (full width,
 /// ligatures, composed or not) and case, as Unicode folds it, make no difference.
-pub(in crate::repository) fn folded(title: &str) -> String {
+pub(in crate::repository) fn fold(title: &str) -> String {
     if title.is_ascii() {
         return title.to_ascii_lowercase();
     }
-    folded_whatever_it_is(title)
+    fold_unchecked(title)
 }
 
-fn folded_whatever_it_is(title: &str) -> String {
+fn fold_unchecked(title: &str) -> String {
     // Folding can yield characters that have to be composed again.
     title.nfkc().default_case_fold().nfkc().collect()
 }
@@ -37,7 +37,7 @@ pub(in crate::repository) fn grams(folded: &str) -> Vec<i64> {
 }
 
 /// The grams of every title that contains a folded text: its pairs, or its one character.
-pub(in crate::repository) fn grams_of_part(folded: &str) -> Vec<i64> {
+pub(in crate::repository) fn query_grams(folded: &str) -> Vec<i64> {
     let mut grams = grams(folded);
     if folded.chars().nth(1).is_some() {
         grams.retain(|gram| gram & ((1 << 21) - 1) != 0);
@@ -46,11 +46,11 @@ pub(in crate::repository) fn grams_of_part(folded: &str) -> Vec<i64> {
 }
 
 /// A `bigint[]` as PostgreSQL reads it.
-pub(super) fn as_array(numbers: &[i64]) -> String {
+pub(super) fn array_literal(numbers: &[i64]) -> String {
     let mut text = String::with_capacity(12 * numbers.len() + 2);
     text.push('{');
-    for (place, number) in numbers.iter().enumerate() {
-        let comma = if place > 0 { "," } else { "" };
+    for (index, number) in numbers.iter().enumerate() {
+        let comma = if index > 0 { "," } else { "" };
         // Into memory: it does not fail.
         let _ = write!(text, "{comma}{number}");
     }
@@ -75,29 +75,32 @@ mod tests {
             ("ΣΊΣΥΦΟΣ", "σίσυφος"),
             ("Straße", "STRASSE"),
         ] {
-            assert!(folded(title).contains(&folded(typed)), "{title} {typed}");
+            assert!(fold(title).contains(&fold(typed)), "{title} {typed}");
         }
     }
 
     #[test]
     fn arrays_are_as_postgresql_writes_them() {
-        assert_eq!(as_array(&[]), "{}");
-        assert_eq!(as_array(&grams("aa")), format!("{{{},{}}}", 97_i64 << 21, (97_i64 << 21) + 97));
+        assert_eq!(array_literal(&[]), "{}");
+        assert_eq!(
+            array_literal(&grams("aa")),
+            format!("{{{},{}}}", 97_i64 << 21, (97_i64 << 21) + 97)
+        );
     }
 
     proptest! {
         #[test]
         fn the_short_way_leads_to_the_same(title in "[\\x00-\\x7F]{0,40}") {
-            prop_assert_eq!(folded(&title), folded_whatever_it_is(&title));
+            prop_assert_eq!(fold(&title), fold_unchecked(&title));
         }
 
         #[test]
         fn whatever_contains_a_part_has_its_grams(
             before in "\\PC{0,8}", part in "\\PC{1,8}", after in "\\PC{0,8}",
         ) {
-            let part = folded(&part);
-            let whole = grams(&format!("{}{part}{}", folded(&before), folded(&after)));
-            prop_assert!(grams_of_part(&part).iter().all(|gram| whole.contains(gram)));
+            let part = fold(&part);
+            let whole = grams(&format!("{}{part}{}", fold(&before), fold(&after)));
+            prop_assert!(query_grams(&part).iter().all(|gram| whole.contains(gram)));
         }
     }
 }

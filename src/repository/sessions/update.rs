@@ -4,26 +4,28 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::{Connection as _, PgConnection, PgExecutor, Row as _};
 
-use super::columns::{Events, Items, Keys, Members, Place, Titles};
+use super::columns::{
+    EventColumns, KeyColumns, MemberColumns, MemberPosition, SessionColumns, TitleColumns,
+};
 use super::provenance::Provenance;
 use super::read::{find, lock};
 use super::stored::StoredChanges;
 use crate::domain::{Account, AttributesPatch, Change, Session, SessionId};
 use crate::repository::Error;
-use crate::repository::persistent::Kept;
+use crate::repository::persistent::Persistent;
 
 /// The changes decided for a session: one, or several in sequence.
 #[derive(Clone, Debug)]
-pub struct Decided<'a> {
+pub struct ChangeSet<'a> {
     /// The session on which the decision was made. Its version must still be the stored one.
     pub before: &'a Session,
     /// The changes, in order. At least one.
-    pub steps: Vec<Step<'a>>,
+    pub steps: Vec<VersionedChange<'a>>,
 }
 
 /// A change, and the request that makes it.
 #[derive(Clone, Copy, Debug)]
-pub struct Step<'a> {
+pub struct VersionedChange<'a> {
     /// The change.
     pub change: &'a Change,
     /// The request.
@@ -39,25 +41,25 @@ pub struct Step<'a> {
 /// written then.
 pub async fn update_if_version(
     executor: impl PgExecutor<'_>,
-    decided: &[Decided<'_>],
+    change_sets: &[ChangeSet<'_>],
 ) -> Result<Vec<SessionId>, Error> {
-    let mut expected = Vec::with_capacity(decided.len());
-    let mut items = Items::default();
-    let mut events = Events::default();
-    let mut members = Moves::default();
-    let mut titles = Titles::default();
-    let mut keys = Keys::default();
-    for Decided { before, steps } in decided {
+    let mut expected = Vec::with_capacity(change_sets.len());
+    let mut items = SessionColumns::default();
+    let mut events = EventColumns::default();
+    let mut members = MemberChanges::default();
+    let mut titles = TitleColumns::default();
+    let mut keys = KeyColumns::default();
+    for ChangeSet { before, steps } in change_sets {
         let Some(last) = steps.last() else { continue };
         let after = &last.change.after;
         expected.push(before.version.get());
         items.push(after);
         let patched = steps.iter().any(|step| step.change.changes.attributes.is_some());
-        items.attributes_become(patched.then(|| after.attributes.as_map()));
+        items.set_attributes(patched.then(|| after.attributes.as_map()));
         if steps.iter().any(|step| step.change.changes.title.is_some()) {
             titles.push(after);
         }
-        for Step { change, provenance } in steps {
+        for VersionedChange { change, provenance } in steps {
             let Change { after, kind, changes } = change;
             let patch = changes.attributes.as_ref().map(AttributesPatch::as_map);
             events.push(after, *kind, &StoredChanges::from(changes), patch, provenance);
@@ -65,7 +67,7 @@ pub async fn update_if_version(
         }
         members.push(before, steps);
     }
-    let Moves { added, moved, removed } = members;
+    let MemberChanges { added, moved, removed } = members;
     let statement = sqlx::query_scalar!(
         r#"
         with item as (
@@ -197,7 +199,7 @@ pub async fn update_if_version(
         &keys.expire_at,
         &events.traces as &[Option<Vec<u8>>],
     );
-    let written = executor.fetch_all(Kept(statement)).await.map_err(Error::of_write)?;
+    let written = executor.fetch_all(Persistent(statement)).await.map_err(Error::from_write)?;
     written.iter().map(|row| Ok(SessionId::new(row.try_get(0)?))).collect()
 }
 
@@ -210,7 +212,7 @@ pub async fn update_if_version(
 pub async fn update_locked<'a>(
     connection: &mut PgConnection,
     ids: &[SessionId],
-    decide: impl FnOnce(Vec<(SessionId, Result<Session, Error>)>) -> Vec<Decided<'a>>,
+    decide: impl FnOnce(Vec<(SessionId, Result<Session, Error>)>) -> Vec<ChangeSet<'a>>,
 ) -> Result<Vec<SessionId>, Error> {
     let mut transaction = connection.begin().await?;
     lock(&mut transaction, ids).await?;
@@ -225,15 +227,15 @@ pub async fn update_locked<'a>(
 
 /// The members who join, move and leave, over all steps: a statement can write a row only once.
 #[derive(Default)]
-struct Moves<'a> {
-    added: Members<'a>,
-    moved: Members<'a>,
-    removed: Members<'a>,
+struct MemberChanges<'a> {
+    added: MemberColumns<'a>,
+    moved: MemberColumns<'a>,
+    removed: MemberColumns<'a>,
 }
 
-impl<'a> Moves<'a> {
-    fn push(&mut self, before: &'a Session, steps: &[Step<'a>]) {
-        if let [Step { change, .. }] = steps
+impl<'a> MemberChanges<'a> {
+    fn push(&mut self, before: &'a Session, steps: &[VersionedChange<'a>]) {
+        if let [VersionedChange { change, .. }] = steps
             && change.changes.members.is_none()
         {
             // The usual case: members join or leave, and none moves.
@@ -241,25 +243,33 @@ impl<'a> Moves<'a> {
             self.removed.push_all(&change.after, &change.changes.removed);
             return;
         }
-        let mut places: HashMap<&'a Account, Place> = HashMap::new();
-        for Step { change, .. } in steps {
+        let mut positions: HashMap<&'a Account, MemberPosition> = HashMap::new();
+        for VersionedChange { change, .. } in steps {
             for account in &change.changes.removed {
-                places.remove(account);
+                positions.remove(account);
             }
-            let placed = change.changes.members.as_ref().unwrap_or(&change.changes.added);
-            for (position, account) in placed.iter().enumerate() {
-                places.insert(account, Place { joined: change.after.version, position });
+            let members = change.changes.members.as_ref().unwrap_or(&change.changes.added);
+            for (position, account) in members.iter().enumerate() {
+                positions
+                    .insert(account, MemberPosition { joined: change.after.version, position });
             }
         }
-        let Some(Step { change: Change { after, .. }, .. }) = steps.last() else { return };
-        let there: HashSet<&Account> = before.members.iter().collect();
-        let stay: HashSet<&Account> = after.members.iter().collect();
-        for (account, place) in places {
-            let side = if there.contains(account) { &mut self.moved } else { &mut self.added };
-            side.push(after, account, place);
+        let Some(VersionedChange { change: Change { after, .. }, .. }) = steps.last() else {
+            return;
+        };
+        let before_members: HashSet<&Account> = before.members.iter().collect();
+        let after_members: HashSet<&Account> = after.members.iter().collect();
+        for (account, member_position) in positions {
+            let columns =
+                if before_members.contains(account) { &mut self.moved } else { &mut self.added };
+            columns.push(after, account, member_position);
         }
-        for account in before.members.iter().filter(|member| !stay.contains(member)) {
-            self.removed.push(after, account, Place { joined: after.version, position: 0 });
+        for account in before.members.iter().filter(|member| !after_members.contains(member)) {
+            self.removed.push(
+                after,
+                account,
+                MemberPosition { joined: after.version, position: 0 },
+            );
         }
     }
 }

@@ -126,11 +126,11 @@ pub async fn resume_callbacks(
     app_id: &AppId,
 ) -> Result<RegisteredApp, Error> {
     let resumed = change(admin, buin, app_id, |stored| stored.app.callbacks_paused = false).await?;
-    let filter = deliveries::Filter {
+    let filter = deliveries::DeliveryFilter {
         buin: Some(buin),
         app_id: Some(app_id.clone()),
         state: Some(DeliveryState::Pending),
-        ..deliveries::Filter::default()
+        ..deliveries::DeliveryFilter::default()
     };
     deliveries::replay(&admin.pool, &filter, admin.act()).await?;
     Ok(resumed)

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{AdminContext, Error};
 use crate::domain::{AppId, Buin};
-use crate::repository::audit::{self, Action, Filter, Listed};
+use crate::repository::audit::{self, AuditAction, AuditEntry, AuditQuery};
 
 /// A selection of audit entries: those that meet every condition that is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub async fn list(
 #[must_use]
 pub fn actions() -> Vec<&'static str> {
     let mut names = Vec::new();
-    for action in Action::ALL {
+    for action in AuditAction::ALL {
         if !names.contains(&action.noun()) {
             names.push(action.noun());
         }
@@ -72,16 +72,16 @@ pub fn actions() -> Vec<&'static str> {
     names
 }
 
-impl From<AuditFilter> for Filter {
+impl From<AuditFilter> for AuditQuery {
     fn from(filter: AuditFilter) -> Self {
         let AuditFilter { since, until, action, app_id, buin } = filter;
         Self { since, until, action, app_id, buin }
     }
 }
 
-impl From<Listed> for AdministrativeAct {
-    fn from(listed: Listed) -> Self {
-        let Listed { at, action, actor, sudo_user, host, pid, buin, app_id, details } = listed;
+impl From<AuditEntry> for AdministrativeAct {
+    fn from(listed: AuditEntry) -> Self {
+        let AuditEntry { at, action, actor, sudo_user, host, pid, buin, app_id, details } = listed;
         Self { at, action, actor, sudo_user, host, pid, buin, app_id, details }
     }
 }
@@ -96,6 +96,6 @@ mod tests {
         assert_eq!(actions[..3], ["app", "app.create", "app.update"]);
         let nouns: Vec<_> = actions.iter().filter(|name| !name.contains('.')).collect();
         assert_eq!(nouns, [&"app", &"key", &"delivery", &"secrets", &"database"]);
-        assert_eq!(actions.len(), nouns.len() + Action::ALL.len());
+        assert_eq!(actions.len(), nouns.len() + AuditAction::ALL.len());
     }
 }

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{AdminContext, Error};
 use crate::domain::{AppId, Buin, DeliveryId, DeliveryState, SessionId, Withheld};
 use crate::repository::apps;
-use crate::repository::deliveries::{self, Attempt, Filter, Listed};
+use crate::repository::deliveries::{self, Attempt, DeliveryFilter, DeliverySummary};
 
 /// A selection of callbacks: those that meet every condition that is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -115,7 +115,7 @@ pub async fn replay_one(admin: &AdminContext, id: &DeliveryId) -> Result<u64, Er
         return Err(Error::CallbackInFlight);
     }
     let (id, buin) = (Some(id.clone()), Some(found.buin));
-    let filter = Filter { id, buin, ..Filter::default() };
+    let filter = DeliveryFilter { id, buin, ..DeliveryFilter::default() };
     Ok(deliveries::replay(&admin.pool, &filter, admin.act()).await?)
 }
 
@@ -134,16 +134,16 @@ pub async fn replay(admin: &AdminContext, filter: CallbackFilter) -> Result<u64,
     Ok(deliveries::replay(&admin.pool, &filter.into(), admin.act()).await?)
 }
 
-impl From<CallbackFilter> for Filter {
+impl From<CallbackFilter> for DeliveryFilter {
     fn from(filter: CallbackFilter) -> Self {
         let CallbackFilter { app_id, buin, state, session_id, since, until } = filter;
         Self { id: None, app_id, buin, state, session_id, since, until }
     }
 }
 
-impl From<Listed> for CallbackSummary {
-    fn from(listed: Listed) -> Self {
-        let Listed { id, buin, state, attempts, due_at, created_at, finished_at } = listed;
+impl From<DeliverySummary> for CallbackSummary {
+    fn from(listed: DeliverySummary) -> Self {
+        let DeliverySummary { id, buin, state, attempts, due_at, created_at, finished_at } = listed;
         Self { id, buin, state, attempts, due_at, created_at, finished_at }
     }
 }

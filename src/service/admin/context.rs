@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::keyring::Keyring;
-use crate::repository::PgPool;
-use crate::repository::audit::{Act, Actor};
+use crate::repository::Pool;
+use crate::repository::audit::{Actor, AuditContext};
 
 /// The person who acts, as the operating system knows them. The audit stores all four values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Operator {
 /// The database, its master keys, the operator and the clock. A clone uses the same database.
 #[derive(Clone)]
 pub struct AdminContext {
-    pub(super) pool: PgPool,
+    pub(super) pool: Pool,
     pub(super) keyring: Arc<Keyring>,
     actor: Actor,
     clock: Clock,
@@ -32,14 +32,14 @@ pub struct AdminContext {
 impl AdminContext {
     /// A context in which `operator` acts.
     #[must_use]
-    pub fn new(pool: PgPool, keyring: Arc<Keyring>, operator: Operator, clock: Clock) -> Self {
+    pub fn new(pool: Pool, keyring: Arc<Keyring>, operator: Operator, clock: Clock) -> Self {
         let Operator { user, sudo_user, host, pid } = operator;
         Self { pool, keyring, actor: Actor { user, sudo_user, host, pid }, clock }
     }
 
     /// The operator and the present time, for the audit entry of a change.
-    pub(super) fn act(&self) -> Act<'_> {
-        Act { by: &self.actor, at: self.clock.now() }
+    pub(super) fn act(&self) -> AuditContext<'_> {
+        AuditContext { by: &self.actor, at: self.clock.now() }
     }
 
     /// The difference between the clock of this process and `other`, without a sign.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::{AdminContext, Error, schema, secrets};
 use crate::keyring::{KeyFile, Keyring};
 use crate::postgres::backup::{self, Backup, Destination};
-pub use crate::postgres::backup::{Content, Manifest};
+pub use crate::postgres::backup::{DatabaseContents, Manifest};
 use crate::postgres::embedded::Options;
 use crate::repository::migrations;
-use crate::repository::{PgPool, apps, pool};
+use crate::repository::{Pool, apps, pool};
 use crate::wire::MasterKeyId;
 
 /// A backup that can be restored with the keys that are here.
@@ -61,7 +61,7 @@ pub async fn back_up(
     if with_key {
         admin.keyring.load()?;
     }
-    let to = Destination { dir, programs, with_key: with_key.then_some(&*admin.keyring) };
+    let to = Destination { dir, postgres: programs, with_key: with_key.then_some(&*admin.keyring) };
     Ok(backup::backup(&admin.pool, &to, admin.act()).await?)
 }
 
@@ -69,7 +69,7 @@ pub async fn back_up(
 /// environment.
 #[must_use]
 pub fn key_file(admin: &AdminContext) -> Option<PathBuf> {
-    let path = admin.keyring.leading_file()?;
+    let path = admin.keyring.primary_file()?;
     Some(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
 }
 
@@ -106,7 +106,7 @@ pub async fn restore(
     }
     let migrated = schema::migrate(admin).await?.len();
     let apps = apps::list(&admin.pool, &admin.keyring).await.map_err(Error::RestoredSecrets)?;
-    backup::note_restored(&admin.pool, &checked.backup, admin.act()).await?;
+    backup::audit_restore(&admin.pool, &checked.backup, admin.act()).await?;
     Ok(Restored { apps: apps.len(), migrated })
 }
 
@@ -118,14 +118,14 @@ pub async fn restore(
 /// `connect_timeout`, [`Error::TargetSchema`], [`Error::Copy`], or the database fails.
 pub async fn move_to(
     admin: &AdminContext,
-    target: &PgPool,
+    target: &Pool,
     connect_timeout: Duration,
-) -> Result<Content, Error> {
+) -> Result<DatabaseContents, Error> {
     if schema::state(admin).await? != schema::SchemaState::Current {
         return Err(Error::SchemaNotCurrent);
     }
     secrets::verify(admin).await?;
-    let reached = pool::reach(&target.connect_options(), connect_timeout).await;
+    let reached = pool::check_reachable(&target.connect_options(), connect_timeout).await;
     reached.map_err(Error::TargetUnreachable)?;
     migrations::run(target).await.map_err(Error::TargetSchema)?;
     Ok(backup::transfer(&admin.pool, target, admin.act()).await?)
@@ -153,7 +153,7 @@ impl RestoreKeys<'_> {
             && !key_file.exists()
         {
             let keyring =
-                Keyring::new(None, Some(KeyFile { path: path.clone(), make: false }), None);
+                Keyring::new(None, Some(KeyFile { path: path.clone(), create: false }), None);
             keyring.load()?;
             if keyring.find(id).is_none() {
                 return Err(Error::BackupKeyWrong { path: path.clone(), id });

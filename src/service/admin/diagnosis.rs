@@ -11,7 +11,7 @@ use crate::repository::{self, apps, probe, sealing};
 use crate::wire::MasterKeyId;
 
 /// The oldest major version of PostgreSQL on which Muster runs.
-pub const MIN_POSTGRES_VERSION: i32 = probe::OLDEST;
+pub const MIN_POSTGRES_VERSION: i32 = probe::MIN_VERSION;
 
 /// A database server that answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub async fn secrets(admin: &AdminContext) -> SecretsCondition {
     if let Err(error) = admin.keyring.load() {
         return SecretsCondition::UnreadableKeys(error.into());
     }
-    let key = match sealing::verify(&admin.pool, &admin.keyring).await {
+    let key = match sealing::load_active_key(&admin.pool, &admin.keyring).await {
         Ok(key) => key.id(),
         Err(repository::Error::NotSealed) => return SecretsCondition::NotSealed,
         Err(error @ repository::Error::MasterKeyUnknown { .. }) => {
@@ -81,7 +81,7 @@ pub async fn secrets(admin: &AdminContext) -> SecretsCondition {
     if let Err(error) = apps::list(&admin.pool, &admin.keyring).await {
         return SecretsCondition::DamagedSecret(error.into());
     }
-    match admin.keyring.open_to_all() {
+    match admin.keyring.world_readable() {
         Some((path, mode)) => SecretsCondition::ExposedKeyFile { path: path.to_owned(), mode },
         None => SecretsCondition::Sealed { key },
     }

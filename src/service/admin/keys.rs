@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 
 use super::{AdminContext, Error, propagation};
 use crate::domain::{AppId, Buin};
-use crate::repository::keys::{self, StoredKey};
+use crate::repository::keys::{self, ApiKeyRecord};
 use crate::wire::ApiKey;
 
 /// A key without its secret.
@@ -104,9 +104,10 @@ pub async fn revoke(admin: &AdminContext, id_or_key: &str) -> Result<Revocation,
     Ok(Revocation { id, was_valid })
 }
 
-impl From<StoredKey> for ApiKeySummary {
-    fn from(stored: StoredKey) -> Self {
-        let StoredKey { hash, buin, app_id, label, created_at, last_used_at, revoked_at } = stored;
+impl From<ApiKeyRecord> for ApiKeySummary {
+    fn from(stored: ApiKeyRecord) -> Self {
+        let ApiKeyRecord { hash, buin, app_id, label, created_at, last_used_at, revoked_at } =
+            stored;
         let id = keys::id(&hash);
         Self { id, buin, app_id, label, created_at, last_used_at, revoked_at }
     }

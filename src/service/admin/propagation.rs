@@ -12,7 +12,7 @@ const CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(3);
 /// Waits until every running server knows what was committed. The change stays if a server does not
 /// answer: it reads the change within seconds, so a warning in the log is enough.
 pub(super) async fn announce(admin: &AdminContext) {
-    match app_notifications::heard_by_all(&admin.pool, CONFIRMATION_TIMEOUT, None).await {
+    match app_notifications::wait_for_acks(&admin.pool, CONFIRMATION_TIMEOUT, None).await {
         Ok(0) => {}
         Ok(missing) => tracing::warn!(
             servers = missing,
@@ -28,5 +28,5 @@ pub(super) async fn announce(admin: &AdminContext) {
 /// Asks every running server for a master key, and gives the number of servers that did not confirm
 /// it.
 pub(super) async fn unconfirmed(admin: &AdminContext, key: MasterKeyId) -> Result<u64, Error> {
-    Ok(app_notifications::heard_by_all(&admin.pool, CONFIRMATION_TIMEOUT, Some(key)).await?)
+    Ok(app_notifications::wait_for_acks(&admin.pool, CONFIRMATION_TIMEOUT, Some(key)).await?)
 }

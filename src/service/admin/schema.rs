@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{AdminContext, Error};
-use crate::repository::migrations::{self, Migration, Standing};
+use crate::repository::migrations::{self, Migration, SchemaStatus};
 use crate::repository::{self, key_rotation};
 
 /// The schema of a database, compared with this version of Muster.
@@ -35,7 +35,7 @@ pub struct SchemaStep {
 /// # Errors
 /// [`Error::Unreachable`].
 pub async fn state(admin: &AdminContext) -> Result<SchemaState, Error> {
-    let standing = migrations::standing(&admin.pool).await.map_err(Error::Unreachable)?;
+    let standing = migrations::status(&admin.pool).await.map_err(Error::Unreachable)?;
     Ok(standing.into())
 }
 
@@ -60,7 +60,7 @@ pub async fn migrate(admin: &AdminContext) -> Result<Vec<SchemaStep>, Error> {
     for migration in &applied {
         tracing::info!(version = migration.version, "migrated: {}", migration.description);
     }
-    let sealed = key_rotation::adopt(&admin.pool, &admin.keyring, admin.act()).await;
+    let sealed = key_rotation::seal_legacy_secrets(&admin.pool, &admin.keyring, admin.act()).await;
     if let Some(sealed) = sealed.map_err(missing_key)? {
         tracing::info!(master_key = %sealed.id, apps = sealed.apps, "sealed the secrets");
     }
@@ -96,13 +96,15 @@ pub(super) fn missing_key(error: repository::Error) -> Error {
     }
 }
 
-impl From<Standing> for SchemaState {
-    fn from(standing: Standing) -> Self {
+impl From<SchemaStatus> for SchemaState {
+    fn from(standing: SchemaStatus) -> Self {
         match standing {
-            Standing::Current => Self::Current,
-            Standing::Pending(pending) => Self::Pending(pending.len()),
-            Standing::Newer(found) => Self::Newer(found),
-            Standing::Unfinished(version) | Standing::Altered(version) => Self::Broken(version),
+            SchemaStatus::Current => Self::Current,
+            SchemaStatus::Pending(pending) => Self::Pending(pending.len()),
+            SchemaStatus::Newer(found) => Self::Newer(found),
+            SchemaStatus::Dirty(version) | SchemaStatus::ChecksumMismatch(version) => {
+                Self::Broken(version)
+            }
         }
     }
 }

@@ -56,7 +56,7 @@ pub async fn status(admin: &AdminContext) -> Result<MasterKeyStatus, Error> {
         active: current.id,
         since: current.since,
         available: admin.keyring.ids(),
-        file: admin.keyring.leading_file().map(ToOwned::to_owned),
+        file: admin.keyring.primary_file().map(ToOwned::to_owned),
     })
 }
 
@@ -66,7 +66,7 @@ pub async fn status(admin: &AdminContext) -> Result<MasterKeyStatus, Error> {
 /// [`Error::MasterKeyMissing`], or the keyring or the database fails.
 pub async fn verify(admin: &AdminContext) -> Result<(), Error> {
     admin.keyring.load()?;
-    sealing::verify(&admin.pool, &admin.keyring).await.map_err(schema::missing_key)?;
+    sealing::load_active_key(&admin.pool, &admin.keyring).await.map_err(schema::missing_key)?;
     Ok(())
 }
 
@@ -78,7 +78,7 @@ pub async fn verify(admin: &AdminContext) -> Result<(), Error> {
 /// [`Error::RotationRunning`], [`Error::NoNewMasterKey`], [`Error::MasterKeyUnconfirmed`],
 /// [`Error::RotationOvertaken`], or the keyring or the database fails.
 pub async fn rotate(admin: &AdminContext) -> Result<MasterKeyRotation, Error> {
-    let _lock = key_rotation::turn(&admin.pool).await?.ok_or(Error::RotationRunning)?;
+    let _lock = key_rotation::try_lock(&admin.pool).await?.ok_or(Error::RotationRunning)?;
     let from = sealing::current(&admin.pool).await?.id;
     let new = next_key(admin, from)?;
     let servers = propagation::unconfirmed(admin, new.id()).await?;
@@ -88,7 +88,7 @@ pub async fn rotate(admin: &AdminContext) -> Result<MasterKeyRotation, Error> {
     let done = key_rotation::rotate(&admin.pool, &admin.keyring, &new, admin.act()).await?;
     let done = done.ok_or(Error::RotationOvertaken)?;
     propagation::announce(admin).await;
-    let in_file = admin.keyring.leading_file().is_some();
+    let in_file = admin.keyring.primary_file().is_some();
     Ok(MasterKeyRotation { from, to: done.id, apps: done.apps, in_file })
 }
 
@@ -98,9 +98,9 @@ fn next_key(admin: &AdminContext, active: MasterKeyId) -> Result<MasterKey, Erro
     if let Some(first) = keyring.first().filter(|first| first.id() != active) {
         return Ok(first);
     }
-    let path = keyring.leading_file().ok_or(Error::NoNewMasterKey)?;
+    let path = keyring.primary_file().ok_or(Error::NoNewMasterKey)?;
     let new = MasterKey::generate();
-    keyring.lead_with(path, &new)?;
+    keyring.prepend(path, &new)?;
     Ok(new)
 }
 
@@ -109,9 +109,10 @@ fn next_key(admin: &AdminContext, active: MasterKeyId) -> Result<MasterKey, Erro
 /// # Errors
 /// [`Error::RotationRunning`], [`Error::MasterKeyNotInFile`], or the keyring or the database fails.
 pub async fn remove_old_keys(admin: &AdminContext) -> Result<RemovedKeys, Error> {
-    let _lock = key_rotation::turn(&admin.pool).await?.ok_or(Error::RotationRunning)?;
-    let path = admin.keyring.leading_file().ok_or(Error::MasterKeyNotInFile)?;
-    let removed = key_rotation::drop_keys(&admin.pool, &admin.keyring, path, admin.act()).await?;
+    let _lock = key_rotation::try_lock(&admin.pool).await?.ok_or(Error::RotationRunning)?;
+    let path = admin.keyring.primary_file().ok_or(Error::MasterKeyNotInFile)?;
+    let removed =
+        key_rotation::remove_old_keys(&admin.pool, &admin.keyring, path, admin.act()).await?;
     let active = sealing::current(&admin.pool).await?.id;
     Ok(RemovedKeys { active, removed })
 }

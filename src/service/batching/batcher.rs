@@ -75,7 +75,7 @@ pub(super) async fn run<E: Executor>(
                     parts.retry(batch);
                 }
                 // One command may have caused the error. The others must not fail with it.
-                Err(error) if error.may_be_of_one() && batch.is_splittable() => {
+                Err(error) if error.may_be_item_specific() && batch.is_splittable() => {
                     parts.bisect(batch, error);
                 }
                 result => {
@@ -100,8 +100,8 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::domain::{RemovePolicy, Rules};
-    use crate::repository::PgPool;
-    use crate::repository::pool::Limits;
+    use crate::repository::Pool;
+    use crate::repository::pool::PoolLimits;
     use crate::service::batching::context::SessionOptions;
     use crate::service::batching::queue::batch_channel;
     use crate::service::session_cache::CacheOptions;
@@ -145,7 +145,7 @@ mod tests {
             let numbers: Vec<u32> = batch.iter().map(|pending| pending.command).collect();
             let fails = numbers.contains(&5);
             self.executions.lock().unwrap().push((attempt, numbers));
-            if fails { Err(repository::Error::KeyTaken) } else { Ok(()) }
+            if fails { Err(repository::Error::DuplicateIdempotencyKey) } else { Ok(()) }
         }
 
         fn reply(
@@ -159,7 +159,7 @@ mod tests {
             }
             let failed = result.is_err();
             for pending in batch {
-                let error = || repository::Error::KeyTaken.into();
+                let error = || repository::Error::DuplicateIdempotencyKey.into();
                 pending.reply.send(if failed { Err(error()) } else { Ok(()) });
             }
             None
@@ -171,7 +171,7 @@ mod tests {
         let pool = PgPoolOptions::new().connect_lazy("postgres://nobody@localhost/none").unwrap();
         let options = SessionOptions {
             rules: Rules { min_members: 1, max_members: 9, remove_members: RemovePolicy::Owner },
-            limits: Limits {
+            limits: PoolLimits {
                 max_connections: 1,
                 acquire_timeout: SECOND,
                 statement_timeout: SECOND,
@@ -181,7 +181,7 @@ mod tests {
             max_batch: 64,
             cache: CacheOptions { enabled: false, max_bytes: 0, follow_interval: SECOND },
         };
-        let pool = PgPool::new(pool, SECOND);
+        let pool = Pool::new(pool, SECOND);
         let context = Context::new(pool, Clock::system(), options, Arc::default());
         let executions = Executions::default();
         let (sender, receiver) = batch_channel(64, 64, 60 * SECOND, &Arc::default());

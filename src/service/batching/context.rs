@@ -10,9 +10,9 @@ use super::commands::SessionAffinity;
 use crate::clock::Clock;
 use crate::domain::Rules;
 use crate::metrics::Metrics;
-use crate::repository::PgPool;
-use crate::repository::dedicated_connection::Line;
-use crate::repository::pool::Limits;
+use crate::repository::Pool;
+use crate::repository::dedicated_connection::DedicatedConnection;
+use crate::repository::pool::PoolLimits;
 use crate::service::pool_admission::PoolAdmission;
 use crate::service::session_cache::{CacheOptions, SessionCache};
 use crate::service::{Caller, ChangeNotifier};
@@ -23,7 +23,7 @@ pub struct SessionOptions {
     /// The rules in force.
     pub rules: Rules,
     /// The limits of connections and statements.
-    pub limits: Limits,
+    pub limits: PoolLimits,
     /// How long a request may take. Its last statement must start within half of this time.
     pub request_timeout: Duration,
     /// The largest number of requests that wait in one queue.
@@ -36,9 +36,9 @@ pub struct SessionOptions {
 
 /// What the batchers of all threads share.
 pub(in crate::service) struct Context {
-    pub(in crate::service) pool: PgPool,
+    pub(in crate::service) pool: Pool,
     pub(in crate::service) rules: Rules,
-    pub(in crate::service) limits: Limits,
+    pub(in crate::service) limits: PoolLimits,
     pub(in crate::service) clock: Clock,
     pub(in crate::service) cache: SessionCache,
     pub(in crate::service) change_notifier: Arc<ChangeNotifier>,
@@ -55,7 +55,7 @@ pub(in crate::service) struct Context {
 impl Context {
     /// For the database behind `pool`.
     pub(in crate::service) fn new(
-        pool: PgPool,
+        pool: Pool,
         clock: Clock,
         options: SessionOptions,
         metrics: Arc<Metrics>,
@@ -79,8 +79,8 @@ impl Context {
     }
 
     /// A connection for the statements of one batcher. It connects when it is first used.
-    pub(super) fn dedicated_connection(&self) -> Line {
-        Line::new(&self.pool, self.limits, self.metrics.clone())
+    pub(super) fn dedicated_connection(&self) -> DedicatedConnection {
+        DedicatedConnection::new(&self.pool, self.limits, self.metrics.clone())
     }
 
     /// When the next statement for a caller must have started, so that its result comes in time

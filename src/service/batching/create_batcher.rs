@@ -9,14 +9,14 @@ use super::context::Context;
 use super::{queue, waiters};
 use crate::metrics::StatementStats;
 use crate::repository;
-use crate::repository::dedicated_connection::Line;
-use crate::repository::sessions::{self, Creation, Provenance};
+use crate::repository::dedicated_connection::DedicatedConnection;
+use crate::repository::sessions::{self, NewSessionRecord, Provenance};
 use crate::telemetry::statement;
 
 /// Executes creates.
 pub(super) struct CreateExecutor {
     context: Arc<Context>,
-    dedicated: Line,
+    dedicated: DedicatedConnection,
 }
 
 impl CreateExecutor {
@@ -54,15 +54,15 @@ impl Executor for CreateExecutor {
         let metrics = &context.metrics.creates;
         let connection = waiters::acquire_for(dedicated, batch, metrics).await?;
         let Some(mut connection) = connection else { return Ok(()) };
-        let creations: Vec<Creation<'_>> = batch.iter().map(creation).collect();
+        let creations: Vec<NewSessionRecord<'_>> = batch.iter().map(creation).collect();
         let result = {
             // Pinned here: the future is large, and each wrapper would move it.
             let inserting = pin!(sessions::insert(&mut connection, &creations));
-            let counted = metrics.count(creations.len(), dedicated.bounded(inserting));
+            let counted = metrics.count(creations.len(), dedicated.with_timeout(inserting));
             let traces = queue::traces(&*batch);
             statement("sessions.insert", creations.len(), &traces, counted).await
         };
-        dedicated.give_back(connection, &result);
+        dedicated.put_back(connection, &result);
         result
     }
 
@@ -80,7 +80,7 @@ impl Executor for CreateExecutor {
                     self.context.change_notifier.notify(command.session.buin);
                     Ok(CreateOutcome::Written)
                 }
-                Err(error) if matches!(**error, repository::Error::KeyTaken) => {
+                Err(error) if matches!(**error, repository::Error::DuplicateIdempotencyKey) => {
                     Ok(CreateOutcome::DuplicateKey)
                 }
                 Err(error) => Err(error.clone().into()),
@@ -90,8 +90,8 @@ impl Executor for CreateExecutor {
     }
 }
 
-fn creation(PendingCreate { command, trace, .. }: &PendingCreate) -> Creation<'_> {
-    Creation {
+fn creation(PendingCreate { command, trace, .. }: &PendingCreate) -> NewSessionRecord<'_> {
+    NewSessionRecord {
         session: &command.session,
         provenance: Provenance {
             app_id: &command.app.app.app_id,

@@ -13,13 +13,13 @@ use super::session_reader::{ReadResults, read, read_error};
 use crate::domain::SessionId;
 use crate::metrics::StatementStats;
 use crate::repository;
-use crate::repository::dedicated_connection::Line;
+use crate::repository::dedicated_connection::DedicatedConnection;
 use crate::service::CachedSession;
 
 /// Executes reads.
 pub(super) struct ReadExecutor {
     context: Arc<Context>,
-    dedicated: Line,
+    dedicated: DedicatedConnection,
 }
 
 impl ReadExecutor {

@@ -13,7 +13,7 @@ use super::context::Context;
 use super::queue;
 use super::waiters::Waiters;
 use crate::domain::{Change, Refusal, SessionId};
-use crate::repository::sessions::{Decided, Provenance, Step};
+use crate::repository::sessions::{ChangeSet, Provenance, VersionedChange};
 use crate::service::session_cache::{FillToken, SessionCache};
 use crate::service::{CachedSession, Error};
 use crate::telemetry::Trace;
@@ -205,14 +205,14 @@ impl SessionBatch {
     }
 
     /// What must be written, if anything.
-    pub(super) fn change_set(&self) -> Option<Decided<'_>> {
+    pub(super) fn change_set(&self) -> Option<ChangeSet<'_>> {
         let base = self.base()?;
-        let steps: Vec<Step<'_>> = self
+        let steps: Vec<VersionedChange<'_>> = self
             .decisions
             .iter()
             .zip(&self.commands)
             .filter_map(|(decision, pending)| match decision {
-                Decision::Change(change) => Some(Step {
+                Decision::Change(change) => Some(VersionedChange {
                     change,
                     provenance: Provenance {
                         app_id: &pending.command.app.app.app_id,
@@ -225,7 +225,7 @@ impl SessionBatch {
                 _ => None,
             })
             .collect();
-        (!steps.is_empty()).then_some(Decided { before: base, steps })
+        (!steps.is_empty()).then_some(ChangeSet { before: base, steps })
     }
 
     /// Sends the decisions, which are written, to the callers. If the session was changed,

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::waiters::{self, Waiters};
 use crate::domain::{Session, SessionId};
 use crate::repository;
-use crate::repository::dedicated_connection::Line;
+use crate::repository::dedicated_connection::DedicatedConnection;
 use crate::repository::sessions;
 use crate::service::session_cache::FillToken;
 use crate::service::{CachedSession, Error};
@@ -24,7 +24,7 @@ pub(super) type ReadResults = HashMap<SessionId, Result<Arc<CachedSession>, Erro
 /// When the database fails. [`read_error`] maps the error.
 pub(super) async fn read(
     context: &Context,
-    dedicated: &mut Line,
+    dedicated: &mut DedicatedConnection,
     waiters: &mut impl Waiters,
     ids: &[SessionId],
     traces: &[Trace],
@@ -33,7 +33,9 @@ pub(super) async fn read(
         ids.iter().map(|id| (*id, context.cache.begin_fill(*id))).collect();
     let found = match find(context, dedicated, waiters, ids, traces).await {
         // The connection may have been broken before this statement, and a read can be repeated.
-        Err(error) if error.is_lost() => find(context, dedicated, waiters, ids, traces).await?,
+        Err(error) if error.is_outcome_unknown() => {
+            find(context, dedicated, waiters, ids, traces).await?
+        }
         found => found?,
     };
     let found = into_cached(found);
@@ -48,7 +50,7 @@ pub(super) async fn read(
 /// Maps the error of a failed read. A read whose outcome is unknown is reported as unavailable,
 /// because it changed nothing.
 pub(super) fn read_error(error: repository::Error) -> Error {
-    match error.is_lost() {
+    match error.is_outcome_unknown() {
         true => Error::Unavailable(Arc::new(error)),
         false => error.into(),
     }
@@ -68,7 +70,7 @@ pub(super) fn into_cached(
 /// Like [`sessions::find`], or empty if every waiter is gone.
 async fn find(
     context: &Context,
-    dedicated: &mut Line,
+    dedicated: &mut DedicatedConnection,
     waiters: &mut impl Waiters,
     ids: &[SessionId],
     traces: &[Trace],
@@ -78,9 +80,9 @@ async fn find(
     let found = {
         // Pinned here: the future is large, and each wrapper would move it.
         let finding = pin!(sessions::find(&mut connection, ids));
-        let counted = context.metrics.reads.count(ids.len(), dedicated.bounded(finding));
+        let counted = context.metrics.reads.count(ids.len(), dedicated.with_timeout(finding));
         statement("sessions.find", ids.len(), traces, counted).await
     };
-    dedicated.give_back(connection, &found);
+    dedicated.put_back(connection, &found);
     found
 }

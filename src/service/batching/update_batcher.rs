@@ -20,7 +20,7 @@ use super::{session_reader, waiters};
 use crate::domain::SessionId;
 use crate::metrics::StatementStats;
 use crate::repository;
-use crate::repository::dedicated_connection::Line;
+use crate::repository::dedicated_connection::DedicatedConnection;
 use crate::repository::sessions;
 use crate::service::Error;
 use crate::telemetry::statement;
@@ -28,7 +28,7 @@ use crate::telemetry::statement;
 /// Executes updates.
 pub(super) struct UpdateExecutor {
     context: Arc<Context>,
-    dedicated: Line,
+    dedicated: DedicatedConnection,
 }
 
 impl UpdateExecutor {
@@ -93,7 +93,7 @@ impl Executor for UpdateExecutor {
                 }
                 conflicted.into_iter().for_each(|group| group.reply_error(&Error::Contention));
             }
-            Err(repository::Error::KeyTaken) => {
+            Err(repository::Error::DuplicateIdempotencyKey) => {
                 groups.into_iter().for_each(SessionBatch::reply_duplicate_key);
             }
             Err(error) => {
@@ -107,7 +107,11 @@ impl Executor for UpdateExecutor {
 
 /// Decides all commands, and reads sessions where that needs it. Groups whose session cannot be
 /// read, and groups without a change, are answered and removed.
-async fn decide_and_reply(context: &Context, dedicated: &mut Line, groups: &mut Vec<SessionBatch>) {
+async fn decide_and_reply(
+    context: &Context,
+    dedicated: &mut DedicatedConnection,
+    groups: &mut Vec<SessionBatch>,
+) {
     loop {
         groups.iter_mut().for_each(|group| group.decide(context));
         let unknown = groups.iter().filter(|group| group.needs_load());
@@ -126,7 +130,7 @@ async fn decide_and_reply(context: &Context, dedicated: &mut Line, groups: &mut 
 /// because of one session, the halves of `ids` are read.
 async fn read(
     context: &Context,
-    dedicated: &mut Line,
+    dedicated: &mut DedicatedConnection,
     groups: &mut Vec<SessionBatch>,
     ids: &[SessionId],
 ) {
@@ -139,7 +143,7 @@ async fn read(
                 group.set_base(BaseState::from_read(found.remove(&group.id)));
             }
         }
-        Err(error) if error.may_be_of_one() && ids.len() > 1 => {
+        Err(error) if error.may_be_item_specific() && ids.len() > 1 => {
             let (half, other) = ids.split_at(ids.len() / 2);
             // Boxed, because the function calls itself.
             Box::pin(read(context, dedicated, groups, half)).await;
@@ -158,7 +162,7 @@ async fn read(
 /// version than the one that was decided on.
 async fn write(
     context: &Context,
-    dedicated: &mut Line,
+    dedicated: &mut DedicatedConnection,
     groups: &mut Vec<SessionBatch>,
 ) -> Result<Vec<SessionId>, repository::Error> {
     let mut connection = loop {
@@ -172,23 +176,24 @@ async fn write(
             break connection;
         }
         // Some commands expired. The others of their sessions must be decided again.
-        dedicated.give_back(connection, &Ok(()));
+        dedicated.put_back(connection, &Ok(()));
     };
     let decided: Vec<_> = groups.iter().filter_map(SessionBatch::change_set).collect();
     let done = {
         // Pinned here: the future is large, and each wrapper would move it.
         let updating = pin!(sessions::update_if_version(&mut connection, &decided));
-        let counted = context.metrics.updates.count(decided.len(), dedicated.bounded(updating));
+        let counted =
+            context.metrics.updates.count(decided.len(), dedicated.with_timeout(updating));
         statement("sessions.update", decided.len(), &SessionBatch::traces(groups), counted).await
     };
-    dedicated.give_back(connection, &done);
+    dedicated.put_back(connection, &done);
     done
 }
 
 /// Like [`write`], with the sessions locked, so that no other server can change them.
 async fn write_locked(
     context: &Context,
-    dedicated: &mut Line,
+    dedicated: &mut DedicatedConnection,
     groups: &mut Vec<SessionBatch>,
 ) -> Result<Vec<SessionId>, repository::Error> {
     let connection = waiters::acquire_for(dedicated, groups, &context.metrics.updates).await?;
@@ -204,9 +209,9 @@ async fn write_locked(
         }
         undecided.iter().filter_map(SessionBatch::change_set).collect()
     });
-    let counted = context.metrics.updates.count(ids.len(), dedicated.bounded(working));
+    let counted = context.metrics.updates.count(ids.len(), dedicated.with_timeout(working));
     let done = statement("sessions.update_locked", ids.len(), &traces, counted).await;
-    dedicated.give_back(connection, &done);
+    dedicated.put_back(connection, &done);
     if done.is_ok() {
         for group in &*groups {
             if let Some(session) = group.base() {

@@ -10,7 +10,7 @@ use std::pin::pin;
 use tokio::time::{Instant, timeout_at};
 
 use crate::metrics::StatementStats;
-use crate::repository::dedicated_connection::Line;
+use crate::repository::dedicated_connection::DedicatedConnection;
 use crate::repository::{self, Connection};
 use crate::service::Error;
 
@@ -79,16 +79,16 @@ impl<T: Waiters> Bisection<T> {
 /// # Errors
 /// [`repository::Error::Unavailable`] if no connection can be opened. Nothing was done.
 pub(super) async fn acquire_for(
-    dedicated: &mut Line,
+    dedicated: &mut DedicatedConnection,
     waiters: &mut impl Waiters,
     metrics: &StatementStats,
 ) -> Result<Option<Connection>, repository::Error> {
     expire(waiters, Instant::now(), metrics);
     let Some(last) = waiters.deadlines().max() else { return Ok(None) };
-    match dedicated.at_hand() {
+    match dedicated.try_take() {
         Some(connection) => Ok(Some(connection)),
         // Boxed: the future is large and seldom needed.
-        None => Box::pin(await_for(dedicated.open(last), waiters, metrics)).await,
+        None => Box::pin(await_for(dedicated.ensure_open(last), waiters, metrics)).await,
     }
 }
 

@@ -14,17 +14,17 @@ use tokio::time::Instant;
 
 use crate::domain::{SessionId, Version};
 use crate::metrics::Metrics;
-use crate::repository::dedicated_connection::Line;
+use crate::repository::dedicated_connection::DedicatedConnection;
 use crate::repository::feed::{self, FeedPosition};
-use crate::repository::pool::Limits;
-use crate::repository::{Error, PgPool};
+use crate::repository::pool::PoolLimits;
+use crate::repository::{Error, Pool};
 
 /// The longest time that a poll waits for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Polls the feed on a connection of its own.
 pub(super) struct FeedPoller {
-    dedicated: Line,
+    dedicated: DedicatedConnection,
     last: Option<PollState>,
 }
 
@@ -44,8 +44,8 @@ pub(super) enum FeedPoll {
 }
 
 impl FeedPoller {
-    pub(super) fn new(pool: &PgPool, limits: Limits, metrics: Arc<Metrics>) -> Self {
-        Self { dedicated: Line::for_looks(pool, limits, metrics), last: None }
+    pub(super) fn new(pool: &Pool, limits: PoolLimits, metrics: Arc<Metrics>) -> Self {
+        Self { dedicated: DedicatedConnection::for_polling(pool, limits, metrics), last: None }
     }
 
     /// Reads what changed since the last poll.
@@ -54,19 +54,20 @@ impl FeedPoller {
     /// When the database fails. The next poll starts at the current position then.
     pub(super) async fn poll(&mut self) -> Result<FeedPoll, Error> {
         let mut connection = self.dedicated.take(Instant::now() + CONNECT_TIMEOUT).await?;
-        let made = self.dedicated.made();
+        let made = self.dedicated.generation();
         let last = self.last.take().filter(|last| last.connection == made);
         let reading = async {
             Ok(match last {
                 None => (FeedPoll::Restarted, feed::now(&mut connection).await?),
                 Some(last) => {
-                    let (changes, now) = feed::since(&mut connection, &last.position).await?;
+                    let (changes, now) =
+                        feed::changes_since(&mut connection, &last.position).await?;
                     (FeedPoll::Changes(changes), now)
                 }
             })
         };
-        let done = self.dedicated.bounded(reading).await;
-        self.dedicated.give_back(connection, &done);
+        let done = self.dedicated.with_timeout(reading).await;
+        self.dedicated.put_back(connection, &done);
         let (poll, position) = done?;
         self.last = Some(PollState { position, connection: made });
         Ok(poll)

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::domain::{Account, Filter, SessionId, Sort, SortKey, State, TitlePart};
-use crate::repository::sessions::{AsOf, Mark, MemberMark, TimeMark};
+use crate::repository::sessions::{MemberSeekKey, ReadSnapshot, SeekKey, TimeSeekKey};
 
 /// Why a cursor is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,9 +71,9 @@ impl QueryFingerprint {
 }
 
 /// Encodes a position in a list of sessions.
-pub(super) fn encode(fingerprint: &QueryFingerprint, seek_key: &Mark) -> String {
+pub(super) fn encode(fingerprint: &QueryFingerprint, seek_key: &SeekKey) -> String {
     let mut bytes = seek_key.id.uuid().as_bytes().to_vec();
-    if let Some(TimeMark { at, as_of }) = &seek_key.time {
+    if let Some(TimeSeekKey { at, as_of }) = &seek_key.time {
         bytes.extend(at.timestamp_micros().to_be_bytes());
         bytes.extend(as_of.at.timestamp_micros().to_be_bytes());
         bytes.extend(as_of.snapshot.as_str().as_bytes());
@@ -86,7 +86,7 @@ pub(super) fn decode(
     fingerprint: &QueryFingerprint,
     by: SortKey,
     text: &str,
-) -> Result<Mark, InvalidCursor> {
+) -> Result<SeekKey, InvalidCursor> {
     let bytes = decode_raw(fingerprint, text)?;
     let (id, rest) = take_bytes(&bytes)?;
     let id = SessionId::new(Uuid::from_bytes(id));
@@ -98,14 +98,14 @@ pub(super) fn decode(
             let (as_of, rest) = take_time(rest)?;
             let snapshot = str::from_utf8(rest).map_err(|_| InvalidCursor::Malformed)?;
             let snapshot = snapshot.parse().map_err(|_| InvalidCursor::Malformed)?;
-            Some(TimeMark { at, as_of: AsOf { at: as_of, snapshot } })
+            Some(TimeSeekKey { at, as_of: ReadSnapshot { at: as_of, snapshot } })
         }
     };
-    Ok(Mark { id, time })
+    Ok(SeekKey { id, time })
 }
 
 /// Encodes a position in a list of members.
-pub(super) fn encode_member(fingerprint: &QueryFingerprint, seek_key: &MemberMark) -> String {
+pub(super) fn encode_member(fingerprint: &QueryFingerprint, seek_key: &MemberSeekKey) -> String {
     let mut bytes = seek_key.joined_version.to_be_bytes().to_vec();
     bytes.extend(seek_key.position.to_be_bytes());
     encode_raw(fingerprint, &bytes)
@@ -115,14 +115,14 @@ pub(super) fn encode_member(fingerprint: &QueryFingerprint, seek_key: &MemberMar
 pub(super) fn decode_member(
     fingerprint: &QueryFingerprint,
     text: &str,
-) -> Result<MemberMark, InvalidCursor> {
+) -> Result<MemberSeekKey, InvalidCursor> {
     let bytes = decode_raw(fingerprint, text)?;
     let (joined_version, rest) = take_bytes(&bytes)?;
     let (position, rest) = take_bytes(rest)?;
     if !rest.is_empty() {
         return Err(InvalidCursor::Malformed);
     }
-    Ok(MemberMark {
+    Ok(MemberSeekKey {
         joined_version: i64::from_be_bytes(joined_version),
         position: i32::from_be_bytes(position),
     })
@@ -159,7 +159,7 @@ fn take_bytes<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), InvalidC
 fn take_time(bytes: &[u8]) -> Result<(DateTime<Utc>, &[u8]), InvalidCursor> {
     let (micros, rest) = take_bytes(bytes)?;
     DateTime::from_timestamp_micros(i64::from_be_bytes(micros))
-        .filter(|time| (DateTime::UNIX_EPOCH..=Mark::LATEST).contains(time))
+        .filter(|time| (DateTime::UNIX_EPOCH..=SeekKey::LATEST).contains(time))
         .map(|time| (time, rest))
         .ok_or(InvalidCursor::Malformed)
 }
@@ -173,12 +173,12 @@ mod tests {
     const BY_CREATION: Sort = Sort { by: SortKey::CreatedAt, newest_first: true };
     const BY_CHANGE: Sort = Sort { by: SortKey::UpdatedAt, newest_first: true };
 
-    fn places() -> [(Sort, Mark); 2] {
+    fn places() -> [(Sort, SeekKey); 2] {
         let id = SessionId::new(Uuid::from_u128(7));
         let at = DateTime::from_timestamp_micros(1_718_000_000_123_456).unwrap();
-        let as_of = AsOf { at: Mark::LATEST, snapshot: "10:20:10,14".parse().unwrap() };
-        let time = Some(TimeMark { at, as_of });
-        [(BY_CREATION, Mark { id, time: None }), (BY_CHANGE, Mark { id, time })]
+        let as_of = ReadSnapshot { at: SeekKey::LATEST, snapshot: "10:20:10,14".parse().unwrap() };
+        let time = Some(TimeSeekKey { at, as_of });
+        [(BY_CREATION, SeekKey { id, time: None }), (BY_CHANGE, SeekKey { id, time })]
     }
 
     fn lists() -> Vec<(Filter, Sort)> {
@@ -212,7 +212,7 @@ mod tests {
             assert_eq!(decode(&list, sort.by, &text), Ok(place), "{text}");
         }
         let list = QueryFingerprint::for_members(SessionId::new(Uuid::nil()));
-        let place = MemberMark { joined_version: i64::MAX, position: 7 };
+        let place = MemberSeekKey { joined_version: i64::MAX, position: 7 };
         assert_eq!(decode_member(&list, &encode_member(&list, &place)), Ok(place));
     }
 
@@ -230,7 +230,7 @@ mod tests {
             }
         }
         let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let place = MemberMark { joined_version: 1, position: 0 };
+        let place = MemberSeekKey { joined_version: 1, position: 0 };
         let text = encode_member(&QueryFingerprint::for_members(SessionId::new(one)), &place);
         let other = QueryFingerprint::for_members(SessionId::new(other));
         assert_eq!(decode_member(&other, &text), Err(InvalidCursor::QueryMismatch));

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use super::{Caller, Error, Sessions};
 use crate::domain::{Account, Member, Session, SessionId};
 use crate::repository;
-use crate::repository::sessions::{self, Search};
+use crate::repository::sessions::{self, ListRequest};
 use crate::telemetry::own_statement;
 
 /// A page of a list.
@@ -33,12 +33,12 @@ impl Sessions {
     /// # Errors
     /// When the database fails.
     pub async fn list(&self, caller: &Caller, query: &ListQuery) -> Result<Page<Session>, Error> {
-        let request = Search {
+        let request = ListRequest {
             buin: caller.app().buin,
             filter: query.filter(),
             sort: query.sort(),
             after: query.after(),
-            most: query.size().get(),
+            limit: query.size().get(),
             now: self.shared().clock.now(),
         };
         let pool = self.admit(caller)?;

@@ -2,7 +2,7 @@
 
 use super::cursor::{self, InvalidCursor, QueryFingerprint};
 use crate::domain::{Filter, SessionId, Sort};
-use crate::repository::sessions::{Mark, MemberMark};
+use crate::repository::sessions::{MemberSeekKey, SeekKey};
 
 /// The largest number of items of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct ListQuery {
     filter: Filter,
     sort: Sort,
     size: PageSize,
-    after: Option<Mark>,
+    after: Option<SeekKey>,
 }
 
 /// A request for a page of members.
@@ -30,7 +30,7 @@ pub struct ListQuery {
 pub struct MembersQuery {
     id: SessionId,
     size: PageSize,
-    after: Option<MemberMark>,
+    after: Option<MemberSeekKey>,
 }
 
 impl PageSize {
@@ -88,12 +88,12 @@ impl ListQuery {
         self.size
     }
 
-    pub(super) fn after(&self) -> Option<&Mark> {
+    pub(super) fn after(&self) -> Option<&SeekKey> {
         self.after.as_ref()
     }
 
     /// The cursor for the page after `mark`.
-    pub(super) fn cursor(&self, seek_key: &Mark) -> String {
+    pub(super) fn cursor(&self, seek_key: &SeekKey) -> String {
         cursor::encode(&QueryFingerprint::for_sessions(&self.filter, self.sort), seek_key)
     }
 }
@@ -117,12 +117,12 @@ impl MembersQuery {
         self.size
     }
 
-    pub(super) fn after(&self) -> Option<MemberMark> {
+    pub(super) fn after(&self) -> Option<MemberSeekKey> {
         self.after
     }
 
     /// The cursor for the page after `mark`.
-    pub(super) fn cursor(&self, seek_key: &MemberMark) -> String {
+    pub(super) fn cursor(&self, seek_key: &MemberSeekKey) -> String {
         cursor::encode_member(&QueryFingerprint::for_members(self.id), seek_key)
     }
 }

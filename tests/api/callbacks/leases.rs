@@ -8,7 +8,8 @@ use muster::config::Settings;
 use muster::domain::DeliveryState;
 use muster::repository::apps::StoredApp;
 use muster::repository::deliveries::{
-    self, Claimed, Filter, Finished, Lease, Next, Room, Tried, Unsent,
+    self, AppCapacity, AttemptRecord, ClaimedDelivery, CompletedAttempt, DeliveryFilter, Lease,
+    NextState, ReleasedDelivery,
 };
 
 use super::receiver::{Reply, answer};
@@ -20,13 +21,13 @@ use crate::harness::{TestApp, replay};
 
 const LEASE: Duration = Duration::from_secs(45);
 
-fn room(stored: &StoredApp, places: usize) -> Room {
+fn room(stored: &StoredApp, places: usize) -> AppCapacity {
     let (buin, app_id) = (stored.app.buin, stored.app.app_id.clone());
-    Room { buin, app_id, taken: 0, places, probes: false }
+    AppCapacity { buin, app_id, taken: 0, slots: places, probing: false }
 }
 
 /// Claims what is due to an app, as a worker does.
-async fn claim(app: &TestApp, stored: &StoredApp) -> Vec<Claimed> {
+async fn claim(app: &TestApp, stored: &StoredApp) -> Vec<ClaimedDelivery> {
     let room = room(stored, 16);
     let now = app.clock.now();
     deliveries::claim(&mut connection(app).await, &[room], 64, now, &Lease::new(now + LEASE))
@@ -35,16 +36,16 @@ async fn claim(app: &TestApp, stored: &StoredApp) -> Vec<Claimed> {
         .taken
 }
 
-fn finished(claimed: &Claimed, next: Next) -> Finished {
-    let tried = Tried {
+fn finished(claimed: &ClaimedDelivery, next: NextState) -> CompletedAttempt {
+    let tried = AttemptRecord {
         attempt: claimed.attempt,
         started_at: claimed.first_tried_at,
         duration_ms: 1,
         status: Some(200),
-        error: (next != Next::Delivered).then(|| "no".to_owned()),
+        error: (next != NextState::Delivered).then(|| "no".to_owned()),
         answer: Some("ok".to_owned()),
     };
-    Finished { id: claimed.id.clone(), lease: claimed.lease, next, tried }
+    CompletedAttempt { id: claimed.id.clone(), lease: claimed.lease, next, record: tried }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,9 +88,9 @@ async fn whoever_lost_the_lease_changes_nothing() {
     let taker = claim(&app, &stored).await;
     assert_eq!((taker[0].id.clone(), taker[0].attempt), (first.clone(), 2));
     let now = app.clock.now();
-    for next in [Next::Delivered, Next::Failed, Next::RetryAt(now)] {
+    for next in [NextState::Delivered, NextState::Failed, NextState::RetryAt(now)] {
         let held =
-            deliveries::record(&mut connection(&app).await, &[finished(&slow[0], next)], now)
+            deliveries::complete(&mut connection(&app).await, &[finished(&slow[0], next)], now)
                 .await
                 .unwrap();
         assert_eq!(held, 0);
@@ -98,14 +99,14 @@ async fn whoever_lost_the_lease_changes_nothing() {
         assert_eq!(claim(&app, &stored).await.len(), 0, "and nothing is called");
     }
     assert_eq!(attempts(&app, &first).await.len(), 1, "but the try is noted");
-    let taken = finished(&taker[0], Next::Delivered);
+    let taken = finished(&taker[0], NextState::Delivered);
     assert_eq!(
-        deliveries::record(&mut connection(&app).await, std::slice::from_ref(&taken), now)
+        deliveries::complete(&mut connection(&app).await, std::slice::from_ref(&taken), now)
             .await
             .unwrap(),
         1
     );
-    assert_eq!(deliveries::record(&mut connection(&app).await, &[taken], now).await.unwrap(), 0);
+    assert_eq!(deliveries::complete(&mut connection(&app).await, &[taken], now).await.unwrap(), 0);
     assert_eq!(find(&app, &first).await.state, DeliveryState::Delivered);
     assert_eq!(worker(&app).await.drain().await.unwrap(), 1);
     assert_eq!(receiver.versions(), [2]);
@@ -130,16 +131,16 @@ async fn leases_that_ended_behind_replayed_versions_hide_nothing() {
     // Meanwhile the first versions are replayed, and fail; a new session comes.
     for id in &ids {
         let id = Some(delivery_id(id, 1, &stored));
-        let filter = deliveries::Filter { id, ..deliveries::Filter::default() };
+        let filter = deliveries::DeliveryFilter { id, ..deliveries::DeliveryFilter::default() };
         replay(&app.pool, &filter, app.clock.now()).await;
     }
     let now = app.clock.now();
     let replayed = claim(&app, &stored).await;
     assert_eq!(replayed.len(), 5);
     let later = now + Duration::from_secs(3_600);
-    let failed: Vec<Finished> =
-        replayed.iter().map(|one| finished(one, Next::RetryAt(later))).collect();
-    deliveries::record(&mut connection(&app).await, &failed, now).await.unwrap();
+    let failed: Vec<CompletedAttempt> =
+        replayed.iter().map(|one| finished(one, NextState::RetryAt(later))).collect();
+    deliveries::complete(&mut connection(&app).await, &failed, now).await.unwrap();
     app.clock.advance(LEASE + Duration::from_secs(1));
     let new = create(&app).await;
     // One place: four are looked at.
@@ -160,9 +161,9 @@ async fn leases_that_ended_behind_replayed_versions_hide_nothing() {
     assert_eq!(taken.len(), 1);
     assert_eq!(taken[0].id, delivery_id(&new, 1, &stored));
     // What stood behind comes in its turn.
-    deliveries::record(
+    deliveries::complete(
         &mut connection(&app).await,
-        &[finished(&taken[0], Next::Delivered)],
+        &[finished(&taken[0], NextState::Delivered)],
         app.clock.now(),
     )
     .await
@@ -183,16 +184,16 @@ async fn what_is_given_back_was_never_taken() {
     let (app, receiver, stored) = spawn_subscribed().await;
     let id = create(&app).await;
     let taken = claim(&app, &stored).await;
-    let unsent: Vec<Unsent> = taken.into_iter().map(Unsent::from).collect();
+    let unsent: Vec<ReleasedDelivery> = taken.into_iter().map(ReleasedDelivery::from).collect();
     let mut own = connection(&app).await;
-    deliveries::give_back(&mut own, &unsent, app.clock.now()).await.unwrap();
+    deliveries::release(&mut own, &unsent, app.clock.now()).await.unwrap();
     let again = claim(&app, &stored).await;
     assert_eq!((again.len(), again[0].attempt, again[0].tries), (1, 1, 1));
     // The lease is another one now.
-    deliveries::give_back(&mut own, &unsent, app.clock.now()).await.unwrap();
+    deliveries::release(&mut own, &unsent, app.clock.now()).await.unwrap();
     assert_eq!(claim(&app, &stored).await.len(), 0);
-    let unsent = Unsent::from(again[0].clone());
-    deliveries::give_back(&mut own, &[unsent], app.clock.now()).await.unwrap();
+    let unsent = ReleasedDelivery::from(again[0].clone());
+    deliveries::release(&mut own, &[unsent], app.clock.now()).await.unwrap();
     worker(&app).await.drain().await.unwrap();
     let tried = attempts(&app, &delivery_id(&id, 1, &stored)).await;
     assert_eq!((receiver.take().len(), tried.len(), tried[0].attempt), (1, 1, 1));
@@ -217,7 +218,8 @@ async fn a_worker_that_stops_gives_back_what_it_took_ahead() {
     let told = receiver.calls().len();
     assert_eq!(count(&app, DeliveryState::Delivered).await, told);
     assert_eq!(count(&app, DeliveryState::Pending).await, 400 - told);
-    let pending = Filter { state: Some(DeliveryState::Pending), ..Filter::default() };
+    let pending =
+        DeliveryFilter { state: Some(DeliveryState::Pending), ..DeliveryFilter::default() };
     let listed = deliveries::list(&app.pool, &pending, 400).await.unwrap();
     assert!(listed.iter().all(|one| one.attempts == 0), "a try is counted that was none");
 }
@@ -233,8 +235,8 @@ async fn what_was_written_in_an_unlucky_moment_is_not_late() {
     let mut moment = app.pool.begin().await.unwrap();
     sqlx::query(lock).execute(&mut *moment).await.unwrap();
     let (mut own, now) = (connection(&app).await, app.clock.now());
-    let one = finished(&held[0], Next::Delivered);
-    let recording = tokio::spawn(async move { deliveries::record(&mut own, &[one], now).await });
+    let one = finished(&held[0], NextState::Delivered);
+    let recording = tokio::spawn(async move { deliveries::complete(&mut own, &[one], now).await });
     // Until it waits for the lock: by then it has decided what it sees.
     let waiting = "select count(*) from pg_stat_activity
                    where wait_event_type = 'Lock' and datname = current_database()";
@@ -328,7 +330,7 @@ async fn operators_do_not_get_in_the_way_of_workers() {
     let mut replayed = 0;
     for _ in 0..40 {
         let now = app.clock.now();
-        let filter = deliveries::Filter::default();
+        let filter = deliveries::DeliveryFilter::default();
         replayed += replay(&app.pool, &filter, now).await;
     }
     let mut tries = 0;

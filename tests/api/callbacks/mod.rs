@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use crate::harness::client::Client;
-use crate::harness::store::{self, Attempt, Listed, StoredApp};
+use crate::harness::store::{self, Attempt, DeliverySummary, StoredApp};
 use crate::harness::{BUIN, TestApp, insert, keyring, new_app, spawn_app_with};
 use receiver::Receiver;
 
@@ -113,7 +113,7 @@ fn delivery_id(session: &str, version: i64, stored: &StoredApp) -> DeliveryId {
     }
 }
 
-async fn find(app: &TestApp, id: &DeliveryId) -> Listed {
+async fn find(app: &TestApp, id: &DeliveryId) -> DeliverySummary {
     store::find_delivery(app, id).await
 }
 

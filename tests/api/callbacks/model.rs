@@ -7,7 +7,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use muster::domain::{AppId, DeliveryState, SessionId};
 use muster::repository::apps::StoredApp;
-use muster::repository::deliveries::{self, Claimed, Filter, Finished, Lease, Next, Room, Tried};
+use muster::repository::deliveries::{
+    self, AppCapacity, AttemptRecord, ClaimedDelivery, CompletedAttempt, DeliveryFilter, Lease,
+    NextState,
+};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
@@ -44,12 +47,12 @@ impl Model {
             .map(|(version, state)| (*version, *state))
     }
 
-    fn state(&mut self, claimed: &Claimed) -> &mut State {
+    fn state(&mut self, claimed: &ClaimedDelivery) -> &mut State {
         let line = (claimed.id.session_id, claimed.id.app_id.clone());
         self.lines.get_mut(&line).unwrap().get_mut(&claimed.id.version.get()).unwrap()
     }
 
-    fn claimed(&mut self, claimed: &Claimed, now: DateTime<Utc>) {
+    fn claimed(&mut self, claimed: &ClaimedDelivery, now: DateTime<Utc>) {
         let line = (claimed.id.session_id, claimed.id.app_id.clone());
         let (version, state) = self.head(&line).expect("all of this line have ended");
         assert_eq!(claimed.id.version.get(), version, "the order is broken: {:?}", self.lines);
@@ -75,12 +78,12 @@ impl Model {
             .count()
     }
 
-    fn recorded(&mut self, claimed: &Claimed, next: Next, now: DateTime<Utc>) {
+    fn recorded(&mut self, claimed: &ClaimedDelivery, next: NextState, now: DateTime<Utc>) {
         *self.state(claimed) = match next {
-            Next::Delivered | Next::Failed => State::Ended,
-            Next::RetryAt(at) => State::Waiting(at),
+            NextState::Delivered | NextState::Failed => State::Ended,
+            NextState::RetryAt(at) => State::Waiting(at),
         };
-        if next == Next::Delivered || next == Next::Failed {
+        if next == NextState::Delivered || next == NextState::Failed {
             // Its successor is called at once, even if it was to wait itself.
             let line = (claimed.id.session_id, claimed.id.app_id.clone());
             let versions = self.lines.get_mut(&line).unwrap();
@@ -100,7 +103,7 @@ struct History {
     sessions: Vec<(String, i64)>,
     model: Model,
     /// What workers hold that have not told yet.
-    held: Vec<Claimed>,
+    held: Vec<ClaimedDelivery>,
     rng: StdRng,
     _receiver: Receiver,
 }
@@ -176,16 +179,16 @@ impl History {
         let mut room: Vec<usize> = vec![places; apps.len()];
         let mut left = most;
         loop {
-            let rooms: Vec<Room> = apps
+            let rooms: Vec<AppCapacity> = apps
                 .iter()
                 .zip(&room)
                 .filter(|(_, places)| **places > 0)
-                .map(|(stored, places)| Room {
+                .map(|(stored, places)| AppCapacity {
                     buin: stored.app.buin,
                     app_id: stored.app.app_id.clone(),
                     taken: 0,
-                    probes: false,
-                    places: (*places).min(left),
+                    probing: false,
+                    slots: (*places).min(left),
                 })
                 .collect();
             if rooms.is_empty() || left == 0 {
@@ -227,18 +230,18 @@ impl History {
             }
             let claimed = self.held.swap_remove(self.rng.random_range(0..self.held.len()));
             let next = match self.rng.random_bool(failures) {
-                false => Next::Delivered,
-                true if self.rng.random_bool(0.2) => Next::Failed,
-                true => Next::RetryAt(
+                false => NextState::Delivered,
+                true if self.rng.random_bool(0.2) => NextState::Failed,
+                true => NextState::RetryAt(
                     now + Duration::from_secs(*[1, 5, 30, 3_600].choose(&mut self.rng).unwrap()),
                 ),
             };
-            let tried = Tried {
+            let tried = AttemptRecord {
                 attempt: claimed.attempt,
                 started_at: now,
                 duration_ms: 1,
                 status: None,
-                error: (next != Next::Delivered).then(|| "no".to_owned()),
+                error: (next != NextState::Delivered).then(|| "no".to_owned()),
                 answer: None,
             };
             let id = claimed.id.clone();
@@ -253,9 +256,9 @@ impl History {
                 assert!(matches!(self.model.state(&claimed), State::Leased(_)));
                 self.model.recorded(&claimed, next, now);
             }
-            let one = Finished { id, lease: claimed.lease, next, tried };
+            let one = CompletedAttempt { id, lease: claimed.lease, next, record: tried };
             let held =
-                deliveries::record(&mut connection(&self.app).await, &[one], now).await.unwrap();
+                deliveries::complete(&mut connection(&self.app).await, &[one], now).await.unwrap();
             assert_eq!(held, u64::from(holds));
         }
     }
@@ -273,13 +276,16 @@ impl History {
         let stored = self.apps.choose(&mut self.rng).unwrap().clone();
         let version = self.rng.random_range(1..=versions);
         let filter = match self.rng.random_range(0..4) {
-            0 => Filter {
+            0 => DeliveryFilter {
                 app_id: Some(stored.app.app_id.clone()),
                 session_id: Some(id.parse().unwrap()),
-                ..Filter::default()
+                ..DeliveryFilter::default()
             },
-            1 => Filter { state: Some(DeliveryState::Failed), ..Filter::default() },
-            _ => Filter { id: Some(delivery_id(&id, version, &stored)), ..Filter::default() },
+            1 => DeliveryFilter { state: Some(DeliveryState::Failed), ..DeliveryFilter::default() },
+            _ => DeliveryFilter {
+                id: Some(delivery_id(&id, version, &stored)),
+                ..DeliveryFilter::default()
+            },
         };
         let chosen: BTreeSet<_> = deliveries::list(&self.app.pool, &filter, 10_000)
             .await

@@ -9,7 +9,7 @@ use super::receiver::{Call, Receiver, Reply, answer};
 use super::{
     attempts, count, create, delivery_id, find, rename, spawn_subscribed, worker, worker_with,
 };
-use crate::harness::store::Filter;
+use crate::harness::store::DeliveryFilter;
 use crate::harness::{TestApp, change, replay, start_of_time};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -58,7 +58,7 @@ async fn a_day_of_failure_ends_in_failed_and_the_next_goes_on() {
 
     // It is not forgotten: a replay has the whole schedule before it.
     receiver.take();
-    let filter = Filter { id: Some(first.clone()), ..Filter::default() };
+    let filter = DeliveryFilter { id: Some(first.clone()), ..DeliveryFilter::default() };
     assert_eq!(replay(&app.pool, &filter, app.clock.now()).await, 1);
     worker.drain().await.unwrap();
     assert_eq!(find(&app, &first).await.state, DeliveryState::Pending);
@@ -114,16 +114,37 @@ async fn a_replay_chooses_and_keeps_the_order() {
     let app_id = Some(stored.app.app_id.clone());
     let (then, of) = (start_of_time() + HOUR, |id: &str| Some(id.parse().unwrap()));
     for (filter, expected) in [
-        (Filter { app_id: app_id.clone(), ..Filter::default() }, 6),
-        (Filter { app_id: app_id.clone(), session_id: of(&one), ..Filter::default() }, 4),
-        (Filter { session_id: of(&two), ..Filter::default() }, 4),
-        (Filter { app_id: app_id.clone(), since: Some(then), ..Filter::default() }, 2),
-        (Filter { app_id: app_id.clone(), until: Some(then), ..Filter::default() }, 4),
-        (Filter { since: Some(then), until: Some(then), ..Filter::default() }, 0),
-        (Filter { state: Some(DeliveryState::Failed), ..Filter::default() }, 0),
-        (Filter { state: Some(DeliveryState::Delivered), ..Filter::default() }, 12),
-        (Filter { buin: Some(other.app.buin), ..Filter::default() }, 12),
-        (Filter { id: Some(delivery_id(&one, 3, &other)), ..Filter::default() }, 1),
+        (DeliveryFilter { app_id: app_id.clone(), ..DeliveryFilter::default() }, 6),
+        (
+            DeliveryFilter {
+                app_id: app_id.clone(),
+                session_id: of(&one),
+                ..DeliveryFilter::default()
+            },
+            4,
+        ),
+        (DeliveryFilter { session_id: of(&two), ..DeliveryFilter::default() }, 4),
+        (
+            DeliveryFilter {
+                app_id: app_id.clone(),
+                since: Some(then),
+                ..DeliveryFilter::default()
+            },
+            2,
+        ),
+        (
+            DeliveryFilter {
+                app_id: app_id.clone(),
+                until: Some(then),
+                ..DeliveryFilter::default()
+            },
+            4,
+        ),
+        (DeliveryFilter { since: Some(then), until: Some(then), ..DeliveryFilter::default() }, 0),
+        (DeliveryFilter { state: Some(DeliveryState::Failed), ..DeliveryFilter::default() }, 0),
+        (DeliveryFilter { state: Some(DeliveryState::Delivered), ..DeliveryFilter::default() }, 12),
+        (DeliveryFilter { buin: Some(other.app.buin), ..DeliveryFilter::default() }, 12),
+        (DeliveryFilter { id: Some(delivery_id(&one, 3, &other)), ..DeliveryFilter::default() }, 1),
     ] {
         app.clock.advance(Duration::from_secs(1));
         let count = replay(&app.pool, &filter, app.clock.now()).await;
@@ -136,7 +157,7 @@ async fn a_replay_chooses_and_keeps_the_order() {
 
     // What was replayed goes before what is new, if it is older.
     receiver.script(|_| answer(500, ""));
-    let filter = Filter { app_id, session_id: of(&one), ..Filter::default() };
+    let filter = DeliveryFilter { app_id, session_id: of(&one), ..DeliveryFilter::default() };
     replay(&app.pool, &filter, app.clock.now()).await;
     rename(&app, &one, 2).await;
     worker.drain().await.unwrap();

@@ -16,7 +16,7 @@ use muster::cli::{Application, Doors, Stopper, pool_limits};
 use muster::clock::Clock;
 use muster::config::Settings;
 use muster::domain::Permission;
-use muster::repository::{PgPool, pool};
+use muster::repository::{Pool, pool};
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 
@@ -36,7 +36,7 @@ pub struct TestApp {
     /// Where it tells its metrics, if it does.
     pub metrics: Option<SocketAddr>,
     pub clock: Clock,
-    pub pool: PgPool,
+    pub pool: Pool,
     pub settings: Settings,
     /// Speaks for the app that every test has.
     pub client: Client,
@@ -193,13 +193,13 @@ pub fn settings() -> Settings {
     settings
 }
 
-pub fn connect(database: &Database, settings: &Settings) -> PgPool {
+pub fn connect(database: &Database, settings: &Settings) -> Pool {
     pool::connect(database.options.clone(), pool_limits(settings))
 }
 
 async fn start(
     settings: &Settings,
-    pool: PgPool,
+    pool: Pool,
     clock: Clock,
 ) -> (SocketAddr, Option<SocketAddr>, Stopper) {
     let doors = Doors::open(settings).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use muster::postgres::embedded::{EmbeddedPostgres, Options, Patience};
+use muster::postgres::embedded::{EmbeddedPostgres, Options, StartupTimeouts};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
@@ -12,10 +12,10 @@ use super::process::{Home, Plain};
 pub async fn hold(home: &Home) -> EmbeddedPostgres {
     let options = Options {
         data_dir: home.data_dir.clone(),
-        programs_dir: None,
+        postgres_dir: None,
         download: false,
         max_connections: 10,
-        patience: Patience::COMMAND,
+        timeouts: StartupTimeouts::COMMAND,
     };
     EmbeddedPostgres::start(&options).await.unwrap()
 }

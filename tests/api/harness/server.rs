@@ -14,8 +14,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use muster::postgres::embedded::{self, EmbeddedPostgres, Patience};
-use muster::repository::audit::Act;
+use muster::postgres::embedded::{self, EmbeddedPostgres, StartupTimeouts};
+use muster::repository::audit::AuditContext;
 use muster::repository::{key_rotation, migrations, pool};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
@@ -110,7 +110,7 @@ fn server() -> &'static Server {
         let server = Server { runtime, options, template, _keep: keep };
         server.block_on(async {
             server.execute(format!("create database {}", server.template)).await;
-            let limits = pool::Limits {
+            let limits = pool::PoolLimits {
                 max_connections: 1,
                 acquire_timeout: Duration::from_secs(30),
                 statement_timeout: Duration::from_secs(30),
@@ -118,8 +118,8 @@ fn server() -> &'static Server {
             let pool = pool::connect(server.options.clone().database(&server.template), limits);
             migrations::run(&pool).await.unwrap();
             let actor = super::actor();
-            let act = Act { by: &actor, at: super::start_of_time() };
-            key_rotation::adopt(&pool, &super::keyring(), act).await.unwrap();
+            let act = AuditContext { by: &actor, at: super::start_of_time() };
+            key_rotation::seal_legacy_secrets(&pool, &super::keyring(), act).await.unwrap();
             pool.close().await;
         });
         server
@@ -185,10 +185,10 @@ async fn embedded() -> (PgConnectOptions, Keep) {
     let data_dir = tempfile::Builder::new().prefix("muster-test-").tempdir().unwrap().keep();
     let options = embedded::Options {
         data_dir: data_dir.clone(),
-        programs_dir: None,
+        postgres_dir: None,
         download: true,
         max_connections: 300,
-        patience: Patience::SERVER,
+        timeouts: StartupTimeouts::SERVER,
     };
     let postgres = EmbeddedPostgres::start(&options).await.unwrap();
     let sweeper = sweeper("embedded", data_dir.to_str().unwrap());
@@ -229,10 +229,10 @@ async fn sweep() {
         Some(("embedded", data_dir)) => {
             let options = embedded::Options {
                 data_dir: data_dir.into(),
-                programs_dir: None,
+                postgres_dir: None,
                 download: false,
                 max_connections: 1,
-                patience: Patience::SERVER,
+                timeouts: StartupTimeouts::SERVER,
             };
             // Joins it, finds itself the last one, and stops it.
             EmbeddedPostgres::start(&options).await.unwrap().stop().await.unwrap();

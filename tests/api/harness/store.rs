@@ -10,15 +10,15 @@ use chrono::{DateTime, Utc};
 use muster::config::KeyText;
 use muster::domain::{App, AppId, DeliveryId, DeliveryState, Permission, Permissions};
 use muster::keyring::Keyring;
-use muster::repository::audit::{Act, Actor};
-use muster::repository::{PgPool, apps, deliveries, keys};
+use muster::repository::audit::{Actor, AuditContext};
+use muster::repository::{Pool, apps, deliveries, keys};
 use muster::wire::{AesKey, ApiKey, MasterKey};
 use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgExecutor};
 
 pub use muster::repository::apps::StoredApp;
-pub use muster::repository::deliveries::{Attempt, Filter, Listed};
+pub use muster::repository::deliveries::{Attempt, DeliveryFilter, DeliverySummary};
 
 use super::server::Database;
 use super::{TestApp, start_of_time, wait_until};
@@ -42,35 +42,35 @@ pub fn new_app(buin: i64, permissions: &[Permission]) -> StoredApp {
 }
 
 /// Writes an app and gives an API key of it.
-pub async fn register(pool: &PgPool, stored: &StoredApp) -> String {
+pub async fn register(pool: &Pool, stored: &StoredApp) -> String {
     insert(pool, stored).await;
     insert_key(pool, stored.app.buin.get(), stored.app.app_id.as_str()).await
 }
 
 /// Writes an app.
-pub async fn insert(pool: &PgPool, stored: &StoredApp) {
+pub async fn insert(pool: &Pool, stored: &StoredApp) {
     let actor = actor();
-    let act = Act { by: &actor, at: start_of_time() };
+    let act = AuditContext { by: &actor, at: start_of_time() };
     apps::insert(pool, &keyring(), stored, act).await.unwrap();
 }
 
 /// Writes a new API key of an app and gives its text.
-pub async fn insert_key(pool: &PgPool, buin: i64, app_id: &str) -> String {
+pub async fn insert_key(pool: &Pool, buin: i64, app_id: &str) -> String {
     let key = ApiKey::generate();
     let (buin, app_id) = (buin.to_string().parse().unwrap(), app_id.parse().unwrap());
     let actor = actor();
-    let act = Act { by: &actor, at: start_of_time() };
+    let act = AuditContext { by: &actor, at: start_of_time() };
     keys::insert(pool, &key.hash(), buin, &app_id, "test", act).await.unwrap();
     key.reveal().to_owned()
 }
 
 /// Revokes an API key.
-pub async fn revoke_key(pool: &PgPool, key: &str) {
+pub async fn revoke_key(pool: &Pool, key: &str) {
     let hash = ApiKey::recognise(key).unwrap().hash();
     let stored = keys::list(pool).await.unwrap();
     let stored = stored.iter().find(|stored| stored.hash == hash).unwrap();
     let actor = actor();
-    let act = Act { by: &actor, at: start_of_time() };
+    let act = AuditContext { by: &actor, at: start_of_time() };
     assert!(keys::revoke(pool, stored, act).await.unwrap());
 }
 
@@ -82,7 +82,7 @@ pub async fn change(
 ) -> StoredApp {
     let App { buin, app_id, .. } = &stored.app;
     let actor = actor();
-    let act = Act { by: &actor, at: app.clock.now() };
+    let act = AuditContext { by: &actor, at: app.clock.now() };
     apps::change(&app.pool, &keyring(), *buin, app_id, act, change).await.unwrap()
 }
 
@@ -123,7 +123,7 @@ pub fn keyring() -> Arc<Keyring> {
 // Deliveries.
 
 /// A delivery.
-pub async fn find_delivery(app: &TestApp, id: &DeliveryId) -> Listed {
+pub async fn find_delivery(app: &TestApp, id: &DeliveryId) -> DeliverySummary {
     deliveries::find(&app.pool, id).await.unwrap().unwrap()
 }
 
@@ -134,14 +134,14 @@ pub async fn delivery_attempts(app: &TestApp, id: &DeliveryId) -> Vec<Attempt> {
 
 /// The number of deliveries in a state.
 pub async fn count_in_state(app: &TestApp, state: DeliveryState) -> usize {
-    let filter = Filter { state: Some(state), ..Filter::default() };
+    let filter = DeliveryFilter { state: Some(state), ..DeliveryFilter::default() };
     deliveries::list(&app.pool, &filter, 100_000).await.unwrap().len()
 }
 
 /// Makes deliveries due again.
-pub async fn replay(pool: &PgPool, filter: &Filter, now: DateTime<Utc>) -> u64 {
+pub async fn replay(pool: &Pool, filter: &DeliveryFilter, now: DateTime<Utc>) -> u64 {
     let actor = actor();
-    deliveries::replay(pool, filter, Act { by: &actor, at: now }).await.unwrap()
+    deliveries::replay(pool, filter, AuditContext { by: &actor, at: now }).await.unwrap()
 }
 
 /// The apps that have deliveries: their enterprises and ids.

@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn who_should_come_again_learns_when() {
         let wait = Duration::from_millis(2_500);
-        let late = || std::sync::Arc::new(crate::repository::Error::Unanswered(wait));
+        let late = || std::sync::Arc::new(crate::repository::Error::OutcomeUnknown(wait));
         for (error, status, code, seconds) in [
             (Problem::from(Error::Overloaded { wait }), 503, "overloaded", "3"),
             (Error::StatementTimeout(late()).into(), 503, "unavailable", "1"),

@@ -17,32 +17,34 @@ mod seek_key;
 mod sources;
 mod statement;
 
-pub use request::{Page, Search};
-pub use seek_key::{AsOf, Mark, NoSnapshot, Snapshot, TimeMark};
+pub use request::{ListRequest, SessionListPage};
+pub use seek_key::{InvalidSnapshot, ReadSnapshot, SeekKey, TimeSeekKey, TransactionSnapshot};
 
-use self::plan::attempts;
-use self::row::Seen;
+use self::plan::plan;
+use self::row::StepResult;
 use crate::domain::SortKey;
 use crate::repository::Error;
-use crate::repository::PgPool;
+use crate::repository::Pool;
 
 /// Reads a page of sessions.
 ///
 /// # Errors
 /// When the database fails, or holds what cannot be.
-pub async fn list(pool: &PgPool, search: &Search<'_>) -> Result<Page, Error> {
-    let as_of = match (search.sort.by, search.after.and_then(|mark| mark.time.as_ref())) {
+pub async fn list(pool: &Pool, request: &ListRequest<'_>) -> Result<SessionListPage, Error> {
+    let as_of = match (request.sort.by, request.after.and_then(|mark| mark.time.as_ref())) {
         (SortKey::CreatedAt, _) => None,
         (SortKey::UpdatedAt, Some(time)) => Some(time.as_of.clone()),
-        (SortKey::UpdatedAt, None) => Some(AsOf::begin(pool, search.now).await?),
+        (SortKey::UpdatedAt, None) => Some(ReadSnapshot::take(pool, request.now).await?),
     };
-    let (tries, last) = attempts(search);
-    for attempt in &tries {
-        let seen = Seen::of(sources::run(pool, search, as_of.as_ref(), attempt).await?)?;
-        if seen.is_conclusive(attempt) {
-            return Ok(seen.page(attempt, as_of));
+    let (steps, last) = plan(request);
+    for step in &steps {
+        let result =
+            StepResult::from_rows(sources::fetch(pool, request, as_of.as_ref(), step).await?)?;
+        if result.is_conclusive(step) {
+            return Ok(result.into_page(step, as_of));
         }
     }
-    let seen = Seen::of(sources::run(pool, search, as_of.as_ref(), &last).await?)?;
-    Ok(seen.page(&last, as_of))
+    let result =
+        StepResult::from_rows(sources::fetch(pool, request, as_of.as_ref(), &last).await?)?;
+    Ok(result.into_page(&last, as_of))
 }

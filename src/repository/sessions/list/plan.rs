@@ -1,19 +1,19 @@
 //! The order in which sources are tried for a page.
 
-use super::request::Search;
+use super::request::ListRequest;
 use crate::domain::{Filter, SortKey};
 
 /// How many rows are looked at first, if filters besides that of the index apply. This is enough
 /// for most lists of one account, and for filters that most sessions match.
-const NEAR: i64 = 1_000;
+const FIRST_WINDOW: i64 = 1_000;
 /// How many rows a source may have if it is not in the order of the list.
-const WHOLE: i64 = 10_000;
+const MAX_UNORDERED: i64 = 10_000;
 /// How many rows are looked at last.
-const FAR: i64 = 10_000;
+const LAST_WINDOW: i64 = 10_000;
 
 /// The index that yields candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum IndexSource {
     /// The sessions of the member, by id.
     Member,
     /// The sessions of the owner, by id.
@@ -30,55 +30,56 @@ pub(super) enum Source {
 
 /// One way to find a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Attempt {
-    pub(super) source: Source,
+pub(super) struct PlanStep {
+    pub(super) source: IndexSource,
     /// The most rows of the source that are looked at.
     pub(super) window: i64,
     /// Whether the source must have fewer rows than that, because it is not in the order of the
     /// list. If it has more, nothing is found.
-    pub(super) whole: bool,
+    pub(super) unordered: bool,
 }
 
 /// The attempts to make until one yields a complete page, and the final one, whose page counts in
 /// any case.
-pub(super) fn attempts(search: &Search<'_>) -> (Vec<Attempt>, Attempt) {
-    let Filter { member, owner, title, state, updated_since } = search.filter;
-    let walk = |source, window| Attempt { source, window, whole: false };
-    let whole = |source| Attempt { source, window: WHOLE, whole: true };
-    let page = i64::from(search.most) + 1;
-    let of_account =
-        [member.as_ref().map(|_| Source::Member), owner.as_ref().map(|_| Source::Owner)];
-    let of_account = of_account.into_iter().flatten();
+pub(super) fn plan(request: &ListRequest<'_>) -> (Vec<PlanStep>, PlanStep) {
+    let Filter { member, owner, title, state, updated_since } = request.filter;
+    let ordered = |source, window| PlanStep { source, window, unordered: false };
+    let unordered = |source| PlanStep { source, window: MAX_UNORDERED, unordered: true };
+    let page = i64::from(request.limit) + 1;
+    let account_sources =
+        [member.as_ref().map(|_| IndexSource::Member), owner.as_ref().map(|_| IndexSource::Owner)];
+    let account_sources = account_sources.into_iter().flatten();
     let others = [
-        title.as_ref().map(|_| Source::Title),
-        updated_since.map(|_| Source::Since),
-        state.map(|_| Source::State),
+        title.as_ref().map(|_| IndexSource::Title),
+        updated_since.map(|_| IndexSource::Since),
+        state.map(|_| IndexSource::State),
     ];
     let others = others.into_iter().flatten();
-    let filters = of_account.clone().count() + others.clone().count();
-    match search.sort.by {
+    let filters = account_sources.clone().count() + others.clone().count();
+    match request.sort.by {
         SortKey::CreatedAt => {
-            let mut walks: Vec<Source> = of_account.collect();
+            let mut ordered_sources: Vec<IndexSource> = account_sources.collect();
             // If the index covers all filters, every row that is read is in the page.
             let mut alone = filters == 1;
-            if walks.is_empty() {
-                walks.push(Source::State);
+            if ordered_sources.is_empty() {
+                ordered_sources.push(IndexSource::State);
                 alone = filters == usize::from(state.is_some());
             }
-            let near = if alone { page } else { NEAR };
-            let last = walk(walks[walks.len() - 1], FAR);
-            let mut tries: Vec<_> = walks.into_iter().map(|source| walk(source, near)).collect();
-            tries.extend(others.filter(|source| *source != Source::State).map(whole));
-            (tries, last)
+            let first_window = if alone { page } else { FIRST_WINDOW };
+            let last = ordered(ordered_sources[ordered_sources.len() - 1], LAST_WINDOW);
+            let mut steps: Vec<_> =
+                ordered_sources.into_iter().map(|source| ordered(source, first_window)).collect();
+            steps.extend(others.filter(|source| *source != IndexSource::State).map(unordered));
+            (steps, last)
         }
         SortKey::UpdatedAt => {
             // Some events belong to sessions that changed again later.
             let alone = filters == usize::from(updated_since.is_some());
-            let near = if alone { NEAR.min(4 * page) } else { NEAR };
-            let mut tries: Vec<_> = of_account.map(whole).collect();
-            tries.push(walk(Source::Time, near));
-            tries.extend(others.filter(|source| *source != Source::Since).map(whole));
-            (tries, walk(Source::Time, FAR))
+            let first_window = if alone { FIRST_WINDOW.min(4 * page) } else { FIRST_WINDOW };
+            let mut steps: Vec<_> = account_sources.map(unordered).collect();
+            steps.push(ordered(IndexSource::Time, first_window));
+            steps.extend(others.filter(|source| *source != IndexSource::Since).map(unordered));
+            (steps, ordered(IndexSource::Time, LAST_WINDOW))
         }
     }
 }

@@ -6,14 +6,14 @@ use serde_json::{Map, Value};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::plan::Attempt;
-use super::request::Page;
-use super::seek_key::{AsOf, Mark, TimeMark};
+use super::plan::PlanStep;
+use super::request::SessionListPage;
+use super::seek_key::{ReadSnapshot, SeekKey, TimeSeekKey};
 use crate::domain::{Session, SessionId};
 use crate::repository::Error;
-use crate::repository::sessions::stored::Row;
+use crate::repository::sessions::stored::SessionRow;
 
-pub(super) struct Listed {
+pub(super) struct CandidateRow {
     /// How many rows of the source were looked at.
     pub(super) looked_at: i64,
     /// How many sessions were found, at most one more than a page.
@@ -36,58 +36,59 @@ pub(super) struct Listed {
 }
 
 /// The result of one attempt.
-pub(super) struct Seen {
+pub(super) struct StepResult {
     looked_at: i64,
     /// Whether more were found than are in the page.
     more: bool,
     /// The position of the last row that was looked at.
-    last: Option<Place>,
+    last: Option<RowPosition>,
     /// The position of the last session.
-    end: Option<Place>,
+    end: Option<RowPosition>,
     sessions: Vec<Session>,
 }
 
-type Place = (Option<DateTime<Utc>>, Uuid);
+type RowPosition = (Option<DateTime<Utc>>, Uuid);
 
-impl Seen {
-    pub(super) fn of(rows: Vec<Listed>) -> Result<Self, Error> {
-        let mut seen = Self { looked_at: 0, more: false, last: None, end: None, sessions: vec![] };
+impl StepResult {
+    pub(super) fn from_rows(rows: Vec<CandidateRow>) -> Result<Self, Error> {
+        let mut result =
+            Self { looked_at: 0, more: false, last: None, end: None, sessions: vec![] };
         let mut found = 0;
         for row in rows {
-            (seen.looked_at, found) = (row.looked_at, row.found);
-            seen.last = row.last_id.map(|id| (row.last_at, id));
+            (result.looked_at, found) = (row.looked_at, row.found);
+            result.last = row.last_id.map(|id| (row.last_at, id));
             let at = row.at;
             if let Some(row) = row.session() {
-                seen.end = Some((at, row.session_id));
-                seen.sessions.push(row.try_into()?);
+                result.end = Some((at, row.session_id));
+                result.sessions.push(row.try_into()?);
             }
         }
-        seen.more = usize::try_from(found).is_ok_and(|found| found > seen.sessions.len());
-        Ok(seen)
+        result.more = usize::try_from(found).is_ok_and(|found| found > result.sessions.len());
+        Ok(result)
     }
 
     /// Whether the page is complete: it is full, or no session is left.
-    pub(super) fn is_conclusive(&self, attempt: &Attempt) -> bool {
-        self.more || self.looked_at < attempt.window
+    pub(super) fn is_conclusive(&self, step: &PlanStep) -> bool {
+        self.more || self.looked_at < step.window
     }
 
-    pub(super) fn page(self, attempt: &Attempt, as_of: Option<AsOf>) -> Page {
-        let next = match self.is_conclusive(attempt) {
+    pub(super) fn into_page(self, step: &PlanStep, as_of: Option<ReadSnapshot>) -> SessionListPage {
+        let next = match self.is_conclusive(step) {
             true if self.more => self.end,
             true => None,
             false => self.last,
         };
-        let next = next.map(|(at, id)| Mark {
+        let next = next.map(|(at, id)| SeekKey {
             id: SessionId::new(id),
-            time: at.zip(as_of).map(|(at, as_of)| TimeMark { at, as_of }),
+            time: at.zip(as_of).map(|(at, as_of)| TimeSeekKey { at, as_of }),
         });
-        Page { sessions: self.sessions, next }
+        SessionListPage { sessions: self.sessions, next }
     }
 }
 
-impl Listed {
-    fn session(self) -> Option<Row> {
-        Some(Row {
+impl CandidateRow {
+    fn session(self) -> Option<SessionRow> {
+        Some(SessionRow {
             session_id: self.session_id?,
             buin: self.buin?,
             title: self.title?,

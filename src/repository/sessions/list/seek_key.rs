@@ -7,47 +7,47 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::domain::SessionId;
 use crate::repository::Error;
-use crate::repository::PgPool;
+use crate::repository::Pool;
 
 /// The position behind which a page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct SeekKey {
     /// The session at that position.
     pub id: SessionId,
     /// Its time, in lists by change.
-    pub time: Option<TimeMark>,
+    pub time: Option<TimeSeekKey>,
 }
 
 /// A position in a list by change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TimeMark {
+pub struct TimeSeekKey {
     /// When the session changed.
     pub at: DateTime<Utc>,
     /// The state of the database that orders the list.
-    pub as_of: AsOf,
+    pub as_of: ReadSnapshot,
 }
 
 /// The state of the database that orders a list by change: everything that was committed when its
 /// first page was read. A time alone cannot express it, because changes are not committed in the
 /// order of their times.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AsOf {
+pub struct ReadSnapshot {
     /// The time of the first page.
     pub at: DateTime<Utc>,
     /// The transactions that were committed then.
-    pub snapshot: Snapshot,
+    pub snapshot: TransactionSnapshot,
 }
 
 /// A `pg_snapshot` as text: `xmin:xmax:running`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot(Box<str>);
+pub struct TransactionSnapshot(Box<str>);
 
 /// A text that is no snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no snapshot")]
-pub struct NoSnapshot;
+pub struct InvalidSnapshot;
 
-impl Mark {
+impl SeekKey {
     /// The latest possible time of a position: the end of the year 9999.
     pub const LATEST: DateTime<Utc> = match DateTime::from_timestamp(253_402_300_799, 0) {
         Some(time) => time,
@@ -55,26 +55,26 @@ impl Mark {
     };
 }
 
-impl AsOf {
+impl ReadSnapshot {
     /// Changes older than this are committed or never will be: the statements that write them time
     /// out long before. Their transaction ids are not compared, because such ids mean nothing after
     /// the database was restored into another server.
-    const SETTLED: TimeDelta = TimeDelta::minutes(10);
+    const SETTLE_TIME: TimeDelta = TimeDelta::minutes(10);
 
     /// The current state.
-    pub(super) async fn begin(pool: &PgPool, now: DateTime<Utc>) -> Result<Self, Error> {
+    pub(super) async fn take(pool: &Pool, now: DateTime<Utc>) -> Result<Self, Error> {
         let snapshot = sqlx::query_scalar!(r#"select pg_current_snapshot()::text as "snapshot!""#)
             .fetch_one(pool)
             .await?;
-        Ok(Self { at: now, snapshot: Snapshot(snapshot.into()) })
+        Ok(Self { at: now, snapshot: TransactionSnapshot(snapshot.into()) })
     }
 
-    pub(super) fn settled(&self) -> DateTime<Utc> {
-        self.at - Self::SETTLED
+    pub(super) fn horizon(&self) -> DateTime<Utc> {
+        self.at - Self::SETTLE_TIME
     }
 }
 
-impl Snapshot {
+impl TransactionSnapshot {
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -82,34 +82,34 @@ impl Snapshot {
     }
 }
 
-impl fmt::Display for Snapshot {
+impl fmt::Display for TransactionSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl FromStr for Snapshot {
-    type Err = NoSnapshot;
+impl FromStr for TransactionSnapshot {
+    type Err = InvalidSnapshot;
 
     /// Accepts what PostgreSQL accepts.
-    fn from_str(text: &str) -> Result<Self, NoSnapshot> {
+    fn from_str(text: &str) -> Result<Self, InvalidSnapshot> {
         let number = |text: &str| match text.parse::<u64>() {
             Ok(number) if text.starts_with(|c: char| c.is_ascii_digit()) => Ok(number),
-            _ => Err(NoSnapshot),
+            _ => Err(InvalidSnapshot),
         };
-        let (from, rest) = text.split_once(':').ok_or(NoSnapshot)?;
-        let (to, running) = rest.split_once(':').ok_or(NoSnapshot)?;
+        let (from, rest) = text.split_once(':').ok_or(InvalidSnapshot)?;
+        let (to, running) = rest.split_once(':').ok_or(InvalidSnapshot)?;
         let (from, to) = (number(from)?, number(to)?);
-        let mut least = from;
+        let mut min = from;
         for text in running.split(',').filter(|_| !running.is_empty()) {
             let id = number(text)?;
-            if id < least || id >= to {
-                return Err(NoSnapshot);
+            if id < min || id >= to {
+                return Err(InvalidSnapshot);
             }
-            least = id + 1;
+            min = id + 1;
         }
         if from == 0 || from > to {
-            return Err(NoSnapshot);
+            return Err(InvalidSnapshot);
         }
         Ok(Self(text.into()))
     }
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn snapshots_are_what_postgresql_takes() {
         for text in ["1:1:", "10:20:", "10:20:10", "10:20:10,14,19"] {
-            assert_eq!(text.parse::<Snapshot>().unwrap().as_str(), text);
+            assert_eq!(text.parse::<TransactionSnapshot>().unwrap().as_str(), text);
         }
         for text in [
             "",
@@ -142,7 +142,7 @@ mod tests {
             "1:1:\0",
             " 1:1:",
         ] {
-            assert_eq!(text.parse::<Snapshot>(), Err(NoSnapshot), "{text}");
+            assert_eq!(text.parse::<TransactionSnapshot>(), Err(InvalidSnapshot), "{text}");
         }
     }
 }

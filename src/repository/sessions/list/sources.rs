@@ -8,29 +8,29 @@
 use serde_json::{Map, Value};
 use sqlx::types::Json;
 
-use super::plan::{Attempt, Source};
-use super::request::{MOST_MEMBERS, Search};
-use super::row::Listed;
-use super::seek_key::AsOf;
+use super::plan::{IndexSource, PlanStep};
+use super::request::{ListRequest, MAX_MEMBERS};
+use super::row::CandidateRow;
+use super::seek_key::ReadSnapshot;
 use super::statement::list;
 use crate::domain::{Account, SortKey, State};
 use crate::repository::Error;
-use crate::repository::PgPool;
+use crate::repository::Pool;
 use crate::repository::sessions::titles;
 
 /// Runs one attempt.
-pub(super) async fn run(
-    pool: &PgPool,
-    search: &Search<'_>,
-    as_of: Option<&AsOf>,
-    attempt: &Attempt,
-) -> Result<Vec<Listed>, Error> {
-    Ok(match attempt.source {
-        Source::Member => list!(
+pub(super) async fn fetch(
+    pool: &Pool,
+    request: &ListRequest<'_>,
+    as_of: Option<&ReadSnapshot>,
+    step: &PlanStep,
+) -> Result<Vec<CandidateRow>, Error> {
+    Ok(match step.source {
+        IndexSource::Member => list!(
             pool,
-            search,
+            request,
             as_of,
-            attempt,
+            step,
             "
             (
                 select session_id, null::timestamptz as at, true as is_place
@@ -48,13 +48,13 @@ pub(super) async fn run(
                 limit case when $8 then 0 else $14 end
             )
             ",
-            search.begin_ids()
+            request.start_id()
         ),
-        Source::Owner => list!(
+        IndexSource::Owner => list!(
             pool,
-            search,
+            request,
             as_of,
-            attempt,
+            step,
             "
             (
                 select session_id, null::timestamptz as at, true as is_place
@@ -72,14 +72,14 @@ pub(super) async fn run(
                 limit case when $8 then 0 else $14 end
             )
             ",
-            search.begin_ids()
+            request.start_id()
         ),
         // A window of each state, merged in order.
-        Source::State => list!(
+        IndexSource::State => list!(
             pool,
-            search,
+            request,
             as_of,
-            attempt,
+            step,
             "
             (
                 select session_id, null::timestamptz as at, true as is_place
@@ -111,17 +111,17 @@ pub(super) async fn run(
                 limit case when $8 then 0 else $14 end
             )
             ",
-            search.begin_ids()
+            request.start_id()
         ),
         // An event is the position of its session if it was committed for the first page and the
         // next one, if any, was not. Of events of one session with the same time, the last comes
         // first in both directions: if a page ends among them, the next page goes on behind all of
         // them.
-        Source::Time => list!(
+        IndexSource::Time => list!(
             pool,
-            search,
+            request,
             as_of,
-            attempt,
+            step,
             "
             select session_id, created_at as at,
                    (created_at < $11::timestamptz or pg_visible_in_snapshot(xid, $12::text::pg_snapshot))
@@ -154,25 +154,25 @@ pub(super) async fn run(
         ),
         // The condition stands twice, as a subquery, so that the planner takes it for rare: only
         // the index is of use here, however common the grams are.
-        Source::Title => list!(
+        IndexSource::Title => list!(
             pool,
-            search,
+            request,
             as_of,
-            attempt,
+            step,
             "
             select session_id, null::timestamptz as at, true as is_place
             from session_title
             where grams @> (select $17::bigint[]) and grams @> (select $17::bigint[])
             limit $14::bigint
             ",
-            &filter_grams(search)
+            &filter_grams(request)
         ),
         // The last event of a session stands for it.
-        Source::Since => list!(
+        IndexSource::Since => list!(
             pool,
-            search,
+            request,
             as_of,
-            attempt,
+            step,
             "
             select session_id, null::timestamptz as at, not exists (
                        select from session_event as later
@@ -192,7 +192,7 @@ pub(super) async fn run(
     })
 }
 
-fn filter_grams(search: &Search<'_>) -> Vec<i64> {
-    let part = search.filter.title.as_ref();
-    part.map(|part| titles::grams_of_part(&titles::folded(part.as_str()))).unwrap_or_default()
+fn filter_grams(request: &ListRequest<'_>) -> Vec<i64> {
+    let part = request.filter.title.as_ref();
+    part.map(|part| titles::query_grams(&titles::fold(part.as_str()))).unwrap_or_default()
 }

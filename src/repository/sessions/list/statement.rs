@@ -11,10 +11,10 @@
 /// $7 by change, $8 newest first, $9 and $10 behind which place, $11 and $12 as of when, $14 its
 /// window; and has its own from $17 on.
 macro_rules! list {
-    ($pool:expr, $search:expr, $as_of:expr, $attempt:expr, $source:literal $(, $argument:expr)?) => {{
-        let (filter, (at, id)) = ($search.filter, $search.begin());
+    ($pool:expr, $request:expr, $as_of:expr, $step:expr, $source:literal $(, $argument:expr)?) => {{
+        let (filter, (at, id)) = ($request.filter, $request.start());
         sqlx::query_as!(
-            Listed,
+            CandidateRow,
             "with candidate as materialized (" + $source + ")" + r#"
             , matching as (
                 select candidate.session_id, place.at, member_count
@@ -112,22 +112,22 @@ macro_rules! list {
             ) as item on true
             order by rank
             "#,
-            $search.buin.get(),
+            $request.buin.get(),
             filter.member.as_ref().map(Account::as_str),
             filter.owner.as_ref().map(Account::as_str),
-            filter.title.as_ref().map(|part| titles::folded(part.as_str())),
+            filter.title.as_ref().map(|part| titles::fold(part.as_str())),
             filter.state.map(State::name),
             filter.updated_since,
-            $search.sort.by == SortKey::UpdatedAt,
-            $search.sort.newest_first,
+            $request.sort.by == SortKey::UpdatedAt,
+            $request.sort.newest_first,
             at,
             id,
-            $as_of.map(AsOf::settled),
+            $as_of.map(ReadSnapshot::horizon),
             $as_of.map(|as_of| as_of.snapshot.as_str()),
-            i64::from($search.most),
-            $attempt.window,
-            $attempt.whole,
-            MOST_MEMBERS,
+            i64::from($request.limit),
+            $step.window,
+            $step.unordered,
+            MAX_MEMBERS,
             $($argument)?
         )
         .fetch_all($pool)
