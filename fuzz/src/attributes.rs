@@ -2,7 +2,7 @@
 //! prints it. The input is a list of two objects: what is patched into nothing first, and what into
 //! that.
 
-use muster::domain::{Attributes, AttributesPatch, Refusal};
+use muster::domain::{Attributes, AttributesPatch, RuleViolation};
 use serde_json::{Map, Value};
 
 pub fn attributes(data: &[u8]) {
@@ -37,7 +37,7 @@ fn patched(before: &Attributes, patch: &Map<String, Value>) -> Option<Attributes
         }
         Err(why) => {
             assert!(got > Attributes::MAX_BYTES);
-            assert_eq!(why, Refusal::AttributesTooLarge { max: Attributes::MAX_BYTES, got });
+            assert_eq!(why, RuleViolation::AttributesTooLarge { max: Attributes::MAX_BYTES, got });
             None
         }
     }

@@ -97,7 +97,7 @@ async fn insert_app(admin: &AdminContext, credentials: &Credentials) -> anyhow::
         buin: Buin::new(credentials.buin)?,
         app_id: credentials.app_id.parse()?,
         name: "First app".to_owned(),
-        permissions: Permissions::usual(),
+        permissions: Permissions::for_new_app(),
         callback: None,
         callbacks_paused: false,
         disabled: false,

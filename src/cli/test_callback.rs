@@ -7,7 +7,7 @@ use super::args::Output;
 use super::{callbacks, output};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::domain::Withheld;
+use crate::domain::CallbacksBlocked;
 use crate::service::AppContext;
 use crate::service::admin::apps::RegisteredApp;
 use crate::wire::{Message, News};
@@ -38,7 +38,7 @@ pub(super) async fn run(
     let id = format!("test-{:016x}", rand::random::<u64>());
     let outcome = callbacks::sender(settings)?.send(&known, &message, &id, 1, None, now).await;
     let acknowledged = outcome.error.is_none();
-    let withheld = known.app.withheld().map(explain_withheld);
+    let withheld = known.app.callbacks_blocked().map(explain_withheld);
     let duration_ms = outcome.duration.as_millis();
     if output.json {
         output::json(&json!({
@@ -73,13 +73,15 @@ pub(super) async fn run(
 }
 
 /// The reason why an app gets no callbacks, with the remedy.
-pub(super) fn explain_withheld(withheld: Withheld) -> &'static str {
+pub(super) fn explain_withheld(withheld: CallbacksBlocked) -> &'static str {
     match withheld {
-        Withheld::NoUrl => "the app has no callback URL (`muster app update --callback-url`)",
-        Withheld::Disabled => "the app is disabled (`muster app enable`)",
-        Withheld::NotPermitted => {
+        CallbacksBlocked::NoUrl => {
+            "the app has no callback URL (`muster app update --callback-url`)"
+        }
+        CallbacksBlocked::Disabled => "the app is disabled (`muster app enable`)",
+        CallbacksBlocked::NotPermitted => {
             "the app lacks the permission `callbacks` (`muster app update --permissions`)"
         }
-        Withheld::Paused => "callbacks are paused (`muster app resume-callbacks`)",
+        CallbacksBlocked::Paused => "callbacks are paused (`muster app resume-callbacks`)",
     }
 }

@@ -28,7 +28,7 @@ pub struct App {
 
 /// Why no callbacks are sent to an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Withheld {
+pub enum CallbacksBlocked {
     /// It has no callback URL.
     NoUrl,
     /// It is disabled.
@@ -42,15 +42,15 @@ pub enum Withheld {
 impl App {
     /// The reason why no callbacks are sent to it now; `None` if they are sent.
     #[must_use]
-    pub fn withheld(&self) -> Option<Withheld> {
+    pub fn callbacks_blocked(&self) -> Option<CallbacksBlocked> {
         if self.callback.is_none() {
-            Some(Withheld::NoUrl)
+            Some(CallbacksBlocked::NoUrl)
         } else if self.disabled {
-            Some(Withheld::Disabled)
-        } else if !self.permissions.has(Permission::Callbacks) {
-            Some(Withheld::NotPermitted)
+            Some(CallbacksBlocked::Disabled)
+        } else if !self.permissions.contains(Permission::Callbacks) {
+            Some(CallbacksBlocked::NotPermitted)
         } else if self.callbacks_paused {
-            Some(Withheld::Paused)
+            Some(CallbacksBlocked::Paused)
         } else {
             None
         }
@@ -139,7 +139,7 @@ pub struct Permissions(u8);
 impl Permissions {
     /// The default of a new app: read, write, receive callbacks.
     #[must_use]
-    pub fn usual() -> Self {
+    pub fn for_new_app() -> Self {
         [Permission::SessionsRead, Permission::SessionsWrite, Permission::Callbacks]
             .into_iter()
             .collect()
@@ -147,13 +147,13 @@ impl Permissions {
 
     /// Whether the set has `permission`.
     #[must_use]
-    pub fn has(self, permission: Permission) -> bool {
+    pub fn contains(self, permission: Permission) -> bool {
         self.0 & (1 << permission as u8) != 0
     }
 
     /// The permissions of the set.
     pub fn iter(self) -> impl Iterator<Item = Permission> {
-        Permission::ALL.into_iter().filter(move |permission| self.has(*permission))
+        Permission::ALL.into_iter().filter(move |permission| self.contains(*permission))
     }
 }
 
@@ -177,9 +177,9 @@ mod tests {
 
     #[test]
     fn a_set_has_what_was_put_in() {
-        let set = Permissions::usual();
-        assert!(set.has(Permission::SessionsRead) && set.has(Permission::Callbacks));
-        assert!(!set.has(Permission::SessionsAdmin));
+        let set = Permissions::for_new_app();
+        assert!(set.contains(Permission::SessionsRead) && set.contains(Permission::Callbacks));
+        assert!(!set.contains(Permission::SessionsAdmin));
         assert_eq!(set.iter().count(), 3);
         assert_eq!(set.iter().collect::<Permissions>(), set);
     }

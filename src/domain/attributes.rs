@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::Refusal;
+use super::RuleViolation;
 
 /// A JSON object of at most 16 KiB, written compactly. Like everything that a merge patch can make,
 /// it has no member that is `null`, at any depth of objects; inside of lists there may be.
@@ -22,7 +22,7 @@ impl Attributes {
     ///
     /// # Errors
     /// [`Refusal::AttributesTooLarge`].
-    pub fn new(patch: &AttributesPatch) -> Result<Self, Refusal> {
+    pub fn new(patch: &AttributesPatch) -> Result<Self, RuleViolation> {
         Self::default().patched(patch)
     }
 
@@ -30,21 +30,21 @@ impl Attributes {
     ///
     /// # Errors
     /// [`Refusal::AttributesTooLarge`].
-    pub fn patched(&self, patch: &AttributesPatch) -> Result<Self, Refusal> {
+    pub fn patched(&self, patch: &AttributesPatch) -> Result<Self, RuleViolation> {
         let after = self.merged(patch);
         after.check()?;
         Ok(after)
     }
 
     /// Whether they are within the limit.
-    pub(super) fn check(&self) -> Result<(), Refusal> {
+    pub(super) fn check(&self) -> Result<(), RuleViolation> {
         if self.0.is_empty() {
             return Ok(());
         }
         // Maps with names that are text: nothing in there can fail to be JSON.
         let got = serde_json::to_vec(&self.0).map_or(usize::MAX, |json| json.len());
         if got > Self::MAX_BYTES {
-            return Err(Refusal::AttributesTooLarge { max: Self::MAX_BYTES, got });
+            return Err(RuleViolation::AttributesTooLarge { max: Self::MAX_BYTES, got });
         }
         Ok(())
     }
@@ -59,7 +59,7 @@ impl Attributes {
     /// The smallest patch that leads from these to `after`; `None` if they are equal.
     #[must_use]
     pub fn patch_to(&self, after: &Self) -> Option<AttributesPatch> {
-        let patch = difference(&self.0, &after.0);
+        let patch = diff(&self.0, &after.0);
         (!patch.is_empty()).then_some(AttributesPatch(patch))
     }
 
@@ -77,12 +77,12 @@ impl Attributes {
 }
 
 /// Bytes of a node of a map, which has room for eleven entries and may be half full.
-const NODE: usize = 640;
-const USED: usize = 6;
+const NODE_BYTES: usize = 640;
+const MIN_ENTRIES_PER_NODE: usize = 6;
 
 fn size_of_object(map: &Map<String, Value>) -> usize {
     let entries = map.iter().map(|(name, value)| name.len() + size_of_value(value));
-    NODE * map.len().div_ceil(USED) + entries.sum::<usize>()
+    NODE_BYTES * map.len().div_ceil(MIN_ENTRIES_PER_NODE) + entries.sum::<usize>()
 }
 
 fn size_of_value(value: &Value) -> usize {
@@ -115,12 +115,12 @@ fn merge(target: &mut Map<String, Value>, patch: &Map<String, Value>) {
                 target.remove(name);
             }
             Value::Object(inner) => {
-                let place = target.entry(name.as_str()).or_insert(Value::Null);
-                if !place.is_object() {
-                    *place = Value::Object(Map::new());
+                let slot = target.entry(name.as_str()).or_insert(Value::Null);
+                if !slot.is_object() {
+                    *slot = Value::Object(Map::new());
                 }
-                if let Value::Object(place) = place {
-                    merge(place, inner);
+                if let Value::Object(slot) = slot {
+                    merge(slot, inner);
                 }
             }
             other => {
@@ -130,13 +130,13 @@ fn merge(target: &mut Map<String, Value>, patch: &Map<String, Value>) {
     }
 }
 
-fn difference(before: &Map<String, Value>, after: &Map<String, Value>) -> Map<String, Value> {
-    let gone = before.keys().filter(|name| !after.contains_key(*name));
-    let mut patch: Map<String, Value> = gone.map(|name| (name.clone(), Value::Null)).collect();
+fn diff(before: &Map<String, Value>, after: &Map<String, Value>) -> Map<String, Value> {
+    let removed = before.keys().filter(|name| !after.contains_key(*name));
+    let mut patch: Map<String, Value> = removed.map(|name| (name.clone(), Value::Null)).collect();
     for (name, value) in after {
         let change = match (before.get(name), value) {
             (Some(old), new) if old == new => continue,
-            (Some(Value::Object(old)), Value::Object(new)) => Value::Object(difference(old, new)),
+            (Some(Value::Object(old)), Value::Object(new)) => Value::Object(diff(old, new)),
             (_, new) => new.clone(),
         };
         patch.insert(name.clone(), change);
@@ -188,7 +188,7 @@ mod tests {
         assert!(Attributes::new(&of(Attributes::MAX_BYTES)).is_ok());
         assert_eq!(
             Attributes::new(&of(Attributes::MAX_BYTES + 1)),
-            Err(Refusal::AttributesTooLarge { max: 16_384, got: 16_385 })
+            Err(RuleViolation::AttributesTooLarge { max: 16_384, got: 16_385 })
         );
     }
 

@@ -9,10 +9,10 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 
-use super::session::each_once;
+use super::session::dedup_stable;
 use super::{
-    Account, Action, Authority, Changes, EventKind, OwnersAct, Refusal, RemovePolicy, Request,
-    Rules, Session, State, Update,
+    Account, Action, Authority, Changes, EventKind, OwnerOnlyAction, RemovePolicy, Request,
+    RuleViolation, Rules, Session, State, Update,
 };
 
 /// The effect of a request that changes something.
@@ -36,72 +36,75 @@ impl Session {
         request: &Request,
         rules: &Rules,
         at: DateTime<Utc>,
-    ) -> Result<Option<Change>, Refusal> {
-        let of_state = matches!(request.action, Action::Dissolve | Action::Restore);
-        if self.state == State::Dissolved && !of_state {
-            return Err(Refusal::Dissolved);
+    ) -> Result<Option<Change>, RuleViolation> {
+        let changes_state = matches!(request.action, Action::Dissolve | Action::Restore);
+        if self.state == State::Dissolved && !changes_state {
+            return Err(RuleViolation::Dissolved);
         }
-        if !self.members.contains(&request.operator) && !request.by_admin()? {
-            return Err(Refusal::NotAMember { operator: request.operator.clone() });
+        if !self.members.contains(&request.operator) && !request.is_by_admin()? {
+            return Err(RuleViolation::NotAMember { operator: request.operator.clone() });
         }
         if let Some(expected) = &request.expected
-            && !expected.is_met_by(self.version)
+            && !expected.is_satisfied_by(self.version)
         {
             let expected = expected.clone();
-            return Err(Refusal::VersionConflict { expected, current: self.version });
+            return Err(RuleViolation::VersionConflict { expected, current: self.version });
         }
 
         let (kind, changes) = match &request.action {
-            Action::Update(update) => (EventKind::Updated, self.wished(update)),
-            Action::Members(members) => (EventKind::Updated, self.wished(&self.towards(members))),
-            Action::Revert(then) => (EventKind::Reverted, self.changes_to(then)),
-            Action::Dissolve => return self.turned(request, State::Dissolved, at),
-            Action::Restore => return self.turned(request, State::Active, at),
+            Action::Update(update) => (EventKind::Updated, self.requested_changes(update)),
+            Action::Members(members) => {
+                (EventKind::Updated, self.requested_changes(&self.diff_members(members)))
+            }
+            Action::Revert(target) => (EventKind::Reverted, self.changes_to(target)),
+            Action::Dissolve => return self.set_state(request, State::Dissolved, at),
+            Action::Restore => return self.set_state(request, State::Active, at),
         };
-        let after = self.with(kind, &changes, at);
+        let after = self.apply(kind, &changes, at);
         self.check(request, &changes, &after, rules)?;
         // The member of the longest standing comes first. The rules never leave a session without
         // members.
-        let heir = match (&changes.owner, after.members.first()) {
+        let successor = match (&changes.owner, after.members.first()) {
             (None, Some(first)) if changes.removed.contains(&self.owner) => Some(first.clone()),
             _ => None,
         };
-        let (after, changes) = match heir {
+        let (after, changes) = match successor {
             None => (after, changes),
-            Some(heir) => {
-                (Self { owner: heir.clone(), ..after }, Changes { owner: Some(heir), ..changes })
-            }
+            Some(successor) => (
+                Self { owner: successor.clone(), ..after },
+                Changes { owner: Some(successor), ..changes },
+            ),
         };
         Ok((!changes.is_empty()).then_some(Change { after, kind, changes }))
     }
 
     /// The changes of an update, before the rules are checked.
-    fn wished(&self, update: &Update) -> Changes {
+    fn requested_changes(&self, update: &Update) -> Changes {
         let attributes = update.attributes.as_ref();
         Changes {
             title: update.title.clone().filter(|title| *title != self.title),
             owner: update.owner.clone().filter(|owner| *owner != self.owner),
             members: None,
-            added: self.newcomers(&update.add),
-            removed: self.leavers(&update.remove),
+            added: self.to_add(&update.add),
+            removed: self.to_remove(&update.remove),
             attributes: attributes
                 .and_then(|patch| self.attributes.patch_to(&self.attributes.merged(patch))),
         }
     }
 
     /// The update that makes `members` the members.
-    fn towards(&self, members: &[Account]) -> Update {
-        let wanted: HashSet<&Account> = members.iter().collect();
-        let remove = self.members.iter().filter(|member| !wanted.contains(member));
+    fn diff_members(&self, members: &[Account]) -> Update {
+        let target: HashSet<&Account> = members.iter().collect();
+        let remove = self.members.iter().filter(|member| !target.contains(member));
         Update {
             remove: remove.cloned().collect(),
-            add: each_once(members.to_vec()),
+            add: dedup_stable(members.to_vec()),
             ..Update::default()
         }
     }
 
     /// The accounts of `remove` that are members, in the order of the members.
-    fn leavers(&self, remove: &[Account]) -> Vec<Account> {
+    fn to_remove(&self, remove: &[Account]) -> Vec<Account> {
         if remove.is_empty() {
             return Vec::new();
         }
@@ -110,7 +113,7 @@ impl Session {
     }
 
     /// The accounts of `add` that are not members yet.
-    fn newcomers(&self, add: &[Account]) -> Vec<Account> {
+    fn to_add(&self, add: &[Account]) -> Vec<Account> {
         if add.is_empty() {
             return Vec::new();
         }
@@ -124,26 +127,26 @@ impl Session {
         changes: &Changes,
         after: &Self,
         rules: &Rules,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RuleViolation> {
         let other = changes.removed.iter().find(|account| **account != request.operator);
         if let Some(account) = other
             && rules.remove_members == RemovePolicy::Owner
-            && !self.is_the_owners(request)?
+            && !self.has_owner_rights(request)?
         {
-            return Err(Refusal::MayNotRemove { account: account.clone() });
+            return Err(RuleViolation::RemovalNotAllowed { account: account.clone() });
         }
         if !changes.removed.is_empty() {
-            rules.enough(after.members.len())?;
+            rules.check_min_members(after.members.len())?;
         }
         if !changes.added.is_empty() {
-            rules.not_too_many(after.members.len())?;
+            rules.check_max_members(after.members.len())?;
         }
         if let Some(owner) = &changes.owner {
-            if !self.is_the_owners(request)? {
-                return Err(Refusal::OnlyTheOwner { act: OwnersAct::HandOver });
+            if !self.has_owner_rights(request)? {
+                return Err(RuleViolation::OwnerOnly { act: OwnerOnlyAction::HandOver });
             }
             if !after.members.contains(owner) {
-                return Err(Refusal::OwnerNotAMember { owner: owner.clone() });
+                return Err(RuleViolation::OwnerNotAMember { owner: owner.clone() });
             }
         }
         match &changes.attributes {
@@ -153,40 +156,40 @@ impl Session {
     }
 
     /// Whether the operator is the owner, or an administrator.
-    fn is_the_owners(&self, request: &Request) -> Result<bool, Refusal> {
-        Ok(request.operator == self.owner || request.by_admin()?)
+    fn has_owner_rights(&self, request: &Request) -> Result<bool, RuleViolation> {
+        Ok(request.operator == self.owner || request.is_by_admin()?)
     }
 
     /// The change of the state to `state`.
-    fn turned(
+    fn set_state(
         &self,
         request: &Request,
         state: State,
         at: DateTime<Utc>,
-    ) -> Result<Option<Change>, Refusal> {
+    ) -> Result<Option<Change>, RuleViolation> {
         let (kind, act) = match state {
-            State::Dissolved => (EventKind::Dissolved, OwnersAct::Dissolve),
-            State::Active => (EventKind::Restored, OwnersAct::Restore),
+            State::Dissolved => (EventKind::Dissolved, OwnerOnlyAction::Dissolve),
+            State::Active => (EventKind::Restored, OwnerOnlyAction::Restore),
         };
-        if !self.is_the_owners(request)? {
-            return Err(Refusal::OnlyTheOwner { act });
+        if !self.has_owner_rights(request)? {
+            return Err(RuleViolation::OwnerOnly { act });
         }
         if self.state == state {
             return Ok(None);
         }
         let changes = Changes::default();
-        Ok(Some(Change { after: self.with(kind, &changes, at), kind, changes }))
+        Ok(Some(Change { after: self.apply(kind, &changes, at), kind, changes }))
     }
 }
 
 impl Request {
     /// Whether the operator acts as an administrator. The callers ask only if these rights are
     /// needed, and then the history must hold a reason.
-    fn by_admin(&self) -> Result<bool, Refusal> {
+    fn is_by_admin(&self) -> Result<bool, RuleViolation> {
         match (self.authority, &self.reason) {
             (Authority::Member, _) => Ok(false),
             (Authority::Admin, Some(_)) => Ok(true),
-            (Authority::Admin, None) => Err(Refusal::ReasonMissing),
+            (Authority::Admin, None) => Err(RuleViolation::MissingReason),
         }
     }
 }
@@ -197,8 +200,8 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        Attributes, AttributesPatch, Buin, Event, Expected, NewSession, Reason, SessionId, Title,
-        Version,
+        Attributes, AttributesPatch, Buin, Event, NewSession, Reason, SessionId, Title, Version,
+        VersionPrecondition,
     };
 
     const RULES: Rules =
@@ -225,11 +228,11 @@ mod tests {
     }
 
     fn update(operator: &str, add: &[&str], remove: &[&str]) -> Request {
-        let update = Update::of_members(accounts(add), accounts(remove)).unwrap();
-        Request::by(account(operator), Action::Update(update))
+        let update = Update::for_members(accounts(add), accounts(remove)).unwrap();
+        Request::for_member(account(operator), Action::Update(update))
     }
 
-    fn decide(session: &Session, request: &Request) -> Result<Option<Change>, Refusal> {
+    fn decide(session: &Session, request: &Request) -> Result<Option<Change>, RuleViolation> {
         session.decide(request, &RULES, DateTime::UNIX_EPOCH)
     }
 
@@ -240,7 +243,7 @@ mod tests {
     #[test]
     fn a_stranger_may_do_nothing_not_even_nothing() {
         let session = session("a", &["b", "c"]);
-        let refusal = Refusal::NotAMember { operator: account("x") };
+        let refusal = RuleViolation::NotAMember { operator: account("x") };
         assert_eq!(decide(&session, &update("x", &[], &[])), Err(refusal.clone()));
         assert_eq!(decide(&session, &update("x", &["x"], &[])), Err(refusal));
     }
@@ -251,7 +254,7 @@ mod tests {
         let change = decide(&session, &update("b", &["e"], &["b"])).unwrap().unwrap();
         assert_eq!(change.after.members, accounts(&["a", "c", "d", "e"]));
         assert_eq!(change.changes.owner, None);
-        let refusal = Refusal::MayNotRemove { account: account("c") };
+        let refusal = RuleViolation::RemovalNotAllowed { account: account("c") };
         assert_eq!(decide(&session, &update("b", &[], &["c"])), Err(refusal.clone()));
         assert_eq!(decide(&session, &update("b", &[], &["b", "c"])), Err(refusal));
         assert_eq!(decide(&session, &update("b", &[], &["nobody"])), Ok(None));
@@ -283,7 +286,7 @@ mod tests {
         assert_eq!(decide(&session, &update("a", &["b"], &["x"])), Ok(None));
         let title = Some(session.title.clone());
         let same = Action::Update(Update { title, ..Update::default() });
-        assert_eq!(decide(&session, &Request::by(account("a"), same)), Ok(None));
+        assert_eq!(decide(&session, &Request::for_member(account("a"), same)), Ok(None));
     }
 
     #[test]
@@ -291,11 +294,11 @@ mod tests {
         let session = session("a", &["b", "c"]);
         assert_eq!(
             decide(&session, &update("b", &[], &["b"])),
-            Err(Refusal::TooFewMembers { min: 3, got: 2 })
+            Err(RuleViolation::TooFewMembers { min: 3, got: 2 })
         );
         assert_eq!(
             decide(&session, &update("b", &["d", "e", "f", "g"], &[])),
-            Err(Refusal::TooManyMembers { max: 6, got: 7 })
+            Err(RuleViolation::TooManyMembers { max: 6, got: 7 })
         );
         // One out, one in: the number that counts is the one afterwards.
         assert!(decide(&session, &update("b", &["d"], &["b"])).unwrap().is_some());
@@ -303,21 +306,21 @@ mod tests {
 
     #[test]
     fn both_lists_may_not_name_the_same_account() {
-        let both = Update::of_members(accounts(&["x", "b"]), accounts(&["c", "b"]));
-        assert_eq!(both, Err(Refusal::AddedAndRemoved { account: account("b") }));
+        let both = Update::for_members(accounts(&["x", "b"]), accounts(&["c", "b"]));
+        assert_eq!(both, Err(RuleViolation::AddedAndRemoved { account: account("b") }));
     }
 
     #[test]
     fn a_named_version_must_be_the_current_one() {
         let session = session("a", &["b", "c"]);
         let at = |version| {
-            let expected = Some(Expected::from(Version::new(version).unwrap()));
+            let expected = Some(VersionPrecondition::from(Version::new(version).unwrap()));
             Request { expected, ..update("a", &["d"], &[]) }
         };
         assert!(decide(&session, &at(1)).unwrap().is_some());
         assert_eq!(
             decide(&session, &at(2)),
-            Err(Refusal::VersionConflict {
+            Err(RuleViolation::VersionConflict {
                 expected: Version::new(2).unwrap().into(),
                 current: Version::FIRST
             })
@@ -327,7 +330,7 @@ mod tests {
     #[test]
     fn a_dissolved_session_refuses_changes() {
         let session = Session { state: State::Dissolved, ..session("a", &["b", "c"]) };
-        assert_eq!(decide(&session, &update("a", &["d"], &[])), Err(Refusal::Dissolved));
+        assert_eq!(decide(&session, &update("a", &["d"], &[])), Err(RuleViolation::Dissolved));
     }
 
     #[test]
@@ -347,17 +350,17 @@ mod tests {
     fn only_the_owner_hands_over_and_only_to_a_member() {
         let session = session("a", &["b", "c"]);
         let to = |operator, owner, add: &[&str], remove: &[&str]| {
-            let update = Update::of_members(accounts(add), accounts(remove)).unwrap();
+            let update = Update::for_members(accounts(add), accounts(remove)).unwrap();
             let update = Update { owner: Some(account(owner)), ..update };
-            decide(&session, &Request::by(account(operator), Action::Update(update)))
+            decide(&session, &Request::for_member(account(operator), Action::Update(update)))
         };
         assert_eq!(to("a", "b", &[], &[]).unwrap().unwrap().after.owner, account("b"));
         assert_eq!(to("a", "d", &["d"], &[]).unwrap().unwrap().after.owner, account("d"));
         assert_eq!(to("a", "c", &["d"], &["a"]).unwrap().unwrap().after.owner, account("c"));
         assert_eq!(to("a", "a", &[], &[]), Ok(None));
-        let refusal = |act| Err(Refusal::OnlyTheOwner { act });
-        assert_eq!(to("b", "b", &[], &[]), refusal(OwnersAct::HandOver));
-        let stranger = |owner| Err(Refusal::OwnerNotAMember { owner: account(owner) });
+        let refusal = |act| Err(RuleViolation::OwnerOnly { act });
+        assert_eq!(to("b", "b", &[], &[]), refusal(OwnerOnlyAction::HandOver));
+        let stranger = |owner| Err(RuleViolation::OwnerNotAMember { owner: account(owner) });
         assert_eq!(to("a", "x", &[], &[]), stranger("x"));
         assert_eq!(to("a", "b", &["d"], &["b"]), stranger("b"));
     }
@@ -366,32 +369,41 @@ mod tests {
     fn the_wanted_members_are_one_change() {
         let session = session("a", &["b", "c", "d"]);
         let wanted = |operator, members: &[&str]| {
-            decide(&session, &Request::by(account(operator), Action::Members(accounts(members))))
+            decide(
+                &session,
+                &Request::for_member(account(operator), Action::Members(accounts(members))),
+            )
         };
         let change = wanted("a", &["e", "c", "a", "f", "c"]).unwrap().unwrap();
         assert_eq!(change.after.members, accounts(&["a", "c", "e", "f"]));
         assert_eq!(change.changes.removed, accounts(&["b", "d"]));
         // Another order of the same is the same.
         assert_eq!(wanted("b", &["d", "c", "b", "a"]), Ok(None));
-        assert_eq!(wanted("a", &[]), Err(Refusal::TooFewMembers { min: 3, got: 0 }));
+        assert_eq!(wanted("a", &[]), Err(RuleViolation::TooFewMembers { min: 3, got: 0 }));
         assert_eq!(
             wanted("b", &["a", "b", "d"]),
-            Err(Refusal::MayNotRemove { account: account("c") })
+            Err(RuleViolation::RemovalNotAllowed { account: account("c") })
         );
     }
 
     #[test]
     fn only_the_owner_dissolves_and_restores_and_twice_is_once() {
         let session = session("a", &["b", "c"]);
-        let by = |who, action| Request::by(account(who), action);
+        let by = |who, action| Request::for_member(account(who), action);
         let dissolve = by("a", Action::Dissolve);
-        let refusal = |act| Err(Refusal::OnlyTheOwner { act });
-        assert_eq!(decide(&session, &by("b", Action::Dissolve)), refusal(OwnersAct::Dissolve));
+        let refusal = |act| Err(RuleViolation::OwnerOnly { act });
+        assert_eq!(
+            decide(&session, &by("b", Action::Dissolve)),
+            refusal(OwnerOnlyAction::Dissolve)
+        );
         assert_eq!(decide(&session, &by("a", Action::Restore)), Ok(None));
         let dissolved = done(&session, &dissolve);
         assert_eq!((dissolved.state, dissolved.version.get()), (State::Dissolved, 2));
         assert_eq!(decide(&dissolved, &dissolve), Ok(None));
-        assert_eq!(decide(&dissolved, &by("b", Action::Restore)), refusal(OwnersAct::Restore));
+        assert_eq!(
+            decide(&dissolved, &by("b", Action::Restore)),
+            refusal(OwnerOnlyAction::Restore)
+        );
         assert_eq!(done(&dissolved, &by("a", Action::Restore)).state, State::Active);
     }
 
@@ -406,9 +418,12 @@ mod tests {
         for request in [
             update("x", &["e"], &[]),
             update("b", &[], &["c"]),
-            Request::by(account("b"), Action::Dissolve),
+            Request::for_member(account("b"), Action::Dissolve),
         ] {
-            assert_eq!(decide(&session, &admin(request.clone())), Err(Refusal::ReasonMissing));
+            assert_eq!(
+                decide(&session, &admin(request.clone())),
+                Err(RuleViolation::MissingReason)
+            );
             assert!(decide(&session, &because(request)).unwrap().is_some());
         }
         // Where a member's rights are enough there is nothing to explain.
@@ -419,15 +434,16 @@ mod tests {
     fn a_revert_restores_the_order_too() {
         let first = session("a", &["b", "c", "d"]);
         let second = done(&first, &update("a", &["e"], &["b"]));
-        let revert =
-            |who, then: &Session| Request::by(account(who), Action::Revert(Box::new(then.clone())));
+        let revert = |who, then: &Session| {
+            Request::for_member(account(who), Action::Revert(Box::new(then.clone())))
+        };
         let change = decide(&second, &revert("a", &first)).unwrap().unwrap();
         assert_eq!(change.after.members, first.members);
         assert_eq!((change.kind, change.after.version.get()), (EventKind::Reverted, 3));
         assert_eq!(change.changes.added, accounts(&["b"]));
         assert_eq!(change.changes.removed, accounts(&["e"]));
         assert_eq!(decide(&change.after, &revert("c", &first)), Ok(None));
-        let refusal = Refusal::MayNotRemove { account: account("e") };
+        let refusal = RuleViolation::RemovalNotAllowed { account: account("e") };
         assert_eq!(decide(&second, &revert("c", &first)), Err(refusal));
     }
 
@@ -436,7 +452,7 @@ mod tests {
         let session = session("a", &["b", "c"]);
         let patch = |session: &Session, value| {
             let update = Update { attributes: Some(attributes(value)), ..Update::default() };
-            decide(session, &Request::by(account("b"), Action::Update(update)))
+            decide(session, &Request::for_member(account("b"), Action::Update(update)))
         };
         let json = serde_json::json!({ "ticket": 7, "none": null });
         let change = patch(&session, json.clone()).unwrap().unwrap();
@@ -444,7 +460,7 @@ mod tests {
         assert_eq!(change.changes.attributes, Some(least));
         assert_eq!(patch(&change.after, json), Ok(None));
         let large = patch(&change.after, serde_json::json!({ "a": "x".repeat(16_384) }));
-        assert!(matches!(large, Err(Refusal::AttributesTooLarge { .. })), "{large:?}");
+        assert!(matches!(large, Err(RuleViolation::AttributesTooLarge { .. })), "{large:?}");
     }
 
     fn name() -> impl Strategy<Value = Account> {
@@ -457,7 +473,7 @@ mod tests {
 
     /// A request; a revert goes back to a version that is found by its number.
     #[derive(Clone, Debug)]
-    enum Asked {
+    enum TestRequest {
         For(Action),
         Revert(usize),
     }
@@ -478,19 +494,19 @@ mod tests {
             |(title, owner, patch, add, remove)| {
                 let title = title.map(|title| Title::new(title).unwrap());
                 let attributes = patch.map(attributes);
-                let update = Update::of_members(add, remove).ok()?;
+                let update = Update::for_members(add, remove).ok()?;
                 Some(Update { title, owner, attributes, ..update })
             },
         )
     }
 
-    fn requests() -> impl Strategy<Value = Vec<(Asked, Account, bool, Option<i64>)>> {
+    fn requests() -> impl Strategy<Value = Vec<(TestRequest, Account, bool, Option<i64>)>> {
         let asked = prop_oneof![
-            6 => update_of_something().prop_map(|update| Asked::For(Action::Update(update))),
-            2 => names().prop_map(|members| Asked::For(Action::Members(members))),
-            1 => Just(Asked::For(Action::Dissolve)),
-            1 => Just(Asked::For(Action::Restore)),
-            1 => (0..10_usize).prop_map(Asked::Revert),
+            6 => update_of_something().prop_map(|update| TestRequest::For(Action::Update(update))),
+            2 => names().prop_map(|members| TestRequest::For(Action::Members(members))),
+            1 => Just(TestRequest::For(Action::Dissolve)),
+            1 => Just(TestRequest::For(Action::Restore)),
+            1 => (0..10_usize).prop_map(TestRequest::Revert),
         ];
         let expected = prop::option::weighted(0.1, 1_i64..4);
         prop::collection::vec((asked, name(), any::<bool>(), expected), 0..30)
@@ -522,14 +538,14 @@ mod tests {
             for (asked, operator, admin, expected) in requests {
                 let before = versions.last().unwrap().clone();
                 let action = match asked {
-                    Asked::For(action) => action,
-                    Asked::Revert(to) => Action::Revert(Box::new(versions[to % versions.len()].clone())),
+                    TestRequest::For(action) => action,
+                    TestRequest::Revert(to) => Action::Revert(Box::new(versions[to % versions.len()].clone())),
                 };
                 let request = Request {
                     authority: if admin { Authority::Admin } else { Authority::Member },
                     reason: admin.then(|| Reason::new("why").unwrap()),
                     expected: expected.map(|version| Version::new(version).unwrap().into()),
-                    ..Request::by(operator.clone(), action)
+                    ..Request::for_member(operator.clone(), action)
                 };
                 let Ok(Some(Change { after, kind, changes })) =
                     before.decide(&request, &rules, DateTime::UNIX_EPOCH)
@@ -544,9 +560,9 @@ mod tests {
                 prop_assert_eq!(after.version, before.version.next());
                 prop_assert!((rules.min_members..=rules.max_members).contains(&after.members.len()));
                 prop_assert!(after.members.contains(&after.owner));
-                prop_assert_eq!(&each_once(after.members.clone()), &after.members);
+                prop_assert_eq!(&dedup_stable(after.members.clone()), &after.members);
                 if changes.members.is_none() {
-                    let expected = before.succeeding(&changes.added, &changes.removed);
+                    let expected = before.next_members(&changes.added, &changes.removed);
                     prop_assert_eq!(&after.members, &expected);
                 }
                 history.push(Event {

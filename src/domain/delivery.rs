@@ -20,7 +20,7 @@ pub struct DeliveryId {
 /// A text that names no delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be SESSION.VERSION.APP, as in a list of deliveries")]
-pub struct NoDeliveryId;
+pub struct InvalidDeliveryId;
 
 impl fmt::Display for DeliveryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -30,16 +30,16 @@ impl fmt::Display for DeliveryId {
 }
 
 impl FromStr for DeliveryId {
-    type Err = NoDeliveryId;
+    type Err = InvalidDeliveryId;
 
-    fn from_str(text: &str) -> Result<Self, NoDeliveryId> {
+    fn from_str(text: &str) -> Result<Self, InvalidDeliveryId> {
         let mut parts = text.splitn(3, '.');
-        let mut next = || parts.next().ok_or(NoDeliveryId);
-        let session_id = next()?.parse().map_err(|_| NoDeliveryId)?;
-        let version: i64 = next()?.parse().map_err(|_| NoDeliveryId)?;
-        let version = Version::new(version).map_err(|_| NoDeliveryId)?;
+        let mut next = || parts.next().ok_or(InvalidDeliveryId);
+        let session_id = next()?.parse().map_err(|_| InvalidDeliveryId)?;
+        let version: i64 = next()?.parse().map_err(|_| InvalidDeliveryId)?;
+        let version = Version::new(version).map_err(|_| InvalidDeliveryId)?;
         // An app id may hold dots itself: it comes last.
-        let app_id = next()?.parse().map_err(|_| NoDeliveryId)?;
+        let app_id = next()?.parse().map_err(|_| InvalidDeliveryId)?;
         Ok(Self { session_id, version, app_id })
     }
 }
@@ -83,8 +83,8 @@ impl FromStr for DeliveryState {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let known = Self::ALL.into_iter().find(|state| state.name() == name);
-        known.ok_or_else(|| "must be pending, leased, delivered or failed".to_owned())
+        let matching = Self::ALL.into_iter().find(|state| state.name() == name);
+        matching.ok_or_else(|| "must be pending, leased, delivered or failed".to_owned())
     }
 }
 
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!((id.version.get(), id.app_id.as_str()), (12, "yd.01-a"));
         assert_eq!(id.to_string(), text);
         for bad in ["", "a.b.c", "8ad595f3-73b3-4b56-90af-f336f9222fc5.0.a", "1.2"] {
-            assert_eq!(bad.parse::<DeliveryId>(), Err(NoDeliveryId), "{bad}");
+            assert_eq!(bad.parse::<DeliveryId>(), Err(InvalidDeliveryId), "{bad}");
         }
     }
 }

@@ -99,20 +99,20 @@ impl fmt::Display for EventKind {
 /// A name that is no kind of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no such kind")]
-pub struct UnknownKind;
+pub struct UnknownEventKind;
 
 impl FromStr for EventKind {
-    type Err = UnknownKind;
+    type Err = UnknownEventKind;
 
-    fn from_str(name: &str) -> Result<Self, UnknownKind> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or(UnknownKind)
+    fn from_str(name: &str) -> Result<Self, UnknownEventKind> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or(UnknownEventKind)
     }
 }
 
 /// Events that make no session: the first is missing, or one between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the history has no event for version {0}")]
-pub struct Gap(pub i64);
+pub struct MissingEvents(pub i64);
 
 impl Changes {
     /// Whether nothing changes.
@@ -131,27 +131,30 @@ impl Session {
         id: SessionId,
         buin: Buin,
         events: impl IntoIterator<Item = Event>,
-    ) -> Result<Self, Gap> {
+    ) -> Result<Self, MissingEvents> {
         let mut session: Option<Self> = None;
         for event in events {
-            let due = session.as_ref().map_or(Version::FIRST, |session| session.version.next());
-            if event.version != due {
-                return Err(Gap(due.get()));
+            let expected =
+                session.as_ref().map_or(Version::FIRST, |session| session.version.next());
+            if event.version != expected {
+                return Err(MissingEvents(expected.get()));
             }
             session = Some(match session {
-                Some(session) => session.with(event.kind, &event.changes, event.at),
-                None => Self::begun(id, buin, event)?,
+                Some(session) => session.apply(event.kind, &event.changes, event.at),
+                None => Self::from_created(id, buin, event)?,
             });
         }
-        session.ok_or(Gap(Version::FIRST.get()))
+        session.ok_or(MissingEvents(Version::FIRST.get()))
     }
 
-    fn begun(id: SessionId, buin: Buin, event: Event) -> Result<Self, Gap> {
-        let Event { kind: EventKind::Created, changes, at, .. } = event else { return Err(Gap(1)) };
+    fn from_created(id: SessionId, buin: Buin, event: Event) -> Result<Self, MissingEvents> {
+        let Event { kind: EventKind::Created, changes, at, .. } = event else {
+            return Err(MissingEvents(1));
+        };
         let (Some(title), Some(owner), Some(members)) =
             (changes.title, changes.owner, changes.members)
         else {
-            return Err(Gap(1));
+            return Err(MissingEvents(1));
         };
         Ok(Self {
             id,
@@ -169,7 +172,7 @@ impl Session {
     }
 
     /// This session one version on.
-    pub(super) fn with(&self, kind: EventKind, changes: &Changes, at: DateTime<Utc>) -> Self {
+    pub(super) fn apply(&self, kind: EventKind, changes: &Changes, at: DateTime<Utc>) -> Self {
         Self {
             title: changes.title.as_ref().unwrap_or(&self.title).clone(),
             owner: changes.owner.as_ref().unwrap_or(&self.owner).clone(),
@@ -177,7 +180,7 @@ impl Session {
             state: kind.state().unwrap_or(self.state),
             members: match &changes.members {
                 Some(members) => members.clone(),
-                None => self.succeeding(&changes.added, &changes.removed),
+                None => self.next_members(&changes.added, &changes.removed),
             },
             attributes: match &changes.attributes {
                 Some(patch) => self.attributes.merged(patch),
@@ -190,13 +193,15 @@ impl Session {
 
     /// The members after additions and removals. Remaining members keep their order; new ones
     /// follow.
-    pub(super) fn succeeding(&self, added: &[Account], removed: &[Account]) -> Vec<Account> {
+    pub(super) fn next_members(&self, added: &[Account], removed: &[Account]) -> Vec<Account> {
         let mut members = Vec::with_capacity(self.members.len() + added.len());
         if removed.is_empty() {
             members.extend_from_slice(&self.members);
         } else {
-            let gone: HashSet<&Account> = removed.iter().collect();
-            members.extend(self.members.iter().filter(|member| !gone.contains(member)).cloned());
+            let removed_accounts: HashSet<&Account> = removed.iter().collect();
+            members.extend(
+                self.members.iter().filter(|member| !removed_accounts.contains(member)).cloned(),
+            );
         }
         members.extend_from_slice(added);
         members
@@ -204,19 +209,21 @@ impl Session {
 
     /// The changes that lead from this session to `then`. The state is left out.
     #[must_use]
-    pub fn changes_to(&self, then: &Self) -> Changes {
-        let here: HashSet<&Account> = self.members.iter().collect();
-        let there: HashSet<&Account> = then.members.iter().collect();
-        let added: Vec<_> = then.members.iter().filter(|m| !here.contains(m)).cloned().collect();
-        let removed: Vec<_> = self.members.iter().filter(|m| !there.contains(m)).cloned().collect();
-        let reordered = self.succeeding(&added, &removed) != then.members;
+    pub fn changes_to(&self, target: &Self) -> Changes {
+        let members: HashSet<&Account> = self.members.iter().collect();
+        let target_members: HashSet<&Account> = target.members.iter().collect();
+        let added: Vec<_> =
+            target.members.iter().filter(|m| !members.contains(m)).cloned().collect();
+        let removed: Vec<_> =
+            self.members.iter().filter(|m| !target_members.contains(m)).cloned().collect();
+        let reordered = self.next_members(&added, &removed) != target.members;
         Changes {
-            title: (self.title != then.title).then(|| then.title.clone()),
-            owner: (self.owner != then.owner).then(|| then.owner.clone()),
-            members: reordered.then(|| then.members.clone()),
+            title: (self.title != target.title).then(|| target.title.clone()),
+            owner: (self.owner != target.owner).then(|| target.owner.clone()),
+            members: reordered.then(|| target.members.clone()),
             added,
             removed,
-            attributes: self.attributes.patch_to(&then.attributes),
+            attributes: self.attributes.patch_to(&target.attributes),
         }
     }
 }

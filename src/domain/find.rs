@@ -8,7 +8,7 @@ use super::{Account, State};
 
 /// Which sessions are looked for: those that meet all that is set. Without anything it is all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
+pub struct SessionFilter {
     /// This account is in them.
     pub member: Option<Account>,
     /// This account owns them.
@@ -56,8 +56,8 @@ impl TitlePart {
     /// # Errors
     /// [`Invalid`] says why no title can have such a part.
     pub fn new(text: &str) -> Result<Self, Invalid> {
-        text::length(text, super::Title::MAX)?;
-        text::no_control(text)?;
+        text::check_length(text, super::Title::MAX)?;
+        text::check_no_control(text)?;
         Ok(Self(text.into()))
     }
 

@@ -70,7 +70,7 @@ impl FromStr for AppId {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        text::length(text, Self::MAX)?;
+        text::check_length(text, Self::MAX)?;
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         match text.chars().find(|c| !allowed(*c)) {
             Some(c) => Err(Invalid::Character(c)),
@@ -104,10 +104,10 @@ impl SessionId {
 
     /// One of `places` (1 to 65,536) slots. Sessions spread evenly over the slots.
     #[must_use]
-    pub fn place(self, places: usize) -> usize {
+    pub fn place(self, shards: usize) -> usize {
         // The last bytes of a UUID v7 are random.
         let [.., high, low] = self.0.into_bytes();
-        usize::from(u16::from_be_bytes([high, low])) % places
+        usize::from(u16::from_be_bytes([high, low])) % shards
     }
 }
 

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 
 use super::Invalid;
-use super::text::length;
+use super::text::check_length;
 
 /// A name that a caller gave to a request, and a digest of its content. The same name with the
 /// same digest is the same request, sent again.
@@ -18,14 +18,14 @@ impl IdempotencyKey {
     pub const MAX: usize = 255;
 
     /// How long a request is remembered: the same name can mean another one after that.
-    pub const KEPT: TimeDelta = TimeDelta::hours(24);
+    pub const RETENTION: TimeDelta = TimeDelta::hours(24);
 
     /// Takes a name of 1 to 255 visible ASCII characters.
     ///
     /// # Errors
     /// [`Invalid`] says which rule it breaks.
     pub fn new(name: &str, digest: [u8; 32]) -> Result<Self, Invalid> {
-        length(name, Self::MAX)?;
+        check_length(name, Self::MAX)?;
         match name.chars().find(|c| !c.is_ascii_graphic()) {
             Some(c) => Err(Invalid::NotVisible(c)),
             None => Ok(Self { name: name.into(), digest }),

@@ -6,29 +6,29 @@ use super::Version;
 
 /// The versions that a caller names: the session must have one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expected(Vec<Version>);
+pub struct VersionPrecondition(Vec<Version>);
 
-impl Expected {
+impl VersionPrecondition {
     /// One of `versions`. An empty list matches no version.
     #[must_use]
-    pub fn one_of(versions: Vec<Version>) -> Self {
+    pub fn any_of(versions: Vec<Version>) -> Self {
         Self(versions)
     }
 
     /// Whether `current` is one of them.
     #[must_use]
-    pub fn is_met_by(&self, current: Version) -> bool {
+    pub fn is_satisfied_by(&self, current: Version) -> bool {
         self.0.contains(&current)
     }
 }
 
-impl From<Version> for Expected {
+impl From<Version> for VersionPrecondition {
     fn from(version: Version) -> Self {
         Self(vec![version])
     }
 }
 
-impl fmt::Display for Expected {
+impl fmt::Display for VersionPrecondition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((first, others)) = self.0.split_first() else {
             return f.write_str("a version that does not exist");

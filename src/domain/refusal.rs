@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use super::{Account, Expected, Version};
+use super::{Account, Version, VersionPrecondition};
 
 /// A request that the rules of sessions refuse. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum RuleViolation {
     /// The operator is not a member of the session.
     #[error("{operator} is not a member of the session")]
     NotAMember {
@@ -15,19 +15,19 @@ pub enum Refusal {
     },
     /// Only the owner may remove others.
     #[error("only the owner may remove {account}")]
-    MayNotRemove {
+    RemovalNotAllowed {
         /// The member to be removed.
         account: Account,
     },
     /// Only the owner may do this.
     #[error("only the owner may {act}")]
-    OnlyTheOwner {
+    OwnerOnly {
         /// The refused action.
-        act: OwnersAct,
+        act: OwnerOnlyAction,
     },
     /// An administrator must give a reason.
     #[error("required when acting as administrator")]
-    ReasonMissing,
+    MissingReason,
     /// The new owner is not a member of the session, or leaves it with the same request.
     #[error("{owner} is not a member of the session")]
     OwnerNotAMember {
@@ -71,7 +71,7 @@ pub enum Refusal {
     #[error("expected {expected}, the current version is {current}")]
     VersionConflict {
         /// The versions that the caller named.
-        expected: Expected,
+        expected: VersionPrecondition,
         /// The version that the session has.
         current: Version,
     },
@@ -79,7 +79,7 @@ pub enum Refusal {
 
 /// An action that only the owner may take, besides the removal of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OwnersAct {
+pub enum OwnerOnlyAction {
     /// Make another member the owner.
     HandOver,
     /// Dissolve the session.
@@ -88,7 +88,7 @@ pub enum OwnersAct {
     Restore,
 }
 
-impl fmt::Display for OwnersAct {
+impl fmt::Display for OwnerOnlyAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::HandOver => "hand the session over",

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::session::each_once;
-use super::{Account, AttributesPatch, Expected, Reason, Refusal, Session, Title};
+use super::session::dedup_stable;
+use super::{Account, AttributesPatch, Reason, RuleViolation, Session, Title, VersionPrecondition};
 
 /// A request to change a session.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,7 +15,7 @@ pub struct Request {
     /// The reason, for the history.
     pub reason: Option<Reason>,
     /// The versions that the session may have; `None` = any.
-    pub expected: Option<Expected>,
+    pub expected: Option<VersionPrecondition>,
     /// The action.
     pub action: Action,
 }
@@ -61,7 +61,7 @@ pub struct Update {
 impl Request {
     /// A request of a member, at any version.
     #[must_use]
-    pub fn by(operator: Account, action: Action) -> Self {
+    pub fn for_member(operator: Account, action: Action) -> Self {
         Self { operator, authority: Authority::Member, reason: None, expected: None, action }
     }
 }
@@ -69,7 +69,7 @@ impl Request {
 impl Action {
     /// How many accounts it names.
     #[must_use]
-    pub fn accounts(&self) -> usize {
+    pub fn account_count(&self) -> usize {
         match self {
             Self::Update(update) => update.add.len() + update.remove.len(),
             Self::Members(members) => members.len(),
@@ -84,13 +84,13 @@ impl Update {
     ///
     /// # Errors
     /// [`Refusal::AddedAndRemoved`] when one account stands in both lists.
-    pub fn of_members(add: Vec<Account>, remove: Vec<Account>) -> Result<Self, Refusal> {
-        let add = each_once(add);
-        let remove = each_once(remove);
+    pub fn for_members(add: Vec<Account>, remove: Vec<Account>) -> Result<Self, RuleViolation> {
+        let add = dedup_stable(add);
+        let remove = dedup_stable(remove);
         if !add.is_empty() && !remove.is_empty() {
             let added: HashSet<&Account> = add.iter().collect();
-            if let Some(both) = remove.iter().find(|account| added.contains(account)) {
-                return Err(Refusal::AddedAndRemoved { account: both.clone() });
+            if let Some(duplicate) = remove.iter().find(|account| added.contains(account)) {
+                return Err(RuleViolation::AddedAndRemoved { account: duplicate.clone() });
             }
         }
         Ok(Self { add, remove, ..Self::default() })

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 
-use super::{Account, Attributes, Buin, Reason, Refusal, SessionId, Title, Version};
+use super::{Account, Attributes, Buin, Reason, RuleViolation, SessionId, Title, Version};
 
 /// A named conversation with members.
 ///
@@ -103,13 +103,13 @@ impl Session {
         new: NewSession,
         rules: &Rules,
         at: DateTime<Utc>,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, RuleViolation> {
         let mut members = Vec::with_capacity(new.members.len() + 1);
         members.push(new.creator.clone());
         members.extend(new.members);
-        let members = each_once(members);
-        rules.enough(members.len())?;
-        rules.not_too_many(members.len())?;
+        let members = dedup_stable(members);
+        rules.check_min_members(members.len())?;
+        rules.check_max_members(members.len())?;
         Ok(Self {
             id,
             buin,
@@ -126,41 +126,41 @@ impl Session {
 }
 
 impl Rules {
-    pub(super) fn enough(&self, got: usize) -> Result<(), Refusal> {
+    pub(super) fn check_min_members(&self, got: usize) -> Result<(), RuleViolation> {
         if got < self.min_members {
-            return Err(Refusal::TooFewMembers { min: self.min_members, got });
+            return Err(RuleViolation::TooFewMembers { min: self.min_members, got });
         }
         Ok(())
     }
 
-    pub(super) fn not_too_many(&self, got: usize) -> Result<(), Refusal> {
+    pub(super) fn check_max_members(&self, got: usize) -> Result<(), RuleViolation> {
         if got > self.max_members {
-            return Err(Refusal::TooManyMembers { max: self.max_members, got });
+            return Err(RuleViolation::TooManyMembers { max: self.max_members, got });
         }
         Ok(())
     }
 }
 
 /// Drops every account that came before, keeping the order.
-pub(super) fn each_once(accounts: Vec<Account>) -> Vec<Account> {
+pub(super) fn dedup_stable(accounts: Vec<Account>) -> Vec<Account> {
     // Short lists, the usual ones, are cheaper to scan than to hash.
-    const SCANNED: usize = 16;
-    let mut kept: Vec<Account> = Vec::with_capacity(accounts.len());
-    if accounts.len() <= SCANNED {
+    const MAX_SCANNED: usize = 16;
+    let mut unique: Vec<Account> = Vec::with_capacity(accounts.len());
+    if accounts.len() <= MAX_SCANNED {
         for account in accounts {
-            if !kept.contains(&account) {
-                kept.push(account);
+            if !unique.contains(&account) {
+                unique.push(account);
             }
         }
     } else {
         let mut seen = HashSet::with_capacity(accounts.len());
         for account in accounts {
             if seen.insert(account.clone()) {
-                kept.push(account);
+                unique.push(account);
             }
         }
     }
-    kept
+    unique
 }
 
 #[cfg(test)]
@@ -171,7 +171,7 @@ mod tests {
         names.iter().map(|name| Account::new(name).unwrap()).collect()
     }
 
-    fn create(creator: &str, members: &[&str]) -> Result<Session, Refusal> {
+    fn create(creator: &str, members: &[&str]) -> Result<Session, RuleViolation> {
         let rules = Rules { min_members: 3, max_members: 4, remove_members: RemovePolicy::Owner };
         let new = NewSession {
             title: Title::new("t").unwrap(),
@@ -194,10 +194,13 @@ mod tests {
 
     #[test]
     fn the_number_of_members_counts_each_once() {
-        assert_eq!(create("a", &["b", "a", "b"]), Err(Refusal::TooFewMembers { min: 3, got: 2 }));
+        assert_eq!(
+            create("a", &["b", "a", "b"]),
+            Err(RuleViolation::TooFewMembers { min: 3, got: 2 })
+        );
         assert_eq!(
             create("a", &["b", "c", "d", "e"]),
-            Err(Refusal::TooManyMembers { max: 4, got: 5 })
+            Err(RuleViolation::TooManyMembers { max: 4, got: 5 })
         );
         assert!(create("a", &["a", "b", "c", "d", "d"]).is_ok());
     }
@@ -206,7 +209,7 @@ mod tests {
     fn long_lists_lose_their_repeats_like_short_ones() {
         let many: Vec<String> = (0..100).map(|n| (n % 40).to_string()).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        let kept = each_once(accounts(&many));
+        let kept = dedup_stable(accounts(&many));
         assert_eq!(kept, accounts(&many[..40]));
     }
 }

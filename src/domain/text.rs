@@ -51,7 +51,7 @@ pub enum Invalid {
 }
 
 /// Checks that a text has 1 to `max` characters.
-pub(super) fn length(text: &str, max: usize) -> Result<(), Invalid> {
+pub(super) fn check_length(text: &str, max: usize) -> Result<(), Invalid> {
     if text.is_empty() {
         return Err(Invalid::Empty);
     }
@@ -66,14 +66,14 @@ pub(super) fn length(text: &str, max: usize) -> Result<(), Invalid> {
 }
 
 /// Checks that a text has no control character.
-pub(super) fn no_control(text: &str) -> Result<(), Invalid> {
+pub(super) fn check_no_control(text: &str) -> Result<(), Invalid> {
     match text.chars().find(|c| c.is_control()) {
         Some(c) => Err(Invalid::Control(c)),
         None => Ok(()),
     }
 }
 
-fn not_blank(text: &str) -> Result<(), Invalid> {
+fn check_not_blank(text: &str) -> Result<(), Invalid> {
     if text.chars().all(char::is_whitespace) {
         return Err(Invalid::Blank);
     }
@@ -93,9 +93,9 @@ impl Title {
     /// # Errors
     /// [`Invalid`] says which rule it breaks.
     pub fn new(text: &str) -> Result<Self, Invalid> {
-        length(text, Self::MAX)?;
-        no_control(text)?;
-        not_blank(text)?;
+        check_length(text, Self::MAX)?;
+        check_no_control(text)?;
+        check_not_blank(text)?;
         Ok(Self(text.into()))
     }
 
@@ -120,8 +120,8 @@ impl Account {
     /// # Errors
     /// [`Invalid`] says which rule it breaks.
     pub fn new(text: &str) -> Result<Self, Invalid> {
-        length(text, Self::MAX)?;
-        no_control(text)?;
+        check_length(text, Self::MAX)?;
+        check_no_control(text)?;
         Ok(Self(text.into()))
     }
 
@@ -152,9 +152,9 @@ impl Reason {
     /// # Errors
     /// [`Invalid`] says which rule it breaks.
     pub fn new(text: &str) -> Result<Self, Invalid> {
-        length(text, Self::MAX)?;
-        no_control(text)?;
-        not_blank(text)?;
+        check_length(text, Self::MAX)?;
+        check_no_control(text)?;
+        check_not_blank(text)?;
         Ok(Self(text.into()))
     }
 

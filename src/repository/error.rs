@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-use crate::domain::{AppId, Buin, Gap};
+use crate::domain::{AppId, Buin, MissingEvents};
 use crate::keyring::KeyringError;
 use crate::wire::MasterKeyId;
 
@@ -151,8 +151,8 @@ impl Error {
     }
 }
 
-impl From<Gap> for Error {
-    fn from(gap: Gap) -> Self {
+impl From<MissingEvents> for Error {
+    fn from(gap: MissingEvents) -> Self {
         corrupt("session_event", "version", gap.0)(gap)
     }
 }

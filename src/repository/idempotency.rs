@@ -94,7 +94,7 @@ pub async fn insert(
         key.digest(),
         session_id.uuid(),
         version.get(),
-        now + IdempotencyKey::KEPT,
+        now + IdempotencyKey::RETENTION,
     )
     .execute(pool)
     .await

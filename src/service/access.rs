@@ -244,7 +244,7 @@ impl Caller {
     /// # Errors
     /// [`Denied::Permission`].
     pub fn require(&self, permission: Permission) -> Result<(), AuthError> {
-        if !self.app_context.app.permissions.has(permission) {
+        if !self.app_context.app.permissions.contains(permission) {
             return Err(AuthError::Permission(permission));
         }
         Ok(())

@@ -135,7 +135,7 @@ impl AppDirectory {
     pub fn subscribers(&self) -> Vec<Arc<AppContext>> {
         let snapshot = self.snapshot.load();
         let apps = snapshot.apps.values().flatten();
-        apps.filter(|app_context| app_context.app.withheld().is_none()).cloned().collect()
+        apps.filter(|app_context| app_context.app.callbacks_blocked().is_none()).cloned().collect()
     }
 
     /// The app, if callbacks are sent to it.
@@ -143,7 +143,7 @@ impl AppDirectory {
         let snapshot = self.snapshot.load();
         let apps = snapshot.apps.get(app_id.as_str())?;
         let app_context = apps.iter().find(|app_context| app_context.app.buin == buin)?;
-        app_context.app.withheld().is_none().then(|| app_context.clone())
+        app_context.app.callbacks_blocked().is_none().then(|| app_context.clone())
     }
 
     /// Keeps the snapshot up to date. Runs until it is dropped. `changes` must have been opened

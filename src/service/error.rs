@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::{Permission, Refusal};
+use crate::domain::{Permission, RuleViolation};
 use crate::repository;
 
 /// Why a use case failed.
@@ -14,7 +14,7 @@ pub enum Error {
     Denied(#[from] AuthError),
     /// The request violates a rule of sessions.
     #[error(transparent)]
-    Rejected(#[from] Refusal),
+    Rejected(#[from] RuleViolation),
     /// The enterprise has no session with this id. Another enterprise may have one.
     #[error("no such session")]
     SessionNotFound,

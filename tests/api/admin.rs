@@ -35,7 +35,7 @@ async fn every_change_names_its_operator_in_the_audit() {
     let (buin, app_id) = (created.app.buin, &created.app.app_id);
     assert_eq!(apps::find(&bob, buin, app_id).await.unwrap(), created);
 
-    let permissions = Some(Permissions::usual());
+    let permissions = Some(Permissions::for_new_app());
     let changes = AppChanges { permissions, ..set_callback(Some("http://a"), Some("secret")) };
     let changed = apps::update(&bob, buin, app_id, changes).await.unwrap();
     assert_eq!(changed.app.callback.unwrap().url, "http://a");

@@ -10,7 +10,7 @@ use actix_web::http::header::ALLOW;
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::json;
 
-use crate::domain::{Invalid, Refusal};
+use crate::domain::{Invalid, RuleViolation};
 use crate::http::auth::authenticate::AuthRejection;
 use crate::http::body::BodyError;
 use crate::http::endpoint::ApiError;
@@ -205,20 +205,20 @@ impl From<AuthError> for CgiError {
     }
 }
 
-impl From<Refusal> for CgiError {
-    fn from(refusal: Refusal) -> Self {
+impl From<RuleViolation> for CgiError {
+    fn from(refusal: RuleViolation) -> Self {
         let (errcode, field) = match &refusal {
-            Refusal::NotAMember { .. } => (Errcode::IllegalAccess, "opUser"),
-            Refusal::MayNotRemove { .. } => (Errcode::IllegalAccess, "delMember"),
-            Refusal::OnlyTheOwner { .. } => (Errcode::IllegalAccess, "opUser"),
-            Refusal::ReasonMissing => (Errcode::BadRequest, "reason"),
-            Refusal::OwnerNotAMember { .. } => (Errcode::BadRequest, "owner"),
-            Refusal::AttributesTooLarge { .. } => (Errcode::BadRequest, "attributes"),
-            Refusal::AddedAndRemoved { .. } => (Errcode::BadRequest, "delMember"),
-            Refusal::TooFewMembers { .. } => (Errcode::TooFewMembers, "member"),
-            Refusal::TooManyMembers { .. } => (Errcode::TooManyMembers, "member"),
-            Refusal::Dissolved => (Errcode::SessionDissolved, "sessionId"),
-            Refusal::VersionConflict { .. } => (Errcode::VersionConflict, "version"),
+            RuleViolation::NotAMember { .. } => (Errcode::IllegalAccess, "opUser"),
+            RuleViolation::RemovalNotAllowed { .. } => (Errcode::IllegalAccess, "delMember"),
+            RuleViolation::OwnerOnly { .. } => (Errcode::IllegalAccess, "opUser"),
+            RuleViolation::MissingReason => (Errcode::BadRequest, "reason"),
+            RuleViolation::OwnerNotAMember { .. } => (Errcode::BadRequest, "owner"),
+            RuleViolation::AttributesTooLarge { .. } => (Errcode::BadRequest, "attributes"),
+            RuleViolation::AddedAndRemoved { .. } => (Errcode::BadRequest, "delMember"),
+            RuleViolation::TooFewMembers { .. } => (Errcode::TooFewMembers, "member"),
+            RuleViolation::TooManyMembers { .. } => (Errcode::TooManyMembers, "member"),
+            RuleViolation::Dissolved => (Errcode::SessionDissolved, "sessionId"),
+            RuleViolation::VersionConflict { .. } => (Errcode::VersionConflict, "version"),
         };
         Self::new(errcode, format!("{field}: {refusal}"))
     }

@@ -6,7 +6,7 @@ use super::call::{GetRequest, PostRequest};
 use super::fault::CgiError;
 use super::render::TYPE;
 use crate::domain::{
-    Account, Action, Attributes, Expected, NewSession, Request, Title, Update, Version,
+    Account, Action, Attributes, NewSession, Request, Title, Update, Version, VersionPrecondition,
 };
 use crate::http::shared::permission::{CanRead, CanWrite};
 use crate::service::{Sessions, WriteOptions};
@@ -61,10 +61,10 @@ fn parse_update(body: &Object<'_>) -> Result<Request, CgiError> {
     let title = title(body)?;
     let add = accounts(body, "addMember")?;
     let remove = accounts(body, "delMember")?;
-    let expected = version(body)?.map(Expected::from);
-    let mut update = Update::of_members(add, remove)?;
+    let expected = version(body)?.map(VersionPrecondition::from);
+    let mut update = Update::for_members(add, remove)?;
     update.title = title;
-    Ok(Request { expected, ..Request::by(operator, Action::Update(update)) })
+    Ok(Request { expected, ..Request::for_member(operator, Action::Update(update)) })
 }
 
 fn version(body: &Object<'_>) -> Result<Option<Version>, CgiError> {

@@ -169,7 +169,7 @@ impl<'a> KeyColumns<'a> {
         self.digests.push(key.digest());
         self.session_ids.push(after.id.uuid());
         self.versions.push(after.version.get());
-        self.expire_at.push(after.updated_at + IdempotencyKey::KEPT);
+        self.expire_at.push(after.updated_at + IdempotencyKey::RETENTION);
     }
 }
 

@@ -220,7 +220,7 @@ mod tests {
             buin: Buin::new(7).unwrap(),
             app_id: "mine".parse().unwrap(),
             name: "Mine".to_owned(),
-            permissions: Permissions::usual(),
+            permissions: Permissions::for_new_app(),
             callback: callback
                 .map(|(url, token)| Callback { url: url.to_owned(), token: token.to_owned() }),
             callbacks_paused: false,

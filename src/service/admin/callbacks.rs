@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{AdminContext, Error};
-use crate::domain::{AppId, Buin, DeliveryId, DeliveryState, SessionId, Withheld};
+use crate::domain::{AppId, Buin, CallbacksBlocked, DeliveryId, DeliveryState, SessionId};
 use crate::repository::apps;
 use crate::repository::deliveries::{self, Attempt, DeliveryFilter, DeliverySummary};
 
@@ -70,7 +70,7 @@ pub struct CallbackDetails {
     /// missing.
     pub attempts: Vec<CallbackAttempt>,
     /// The reason why a pending callback is not sent now.
-    pub withheld: Option<Withheld>,
+    pub withheld: Option<CallbacksBlocked>,
 }
 
 /// Lists callbacks, the newest first, at most `limit`.
@@ -96,7 +96,7 @@ pub async fn find(admin: &AdminContext, id: &DeliveryId) -> Result<CallbackDetai
     let withheld = match found.state {
         DeliveryState::Pending => {
             let app = apps::find(&admin.pool, &admin.keyring, found.buin, &found.id.app_id).await?;
-            app.app.withheld()
+            app.app.callbacks_blocked()
         }
         DeliveryState::Leased | DeliveryState::Delivered | DeliveryState::Failed => None,
     };

@@ -87,7 +87,7 @@ impl BatchItem for CreateCommand {
 impl BatchItem for UpdateCommand {
     fn weight(&self) -> usize {
         // How many members the session has, and loses, is known only after it is read.
-        1 + self.request.action.accounts()
+        1 + self.request.action.account_count()
     }
 }
 

@@ -12,7 +12,7 @@ use super::commands::{PendingUpdate, UpdateOutcome};
 use super::context::Context;
 use super::queue;
 use super::waiters::Waiters;
-use crate::domain::{Change, Refusal, SessionId};
+use crate::domain::{Change, RuleViolation, SessionId};
 use crate::repository::sessions::{ChangeSet, Provenance, VersionedChange};
 use crate::service::session_cache::{FillToken, SessionCache};
 use crate::service::{CachedSession, Error};
@@ -48,7 +48,7 @@ enum Decision {
     Change(Box<Change>),
     /// The session already is as requested.
     Unchanged,
-    Rejected(Refusal),
+    Rejected(RuleViolation),
     SessionNotFound,
     LoadFailed(Error),
 }

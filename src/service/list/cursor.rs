@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::domain::{Account, Filter, SessionId, Sort, SortKey, State, TitlePart};
+use crate::domain::{Account, SessionFilter, SessionId, Sort, SortKey, State, TitlePart};
 use crate::repository::sessions::{MemberSeekKey, ReadSnapshot, SeekKey, TimeSeekKey};
 
 /// Why a cursor is invalid.
@@ -36,8 +36,8 @@ const FORMAT_VERSION: u8 = 1;
 pub(super) struct QueryFingerprint([u8; 8]);
 
 impl QueryFingerprint {
-    pub(super) fn for_sessions(filter: &Filter, sort: Sort) -> Self {
-        let Filter { member, owner, title, state, updated_since } = filter;
+    pub(super) fn for_sessions(filter: &SessionFilter, sort: Sort) -> Self {
+        let SessionFilter { member, owner, title, state, updated_since } = filter;
         let since = updated_since.map(|time| time.timestamp_micros().to_string());
         Self::from_parts(&[
             Some(match sort.by {
@@ -181,21 +181,21 @@ mod tests {
         [(BY_CREATION, SeekKey { id, time: None }), (BY_CHANGE, SeekKey { id, time })]
     }
 
-    fn lists() -> Vec<(Filter, Sort)> {
+    fn lists() -> Vec<(SessionFilter, Sort)> {
         let account = || Some(Account::new("a").unwrap());
-        let all = Filter::default;
+        let all = SessionFilter::default;
         let since = |micros| DateTime::from_timestamp_micros(micros);
         let newest = |by| Sort { by, newest_first: true };
         let filters = [
             all(),
-            Filter { member: account(), ..all() },
-            Filter { owner: account(), ..all() },
-            Filter { title: Some(TitlePart::new("a").unwrap()), ..all() },
-            Filter { member: account(), owner: account(), ..all() },
-            Filter { state: Some(State::Active), ..all() },
-            Filter { state: Some(State::Dissolved), ..all() },
-            Filter { updated_since: since(1), ..all() },
-            Filter { updated_since: since(2), ..all() },
+            SessionFilter { member: account(), ..all() },
+            SessionFilter { owner: account(), ..all() },
+            SessionFilter { title: Some(TitlePart::new("a").unwrap()), ..all() },
+            SessionFilter { member: account(), owner: account(), ..all() },
+            SessionFilter { state: Some(State::Active), ..all() },
+            SessionFilter { state: Some(State::Dissolved), ..all() },
+            SessionFilter { updated_since: since(1), ..all() },
+            SessionFilter { updated_since: since(2), ..all() },
         ];
         let mut lists: Vec<_> =
             filters.into_iter().map(|filter| (filter, newest(SortKey::CreatedAt))).collect();
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn cursor_decodes_to_the_position_it_was_made_of() {
         for (sort, place) in places() {
-            let list = QueryFingerprint::for_sessions(&Filter::default(), sort);
+            let list = QueryFingerprint::for_sessions(&SessionFilter::default(), sort);
             let text = encode(&list, &place);
             assert_eq!(decode(&list, sort.by, &text), Ok(place), "{text}");
         }
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn malformed_cursor_is_refused() {
         for (sort, place) in places() {
-            let list = QueryFingerprint::for_sessions(&Filter::default(), sort);
+            let list = QueryFingerprint::for_sessions(&SessionFilter::default(), sort);
             let whole = encode(&list, &place);
             let bad = |text: &str| decode(&list, sort.by, text) == Err(InvalidCursor::Malformed);
             for text in ["", "A", "?", "null", "AQ", "AQ==", &whole.repeat(1000)] {
@@ -255,7 +255,7 @@ mod tests {
             assert!(bad(&URL_SAFE_NO_PAD.encode(&bytes)));
         }
         // A time that PostgreSQL cannot represent.
-        let list = QueryFingerprint::for_sessions(&Filter::default(), BY_CHANGE);
+        let list = QueryFingerprint::for_sessions(&SessionFilter::default(), BY_CHANGE);
         for micros in [i64::MIN, -1, i64::MAX] {
             let mut place = vec![0; 16];
             place.extend(micros.to_be_bytes());
@@ -270,7 +270,7 @@ mod tests {
         #[test]
         fn decoding_arbitrary_text_never_panics(text in "\\PC{0,80}", place: Vec<u8>) {
             for sort in [BY_CREATION, BY_CHANGE] {
-                let list = QueryFingerprint::for_sessions(&Filter::default(), sort);
+                let list = QueryFingerprint::for_sessions(&SessionFilter::default(), sort);
                 let _ = decode(&list, sort.by, &text);
                 let _ = decode(&list, sort.by, &encode_raw(&list, &place));
                 let _ = decode_member(&list, &encode_raw(&list, &place));

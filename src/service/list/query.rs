@@ -1,7 +1,7 @@
 //! The parameters of lists: filter, order, page size, cursor.
 
 use super::cursor::{self, InvalidCursor, QueryFingerprint};
-use crate::domain::{Filter, SessionId, Sort};
+use crate::domain::{SessionFilter, SessionId, Sort};
 use crate::repository::sessions::{MemberSeekKey, SeekKey};
 
 /// The largest number of items of a page.
@@ -19,7 +19,7 @@ pub struct InvalidPageSize {
 /// A request for a page of sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListQuery {
-    filter: Filter,
+    filter: SessionFilter,
     sort: Sort,
     size: PageSize,
     after: Option<SeekKey>,
@@ -66,7 +66,7 @@ impl ListQuery {
     /// # Errors
     /// [`BadCursor`] if the cursor is malformed, or belongs to another filter or order.
     pub fn new(
-        filter: Filter,
+        filter: SessionFilter,
         sort: Sort,
         size: PageSize,
         cursor: Option<&str>,
@@ -76,7 +76,7 @@ impl ListQuery {
         Ok(Self { filter, sort, size, after })
     }
 
-    pub(super) fn filter(&self) -> &Filter {
+    pub(super) fn filter(&self) -> &SessionFilter {
         &self.filter
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use muster::domain::{Filter, Session, State, TitlePart};
+use muster::domain::{Session, SessionFilter, State, TitlePart};
 
 use super::{ORDERS, World, account};
 use crate::harness::{BUIN, start_of_time};
@@ -63,19 +63,22 @@ async fn what_is_rare_among_many_is_found_whole() {
     let world = World::begin().await;
     fill(&world).await;
     let lately = Some(start_of_time() - chrono::TimeDelta::days(8));
-    let all = Filter::default;
+    let all = SessionFilter::default;
     let bot = || Some(account("bot"));
     let part = |text: &str| Some(TitlePart::new(text).unwrap());
     let dissolved = Some(State::Dissolved);
     let every = |step: usize| (step..=SESSIONS as usize).step_by(step).collect::<BTreeSet<_>>();
     for (filter, expected) in [
-        (Filter { member: bot(), state: dissolved, ..all() }, every(3000)),
-        (Filter { owner: bot(), state: dissolved, title: part("a"), ..all() }, every(3000)),
-        (Filter { title: part("rare"), ..all() }, every(500)),
-        (Filter { title: part("a"), updated_since: lately, ..all() }, every(4000)),
-        (Filter { member: bot(), updated_since: lately, ..all() }, every(4000)),
-        (Filter { member: bot(), title: part("a r"), state: dissolved, ..all() }, every(3000)),
-        (Filter { title: part("a a"), ..all() }, BTreeSet::new()),
+        (SessionFilter { member: bot(), state: dissolved, ..all() }, every(3000)),
+        (SessionFilter { owner: bot(), state: dissolved, title: part("a"), ..all() }, every(3000)),
+        (SessionFilter { title: part("rare"), ..all() }, every(500)),
+        (SessionFilter { title: part("a"), updated_since: lately, ..all() }, every(4000)),
+        (SessionFilter { member: bot(), updated_since: lately, ..all() }, every(4000)),
+        (
+            SessionFilter { member: bot(), title: part("a r"), state: dissolved, ..all() },
+            every(3000),
+        ),
+        (SessionFilter { title: part("a a"), ..all() }, BTreeSet::new()),
     ] {
         for order in ORDERS {
             let (found, pages) = world.all(&filter, order, 200).await;
@@ -101,7 +104,8 @@ async fn a_page_ends_where_there_are_too_many_members() {
     for (order, expected) in ORDERS.into_iter().zip([[2, 2, 1], [1, 2, 2]].into_iter().cycle()) {
         let (mut cursor, mut sizes) = (None, Vec::new());
         loop {
-            let (items, next) = world.page(&Filter::default(), order, 200, cursor.as_deref()).await;
+            let (items, next) =
+                world.page(&SessionFilter::default(), order, 200, cursor.as_deref()).await;
             sizes.push(items.len());
             cursor = next;
             if cursor.is_none() {

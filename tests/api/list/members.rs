@@ -23,7 +23,7 @@ fn names(listing: &Page<Member>) -> Vec<&str> {
 
 fn update(add: &[&str], remove: &[&str]) -> Action {
     let accounts = |names: &[&str]| names.iter().copied().map(account).collect();
-    Action::Update(Update::of_members(accounts(add), accounts(remove)).unwrap())
+    Action::Update(Update::for_members(accounts(add), accounts(remove)).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use muster::cli::session_options;
 use muster::domain::{
-    Account, Action, Attributes, Filter, NewSession, Request, Session, SessionId, Sort, SortKey,
-    State, Title, TitlePart, Update,
+    Account, Action, Attributes, NewSession, Request, Session, SessionFilter, SessionId, Sort,
+    SortKey, State, Title, TitlePart, Update,
 };
 use muster::service::{
     AppDirectory, Authenticator, Caller, Error, ListQuery, PageSize, Sessions, TokenOptions,
@@ -61,7 +61,7 @@ impl World {
     /// Lets the owner do something.
     pub async fn act(&self, id: SessionId, action: Action) -> Result<Session, Error> {
         let owner = self.get(id).await.owner;
-        let request = Request::by(owner, action);
+        let request = Request::for_member(owner, action);
         let terms = WriteOptions::default();
         let done = self.sessions.change(&self.caller, id, request, &terms).await?;
         Ok((**done.session).clone())
@@ -79,7 +79,7 @@ impl World {
 
     async fn page(
         &self,
-        filter: &Filter,
+        filter: &SessionFilter,
         sort: Sort,
         size: i64,
         cursor: Option<&str>,
@@ -92,7 +92,7 @@ impl World {
     }
 
     /// All pages, and how many there are.
-    async fn all(&self, filter: &Filter, sort: Sort, size: i64) -> (Vec<Session>, usize) {
+    async fn all(&self, filter: &SessionFilter, sort: Sort, size: i64) -> (Vec<Session>, usize) {
         let (mut items, mut cursor) = self.page(filter, sort, size, None).await;
         let mut pages = 1;
         while let Some(text) = cursor {
@@ -105,7 +105,7 @@ impl World {
     }
 
     /// The titles of all that a filter finds, oldest first.
-    async fn titles(&self, filter: &Filter) -> Vec<String> {
+    async fn titles(&self, filter: &SessionFilter) -> Vec<String> {
         let mut titles = Vec::new();
         for session in self.all(filter, ORDERS[1], 2).await.0 {
             titles.push(session.title.as_str().to_owned());
@@ -129,8 +129,8 @@ fn account(name: &str) -> Account {
     Account::new(name).unwrap()
 }
 
-fn titled(part: &str) -> Filter {
-    Filter { title: Some(TitlePart::new(part).unwrap()), ..Filter::default() }
+fn titled(part: &str) -> SessionFilter {
+    SessionFilter { title: Some(TitlePart::new(part).unwrap()), ..SessionFilter::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,10 +153,10 @@ async fn filters_find_what_they_say_and_combine() {
     world.app.clock.advance(second);
     world.rename(ids[0], "Release 1a").await;
 
-    let all = Filter::default;
-    let of = |name: &str| Filter { member: Some(account(name)), ..all() };
-    let owned = |name: &str| Filter { owner: Some(account(name)), ..all() };
-    let [active, dissolved] = State::ALL.map(|state| Filter { state: Some(state), ..all() });
+    let all = SessionFilter::default;
+    let of = |name: &str| SessionFilter { member: Some(account(name)), ..all() };
+    let owned = |name: &str| SessionFilter { owner: Some(account(name)), ..all() };
+    let [active, dissolved] = State::ALL.map(|state| SessionFilter { state: Some(state), ..all() });
     for (filter, expected) in [
         (all(), vec!["Release 1a", "release 2", "项目会议", "ÉTÉ 会议"]),
         (of("b"), vec!["Release 1a", "release 2", "ÉTÉ 会议"]),
@@ -173,10 +173,13 @@ async fn filters_find_what_they_say_and_combine() {
         (titled("%"), vec![]),
         // Has all pairs of neighbours of it, and not itself.
         (titled("easelele"), vec![]),
-        (Filter { updated_since: Some(since), ..all() }, vec!["Release 1a", "release 2"]),
-        (Filter { owner: Some(account("a")), ..of("b") }, vec!["Release 1a", "ÉTÉ 会议"]),
-        (Filter { member: Some(account("d")), ..titled("会议") }, vec!["项目会议", "ÉTÉ 会议"]),
-        (Filter { updated_since: Some(since), ..active }, vec!["Release 1a"]),
+        (SessionFilter { updated_since: Some(since), ..all() }, vec!["Release 1a", "release 2"]),
+        (SessionFilter { owner: Some(account("a")), ..of("b") }, vec!["Release 1a", "ÉTÉ 会议"]),
+        (
+            SessionFilter { member: Some(account("d")), ..titled("会议") },
+            vec!["项目会议", "ÉTÉ 会议"],
+        ),
+        (SessionFilter { updated_since: Some(since), ..active }, vec!["Release 1a"]),
     ] {
         assert_eq!(world.titles(&filter).await, expected, "{filter:?}");
         for order in ORDERS {
@@ -194,7 +197,7 @@ async fn filters_find_what_they_say_and_combine() {
         ["Release 1a", "release 2", "ÉTÉ 会议", "项目会议"],
         ["项目会议", "ÉTÉ 会议", "release 2", "Release 1a"],
     ]) {
-        let (found, _) = world.all(&Filter::default(), order, 3).await;
+        let (found, _) = world.all(&SessionFilter::default(), order, 3).await;
         let found: Vec<_> = found.iter().map(|session| session.title.as_str()).collect();
         assert_eq!(found, expected, "{order:?}");
     }
@@ -208,12 +211,12 @@ async fn an_enterprise_finds_only_its_own() {
     let stranger = admit(&world.app, &key).await;
     let since = Some(own.updated_at);
     for filter in [
-        Filter::default(),
+        SessionFilter::default(),
         titled("own"),
-        Filter { member: Some(account("a")), ..Filter::default() },
-        Filter { owner: Some(account("a")), ..Filter::default() },
-        Filter { state: Some(State::Active), ..Filter::default() },
-        Filter { updated_since: since, ..Filter::default() },
+        SessionFilter { member: Some(account("a")), ..SessionFilter::default() },
+        SessionFilter { owner: Some(account("a")), ..SessionFilter::default() },
+        SessionFilter { state: Some(State::Active), ..SessionFilter::default() },
+        SessionFilter { updated_since: since, ..SessionFilter::default() },
     ] {
         for order in ORDERS {
             let query = ListQuery::new(filter.clone(), order, PageSize::DEFAULT, None).unwrap();
@@ -262,11 +265,13 @@ async fn a_change_that_commits_late_moves_nothing() {
     world.rename(ids[2], "3a").await;
     world.app.clock.advance(second);
 
-    let (first, cursor) = world.page(&Filter::default(), ORDERS[2], 1, None).await;
+    let (first, cursor) = world.page(&SessionFilter::default(), ORDERS[2], 1, None).await;
     assert_eq!(first[0].title.as_str(), "3a");
     late.commit().await.unwrap();
-    let (second, cursor) = world.page(&Filter::default(), ORDERS[2], 1, cursor.as_deref()).await;
-    let (third, cursor) = world.page(&Filter::default(), ORDERS[2], 1, cursor.as_deref()).await;
+    let (second, cursor) =
+        world.page(&SessionFilter::default(), ORDERS[2], 1, cursor.as_deref()).await;
+    let (third, cursor) =
+        world.page(&SessionFilter::default(), ORDERS[2], 1, cursor.as_deref()).await;
     assert_eq!(second[0].title.as_str(), "2");
     assert_eq!(third[0].title.as_str(), "late");
     assert_eq!(cursor, None);

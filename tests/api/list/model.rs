@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use muster::domain::{
-    Action, Filter, Request, Session, SessionId, Sort, SortKey, State, Title, TitlePart, Update,
+    Action, Request, Session, SessionFilter, SessionId, Sort, SortKey, State, Title, TitlePart,
+    Update,
 };
 use muster::service::{Error, WriteOptions};
 use rand::rngs::StdRng;
@@ -76,7 +77,7 @@ impl History {
             4..7 => {
                 let accounts = self.some_accounts(2);
                 let (add, remove) = (vec![account(accounts[0])], vec![account(accounts[1])]);
-                Action::Update(Update::of_members(add, remove).unwrap())
+                Action::Update(Update::for_members(add, remove).unwrap())
             }
             7 => {
                 let members = self.now[&key].members.clone();
@@ -86,7 +87,7 @@ impl History {
             8 => Action::Dissolve,
             _ => Action::Restore,
         };
-        let request = Request::by(owner, action);
+        let request = Request::for_member(owner, action);
         let terms = WriteOptions::default();
         let id = SessionId::new(key);
         match self.world.sessions.change(&self.world.caller, id, request, &terms).await {
@@ -96,13 +97,13 @@ impl History {
         }
     }
 
-    fn filter(&mut self) -> Filter {
+    fn filter(&mut self) -> SessionFilter {
         let rng = &mut self.rng;
         let mut maybe = |chance| rng.random_bool(chance);
         let which = [maybe(0.3), maybe(0.2), maybe(0.3), maybe(0.3), maybe(0.2)];
         let name = |rng: &mut StdRng| account(ACCOUNTS.choose(rng).unwrap());
         let times: Vec<_> = self.now.values().map(|session| session.updated_at).collect();
-        Filter {
+        SessionFilter {
             member: which[0].then(|| name(rng)),
             owner: which[1].then(|| name(rng)),
             title: which[2].then(|| TitlePart::new(PARTS.choose(rng).unwrap()).unwrap()),
@@ -111,7 +112,7 @@ impl History {
         }
     }
 
-    fn matching(&self, filter: &Filter) -> BTreeSet<SessionKey> {
+    fn matching(&self, filter: &SessionFilter) -> BTreeSet<SessionKey> {
         let matching = self.now.iter().filter(|(_, session)| meets(session, filter));
         matching.map(|(key, _)| *key).collect()
     }
@@ -163,8 +164,8 @@ fn place(session: &Session, sort: Sort) -> Option<DateTime<Utc>> {
     (sort.by == SortKey::UpdatedAt).then_some(session.updated_at)
 }
 
-fn meets(session: &Session, filter: &Filter) -> bool {
-    let Filter { member, owner, title, state, updated_since } = filter;
+fn meets(session: &Session, filter: &SessionFilter) -> bool {
+    let SessionFilter { member, owner, title, state, updated_since } = filter;
     let has = |part: &TitlePart| {
         session.title.as_str().to_lowercase().contains(&part.as_str().to_lowercase())
     };

@@ -99,7 +99,7 @@ pub(crate) async fn get(
         max_batch_get_ids: batch_get::MAX_IDS,
         max_batch_items: batch::MAX_ITEMS,
         max_idempotency_key_length: IdempotencyKey::MAX,
-        idempotency_key_seconds: IdempotencyKey::KEPT.num_seconds(),
+        idempotency_key_seconds: IdempotencyKey::RETENTION.num_seconds(),
         max_body_bytes: options.max_body_bytes,
     })
 }

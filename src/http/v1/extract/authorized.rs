@@ -92,7 +92,7 @@ async fn authenticate(request: &HttpRequest, any_of: &[Permission]) -> Result<Ca
 /// Who lacks all of several permissions hears of the first, the least of them.
 fn check_any_permission(granted: Permissions, any_of: &[Permission]) -> Result<(), AuthError> {
     match any_of.first() {
-        Some(first) if !any_of.iter().any(|permission| granted.has(*permission)) => {
+        Some(first) if !any_of.iter().any(|permission| granted.contains(*permission)) => {
             Err(AuthError::Permission(*first))
         }
         _ => Ok(()),

@@ -11,7 +11,7 @@ use super::part::RequestPart;
 use super::precondition::IfMatch;
 use super::query::Query;
 use super::text::ActorFields;
-use crate::domain::{Action, Authority, Expected, Permission, Request};
+use crate::domain::{Action, Authority, Permission, Request, VersionPrecondition};
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 use crate::service::{Caller, WriteOptions};
 
@@ -19,7 +19,7 @@ use crate::service::{Caller, WriteOptions};
 pub(crate) struct WriteParams<Q = DryRun> {
     pub(crate) query: Q,
     pub(crate) options: WriteOptions,
-    expected: Option<Expected>,
+    expected: Option<VersionPrecondition>,
 }
 
 /// The query of a call that changes something.
@@ -56,7 +56,7 @@ impl<Q> WriteParams<Q> {
 
 /// By what right an app lets operators act.
 pub(crate) fn authority(caller: &Caller) -> Authority {
-    match caller.app().permissions.has(Permission::SessionsAdmin) {
+    match caller.app().permissions.contains(Permission::SessionsAdmin) {
         true => Authority::Admin,
         false => Authority::Member,
     }
@@ -74,7 +74,7 @@ impl<Q: DeserializeOwned + IntoParams + HasDryRun> RequestPart for WriteParams<Q
         let IfMatch(versions) = IfMatch::read(request, body)?;
         let IdempotencyKeyHeader(key) = IdempotencyKeyHeader::read(request, body)?;
         let options = WriteOptions { key, dry_run: query.dry_run() };
-        Ok(Self { query, options, expected: versions.map(Expected::one_of) })
+        Ok(Self { query, options, expected: versions.map(VersionPrecondition::any_of) })
     }
 
     fn parameters() -> Vec<Parameter> {

@@ -3,7 +3,7 @@
 
 use super::body::Problem;
 use super::code::Code;
-use crate::domain::Refusal;
+use crate::domain::RuleViolation;
 use crate::http::auth::authenticate::AuthRejection;
 use crate::http::body::BodyError;
 use crate::http::middleware::timeout::NoResponse;
@@ -69,34 +69,36 @@ impl From<AuthError> for Problem {
     }
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
+impl From<RuleViolation> for Problem {
+    fn from(refusal: RuleViolation) -> Self {
         let (code, field) = match &refusal {
-            Refusal::NotAMember { .. } => (Code::NotAMember, "operator"),
-            Refusal::MayNotRemove { .. } => (Code::NotTheOwner, "delMember"),
-            Refusal::OnlyTheOwner { .. } => (Code::NotTheOwner, "operator"),
-            Refusal::ReasonMissing => (Code::MissingReason, "reason"),
-            Refusal::OwnerNotAMember { .. } => (Code::OwnerNotAMember, "owner"),
-            Refusal::AttributesTooLarge { .. } => (Code::AttributesTooLarge, "attributes"),
-            Refusal::AddedAndRemoved { .. } => (Code::AddedAndRemoved, "delMember"),
-            Refusal::TooFewMembers { .. } => (Code::TooFewMembers, "member"),
-            Refusal::TooManyMembers { .. } => (Code::TooManyMembers, "member"),
-            Refusal::Dissolved => (Code::SessionDissolved, "sessionId"),
-            Refusal::VersionConflict { .. } => (Code::VersionConflict, "version"),
+            RuleViolation::NotAMember { .. } => (Code::NotAMember, "operator"),
+            RuleViolation::RemovalNotAllowed { .. } => (Code::NotTheOwner, "delMember"),
+            RuleViolation::OwnerOnly { .. } => (Code::NotTheOwner, "operator"),
+            RuleViolation::MissingReason => (Code::MissingReason, "reason"),
+            RuleViolation::OwnerNotAMember { .. } => (Code::OwnerNotAMember, "owner"),
+            RuleViolation::AttributesTooLarge { .. } => (Code::AttributesTooLarge, "attributes"),
+            RuleViolation::AddedAndRemoved { .. } => (Code::AddedAndRemoved, "delMember"),
+            RuleViolation::TooFewMembers { .. } => (Code::TooFewMembers, "member"),
+            RuleViolation::TooManyMembers { .. } => (Code::TooManyMembers, "member"),
+            RuleViolation::Dissolved => (Code::SessionDissolved, "sessionId"),
+            RuleViolation::VersionConflict { .. } => (Code::VersionConflict, "version"),
         };
         let problem = Self::for_field(code, field, &refusal);
         match refusal {
-            Refusal::TooFewMembers { min: limit, got }
-            | Refusal::TooManyMembers { max: limit, got }
-            | Refusal::AttributesTooLarge { max: limit, got } => problem.with_limit(limit, got),
-            Refusal::VersionConflict { current, .. } => problem.with_current_version(current),
-            Refusal::NotAMember { .. }
-            | Refusal::MayNotRemove { .. }
-            | Refusal::OnlyTheOwner { .. }
-            | Refusal::ReasonMissing
-            | Refusal::OwnerNotAMember { .. }
-            | Refusal::AddedAndRemoved { .. }
-            | Refusal::Dissolved => problem,
+            RuleViolation::TooFewMembers { min: limit, got }
+            | RuleViolation::TooManyMembers { max: limit, got }
+            | RuleViolation::AttributesTooLarge { max: limit, got } => {
+                problem.with_limit(limit, got)
+            }
+            RuleViolation::VersionConflict { current, .. } => problem.with_current_version(current),
+            RuleViolation::NotAMember { .. }
+            | RuleViolation::RemovalNotAllowed { .. }
+            | RuleViolation::OwnerOnly { .. }
+            | RuleViolation::MissingReason
+            | RuleViolation::OwnerNotAMember { .. }
+            | RuleViolation::AddedAndRemoved { .. }
+            | RuleViolation::Dissolved => problem,
         }
     }
 }
@@ -201,7 +203,7 @@ mod tests {
     fn a_version_conflict_tells_the_version_to_go_on_from() {
         let (expected, current) = (Version::new(4).unwrap(), Version::new(5).unwrap());
         let expected = expected.into();
-        let conflict = Refusal::VersionConflict { expected, current };
+        let conflict = RuleViolation::VersionConflict { expected, current };
         let (status, headers, body) = told(Error::Rejected(conflict));
         assert_eq!((status, headers), (412, vec![("etag".to_owned(), "\"5\"".to_owned())]));
         let detail = "version: expected 4, the current version is 5";
@@ -215,18 +217,18 @@ mod tests {
     fn refusals_have_a_status_for_each_kind() {
         let carol = || Account::new("carol").unwrap();
         for (refusal, status, code) in [
-            (Refusal::NotAMember { operator: carol() }, 403, "not_a_member"),
-            (Refusal::MayNotRemove { account: carol() }, 403, "not_the_owner"),
-            (Refusal::AddedAndRemoved { account: carol() }, 422, "added_and_removed"),
-            (Refusal::Dissolved, 410, "session_dissolved"),
+            (RuleViolation::NotAMember { operator: carol() }, 403, "not_a_member"),
+            (RuleViolation::RemovalNotAllowed { account: carol() }, 403, "not_the_owner"),
+            (RuleViolation::AddedAndRemoved { account: carol() }, 422, "added_and_removed"),
+            (RuleViolation::Dissolved, 410, "session_dissolved"),
         ] {
             let (found, headers, body) = told(refusal);
             assert_eq!((found, &body["code"]), (status, &json!(code)));
             assert!(headers.is_empty() && body.get("limit").is_none(), "{headers:?} {body}");
         }
         for (refusal, code, limit) in [
-            (Refusal::TooFewMembers { min: 3, got: 2 }, "too_few_members", 3),
-            (Refusal::TooManyMembers { max: 1, got: 2 }, "too_many_members", 1),
+            (RuleViolation::TooFewMembers { min: 3, got: 2 }, "too_few_members", 3),
+            (RuleViolation::TooManyMembers { max: 1, got: 2 }, "too_many_members", 1),
         ] {
             let (status, _, body) = told(refusal);
             assert_eq!((status, &body["code"]), (422, &json!(code)));

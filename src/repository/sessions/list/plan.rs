@@ -1,7 +1,7 @@
 //! The order in which sources are tried for a page.
 
 use super::request::ListRequest;
-use crate::domain::{Filter, SortKey};
+use crate::domain::{SessionFilter, SortKey};
 
 /// How many rows are looked at first, if filters besides that of the index apply. This is enough
 /// for most lists of one account, and for filters that most sessions match.
@@ -42,7 +42,7 @@ pub(super) struct PlanStep {
 /// The attempts to make until one yields a complete page, and the final one, whose page counts in
 /// any case.
 pub(super) fn plan(request: &ListRequest<'_>) -> (Vec<PlanStep>, PlanStep) {
-    let Filter { member, owner, title, state, updated_since } = request.filter;
+    let SessionFilter { member, owner, title, state, updated_since } = request.filter;
     let ordered = |source, window| PlanStep { source, window, unordered: false };
     let unordered = |source| PlanStep { source, window: MAX_UNORDERED, unordered: true };
     let page = i64::from(request.limit) + 1;

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::seek_key::SeekKey;
-use crate::domain::{Buin, Filter, Session, Sort, SortKey};
+use crate::domain::{Buin, Session, SessionFilter, Sort, SortKey};
 
 /// The most members that the sessions of a page have in total. A page of one session may have more.
 pub(super) const MAX_MEMBERS: i64 = 10_000;
@@ -15,7 +15,7 @@ pub struct ListRequest<'a> {
     /// The enterprise whose sessions are listed.
     pub buin: Buin,
     /// The filter.
-    pub filter: &'a Filter,
+    pub filter: &'a SessionFilter,
     /// The order.
     pub sort: Sort,
     /// The end of the previous page; `None` for the first page.

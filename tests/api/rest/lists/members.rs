@@ -30,7 +30,7 @@ fn nobody() -> (u16, String, Value) {
 
 async fn update(world: &World, id: SessionId, add: &[&str], remove: &[&str]) {
     let accounts = |names: &[&str]| names.iter().map(|name| Account::new(name).unwrap()).collect();
-    let update = Update::of_members(accounts(add), accounts(remove)).unwrap();
+    let update = Update::for_members(accounts(add), accounts(remove)).unwrap();
     world.act(id, Action::Update(update)).await.unwrap();
 }
 

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::domain::{self, Filter, Sort, SortKey, TitlePart};
+use crate::domain::{self, SessionFilter, Sort, SortKey, TitlePart};
 use crate::http::shared::permission::CanRead;
 use crate::http::v1::extract::authorized::Authorized;
 use crate::http::v1::extract::page;
@@ -92,7 +92,7 @@ impl TryFrom<ListSessionsQuery> for ListQuery {
         let parse_account = |name, text: Option<String>| {
             text.map(|text| account(Code::InvalidParameter, name, &text)).transpose()
         };
-        let filter = Filter {
+        let filter = SessionFilter {
             member: parse_account("member", params.member)?,
             owner: parse_account("owner", params.owner)?,
             title: params.title.as_deref().map(parse_title).transpose()?,

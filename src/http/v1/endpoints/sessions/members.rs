@@ -89,7 +89,7 @@ pub(crate) async fn add(
     request: AddMemberRequest,
 ) -> Result<HttpResponse, Problem> {
     let (SessionPath(id), MemberPath(account), write, Json(operator)) = request.parts;
-    let action = Action::Update(Update::of_members(vec![account], Vec::new())?);
+    let action = Action::Update(Update::for_members(vec![account], Vec::new())?);
     let change_request = ChangeRequest { actor: operator.try_into()?, action };
     let changed = apply_change(&sessions, &request.caller, id, &write, change_request).await;
     changed.map_err(|problem| problem.rename_field(&FIELD_NAMES))
@@ -113,7 +113,7 @@ pub(crate) async fn remove(
     request: RemoveMemberRequest,
 ) -> Result<HttpResponse, Problem> {
     let (SessionPath(id), MemberPath(account), write) = request.parts;
-    let action = Action::Update(Update::of_members(Vec::new(), vec![account])?);
+    let action = Action::Update(Update::for_members(Vec::new(), vec![account])?);
     let change_request = ChangeRequest { actor: (&write.query).try_into()?, action };
     let changed = apply_change(&sessions, &request.caller, id, &write, change_request).await;
     changed.map_err(|problem| problem.rename_field(&FIELD_NAMES))

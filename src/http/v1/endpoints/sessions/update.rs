@@ -53,7 +53,7 @@ impl TryFrom<UpdateBody> for ChangeRequest {
         let add = accounts("addMember", &body.add_member.unwrap_or_default())?;
         let remove = accounts("delMember", &body.del_member.unwrap_or_default())?;
         let attributes = body.attributes.map(|Object(map)| AttributesPatch::new(map));
-        let mut update = Update::of_members(add, remove)?;
+        let mut update = Update::for_members(add, remove)?;
         (update.title, update.owner, update.attributes) = (title, owner, attributes);
         Ok(Self { actor, action: Action::Update(update) })
     }
