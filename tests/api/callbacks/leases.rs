@@ -270,7 +270,7 @@ async fn two_workers_never_send_the_same() {
     let mut workers = Vec::new();
     for _ in 0..3 {
         let soon = |settings: &mut Settings| {
-            settings.delivery.retry_schedule = vec![Duration::from_secs(5)]
+            settings.delivery.retry_schedule = vec![Duration::from_secs(5)];
         };
         workers.push(worker_with(&app, soon).await);
     }
