@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_manual_clock_moves_only_by_hand() {
+    fn manual_clock_moves_only_by_advance() {
         let start = DateTime::from_timestamp(1_718_000_000, 0).unwrap();
         let clock = Clock::manual(start);
         let other = clock.clone();

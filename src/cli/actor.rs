@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_have_names_or_numbers() {
+    fn user_is_its_name_or_its_uid() {
         let passwd = "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/:\nbroken\n";
         assert_eq!(name(passwd, 1000).as_deref(), Some("ann"));
         assert_eq!(name(passwd, 1), None);

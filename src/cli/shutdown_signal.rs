@@ -79,7 +79,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3_600);
 
     #[tokio::test]
-    async fn a_hurry_waits_for_nothing() {
+    async fn forced_shutdown_waits_for_nothing() {
         let stopper = Stopper::default();
         assert!(!stopper.is_wanted());
         stopper.clone().stop();

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn traces_go_below_the_base() {
+    fn traces_path_is_appended_to_the_base_url() {
         for (base, traces) in [
             ("http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces"),
             ("https://otlp.example/tenant/", "https://otlp.example/tenant/v1/traces"),

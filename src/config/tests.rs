@@ -317,7 +317,7 @@ fn the_environment_sets_every_key() {
 }
 
 #[test]
-fn a_file_sets_every_key_and_the_environment_goes_before_it() {
+fn file_sets_every_key_and_environment_overrides_it() {
     let file: String = OTHERS
         .iter()
         .map(|(key, value)| match value.parse::<i64>() {
@@ -408,7 +408,7 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
 }
 
 #[test]
-fn variables_of_others_are_left_alone() {
+fn variables_of_other_programs_are_ignored() {
     let env = &[("MUSTER_CONFIG", "x"), ("MUSTER_PORT_7080_TCP", "x"), ("PATH", "x"), ("ÄÖÜ", "x")];
     assert!(load(None, env).is_ok());
 }
@@ -478,7 +478,7 @@ fn a_token_outlives_the_clients_cache() {
 }
 
 #[test]
-fn addresses() {
+fn valid_and_invalid_addresses() {
     for good in ["0.0.0.0:0", "[::]:65535", "localhost:80", "a-b.example.:1", "x_1:7080"] {
         assert!(load(None, &[("MUSTER__SERVER__BIND", good)]).is_ok(), "{good}");
     }
@@ -490,7 +490,7 @@ fn addresses() {
 }
 
 #[test]
-fn levels_that_would_log_nothing_are_refused() {
+fn misspelled_log_levels_are_refused() {
     for level in ["", "inof", "info,,", "info,sqlx", "sqlx=loud", "[", "info;debug"] {
         assert_eq!(
             problem("", &[("MUSTER__LOG__LEVEL", level)]),
@@ -506,7 +506,7 @@ fn levels_that_would_log_nothing_are_refused() {
 }
 
 #[test]
-fn metrics_have_an_address_of_their_own_or_none() {
+fn metrics_address_differs_from_the_api_address() {
     assert_eq!(load(Some("metrics.bind = \"\""), &[]).unwrap().metrics.bind, None);
     let free = "server.bind = \"[::1]:0\"\nmetrics.bind = \"[::1]:0\"";
     assert_eq!(load(Some(free), &[]).unwrap().metrics.bind.as_deref(), Some("[::1]:0"));
@@ -520,7 +520,7 @@ fn metrics_have_an_address_of_their_own_or_none() {
 }
 
 #[test]
-fn values_that_contradict_each_other_are_refused_with_both() {
+fn contradicting_values_are_reported_together() {
     assert_eq!(
         problem("[limits]\nmin_members = 10", &[("MUSTER__LIMITS__MAX_MEMBERS", "9")]),
         "limits.min_members = 10 (muster.toml, line 2): expected at most limits.max_members, which \
@@ -539,7 +539,7 @@ fn values_that_contradict_each_other_are_refused_with_both() {
 }
 
 #[test]
-fn a_certificate_and_its_key_come_together() {
+fn certificate_requires_its_key() {
     assert_eq!(
         problem("server.tls_cert = 'cert.pem'", &[]),
         "server.tls_key = \"\" (the default): expected a path, as has server.tls_cert, which is \
@@ -550,7 +550,7 @@ fn a_certificate_and_its_key_come_together() {
 }
 
 #[test]
-fn without_an_embedded_database_there_must_be_another() {
+fn url_is_required_without_the_embedded_database() {
     let told = problem("", &[("MUSTER__DATABASE__EMBEDDED", "false")]);
     assert_eq!(
         told,
@@ -605,7 +605,7 @@ fn a_variable_may_name_a_file_that_holds_the_value() {
 }
 
 #[test]
-fn a_value_comes_from_one_place_and_its_file_must_be_there() {
+fn variable_and_variable_file_exclude_each_other() {
     let both = [("MUSTER__LOG__LEVEL", "info"), ("MUSTER__LOG__LEVEL_FILE", "/dev/null")];
     assert_eq!(
         problem("", &both),
@@ -633,7 +633,7 @@ fn a_value_comes_from_one_place_and_its_file_must_be_there() {
 }
 
 #[test]
-fn everything_wrong_is_told_at_once() {
+fn all_problems_are_reported_at_once() {
     let error = load(
         Some("[server]\nbnd = 1\nworkers = 'all'\n[limits]\nmax_body_bytes = 1"),
         &[("MUSTER__LIMITS__MAX_BODY_BYTES", "many"), ("MUSTER__DATABASE__MIGRATE", "")],
@@ -654,7 +654,7 @@ fn everything_wrong_is_told_at_once() {
 }
 
 #[test]
-fn a_mistaken_file_is_named_with_the_place_and_without_its_text() {
+fn syntax_error_names_the_position_without_the_text() {
     let told = load(Some("[database]\nurl = 'postgres://u:secret@db/m"), &[]).unwrap_err();
     let told = told.to_string();
     assert!(told.contains("muster.toml, line 2, column 32, is not valid TOML: "), "{told}");
@@ -739,7 +739,7 @@ fn master_keys_are_in_no_message_and_no_debug_output() {
 }
 
 #[test]
-fn text_that_looks_like_a_number_stays_text() {
+fn numeric_text_stays_text() {
     let env = &[("MUSTER__DATA_DIR", "007"), ("MUSTER__DATABASE__POSTGRES_DIR", "true")];
     let settings = load(None, env).unwrap();
     assert_eq!(settings.data_dir, PathBuf::from("007"));
@@ -763,7 +763,7 @@ fn a_variable_that_is_not_utf8_is_refused_by_name() {
 }
 
 #[test]
-fn the_flag_goes_before_the_variable() {
+fn flag_overrides_variable() {
     let flag = || Some(PathBuf::from("flag.toml"));
     assert_eq!(file(flag(), Some("variable.toml".into())), flag());
     assert_eq!(file(None, Some("variable.toml".into())), Some("variable.toml".into()));

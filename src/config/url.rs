@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_shows_all_but_the_password() {
+    fn password_is_redacted() {
         for (url, shown) in [
             ("", ""),
             ("postgres:///muster?host=/run", "postgres:///muster?host=/run"),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn only_postgresql_urls_are_taken() {
+    fn only_postgresql_urls_are_accepted() {
         for url in ["postgres://u:p@db/muster", "postgresql:///m?host=/run", "postgres://db"] {
             assert_eq!(DatabaseUrl::parse(url).unwrap().expose(), url);
         }
@@ -111,7 +111,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_password_shows(
+        fn no_password_is_ever_displayed(
             tail in "\\PC{0,12}", user in "[a-z]{0,4}", end in "(/m|:5432/m\\?a=b)?") {
             let password = format!("Zq9{tail}Zq8");
             for url in [

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_acknowledged_within_a_second_counts() {
+    fn acknowledgements_of_the_last_second_count() {
         let began = Instant::now();
         let at = |ms| began + Duration::from_millis(ms);
         let mut rate = AckRate::new(began);
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn each_failure_halves_it() {
+    fn each_failure_halves_the_rate() {
         let now = Instant::now();
         let mut rate = AckRate::new(now);
         for _ in 0..100 {

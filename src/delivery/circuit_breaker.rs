@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn steady_failure_slows_down_more_and_more() {
+    fn repeated_failures_double_the_backoff() {
         let mut now = DateTime::from_timestamp(1_718_000_000, 0).unwrap();
         let mut circuit = CircuitBreaker::default();
         for number in 1..5 {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_always_fails_slows_down_nothing_else() {
+    fn one_failing_session_does_not_open_the_circuit() {
         let mut now = DateTime::from_timestamp(1_718_000_000, 0).unwrap();
         let mut circuit = CircuitBreaker::default();
         for _ in 0..100 {

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operator_can_narrow_it() {
+    fn operator_can_restrict_networks() {
         let networks = NetworkPolicy {
             allow: vec!["10.0.0.0/8".parse().unwrap()],
             deny: vec!["10.9.0.0/16".parse().unwrap()],

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_few_wait_a_little_from_the_first_on_while_more_are_to_come() {
+    async fn few_results_linger_while_more_are_expected() {
         let mut buffer = ResultBuffer::default();
         assert_eq!(buffer.flush_at(true), None, "for what?");
         buffer.push(tries(1));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_not_sent_or_not_written_down_does_not_wait() {
+    async fn released_and_restored_results_are_flushed_at_once() {
         let mut buffer = ResultBuffer::default();
         let result = tries(1).remove(0);
         buffer.push(vec![result.clone()]);

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table() {
+    fn decisions_follow_the_schedule() {
         for (tries, into, retry_after, jitter, expected) in [
             // The schedule, its last wait repeated.
             (1, 0, None, 0.5, Some(5_000)),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_receiver_asks_for_is_bounded() {
+    fn retry_after_is_bounded() {
         let schedule = RetrySchedule { give_up_after: 1_000_000 * SECOND, ..schedule() };
         let now = DateTime::UNIX_EPOCH;
         let retry_after = Some(Duration::MAX);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_asks_for_time_in_seconds_or_by_date() {
+    fn retry_after_is_seconds_or_a_date() {
         let now = DateTime::from_timestamp(1_718_000_000, 0).unwrap();
         let parsed = |value: &str| parse_retry_after(value, now).map(|parsed| parsed.as_secs());
         assert_eq!(parsed("120"), Some(120));

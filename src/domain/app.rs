@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn permissions_go_by_their_names() {
+    fn permissions_are_parsed_by_name() {
         for permission in Permission::ALL {
             assert_eq!(permission.name().parse(), Ok(permission));
         }
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_has_what_was_put_in() {
+    fn permission_set_contains_its_members() {
         let set = Permissions::for_new_app();
         assert!(set.contains(Permission::SessionsRead) && set.contains(Permission::Callbacks));
         assert!(!set.contains(Permission::SessionsAdmin));

@@ -158,7 +158,7 @@ mod tests {
 
     /// The table at the end of RFC 7396, as far as both sides are objects.
     #[test]
-    fn merges_as_the_standard_says() {
+    fn merge_follows_rfc_7396() {
         for (before, change, after) in [
             (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
             (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
@@ -214,7 +214,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_least_patch_makes_one_of_the_other(
+        fn minimal_patch_transforms_before_into_after(
             before in object(value()),
             after in object(value()),
         ) {

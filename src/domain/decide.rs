@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_may_do_nothing_not_even_nothing() {
+    fn non_member_is_refused_even_without_a_change() {
         let session = session("a", &["b", "c"]);
         let refusal = RuleViolation::NotAMember { operator: account("x") };
         assert_eq!(decide(&session, &update("x", &[], &[])), Err(refusal.clone()));
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn with_the_member_policy_anybody_may_remove_anybody() {
+    fn member_policy_lets_members_remove_others() {
         let rules = Rules { remove_members: RemovePolicy::Member, ..RULES };
         let change = session("a", &["b", "c", "d"])
             .decide(&update("b", &[], &["a"]), &rules, DateTime::UNIX_EPOCH)
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn when_the_owner_leaves_who_is_in_longest_follows() {
+    fn longest_member_becomes_owner_when_the_owner_leaves() {
         let session = session("a", &["b", "c", "d"]);
         let change = decide(&session, &update("a", &["e"], &["b", "a"])).unwrap().unwrap();
         assert_eq!(change.changes.owner, Some(account("c")));
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_nothing_is_no_change() {
+    fn update_without_effect_is_no_change() {
         let session = session("a", &["b", "c"]);
         assert_eq!(decide(&session, &update("a", &["b"], &["x"])), Ok(None));
         let title = Some(session.title.clone());
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_members_is_held_after_an_update_too() {
+    fn member_limits_hold_after_an_update() {
         let session = session("a", &["b", "c"]);
         assert_eq!(
             decide(&session, &update("b", &[], &["b"])),
@@ -305,13 +305,13 @@ mod tests {
     }
 
     #[test]
-    fn both_lists_may_not_name_the_same_account() {
+    fn account_cannot_be_added_and_removed() {
         let both = Update::for_members(accounts(&["x", "b"]), accounts(&["c", "b"]));
         assert_eq!(both, Err(RuleViolation::AddedAndRemoved { account: account("b") }));
     }
 
     #[test]
-    fn a_named_version_must_be_the_current_one() {
+    fn expected_version_must_be_current() {
         let session = session("a", &["b", "c"]);
         let at = |version| {
             let expected = Some(VersionPrecondition::from(Version::new(version).unwrap()));
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wanted_members_are_one_change() {
+    fn replacing_the_member_list_is_one_change() {
         let session = session("a", &["b", "c", "d"]);
         let wanted = |operator, members: &[&str]| {
             decide(
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_owner_dissolves_and_restores_and_twice_is_once() {
+    fn only_the_owner_dissolves_and_restores_idempotently() {
         let session = session("a", &["b", "c"]);
         let by = |who, action| Request::for_member(account(who), action);
         let dissolve = by("a", Action::Dissolve);
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn who_acts_with_more_rights_must_say_why() {
+    fn administrator_must_give_a_reason() {
         let session = session("a", &["b", "c", "d"]);
         let admin = |request| Request { authority: Authority::Admin, ..request };
         let because = |request| {
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_change_by_what_really_changed() {
+    fn attribute_change_holds_only_real_differences() {
         let session = session("a", &["b", "c"]);
         let patch = |session: &Session, value| {
             let update = Update { attributes: Some(attributes(value)), ..Update::default() };
@@ -514,7 +514,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_asked_the_session_stays_sound(
+        fn invariants_hold_after_any_requests(
             requests in requests(),
             policy in prop::sample::select(vec![RemovePolicy::Owner, RemovePolicy::Member]),
         ) {

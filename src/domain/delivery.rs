@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_read_as_it_is_written() {
+    fn delivery_id_round_trips() {
         let text = "8ad595f3-73b3-4b56-90af-f336f9222fc5.12.yd.01-a";
         let id: DeliveryId = text.parse().unwrap();
         assert_eq!((id.version.get(), id.app_id.as_str()), (12, "yd.01-a"));

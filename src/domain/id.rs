@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_id_is_read_in_every_usual_form_and_written_in_one() {
+    fn session_id_is_parsed_in_every_form_and_printed_in_one() {
         let written = "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}";
         for form in [
             written,
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_uuid_is_no_session_id() {
+    fn non_uuid_is_no_session_id() {
         for form in [
             "",
             "{}",
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn an_app_id_is_plain() {
+    fn app_id_has_plain_characters_only() {
         assert!("yd0123-A_b.c".parse::<AppId>().is_ok());
         assert_eq!("a b".parse::<AppId>(), Err(Invalid::Character(' ')));
         assert_eq!("".parse::<AppId>(), Err(Invalid::Empty));

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_visible_and_short() {
+    fn key_is_visible_ascii_of_bounded_length() {
         let new = |name: &str| IdempotencyKey::new(name, [0; 32]);
         assert!(new("8e03978e-40d5-43e8-bc93-6894a57f9324").is_ok());
         assert!(new(&"~".repeat(255)).is_ok());

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_members_counts_each_once() {
+    fn duplicate_members_count_once() {
         assert_eq!(
             create("a", &["b", "a", "b"]),
             Err(RuleViolation::TooFewMembers { min: 3, got: 2 })
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lists_lose_their_repeats_like_short_ones() {
+    fn long_and_short_lists_are_deduplicated_alike() {
         let many: Vec<String> = (0..100).map(|n| (n % 40).to_string()).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         let kept = dedup_stable(accounts(&many));

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_made_once_and_read_back() {
+    fn key_file_is_created_once_and_read_back() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("master.key");
         let keys = [MasterKey::generate(), MasterKey::generate()];
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_named_by_its_line_and_not_shown() {
+    fn malformed_key_error_names_the_line_only() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("keys");
         fs::write(&path, "# one\n\nSesame\n").unwrap();

@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_threads_count_apart_is_one_number() {
+    fn shards_of_all_threads_are_summed() {
         let (counter, level) = (Counter::default(), Gauge::default());
         std::thread::scope(|scope| {
             for _ in 0..20 {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_in_the_first_bucket_that_it_does_not_exceed() {
+    fn value_counts_in_the_first_bucket_that_holds_it() {
         let items = Histogram::for_counts();
         for value in [1, 2, 3, 256, 257] {
             items.observe(value);
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_shown_in_seconds() {
+    fn durations_are_exported_in_seconds() {
         for histogram in [Histogram::for_short_durations(), Histogram::for_long_durations()] {
             assert!(histogram.bounds.len() < BUCKETS && histogram.bounds.is_sorted());
             histogram.observe_duration(Duration::from_millis(500));

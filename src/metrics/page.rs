@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn both_formats_are_what_prometheus_reads() {
+    fn both_formats_are_valid() {
         let told = text(Sample, Format::OpenMetrics).unwrap();
         assert_eq!(
             told,
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_openmetrics_gets_it() {
+    fn accept_header_selects_openmetrics() {
         let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.1";
         for (accept, format) in [
             ("", Format::Prometheus),

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_the_system_is_read_whatever_the_program_is_called() {
+    fn stat_line_is_parsed_with_any_program_name() {
         let stat = "12 (a) b) S 1 12 12 0 -1 4194560 1 0 0 0 250 150 0 0 20 0 7 0 5000 1000000 300 \
                     18446744073709551615 1 1";
         let read = Process::read(stat, "cpu 1 2\nbtime 1700000000\nx 1\n", 100, 4_096).unwrap();
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_has_room_where_there_is_one() {
+    fn disk_space_is_read_for_existing_paths() {
         let disk = Disk::at(Path::new("/")).unwrap();
         assert!(disk.size >= disk.free && disk.size > 0);
         assert_eq!(Disk::at(Path::new("/no/such/place")), None);
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn this_process_is_found() {
+    fn current_process_is_read() {
         let this = Process::current().unwrap();
         assert!(this.resident_bytes > 1 << 20 && this.threads > 0 && this.open_fds > 2, "{this:?}");
         assert!(this.started_at_seconds > 1_700_000_000.0, "{this:?}");

@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn methods_and_statuses_that_nobody_knows_are_others() {
+    fn unknown_methods_and_statuses_count_as_other() {
         let requests = Requests::default();
         let route = requests.route("/v1", "/x");
         assert!(Arc::ptr_eq(&route, &requests.route("/v1", "/x")));
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_bounded() {
+    fn number_of_codes_is_bounded() {
         let codes = CodeCounters::default();
         for code in 0..100 {
             codes.count(code);

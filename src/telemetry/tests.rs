@@ -104,13 +104,13 @@ fn a_panic_is_logged_in_the_chosen_form() {
 }
 
 #[test]
-fn a_panic_is_seen_even_when_nothing_is_logged() {
+fn panic_is_printed_with_logging_off() {
     let text = child("off", true);
     assert!(text.contains("panicked at") && text.contains("the sky falls"), "{text}");
 }
 
 #[test]
-fn what_is_no_http_is_logged_for_those_who_name_it() {
+fn framework_errors_are_logged_only_if_named() {
     let talk = || {
         tracing::error!(target: "actix_http::h1::dispatcher", "stream error");
         tracing::error!(target: "actix_server::accept", "too many open files");

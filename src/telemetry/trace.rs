@@ -138,7 +138,7 @@ mod tests {
     const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     #[test]
-    fn what_is_read_is_told_again() {
+    fn traceparent_round_trips() {
         let trace = Trace::parse(GOOD).unwrap();
         assert_eq!(trace.traceparent(), GOOD);
         assert_eq!(trace.id().to_string(), "0af7651916cd43dd8448eb211c80319c");
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_flags_and_what_later_versions_add_are_left_out() {
+    fn unknown_flags_and_later_fields_are_dropped() {
         let read = |text: &str| Trace::parse(text).map(|trace| trace.traceparent());
         let later = GOOD.replacen("00", "cc", 1);
         assert_eq!(read(&later).unwrap(), GOOD);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_one_is_none() {
+    fn malformed_traceparent_is_refused() {
         let zeros = |digits: usize| "0".repeat(digits);
         for text in [
             "",
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_finds_its_trace_and_no_other() {
+    async fn task_sees_its_own_trace_only() {
         let current = async || Trace::current().map(|trace| trace.traceparent());
         assert_eq!(current().await, None);
         assert_eq!(Trace::scope(Trace::parse(GOOD), current()).await.unwrap(), GOOD);

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_recognised_by_its_prefix_and_never_shown() {
+    fn key_has_a_prefix_and_is_never_printed() {
         let key = ApiKey::generate();
         assert_eq!(key.reveal().len(), 47);
         assert_eq!(ApiKey::recognise(key.reveal()).unwrap().hash(), key.hash());

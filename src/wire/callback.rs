@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_as_described_byte_for_byte() {
+    fn messages_match_the_protocol_byte_for_byte() {
         let member = ["a".to_owned(), "b".to_owned()];
         let news = News::Created { title: "项目", member: &member };
         let message =
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_as_described_byte_for_byte() {
+    fn body_matches_the_protocol_byte_for_byte() {
         let body = sealed_callback(14_731_009, "yd01", "YQ==");
         assert_eq!(body, r#"{"toBuin":14731009,"toApp":"yd01","encrypt":"YQ=="}"#);
     }
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn signs_as_others_do() {
+    fn signature_matches_other_implementations() {
         let vectors: serde_json::Value =
             serde_json::from_str(include_str!("envelope_vectors.json")).unwrap();
         let vector = &vectors["signature"];

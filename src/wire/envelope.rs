@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_sealed_is_opened() {
+    fn envelopes_of_other_implementations_open() {
         let vectors = vectors();
         let envelope = envelope(&vectors);
         let good = vectors["good"].as_array().unwrap();
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_bad_is_one_and_the_same_error() {
+    fn all_invalid_envelopes_give_the_same_error() {
         let vectors = vectors();
         let envelope = envelope(&vectors);
         let bad = vectors["bad"].as_array().unwrap();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_not_utf8_is_the_same_error() {
+    fn non_utf8_message_gives_the_same_error() {
         let envelope = Envelope::new(&AesKey::generate(), "app");
         let mut plain = vec![0; 16];
         plain.extend([0, 0, 0, 2, 0xff, 0xfe]);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn every_padding_that_lies_is_refused() {
+    fn every_wrong_padding_is_refused() {
         let envelope = Envelope::new(&AesKey::generate(), "app");
         for claimed in 0..=255_u8 {
             let mut plain = vec![7; 16];
@@ -212,7 +212,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_sealed_is_opened(message in ".{0,200}", app_id in "[a-z0-9]{1,40}") {
+        fn seal_and_open_round_trip(message in ".{0,200}", app_id in "[a-z0-9]{1,40}") {
             let envelope = Envelope::new(&AesKey::generate(), &app_id);
             let sealed = envelope.seal(message.as_bytes());
             prop_assert_eq!(STANDARD.decode(&sealed).unwrap().len() % PADDED, 0);
@@ -220,19 +220,19 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_at_all_make_it_panic(text in "\\PC*") {
+        fn arbitrary_bytes_never_panic(text in "\\PC*") {
             let envelope = Envelope::new(&AesKey::new([7; 32]), "app");
             prop_assert_eq!(envelope.open(&text), Err(CannotOpen));
         }
 
         #[test]
-        fn no_cipher_text_makes_it_panic(blocks in prop::collection::vec(any::<[u8; 32]>(), 0..8)) {
+        fn arbitrary_ciphertext_never_panics(blocks in prop::collection::vec(any::<[u8; 32]>(), 0..8)) {
             let envelope = Envelope::new(&AesKey::new([7; 32]), "app");
             prop_assert_eq!(envelope.open(&STANDARD.encode(blocks.concat())), Err(CannotOpen));
         }
 
         #[test]
-        fn no_plaintext_makes_it_panic(
+        fn arbitrary_plaintext_never_panics(
             length in any::<u32>(),
             blocks in prop::collection::vec(any::<[u8; 32]>(), 1..4),
             padding in 0..=40_u8,

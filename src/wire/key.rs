@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_read_with_and_without_padding_and_never_shown() {
+    fn key_is_parsed_with_any_padding_and_never_printed() {
         let key = AesKey::generate();
         let text = key.to_base64();
         assert_eq!(text.len(), 44);

@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_says_what_it_is() {
+    fn non_object_error_names_the_type() {
         for (json, kind) in [
             ("[]", "a list"),
             ("null", "null"),
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_refused_also_where_nobody_looks() {
+    fn malformed_json_is_refused_in_unused_fields_too() {
         let deep = format!(r#"{{"x": {}1{}}}"#, "[".repeat(200), "]".repeat(200));
         for json in [
             "",
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_surrogates_and_numbers_is_said_clearly() {
+    fn surrogate_and_number_errors_are_clear() {
         let error = |json: &str| Object::parse(json.as_bytes()).unwrap_err().to_string();
         for escape in [r"\ud83d", r"\ude00", r"\ude00\ud83d", r"\ud83d\ud83d", r"\ud83d\n"] {
             let error = error(&format!(r#"{{"title": "{escape}"}}"#));
@@ -472,13 +472,13 @@ mod tests {
     }
 
     #[test]
-    fn only_the_fields_of_the_message_are_compared() {
+    fn only_top_level_fields_are_checked_for_duplicates() {
         let object = object(r#"{"x": {"y": 1, "y": 2}, "title": "t"}"#);
         assert_eq!(object.text("title"), Ok(Some("t")));
     }
 
     #[test]
-    fn a_field_that_stands_twice_is_refused() {
+    fn duplicate_field_is_refused() {
         let duplicate = |json: &str| Object::parse(json.as_bytes()).unwrap_err().to_string();
         assert_eq!(duplicate(r#"{"title": "a", "title": "a"}"#), "title: appears more than once");
         assert_eq!(
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_only_fields_is_refused_quickly() {
+    fn number_of_fields_is_bounded() {
         let many: Vec<String> = (0..50_000).map(|n| format!("\"{n}\":0")).collect();
         let json = format!("{{{}}}", many.join(","));
         let error = Object::parse(json.as_bytes()).unwrap_err();
@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_an_object_of_text() {
+    fn form_fields_are_text() {
         let form = form_urlencoded::parse(b"buin=7&appId=a&encrypt=%2B%2F%3D");
         let object = Object::from_form(form).unwrap();
         assert_eq!(object.text("encrypt"), Ok(Some("+/=")));
@@ -506,12 +506,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = Object::parse(&bytes);
         }
 
         #[test]
-        fn text_comes_back_byte_for_byte(text in "\\PC{1,80}") {
+        fn text_round_trips(text in "\\PC{1,80}") {
             let json = serde_json::json!({ "title": text }).to_string();
             let object = object(&json);
             prop_assert_eq!(object.text("title"), Ok(Some(text.as_str())));

@@ -86,7 +86,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn queries_are_read_as_forms(query in "[ab=&%+?27B项]{0,24}") {
+        fn queries_are_parsed_as_forms(query in "[ab=&%+?27B项]{0,24}") {
             let form = query.trim_end_matches('?').as_bytes();
             let values = form_urlencoded::parse(form).filter(|(found, _)| found == "b");
             let values: Vec<_> = values.map(|(_, value)| value).collect();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_decoded_where_they_need_it() {
+    fn values_are_decoded_if_escaped() {
         let value = |text: &str| Ok(Some(Cow::<str>::Owned(text.to_owned())));
         for (query, found) in [
             ("a=1&b=2", value("2")),

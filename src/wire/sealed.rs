@@ -179,7 +179,7 @@ mod tests {
     const HERE: Place<'static> = Place { column: "app.aes_key", buin: 7, app_id: "app" };
 
     #[test]
-    fn what_is_sealed_opens_in_its_place_only() {
+    fn secret_opens_in_its_own_context_only() {
         let key = MasterKey::generate();
         let sealed = key.seal(HERE, b"secret");
         assert_eq!(*key.unseal(HERE, &sealed).unwrap(), b"secret");
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_can_be_altered_and_none_left_away() {
+    fn altered_or_truncated_secrets_do_not_open() {
         let key = MasterKey::generate();
         let sealed = key.seal(HERE, b"secret");
         assert_eq!(sealed.len(), 1 + 8 + 24 + 6 + 16);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_has_an_id_that_does_not_show_it() {
+    fn key_id_does_not_reveal_the_key() {
         let key = MasterKey::new([7; 32]);
         assert_eq!(key.id(), MasterKey::new([7; 32]).id());
         assert_ne!(key.id(), MasterKey::new([8; 32]).id());
@@ -230,7 +230,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_secret_survives_and_none_shows(
+        fn secrets_round_trip_without_showing(
             key: [u8; 32], buin in 1..i64::MAX, app_id in "[A-Za-z0-9._-]{1,64}",
             secret in proptest::collection::vec(any::<u8>(), 0..200)) {
             let (key, place) = (MasterKey::new(key), Place { buin, app_id: &app_id, ..HERE });
@@ -243,7 +243,7 @@ mod tests {
         }
 
         #[test]
-        fn noise_opens_nothing(noise in proptest::collection::vec(any::<u8>(), 0..120)) {
+        fn arbitrary_bytes_do_not_open(noise in proptest::collection::vec(any::<u8>(), 0..120)) {
             let key = MasterKey::new([3; 32]);
             prop_assert_eq!(key.unseal(HERE, &noise), Err(CannotUnseal));
             let mut named = vec![FORM];

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_says_whose_it_is_until_when() {
+    fn token_holds_app_and_expiry() {
         let key = TokenKey::derive(&AesKey::generate());
         let token = key.issue(14_731_009, "yd0123", 2_000);
         let safe = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -136,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn another_key_is_another_token() {
+    fn token_of_another_key_is_forged() {
         let token = TokenKey::derive(&AesKey::generate()).issue(1, "a", 2_000);
         let other = TokenKey::derive(&AesKey::generate());
         assert_eq!(other.check(&Claims::read(&token).unwrap(), 0), Err(TokenError::Forged));
     }
 
     #[test]
-    fn every_flipped_bit_is_noticed() {
+    fn flipped_bits_are_detected() {
         let key = TokenKey::derive(&AesKey::generate());
         let bytes = URL_SAFE_NO_PAD.decode(key.issue(1, "app", 2_000)).unwrap();
         for bit in 0..bytes.len() * 8 {
@@ -157,12 +157,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "\\PC{0,300}") {
+        fn arbitrary_text_never_panics(text in "\\PC{0,300}") {
             let _ = Claims::read(&text);
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
             let _ = Claims::read(&URL_SAFE_NO_PAD.encode(bytes));
         }
     }

@@ -32,7 +32,7 @@ fn with<'a>(command: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_act_has_its_line() {
+async fn every_administrative_action_is_audited() {
     let database = database().await;
     let mut home = Home::on(&database);
     home.set("SUDO_USER", "ann\u{1b}");
@@ -145,7 +145,7 @@ async fn a_failed_or_empty_change_has_no_entry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lines_are_found_and_never_changed() {
+async fn audit_is_searchable_and_append_only() {
     let database = database().await;
     let home = Home::on(&database);
     home.json(&with(&["app", "create"], &[]));

@@ -11,8 +11,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
-use crate::harness::process::{Home, Running, Server, children, until};
-use crate::harness::rows::{furnish, hold, rows, same};
+use crate::harness::process::{Home, Running, Server, children, wait_for};
+use crate::harness::rows::{assert_same, populate, rows, start_and_hold};
 use crate::harness::server::{Database, database};
 
 async fn connection(database: &Database) -> PgConnection {
@@ -64,7 +64,7 @@ async fn serves(server: &Server, app: &Value, sessions: &[Value]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_under_load_is_one_moment() {
+async fn backup_under_load_is_one_snapshot() {
     let home = Home::lived_in();
     home.json(&[
         "app",
@@ -76,7 +76,7 @@ async fn a_backup_under_load_is_one_moment() {
         "--callback-token",
         "hush-hush",
     ]);
-    let held = hold(&home).await;
+    let held = start_and_hold(&home).await;
     let server = home.serve();
     let ended = Arc::new(AtomicBool::new(false));
     let writers: Vec<_> = (0..4)
@@ -134,11 +134,11 @@ async fn a_backup_under_load_is_one_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_comes_back_to_an_embedded_database() {
+async fn restore_into_embedded_database_is_complete() {
     let home = Home::lived_in();
-    let held = hold(&home).await;
+    let held = start_and_hold(&home).await;
     let mut live = home.connect().await;
-    let (app, sessions) = furnish(&home, &mut live).await;
+    let (app, sessions) = populate(&home, &mut live).await;
     // As a database that is much older than the one that it is restored into.
     live.execute("update session_event set xid = '99999999999'").await.unwrap();
     let before = rows(&mut live).await;
@@ -166,9 +166,9 @@ async fn everything_comes_back_to_an_embedded_database() {
     let other = with_key_of(&home);
     other.json(&["restore", dir.to_str().unwrap()]);
     for home in [&fresh, &other] {
-        let held = hold(home).await;
+        let held = start_and_hold(home).await;
         let mut restored = home.connect().await;
-        same(&before, &rows(&mut restored).await);
+        assert_same(&before, &rows(&mut restored).await);
         let ahead = "select exists (select from session_event
                      where xid >= pg_snapshot_xmax(pg_current_snapshot()))";
         assert!(!sqlx::query_scalar::<_, bool>(ahead).fetch_one(&mut restored).await.unwrap());
@@ -182,18 +182,18 @@ async fn everything_comes_back_to_an_embedded_database() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_comes_back_to_a_database_of_ones_own() {
+async fn restore_into_external_database_is_complete() {
     let (one, other) = (database().await, database().await);
     let (mut home, fresh) = (Home::on(&one), Home::on(&other));
     let mut live = connection(&one).await;
-    let (app, sessions) = furnish(&home, &mut live).await;
+    let (app, sessions) = populate(&home, &mut live).await;
     let before = rows(&mut live).await;
     // Programs of PostgreSQL take these for commands; they are about other databases.
     home.set("PGHOST", "nowhere.invalid").set("PGSERVICE", "nothing");
     let dir = backup(&home, "backup");
     let mut restored = connection(&other).await;
     fresh.json(&["restore", dir.to_str().unwrap()]);
-    same(&before, &rows(&mut restored).await);
+    assert_same(&before, &rows(&mut restored).await);
     let server = fresh.serve();
     serves(&server, &app, &sessions).await;
     // Numbers go on where they stood.
@@ -276,7 +276,7 @@ async fn a_wrong_backup_or_target_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_interrupted_backup_is_none() {
+async fn interrupted_backup_is_refused() {
     let (one, other) = (database().await, database().await);
     let (mut home, fresh) = (Home::on(&one), Home::on(&other));
     let mut url = one.options.to_url_lossy();
@@ -292,7 +292,7 @@ async fn an_interrupted_backup_is_none() {
     busy.execute("lock table delivery_attempt in access exclusive mode").await.unwrap();
     let dir = place(&home, "cut");
     let running = Running::start(&home, &["backup", dir.to_str().unwrap()]);
-    until("the file", || dir.join("dump").exists().then_some(()));
+    wait_for("the file", || dir.join("dump").exists().then_some(()));
     let mut looking = connection(&one).await;
     let waiting = "select count(*) from pg_stat_activity
                    where application_name in ('muster copy', 'pg_dump') and wait_event_type = 'Lock'

@@ -265,7 +265,7 @@ async fn commands_work_on_a_configured_database() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_running_server_obeys_at_once() {
+async fn running_server_applies_app_changes_at_once() {
     let mut home = Home::lived_in();
     // What was valid a moment ago is tried over and over.
     home.set("MUSTER__LIMITS__MAX_FAILED_ATTEMPTS", "0");
@@ -310,7 +310,7 @@ async fn a_running_server_obeys_at_once() {
 }
 
 #[test]
-fn the_file_of_credentials_gets_the_first_apps_new_key() {
+fn credentials_file_gets_the_rotated_key() {
     let home = Home::lived_in();
     let before = home.credentials();
     let buin = before["buin"].to_string();
@@ -347,7 +347,7 @@ async fn a_change_right_after_the_start_takes_effect() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_cannot_hear_is_reported() {
+async fn unconfirmed_change_is_reported() {
     let home = Home::lived_in();
     let server = home.serve();
     assert_eq!(server.plain(&home.api_key()).errcode().await, 0);
@@ -364,7 +364,7 @@ async fn a_server_that_cannot_hear_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_use_of_a_key_is_noted() {
+async fn key_usage_is_recorded() {
     let home = Home::lived_in();
     let used = |home: &Home| home.json(&["key", "list"])[0]["lastUsedAt"].clone();
     assert_eq!(used(&home), Value::Null);

@@ -131,7 +131,7 @@ async fn no_change_of_a_session_is_lost_or_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_those_who_name_a_version_one_wins() {
+async fn one_of_concurrent_updates_with_a_version_wins() {
     const RIVALS: usize = 16;
     let pair = pair().await;
     let session = pair.caller(0).create().await;
@@ -166,7 +166,7 @@ async fn of_those_who_name_a_version_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_that_change_the_same_sessions_do_not_wait_in_a_circle() {
+async fn servers_changing_the_same_sessions_do_not_deadlock() {
     const SESSIONS: usize = 24;
     const TASKS: usize = 96;
     const UPDATES: usize = 5;

@@ -27,7 +27,7 @@ fn names(directory: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_input_of_the_corpus_is_dealt_with() {
+fn corpus_inputs_are_handled() {
     for (name, check) in TARGETS {
         let inputs = entries(&fuzz().join("corpus").join(name));
         assert!(inputs.len() >= 5, "{name}: {} inputs", inputs.len());
@@ -40,7 +40,7 @@ fn every_input_of_the_corpus_is_dealt_with() {
 }
 
 #[test]
-fn every_target_has_a_corpus_and_is_one_of_the_fuzzer() {
+fn every_fuzz_target_has_a_corpus() {
     let expected: BTreeSet<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(names("corpus"), expected);
     assert_eq!(names("fuzz_targets"), expected);

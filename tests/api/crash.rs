@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
-use crate::harness::process::{Home, PATIENCE, Plain, runs, until};
+use crate::harness::process::{Home, PATIENCE, Plain, is_running, wait_for};
 use crate::harness::store;
 
 const WRITERS: usize = 6;
@@ -78,7 +78,7 @@ enum Killed {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_was_acknowledged_is_lost() {
+async fn acknowledged_writes_survive_a_crash() {
     let home = Home::lived_in();
     let mut everything = Told::new();
     let began = Instant::now();
@@ -95,7 +95,7 @@ async fn nothing_that_was_acknowledged_is_lost() {
         let writers: Vec<_> = (0..WRITERS)
             .map(|_| tokio::spawn(write(caller.clone(), Arc::clone(&acknowledged))))
             .collect();
-        until("a load", || (acknowledged.load(Ordering::Relaxed) > 150).then_some(()));
+        wait_for("a load", || (acknowledged.load(Ordering::Relaxed) > 150).then_some(()));
         let postmaster = home.postmaster().unwrap();
         match killed {
             Killed::Server => server.kill(),
@@ -115,7 +115,7 @@ async fn nothing_that_was_acknowledged_is_lost() {
         println!("{killed:?}: {} sessions", told.len());
 
         let orphaned = matches!(killed, Killed::Server);
-        assert_eq!(runs(postmaster), orphaned);
+        assert_eq!(is_running(postmaster), orphaned);
         let restarted = Instant::now();
         let server = home.serve();
         println!("up again in {:?}", restarted.elapsed());
@@ -133,7 +133,7 @@ async fn nothing_that_was_acknowledged_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_its_postgresql_stops_as_quickly() {
+async fn server_stops_quickly_without_postgresql() {
     let mut home = Home::lived_in();
     // The server waits that long for a connection; the test waits for a minute.
     home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "5m");
@@ -180,7 +180,7 @@ async fn a_server_survives_its_postgresql() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_tries_again_until_postgresql_starts() {
+async fn postgresql_start_is_retried_until_it_succeeds() {
     let home = Home::lived_in();
     let server = home.serve();
     let settings = home.postgres().join("postgresql.conf");
@@ -227,7 +227,7 @@ async fn two_servers_start_one_postgresql_again() {
 }
 
 #[test]
-fn what_a_stopping_server_was_starting_again_is_stopped_too() {
+fn stopping_server_stops_a_restarting_postgresql() {
     let home = Home::lived_in();
     // At several moments of the new start.
     for millis in [0, 260, 300, 350, 400] {
@@ -235,7 +235,7 @@ fn what_a_stopping_server_was_starting_again_is_stopped_too() {
         home.kill_postmaster();
         std::thread::sleep(Duration::from_millis(millis));
         server.stop();
-        let left = home.postmaster().filter(|pid| runs(*pid));
+        let left = home.postmaster().filter(|pid| is_running(*pid));
         assert_eq!(left, None, "after {millis} ms");
     }
 }

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
 
 use crate::harness::process::{Home, Running};
-use crate::harness::rows::hold;
+use crate::harness::rows::start_and_hold;
 use crate::harness::server::database;
 use crate::harness::store::{self, MigrationFault};
 
@@ -47,7 +47,7 @@ fn find<'a>(checks: &'a [Value], name: &str) -> (&'a str, &'a str, &'a str) {
 }
 
 #[test]
-fn a_fresh_machine_is_well_and_stays_untouched() {
+fn fresh_machine_passes_and_is_not_changed() {
     let home = Home::new();
     let checks = doctor(&home, 0);
     let names: Vec<_> = checks.iter().map(|check| check["check"].as_str().unwrap()).collect();
@@ -194,7 +194,7 @@ fn fails_as_serve_does(home: &Home, check: &str, parts: &[&str], remedies: &[&st
 }
 
 #[test]
-fn a_data_directory_that_does_not_serve_is_a_failure() {
+fn unusable_data_directory_is_a_failure() {
     let home = Home::new();
     fs::write(&home.data_dir, "").unwrap();
     fails_as_serve_does(
@@ -282,7 +282,7 @@ fn not_looked_at(checks: &[Value]) {
 }
 
 #[test]
-fn a_database_that_says_nothing_is_waited_for_once_and_not_for_long() {
+fn silent_database_is_awaited_once_and_briefly() {
     // The system accepts for it, and nobody ever reads.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut home = Home::new();
@@ -328,7 +328,7 @@ impl Drop for Frozen {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_embedded_database_is_reported() {
     let home = Home::lived_in();
-    let held = hold(&home).await;
+    let held = start_and_hold(&home).await;
     let frozen = Frozen::new(home.postmaster().unwrap());
     let checks = doctor(&home, 1);
     let (verdict, found, _) = find(&checks, "database");

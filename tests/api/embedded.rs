@@ -146,7 +146,7 @@ async fn data_survive_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_has_a_share_of_the_machines_memory() {
+async fn shared_buffers_follow_the_machine() {
     let home = Home::new();
     let postgres = home.start().await;
     let told = setting(&postgres, "shared_buffers").await;
@@ -167,7 +167,7 @@ async fn it_has_a_share_of_the_machines_memory() {
 }
 
 #[tokio::test]
-async fn it_is_durable_and_closed_to_others() {
+async fn database_is_durable_and_private() {
     let home = Home::new();
     let postgres = home.start().await;
     for (name, wanted) in [
@@ -203,7 +203,7 @@ async fn it_is_durable_and_closed_to_others() {
 }
 
 #[tokio::test]
-async fn the_last_one_to_leave_stops_it() {
+async fn last_user_stops_postgresql() {
     let home = Home::new();
     let first = home.start().await;
     let began = Instant::now();
@@ -220,7 +220,7 @@ async fn the_last_one_to_leave_stops_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_may_come_and_go_at_once() {
+async fn concurrent_starts_and_stops_are_safe() {
     let home = Home::new();
     home.start().await.stop().await.unwrap();
     let visits = (0..6).map(|visit| {
@@ -241,7 +241,7 @@ async fn many_may_come_and_go_at_once() {
 }
 
 #[tokio::test]
-async fn an_orphan_is_joined() {
+async fn orphaned_server_is_joined() {
     let home = Home::new();
     let postgres = home.start().await;
     run(&postgres, "create table note ()").await;
@@ -257,7 +257,7 @@ async fn an_orphan_is_joined() {
 }
 
 #[tokio::test]
-async fn an_orphan_with_too_few_connections_is_restarted() {
+async fn orphaned_server_with_too_few_connections_is_restarted() {
     let home = Home::new();
     drop(home.start().await);
     let orphan = home.postmaster();
@@ -287,7 +287,7 @@ async fn an_orphan_with_too_few_connections_is_restarted() {
 }
 
 #[tokio::test]
-async fn a_killed_one_recovers() {
+async fn killed_server_recovers() {
     let home = Home::new();
     let postgres = home.start().await;
     run(&postgres, "create table note (); insert into note default values").await;
@@ -304,7 +304,7 @@ async fn a_killed_one_recovers() {
 }
 
 #[tokio::test]
-async fn a_process_id_that_was_used_again_does_not_matter() {
+async fn reused_process_id_does_not_matter() {
     let home = Home::new();
     home.start().await.stop().await.unwrap();
     // PostgreSQL itself gives up when a process of its own user has the id.
@@ -330,7 +330,7 @@ async fn a_process_id_that_was_used_again_does_not_matter() {
 }
 
 #[tokio::test]
-async fn an_interrupted_first_start_leaves_nothing_half_made() {
+async fn interrupted_first_start_leaves_no_partial_database() {
     let home = Home::new();
     let left = home.data_dir.join("postgres.new-00c0ffee");
     fs::create_dir_all(left.join("base")).unwrap();
@@ -356,7 +356,7 @@ async fn a_very_deep_data_directory_serves() {
 }
 
 #[tokio::test]
-async fn parallel_workers_find_their_way() {
+async fn parallel_query_works() {
     let home = Home::new();
     let postgres = home.start().await;
     let mut connection = connect(&postgres).await;
@@ -410,7 +410,7 @@ async fn a_directory_of_something_else_is_refused() {
 }
 
 #[tokio::test]
-async fn what_belongs_to_somebody_else_is_refused() {
+async fn foreign_data_directory_is_refused() {
     let home = Home::new();
     home.pretend("15\n");
     let error = if geteuid().is_root() {
@@ -433,7 +433,7 @@ async fn what_belongs_to_somebody_else_is_refused() {
 }
 
 #[tokio::test]
-async fn root_keeps_out_of_the_data_directory_of_an_ordinary_user() {
+async fn root_does_not_use_a_users_data_directory() {
     if !geteuid().is_root() {
         return;
     }
@@ -479,7 +479,7 @@ async fn a_configured_directory_without_programs_is_refused() {
 }
 
 #[tokio::test]
-async fn a_failed_start_tells_postgresqls_own_words() {
+async fn failed_start_shows_the_postgresql_log() {
     let home = Home::new();
     home.start().await.stop().await.unwrap();
     let mut settings = fs::read_to_string(home.data().join("postgresql.conf")).unwrap();

@@ -6,7 +6,7 @@ use reqwest::Response;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
-use crate::harness::client::{Client, answer, padded};
+use crate::harness::client::{Client, padded, read_response};
 use crate::harness::{BUIN, TestApp, new_app, refusal, spawn_app};
 
 const CREATE: &str = "/cgi/session/create";
@@ -57,7 +57,7 @@ async fn all_that_can_be_seen(response: Response) -> (u16, Vec<String>, String) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_others_sealed_reaches_the_message() {
+async fn envelopes_of_other_implementations_are_accepted() {
     let app = spawn_app().await;
     let client = app_of_the_vectors(&app).await;
     let path = format!("{CREATE}?accessToken={}", client.token().await);
@@ -87,7 +87,7 @@ async fn what_others_sealed_reaches_the_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_open_is_answered_in_one_way() {
+async fn invalid_envelopes_get_one_answer() {
     let app = spawn_app().await;
     let client = app_of_the_vectors(&app).await;
     let token = client.token().await;
@@ -153,7 +153,7 @@ async fn what_does_not_open_is_answered_in_one_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_iv_that_is_never_sent_does_not_matter() {
+async fn iv_prefix_does_not_matter() {
     let app = spawn_app().await;
     let client = &app.client;
     let time = client.clock.now().timestamp().to_string();
@@ -184,14 +184,14 @@ async fn a_message_of_any_length_is_opened_and_sealed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_are_sealed_with_fresh_noise_and_hold_nothing_else() {
+async fn responses_are_sealed_with_fresh_noise() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c"]).await;
     let token = app.client.token().await;
     let id = session["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
     let path = format!("/cgi/session/get?accessToken={token}&sessionId={id}");
-    let first = answer(app.client.get(&path).await).await;
-    let second = answer(app.client.get(&path).await).await;
+    let first = read_response(app.client.get(&path).await).await;
+    let second = read_response(app.client.get(&path).await).await;
     let sealed = |answer: &Value| answer["encrypt"].as_str().unwrap().to_owned();
     assert_eq!(first, json!({ "errcode": 0, "errmsg": "ok", "encrypt": sealed(&first) }));
     assert_ne!(sealed(&first), sealed(&second), "the noise is new each time");
@@ -204,7 +204,7 @@ async fn answers_are_sealed_with_fresh_noise_and_hold_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_parts_of_an_envelope_must_be_there_and_right() {
+async fn envelope_fields_are_required_and_typed() {
     let app = spawn_app().await;
     let (other, _) = app.another_app(BUIN, &[Permission::SessionsWrite]).await;
     let token = app.client.token().await;
@@ -247,22 +247,22 @@ async fn the_parts_of_an_envelope_must_be_there_and_right() {
     ] {
         let mut body = sealed.clone();
         body[field] = value;
-        let got = answer(app.client.post(&path, body.to_string()).await).await;
+        let got = read_response(app.client.post(&path, body.to_string()).await).await;
         assert_eq!(got, refusal(errcode, errmsg), "{body}");
         if errcode != 100_005 {
-            let got = answer(app.client.post("/cgi/gettoken", body.to_string()).await).await;
+            let got = read_response(app.client.post("/cgi/gettoken", body.to_string()).await).await;
             assert_eq!(got, refusal(errcode, errmsg), "{body}");
         }
         if body[field].is_null() {
             body.as_object_mut().unwrap().remove(field);
-            let got = answer(app.client.post(&path, body.to_string()).await).await;
+            let got = read_response(app.client.post(&path, body.to_string()).await).await;
             assert_eq!(got, refusal(errcode, errmsg), "{body}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_parts_of_a_form_must_be_there_and_right() {
+async fn form_fields_are_required_and_typed() {
     let app = spawn_app().await;
     let path = "/cgi/gettoken";
     for (form, errcode, errmsg) in [
@@ -277,7 +277,7 @@ async fn the_parts_of_a_form_must_be_there_and_right() {
     ] {
         let request = app.client.request(reqwest::Method::POST, path);
         let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-        let got = answer(request.body(form).send().await.unwrap()).await;
+        let got = read_response(request.body(form).send().await.unwrap()).await;
         assert_eq!(got, refusal(errcode, errmsg), "{form}");
     }
 }

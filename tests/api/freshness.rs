@@ -11,7 +11,9 @@ use crate::harness::client::Client;
 use crate::harness::process::PATIENCE;
 use crate::harness::proxy::Proxy;
 use crate::harness::server::database;
-use crate::harness::{TestApp, eventually, settings, spawn, spawn_app, spawn_app_with, store};
+use crate::harness::{
+    TestApp, settings, spawn, spawn_app, spawn_app_with, store, wait_until_equal,
+};
 use crate::metrics::scrape;
 
 /// Those that write go on for a while, and rest for a while: what is wrong is not always put right
@@ -109,7 +111,7 @@ async fn was_used(app: &TestApp) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_after_an_acknowledged_write_shows_it() {
+async fn acknowledged_write_is_visible_to_reads() {
     let app = spawn_app_with(|settings| {
         // Room for few sessions, so that they come and go.
         settings.cache.max_bytes = 20_000;
@@ -136,7 +138,7 @@ async fn a_read_after_an_acknowledged_write_shows_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_instance_wrote_is_shown_within_the_interval() {
+async fn writes_of_another_instance_are_visible_within_the_interval() {
     let app =
         spawn_app_with(|settings| settings.metrics.bind = Some("127.0.0.1:0".to_owned())).await;
     let interval = app.settings.cache.follow_interval;
@@ -166,7 +168,7 @@ async fn what_another_instance_wrote_is_shown_within_the_interval() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_comes_late_hides_no_later_change() {
+async fn late_statement_does_not_hide_a_later_change() {
     let mut settings = settings();
     settings.server.workers = 1;
     let database = database().await;
@@ -185,12 +187,12 @@ async fn an_answer_that_comes_late_hides_no_later_change() {
 
     proxy.hold_back(Some(number));
     let (late, ()) = tokio::join!(app.change(&session, "a", json!({ "title": "3" })), async {
-        eventually(async || stored(&app).await.into(), &json!(3)).await;
+        wait_until_equal(async || stored(&app).await.into(), &json!(3)).await;
         let update = json!({ "sessionId": id, "opUser": "a", "title": "4" });
         let changed = there.post_sealed(&token, "/cgi/session/update", &update).await;
         assert_eq!(changed["version"], 4, "{changed}");
         // It is known here before it is known that there was a third.
-        eventually(async || app.current(&session).await["version"].clone(), &json!(4)).await;
+        wait_until_equal(async || app.current(&session).await["version"].clone(), &json!(4)).await;
         proxy.hold_back(None);
     });
     assert_eq!(late["version"], 3, "{late}");
@@ -203,7 +205,7 @@ async fn stored(app: &TestApp) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_followed_is_not_shown_from_memory() {
+async fn cache_is_not_served_without_synchronization() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c"]).await;
     assert_eq!(app.current(&session).await, session);
@@ -212,5 +214,5 @@ async fn what_cannot_be_followed_is_not_shown_from_memory() {
     store::overwrite_session(&app, session["sessionId"].as_str().unwrap(), "behind").await;
     assert_eq!(stored(&app).await, 2);
     let ask = async || -> Value { app.current(&session).await["title"].clone() };
-    eventually(ask, &json!("behind")).await;
+    wait_until_equal(ask, &json!("behind")).await;
 }

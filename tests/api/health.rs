@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::client::answer;
+use crate::harness::client::read_response;
 use crate::harness::process::{Home, http};
 use crate::harness::store::{self, MigrationFault};
 use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with, wait_until};
@@ -55,7 +55,7 @@ async fn is_not_ready(app: &TestApp, reason: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_is_well() {
+async fn healthy_server_is_ready() {
     let app = spawn_app().await;
     is_up(&app).await;
     is_ready(&app).await;
@@ -79,7 +79,7 @@ async fn all_is_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_schema_must_be_that_of_this_program() {
+async fn readiness_requires_the_current_schema() {
     let app = spawn_app().await;
     store::save_migrations(&app.pool).await;
     let broken = "migration 2 is not as this program left it";
@@ -102,7 +102,7 @@ async fn the_schema_must_be_that_of_this_program() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_gone_is_told_and_nothing_more() {
+async fn missing_database_is_reported_without_details() {
     let app = spawn_app_with(|settings| settings.cache.enabled = false).await;
     let session = app.session(&["a", "b", "c"]).await;
     store::drop_database(&app).await;
@@ -126,7 +126,7 @@ async fn a_database_that_is_gone_is_told_and_nothing_more() {
     is_unavailable(app.client.post(&path, create).await).await;
     // Those who are known are still let in, and told apart.
     app.client.token().await;
-    let got = answer(app.client.get("/cgi/session/get?accessToken=forged").await).await;
+    let got = read_response(app.client.get("/cgi/session/get?accessToken=forged").await).await;
     assert_eq!(got, refusal(100_001, "accessToken: access token does not exist"));
 }
 
@@ -138,7 +138,7 @@ async fn is_unavailable(response: reqwest::Response) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_are_served_while_the_pool_has_nothing_to_spare() {
+async fn sessions_are_served_while_the_pool_is_exhausted() {
     let app = spawn_app_with(|settings| {
         settings.cache.enabled = false;
         settings.database.max_connections = 1;
@@ -156,7 +156,7 @@ async fn sessions_are_served_while_the_pool_has_nothing_to_spare() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn probes_do_not_wait_as_long_as_requests() {
+async fn probes_answer_faster_than_the_request_timeout() {
     let mut home = Home::lived_in();
     // A request waits for a connection for five minutes; the client gives up after one.
     home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "5m");
@@ -178,7 +178,7 @@ async fn probes_do_not_wait_as_long_as_requests() {
 }
 
 #[test]
-fn the_command_asks_the_server_of_its_configuration() {
+fn health_command_asks_the_configured_server() {
     let mut home = Home::lived_in();
     home.run(&["health"]).fails(1, &["server.bind is 127.0.0.1:0", "port 0"]);
     let server = home.serve();

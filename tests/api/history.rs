@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use crate::harness::{BUIN, TestApp, eventually, spawn_app, start_of_time};
+use crate::harness::{BUIN, TestApp, spawn_app, test_start_time, wait_until_equal};
 
 #[derive(Debug, FromRow, PartialEq)]
 struct Event {
@@ -58,7 +58,7 @@ async fn every_version_is_one_event() {
             title: title.to_owned(),
             owner: owner.to_owned(),
             changes,
-            created_at: start_of_time() + Duration::from_secs(10) * (expected.len() as u32),
+            created_at: test_start_time() + Duration::from_secs(10) * (expected.len() as u32),
         });
     };
     let own = app.client.app_id.as_str();
@@ -90,7 +90,7 @@ async fn every_version_is_one_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changes_nothing_leaves_no_trace() {
+async fn update_without_effect_writes_no_event() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c"]).await;
     let before = events(&app, &session).await;
@@ -128,7 +128,7 @@ struct Member {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_stand_in_their_order_and_the_session_as_it_is() {
+async fn stored_members_are_ordered() {
     let app = spawn_app().await;
     let session = app.session(&["c", "b", "a"]).await;
     app.change(&session, "b", json!({ "title": "会", "addMember": ["z", "d"] })).await;
@@ -162,14 +162,14 @@ async fn members_stand_in_their_order_and_the_session_as_it_is() {
                from session where session_id = $1";
     type Row = (i64, String, String, i64, String, i32, DateTime<Utc>, DateTime<Utc>);
     let row: Row = sqlx::query_as(sql).bind(uuid(&session)).fetch_one(&app.pool).await.unwrap();
-    let (born, changed) = (start_of_time(), start_of_time() + Duration::from_secs(5));
+    let (born, changed) = (test_start_time(), test_start_time() + Duration::from_secs(5));
     let text = str::to_owned;
     assert_eq!(row, (BUIN, text("会"), text("b"), 4, text("active"), 6, born, changed));
     assert_eq!(app.current(&session).await["member"], json!(["b", "a", "z", "d", "e", "c"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_instance_reads_what_one_has_written() {
+async fn writes_are_visible_to_another_instance() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c"]).await;
     let (address, _) = app.another_instance().await;
@@ -182,5 +182,5 @@ async fn another_instance_reads_what_one_has_written() {
     let changed = there.post_sealed(&token, "/cgi/session/update", &update).await;
     assert_eq!(changed["version"], 2, "{changed}");
     // Within the time that it takes to follow.
-    eventually(|| app.current(&session), &changed).await;
+    wait_until_equal(|| app.current(&session), &changed).await;
 }

@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::harness::raw::{self, abandon, exchange, is_closed};
+use crate::harness::raw::{self, exchange, is_closed, send_and_disconnect};
 use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with};
 
 /// The least that the settings allow.
@@ -41,7 +41,7 @@ fn create_path(app: &TestApp) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_of_the_limit_is_taken_and_one_more_byte_is_not() {
+async fn body_limit_is_exact() {
     let app = spawn_app_with(|settings| settings.limits.max_body_bytes = MAX).await;
     assert_eq!(app.post_plain("/cgi/session/create", body(MAX)).await["errcode"], 0);
     for path in PATHS {
@@ -56,7 +56,7 @@ async fn a_body_of_the_limit_is_taken_and_one_more_byte_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_length_is_refused_when_it_is_announced() {
+async fn content_length_above_the_limit_is_refused_at_once() {
     let app = spawn_app_with(|settings| settings.limits.max_body_bytes = MAX).await;
     for length in ["1025", "99999999999", "18446744073709551615"] {
         // Nothing of the body is ever sent.
@@ -70,7 +70,7 @@ async fn a_length_is_refused_when_it_is_announced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn chunks_are_counted() {
+async fn chunked_bodies_count_towards_the_limit() {
     let app = spawn_app_with(|settings| settings.limits.max_body_bytes = MAX).await;
     let whole = body(MAX);
     let path = create_path(&app);
@@ -86,20 +86,20 @@ async fn chunks_are_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_breaks_off_is_told_in_our_words() {
+async fn incomplete_body_is_reported_as_incomplete() {
     let app = spawn_app().await;
     for chunks in ["5\r\n{\"bui\r\nno length\r\n", "5\r\n{\"bui--", "-1\r\n"] {
         for path in PATHS {
             let head = "HTTP/1.1\r\nHost: muster\r\nTransfer-Encoding: chunked\r\n\r\n";
             let request = format!("POST {path} {head}{chunks}");
-            let got = abandon(app.address, request.into_bytes()).await;
+            let got = send_and_disconnect(app.address, request.into_bytes()).await;
             assert_eq!(got.json(), refusal(100_004, "body: did not arrive whole"), "{got:?}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_usual_limit_is_a_mebibyte() {
+async fn default_body_limit_is_one_mebibyte() {
     let app = spawn_app().await;
     assert_eq!(app.post_plain("/cgi/session/create", body(1 << 20)).await["errcode"], 0);
     let response = app.client.post("/cgi/session/create", body((1 << 20) + 1)).await;
@@ -126,14 +126,14 @@ fn is_too_slow(got: &raw::Answer) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_never_comes_whole_is_given_up() {
+async fn incomplete_body_times_out() {
     let app = spawn_impatient_app().await;
     let mut calls = JoinSet::new();
     for path in PATHS {
         let path = format!("{path}?accessToken={}", app.api_key);
-        calls.spawn(abandon(app.address, half(&path).into_bytes()));
+        calls.spawn(send_and_disconnect(app.address, half(&path).into_bytes()));
     }
-    calls.spawn(abandon(app.address, endless("POST /cgi/gettoken")));
+    calls.spawn(send_and_disconnect(app.address, endless("POST /cgi/gettoken")));
     calls.join_all().await.iter().for_each(is_too_slow);
     app.session(&["a", "b", "c"]).await;
 }
@@ -145,11 +145,11 @@ fn endless(call: &str) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_endless_body_keeps_no_connection() {
+async fn endless_body_closes_the_connection() {
     let app = spawn_app_with(|settings| settings.limits.max_body_bytes = MAX).await;
     let mut calls = JoinSet::new();
     let mut refused = |call: &'static str, status, request| {
-        let got = abandon(app.address, request);
+        let got = send_and_disconnect(app.address, request);
         calls.spawn(async move {
             let got = got.await;
             assert_eq!(got.status, status, "{call}");
@@ -171,7 +171,7 @@ async fn an_endless_body_keeps_no_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn chunks_that_end_leave_the_connection_open() {
+async fn complete_chunked_body_keeps_the_connection() {
     let app = spawn_app().await;
     let mut stream = TcpStream::connect(app.address).await.unwrap();
     let whole = body(200);
@@ -179,20 +179,20 @@ async fn chunks_that_end_leave_the_connection_open() {
     let request = request.replace("Connection: close\r\n", "");
     for _ in 0..3 {
         stream.write_all(request.as_bytes()).await.unwrap();
-        let got = raw::answer(&mut stream).await;
+        let got = raw::read_response(&mut stream).await;
         assert_eq!((got.status, &got.json()["errcode"]), (200, &json!(0)), "{got:?}");
         assert_eq!(got.header("connection"), None);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn also_on_a_connection_that_was_used_before() {
+async fn limits_hold_on_a_reused_connection() {
     let app = spawn_impatient_app().await;
     let mut stream = TcpStream::connect(app.address).await.unwrap();
     let whole = half(&create_path(&app)) + &body(200)[100..];
     stream.write_all(whole.as_bytes()).await.unwrap();
-    assert_eq!(raw::answer(&mut stream).await.json()["errcode"], 0);
+    assert_eq!(raw::read_response(&mut stream).await.json()["errcode"], 0);
     stream.write_all(half("/cgi/gettoken").as_bytes()).await.unwrap();
-    is_too_slow(&raw::answer(&mut stream).await);
+    is_too_slow(&raw::read_response(&mut stream).await);
     is_closed(&mut stream).await;
 }

@@ -126,7 +126,7 @@ fn requests(log: &str) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_request_has_one_line() {
+async fn each_request_is_one_log_line() {
     let mut home = Home::lived_in();
     home.set("MUSTER__LOG__FORMAT", "json");
     let server = home.serve();
@@ -188,7 +188,7 @@ async fn each_request_has_one_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_can_write_lines_of_their_own() {
+async fn clients_cannot_forge_log_lines() {
     for format in ["json", "pretty"] {
         let mut home = Home::lived_in();
         home.set("MUSTER__LOG__FORMAT", format);
@@ -242,7 +242,7 @@ async fn a_switched_off_log_is_silent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_http_fills_no_log() {
+async fn non_http_traffic_is_not_logged() {
     for named in [false, true] {
         let mut home = Home::lived_in();
         if named {

@@ -4,7 +4,7 @@ use serde_json::Value;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
 use crate::harness::process::{Home, Running};
-use crate::harness::rows::{furnish, hold, rows, same};
+use crate::harness::rows::{assert_same, populate, rows, start_and_hold};
 use crate::harness::server::{Database, database, owned_database};
 
 async fn connection(database: &Database) -> PgConnection {
@@ -33,12 +33,12 @@ fn move_to(home: &Home, target: &Database) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_moves_and_the_source_stays() {
+async fn move_copies_everything_and_keeps_the_source() {
     let target = database().await;
     let home = Home::lived_in();
-    let held = hold(&home).await;
+    let held = start_and_hold(&home).await;
     let mut live = home.connect().await;
-    let (app, sessions) = furnish(&home, &mut live).await;
+    let (app, sessions) = populate(&home, &mut live).await;
     let before = rows(&mut live).await;
     let output = home.run(&["move-to", &url(&target)]);
     assert!(output.status.success(), "{output:#?}");
@@ -48,8 +48,8 @@ async fn everything_moves_and_the_source_stays() {
         assert!(printed.contains(part), "no {part:?} in {printed}");
     }
     let mut there = connection(&target).await;
-    same(&before, &rows(&mut there).await);
-    same(&before, &rows(&mut live).await);
+    assert_same(&before, &rows(&mut there).await);
+    assert_same(&before, &rows(&mut live).await);
     drop(live);
     held.stop().await.unwrap();
 
@@ -73,7 +73,7 @@ async fn everything_moves_and_the_source_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_moves_while_a_server_runs() {
+async fn move_is_refused_while_a_server_runs() {
     let (one, target) = (database().await, database().await);
     let home = Home::on(&one);
     home.json(&["app", "create", "--buin", "7"]);
@@ -92,11 +92,11 @@ async fn nothing_moves_while_a_server_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_move_that_is_cut_short_can_be_done_again() {
+async fn interrupted_move_can_be_repeated() {
     let (one, target) = (database().await, database().await);
     let home = Home::on(&one);
     let mut live = connection(&one).await;
-    furnish(&home, &mut live).await;
+    populate(&home, &mut live).await;
     let before = rows(&mut live).await;
     let mut there = connection(&target).await;
     // So that the copy stands still in its middle.
@@ -119,12 +119,12 @@ async fn a_move_that_is_cut_short_can_be_done_again() {
     assert!(empty["app"].is_empty() && empty["session"].is_empty(), "nothing is left");
     let moved = move_to(&home, &target);
     assert_eq!(moved["tables"]["session"]["rows"], 6, "{moved}");
-    same(&before, &rows(&mut there).await);
-    same(&before, &rows(&mut live).await);
+    assert_same(&before, &rows(&mut there).await);
+    assert_same(&before, &rows(&mut live).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_that_owns_the_database_and_no_more_is_enough() {
+async fn database_owner_role_is_sufficient() {
     let (one, moved_to, restored_to) =
         (database().await, owned_database().await, owned_database().await);
     let home = Home::on(&one);

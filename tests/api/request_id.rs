@@ -25,7 +25,7 @@ fn is_made(id: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reasonable_id_is_taken() {
+async fn valid_request_id_is_kept() {
     let app = spawn_app().await;
     let longest = "x".repeat(64);
     for id in [
@@ -42,7 +42,7 @@ async fn a_reasonable_id_is_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_other_id_is_replaced() {
+async fn invalid_request_id_is_replaced() {
     let app = spawn_app().await;
     let long = "x".repeat(65);
     let (token, key) = (app.client.token().await, app.api_key.clone());
@@ -64,7 +64,7 @@ async fn any_other_id_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_has_an_id() {
+async fn every_response_has_a_request_id() {
     let app = spawn_app_with(|settings| {
         settings.limits.max_body_bytes = 1024;
         settings.server.body_timeout = Duration::from_secs(1);

@@ -72,7 +72,7 @@ fn show_app(home: &Home) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dump_opens_nothing() {
+async fn database_dump_reveals_no_secret() {
     let database = database().await;
     let home = Home::on(&database);
     let app = create_app(&home);
@@ -128,7 +128,7 @@ async fn a_wrong_master_key_is_refused_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_of_ones_own_needs_a_key_before_anything_is_done() {
+async fn external_database_requires_a_master_key() {
     let database = database().await;
     let mut home = Home::on(&database);
     let mut connection = connection(&database).await;
@@ -254,7 +254,7 @@ async fn plain_secrets_of_an_earlier_release_are_sealed_by_the_first_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_plain_row_is_not_in_the_tables_file_either() {
+async fn plain_secrets_are_gone_from_the_table_file() {
     let home = Home::lived_in();
     // Its PostgreSQL goes on alone.
     home.serve().kill();
@@ -286,7 +286,7 @@ async fn an_old_plain_row_is_not_in_the_tables_file_either() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_value_that_was_moved_does_not_open() {
+async fn secret_moved_to_another_row_does_not_open() {
     let app = spawn_app().await;
     app.add(&new_app(5, &[])).await;
     sqlx::query(
@@ -400,7 +400,7 @@ async fn the_master_key_is_replaced_while_servers_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_sealed_with_a_key_that_a_server_lacks() {
+async fn rotation_waits_until_every_server_has_the_key() {
     let database = database().await;
     let (home, file) = with_file(&database, &[MASTER_KEY]);
     let app = create_app(&home);
@@ -459,7 +459,7 @@ async fn the_master_key_of_the_environment_is_replaced_in_four_steps() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_that_is_cut_short_does_no_harm() {
+async fn interrupted_rotation_is_harmless() {
     let database = database().await;
     let (home, file) = with_file(&database, &[MASTER_KEY]);
     let app = create_app(&home);
@@ -467,14 +467,14 @@ async fn a_rotation_that_is_cut_short_does_no_harm() {
     // It waits for this one, and is killed while it does.
     server.running.signal(Signal::STOP);
     let rotating = crate::harness::process::Running::start(&home, &["secrets", "rotate"]);
-    crate::harness::process::until("the new key", || (keys_in(&file).len() == 2).then_some(()));
+    crate::harness::process::wait_for("the new key", || (keys_in(&file).len() == 2).then_some(()));
     home.run(&["secrets", "rotate"]).fails(1, &["another", "running"]);
     rotating.signal(Signal::KILL);
     drop(rotating);
     server.running.signal(Signal::CONT);
     let keys = keys_in(&file);
     works(&server, &app).await;
-    let done = crate::harness::process::until("its turn to end", || {
+    let done = crate::harness::process::wait_for("its turn to end", || {
         let output = home.run(&["secrets", "rotate"]);
         output.status.success().then_some(output)
     });

@@ -4,7 +4,7 @@ use std::path::Path;
 
 /// What the document says about tests that have moved or never were helps nobody.
 #[test]
-fn every_test_that_is_named_exists() {
+fn tests_named_in_security_md_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
     let code = text.split('`').skip(1).step_by(2);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 use tokio::task::JoinHandle;
 
-use crate::harness::process::{Home, PATIENCE, Running, Server, http, runs, until};
+use crate::harness::process::{Home, PATIENCE, Running, Server, http, is_running, wait_for};
 use crate::harness::store;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +69,7 @@ async fn the_first_start_creates_everything_and_prints_the_next_step() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_start_that_was_cut_short_is_made_good() {
+async fn interrupted_first_start_is_completed() {
     let home = Home::lived_in();
     let first = home.credentials();
     // As if it had come as far as the file, and not to the database.
@@ -113,7 +113,7 @@ async fn a_first_start_that_was_cut_short_is_made_good() {
 }
 
 #[test]
-fn a_file_of_credentials_that_is_none_stops_the_start() {
+fn invalid_credentials_file_stops_the_start() {
     let home = Home::lived_in();
     let path = home.data_dir.join("first-app.json");
     fs::write(&path, "# my notes").unwrap();
@@ -148,7 +148,7 @@ fn idle(server: &Server) -> TcpStream {
 }
 
 #[test]
-fn both_signals_stop_it_and_idle_connections_do_not_matter() {
+fn both_signals_stop_despite_idle_connections() {
     let mut home = Home::lived_in();
     // Requests would have that long to finish; the test waits for a minute.
     home.set("MUSTER__SERVER__SHUTDOWN_TIMEOUT", "10m");
@@ -169,7 +169,7 @@ fn both_signals_stop_it_and_idle_connections_do_not_matter() {
         assert!(!output.stderr.contains("ERROR"), "{}", output.stderr);
         assert_eq!(idle.read(&mut [0; 16]).unwrap_or(0), 0);
         assert!(home.postmaster().is_none());
-        assert!(!runs(postmaster), "PostgreSQL is down");
+        assert!(!is_running(postmaster), "PostgreSQL is down");
     }
 }
 
@@ -185,7 +185,7 @@ async fn a_stopping_server_finishes_running_requests_and_accepts_no_new_ones() {
     let update = held_update(&home, &server, &session).await;
 
     server.running.signal(Signal::TERM);
-    until("nobody is let in any more", || {
+    wait_for("nobody is let in any more", || {
         TcpStream::connect(server.address).is_err().then_some(())
     });
     assert!(!update.is_finished());
@@ -222,7 +222,7 @@ async fn a_request_that_does_not_finish_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn postgresql_stays_for_another_server() {
+async fn postgresql_stays_while_another_server_uses_it() {
     let home = Home::lived_in();
     let first = home.serve();
     let second = home.serve();
@@ -238,11 +238,11 @@ async fn postgresql_stays_for_another_server() {
 }
 
 #[test]
-fn a_signal_while_it_starts_stops_it_too() {
+fn signal_during_startup_stops_the_server() {
     for home in [Home::new(), Home::lived_in()] {
         let starting = Running::start(&home, &[]);
         // As early as it has anything to stop.
-        until("PostgreSQL", || home.postmaster());
+        wait_for("PostgreSQL", || home.postmaster());
         starting.signal(Signal::TERM);
         let output = starting.output();
         assert_eq!(output.status.code(), Some(0), "{output:#?}");
@@ -251,7 +251,7 @@ fn a_signal_while_it_starts_stops_it_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_hurries() {
+async fn second_signal_forces_the_exit() {
     let mut home = Home::lived_in();
     home.set("MUSTER__DATABASE__STATEMENT_TIMEOUT", "1h");
     home.set("MUSTER__SERVER__REQUEST_TIMEOUT", "10m");
@@ -263,7 +263,7 @@ async fn a_second_signal_hurries() {
     server.running.signal(Signal::TERM);
     server.running.until_stderr("the first", |text| text.contains("stopping").then_some(()));
     // Again and again, as people do: those that come at once say nothing new.
-    until("the second", || {
+    wait_for("the second", || {
         server.running.signal(Signal::INT);
         server.running.stderr().contains("in a hurry").then_some(())
     });
@@ -309,7 +309,7 @@ fn the_service_manager_is_notified_of_start_and_stop() {
 }
 
 #[test]
-fn a_reload_with_nothing_to_reload_ends_nothing() {
+fn sighup_without_tls_does_not_stop_the_server() {
     let server = Home::lived_in().serve();
     // The system delivers it before the SIGTERM, which would find nobody.
     server.running.signal(Signal::HUP);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use muster::domain::Permission;
 use serde_json::{Value, json};
 
-use crate::harness::{BUIN, TestApp, refusal, spawn_app, spawn_app_with, start_of_time};
+use crate::harness::{BUIN, TestApp, refusal, spawn_app, spawn_app_with, test_start_time};
 
 fn bad(errmsg: &str) -> Value {
     refusal(100_003, errmsg)
@@ -41,7 +41,7 @@ async fn a_session_is_one_object_in_every_answer() {
         "errcode": 0, "errmsg": "ok",
         "sessionId": id, "title": "项目周会", "owner": "a", "version": 1, "type": "multi",
         "member": ["a", "b", "10232"], "lastMsgId": 0,
-        "activeTime": start_of_time().timestamp() + 1,
+        "activeTime": test_start_time().timestamp() + 1,
     });
     assert_eq!(created, whole);
     assert!(created["activeTime"].is_i64() && created["lastMsgId"].is_i64());
@@ -57,13 +57,13 @@ async fn a_session_is_one_object_in_every_answer() {
     let mut expected = whole.clone();
     expected["title"] = json!("周会");
     expected["version"] = json!(2);
-    expected["activeTime"] = json!(start_of_time().timestamp() + 61);
+    expected["activeTime"] = json!(test_start_time().timestamp() + 61);
     assert_eq!(changed, expected);
     assert_eq!(app.current(&created).await, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_session_is_another() {
+async fn session_ids_are_unique() {
     let app = spawn_app().await;
     let first = create(&app, json!({})).await;
     let second = create(&app, json!({})).await;
@@ -92,7 +92,7 @@ async fn a_title_has_1_to_64_characters() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn titles_and_accounts_that_cannot_be() {
+async fn invalid_titles_and_accounts_are_refused() {
     let app = spawn_app().await;
     let session = create(&app, json!({})).await;
     let texts = [
@@ -152,7 +152,7 @@ async fn an_account_has_1_to_64_characters() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_required_must_be_there() {
+async fn required_fields_are_enforced() {
     let app = spawn_app().await;
     for field in ["title", "creator"] {
         let missing = bad(&format!("{field}: is missing"));
@@ -187,7 +187,7 @@ async fn the_type_is_multi_or_absent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_integer_is_an_account_and_nothing_else_is() {
+async fn accounts_are_text_or_integers() {
     let app = spawn_app().await;
     let members = json!([10232, "10233", 10233, -7, 0, 18_446_744_073_709_551_615_u64]);
     let created = create(&app, json!({ "creator": 10231, "member": members })).await;
@@ -231,7 +231,7 @@ async fn an_integer_is_an_account_and_nothing_else_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_members_are_creator_and_listed_each_once() {
+async fn members_are_creator_and_listed_without_duplicates() {
     let app = spawn_app_with(|settings| settings.limits.max_members = 5).await;
     for (listed, members) in [
         (json!(["b", "c"]), json!(["a", "b", "c"])),
@@ -255,7 +255,7 @@ async fn the_members_are_creator_and_listed_each_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_limits_of_members_are_settings() {
+async fn member_limits_are_configurable() {
     let app = spawn_app_with(|settings| settings.limits.min_members = 1).await;
     assert_eq!(create(&app, json!({ "member": [] })).await["member"], json!(["a"]));
     let everybody: Vec<usize> = (0..2000).collect();
@@ -268,7 +268,7 @@ async fn the_limits_of_members_are_settings() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_id_is_read_in_every_usual_form() {
+async fn session_id_is_accepted_in_every_form() {
     let app = spawn_app().await;
     let created = create(&app, json!({})).await;
     let written = created["sessionId"].as_str().unwrap();
@@ -291,7 +291,7 @@ async fn a_session_id_is_read_in_every_usual_form() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_session_id_is_told_apart_from_none() {
+async fn invalid_and_missing_session_ids_are_distinguished() {
     let app = spawn_app().await;
     let created = create(&app, json!({})).await;
     let upper = created["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
@@ -327,7 +327,7 @@ async fn what_is_no_session_id_is_told_apart_from_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_of_another_enterprise_is_none() {
+async fn session_of_another_enterprise_is_not_found() {
     let app = spawn_app().await;
     let created = create(&app, json!({})).await;
     let id = created["sessionId"].as_str().unwrap();

@@ -11,7 +11,7 @@ use crate::harness::server::database;
 use crate::harness::store::{self, MigrationFault};
 
 #[test]
-fn a_port_in_use_is_refused_before_anything_is_made() {
+fn port_in_use_is_refused_before_setup() {
     let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = stranger.local_addr().unwrap().to_string();
     let mut home = Home::new();
@@ -70,7 +70,7 @@ fn data_of_a_newer_postgresql_are_refused() {
 }
 
 #[test]
-fn a_wrong_directory_of_programs_leaves_no_data_directory() {
+fn invalid_programs_directory_leaves_no_data_directory() {
     let mut home = Home::new();
     home.set("MUSTER__DATABASE__POSTGRES_DIR", "/nowhere");
     home.run(&["serve"]).fails(1, &["database.postgres_dir is /nowhere"]);
@@ -124,7 +124,7 @@ fn data_of_another_user_are_refused() {
 }
 
 #[test]
-fn a_wrong_configuration_is_named_whole() {
+fn all_configuration_errors_are_reported() {
     let mut home = Home::new();
     let file = home.parent.join("muster.toml");
     fs::write(
@@ -164,7 +164,7 @@ fn a_wrong_configuration_is_named_whole() {
 }
 
 #[test]
-fn settings_come_from_the_file_and_above_it_the_environment() {
+fn environment_overrides_the_file() {
     let mut home = Home::lived_in();
     let file = home.parent.join("muster.toml");
     fs::write(&file, "[log]\nformat = \"json\"\n[server]\nbind = \"192.0.2.1:1\"\n").unwrap();
@@ -175,7 +175,7 @@ fn settings_come_from_the_file_and_above_it_the_environment() {
 }
 
 #[test]
-fn an_unreachable_database_is_named_without_its_password() {
+fn unreachable_database_error_hides_the_password() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = closed.local_addr().unwrap().port();
     drop(closed);

@@ -6,8 +6,8 @@ use muster::domain::Permission;
 use muster::wire::AesKey;
 use serde_json::{Value, json};
 
-use crate::harness::client::{Client, answer};
-use crate::harness::{BUIN, change, eventually, new_app, refusal, spawn_app, spawn_app_with};
+use crate::harness::client::{Client, read_response};
+use crate::harness::{BUIN, change, new_app, refusal, spawn_app, spawn_app_with, wait_until_equal};
 
 /// What a time that is wrong is answered with: the same as an envelope that does not open.
 fn cannot_open() -> Value {
@@ -24,7 +24,7 @@ fn unknown_app() -> Value {
 
 /// What the token is good for: a call that gets past it misses its session.
 async fn admitted(client: &Client, token: &str) -> Value {
-    answer(client.get(&format!("/cgi/session/get?accessToken={token}")).await).await
+    read_response(client.get(&format!("/cgi/session/get?accessToken={token}")).await).await
 }
 
 fn past_the_token() -> Value {
@@ -53,7 +53,7 @@ async fn each_call_gives_a_new_token_and_older_ones_stay_valid() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_time_may_be_wrong_by_five_minutes() {
+async fn clock_skew_of_five_minutes_is_accepted() {
     let app = spawn_app().await;
     let now = app.clock.now().timestamp();
     for wrong_by in [-300, -299, 0, 299, 300] {
@@ -71,7 +71,7 @@ async fn the_time_may_be_wrong_by_five_minutes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_time_is_refused_like_a_wrong_one() {
+async fn malformed_time_is_refused_like_a_wrong_one() {
     let app = spawn_app().await;
     for time in [
         "",
@@ -114,7 +114,7 @@ async fn expiry_and_skew_are_settings() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_good_until_it_expires() {
+async fn token_is_valid_until_it_expires() {
     let app = spawn_app().await;
     let first = app.client.token().await;
     app.clock.advance(Duration::from_secs(7199));
@@ -130,7 +130,7 @@ async fn a_token_is_good_until_it_expires() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_never_given_does_not_exist() {
+async fn forged_token_does_not_exist() {
     let app = spawn_app().await;
     let token = app.client.token().await;
     for at in [0, 1, token.len() / 2, token.len() - 2] {
@@ -165,15 +165,15 @@ async fn what_was_never_given_does_not_exist() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_token_there_is_nothing() {
+async fn missing_token_is_refused() {
     let app = spawn_app().await;
     let missing = refusal(100_000, "accessToken: access token is missing");
     for query in ["", "?", "?accessToken", "?accessToken=", "?sessionId=x", "?AccessToken=x"] {
         let get = app.client.get(&format!("/cgi/session/get{query}")).await;
-        assert_eq!(answer(get).await, missing, "{query}");
+        assert_eq!(read_response(get).await, missing, "{query}");
         for path in ["create", "update"] {
             let post = app.client.post(&format!("/cgi/session/{path}{query}"), "nonsense").await;
-            assert_eq!(answer(post).await, missing, "{path}{query}");
+            assert_eq!(read_response(post).await, missing, "{path}{query}");
         }
     }
 }
@@ -187,20 +187,20 @@ async fn a_disabled_app_is_shut_out_until_it_is_enabled() {
     assert_eq!(admitted(&client, &api_key).await, past_the_token());
 
     change(&app, &stored, |stored| stored.app.disabled = true).await;
-    eventually(|| client.gettoken(), &unknown_app()).await;
+    wait_until_equal(|| client.gettoken(), &unknown_app()).await;
     assert_eq!(admitted(&client, &token).await, unknown());
     assert_eq!(admitted(&client, &api_key).await, unknown());
     let (elsewhere, _) = app.another_instance().await;
     assert_eq!(client.at(elsewhere).gettoken().await, unknown_app());
 
     change(&app, &stored, |stored| stored.app.disabled = false).await;
-    eventually(|| admitted(&client, &token), &past_the_token()).await;
+    wait_until_equal(|| admitted(&client, &token), &past_the_token()).await;
     assert_eq!(admitted(&client, &api_key).await, past_the_token());
     assert_eq!(client.gettoken().await["errcode"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_key_ends_all_tokens() {
+async fn rotated_key_invalidates_all_tokens() {
     let app = spawn_app().await;
     let stored = new_app(BUIN, &[Permission::SessionsRead]);
     let (client, api_key) = app.add(&stored).await;
@@ -209,7 +209,7 @@ async fn a_new_key_ends_all_tokens() {
     let key = AesKey::generate();
     let rotated = Client { key: *key.bytes(), ..client.clone() };
     change(&app, &stored, |stored| stored.aes_key = key).await;
-    eventually(|| admitted(&client, &token), &unknown()).await;
+    wait_until_equal(|| admitted(&client, &token), &unknown()).await;
     assert_eq!(client.gettoken().await, cannot_open());
     let token = rotated.token().await;
     assert_eq!(admitted(&client, &token).await, past_the_token());
@@ -236,9 +236,9 @@ async fn enterprises_do_not_share_apps() {
     // Its token lets nobody in as the first.
     let envelope = app.client.envelope("{}").to_string();
     let path = format!("/cgi/session/create?accessToken={token}");
-    assert_eq!(answer(app.client.post(&path, envelope).await).await["errcode"], 3);
+    assert_eq!(read_response(app.client.post(&path, envelope).await).await["errcode"], 3);
     let (writer, _) = app.another_app(BUIN + 1, &[Permission::SessionsWrite]).await;
     let path = format!("/cgi/session/create?accessToken={}", writer.token().await);
     let envelope = app.client.envelope("{}").to_string();
-    assert_eq!(answer(app.client.post(&path, envelope).await).await, wrong);
+    assert_eq!(read_response(app.client.post(&path, envelope).await).await, wrong);
 }

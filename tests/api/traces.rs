@@ -1,4 +1,4 @@
-//! Traces: what a collector is sent, what callers and receivers are told, and what it costs when
+//! Traces: what a collector is sent, what callers and receivers are traceparent_of, and what it costs when
 //! the collector is not there.
 
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::callbacks::receiver::Receiver;
 use crate::callbacks::subscribe;
-use crate::harness::process::{Home, http, until};
+use crate::harness::process::{Home, http, wait_for};
 use crate::harness::{TestApp, spawn_app_with, store};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -51,7 +51,7 @@ impl Collector {
     /// Stops the server, which sends what it has; waits until there are so many spans of that name.
     fn spans(&self, app: &TestApp, name: &str, number: usize) -> Spans {
         app.stopper.stop();
-        until(name, || {
+        wait_for(name, || {
             let spans = Spans(self.spans.lock().unwrap().clone());
             (spans.named(name).len() >= number).then_some(spans)
         })
@@ -122,8 +122,8 @@ async fn create(app: &TestApp, traceparents: &[&str]) -> Value {
 }
 
 /// The `traceparent` of the first callback that arrives.
-fn told(receiver: &Receiver) -> Option<String> {
-    let calls = until("a callback", || Some(receiver.take()).filter(|calls| !calls.is_empty()));
+fn traceparent_of(receiver: &Receiver) -> Option<String> {
+    let calls = wait_for("a callback", || Some(receiver.take()).filter(|calls| !calls.is_empty()));
     calls[0].headers.get("traceparent").cloned()
 }
 
@@ -133,7 +133,7 @@ async fn a_create_its_statement_and_its_callback_are_one_trace() {
     let app = spawn_app_with(|settings| collector.trace(settings)).await;
     let stored = subscribe(&app, &receiver).await;
     create(&app, &[&traceparent("01")]).await;
-    let told = told(&receiver).unwrap();
+    let traceparent_of = traceparent_of(&receiver).unwrap();
 
     let spans = collector.spans(&app, "callback", 1);
     assert_eq!(spans.0.len(), 3, "{:#?}", spans.0);
@@ -158,7 +158,7 @@ async fn a_create_its_statement_and_its_callback_are_one_trace() {
     );
     let callback = spans.one("callback");
     assert_eq!(callback.parent_span_id, request.span_id);
-    assert_eq!(told, format!("00-{TRACE}-{}-01", hex(&callback.span_id)));
+    assert_eq!(traceparent_of, format!("00-{TRACE}-{}-01", hex(&callback.span_id)));
     let noted = notes(callback);
     assert_eq!(noted["http.response.status_code"], 200);
     assert_eq!(noted["muster.app_id"], stored.app.app_id.as_str());
@@ -180,7 +180,7 @@ async fn a_change_is_traced_through_what_it_reads_and_writes() {
     subscribe(&app, &receiver).await;
     app.change(&session, "a", json!({ "title": "after" })).await;
     app.change(&session, "nobody", json!({ "title": "never" })).await;
-    let told = told(&receiver).unwrap();
+    let traceparent_of = traceparent_of(&receiver).unwrap();
 
     let spans = collector.spans(&app, "callback", 1);
     let update = spans.one("sessions.update");
@@ -192,7 +192,7 @@ async fn a_change_is_traced_through_what_it_reads_and_writes() {
         (&callback.trace_id, &callback.parent_span_id),
         (&request.trace_id, &request.span_id)
     );
-    assert!(told.contains(&hex(&request.trace_id)), "{told}");
+    assert!(traceparent_of.contains(&hex(&request.trace_id)), "{traceparent_of}");
     let reads = spans.named("sessions.find");
     assert!(reads.iter().any(|read| read.parent_span_id == request.span_id));
     let refused = spans.named("POST /cgi/session/update");
@@ -238,7 +238,7 @@ async fn requests_that_share_a_statement_are_all_linked_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_decides_for_its_trace_and_chance_for_others() {
+async fn sampling_follows_the_caller_or_the_ratio() {
     let (collector, receiver) = (Collector::start(), Receiver::start().await);
     let app = spawn_app_with(|settings| {
         collector.trace(settings);
@@ -247,18 +247,18 @@ async fn a_caller_decides_for_its_trace_and_chance_for_others() {
     .await;
     subscribe(&app, &receiver).await;
     create(&app, &[]).await;
-    told(&receiver);
+    traceparent_of(&receiver);
     create(&app, &[&traceparent("00")]).await;
-    let unseen = told(&receiver).unwrap();
+    let unseen = traceparent_of(&receiver).unwrap();
     assert!(unseen.starts_with(&format!("00-{TRACE}-")) && unseen.ends_with("-00"), "{unseen}");
     create(&app, &[&traceparent("01")]).await;
-    told(&receiver);
+    traceparent_of(&receiver);
     let spans = collector.spans(&app, "callback", 1);
     assert_eq!(spans.0.len(), 3, "{:#?}", spans.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_collector_the_trace_of_a_caller_is_passed_on() {
+async fn caller_trace_is_propagated_without_a_collector() {
     let receiver = Receiver::start().await;
     let app = spawn_app_with(|_| {}).await;
     subscribe(&app, &receiver).await;
@@ -266,16 +266,16 @@ async fn without_a_collector_the_trace_of_a_caller_is_passed_on() {
     let other = good.replace(CALLER, "00f067aa0ba902b7");
     let bad = good.to_uppercase();
     create(&app, &[&good]).await;
-    assert_eq!(told(&receiver).as_deref(), Some(&*good));
+    assert_eq!(traceparent_of(&receiver).as_deref(), Some(&*good));
     let without: [&[&str]; 3] = [&[], &[&bad], &[&good, &other]];
     for traceparents in without {
         create(&app, traceparents).await;
-        assert_eq!(told(&receiver), None, "{traceparents:?}");
+        assert_eq!(traceparent_of(&receiver), None, "{traceparents:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_down_costs_only_its_spans() {
+async fn unavailable_collector_loses_only_spans() {
     // One that takes connections and says nothing; one that is not there.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

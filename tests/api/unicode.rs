@@ -67,7 +67,7 @@ async fn survives(app: &TestApp, client: &Client, token: &str, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn odd_texts_come_back_as_they_went() {
+async fn unusual_texts_round_trip() {
     let app = spawn_app().await;
     let token = app.client.token().await;
     for text in TEXTS {
@@ -76,7 +76,7 @@ async fn odd_texts_come_back_as_they_went() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_text_comes_back_as_it_went() {
+async fn any_text_round_trips() {
     let app = spawn_app().await;
     let token = app.client.token().await;
     let mut runner = TestRunner::default();
@@ -90,7 +90,7 @@ async fn any_text_comes_back_as_it_went() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn accounts_that_only_look_the_same_are_different() {
+async fn lookalike_accounts_are_different() {
     let app = spawn_app().await;
     // Composed and decomposed, wide and narrow, Latin and Cyrillic, with and without a mark.
     let alike = ["\u{e9}", "e\u{301}", "ａ", "a", "а", "A", "a\u{200b}", "ß", "ss", "İ", "i", "ı"];
@@ -104,14 +104,14 @@ async fn accounts_that_only_look_the_same_are_different() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_looked_up_by_name_does_not_hang_on_a_locale() {
+async fn lookup_by_name_does_not_depend_on_the_locale() {
     let app = spawn_app().await;
     let columns = store::key_collations(&app).await;
     assert_eq!(columns, ["idempotency.key C", "session.owner C", "session_member.account C"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn escapes_are_what_they_mean() {
+async fn json_escapes_are_decoded() {
     let app = spawn_app().await;
     let body = r#"{"t\u0069tle": "\ud83d\ude00\u4f1a\/\"\\", "creator": "\u0061", "member": ["b", "\u0063", "c"]}"#;
     let created = app.post_plain("/cgi/session/create", body).await;

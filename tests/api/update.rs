@@ -92,7 +92,7 @@ async fn rule_2_may_let_every_member_remove() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rule_3_what_is_so_already_is_no_error_and_a_contradiction_is() {
+async fn rule_3_no_op_is_accepted_and_contradiction_refused() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c"]).await;
     for wishes in [
@@ -123,7 +123,7 @@ async fn rule_3_what_is_so_already_is_no_error_and_a_contradiction_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rule_4_the_number_of_members_holds_afterwards_too() {
+async fn rule_4_member_limits_hold_after_the_update() {
     let app = spawn_app_with(|settings| settings.limits.max_members = 5).await;
     let session = app.session(&["a", "b", "c"]).await;
     let few = |got: usize| {
@@ -151,7 +151,7 @@ async fn rule_4_the_number_of_members_holds_afterwards_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rule_5_the_longest_member_follows_the_owner() {
+async fn rule_5_longest_member_succeeds_the_owner() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c", "d"]).await;
     let step = async |operator: &str, wishes: Value, owner: &str, members: Value| {
@@ -175,7 +175,7 @@ async fn rule_5_the_longest_member_follows_the_owner() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rule_5_a_whole_session_may_change_hands() {
+async fn rule_5_all_members_can_be_replaced() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c"]).await;
     let wishes = json!({ "delMember": ["a", "b", "c"], "addMember": ["x", "y", "z"] });
@@ -217,7 +217,7 @@ async fn rule_6_a_version_is_one_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rule_7_a_named_version_must_be_the_current_one() {
+async fn rule_7_expected_version_must_be_current() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c"]).await;
     let got = app.change(&session, "a", json!({ "title": "2", "version": 1 })).await;
@@ -264,7 +264,7 @@ async fn rule_7_a_named_version_must_be_the_current_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn absent_is_said_in_four_ways() {
+async fn absent_has_four_forms() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c"]).await;
     for absent in [Value::Null, json!(""), json!([])] {
@@ -288,7 +288,7 @@ async fn absent_is_said_in_four_ways() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn integers_are_accounts_here_too() {
+async fn integers_are_accounts_in_updates() {
     let app = spawn_app().await;
     let body = json!({ "title": "t", "creator": 1, "member": [2, 3, "4"] });
     let session = app.create(&body).await;

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_grow_and_are_forgotten() {
+    fn backoff_grows_and_resets() {
         let guesses = AttemptThrottle::new(ALLOWED);
         let seconds = |now| guesses.retry_after(network(1), at(now)).map(|wait| wait.as_secs());
         for now in [0, 10] {
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_a_key_makes_up_for_failures() {
+    fn success_forgives_a_failure() {
         let guesses = AttemptThrottle::new(ALLOWED);
         for _ in 0..4 {
             guesses.record_failure(network(1), at(0));
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_come_at_once_wait_as_well() {
+    fn concurrent_failures_are_throttled() {
         let guesses = AttemptThrottle::new(ALLOWED);
         let told: Vec<_> = (0..5).map(|_| guesses.record_failure(network(1), at(0))).collect();
         let second = Some(Duration::from_secs(1));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn none_is_counted_if_so_wished() {
+    fn throttling_can_be_disabled() {
         let guesses = AttemptThrottle::new(0);
         for _ in 0..99 {
             guesses.record_failure(network(1), at(0));
@@ -196,7 +196,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_wait_is_longer_than_the_longest(
+        fn backoff_is_bounded(
             failures in prop::collection::vec(0..100_i64, 1..80),
             allowed in 1..20_u32,
         ) {

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_shown_as_far_as_they_are_paths() {
+    fn logged_path_ends_before_suspicious_characters() {
         let long = "x".repeat(65);
         for (path, shown) in [
             ("/", "/"),

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn proxies_are_believed_as_far_as_they_are_trusted() {
+    fn forwarded_header_is_read_up_to_the_first_untrusted_proxy() {
         for (remote, forwarded, told) in [
             // Nobody to believe.
             ("9.9.9.9", &[][..], "9.9.9.9"),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_customer_is_one_caller() {
+    fn ipv6_prefix_of_64_bits_is_one_client() {
         let network = |ip: &str| ClientIp(ip.parse().unwrap()).rate_limit_prefix().to_string();
         assert_eq!(network("1.2.3.4"), "1.2.3.4/32");
         assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
@@ -133,7 +133,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_from_outside_chooses_his_address(forged in ".*", last in any::<[u8; 4]>()) {
+        fn untrusted_client_cannot_choose_its_address(forged in ".*", last in any::<[u8; 4]>()) {
             let outside = IpAddr::from(last);
             let trusted: [IpNet; 1] = ["10.0.0.0/8".parse().unwrap()];
             prop_assume!(!trusted[0].contains(&outside));

@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_kept_connection_waits_long_for_a_request_and_briefly_for_the_rest_of_one() {
+    async fn idle_timeout_is_long_and_head_timeout_short() {
         let progress = connection(ProtocolState::H1(NextRequestDetector::default()));
         progress.on_read(b"G");
         tokio::time::advance(SECOND).await;
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_came_with_a_request_is_awaited_from_its_answer_on() {
+    async fn pipelined_head_is_timed_from_the_response() {
         let progress = connection(ProtocolState::H1(NextRequestDetector::default()));
         progress.on_read(b"POST / HTTP/1.1\r\n\r\n{}GET");
         let running = progress.begin(2);
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_frame_is_awaited_whatever_runs_and_whole_ones_are_not() {
+    async fn partial_frame_is_timed_while_requests_run() {
         const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
         let progress = connection(ProtocolState::H2(FrameTracker::default()));
         progress.on_read(&[0; 24]);
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_frame_is_not_awaited_while_nobody_may_be_reading_it() {
+    async fn partial_frame_is_not_timed_while_writes_block() {
         let progress = connection(ProtocolState::H2(FrameTracker::default()));
         progress.on_read(&[0; 25]);
         progress.on_write_blocked();
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_does_not_read_is_overdue_whatever_else_runs() {
+    async fn blocked_write_times_out_while_requests_run() {
         let progress = connection(ProtocolState::H1(NextRequestDetector::default()));
         let running = progress.begin(0);
         progress.on_write_blocked();

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_frames_await_nothing() {
+    fn complete_frames_leave_no_remainder() {
         let all = [
             frame(SETTINGS, 0, b"123456"),
             frame(HEADERS, END_HEADERS, b"abc"),
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_frame_awaits_the_rest() {
+    fn partial_frame_awaits_the_rest() {
         let mut frames = frames();
         let ping = frame(6, 0, b"12345678");
         for (at, byte) in ping.iter().enumerate() {
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_headers_is_awaited_as_one_through_all_its_frames() {
+    fn header_block_is_awaited_across_its_frames() {
         let mut frames = frames();
         assert_eq!(frames.add(&frame(HEADERS, 0, b"abc")), Remainder::New);
         for _ in 0..3 {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_not_awaited_but_the_head_of_its_frame_is() {
+    fn data_frame_body_is_not_awaited() {
         let mut frames = frames();
         let data = frame(DATA, 0, b"abc");
         assert_eq!(frames.add(&data[..8]), Remainder::New);

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_requests_leave_nothing() {
+    fn complete_requests_leave_no_remainder() {
         for (body, all) in [
             (0, GET.to_owned()),
             (0, GET.replace('\r', "")),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_whole_request_begins_another() {
+    fn bytes_after_a_request_start_the_next() {
         for (body, all) in [
             (0, format!("{GET}G")),
             (0, format!("{GET}GET / HTTP/1.1\r\n")),
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_without_an_end_hides_nothing_and_overflows_nothing() {
+    fn huge_body_length_does_not_overflow() {
         assert!(!has_begun(u64::MAX, &format!("{POST}hello\r\n")));
     }
 }

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_certificate_with_its_own_key_is_shown() {
+    fn certificate_must_match_its_key() {
         let (cert, key) = made();
         let (other, _) = made();
         assert!(matches!(why("", &key), TlsError::NoCertificate));

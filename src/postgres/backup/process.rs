@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_becomes_variables() {
+    fn url_becomes_environment_variables() {
         let url = "postgres://al%40ice:p%2B%20%C3%A4@db.example:7000/mine?sslmode=verify-full";
         for (name, value) in [
             ("PGHOST", Some("db.example")),

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_archive_is_unpacked_whole_or_not_at_all() {
+    async fn archive_is_unpacked_atomically() {
         let dir = tempfile::tempdir().unwrap();
         let cache = dir.path().join("cache/muster");
         create_accessible(&cache).unwrap();
@@ -270,13 +270,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_cache_nothing_is_fetched() {
+    async fn download_needs_a_cache_directory() {
         let source = DownloadSource { cache: None, ..DownloadSource::default_source() };
         assert!(matches!(fetch(&source, None).await, Err(DownloadError::NoCacheDir)));
     }
 
     #[tokio::test]
-    async fn the_clients_lines_stay_out_of_the_log() {
+    async fn client_log_lines_are_suppressed() {
         for (level, wanted) in [(LevelFilter::INFO, 1), (LevelFilter::DEBUG, 2)] {
             let said = tempfile::NamedTempFile::new().unwrap();
             let writer = Arc::new(said.reopen().unwrap());
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_panics_is_an_error() {
+    async fn client_panic_is_an_error() {
         let work = async { std::panic::panic_any("no certificates") };
         let done: Result<(), _> = with_timeout(Duration::from_secs(5), "trying", work).await;
         assert!(matches!(done, Err(DownloadError::Client { .. })), "{done:?}");

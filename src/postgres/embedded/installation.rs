@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_wins_unless_the_data_need_another() {
+    fn newest_version_is_chosen_unless_the_data_need_another() {
         let all = [
             programs("/a", 15, 3),
             programs("/b", 17, 1),
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_programs_the_remedies_are_named() {
+    async fn missing_programs_error_names_the_remedies() {
         let empty = tempfile::tempdir().unwrap();
         let mut places = SearchPaths {
             configured: None,

@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_eighth_within_bounds() {
+    fn shared_buffers_are_an_eighth_within_bounds() {
         const GIB: u64 = 1024 * MIB;
         for (bytes, mib) in [
             (0, 128),
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_some() {
+    fn shared_buffers_are_within_bounds_here() {
         assert!((MIN_MIB..=MAX_MIB).contains(&shared_buffers()));
     }
 }

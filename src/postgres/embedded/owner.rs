@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_are_found_by_their_whole_name_and_never_root() {
+    fn users_are_found_by_exact_name_except_root() {
         let passwd = "root:x:0:0::/root:/bin/sh\npostgresql:x:7:7::/:\npostgres:x:101:104::/:\nnobody:x:0:0::/:\n";
         assert_eq!(find_user(passwd, "postgres"), Some(RunAs::User { uid: 101, gid: 104 }));
         assert_eq!(find_user(passwd, "nobody"), None);

@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_known_by_its_start() {
+    fn process_is_identified_by_start_time() {
         let text = "7 (a) (b) S 1 7 7 0 -1 4194560 1 0 0 0 1 2 0 0 20 0 1 0 4711 1000 1 18446744073709551615";
         let stat = parse_stat(text).unwrap();
         assert_eq!((stat.name.as_str(), stat.state, stat.started), ("a) (b", 'S', 4711));
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_does_not_run() {
+    fn zombie_is_not_running() {
         let mut child = Command::new("true").spawn().unwrap();
         let process = Postmaster::from_pid(i32::try_from(child.id()).ok());
         assert!(process.pid().is_some());
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn we_are_certainly_not_postgresql() {
+    fn own_process_is_not_postgresql() {
         let ours = Postmaster::from_pid(i32::try_from(std::process::id()).ok());
         assert!(ours.is_running());
         if cfg!(target_os = "linux") {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_is_short() {
+    fn last_lines_are_bounded() {
         let said: String = (0..100).map(|line| format!("{line}\n")).collect();
         assert!(last_lines(said.as_bytes()).starts_with("80\n"));
         assert_eq!(last_lines(b""), "");

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_url_only_the_receiver_is_told() {
+    fn audit_shows_only_the_origin_of_a_url() {
         for (url, told) in [
             ("https://u:p@ss@a.example:8443/hook/s3cret?key=s3cret#x", "https://a.example:8443"),
             ("http://[::1]:80?s3cret", "http://[::1]:80"),

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_looks_the_same_is_found() {
+    fn equivalent_titles_fold_alike() {
         for (title, typed) in [
             ("ÉTÉ 2026", "été"),
             ("e\u{301}te\u{301}", "ÉTÉ"),
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn arrays_are_as_postgresql_writes_them() {
+    fn array_literals_match_postgresql() {
         assert_eq!(array_literal(&[]), "{}");
         assert_eq!(
             array_literal(&grams("aa")),
@@ -90,12 +90,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_short_way_leads_to_the_same(title in "[\\x00-\\x7F]{0,40}") {
+        fn ascii_shortcut_folds_alike(title in "[\\x00-\\x7F]{0,40}") {
             prop_assert_eq!(fold(&title), fold_unchecked(&title));
         }
 
         #[test]
-        fn whatever_contains_a_part_has_its_grams(
+        fn grams_of_a_part_are_grams_of_the_whole(
             before in "\\PC{0,8}", part in "\\PC{1,8}", after in "\\PC{0,8}",
         ) {
             let part = fold(&part);

@@ -98,7 +98,7 @@ fn misplaced(sources: &[Source]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn crates_stay_where_they_belong() {
+fn crates_are_used_only_in_their_rooms() {
     fail_on(&in_files(misplaced(&source::read("src"))));
 }
 
@@ -117,7 +117,7 @@ fn sqlx_in_the_service_is_found() {
 }
 
 #[test]
-fn sql_is_in_the_repository() {
+fn sql_is_only_in_the_repository() {
     const STATEMENTS: [&str; 11] = [
         "query!",
         "query_as!",
@@ -147,7 +147,7 @@ fn sql_is_in_the_repository() {
 }
 
 #[test]
-fn the_pure_rooms_are_pure() {
+fn pure_rooms_have_no_io() {
     const IMPURE: [&str; 9] = [
         "async",
         "std::env",

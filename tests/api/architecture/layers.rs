@@ -90,7 +90,7 @@ fn imports_point_down() {
 }
 
 #[test]
-fn the_apis_know_nothing_of_each_other() {
+fn apis_do_not_import_each_other() {
     fail_on(&in_files(sideways(&Tree::read("src"))));
 }
 

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::receiver::{Receiver, Reply, answer};
+use super::receiver::{Receiver, Reply, reply_with};
 use super::{TOKEN, attempts, create, delivery_id, find, spawn, subscriber, worker_with};
 use crate::harness::client::Client;
 use crate::harness::store::Attempt;
@@ -75,7 +75,7 @@ fn check(case: &str, (counts, tried): &(bool, Attempt), expected: &Expected) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_a_clear_yes_counts() {
+async fn only_explicit_acknowledgement_counts() {
     let (app, receiver) = (spawn().await, Receiver::start().await);
     let elsewhere = format!("location: {}\r\n", receiver.url("/elsewhere"));
     let long = Box::leak("x".repeat(5_000).into_boxed_str());
@@ -83,11 +83,15 @@ async fn only_a_clear_yes_counts() {
     let late = |wait, reply| Reply::Late(Duration::from_millis(wait), Box::new(reply));
     let slow = 3_600_000;
     let cases: Vec<(&str, Reply, Expected)> = vec![
-        ("ok", answer(200, "ok"), (true, Some(200), "", Some("ok"))),
-        ("capitals", answer(200, "OK"), (true, Some(200), "", Some("OK"))),
-        ("space", answer(200, " ok\n"), (true, Some(200), "", Some(" ok"))),
-        ("json", answer(200, r#"{"errcode":0}"#), (true, Some(200), "", Some(r#"{"errcode":0}"#))),
-        ("more", answer(200, r#"{"errmsg":"ok", "errcode": 0}"#), (true, Some(200), "", None)),
+        ("ok", reply_with(200, "ok"), (true, Some(200), "", Some("ok"))),
+        ("capitals", reply_with(200, "OK"), (true, Some(200), "", Some("OK"))),
+        ("space", reply_with(200, " ok\n"), (true, Some(200), "", Some(" ok"))),
+        (
+            "json",
+            reply_with(200, r#"{"errcode":0}"#),
+            (true, Some(200), "", Some(r#"{"errcode":0}"#)),
+        ),
+        ("more", reply_with(200, r#"{"errmsg":"ok", "errcode": 0}"#), (true, Some(200), "", None)),
         ("a while", late(200, Reply::Ok), (true, Some(200), "", Some("ok"))),
         (
             "chunked",
@@ -97,16 +101,16 @@ async fn only_a_clear_yes_counts() {
             (true, Some(200), "", Some("ok")),
         ),
         ("until closed", head("HTTP/1.0 200 OK\r\n\r\nok"), (true, Some(200), "", Some("ok"))),
-        ("errcode 1", answer(200, r#"{"errcode":1}"#), (false, Some(200), neither, None)),
-        ("errcode text", answer(200, r#"{"errcode":"0"}"#), (false, Some(200), neither, None)),
-        ("empty", answer(200, ""), (false, Some(200), neither, Some(""))),
-        ("page", answer(200, "<html>ok</html>"), (false, Some(200), neither, None)),
-        ("okay", answer(200, "okay"), (false, Some(200), neither, Some("okay"))),
-        ("control", answer(200, "\0o\x1b[31mk"), (false, Some(200), neither, Some("o[31mk"))),
-        ("500", answer(500, "ok"), (false, Some(500), "HTTP status 500", Some("ok"))),
-        ("201", answer(201, "ok"), (false, Some(201), "HTTP status 201", Some("ok"))),
-        ("204", answer(204, ""), (false, Some(204), "HTTP status 204", Some(""))),
-        ("404", answer(404, "no"), (false, Some(404), "HTTP status 404", Some("no"))),
+        ("errcode 1", reply_with(200, r#"{"errcode":1}"#), (false, Some(200), neither, None)),
+        ("errcode text", reply_with(200, r#"{"errcode":"0"}"#), (false, Some(200), neither, None)),
+        ("empty", reply_with(200, ""), (false, Some(200), neither, Some(""))),
+        ("page", reply_with(200, "<html>ok</html>"), (false, Some(200), neither, None)),
+        ("okay", reply_with(200, "okay"), (false, Some(200), neither, Some("okay"))),
+        ("control", reply_with(200, "\0o\x1b[31mk"), (false, Some(200), neither, Some("o[31mk"))),
+        ("500", reply_with(500, "ok"), (false, Some(500), "HTTP status 500", Some("ok"))),
+        ("201", reply_with(201, "ok"), (false, Some(201), "HTTP status 201", Some("ok"))),
+        ("204", reply_with(204, ""), (false, Some(204), "HTTP status 204", Some(""))),
+        ("404", reply_with(404, "no"), (false, Some(404), "HTTP status 404", Some("no"))),
         (
             "redirect",
             Reply::Answer(302, elsewhere.clone(), "ok".to_owned()),
@@ -118,7 +122,7 @@ async fn only_a_clear_yes_counts() {
             (false, Some(307), "redirects are not followed", None),
         ),
         ("endless", Reply::Endless, (false, Some(200), "longer than 4096 bytes", None)),
-        ("long", answer(200, long), (false, Some(200), "longer than 4096", Some(&long[..256]))),
+        ("long", reply_with(200, long), (false, Some(200), "longer than 4096", Some(&long[..256]))),
         ("silent", late(slow, Reply::Ok), (false, None, "timed out", None)),
         (
             "stops",
@@ -146,7 +150,7 @@ async fn only_a_clear_yes_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_even_connect_is_told_too() {
+async fn connection_failures_are_recorded() {
     let (app, receiver) = (spawn().await, Receiver::start().await);
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let (rude, self_signed) = (rude().await, self_signed().await);

@@ -5,13 +5,13 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 
-use super::receiver::{Receiver, answer};
+use super::receiver::{Receiver, reply_with};
 use super::{TOKEN, create, rename, spawn, spawn_subscribed, subscriber, update, worker};
 use crate::harness::client::Client;
 use crate::harness::insert;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_creation_is_told_as_described() {
+async fn creation_callback_matches_the_protocol() {
     let (app, receiver, stored) = spawn_subscribed().await;
     let body = json!({ "title": "项目 \"x\"", "creator": "a", "member": ["b", 10232, "b"] });
     let created = app.create(&body).await;
@@ -52,7 +52,7 @@ async fn a_creation_is_told_as_described() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_and_a_new_beginning_are_told_as_updates() {
+async fn dissolve_and_restore_are_update_callbacks() {
     let (app, receiver, _) = spawn_subscribed().await;
     let id = create(&app).await;
     let path = format!("/v1/sessions/{}", id.trim_matches(['{', '}']));
@@ -74,7 +74,7 @@ async fn an_end_and_a_new_beginning_are_told_as_updates() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_update_is_told_as_described() {
+async fn update_callback_matches_the_protocol() {
     let (app, receiver, _) = spawn_subscribed().await;
     let id = create(&app).await;
     app.clock.advance(Duration::from_secs(60));
@@ -114,11 +114,11 @@ async fn an_update_is_told_as_described() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_try_has_the_same_id_and_a_signature_of_its_own() {
+async fn attempts_share_an_id_and_have_own_signatures() {
     let (app, receiver, _) = spawn_subscribed().await;
     let id = create(&app).await;
     rename(&app, &id, 1).await;
-    receiver.script(|_| answer(500, ""));
+    receiver.script(|_| reply_with(500, ""));
     let mut worker = worker(&app).await;
     for _ in 0..2 {
         worker.drain().await.unwrap();
@@ -143,7 +143,7 @@ async fn every_try_has_the_same_id_and_a_signature_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_url_keeps_what_it_has() {
+async fn callback_url_keeps_its_query() {
     let (app, receiver) = (spawn().await, Receiver::start().await);
     for (path, expected) in [
         ("/a/b?key=x%20y&flag", "/a/b?key=x%20y&flag&msg_signature="),

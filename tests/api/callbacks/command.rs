@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::process::{Home, Server, until};
-use super::receiver::{Receiver, answer};
+use super::process::{Home, Server, wait_for};
+use super::receiver::{Receiver, reply_with};
 
 const SOON: Duration = crate::harness::process::PATIENCE;
 
@@ -29,7 +29,7 @@ async fn rename(server: &Server, home: &Home, id: &str, title: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn operators_see_and_steer_callbacks_of_a_running_server() {
+async fn delivery_commands_work_with_a_running_server() {
     let (home, receiver) = (Home::new(), Receiver::start().await);
     let server = home.serve().await;
     let stored = home.subscribe(&receiver).await;
@@ -60,7 +60,7 @@ async fn operators_see_and_steer_callbacks_of_a_running_server() {
 
     // What arrived.
     let id = create(&server, &home).await;
-    until("delivered", SOON, async || list(&["--state", "delivered"]).await.len() == 1).await;
+    wait_for("delivered", SOON, async || list(&["--state", "delivered"]).await.len() == 1).await;
     let [call] = receiver.take().try_into().unwrap();
     let delivery = call.headers["x-muster-delivery"].clone();
     let [listed] = list(&["--app", app_id, "--session", &id]).await.try_into().unwrap();
@@ -78,10 +78,10 @@ async fn operators_see_and_steer_callbacks_of_a_running_server() {
     assert!(human.contains(", status 200: acknowledged, response \"ok\""), "{human}");
 
     // What did not.
-    receiver.script(|_| answer(503, "back soon"));
+    receiver.script(|_| reply_with(503, "back soon"));
     rename(&server, &home, &id, "t2").await;
     rename(&server, &home, &id, "t3").await;
-    until("two tries", SOON, async || receiver.calls().len() >= 2).await;
+    wait_for("two tries", SOON, async || receiver.calls().len() >= 2).await;
     let pending = list(&["--state", "pending"]).await;
     assert!(pending.iter().chain(&list(&["--state", "leased"]).await).count() >= 1);
     let second = delivery.replace(".1.", ".2.");
@@ -102,7 +102,7 @@ async fn operators_see_and_steer_callbacks_of_a_running_server() {
 
     // Paused: nothing is sent, nothing is lost.
     assert_eq!(app("pause-callbacks", &["--json"]).await.json()["callbacksPaused"], true);
-    until("none under way", SOON, async || list(&["--state", "leased"]).await.is_empty()).await;
+    wait_for("none under way", SOON, async || list(&["--state", "leased"]).await.is_empty()).await;
     receiver.take();
     receiver.recover();
     rename(&server, &home, &id, "t4").await;
@@ -118,19 +118,19 @@ async fn operators_see_and_steer_callbacks_of_a_running_server() {
     assert_eq!(calls.len(), 1, "{calls:?}");
     assert!(calls[0].headers["x-muster-delivery"].starts_with("test-"));
     assert_eq!(app("resume-callbacks", &["--json"]).await.json()["callbacksPaused"], false);
-    until("all", SOON, async || list(&["--state", "delivered"]).await.len() == 4).await;
+    wait_for("all", SOON, async || list(&["--state", "delivered"]).await.len() == 4).await;
     assert_eq!(receiver.versions(), [2, 3, 4]);
 
     // Once more.
     let ran = home.run(&["delivery", "replay", &delivery]).await;
     assert_eq!((ran.code, ran.out.as_str()), (0, "callbacks to be sent again: 1\n"), "{}", ran.err);
-    until("one", SOON, async || receiver.calls().len() == 1).await;
+    wait_for("one", SOON, async || receiver.calls().len() == 1).await;
     assert_eq!(receiver.versions(), [1]);
-    until("one", SOON, async || list(&["--state", "delivered"]).await.len() == 4).await;
+    wait_for("one", SOON, async || list(&["--state", "delivered"]).await.len() == 4).await;
     let replay = ["delivery", "replay", "--app", app_id, "--state", "delivered", "--session", &id];
     let ran = home.run(&[&replay[..], &["--json"]].concat()).await;
     assert_eq!(ran.json(), json!({ "replayed": 4 }));
-    until("four", SOON, async || receiver.calls().len() == 4).await;
+    wait_for("four", SOON, async || receiver.calls().len() == 4).await;
     assert_eq!(receiver.versions(), [1, 2, 3, 4]);
     let ran = home.run(&["delivery", "replay", "--app", app_id, "--json"]).await;
     assert_eq!(ran.json(), json!({ "replayed": 0 }), "failed ones, unless told otherwise");
@@ -138,13 +138,13 @@ async fn operators_see_and_steer_callbacks_of_a_running_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn they_work_without_a_server_too() {
+async fn delivery_commands_work_without_a_server() {
     let (home, receiver) = (Home::new(), Receiver::start().await);
     let server = home.serve().await;
     let stored = home.subscribe(&receiver).await;
     let app_id = stored.app.app_id.as_str();
     let id = create(&server, &home).await;
-    until("it arrived", SOON, async || !receiver.calls().is_empty()).await;
+    wait_for("it arrived", SOON, async || !receiver.calls().is_empty()).await;
     server.stop().await;
     let delivery = receiver.take()[0].headers["x-muster-delivery"].clone();
 
@@ -199,7 +199,7 @@ async fn they_work_without_a_server_too() {
     let token = ["--callback-token", super::TOKEN];
     assert_eq!(home.run(&[&update[..], &token].concat()).await.code, 0);
     let server = home.serve().await;
-    until("it arrived", SOON, async || !receiver.calls().is_empty()).await;
+    wait_for("it arrived", SOON, async || !receiver.calls().is_empty()).await;
     assert_eq!(receiver.calls()[0].session, id);
     server.stop().await;
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::process::{Home, until};
-use super::receiver::{Call, Receiver, Reply, answer};
+use super::process::{Home, wait_for};
+use super::receiver::{Call, Receiver, Reply, reply_with};
 use crate::harness::process::PATIENCE;
 
 /// Makes sessions and changes them, whatever happens to the servers: as many of each at a time as
@@ -74,10 +74,10 @@ fn all_arrived(list: &[Value], calls: &[Call]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_kills_and_a_third_of_failures_lose_nothing() {
+async fn kills_and_failures_lose_no_delivery() {
     let began = Instant::now();
     let (home, receiver) = (Home::new(), Receiver::start().await);
-    receiver.script(|_| if rand::random_bool(0.3) { answer(500, "") } else { Reply::Ok });
+    receiver.script(|_| if rand::random_bool(0.3) { reply_with(500, "") } else { Reply::Ok });
     let mut server = home.serve().await;
     home.subscribe(&receiver).await;
     let urls = Arc::new(Mutex::new(vec![server.url.clone()]));
@@ -85,7 +85,8 @@ async fn two_kills_and_a_third_of_failures_lose_nothing() {
     let clients: Vec<_> =
         (0..8).map(|_| tokio::spawn(change(urls.clone(), home.api_key(), 25, 10))).collect();
     for arrived in [150, 500] {
-        until("callbacks arrive", 2 * PATIENCE, async || receiver.calls().len() >= arrived).await;
+        wait_for("callbacks arrive", 2 * PATIENCE, async || receiver.calls().len() >= arrived)
+            .await;
         server.kill().await;
         server = home.serve().await;
         *urls.lock().unwrap() = vec![server.url.clone()];
@@ -131,7 +132,7 @@ async fn two_kills_and_a_third_of_failures_lose_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_servers_share_the_work() {
     let (home, receiver) = (Home::new(), Receiver::start().await);
-    receiver.script(|_| if rand::random_bool(0.3) { answer(500, "") } else { Reply::Ok });
+    receiver.script(|_| if rand::random_bool(0.3) { reply_with(500, "") } else { Reply::Ok });
     let (first, second) = (home.serve().await, home.serve().await);
     home.subscribe(&receiver).await;
     let urls = Arc::new(Mutex::new(vec![first.url.clone(), second.url.clone()]));

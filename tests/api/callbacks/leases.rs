@@ -12,7 +12,7 @@ use muster::repository::deliveries::{
     NextState, ReleasedDelivery,
 };
 
-use super::receiver::{Reply, answer};
+use super::receiver::{Reply, reply_with};
 use super::{
     attempts, connection, count, create, delivery_id, find, rename, spawn_subscribed, subscribe,
     worker, worker_with,
@@ -49,7 +49,7 @@ fn finished(claimed: &ClaimedDelivery, next: NextState) -> CompletedAttempt {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_dead_worker_held_is_taken_over() {
+async fn deliveries_of_a_dead_worker_are_reclaimed() {
     let (app, receiver, stored) = spawn_subscribed().await;
     let id = create(&app).await;
     rename(&app, &id, 2).await;
@@ -78,7 +78,7 @@ async fn what_a_dead_worker_held_is_taken_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_lost_the_lease_changes_nothing() {
+async fn expired_lease_cannot_finish_a_delivery() {
     let (app, receiver, stored) = spawn_subscribed().await;
     let id = create(&app).await;
     rename(&app, &id, 1).await;
@@ -115,7 +115,7 @@ async fn whoever_lost_the_lease_changes_nothing() {
 
 /// Leases that ended, of versions behind others that wait: they must not hide what is due.
 #[tokio::test(flavor = "multi_thread")]
-async fn leases_that_ended_behind_replayed_versions_hide_nothing() {
+async fn expired_leases_behind_replayed_versions_are_reclaimed() {
     let (app, receiver, stored) = spawn_subscribed().await;
     let mut ids = Vec::new();
     for _ in 0..5 {
@@ -123,7 +123,7 @@ async fn leases_that_ended_behind_replayed_versions_hide_nothing() {
         rename(&app, ids.last().unwrap(), 1).await;
     }
     let mut worker = worker(&app).await;
-    receiver.script(|call| if call.version == 1 { Reply::Ok } else { answer(500, "") });
+    receiver.script(|call| if call.version == 1 { Reply::Ok } else { reply_with(500, "") });
     worker.drain().await.unwrap();
     app.clock.advance(Duration::from_secs(100));
     let dead = claim(&app, &stored).await;
@@ -180,7 +180,7 @@ async fn leases_that_ended_behind_replayed_versions_hide_nothing() {
 
 /// What was taken ahead and cannot be sent, because the worker stops or the receiver hangs.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_given_back_was_never_taken() {
+async fn released_delivery_counts_no_attempt() {
     let (app, receiver, stored) = spawn_subscribed().await;
     let id = create(&app).await;
     let taken = claim(&app, &stored).await;
@@ -201,7 +201,7 @@ async fn what_is_given_back_was_never_taken() {
 
 /// A quick receiver has many taken ahead; a worker that stops leaves none of them leased.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_stops_gives_back_what_it_took_ahead() {
+async fn stopping_worker_releases_prefetched_deliveries() {
     let (app, receiver, _) = spawn_subscribed().await;
     for _ in 0..400 {
         create(&app).await;
@@ -227,7 +227,7 @@ async fn a_worker_that_stops_gives_back_what_it_took_ahead() {
 /// A version that is written while its predecessor is being finished, and that another worker puts
 /// off just then: nobody calls it, so it must not have been put off for long.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_written_in_an_unlucky_moment_is_not_late() {
+async fn delivery_written_during_a_completion_is_not_delayed() {
     let (app, _receiver, stored) = spawn_subscribed().await;
     let id = create(&app).await;
     let held = claim(&app, &stored).await;
@@ -256,7 +256,7 @@ async fn what_was_written_in_an_unlucky_moment_is_not_late() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_workers_never_send_the_same() {
+async fn workers_never_send_the_same_delivery() {
     let (app, receiver, _) = spawn_subscribed().await;
     let second = super::Receiver::start().await;
     subscribe(&app, &second).await;
@@ -265,7 +265,7 @@ async fn two_workers_never_send_the_same() {
         rename(&app, &id, 4).await;
     }
     for receiver in [&receiver, &second] {
-        receiver.script(|_| if rand::random_bool(0.2) { answer(500, "") } else { Reply::Ok });
+        receiver.script(|_| if rand::random_bool(0.2) { reply_with(500, "") } else { Reply::Ok });
     }
     let mut workers = Vec::new();
     for _ in 0..3 {
@@ -310,7 +310,7 @@ async fn two_workers_never_send_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn operators_do_not_get_in_the_way_of_workers() {
+async fn replay_and_claim_do_not_deadlock() {
     let (app, receiver, _) = spawn_subscribed().await;
     for _ in 0..60 {
         let id = create(&app).await;
@@ -346,7 +346,7 @@ async fn operators_do_not_get_in_the_way_of_workers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_taken_and_never_came_can_be_taken_at_once() {
+async fn lost_claim_can_be_claimed_again_at_once() {
     let (app, _receiver, stored) = spawn_subscribed().await;
     for _ in 0..3 {
         create(&app).await;

@@ -330,7 +330,7 @@ impl History {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_history_breaks_the_order_or_hides_what_is_due() {
+async fn order_and_due_deliveries_match_the_model() {
     let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(8);
     let mut tries = 0;
     for seed in 0..seeds {

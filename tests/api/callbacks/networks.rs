@@ -24,7 +24,7 @@ async fn sent(app: &TestApp, url: &str, change: impl FnOnce(&mut Settings)) -> O
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_denied_is_never_connected_to() {
+async fn denied_networks_are_never_connected_to() {
     let (app, receiver) = (spawn().await, Receiver::start().await);
     let port = receiver.address.port();
     let deny = |networks: &'static [&str]| {
@@ -59,7 +59,7 @@ async fn what_is_denied_is_never_connected_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_allowed_is_reached() {
+async fn allowed_networks_are_reached() {
     let (app, receiver, _) = spawn_subscribed().await;
     let port = receiver.address.port();
     for host in ["localhost", "[::ffff:127.0.0.1]"] {

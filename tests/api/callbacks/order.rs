@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use muster::domain::DeliveryState;
 
-use super::process::until;
-use super::receiver::{Call, Receiver, Reply, answer};
+use super::process::wait_for;
+use super::receiver::{Call, Receiver, Reply, reply_with};
 use super::{count, create, rename, spawn_subscribed, subscribe, worker, worker_with};
 use crate::harness::TestApp;
 use crate::harness::process::PATIENCE;
@@ -26,7 +26,7 @@ fn acknowledged(calls: &[Call]) -> HashMap<(String, String), Vec<i64>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn versions_arrive_in_their_order_while_others_go_on() {
+async fn versions_arrive_in_order_per_session() {
     let (app, receiver, first) = spawn_subscribed().await;
     let second = subscribe(&app, &receiver).await;
     let (stuck, free) = (create(&app).await, create(&app).await);
@@ -36,7 +36,7 @@ async fn versions_arrive_in_their_order_while_others_go_on() {
     let (session, app_id) = (stuck.clone(), first.app.app_id.to_string());
     receiver.script(move |call| {
         let refused = call.app_id == app_id && call.session == session && call.version == 2;
-        if refused { answer(500, "") } else { Reply::Ok }
+        if refused { reply_with(500, "") } else { Reply::Ok }
     });
     let mut worker = worker(&app).await;
     worker.drain().await.unwrap();
@@ -67,7 +67,7 @@ async fn versions_arrive_in_their_order_while_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_at_a_time_of_a_session_and_many_at_once_of_all() {
+async fn deliveries_are_sequential_per_session_and_concurrent_overall() {
     let (app, receiver, _) = spawn_subscribed().await;
     let mut ids = Vec::new();
     for _ in 0..12 {
@@ -102,7 +102,7 @@ async fn one_at_a_time_of_a_session_and_many_at_once_of_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_hangs_holds_up_no_other() {
+async fn hanging_receiver_does_not_delay_others() {
     let (app, hanging, _) = spawn_subscribed().await;
     // More apps that hang than there are places for.
     for _ in 0..3 {
@@ -123,14 +123,14 @@ async fn a_receiver_that_hangs_holds_up_no_other() {
     .await;
     let working = tokio::spawn(async move { worker.drain().await.unwrap() });
     // All of them arrive long before the attempts that hang end.
-    until("all arrive", PATIENCE, async || sound.calls().len() == 40).await;
+    wait_for("all arrive", PATIENCE, async || sound.calls().len() == 40).await;
     assert!(hanging.calls().len() >= 4, "{} hang", hanging.calls().len());
     working.abort();
 }
 
 /// However many hang: what they hold counts for a second, not until they give up.
 #[tokio::test(flavor = "multi_thread")]
-async fn many_receivers_that_hang_hold_up_no_other_for_long() {
+async fn many_hanging_receivers_delay_others_only_briefly() {
     let (app, hanging, _) = spawn_subscribed().await;
     for _ in 0..11 {
         subscribe(&app, &hanging).await;
@@ -147,14 +147,14 @@ async fn many_receivers_that_hang_hold_up_no_other_for_long() {
     .await;
     let working =
         tokio::spawn(async move { worker.run(Arc::default(), std::future::pending()).await });
-    until("it arrives", PATIENCE, async || !sound.calls().is_empty()).await;
+    wait_for("it arrives", PATIENCE, async || !sound.calls().is_empty()).await;
     working.abort();
 }
 
 /// How many rows of deliveries were read, by workers that are no more: a connection tells that when
 /// it ends.
 async fn reads(app: &TestApp) -> i64 {
-    until("the workers' connections end", PATIENCE, async || {
+    wait_for("the workers' connections end", PATIENCE, async || {
         let others = "select count(*) from pg_stat_activity where datname = current_database()
                       and query similar to '%(with room|into delivery_attempt)%'
                       and query not like '%pg_stat_activity%'";
@@ -169,7 +169,7 @@ async fn reads(app: &TestApp) -> i64 {
 /// A worker of a new database plans its statements while there is nothing. What comes then, before
 /// statistics do, must not be read as a whole to find each.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_made_for_nothing_is_good_for_many() {
+async fn claim_plan_made_on_an_empty_table_stays_fast() {
     const MANY: i64 = 2_000;
     let (app, receiver, stored) = spawn_subscribed().await;
     let quiet = "alter table delivery set (autovacuum_enabled = false)";
@@ -200,7 +200,7 @@ async fn a_plan_made_for_nothing_is_good_for_many() {
 
 /// A new version of a session with a long past must not read all of it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_history_costs_nothing() {
+async fn long_history_does_not_slow_claims() {
     let (app, receiver, stored) = spawn_subscribed().await;
     let id = create(&app).await;
     worker(&app).await.drain().await.unwrap();

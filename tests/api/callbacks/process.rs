@@ -168,7 +168,7 @@ impl Server {
 }
 
 /// Waits until it is so.
-pub async fn until(what: &str, most: Duration, mut so: impl AsyncFnMut() -> bool) {
+pub async fn wait_for(what: &str, most: Duration, mut so: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !so().await {
         assert!(began.elapsed() < most, "not within {most:?}: {what}");

@@ -75,7 +75,7 @@ pub enum Reply {
 }
 
 /// An answer without headers of its own.
-pub fn answer(status: u16, body: &str) -> Reply {
+pub fn reply_with(status: u16, body: &str) -> Reply {
     Reply::Answer(status, String::new(), body.to_owned())
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use muster::delivery::{self, Options, RetrySchedule, Worker};
 use muster::domain::DeliveryState;
 
-use super::receiver::{Reply, answer};
+use super::receiver::{Reply, reply_with};
 use super::{attempts, count, create, delivery_id, spawn_subscribed, worker};
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -23,12 +23,13 @@ fn options() -> Options {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ended_long_ago_goes_with_its_tries() {
+async fn old_deliveries_are_pruned_with_their_attempts() {
     let (app, receiver, stored) = spawn_subscribed().await;
     let mut worker: Worker = worker(&app).await;
     let fails = create(&app).await;
     let session = fails.clone();
-    receiver.script(move |call| if call.session == session { answer(500, "") } else { Reply::Ok });
+    receiver
+        .script(move |call| if call.session == session { reply_with(500, "") } else { Reply::Ok });
     for _ in 0..10 {
         worker.drain().await.unwrap();
         app.clock.advance(Duration::from_secs(5 * 3_600));
@@ -59,7 +60,7 @@ async fn what_ended_long_ago_goes_with_its_tries() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_go_in_batches() {
+async fn pruning_works_in_batches() {
     let (app, _receiver, _) = spawn_subscribed().await;
     let fill = "with one as (
                     insert into delivery (session_id, buin, app_id, version, state, due_at,

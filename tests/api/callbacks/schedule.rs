@@ -5,12 +5,12 @@ use std::time::Duration;
 use muster::delivery::Worker;
 use muster::domain::DeliveryState;
 
-use super::receiver::{Call, Receiver, Reply, answer};
+use super::receiver::{Call, Receiver, Reply, reply_with};
 use super::{
     attempts, count, create, delivery_id, find, rename, spawn_subscribed, worker, worker_with,
 };
 use crate::harness::store::DeliveryFilter;
-use crate::harness::{TestApp, change, replay, start_of_time};
+use crate::harness::{TestApp, change, replay, test_start_time};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -25,11 +25,11 @@ async fn pass(app: &TestApp, worker: &mut Worker, time: Duration, step: Duration
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_day_of_failure_ends_in_failed_and_the_next_goes_on() {
+async fn delivery_fails_after_a_day_and_the_next_continues() {
     let (app, receiver, stored) = spawn_subscribed().await;
     let id = create(&app).await;
     rename(&app, &id, 1).await;
-    receiver.script(|call| if call.version == 1 { answer(500, "no") } else { Reply::Ok });
+    receiver.script(|call| if call.version == 1 { reply_with(500, "no") } else { Reply::Ok });
     let mut worker = worker(&app).await;
     worker.drain().await.unwrap();
     pass(&app, &mut worker, 10 * MINUTE, Duration::from_secs(1)).await;
@@ -50,7 +50,7 @@ async fn a_day_of_failure_ends_in_failed_and_the_next_goes_on() {
     }
     let listed = find(&app, &first).await;
     assert_eq!(listed.state, DeliveryState::Failed);
-    let lasted = listed.finished_at.unwrap() - start_of_time();
+    let lasted = listed.finished_at.unwrap() - test_start_time();
     assert!((24..=25).contains(&lasted.num_hours()), "{lasted}");
     assert_eq!(usize::try_from(listed.attempts).unwrap(), tried.len());
     assert!(tried.iter().all(|one| one.error.is_some() && one.answer.as_deref() == Some("no")));
@@ -72,7 +72,7 @@ async fn a_day_of_failure_ends_in_failed_and_the_next_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_may_ask_for_time() {
+async fn retry_after_is_honored() {
     let (app, receiver, stored) = spawn_subscribed().await;
     let mut worker = worker(&app).await;
     for (asked, least, most) in [
@@ -99,7 +99,7 @@ async fn a_receiver_may_ask_for_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_chooses_and_keeps_the_order() {
+async fn replay_filters_and_keeps_the_order() {
     let (app, receiver, stored) = spawn_subscribed().await;
     let other = super::subscribe(&app, &receiver).await;
     let one = create(&app).await;
@@ -112,7 +112,7 @@ async fn a_replay_chooses_and_keeps_the_order() {
     assert_eq!(receiver.take().len(), 12);
 
     let app_id = Some(stored.app.app_id.clone());
-    let (then, of) = (start_of_time() + HOUR, |id: &str| Some(id.parse().unwrap()));
+    let (then, of) = (test_start_time() + HOUR, |id: &str| Some(id.parse().unwrap()));
     for (filter, expected) in [
         (DeliveryFilter { app_id: app_id.clone(), ..DeliveryFilter::default() }, 6),
         (
@@ -156,7 +156,7 @@ async fn a_replay_chooses_and_keeps_the_order() {
     }
 
     // What was replayed goes before what is new, if it is older.
-    receiver.script(|_| answer(500, ""));
+    receiver.script(|_| reply_with(500, ""));
     let filter = DeliveryFilter { app_id, session_id: of(&one), ..DeliveryFilter::default() };
     replay(&app.pool, &filter, app.clock.now()).await;
     rename(&app, &one, 2).await;
@@ -197,14 +197,14 @@ async fn a_paused_apps_callbacks_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_receiver_is_not_hammered() {
+async fn failing_receiver_gets_fewer_attempts() {
     let (app, receiver, _) = spawn_subscribed().await;
     let sound = Receiver::start().await;
     super::subscribe(&app, &sound).await;
     for _ in 0..500 {
         create(&app).await;
     }
-    receiver.script(|_| answer(503, ""));
+    receiver.script(|_| reply_with(503, ""));
     let mut worker = worker(&app).await;
     worker.drain().await.unwrap();
     assert_eq!(sound.calls().len(), 500, "the other app's are all there");
@@ -225,7 +225,7 @@ async fn a_dead_receiver_is_not_hammered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_that_always_fail_hold_up_no_other() {
+async fn failing_sessions_do_not_delay_others() {
     let (app, receiver, _) = spawn_subscribed().await;
     let mut bad = std::collections::HashSet::new();
     for _ in 0..30 {
@@ -233,7 +233,7 @@ async fn sessions_that_always_fail_hold_up_no_other() {
     }
     receiver.script(
         move |call| {
-            if bad.contains(&call.session) { answer(500, "") } else { Reply::Ok }
+            if bad.contains(&call.session) { reply_with(500, "") } else { Reply::Ok }
         },
     );
     let mut worker = worker(&app).await;
@@ -245,10 +245,10 @@ async fn sessions_that_always_fail_hold_up_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_schedule_of_ones_own() {
+async fn retry_schedule_is_configurable() {
     let (app, receiver, stored) = spawn_subscribed().await;
     let id = create(&app).await;
-    receiver.script(|_| answer(500, ""));
+    receiver.script(|_| reply_with(500, ""));
     let mut worker = worker_with(&app, |settings| {
         settings.delivery.retry_schedule =
             vec![Duration::from_millis(100), Duration::from_millis(200)];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use muster::domain::{DeliveryState, Permission};
 use serde_json::json;
 
-use super::process::until;
+use super::process::wait_for;
 use super::receiver::{Receiver, Reply};
 use super::{TOKEN, count, subscribe, subscriber};
 use crate::harness::client::Client;
@@ -21,7 +21,7 @@ async fn spawn_lazy() -> TestApp {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changes_here_is_sent_at_once() {
+async fn local_changes_are_sent_at_once() {
     let (app, receiver) = (spawn_lazy().await, Receiver::start().await);
     subscribe(&app, &receiver).await;
     // Of another enterprise: hears of its own.
@@ -36,17 +36,17 @@ async fn what_changes_here_is_sent_at_once() {
     let message = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
     let created = client.post_sealed(&token, "/cgi/session/create", &message).await;
     assert_eq!(created["errcode"], 0, "{created}");
-    until("it arrives", SOON, async || !receiver.calls().is_empty()).await;
+    wait_for("it arrives", SOON, async || !receiver.calls().is_empty()).await;
     let message = json!({ "sessionId": created["sessionId"], "opUser": "a", "title": "u" });
     client.post_sealed(&token, "/cgi/session/update", &message).await;
-    until("both arrive", SOON, async || receiver.calls().len() == 2).await;
+    wait_for("both arrive", SOON, async || receiver.calls().len() == 2).await;
     let calls = receiver.calls();
     assert!(calls.iter().all(|call| call.path() == "/elsewhere"), "{calls:?}");
     stopper.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopping_server_writes_down_what_arrived_though_another_hangs() {
+async fn stopping_server_records_results_while_a_receiver_hangs() {
     let mut app = spawn_lazy().await;
     let (hanging, slow) = (Receiver::start().await, Receiver::start().await);
     subscribe(&app, &hanging).await;
@@ -60,14 +60,14 @@ async fn a_stopping_server_writes_down_what_arrived_though_another_hangs() {
     let message = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
     client.post_sealed(&token, "/cgi/session/create", &message).await;
     let under_way = async || !hanging.calls().is_empty() && !slow.calls().is_empty();
-    until("both are under way", SOON, under_way).await;
+    wait_for("both are under way", SOON, under_way).await;
     stopper.stop();
-    until("written down", SOON, async || count(&app, DeliveryState::Delivered).await == 1).await;
+    wait_for("written down", SOON, async || count(&app, DeliveryState::Delivered).await == 1).await;
     assert_eq!(count(&app, DeliveryState::Leased).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopping_server_finishes_what_it_sends() {
+async fn stopping_server_finishes_running_attempts() {
     let (app, receiver) = (spawn_lazy().await, Receiver::start().await);
     subscribe(&app, &receiver).await;
     let (address, stopper) = app.another_instance().await;
@@ -76,9 +76,9 @@ async fn a_stopping_server_finishes_what_it_sends() {
     let token = client.token().await;
     let message = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
     client.post_sealed(&token, "/cgi/session/create", &message).await;
-    until("it is under way", SOON, async || !receiver.calls().is_empty()).await;
+    wait_for("it is under way", SOON, async || !receiver.calls().is_empty()).await;
     assert_eq!(count(&app, DeliveryState::Leased).await, 1);
     stopper.stop();
-    until("written down", SOON, async || count(&app, DeliveryState::Delivered).await == 1).await;
+    wait_for("written down", SOON, async || count(&app, DeliveryState::Delivered).await == 1).await;
     assert_eq!(receiver.calls().len(), 1);
 }

@@ -12,7 +12,7 @@ use crate::harness::store::StoredApp;
 use crate::harness::{BUIN, insert, new_app, store};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_app_that_may_and_wants_gets_one() {
+async fn every_subscribed_app_gets_a_delivery() {
     let (app, receiver) = (spawn().await, Receiver::start().await);
     let made = || subscriber(&receiver.url("/"));
     let (first, second) = (made(), made());
@@ -50,7 +50,7 @@ async fn every_app_that_may_and_wants_gets_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_change_there_is_none() {
+async fn no_change_means_no_delivery() {
     let (app, receiver, _) = spawn_subscribed().await;
     let id = create(&app).await;
     worker(&app).await.drain().await.unwrap();

@@ -48,7 +48,7 @@ async fn postgresql_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn postgresql_stands_still() {
+async fn postgresql_hangs() {
     let stage = Stage::set(Database::External).await;
     for _ in 0..times() {
         stage.freeze(2 * lasting()).await;
@@ -68,7 +68,7 @@ async fn connections_break() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_fall_silent() {
+async fn connections_stall() {
     let stage = Stage::set(Database::BehindAProxy).await;
     for _ in 0..times() {
         let proxy = stage.proxy.as_ref().unwrap();
@@ -81,7 +81,7 @@ async fn connections_fall_silent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_embedded_postgresql_dies_stops_and_stands_still() {
+async fn embedded_postgresql_dies_stops_and_hangs() {
     let stage = Stage::set(Database::Embedded).await;
     for _ in 0..times() {
         stage.home.kill_postgres();

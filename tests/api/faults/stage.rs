@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::load::{Load, Told, whole};
 use super::postgres::Postgres;
 use crate::callbacks::receiver::Receiver;
-use crate::harness::process::{Home, PATIENCE, Plain, Server, children, runs};
+use crate::harness::process::{Home, PATIENCE, Plain, Server, children, is_running};
 use crate::harness::proxy::Proxy;
 use crate::harness::{store, wait_until, wait_until_within};
 
@@ -199,7 +199,7 @@ impl Stage {
     /// Makes PostgreSQL begin files of WAL until there is no room for one, and waits for its end.
     pub async fn ends_for_want_of_room(&self, postmaster: Pid) {
         let began = Instant::now();
-        while runs(postmaster) {
+        while is_running(postmaster) {
             assert!(began.elapsed() < PATIENCE, "it goes on");
             if let Some(mut connection) = self.try_connect().await {
                 store::try_switch_wal(&mut connection).await;

@@ -114,7 +114,7 @@ impl Client {
     /// Checks that an answer has the shape that every client relies on, and opens it: errcode,
     /// errmsg and the fields of what was sealed.
     pub async fn opened(&self, response: Response) -> Value {
-        let mut answer = answer(response).await;
+        let mut answer = read_response(response).await;
         let fields = answer.as_object_mut().unwrap();
         if let Some(encrypt) = fields.remove("encrypt") {
             assert_eq!(fields.len(), 2, "nothing stands beside what is sealed: {fields:?}");
@@ -165,7 +165,7 @@ pub fn padded(mut plain: Vec<u8>) -> Vec<u8> {
 }
 
 /// An answer as it came, if it has the shape that every client relies on.
-pub async fn answer(response: Response) -> Value {
+pub async fn read_response(response: Response) -> Value {
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "application/json");
     let answer: Value = response.json().await.unwrap();

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 
 pub use client::refusal;
-use client::{Client, answer};
+use client::{Client, read_response};
 use process::PATIENCE;
 use server::Database;
 use store::StoredApp;
@@ -47,7 +47,7 @@ pub struct TestApp {
 }
 
 /// When every test's clock begins.
-pub fn start_of_time() -> DateTime<Utc> {
+pub fn test_start_time() -> DateTime<Utc> {
     DateTime::from_timestamp(1_718_000_000, 0).unwrap()
 }
 
@@ -70,7 +70,7 @@ pub async fn spawn(
     way: impl FnOnce(PgConnectOptions) -> PgConnectOptions,
 ) -> TestApp {
     let pool = pool::connect(way(database.options.clone()), pool_limits(&settings));
-    let clock = Clock::manual(start_of_time());
+    let clock = Clock::manual(test_start_time());
     let stored = new_app(BUIN, &[Permission::SessionsRead, Permission::SessionsWrite]);
     let api_key = register(&pool, &stored).await;
     let (address, metrics, stopper) = start(&settings, pool.clone(), clock.clone()).await;
@@ -100,7 +100,7 @@ impl TestApp {
     /// `POST` in the plain form with the app's API key.
     pub async fn post_plain(&self, path: &str, body: impl Into<reqwest::Body>) -> Value {
         let path = format!("{path}?accessToken={}", self.api_key);
-        answer(self.client.post(&path, body).await).await
+        read_response(self.client.post(&path, body).await).await
     }
 
     /// `/cgi/session/create` in the plain form.
@@ -117,7 +117,7 @@ impl TestApp {
     pub async fn get(&self, session_id: &str) -> Value {
         let query = format!("accessToken={}&sessionId={session_id}", self.api_key);
         let path = format!("/cgi/session/get?{query}");
-        answer(self.client.get(&path).await).await
+        read_response(self.client.get(&path).await).await
     }
 
     /// A session of these members, whose owner is the first.
@@ -142,7 +142,7 @@ impl TestApp {
 }
 
 /// Asks until the answer is `wished`: what a notification tells takes a moment to arrive.
-pub async fn eventually<F: Future<Output = Value>>(ask: impl Fn() -> F, wished: &Value) {
+pub async fn wait_until_equal<F: Future<Output = Value>>(ask: impl Fn() -> F, wished: &Value) {
     wait_until(&format!("the answer {wished}"), async || ask().await == *wished).await;
 }
 

@@ -27,9 +27,9 @@ use super::server::{Database, sweeper};
 /// By when everything must have happened, on a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until there is something.
+/// Waits wait_for there is something.
 #[track_caller]
-pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(found) = found() {
@@ -51,7 +51,7 @@ fn root() -> &'static Path {
     root
 }
 
-/// Ends what runs in the homes below `root`, and removes them.
+/// Ends what is_running in the homes below `root`, and removes them.
 pub fn sweep(root: &Path) {
     for home in fs::read_dir(root).unwrap() {
         let home = home.unwrap().path();
@@ -82,19 +82,19 @@ fn pid_in(file: &Path) -> Option<Pid> {
     Pid::from_raw(text.lines().next()?.trim().parse().ok()?)
 }
 
-/// Ends the PostgreSQL of a directory, if one runs, and waits for it.
+/// Ends the PostgreSQL of a directory, if one is_running, and waits for it.
 fn kill_postgres(data: &Path) {
     if let Some(pid) = pid_in(&data.join("postmaster.pid")) {
         let _ = kill_process(pid, Signal::QUIT);
         let began = Instant::now();
-        while runs(pid) && began.elapsed() < PATIENCE {
+        while is_running(pid) && began.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
 
-/// Whether a process runs. One that nobody has buried yet does not.
-pub fn runs(pid: Pid) -> bool {
+/// Whether a process is_running. One that nobody has buried yet does not.
+pub fn is_running(pid: Pid) -> bool {
     test_kill_process(pid).is_ok()
         && fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))
             .map_or(!cfg!(target_os = "linux"), |stat| !stat.contains(") Z "))
@@ -194,7 +194,7 @@ impl Home {
         self.run(&[arguments, &["--json"]].concat()).ok().json()
     }
 
-    /// Starts a server, and waits until it listens.
+    /// Starts a server, and waits wait_for it listens.
     #[track_caller]
     pub fn serve(&self) -> Server {
         let running = Running::start(self, &[]);
@@ -239,23 +239,23 @@ impl Home {
         for process in [vec![postmaster], children(postmaster)].concat() {
             let _ = kill_process(process, Signal::KILL);
         }
-        until("the end of PostgreSQL", || (!runs(postmaster)).then_some(()));
+        wait_for("the end of PostgreSQL", || (!is_running(postmaster)).then_some(()));
     }
 }
 
 impl Home {
-    /// Tells PostgreSQL to end, and waits until it has.
+    /// Tells PostgreSQL to end, and waits wait_for it has.
     pub fn signal_postgres(&self, signal: Signal) {
         let postmaster = self.postmaster().unwrap();
         kill_process(postmaster, signal).unwrap();
-        until("the end of PostgreSQL", || (!runs(postmaster)).then_some(()));
+        wait_for("the end of PostgreSQL", || (!is_running(postmaster)).then_some(()));
     }
 
     /// Kills PostgreSQL's first process alone; the others notice and end.
     pub fn kill_postmaster(&self) {
         let postmaster = self.postmaster().unwrap();
         kill_process(postmaster, Signal::KILL).unwrap();
-        until("the end of PostgreSQL", || (!runs(postmaster)).then_some(()));
+        wait_for("the end of PostgreSQL", || (!is_running(postmaster)).then_some(()));
     }
 }
 
@@ -317,7 +317,7 @@ impl Output {
 /// What one of the program's pipes has given so far, and whether it has ended.
 type Said = Arc<(Mutex<(String, bool)>, Condvar)>;
 
-/// The program while it runs.
+/// The program while it is_running.
 pub struct Running {
     child: Child,
     pid_file: PathBuf,
@@ -356,20 +356,20 @@ impl Running {
         self.stderr.0.lock().unwrap().0.clone()
     }
 
-    /// Waits until the standard output has something.
+    /// Waits wait_for the standard output has something.
     #[track_caller]
     pub fn until_stdout<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
-        self.until(&self.stdout, what, find)
+        self.wait_for(&self.stdout, what, find)
     }
 
-    /// Waits until the standard error has something.
+    /// Waits wait_for the standard error has something.
     #[track_caller]
     pub fn until_stderr<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
-        self.until(&self.stderr, what, find)
+        self.wait_for(&self.stderr, what, find)
     }
 
     #[track_caller]
-    fn until<T>(&self, said: &Said, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+    fn wait_for<T>(&self, said: &Said, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         let (state, changed) = &**said;
         let began = Instant::now();
         let mut state = state.lock().unwrap();
@@ -385,7 +385,7 @@ impl Running {
         }
     }
 
-    /// Waits for its end, and what it said until then.
+    /// Waits for its end, and what it said wait_for then.
     #[track_caller]
     pub fn output(mut self) -> Output {
         let began = Instant::now();

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::process::PATIENCE;
 
-/// One answer, as it came.
+/// One read_response, as it came.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -27,37 +27,37 @@ impl Answer {
     }
 }
 
-/// Sends a request on a connection of its own, and closes that behind the answer.
+/// Sends a request on a connection of its own, and closes that behind the read_response.
 pub async fn exchange(address: SocketAddr, request: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request).await.unwrap();
-    let answer = answer(&mut stream).await;
+    let read_response = read_response(&mut stream).await;
     stream.shutdown().await.unwrap();
     is_closed(&mut stream).await;
-    answer
+    read_response
 }
 
 /// Sends a request on a connection of its own, and waits until the server closes that.
-pub async fn abandon(address: SocketAddr, request: Vec<u8>) -> Answer {
+pub async fn send_and_disconnect(address: SocketAddr, request: Vec<u8>) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(&request).await.unwrap();
-    let answer = answer(&mut stream).await;
+    let read_response = read_response(&mut stream).await;
     is_closed(&mut stream).await;
-    answer
+    read_response
 }
 
 /// Waits until the server closes a connection, with nothing more to say.
 pub async fn is_closed(stream: &mut TcpStream) {
     let mut rest = Vec::new();
-    within(stream.read_to_end(&mut rest)).await.unwrap();
+    with_timeout(stream.read_to_end(&mut rest)).await.unwrap();
     assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
 }
 
-/// Reads one answer.
-pub async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
+/// Reads one read_response.
+pub async fn read_response(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        head.push(within(stream.read_u8()).await.unwrap());
+        head.push(with_timeout(stream.read_u8()).await.unwrap());
     }
     let head = String::from_utf8(head).unwrap();
     let mut lines = head.trim_end().lines();
@@ -66,14 +66,14 @@ pub async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
         .map(|line| line.split_once(':').unwrap())
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    let mut answer = Answer { status, head, body: Vec::new() };
-    let length = answer.header("content-length").unwrap().parse().unwrap();
-    answer.body.resize(length, 0);
-    within(stream.read_exact(&mut answer.body)).await.unwrap();
-    answer
+    let mut read_response = Answer { status, head, body: Vec::new() };
+    let length = read_response.header("content-length").unwrap().parse().unwrap();
+    read_response.body.resize(length, 0);
+    with_timeout(stream.read_exact(&mut read_response.body)).await.unwrap();
+    read_response
 }
 
 /// A test that waits for ever says nothing.
-async fn within<T>(future: impl Future<Output = T>) -> T {
+async fn with_timeout<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("the server is silent")
 }

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use super::process::{Home, Plain};
 
 /// Has the PostgreSQL of a home run, whatever commands come and go.
-pub async fn hold(home: &Home) -> EmbeddedPostgres {
+pub async fn start_and_hold(home: &Home) -> EmbeddedPostgres {
     let options = Options {
         data_dir: home.data_dir.clone(),
         postgres_dir: None,
@@ -46,7 +46,7 @@ pub async fn rows(connection: &mut PgConnection) -> BTreeMap<String, Vec<String>
 
 /// Compares two databases row by row.
 #[track_caller]
-pub fn same(left: &BTreeMap<String, Vec<String>>, right: &BTreeMap<String, Vec<String>>) {
+pub fn assert_same(left: &BTreeMap<String, Vec<String>>, right: &BTreeMap<String, Vec<String>>) {
     assert_eq!(left.keys().collect::<Vec<_>>(), right.keys().collect::<Vec<_>>());
     for (table, rows) in left {
         assert_eq!(rows, &right[table], "{table}");
@@ -55,7 +55,7 @@ pub fn same(left: &BTreeMap<String, Vec<String>>, right: &BTreeMap<String, Vec<S
 
 /// Something in every table: Unicode, attributes with U+0000, deliveries in all states with tries.
 /// Gives the sessions as the API shows them.
-pub async fn furnish(home: &Home, connection: &mut PgConnection) -> (Value, Vec<Value>) {
+pub async fn populate(home: &Home, connection: &mut PgConnection) -> (Value, Vec<Value>) {
     let callback = ["--callback-url", "http://127.0.0.1:1/", "--callback-token", "hush-hush"];
     let app = home.json(
         &[&["app", "create", "--buin", "7", "--app-id", "mine", "--name", "Ünï 👩‍👩‍👧"][..], &callback]

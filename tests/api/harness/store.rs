@@ -21,7 +21,7 @@ pub use muster::repository::apps::StoredApp;
 pub use muster::repository::deliveries::{Attempt, DeliveryFilter, DeliverySummary};
 
 use super::server::Database;
-use super::{TestApp, start_of_time, wait_until};
+use super::{TestApp, test_start_time, wait_until};
 
 // Apps and keys.
 
@@ -50,7 +50,7 @@ pub async fn register(pool: &Pool, stored: &StoredApp) -> String {
 /// Writes an app.
 pub async fn insert(pool: &Pool, stored: &StoredApp) {
     let actor = actor();
-    let act = AuditContext { by: &actor, at: start_of_time() };
+    let act = AuditContext { by: &actor, at: test_start_time() };
     apps::insert(pool, &keyring(), stored, act).await.unwrap();
 }
 
@@ -59,7 +59,7 @@ pub async fn insert_key(pool: &Pool, buin: i64, app_id: &str) -> String {
     let key = ApiKey::generate();
     let (buin, app_id) = (buin.to_string().parse().unwrap(), app_id.parse().unwrap());
     let actor = actor();
-    let act = AuditContext { by: &actor, at: start_of_time() };
+    let act = AuditContext { by: &actor, at: test_start_time() };
     keys::insert(pool, &key.hash(), buin, &app_id, "test", act).await.unwrap();
     key.reveal().to_owned()
 }
@@ -70,7 +70,7 @@ pub async fn revoke_key(pool: &Pool, key: &str) {
     let stored = keys::list(pool).await.unwrap();
     let stored = stored.iter().find(|stored| stored.hash == hash).unwrap();
     let actor = actor();
-    let act = AuditContext { by: &actor, at: start_of_time() };
+    let act = AuditContext { by: &actor, at: test_start_time() };
     assert!(keys::revoke(pool, stored, act).await.unwrap());
 }
 

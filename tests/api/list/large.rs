@@ -6,14 +6,14 @@ use std::time::Duration;
 use muster::domain::{Session, SessionFilter, State, TitlePart};
 
 use super::{ORDERS, World, account};
-use crate::harness::{BUIN, start_of_time};
+use crate::harness::{BUIN, test_start_time};
 
 const SESSIONS: i32 = 12_000;
 
 /// Writes sessions, a second apart, all of `bot` and with `a` in their titles. Every 3000th is
 /// dissolved, every 4000th was changed lately, and every 500th has `rare` in its title.
 async fn fill(world: &World) {
-    let begin = start_of_time() - chrono::TimeDelta::days(30);
+    let begin = test_start_time() - chrono::TimeDelta::days(30);
     for sql in [
         "create table seed as \
          select n, ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid as session_id, \
@@ -59,10 +59,10 @@ fn number(session: &Session) -> u128 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_rare_among_many_is_found_whole() {
+async fn rare_sessions_are_found_among_many() {
     let world = World::begin().await;
     fill(&world).await;
-    let lately = Some(start_of_time() - chrono::TimeDelta::days(8));
+    let lately = Some(test_start_time() - chrono::TimeDelta::days(8));
     let all = SessionFilter::default;
     let bot = || Some(account("bot"));
     let part = |text: &str| Some(TitlePart::new(text).unwrap());
@@ -93,7 +93,7 @@ async fn what_is_rare_among_many_is_found_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_ends_where_there_are_too_many_members() {
+async fn page_ends_at_the_member_limit() {
     let world = World::begin().await;
     for title in ["1", "2", "3", "4", "5"] {
         world.create(title, &["a", "b", "c"]).await;

@@ -27,7 +27,7 @@ fn update(add: &[&str], remove: &[&str]) -> Action {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_who_stay_come_once_while_others_come_and_go() {
+async fn staying_members_are_listed_once_during_changes() {
     let world = World::begin().await;
     let id = world.create("t", &["f", "b", "e", "a", "d"]).await.id;
     let whole = page(&world, id, 5, None).await.unwrap();
@@ -56,7 +56,7 @@ async fn members_who_stay_come_once_while_others_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_is_a_member_or_not() {
+async fn single_member_lookup() {
     let world = World::begin().await;
     let session = world.create("t", &["a", "b", "c"]).await;
     world.act(session.id, update(&["d"], &[])).await.unwrap();

@@ -134,7 +134,7 @@ fn titled(part: &str) -> SessionFilter {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn filters_find_what_they_say_and_combine() {
+async fn filters_combine() {
     let world = World::begin().await;
     let second = Duration::from_secs(1);
     let mut ids = Vec::new();
@@ -204,7 +204,7 @@ async fn filters_find_what_they_say_and_combine() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_enterprise_finds_only_its_own() {
+async fn lists_show_only_the_own_enterprise() {
     let world = World::begin().await;
     let own = world.create("own", &["a", "b", "c"]).await;
     let (_, key) = world.app.another_app(BUIN + 1, &[]).await;
@@ -230,7 +230,7 @@ async fn an_enterprise_finds_only_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_are_read_in_the_order_asked_for() {
+async fn sessions_are_read_in_the_requested_order() {
     let world = World::begin().await;
     let a = world.create("a", &["a", "b", "c"]).await;
     let b = world.create("b", &["a", "b", "c"]).await;
@@ -243,7 +243,7 @@ async fn many_are_read_in_the_order_asked_for() {
 /// A transaction that was running when the first page was read has an earlier time than what it
 /// showed, and commits while the pages are turned.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_commits_late_moves_nothing() {
+async fn late_commit_does_not_move_list_entries() {
     let world = World::begin().await;
     let second = Duration::from_secs(1);
     let mut ids = Vec::new();

@@ -177,7 +177,7 @@ fn meets(session: &Session, filter: &SessionFilter) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_neither_skip_nor_repeat_while_things_change() {
+async fn pages_neither_skip_nor_repeat_during_changes() {
     let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(6);
     for seed in 0..seeds {
         // Of the one that fails.

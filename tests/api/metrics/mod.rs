@@ -1,10 +1,10 @@
 //! `/metrics`: what is counted, under which names, and that no label grows.
 
-mod bounded;
-mod counted;
-mod process;
-mod standing;
-mod watched;
+mod cardinality;
+mod counters;
+mod dashboards;
+mod metrics_server;
+mod state;
 
 use std::collections::BTreeMap;
 

@@ -8,7 +8,7 @@ use super::{begin, get, problem, result};
 use crate::harness::{BUIN, spawn_app};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_administrator_needs_a_reason_and_no_membership() {
+async fn administrator_needs_a_reason_but_no_membership() {
     let app = spawn_app().await;
     let (path, _) = begin(&app, &["a", "b", "c", "d"]).await;
     let (admin, key) = app.another_app(BUIN, &[Permission::SessionsAdmin]).await;
@@ -58,7 +58,7 @@ async fn an_administrator_needs_a_reason_and_no_membership() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_apps_are_members_or_nothing() {
+async fn other_apps_act_as_members_only() {
     let app = spawn_app().await;
     let (path, _) = begin(&app, &["a", "b", "c"]).await;
     let body = json!({ "operator": "root", "title": "after", "reason": "cleaning" });

@@ -11,7 +11,7 @@ use crate::harness::{BUIN, new_app, spawn_app};
 const LIMITS: &str = "/v1/limits";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_api_key_is_let_in() {
+async fn valid_api_keys_are_accepted() {
     let app = spawn_app().await;
     let (_, without_permissions) = app.another_app(BUIN, &[]).await;
     let (_, of_another_enterprise) = app.another_app(BUIN + 1, &[Permission::Callbacks]).await;
@@ -25,7 +25,7 @@ async fn any_api_key_is_let_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_else_is() {
+async fn other_credentials_are_refused() {
     let app = spawn_app().await;
     let token = app.client.token().await;
     let mut disabled = new_app(BUIN, &[Permission::SessionsRead]);
@@ -67,7 +67,7 @@ async fn nobody_else_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_database_it_says_when_to_come_back() {
+async fn unavailable_database_gives_retry_after() {
     let app = spawn_app().await;
     app.pool.close().await;
     let unknown = muster::wire::ApiKey::generate();
@@ -79,7 +79,7 @@ async fn without_a_database_it_says_when_to_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_not_enough_for_what_is_not_there() {
+async fn unknown_paths_are_not_found_with_a_key() {
     let app = spawn_app().await;
     for path in ["/v1", "/v1/", "/v1/nothing", "/v1/limits/", "/v1/%ff", "/v1/docs/nothing"] {
         for method in [Method::GET, Method::POST, Method::HEAD] {

@@ -20,7 +20,7 @@ async fn run(app: &TestApp, items: Value) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_item_is_answered_in_its_place() {
+async fn results_follow_the_order_of_items() {
     let app = spawn_app().await;
     let (path, session) = begin(&app, &["a", "b", "c"]).await;
     let id = &session["sessionId"];
@@ -87,7 +87,7 @@ async fn each_item_is_answered_in_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn items_are_done_once_by_their_keys() {
+async fn item_idempotency_keys_work() {
     let app = spawn_app().await;
     let (_, session) = begin(&app, &["a", "b", "c"]).await;
     let named = |mut item: Value, key: &str| {
@@ -113,7 +113,7 @@ async fn items_are_done_once_by_their_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_has_some_items_and_not_too_many() {
+async fn batch_size_is_bounded() {
     let app = spawn_app().await;
     let many = |count: usize| json!({ "items": vec![create("t"); count] });
     assert_eq!(
@@ -140,7 +140,7 @@ async fn a_batch_has_some_items_and_not_too_many() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_said_of_items_is_not_said_of_all() {
+async fn item_headers_are_refused_for_the_batch() {
     let app = spawn_app().await;
     for (header, value, names) in
         [("Idempotency-Key", "k", "idempotencyKey"), ("If-Match", "\"1\"", "version")]
@@ -157,7 +157,7 @@ async fn what_is_said_of_items_is_not_said_of_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_stands_twice_in_an_item_is_noticed() {
+async fn duplicate_field_in_an_item_is_refused() {
     let app = spawn_app().await;
     let body = r#"{"items":[{"create":{"operator":"a","title":"t","member":["b","c"],
         "attributes":{"a":1,"a":2}}},{"create":{},"create":{}}]}"#;
@@ -170,7 +170,7 @@ async fn what_stands_twice_in_an_item_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_database_each_item_says_so() {
+async fn unavailable_database_is_reported_per_item() {
     let app = spawn_app().await;
     let (_, session) = begin(&app, &["a", "b", "c"]).await;
     app.pool.close().await;

@@ -17,7 +17,7 @@ fn committed() -> Value {
 }
 
 #[test]
-fn what_is_printed_is_what_is_committed() {
+fn printed_description_matches_the_committed_one() {
     let home = Home::new();
     let printed = home.run(&["openapi"]).ok().stdout;
     assert!(
@@ -27,7 +27,7 @@ fn what_is_printed_is_what_is_committed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_served_is_what_is_committed() {
+async fn served_description_matches_the_committed_one() {
     let app = spawn_app().await;
     let response = app.client.get("/v1/openapi.json").await;
     assert_eq!(response.headers()["content-type"], "application/json");
@@ -35,7 +35,7 @@ async fn what_is_served_is_what_is_committed() {
 }
 
 #[test]
-fn it_is_complete_in_itself() {
+fn description_references_resolve() {
     fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
         match value {
             Value::Object(fields) => {
@@ -84,7 +84,7 @@ fn says(document: &Value, schema: &Value, names: &[&str]) -> bool {
 }
 
 #[test]
-fn everything_is_described_and_has_an_example() {
+fn every_operation_is_described_with_an_example() {
     const EXAMPLE: [&str; 2] = ["example", "examples"];
     let document = committed();
     let mut lacks = BTreeSet::new();
@@ -141,7 +141,7 @@ fn everything_is_described_and_has_an_example() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_described_is_there() {
+async fn described_operations_exist() {
     let app = spawn_app().await;
     for (path, calls) in committed()["paths"].as_object().unwrap() {
         // Some value for each name: whether there is such a session is not the question.
@@ -158,7 +158,7 @@ async fn what_is_described_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_needs_nothing_from_elsewhere() {
+async fn documentation_page_is_self_contained() {
     let app = spawn_app().await;
     let response = app.client.get("/v1/docs").await;
     let headers = response.headers().clone();
@@ -190,7 +190,7 @@ async fn the_page_needs_nothing_from_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_files_are_packed_for_who_takes_that() {
+async fn large_files_are_compressed_on_request() {
     let app = spawn_app().await;
     for name in ["swagger-ui.css", "swagger-ui-bundle.js"] {
         let file = async |accepted: Option<&str>| {

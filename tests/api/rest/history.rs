@@ -31,7 +31,7 @@ async fn refusal(app: &TestApp, path: &str) -> (u16, String, Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_shown_as_it_was() {
+async fn past_version_is_returned() {
     let app = spawn_app().await;
     let (path, states) = with_history(&app, 5).await;
     for (at, state) in states.iter().enumerate() {

@@ -114,7 +114,7 @@ async fn a_refused_request_leaves_its_key_free() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_are_an_apps_own_and_last_a_day() {
+async fn keys_are_per_app_and_last_a_day() {
     let app = spawn_app().await;
     let (_, other) = app.another_app(BUIN, &[muster::domain::Permission::SessionsWrite]).await;
     let ask = async |key: &str| {
@@ -167,7 +167,7 @@ async fn a_storm_of_retries_makes_one_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_with_one_that_is_sent_twice_is_served() {
+async fn request_batched_with_a_duplicate_succeeds() {
     // One queue for all changes, and what another server does is noticed late.
     let app = spawn_app_with(|settings| {
         settings.server.workers = 1;
@@ -215,7 +215,7 @@ async fn who_comes_with_one_that_is_sent_twice_is_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_storm_survives_a_killed_server() {
+async fn retries_survive_a_killed_server() {
     let home = Home::lived_in();
     let key = home.api_key();
     let http = http();
@@ -257,7 +257,7 @@ async fn a_storm_survives_a_killed_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_demanded_version_does_not_hinder_a_retry() {
+async fn if_match_does_not_break_a_retry() {
     let app = spawn_app().await;
     let (path, _) = begin(&app, &["a", "b", "c"]).await;
     let ask = || {

@@ -12,7 +12,7 @@ async fn limits(app: &TestApp) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_usual_limits() {
+async fn default_limits_are_reported() {
     let app = spawn_app().await;
     let usual = json!({
         "minMembers": 3,
@@ -34,7 +34,7 @@ async fn the_usual_limits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_limits_that_an_operator_set() {
+async fn configured_limits_are_reported() {
     let app = spawn_app_with(|settings| {
         settings.limits.min_members = 2;
         settings.limits.max_members = 7;

@@ -7,7 +7,7 @@ use super::{begin, get, problem, refusal, refused, request, result, send};
 use crate::harness::spawn_app;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_whole_list_is_one_change() {
+async fn replacing_the_list_is_one_change() {
     let app = spawn_app().await;
     let (path, _) = begin(&app, &["a", "b", "c"]).await;
     let members = format!("{path}/members");
@@ -36,7 +36,7 @@ async fn the_whole_list_is_one_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_comes_and_goes() {
+async fn single_members_are_added_and_removed() {
     let app = spawn_app().await;
     let (path, _) = begin(&app, &["a", "b", "c"]).await;
     let by = json!({ "operator": "b", "reason": "asked to" });

@@ -6,13 +6,13 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{checked, problem, request};
-use crate::harness::raw::{Answer, abandon};
+use crate::harness::raw::{Answer, send_and_disconnect};
 use crate::harness::{spawn_app, spawn_app_with};
 
 const LIMITS: &str = "/v1/limits";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_methods_are_told_the_right_ones() {
+async fn unsupported_methods_get_an_allow_header() {
     let app = spawn_app().await;
     for path in [LIMITS, "/v1/openapi.json", "/v1/docs", "/v1/docs/start.js"] {
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
@@ -25,7 +25,7 @@ async fn other_methods_are_told_the_right_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn head_tells_what_get_would() {
+async fn head_equals_get_without_body() {
     let app = spawn_app().await;
     for path in [LIMITS, "/v1/openapi.json", "/v1/docs", "/v1/docs/start.js"] {
         let whole = request(&app, Method::GET, path).send().await.unwrap();
@@ -39,7 +39,7 @@ async fn head_tells_what_get_would() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_has_known_parameters_only() {
+async fn unknown_parameters_are_refused() {
     let app = spawn_app().await;
     for (query, code, field) in [
         ("verbose=1", "unknown_parameter", "verbose"),
@@ -60,7 +60,7 @@ async fn a_query_has_known_parameters_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_problem_names_its_request() {
+async fn problem_has_the_request_id() {
     let app = spawn_app().await;
     let asked = request(&app, Method::GET, "/v1/nothing").header("X-Request-Id", "mine-0.1");
     let body: Value = asked.send().await.unwrap().json().await.unwrap();
@@ -80,7 +80,7 @@ fn is(got: &Answer, status: u16, code: &str, rest: &Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_are_bounded_whoever_sends_them() {
+async fn body_limit_holds_for_every_client() {
     let app = spawn_app_with(|settings| {
         settings.limits.max_body_bytes = 1024;
         settings.server.body_timeout = Duration::from_millis(200);
@@ -89,15 +89,15 @@ async fn bodies_are_bounded_whoever_sends_them() {
     let chunked = "Transfer-Encoding: chunked";
     let large = json!({ "detail": "body: at most 1024 bytes", "field": "body", "limit": 1024 });
     let announced = open("Content-Length: 1025", "");
-    is(&abandon(app.address, announced).await, 413, "body_too_large", &large);
+    is(&send_and_disconnect(app.address, announced).await, 413, "body_too_large", &large);
     let chunks = open(chunked, &format!("401\r\n{}\r\n", "x".repeat(1025)));
-    is(&abandon(app.address, chunks).await, 413, "body_too_large", &large);
+    is(&send_and_disconnect(app.address, chunks).await, 413, "body_too_large", &large);
     let slow = json!({ "detail": "body: must arrive within 200ms", "field": "body" });
     for (head, start) in [("Content-Length: 9", "{"), (chunked, "1\r\n{\r\n")] {
-        let got = abandon(app.address, open(head, start)).await;
+        let got = send_and_disconnect(app.address, open(head, start)).await;
         is(&got, 408, "body_timeout", &slow);
     }
     let broken = json!({ "detail": "body: did not arrive whole", "field": "body" });
-    let got = abandon(app.address, open(chunked, "nonsense\r\n")).await;
+    let got = send_and_disconnect(app.address, open(chunked, "nonsense\r\n")).await;
     is(&got, 400, "body_incomplete", &broken);
 }

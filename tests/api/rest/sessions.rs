@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{begin, get, problem, refusal, refused, request, result, send};
-use crate::harness::{BUIN, TestApp, eventually, spawn_app, store};
+use crate::harness::{BUIN, TestApp, spawn_app, store, wait_until_equal};
 
 const SESSIONS: &str = "/v1/sessions";
 const NOWHERE: &str = "/v1/sessions/8ad595f3-73b3-4b56-90af-f336f9222fc5";
@@ -16,7 +16,7 @@ async fn sessions(app: &TestApp) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_begun_and_read() {
+async fn session_is_created_and_read() {
     let app = spawn_app().await;
     let body = json!({
         "operator": "a", "title": "项目", "member": ["b", "a", "c", "b"], "type": "multi",
@@ -48,7 +48,7 @@ async fn a_session_is_begun_and_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_session_is_not_begun() {
+async fn invalid_session_is_not_created() {
     let app = spawn_app().await;
     let usual = json!({ "operator": "a", "title": "t", "member": ["b", "c"] });
     for (change, status, code, field) in [
@@ -95,7 +95,7 @@ async fn a_bad_session_is_not_begun() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_new_has_no_version_to_match() {
+async fn create_refuses_if_match() {
     let app = spawn_app().await;
     let body = json!({ "operator": "a", "title": "t", "member": ["b", "c"] });
     for tag in ["*", "\"1\""] {
@@ -108,7 +108,7 @@ async fn what_is_new_has_no_version_to_match() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_many_members_are_told_the_limit() {
+async fn too_many_members_error_states_the_limit() {
     let app = spawn_app_of_four().await;
     let body = json!({ "operator": "a", "title": "t", "member": ["b", "c", "d", "e"] });
     let (status, code, rest) = problem(send(&app, Method::POST, SESSIONS, &body).await).await;
@@ -121,7 +121,7 @@ async fn spawn_app_of_four() -> TestApp {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rehearsal_keeps_nothing() {
+async fn dry_run_stores_nothing() {
     let app = spawn_app().await;
     let body = json!({ "operator": "a", "title": "t", "member": ["b", "c"] });
     let asked = request(&app, Method::POST, "/v1/sessions?dryRun=true").json(&body);
@@ -153,7 +153,7 @@ async fn a_rehearsal_keeps_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_who_knows_it_gets_no_body() {
+async fn if_none_match_returns_not_modified() {
     let app = spawn_app().await;
     let (path, _) = begin(&app, &["a", "b", "c"]).await;
     let ask = async |path: &str, tags: &str| {
@@ -178,7 +178,7 @@ async fn a_reader_who_knows_it_gets_no_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_can_demand_a_version() {
+async fn if_match_is_enforced() {
     let app = spawn_app().await;
     let (path, _) = begin(&app, &["a", "b", "c"]).await;
     let change = async |tags: &str, title: &str| {
@@ -228,7 +228,7 @@ async fn a_change_can_demand_a_version() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn single_things_are_changed_at_once() {
+async fn one_update_changes_several_fields() {
     let app = spawn_app().await;
     let (path, _) = begin(&app, &["a", "b", "c", "d"]).await;
     app.clock.advance(Duration::from_secs(10));
@@ -260,7 +260,7 @@ async fn single_things_are_changed_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_change_changes_nothing() {
+async fn invalid_change_has_no_effect() {
     let app = spawn_app_of_four().await;
     let (path, before) = begin(&app, &["a", "b", "c"]).await;
     for (body, status, code, field) in [
@@ -294,7 +294,7 @@ async fn a_bad_change_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_is_not_there_is_the_same_everywhere() {
+async fn unknown_session_is_reported_alike_everywhere() {
     let app = spawn_app().await;
     let (_, foreign) = app.another_app(BUIN + 1, &muster::domain::Permission::ALL).await;
     let (path, _) = begin(&app, &["a", "b", "c"]).await;
@@ -329,7 +329,7 @@ async fn a_session_that_is_not_there_is_the_same_everywhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn permissions_are_for_what_is_done() {
+async fn each_operation_needs_its_permission() {
     use muster::domain::Permission::{SessionsRead, SessionsWrite};
     let app = spawn_app().await;
     let (path, _) = begin(&app, &["a", "b", "c"]).await;
@@ -369,7 +369,7 @@ async fn permissions_are_for_what_is_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_server_wrote_is_seen_soon_or_at_once() {
+async fn writes_of_another_server_become_visible() {
     let app = spawn_app().await;
     let (path, _) = begin(&app, &["a", "b", "c"]).await;
     let (other, _stopper) = app.another_instance().await;
@@ -386,6 +386,6 @@ async fn what_another_server_wrote_is_seen_soon_or_at_once() {
             let asked = there.request(Method::GET, &path).bearer_auth(&app.api_key);
             result(asked.send().await.unwrap()).await
         };
-        eventually(ask, &written).await;
+        wait_until_equal(ask, &written).await;
     }
 }

@@ -62,7 +62,7 @@ async fn a_dissolved_session_can_be_read_and_not_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_version_would_bring_is_said_of_the_version() {
+async fn revert_errors_name_the_version_field() {
     let app = spawn_app().await;
     let (path, _) = begin(&app, &["a", "b", "c"]).await;
     let body = json!({ "operator": "a", "addMember": ["d"] });
@@ -73,7 +73,7 @@ async fn what_a_version_would_bring_is_said_of_the_version() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_becomes_what_it_was() {
+async fn revert_restores_a_past_version() {
     let app = spawn_app().await;
     let (path, first) = begin(&app, &["a", "b", "c", "d"]).await;
     let body = json!({

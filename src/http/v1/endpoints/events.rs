@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_is_for_one_order_of_one_session() {
+    fn cursor_is_bound_to_session_and_order() {
         let version = Version::new(i64::MAX).unwrap();
         let longest =
             EventCursor(EventOrder::Desc, SessionId::new(uuid::Uuid::max()), version).to_string();
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_cursor_is_one() {
+    fn malformed_cursor_is_refused() {
         let encoded = |text: &str| URL_SAFE_NO_PAD.encode(text);
         assert_eq!(read(&encoded(&format!("asc:{ID}:7")), EventOrder::Asc), Ok(Some(7)));
         for text in ["asc:ID:0", "asc:ID:", "asc:ID", "asc:7", "asc", ":ID:7", "up:ID:7", "\u{0}"] {

@@ -133,7 +133,7 @@ mod tests {
     use crate::http::v1::extract::query::{NoParams, Query};
 
     #[test]
-    fn one_of_the_permissions_is_enough() {
+    fn any_of_the_permissions_is_enough() {
         use Permission::{Callbacks, SessionsAdmin, SessionsRead, SessionsWrite};
         for (held, reads, writes) in [
             (&[][..], false, false),
@@ -155,7 +155,7 @@ mod tests {
     type Parts = (Query<NoParams>, IfMatch, Json<NoParams>);
 
     #[test]
-    fn parts_are_read_in_their_order() {
+    fn request_parts_are_read_in_order() {
         let read = |query: &str, tag: &str, body: &str| {
             let request = TestRequest::with_uri(&format!("/?{query}"));
             let request = request.insert_header(("If-Match", tag)).to_http_request();
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_has_the_problems_of_all_its_parts() {
+    fn error_codes_of_all_parts_are_listed() {
         let codes = Authorized::<CanWrite, Parts>::codes();
         for code in [
             Code::MissingApiKey,
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_stands_behind_bearer_and_only_once() {
+    fn authorization_is_one_bearer_key() {
         for header in ["Bearer msk_a", "bearer msk_a", "BEARER   msk_a", " Bearer msk_a "] {
             assert_eq!(read(&[header]).as_deref(), Ok("msk_a"), "{header}");
         }

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_visible_and_not_too_long() {
+    fn key_is_visible_ascii_of_bounded_length() {
         let long = "x".repeat(255);
         for key in ["a", "\"8e03978e-40d5-43dd-bc93-6894a57f9324\"", "~!", &long] {
             assert_eq!(read(&[key]), Ok(Some(key.to_owned())));

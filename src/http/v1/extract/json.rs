@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_as_good_as_absent() {
+    fn null_counts_as_absent() {
         let expected = Example { title: "t".to_owned(), add_member: None, inner: None };
         for text in [r#"{"title":"t"}"#, r#" {"title":"t","addMember":null,"inner":null} "#] {
             assert_eq!(read::<Example>(text.as_bytes()).unwrap(), expected);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_field() {
         for (text, code, detail) in [
             (
                 r#"{"title":5}"#,
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_object_is_a_body() {
+    fn body_is_one_json_object() {
         for (text, detail) in [
             ("", "body: EOF while parsing a value at line 1 column 0"),
             ("{", "body: EOF while parsing an object at line 1 column 1"),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_sent_is_repeated_in_part_only() {
+    fn error_quotes_a_bounded_part_of_the_input() {
         let (_, detail) = problem(&format!(r#"{{"title":"t","{}":1}}"#, "x".repeat(10_000)));
         assert!(detail.chars().count() < 300, "{detail}");
         let (_, detail) = problem(&format!(r#"{{"title":"t","inner":"{}"}}"#, "项".repeat(10_000)));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_json_by_its_type_or_has_none() {
+    fn content_type_is_json_or_absent() {
         let read = |kind: Option<&str>| {
             let request = kind.map_or_else(TestRequest::default, |kind| {
                 TestRequest::default().insert_header((CONTENT_TYPE, kind))

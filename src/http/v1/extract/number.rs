@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_whole_number_is_one_however_it_is_written() {
+    fn integer_is_accepted_in_every_notation() {
         let read = |text: &str| serde_json::from_str::<VersionNumber>(text).map(|number| number.0);
         for (text, number) in [
             ("3", 3),

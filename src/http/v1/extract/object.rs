@@ -119,14 +119,14 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_json_has_is_kept() {
+    fn every_json_value_is_kept() {
         let text =
             r#"{"a":[1,-2,2.5,1e30,18446744073709551615,null,true,"\u0000é",{"b":{}}],"":0}"#;
         assert_eq!(read(text).unwrap(), serde_json::from_str::<Value>(text).unwrap());
     }
 
     #[test]
-    fn a_member_that_stands_twice_is_named() {
+    fn duplicate_member_is_named() {
         for (text, detail) in [
             (r#"{"a":1,"a":1}"#, "attributes.a"),
             (r#"{"x":{"a":1,"\u0061":1}}"#, "attributes.x.a"),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn only_objects_of_some_depth_are_taken() {
+    fn nesting_depth_is_bounded() {
         for text in ["5", "null", "[]", r#""{}""#] {
             assert!(read(text).unwrap_err().starts_with("invalid_field attributes: "), "{text}");
         }

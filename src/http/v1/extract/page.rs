@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_has_some_items_and_not_too_many() {
+    fn page_size_is_bounded() {
         assert_eq!(limit(None).unwrap(), 50);
         assert_eq!(limit(Some(1)).unwrap(), 1);
         assert_eq!(limit(Some(200)).unwrap(), 200);

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_is_named_in_every_form_of_its_id() {
+    async fn path_accepts_every_form_of_a_session_id() {
         let route = web::resource("/sessions/{sessionId}/events").to(handler);
         let app = init_service(App::new().service(web::scope("/v1").service(route))).await;
         for (part, status) in [

@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_guessed_at() {
+    fn malformed_escapes_are_refused() {
         assert_eq!(decode("a%2fb%2525+").unwrap(), "a/b%25+");
         assert_eq!(decode("%E9%A1%B9").unwrap(), "项");
         for text in ["%", "%2", "a%zz", "%%20", "%2\u{e9}"] {

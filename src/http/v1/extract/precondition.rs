@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_may_demand_versions() {
+    fn if_match_lists_versions() {
         assert_eq!(if_match(&[]), Ok(None));
         assert_eq!(if_match(&[" * "]), Ok(None));
         assert_eq!(if_match(&["\"5\""]), Ok(Some(vec![5])));
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_may_know_versions() {
+    fn if_none_match_matches_listed_versions() {
         for known in ["\"5\"", "W/\"5\"", "\"4\", \"5\"", "*"] {
             assert!(if_none_match(&[known]), "{known}");
         }

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_parameter() {
         for (query, code, detail) in [
             ("pageLimit=7", "missing_parameter", "text: is missing"),
             ("text=a&text=a", "duplicate_parameter", "text: appears more than once"),

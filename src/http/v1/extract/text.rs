@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_description_has_the_limits_of_the_domain() {
+    fn description_states_the_limits_of_the_domain() {
         for (schema, max) in [
             (AccountText::schema(), Account::MAX),
             (TitleText::schema(), Title::MAX),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_names_its_place() {
+    fn errors_name_the_index() {
         let list = [AccountText("a".to_owned()), AccountText(String::new())];
         let problem = accounts("member", &list).unwrap_err();
         assert_eq!(problem.to_string(), "invalid_field member[1]: at least 1 character, got 0");

@@ -274,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_has_the_name_that_the_caller_gave_it() {
+    fn fields_are_renamed_to_the_callers_names() {
         let names = [("delMember", "account"), ("member", "account")];
         for (field, told) in [("delMember", "account"), ("member", "account"), ("owner", "owner")] {
             let problem = Problem::for_field(Code::NotTheOwner, field, "no").rename_field(&names);
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_hears_of_the_first_that_failed_in_here() {
+    fn first_internal_cause_is_logged() {
         let problems = ["one", "two"].map(|text| Problem::internal(&std::io::Error::other(text)));
         let mut response = HttpResponse::Ok().finish();
         report_causes([&Problem::new(Code::NotAMember, "no")].into_iter(), &mut response);

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_a_name_of_its_own_in_order_of_status() {
+    fn codes_have_unique_names_ordered_by_status() {
         let mut names: Vec<_> = Code::ALL.iter().map(|code| code.name()).collect();
         for name in &names {
             assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_conflict_tells_the_version_to_go_on_from() {
+    fn version_conflict_reports_the_current_version() {
         let (expected, current) = (Version::new(4).unwrap(), Version::new(5).unwrap());
         let expected = expected.into();
         let conflict = RuleViolation::VersionConflict { expected, current };
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_have_a_status_for_each_kind() {
+    fn each_rule_violation_has_its_status() {
         let carol = || Account::new("carol").unwrap();
         for (refusal, status, code) in [
             (RuleViolation::NotAMember { operator: carol() }, 403, "not_a_member"),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_learns_what_would_help() {
+    fn auth_errors_say_what_is_needed() {
         let header = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
         let invalid = header("www-authenticate", "Bearer error=\"invalid_token\"");
         for (denied, status, headers) in [
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn who_should_come_again_learns_when() {
+    fn temporary_errors_have_retry_after() {
         let wait = Duration::from_millis(2_500);
         let late = || std::sync::Arc::new(crate::repository::Error::OutcomeUnknown(wait));
         for (error, status, code, seconds) in [
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_refused_with_its_limit() {
+    fn body_error_states_the_limit() {
         let (status, _, body) = told(BodyError::TooLarge { max: 10 });
         assert_eq!((status, &body["limit"]), (413, &json!(10)));
         let (status, _, body) = told(BodyError::Timeout { timeout: Duration::from_secs(3) });

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn snapshots_are_what_postgresql_takes() {
+    fn snapshot_syntax_matches_postgresql() {
         for text in ["1:1:", "10:20:", "10:20:10", "10:20:10,14,19"] {
             assert_eq!(text.parse::<TransactionSnapshot>().unwrap().as_str(), text);
         }

@@ -27,7 +27,7 @@ fn unknown(number: u128) -> SessionId {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_come_in_the_order_asked_for_and_missing_ones_are_named() {
+async fn sessions_keep_the_requested_order_and_missing_ids_are_listed() {
     let world = World::begin().await;
     let mut ids = [unknown(0); 3];
     for (id, title) in ids.iter_mut().zip(["0", "1", "2"]) {
@@ -50,7 +50,7 @@ async fn sessions_come_in_the_order_asked_for_and_missing_ones_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_that_stands_twice_is_answered_once() {
+async fn duplicate_ids_are_answered_once() {
     let world = World::begin().await;
     let a = world.create("a", &["a", "b", "c"]).await.id.uuid();
     let b = world.create("b", &["a", "b", "c"]).await.id.uuid();
@@ -80,7 +80,7 @@ async fn another_enterprises_sessions_are_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn as_many_are_read_as_the_limits_tell() {
+async fn number_of_ids_is_bounded() {
     let world = World::begin().await;
     let limits = found(&world.app, "/v1/limits").await;
     let most = limits["maxBatchGetIds"].as_u64().unwrap();
@@ -101,7 +101,7 @@ async fn as_many_are_read_as_the_limits_tell() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_is_named() {
+async fn errors_name_the_field() {
     let world = World::begin().await;
     let good = unknown(7).to_string();
     for (body, code, detail) in [

@@ -35,7 +35,7 @@ async fn update(world: &World, id: SessionId, add: &[&str], remove: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_come_page_by_page_in_their_order() {
+async fn members_are_paged_in_order() {
     let world = World::begin().await;
     let id = world.create("t", &["f", "b", "张三", "a"]).await.id;
     update(&world, id, &["c"], &["b"]).await;
@@ -61,7 +61,7 @@ async fn members_come_page_by_page_in_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_a_page_of_members_is_told() {
+async fn invalid_page_parameters_are_refused() {
     let world = World::begin().await;
     let id = world.create("t", &["a", "b", "c"]).await.id;
     let other = world.create("t", &["a", "b", "c"]).await.id;
@@ -86,7 +86,7 @@ async fn what_is_wrong_with_a_page_of_members_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_is_found_whatever_the_account_is_made_of() {
+async fn member_is_found_by_any_account_name() {
     const ODD: [&str; 11] =
         ["a/b", "100%", "a%2Fb", "a+b", "a b", "张三", "?a#b&c=d", " ", "{account}", "%", "../x"];
     let world = World::begin().await;
@@ -109,7 +109,7 @@ async fn one_is_found_whatever_the_account_is_made_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_that_cannot_be_is_no_member() {
+async fn invalid_account_is_refused() {
     let world = World::begin().await;
     let id = world.create("t", &["a", "b", "c"]).await.id;
     let long = "项".repeat(65);
@@ -130,7 +130,7 @@ async fn an_account_that_cannot_be_is_no_member() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_of_a_session_that_is_not_there() {
+async fn members_of_an_unknown_session_are_not_found() {
     let world = World::begin().await;
     let id = world.create("t", &["a", "b", "c"]).await.id;
     let unknown = SessionId::new(uuid::Uuid::from_u128(7));

@@ -81,7 +81,7 @@ fn texts<'a>(items: &'a [Value], field: &str) -> Vec<&'a str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn head_tells_what_get_would() {
+async fn head_equals_get_without_body() {
     let world = World::begin().await;
     let id = world.create("t", &["a", "b", "c"]).await.id.uuid();
     let paths = ["".to_owned(), format!("/{id}/members"), format!("/{id}/members/a")];
@@ -97,7 +97,7 @@ async fn head_tells_what_get_would() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_apps_that_may_read_find_anything() {
+async fn lists_require_read_permission() {
     let world = World::begin().await;
     let id = world.create("t", &["a", "b", "c"]).await.id;
     let ids = json!({ "ids": [id.to_string()] }).to_string();
@@ -120,7 +120,7 @@ async fn only_apps_that_may_read_find_anything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_are_read_by_post_only() {
+async fn batch_get_is_post_only() {
     let world = World::begin().await;
     for method in [Method::GET, Method::HEAD, Method::PUT, Method::PATCH, Method::DELETE] {
         let response = request(&world.app, method.clone(), BATCH_GET).send().await.unwrap();

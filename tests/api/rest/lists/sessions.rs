@@ -15,7 +15,7 @@ const ORDERS: [&str; 4] = ["createdAt", "-createdAt", "updatedAt", "-updatedAt"]
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_shown_whole() {
+async fn listed_sessions_are_complete() {
     let world = World::begin().await;
     let id = world.create("项目会议", &["b", "a", "张三"]).await.id;
     world.app.clock.advance(Duration::from_micros(10_000_001));
@@ -39,7 +39,7 @@ async fn a_session_is_shown_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_filter_finds_what_it_says() {
+async fn each_filter_selects_its_sessions() {
     let world = World::begin().await;
     let mut ids = Vec::new();
     for (title, members) in [
@@ -101,7 +101,7 @@ async fn every_filter_finds_what_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_lead_to_the_end_while_sessions_change() {
+async fn paging_ends_during_changes() {
     let world = World::begin().await;
     let mut ids = Vec::new();
     for number in 0..7 {
@@ -140,7 +140,7 @@ async fn pages_lead_to_the_end_while_sessions_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_a_parameter_is_told_of_it() {
+async fn invalid_parameters_are_named() {
     let world = World::begin().await;
     let long = "项".repeat(65);
     let time = "must be a time such as 2024-06-10T06:13:20Z, its + as %2B";
@@ -185,7 +185,7 @@ async fn what_is_wrong_with_a_parameter_is_told_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cursor_is_for_its_own_list() {
+async fn cursor_is_bound_to_its_query() {
     let world = World::begin().await;
     for title in ["1", "2", "3"] {
         world.app.clock.advance(SECOND);
@@ -211,7 +211,7 @@ async fn a_cursor_is_for_its_own_list() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_enterprise_finds_nothing() {
+async fn sessions_of_another_enterprise_are_hidden() {
     let world = World::begin().await;
     for title in ["1", "2"] {
         world.create(title, &["a", "b", "c"]).await;
@@ -238,7 +238,7 @@ async fn another_enterprise_finds_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_have_the_sizes_that_the_limits_tell() {
+async fn page_size_follows_the_limits() {
     let world = World::begin().await;
     let limits = found(&world.app, "/v1/limits").await;
     let usual = limits["defaultPageLimit"].as_u64().unwrap();

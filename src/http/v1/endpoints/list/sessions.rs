@@ -169,7 +169,7 @@ mod tests {
     use crate::domain::Title;
 
     #[test]
-    fn the_description_has_the_limits_that_are_kept() {
+    fn description_states_the_enforced_limits() {
         let parameters = json!(ListSessionsQuery::into_params(|| None));
         let limit = |name: &str, keyword: &str| {
             let named = |one: &&serde_json::Value| one["name"] == name;

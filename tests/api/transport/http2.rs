@@ -58,7 +58,7 @@ async fn hundreds_of_requests_share_a_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_knows_that_it_may_speaks_http2_in_plain_text() {
+async fn http2_works_with_prior_knowledge() {
     let app = spawn_app().await;
     let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
     let body = json!({ "title": "会", "creator": "a", "member": ["b", "c"] }).to_string();
@@ -73,7 +73,7 @@ async fn who_knows_that_it_may_speaks_http2_in_plain_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_stalls_is_refused_and_the_connection_goes_on() {
+async fn stalled_body_is_refused_and_the_connection_stays() {
     let app = spawn_app_with(|settings| settings.server.body_timeout = BRIEF).await;
     let (mut send, _) = connect(&app, &client::Builder::new()).await;
     let request = http::Request::post("http://muster/cgi/gettoken").body(()).unwrap();
@@ -96,7 +96,7 @@ fn frame(kind: u8, flags: u8, content: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frame_or_a_list_of_headers_that_does_not_end_is_cut_off() {
+async fn unfinished_frames_and_header_blocks_time_out() {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     // `:method: GET`, from the table that everybody has.
     const GET: &[u8] = &[0x82];
@@ -131,7 +131,7 @@ async fn a_frame_or_a_list_of_headers_that_does_not_end_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopping_server_says_so_and_finishes_what_runs() {
+async fn stopping_server_sends_goaway_and_finishes_requests() {
     let app = spawn_app_with(|settings| settings.server.body_timeout = 20 * SOON).await;
     let (mut idle, idle_ended) = connect(&app, &client::Builder::new()).await;
     let (answer, _) = idle.send_request(get("/healthz"), true).unwrap();
@@ -169,7 +169,7 @@ async fn a_stopping_server_says_so_and_finishes_what_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_nobody_takes_is_given_up() {
+async fn unread_response_times_out() {
     let app = spawn_app_with(|settings| settings.server.write_timeout = BRIEF).await;
     let (mut send, _) = connect(&app, client::Builder::new().initial_window_size(10)).await;
     let (answer, _) = send.send_request(get("/healthz"), true).unwrap();
@@ -211,7 +211,7 @@ async fn streams_and_headers_are_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_resets_all_the_time_is_cut_off() {
+async fn reset_flood_closes_the_connection() {
     let app = spawn_app().await;
     let (mut send, ended) = connect(&app, &client::Builder::new()).await;
     let resetting = async {
@@ -233,7 +233,7 @@ async fn who_resets_all_the_time_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_is_not_used_is_closed() {
+async fn idle_connection_is_closed() {
     let app = spawn_app_with(|settings| {
         settings.server.header_timeout = BRIEF;
         settings.server.keep_alive_timeout = BRIEF;

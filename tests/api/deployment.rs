@@ -87,7 +87,7 @@ fn image_variables() -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_image_is_configured_with_keys_that_there_are() {
+fn image_uses_existing_configuration_keys() {
     let error = Settings::load(None, image_variables().into_iter()).unwrap_err().to_string();
     assert!(error.contains("MUSTER__DATABASE__URL_FILE"), "{error}");
     assert_eq!(error.lines().count(), 2, "nothing else is missing: {error}");
@@ -103,7 +103,7 @@ fn the_image_is_configured_with_keys_that_there_are() {
 }
 
 #[test]
-fn the_image_runs_as_an_ordinary_user_and_watches_itself() {
+fn image_is_unprivileged_and_has_a_health_check() {
     let user = last("USER");
     let (uid, gid) = user.split_once(':').unwrap();
     assert!(uid.parse::<u32>().unwrap() >= 1_000 && uid == gid, "{user}");
@@ -141,7 +141,7 @@ fn images_are_pinned() {
 }
 
 #[test]
-fn what_the_image_is_built_from_is_let_in() {
+fn dockerignore_admits_the_build_inputs() {
     let ignored = read(".dockerignore");
     assert!(ignored.lines().any(|line| line == "*"));
     let let_in: BTreeSet<_> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
@@ -154,7 +154,7 @@ fn what_the_image_is_built_from_is_let_in() {
 }
 
 #[test]
-fn services_are_shut_in() {
+fn compose_services_are_hardened() {
     for (name, service) in services() {
         assert_eq!(service["read_only"], true, "{name}");
         assert_eq!(texts(&service["cap_drop"]), ["ALL"], "{name}");
@@ -174,7 +174,7 @@ fn services_are_shut_in() {
 }
 
 #[test]
-fn muster_is_configured_with_keys_that_there_are_and_stops_in_time() {
+fn compose_uses_existing_keys_and_sufficient_stop_timeout() {
     let muster = service("muster");
     let given = muster["environment"].as_object().unwrap().iter();
     let given = given.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()));
@@ -203,7 +203,7 @@ fn humantime(text: &str) -> Duration {
 }
 
 #[test]
-fn what_is_mounted_is_there() {
+fn mounted_files_exist() {
     let compose = compose();
     let declared: BTreeSet<_> = compose["volumes"].as_object().unwrap().keys().cloned().collect();
     let mut used = BTreeSet::new();
@@ -237,7 +237,7 @@ fn what_is_mounted_is_there() {
 }
 
 #[test]
-fn the_unit_of_systemd_is_true_of_the_program() {
+fn systemd_unit_matches_the_program() {
     let unit = read("config/systemd/muster.service");
     let value = |key: &str| {
         let found = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));

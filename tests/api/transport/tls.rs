@@ -24,7 +24,7 @@ fn url(app: &TestApp, path: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_versions_of_http_and_both_of_tls_are_spoken() {
+async fn http1_and_http2_work_over_tls12_and_tls13() {
     let pair = Pair::new();
     let app = spawn_tls_app(&pair, |_| {}).await;
     let body = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
@@ -45,7 +45,7 @@ async fn both_versions_of_http_and_both_of_tls_are_spoken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_speaks_no_tls_or_never_ends_is_cut_off() {
+async fn incomplete_handshakes_time_out() {
     let pair = Pair::new();
     let app = spawn_tls_app(&pair, |settings| settings.server.header_timeout = BRIEF).await;
     for start in [HEALTH, b"", b"\x16\x03\x01"] {
@@ -61,7 +61,7 @@ async fn who_speaks_no_tls_or_never_ends_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_must_come_in_time_over_tls_too() {
+async fn request_timeouts_hold_over_tls() {
     let pair = Pair::new();
     let app = spawn_tls_app(&pair, |settings| {
         // The handshake and what is sent here before the slow part must fit in, on a busy machine.
@@ -157,7 +157,7 @@ async fn a_record_that_does_not_end_is_closed_on_an_idle_connection() {
                         settings_acknowledged(&mut stream).await;
                     } else {
                         stream.write_all(HEALTH).await.unwrap();
-                        assert_eq!(raw::answer(&mut stream).await.status, 200);
+                        assert_eq!(raw::read_response(&mut stream).await.status, 200);
                     }
                     let (_, took) = timed(closed_in_a_record(stream, length, drips)).await;
                     assert!(took >= BRIEF, "{protocol} {length} {drips}: {took:?}");
@@ -212,7 +212,7 @@ async fn a_body_in_a_record_that_does_not_end_has_the_time_of_a_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_body_in_records_that_end_has_the_time_of_a_body() {
+async fn slow_body_in_complete_records_gets_the_body_timeout() {
     let pair = Pair::new();
     let app = spawn_tls_app(&pair, |settings| settings.server.header_timeout = BRIEF).await;
     let mut stream = pair.connect(app.address, "http/1.1").await;
@@ -229,11 +229,11 @@ async fn a_slow_body_in_records_that_end_has_the_time_of_a_body() {
     })
     .await;
     assert!(took > 3 * BRIEF, "{took:?}");
-    assert_eq!(raw::answer(&mut stream).await.status, 200);
+    assert_eq!(raw::read_response(&mut stream).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_certificate_is_shown_and_open_connections_stay() {
+async fn reloaded_certificate_applies_to_new_connections() {
     let pair = Pair::new();
     let app = spawn_tls_app(&pair, |_| {}).await;
     let mut open = pair.connect(app.address, "http/1.1").await;
@@ -250,7 +250,7 @@ async fn a_new_certificate_is_shown_and_open_connections_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_program_reloads_when_told_and_keeps_what_works() {
+async fn sighup_reloads_and_keeps_a_working_certificate() {
     let pair = Pair::new();
     let files = pair.files();
     let mut home = Home::lived_in();
@@ -302,7 +302,7 @@ async fn the_program_reloads_when_told_and_keeps_what_works() {
 }
 
 #[test]
-fn the_end_of_a_certificate_is_told_in_time() {
+fn certificate_expiry_is_logged_in_time() {
     let pair = Pair::new();
     let ends_in = |days: i64| {
         let ends = Clock::system().now() + TimeDelta::days(days) + TimeDelta::hours(1);

@@ -1,10 +1,10 @@
 //! Who may come in, for how long, and in which cloak: connections, whatever is asked on them.
 
-mod counted;
+mod connection_limits;
+mod connection_metrics;
 mod http2;
-mod limits;
-mod reading;
-mod slow;
+mod slow_readers;
+mod slow_senders;
 mod tls;
 
 use std::fs;

@@ -43,7 +43,7 @@ fn is_held_off(told: &Told, wait: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn waits_grow_for_who_guesses_and_for_nobody_else() {
+async fn failed_attempts_throttle_only_their_address() {
     let app = spawn_app_with(three).await;
     let token = app.client.token().await;
     for _ in 0..3 {
@@ -73,7 +73,7 @@ async fn waits_grow_for_who_guesses_and_for_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_for_tokens_count_and_nothing_tells_why_they_failed() {
+async fn failed_token_requests_count_and_hide_the_reason() {
     let app = spawn_app_with(three).await;
     let time = app.client.clock.now().timestamp().to_string();
     let mut other = app.client.clone();
@@ -97,7 +97,7 @@ async fn requests_for_tokens_count_and_nothing_tells_why_they_failed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_valid_once_is_no_guess() {
+async fn expired_token_is_no_failed_attempt() {
     let app = spawn_app_with(three).await;
     let token = app.client.token().await;
     app.clock.advance(Duration::from_secs(7_200));
@@ -109,7 +109,7 @@ async fn what_was_valid_once_is_no_guess() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_app_made_while_its_address_is_held_off_is_let_in() {
+async fn new_app_is_accepted_from_a_throttled_address() {
     let app = spawn_app_with(three).await;
     for _ in 0..3 {
         is_unknown(&get(&app, WRONG).await);
@@ -120,7 +120,7 @@ async fn an_app_made_while_its_address_is_held_off_is_let_in() {
         let response = client.post("/cgi/gettoken", client.envelope(&now(&app)).to_string()).await;
         response.json::<Value>().await.unwrap()["errcode"].clone()
     };
-    crate::harness::eventually(token, &json!(0)).await;
+    crate::harness::wait_until_equal(token, &json!(0)).await;
 }
 
 fn now(app: &TestApp) -> String {
@@ -128,7 +128,7 @@ fn now(app: &TestApp) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_guesses_slows_nobody_down() {
+async fn flood_of_failed_attempts_does_not_slow_others() {
     let app = spawn_app_with(|settings| settings.limits.max_failed_attempts = 10).await;
     let guess = |_| get(&app, WRONG);
     let told = futures_util::future::join_all((0..200).map(guess)).await;
@@ -146,7 +146,7 @@ async fn a_flood_of_guesses_slows_nobody_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_can_be_switched_off() {
+async fn throttling_can_be_disabled() {
     // As the tests have it.
     let app = spawn_app().await;
     for _ in 0..20 {

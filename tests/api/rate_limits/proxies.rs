@@ -13,7 +13,7 @@ async fn guess(app: &TestApp, forwarded: &str) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_behind_a_trusted_proxy_are_told_apart() {
+async fn clients_behind_a_trusted_proxy_are_distinguished() {
     let app = spawn_app_with(|settings| {
         settings.limits.max_failed_attempts = 2;
         settings.server.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
@@ -35,7 +35,7 @@ async fn callers_behind_a_trusted_proxy_are_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_else_can_say_who_calls() {
+async fn untrusted_forwarded_headers_are_ignored() {
     let app = spawn_app_with(|settings| settings.limits.max_failed_attempts = 2).await;
     for (forwarded, status) in [("192.0.2.1", 401), ("192.0.2.2", 401), ("192.0.2.3", 429)] {
         assert_eq!(guess(&app, forwarded).await, status, "{forwarded}");
@@ -43,7 +43,7 @@ async fn nobody_else_can_say_who_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_names_the_caller() {
+async fn log_names_the_client_address() {
     for (trusted, peer) in [("127.0.0.1/32,10.0.0.0/8", "192.0.2.1"), ("", "127.0.0.1")] {
         let mut home = Home::lived_in();
         home.set("MUSTER__LOG__FORMAT", "json");

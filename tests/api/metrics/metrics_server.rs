@@ -6,7 +6,7 @@ use crate::harness::process::{Home, Running, http};
 use crate::harness::server::database;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_is_taken_is_told_by_its_key() {
+async fn address_in_use_error_names_the_key() {
     let database = database().await;
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut home = Home::on(&database);
@@ -16,7 +16,7 @@ async fn an_address_that_is_taken_is_told_by_its_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn they_are_told_where_the_log_says_or_nowhere() {
+async fn metrics_are_served_at_the_logged_address_only() {
     let database = database().await;
     let mut home = Home::on(&database);
     home.set("MUSTER__LOG__FORMAT", "json");

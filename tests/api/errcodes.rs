@@ -7,7 +7,7 @@ use std::time::Duration;
 use muster::domain::Permission;
 use serde_json::{Value, json};
 
-use crate::harness::client::{Client, answer};
+use crate::harness::client::{Client, read_response};
 use crate::harness::{BUIN, TestApp, new_app, refusal, spawn_app, spawn_app_with, store};
 
 /// Both tables, whole.
@@ -50,7 +50,7 @@ impl Table {
 
     async fn raw(&self, call: &str, token: &str, body: &Value) -> Value {
         let path = format!("/cgi/{call}?accessToken={token}");
-        answer(self.app.client.post(&path, body.to_string()).await).await
+        read_response(self.app.client.post(&path, body.to_string()).await).await
     }
 
     async fn create(&self, fields: Value) -> Value {
@@ -132,7 +132,7 @@ impl Table {
             let (client, key) = self.app.another_app(BUIN, permissions).await;
             for token in [client.token().await, key] {
                 let path = format!("/cgi/session/get?accessToken={token}&sessionId={bare}");
-                let got = answer(client.get(&path).await).await;
+                let got = read_response(client.get(&path).await).await;
                 if reads {
                     assert_eq!(got["errcode"], 0, "{got}");
                 } else {
@@ -222,7 +222,7 @@ impl Table {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_code_has_its_cause() {
+async fn every_errcode_can_be_provoked() {
     let mut table = Table::new().await;
     table.tokens().await;
     table.envelopes().await;
@@ -235,7 +235,7 @@ async fn every_code_has_its_cause() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_write_leaves_nothing_and_tells_nothing() {
+async fn failed_write_leaves_no_trace_and_no_details() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c"]).await;
     store::hide_events(&app).await;

@@ -59,7 +59,7 @@ async fn all_kinds(app: &TestApp, session: &Value) -> (Vec<Told>, Vec<Told>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stuck_database_is_told_in_time_and_nothing_is_done_later() {
+async fn blocked_database_is_reported_in_time_without_late_writes() {
     let app = spawn_app_with(hurried).await;
     let session = app.session(&["a", "b", "c"]).await;
     let locked = lock_sessions(&app).await;
@@ -87,7 +87,7 @@ async fn a_stuck_database_is_told_in_time_and_nothing_is_done_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_begin_in_time_does_not_begin() {
+async fn request_that_cannot_start_in_time_is_not_started() {
     let app = spawn_app_with(|settings| {
         hurried(settings);
         settings.database.max_batch = 1;
@@ -129,7 +129,7 @@ async fn spawn_behind_a_proxy(change: impl FnOnce(&mut Settings)) -> (TestApp, P
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_may_have_been_served_learns_that_nobody_knows() {
+async fn unknown_outcome_is_reported() {
     let (app, proxy) = spawn_behind_a_proxy(hurried).await;
     app.session(&["a", "b", "c"]).await;
     let locked = lock_sessions(&app).await;
@@ -191,7 +191,7 @@ async fn with_a_late_one(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_shares_a_statement_waits_for_it_until_a_time_of_its_own() {
+async fn shared_statement_keeps_each_requests_deadline() {
     let there = spawn_behind_a_proxy(narrow).await;
     there.0.session(&["a", "b", "c"]).await;
     with_a_late_one(&there, "create", async |_| {
@@ -212,7 +212,7 @@ async fn until_held(app: &TestApp, session: &Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_left_of_those_who_shared_is_decided_on_what_is_true() {
+async fn remaining_requests_of_a_batch_are_decided_on_current_state() {
     let there = spawn_behind_a_proxy(|settings| {
         narrow(settings);
         // What others change is not heard of.
@@ -243,7 +243,7 @@ async fn what_is_left_of_those_who_shared_is_decided_on_what_is_true() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_hangs_there_is_an_answer() {
+async fn every_hang_ends_with_a_response() {
     let (app, proxy) = spawn_behind_a_proxy(|settings| {
         hurried(settings);
         // The pool would give up later than that.

@@ -29,13 +29,13 @@ async fn connect(address: SocketAddr, used: bool) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     if used {
         stream.write_all(HEALTH).await.unwrap();
-        assert_eq!(raw::answer(&mut stream).await.status, 200);
+        assert_eq!(raw::read_response(&mut stream).await.status, 200);
     }
     stream
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_slow_is_cut_off() {
+async fn slow_requests_time_out() {
     let app = impatient().await;
     let mut calls = JoinSet::new();
     for (part, at_once, slow) in parts() {
@@ -80,7 +80,7 @@ fn whole() -> [String; 4] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_together_with_the_request_before_it_is_cut_off_as_well() {
+async fn slow_pipelined_request_times_out() {
     let app = impatient().await;
     let mut calls = JoinSet::new();
     for before in whole() {
@@ -89,7 +89,7 @@ async fn what_comes_together_with_the_request_before_it_is_cut_off_as_well() {
             calls.spawn(async move {
                 let mut stream = TcpStream::connect(address).await.unwrap();
                 stream.write_all(format!("{before}POST /cgi/sess").as_bytes()).await.unwrap();
-                assert_eq!(raw::answer(&mut stream).await.status, 200);
+                assert_eq!(raw::read_response(&mut stream).await.status, 200);
                 let (mut reads, mut writes) = stream.split();
                 let dripping = async {
                     if drips {
@@ -105,7 +105,7 @@ async fn what_comes_together_with_the_request_before_it_is_cut_off_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_on_which_all_requests_are_whole_is_idle_and_not_slow() {
+async fn connection_with_complete_requests_is_idle() {
     let app = impatient().await;
     let mut calls = JoinSet::new();
     for whole in whole() {
@@ -116,7 +116,7 @@ async fn a_connection_on_which_all_requests_are_whole_is_idle_and_not_slow() {
                 let mut stream = TcpStream::connect(address).await.unwrap();
                 for _ in 0..2 {
                     stream.write_all(request.as_bytes()).await.unwrap();
-                    assert_eq!(raw::answer(&mut stream).await.status, 200);
+                    assert_eq!(raw::read_response(&mut stream).await.status, 200);
                     let closes = timeout(2 * BRIEF, stream.peek(&mut [0])).await;
                     assert!(closes.is_err(), "closed behind {request:?}");
                 }
@@ -127,7 +127,7 @@ async fn a_connection_on_which_all_requests_are_whole_is_idle_and_not_slow() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_says_nothing_is_cut_off_as_well() {
+async fn silent_connection_times_out() {
     let app = impatient().await;
     closed_soon(&mut connect(app.address, false).await).await;
 
@@ -138,7 +138,7 @@ async fn who_says_nothing_is_cut_off_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_used_connection_lasts_as_long_as_requests_come() {
+async fn connection_stays_open_while_requests_arrive() {
     // A busy machine must not pause for that long.
     const KEEP_ALIVE: Duration = Duration::from_secs(4);
     let app = spawn_app_with(|settings| {
@@ -152,19 +152,19 @@ async fn a_used_connection_lasts_as_long_as_requests_come() {
     while began.elapsed() < 2 * KEEP_ALIVE {
         interval.tick().await;
         stream.write_all(HEALTH).await.unwrap();
-        assert_eq!(raw::answer(&mut stream).await.status, 200);
+        assert_eq!(raw::read_response(&mut stream).await.status, 200);
     }
     // Two at once, the second one cut into halves.
     stream.write_all(HEALTH).await.unwrap();
     stream.write_all(&HEALTH[..20]).await.unwrap();
-    assert_eq!(raw::answer(&mut stream).await.status, 200);
+    assert_eq!(raw::read_response(&mut stream).await.status, 200);
     stream.write_all(&HEALTH[20..]).await.unwrap();
-    assert_eq!(raw::answer(&mut stream).await.status, 200);
+    assert_eq!(raw::read_response(&mut stream).await.status, 200);
     assert!(closed_soon(&mut stream).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hundreds_of_slow_senders_keep_nobody_out() {
+async fn slow_senders_do_not_block_other_clients() {
     const SLOW: usize = 300;
     // The slow senders stay until the end.
     let app = spawn_app_with(|settings| {
@@ -190,7 +190,7 @@ async fn hundreds_of_slow_senders_keep_nobody_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_for_metrics_is_not_waited_for_either() {
+async fn metrics_connections_time_out_too() {
     let app = spawn_app_with(|settings| {
         settings.server.header_timeout = BRIEF;
         settings.metrics.bind = Some("127.0.0.1:0".to_owned());
@@ -201,7 +201,7 @@ async fn who_asks_for_metrics_is_not_waited_for_either() {
         let mut stream = TcpStream::connect(address).await.unwrap();
         if used {
             stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: muster\r\n\r\n").await.unwrap();
-            assert_eq!(raw::answer(&mut stream).await.status, 200);
+            assert_eq!(raw::read_response(&mut stream).await.status, 200);
         }
         let (mut reads, mut writes) = stream.split();
         let head = b"GET /metrics HTTP/1.1\r\nX-Slow: ";

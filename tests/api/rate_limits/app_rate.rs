@@ -23,7 +23,7 @@ async fn ask_until_rejected(began: Instant, mut served: u64, ask: impl AsyncFn()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_app_has_so_many_requests_and_no_more() {
+async fn app_rate_limit_is_enforced() {
     let app = spawn_app_with(|settings| {
         settings.limits.requests_per_second = 1;
         settings.limits.burst = 3;
@@ -52,7 +52,7 @@ async fn an_app_has_so_many_requests_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn usually_there_is_no_such_limit() {
+async fn app_rate_limit_is_off_by_default() {
     let app = spawn_app().await;
     for _ in 0..300 {
         let told = rest(&app, Method::GET, "/v1/limits", None).await;

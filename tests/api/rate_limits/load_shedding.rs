@@ -69,7 +69,7 @@ fn is_shed(told: &Told) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_database_serves_what_it_can_and_the_rest_is_told_at_once() {
+async fn slow_database_sheds_excess_requests_at_once() {
     let app = spawn_app_with(narrow).await;
     store::slow_down_creates(&app, 0.2).await;
     // So that it is known how slow things are.
@@ -101,7 +101,7 @@ async fn a_slow_database_serves_what_it_can_and_the_rest_is_told_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_database_is_stuck_all_else_is_answered() {
+async fn other_endpoints_answer_while_the_database_is_blocked() {
     let app = spawn_app_with(narrow).await;
     app.session(&["a", "b", "c"]).await;
     let locked = store::lock_sessions(&app).await;
@@ -130,7 +130,7 @@ async fn while_the_database_is_stuck_all_else_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn behind_what_was_cut_off_only_a_few_wait() {
+async fn few_requests_wait_after_a_statement_timeout() {
     let app = spawn_app_with(|settings| {
         narrow(settings);
         settings.database.max_batch = 64;
@@ -151,7 +151,7 @@ async fn behind_what_was_cut_off_only_a_few_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_has_an_end() {
+async fn queue_length_is_bounded() {
     let app = spawn_app_with(|settings| {
         narrow(settings);
         with_long_timeouts(settings);
@@ -170,7 +170,7 @@ async fn a_queue_has_an_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_shares_no_statement_is_shed_as_well() {
+async fn unbatched_requests_are_shed_too() {
     let app = spawn_app_with(|settings| {
         narrow(settings);
         with_long_timeouts(settings);

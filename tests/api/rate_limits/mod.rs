@@ -1,12 +1,12 @@
 //! What one caller, or all of them together, may take from the others: time, turns, tries.
 
-mod abandoned;
-mod attempts;
+mod app_rate;
+mod attempt_throttle;
+mod client_disconnect;
 mod deadline;
-mod neighbours;
+mod isolation;
+mod load_shedding;
 mod proxies;
-mod rate;
-mod shedding;
 
 use std::time::{Duration, Instant};
 

@@ -36,7 +36,7 @@ async fn until_given_up(app: &TestApp, method: &str, call: &str, many: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_waits_for_any_more_is_not_begun() {
+async fn abandoned_request_is_not_started() {
     let app = spawn_app_with(narrow).await;
     let locked = lock_sessions(&app).await;
     let body = new_session().to_string();
@@ -50,7 +50,7 @@ async fn what_nobody_waits_for_any_more_is_not_begun() {
             drop(closed);
             half.shutdown().await.unwrap();
             // Who only says that he has nothing more to ask is told.
-            let told = raw::answer(&mut half).await;
+            let told = raw::read_response(&mut half).await;
             let why = "the client closed the connection before the response; the outcome is \
                        unknown";
             assert_eq!((told.status, told.json()), (499, refusal(-1, why)));
@@ -64,7 +64,7 @@ async fn what_nobody_waits_for_any_more_is_not_begun() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nor_is_a_change_or_a_read() {
+async fn abandoned_change_or_read_is_not_started() {
     let app = spawn_app_with(narrow).await;
     let session = app.session(&["a", "b", "c"]).await;
     let id = session["sessionId"].as_str().unwrap().trim_matches(['{', '}']).to_owned();
@@ -95,7 +95,7 @@ async fn nor_is_a_change_or_a_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_is_reset_is_given_up_and_so_are_those_of_a_lost_connection() {
+async fn reset_or_disconnected_streams_are_abandoned() {
     let app = spawn_app_with(narrow).await;
     let locked = lock_sessions(&app).await;
     let path = format!("http://muster/cgi/session/create?accessToken={}", app.api_key);

@@ -66,12 +66,12 @@ async fn requests_count_for_their_route() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_never_comes_says_nothing_of_how_long_requests_take() {
+async fn incomplete_body_is_not_in_the_duration_histogram() {
     let app = spawn_with(|settings| settings.server.body_timeout = BRIEF).await;
     let mut stream = TcpStream::connect(app.address).await.unwrap();
     let head = "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 100\r\n\r\n{";
     stream.write_all(head.as_bytes()).await.unwrap();
-    assert_eq!(raw::answer(&mut stream).await.status, 408);
+    assert_eq!(raw::read_response(&mut stream).await.status, 408);
 
     let told = scrape(&app).await;
     let labels = "route=\"/cgi/gettoken\",method=\"POST\"";
@@ -80,7 +80,7 @@ async fn a_body_that_never_comes_says_nothing_of_how_long_requests_take() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn statements_and_what_is_in_memory_are_counted() {
+async fn statements_and_cache_are_counted() {
     let app = spawn_with(|settings| settings.cache.enabled = true).await;
     let session = app.session(&["a", "b", "c"]).await;
     // Whether it may be shown at the moment depends on the follower; in the end it may.
@@ -116,7 +116,7 @@ async fn statements_and_what_is_in_memory_are_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_faster_is_counted() {
+async fn version_conflicts_are_counted() {
     let app = spawn_with(|settings| settings.cache.enabled = true).await;
     let session = app.session(&["a", "b", "c"]).await;
     // Until this server knows that another one changed it, it decides on what it has in memory.
@@ -134,7 +134,7 @@ async fn who_is_faster_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tries_to_send_callbacks_are_counted() {
+async fn delivery_attempts_are_counted() {
     let app = spawn_with(|settings| settings.delivery.enabled = true).await;
     let mut subscriber = new_app(BUIN, &[Permission::Callbacks]);
     // Nobody listens there.

@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{BRIEF, SOON};
-use crate::harness::raw::{self, abandon};
+use crate::harness::raw::{self, send_and_disconnect};
 use crate::harness::{refusal, spawn_app_with};
 
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: muster\r\n\r\n";
@@ -22,14 +22,14 @@ async fn connections_beyond_the_limit_wait_until_others_close() {
     for _ in 0..2 {
         let mut stream = TcpStream::connect(app.address).await.unwrap();
         stream.write_all(HEALTH).await.unwrap();
-        assert_eq!(raw::answer(&mut stream).await.status, 200);
+        assert_eq!(raw::read_response(&mut stream).await.status, 200);
         inside.push(stream);
     }
     let mut outside = TcpStream::connect(app.address).await.unwrap();
     outside.write_all(HEALTH).await.unwrap();
     assert!(timeout(BRIEF, outside.readable()).await.is_err(), "it should wait");
     inside.pop();
-    let answer = timeout(SOON, raw::answer(&mut outside)).await;
+    let answer = timeout(SOON, raw::read_response(&mut outside)).await;
     assert_eq!(answer.expect("it waits for ever").status, 200);
 }
 
@@ -38,23 +38,23 @@ fn get(target: &str, headers: &str) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn long_paths_are_refused_in_the_words_of_each_api() {
+async fn long_paths_are_refused_in_the_format_of_each_api() {
     let app = spawn_app_with(|settings| settings.limits.max_uri_bytes = 1024).await;
     let padded = |path: &str, length: usize| {
         let path = format!("{path}?x=");
         format!("{path}{}", "y".repeat(length - path.len()))
     };
     let why = "path and query must have at most 1024 bytes, got 1025";
-    let got = abandon(app.address, get(&padded("/cgi/session/get", 1025), "")).await;
+    let got = send_and_disconnect(app.address, get(&padded("/cgi/session/get", 1025), "")).await;
     assert_eq!((got.status, got.json()), (414, refusal(100_003, why)));
 
-    let got = abandon(app.address, get(&padded("/v1/limits", 1025), "")).await;
+    let got = send_and_disconnect(app.address, get(&padded("/v1/limits", 1025), "")).await;
     assert_eq!((got.status, &got.json()["code"]), (414, &json!("uri_too_long")));
     assert_eq!(got.json()["detail"], why);
     assert_eq!((&got.json()["limit"], &got.json()["got"]), (&json!(1024), &json!(1025)));
 
     let close = "Connection: close\r\n";
-    let got = abandon(app.address, get(&padded("/cgi/session/get", 1024), close)).await;
+    let got = send_and_disconnect(app.address, get(&padded("/cgi/session/get", 1024), close)).await;
     assert_eq!((got.status, &got.json()["errcode"]), (200, &json!(100_000)));
 }
 
@@ -69,7 +69,7 @@ fn padded(request: impl Fn(&str) -> Vec<u8>, length: usize) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_are_as_many_and_as_large_as_is_set() {
+async fn header_limits_are_configurable() {
     let app = spawn_app_with(|settings| {
         settings.limits.max_uri_bytes = 1_024;
         settings.limits.max_header_bytes = 2_048;
@@ -87,7 +87,7 @@ async fn headers_are_as_many_and_as_large_as_is_set() {
         (close(&many(19)), 431),
     ] {
         let length = request.len();
-        let got = abandon(app.address, request).await;
+        let got = send_and_disconnect(app.address, request).await;
         assert_eq!(got.status, status, "{length} bytes");
         assert!(got.header("x-request-id").is_some(), "{got:?}");
         assert_eq!(got.body.is_empty(), status == 431, "{got:?}");
@@ -95,7 +95,7 @@ async fn headers_are_as_many_and_as_large_as_is_set() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_may_be_as_many_and_as_large_as_the_framework_takes() {
+async fn header_limits_reach_the_framework_maximum() {
     let app = spawn_app_with(|settings| settings.limits.max_header_bytes = 131_072).await;
     let close = |headers: &str| get("/healthz", &format!("Connection: close\r\n{headers}"));
     for (request, status) in [
@@ -108,6 +108,10 @@ async fn headers_may_be_as_many_and_as_large_as_the_framework_takes() {
         (get(&format!("/{}", "y".repeat(65_535)), ""), 400),
     ] {
         let length = request.len();
-        assert_eq!(abandon(app.address, request).await.status, status, "{length} bytes");
+        assert_eq!(
+            send_and_disconnect(app.address, request).await.status,
+            status,
+            "{length} bytes"
+        );
     }
 }

@@ -35,7 +35,7 @@ async fn send(app: &TestApp, method: &str, word: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_sender_makes_a_series() {
+async fn requests_cannot_create_series() {
     let app = spawn().await;
     for method in METHODS.into_iter().chain(["BREW"]) {
         send(&app, method, "first").await;

@@ -5,7 +5,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::reading::{large, narrow};
+use super::slow_readers::{large, narrow};
 use super::{BRIEF, Pair, SOON, closed_soon, spawn_tls_app};
 use crate::harness::{TestApp, raw};
 use crate::metrics::{scrape, spawn_with};
@@ -19,7 +19,7 @@ const PREFACE: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0";
 async fn used(app: &TestApp) -> TcpStream {
     let mut stream = TcpStream::connect(app.address).await.unwrap();
     stream.write_all(HEALTH).await.unwrap();
-    assert_eq!(raw::answer(&mut stream).await.status, 200);
+    assert_eq!(raw::read_response(&mut stream).await.status, 200);
     stream
 }
 
@@ -98,7 +98,7 @@ async fn slow_clients_are_counted_by_what_is_slow_and_idle_ones_are_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_speaks_no_tls_is_counted() {
+async fn failed_handshakes_are_counted() {
     let pair = Pair::new();
     let app = spawn_with(|settings| {
         settings.server.tls = Some(pair.files());
@@ -119,7 +119,7 @@ async fn who_speaks_no_tls_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_told_when_the_certificate_ends() {
+async fn certificate_expiry_is_exported() {
     const ENDS: &str = "muster_tls_certificate_not_after_timestamp_seconds";
     let plain = spawn_with(|_| {}).await;
     assert_eq!(scrape(&plain).await.has(ENDS), 0.0);

@@ -4,7 +4,7 @@ use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
-use crate::harness::client::answer;
+use crate::harness::client::read_response;
 use crate::harness::{TestApp, refusal, spawn_app};
 
 const CALLS: [&str; 3] = ["gettoken", "session/create", "session/update"];
@@ -68,14 +68,14 @@ fn is_bad_format(got: &Value, place: &str, why: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_that_are_no_json() {
+async fn malformed_bodies_are_refused() {
     let app = spawn_app().await;
     let token = app.client.token().await;
     for (why, bytes) in hostile() {
         for token in [&token, &app.api_key] {
             for call in CALLS {
                 let path = format!("/cgi/{call}?accessToken={token}");
-                let got = answer(app.client.post(&path, bytes.clone()).await).await;
+                let got = read_response(app.client.post(&path, bytes.clone()).await).await;
                 is_bad_format(&got, "body", why);
             }
         }
@@ -84,7 +84,7 @@ async fn bodies_that_are_no_json() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sealed_messages_that_are_no_json() {
+async fn malformed_sealed_messages_are_refused() {
     let app = spawn_app().await;
     let token = app.client.token().await;
     for (why, bytes) in hostile() {
@@ -100,7 +100,7 @@ async fn sealed_messages_that_are_no_json() {
                 assert_eq!(response.status(), 413, "{why}");
                 continue;
             }
-            let got = answer(response).await;
+            let got = read_response(response).await;
             if text && call != "gettoken" {
                 is_bad_format(&got, "encrypt", why);
             } else {
@@ -114,7 +114,7 @@ async fn sealed_messages_that_are_no_json() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_field_may_stand_there_once() {
+async fn duplicate_fields_are_refused() {
     let app = spawn_app().await;
     let token = app.client.token().await;
     let twice = |field: &str| refusal(100_003, &format!("{field}: appears more than once"));
@@ -122,7 +122,7 @@ async fn a_field_may_stand_there_once() {
     let outer = format!(r#"{{"buin": 1, "appId": "a", "encrypt": "{sealed}", "encrypt": null}}"#);
     for call in CALLS {
         let path = format!("/cgi/{call}?accessToken={token}");
-        let got = answer(app.client.post(&path, outer.clone()).await).await;
+        let got = read_response(app.client.post(&path, outer.clone()).await).await;
         assert_eq!(got, twice("encrypt"), "{call}");
     }
     for (inner, field) in [
@@ -144,7 +144,7 @@ async fn a_field_may_stand_there_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_of_only_fields() {
+async fn number_of_fields_is_bounded() {
     let app = spawn_app().await;
     let many: Vec<String> = (0..80_000).map(|n| format!("\"{n}\":0")).collect();
     let json = format!("{{{}}}", many.join(","));
@@ -158,13 +158,13 @@ async fn a_message_of_only_fields() {
     let form: Vec<String> = (0..80_000).map(|n| format!("{n}=0")).collect();
     let request = app.client.request(Method::POST, "/cgi/gettoken");
     let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-    let got = answer(request.body(form.join("&")).send().await.unwrap()).await;
+    let got = read_response(request.body(form.join("&")).send().await.unwrap()).await;
     assert_eq!(got, refusal(100_003, errmsg));
     is_alive(&app).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn long_values_come_back_short() {
+async fn error_texts_shorten_long_values() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c"]).await;
     let long = "长".repeat(100_000);
@@ -197,18 +197,18 @@ async fn long_values_come_back_short() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forms_that_are_none() {
+async fn malformed_forms_are_refused() {
     let app = spawn_app().await;
     for form in ["", "&&&===", "%", "%%%%", "%zz=%zz", "=", "\u{0}", "buin", "会", "[1]", "null"] {
         let request = app.client.request(Method::POST, "/cgi/gettoken");
         let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-        let got = answer(request.body(form).send().await.unwrap()).await;
+        let got = read_response(request.body(form).send().await.unwrap()).await;
         assert_eq!(got, refusal(100_008, "buin: is missing"), "{form}");
     }
     let request = app.client.request(Method::POST, "/cgi/gettoken");
     let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
     let form = b"buin=14731009&appId=\xff\xfe&encrypt=%ff%00".to_vec();
-    let got = answer(request.body(form).send().await.unwrap()).await;
+    let got = read_response(request.body(form).send().await.unwrap()).await;
     assert_eq!(got, refusal(100_005, "appId: unknown or disabled app"));
     is_alive(&app).await;
 }

@@ -5,8 +5,8 @@ use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
-use crate::harness::client::answer;
-use crate::harness::{BUIN, TestApp, eventually, refusal, spawn_app, store};
+use crate::harness::client::read_response;
+use crate::harness::{BUIN, TestApp, refusal, spawn_app, store, wait_until_equal};
 
 const CREATE: &str = "/cgi/session/create";
 const READ: &str = "/cgi/session/get?accessToken=";
@@ -16,11 +16,12 @@ fn message() -> Value {
 }
 
 async fn post(app: &TestApp, token: &str, path: &str, body: &Value) -> Value {
-    answer(app.client.post(&format!("{path}?accessToken={token}"), body.to_string()).await).await
+    read_response(app.client.post(&format!("{path}?accessToken={token}"), body.to_string()).await)
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_key_talks_and_is_answered_in_the_open() {
+async fn api_key_requests_and_responses_are_plaintext() {
     let app = spawn_app().await;
     let created = post(&app, &app.api_key, CREATE, &message()).await;
     assert_eq!((&created["errcode"], &created["errmsg"]), (&json!(0), &json!("ok")));
@@ -40,7 +41,7 @@ async fn an_api_key_talks_and_is_answered_in_the_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_sealed_is_answered_sealed_whatever_the_token() {
+async fn sealed_request_gets_a_sealed_response() {
     let app = spawn_app().await;
     let envelope = app.client.envelope(&message().to_string());
     let answered = post(&app, &app.api_key, CREATE, &envelope).await;
@@ -97,23 +98,23 @@ async fn a_token_does_not_open_the_plain_form() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_of_get_go_by_the_token() {
+async fn get_response_form_follows_the_credential() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c"]).await;
     let token = app.client.token().await;
     let id = session["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
     let path = |token: &str| format!("/cgi/session/get?sessionId={id}&accessToken={token}");
-    assert_eq!(answer(app.client.get(&path(&app.api_key)).await).await, session);
-    let sealed = answer(app.client.get(&path(&token)).await).await;
+    assert_eq!(read_response(app.client.get(&path(&app.api_key)).await).await, session);
+    let sealed = read_response(app.client.get(&path(&token)).await).await;
     assert_eq!(sealed.as_object().unwrap().len(), 3, "{sealed}");
     assert!(sealed["encrypt"].is_string());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revoked_key_is_none() {
+async fn revoked_key_is_refused() {
     let app = spawn_app().await;
     let (client, key) = app.another_app(BUIN, &[Permission::SessionsWrite]).await;
-    let get = async || answer(client.get(&format!("{READ}{key}")).await).await;
+    let get = async || read_response(client.get(&format!("{READ}{key}")).await).await;
     assert_eq!(get().await["errcode"], 3, "it is known, and may not read");
 
     let second = store::insert_key(&app.pool, BUIN, &client.app_id).await;
@@ -122,14 +123,14 @@ async fn a_revoked_key_is_none() {
 
     store::revoke_key(&app.pool, &key).await;
     let unknown = refusal(100_001, "accessToken: access token does not exist");
-    eventually(get, &unknown).await;
+    wait_until_equal(get, &unknown).await;
     assert_eq!(post(&app, &key, CREATE, &message()).await, unknown);
     let created = post(&app, &second, CREATE, &message()).await;
     assert_eq!(created["errcode"], 0, "the other one stays: {created}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_message_is_told_as_the_body() {
+async fn malformed_plain_message_is_reported_as_body() {
     let app = spawn_app().await;
     for (body, errcode, errmsg) in [
         ("", 100_004, "body: not JSON: EOF while parsing a value at line 1 column 0"),

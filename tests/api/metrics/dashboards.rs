@@ -59,7 +59,7 @@ fn expressions(panels: &[Value]) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_dashboard_shows_what_there_is() {
+async fn dashboard_uses_existing_metrics() {
     let dashboard: Value = serde_json::from_str(&file("grafana/muster.json")).unwrap();
     assert!(dashboard["schemaVersion"].as_i64().unwrap() >= 36);
     assert_eq!(dashboard["templating"]["list"][0]["type"], "datasource");
@@ -96,7 +96,7 @@ async fn the_dashboard_shows_what_there_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_alerts_look_at_what_there_is_and_say_what_to_do() {
+async fn alerts_use_existing_metrics_and_name_a_remedy() {
     let rules = file("prometheus/alerts.yml");
     let known = known().await;
     let (_, rules) = rules.split_once("    rules:\n").unwrap();

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::client::{Client, answer};
-use crate::harness::raw::{self, abandon, exchange};
+use crate::harness::client::{Client, read_response};
+use crate::harness::raw::{self, exchange, send_and_disconnect};
 use crate::harness::{TestApp, refusal, spawn_app};
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -35,7 +35,7 @@ fn form(client: &Client, message: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn json_is_read_whatever_the_header_says() {
+async fn json_is_accepted_with_any_content_type() {
     let app = spawn_app().await;
     for kind in [
         None,
@@ -61,7 +61,7 @@ async fn json_is_read_whatever_the_header_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_form_is_read_where_the_header_says_so() {
+async fn form_requires_its_content_type() {
     let app = spawn_app().await;
     let message = json!({ "title": "a+b &=%", "creator": "a", "member": ["b", "c"] }).to_string();
     let path = format!("/cgi/session/create?accessToken={}", app.client.token().await);
@@ -142,7 +142,7 @@ async fn queries_are_parsed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_parameter_may_stand_there_once() {
+async fn duplicate_parameter_is_refused() {
     let app = spawn_app().await;
     let id = app.session(&["a", "b", "c"]).await["sessionId"].as_str().unwrap().to_owned();
     let token = app.client.token().await;
@@ -154,11 +154,11 @@ async fn a_parameter_may_stand_there_once() {
         (format!("&sessionId={id}"), "sessionId"),
         ("&sessionId".to_owned(), "sessionId"),
     ] {
-        let got = answer(app.client.get(&format!("{get}{more}")).await).await;
+        let got = read_response(app.client.get(&format!("{get}{more}")).await).await;
         assert_eq!(got, refusal(100_003, &format!("{twice}: appears more than once")), "{more}");
     }
     let update = format!("/cgi/session/update?accessToken={token}&accessToken={token}");
-    let got = answer(app.client.post(&update, "{}").await).await;
+    let got = read_response(app.client.post(&update, "{}").await).await;
     assert_eq!(got, refusal(100_003, "accessToken: appears more than once"));
     // Nobody asks for the others.
     let got = app.client.get(&format!("{get}&x=1&x=2")).await;
@@ -183,12 +183,12 @@ async fn a_bare_question_mark_at_the_end_changes_nothing() {
     let missing = refusal(100_000, "accessToken: access token is missing");
     for query in ["", "?", "??", "?accessToken=?"] {
         let got = app.client.get(&format!("/cgi/session/get{query}")).await;
-        assert_eq!(answer(got).await, missing, "{query}");
+        assert_eq!(read_response(got).await, missing, "{query}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn older_ways_to_send_a_body_are_known() {
+async fn legacy_body_forms_are_accepted() {
     let app = spawn_app().await;
     let body = app.client.envelope(&time(&app.client)).to_string();
     let head = |version: &str, more: &str| {
@@ -197,7 +197,7 @@ async fn older_ways_to_send_a_body_are_known() {
     };
     // PHP's streams, which wait for the server to close.
     let request = head("1.0", "") + &body;
-    let got = abandon(app.address, request.into_bytes()).await;
+    let got = send_and_disconnect(app.address, request.into_bytes()).await;
     assert_eq!((got.status, &got.json()["errcode"]), (200, &json!(0)), "{got:?}");
 
     // curl, which asks before it sends more than a little.
@@ -208,12 +208,12 @@ async fn older_ways_to_send_a_body_are_known() {
     stream.read_exact(&mut go_on).await.unwrap();
     assert_eq!(go_on.as_slice(), b"HTTP/1.1 100 Continue\r\n\r\n");
     stream.write_all(body.as_bytes()).await.unwrap();
-    let got = raw::answer(&mut stream).await;
+    let got = raw::read_response(&mut stream).await;
     assert_eq!((got.status, &got.json()["errcode"]), (200, &json!(0)), "{got:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fields_that_nobody_knows_are_ignored() {
+async fn unknown_fields_are_ignored() {
     let app = spawn_app().await;
     let token = app.client.token().await;
     let message = json!({
@@ -248,7 +248,7 @@ async fn is_refused(app: &TestApp, method: &Method, path: &str, status: u16, all
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_call_is_404_with_an_errcode() {
+async fn unknown_path_is_404_with_an_errcode() {
     let app = spawn_app().await;
     for path in [
         "/",
@@ -271,7 +271,7 @@ async fn what_is_no_call_is_404_with_an_errcode() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_method_is_405_with_the_right_one_and_an_errcode() {
+async fn unsupported_method_is_405_with_allow_and_an_errcode() {
     let app = spawn_app().await;
     let purge = Method::from_bytes(b"PURGE").unwrap();
     for (path, right) in [

@@ -26,7 +26,7 @@ pub(super) async fn large(app: &TestApp) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_does_not_read_is_cut_off() {
+async fn client_that_does_not_read_times_out() {
     let app = spawn_app_with(|settings| settings.server.write_timeout = BRIEF).await;
     let request = large(&app).await;
     let mut stream = narrow(&app).await;
@@ -37,7 +37,7 @@ async fn who_does_not_read_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_reads_slowly_gets_it_all() {
+async fn slow_reader_gets_the_whole_response() {
     let app = spawn_app_with(|settings| {
         settings.server.write_timeout = 2 * BRIEF;
         settings.server.keep_alive_timeout = 2 * BRIEF;

@@ -68,7 +68,7 @@ fn is_told_that_it_is_bad(told: &Told) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_cannot_be_read_spoils_no_other_read() {
+async fn unreadable_session_does_not_fail_other_reads() {
     let app = spawn_app_with(narrow).await;
     let ids = sessions_with_a_bad_one(&app).await;
     let get = async |id: &str| cgi(&app, "get", &format!("&sessionId={id}"), None).await;
@@ -78,7 +78,7 @@ async fn a_session_that_cannot_be_read_spoils_no_other_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_cannot_be_read_spoils_no_other_change() {
+async fn unreadable_session_does_not_fail_other_changes() {
     let app = spawn_app_with(narrow).await;
     let ids = sessions_with_a_bad_one(&app).await;
     let update = async |id: &str| {
@@ -92,7 +92,7 @@ async fn a_session_that_cannot_be_read_spoils_no_other_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_somebody_holds_keeps_no_other_from_changing() {
+async fn locked_session_does_not_block_other_changes() {
     let app = spawn_app_with(|settings| {
         narrow(settings);
         // All the others are sent while the first waits, even on a busy machine.
@@ -139,7 +139,7 @@ async fn a_session_that_somebody_holds_keeps_no_other_from_changing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_was_used_keeps_no_other_session_from_beginning() {
+async fn used_idempotency_key_does_not_fail_other_creates() {
     let app = spawn_app_with(narrow).await;
     let create = async |key: &str| {
         let began = Instant::now();

@@ -23,7 +23,7 @@ async fn scrape_with_database(app: &TestApp) -> Scrape {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_is_well_says_so() {
+async fn healthy_service_reports_healthy_values() {
     let data_dir = tempfile::tempdir().unwrap();
     let app = spawn_with(|settings| settings.data_dir = data_dir.path().to_owned()).await;
     let told = scrape_with_database(&app).await;
@@ -56,7 +56,7 @@ async fn subscribe(app: &TestApp) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callbacks_that_wait_are_counted_with_their_age() {
+async fn waiting_deliveries_are_counted_with_their_age() {
     let app = spawn().await;
     subscribe(&app).await;
     app.session(&["a", "b", "c"]).await;
@@ -79,7 +79,7 @@ async fn callbacks_that_wait_are_counted_with_their_age() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_withheld_from_a_paused_app_is_late_for_nobody() {
+async fn deliveries_of_a_paused_app_have_no_age() {
     let app = spawn().await;
     subscribe(&app).await;
     app.session(&["a", "b", "c"]).await;
@@ -107,7 +107,7 @@ async fn a_scrape_needs_no_database() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scrape_waits_for_no_connection() {
+async fn scrape_does_not_wait_for_a_connection() {
     // The client gives up long before the wait for a connection would end.
     let app = spawn_with(|settings| {
         settings.database.max_connections = 1;
@@ -123,7 +123,7 @@ async fn a_scrape_waits_for_no_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_for_a_connection_is_counted() {
+async fn pool_waits_are_counted() {
     let app = spawn_with(|settings| {
         settings.database.max_connections = 1;
         settings.database.acquire_timeout = Duration::from_millis(100);
@@ -143,7 +143,7 @@ async fn who_waits_for_a_connection_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prometheus_gets_what_it_asks_for_and_only_that() {
+async fn metrics_format_follows_the_accept_header() {
     let app = spawn().await;
     let base = format!("http://{}", app.metrics.unwrap());
     let asked = http()
