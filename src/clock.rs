@@ -12,10 +12,10 @@ use chrono::{DateTime, Utc};
 /// Tells the time, in whole microseconds: the resolution of PostgreSQL's `timestamptz`, so that
 /// what was stored equals what was meant.
 #[derive(Clone, Debug)]
-pub struct Clock(Source);
+pub struct Clock(TimeSource);
 
 #[derive(Clone, Debug)]
-enum Source {
+enum TimeSource {
     System,
     Manual(Arc<AtomicI64>),
 }
@@ -24,13 +24,13 @@ impl Clock {
     /// The machine's own clock.
     #[must_use]
     pub fn system() -> Self {
-        Self(Source::System)
+        Self(TimeSource::System)
     }
 
     /// A clock that stands still at `start` until [`Clock::advance`] moves it. Clones share it.
     #[must_use]
     pub fn manual(start: DateTime<Utc>) -> Self {
-        Self(Source::Manual(Arc::new(AtomicI64::new(start.timestamp_micros()))))
+        Self(TimeSource::Manual(Arc::new(AtomicI64::new(start.timestamp_micros()))))
     }
 
     /// The time now.
@@ -38,15 +38,15 @@ impl Clock {
     pub fn now(&self) -> DateTime<Utc> {
         let micros = match &self.0 {
             #[expect(clippy::disallowed_methods, reason = "this is the clock")]
-            Source::System => Utc::now().timestamp_micros(),
-            Source::Manual(at) => at.load(Ordering::Relaxed),
+            TimeSource::System => Utc::now().timestamp_micros(),
+            TimeSource::Manual(at) => at.load(Ordering::Relaxed),
         };
         DateTime::from_timestamp_micros(micros).unwrap_or_default()
     }
 
     /// Moves a manual clock forward. The system's clock cannot be moved: nothing happens.
     pub fn advance(&self, by: Duration) {
-        if let Source::Manual(at) = &self.0 {
+        if let TimeSource::Manual(at) = &self.0 {
             let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
             at.fetch_add(micros, Ordering::Relaxed);
         }

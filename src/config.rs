@@ -26,18 +26,18 @@ use std::time::Duration;
 
 use ::config::Config;
 
-pub use self::audit::Audit;
-pub use self::delivery::Delivery;
-use self::duration::{DAY, HOUR, INSTANT, MINUTE, SECOND};
+pub use self::audit::AuditConfig;
+pub use self::delivery::DeliveryConfig;
+use self::duration::{DAY, HOUR, MIN_TIMEOUT, MINUTE, SECOND};
 pub use self::key_text::KeyText;
 pub use self::layer::DEFAULTS;
-pub use self::limits::Limits;
+pub use self::limits::LimitsConfig;
 pub use self::log_filter::{InvalidLogFilter, LogFilter};
-pub use self::otlp::{OtlpEndpoint, Tracing};
-pub use self::problem::{ConfigError, Problem};
+pub use self::otlp::{OtlpEndpoint, TracingConfig};
+pub use self::problem::{ConfigError, ConfigProblem};
 use self::read::Reader;
-pub use self::secrets::Secrets;
-pub use self::server::{Server, TlsFiles};
+pub use self::secrets::SecretsConfig;
+pub use self::server::{ServerConfig, TlsFiles};
 pub use self::url::DatabaseUrl;
 
 /// Every setting, valid and consistent.
@@ -47,34 +47,34 @@ pub struct Settings {
     /// relative path counts from the working directory.
     pub data_dir: PathBuf,
     /// The HTTP server.
-    pub server: Server,
+    pub server: ServerConfig,
     /// The database, and how it is used.
-    pub database: Database,
+    pub database: DatabaseConfig,
     /// The master keys, which seal the stored secrets.
-    pub secrets: Secrets,
+    pub secrets: SecretsConfig,
     /// The record of administrative acts.
-    pub audit: Audit,
+    pub audit: AuditConfig,
     /// Access tokens.
-    pub token: Token,
+    pub token: TokenConfig,
     /// Sizes.
-    pub limits: Limits,
+    pub limits: LimitsConfig,
     /// Rules that differ between companies.
-    pub policy: Policy,
+    pub policy: PolicyConfig,
     /// The session cache.
-    pub cache: Cache,
+    pub cache: CacheConfig,
     /// Callbacks.
-    pub delivery: Delivery,
+    pub delivery: DeliveryConfig,
     /// The metrics for Prometheus.
-    pub metrics: Metrics,
+    pub metrics: MetricsConfig,
     /// The traces for OpenTelemetry.
-    pub tracing: Tracing,
+    pub tracing: TracingConfig,
     /// The log.
-    pub log: Log,
+    pub log: LogConfig,
 }
 
 /// `[database]`: which PostgreSQL, and how much of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Database {
+pub struct DatabaseConfig {
     /// The URL; `None` = the embedded database.
     pub url: Option<DatabaseUrl>,
     /// Whether there may be an embedded one; if not, there is [`Database::url`].
@@ -97,7 +97,7 @@ pub struct Database {
 
 /// `[token]`: access tokens and the requests for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
+pub struct TokenConfig {
     /// How long a token is valid: whole seconds, more than 600, at most 30 days.
     pub expire_in: Duration,
     /// How far a request's time may be from this server's, either way; whole seconds.
@@ -106,7 +106,7 @@ pub struct Token {
 
 /// `[policy]`: rules that differ between companies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct PolicyConfig {
     /// The members that may remove other members from a session.
     pub remove_members: RemoveMembers,
 }
@@ -123,7 +123,7 @@ pub enum RemoveMembers {
 
 /// `[cache]`: sessions held in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cache {
+pub struct CacheConfig {
     /// Whether any are.
     pub enabled: bool,
     /// The memory that they may take, in bytes.
@@ -134,14 +134,14 @@ pub struct Cache {
 
 /// `[metrics]`: the metrics for Prometheus.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Metrics {
+pub struct MetricsConfig {
     /// `HOST:PORT` where `/metrics` is, another than [`Server::bind`]; `None` = nowhere.
     pub bind: Option<String>,
 }
 
 /// `[log]`: the filter and the format of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
+pub struct LogConfig {
     /// Which lines are written.
     pub level: LogFilter,
     /// The form of a line.
@@ -171,72 +171,75 @@ impl Settings {
     ) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
         let defaults = layer::defaults()?;
-        let mut layers = Config::builder().add_source(defaults.clone());
+        let mut merged = Config::builder().add_source(defaults.clone());
         if let Some(path) = file {
-            layers = layers.add_source(layer::file(path, &defaults, &mut problems)?);
+            merged = merged.add_source(layer::file(path, &defaults, &mut problems)?);
         }
-        layers = layers.add_source(layer::environment(env, &defaults, &mut problems));
-        let layers = layers.build().map_err(ConfigError::Layers)?;
+        merged = merged.add_source(layer::environment(env, &defaults, &mut problems));
+        let merged = merged.build().map_err(ConfigError::Layers)?;
 
-        let settings = Self::read(&mut Reader::new(&layers.cache, &mut problems));
-        if problems.is_empty() { Ok(settings) } else { Err(ConfigError::Refused(problems)) }
+        let settings = Self::read(&mut Reader::new(&merged.cache, &mut problems));
+        if problems.is_empty() { Ok(settings) } else { Err(ConfigError::Invalid(problems)) }
     }
 
-    fn read(read: &mut Reader<'_>) -> Self {
+    fn read(reader: &mut Reader<'_>) -> Self {
         let settings = Self {
-            data_dir: read.path("data_dir"),
-            server: Server::read(read),
-            database: Database {
-                url: read.database_url("database.url"),
-                embedded: read.switch("database.embedded"),
-                max_connections: read.number("database.max_connections", 1..=10_000),
-                max_batch: read.number("database.max_batch", 1..=256),
-                acquire_timeout: read.duration("database.acquire_timeout", INSTANT..=10 * MINUTE),
-                statement_timeout: read.duration("database.statement_timeout", INSTANT..=HOUR),
-                migrate: read.switch("database.migrate"),
-                postgres_dir: read.optional_path("database.postgres_dir"),
-                download: read.switch("database.download"),
+            data_dir: reader.path("data_dir"),
+            server: ServerConfig::read(reader),
+            database: DatabaseConfig {
+                url: reader.database_url("database.url"),
+                embedded: reader.boolean("database.embedded"),
+                max_connections: reader.number("database.max_connections", 1..=10_000),
+                max_batch: reader.number("database.max_batch", 1..=256),
+                acquire_timeout: reader
+                    .duration("database.acquire_timeout", MIN_TIMEOUT..=10 * MINUTE),
+                statement_timeout: reader
+                    .duration("database.statement_timeout", MIN_TIMEOUT..=HOUR),
+                migrate: reader.boolean("database.migrate"),
+                postgres_dir: reader.optional_path("database.postgres_dir"),
+                download: reader.boolean("database.download"),
             },
-            secrets: Secrets::read(read),
-            audit: Audit::read(read),
-            token: Token {
-                expire_in: read.whole_seconds(
+            secrets: SecretsConfig::read(reader),
+            audit: AuditConfig::read(reader),
+            token: TokenConfig {
+                expire_in: reader.whole_seconds(
                     "token.expire_in",
                     10 * MINUTE + SECOND..=30 * DAY,
                     "a duration of more than 600s (clients use a token until up to 10 minutes \
                      before its expiry) and at most 30days",
                 ),
-                max_clock_skew: read.whole_seconds(
+                max_clock_skew: reader.whole_seconds(
                     "token.max_clock_skew",
                     SECOND..=DAY,
                     "a duration from 1s to 1day",
                 ),
             },
-            limits: Limits::read(read),
-            policy: Policy {
-                remove_members: read.choice(
+            limits: LimitsConfig::read(reader),
+            policy: PolicyConfig {
+                remove_members: reader.choice(
                     "policy.remove_members",
                     &[("owner", RemoveMembers::Owner), ("member", RemoveMembers::Member)],
                 ),
             },
-            cache: Cache {
-                enabled: read.switch("cache.enabled"),
-                max_bytes: read.number("cache.max_bytes", 1_048_576..=1_099_511_627_776),
-                follow_interval: read.duration("cache.follow_interval", INSTANT / 10..=10 * SECOND),
+            cache: CacheConfig {
+                enabled: reader.boolean("cache.enabled"),
+                max_bytes: reader.number("cache.max_bytes", 1_048_576..=1_099_511_627_776),
+                follow_interval: reader
+                    .duration("cache.follow_interval", MIN_TIMEOUT / 10..=10 * SECOND),
             },
-            delivery: Delivery::read(read),
-            metrics: Metrics { bind: read.optional_address("metrics.bind") },
-            tracing: Tracing::read(read),
-            log: Log {
-                level: read.log_filter("log.level"),
-                format: read.choice(
+            delivery: DeliveryConfig::read(reader),
+            metrics: MetricsConfig { bind: reader.optional_address("metrics.bind") },
+            tracing: TracingConfig::read(reader),
+            log: LogConfig {
+                level: reader.log_filter("log.level"),
+                format: reader.choice(
                     "log.format",
                     &[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)],
                 ),
             },
         };
         if settings.database.url.is_none() && !settings.database.embedded {
-            read.missing(
+            reader.add_missing(
                 "database.url",
                 "expected the URL of a PostgreSQL, because database.embedded is false: set \
                  MUSTER__DATABASE__URL, or MUSTER__DATABASE__URL_FILE to a file that holds it",
@@ -245,7 +248,7 @@ impl Settings {
         // Port 0 takes a free port, so two zeros are two different ports.
         let same = settings.metrics.bind.as_ref() == Some(&settings.server.bind);
         if same && !settings.server.bind.ends_with(":0") {
-            read.contradiction("metrics.bind", "another address than", "server.bind");
+            reader.add_contradiction("metrics.bind", "another address than", "server.bind");
         }
         settings
     }

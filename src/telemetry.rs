@@ -19,43 +19,43 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-pub use self::span::{Span, own_statement, statement};
+pub use self::span::{Span, trace_single_statement, trace_statement};
 pub use self::trace::Trace;
 pub use self::traces::{Traces, TracesError};
-use crate::config::{Log, LogFormat};
+use crate::config::{LogConfig, LogFormat};
 
 /// The reason why logging cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// This process logs already.
     #[error("logging is set up already")]
-    Twice(#[source] TryInitError),
+    AlreadyInitialized(#[source] TryInitError),
 }
 
 /// Starts logging, for the whole process and until its end. Panics are logged from now on too.
 ///
 /// # Errors
 /// On a second call.
-pub fn init(log: &Log) -> Result<(), Error> {
+pub fn init(log: &LogConfig) -> Result<(), Error> {
     let terminal = std::io::stderr().is_terminal();
     let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let lines = lines(log, colours, std::io::stderr);
-    tracing_subscriber::registry().with(lines).try_init().map_err(Error::Twice)?;
+    let lines = format_layer(log, colours, std::io::stderr);
+    tracing_subscriber::registry().with(lines).try_init().map_err(Error::AlreadyInitialized)?;
 
-    let before = std::panic::take_hook();
+    let previous_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // With `log.level = "off"` a panic must not go unseen.
-        if tracing::enabled!(target: PANIC, tracing::Level::ERROR) {
-            report(panic);
+        if tracing::enabled!(target: PANIC_TARGET, tracing::Level::ERROR) {
+            log_panic(panic);
         } else {
-            before(panic);
+            previous_hook(panic);
         }
     }));
     Ok(())
 }
 
 /// The layer that writes lines.
-fn lines<S, W>(log: &Log, colours: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+fn format_layer<S, W>(log: &LogConfig, colours: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
@@ -71,15 +71,15 @@ where
     }
 }
 
-const PANIC: &str = "muster::panic";
+const PANIC_TARGET: &str = "muster::panic";
 
-fn report(panic: &PanicHookInfo<'_>) {
+fn log_panic(panic: &PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let thread = std::thread::current();
     let backtrace = Backtrace::capture();
     let backtrace = (backtrace.status() == BacktraceStatus::Captured).then_some(backtrace);
     tracing::error!(
-        target: PANIC,
+        target: PANIC_TARGET,
         location,
         thread = thread.name().unwrap_or_default(),
         backtrace = backtrace.as_ref().map(tracing::field::display),

@@ -2,7 +2,7 @@
 //! `serde_json` makes of the same text as a `Value`.
 
 use muster::domain::{Account, Buin, SessionId, Title, Version};
-use muster::wire::{FieldError, Malformed, Object};
+use muster::wire::{FieldError, JsonObject, Malformed};
 use serde_json::Value;
 
 /// Those that a call asks for, and two that none does.
@@ -32,7 +32,7 @@ pub fn body(data: &[u8]) {
 
 fn json(data: &[u8]) {
     let expected = serde_json::from_slice::<Value>(data);
-    let object = match Object::parse(data) {
+    let object = match JsonObject::parse(data) {
         Ok(object) => object,
         Err(why) => {
             short(&why.to_string());
@@ -57,7 +57,7 @@ fn json(data: &[u8]) {
 }
 
 /// Each way to read a field finds what stands there, or says that it is something else.
-fn reads(object: &Object<'_>, field: &str, value: &Value) {
+fn reads(object: &JsonObject<'_>, field: &str, value: &Value) {
     let absent = value.is_null() || *value == "" || value.as_array().is_some_and(Vec::is_empty);
     let text = value.as_str();
     let whole = value.is_i64() || value.is_u64();
@@ -144,7 +144,7 @@ fn values(text: &str) {
 /// A form is an object of text.
 fn form(data: &[u8]) {
     let pairs: Vec<_> = form_urlencoded::parse(data).collect();
-    match Object::from_form(pairs.iter().cloned()) {
+    match JsonObject::from_form(pairs.iter().cloned()) {
         Ok(object) => {
             for field in FIELDS {
                 let expected = pairs.iter().find(|(name, _)| name == field);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use muster::delivery::{RetryDecision, RetrySchedule, decide, parse_retry_after};
-use muster::wire::{Message, News, acknowledges, sign};
+use muster::wire::{CallbackEvent, Message, is_acknowledgement, sign};
 use serde_json::Value;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -24,9 +24,9 @@ fn acknowledged(data: &[u8]) {
     let json = serde_json::from_slice::<Value>(data);
     let errcode = json.ok().and_then(|json| json.get("errcode")?.as_i64());
     let expected = data.trim_ascii().eq_ignore_ascii_case(b"ok") || errcode == Some(0);
-    assert_eq!(acknowledges(data), expected);
+    assert_eq!(is_acknowledgement(data), expected);
     // White space around it makes no difference.
-    assert_eq!(acknowledges(&[b"\r\n\t ", data, b"\n"].concat()), expected);
+    assert_eq!(is_acknowledgement(&[b"\r\n\t ", data, b"\n"].concat()), expected);
 }
 
 /// Whatever is asked for, the next try is neither in the past nor after the end.
@@ -54,22 +54,22 @@ fn waits(text: &str) {
 fn message(text: &str) {
     let member = [text.to_owned()];
     let (create_time, version) = (1_718_000_000, 2);
-    for news in [
-        News::Created { title: text, member: &member },
-        News::Updated {
+    for event in [
+        CallbackEvent::Created { title: text, member: &member },
+        CallbackEvent::Updated {
             owner: text,
             title: text,
             add_member: &member,
             del_member: &[],
             state: None,
         },
-        News::Test,
+        CallbackEvent::Test,
     ] {
-        let message = Message { from_user: text, create_time, session_id: "{}", version, news };
+        let message = Message { from_user: text, create_time, session_id: "{}", version, event };
         let json: Value = serde_json::from_str(&message.to_json()).unwrap();
         assert_eq!(json["fromUser"], text);
         let kind = json["msgType"].as_str().unwrap();
-        if !matches!(news, News::Test) {
+        if !matches!(event, CallbackEvent::Test) {
             assert_eq!(json[kind]["title"], text);
         }
     }

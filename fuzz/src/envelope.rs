@@ -6,7 +6,7 @@ use aes::cipher::block_padding::NoPadding;
 use aes::cipher::{BlockModeDecrypt as _, BlockModeEncrypt as _, KeyIvInit as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use muster::wire::{AesKey, CannotOpen, Envelope};
+use muster::wire::{AesKey, Envelope, OpenError};
 
 /// Key and app of the shared vectors, so that those open.
 const KEY: &str = "0DZbyJXaB5WoyBmd3Li8tU7zDBB0RC5dU5K3drwS0yI=";
@@ -27,11 +27,11 @@ pub fn envelope(data: &[u8]) {
     assert_eq!(envelope.open(&text).ok(), opened(&key, &text));
     // As a message.
     let sealed = envelope.seal(data);
-    let message = std::str::from_utf8(data).map(str::to_owned).map_err(|_| CannotOpen);
+    let message = std::str::from_utf8(data).map(str::to_owned).map_err(|_| OpenError);
     assert_eq!(envelope.open(&sealed), message);
     assert_eq!(opened(&key, &sealed), message.ok());
     let other_app = Envelope::new(&key, "ydVECTOR0002");
-    assert_eq!(other_app.open(&sealed), Err(CannotOpen));
+    assert_eq!(other_app.open(&sealed), Err(OpenError));
 }
 
 fn encrypted(key: &AesKey, mut plain: Vec<u8>) -> String {

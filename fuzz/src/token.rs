@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use muster::domain::AppId;
-use muster::wire::{AesKey, ApiKey, Claims, MasterKeyId, TokenError, TokenKey};
+use muster::wire::{AesKey, ApiKey, MasterKeyId, TokenClaims, TokenError, TokenKey};
 
 pub fn token(data: &[u8]) {
     let key = TokenKey::derive(&AesKey::new([7; 32]));
@@ -17,7 +17,7 @@ pub fn token(data: &[u8]) {
 
 /// What was not made with the key is not accepted, at whatever time.
 fn forged(key: &TokenKey, text: &str) {
-    let Some(claims) = Claims::read(text) else { return };
+    let Some(claims) = TokenClaims::decode(text) else { return };
     for now in [i64::MIN, 0, i64::MAX] {
         assert_eq!(key.check(&claims, now), Err(TokenError::Forged));
     }
@@ -35,7 +35,7 @@ fn issued(key: &TokenKey, data: &[u8]) {
     };
     let token = key.issue(buin, app_id.as_str(), expires_at);
     assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
-    let claims = Claims::read(&token).unwrap();
+    let claims = TokenClaims::decode(&token).unwrap();
     assert_eq!((claims.buin, claims.expires_at), (buin, expires_at));
     assert_eq!(claims.app_id, app_id.as_str());
     assert_eq!(key.check(&claims, expires_at), Err(TokenError::Expired));
@@ -52,7 +52,7 @@ fn issued(key: &TokenKey, data: &[u8]) {
 }
 
 fn keys(text: &str) {
-    match ApiKey::recognise(text) {
+    match ApiKey::parse(text) {
         Some(key) => assert!(text.starts_with(ApiKey::PREFIX) && key.reveal() == text),
         None => assert!(!text.starts_with(ApiKey::PREFIX)),
     }

@@ -14,7 +14,7 @@ const MAX_NAME_CHARS: usize = 128;
 pub(super) fn current() -> Operator {
     let uid = rustix::process::getuid().as_raw();
     let passwd = fs::read("/etc/passwd").unwrap_or_default();
-    let user = name(&String::from_utf8_lossy(&passwd), uid);
+    let user = user_name(&String::from_utf8_lossy(&passwd), uid);
     Operator {
         user: clean(&user.unwrap_or_else(|| format!("uid {uid}"))),
         sudo_user: std::env::var_os("SUDO_USER")
@@ -26,7 +26,7 @@ pub(super) fn current() -> Operator {
 }
 
 /// Finds the name of a user in the lines `name:password:uid:…` of `/etc/passwd`.
-fn name(passwd: &str, uid: u32) -> Option<String> {
+fn user_name(passwd: &str, uid: u32) -> Option<String> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
@@ -46,8 +46,8 @@ mod tests {
     #[test]
     fn user_is_its_name_or_its_uid() {
         let passwd = "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/:\nbroken\n";
-        assert_eq!(name(passwd, 1000).as_deref(), Some("ann"));
-        assert_eq!(name(passwd, 1), None);
+        assert_eq!(user_name(passwd, 1000).as_deref(), Some("ann"));
+        assert_eq!(user_name(passwd, 1), None);
         assert_eq!(clean("a\n\u{1b}b"), "a\u{FFFD}\u{FFFD}b");
         assert_eq!(current().pid, std::process::id());
     }

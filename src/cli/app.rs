@@ -4,9 +4,9 @@ mod printed;
 
 use clap::{Args, Subcommand};
 
-use self::printed::{Secrets, list, show};
-use super::args::{Output, Which, one_line};
-use super::database::Store;
+use self::printed::{SecretVisibility, list, show};
+use super::args::{AppSelector, Output, one_line};
+use super::database::Database;
 use super::explain::explain;
 use super::{first_app, test_callback};
 use crate::clock::Clock;
@@ -16,9 +16,9 @@ use crate::service::admin::apps::{self, AppChanges, CallbackChange, RegisteredAp
 use crate::wire::AesKey;
 
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(super) enum AppCommand {
     /// Create an app and show its credentials
-    Create(Create),
+    Create(CreateArgs),
     /// List all apps
     List {
         #[command(flatten)]
@@ -27,7 +27,7 @@ pub(super) enum Command {
     /// Show an app, without its secrets unless --show-secrets is given
     Show {
         #[command(flatten)]
-        which: Which,
+        which: AppSelector,
         /// Show the AES key and the callback token too
         #[arg(long)]
         show_secrets: bool,
@@ -35,32 +35,32 @@ pub(super) enum Command {
         output: Output,
     },
     /// Change an app's name, permissions or callback; a value that is not given stays as it is
-    Update(Update),
+    Update(UpdateArgs),
     /// Disable an app; its tokens and keys are refused at once
     Disable {
         #[command(flatten)]
-        which: Which,
+        which: AppSelector,
         #[command(flatten)]
         output: Output,
     },
     /// Enable a disabled app
     Enable {
         #[command(flatten)]
-        which: Which,
+        which: AppSelector,
         #[command(flatten)]
         output: Output,
     },
     /// Pause an app's callbacks; Muster stores them until they are resumed
     PauseCallbacks {
         #[command(flatten)]
-        which: Which,
+        which: AppSelector,
         #[command(flatten)]
         output: Output,
     },
     /// Resume an app's callbacks, the stored ones first
     ResumeCallbacks {
         #[command(flatten)]
-        which: Which,
+        which: AppSelector,
         #[command(flatten)]
         output: Output,
     },
@@ -70,14 +70,14 @@ pub(super) enum Command {
     /// exits with 1 unless the receiver acknowledges the callback.
     TestCallback {
         #[command(flatten)]
-        which: Which,
+        which: AppSelector,
         #[command(flatten)]
         output: Output,
     },
     /// Replace an app's AES key and print the new one; all its access tokens end
     RotateKey {
         #[command(flatten)]
-        which: Which,
+        which: AppSelector,
         /// The new key: 32 bytes in base64; random by default
         #[arg(long, value_name = "BASE64", value_parser = AesKey::from_base64)]
         aes_key: Option<AesKey>,
@@ -87,7 +87,7 @@ pub(super) enum Command {
 }
 
 #[derive(Args)]
-pub(super) struct Create {
+pub(super) struct CreateArgs {
     /// The number of the enterprise (buin)
     #[arg(long, value_name = "N")]
     buin: Buin,
@@ -119,9 +119,9 @@ pub(super) struct Create {
 }
 
 #[derive(Args)]
-pub(super) struct Update {
+pub(super) struct UpdateArgs {
     #[command(flatten)]
-    which: Which,
+    which: AppSelector,
     /// A name for people
     #[arg(long, value_name = "TEXT", value_parser = one_line)]
     name: Option<String>,
@@ -144,79 +144,79 @@ pub(super) struct Update {
 
 pub(super) async fn run(
     settings: &Settings,
-    command: Command,
+    command: AppCommand,
     clock: &Clock,
 ) -> anyhow::Result<()> {
-    let store = match &command {
+    let database = match &command {
         // A command on existing apps must not create an empty database.
-        Command::Create(_) => Store::open(settings).await?,
-        _ => Store::open_existing(settings).await?,
+        AppCommand::Create(_) => Database::open(settings).await?,
+        _ => Database::open_existing(settings).await?,
     };
-    let store = store.current(settings, clock).await?;
-    let done = dispatch(settings, &store, command, clock).await;
-    store.close().await;
-    done
+    let database = database.ensure_current(settings, clock).await?;
+    let result = dispatch(settings, &database, command, clock).await;
+    database.close().await;
+    result
 }
 
 async fn dispatch(
     settings: &Settings,
-    store: &Store,
-    command: Command,
+    database: &Database,
+    command: AppCommand,
     clock: &Clock,
 ) -> anyhow::Result<()> {
-    let admin = &store.admin(clock);
-    let hidden = Secrets::Hidden;
+    let admin = &database.admin(clock);
+    let hidden = SecretVisibility::Hidden;
     let (changed, output) = match command {
-        Command::Create(create) => {
+        AppCommand::Create(create) => {
             let output = create.output;
             let created = apps::create(admin, create.into_app()).await.map_err(explain)?;
-            return show(&created, Secrets::Shown, output);
+            return show(&created, SecretVisibility::Shown, output);
         }
-        Command::List { output } => {
+        AppCommand::List { output } => {
             return list(&apps::list(admin).await.map_err(explain)?, output);
         }
-        Command::Show { which: Which { buin, app_id }, show_secrets, output } => {
-            let secrets = if show_secrets { Secrets::Shown } else { hidden };
+        AppCommand::Show { which: AppSelector { buin, app_id }, show_secrets, output } => {
+            let secrets = if show_secrets { SecretVisibility::Shown } else { hidden };
             return show(
                 &apps::find(admin, buin, &app_id).await.map_err(explain)?,
                 secrets,
                 output,
             );
         }
-        Command::TestCallback { which: Which { buin, app_id }, output } => {
+        AppCommand::TestCallback { which: AppSelector { buin, app_id }, output } => {
             let app = apps::find(admin, buin, &app_id).await.map_err(explain)?;
             return test_callback::run(settings, app, clock, output).await;
         }
-        Command::RotateKey { which: Which { buin, app_id }, aes_key, output } => {
+        AppCommand::RotateKey { which: AppSelector { buin, app_id }, aes_key, output } => {
             let aes_key = aes_key.unwrap_or_else(AesKey::generate);
             let app = apps::rotate_key(admin, buin, &app_id, aes_key).await.map_err(explain)?;
-            if store.is_embedded() {
+            if database.is_embedded() {
                 first_app::rekey(&settings.data_dir, &app)?;
             }
-            return show(&app, Secrets::AesKey, output);
+            return show(&app, SecretVisibility::AesKey, output);
         }
-        Command::Update(update) => {
+        AppCommand::Update(update) => {
             let output = update.output;
-            let (Which { buin, app_id }, changes) = update.into_changes();
+            let (AppSelector { buin, app_id }, changes) = update.into_changes();
             (apps::update(admin, buin, &app_id, changes).await, output)
         }
-        Command::Disable { which: Which { buin, app_id }, output } => {
+        AppCommand::Disable { which: AppSelector { buin, app_id }, output } => {
             (apps::set_disabled(admin, buin, &app_id, true).await, output)
         }
-        Command::Enable { which: Which { buin, app_id }, output } => {
+        AppCommand::Enable { which: AppSelector { buin, app_id }, output } => {
             (apps::set_disabled(admin, buin, &app_id, false).await, output)
         }
-        Command::PauseCallbacks { which: Which { buin, app_id }, output } => {
+        AppCommand::PauseCallbacks { which: AppSelector { buin, app_id }, output } => {
             (apps::pause_callbacks(admin, buin, &app_id).await, output)
         }
-        Command::ResumeCallbacks { which: Which { buin, app_id }, output } => {
+        AppCommand::ResumeCallbacks { which: AppSelector { buin, app_id }, output } => {
             (apps::resume_callbacks(admin, buin, &app_id).await, output)
         }
     };
     show(&changed.map_err(explain)?, hidden, output)
 }
 
-impl Create {
+impl CreateArgs {
     fn into_app(self) -> RegisteredApp {
         RegisteredApp {
             app: App {
@@ -236,8 +236,8 @@ impl Create {
     }
 }
 
-impl Update {
-    fn into_changes(self) -> (Which, AppChanges) {
+impl UpdateArgs {
+    fn into_changes(self) -> (AppSelector, AppChanges) {
         let callback = match (self.no_callback, self.callback_url, self.callback_token) {
             (true, ..) => Some(CallbackChange::Remove),
             (false, None, None) => None,

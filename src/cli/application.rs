@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use super::callbacks::worker;
 use super::certificate::Certificate;
-use super::crypto::use_ring;
+use super::crypto::install_crypto_provider;
 use super::database::pool_limits;
-use super::listeners::Doors;
-use super::shutdown_signal::Stopper;
+use super::listeners::Listeners;
+use super::shutdown_signal::ShutdownSignal;
 use crate::clock::Clock;
 use crate::config::{RemoveMembers, Settings};
 use crate::delivery::Worker;
@@ -33,30 +33,30 @@ use crate::service::{
 use crate::telemetry::Traces;
 
 /// The time limit for each of the last steps of a stop: traces, the last use of keys, the pool.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const FINAL_STEP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A service that listens on its address and is ready to run.
 pub struct Application {
     server: Server,
-    ending: ShutdownHandle,
-    stopper: Stopper,
+    shutdown: ShutdownHandle,
+    shutdown_signal: ShutdownSignal,
     pool: Pool,
     address: SocketAddr,
     metrics_address: Option<SocketAddr>,
     metrics: Option<MetricsServer>,
     directory: Arc<AppDirectory>,
-    changes: AppListener,
+    app_listener: AppListener,
     sessions: Sessions,
     worker: Option<Worker>,
-    changed: Arc<ChangeNotifier>,
-    retention: AuditRetention,
+    change_notifier: Arc<ChangeNotifier>,
+    audit_retention: AuditRetention,
     certificate: Option<Certificate>,
-    counted: Arc<Metrics>,
+    registry: Arc<Metrics>,
     /// The interval between two looks at the files of the certificate.
     tls_reload_interval: Duration,
     clock: Clock,
     traces: Traces,
-    patience: Duration,
+    shutdown_timeout: Duration,
 }
 
 impl Application {
@@ -66,20 +66,20 @@ impl Application {
     /// The database fails, or the system refuses the socket.
     pub async fn build(
         settings: &Settings,
-        doors: Doors,
+        listeners: Listeners,
         pool: Pool,
         keyring: Arc<Keyring>,
         clock: Clock,
-        stopper: Stopper,
+        shutdown_signal: ShutdownSignal,
     ) -> anyhow::Result<Self> {
-        let Doors { bound, metrics: metrics_bound, certificate } = doors;
-        let address = bound.address()?;
-        let counted = Arc::new(Metrics::default());
-        let metrics = &counted;
+        let Listeners { api: listener, metrics: metrics_listener, certificate } = listeners;
+        let address = listener.address()?;
+        let registry = Arc::new(Metrics::default());
+        let metrics = &registry;
         // Before the apps are read, so that no change between the two is missed.
-        let changes =
+        let app_listener =
             AppListener::listen(&pool).await.context("cannot listen for changes of apps")?;
-        use_ring();
+        install_crypto_provider();
         let traces = Traces::open(&settings.tracing)?;
         let directory = AppDirectory::open(pool.clone(), keyring, clock.clone()).await;
         let directory = Arc::new(directory.context("cannot read the apps")?);
@@ -95,14 +95,14 @@ impl Application {
                 session_options(settings),
                 metrics.clone(),
             ),
-            auth: Arc::new(RequestAuth::new(gate_options(settings), clock.clone())),
+            auth: Arc::new(RequestAuth::new(auth_options(settings), clock.clone())),
             readiness: Arc::new(Readiness::new(pool.clone())),
             metrics: metrics.clone(),
             traces: traces.clone(),
         };
         let (sessions, readiness) = (services.sessions.clone(), services.readiness.clone());
-        let changed = sessions.changed();
-        let retention = AuditRetention {
+        let change_notifier = sessions.change_notifier();
+        let audit_retention = AuditRetention {
             pool: pool.clone(),
             clock: clock.clone(),
             max_age: settings.audit.retention,
@@ -131,39 +131,41 @@ impl Application {
             shutdown_timeout: settings.server.shutdown_timeout,
         };
         let tls = certificate.as_ref().map(Certificate::tls);
-        let (server, ending) = http::serve(bound, services, options, tls)?;
-        let observatory = Arc::new(MetricsSource::new(MetricsInputs {
-            metrics: counted.clone(),
+        let (server, shutdown) = http::serve(listener, services, options, tls)?;
+        let metrics_source = Arc::new(MetricsSource::new(MetricsInputs {
+            metrics: registry.clone(),
             pool: pool.clone(),
             sessions: sessions.clone(),
             readiness,
             clock: clock.clone(),
             data_dir: settings.data_dir.clone(),
-            running: ending.running(),
+            in_flight_requests: shutdown.in_flight_counter(),
         }));
-        let metrics_address = metrics_bound.as_ref().map(MetricsListener::address).transpose()?;
-        let metrics = metrics_bound.map(|bound| bound.serve(observatory, options)).transpose()?;
-        let patience = settings.server.shutdown_timeout;
+        let metrics_address =
+            metrics_listener.as_ref().map(MetricsListener::address).transpose()?;
+        let metrics =
+            metrics_listener.map(|listener| listener.serve(metrics_source, options)).transpose()?;
+        let shutdown_timeout = settings.server.shutdown_timeout;
         Ok(Self {
             server,
-            ending,
-            stopper,
+            shutdown,
+            shutdown_signal,
             pool,
             address,
             metrics_address,
             metrics,
             directory,
-            changes,
+            app_listener,
             sessions,
             worker,
-            changed,
-            retention,
+            change_notifier,
+            audit_retention,
             certificate,
-            counted,
+            registry,
             tls_reload_interval: settings.server.tls_reload_interval,
             clock,
             traces,
-            patience,
+            shutdown_timeout,
         })
     }
 
@@ -184,69 +186,91 @@ impl Application {
     /// # Errors
     /// The server fails.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { server, ending, directory, changes, sessions, worker, changed, .. } = self;
-        let Self { patience, pool, stopper, metrics, retention, traces, .. } = self;
-        let Self { certificate, counted, tls_reload_interval, clock, .. } = self;
-        let telling = metrics.map(|server| (server.shutdown_handle(), tokio::spawn(server.run())));
-        let following = directory.clone();
-        let following = tokio::spawn(async move { following.run(changes).await });
-        let forgetting = tokio::spawn({
+        let Self {
+            server,
+            shutdown,
+            directory,
+            app_listener,
+            sessions,
+            worker,
+            change_notifier,
+            ..
+        } = self;
+        let Self {
+            shutdown_timeout: remaining,
+            pool,
+            shutdown_signal,
+            metrics,
+            audit_retention,
+            traces,
+            ..
+        } = self;
+        let Self { certificate, registry, tls_reload_interval, clock, .. } = self;
+        let metrics_task =
+            metrics.map(|server| (server.shutdown_handle(), tokio::spawn(server.run())));
+        let directory_task = directory.clone();
+        let directory_task = tokio::spawn(async move { directory_task.run(app_listener).await });
+        let idempotency_task = tokio::spawn({
             let sessions = sessions.clone();
             async move { sessions.run_pruner().await }
         });
-        let tidying = tokio::spawn(retention.run());
-        let following_sessions = tokio::spawn(async move { sessions.run_invalidation().await });
-        let following_files = tokio::spawn(async move {
+        let retention_task = tokio::spawn(audit_retention.run());
+        let invalidation_task = tokio::spawn(async move { sessions.run_invalidation().await });
+        let certificate_task = tokio::spawn(async move {
             match certificate {
-                Some(certificate) => certificate.follow(tls_reload_interval, clock, counted).await,
+                Some(certificate) => certificate.watch(tls_reload_interval, clock, registry).await,
                 None => std::future::pending().await,
             }
         });
-        let (rest, resting) = oneshot::channel::<()>();
-        let working = worker.map(|worker| {
-            let resting = async move { drop(resting.await) };
-            tokio::spawn(worker.run(changed, resting))
+        let (stop_worker, worker_stopped) = oneshot::channel::<()>();
+        let worker_task = worker.map(|worker| {
+            let worker_stopped = async move { drop(worker_stopped.await) };
+            tokio::spawn(worker.run(change_notifier, worker_stopped))
         });
-        let mut serving = tokio::spawn(server.run());
+        let mut server_task = tokio::spawn(server.run());
         tokio::select! {
-            served = &mut serving => return Ok(served??),
-            () = stopper.wanted() => {}
+            result = &mut server_task => return Ok(result??),
+            () = shutdown_signal.requested() => {}
         }
 
-        drop(rest);
-        let until = Instant::now() + patience;
-        if !stopper.unless_hurried(patience, ending.drain()).await {
+        drop(stop_worker);
+        let deadline = Instant::now() + remaining;
+        if !shutdown_signal.unless_forced(remaining, shutdown.drain()).await {
             tracing::warn!("stopping with requests still running");
         }
-        let patience = until.saturating_duration_since(Instant::now());
-        if let Some(mut working) = working
-            && !stopper.unless_hurried(patience, async { drop((&mut working).await) }).await
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        if let Some(mut worker_task) = worker_task
+            && !shutdown_signal
+                .unless_forced(remaining, async { drop((&mut worker_task).await) })
+                .await
         {
             // The next server sends them again when their leases end.
             tracing::warn!("stopping with callbacks still in flight");
-            working.abort();
+            worker_task.abort();
         }
-        following.abort();
-        forgetting.abort();
-        tidying.abort();
-        following_sessions.abort();
-        following_files.abort();
-        let _ = tokio::join!(following, forgetting, tidying, following_sessions);
-        if let Some((ending, telling)) = telling {
-            stopper.unless_hurried(LAST_WORDS, ending.stop()).await;
-            telling.abort();
+        directory_task.abort();
+        idempotency_task.abort();
+        retention_task.abort();
+        invalidation_task.abort();
+        certificate_task.abort();
+        let _ = tokio::join!(directory_task, idempotency_task, retention_task, invalidation_task);
+        if let Some((shutdown, metrics_task)) = metrics_task {
+            shutdown_signal.unless_forced(FINAL_STEP_TIMEOUT, shutdown.stop()).await;
+            metrics_task.abort();
         }
-        stopper.unless_hurried(LAST_WORDS, traces.end(LAST_WORDS)).await;
+        shutdown_signal
+            .unless_forced(FINAL_STEP_TIMEOUT, traces.shut_down(FINAL_STEP_TIMEOUT))
+            .await;
         // The pool is closed before the server's threads end, because connections that they opened
         // end with them. The time limit keeps a silent database from delaying the stop.
-        stopper.unless_hurried(LAST_WORDS, directory.flush_key_usage()).await;
-        stopper.unless_hurried(LAST_WORDS, pool.close()).await;
-        ending.stop().await;
-        Ok(serving.await??)
+        shutdown_signal.unless_forced(FINAL_STEP_TIMEOUT, directory.flush_key_usage()).await;
+        shutdown_signal.unless_forced(FINAL_STEP_TIMEOUT, pool.close()).await;
+        shutdown.stop().await;
+        Ok(server_task.await??)
     }
 }
 
-fn gate_options(Settings { server, limits, .. }: &Settings) -> AuthOptions {
+fn auth_options(Settings { server, limits, .. }: &Settings) -> AuthOptions {
     AuthOptions {
         max_failed_attempts: limits.max_failed_attempts,
         requests_per_second: limits.requests_per_second,

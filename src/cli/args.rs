@@ -14,7 +14,7 @@ pub(super) struct Output {
 
 /// Names one app.
 #[derive(Args, Clone)]
-pub(super) struct Which {
+pub(super) struct AppSelector {
     /// The number of the enterprise (buin)
     #[arg(long, value_name = "N")]
     pub(super) buin: Buin,

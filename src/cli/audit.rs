@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::args::Output;
-use super::database::Store;
+use super::database::Database;
 use super::explain::explain;
 use super::output;
 use crate::clock::Clock;
@@ -17,7 +17,7 @@ use crate::service::admin::AdminContext;
 use crate::service::admin::audit::{self, AdministrativeAct, AuditFilter};
 
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(super) enum AuditCommand {
     /// List administrative acts, the newest first
     List {
         /// Only acts at this time or later, such as 2026-01-31T08:00:00Z
@@ -50,15 +50,15 @@ fn actions() -> PossibleValuesParser {
 
 pub(super) async fn run(
     settings: &Settings,
-    command: Command,
+    command: AuditCommand,
     clock: &Clock,
 ) -> anyhow::Result<()> {
-    let Command::List { since, until, action, app, buin, limit, output } = command;
-    let store = Store::open_existing(settings).await?.current(settings, clock).await?;
+    let AuditCommand::List { since, until, action, app, buin, limit, output } = command;
+    let database = Database::open_existing(settings).await?.ensure_current(settings, clock).await?;
     let filter = AuditFilter { since, until, action, app_id: app, buin };
-    let done = list(&store.admin(clock), filter, limit, output).await;
-    store.close().await;
-    done
+    let result = list(&database.admin(clock), filter, limit, output).await;
+    database.close().await;
+    result
 }
 
 async fn list(
@@ -67,33 +67,34 @@ async fn list(
     limit: i64,
     output: Output,
 ) -> anyhow::Result<()> {
-    let lines = audit::list(admin, filter, limit).await.map_err(explain)?;
+    let entries = audit::list(admin, filter, limit).await.map_err(explain)?;
     if output.json {
-        let lines: Vec<Printed> = lines.into_iter().map(Printed::from).collect();
-        return output::json(&lines);
+        let entries: Vec<AuditEntryOutput> =
+            entries.into_iter().map(AuditEntryOutput::from).collect();
+        return output::json(&entries);
     }
-    let rows: Vec<[String; 5]> = lines.into_iter().map(row).collect();
+    let rows: Vec<[String; 5]> = entries.into_iter().map(row).collect();
     output::text(&output::table(["TIME (UTC)", "ACTION", "APP", "OPERATOR", "DETAILS"], &rows));
     Ok(())
 }
 
-fn row(line: AdministrativeAct) -> [String; 5] {
-    let about = match (line.buin, line.app_id) {
+fn row(entry: AdministrativeAct) -> [String; 5] {
+    let about = match (entry.buin, entry.app_id) {
         (Some(buin), Some(app_id)) => format!("{buin}/{app_id}"),
         (Some(buin), None) => format!("{buin}/*"),
         (None, Some(app_id)) => app_id,
         (None, None) => "-".to_owned(),
     };
-    let sudo = line.sudo_user.map_or_else(String::new, |user| format!(" (sudo by {user})"));
-    let who = format!("{}@{}[{}]{sudo}", line.actor, line.host, line.pid);
-    let at = line.at.format("%Y-%m-%d %H:%M:%S").to_string();
-    [at, line.action, about, who, line.details.to_string()]
+    let sudo = entry.sudo_user.map_or_else(String::new, |user| format!(" (sudo by {user})"));
+    let who = format!("{}@{}[{}]{sudo}", entry.actor, entry.host, entry.pid);
+    let at = entry.at.format("%Y-%m-%d %H:%M:%S").to_string();
+    [at, entry.action, about, who, entry.details.to_string()]
 }
 
 /// An act as it is printed.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Printed {
+struct AuditEntryOutput {
     at: DateTime<Utc>,
     action: String,
     actor: String,
@@ -105,10 +106,10 @@ struct Printed {
     details: Value,
 }
 
-impl From<AdministrativeAct> for Printed {
-    fn from(line: AdministrativeAct) -> Self {
+impl From<AdministrativeAct> for AuditEntryOutput {
+    fn from(entry: AdministrativeAct) -> Self {
         let AdministrativeAct { at, action, actor, sudo_user, host, pid, buin, app_id, details } =
-            line;
+            entry;
         Self { at, action, actor, sudo_user, host, pid, buin, app_id, details }
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::Output;
-use super::database::{Store, embedded_options};
+use super::database::{Database, embedded_options};
 use super::explain::explain;
 use super::output;
 use crate::clock::Clock;
@@ -16,7 +16,7 @@ use crate::service::admin::AdminContext;
 use crate::service::admin::copies::{self, Manifest};
 
 #[derive(Args)]
-pub(super) struct Backup {
+pub(super) struct BackupArgs {
     /// A new or an empty directory; only its owner can read it afterwards
     dir: PathBuf,
     /// Include the master key: anyone with this backup can then open all of its secrets
@@ -26,14 +26,22 @@ pub(super) struct Backup {
     output: Output,
 }
 
-pub(super) async fn run(settings: &Settings, args: Backup, clock: &Clock) -> anyhow::Result<()> {
-    let store = Store::open_existing(settings).await?;
-    let done = backup(settings, &store.admin(clock), &args).await;
-    store.close().await;
-    done
+pub(super) async fn run(
+    settings: &Settings,
+    args: BackupArgs,
+    clock: &Clock,
+) -> anyhow::Result<()> {
+    let database = Database::open_existing(settings).await?;
+    let result = backup(settings, &database.admin(clock), &args).await;
+    database.close().await;
+    result
 }
 
-async fn backup(settings: &Settings, admin: &AdminContext, args: &Backup) -> anyhow::Result<()> {
+async fn backup(
+    settings: &Settings,
+    admin: &AdminContext,
+    args: &BackupArgs,
+) -> anyhow::Result<()> {
     let dir = std::path::absolute(&args.dir)
         .with_context(|| format!("cannot find {}", args.dir.display()))?;
     let programs = embedded_options(settings);
@@ -55,7 +63,7 @@ async fn backup(settings: &Settings, admin: &AdminContext, args: &Backup) -> any
 
 fn summary(dir: &Path, manifest: &Manifest, admin: &AdminContext) -> String {
     let rows = |table| manifest.rows(table);
-    let made = format!(
+    let backed_up = format!(
         "backed up {} sessions, {} members, {} events, {} deliveries and {} apps to {} ({} MiB)",
         rows("session"),
         rows("session_member"),
@@ -67,21 +75,21 @@ fn summary(dir: &Path, manifest: &Manifest, admin: &AdminContext) -> String {
     );
     let Some(id) = &manifest.master_key else {
         return format!(
-            "{made}\nIts secrets are not sealed: store it where no one else can read it"
+            "{backed_up}\nIts secrets are not sealed: store it where no one else can read it"
         );
     };
     if manifest.master_key_included {
         return format!(
-            "{made}\nWARNING: the master key {id} is included. Anyone who can read this directory \
+            "{backed_up}\nWARNING: the master key {id} is included. Anyone who can read this directory \
              has every AES key and callback token: protect it like a key"
         );
     }
-    let place = match copies::key_file(admin) {
+    let location = match copies::key_file(admin) {
         Some(file) => format!("the file {}", file.display()),
         None => "MUSTER__SECRETS__MASTER_KEY".to_owned(),
     };
     format!(
-        "{made}\nThe master key {id} is not included, and a restore needs it. It is in {place}: keep a \
+        "{backed_up}\nThe master key {id} is not included, and a restore needs it. It is in {location}: keep a \
          copy of it, but not beside the backup"
     )
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::crypto::use_ring;
+use super::crypto::install_crypto_provider;
 use super::database::pool_limits;
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -46,15 +46,15 @@ pub fn worker(
 
 /// The HTTP client for callbacks, built from the configuration.
 pub(super) fn sender(settings: &Settings) -> anyhow::Result<CallbackSender> {
-    use_ring();
+    install_crypto_provider();
     let delivery = &settings.delivery;
-    let networks = NetworkPolicy {
+    let network_policy = NetworkPolicy {
         allow: delivery.allow_networks.clone(),
         deny: delivery.deny_networks.clone(),
     };
     let timeouts =
         CallbackTimeouts { connect: delivery.connect_timeout, attempt: delivery.attempt_timeout };
-    CallbackSender::new(networks, timeouts).context("cannot send callbacks")
+    CallbackSender::new(network_policy, timeouts).context("cannot send callbacks")
 }
 
 /// The time by which a lease outlasts the longest attempt: the result must be written, and the

@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 const REMINDER_INTERVAL: Duration = Duration::from_secs(86_400);
 
 /// The certificate and its key, as PEM.
-type Pair = (Vec<u8>, Vec<u8>);
+type CertAndKey = (Vec<u8>, Vec<u8>);
 
 /// The reason why a certificate cannot be used. At the start it counts as a wrong configuration.
 #[derive(Debug, thiserror::Error)]
@@ -41,10 +41,10 @@ pub(super) enum CertificateError {
 pub(super) struct Certificate {
     files: TlsFiles,
     /// The last content of the files, usable or not.
-    seen: Pair,
+    loaded: CertAndKey,
     tls: Tls,
     /// The end of the certificate in use, if it is known.
-    ends: Option<DateTime<Utc>>,
+    not_after: Option<DateTime<Utc>>,
 }
 
 impl Certificate {
@@ -53,11 +53,11 @@ impl Certificate {
     /// # Errors
     /// The files cannot be read, or do not hold a certificate and its key.
     pub(super) fn open(files: &TlsFiles) -> Result<Self, CertificateError> {
-        let seen = read(files)?;
-        let tls = Tls::new(&seen.0, &seen.1)
+        let loaded = read(files)?;
+        let tls = Tls::new(&loaded.0, &loaded.1)
             .map_err(|error| CertificateError::Unusable(files.clone(), error))?;
-        let ends = expiry::first(&seen.0);
-        Ok(Self { files: files.clone(), seen, tls, ends })
+        let not_after = expiry::first_expiry(&loaded.0);
+        Ok(Self { files: files.clone(), loaded, tls, not_after })
     }
 
     /// The TLS configuration with this certificate.
@@ -66,23 +66,29 @@ impl Certificate {
     }
 
     /// A warning if the certificate has expired or expires soon.
-    pub(super) fn remark(&self, now: DateTime<Utc>) -> Option<String> {
-        expiry::remark(self.ends?, now)
+    pub(super) fn expiry_warning(&self, now: DateTime<Utc>) -> Option<String> {
+        expiry::expiry_warning(self.not_after?, now)
     }
 
     /// Looks for changes at every interval and at every SIGHUP, and warns of the end, at once and
     /// then every day. The metrics always show the end. This future never completes.
-    pub(super) async fn follow(mut self, every: Duration, clock: Clock, metrics: Arc<Metrics>) {
+    pub(super) async fn watch(
+        mut self,
+        interval_between: Duration,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) {
         let mut hangup = signal(SignalKind::hangup()).ok();
-        let (mut looking, mut reminding) = (interval(every), interval(REMINDER_INTERVAL));
-        looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut reload_timer, mut reminder_timer) =
+            (interval(interval_between), interval(REMINDER_INTERVAL));
+        reload_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let ends = self.ends.map_or(0, |ends| ends.timestamp());
-            metrics.connections.certificate_not_after.store(ends, Ordering::Relaxed);
+            let not_after = self.not_after.map_or(0, |not_after| not_after.timestamp());
+            metrics.connections.certificate_not_after.store(not_after, Ordering::Relaxed);
             tokio::select! {
-                _ = looking.tick() => {}
+                _ = reload_timer.tick() => {}
                 Some(_) = async { hangup.as_mut()?.recv().await } => {}
-                _ = reminding.tick() => {
+                _ = reminder_timer.tick() => {
                     self.remind(&clock);
                     continue;
                 }
@@ -91,7 +97,7 @@ impl Certificate {
                 Ok(false) => {}
                 Ok(true) => {
                     tracing::info!("the certificate has changed");
-                    reminding.reset_immediately();
+                    reminder_timer.reset_immediately();
                 }
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
@@ -105,9 +111,9 @@ impl Certificate {
     }
 
     fn remind(&self, clock: &Clock) {
-        if let Some(remark) = self.remark(clock.now()) {
+        if let Some(warning) = self.expiry_warning(clock.now()) {
             let cert = self.files.cert.display();
-            tracing::warn!("the certificate in {cert} {remark}: renew it");
+            tracing::warn!("the certificate in {cert} {warning}: renew it");
         }
     }
 
@@ -115,19 +121,19 @@ impl Certificate {
     /// is reported once, an unreadable file each time.
     fn reload(&mut self) -> Result<bool, CertificateError> {
         let pair = read(&self.files)?;
-        if pair == self.seen {
+        if pair == self.loaded {
             return Ok(false);
         }
-        self.seen = pair;
+        self.loaded = pair;
         self.tls
-            .replace(&self.seen.0, &self.seen.1)
+            .replace(&self.loaded.0, &self.loaded.1)
             .map_err(|error| CertificateError::Unusable(self.files.clone(), error))?;
-        self.ends = expiry::first(&self.seen.0);
+        self.not_after = expiry::first_expiry(&self.loaded.0);
         Ok(true)
     }
 }
 
-fn read(files: &TlsFiles) -> Result<Pair, CertificateError> {
+fn read(files: &TlsFiles) -> Result<CertAndKey, CertificateError> {
     let read = |key, path: &PathBuf| {
         std::fs::read(path).map_err(|source| CertificateError::Read {
             key,
@@ -148,9 +154,9 @@ mod tests {
 
     /// The captured log.
     #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
+    struct LogBuffer(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Log {
+    impl io::Write for LogBuffer {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend(line);
             Ok(line.len())
@@ -171,12 +177,12 @@ mod tests {
         std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
 
         let certificate = Certificate::open(&files).unwrap();
-        let clock = Clock::manual(certificate.ends.unwrap() - TimeDelta::days(3));
-        let log = Log::default();
+        let clock = Clock::manual(certificate.not_after.unwrap() - TimeDelta::days(3));
+        let log = LogBuffer::default();
         let writer = log.clone();
         let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
         let _guard = tracing::subscriber::set_default(lines);
-        let following = certificate.follow(REMINDER_INTERVAL, clock, Arc::default());
+        let following = certificate.watch(REMINDER_INTERVAL, clock, Arc::default());
         let _ = tokio::time::timeout(REMINDER_INTERVAL * 5 / 2, following).await;
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         assert_eq!(log.matches("cert.pem ends on").count(), 3, "{log}");

@@ -10,8 +10,8 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::actor;
 use super::explain::{explain, unreachable};
-use super::postgres_supervisor::Keeper;
-use super::shutdown_signal::Stopper;
+use super::postgres_supervisor::PostgresSupervisor;
+use super::shutdown_signal::ShutdownSignal;
 use crate::clock::Clock;
 use crate::config::{DatabaseUrl, KeyText, Settings};
 use crate::keyring::{KeyFile, Keyring};
@@ -21,53 +21,55 @@ use crate::service::admin::{AdminContext, schema};
 use crate::wire::MasterKey;
 
 /// An open database, and the keys to its secrets.
-pub(super) struct Store {
+pub(super) struct Database {
     pub(super) pool: Pool,
     pub(super) keyring: Arc<Keyring>,
-    embedded: Option<Embedded>,
+    embedded: Option<EmbeddedServer>,
 }
 
-enum Embedded {
+enum EmbeddedServer {
     /// Started for a command, without supervision.
-    Bare(Box<EmbeddedPostgres>),
+    Unsupervised(Box<EmbeddedPostgres>),
     /// Started for a server, and started again if it dies.
-    Kept(Keeper),
+    Supervised(PostgresSupervisor),
 }
 
-impl Store {
+impl Database {
     /// Connects. An embedded PostgreSQL that does not run is started first.
     pub(super) async fn open(settings: &Settings) -> anyhow::Result<Self> {
-        Self::open_within(settings, StartupTimeouts::COMMAND).await
+        Self::open_with_timeouts(settings, StartupTimeouts::COMMAND).await
     }
 
     /// Connects for a server, which waits longer than a command for an embedded PostgreSQL.
     pub(super) async fn open_for_server(settings: &Settings) -> anyhow::Result<Self> {
-        Self::open_within(settings, StartupTimeouts::SERVER).await
+        Self::open_with_timeouts(settings, StartupTimeouts::SERVER).await
     }
 
     /// Connects for a diagnosis, which waits shorter than a command and downloads nothing.
     pub(super) async fn open_for_diagnosis(settings: &Settings) -> anyhow::Result<Self> {
         let mut settings = settings.clone();
         settings.database.download = false;
-        Self::open_within(&settings, StartupTimeouts::PROBE).await
+        Self::open_with_timeouts(&settings, StartupTimeouts::PROBE).await
     }
 
     /// Connects, and waits for a database that does not answer: no longer than
     /// `database.acquire_timeout` if it is an external one.
-    async fn open_within(settings: &Settings, patience: StartupTimeouts) -> anyhow::Result<Self> {
+    async fn open_with_timeouts(
+        settings: &Settings,
+        timeouts: StartupTimeouts,
+    ) -> anyhow::Result<Self> {
         let (options, embedded) = match &settings.database.url {
             Some(url) => {
                 let options = PgConnectOptions::from_str(url.expose())
                     .with_context(|| format!("database.url: {url} cannot be used"))?;
-                let within = settings.database.acquire_timeout.min(patience.answer);
-                pool::check_reachable(&options, within).await.map_err(unreachable)?;
+                let timeout = settings.database.acquire_timeout.min(timeouts.ready);
+                pool::check_reachable(&options, timeout).await.map_err(unreachable)?;
                 (options, None)
             }
             None => {
-                let options =
-                    embedded::Options { timeouts: patience, ..embedded_options(settings) };
+                let options = embedded::Options { timeouts, ..embedded_options(settings) };
                 let embedded = EmbeddedPostgres::start(&options).await?;
-                (embedded.connect_options(), Some(Embedded::Bare(Box::new(embedded))))
+                (embedded.connect_options(), Some(EmbeddedServer::Unsupervised(Box::new(embedded))))
             }
         };
         let pool = pool::connect(options, pool_limits(settings));
@@ -90,7 +92,7 @@ impl Store {
 
     /// Warns if other users can enter the directory of an embedded database. They cannot enter
     /// PostgreSQL's own directory in it.
-    pub(super) fn warn_of_others(&self, settings: &Settings) {
+    pub(super) fn warn_if_accessible(&self, settings: &Settings) {
         let data_dir = settings.data_dir.display();
         if self.is_embedded() && embedded::inspect(&settings.data_dir).is_ok_and(DataDir::is_open) {
             tracing::warn!(
@@ -101,10 +103,12 @@ impl Store {
 
     /// Supervises an embedded PostgreSQL: if it dies, it is started again, until the process stops.
     /// The pool reconnects by itself.
-    pub(super) fn keep(mut self, stopper: Stopper) -> Self {
+    pub(super) fn supervise(mut self, shutdown_signal: ShutdownSignal) -> Self {
         self.embedded = self.embedded.map(|embedded| match embedded {
-            Embedded::Bare(embedded) => Embedded::Kept(Keeper::start(*embedded, stopper)),
-            kept @ Embedded::Kept(_) => kept,
+            EmbeddedServer::Unsupervised(embedded) => {
+                EmbeddedServer::Supervised(PostgresSupervisor::start(*embedded, shutdown_signal))
+            }
+            supervised @ EmbeddedServer::Supervised(_) => supervised,
         });
         self
     }
@@ -116,7 +120,11 @@ impl Store {
     }
 
     /// Makes sure that the schema is current, for commands that use the tables.
-    pub(super) async fn current(self, settings: &Settings, clock: &Clock) -> anyhow::Result<Self> {
+    pub(super) async fn ensure_current(
+        self,
+        settings: &Settings,
+        clock: &Clock,
+    ) -> anyhow::Result<Self> {
         match schema::prepare(&self.admin(clock), settings.database.migrate).await {
             Ok(()) => Ok(self),
             Err(error) => {
@@ -136,8 +144,8 @@ impl Store {
         // The supervisor ends first. It would start PostgreSQL again for connections that are
         // closed.
         let embedded = match self.embedded {
-            Some(Embedded::Kept(keeper)) => keeper.end().await,
-            Some(Embedded::Bare(embedded)) => Some(*embedded),
+            Some(EmbeddedServer::Supervised(keeper)) => keeper.stop().await,
+            Some(EmbeddedServer::Unsupervised(embedded)) => Some(*embedded),
             None => None,
         };
         self.pool.close().await;
@@ -179,11 +187,11 @@ pub(super) fn own_key_file(settings: &Settings) -> PathBuf {
 /// statement must end while there is still time to send the response.
 #[must_use]
 pub fn pool_limits(settings: &Settings) -> pool::PoolLimits {
-    let (database, whole) = (&settings.database, settings.server.request_timeout);
+    let (database, request_timeout) = (&settings.database, settings.server.request_timeout);
     pool::PoolLimits {
         max_connections: database.max_connections,
-        acquire_timeout: database.acquire_timeout.min(whole / 2),
-        statement_timeout: database.statement_timeout.min(whole * 2 / 5),
+        acquire_timeout: database.acquire_timeout.min(request_timeout / 2),
+        statement_timeout: database.statement_timeout.min(request_timeout * 2 / 5),
     }
 }
 

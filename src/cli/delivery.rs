@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::args::Output;
-use super::database::Store;
+use super::database::Database;
 use super::explain::explain;
 use super::output;
 use super::test_callback::explain_withheld;
@@ -19,11 +19,11 @@ use crate::service::admin::callbacks::{
 };
 
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(super) enum DeliveryCommand {
     /// List callbacks, the newest first
     List {
         #[command(flatten)]
-        which: Which,
+        which: DeliverySelector,
         /// Only callbacks in this state: pending, leased, delivered or failed
         #[arg(long, value_name = "STATE")]
         state: Option<DeliveryState>,
@@ -51,9 +51,9 @@ pub(super) enum Command {
         #[arg(value_name = "ID", required_unless_present = "app", conflicts_with_all = ["app", "buin", "session", "since", "until", "state"])]
         id: Option<DeliveryId>,
         #[command(flatten)]
-        which: Which,
+        which: DeliverySelector,
         /// Only callbacks in this state: pending, delivered or failed
-        #[arg(long, value_name = "STATE", value_parser = ended, requires = "app")]
+        #[arg(long, value_name = "STATE", value_parser = replayable_state, requires = "app")]
         state: Option<DeliveryState>,
         /// Only callbacks about changes at this time or later, such as 2026-01-31T08:00:00Z
         #[arg(long, value_name = "TIME", requires = "app")]
@@ -68,7 +68,7 @@ pub(super) enum Command {
 
 /// Selects callbacks by app, enterprise and session.
 #[derive(Args, Clone)]
-pub(super) struct Which {
+pub(super) struct DeliverySelector {
     /// Only callbacks to this app
     #[arg(long, value_name = "ID")]
     app: Option<AppId>,
@@ -80,7 +80,7 @@ pub(super) struct Which {
     session: Option<SessionId>,
 }
 
-fn ended(text: &str) -> Result<DeliveryState, String> {
+fn replayable_state(text: &str) -> Result<DeliveryState, String> {
     match text.parse()? {
         DeliveryState::Leased => {
             Err("leased: a callback that is being sent cannot be replayed".to_owned())
@@ -91,30 +91,30 @@ fn ended(text: &str) -> Result<DeliveryState, String> {
 
 pub(super) async fn run(
     settings: &Settings,
-    command: Command,
+    command: DeliveryCommand,
     clock: &Clock,
 ) -> anyhow::Result<()> {
-    let store = Store::open_existing(settings).await?.current(settings, clock).await?;
-    let admin = store.admin(clock);
-    let done = match command {
-        Command::List { which, state, limit, output } => {
+    let database = Database::open_existing(settings).await?.ensure_current(settings, clock).await?;
+    let admin = database.admin(clock);
+    let result = match command {
+        DeliveryCommand::List { which, state, limit, output } => {
             list(&admin, CallbackFilter { state, ..which.filter() }, limit, output).await
         }
-        Command::Show { id, output } => show(&admin, &id, output).await,
-        Command::Replay { id: Some(id), output, .. } => {
+        DeliveryCommand::Show { id, output } => show(&admin, &id, output).await,
+        DeliveryCommand::Replay { id: Some(id), output, .. } => {
             replayed(callbacks::replay_one(&admin, &id).await.map_err(explain), output)
         }
-        Command::Replay { id: None, which, state, since, until, output } => {
+        DeliveryCommand::Replay { id: None, which, state, since, until, output } => {
             let state = Some(state.unwrap_or(DeliveryState::Failed));
             let filter = CallbackFilter { state, since, until, ..which.filter() };
             replayed(callbacks::replay(&admin, filter).await.map_err(explain), output)
         }
     };
-    store.close().await;
-    done
+    database.close().await;
+    result
 }
 
-impl Which {
+impl DeliverySelector {
     fn filter(self) -> CallbackFilter {
         let Self { app: app_id, buin, session: session_id } = self;
         CallbackFilter { app_id, buin, session_id, ..CallbackFilter::default() }
@@ -129,18 +129,18 @@ async fn list(
 ) -> anyhow::Result<()> {
     let list = callbacks::list(admin, filter, limit).await.map_err(explain)?;
     if output.json {
-        let list: Vec<Printed> = list.iter().map(Printed::from).collect();
+        let list: Vec<DeliveryOutput> = list.iter().map(DeliveryOutput::from).collect();
         return output::json(&list);
     }
     let rows: Vec<[String; 5]> = list
         .iter()
-        .map(|one| {
-            let due = match one.state {
-                DeliveryState::Pending | DeliveryState::Leased => time(one.due_at),
+        .map(|delivery| {
+            let due = match delivery.state {
+                DeliveryState::Pending | DeliveryState::Leased => time(delivery.due_at),
                 DeliveryState::Delivered | DeliveryState::Failed => "-".to_owned(),
             };
-            let (state, attempts) = (one.state.to_string(), one.attempts.to_string());
-            [state, attempts, time(one.created_at), due, one.id.to_string()]
+            let (state, attempts) = (delivery.state.to_string(), delivery.attempts.to_string());
+            [state, attempts, time(delivery.created_at), due, delivery.id.to_string()]
         })
         .collect();
     output::text(&output::table(
@@ -152,38 +152,38 @@ async fn list(
 
 async fn show(admin: &AdminContext, id: &DeliveryId, output: Output) -> anyhow::Result<()> {
     let found = callbacks::find(admin, id).await.map_err(explain)?;
-    let CallbackDetails { callback: listed, attempts, withheld } = found;
-    let withheld = withheld.map(explain_withheld);
+    let CallbackDetails { callback: delivery, attempts, withheld: blocked } = found;
+    let blocked = blocked.map(explain_withheld);
     if output.json {
-        let attempts: Vec<_> = attempts.iter().map(printed_attempt).collect();
-        let mut printed = serde_json::to_value(Printed::from(&listed))?;
+        let attempts: Vec<_> = attempts.iter().map(attempt_output).collect();
+        let mut printed = serde_json::to_value(DeliveryOutput::from(&delivery))?;
         printed["tries"] = attempts.into();
-        printed["withheld"] = withheld.into();
+        printed["withheld"] = blocked.into();
         return output::json(&printed);
     }
     let mut lines = vec![
-        format!("id            {}", listed.id),
-        format!("buin          {}", listed.buin),
-        format!("state         {}", listed.state),
-        format!("changed       {} UTC", time(listed.created_at)),
+        format!("id            {}", delivery.id),
+        format!("buin          {}", delivery.buin),
+        format!("state         {}", delivery.state),
+        format!("changed       {} UTC", time(delivery.created_at)),
     ];
-    if let Some(why) = withheld {
+    if let Some(why) = blocked {
         lines.push(format!("withheld      {why}"));
     }
-    match (listed.state, listed.finished_at) {
+    match (delivery.state, delivery.finished_at) {
         (DeliveryState::Pending, _) => {
-            lines.push(format!("next attempt  {} UTC", time(listed.due_at)));
+            lines.push(format!("next attempt  {} UTC", time(delivery.due_at)));
         }
         (DeliveryState::Leased, _) => {
-            lines.push(format!("leased until  {} UTC", time(listed.due_at)));
+            lines.push(format!("leased until  {} UTC", time(delivery.due_at)));
         }
         (_, Some(at)) => lines.push(format!("finished      {} UTC", time(at))),
         _ => {}
     }
-    for number in 1..=listed.attempts {
+    for number in 1..=delivery.attempts {
         lines.push(match attempts.iter().find(|attempt| attempt.number == number) {
-            Some(attempt) => line(attempt),
-            None if number == listed.attempts && listed.state == DeliveryState::Leased => {
+            Some(attempt) => attempt_line(attempt),
+            None if number == delivery.attempts && delivery.state == DeliveryState::Leased => {
                 format!("attempt {number}: in flight")
             }
             None => {
@@ -207,7 +207,7 @@ fn replayed(count: anyhow::Result<u64>, output: Output) -> anyhow::Result<()> {
 /// A callback as it is printed.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Printed {
+struct DeliveryOutput {
     id: String,
     buin: i64,
     app_id: String,
@@ -220,24 +220,24 @@ struct Printed {
     finished_at: Option<DateTime<Utc>>,
 }
 
-impl From<&CallbackSummary> for Printed {
-    fn from(listed: &CallbackSummary) -> Self {
+impl From<&CallbackSummary> for DeliveryOutput {
+    fn from(delivery: &CallbackSummary) -> Self {
         Self {
-            id: listed.id.to_string(),
-            buin: listed.buin.get(),
-            app_id: listed.id.app_id.to_string(),
-            session_id: listed.id.session_id.to_string(),
-            version: listed.id.version.get(),
-            state: listed.state.name(),
-            attempts: listed.attempts,
-            next_try_at: (listed.state == DeliveryState::Pending).then_some(listed.due_at),
-            created_at: listed.created_at,
-            finished_at: listed.finished_at,
+            id: delivery.id.to_string(),
+            buin: delivery.buin.get(),
+            app_id: delivery.id.app_id.to_string(),
+            session_id: delivery.id.session_id.to_string(),
+            version: delivery.id.version.get(),
+            state: delivery.state.name(),
+            attempts: delivery.attempts,
+            next_try_at: (delivery.state == DeliveryState::Pending).then_some(delivery.due_at),
+            created_at: delivery.created_at,
+            finished_at: delivery.finished_at,
         }
     }
 }
 
-fn printed_attempt(attempt: &CallbackAttempt) -> serde_json::Value {
+fn attempt_output(attempt: &CallbackAttempt) -> serde_json::Value {
     json!({
         "attempt": attempt.number,
         "startedAt": attempt.started_at,
@@ -248,7 +248,7 @@ fn printed_attempt(attempt: &CallbackAttempt) -> serde_json::Value {
     })
 }
 
-fn line(attempt: &CallbackAttempt) -> String {
+fn attempt_line(attempt: &CallbackAttempt) -> String {
     let status = attempt.status.map_or_else(String::new, |status| format!(", status {status}"));
     let error = attempt.error.as_deref().unwrap_or("acknowledged");
     let answer = attempt.answer.as_deref().filter(|answer| !answer.is_empty());

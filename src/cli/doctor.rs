@@ -20,7 +20,7 @@ pub(super) fn unconfigured(error: &ConfigError, output: Output) -> ExitCode {
     let mut report = Report::new(output);
     let remedy = "correct it; `muster config` prints every key";
     report.add(Check::fail("configuration", error.to_string(), remedy));
-    report.end()
+    report.finish()
 }
 
 pub(super) async fn run(settings: &Settings, clock: &Clock, output: Output) -> ExitCode {
@@ -37,19 +37,19 @@ pub(super) async fn run(settings: &Settings, clock: &Clock, output: Output) -> E
     if let Some(bind) = &settings.metrics.bind {
         report.add(ports::metrics(bind).await);
     }
-    report.end()
+    report.finish()
 }
 
 async fn embedded(settings: &Settings, clock: &Clock, report: &mut Report) {
     let data_dir = here::data_dir(&settings.data_dir);
     let usable = data_dir.verdict != Verdict::Fail;
     report.add(data_dir);
-    report.add(here::room(&settings.data_dir));
+    report.add(here::free_space(&settings.data_dir));
     // The content of a directory that cannot be used is checked when the directory can be used.
     if !usable {
         return;
     }
-    report.add(here::programs(settings).await);
+    report.add(here::postgresql(settings).await);
     match embedded::is_initialized(&settings.data_dir) {
         Ok(true) => database::check(settings, clock, report).await,
         Ok(false) => {

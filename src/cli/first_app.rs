@@ -18,9 +18,9 @@ use crate::service::admin::apps::{self, RegisteredApp};
 use crate::service::admin::{AdminContext, Error, keys};
 use crate::wire::{AesKey, ApiKey};
 
-const FILE: &str = "first-app.json";
+const FILE_NAME: &str = "first-app.json";
 /// The enterprise of the first app. The number has no meaning.
-const BUIN: i64 = 14_731_009;
+const DEFAULT_BUIN: i64 = 14_731_009;
 
 #[derive(Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -39,14 +39,14 @@ pub(super) async fn ensure(
     data_dir: &Path,
     url: &str,
 ) -> anyhow::Result<Option<PathBuf>> {
-    let path = data_dir.join(FILE);
-    let known = read(&path)?;
+    let path = data_dir.join(FILE_NAME);
+    let existing = read(&path)?;
     let apps = apps::list(admin).await.map_err(explain)?;
-    let mut credentials = match known {
-        Some(known) => known,
+    let mut credentials = match existing {
+        Some(existing) => existing,
         None if apps.is_empty() => Credentials {
             url: url.to_owned(),
-            buin: BUIN,
+            buin: DEFAULT_BUIN,
             app_id: AppId::generate().to_string(),
             aes_key: AesKey::generate().to_base64(),
             api_key: ApiKey::generate().reveal().to_owned(),
@@ -55,10 +55,10 @@ pub(super) async fn ensure(
         None => return Ok(None),
     };
     // The URL stays if another server on this data directory still runs there.
-    if credentials.url != url && health::running_at(&credentials.url).await.is_none() {
+    if credentials.url != url && health::find_running(&credentials.url).await.is_none() {
         url.clone_into(&mut credentials.url);
     }
-    if let Some(stored) = apps.iter().find(|stored| credentials.are_of(stored)) {
+    if let Some(stored) = apps.iter().find(|stored| credentials.belong_to(stored)) {
         credentials.aes_key = stored.aes_key.to_base64();
     }
     save(&path, &credentials)?;
@@ -72,22 +72,22 @@ pub(super) async fn ensure(
 
 /// Checks that the file can be read, if it exists.
 pub(super) fn check(data_dir: &Path) -> anyhow::Result<()> {
-    read(&data_dir.join(FILE)).map(drop)
+    read(&data_dir.join(FILE_NAME)).map(drop)
 }
 
 /// Writes the new key of an app into the file, if the file is about this app.
 pub(super) fn rekey(data_dir: &Path, stored: &RegisteredApp) -> anyhow::Result<()> {
-    let path = data_dir.join(FILE);
+    let path = data_dir.join(FILE_NAME);
     match read(&path)? {
-        Some(known) if known.are_of(stored) => {
-            save(&path, &Credentials { aes_key: stored.aes_key.to_base64(), ..known })
+        Some(existing) if existing.belong_to(stored) => {
+            save(&path, &Credentials { aes_key: stored.aes_key.to_base64(), ..existing })
         }
         _ => Ok(()),
     }
 }
 
 impl Credentials {
-    fn are_of(&self, RegisteredApp { app, .. }: &RegisteredApp) -> bool {
+    fn belong_to(&self, RegisteredApp { app, .. }: &RegisteredApp) -> bool {
         self.buin == app.buin.get() && self.app_id == app.app_id.as_str()
     }
 }
@@ -112,9 +112,9 @@ async fn insert_app(admin: &AdminContext, credentials: &Credentials) -> anyhow::
 
 /// Stores the API key of the file unless the database has it, valid or revoked.
 async fn insert_key(admin: &AdminContext, credentials: &Credentials) -> anyhow::Result<()> {
-    let key = ApiKey::recognise(&credentials.api_key).context("apiKey: not an API key")?;
+    let key = ApiKey::parse(&credentials.api_key).context("apiKey: not an API key")?;
     let (buin, app_id) = (Buin::new(credentials.buin)?, credentials.app_id.parse()?);
-    match keys::ensure(admin, &key, buin, &app_id, FILE).await {
+    match keys::ensure(admin, &key, buin, &app_id, FILE_NAME).await {
         // The file is about an app of another database.
         Ok(()) | Err(Error::AppNotFound { .. }) => Ok(()),
         Err(error) => Err(error.into()),
@@ -137,16 +137,16 @@ fn save(path: &Path, credentials: &Credentials) -> anyhow::Result<()> {
     if read(path)?.as_ref() == Some(credentials) {
         return Ok(());
     }
-    let beside = path.with_extension("json.new");
+    let temp = path.with_extension("json.new");
     let written = (|| {
-        let _ = fs::remove_file(&beside);
+        let _ = fs::remove_file(&temp);
         let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temp)?;
         let mut text = serde_json::to_vec_pretty(credentials)?;
         text.push(b'\n');
         file.write_all(&text)?;
         file.sync_all()?;
-        fs::rename(&beside, path)
+        fs::rename(&temp, path)
     })();
     written.with_context(|| format!("cannot write {}", path.display()))
 }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use super::output;
-use crate::config::Server;
+use crate::config::ServerConfig;
 
 /// The time limit of a probe. `/readyz` itself waits one second for the database.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -29,7 +29,7 @@ struct Status {
 ///
 /// # Errors
 /// The server is not ready, or does not answer.
-pub(super) async fn run(server: &Server, live: bool) -> anyhow::Result<()> {
+pub(super) async fn run(server: &ServerConfig, live: bool) -> anyhow::Result<()> {
     anyhow::ensure!(
         !server.bind.ends_with(":0"),
         "server.bind is {}: with port 0 only the log of the server shows its port",
@@ -38,15 +38,15 @@ pub(super) async fn run(server: &Server, live: bool) -> anyhow::Result<()> {
     let url = format!("{}{}", url(server), if live { "/healthz" } else { "/readyz" });
     let no_answer = || format!("no Muster answers at {url}");
     let response = client()?.get(&url).send().await.with_context(no_answer)?;
-    let well = response.status().is_success();
+    let is_success = response.status().is_success();
     let Status { status, reason } = response.json().await.with_context(no_answer)?;
-    anyhow::ensure!(well, "{status}: {}", reason.as_deref().unwrap_or("no reason given"));
+    anyhow::ensure!(is_success, "{status}: {}", reason.as_deref().unwrap_or("no reason given"));
     output::text(&status);
     Ok(())
 }
 
 /// The Muster that answers at `url`.
-pub(super) async fn running_at(url: &str) -> Option<Health> {
+pub(super) async fn find_running(url: &str) -> Option<Health> {
     let url = format!("{url}/healthz");
     let health: Health = client().ok()?.get(url).send().await.ok()?.json().await.ok()?;
     (health.service == "muster").then_some(health)
@@ -55,7 +55,8 @@ pub(super) async fn running_at(url: &str) -> Option<Health> {
 /// Whether a running Muster serves its metrics at `bind`.
 pub(super) async fn serves_metrics(bind: &str) -> bool {
     let ask = async || {
-        let response = client()?.get(format!("http://{}/metrics", here(bind))).send().await?;
+        let response =
+            client()?.get(format!("http://{}/metrics", loopback_address(bind))).send().await?;
         response.text().await
     };
     ask().await.is_ok_and(|text| text.contains("muster_build_info"))
@@ -69,10 +70,10 @@ fn client() -> reqwest::Result<reqwest::Client> {
 }
 
 /// The URL at which this machine reaches the server.
-pub(super) fn url(server: &Server) -> String {
-    format!("{}://{}", server.scheme(), here(&server.bind))
+pub(super) fn url(server: &ServerConfig) -> String {
+    format!("{}://{}", server.scheme(), loopback_address(&server.bind))
 }
 
-fn here(bind: &str) -> String {
+fn loopback_address(bind: &str) -> String {
     bind.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")
 }

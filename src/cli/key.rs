@@ -4,8 +4,8 @@ use clap::Subcommand;
 use serde::Serialize;
 use serde_json::json;
 
-use super::args::{Output, Which, one_line};
-use super::database::Store;
+use super::args::{AppSelector, Output, one_line};
+use super::database::Database;
 use super::explain::explain;
 use super::output;
 use crate::clock::Clock;
@@ -14,11 +14,11 @@ use crate::service::admin::AdminContext;
 use crate::service::admin::keys::{self, ApiKeySummary, Revocation};
 
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(super) enum KeyCommand {
     /// Create a key for an app; the key is shown this once
     Create {
         #[command(flatten)]
-        which: Which,
+        which: AppSelector,
         /// A name for people
         #[arg(long, value_name = "TEXT", default_value = "", value_parser = one_line)]
         label: String,
@@ -42,27 +42,27 @@ pub(super) enum Command {
 
 pub(super) async fn run(
     settings: &Settings,
-    command: Command,
+    command: KeyCommand,
     clock: &Clock,
 ) -> anyhow::Result<()> {
-    let store = Store::open_existing(settings).await?.current(settings, clock).await?;
-    let admin = store.admin(clock);
-    let done = match command {
-        Command::Create { which, label, output } => create(&admin, &which, &label, output).await,
-        Command::List { output } => list(&admin, output).await,
-        Command::Revoke { id, output } => revoke(&admin, &id, output).await,
+    let database = Database::open_existing(settings).await?.ensure_current(settings, clock).await?;
+    let admin = database.admin(clock);
+    let result = match command {
+        KeyCommand::Create { which, label, output } => create(&admin, &which, &label, output).await,
+        KeyCommand::List { output } => list(&admin, output).await,
+        KeyCommand::Revoke { id, output } => revoke(&admin, &id, output).await,
     };
-    store.close().await;
-    done
+    database.close().await;
+    result
 }
 
 async fn create(
     admin: &AdminContext,
-    which: &Which,
+    which: &AppSelector,
     label: &str,
     output: Output,
 ) -> anyhow::Result<()> {
-    let Which { buin, app_id } = which;
+    let AppSelector { buin, app_id } = which;
     let created = keys::create(admin, *buin, app_id, label).await.map_err(explain)?;
     if output.json {
         return output::json(&json!({
@@ -79,7 +79,7 @@ async fn create(
 
 async fn list(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
     let keys = keys::list(admin).await.map_err(explain)?;
-    let printed: Vec<Printed<'_>> = keys.iter().map(Printed::from).collect();
+    let printed: Vec<ApiKeyOutput<'_>> = keys.iter().map(ApiKeyOutput::from).collect();
     if output.json {
         return output::json(&printed);
     }
@@ -117,7 +117,7 @@ async fn revoke(admin: &AdminContext, given: &str, output: Output) -> anyhow::Re
 /// A key as it is printed, without its secret.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Printed<'a> {
+struct ApiKeyOutput<'a> {
     id: &'a str,
     buin: i64,
     app_id: &'a str,
@@ -127,7 +127,7 @@ struct Printed<'a> {
     revoked_at: Option<chrono::DateTime<chrono::Utc>>,
 }
 
-impl<'a> From<&'a ApiKeySummary> for Printed<'a> {
+impl<'a> From<&'a ApiKeySummary> for ApiKeyOutput<'a> {
     fn from(key: &'a ApiKeySummary) -> Self {
         Self {
             id: &key.id,

@@ -8,13 +8,13 @@ use crate::config::Settings;
 use crate::http::{Listener, MetricsListener};
 
 /// The bound addresses, and the certificate of the API.
-pub struct Doors {
-    pub(super) bound: Listener,
+pub struct Listeners {
+    pub(super) api: Listener,
     pub(super) metrics: Option<MetricsListener>,
     pub(super) certificate: Option<Certificate>,
 }
 
-impl Doors {
+impl Listeners {
     /// Reads the certificate, if one is configured, and binds the addresses.
     ///
     /// # Errors
@@ -22,10 +22,10 @@ impl Doors {
     pub fn open(settings: &Settings) -> anyhow::Result<Self> {
         let certificate = settings.server.tls.as_ref().map(Certificate::open).transpose()?;
         let bind = &settings.server.bind;
-        let bound =
+        let api =
             Listener::bind(bind).map_err(|error| cannot_listen(error, "server.bind", bind))?;
         let metrics = settings.metrics.bind.as_deref().map(bind_metrics).transpose()?;
-        Ok(Self { bound, metrics, certificate })
+        Ok(Self { api, metrics, certificate })
     }
 }
 

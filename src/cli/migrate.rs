@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::args::Output;
-use super::database::Store;
+use super::database::Database;
 use super::explain::explain;
 use super::output;
 use crate::clock::Clock;
@@ -13,7 +13,7 @@ use crate::service::admin::AdminContext;
 use crate::service::admin::schema::{self, SchemaState};
 
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(super) enum MigrateCommand {
     /// Show which migrations are applied and which are pending
     Status {
         #[command(flatten)]
@@ -23,23 +23,23 @@ pub(super) enum Command {
 
 pub(super) async fn run(
     settings: &Settings,
-    command: Option<Command>,
+    command: Option<MigrateCommand>,
     output: Output,
     clock: &Clock,
 ) -> anyhow::Result<()> {
-    let store = match command {
-        None => Store::open(settings).await?,
-        Some(Command::Status { .. }) => Store::open_existing(settings).await?,
+    let database = match command {
+        None => Database::open(settings).await?,
+        Some(MigrateCommand::Status { .. }) => Database::open_existing(settings).await?,
     };
-    let admin = store.admin(clock);
-    let done = match command {
+    let admin = database.admin(clock);
+    let result = match command {
         None => apply(&admin, output).await,
-        Some(Command::Status { output: own }) => {
+        Some(MigrateCommand::Status { output: own }) => {
             status(&admin, Output { json: output.json || own.json }).await
         }
     };
-    store.close().await;
-    done
+    database.close().await;
+    result
 }
 
 async fn apply(admin: &AdminContext, output: Output) -> anyhow::Result<()> {

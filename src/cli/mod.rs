@@ -44,12 +44,12 @@ use clap_complete::Shell;
 pub use application::{Application, session_options};
 pub use callbacks::worker;
 pub use database::pool_limits;
-pub use listeners::Doors;
-pub use shutdown_signal::Stopper;
+pub use listeners::Listeners;
+pub use shutdown_signal::ShutdownSignal;
 
 use self::args::Output;
 use self::certificate::CertificateError;
-use self::crypto::use_ring;
+use self::crypto::install_crypto_provider;
 use crate::clock::Clock;
 use crate::config::{self, ConfigError, LogFilter, LogFormat, Settings};
 use crate::{http, telemetry};
@@ -80,32 +80,32 @@ enum Command {
     /// Apply pending migrations to the database, or show their status
     Migrate {
         #[command(subcommand)]
-        command: Option<migrate::Command>,
+        command: Option<migrate::MigrateCommand>,
         #[command(flatten)]
         output: Output,
     },
     /// Manage apps, the callers of the API: create, list, change, disable
     #[command(subcommand)]
-    App(app::Command),
+    App(app::AppCommand),
     /// Manage API keys, for calls without an envelope: create, list, revoke
     #[command(subcommand)]
-    Key(key::Command),
+    Key(key::KeyCommand),
     /// Manage callbacks: list, show, replay
     #[command(subcommand)]
-    Delivery(delivery::Command),
+    Delivery(delivery::DeliveryCommand),
     /// Show the audit: the operator, action, time and machine of each administrative act
     #[command(subcommand)]
-    Audit(audit::Command),
+    Audit(audit::AuditCommand),
     /// Manage the master key, which seals the secrets in the database: generate, status, rotate
     #[command(subcommand)]
-    Secrets(secrets::Command),
+    Secrets(secrets::SecretsCommand),
     /// Write a backup of the whole database into a directory, while servers run
-    Backup(backup::Backup),
+    Backup(backup::BackupArgs),
     /// Restore a backup into a new data directory or an empty database
-    Restore(restore::Restore),
+    Restore(restore::RestoreArgs),
     /// Copy everything into another PostgreSQL and print the next steps; the servers must be
     /// stopped
-    MoveTo(move_to::MoveTo),
+    MoveTo(move_to::MoveToArgs),
     /// Check configuration, database, disk, clock, secrets, certificate and ports, and print a
     /// remedy for each problem
     Doctor {
@@ -135,7 +135,7 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    use_ring();
+    install_crypto_provider();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -192,7 +192,7 @@ fn unconfigured(command: &Command) -> Option<anyhow::Result<()>> {
         Command::Openapi => output::text(http::openapi().trim_end()),
         Command::Completions { shell } => manual::completions(Cli::command(), *shell),
         Command::Man { directory } => return Some(manual::pages(Cli::command(), directory)),
-        Command::Secrets(secrets::Command::Generate) => secrets::generate(),
+        Command::Secrets(secrets::SecretsCommand::Generate) => secrets::generate(),
         _ => return None,
     }
     Some(Ok(()))
@@ -201,7 +201,7 @@ fn unconfigured(command: &Command) -> Option<anyhow::Result<()>> {
 /// The log settings of a command. A server logs its events. Any other command logs only warnings,
 /// unless the configuration asks for more, because its result is on standard output. A move takes
 /// minutes and so may a download of PostgreSQL, so these also log their progress.
-fn log_settings(settings: &Settings, command: &Command) -> config::Log {
+fn log_settings(settings: &Settings, command: &Command) -> config::LogConfig {
     let mut log = settings.log.clone();
     let quiet = match command {
         Command::Serve => return log,

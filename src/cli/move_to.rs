@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::Output;
-use super::database::{Store, connect_to};
+use super::database::{Database, connect_to};
 use super::explain::explain;
 use super::output;
 use crate::clock::Clock;
@@ -16,7 +16,7 @@ use crate::service::admin::copies::{self, DatabaseContents};
 use crate::service::admin::{AdminContext, Error};
 
 #[derive(Args)]
-pub(super) struct MoveTo {
+pub(super) struct MoveToArgs {
     /// The new database, as postgres://USER:PASSWORD@HOST/DATABASE. `-` reads the URL from standard
     /// input, where other users of this machine cannot see it
     url: String,
@@ -24,15 +24,19 @@ pub(super) struct MoveTo {
     output: Output,
 }
 
-pub(super) async fn run(settings: &Settings, args: MoveTo, clock: &Clock) -> anyhow::Result<()> {
+pub(super) async fn run(
+    settings: &Settings,
+    args: MoveToArgs,
+    clock: &Clock,
+) -> anyhow::Result<()> {
     let url = url(&args.url)?;
     let target = connect_to(&url, settings)?;
-    let store = Store::open_existing(settings).await?;
-    let admin = store.admin(clock);
+    let database = Database::open_existing(settings).await?;
+    let admin = database.admin(clock);
     let timeout = settings.database.acquire_timeout;
-    let done = match copies::move_to(&admin, &target, timeout).await {
+    let result = match copies::move_to(&admin, &target, timeout).await {
         Ok(content) => {
-            let source = match store.is_embedded() {
+            let source = match database.is_embedded() {
                 true => format!("the database in {}", settings.data_dir.display()),
                 false => "the old database".to_owned(),
             };
@@ -47,8 +51,8 @@ pub(super) async fn run(settings: &Settings, args: MoveTo, clock: &Clock) -> any
         Err(error) => Err(explain(error)),
     };
     target.close().await;
-    store.close().await;
-    done
+    database.close().await;
+    result
 }
 
 fn report(

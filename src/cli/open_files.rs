@@ -8,7 +8,7 @@ const OTHER_FILES: u64 = 256;
 
 /// Raises the limit to the maximum that the system permits, and warns if it is too low for the
 /// configured number of connections.
-pub(super) fn permit(connections: usize) {
+pub(super) fn raise_limit(connections: usize) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let permitted = match setrlimit(Resource::Nofile, raised) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::shutdown_signal::Stopper;
+use super::shutdown_signal::ShutdownSignal;
 use crate::postgres::embedded::EmbeddedPostgres;
 
 /// The delay before the second attempt in a row. Each further attempt waits twice as long.
@@ -17,20 +17,20 @@ const MAX_DELAY: Duration = Duration::from_secs(2);
 const STABLE_AFTER: Duration = Duration::from_secs(60);
 
 /// The supervising task.
-pub(super) struct Keeper {
+pub(super) struct PostgresSupervisor {
     stop: watch::Sender<bool>,
     task: JoinHandle<EmbeddedPostgres>,
 }
 
-impl Keeper {
+impl PostgresSupervisor {
     /// Starts the task. It also ends when the server stops, so that PostgreSQL is not started then.
-    pub(super) fn start(mut postgres: EmbeddedPostgres, stopper: Stopper) -> Self {
+    pub(super) fn start(mut postgres: EmbeddedPostgres, shutdown_signal: ShutdownSignal) -> Self {
         let (stop, mut stopped) = watch::channel(false);
         let task = tokio::spawn(async move {
             tokio::select! {
-                () = keep(&mut postgres) => {}
+                () = supervise(&mut postgres) => {}
                 _ = stopped.wait_for(|stopped| *stopped) => {}
-                () = stopper.wanted() => {}
+                () = shutdown_signal.requested() => {}
             }
             postgres
         });
@@ -38,18 +38,18 @@ impl Keeper {
     }
 
     /// Ends the task. `None` if the task panicked.
-    pub(super) async fn end(self) -> Option<EmbeddedPostgres> {
+    pub(super) async fn stop(self) -> Option<EmbeddedPostgres> {
         self.stop.send_replace(true);
         self.task.await.ok()
     }
 }
 
-async fn keep(postgres: &mut EmbeddedPostgres) {
+async fn supervise(postgres: &mut EmbeddedPostgres) {
     let mut delay = Duration::ZERO;
     loop {
-        let up_since = Instant::now();
+        let started_at = Instant::now();
         postgres.wait_ended().await;
-        if up_since.elapsed() >= STABLE_AFTER {
+        if started_at.elapsed() >= STABLE_AFTER {
             delay = Duration::ZERO;
         }
         tracing::error!(

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::Output;
-use super::database::{self, Store, embedded_options};
+use super::database::{self, Database, embedded_options};
 use super::explain::explain;
 use super::output;
 use crate::clock::Clock;
@@ -15,19 +15,23 @@ use crate::service::admin::Error;
 use crate::service::admin::copies::{self, CheckedBackup, RestoreKeys, Restored};
 
 #[derive(Args)]
-pub(super) struct Restore {
+pub(super) struct RestoreArgs {
     /// The directory that `muster backup` wrote
     dir: PathBuf,
     #[command(flatten)]
     output: Output,
 }
 
-pub(super) async fn run(settings: &Settings, args: Restore, clock: &Clock) -> anyhow::Result<()> {
+pub(super) async fn run(
+    settings: &Settings,
+    args: RestoreArgs,
+    clock: &Clock,
+) -> anyhow::Result<()> {
     // The backup is checked before a database is created for it.
     let backup = open(settings, &args)?;
-    let store = Store::open(settings).await?;
+    let database = Database::open(settings).await?;
     let programs = embedded_options(settings);
-    let done = match copies::restore(&store.admin(clock), &backup, &programs).await {
+    let result = match copies::restore(&database.admin(clock), &backup, &programs).await {
         Ok(restored) => report(&backup, restored, args.output),
         Err(Error::ForeignSchema) => Err(anyhow::anyhow!(
             "the target's schema was not made by this version of Muster: `muster migrate status` shows \
@@ -35,12 +39,12 @@ pub(super) async fn run(settings: &Settings, args: Restore, clock: &Clock) -> an
         )),
         Err(error) => Err(explain(error)),
     };
-    store.close().await;
-    done
+    database.close().await;
+    result
 }
 
 /// Opens the backup. The key in it may become the key of this data directory if none is configured.
-fn open(settings: &Settings, args: &Restore) -> anyhow::Result<CheckedBackup> {
+fn open(settings: &Settings, args: &RestoreArgs) -> anyhow::Result<CheckedBackup> {
     let keyring = database::keyring(settings);
     let own = database::own_key_file(settings);
     let is_unconfigured = settings.database.url.is_none()

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::args::Output;
-use super::database::Store;
+use super::database::Database;
 use super::explain::explain;
 use super::output;
 use crate::clock::Clock;
@@ -16,7 +16,7 @@ use crate::service::admin::secrets;
 use crate::wire::MasterKey;
 
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub(super) enum SecretsCommand {
     /// Print a new master key without storing it
     Generate,
     /// Show the ids of the active master key and of the keys that this configuration has
@@ -45,29 +45,29 @@ pub(super) fn generate() {
 
 pub(super) async fn run(
     settings: &Settings,
-    command: Command,
+    command: SecretsCommand,
     clock: &Clock,
 ) -> anyhow::Result<()> {
-    let store = Store::open_existing(settings).await?.current(settings, clock).await?;
-    let admin = store.admin(clock);
-    let done = match command {
-        Command::Generate => Ok(()),
-        Command::Status { output } => status(&admin, output).await,
-        Command::Rotate { finish: false, output } => rotate(&admin, output).await,
-        Command::Rotate { finish: true, output } => finish(&admin, output).await,
+    let database = Database::open_existing(settings).await?.ensure_current(settings, clock).await?;
+    let admin = database.admin(clock);
+    let result = match command {
+        SecretsCommand::Generate => Ok(()),
+        SecretsCommand::Status { output } => status(&admin, output).await,
+        SecretsCommand::Rotate { finish: false, output } => rotate(&admin, output).await,
+        SecretsCommand::Rotate { finish: true, output } => finish(&admin, output).await,
     };
-    store.close().await;
-    done
+    database.close().await;
+    result
 }
 
 async fn status(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
     let status = secrets::status(admin).await.map_err(explain)?;
     if output.json {
-        let here: Vec<String> = status.available.iter().map(ToString::to_string).collect();
+        let ids: Vec<String> = status.available.iter().map(ToString::to_string).collect();
         return output::json(&json!({
             "seals": status.active.to_string(),
             "since": status.since,
-            "here": here,
+            "here": ids,
             "file": status.file,
         }));
     }
@@ -83,18 +83,18 @@ async fn status(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
 }
 
 async fn rotate(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
-    let done = secrets::rotate(admin).await.map_err(explain)?;
+    let summary = secrets::rotate(admin).await.map_err(explain)?;
     if output.json {
         return output::json(&json!({
-            "from": done.from.to_string(), "to": done.to.to_string(), "apps": done.apps,
+            "from": summary.from.to_string(), "to": summary.to.to_string(), "apps": summary.apps,
         }));
     }
     output::text(&format!(
         "{} is the active master key now; the secrets of {} apps were sealed with it\n{} is needed only for backups made until now: {}",
-        done.to,
-        done.apps,
-        done.from,
-        match done.in_file {
+        summary.to,
+        summary.apps,
+        summary.from,
+        match summary.in_file {
             true => "`muster secrets rotate --finish` removes it from the file",
             false => "restart all servers without it at any time",
         }

@@ -10,10 +10,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::application::Application;
-use super::database::Store;
+use super::database::Database;
 use super::explain::explain;
-use super::listeners::Doors;
-use super::shutdown_signal::Stopper;
+use super::listeners::Listeners;
+use super::shutdown_signal::ShutdownSignal;
 use super::{first_app, open_files, output, service_manager};
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -23,30 +23,30 @@ use crate::service::admin::secrets;
 
 pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()> {
     // Signals are handled before anything starts that must be stopped in order.
-    let stopper = Stopper::default();
-    stop_on_signals(stopper.clone())
+    let shutdown_signal = ShutdownSignal::default();
+    stop_on_signals(shutdown_signal.clone())
         .and_then(|()| service_manager::survive_hangups())
         .context("cannot handle signals")?;
-    open_files::permit(settings.server.max_connections);
-    let doors = Doors::open(settings)?;
-    let url = url(settings.server.scheme(), doors.bound.address()?);
-    let store = Store::open_for_server(settings).await?;
-    store.warn_of_others(settings);
-    let store = store.keep(stopper.clone());
-    let served = serve(settings, clock, doors, &url, &store, stopper).await;
-    store.close().await;
-    served
+    open_files::raise_limit(settings.server.max_connections);
+    let listeners = Listeners::open(settings)?;
+    let url = url(settings.server.scheme(), listeners.api.address()?);
+    let database = Database::open_for_server(settings).await?;
+    database.warn_if_accessible(settings);
+    let database = database.supervise(shutdown_signal.clone());
+    let result = serve(settings, clock, listeners, &url, &database, shutdown_signal).await;
+    database.close().await;
+    result
 }
 
 async fn serve(
     settings: &Settings,
     clock: Clock,
-    doors: Doors,
+    listeners: Listeners,
     url: &str,
-    store: &Store,
-    stopper: Stopper,
+    database: &Database,
+    shutdown_signal: ShutdownSignal,
 ) -> anyhow::Result<()> {
-    let admin = store.admin(&clock);
+    let admin = database.admin(&clock);
     if settings.database.migrate {
         schema::migrate(&admin).await.map_err(explain)?;
     }
@@ -60,14 +60,15 @@ async fn serve(
         }
     }
     secrets::verify(&admin).await.map_err(explain)?;
-    let credentials = match store.is_embedded() {
+    let credentials = match database.is_embedded() {
         true => first_app::ensure(&admin, &settings.data_dir, url).await?,
         false => None,
     };
-    let (pool, keyring) = (store.pool.clone(), store.keyring.clone());
+    let (pool, keyring) = (database.pool.clone(), database.keyring.clone());
     let application =
-        Application::build(settings, doors, pool, keyring, clock, stopper.clone()).await?;
-    if stopper.is_wanted() {
+        Application::build(settings, listeners, pool, keyring, clock, shutdown_signal.clone())
+            .await?;
+    if shutdown_signal.is_requested() {
         return Ok(());
     }
     let metrics = application.metrics_address().map(tracing::field::display);
@@ -80,7 +81,7 @@ async fn serve(
 /// Stops the service on signals. After the first signal, running requests may finish. After the
 /// second, the service stops without waiting for requests. A third signal, or a timeout of three
 /// seconds, ends the process at once; the next start recovers.
-fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
+fn stop_on_signals(shutdown_signal: ShutdownSignal) -> io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::spawn(async move {
@@ -93,7 +94,7 @@ fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
             // A terminal and a parent process may both pass on the same Ctrl-C.
             let now = Instant::now();
             if echo.is_none_or(|echo| now > echo) {
-                echo = Some(now + ECHO);
+                echo = Some(now + DUPLICATE_SIGNAL_WINDOW);
                 break name;
             }
         };
@@ -103,10 +104,10 @@ fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
             "stopping when the running requests are finished; a second signal stops without waiting"
         );
         service_manager::stopping();
-        stopper.stop();
+        shutdown_signal.stop();
         let name = next().await;
         tracing::warn!(signal = name, "stopping in a hurry, without waiting for requests");
-        stopper.hurry();
+        shutdown_signal.force();
         let _ = tokio::time::timeout(HURRY_TIMEOUT, next()).await;
         tracing::warn!("exiting at once");
         std::process::exit(1);
@@ -115,7 +116,7 @@ fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
 }
 
 /// A signal within this time after another one counts as the same.
-const ECHO: Duration = Duration::from_secs(1);
+const DUPLICATE_SIGNAL_WINDOW: Duration = Duration::from_secs(1);
 /// The time limit of a stop after the second signal.
 const HURRY_TIMEOUT: Duration = Duration::from_secs(3);
 

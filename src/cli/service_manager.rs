@@ -19,15 +19,15 @@ pub(super) fn survive_hangups() -> io::Result<()> {
 
 /// Reports that requests are accepted, so that dependent services may start.
 pub(super) fn ready() {
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
 /// Reports that the service stops.
 pub(super) fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
-fn tell(state: &[NotifyState<'_>]) {
+fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         let error: &dyn std::error::Error = &error;
         tracing::warn!(error, "the supervisor cannot be notified (NOTIFY_SOCKET)");

@@ -6,69 +6,69 @@ use tokio::sync::watch;
 
 /// Stops one service. A clone stops the same service.
 #[derive(Clone, Debug)]
-pub struct Stopper(watch::Sender<Wish>);
+pub struct ShutdownSignal(watch::Sender<ShutdownStage>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Wish {
+enum ShutdownStage {
     Run,
     Stop,
-    Hurry,
+    Force,
 }
 
-impl Default for Stopper {
+impl Default for ShutdownSignal {
     fn default() -> Self {
-        Self(watch::channel(Wish::Run).0)
+        Self(watch::channel(ShutdownStage::Run).0)
     }
 }
 
-impl Stopper {
+impl ShutdownSignal {
     /// Stops the service in order: running requests may finish within `shutdown_timeout`.
     pub fn stop(&self) {
-        self.raise(Wish::Stop);
+        self.raise(ShutdownStage::Stop);
     }
 
     /// Stops the service without waiting for running requests.
-    pub fn hurry(&self) {
-        self.raise(Wish::Hurry);
+    pub fn force(&self) {
+        self.raise(ShutdownStage::Force);
     }
 
     /// Whether a stop was requested.
     #[must_use]
-    pub fn is_wanted(&self) -> bool {
-        *self.0.borrow() >= Wish::Stop
+    pub fn is_requested(&self) -> bool {
+        *self.0.borrow() >= ShutdownStage::Stop
     }
 
     /// Waits until a stop is requested.
-    pub async fn wanted(&self) {
-        self.reached(Wish::Stop).await;
+    pub async fn requested(&self) {
+        self.reached(ShutdownStage::Stop).await;
     }
 
     /// Waits for `what`, until `patience` is over or a hurry is requested. Says whether `what` was
     /// finished.
-    pub(super) async fn unless_hurried(
+    pub(super) async fn unless_forced(
         &self,
-        patience: Duration,
-        what: impl Future<Output = ()>,
+        timeout: Duration,
+        work: impl Future<Output = ()>,
     ) -> bool {
         tokio::select! {
             biased;
-            () = what => true,
-            () = self.reached(Wish::Hurry) => false,
-            () = tokio::time::sleep(patience) => false,
+            () = work => true,
+            () = self.reached(ShutdownStage::Force) => false,
+            () = tokio::time::sleep(timeout) => false,
         }
     }
 
-    fn raise(&self, to: Wish) {
-        self.0.send_if_modified(|wish| {
-            let rises = *wish < to;
-            *wish = to.max(*wish);
+    fn raise(&self, to: ShutdownStage) {
+        self.0.send_if_modified(|stage| {
+            let rises = *stage < to;
+            *stage = to.max(*stage);
             rises
         });
     }
 
-    async fn reached(&self, wished: Wish) {
+    async fn reached(&self, target: ShutdownStage) {
         // The wait fails only if all senders are dropped, and `self` is a sender.
-        let _ = self.0.subscribe().wait_for(|wish| *wish >= wished).await;
+        let _ = self.0.subscribe().wait_for(|stage| *stage >= target).await;
     }
 }
 
@@ -80,18 +80,18 @@ mod tests {
 
     #[tokio::test]
     async fn forced_shutdown_waits_for_nothing() {
-        let stopper = Stopper::default();
-        assert!(!stopper.is_wanted());
+        let stopper = ShutdownSignal::default();
+        assert!(!stopper.is_requested());
         stopper.clone().stop();
-        stopper.wanted().await;
-        assert!(stopper.unless_hurried(LONG, async {}).await);
-        assert!(!stopper.unless_hurried(Duration::ZERO, std::future::pending()).await);
-        stopper.hurry();
+        stopper.requested().await;
+        assert!(stopper.unless_forced(LONG, async {}).await);
+        assert!(!stopper.unless_forced(Duration::ZERO, std::future::pending()).await);
+        stopper.force();
         stopper.stop();
         assert!(
-            !stopper.unless_hurried(LONG, std::future::pending()).await,
+            !stopper.unless_forced(LONG, std::future::pending()).await,
             "a hurry is not undone"
         );
-        assert!(stopper.unless_hurried(LONG, async {}).await, "a finished step counts");
+        assert!(stopper.unless_forced(LONG, async {}).await, "a finished step counts");
     }
 }

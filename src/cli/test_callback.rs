@@ -10,7 +10,7 @@ use crate::config::Settings;
 use crate::domain::CallbacksBlocked;
 use crate::service::AppContext;
 use crate::service::admin::apps::RegisteredApp;
-use crate::wire::{Message, News};
+use crate::wire::{CallbackEvent, Message};
 
 /// Sends a test callback to an app, and prints the result.
 pub(super) async fn run(
@@ -19,8 +19,8 @@ pub(super) async fn run(
     clock: &Clock,
     output: Output,
 ) -> anyhow::Result<()> {
-    let known = AppContext::from(registered);
-    let callback = known.app.callback.as_ref();
+    let context = AppContext::from(registered);
+    let callback = context.app.callback.as_ref();
     let url = &callback
         .context(
             "the app has no callback URL: set it with `muster app update --callback-url … --callback-token …`",
@@ -32,23 +32,23 @@ pub(super) async fn run(
         create_time: now.timestamp(),
         session_id: "{00000000-0000-0000-0000-000000000000}",
         version: 0,
-        news: News::Test,
+        event: CallbackEvent::Test,
     };
     // A new id each time, because receivers ignore an id that they have seen.
     let id = format!("test-{:016x}", rand::random::<u64>());
-    let outcome = callbacks::sender(settings)?.send(&known, &message, &id, 1, None, now).await;
+    let outcome = callbacks::sender(settings)?.send(&context, &message, &id, 1, None, now).await;
     let acknowledged = outcome.error.is_none();
-    let withheld = known.app.callbacks_blocked().map(explain_withheld);
+    let blocked = context.app.callbacks_blocked().map(explain_withheld);
     let duration_ms = outcome.duration.as_millis();
     if output.json {
         output::json(&json!({
             "url": url,
             "acknowledged": acknowledged,
-            "withheld": withheld,
+            "withheld": blocked,
             "durationMs": u64::try_from(duration_ms).unwrap_or(u64::MAX),
             "status": outcome.status,
             "error": outcome.error,
-            "answer": outcome.answer,
+            "answer": outcome.response_excerpt,
         }))?;
     } else {
         output::text(&format!("sent to   {url}"));
@@ -56,13 +56,13 @@ pub(super) async fn run(
         if let Some(status) = outcome.status {
             output::text(&format!("status    {status}"));
         }
-        if let Some(answer) = &outcome.answer {
+        if let Some(answer) = &outcome.response_excerpt {
             output::text(&format!("response  {answer:?}"));
         }
         if acknowledged {
             output::text("the receiver acknowledged it");
         }
-        if let Some(why) = withheld {
+        if let Some(why) = blocked {
             output::text(&format!("but real callbacks are not sent: {why}"));
         }
     }

@@ -7,13 +7,13 @@ use super::read::Reader;
 
 /// `[audit]`: the record of administrative acts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Audit {
+pub struct AuditConfig {
     /// How long a line is kept.
     pub retention: Duration,
 }
 
-impl Audit {
-    pub(super) fn read(read: &mut Reader<'_>) -> Self {
-        Self { retention: read.duration("audit.retention", DAY..=36_500 * DAY) }
+impl AuditConfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        Self { retention: reader.duration("audit.retention", DAY..=36_500 * DAY) }
     }
 }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::duration::{DAY, INSTANT, MINUTE, SECOND};
+use super::duration::{DAY, MIN_TIMEOUT, MINUTE, SECOND};
 use super::read::Reader;
 
 /// `[delivery]`: how callbacks are sent, and for how long they are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
+pub struct DeliveryConfig {
     /// Whether this server sends any.
     pub enabled: bool,
     /// How many may be in flight.
@@ -36,29 +36,33 @@ pub struct Delivery {
     pub failed_retention: Duration,
 }
 
-impl Delivery {
-    pub(super) fn read(read: &mut Reader<'_>) -> Self {
+impl DeliveryConfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let delivery = Self {
-            enabled: read.switch("delivery.enabled"),
-            max_concurrency: read.number("delivery.max_concurrency", 1..=1_000),
-            max_concurrency_per_app: read.number("delivery.max_concurrency_per_app", 1..=1_000),
-            connect_timeout: read.duration("delivery.connect_timeout", INSTANT..=MINUTE),
-            attempt_timeout: read.duration("delivery.attempt_timeout", INSTANT..=MINUTE),
-            poll_interval: read.duration("delivery.poll_interval", INSTANT / 10..=MINUTE),
-            retry_schedule: read.durations(
+            enabled: reader.boolean("delivery.enabled"),
+            max_concurrency: reader.number("delivery.max_concurrency", 1..=1_000),
+            max_concurrency_per_app: reader.number("delivery.max_concurrency_per_app", 1..=1_000),
+            connect_timeout: reader.duration("delivery.connect_timeout", MIN_TIMEOUT..=MINUTE),
+            attempt_timeout: reader.duration("delivery.attempt_timeout", MIN_TIMEOUT..=MINUTE),
+            poll_interval: reader.duration("delivery.poll_interval", MIN_TIMEOUT / 10..=MINUTE),
+            retry_schedule: reader.durations(
                 "delivery.retry_schedule",
-                INSTANT..=DAY,
+                MIN_TIMEOUT..=DAY,
                 "a list of durations from 100ms to 1day, not empty",
             ),
-            give_up_after: read.duration("delivery.give_up_after", SECOND..=30 * DAY),
-            allow_networks: read.networks("delivery.allow_networks"),
-            deny_networks: read.networks("delivery.deny_networks"),
-            delivered_retention: read
+            give_up_after: reader.duration("delivery.give_up_after", SECOND..=30 * DAY),
+            allow_networks: reader.networks("delivery.allow_networks"),
+            deny_networks: reader.networks("delivery.deny_networks"),
+            delivered_retention: reader
                 .duration("delivery.delivered_retention", MINUTE..=3_650 * DAY),
-            failed_retention: read.duration("delivery.failed_retention", MINUTE..=3_650 * DAY),
+            failed_retention: reader.duration("delivery.failed_retention", MINUTE..=3_650 * DAY),
         };
         if delivery.connect_timeout > delivery.attempt_timeout {
-            read.contradiction("delivery.connect_timeout", "at most", "delivery.attempt_timeout");
+            reader.add_contradiction(
+                "delivery.connect_timeout",
+                "at most",
+                "delivery.attempt_timeout",
+            );
         }
         delivery
     }

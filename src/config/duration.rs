@@ -10,7 +10,7 @@ pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
 /// The shortest time limit that a working machine can keep.
-pub(super) const INSTANT: Duration = Duration::from_millis(100);
+pub(super) const MIN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Seconds as a number, or text with units.
 pub(super) fn read(kind: &ValueKind) -> Option<Duration> {
@@ -26,8 +26,8 @@ pub(super) fn read(kind: &ValueKind) -> Option<Duration> {
 }
 
 /// A range of durations in words, each in the largest unit that says it whole.
-pub(super) fn told(range: &RangeInclusive<Duration>) -> String {
-    let told = |duration: &Duration| {
+pub(super) fn describe_range(range: &RangeInclusive<Duration>) -> String {
+    let describe = |duration: &Duration| {
         let millis = duration.as_millis();
         let units = [(86_400_000, "days"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
         match units.into_iter().find(|(unit, _)| millis.is_multiple_of(*unit)) {
@@ -37,7 +37,7 @@ pub(super) fn told(range: &RangeInclusive<Duration>) -> String {
         }
     };
     if range.start().is_zero() {
-        return format!("of at most {}", told(range.end()));
+        return format!("of at most {}", describe(range.end()));
     }
-    format!("from {} to {}", told(range.start()), told(range.end()))
+    format!("from {} to {}", describe(range.start()), describe(range.end()))
 }

@@ -21,7 +21,7 @@ impl KeyText {
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = Zeroizing::new(match text.len() {
             44 => STANDARD.decode(text).ok()?,
-            64 => hexadecimal(text)?,
+            64 => decode_hex(text)?,
             _ => return None,
         });
         bytes.as_slice().try_into().ok().map(Self)
@@ -34,7 +34,7 @@ impl KeyText {
     }
 }
 
-fn hexadecimal(text: &str) -> Option<Vec<u8>> {
+fn decode_hex(text: &str) -> Option<Vec<u8>> {
     let digit =
         |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
     let pairs = text.as_bytes().chunks_exact(2);

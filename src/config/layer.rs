@@ -7,14 +7,14 @@ use std::path::Path;
 use ::config::{Map, Source, Value, ValueKind};
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigError, Problem};
+use super::{ConfigError, ConfigProblem};
 
 /// The documented defaults, as text: `config/default.toml`.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 const PREFIX: &str = "MUSTER__";
 /// At the end of a variable's name: it names a file, which holds the value.
-const IN_FILE: &str = "_FILE";
+const FILE_SUFFIX: &str = "_FILE";
 
 /// One layer: values by their full key.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ impl Layer {
     }
 
     /// The message for `key`, which is not one of these.
-    fn unknown(&self, key: &str, as_written: impl Fn(&str) -> String) -> String {
+    fn unknown_key_reason(&self, key: &str, as_written: impl Fn(&str) -> String) -> String {
         if self.has_section(key) {
             return "this is a section, not a key".to_owned();
         }
@@ -63,7 +63,7 @@ pub(super) fn defaults() -> Result<Layer, ConfigError> {
 pub(super) fn file(
     path: &Path,
     defaults: &Layer,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<ConfigProblem>,
 ) -> Result<Layer, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
@@ -78,9 +78,9 @@ pub(super) fn file(
             let reason = if is_key(&key) {
                 "expected a value, not a table".to_owned()
             } else {
-                defaults.unknown(&key, str::to_owned)
+                defaults.unknown_key_reason(&key, str::to_owned)
             };
-            problems.push(Problem { key, value: None, origin, reason });
+            problems.push(ConfigProblem { key, value: None, origin, reason });
         }
     }
     Ok(Layer(layer))
@@ -91,42 +91,46 @@ pub(super) fn file(
 pub(super) fn environment(
     env: impl Iterator<Item = (String, String)>,
     defaults: &Layer,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<ConfigProblem>,
 ) -> Layer {
-    let keys: BTreeMap<String, &str> = defaults.keys().map(|key| (variable(key), key)).collect();
+    let keys: BTreeMap<String, &str> =
+        defaults.keys().map(|key| (variable_name(key), key)).collect();
     // A single underscore is a slip of the pen that must not go by in silence: the service would
     // start on another database than was named.
-    let slips: BTreeMap<String, &str> =
-        defaults.keys().map(|key| (variable(key).replace("__", "_"), key)).collect();
+    let misspellings: BTreeMap<String, &str> =
+        defaults.keys().map(|key| (variable_name(key).replace("__", "_"), key)).collect();
 
     let mut layer = Map::new();
     // In the order of their names, so that messages do not come in a random one.
     let env: BTreeMap<_, _> = env.collect();
     for (name, text) in env.clone() {
-        let mut refuse = |reason: String| {
-            problems.push(Problem {
+        let mut add_problem = |reason: String| {
+            problems.push(ConfigProblem {
                 key: name.clone(),
                 value: None,
                 origin: "environment variable".to_owned(),
                 reason,
             });
         };
-        if let Some((key, in_file)) = set_by(&name, &keys) {
+        if let Some((key, is_file)) = find_key(&name, &keys) {
             if text.contains(char::REPLACEMENT_CHARACTER) {
-                refuse("expected UTF-8 text".to_owned());
+                add_problem("expected UTF-8 text".to_owned());
                 continue;
             }
             let mut origin = format!("environment variable {name}");
-            let text = if in_file {
-                if env.contains_key(&variable(key)) {
-                    refuse(format!("expected either this or {}, not both", variable(key)));
+            let text = if is_file {
+                if env.contains_key(&variable_name(key)) {
+                    add_problem(format!(
+                        "expected either this or {}, not both",
+                        variable_name(key)
+                    ));
                     continue;
                 }
                 origin = format!("{text}, named by {origin}");
                 match secret_file(Path::new(&text)) {
                     Ok(content) => content,
                     Err(error) => {
-                        refuse(format!("cannot read {text}: {error}"));
+                        add_problem(format!("cannot read {text}: {error}"));
                         continue;
                     }
                 }
@@ -143,11 +147,12 @@ pub(super) fn environment(
             layer.insert(key.to_owned(), value);
         } else if let Some(rest) = without_prefix(&name) {
             let key = rest.to_lowercase().replace("__", ".");
-            refuse(defaults.unknown(&key, variable));
-        } else if let Some((key, in_file)) = set_by(&name.to_uppercase().replace("__", "_"), &slips)
+            add_problem(defaults.unknown_key_reason(&key, variable_name));
+        } else if let Some((key, is_file)) =
+            find_key(&name.to_uppercase().replace("__", "_"), &misspellings)
         {
-            let meant = variable(key) + if in_file { IN_FILE } else { "" };
-            refuse(format!("no such key; did you mean `{meant}`?"));
+            let suggestion = variable_name(key) + if is_file { FILE_SUFFIX } else { "" };
+            add_problem(format!("no such key; did you mean `{suggestion}`?"));
         }
     }
     Layer(layer)
@@ -155,9 +160,9 @@ pub(super) fn environment(
 
 /// The key that a variable sets, and whether it names a file with the value. A key that has such a
 /// name itself goes before: `MUSTER__SECRETS__MASTER_KEY_FILE` is `secrets.master_key_file`.
-fn set_by<'a>(name: &str, keys: &BTreeMap<String, &'a str>) -> Option<(&'a str, bool)> {
+fn find_key<'a>(name: &str, keys: &BTreeMap<String, &'a str>) -> Option<(&'a str, bool)> {
     let itself = keys.get(name).map(|key| (*key, false));
-    itself.or_else(|| keys.get(name.strip_suffix(IN_FILE)?).map(|key| (*key, true)))
+    itself.or_else(|| keys.get(name.strip_suffix(FILE_SUFFIX)?).map(|key| (*key, true)))
 }
 
 /// The content of a file, without the newline that editors add at its end.
@@ -183,7 +188,7 @@ fn list(text: &str) -> ValueKind {
 }
 
 /// The name of the environment variable that sets `key`.
-fn variable(key: &str) -> String {
+fn variable_name(key: &str) -> String {
     format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
 }
 
@@ -205,7 +210,7 @@ fn parse(
         let before = text.get(..at).unwrap_or(text);
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         ConfigError::Syntax {
-            origin: format!("{}, column {column}", place(text, name, at)),
+            origin: format!("{}, column {column}", describe_position(text, name, at)),
             message: error.message().to_owned(),
         }
     })?;
@@ -221,7 +226,11 @@ fn parse(
                     tables.push((format!("{key}."), inner));
                 }
                 value => {
-                    entries.push((at, key, Value::new(Some(&place(text, name, at)), kind(&value))));
+                    entries.push((
+                        at,
+                        key,
+                        Value::new(Some(&describe_position(text, name, at)), kind(&value)),
+                    ));
                 }
             }
         }
@@ -230,7 +239,7 @@ fn parse(
     Ok(entries.into_iter().map(|(_, key, value)| (key, value)).collect())
 }
 
-fn place(text: &str, name: &str, at: usize) -> String {
+fn describe_position(text: &str, name: &str, at: usize) -> String {
     let line = text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
     format!("{name}, line {line}")
 }
@@ -260,17 +269,17 @@ fn kind(value: &DeValue<'_>) -> ValueKind {
 
 /// The known key that `key` was probably meant to be: one slip in a few letters away, or the same
 /// word in another section.
-fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+fn nearest<'a>(key: &str, candidate: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
-    known
-        .map(|known| {
-            let whole = distance(key, known);
-            let last = distance(&word(key), &word(known)) + 1;
-            (whole.min(last), whole, known)
+    candidate
+        .map(|candidate| {
+            let whole = distance(key, candidate);
+            let last = distance(&word(key), &word(candidate)) + 1;
+            (whole.min(last), whole, candidate)
         })
         .min()
-        .filter(|(steps, _, known)| *steps <= (word(known).len() / 3).max(2))
-        .map(|(_, _, known)| known)
+        .filter(|(steps, _, candidate)| *steps <= (word(candidate).len() / 3).max(2))
+        .map(|(_, _, candidate)| candidate)
 }
 
 /// Levenshtein's: the letters to insert, drop or replace to make `a` of `b`.

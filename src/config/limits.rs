@@ -4,7 +4,7 @@ use super::read::Reader;
 
 /// `[limits]`: how large things may get, and how many.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct LimitsConfig {
     /// The largest request body, in bytes.
     pub max_body_bytes: usize,
     /// The longest path with its query, in bytes.
@@ -27,25 +27,25 @@ pub struct Limits {
     pub max_failed_attempts: u32,
 }
 
-impl Limits {
-    pub(super) fn read(read: &mut Reader<'_>) -> Self {
+impl LimitsConfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         let limits = Self {
-            max_body_bytes: read.number("limits.max_body_bytes", 1_024..=1_073_741_824),
-            max_uri_bytes: read.number("limits.max_uri_bytes", 1_024..=65_534),
-            max_header_bytes: read.number("limits.max_header_bytes", 1_024..=131_072),
-            max_headers: read.number("limits.max_headers", 8..=96),
-            min_members: read.number("limits.min_members", 1..=100_000),
-            max_members: read.number("limits.max_members", 1..=100_000),
-            max_queued: read.number("limits.max_queued", 1..=100_000),
-            requests_per_second: read.number("limits.requests_per_second", 0..=1_000_000),
-            burst: read.number("limits.burst", 0..=1_000_000),
-            max_failed_attempts: read.number("limits.max_failed_attempts", 0..=1_000_000),
+            max_body_bytes: reader.number("limits.max_body_bytes", 1_024..=1_073_741_824),
+            max_uri_bytes: reader.number("limits.max_uri_bytes", 1_024..=65_534),
+            max_header_bytes: reader.number("limits.max_header_bytes", 1_024..=131_072),
+            max_headers: reader.number("limits.max_headers", 8..=96),
+            min_members: reader.number("limits.min_members", 1..=100_000),
+            max_members: reader.number("limits.max_members", 1..=100_000),
+            max_queued: reader.number("limits.max_queued", 1..=100_000),
+            requests_per_second: reader.number("limits.requests_per_second", 0..=1_000_000),
+            burst: reader.number("limits.burst", 0..=1_000_000),
+            max_failed_attempts: reader.number("limits.max_failed_attempts", 0..=1_000_000),
         };
         if limits.max_uri_bytes > limits.max_header_bytes as usize {
-            read.contradiction("limits.max_uri_bytes", "at most", "limits.max_header_bytes");
+            reader.add_contradiction("limits.max_uri_bytes", "at most", "limits.max_header_bytes");
         }
         if limits.min_members > limits.max_members {
-            read.contradiction("limits.min_members", "at most", "limits.max_members");
+            reader.add_contradiction("limits.min_members", "at most", "limits.max_members");
         }
         limits
     }

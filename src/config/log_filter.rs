@@ -8,7 +8,7 @@ pub(super) const DIRECTIVES: &str = "a level (off, error, warn, info, debug, tra
 
 /// Left out unless `log.level` names the same module: the framework logs each request that is not
 /// HTTP, and any scanner can send such requests.
-const QUIET: &str = "actix_http=off";
+const QUIET_DIRECTIVES: &str = "actix_http=off";
 
 /// Directives such as `info,sqlx=warn`. Their syntax is valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl LogFilter {
 
     /// If two directives name the same module, the later one counts.
     fn with_quiet(&self) -> String {
-        format!("{QUIET},{}", self.0)
+        format!("{QUIET_DIRECTIVES},{}", self.0)
     }
 }
 

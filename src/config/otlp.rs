@@ -4,7 +4,7 @@ use super::read::Reader;
 
 /// `[tracing]`: traces for OpenTelemetry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tracing {
+pub struct TracingConfig {
     /// The collector of the spans; `None` = no spans.
     pub otlp_endpoint: Option<OtlpEndpoint>,
     /// One in this many requests without a trace begins one; at least 1.
@@ -15,16 +15,16 @@ pub struct Tracing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtlpEndpoint(String);
 
-impl Tracing {
-    pub(super) fn read(read: &mut Reader<'_>) -> Self {
+impl TracingConfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         Self {
-            otlp_endpoint: read.optional_url(
+            otlp_endpoint: reader.optional_url(
                 "tracing.otlp_endpoint",
                 "expected http://HOST:PORT or https://HOST:PORT of an OTLP collector, without user \
                  or query, or nothing",
                 OtlpEndpoint::parse,
             ),
-            sample_one_in: read.number("tracing.sample_one_in", 1..=1_000_000),
+            sample_one_in: reader.number("tracing.sample_one_in", 1..=1_000_000),
         }
     }
 }

@@ -27,10 +27,10 @@ pub enum ConfigError {
     Layers(#[source] ::config::ConfigError),
     /// All that is wrong with keys and values; never empty.
     #[error("{}", list(.0))]
-    Refused(Vec<Problem>),
+    Invalid(Vec<ConfigProblem>),
 }
 
-fn list(problems: &[Problem]) -> String {
+fn list(problems: &[ConfigProblem]) -> String {
     let mut text = match problems.len() {
         1 => "the configuration has a mistake:".to_owned(),
         many => format!("the configuration has {many} mistakes:"),
@@ -44,7 +44,7 @@ fn list(problems: &[Problem]) -> String {
 
 /// One mistake. It shows as `key = value (origin): expected form`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct ConfigProblem {
     /// Such as `server.bind`; of an unknown environment variable, its name.
     pub key: String,
     /// As set, quoted and shortened, without the database's password. `None` for unknown keys,
@@ -56,7 +56,7 @@ pub struct Problem {
     pub reason: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, value, origin, reason } = self;
         match value {

@@ -12,18 +12,18 @@ use super::address::is_address;
 use super::key_text::KeyText;
 use super::log_filter::{DIRECTIVES, LogFilter};
 use super::url::{DatabaseUrl, redact};
-use super::{Problem, duration};
+use super::{ConfigProblem, duration};
 
 /// Longest part of a value that a message quotes, in characters.
-const QUOTED: usize = 100;
+const MAX_QUOTED_CHARS: usize = 100;
 
 pub(super) struct Reader<'a> {
     root: &'a Value,
-    problems: &'a mut Vec<Problem>,
+    problems: &'a mut Vec<ConfigProblem>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(root: &'a Value, problems: &'a mut Vec<Problem>) -> Self {
+    pub(super) fn new(root: &'a Value, problems: &'a mut Vec<ConfigProblem>) -> Self {
         Self { root, problems }
     }
 
@@ -33,15 +33,15 @@ impl<'a> Reader<'a> {
         N: TryFrom<i64> + Default,
     {
         let expected = format!("expected a whole number from {} to {}", range.start(), range.end());
-        self.take(key, &expected, |kind| match kind {
+        self.read_value(key, &expected, |kind| match kind {
             ValueKind::I64(number) if range.contains(number) => N::try_from(*number).ok(),
             _ => None,
         })
     }
 
     /// `true` or `false`.
-    pub(super) fn switch(&mut self, key: &str) -> bool {
-        self.take(key, "expected true or false", |kind| match kind {
+    pub(super) fn boolean(&mut self, key: &str) -> bool {
+        self.read_value(key, "expected true or false", |kind| match kind {
             ValueKind::Boolean(value) => Some(*value),
             _ => None,
         })
@@ -57,10 +57,12 @@ impl<'a> Reader<'a> {
 
     /// Seconds as a number, or text with units.
     pub(super) fn duration(&mut self, key: &str, range: RangeInclusive<Duration>) -> Duration {
-        let range_told = duration::told(&range);
+        let range_text = duration::describe_range(&range);
         let expected =
-            format!("expected a duration {range_told}, in seconds or as text such as \"90s\"");
-        self.take(key, &expected, |kind| duration::read(kind).filter(|value| range.contains(value)))
+            format!("expected a duration {range_text}, in seconds or as text such as \"90s\"");
+        self.read_value(key, &expected, |kind| {
+            duration::read(kind).filter(|value| range.contains(value))
+        })
     }
 
     /// A [`duration`](Self::duration) for places where only whole seconds can be said.
@@ -71,7 +73,7 @@ impl<'a> Reader<'a> {
         expected: &str,
     ) -> Duration {
         let expected = format!("expected {expected}, in whole seconds or as text such as \"90s\"");
-        self.take(key, &expected, |kind| {
+        self.read_value(key, &expected, |kind| {
             duration::read(kind).filter(|value| range.contains(value) && value.subsec_nanos() == 0)
         })
     }
@@ -84,11 +86,11 @@ impl<'a> Reader<'a> {
         expected: &str,
     ) -> Vec<Duration> {
         let expected = format!("expected {expected}, each in seconds or as text such as \"90s\"");
-        self.take(key, &expected, |kind| match kind {
+        self.read_value(key, &expected, |kind| match kind {
             ValueKind::Array(items) if !items.is_empty() => {
-                let one =
+                let read_one =
                     |item: &Value| duration::read(&item.kind).filter(|value| range.contains(value));
-                items.iter().map(one).collect()
+                items.iter().map(read_one).collect()
             }
             _ => None,
         })
@@ -97,7 +99,7 @@ impl<'a> Reader<'a> {
     /// A list of networks, possibly empty.
     pub(super) fn networks(&mut self, key: &str) -> Vec<IpNet> {
         let expected = "expected a list of networks, each as \"10.0.0.0/8\" or \"fd00::/8\"";
-        self.take(key, expected, |kind| {
+        self.read_value(key, expected, |kind| {
             let ValueKind::Array(items) = kind else { return None };
             let network = |item: &Value| match &item.kind {
                 ValueKind::String(text) => text.parse().ok(),
@@ -167,26 +169,27 @@ impl<'a> Reader<'a> {
 
     /// Notes that the value of `key` is not in `relation` (such as "at most") to that of `other`.
     /// Does nothing if one of the two keys has a problem already.
-    pub(super) fn contradiction(&mut self, key: &str, relation: &str, other: &str) {
+    pub(super) fn add_contradiction(&mut self, key: &str, relation: &str, other: &str) {
         if self.problems.iter().any(|problem| problem.key == key || problem.key == other) {
             return;
         }
         if let (Some(value), Some(limit)) = (self.find(key), self.find(other)) {
             let reason = format!(
                 "expected {relation} {other}, which is {} ({})",
-                shown(&limit.kind, str::to_owned),
+                quote_value(&limit.kind, str::to_owned),
                 limit.origin().unwrap_or_default(),
             );
-            self.problems.push(problem(key, value, str::to_owned, reason));
+            self.problems.push(new_problem(key, value, str::to_owned, reason));
         }
     }
 
     /// Notes that `key` must not be empty here. Does nothing if it has a problem already, or
     /// if an unknown key may have been meant for it.
-    pub(super) fn missing(&mut self, key: &str, expected: &str) {
-        let known = self.problems.iter().any(|other| other.key == key || other.value.is_none());
-        if let Some(value) = self.find(key).filter(|_| !known) {
-            self.problems.push(problem(key, value, str::to_owned, expected.to_owned()));
+    pub(super) fn add_missing(&mut self, key: &str, expected: &str) {
+        let is_reported =
+            self.problems.iter().any(|other| other.key == key || other.value.is_none());
+        if let Some(value) = self.find(key).filter(|_| !is_reported) {
+            self.problems.push(new_problem(key, value, str::to_owned, expected.to_owned()));
         }
     }
 
@@ -197,7 +200,7 @@ impl<'a> Reader<'a> {
         show: impl Fn(&str) -> String,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
-        self.take_shown(key, expected, show, |kind| match kind {
+        self.read_redacted(key, expected, show, |kind| match kind {
             ValueKind::String(text) if text.is_empty() => Some(None),
             ValueKind::String(text) => parse(text).map(Some),
             _ => None,
@@ -210,22 +213,22 @@ impl<'a> Reader<'a> {
         expected: &str,
         convert: impl FnOnce(&str) -> Option<T>,
     ) -> T {
-        self.take(key, expected, |kind| match kind {
+        self.read_value(key, expected, |kind| match kind {
             ValueKind::String(text) => convert(text),
             _ => None,
         })
     }
 
-    fn take<T: Default>(
+    fn read_value<T: Default>(
         &mut self,
         key: &str,
         expected: &str,
         convert: impl FnOnce(&ValueKind) -> Option<T>,
     ) -> T {
-        self.take_shown(key, expected, str::to_owned, convert)
+        self.read_redacted(key, expected, str::to_owned, convert)
     }
 
-    fn take_shown<T: Default>(
+    fn read_redacted<T: Default>(
         &mut self,
         key: &str,
         expected: &str,
@@ -235,7 +238,7 @@ impl<'a> Reader<'a> {
         let nothing = Value::default();
         let value = self.find(key).unwrap_or(&nothing);
         convert(&value.kind).unwrap_or_else(|| {
-            self.problems.push(problem(key, value, show, expected.to_owned()));
+            self.problems.push(new_problem(key, value, show, expected.to_owned()));
             T::default()
         })
     }
@@ -248,21 +251,26 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn problem(key: &str, value: &Value, show: impl Fn(&str) -> String, reason: String) -> Problem {
-    Problem {
+fn new_problem(
+    key: &str,
+    value: &Value,
+    show: impl Fn(&str) -> String,
+    reason: String,
+) -> ConfigProblem {
+    ConfigProblem {
         key: key.to_owned(),
-        value: Some(shown(&value.kind, show)),
+        value: Some(quote_value(&value.kind, show)),
         origin: value.origin().unwrap_or("nowhere set").to_owned(),
         reason,
     }
 }
 
 /// A value as a message quotes it, its text passed through `show` first.
-fn shown(kind: &ValueKind, show: impl Fn(&str) -> String) -> String {
+fn quote_value(kind: &ValueKind, show: impl Fn(&str) -> String) -> String {
     match kind {
         ValueKind::String(text) => {
             let text = show(text);
-            let start: String = text.chars().take(QUOTED).collect();
+            let start: String = text.chars().take(MAX_QUOTED_CHARS).collect();
             let more = if start.len() < text.len() { "…" } else { "" };
             format!("{start:?}{more}")
         }

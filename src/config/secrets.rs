@@ -7,7 +7,7 @@ use super::read::Reader;
 
 /// `[secrets]`: the master keys, in the order in which they count: the first one seals.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Secrets {
+pub struct SecretsConfig {
     /// The key that seals. It takes precedence over the keys of the file.
     pub master_key: Option<KeyText>,
     /// A key that opens values sealed earlier.
@@ -17,12 +17,12 @@ pub struct Secrets {
     pub master_key_file: Option<PathBuf>,
 }
 
-impl Secrets {
-    pub(super) fn read(read: &mut Reader<'_>) -> Self {
+impl SecretsConfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         Self {
-            master_key: read.optional_key("secrets.master_key"),
-            previous_master_key: read.optional_key("secrets.previous_master_key"),
-            master_key_file: read.optional_path("secrets.master_key_file"),
+            master_key: reader.optional_key("secrets.master_key"),
+            previous_master_key: reader.optional_key("secrets.previous_master_key"),
+            master_key_file: reader.optional_path("secrets.master_key_file"),
         }
     }
 }

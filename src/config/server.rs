@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::duration::{DAY, HOUR, INSTANT, MINUTE, SECOND};
+use super::duration::{DAY, HOUR, MIN_TIMEOUT, MINUTE, SECOND};
 use super::read::Reader;
 
 /// `[server]`: how requests are taken in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
+pub struct ServerConfig {
     /// `HOST:PORT`. The host is an IPv4 address, an IPv6 address in brackets, or a name; port 0
     /// takes a free one.
     pub bind: String,
@@ -48,43 +48,43 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-impl Server {
+impl ServerConfig {
     /// The scheme of its URLs.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    pub(super) fn read(read: &mut Reader<'_>) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
         Self {
-            bind: read.address("server.bind"),
-            workers: read.number("server.workers", 0..=1024),
-            shutdown_timeout: read.duration("server.shutdown_timeout", Duration::ZERO..=HOUR),
-            header_timeout: read.duration("server.header_timeout", INSTANT..=MINUTE),
-            body_timeout: read.duration("server.body_timeout", INSTANT..=10 * MINUTE),
-            request_timeout: read.duration("server.request_timeout", SECOND..=10 * MINUTE),
-            trusted_proxies: read.networks("server.trusted_proxies"),
-            write_timeout: read.duration("server.write_timeout", INSTANT..=10 * MINUTE),
-            keep_alive_timeout: read.duration("server.keep_alive_timeout", INSTANT..=HOUR),
-            max_connections: read.number("server.max_connections", 1..=1_000_000),
-            tls: tls(read),
-            tls_reload_interval: read.duration("server.tls_reload_interval", INSTANT..=DAY),
+            bind: reader.address("server.bind"),
+            workers: reader.number("server.workers", 0..=1024),
+            shutdown_timeout: reader.duration("server.shutdown_timeout", Duration::ZERO..=HOUR),
+            header_timeout: reader.duration("server.header_timeout", MIN_TIMEOUT..=MINUTE),
+            body_timeout: reader.duration("server.body_timeout", MIN_TIMEOUT..=10 * MINUTE),
+            request_timeout: reader.duration("server.request_timeout", SECOND..=10 * MINUTE),
+            trusted_proxies: reader.networks("server.trusted_proxies"),
+            write_timeout: reader.duration("server.write_timeout", MIN_TIMEOUT..=10 * MINUTE),
+            keep_alive_timeout: reader.duration("server.keep_alive_timeout", MIN_TIMEOUT..=HOUR),
+            max_connections: reader.number("server.max_connections", 1..=1_000_000),
+            tls: tls(reader),
+            tls_reload_interval: reader.duration("server.tls_reload_interval", MIN_TIMEOUT..=DAY),
         }
     }
 }
 
-fn tls(read: &mut Reader<'_>) -> Option<TlsFiles> {
-    let cert = read.optional_path("server.tls_cert");
-    let key = read.optional_path("server.tls_key");
+fn tls(reader: &mut Reader<'_>) -> Option<TlsFiles> {
+    let cert = reader.optional_path("server.tls_cert");
+    let key = reader.optional_path("server.tls_key");
     match (cert, key) {
         (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
         (None, None) => None,
         (Some(_), None) => {
-            read.contradiction("server.tls_key", "a path, as has", "server.tls_cert");
+            reader.add_contradiction("server.tls_key", "a path, as has", "server.tls_cert");
             None
         }
         (None, Some(_)) => {
-            read.contradiction("server.tls_cert", "a path, as has", "server.tls_key");
+            reader.add_contradiction("server.tls_cert", "a path, as has", "server.tls_key");
             None
         }
     }

@@ -17,10 +17,10 @@ fn load(file: Option<&str>, env: Env<'_>) -> Result<Settings, ConfigError> {
 
 /// The problems, each as it is shown, the file's directory left out.
 fn problems(file: &str, env: Env<'_>) -> Vec<String> {
-    let Err(ConfigError::Refused(problems)) = load(Some(file), env) else {
+    let Err(ConfigError::Invalid(problems)) = load(Some(file), env) else {
         panic!("this should be refused: {file} {env:?}")
     };
-    let shorten = |mut problem: Problem| {
+    let shorten = |mut problem: ConfigProblem| {
         for text in [&mut problem.origin, &mut problem.reason] {
             if let (Some(from), Some(to)) = (text.find('/'), text.find("muster.toml")) {
                 text.replace_range(from..to, "");
@@ -107,7 +107,7 @@ const OTHERS: Env<'_> = &[
 fn others() -> Settings {
     Settings {
         data_dir: "/var/lib/muster".into(),
-        server: Server {
+        server: ServerConfig {
             bind: "[::]:0".to_owned(),
             workers: 3,
             shutdown_timeout: MINUTE,
@@ -124,7 +124,7 @@ fn others() -> Settings {
             request_timeout: MINUTE,
             trusted_proxies: vec!["10.2.0.0/16".parse().unwrap()],
         },
-        database: Database {
+        database: DatabaseConfig {
             url: DatabaseUrl::parse("postgres://u:12345@db/muster"),
             embedded: false,
             max_connections: 40,
@@ -135,16 +135,16 @@ fn others() -> Settings {
             postgres_dir: Some("/opt/pg/bin".into()),
             download: false,
         },
-        secrets: Secrets {
+        secrets: SecretsConfig {
             master_key: KeyText::parse("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
             previous_master_key: KeyText::parse(
                 "ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
             ),
             master_key_file: Some("/run/secrets/muster".into()),
         },
-        audit: Audit { retention: 30 * DAY },
-        token: Token { expire_in: 601 * SECOND, max_clock_skew: 2 * MINUTE },
-        limits: Limits {
+        audit: AuditConfig { retention: 30 * DAY },
+        token: TokenConfig { expire_in: 601 * SECOND, max_clock_skew: 2 * MINUTE },
+        limits: LimitsConfig {
             max_body_bytes: 2_048,
             max_uri_bytes: 2_048,
             max_header_bytes: 16_384,
@@ -156,9 +156,9 @@ fn others() -> Settings {
             burst: 7,
             max_failed_attempts: 8,
         },
-        policy: Policy { remove_members: RemoveMembers::Member },
-        cache: Cache { enabled: false, max_bytes: 1_048_576, follow_interval: SECOND },
-        delivery: Delivery {
+        policy: PolicyConfig { remove_members: RemoveMembers::Member },
+        cache: CacheConfig { enabled: false, max_bytes: 1_048_576, follow_interval: SECOND },
+        delivery: DeliveryConfig {
             enabled: false,
             max_concurrency: 7,
             max_concurrency_per_app: 6,
@@ -172,12 +172,12 @@ fn others() -> Settings {
             delivered_retention: MINUTE,
             failed_retention: DAY,
         },
-        metrics: Metrics { bind: Some("[::1]:0".to_owned()) },
-        tracing: Tracing {
+        metrics: MetricsConfig { bind: Some("[::1]:0".to_owned()) },
+        tracing: TracingConfig {
             otlp_endpoint: OtlpEndpoint::parse("http://collector:4318"),
             sample_one_in: 10,
         },
-        log: Log {
+        log: LogConfig {
             level: LogFilter::parse("warn,muster::http=debug").unwrap(),
             format: LogFormat::Json,
         },
@@ -186,7 +186,7 @@ fn others() -> Settings {
 
 #[test]
 fn the_slowest_request_is_cut_off_within_ten_seconds() {
-    let Server { header_timeout, body_timeout, .. } = load(None, &[]).unwrap().server;
+    let ServerConfig { header_timeout, body_timeout, .. } = load(None, &[]).unwrap().server;
     // A first head that comes late because of TLS has half a second more, and behind the refusal of
     // a body the connection stays open for up to a second.
     let longest = header_timeout + body_timeout + 3 * SECOND / 2;
@@ -204,7 +204,7 @@ fn the_defaults_are_valid_and_as_promised() {
         settings,
         Settings {
             data_dir: "data".into(),
-            server: Server {
+            server: ServerConfig {
                 bind: "127.0.0.1:7080".to_owned(),
                 workers: 0,
                 shutdown_timeout: 10 * SECOND,
@@ -218,7 +218,7 @@ fn the_defaults_are_valid_and_as_promised() {
                 request_timeout: 10 * SECOND,
                 trusted_proxies: Vec::new(),
             },
-            database: Database {
+            database: DatabaseConfig {
                 url: None,
                 embedded: true,
                 max_connections: 10,
@@ -229,10 +229,14 @@ fn the_defaults_are_valid_and_as_promised() {
                 postgres_dir: None,
                 download: true,
             },
-            secrets: Secrets { master_key: None, previous_master_key: None, master_key_file: None },
-            audit: Audit { retention: 365 * DAY },
-            token: Token { expire_in: 7_200 * SECOND, max_clock_skew: 300 * SECOND },
-            limits: Limits {
+            secrets: SecretsConfig {
+                master_key: None,
+                previous_master_key: None,
+                master_key_file: None
+            },
+            audit: AuditConfig { retention: 365 * DAY },
+            token: TokenConfig { expire_in: 7_200 * SECOND, max_clock_skew: 300 * SECOND },
+            limits: LimitsConfig {
                 max_body_bytes: 1_048_576,
                 max_uri_bytes: 8_192,
                 max_header_bytes: 32_768,
@@ -244,19 +248,19 @@ fn the_defaults_are_valid_and_as_promised() {
                 burst: 0,
                 max_failed_attempts: 10,
             },
-            policy: Policy { remove_members: RemoveMembers::Owner },
-            cache: Cache {
+            policy: PolicyConfig { remove_members: RemoveMembers::Owner },
+            cache: CacheConfig {
                 enabled: true,
                 max_bytes: 268_435_456,
                 follow_interval: Duration::from_millis(100),
             },
-            delivery: Delivery {
+            delivery: DeliveryConfig {
                 enabled: true,
                 max_concurrency: 64,
                 max_concurrency_per_app: 16,
                 connect_timeout: 5 * SECOND,
                 attempt_timeout: 15 * SECOND,
-                poll_interval: 2 * INSTANT,
+                poll_interval: 2 * MIN_TIMEOUT,
                 retry_schedule: [5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400]
                     .map(Duration::from_secs)
                     .to_vec(),
@@ -266,9 +270,9 @@ fn the_defaults_are_valid_and_as_promised() {
                 delivered_retention: 7 * DAY,
                 failed_retention: 30 * DAY,
             },
-            metrics: Metrics { bind: Some("127.0.0.1:7081".to_owned()) },
-            tracing: Tracing { otlp_endpoint: None, sample_one_in: 1 },
-            log: Log { level: LogFilter::default(), format: LogFormat::Pretty },
+            metrics: MetricsConfig { bind: Some("127.0.0.1:7081".to_owned()) },
+            tracing: TracingConfig { otlp_endpoint: None, sample_one_in: 1 },
+            log: LogConfig { level: LogFilter::default(), format: LogFormat::Pretty },
         }
     );
 }

@@ -12,8 +12,8 @@ impl DatabaseUrl {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (scheme, _) = text.split_once("://")?;
-        let known = scheme == "postgres" || scheme == "postgresql";
-        (known && reqwest::Url::parse(text).is_ok()).then(|| Self(text.to_owned()))
+        let is_postgres = scheme == "postgres" || scheme == "postgresql";
+        (is_postgres && reqwest::Url::parse(text).is_ok()).then(|| Self(text.to_owned()))
     }
 
     /// The whole URL, to connect with. Not for logs.

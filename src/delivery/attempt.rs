@@ -9,7 +9,7 @@ use crate::metrics::Metrics;
 use crate::repository::deliveries::{AttemptRecord, ClaimedDelivery, CompletedAttempt, NextState};
 use crate::service::AppContext;
 use crate::telemetry::{Span, Traces};
-use crate::wire::{Message, News};
+use crate::wire::{CallbackEvent, Message};
 
 /// One try, from sending to the decision what becomes of the delivery.
 pub(super) async fn attempt(
@@ -47,10 +47,16 @@ pub(super) async fn attempt(
         "callback"
     );
     let duration_ms = i32::try_from(outcome.duration.as_millis()).unwrap_or(i32::MAX);
-    let AttemptOutcome { status, error, answer, .. } = outcome;
-    let record =
-        AttemptRecord { attempt: delivery.attempt, started_at, duration_ms, status, error, answer };
-    CompletedAttempt { id: delivery.id, lease: delivery.lease, next, record }
+    let AttemptOutcome { status, error, response_excerpt: answer, .. } = outcome;
+    let record = AttemptRecord {
+        attempt: delivery.attempt,
+        started_at,
+        duration_ms,
+        status,
+        error,
+        response_excerpt: answer,
+    };
+    CompletedAttempt { id: delivery.id, lease: delivery.lease, next_state: next, record }
 }
 
 fn record_metrics(metrics: &Metrics, outcome: &AttemptOutcome, next: NextState) {
@@ -68,15 +74,15 @@ fn record_metrics(metrics: &Metrics, outcome: &AttemptOutcome, next: NextState) 
 
 /// Tells a span of the try what became of it, and ends it.
 fn record_span(mut span: Span, delivery: &ClaimedDelivery, id: &str, outcome: &AttemptOutcome) {
-    span.note("http.request.method", "POST");
-    span.note("muster.app_id", delivery.id.app_id.as_str().to_owned());
-    span.note("muster.delivery", id.to_owned());
-    span.note("muster.attempt", i64::from(delivery.attempt));
+    span.set_attribute("http.request.method", "POST");
+    span.set_attribute("muster.app_id", delivery.id.app_id.as_str().to_owned());
+    span.set_attribute("muster.delivery", id.to_owned());
+    span.set_attribute("muster.attempt", i64::from(delivery.attempt));
     if let Some(status) = outcome.status {
-        span.note("http.response.status_code", i64::from(status));
+        span.set_attribute("http.response.status_code", i64::from(status));
     }
     if outcome.error.is_some() {
-        span.failed();
+        span.mark_failed();
     }
 }
 
@@ -87,12 +93,14 @@ fn message<'a>(delivery: &'a ClaimedDelivery, session_id: &'a str) -> Message<'a
         create_time: event.at.timestamp(),
         session_id,
         version: delivery.id.version.get(),
-        news: match event.kind {
-            EventKind::Created => News::Created { title: &event.title, member: &event.member },
+        event: match event.kind {
+            EventKind::Created => {
+                CallbackEvent::Created { title: &event.title, member: &event.member }
+            }
             EventKind::Updated
             | EventKind::Reverted
             | EventKind::Dissolved
-            | EventKind::Restored => News::Updated {
+            | EventKind::Restored => CallbackEvent::Updated {
                 owner: &event.owner,
                 title: &event.title,
                 add_member: &event.add_member,

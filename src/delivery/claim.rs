@@ -15,7 +15,7 @@ pub(super) async fn claim_due(
     now: DateTime<Utc>,
     lease: &Lease,
 ) -> Result<ClaimBatch, repository::Error> {
-    let mut connection = dedicated.take(connect_deadline()).await?;
+    let mut connection = dedicated.acquire(connect_deadline()).await?;
     let claims = dedicated
         .with_timeout(deliveries::claim(&mut connection, capacities, max, now, lease))
         .await;

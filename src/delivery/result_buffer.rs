@@ -67,7 +67,7 @@ impl ResultBuffer {
         dedicated: &mut DedicatedConnection,
         now: DateTime<Utc>,
     ) -> Result<(), repository::Error> {
-        let mut connection = dedicated.take(connect_deadline()).await?;
+        let mut connection = dedicated.acquire(connect_deadline()).await?;
         let result = self.flush_on(dedicated, &mut connection, now).await;
         dedicated.put_back(connection, &result);
         result
@@ -81,7 +81,9 @@ impl ResultBuffer {
     ) -> Result<(), repository::Error> {
         dedicated.with_timeout(deliveries::complete(connection, &self.finished, now)).await?;
         dedicated.with_timeout(deliveries::release(connection, &self.released, now)).await?;
-        dedicated.with_timeout(deliveries::give_up(connection, &self.lost_leases, now)).await
+        dedicated
+            .with_timeout(deliveries::release_lost_leases(connection, &self.lost_leases, now))
+            .await
     }
 
     /// Takes back what could not be written.
@@ -107,7 +109,7 @@ mod tests {
             duration_ms: 1,
             status: Some(200),
             error: None,
-            answer: None,
+            response_excerpt: None,
         };
         let one = |number: usize| CompletedAttempt {
             id: DeliveryId {
@@ -116,7 +118,7 @@ mod tests {
                 app_id: "app".parse().unwrap(),
             },
             lease: Uuid::nil(),
-            next: NextState::Delivered,
+            next_state: NextState::Delivered,
             record: record.clone(),
         };
         (0..number).map(one).collect()

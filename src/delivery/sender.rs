@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::{NetworkPolicy, parse_retry_after};
 use crate::service::AppContext;
 use crate::telemetry::Trace;
-use crate::wire::{Message, acknowledges, sealed_callback, sign};
+use crate::wire::{Message, callback_body, is_acknowledgement, sign};
 
 /// More of an answer is not read, and what is longer acknowledges nothing.
 const MAX_RESPONSE_BYTES: usize = 4_096;
@@ -49,7 +49,7 @@ pub struct AttemptOutcome {
     /// Why it does not count; `None` if it was acknowledged.
     pub error: Option<String>,
     /// The first characters of the answer, without control characters.
-    pub answer: Option<String>,
+    pub response_excerpt: Option<String>,
     /// How long the receiver asked to be left alone.
     pub retry_after: Option<Duration>,
 }
@@ -131,7 +131,7 @@ impl CallbackSender {
             .append_pair("msg_signature", &signature)
             .append_pair("timestamp", &timestamp)
             .append_pair("nonce", &nonce);
-        let body = sealed_callback(context.app.buin.get(), context.app.app_id.as_str(), &encrypt);
+        let body = callback_body(context.app.buin.get(), context.app.app_id.as_str(), &encrypt);
         let mut request = self
             .client
             .post(url)
@@ -167,7 +167,7 @@ async fn read_response(mut response: Response, now: DateTime<Utc>) -> AttemptOut
         (StatusCode::OK, None) if body.len() > MAX_RESPONSE_BYTES => {
             Some(format!("the answer is longer than {MAX_RESPONSE_BYTES} bytes"))
         }
-        (StatusCode::OK, None) if acknowledges(&body) => None,
+        (StatusCode::OK, None) if is_acknowledgement(&body) => None,
         (StatusCode::OK, None) => {
             Some("the answer is neither `ok` nor JSON with errcode 0".to_owned())
         }
@@ -183,7 +183,7 @@ async fn read_response(mut response: Response, now: DateTime<Utc>) -> AttemptOut
         duration: Duration::ZERO,
         status: Some(status.as_u16()),
         error,
-        answer: Some(excerpt),
+        response_excerpt: Some(excerpt),
         retry_after,
     }
 }
@@ -194,7 +194,7 @@ impl AttemptOutcome {
             duration: Duration::ZERO,
             status: None,
             error: Some(error),
-            answer: None,
+            response_excerpt: None,
             retry_after: None,
         }
     }

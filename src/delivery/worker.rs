@@ -201,7 +201,7 @@ impl Worker {
                 }
                 let claims = claims?;
                 self.poll_due |= claims.more;
-                self.prefetched.push_all(claims.taken);
+                self.prefetched.push_all(claims.claimed);
             }
         }
         Ok(())
@@ -291,7 +291,7 @@ impl Worker {
                 capacities.push(AppCapacity {
                     buin: app.0,
                     app_id: app.1,
-                    taken: in_flight,
+                    in_flight,
                     slots: wanted_slots,
                     probing,
                 });

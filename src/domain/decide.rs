@@ -44,7 +44,7 @@ impl Session {
         if !self.members.contains(&request.operator) && !request.is_by_admin()? {
             return Err(RuleViolation::NotAMember { operator: request.operator.clone() });
         }
-        if let Some(expected) = &request.expected
+        if let Some(expected) = &request.precondition
             && !expected.is_satisfied_by(self.version)
         {
             let expected = expected.clone();
@@ -315,7 +315,7 @@ mod tests {
         let session = session("a", &["b", "c"]);
         let at = |version| {
             let expected = Some(VersionPrecondition::from(Version::new(version).unwrap()));
-            Request { expected, ..update("a", &["d"], &[]) }
+            Request { precondition: expected, ..update("a", &["d"], &[]) }
         };
         assert!(decide(&session, &at(1)).unwrap().is_some());
         assert_eq!(
@@ -544,7 +544,7 @@ mod tests {
                 let request = Request {
                     authority: if admin { Authority::Admin } else { Authority::Member },
                     reason: admin.then(|| Reason::new("why").unwrap()),
-                    expected: expected.map(|version| Version::new(version).unwrap().into()),
+                    precondition: expected.map(|version| Version::new(version).unwrap().into()),
                     ..Request::for_member(operator.clone(), action)
                 };
                 let Ok(Some(Change { after, kind, changes })) =

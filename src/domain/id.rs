@@ -104,7 +104,7 @@ impl SessionId {
 
     /// One of `places` (1 to 65,536) slots. Sessions spread evenly over the slots.
     #[must_use]
-    pub fn place(self, shards: usize) -> usize {
+    pub fn shard(self, shards: usize) -> usize {
         // The last bytes of a UUID v7 are random.
         let [.., high, low] = self.0.into_bytes();
         usize::from(u16::from_be_bytes([high, low])) % shards

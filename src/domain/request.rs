@@ -15,7 +15,7 @@ pub struct Request {
     /// The reason, for the history.
     pub reason: Option<Reason>,
     /// The versions that the session may have; `None` = any.
-    pub expected: Option<VersionPrecondition>,
+    pub precondition: Option<VersionPrecondition>,
     /// The action.
     pub action: Action,
 }
@@ -62,7 +62,7 @@ impl Request {
     /// A request of a member, at any version.
     #[must_use]
     pub fn for_member(operator: Account, action: Action) -> Self {
-        Self { operator, authority: Authority::Member, reason: None, expected: None, action }
+        Self { operator, authority: Authority::Member, reason: None, precondition: None, action }
     }
 }
 

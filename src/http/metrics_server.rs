@@ -89,8 +89,8 @@ impl MetricsShutdown {
 
 async fn metrics(request: HttpRequest, source: web::Data<MetricsSource>) -> HttpResponse {
     let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
-    let format = Format::accepted(accept.unwrap_or_default());
-    match source.text(format).await {
+    let format = Format::from_accept(accept.unwrap_or_default());
+    match source.render(format).await {
         Ok(text) => {
             HttpResponse::Ok().insert_header((CONTENT_TYPE, format.content_type())).body(text)
         }

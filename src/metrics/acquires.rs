@@ -22,7 +22,10 @@ impl AcquireStats {
     ///
     /// # Errors
     /// The error of `acquiring`.
-    pub async fn count<T, E>(&self, acquiring: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    pub async fn measure<T, E>(
+        &self,
+        acquiring: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let started_at = Instant::now();
         let acquired = acquiring.await;
         self.waits.observe_duration(started_at.elapsed());

@@ -28,7 +28,7 @@ pub enum Format {
 impl Format {
     /// The format for a client that accepts `accept`.
     #[must_use]
-    pub fn accepted(accept: &str) -> Self {
+    pub fn from_accept(accept: &str) -> Self {
         if accept.contains("application/openmetrics-text") {
             Self::OpenMetrics
         } else {
@@ -254,7 +254,7 @@ mod tests {
             ("text/plain;version=0.0.4", Format::Prometheus),
             (prometheus, Format::OpenMetrics),
         ] {
-            assert_eq!(Format::accepted(accept), format, "{accept}");
+            assert_eq!(Format::from_accept(accept), format, "{accept}");
         }
     }
 }

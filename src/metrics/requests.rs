@@ -77,7 +77,7 @@ impl Requests {
 
 impl Route {
     /// Counts an answer; `took` is how long Muster worked on it, if it did.
-    pub fn answered(&self, method: &str, status: u16, duration: Option<Duration>) {
+    pub fn record(&self, method: &str, status: u16, duration: Option<Duration>) {
         let method = METHODS.iter().position(|name| *name == method);
         let stats = self.methods[method.unwrap_or(METHODS.len() - 1)].get_or_init(|| {
             Box::new(MethodStats {
@@ -161,9 +161,9 @@ mod tests {
         for (method, status) in
             [("GET", 200), ("GET", 204), ("GET", 503), ("BREW", 405), ("STEEP", 99), ("POST", 999)]
         {
-            route.answered(method, status, Some(Duration::from_millis(1)));
+            route.record(method, status, Some(Duration::from_millis(1)));
         }
-        route.answered("GET", 200, None);
+        route.record("GET", 200, None);
         let answers: Vec<_> = requests.routes()[0].counts().collect();
         assert_eq!(
             answers,

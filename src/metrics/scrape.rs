@@ -34,7 +34,7 @@ struct Scrape {
 impl WriteMetrics for Scrape {
     fn write(&self, page: &mut MetricsWriter<'_>) -> fmt::Result {
         let Self { metrics, snapshot: vitals } = self;
-        requests(page, metrics, vitals.running)?;
+        requests(page, metrics, vitals.in_flight_requests)?;
         connections(page, &metrics.connections)?;
         statements(page, metrics)?;
         pool(page, &vitals.pool)?;
@@ -214,7 +214,7 @@ fn database(writer: &mut MetricsWriter<'_>, snapshot: &MetricsSnapshot) -> fmt::
     )?;
     if database.up {
         let help = "1 if the tables are those of this program.";
-        writer.gauge("muster_schema_current", help, u32::from(database.current))?;
+        writer.gauge("muster_schema_current", help, u32::from(database.schema_current))?;
         let help = "Migrations that have not been applied.";
         writer.gauge("muster_migrations_pending", help, database.pending_migrations)?;
     }

@@ -33,7 +33,7 @@ impl StatementStats {
     ///
     /// # Errors
     /// The error of `work`.
-    pub async fn count<T, E>(
+    pub async fn measure<T, E>(
         &self,
         items: usize,
         work: impl Future<Output = Result<T, E>>,

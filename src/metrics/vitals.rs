@@ -9,7 +9,7 @@ use super::{AcquireStats, Disk};
 #[derive(Clone, Debug, Default)]
 pub struct MetricsSnapshot {
     /// How many requests run.
-    pub running: usize,
+    pub in_flight_requests: usize,
     /// The connections of the pool.
     pub pool: PoolStats,
     /// Sessions in memory, if any are held.
@@ -54,7 +54,7 @@ pub struct DatabaseStats {
     /// Whether it answered.
     pub up: bool,
     /// Whether its tables are those of this program.
-    pub current: bool,
+    pub schema_current: bool,
     /// How many migrations are missing.
     pub pending_migrations: usize,
     /// Its size in bytes, if it said.

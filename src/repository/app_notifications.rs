@@ -40,7 +40,7 @@ impl AppListener {
     ///
     /// # Errors
     /// When the connection is lost and cannot be made again.
-    pub async fn next(&mut self) -> Result<Option<AckToken>, Error> {
+    pub async fn recv(&mut self) -> Result<Option<AckToken>, Error> {
         let notification = self.0.listener.try_recv().await?;
         let token = notification.map(|notification| notification.payload().to_owned());
         Ok(token.filter(|token| !token.is_empty()).map(AckToken))
@@ -88,7 +88,7 @@ pub async fn count_servers(executor: impl PgExecutor<'_>) -> Result<u64, Error> 
 ///
 /// # Errors
 /// When the database fails.
-pub async fn repeat(pool: &Pool, token: &AckToken) -> Result<(), Error> {
+pub async fn acknowledge(pool: &Pool, token: &AckToken) -> Result<(), Error> {
     notify(pool, ACK_CHANNEL, &token.0).await
 }
 

@@ -31,7 +31,7 @@ pub struct Actor {
 #[derive(Clone, Copy, Debug)]
 pub struct AuditContext<'a> {
     /// The actor.
-    pub by: &'a Actor,
+    pub actor: &'a Actor,
     /// The time.
     pub at: DateTime<Utc>,
 }
@@ -106,10 +106,10 @@ pub(crate) async fn write(
         "#,
         context.at,
         record.action.name(),
-        context.by.user,
-        context.by.sudo_user,
-        context.by.host,
-        i64::from(context.by.pid),
+        context.actor.user,
+        context.actor.sudo_user,
+        context.actor.host,
+        i64::from(context.actor.pid),
         record.buin.map(Buin::get),
         record.app_id.map(AppId::as_str),
         record.details,

@@ -73,7 +73,7 @@ impl DedicatedConnection {
     ///
     /// # Errors
     /// [`Error::Unavailable`] if no connection could be opened in time: nothing was done.
-    pub async fn take(&mut self, deadline: Instant) -> Result<PgConnection, Error> {
+    pub async fn acquire(&mut self, deadline: Instant) -> Result<PgConnection, Error> {
         match self.try_take() {
             Some(connection) => Ok(connection),
             // Boxed: this future is large and rarely needed.

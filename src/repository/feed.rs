@@ -25,7 +25,7 @@ pub struct FeedPosition {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn now(connection: &mut PgConnection) -> Result<FeedPosition, Error> {
+pub async fn current(connection: &mut PgConnection) -> Result<FeedPosition, Error> {
     let row = sqlx::query!(
         r#"
         select pg_snapshot_xmax(snapshot)::text as "next!",

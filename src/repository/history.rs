@@ -35,7 +35,7 @@ pub struct HistoryPage {
 ///
 /// # Errors
 /// When the database fails, or holds what cannot be.
-pub async fn until(
+pub async fn events_up_to(
     pool: &Pool,
     buin: Buin,
     id: SessionId,

@@ -53,7 +53,7 @@ impl Pool {
     /// # Errors
     /// When no connection becomes free in time.
     pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, Error> {
-        self.wait_stats.count(self.pool.acquire()).await
+        self.wait_stats.measure(self.pool.acquire()).await
     }
 
     /// Begins a transaction.
@@ -61,7 +61,7 @@ impl Pool {
     /// # Errors
     /// When no connection comes in time, or the database fails.
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, Error> {
-        self.wait_stats.count(self.pool.begin()).await
+        self.wait_stats.measure(self.pool.begin()).await
     }
 }
 

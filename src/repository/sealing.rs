@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::error::corrupt;
 use super::{Error, Pool};
 use crate::keyring::Keyring;
-use crate::wire::{MasterKey, MasterKeyId, Place};
+use crate::wire::{MasterKey, MasterKeyId, SealContext};
 
 /// The key that seals, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct ActiveKey {
 ///
 /// # Errors
 /// [`Error::NotSealed`] if no key seals yet, or when the database fails.
-pub async fn current(pool: &Pool) -> Result<ActiveKey, Error> {
+pub async fn active_key(pool: &Pool) -> Result<ActiveKey, Error> {
     let row = sqlx::query!("select master_key_id, since from sealing").fetch_optional(pool).await?;
     let row = row.ok_or(Error::NotSealed)?;
     Ok(ActiveKey { id: read_id(&row.master_key_id)?, since: row.since })
@@ -38,7 +38,7 @@ pub async fn current(pool: &Pool) -> Result<ActiveKey, Error> {
 /// # Errors
 /// [`Error::MasterKeyUnknown`], [`Error::NotSealed`], or when the database fails.
 pub async fn load_active_key(pool: &Pool, keyring: &Keyring) -> Result<MasterKey, Error> {
-    require_key(keyring, current(pool).await?.id)
+    require_key(keyring, active_key(pool).await?.id)
 }
 
 /// The key that seals. It cannot be replaced until the transaction ends.
@@ -55,12 +55,12 @@ pub(super) async fn lock_active_key(
 /// Opens a stored secret.
 pub(super) fn unseal(
     keyring: &Keyring,
-    context: Place<'_>,
+    context: SealContext<'_>,
     sealed: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
     let (table, column) = context.column.split_once('.').unwrap_or(("", context.column));
     let owner = format!("… of app {} of enterprise {}", context.app_id, context.buin);
-    let Some(id) = MasterKeyId::of(sealed) else {
+    let Some(id) = MasterKeyId::from_sealed(sealed) else {
         let error = Error::Corrupt { table, column, value: owner, why: "is not sealed".to_owned() };
         return Err(error);
     };

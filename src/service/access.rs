@@ -14,7 +14,7 @@ use super::app_directory::AppLookup;
 use super::{AppContext, AppDirectory, AuthError, Error};
 use crate::clock::Clock;
 use crate::domain::{App, Permission};
-use crate::wire::{ApiKey, Claims, TokenError};
+use crate::wire::{ApiKey, TokenClaims, TokenError};
 
 /// How tokens are issued.
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +114,7 @@ impl Authenticator {
         if token.is_empty() {
             return Err(AuthError::MissingToken);
         }
-        let (app_context, credential) = match ApiKey::recognise(token) {
+        let (app_context, credential) = match ApiKey::parse(token) {
             Some(key) => (self.directory.find_by_key(&key.hash()), Credential::ApiKey),
             None => (self.verify_token(token)?, Credential::Token),
         };
@@ -137,7 +137,7 @@ impl Authenticator {
         {
             return Ok(Some(cached.app_context.clone()));
         }
-        let claims = Claims::read(token).ok_or(AuthError::UnknownToken)?;
+        let claims = TokenClaims::decode(token).ok_or(AuthError::UnknownToken)?;
         let AppLookup::Found(app_context) = self.directory.find(claims.buin, &claims.app_id) else {
             return Ok(None);
         };
@@ -245,7 +245,7 @@ impl Caller {
     /// [`Denied::Permission`].
     pub fn require(&self, permission: Permission) -> Result<(), AuthError> {
         if !self.app_context.app.permissions.contains(permission) {
-            return Err(AuthError::Permission(permission));
+            return Err(AuthError::MissingPermission(permission));
         }
         Ok(())
     }

@@ -168,7 +168,7 @@ impl AppDirectory {
                     None
                 }
                 Some(connected) => {
-                    match tokio::time::timeout(REFRESH_INTERVAL, connected.next()).await {
+                    match tokio::time::timeout(REFRESH_INTERVAL, connected.recv()).await {
                         Ok(Ok(ack_token)) => ack_token,
                         Ok(Err(error)) => {
                             tracing::warn!(
@@ -207,7 +207,7 @@ impl AppDirectory {
                 master_key = %id,
                 "cannot confirm a new master key: this server does not have it"
             );
-        } else if let Err(error) = app_notifications::repeat(&self.pool, ack_token).await {
+        } else if let Err(error) = app_notifications::acknowledge(&self.pool, ack_token).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "cannot confirm that changed apps were read"

@@ -99,5 +99,5 @@ pub enum AuthError {
     ClockSkew,
     /// The app lacks a permission.
     #[error("the app lacks the permission {0}")]
-    Permission(Permission),
+    MissingPermission(Permission),
 }

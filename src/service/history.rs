@@ -6,7 +6,7 @@ use super::{Caller, Error, Sessions};
 use crate::domain::{Changes, Event, Session, SessionId, Version};
 use crate::repository;
 use crate::repository::history::{self, UpTo};
-use crate::telemetry::own_statement;
+use crate::telemetry::trace_single_statement;
 
 /// A session at two of its versions, and the difference.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,7 +64,7 @@ impl Sessions {
         match self.replay_up_to(caller, id, UpTo::Time(at)).await? {
             Some(session) => Ok(session),
             None => {
-                self.read(caller, id).await?;
+                self.get_uncached(caller, id).await?;
                 Err(Error::VersionNotFound)
             }
         }
@@ -84,9 +84,9 @@ impl Sessions {
         let page = history::HistoryPage { after: behind, newest_first, limit: most };
         let pool = self.admit(caller)?;
         let reading = history::events_page(&pool, caller.app().buin, id, page);
-        let events = own_statement("history.page", reading).await?;
+        let events = trace_single_statement("history.page", reading).await?;
         if events.is_empty() {
-            self.read(caller, id).await?;
+            self.get_uncached(caller, id).await?;
         }
         Ok(events)
     }
@@ -140,7 +140,7 @@ impl Sessions {
         up_to: UpTo,
     ) -> Result<Vec<Event>, Error> {
         let pool = self.admit(caller)?;
-        let reading = history::until(&pool, caller.app().buin, id, up_to);
-        Ok(own_statement("history.until", reading).await?)
+        let reading = history::events_up_to(&pool, caller.app().buin, id, up_to);
+        Ok(trace_single_statement("history.until", reading).await?)
     }
 }

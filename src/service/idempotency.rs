@@ -13,7 +13,7 @@ use crate::domain::Session;
 use crate::repository;
 use crate::repository::history::{self, UpTo};
 use crate::repository::idempotency;
-use crate::telemetry::own_statement;
+use crate::telemetry::trace_single_statement;
 
 /// How often expired keys are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
@@ -25,24 +25,26 @@ impl Sessions {
         caller: &Caller,
         options: &WriteOptions,
     ) -> Result<Option<WriteOutcome>, Error> {
-        let Some(key) = options.key.as_ref().filter(|_| !options.dry_run) else { return Ok(None) };
+        let Some(key) = options.idempotency_key.as_ref().filter(|_| !options.dry_run) else {
+            return Ok(None);
+        };
         let (app, now) = (caller.app(), self.shared().clock.now());
         let pool = self.admit(caller)?;
         let finding = idempotency::find(&pool, app, key.name(), now);
-        let Some(stored) = own_statement("idempotency.find", finding).await? else {
+        let Some(stored) = trace_single_statement("idempotency.find", finding).await? else {
             return Ok(None);
         };
         if stored.expired {
             let deleting = idempotency::delete(&pool, app, key.name(), now);
-            own_statement("idempotency.forget", deleting).await?;
+            trace_single_statement("idempotency.forget", deleting).await?;
             return Ok(None);
         }
         if stored.digest != *key.digest() {
             return Err(Error::IdempotencyKeyReused);
         }
         let up_to = UpTo::Version(stored.version);
-        let reading = history::until(&pool, app.buin, stored.session_id, up_to);
-        let events = own_statement("history.until", reading).await?;
+        let reading = history::events_up_to(&pool, app.buin, stored.session_id, up_to);
+        let events = trace_single_statement("history.until", reading).await?;
         let session = Session::replay(stored.session_id, app.buin, events)
             .map_err(repository::Error::from)?;
         Ok(Some(WriteOutcome { session: Arc::new(session.into()), replayed: true }))
@@ -56,11 +58,13 @@ impl Sessions {
         session: &Session,
         options: &WriteOptions,
     ) -> Result<bool, Error> {
-        let Some(key) = options.key.as_ref().filter(|_| !options.dry_run) else { return Ok(true) };
+        let Some(key) = options.idempotency_key.as_ref().filter(|_| !options.dry_run) else {
+            return Ok(true);
+        };
         let (id, version) = (session.id, session.version);
         let (pool, now) = (self.admit(caller)?, self.shared().clock.now());
         let inserting = idempotency::insert(&pool, caller.app(), key, id, version, now);
-        match own_statement("idempotency.insert", inserting).await {
+        match trace_single_statement("idempotency.insert", inserting).await {
             Ok(()) => Ok(true),
             Err(repository::Error::DuplicateIdempotencyKey) => Ok(false),
             Err(error) => Err(error.into()),

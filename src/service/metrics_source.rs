@@ -47,7 +47,7 @@ pub struct MetricsInputs {
     /// The data directory. It need not exist.
     pub data_dir: PathBuf,
     /// Returns how many requests are running.
-    pub running: Box<dyn Fn() -> usize + Send + Sync>,
+    pub in_flight_requests: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
 impl MetricsSource {
@@ -61,13 +61,12 @@ impl MetricsSource {
     ///
     /// # Errors
     /// Never in practice: writing to a string does not fail.
-    pub async fn text(&self, format: Format) -> Result<String, fmt::Error> {
+    pub async fn render(&self, format: Format) -> Result<String, fmt::Error> {
         let database = self.database_stats().await;
-        let MetricsInputs { pool, sessions, data_dir, running: in_flight_requests, .. } =
-            &self.inputs;
+        let MetricsInputs { pool, sessions, data_dir, in_flight_requests, .. } = &self.inputs;
         let (size, idle) = (pool.size() as usize, pool.num_idle());
         let snapshot = MetricsSnapshot {
-            running: in_flight_requests(),
+            in_flight_requests: in_flight_requests(),
             pool: PoolStats {
                 idle: idle.min(size),
                 used: size.saturating_sub(idle),
@@ -100,12 +99,12 @@ impl MetricsSource {
         };
         let mut stats = DatabaseStats { up: true, ..DatabaseStats::default() };
         match schema_status {
-            SchemaStatus::Current => stats.current = true,
+            SchemaStatus::Current => stats.schema_current = true,
             SchemaStatus::Pending(pending) => stats.pending_migrations = pending.len(),
             SchemaStatus::Newer(_) | SchemaStatus::Dirty(_) | SchemaStatus::ChecksumMismatch(_) => {
             }
         }
-        if !stats.current {
+        if !stats.schema_current {
             return stats;
         }
         match timeout(QUERY_TIMEOUT, self.count_rows()).await {

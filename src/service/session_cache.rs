@@ -210,7 +210,7 @@ impl SessionCache {
 
     fn shard(&self, id: SessionId) -> MutexGuard<'_, ChangeLogShard> {
         // A poisoned lock is usable: no code panics while it holds one.
-        self.shards[id.place(SHARDS)].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[id.shard(SHARDS)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Sessions {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteOptions {
     /// The idempotency key: the request is done once, however often it is sent.
-    pub key: Option<IdempotencyKey>,
+    pub idempotency_key: Option<IdempotencyKey>,
     /// Whether to write nothing and only return what would happen. The key is ignored then.
     pub dry_run: bool,
 }
@@ -72,7 +72,7 @@ impl Sessions {
 
     /// The notifier of changes that this server makes.
     #[must_use]
-    pub fn changed(&self) -> Arc<ChangeNotifier> {
+    pub fn change_notifier(&self) -> Arc<ChangeNotifier> {
         self.shared.change_notifier.clone()
     }
 
@@ -105,11 +105,11 @@ impl Sessions {
                 session: session.clone(),
                 fill_token: self.shared.cache.begin_fill(session.id),
                 reason: reason.clone(),
-                key: options.key.clone(),
+                key: options.idempotency_key.clone(),
             };
             match self.lane.creates.submit(creating, self.shared.deadline_for(caller)).await? {
                 CreateOutcome::Written => return Ok(WriteOutcome::fresh(session)),
-                CreateOutcome::DuplicateKey if options.key.is_none() => {
+                CreateOutcome::DuplicateKey if options.idempotency_key.is_none() => {
                     return Err(Error::Contention);
                 }
                 // Boxed: the future is large and seldom needed.
@@ -131,7 +131,7 @@ impl Sessions {
     pub async fn get(&self, caller: &Caller, id: SessionId) -> Result<Arc<CachedSession>, Error> {
         match self.shared.cache.get(id) {
             Some(session) => ensure_visible(caller, Some(session)),
-            None => self.read(caller, id).await,
+            None => self.get_uncached(caller, id).await,
         }
     }
 
@@ -139,7 +139,11 @@ impl Sessions {
     ///
     /// # Errors
     /// [`Error::NoSuchSession`], or when the database fails.
-    pub async fn read(&self, caller: &Caller, id: SessionId) -> Result<Arc<CachedSession>, Error> {
+    pub async fn get_uncached(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+    ) -> Result<Arc<CachedSession>, Error> {
         ensure_visible(caller, self.lane.reads.submit(id, self.shared.deadline_for(caller)).await?)
     }
 
@@ -149,7 +153,7 @@ impl Sessions {
     /// # Errors
     /// [`Error::NoSuchSession`], [`Error::Refused`], [`Error::KeyReused`], [`Error::Contended`], or
     /// when the database fails.
-    pub async fn change(
+    pub async fn update(
         &self,
         caller: &Caller,
         id: SessionId,
@@ -157,7 +161,7 @@ impl Sessions {
         options: &WriteOptions,
     ) -> Result<WriteOutcome, Error> {
         if options.dry_run {
-            let session = self.read(caller, id).await?;
+            let session = self.get_uncached(caller, id).await?;
             let change = session.decide(&request, self.rules(), self.shared.clock.now())?;
             return Ok(match change {
                 Some(change) => WriteOutcome::fresh(CachedSession::from(change.after)),
@@ -165,11 +169,11 @@ impl Sessions {
             });
         }
         // A request with a key may have to be submitted again, if the key was used but has expired.
-        let retained_request = options.key.as_ref().map(|_| request.clone());
+        let retained_request = options.idempotency_key.as_ref().map(|_| request.clone());
         let mut request = Some(request);
         loop {
             // Boxed: the future is large and seldom needed.
-            if options.key.is_some()
+            if options.idempotency_key.is_some()
                 && let Some(outcome) = Box::pin(self.replay(caller, options)).await?
             {
                 return Ok(outcome);
@@ -183,7 +187,7 @@ impl Sessions {
                 app: caller.app_context().clone(),
                 id,
                 request,
-                key: options.key.clone(),
+                key: options.idempotency_key.clone(),
             };
             match sender.submit(changing, self.shared.deadline_for(caller)).await? {
                 UpdateOutcome::Written(session) => return Ok(WriteOutcome::fresh(session)),

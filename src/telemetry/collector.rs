@@ -15,7 +15,7 @@ use reqwest::redirect::Policy;
 use tokio::runtime::Handle;
 
 /// How long it may take to send spans.
-const WITHIN: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends spans.
 pub(super) struct Collector {
@@ -27,7 +27,7 @@ pub(super) struct Collector {
 /// The collector gave an answer that takes no spans.
 #[derive(Debug, thiserror::Error)]
 #[error("HTTP status {0}")]
-struct Refused(u16);
+struct CollectorStatusError(u16);
 
 type Sending<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'a>>;
 
@@ -38,29 +38,29 @@ impl Collector {
             .redirect(Policy::none())
             // The proxies of the environment are for other programs.
             .no_proxy()
-            .timeout(WITHIN)
+            .timeout(TIMEOUT)
             .build()?;
         Ok(Self { client, runtime: Handle::current(), is_down: AtomicBool::new(false) })
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
-        let sending = self.runtime.spawn(async move {
+        let task = self.runtime.spawn(async move {
             let answer = client.execute(request.try_into()?).await?;
             let status = answer.status();
             if !status.is_success() {
-                return Err(HttpError::from(Refused(status.as_u16())));
+                return Err(HttpError::from(CollectorStatusError(status.as_u16())));
             }
             let mut response = Response::new(answer.bytes().await?);
             *response.status_mut() = status;
             Ok(response)
         });
-        let sent = sending.await?;
-        self.note(sent.as_ref().err());
-        sent
+        let result = task.await?;
+        self.log_state_change(result.as_ref().err());
+        result
     }
 
-    fn note(&self, error: Option<&HttpError>) {
+    fn log_state_change(&self, error: Option<&HttpError>) {
         let was_down = self.is_down.swap(error.is_some(), Ordering::Relaxed);
         match error {
             Some(error) if !was_down => {

@@ -26,7 +26,7 @@ impl Span {
         let root = Context::new();
         let parent = parent.map(|parent| root.with_remote_span_context(parent.clone()));
         let span = builder.start_with_context(tracer, parent.as_ref().unwrap_or(&root));
-        let trace = Trace::of_span(span.span_context().clone(), tracer.clone());
+        let trace = Trace::from_span(span.span_context().clone(), tracer.clone());
         Self { span, trace }
     }
 
@@ -38,7 +38,7 @@ impl Span {
 
     /// Whether the span is recorded. If not, attributes need not be set.
     #[must_use]
-    pub fn is_seen(&self) -> bool {
+    pub fn is_recording(&self) -> bool {
         self.span.is_recording()
     }
 
@@ -48,12 +48,12 @@ impl Span {
     }
 
     /// Notes something about the work, under a name of the semantic conventions or `muster.…`.
-    pub fn note(&mut self, name: &'static str, value: impl Into<Value>) {
+    pub fn set_attribute(&mut self, name: &'static str, value: impl Into<Value>) {
         self.span.set_attribute(KeyValue::new(name, value));
     }
 
     /// Notes that the work failed. Why is for the log.
-    pub fn failed(&mut self) {
+    pub fn mark_failed(&mut self) {
         self.span.set_status(Status::error(""));
     }
 }
@@ -64,30 +64,30 @@ impl Span {
 ///
 /// # Errors
 /// The error of `work`.
-pub async fn statement<T, E>(
+pub async fn trace_statement<T, E>(
     name: &'static str,
     items: usize,
     requests: &[Trace],
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
     let span = start(name, items, requests);
-    let done = work.await;
-    if let (Some(mut span), Err(_)) = (span, &done) {
-        span.failed();
+    let result = work.await;
+    if let (Some(mut span), Err(_)) = (span, &result) {
+        span.mark_failed();
     }
-    done
+    result
 }
 
 /// Does `work`, a statement of the request that is worked on here, in a span.
 ///
 /// # Errors
 /// The error of `work`.
-pub async fn own_statement<T, E>(
+pub async fn trace_single_statement<T, E>(
     name: &'static str,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
     match Trace::current() {
-        Some(trace) => statement(name, 1, &[trace], work).await,
+        Some(trace) => trace_statement(name, 1, &[trace], work).await,
         None => work.await,
     }
 }
@@ -97,8 +97,10 @@ fn start(name: &'static str, items: usize, requests: &[Trace]) -> Option<Span> {
     let (parent, tracer) = requests.next()?;
     let mut links: Vec<Link> = Vec::new();
     for (other, _) in requests {
-        let is = |context: &SpanContext| context.span_id() == other.context().span_id();
-        if !is(parent.context()) && !links.iter().any(|link| is(&link.span_context)) {
+        let is_same_span = |context: &SpanContext| context.span_id() == other.context().span_id();
+        if !is_same_span(parent.context())
+            && !links.iter().any(|link| is_same_span(&link.span_context))
+        {
             links.push(Link::with_context(other.context().clone()));
         }
     }

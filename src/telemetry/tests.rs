@@ -19,15 +19,15 @@ impl Write for Paper {
     }
 }
 
-fn log(level: &str, format: LogFormat) -> Log {
-    Log { level: LogFilter::parse(level).unwrap(), format }
+fn log(level: &str, format: LogFormat) -> LogConfig {
+    LogConfig { level: LogFilter::parse(level).unwrap(), format }
 }
 
 /// The lines that `talk` logs under `log`.
-fn written(log: &Log, talk: impl FnOnce()) -> String {
+fn written(log: &LogConfig, talk: impl FnOnce()) -> String {
     let paper = Paper::default();
     let writer = paper.clone();
-    let lines = lines(log, false, move || writer.clone());
+    let lines = format_layer(log, false, move || writer.clone());
     tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), talk);
     let bytes = paper.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
@@ -69,7 +69,7 @@ fn in_a_process_of_its_own() {
         if std::env::var_os("JSON").is_some() { LogFormat::Json } else { LogFormat::Pretty };
     let log = log(&std::env::var("LEVEL").unwrap(), format);
     init(&log).unwrap();
-    assert!(matches!(init(&log), Err(Error::Twice(_))));
+    assert!(matches!(init(&log), Err(Error::AlreadyInitialized(_))));
     let thread = std::thread::Builder::new().name("worker".to_owned());
     let unlucky = thread.spawn(|| panic!("the sky {}", "falls")).unwrap();
     assert!(unlucky.join().is_err());

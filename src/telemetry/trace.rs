@@ -17,9 +17,9 @@ tokio::task_local! {
 
 /// A trace, and the span in it that further ones stand under. A clone is the same.
 #[derive(Clone)]
-pub struct Trace(Arc<Known>);
+pub struct Trace(Arc<TraceInner>);
 
-struct Known {
+struct TraceInner {
     context: SpanContext,
     /// Makes the child spans; `None` if the trace comes from a caller.
     tracer: Option<SdkTracer>,
@@ -30,15 +30,15 @@ impl Trace {
     pub const LENGTH: usize = 25;
 
     /// The trace that a span of ours stands in.
-    pub(super) fn of_span(context: SpanContext, tracer: SdkTracer) -> Self {
-        Self(Arc::new(Known { context, tracer: Some(tracer) }))
+    pub(super) fn from_span(context: SpanContext, tracer: SdkTracer) -> Self {
+        Self(Arc::new(TraceInner { context, tracer: Some(tracer) }))
     }
 
-    fn from_elsewhere(trace: TraceId, span: SpanId, flags: u8) -> Option<Self> {
+    fn from_remote(trace: TraceId, span: SpanId, flags: u8) -> Option<Self> {
         // The others say nothing that is asked here.
         let flags = TraceFlags::new(flags) & TraceFlags::SAMPLED;
         let context = SpanContext::new(trace, span, flags, true, TraceState::NONE);
-        context.is_valid().then(|| Self(Arc::new(Known { context, tracer: None })))
+        context.is_valid().then(|| Self(Arc::new(TraceInner { context, tracer: None })))
     }
 
     /// Reads a `traceparent`; `None` for any other text. Of future versions it reads the part that
@@ -47,11 +47,11 @@ impl Trace {
     pub fn parse(traceparent: &str) -> Option<Self> {
         let bytes = traceparent.as_bytes();
         let plain = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-');
-        let known = bytes.get(..55)?;
-        if !known.iter().all(plain) || [2, 35, 52].iter().any(|dash| known[*dash] != b'-') {
+        let prefix = bytes.get(..55)?;
+        if !prefix.iter().all(plain) || [2, 35, 52].iter().any(|dash| prefix[*dash] != b'-') {
             return None;
         }
-        match (&known[..2], bytes.get(55)) {
+        match (&prefix[..2], bytes.get(55)) {
             (b"ff", _) => return None,
             (_, None) => {}
             (b"00", Some(_)) => return None,
@@ -64,7 +64,7 @@ impl Trace {
         let trace = TraceId::from(u128::from_str_radix(trace, 16).ok()?);
         let span = SpanId::from(u64::from_str_radix(span, 16).ok()?);
         let flags = u8::from_str_radix(&traceparent[53..55], 16).ok()?;
-        Self::from_elsewhere(trace, span, flags)
+        Self::from_remote(trace, span, flags)
     }
 
     /// As `traceparent` says it.
@@ -92,7 +92,7 @@ impl Trace {
         let bytes: &[u8; Self::LENGTH] = bytes.try_into().ok()?;
         let trace = TraceId::from_bytes(*bytes.first_chunk()?);
         let span = SpanId::from_bytes(*bytes[16..].first_chunk()?);
-        Self::from_elsewhere(trace, span, bytes[24])
+        Self::from_remote(trace, span, bytes[24])
     }
 
     /// The number of the trace, in 32 hexadecimal digits, for logs.

@@ -18,19 +18,19 @@ use opentelemetry_sdk::trace::{
 
 use super::collector::Collector;
 use super::{Span, Trace};
-use crate::config::Tracing;
+use crate::config::TracingConfig;
 
 /// How many spans may wait.
-const WAITING: usize = 8_192;
+const MAX_QUEUE_SIZE: usize = 8_192;
 /// As many as may share a statement.
-const LINKS: u32 = 256;
+const MAX_LINKS: u32 = 256;
 
 /// Makes spans, or does nothing if tracing is off. Clones share one exporter.
 #[derive(Clone, Debug, Default)]
-pub struct Traces(Option<Open>);
+pub struct Traces(Option<ActiveTracer>);
 
 #[derive(Clone, Debug)]
-struct Open {
+struct ActiveTracer {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
 }
@@ -51,7 +51,7 @@ impl Traces {
     ///
     /// # Errors
     /// When spans could not be sent. Whether a collector answers is not asked.
-    pub fn open(settings: &Tracing) -> Result<Self, TracesError> {
+    pub fn open(settings: &TracingConfig) -> Result<Self, TracesError> {
         let Some(endpoint) = &settings.otlp_endpoint else { return Ok(Self::default()) };
         let exporter = SpanExporter::builder()
             .with_http()
@@ -59,18 +59,18 @@ impl Traces {
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(endpoint.traces())
             .build()?;
-        let batches = BatchConfigBuilder::default().with_max_queue_size(WAITING).build();
+        let batches = BatchConfigBuilder::default().with_max_queue_size(MAX_QUEUE_SIZE).build();
         let exporter = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
-        let share = Sampler::TraceIdRatioBased(1.0 / f64::from(settings.sample_one_in));
+        let ratio = Sampler::TraceIdRatioBased(1.0 / f64::from(settings.sample_one_in));
         let provider = SdkTracerProvider::builder()
             .with_span_processor(exporter)
             // A request with a trace carries the decision of its caller.
-            .with_sampler(Sampler::ParentBased(Box::new(share)))
-            .with_max_links_per_span(LINKS)
+            .with_sampler(Sampler::ParentBased(Box::new(ratio)))
+            .with_max_links_per_span(MAX_LINKS)
             .with_resource(resource())
             .build();
         let tracer = provider.tracer("muster");
-        Ok(Self(Some(Open { provider, tracer })))
+        Ok(Self(Some(ActiveTracer { provider, tracer })))
     }
 
     /// The span of a request, in the trace that it came with, if it did.
@@ -86,17 +86,17 @@ impl Traces {
     }
 
     fn start(&self, name: &'static str, kind: SpanKind, parent: Option<&Trace>) -> Option<Span> {
-        let Open { tracer, .. } = self.0.as_ref()?;
+        let ActiveTracer { tracer, .. } = self.0.as_ref()?;
         let builder = SpanBuilder::from_name(name).with_kind(kind);
         Some(Span::start(tracer, builder, parent.map(Trace::context)))
     }
 
     /// Sends the waiting spans, for no longer than `within`. Afterwards no spans are made.
-    pub async fn end(self, within: Duration) {
-        let Some(Open { provider, .. }) = self.0 else { return };
+    pub async fn shut_down(self, timeout: Duration) {
+        let Some(ActiveTracer { provider, .. }) = self.0 else { return };
         // The shutdown blocks its thread. The SDK logs its errors.
-        let ending = move || provider.shutdown_with_timeout(within);
-        let _ = tokio::task::spawn_blocking(ending).await;
+        let shut_down = move || provider.shutdown_with_timeout(timeout);
+        let _ = tokio::task::spawn_blocking(shut_down).await;
     }
 }
 

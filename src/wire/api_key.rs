@@ -29,7 +29,7 @@ impl ApiKey {
 
     /// Takes a text that claims to be a key, by its prefix.
     #[must_use]
-    pub fn recognise(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         text.starts_with(Self::PREFIX).then(|| Self(text.to_owned()))
     }
 
@@ -60,8 +60,8 @@ mod tests {
     fn key_has_a_prefix_and_is_never_printed() {
         let key = ApiKey::generate();
         assert_eq!(key.reveal().len(), 47);
-        assert_eq!(ApiKey::recognise(key.reveal()).unwrap().hash(), key.hash());
-        assert_eq!(ApiKey::recognise("sk_x"), None);
+        assert_eq!(ApiKey::parse(key.reveal()).unwrap().hash(), key.hash());
+        assert_eq!(ApiKey::parse("sk_x"), None);
         assert!(!format!("{key:?}").contains(key.reveal()));
         assert_ne!(ApiKey::generate(), ApiKey::generate());
     }

@@ -16,12 +16,12 @@ pub struct Message<'a> {
     /// The version that the change made.
     pub version: i64,
     /// The change.
-    pub news: News<'a>,
+    pub event: CallbackEvent<'a>,
 }
 
 /// A change of a session, as a callback reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News<'a> {
+pub enum CallbackEvent<'a> {
     /// A session was created.
     Created {
         /// Its title.
@@ -50,26 +50,28 @@ impl Message<'_> {
     /// The JSON to seal, its fields in the order of the protocol's description.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let head = Head {
+        let head = MessageHeader {
             from_user: self.from_user,
             create_time: self.create_time,
             session_id: self.session_id,
             version: self.version,
         };
-        let json = match self.news {
-            News::Created { title, member } => serde_json::to_string(&Create {
+        let json = match self.event {
+            CallbackEvent::Created { title, member } => serde_json::to_string(&CreatedMessage {
                 head,
                 msg_type: "session_create",
-                session_create: Created { r#type: "multi", title, member },
+                session_create: CreatedBody { r#type: "multi", title, member },
             }),
-            News::Updated { owner, title, add_member, del_member, state } => {
-                serde_json::to_string(&Update {
+            CallbackEvent::Updated { owner, title, add_member, del_member, state } => {
+                serde_json::to_string(&UpdatedMessage {
                     head,
                     msg_type: "session_update",
-                    session_update: Updated { owner, title, add_member, del_member, state },
+                    session_update: UpdatedBody { owner, title, add_member, del_member, state },
                 })
             }
-            News::Test => serde_json::to_string(&Test { head, msg_type: "muster_test" }),
+            CallbackEvent::Test => {
+                serde_json::to_string(&TestMessage { head, msg_type: "muster_test" })
+            }
         };
         // Text, numbers and lists of text: nothing in there can fail to be JSON.
         json.unwrap_or_default()
@@ -78,7 +80,7 @@ impl Message<'_> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Head<'a> {
+struct MessageHeader<'a> {
     from_user: &'a str,
     create_time: i64,
     session_id: &'a str,
@@ -86,33 +88,33 @@ struct Head<'a> {
 }
 
 #[derive(Serialize)]
-struct Create<'a> {
+struct CreatedMessage<'a> {
     #[serde(flatten)]
-    head: Head<'a>,
+    head: MessageHeader<'a>,
     #[serde(rename = "msgType")]
     msg_type: &'static str,
-    session_create: Created<'a>,
+    session_create: CreatedBody<'a>,
 }
 
 #[derive(Serialize)]
-struct Created<'a> {
+struct CreatedBody<'a> {
     r#type: &'static str,
     title: &'a str,
     member: &'a [String],
 }
 
 #[derive(Serialize)]
-struct Update<'a> {
+struct UpdatedMessage<'a> {
     #[serde(flatten)]
-    head: Head<'a>,
+    head: MessageHeader<'a>,
     #[serde(rename = "msgType")]
     msg_type: &'static str,
-    session_update: Updated<'a>,
+    session_update: UpdatedBody<'a>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Updated<'a> {
+struct UpdatedBody<'a> {
     owner: &'a str,
     title: &'a str,
     add_member: &'a [String],
@@ -122,31 +124,32 @@ struct Updated<'a> {
 }
 
 #[derive(Serialize)]
-struct Test<'a> {
+struct TestMessage<'a> {
     #[serde(flatten)]
-    head: Head<'a>,
+    head: MessageHeader<'a>,
     #[serde(rename = "msgType")]
     msg_type: &'static str,
 }
 
 /// The body of a callback, its fields in the order of the protocol's description.
 #[must_use]
-pub fn sealed_callback(buin: i64, app_id: &str, encrypt: &str) -> String {
+pub fn callback_body(buin: i64, app_id: &str, encrypt: &str) -> String {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
-    struct Body<'a> {
+    struct SealedBody<'a> {
         to_buin: i64,
         to_app: &'a str,
         encrypt: &'a str,
     }
     // Text and a number always serialize.
-    serde_json::to_string(&Body { to_buin: buin, to_app: app_id, encrypt }).unwrap_or_default()
+    serde_json::to_string(&SealedBody { to_buin: buin, to_app: app_id, encrypt })
+        .unwrap_or_default()
 }
 
 /// Whether the body of an answer with HTTP status 200 acknowledges a callback: `ok` in any case,
 /// with white space around it, or a JSON object whose `errcode` is 0.
 #[must_use]
-pub fn acknowledges(body: &[u8]) -> bool {
+pub fn is_acknowledgement(body: &[u8]) -> bool {
     body.trim_ascii().eq_ignore_ascii_case(b"ok")
         || serde_json::from_slice::<Value>(body).is_ok_and(|answer| answer["errcode"] == 0)
 }
@@ -171,39 +174,49 @@ mod tests {
     #[test]
     fn messages_match_the_protocol_byte_for_byte() {
         let member = ["a".to_owned(), "b".to_owned()];
-        let news = News::Created { title: "项目", member: &member };
+        let event = CallbackEvent::Created { title: "项目", member: &member };
         let message =
-            Message { from_user: "a", create_time: 7, session_id: "{X}", version: 1, news };
+            Message { from_user: "a", create_time: 7, session_id: "{X}", version: 1, event };
         assert_eq!(
             message.to_json(),
             r#"{"fromUser":"a","createTime":7,"sessionId":"{X}","version":1,"msgType":"session_create","session_create":{"type":"multi","title":"项目","member":["a","b"]}}"#
         );
         let del_member = &member[1..];
-        let news =
-            News::Updated { owner: "a", title: "t", add_member: &[], del_member, state: None };
+        let event = CallbackEvent::Updated {
+            owner: "a",
+            title: "t",
+            add_member: &[],
+            del_member,
+            state: None,
+        };
         assert_eq!(
-            Message { version: 2, news, ..message }.to_json(),
+            Message { version: 2, event, ..message }.to_json(),
             r#"{"fromUser":"a","createTime":7,"sessionId":"{X}","version":2,"msgType":"session_update","session_update":{"owner":"a","title":"t","addMember":[],"delMember":["b"]}}"#
         );
         let state = Some("dissolved");
-        let news =
-            News::Updated { owner: "a", title: "t", add_member: &[], del_member: &[], state };
+        let event = CallbackEvent::Updated {
+            owner: "a",
+            title: "t",
+            add_member: &[],
+            del_member: &[],
+            state,
+        };
         assert_eq!(
-            Message { version: 3, news, ..message }.to_json(),
+            Message { version: 3, event, ..message }.to_json(),
             r#"{"fromUser":"a","createTime":7,"sessionId":"{X}","version":3,"msgType":"session_update","session_update":{"owner":"a","title":"t","addMember":[],"delMember":[],"state":"dissolved"}}"#
         );
     }
 
     #[test]
     fn body_matches_the_protocol_byte_for_byte() {
-        let body = sealed_callback(14_731_009, "yd01", "YQ==");
+        let body = callback_body(14_731_009, "yd01", "YQ==");
         assert_eq!(body, r#"{"toBuin":14731009,"toApp":"yd01","encrypt":"YQ=="}"#);
     }
 
     #[test]
     fn only_ok_and_errcode_0_acknowledge() {
         for body in ["ok", "OK", " Ok\r\n", r#"{"errcode":0}"#, r#" {"errcode": 0, "x": []} "#] {
-            assert!(acknowledges(body.as_bytes()), "{body}");
+            assert!(is_acknowledgement(body.as_bytes()), "{body}");
         }
         for body in [
             "",
@@ -218,9 +231,9 @@ mod tests {
             r#"{"errcode":0"#,
             "<html>ok</html>",
         ] {
-            assert!(!acknowledges(body.as_bytes()), "{body}");
+            assert!(!is_acknowledgement(body.as_bytes()), "{body}");
         }
-        assert!(!acknowledges(b"\xff\xfe"));
+        assert!(!is_acknowledgement(b"\xff\xfe"));
     }
 
     #[test]

@@ -25,9 +25,9 @@ use super::AesKey;
 
 const AES_BLOCK: usize = 16;
 /// PKCS#7 pads to this, twice the block of the cipher.
-const PADDED: usize = 32;
+const PADDING_BLOCK: usize = 32;
 /// Where the message begins: behind the noise and the length.
-const MESSAGE: usize = AES_BLOCK + 4;
+const MESSAGE_OFFSET: usize = AES_BLOCK + 4;
 
 /// Seals and opens the messages of one app. The key schedule is computed once.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ pub struct Envelope {
 /// A message that cannot be opened. The reason stays secret: see the head of this module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot be opened with this app's key")]
-pub struct CannotOpen;
+pub struct OpenError;
 
 impl Envelope {
     /// The envelope of the app `app_id`.
@@ -62,14 +62,15 @@ impl Envelope {
     /// Seals `message`, and appends the text to `out`.
     pub fn seal_into(&self, out: &mut String, message: &[u8]) {
         let noise: [u8; AES_BLOCK] = rand::random();
-        let mut plain = Vec::with_capacity(MESSAGE + message.len() + self.app_id.len() + PADDED);
+        let mut plain =
+            Vec::with_capacity(MESSAGE_OFFSET + message.len() + self.app_id.len() + PADDING_BLOCK);
         plain.extend_from_slice(&noise);
         // A message is no larger than its session, far below 4 GiB.
         let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
         plain.extend_from_slice(&length.to_be_bytes());
         plain.extend_from_slice(message);
         plain.extend_from_slice(self.app_id.as_bytes());
-        let padding = PADDED - plain.len() % PADDED;
+        let padding = PADDING_BLOCK - plain.len() % PADDING_BLOCK;
         // 1 to 32: it fits.
         plain.resize(plain.len() + padding, u8::try_from(padding).unwrap_or_default());
 
@@ -85,21 +86,21 @@ impl Envelope {
     ///
     /// # Errors
     /// [`CannotOpen`], for every reason.
-    pub fn open(&self, text: &str) -> Result<String, CannotOpen> {
+    pub fn open(&self, text: &str) -> Result<String, OpenError> {
         // The length may decide early: an attacker sees it anyway.
-        let mut plain = STANDARD.decode(text).map_err(|_| CannotOpen)?;
-        if plain.is_empty() || !plain.len().is_multiple_of(PADDED) {
-            return Err(CannotOpen);
+        let mut plain = STANDARD.decode(text).map_err(|_| OpenError)?;
+        if plain.is_empty() || !plain.len().is_multiple_of(PADDING_BLOCK) {
+            return Err(OpenError);
         }
         let decryptor = cbc::Decryptor::inner_iv_init(&self.cipher, &self.iv.into());
         let decrypted = decryptor.decrypt_padded::<NoPadding>(&mut plain).is_ok();
 
-        let (end, sound) = self.message_end(&plain);
-        plain.truncate(end);
-        plain.drain(..MESSAGE);
-        match (decrypted & bool::from(sound), String::from_utf8(plain)) {
+        let (message_end, is_valid) = self.message_end(&plain);
+        plain.truncate(message_end);
+        plain.drain(..MESSAGE_OFFSET);
+        match (decrypted & bool::from(is_valid), String::from_utf8(plain)) {
             (true, Ok(message)) => Ok(message),
-            _ => Err(CannotOpen),
+            _ => Err(OpenError),
         }
     }
 
@@ -109,28 +110,29 @@ impl Envelope {
         // A body is at most 1 GiB (`limits.max_body_bytes`), so all lengths fit into u32.
         let end = to_u32(plain.len());
         let padding = plain[plain.len() - 1];
-        let mut sound = !padding.ct_eq(&0) & !padding.ct_gt(&32);
+        let mut is_valid = !padding.ct_eq(&0) & !padding.ct_gt(&32);
         for (from_end, byte) in (1_u8..=32).zip(plain.iter().rev()) {
             let in_padding = !from_end.ct_gt(&padding);
-            sound &= !in_padding | byte.ct_eq(&padding);
+            is_valid &= !in_padding | byte.ct_eq(&padding);
         }
 
         let app_id = self.app_id.as_bytes();
-        let head = to_u32(MESSAGE);
+        let head = to_u32(MESSAGE_OFFSET);
         let mut length = [0; 4];
-        length.copy_from_slice(&plain[AES_BLOCK..MESSAGE]);
+        length.copy_from_slice(&plain[AES_BLOCK..MESSAGE_OFFSET]);
         let length = u32::from_be_bytes(length);
         // Where the tail must begin so that tail and padding fill the rest exactly.
-        let around = u32::from(padding) + to_u32(app_id.len());
-        let tail = end.wrapping_sub(around);
-        sound &= !around.ct_gt(&(end - head)) & length.ct_eq(&tail.wrapping_sub(head));
+        let suffix_len = u32::from(padding) + to_u32(app_id.len());
+        let suffix_start = end.wrapping_sub(suffix_len);
+        is_valid &=
+            !suffix_len.ct_gt(&(end - head)) & length.ct_eq(&suffix_start.wrapping_sub(head));
 
-        let tail = u32::conditional_select(&head, &tail, sound) as usize;
+        let suffix_start = u32::conditional_select(&head, &suffix_start, is_valid) as usize;
         let mut same = Choice::from(1);
         for (at, byte) in app_id.iter().enumerate() {
-            same &= plain.get(tail + at).unwrap_or(&0).ct_eq(byte);
+            same &= plain.get(suffix_start + at).unwrap_or(&0).ct_eq(byte);
         }
-        (tail, sound & same)
+        (suffix_start, is_valid & same)
     }
 }
 
@@ -174,7 +176,7 @@ mod tests {
         assert!(!bad.is_empty());
         for vector in bad {
             let opened = envelope.open(vector["encrypt"].as_str().unwrap());
-            assert_eq!(opened, Err(CannotOpen), "{vector}");
+            assert_eq!(opened, Err(OpenError), "{vector}");
         }
     }
 
@@ -193,7 +195,7 @@ mod tests {
         plain.extend(b"app");
         let padding = 32 - plain.len() % 32;
         plain.resize(plain.len() + padding, u8::try_from(padding).unwrap());
-        assert_eq!(envelope.open(&encrypt(&envelope, plain)), Err(CannotOpen));
+        assert_eq!(envelope.open(&encrypt(&envelope, plain)), Err(OpenError));
     }
 
     #[test]
@@ -215,20 +217,20 @@ mod tests {
         fn seal_and_open_round_trip(message in ".{0,200}", app_id in "[a-z0-9]{1,40}") {
             let envelope = Envelope::new(&AesKey::generate(), &app_id);
             let sealed = envelope.seal(message.as_bytes());
-            prop_assert_eq!(STANDARD.decode(&sealed).unwrap().len() % PADDED, 0);
+            prop_assert_eq!(STANDARD.decode(&sealed).unwrap().len() % PADDING_BLOCK, 0);
             prop_assert_eq!(envelope.open(&sealed), Ok(message));
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(text in "\\PC*") {
             let envelope = Envelope::new(&AesKey::new([7; 32]), "app");
-            prop_assert_eq!(envelope.open(&text), Err(CannotOpen));
+            prop_assert_eq!(envelope.open(&text), Err(OpenError));
         }
 
         #[test]
         fn arbitrary_ciphertext_never_panics(blocks in prop::collection::vec(any::<[u8; 32]>(), 0..8)) {
             let envelope = Envelope::new(&AesKey::new([7; 32]), "app");
-            prop_assert_eq!(envelope.open(&STANDARD.encode(blocks.concat())), Err(CannotOpen));
+            prop_assert_eq!(envelope.open(&STANDARD.encode(blocks.concat())), Err(OpenError));
         }
 
         #[test]

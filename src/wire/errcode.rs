@@ -25,7 +25,7 @@ pub enum Errcode {
     /// An app that is unknown, disabled, or not the one that the token was given to.
     InvalidAppId = 100_005,
     /// The envelope cannot be opened.
-    CannotOpen = 100_006,
+    CannotDecrypt = 100_006,
     /// `buin` is missing.
     BuinMissing = 100_008,
     /// `buin` is not that of the app.

@@ -23,7 +23,7 @@ pub struct AesKey([u8; 32]);
 /// A text that is no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be 32 bytes in base64 (43 or 44 characters)")]
-pub struct NotAKey;
+pub struct InvalidAesKey;
 
 impl AesKey {
     /// Takes 32 bytes.
@@ -42,9 +42,9 @@ impl AesKey {
     ///
     /// # Errors
     /// [`NotAKey`] for anything else.
-    pub fn from_base64(text: &str) -> Result<Self, NotAKey> {
-        let mut bytes = BASE64.decode(text).map_err(|_| NotAKey)?;
-        let key = <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| NotAKey);
+    pub fn from_base64(text: &str) -> Result<Self, InvalidAesKey> {
+        let mut bytes = BASE64.decode(text).map_err(|_| InvalidAesKey)?;
+        let key = <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| InvalidAesKey);
         bytes.zeroize();
         key.map(Self)
     }
@@ -85,8 +85,8 @@ mod tests {
         assert_eq!(text.len(), 44);
         assert_eq!(AesKey::from_base64(&text), Ok(key.clone()));
         assert_eq!(AesKey::from_base64(&text[..43]), Ok(key.clone()));
-        assert_eq!(AesKey::from_base64(&text[..40]), Err(NotAKey));
-        assert_eq!(AesKey::from_base64("@"), Err(NotAKey));
+        assert_eq!(AesKey::from_base64(&text[..40]), Err(InvalidAesKey));
+        assert_eq!(AesKey::from_base64("@"), Err(InvalidAesKey));
         assert!(!format!("{key:?}").contains(&text[..8]));
     }
 }

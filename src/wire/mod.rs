@@ -13,11 +13,11 @@ mod sealed;
 mod token;
 
 pub use api_key::{ApiKey, ApiKeyHash};
-pub use callback::{Message, News, acknowledges, sealed_callback, sign};
-pub use envelope::{CannotOpen, Envelope};
+pub use callback::{CallbackEvent, Message, callback_body, is_acknowledgement, sign};
+pub use envelope::{Envelope, OpenError};
 pub use errcode::Errcode;
-pub use key::{AesKey, NotAKey};
-pub use object::{FieldError, Integer, Kind, Malformed, Object};
+pub use key::{AesKey, InvalidAesKey};
+pub use object::{FieldError, Integer, JsonKind, JsonObject, Malformed};
 pub use query::query_value;
-pub use sealed::{CannotUnseal, MasterKey, MasterKeyId, Place};
-pub use token::{Claims, TokenError, TokenKey};
+pub use sealed::{MasterKey, MasterKeyId, SealContext, UnsealError};
+pub use token::{TokenClaims, TokenError, TokenKey};

@@ -15,7 +15,7 @@ const MAX_FIELDS: usize = 256;
 
 /// The fields of one message, in the order in which they stand.
 #[derive(Debug)]
-pub struct Object<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
+pub struct JsonObject<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
 
 /// A JSON value that borrows its text where that has no escapes.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub struct Integer(i128);
 
 /// The JSON type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum JsonKind {
     /// `null`.
     Null,
     /// `true` or `false`.
@@ -61,7 +61,7 @@ pub enum Malformed {
     NotJson(String),
     /// JSON, but something else than an object.
     #[error("must be a JSON object, got {0}")]
-    NotAnObject(Kind),
+    NotAnObject(JsonKind),
     /// The same field twice. Fields of inner objects are not compared.
     #[error("{0}: appears more than once")]
     Duplicate(String),
@@ -79,10 +79,10 @@ pub struct FieldError {
     /// The expected type.
     pub wanted: &'static str,
     /// The received type.
-    pub got: Kind,
+    pub got: JsonKind,
 }
 
-impl<'a> Object<'a> {
+impl<'a> JsonObject<'a> {
     /// Reads a message.
     ///
     /// # Errors
@@ -91,9 +91,9 @@ impl<'a> Object<'a> {
         let text = std::str::from_utf8(json)
             .map_err(|error| Malformed::NotJson(format!("invalid UTF-8: {error}")))?;
         match serde_json::from_str(text) {
-            Ok(Value::Object(fields)) => Self::checked(fields),
+            Ok(Value::Object(fields)) => Self::from_fields(fields),
             Ok(other) => Err(Malformed::NotAnObject(other.kind())),
-            Err(error) => Err(Malformed::NotJson(clearly(&error.to_string()))),
+            Err(error) => Err(Malformed::NotJson(explain_error(&error.to_string()))),
         }
     }
 
@@ -104,10 +104,10 @@ impl<'a> Object<'a> {
     pub fn from_form(
         fields: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
     ) -> Result<Self, Malformed> {
-        Self::checked(fields.map(|(name, text)| (name, Value::Text(text))).collect())
+        Self::from_fields(fields.map(|(name, text)| (name, Value::Text(text))).collect())
     }
 
-    fn checked(fields: Vec<(Cow<'a, str>, Value<'a>)>) -> Result<Self, Malformed> {
+    fn from_fields(fields: Vec<(Cow<'a, str>, Value<'a>)>) -> Result<Self, Malformed> {
         if fields.len() > MAX_FIELDS {
             return Err(Malformed::TooManyFields(fields.len()));
         }
@@ -124,7 +124,7 @@ impl<'a> Object<'a> {
     }
 
     /// The value of a field that is not absent.
-    fn present(&self, field: &str) -> Option<&Value<'a>> {
+    fn non_empty(&self, field: &str) -> Option<&Value<'a>> {
         self.get(field).filter(|value| !value.is_empty())
     }
 
@@ -142,7 +142,7 @@ impl<'a> Object<'a> {
         match self.get(field) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Text(text)) => Ok(Some(text)),
-            Some(other) => Err(other.instead_of("text", field.to_owned())),
+            Some(other) => Err(other.type_error("text", field.to_owned())),
         }
     }
 
@@ -151,10 +151,10 @@ impl<'a> Object<'a> {
     /// # Errors
     /// [`FieldError`] if something else stands there.
     pub fn text(&self, field: &str) -> Result<Option<&str>, FieldError> {
-        match self.present(field) {
+        match self.non_empty(field) {
             None => Ok(None),
             Some(Value::Text(text)) => Ok(Some(text)),
-            Some(other) => Err(other.instead_of("text", field.to_owned())),
+            Some(other) => Err(other.type_error("text", field.to_owned())),
         }
     }
 
@@ -163,10 +163,10 @@ impl<'a> Object<'a> {
     /// # Errors
     /// [`FieldError`] if something else stands there.
     pub fn integer(&self, field: &str) -> Result<Option<Integer>, FieldError> {
-        match self.present(field) {
+        match self.non_empty(field) {
             None => Ok(None),
             Some(Value::Integer(integer)) => Ok(Some(*integer)),
-            Some(other) => Err(other.instead_of("a whole number", field.to_owned())),
+            Some(other) => Err(other.type_error("a whole number", field.to_owned())),
         }
     }
 
@@ -175,7 +175,7 @@ impl<'a> Object<'a> {
     /// # Errors
     /// [`FieldError`] if something else stands there.
     pub fn account(&self, field: &str) -> Result<Option<Cow<'_, str>>, FieldError> {
-        match self.present(field) {
+        match self.non_empty(field) {
             None => Ok(None),
             Some(value) => value.account(|| field.to_owned()).map(Some),
         }
@@ -189,32 +189,32 @@ impl<'a> Object<'a> {
     pub fn accounts<T, E: From<FieldError>>(
         &self,
         field: &str,
-        take: impl Fn(usize, &str) -> Result<T, E>,
+        convert: impl Fn(usize, &str) -> Result<T, E>,
     ) -> Result<Vec<T>, E> {
-        match self.present(field) {
+        match self.non_empty(field) {
             None => Ok(Vec::new()),
             Some(Value::List(items)) => items
                 .iter()
                 .enumerate()
-                .map(|(at, item)| take(at, &item.account(|| format!("{field}[{at}]"))?))
+                .map(|(index, item)| convert(index, &item.account(|| format!("{field}[{index}]"))?))
                 .collect(),
-            Some(other) => Err(other.instead_of("a list of accounts", field.to_owned()).into()),
+            Some(other) => Err(other.type_error("a list of accounts", field.to_owned()).into()),
         }
     }
 }
 
 /// An error of `serde_json`, in words for the author of the message.
-fn clearly(error: &str) -> String {
+fn explain_error(error: &str) -> String {
     const WORDS: [(&str, &str); 3] = [
         ("unexpected end of hex escape", "a lone surrogate"),
         ("lone leading surrogate in hex escape", "a lone surrogate"),
         ("number out of range", "a number is too large"),
     ];
-    let said = WORDS.iter().find_map(|(said, meant)| {
-        let place = error.strip_prefix(said)?;
-        Some(format!("{meant}{place}"))
+    let matched = WORDS.iter().find_map(|(matched, replacement)| {
+        let position = error.strip_prefix(matched)?;
+        Some(format!("{replacement}{position}"))
     });
-    said.unwrap_or_else(|| error.to_owned())
+    matched.unwrap_or_else(|| error.to_owned())
 }
 
 impl Value<'_> {
@@ -231,23 +231,23 @@ impl Value<'_> {
         match self {
             Value::Text(text) => Ok(Cow::Borrowed(text)),
             Value::Integer(integer) => Ok(Cow::Owned(integer.to_string())),
-            other => Err(other.instead_of("text or an integer", field())),
+            other => Err(other.type_error("text or an integer", field())),
         }
     }
 
-    fn instead_of(&self, wanted: &'static str, field: String) -> FieldError {
+    fn type_error(&self, wanted: &'static str, field: String) -> FieldError {
         FieldError { field, wanted, got: self.kind() }
     }
 
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> JsonKind {
         match self {
-            Value::Null => Kind::Null,
-            Value::Boolean => Kind::Boolean,
-            Value::Fraction => Kind::Fraction,
-            Value::Integer(_) => Kind::Integer,
-            Value::Text(_) => Kind::Text,
-            Value::List(_) => Kind::List,
-            Value::Object(_) => Kind::Object,
+            Value::Null => JsonKind::Null,
+            Value::Boolean => JsonKind::Boolean,
+            Value::Fraction => JsonKind::Fraction,
+            Value::Integer(_) => JsonKind::Integer,
+            Value::Text(_) => JsonKind::Text,
+            Value::List(_) => JsonKind::List,
+            Value::Object(_) => JsonKind::Object,
         }
     }
 }
@@ -266,7 +266,7 @@ impl fmt::Display for Integer {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for JsonKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Null => "null",
@@ -376,8 +376,8 @@ mod tests {
 
     use super::*;
 
-    fn object(json: &str) -> Object<'_> {
-        Object::parse(json.as_bytes()).unwrap()
+    fn object(json: &str) -> JsonObject<'_> {
+        JsonObject::parse(json.as_bytes()).unwrap()
     }
 
     fn names(json: &str) -> Result<Vec<String>, FieldError> {
@@ -430,7 +430,7 @@ mod tests {
             ("\"a\"", "text"),
             ("true", "a boolean"),
         ] {
-            let error = Object::parse(json.as_bytes()).unwrap_err();
+            let error = JsonObject::parse(json.as_bytes()).unwrap_err();
             assert_eq!(error.to_string(), format!("must be a JSON object, got {kind}"));
         }
     }
@@ -451,16 +451,16 @@ mod tests {
             r#"{"a": NaN}"#,
             &deep,
         ] {
-            let error = Object::parse(json.as_bytes()).unwrap_err();
+            let error = JsonObject::parse(json.as_bytes()).unwrap_err();
             assert!(matches!(error, Malformed::NotJson(_)), "{json}: {error}");
         }
-        let error = Object::parse(b"{\"a\": \"\xff\"}").unwrap_err();
+        let error = JsonObject::parse(b"{\"a\": \"\xff\"}").unwrap_err();
         assert!(error.to_string().starts_with("not JSON: invalid UTF-8"), "{error}");
     }
 
     #[test]
     fn surrogate_and_number_errors_are_clear() {
-        let error = |json: &str| Object::parse(json.as_bytes()).unwrap_err().to_string();
+        let error = |json: &str| JsonObject::parse(json.as_bytes()).unwrap_err().to_string();
         for escape in [r"\ud83d", r"\ude00", r"\ude00\ud83d", r"\ud83d\ud83d", r"\ud83d\n"] {
             let error = error(&format!(r#"{{"title": "{escape}"}}"#));
             assert!(error.starts_with("not JSON: a lone surrogate at line 1 column "), "{error}");
@@ -479,7 +479,7 @@ mod tests {
 
     #[test]
     fn duplicate_field_is_refused() {
-        let duplicate = |json: &str| Object::parse(json.as_bytes()).unwrap_err().to_string();
+        let duplicate = |json: &str| JsonObject::parse(json.as_bytes()).unwrap_err().to_string();
         assert_eq!(duplicate(r#"{"title": "a", "title": "a"}"#), "title: appears more than once");
         assert_eq!(
             duplicate(r#"{"t\u0069tle": "a", "title": "a"}"#),
@@ -491,23 +491,23 @@ mod tests {
     fn number_of_fields_is_bounded() {
         let many: Vec<String> = (0..50_000).map(|n| format!("\"{n}\":0")).collect();
         let json = format!("{{{}}}", many.join(","));
-        let error = Object::parse(json.as_bytes()).unwrap_err();
+        let error = JsonObject::parse(json.as_bytes()).unwrap_err();
         assert_eq!(error.to_string(), "at most 256 fields, got 50000");
     }
 
     #[test]
     fn form_fields_are_text() {
         let form = form_urlencoded::parse(b"buin=7&appId=a&encrypt=%2B%2F%3D");
-        let object = Object::from_form(form).unwrap();
+        let object = JsonObject::from_form(form).unwrap();
         assert_eq!(object.text("encrypt"), Ok(Some("+/=")));
         let twice = form_urlencoded::parse(b"a=1&a=2");
-        assert!(Object::from_form(twice).is_err());
+        assert!(JsonObject::from_form(twice).is_err());
     }
 
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Object::parse(&bytes);
+            let _ = JsonObject::parse(&bytes);
         }
 
         #[test]

@@ -38,7 +38,7 @@ fn pairs(query: &str) -> impl Iterator<Item = &str> {
 /// The value of a pair if it has this name. The usual ones need little decoding.
 fn value_of<'a>(pair: &'a str, name: &str) -> Option<Cow<'a, str>> {
     if let Some(value) = pair.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')) {
-        return Some(decoded(value));
+        return Some(decode_value(value));
     }
     // Names are short: each byte is looked at faster than a search begins.
     let is_plain = pair.bytes().take_while(|byte| *byte != b'=').all(|byte| !b"%+".contains(&byte));
@@ -50,11 +50,11 @@ fn value_of<'a>(pair: &'a str, name: &str) -> Option<Cow<'a, str>> {
 }
 
 /// A value as it was before it was encoded.
-fn decoded(value: &str) -> Cow<'_, str> {
+fn decode_value(value: &str) -> Cow<'_, str> {
     let mut rest = value;
     let mut text = String::new();
     while let Some(at) = memchr2(b'%', b'+', rest.as_bytes()) {
-        let Some(byte) = ascii(&rest.as_bytes()[at..]) else {
+        let Some(byte) = decode_ascii_escape(&rest.as_bytes()[at..]) else {
             let spaced = value.replace('+', " ");
             return Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned());
         };
@@ -71,7 +71,7 @@ fn decoded(value: &str) -> Cow<'_, str> {
 }
 
 /// The character that `%` and two digits at the beginning stand for, if that is all of it.
-fn ascii(encoded: &[u8]) -> Option<u8> {
+fn decode_ascii_escape(encoded: &[u8]) -> Option<u8> {
     let [b'%', high, low, ..] = encoded else { return None };
     let digit = |digit: u8| char::from(digit).to_digit(16);
     let byte = u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()?;

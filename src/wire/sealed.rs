@@ -13,14 +13,14 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::{Zeroize as _, Zeroizing};
 
-const FORM: u8 = 1;
-const ID: usize = 8;
-const NONCE: usize = 24;
-const HEAD: usize = 1 + ID;
+const FORMAT_VERSION: u8 = 1;
+const ID_BYTES: usize = 8;
+const NONCE_BYTES: usize = 24;
+const HEADER_BYTES: usize = 1 + ID_BYTES;
 
 /// Tells which key sealed a value, and nothing else about that key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct MasterKeyId([u8; ID]);
+pub struct MasterKeyId([u8; ID_BYTES]);
 
 /// 32 secret bytes that seal other secrets. Wiped when dropped, never shown by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct MasterKey([u8; 32]);
 
 /// Where a secret is stored.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct SealContext<'a> {
     /// The column, with its table; without U+0000.
     pub column: &'static str,
     /// The enterprise of the row.
@@ -40,7 +40,7 @@ pub struct Place<'a> {
 /// A value that this key did not seal, that was sealed for another place, or that was altered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("was altered, or belongs elsewhere")]
-pub struct CannotUnseal;
+pub struct UnsealError;
 
 impl MasterKey {
     /// Takes 32 bytes.
@@ -58,7 +58,7 @@ impl MasterKey {
     /// The id of the key.
     #[must_use]
     pub fn id(&self) -> MasterKeyId {
-        let mut id = [0; ID];
+        let mut id = [0; ID_BYTES];
         // Fails only for much longer output.
         let _ = Hkdf::<Sha256>::new(None, &self.0).expand(b"muster master key id", &mut id);
         MasterKeyId(id)
@@ -72,12 +72,12 @@ impl MasterKey {
 
     /// Seals a secret for its place. The same one looks different each time.
     #[must_use]
-    pub fn seal(&self, place: Place<'_>, secret: &[u8]) -> Vec<u8> {
-        let mut sealed = Vec::with_capacity(HEAD + NONCE + secret.len() + 16);
-        sealed.push(FORM);
+    pub fn seal(&self, context: SealContext<'_>, secret: &[u8]) -> Vec<u8> {
+        let mut sealed = Vec::with_capacity(HEADER_BYTES + NONCE_BYTES + secret.len() + 16);
+        sealed.push(FORMAT_VERSION);
         sealed.extend(self.id().0);
-        let nonce: [u8; NONCE] = rand::random();
-        let aad = place.authenticated(&sealed);
+        let nonce: [u8; NONCE_BYTES] = rand::random();
+        let aad = context.associated_data(&sealed);
         sealed.extend(nonce);
         let cipher = XChaCha20Poly1305::new(&self.0.into());
         // This fails only for secrets of 256 GiB. The empty text never opens.
@@ -92,17 +92,17 @@ impl MasterKey {
     /// [`CannotUnseal`].
     pub fn unseal(
         &self,
-        place: Place<'_>,
+        context: SealContext<'_>,
         sealed: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>, CannotUnseal> {
-        let (head, rest) = sealed.split_at_checked(HEAD).ok_or(CannotUnseal)?;
-        let (nonce, text) = rest.split_first_chunk::<NONCE>().ok_or(CannotUnseal)?;
-        if head[0] != FORM || head[1..] != self.id().0 {
-            return Err(CannotUnseal);
+    ) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
+        let (head, rest) = sealed.split_at_checked(HEADER_BYTES).ok_or(UnsealError)?;
+        let (nonce, text) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(UnsealError)?;
+        if head[0] != FORMAT_VERSION || head[1..] != self.id().0 {
+            return Err(UnsealError);
         }
-        let payload = Payload { msg: text, aad: &place.authenticated(head) };
+        let payload = Payload { msg: text, aad: &context.associated_data(head) };
         let cipher = XChaCha20Poly1305::new(&self.0.into());
-        let opened = cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| CannotUnseal)?;
+        let opened = cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| UnsealError)?;
         Ok(Zeroizing::new(opened))
     }
 }
@@ -122,15 +122,15 @@ impl fmt::Debug for MasterKey {
 impl MasterKeyId {
     /// The id with these stored bytes.
     #[must_use]
-    pub fn new(bytes: [u8; ID]) -> Self {
+    pub fn new(bytes: [u8; ID_BYTES]) -> Self {
         Self(bytes)
     }
 
     /// The key that sealed a stored value; `None` if the value has another form.
     #[must_use]
-    pub fn of(sealed: &[u8]) -> Option<Self> {
+    pub fn from_sealed(sealed: &[u8]) -> Option<Self> {
         match sealed {
-            [FORM, rest @ ..] => rest.first_chunk().copied().map(Self),
+            [FORMAT_VERSION, rest @ ..] => rest.first_chunk().copied().map(Self),
             _ => None,
         }
     }
@@ -138,7 +138,7 @@ impl MasterKeyId {
     /// Reads an id as it is shown.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let plain = text.len() == 2 * ID && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let plain = text.len() == 2 * ID_BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let id = plain.then(|| u64::from_str_radix(text, 16).ok()).flatten()?;
         Some(Self(id.to_be_bytes()))
     }
@@ -162,9 +162,9 @@ impl fmt::Debug for MasterKeyId {
     }
 }
 
-impl Place<'_> {
+impl SealContext<'_> {
     /// No two places make the same: the column has no zero byte, and the number has a fixed length.
-    fn authenticated(self, head: &[u8]) -> Vec<u8> {
+    fn associated_data(self, head: &[u8]) -> Vec<u8> {
         let number = self.buin.to_be_bytes();
         [head, self.column.as_bytes(), &[0], &number, self.app_id.as_bytes()].concat()
     }
@@ -176,25 +176,26 @@ mod tests {
 
     use super::*;
 
-    const HERE: Place<'static> = Place { column: "app.aes_key", buin: 7, app_id: "app" };
+    const HERE: SealContext<'static> =
+        SealContext { column: "app.aes_key", buin: 7, app_id: "app" };
 
     #[test]
     fn secret_opens_in_its_own_context_only() {
         let key = MasterKey::generate();
         let sealed = key.seal(HERE, b"secret");
         assert_eq!(*key.unseal(HERE, &sealed).unwrap(), b"secret");
-        assert_eq!(MasterKeyId::of(&sealed), Some(key.id()));
+        assert_eq!(MasterKeyId::from_sealed(&sealed), Some(key.id()));
         for elsewhere in [
-            Place { column: "app.callback_token", ..HERE },
-            Place { column: "app.aes_ke", ..HERE },
-            Place { buin: 8, ..HERE },
-            Place { app_id: "apq", ..HERE },
-            Place { app_id: "app2", ..HERE },
-            Place { app_id: "", ..HERE },
+            SealContext { column: "app.callback_token", ..HERE },
+            SealContext { column: "app.aes_ke", ..HERE },
+            SealContext { buin: 8, ..HERE },
+            SealContext { app_id: "apq", ..HERE },
+            SealContext { app_id: "app2", ..HERE },
+            SealContext { app_id: "", ..HERE },
         ] {
-            assert_eq!(key.unseal(elsewhere, &sealed), Err(CannotUnseal), "{elsewhere:?}");
+            assert_eq!(key.unseal(elsewhere, &sealed), Err(UnsealError), "{elsewhere:?}");
         }
-        assert_eq!(MasterKey::generate().unseal(HERE, &sealed), Err(CannotUnseal));
+        assert_eq!(MasterKey::generate().unseal(HERE, &sealed), Err(UnsealError));
     }
 
     #[test]
@@ -206,13 +207,13 @@ mod tests {
             for bit in 0..8 {
                 let mut altered = sealed.clone();
                 altered[at] ^= 1 << bit;
-                assert_eq!(key.unseal(HERE, &altered), Err(CannotUnseal), "byte {at}, bit {bit}");
+                assert_eq!(key.unseal(HERE, &altered), Err(UnsealError), "byte {at}, bit {bit}");
             }
-            assert_eq!(key.unseal(HERE, &sealed[..at]), Err(CannotUnseal), "{at} bytes");
+            assert_eq!(key.unseal(HERE, &sealed[..at]), Err(UnsealError), "{at} bytes");
         }
-        assert_eq!(key.unseal(HERE, &[&sealed[..], &[0]].concat()), Err(CannotUnseal));
-        assert_eq!(MasterKeyId::of(&sealed[..8]), None);
-        assert_eq!(MasterKeyId::of(&[7; 60]), None);
+        assert_eq!(key.unseal(HERE, &[&sealed[..], &[0]].concat()), Err(UnsealError));
+        assert_eq!(MasterKeyId::from_sealed(&sealed[..8]), None);
+        assert_eq!(MasterKeyId::from_sealed(&[7; 60]), None);
     }
 
     #[test]
@@ -233,7 +234,7 @@ mod tests {
         fn secrets_round_trip_without_showing(
             key: [u8; 32], buin in 1..i64::MAX, app_id in "[A-Za-z0-9._-]{1,64}",
             secret in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let (key, place) = (MasterKey::new(key), Place { buin, app_id: &app_id, ..HERE });
+            let (key, place) = (MasterKey::new(key), SealContext { buin, app_id: &app_id, ..HERE });
             let sealed = key.seal(place, &secret);
             prop_assert_eq!(&*key.unseal(place, &sealed).unwrap(), &secret);
             prop_assert_ne!(&sealed, &key.seal(place, &secret));
@@ -245,11 +246,11 @@ mod tests {
         #[test]
         fn arbitrary_bytes_do_not_open(noise in proptest::collection::vec(any::<u8>(), 0..120)) {
             let key = MasterKey::new([3; 32]);
-            prop_assert_eq!(key.unseal(HERE, &noise), Err(CannotUnseal));
-            let mut named = vec![FORM];
+            prop_assert_eq!(key.unseal(HERE, &noise), Err(UnsealError));
+            let mut named = vec![FORMAT_VERSION];
             named.extend(key.id().bytes());
             named.extend(noise);
-            prop_assert_eq!(key.unseal(HERE, &named), Err(CannotUnseal));
+            prop_assert_eq!(key.unseal(HERE, &named), Err(UnsealError));
         }
     }
 }

@@ -17,16 +17,16 @@ use sha2::Sha256;
 
 use super::AesKey;
 
-const FORMAT: u8 = 1;
-const NONCE: usize = 12;
-const HEAD: usize = 1 + 8 + 8 + NONCE;
-const MAC: usize = 32;
+const FORMAT_VERSION: u8 = 1;
+const NONCE_BYTES: usize = 12;
+const HEADER_BYTES: usize = 1 + 8 + 8 + NONCE_BYTES;
+const MAC_BYTES: usize = 32;
 /// Longer texts are no tokens of ours: an app id has at most 64 characters.
-const MAX_TEXT: usize = 256;
+const MAX_TOKEN_LEN: usize = 256;
 
 /// The content of a token, before its signature is verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claims {
+pub struct TokenClaims {
     /// The enterprise.
     pub buin: i64,
     /// The app.
@@ -34,7 +34,7 @@ pub struct Claims {
     /// Unix second from which on it is no longer valid.
     pub expires_at: i64,
     body: Vec<u8>,
-    mac: [u8; MAC],
+    mac: [u8; MAC_BYTES],
 }
 
 /// Why a token is not accepted.
@@ -68,9 +68,9 @@ impl TokenKey {
     /// A new token for `app_id` of `buin`, valid until the Unix second `expires_at`.
     #[must_use]
     pub fn issue(&self, buin: i64, app_id: &str, expires_at: i64) -> String {
-        let nonce: [u8; NONCE] = rand::random();
-        let mut token = Vec::with_capacity(HEAD + app_id.len() + MAC);
-        token.push(FORMAT);
+        let nonce: [u8; NONCE_BYTES] = rand::random();
+        let mut token = Vec::with_capacity(HEADER_BYTES + app_id.len() + MAC_BYTES);
+        token.push(FORMAT_VERSION);
         token.extend_from_slice(&buin.to_be_bytes());
         token.extend_from_slice(&expires_at.to_be_bytes());
         token.extend_from_slice(&nonce);
@@ -85,7 +85,7 @@ impl TokenKey {
     ///
     /// # Errors
     /// [`TokenError::Forged`] or [`TokenError::Expired`].
-    pub fn check(&self, claims: &Claims, now: i64) -> Result<(), TokenError> {
+    pub fn check(&self, claims: &TokenClaims, now: i64) -> Result<(), TokenError> {
         let mac = self.mac.clone().chain_update(&claims.body);
         mac.verify_slice(&claims.mac).map_err(|_| TokenError::Forged)?;
         if now >= claims.expires_at {
@@ -95,23 +95,23 @@ impl TokenKey {
     }
 }
 
-impl Claims {
+impl TokenClaims {
     /// Reads a token without verifying it; `None` if the text does not have the form of a token.
     #[must_use]
-    pub fn read(token: &str) -> Option<Self> {
-        if token.len() > MAX_TEXT {
+    pub fn decode(token: &str) -> Option<Self> {
+        if token.len() > MAX_TOKEN_LEN {
             return None;
         }
         let mut body = URL_SAFE_NO_PAD.decode(token).ok()?;
-        let mac = body.split_off(body.len().checked_sub(MAC)?);
+        let mac = body.split_off(body.len().checked_sub(MAC_BYTES)?);
         let mac = mac.try_into().ok()?;
-        if *body.first()? != FORMAT {
+        if *body.first()? != FORMAT_VERSION {
             return None;
         }
         let number = |at: usize| Some(i64::from_be_bytes(body.get(at..at + 8)?.try_into().ok()?));
         let buin = number(1)?;
         let expires_at = number(9)?;
-        let app_id = std::str::from_utf8(body.get(HEAD..)?).ok()?.to_owned();
+        let app_id = std::str::from_utf8(body.get(HEADER_BYTES..)?).ok()?.to_owned();
         Some(Self { buin, app_id, expires_at, body, mac })
     }
 }
@@ -128,7 +128,7 @@ mod tests {
         let token = key.issue(14_731_009, "yd0123", 2_000);
         let safe = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         assert!(token.chars().all(safe));
-        let claims = Claims::read(&token).unwrap();
+        let claims = TokenClaims::decode(&token).unwrap();
         assert_eq!((claims.buin, claims.app_id.as_str()), (14_731_009, "yd0123"));
         assert_eq!(key.check(&claims, 1_999), Ok(()));
         assert_eq!(key.check(&claims, 2_000), Err(TokenError::Expired));
@@ -139,7 +139,7 @@ mod tests {
     fn token_of_another_key_is_forged() {
         let token = TokenKey::derive(&AesKey::generate()).issue(1, "a", 2_000);
         let other = TokenKey::derive(&AesKey::generate());
-        assert_eq!(other.check(&Claims::read(&token).unwrap(), 0), Err(TokenError::Forged));
+        assert_eq!(other.check(&TokenClaims::decode(&token).unwrap(), 0), Err(TokenError::Forged));
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
         for bit in 0..bytes.len() * 8 {
             let mut forged = bytes.clone();
             forged[bit / 8] ^= 1 << (bit % 8);
-            if let Some(claims) = Claims::read(&URL_SAFE_NO_PAD.encode(forged)) {
+            if let Some(claims) = TokenClaims::decode(&URL_SAFE_NO_PAD.encode(forged)) {
                 assert_eq!(key.check(&claims, 0), Err(TokenError::Forged), "bit {bit}");
             }
         }
@@ -158,12 +158,12 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_text_never_panics(text in "\\PC{0,300}") {
-            let _ = Claims::read(&text);
+            let _ = TokenClaims::decode(&text);
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
-            let _ = Claims::read(&URL_SAFE_NO_PAD.encode(bytes));
+            let _ = TokenClaims::decode(&URL_SAFE_NO_PAD.encode(bytes));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use muster::config::{Server, Settings};
+use muster::config::{ServerConfig, Settings};
 use serde_json::Value;
 
 fn root() -> &'static Path {
@@ -94,7 +94,7 @@ fn image_uses_existing_configuration_keys() {
 
     let url = ("MUSTER__DATABASE__URL_FILE".to_owned(), String::new());
     let settings = settings([image_variables(), vec![url]].concat());
-    let Server { bind, .. } = defaults().server;
+    let ServerConfig { bind, .. } = defaults().server;
     let metrics = defaults().metrics.bind.unwrap();
     assert_eq!(settings.server.bind, format!("0.0.0.0:{}", port(&bind)));
     assert_eq!(settings.metrics.bind, Some(format!("0.0.0.0:{}", port(&metrics))));

@@ -10,7 +10,7 @@ use crate::service::admin::apps::RegisteredApp;
 /// The secrets that are printed. The default is none: a terminal's history or a pipeline's log
 /// would store them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Secrets {
+pub(super) enum SecretVisibility {
     /// No secret: the command is about something else.
     Hidden,
     /// The AES key: it was just generated.
@@ -22,7 +22,7 @@ pub(super) enum Secrets {
 /// An app as it is printed. A hidden secret is absent, not null.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Printed<'a> {
+struct AppOutput<'a> {
     buin: i64,
     app_id: &'a str,
     name: &'a str,
@@ -37,17 +37,17 @@ struct Printed<'a> {
     disabled: bool,
 }
 
-impl<'a> Printed<'a> {
-    fn new(RegisteredApp { app, aes_key }: &'a RegisteredApp, secrets: Secrets) -> Self {
+impl<'a> AppOutput<'a> {
+    fn new(RegisteredApp { app, aes_key }: &'a RegisteredApp, secrets: SecretVisibility) -> Self {
         let callback = app.callback.as_ref();
         Self {
             buin: app.buin.get(),
             app_id: app.app_id.as_str(),
             name: &app.name,
-            aes_key: (secrets != Secrets::Hidden).then(|| aes_key.to_base64()),
+            aes_key: (secrets != SecretVisibility::Hidden).then(|| aes_key.to_base64()),
             permissions: app.permissions.iter().map(Permission::name).collect(),
             callback_url: callback.map(|callback| callback.url.as_str()),
-            callback_token: (secrets == Secrets::Shown)
+            callback_token: (secrets == SecretVisibility::Shown)
                 .then(|| callback.map(|callback| callback.token.as_str())),
             callbacks_paused: app.callbacks_paused,
             disabled: app.disabled,
@@ -56,8 +56,12 @@ impl<'a> Printed<'a> {
 }
 
 /// Prints one app.
-pub(super) fn show(stored: &RegisteredApp, secrets: Secrets, output: Output) -> anyhow::Result<()> {
-    let printed = Printed::new(stored, secrets);
+pub(super) fn show(
+    stored: &RegisteredApp,
+    secrets: SecretVisibility,
+    output: Output,
+) -> anyhow::Result<()> {
+    let printed = AppOutput::new(stored, secrets);
     if output.json {
         return output::json(&printed);
     }
@@ -84,8 +88,8 @@ pub(super) fn show(stored: &RegisteredApp, secrets: Secrets, output: Output) -> 
 
 /// Prints a table of apps.
 pub(super) fn list(apps: &[RegisteredApp], output: Output) -> anyhow::Result<()> {
-    let printed: Vec<Printed<'_>> =
-        apps.iter().map(|stored| Printed::new(stored, Secrets::Hidden)).collect();
+    let printed: Vec<AppOutput<'_>> =
+        apps.iter().map(|stored| AppOutput::new(stored, SecretVisibility::Hidden)).collect();
     if output.json {
         return output::json(&printed);
     }

@@ -6,25 +6,25 @@ use rustls::pki_types::pem::PemObject as _;
 
 /// A certificate that ends within this time is reported: a manual renewal needs the time, and an
 /// automatic one has happened before.
-const SOON: TimeDelta = TimeDelta::days(14);
+const WARNING_PERIOD: TimeDelta = TimeDelta::days(14);
 
 /// The earliest end among the certificates in a PEM file: no client accepts the chain after it.
 /// `None` if no certificate can be read.
-pub(super) fn first(pem: &[u8]) -> Option<DateTime<Utc>> {
-    CertificateDer::pem_slice_iter(pem).filter_map(|der| end(&der.ok()?)).min()
+pub(super) fn first_expiry(pem: &[u8]) -> Option<DateTime<Utc>> {
+    CertificateDer::pem_slice_iter(pem).filter_map(|der| not_after(&der.ok()?)).min()
 }
 
-fn end(der: &[u8]) -> Option<DateTime<Utc>> {
+fn not_after(der: &[u8]) -> Option<DateTime<Utc>> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
     DateTime::from_timestamp(certificate.validity().not_after.timestamp(), 0)
 }
 
 /// A warning if a certificate has expired or expires soon.
-pub(super) fn remark(ends: DateTime<Utc>, now: DateTime<Utc>) -> Option<String> {
-    let (day, left) = (ends.format("%F %T UTC"), ends - now);
+pub(super) fn expiry_warning(not_after: DateTime<Utc>, now: DateTime<Utc>) -> Option<String> {
+    let (day, left) = (not_after.format("%F %T UTC"), not_after - now);
     match left.num_days() {
         _ if left < TimeDelta::zero() => Some(format!("ended on {day}")),
-        _ if left >= SOON => None,
+        _ if left >= WARNING_PERIOD => None,
         0 => Some(format!("ends on {day}, in less than a day")),
         1 => Some(format!("ends on {day}, in a day")),
         days => Some(format!("ends on {day}, in {days} days")),
@@ -51,18 +51,18 @@ mod tests {
 
     #[test]
     fn the_earliest_end_counts() {
-        assert_eq!(first(pem(NOW).as_bytes()), Some(at(NOW)));
+        assert_eq!(first_expiry(pem(NOW).as_bytes()), Some(at(NOW)));
         let chain = pem(NOW) + &pem(NOW - 1) + &pem(NOW + 1);
-        assert_eq!(first(chain.as_bytes()), Some(at(NOW - 1)));
+        assert_eq!(first_expiry(chain.as_bytes()), Some(at(NOW - 1)));
         // Dates from 2050 on have another notation in certificates.
-        assert_eq!(first(pem(2 * NOW).as_bytes()), Some(at(2 * NOW)));
-        assert_eq!(first(b""), None);
-        assert_eq!(first(&pem(NOW).as_bytes()[..200]), None);
+        assert_eq!(first_expiry(pem(2 * NOW).as_bytes()), Some(at(2 * NOW)));
+        assert_eq!(first_expiry(b""), None);
+        assert_eq!(first_expiry(&pem(NOW).as_bytes()[..200]), None);
     }
 
     #[test]
     fn the_warning_starts_two_weeks_before_the_end() {
-        let remark = |left: i64| remark(at(NOW + left), at(NOW)).unwrap_or_default();
+        let remark = |left: i64| expiry_warning(at(NOW + left), at(NOW)).unwrap_or_default();
         let day = 86_400;
         assert_eq!(remark(14 * day), "");
         assert!(remark(14 * day - 1).ends_with(", in 13 days"));

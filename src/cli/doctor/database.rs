@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::super::database::Store;
+use super::super::database::Database;
 use super::super::explain::explain;
 use super::report::{Check, Report, Verdict};
 use super::secrets;
@@ -23,13 +23,13 @@ const MIGRATIONS: &str = "migrations";
 /// The maximum difference between the two clocks.
 const MAX_SKEW: Duration = Duration::from_secs(2);
 /// The time limit of a check.
-const TIMEOUT: Duration = StartupTimeouts::PROBE.answer;
+const TIMEOUT: Duration = StartupTimeouts::PROBE.ready;
 
 pub(super) async fn check(settings: &Settings, clock: &Clock, report: &mut Report) {
     match open(settings).await {
-        Ok(store) => {
-            if look(&store.admin(clock), settings, report).await {
-                store.close().await;
+        Ok(database) => {
+            if check_open(&database.admin(clock), settings, report).await {
+                database.close().await;
             }
         }
         Err(check) => {
@@ -43,8 +43,8 @@ pub(super) async fn check(settings: &Settings, clock: &Clock, report: &mut Repor
 }
 
 /// Checks an open database; `false` if it stopped answering, so that closing it would hang.
-async fn look(admin: &AdminContext, settings: &Settings, report: &mut Report) -> bool {
-    let server = match answered(diagnosis::server(admin)).await {
+async fn check_open(admin: &AdminContext, settings: &Settings, report: &mut Report) -> bool {
+    let server = match with_timeout(diagnosis::server(admin)).await {
         Some(Ok(server)) => server,
         Some(Err(error)) => {
             let error = anyhow::Error::from(error);
@@ -53,15 +53,15 @@ async fn look(admin: &AdminContext, settings: &Settings, report: &mut Report) ->
             return true;
         }
         None => {
-            report.add(unreachable(settings, silent()));
+            report.add(unreachable(settings, no_answer()));
             skip(report, &[CLOCK, MIGRATIONS, secrets::NAME]);
             return false;
         }
     };
     report.add(version(&server));
     report.add(skew(&server));
-    let Some(migrations) = answered(migrations(admin)).await else {
-        report.add(Check::fail(MIGRATIONS, silent(), SEE));
+    let Some(migrations) = with_timeout(migrations(admin)).await else {
+        report.add(Check::fail(MIGRATIONS, no_answer(), SEE_DATABASE));
         skip(report, &[secrets::NAME]);
         return false;
     };
@@ -71,15 +71,15 @@ async fn look(admin: &AdminContext, settings: &Settings, report: &mut Report) ->
     if !current {
         return true;
     }
-    let secrets = answered(secrets::check(admin)).await;
-    let answers = secrets.is_some();
-    report.add(secrets.unwrap_or_else(|| Check::fail(secrets::NAME, silent(), SEE)));
-    answers
+    let secrets = with_timeout(secrets::check(admin)).await;
+    let is_answering = secrets.is_some();
+    report.add(secrets.unwrap_or_else(|| Check::fail(secrets::NAME, no_answer(), SEE_DATABASE)));
+    is_answering
 }
 
-async fn open(settings: &Settings) -> Result<Store, Check> {
-    let error = match Store::open_for_diagnosis(settings).await {
-        Ok(store) => return Ok(store),
+async fn open(settings: &Settings) -> Result<Database, Check> {
+    let error = match Database::open_for_diagnosis(settings).await {
+        Ok(database) => return Ok(database),
         Err(error) => error,
     };
     Err(match error.downcast_ref::<EmbeddedError>() {
@@ -95,19 +95,19 @@ async fn open(settings: &Settings) -> Result<Store, Check> {
 }
 
 /// The result of `asking`; `None` if the database does not answer in time.
-async fn answered<T>(asking: impl Future<Output = T>) -> Option<T> {
+async fn with_timeout<T>(asking: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(TIMEOUT, asking).await.ok()
 }
 
-fn silent() -> String {
+fn no_answer() -> String {
     format!("no answer within {} s", TIMEOUT.as_secs())
 }
 
-const SEE: &str = "see the check of the database";
+const SEE_DATABASE: &str = "see the check of the database";
 
 fn skip(report: &mut Report, checks: &[&'static str]) {
     for check in checks {
-        report.add(Check::warn(check, "not checked: the database does not answer", SEE));
+        report.add(Check::warn(check, "not checked: the database does not answer", SEE_DATABASE));
     }
 }
 
@@ -160,6 +160,6 @@ async fn migrations(admin: &AdminContext) -> Check {
             format!("migration {version} did not finish or has another text than in this program"),
             "restore a backup, or compare the schema with the file of that number by hand",
         ),
-        Err(error) => Check::fail(MIGRATIONS, format!("{error:#}"), SEE),
+        Err(error) => Check::fail(MIGRATIONS, format!("{error:#}"), SEE_DATABASE),
     }
 }

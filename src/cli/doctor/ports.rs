@@ -6,11 +6,11 @@ use super::super::certificate::Certificate;
 use super::super::health;
 use super::report::Check;
 use crate::clock::Clock;
-use crate::config::{Server, TlsFiles};
+use crate::config::{ServerConfig, TlsFiles};
 use crate::http::{Listener, MetricsListener};
 
 /// Checks that the address of the API is free, or used by a running Muster.
-pub(super) async fn api(server: &Server) -> Check {
+pub(super) async fn api(server: &ServerConfig) -> Check {
     const NAME: &str = "port";
     let bind = &server.bind;
     let error = match Listener::bind(bind) {
@@ -18,11 +18,11 @@ pub(super) async fn api(server: &Server) -> Check {
         Err(error) => error,
     };
     if error.kind() == io::ErrorKind::AddrInUse
-        && let Some(health) = health::running_at(&health::url(server)).await
+        && let Some(health) = health::find_running(&health::url(server)).await
     {
         return Check::ok(NAME, format!("{bind} is used by a running Muster {}", health.version));
     }
-    taken(NAME, bind, &error, "server.bind")
+    in_use(NAME, bind, &error, "server.bind")
 }
 
 /// Checks that the address of the metrics is free, or used by a running Muster.
@@ -35,14 +35,14 @@ pub(super) async fn metrics(bind: &str) -> Check {
     if error.kind() == io::ErrorKind::AddrInUse && health::serves_metrics(bind).await {
         return Check::ok(NAME, format!("{bind} is used by a running Muster"));
     }
-    taken(NAME, bind, &error, "metrics.bind")
+    in_use(NAME, bind, &error, "metrics.bind")
 }
 
 fn free(check: &'static str, bind: &str) -> Check {
     Check::ok(check, format!("{bind} is free"))
 }
 
-fn taken(check: &'static str, bind: &str, error: &io::Error, key: &str) -> Check {
+fn in_use(check: &'static str, bind: &str, error: &io::Error, key: &str) -> Check {
     let remedy = format!("stop the program that listens there, or set {key}");
     Check::fail(check, format!("{bind}: {error}"), remedy)
 }
@@ -62,10 +62,10 @@ pub(super) fn certificate(files: &TlsFiles, clock: &Clock) -> Check {
             );
         }
     };
-    if let Some(remark) = certificate.remark(clock.now()) {
+    if let Some(warning) = certificate.expiry_warning(clock.now()) {
         let remedy =
             "renew it: a running server loads the new one by itself, or at once after SIGHUP";
-        return Check::warn(NAME, format!("{cert} {remark}"), remedy);
+        return Check::warn(NAME, format!("{cert} {warning}"), remedy);
     }
     Check::ok(NAME, format!("{cert} and its key can be used"))
 }

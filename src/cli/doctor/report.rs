@@ -78,7 +78,7 @@ impl Report {
     }
 
     /// Prints JSON if it was asked for. The exit code is 1 if a check failed.
-    pub(super) fn end(self) -> ExitCode {
+    pub(super) fn finish(self) -> ExitCode {
         if self.output.json {
             // Serialization cannot fail: a check consists of texts.
             let _ = output::json(&self.checks);

@@ -25,7 +25,7 @@ impl AppRateLimiter {
     }
 
     /// Takes one request off what the app has, or says how long it must wait for the next.
-    pub(crate) fn take(&self, app: &App) -> Result<(), Duration> {
+    pub(crate) fn check(&self, app: &App) -> Result<(), Duration> {
         let key = (app.buin, app.app_id.clone());
         self.limiter.check_key(&key).map_err(|until| until.wait_time_from(self.clock.now()))
     }

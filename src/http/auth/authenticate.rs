@@ -95,7 +95,7 @@ impl RequestAuth {
     }
 
     fn check_rate_limit(&self, app: &App) -> Result<(), AuthRejection> {
-        let allowed = self.rate_limiter.as_ref().map_or(Ok(()), |limiter| limiter.take(app));
+        let allowed = self.rate_limiter.as_ref().map_or(Ok(()), |limiter| limiter.check(app));
         allowed.map_err(|wait| AuthRejection::RateLimited { wait })
     }
 }
@@ -198,7 +198,9 @@ fn counts_as_failure(error: AuthError) -> bool {
         | AuthError::UnknownApp
         | AuthError::WrongEnterprise
         | AuthError::ClockSkew => true,
-        AuthError::MissingToken | AuthError::ExpiredToken | AuthError::Permission(_) => false,
+        AuthError::MissingToken | AuthError::ExpiredToken | AuthError::MissingPermission(_) => {
+            false
+        }
     }
 }
 

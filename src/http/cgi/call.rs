@@ -16,7 +16,7 @@ use crate::http::middleware::request_context::RequestContext;
 use crate::http::shared::permission::RequiredPermission;
 use crate::http::uri;
 use crate::service::{AppContext, AuthError, CachedSession, Caller, Credential, Error};
-use crate::wire::{self, Errcode, FieldError, Object};
+use crate::wire::{self, Errcode, FieldError, JsonObject};
 
 /// A `POST` by an app that may do it, its message opened.
 pub(super) struct PostRequest<N> {
@@ -39,13 +39,13 @@ impl<N> PostRequest<N> {
     }
 
     /// The message: what was sealed, or the bare body.
-    pub(super) fn object(&self) -> Result<Object<'_>, CgiError> {
+    pub(super) fn object(&self) -> Result<JsonObject<'_>, CgiError> {
         let location = if self.base.sealed { "encrypt" } else { "body" };
-        Object::parse(&self.message).map_err(|error| CgiError::malformed(location, &error))
+        JsonObject::parse(&self.message).map_err(|error| CgiError::malformed(location, &error))
     }
 
     /// The session that the message names. The request's context names it from here on.
-    pub(super) fn session_id(&self, message: &Object<'_>) -> Result<SessionId, CgiError> {
+    pub(super) fn session_id(&self, message: &JsonObject<'_>) -> Result<SessionId, CgiError> {
         let wrong = |why: FieldError| CgiError::new(Errcode::SessionIdInvalid, why.to_string());
         self.base.named(message.text("sessionId").map_err(wrong)?)
     }

@@ -21,7 +21,7 @@ use crate::http::shared::error_text;
 use crate::http::shared::retry_after::{self, retry_after_seconds};
 use crate::http::uri::UriTooLong;
 use crate::service::{AuthError, Error};
-use crate::wire::{CannotOpen, Errcode, FieldError, Malformed};
+use crate::wire::{Errcode, FieldError, Malformed, OpenError};
 
 /// An answer without a result.
 #[derive(Debug)]
@@ -140,9 +140,7 @@ impl ResponseError for CgiError {
         let errcode = self.errcode.number();
         let mut response = response.json(json!({ "errcode": errcode, "errmsg": self.errmsg }));
         let status = ApiStatus::Errcode(errcode);
-        response
-            .extensions_mut()
-            .insert(ErrorReport { answered: status, cause: self.cause.clone() });
+        response.extensions_mut().insert(ErrorReport { status, cause: self.cause.clone() });
         response
     }
 }
@@ -190,14 +188,14 @@ impl From<AuthError> for CgiError {
             AuthError::UnknownApp => Errcode::InvalidAppId,
             AuthError::WrongEnterprise => Errcode::BuinWrong,
             // The time is what was sealed: it is told apart from a bad envelope by nothing.
-            AuthError::ClockSkew => return CannotOpen.into(),
-            AuthError::Permission(_) => Errcode::NoRight,
+            AuthError::ClockSkew => return OpenError.into(),
+            AuthError::MissingPermission(_) => Errcode::NoRight,
         };
         let field = match denied {
             AuthError::MissingToken | AuthError::UnknownToken | AuthError::ExpiredToken => {
                 "accessToken"
             }
-            AuthError::UnknownApp | AuthError::Permission(_) => "appId",
+            AuthError::UnknownApp | AuthError::MissingPermission(_) => "appId",
             AuthError::WrongEnterprise => "buin",
             AuthError::ClockSkew => "encrypt",
         };
@@ -284,8 +282,8 @@ impl From<FieldError> for CgiError {
     }
 }
 
-impl From<CannotOpen> for CgiError {
-    fn from(error: CannotOpen) -> Self {
-        Self::new(Errcode::CannotOpen, format!("encrypt: {error}"))
+impl From<OpenError> for CgiError {
+    fn from(error: OpenError) -> Self {
+        Self::new(Errcode::CannotDecrypt, format!("encrypt: {error}"))
     }
 }

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, dev};
 
 use super::fault::CgiError;
 use crate::http::body;
-use crate::wire::{Errcode, FieldError, Integer, Malformed, Object};
+use crate::wire::{Errcode, FieldError, Integer, JsonObject, Malformed};
 
 /// A body, read whole.
 pub(super) struct RequestBody {
@@ -41,11 +41,11 @@ impl RequestBody {
         Ok(Self { bytes, is_form })
     }
 
-    pub(super) fn object(&self) -> Result<Object<'_>, CgiError> {
+    pub(super) fn object(&self) -> Result<JsonObject<'_>, CgiError> {
         let object = if self.is_form {
-            Object::from_form(form_urlencoded::parse(&self.bytes))
+            JsonObject::from_form(form_urlencoded::parse(&self.bytes))
         } else {
-            Object::parse(&self.bytes)
+            JsonObject::parse(&self.bytes)
         };
         object.map_err(|why: Malformed| CgiError::malformed("body", &why))
     }
@@ -53,7 +53,7 @@ impl RequestBody {
     /// Takes the body as an envelope.
     pub(super) fn envelope_fields<'a>(
         &self,
-        object: &'a Object<'_>,
+        object: &'a JsonObject<'_>,
     ) -> Result<EnvelopeFields<'a>, CgiError> {
         let to_error = |errcode| move |error: FieldError| CgiError::new(errcode, error.to_string());
         let buin = if self.is_form {

@@ -10,7 +10,7 @@ use crate::domain::{
 };
 use crate::http::shared::permission::{CanRead, CanWrite};
 use crate::service::{Sessions, WriteOptions};
-use crate::wire::{Errcode, Object};
+use crate::wire::{Errcode, JsonObject};
 
 pub(super) async fn create(
     sessions: web::Data<Sessions>,
@@ -38,11 +38,11 @@ pub(super) async fn update(
     let id = post.session_id(&body)?;
     let request = parse_update(&body)?;
     let session =
-        sessions.change(post.caller(), id, request, &WriteOptions::default()).await?.session;
+        sessions.update(post.caller(), id, request, &WriteOptions::default()).await?.session;
     Ok(post.respond(&session))
 }
 
-fn parse_create(body: &Object<'_>) -> Result<NewSession, CgiError> {
+fn parse_create(body: &JsonObject<'_>) -> Result<NewSession, CgiError> {
     let title = title(body)?.ok_or_else(|| CgiError::missing(Errcode::BadRequest, "title"))?;
     let creator = account(body, "creator")?;
     if let Some(other) = body.text("type")?.filter(|kind| *kind != TYPE) {
@@ -56,7 +56,7 @@ fn parse_create(body: &Object<'_>) -> Result<NewSession, CgiError> {
     Ok(NewSession { title, creator, members, attributes: Attributes::default(), reason: None })
 }
 
-fn parse_update(body: &Object<'_>) -> Result<Request, CgiError> {
+fn parse_update(body: &JsonObject<'_>) -> Result<Request, CgiError> {
     let operator = account(body, "opUser")?;
     let title = title(body)?;
     let add = accounts(body, "addMember")?;
@@ -64,10 +64,10 @@ fn parse_update(body: &Object<'_>) -> Result<Request, CgiError> {
     let expected = version(body)?.map(VersionPrecondition::from);
     let mut update = Update::for_members(add, remove)?;
     update.title = title;
-    Ok(Request { expected, ..Request::for_member(operator, Action::Update(update)) })
+    Ok(Request { precondition: expected, ..Request::for_member(operator, Action::Update(update)) })
 }
 
-fn version(body: &Object<'_>) -> Result<Option<Version>, CgiError> {
+fn version(body: &JsonObject<'_>) -> Result<Option<Version>, CgiError> {
     let Some(integer) = body.integer("version")? else { return Ok(None) };
     let Some(number) = integer.to_i64() else {
         let errmsg = format!("version: at most {}, got {integer}", i64::MAX);
@@ -76,18 +76,18 @@ fn version(body: &Object<'_>) -> Result<Option<Version>, CgiError> {
     Version::new(number).map(Some).map_err(|why| CgiError::invalid("version", &why))
 }
 
-fn title(body: &Object<'_>) -> Result<Option<Title>, CgiError> {
+fn title(body: &JsonObject<'_>) -> Result<Option<Title>, CgiError> {
     let title = body.text("title")?.map(Title::new).transpose();
     title.map_err(|why| CgiError::invalid("title", &why))
 }
 
 /// An account that must be there.
-fn account(body: &Object<'_>, field: &str) -> Result<Account, CgiError> {
+fn account(body: &JsonObject<'_>, field: &str) -> Result<Account, CgiError> {
     let text = body.account(field)?.ok_or_else(|| CgiError::missing(Errcode::BadRequest, field))?;
     Account::new(&text).map_err(|why| CgiError::invalid(field, &why))
 }
 
-fn accounts(body: &Object<'_>, field: &str) -> Result<Vec<Account>, CgiError> {
+fn accounts(body: &JsonObject<'_>, field: &str) -> Result<Vec<Account>, CgiError> {
     body.accounts(field, |index, text| {
         Account::new(text)
             .map_err(|error| CgiError::invalid(format_args!("{field}[{index}]"), &error))

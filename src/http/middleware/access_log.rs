@@ -110,7 +110,10 @@ mod tests {
             let mut response = request.into_response(HttpResponse::Ok());
             let answered = ApiStatus::Errcode(7);
             let cause = cause.map(str::to_owned);
-            response.response_mut().extensions_mut().insert(ErrorReport { answered, cause });
+            response
+                .response_mut()
+                .extensions_mut()
+                .insert(ErrorReport { status: answered, cause });
             let result = RequestResult::of(&mut response, &context);
             write(&response, &context, &result, None);
         });

@@ -11,7 +11,7 @@ use actix_web::http::{StatusCode, Version};
 use crate::http::options::Options;
 
 /// What a request with too large a head is answered.
-pub(crate) fn refusal(options: &Options, request: &ServiceRequest) -> Option<HttpResponse> {
+pub(crate) fn check(options: &Options, request: &ServiceRequest) -> Option<HttpResponse> {
     let is_http1 = request.version() < Version::HTTP_2;
     let is_too_large = request.headers().len() > options.max_headers
         || is_http1 && head_len(request) > options.max_header_bytes as usize;
@@ -68,7 +68,7 @@ mod tests {
             for (name, value) in headers {
                 request = request.append_header((*name, *value));
             }
-            let refused = refusal(&options(), &request.to_srv_request());
+            let refused = check(&options(), &request.to_srv_request());
             let status = refused.map(|response| response.status().as_u16());
             assert_eq!(status, is_refused.then_some(431), "{headers:?} {version:?}");
         }

@@ -57,7 +57,7 @@ impl Pipeline {
         let context = RequestContext::attach(&request, id, self.client_ips.resolve(&request));
         let span = RequestSpan::start(&self.traces, &request);
 
-        let mut response = match header_limits::refusal(&self.options, &request) {
+        let mut response = match header_limits::check(&self.options, &request) {
             Some(refused) => request.into_response(refused).map_into_right_body(),
             None => {
                 let answering = Trace::scope(span.trace().cloned(), next.call(request));
@@ -67,7 +67,7 @@ impl Pipeline {
 
         self.shutdown.announce(&mut response);
         let result = RequestResult::of(&mut response, &context);
-        self.metrics.count(&response, &result);
+        self.metrics.record(&response, &result);
         access_log::write(&response, &context, &result, span.trace());
         span.finish(&response, &context, &result);
         request_id::write(&mut response, &context);
@@ -86,7 +86,7 @@ pub(crate) async fn handle_unreported(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let guard = RequestGuard::new(&mut request);
-    let response = match header_limits::refusal(&options, &request) {
+    let response = match header_limits::check(&options, &request) {
         Some(refused) => request.into_response(refused).map_into_right_body(),
         None => next.call(request).await?.map_into_left_body(),
     };

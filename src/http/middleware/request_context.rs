@@ -32,7 +32,7 @@ pub(crate) struct RequestContext {
 /// What an answer says, and what it does not say.
 #[derive(Clone, Debug)]
 pub(crate) struct ErrorReport {
-    pub(crate) answered: ApiStatus,
+    pub(crate) status: ApiStatus,
     /// What failed in here, for operators only.
     pub(crate) cause: Option<String>,
 }
@@ -80,7 +80,7 @@ impl RequestContext {
     }
 
     /// Its id.
-    pub(crate) fn id(&self) -> &HeaderValue {
+    pub(crate) fn request_id(&self) -> &HeaderValue {
         &self.request_id
     }
 
@@ -95,7 +95,7 @@ impl RequestContext {
     }
 
     /// When its head was there.
-    pub(crate) fn began(&self) -> Instant {
+    pub(crate) fn started_at(&self) -> Instant {
         self.started_at
     }
 
@@ -137,7 +137,7 @@ impl RequestContext {
     /// What its answer said, which went wrong like that or did not.
     fn api_status(&self, report: Option<&ErrorReport>) -> Option<ApiStatus> {
         let success = self.succeeded.get().then_some(ApiStatus::Errcode(0));
-        report.map(|report| report.answered).or(success)
+        report.map(|report| report.status).or(success)
     }
 }
 
@@ -172,8 +172,8 @@ impl RequestResult {
         let outcome = response.response_mut().extensions_mut().remove::<ErrorReport>();
         let answered = context.api_status(outcome.as_ref());
         let now = Instant::now();
-        let work_began = context.read_at().unwrap_or(context.began());
-        let (duration, work_duration) = (now - context.began(), now - work_began);
+        let work_began = context.read_at().unwrap_or(context.started_at());
+        let (duration, work_duration) = (now - context.started_at(), now - work_began);
         Self { outcome, answered, duration, work_duration }
     }
 
@@ -239,7 +239,7 @@ mod tests {
         context.mark_succeeded();
         let result = RequestResult::of(&mut response, &context);
         assert!(matches!(result.answered(), Some(ApiStatus::Errcode(0))) && !result.is_error());
-        let outcome = ErrorReport { answered: ApiStatus::Code("x"), cause: Some("why".to_owned()) };
+        let outcome = ErrorReport { status: ApiStatus::Code("x"), cause: Some("why".to_owned()) };
         response.response_mut().extensions_mut().insert(outcome);
         let result = RequestResult::of(&mut response, &context);
         assert!(matches!(result.answered(), Some(ApiStatus::Code("x"))) && result.is_error());

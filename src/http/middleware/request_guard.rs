@@ -45,7 +45,7 @@ impl RequestGuard {
     pub(crate) fn new(request: &mut ServiceRequest) -> Self {
         let running = request.conn_data::<Rc<ConnectionState>>().map(|progress| {
             let body = content_length(request.headers());
-            progress.begin(body.unwrap_or_default())
+            progress.start_request(body.unwrap_or_default())
         });
         Self { _payload: SharedPayload::share(request), _active: running }
     }

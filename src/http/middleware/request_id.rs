@@ -25,7 +25,7 @@ pub(crate) fn choose(request: &ServiceRequest) -> HeaderValue {
 
 /// Writes the id of a request into its response.
 pub(crate) fn write<B>(response: &mut ServiceResponse<B>, context: &RequestContext) {
-    response.headers_mut().insert(REQUEST_ID, context.id().clone());
+    response.headers_mut().insert(REQUEST_ID, context.request_id().clone());
 }
 
 fn is_reasonable(id: &HeaderValue) -> bool {

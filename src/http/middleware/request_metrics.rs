@@ -52,7 +52,7 @@ impl RequestMetrics {
     }
 
     /// Counts a response, and what it says went wrong.
-    pub(crate) fn count(
+    pub(crate) fn record(
         &self,
         response: &ServiceResponse<impl MessageBody>,
         result: &RequestResult,
@@ -69,7 +69,7 @@ impl RequestMetrics {
         }
         let duration = (status != StatusCode::REQUEST_TIMEOUT).then_some(result.work_duration());
         let pattern = request.app_data::<RoutePattern>().unwrap_or(&self.unmatched);
-        pattern.route(requests).answered(request.method().as_str(), status.as_u16(), duration);
+        pattern.route(requests).record(request.method().as_str(), status.as_u16(), duration);
     }
 }
 
@@ -94,10 +94,10 @@ mod tests {
         for request in requests {
             let mut response = request.to_srv_response(HttpResponse::NotFound().finish());
             let outcome =
-                ErrorReport { answered: ApiStatus::Code("endpoint_not_found"), cause: None };
+                ErrorReport { status: ApiStatus::Code("endpoint_not_found"), cause: None };
             response.response_mut().extensions_mut().insert(outcome);
             let result = RequestResult::of(&mut response, &context);
-            measure.count(&response, &result);
+            measure.record(&response, &result);
         }
         let text = text(metrics, MetricsSnapshot::default(), Format::Prometheus).unwrap();
         for (part, count) in [("route=\"/v1/sessions\"", 1), ("route=\"other\"", 1)] {

@@ -43,29 +43,31 @@ impl RequestSpan {
         context: &RequestContext,
         result: &RequestResult,
     ) {
-        let Some(mut span) = self.span.filter(Span::is_seen) else { return };
+        let Some(mut span) = self.span.filter(Span::is_recording) else { return };
         let request = response.request();
         let method = method(request);
-        span.note("http.request.method", method);
+        span.set_attribute("http.request.method", method);
         match request_metrics::route_pattern(request) {
             Some(route) => {
                 span.rename(format!("{method} {route}"));
-                span.note("http.route", route);
+                span.set_attribute("http.route", route);
             }
             None => span.rename(method.to_owned()),
         }
         let status = response.status();
-        span.note("http.response.status_code", i64::from(status.as_u16()));
+        span.set_attribute("http.response.status_code", i64::from(status.as_u16()));
         match result.answered() {
-            Some(ApiStatus::Errcode(errcode)) => span.note("muster.errcode", i64::from(errcode)),
-            Some(ApiStatus::Code(code)) => span.note("muster.code", code),
+            Some(ApiStatus::Errcode(errcode)) => {
+                span.set_attribute("muster.errcode", i64::from(errcode))
+            }
+            Some(ApiStatus::Code(code)) => span.set_attribute("muster.code", code),
             None => {}
         }
         if let Some(app_id) = context.app_id() {
-            span.note("muster.app_id", app_id.as_str().to_owned());
+            span.set_attribute("muster.app_id", app_id.as_str().to_owned());
         }
         if result.cause().is_some() || status.is_server_error() {
-            span.failed();
+            span.mark_failed();
         }
     }
 }

@@ -56,7 +56,8 @@ where
 async fn client_disconnected(request: &HttpRequest) {
     // Over HTTP/2 each request has its own.
     let stream_signal = request.extensions().get::<Rc<DisconnectSignal>>().cloned();
-    let connection_signal = || Some(request.conn_data::<Rc<ConnectionState>>()?.client().clone());
+    let connection_signal =
+        || Some(request.conn_data::<Rc<ConnectionState>>()?.disconnect_signal().clone());
     match stream_signal.or_else(connection_signal) {
         Some(signal) => signal.disconnected().await,
         None => pending().await,

@@ -160,7 +160,7 @@ impl ConnectionState {
     }
 
     /// The client, as far as the connection knows.
-    pub(crate) fn client(&self) -> &Rc<DisconnectSignal> {
+    pub(crate) fn disconnect_signal(&self) -> &Rc<DisconnectSignal> {
         &self.disconnect
     }
 
@@ -197,7 +197,7 @@ impl ConnectionState {
     }
 
     /// A request is there. Over HTTP/1 it announces a `body` of so many bytes.
-    pub(crate) fn begin(self: &Rc<Self>, body_len: u64) -> ActiveRequest {
+    pub(crate) fn start_request(self: &Rc<Self>, body_len: u64) -> ActiveRequest {
         if let ProtocolState::H1(detector) = &mut *self.protocol.borrow_mut() {
             detector.set_body_len(body_len);
             self.head_started_at.set(None);
@@ -297,7 +297,7 @@ mod tests {
         tokio::time::advance(SECOND).await;
         assert_eq!(next(&progress), Some((4, TimeoutKind::Head)), "the opening included");
         progress.on_read(b"ET / HTTP/1.1\r\n\r\n");
-        let running = progress.begin(0);
+        let running = progress.start_request(0);
         tokio::time::advance(100 * SECOND).await;
         assert_eq!(next(&progress), None, "now the client waits");
         drop(running);
@@ -308,7 +308,7 @@ mod tests {
         progress.on_read(b"G");
         assert_eq!(next(&progress), Some((1, TimeoutKind::Head)), "each byte gives no more time");
         progress.on_read(b"ET / HTTP/1.1\r\n\r\n");
-        drop(progress.begin(0));
+        drop(progress.start_request(0));
         assert_eq!(next(&progress), Some((75, TimeoutKind::Idle)));
     }
 
@@ -316,7 +316,7 @@ mod tests {
     async fn pipelined_head_is_timed_from_the_response() {
         let progress = connection(ProtocolState::H1(NextRequestDetector::default()));
         progress.on_read(b"POST / HTTP/1.1\r\n\r\n{}GET");
-        let running = progress.begin(2);
+        let running = progress.start_request(2);
         tokio::time::advance(100 * SECOND).await;
         assert_eq!(next(&progress), None, "now the client waits");
         drop(running);
@@ -324,7 +324,7 @@ mod tests {
         progress.on_read(b" ");
         assert_eq!(next(&progress), Some((4, TimeoutKind::Head)));
         progress.on_read(b"/ HTTP/1.1\r\n\r\n");
-        drop(progress.begin(0));
+        drop(progress.start_request(0));
         assert_eq!(next(&progress), Some((75, TimeoutKind::Idle)));
     }
 
@@ -333,11 +333,11 @@ mod tests {
         const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
         let progress = connection(ProtocolState::H2(FrameTracker::default()));
         progress.on_read(&[0; 24]);
-        drop(progress.begin(0));
+        drop(progress.start_request(0));
         progress.on_read(PING);
         assert_eq!(next(&progress), Some((75, TimeoutKind::Idle)));
         progress.on_read(&PING[..10]);
-        let running = progress.begin(0);
+        let running = progress.start_request(0);
         tokio::time::advance(4 * SECOND).await;
         progress.on_read(&PING[10..11]);
         assert_eq!(next(&progress), Some((1, TimeoutKind::Head)));
@@ -364,7 +364,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn blocked_write_times_out_while_requests_run() {
         let progress = connection(ProtocolState::H1(NextRequestDetector::default()));
-        let running = progress.begin(0);
+        let running = progress.start_request(0);
         progress.on_write_blocked();
         tokio::time::advance(10 * SECOND).await;
         progress.on_write_blocked();
@@ -383,7 +383,7 @@ mod tests {
             ProtocolState::H2(FrameTracker::default()),
         ] {
             let progress = connection(came);
-            let running = progress.begin(0);
+            let running = progress.start_request(0);
             progress.undecoded.on_bytes();
             tokio::time::advance(100 * SECOND).await;
             assert_eq!(next(&progress), None, "a request runs: its own limits hold");
@@ -409,7 +409,7 @@ mod tests {
             (ProtocolState::H2(FrameTracker::default()), &[0; 25]),
         ] {
             let progress = connection(came);
-            drop(progress.begin(0));
+            drop(progress.start_request(0));
             progress.undecoded.on_bytes();
             tokio::time::advance(3 * SECOND).await;
             progress.on_read(begins);
@@ -422,7 +422,7 @@ mod tests {
         const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
         let progress = connection(ProtocolState::H2(FrameTracker::default()));
         progress.on_read(&[0; 24]);
-        drop(progress.begin(0));
+        drop(progress.start_request(0));
         progress.undecoded.on_bytes();
         tokio::time::advance(SECOND).await;
         progress.on_read(PING);

@@ -43,7 +43,7 @@ impl GracefulShutdown {
     }
 
     /// How many requests run.
-    pub(crate) fn running(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.iter().map(|shard| shard.0.load(Ordering::Relaxed)).sum()
     }
 
@@ -60,7 +60,7 @@ impl GracefulShutdown {
     }
 
     /// Asks clients to close their connections.
-    pub(crate) fn stop(&self) {
+    pub(crate) fn begin(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.begun.notify_waiters();
     }
@@ -108,10 +108,10 @@ mod tests {
     async fn a_server_that_stops_waits_for_its_requests() {
         let drain = GracefulShutdown::default();
         let running = drain.track();
-        drain.stop();
+        drain.begin();
         let mut drained = pin!(drain.wait_idle());
         assert!(poll!(&mut drained).is_pending());
-        assert_eq!(drain.running(), 1);
+        assert_eq!(drain.in_flight(), 1);
         drop(running);
         assert!(poll!(&mut drained).is_ready());
     }
@@ -122,7 +122,7 @@ mod tests {
         let mut response = TestRequest::default().to_srv_response(HttpResponse::Ok().finish());
         drain.announce(&mut response);
         assert!(!response.headers().contains_key(CONNECTION));
-        drain.stop();
+        drain.begin();
         drain.announce(&mut response);
         assert_eq!(response.headers().get(CONNECTION).unwrap(), "close");
     }

@@ -86,7 +86,7 @@ where
                     Ok(None) => break Ok(()),
                     Err(error) => break Err(error),
                 };
-                let (app, running) = (app.clone(), state.begin(0));
+                let (app, running) = (app.clone(), state.start_request(0));
                 streams.spawn_local(async move {
                     let _running = running;
                     handle_stream(&*app, h2_request, address, respond, options.write_timeout).await;

@@ -156,14 +156,14 @@ impl Server {
 impl ShutdownHandle {
     /// Tells how many requests run.
     #[must_use]
-    pub fn running(&self) -> Box<dyn Fn() -> usize + Send + Sync> {
+    pub fn in_flight_counter(&self) -> Box<dyn Fn() -> usize + Send + Sync> {
         let shutdown = self.shutdown.clone();
-        Box::new(move || shutdown.running())
+        Box::new(move || shutdown.in_flight())
     }
 
     /// Tells clients, accepts no more, and waits until no request runs.
     pub async fn drain(&self) {
-        self.shutdown.stop();
+        self.shutdown.begin();
         self.handle.pause().await;
         tokio::time::sleep(PAUSE_GRACE).await;
         // A paused server would leave new connections waiting for an answer that never comes. This

@@ -43,7 +43,7 @@ pub(crate) fn router(app: &mut web::ServiceConfig) {
                 .method(&[Method::POST], create::create),
         )
         .service(endpoint("/sessions/batch-get").method(&[Method::POST], list::batch_get::get))
-        .service(endpoint("/sessions/batch").method(&[Method::POST], batch::run))
+        .service(endpoint("/sessions/batch").method(&[Method::POST], batch::batch_sessions))
         .service(
             endpoint("/sessions/{sessionId}")
                 .method(&READ, get::get)

@@ -40,7 +40,7 @@ use super::render::view;
         state::restore,
         state::revert,
         list::batch_get::get,
-        batch::run,
+        batch::batch_sessions,
         list::members::list,
         members::replace,
         list::members::get,

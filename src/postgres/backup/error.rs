@@ -72,14 +72,14 @@ pub enum DumpError {
         target: u32,
     },
     /// One of the programs failed.
-    #[error("{program} failed ({status}): {said}")]
+    #[error("{program} failed ({status}): {stderr}")]
     Program {
         /// `pg_dump` or `pg_restore`.
         program: &'static str,
         /// How it ended.
         status: ExitStatus,
         /// The last lines that it said.
-        said: String,
+        stderr: String,
     },
     /// A Muster serves on the database.
     #[error("{0} running servers use {1}: stop them first")]

@@ -134,7 +134,7 @@ fn wait(
         child.wait().map_err(DumpError::file("wait for", tools.program(program)))?;
     let stderr = embedded::last_lines(&stderr.join().unwrap_or_default());
     if !status.success() {
-        return Err(DumpError::Program { program, status, said: stderr });
+        return Err(DumpError::Program { program, status, stderr });
     }
     if !stderr.is_empty() {
         tracing::info!(program, stderr, "PostgreSQL's program had something to say");

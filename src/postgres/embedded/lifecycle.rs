@@ -60,7 +60,7 @@ impl Launch<'_> {
         let run_as = owner::run_as(data)?;
         if cluster::is_initialized(data_dir)?
             && let Some((postmaster, ready)) =
-                ready::join(data, &Socket::for_cluster(data)?, options.timeouts.answer).await?
+                ready::join(data, &Socket::for_cluster(data)?, options.timeouts.ready).await?
         {
             if !self.must_restart(&postmaster, &ready, lock, usage)? {
                 let version = ready.version;
@@ -89,7 +89,7 @@ impl Launch<'_> {
             let mut child = process::start(data, &installation, &run_as, connections, &log)?;
             let postmaster = Postmaster::from_pid(child.id().and_then(|id| i32::try_from(id).ok()));
             started(postmaster.clone());
-            match ready::wait(data, &socket, &mut child, &log, options.timeouts.answer).await {
+            match ready::wait(data, &socket, &mut child, &log, options.timeouts.ready).await {
                 Ok(ready) => break (child, postmaster, ready),
                 // The processes of a killed server need a moment to end.
                 Err(EmbeddedError::Died { tail, .. })

@@ -11,16 +11,16 @@ pub struct StartupTimeouts {
     /// For another process to start or stop PostgreSQL.
     pub lock: Duration,
     /// For a PostgreSQL that runs, but answers nothing or "too many connections".
-    pub answer: Duration,
+    pub ready: Duration,
 }
 
 impl StartupTimeouts {
     /// Of a server, which can do nothing without PostgreSQL.
     pub const SERVER: Self =
-        Self { lock: Duration::from_secs(120), answer: Duration::from_secs(30) };
+        Self { lock: Duration::from_secs(120), ready: Duration::from_secs(30) };
     /// Of a command, with a person waiting for it.
     pub const COMMAND: Self =
-        Self { lock: Duration::from_secs(120), answer: Duration::from_secs(10) };
+        Self { lock: Duration::from_secs(120), ready: Duration::from_secs(10) };
     /// Of a check whether PostgreSQL answers.
-    pub const PROBE: Self = Self { lock: Duration::from_secs(5), answer: Duration::from_secs(5) };
+    pub const PROBE: Self = Self { lock: Duration::from_secs(5), ready: Duration::from_secs(5) };
 }

@@ -122,7 +122,7 @@ pub async fn insert(
 ///
 /// # Errors
 /// [`Error::AppUnknown`], or when the database fails.
-pub async fn change(
+pub async fn update_with(
     pool: &Pool,
     keyring: &Keyring,
     buin: Buin,

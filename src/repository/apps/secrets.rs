@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 use zeroize::Zeroizing;
 
-use crate::wire::Place;
+use crate::wire::SealContext;
 
 /// The secrets of an app, sealed or not.
 pub(in crate::repository) struct AppSecrets {
@@ -14,13 +14,13 @@ pub(in crate::repository) struct AppSecrets {
 }
 
 /// The place of an app's AES key, to which its seal is bound.
-pub(in crate::repository) fn aes_key_context(buin: i64, app_id: &str) -> Place<'_> {
-    Place { column: "app.aes_key", buin, app_id }
+pub(in crate::repository) fn aes_key_context(buin: i64, app_id: &str) -> SealContext<'_> {
+    SealContext { column: "app.aes_key", buin, app_id }
 }
 
 /// The place of an app's callback token, to which its seal is bound.
-pub(in crate::repository) fn callback_token_context(buin: i64, app_id: &str) -> Place<'_> {
-    Place { column: "app.callback_token", buin, app_id }
+pub(in crate::repository) fn callback_token_context(buin: i64, app_id: &str) -> SealContext<'_> {
+    SealContext { column: "app.callback_token", buin, app_id }
 }
 
 /// The secrets of all apps as stored, sealed or not. Locks the rows until the transaction ends.

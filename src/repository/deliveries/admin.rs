@@ -123,7 +123,7 @@ pub async fn attempts(pool: &Pool, id: &DeliveryId) -> Result<Vec<Attempt>, Erro
             duration_ms: row.duration_ms,
             status: row.status.and_then(|status| status.try_into().ok()),
             error: row.error,
-            answer: row.answer,
+            response_excerpt: row.answer,
         })
         .collect())
 }

@@ -26,7 +26,7 @@ pub struct AppCapacity {
     /// The app.
     pub app_id: AppId,
     /// How many deliveries are in flight to it.
-    pub taken: usize,
+    pub in_flight: usize,
     /// How many more may be claimed.
     pub slots: usize,
     /// Whether the receiver failed for many sessions. The few places then have to find out whether
@@ -39,7 +39,7 @@ pub struct AppCapacity {
 #[derive(Clone, Debug)]
 pub struct ClaimBatch {
     /// The deliveries that belong to this worker until the lease ends.
-    pub taken: Vec<ClaimedDelivery>,
+    pub claimed: Vec<ClaimedDelivery>,
     /// Whether postponed deliveries hid others: a worker with free places should claim again.
     pub more: bool,
 }
@@ -59,10 +59,10 @@ pub async fn claim(
     let buins: Vec<i64> = capacities.iter().map(|capacity| capacity.buin.get()).collect();
     let app_ids: Vec<&str> = capacities.iter().map(|capacity| capacity.app_id.as_str()).collect();
     let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-    let in_flight: Vec<i64> = capacities.iter().map(|capacity| count(capacity.taken)).collect();
+    let in_flight: Vec<i64> = capacities.iter().map(|capacity| count(capacity.in_flight)).collect();
     let slots: Vec<i64> = capacities.iter().map(|capacity| count(capacity.slots)).collect();
     let probing: Vec<bool> = capacities.iter().map(|capacity| capacity.probing).collect();
-    let Lease { name: lease, until: expires_at } = *lease;
+    let Lease { id: lease, expires_at } = *lease;
     let rows = retry_on_deadlock!({
         let statement = sqlx::query_as!(
             ClaimedRow,
@@ -191,5 +191,5 @@ pub async fn claim(
     let rows: Vec<ClaimedRow> = rows.iter().map(ClaimedRow::from_row).collect::<Result<_, _>>()?;
     let more = rows.first().is_some_and(|row| row.more);
     let in_flight = rows.into_iter().filter_map(|row| row.into_claimed(lease).transpose());
-    Ok(ClaimBatch { taken: in_flight.collect::<Result<_, _>>()?, more })
+    Ok(ClaimBatch { claimed: in_flight.collect::<Result<_, _>>()?, more })
 }

@@ -29,12 +29,12 @@ pub struct ClaimedDelivery {
     /// The trace of the request that made the change, if it had one.
     pub trace: Option<Trace>,
     /// The event that it reports.
-    pub event: Event,
+    pub event: ClaimedEvent,
 }
 
 /// A change of a session, as its history has it.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub struct ClaimedEvent {
     /// What kind of change.
     pub kind: EventKind,
     /// Who acted.
@@ -110,7 +110,7 @@ impl ClaimedRow {
             tries: self.tries.unwrap_or_default(),
             first_tried_at: self.first_tried_at.unwrap_or_default(),
             trace: self.trace.as_deref().and_then(Trace::from_bytes),
-            event: Event {
+            event: ClaimedEvent {
                 kind: kind.parse().map_err(corrupt("session_event", "kind", &kind))?,
                 operator: self.operator.unwrap_or_default(),
                 title: self.title.unwrap_or_default(),

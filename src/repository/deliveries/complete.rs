@@ -16,7 +16,7 @@ pub struct CompletedAttempt {
     /// The lease under which it was attempted.
     pub lease: Uuid,
     /// The next state of the delivery.
-    pub next: NextState,
+    pub next_state: NextState,
     /// The try.
     pub record: AttemptRecord,
 }
@@ -46,7 +46,7 @@ pub struct AttemptRecord {
     /// Why it failed; `None` if it was acknowledged.
     pub error: Option<String>,
     /// The first bytes of the answer, as text without control characters.
-    pub answer: Option<String>,
+    pub response_excerpt: Option<String>,
 }
 
 /// Stores attempts, and moves each delivery on if its lease is still held. An attempt whose lease
@@ -152,7 +152,7 @@ struct AttemptColumns<'a> {
 
 impl<'a> AttemptColumns<'a> {
     fn push(&mut self, attempt: &'a CompletedAttempt, now: DateTime<Utc>) {
-        let (state, due_at) = match attempt.next {
+        let (state, due_at) = match attempt.next_state {
             NextState::Delivered => ("delivered", now),
             NextState::RetryAt(at) => ("pending", at),
             NextState::Failed => ("failed", now),
@@ -168,6 +168,6 @@ impl<'a> AttemptColumns<'a> {
         self.durations.push(attempt.record.duration_ms);
         self.statuses.push(attempt.record.status.map(i32::from));
         self.errors.push(attempt.record.error.as_deref());
-        self.answers.push(attempt.record.answer.as_deref());
+        self.answers.push(attempt.record.response_excerpt.as_deref());
     }
 }

@@ -30,10 +30,10 @@ mod release;
 
 pub use admin::{Attempt, DeliveryFilter, DeliverySummary, attempts, find, list, prune, replay};
 pub use claim::{AppCapacity, ClaimBatch, claim};
-pub use claimed::{ClaimedDelivery, Event};
+pub use claimed::{ClaimedDelivery, ClaimedEvent};
 pub use complete::{AttemptRecord, CompletedAttempt, NextState, complete};
 pub use count::{DeliveryCounts, count};
-pub use release::{Lease, ReleasedDelivery, give_up, release};
+pub use release::{Lease, ReleasedDelivery, release, release_lost_leases};
 
 /// How often a statement is run if each run ends in a deadlock. PostgreSQL needs a second to detect
 /// one.

@@ -73,16 +73,16 @@ pub async fn release(
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// Its name: no other claim has it.
-    pub name: Uuid,
+    pub id: Uuid,
     /// When it ends.
-    pub until: DateTime<Utc>,
+    pub expires_at: DateTime<Utc>,
 }
 
 impl Lease {
     /// A lease with a new name.
     #[must_use]
     pub fn new(expires_at: DateTime<Utc>) -> Self {
-        Self { name: Uuid::from_u128(rand::random()), until: expires_at }
+        Self { id: Uuid::from_u128(rand::random()), expires_at }
     }
 }
 
@@ -91,7 +91,7 @@ impl Lease {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn give_up(
+pub async fn release_lost_leases(
     connection: &mut PgConnection,
     leases: &[Lease],
     now: DateTime<Utc>,
@@ -99,8 +99,8 @@ pub async fn give_up(
     if leases.is_empty() {
         return Ok(());
     }
-    let ids: Vec<Uuid> = leases.iter().map(|lease| lease.name).collect();
-    let expirations: Vec<DateTime<Utc>> = leases.iter().map(|lease| lease.until).collect();
+    let ids: Vec<Uuid> = leases.iter().map(|lease| lease.id).collect();
+    let expirations: Vec<DateTime<Utc>> = leases.iter().map(|lease| lease.expires_at).collect();
     retry_on_deadlock!({
         sqlx::query!(
             r#"

@@ -47,7 +47,7 @@ pub enum CallbackChange {
 /// [`Error::AppExists`], or the database fails.
 pub async fn create(admin: &AdminContext, new: RegisteredApp) -> Result<RegisteredApp, Error> {
     let stored = StoredApp::from(new);
-    apps::insert(&admin.pool, &admin.keyring, &stored, admin.act()).await?;
+    apps::insert(&admin.pool, &admin.keyring, &stored, admin.audit_context()).await?;
     Ok(stored.into())
 }
 
@@ -132,7 +132,7 @@ pub async fn resume_callbacks(
         state: Some(DeliveryState::Pending),
         ..deliveries::DeliveryFilter::default()
     };
-    deliveries::replay(&admin.pool, &filter, admin.act()).await?;
+    deliveries::replay(&admin.pool, &filter, admin.audit_context()).await?;
     Ok(resumed)
 }
 
@@ -156,7 +156,8 @@ async fn change(
     change: impl FnOnce(&mut StoredApp),
 ) -> Result<RegisteredApp, Error> {
     let stored =
-        apps::change(&admin.pool, &admin.keyring, buin, app_id, admin.act(), change).await?;
+        apps::update_with(&admin.pool, &admin.keyring, buin, app_id, admin.audit_context(), change)
+            .await?;
     propagation::announce(admin).await;
     Ok(stored.into())
 }

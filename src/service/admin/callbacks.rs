@@ -116,7 +116,7 @@ pub async fn replay_one(admin: &AdminContext, id: &DeliveryId) -> Result<u64, Er
     }
     let (id, buin) = (Some(id.clone()), Some(found.buin));
     let filter = DeliveryFilter { id, buin, ..DeliveryFilter::default() };
-    Ok(deliveries::replay(&admin.pool, &filter, admin.act()).await?)
+    Ok(deliveries::replay(&admin.pool, &filter, admin.audit_context()).await?)
 }
 
 /// Makes callbacks due now, each at the beginning of its retry schedule. Callbacks that a worker is
@@ -131,7 +131,7 @@ pub async fn replay(admin: &AdminContext, filter: CallbackFilter) -> Result<u64,
             return Err(Error::AppIdNotFound(app_id.clone()));
         }
     }
-    Ok(deliveries::replay(&admin.pool, &filter.into(), admin.act()).await?)
+    Ok(deliveries::replay(&admin.pool, &filter.into(), admin.audit_context()).await?)
 }
 
 impl From<CallbackFilter> for DeliveryFilter {
@@ -150,7 +150,14 @@ impl From<DeliverySummary> for CallbackSummary {
 
 impl From<Attempt> for CallbackAttempt {
     fn from(attempt: Attempt) -> Self {
-        let Attempt { attempt: number, started_at, duration_ms, status, error, answer } = attempt;
+        let Attempt {
+            attempt: number,
+            started_at,
+            duration_ms,
+            status,
+            error,
+            response_excerpt: answer,
+        } = attempt;
         Self { number, started_at, duration_ms, status, error, answer }
     }
 }

@@ -38,8 +38,8 @@ impl AdminContext {
     }
 
     /// The operator and the present time, for the audit entry of a change.
-    pub(super) fn act(&self) -> AuditContext<'_> {
-        AuditContext { by: &self.actor, at: self.clock.now() }
+    pub(super) fn audit_context(&self) -> AuditContext<'_> {
+        AuditContext { actor: &self.actor, at: self.clock.now() }
     }
 
     /// The difference between the clock of this process and `other`, without a sign.

@@ -62,7 +62,7 @@ pub async fn back_up(
         admin.keyring.load()?;
     }
     let to = Destination { dir, postgres: programs, with_key: with_key.then_some(&*admin.keyring) };
-    Ok(backup::backup(&admin.pool, &to, admin.act()).await?)
+    Ok(backup::backup(&admin.pool, &to, admin.audit_context()).await?)
 }
 
 /// The file that holds the first master key, as an absolute path; `None` if the key comes from the
@@ -106,7 +106,7 @@ pub async fn restore(
     }
     let migrated = schema::migrate(admin).await?.len();
     let apps = apps::list(&admin.pool, &admin.keyring).await.map_err(Error::RestoredSecrets)?;
-    backup::audit_restore(&admin.pool, &checked.backup, admin.act()).await?;
+    backup::audit_restore(&admin.pool, &checked.backup, admin.audit_context()).await?;
     Ok(Restored { apps: apps.len(), migrated })
 }
 
@@ -128,7 +128,7 @@ pub async fn move_to(
     let reached = pool::check_reachable(&target.connect_options(), connect_timeout).await;
     reached.map_err(Error::TargetUnreachable)?;
     migrations::run(target).await.map_err(Error::TargetSchema)?;
-    Ok(backup::transfer(&admin.pool, target, admin.act()).await?)
+    Ok(backup::transfer(&admin.pool, target, admin.audit_context()).await?)
 }
 
 impl CheckedBackup {

@@ -55,7 +55,7 @@ pub async fn create(
     label: &str,
 ) -> Result<CreatedApiKey, Error> {
     let key = ApiKey::generate();
-    keys::insert(&admin.pool, &key.hash(), buin, app_id, label, admin.act()).await?;
+    keys::insert(&admin.pool, &key.hash(), buin, app_id, label, admin.audit_context()).await?;
     Ok(CreatedApiKey { id: keys::id(&key.hash()), key })
 }
 
@@ -75,7 +75,7 @@ pub async fn ensure(
     if keys::list(&admin.pool).await?.iter().any(|stored| stored.hash == hash) {
         return Ok(());
     }
-    Ok(keys::insert(&admin.pool, &hash, buin, app_id, label, admin.act()).await?)
+    Ok(keys::insert(&admin.pool, &hash, buin, app_id, label, admin.audit_context()).await?)
 }
 
 /// Lists all keys, revoked ones too, the oldest first.
@@ -93,13 +93,13 @@ pub async fn list(admin: &AdminContext) -> Result<Vec<ApiKeySummary>, Error> {
 /// # Errors
 /// [`Error::KeyNotFound`], or the database fails.
 pub async fn revoke(admin: &AdminContext, id_or_key: &str) -> Result<Revocation, Error> {
-    let id = match ApiKey::recognise(id_or_key) {
+    let id = match ApiKey::parse(id_or_key) {
         Some(key) => keys::id(&key.hash()),
         None => id_or_key.to_owned(),
     };
     let keys = keys::list(&admin.pool).await?;
     let key = keys.iter().find(|key| keys::id(&key.hash) == id).ok_or(Error::KeyNotFound)?;
-    let was_valid = keys::revoke(&admin.pool, key, admin.act()).await?;
+    let was_valid = keys::revoke(&admin.pool, key, admin.audit_context()).await?;
     propagation::announce(admin).await;
     Ok(Revocation { id, was_valid })
 }

@@ -60,7 +60,8 @@ pub async fn migrate(admin: &AdminContext) -> Result<Vec<SchemaStep>, Error> {
     for migration in &applied {
         tracing::info!(version = migration.version, "migrated: {}", migration.description);
     }
-    let sealed = key_rotation::seal_legacy_secrets(&admin.pool, &admin.keyring, admin.act()).await;
+    let sealed =
+        key_rotation::seal_legacy_secrets(&admin.pool, &admin.keyring, admin.audit_context()).await;
     if let Some(sealed) = sealed.map_err(missing_key)? {
         tracing::info!(master_key = %sealed.id, apps = sealed.apps, "sealed the secrets");
     }

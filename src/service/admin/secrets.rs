@@ -51,10 +51,10 @@ pub struct RemovedKeys {
 /// # Errors
 /// No key is active yet, or the database fails.
 pub async fn status(admin: &AdminContext) -> Result<MasterKeyStatus, Error> {
-    let current = sealing::current(&admin.pool).await?;
+    let active = sealing::active_key(&admin.pool).await?;
     Ok(MasterKeyStatus {
-        active: current.id,
-        since: current.since,
+        active: active.id,
+        since: active.since,
         available: admin.keyring.ids(),
         file: admin.keyring.primary_file().map(ToOwned::to_owned),
     })
@@ -79,13 +79,14 @@ pub async fn verify(admin: &AdminContext) -> Result<(), Error> {
 /// [`Error::RotationOvertaken`], or the keyring or the database fails.
 pub async fn rotate(admin: &AdminContext) -> Result<MasterKeyRotation, Error> {
     let _lock = key_rotation::try_lock(&admin.pool).await?.ok_or(Error::RotationRunning)?;
-    let from = sealing::current(&admin.pool).await?.id;
+    let from = sealing::active_key(&admin.pool).await?.id;
     let new = next_key(admin, from)?;
     let servers = propagation::unconfirmed(admin, new.id()).await?;
     if servers > 0 {
         return Err(Error::MasterKeyUnconfirmed { servers, id: new.id() });
     }
-    let done = key_rotation::rotate(&admin.pool, &admin.keyring, &new, admin.act()).await?;
+    let done =
+        key_rotation::rotate(&admin.pool, &admin.keyring, &new, admin.audit_context()).await?;
     let done = done.ok_or(Error::RotationOvertaken)?;
     propagation::announce(admin).await;
     let in_file = admin.keyring.primary_file().is_some();
@@ -112,7 +113,8 @@ pub async fn remove_old_keys(admin: &AdminContext) -> Result<RemovedKeys, Error>
     let _lock = key_rotation::try_lock(&admin.pool).await?.ok_or(Error::RotationRunning)?;
     let path = admin.keyring.primary_file().ok_or(Error::MasterKeyNotInFile)?;
     let removed =
-        key_rotation::remove_old_keys(&admin.pool, &admin.keyring, path, admin.act()).await?;
-    let active = sealing::current(&admin.pool).await?.id;
+        key_rotation::remove_old_keys(&admin.pool, &admin.keyring, path, admin.audit_context())
+            .await?;
+    let active = sealing::active_key(&admin.pool).await?.id;
     Ok(RemovedKeys { active, removed })
 }

@@ -121,7 +121,7 @@ impl SessionAffinity {
         id: SessionId,
         own: &UpdateSender,
     ) -> (UpdateSender, AffinityGuard) {
-        let number = id.place(SLOTS);
+        let number = id.shard(SLOTS);
         let mut slot = self.slot(number);
         slot.in_flight += 1;
         let sender = slot.sender.get_or_insert_with(|| own.clone()).clone();

@@ -11,7 +11,7 @@ use crate::metrics::StatementStats;
 use crate::repository;
 use crate::repository::dedicated_connection::DedicatedConnection;
 use crate::repository::sessions::{self, NewSessionRecord, Provenance};
-use crate::telemetry::statement;
+use crate::telemetry::trace_statement;
 
 /// Executes creates.
 pub(super) struct CreateExecutor {
@@ -58,9 +58,9 @@ impl Executor for CreateExecutor {
         let result = {
             // Pinned here: the future is large, and each wrapper would move it.
             let inserting = pin!(sessions::insert(&mut connection, &creations));
-            let counted = metrics.count(creations.len(), dedicated.with_timeout(inserting));
+            let counted = metrics.measure(creations.len(), dedicated.with_timeout(inserting));
             let traces = queue::traces(&*batch);
-            statement("sessions.insert", creations.len(), &traces, counted).await
+            trace_statement("sessions.insert", creations.len(), &traces, counted).await
         };
         dedicated.put_back(connection, &result);
         result

@@ -12,7 +12,7 @@ use crate::repository::dedicated_connection::DedicatedConnection;
 use crate::repository::sessions;
 use crate::service::session_cache::FillToken;
 use crate::service::{CachedSession, Error};
-use crate::telemetry::{Trace, statement};
+use crate::telemetry::{Trace, trace_statement};
 
 /// The sessions that exist, by id. `Err`: the session exists, but its stored form is invalid.
 pub(super) type ReadResults = HashMap<SessionId, Result<Arc<CachedSession>, Error>>;
@@ -80,8 +80,8 @@ async fn find(
     let found = {
         // Pinned here: the future is large, and each wrapper would move it.
         let finding = pin!(sessions::find(&mut connection, ids));
-        let counted = context.metrics.reads.count(ids.len(), dedicated.with_timeout(finding));
-        statement("sessions.find", ids.len(), traces, counted).await
+        let counted = context.metrics.reads.measure(ids.len(), dedicated.with_timeout(finding));
+        trace_statement("sessions.find", ids.len(), traces, counted).await
     };
     dedicated.put_back(connection, &found);
     found

@@ -23,7 +23,7 @@ use crate::repository;
 use crate::repository::dedicated_connection::DedicatedConnection;
 use crate::repository::sessions;
 use crate::service::Error;
-use crate::telemetry::statement;
+use crate::telemetry::trace_statement;
 
 /// Executes updates.
 pub(super) struct UpdateExecutor {
@@ -183,8 +183,9 @@ async fn write(
         // Pinned here: the future is large, and each wrapper would move it.
         let updating = pin!(sessions::update_if_version(&mut connection, &decided));
         let counted =
-            context.metrics.updates.count(decided.len(), dedicated.with_timeout(updating));
-        statement("sessions.update", decided.len(), &SessionBatch::traces(groups), counted).await
+            context.metrics.updates.measure(decided.len(), dedicated.with_timeout(updating));
+        trace_statement("sessions.update", decided.len(), &SessionBatch::traces(groups), counted)
+            .await
     };
     dedicated.put_back(connection, &done);
     done
@@ -209,8 +210,8 @@ async fn write_locked(
         }
         undecided.iter().filter_map(SessionBatch::change_set).collect()
     });
-    let counted = context.metrics.updates.count(ids.len(), dedicated.with_timeout(working));
-    let done = statement("sessions.update_locked", ids.len(), &traces, counted).await;
+    let counted = context.metrics.updates.measure(ids.len(), dedicated.with_timeout(working));
+    let done = trace_statement("sessions.update_locked", ids.len(), &traces, counted).await;
     dedicated.put_back(connection, &done);
     if done.is_ok() {
         for group in &*groups {

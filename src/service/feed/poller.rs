@@ -53,12 +53,12 @@ impl FeedPoller {
     /// # Errors
     /// When the database fails. The next poll starts at the current position then.
     pub(super) async fn poll(&mut self) -> Result<FeedPoll, Error> {
-        let mut connection = self.dedicated.take(Instant::now() + CONNECT_TIMEOUT).await?;
+        let mut connection = self.dedicated.acquire(Instant::now() + CONNECT_TIMEOUT).await?;
         let made = self.dedicated.generation();
         let last = self.last.take().filter(|last| last.connection == made);
         let reading = async {
             Ok(match last {
-                None => (FeedPoll::Restarted, feed::now(&mut connection).await?),
+                None => (FeedPoll::Restarted, feed::current(&mut connection).await?),
                 Some(last) => {
                     let (changes, now) =
                         feed::changes_since(&mut connection, &last.position).await?;

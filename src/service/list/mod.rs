@@ -12,7 +12,7 @@ use super::{Caller, Error, Sessions};
 use crate::domain::{Account, Member, Session, SessionId};
 use crate::repository;
 use crate::repository::sessions::{self, ListRequest};
-use crate::telemetry::own_statement;
+use crate::telemetry::trace_single_statement;
 
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +42,7 @@ impl Sessions {
             now: self.shared().clock.now(),
         };
         let pool = self.admit(caller)?;
-        let page = own_statement("sessions.list", sessions::list(&pool, &request)).await?;
+        let page = trace_single_statement("sessions.list", sessions::list(&pool, &request)).await?;
         let next = page.next.map(|mark| query.cursor(&mark));
         Ok(Page { items: page.sessions, next })
     }
@@ -57,7 +57,7 @@ impl Sessions {
         ids: &[SessionId],
     ) -> Result<Vec<Session>, Error> {
         let pool = self.admit(caller)?;
-        let found = own_statement("sessions.find", sessions::find(&*pool, ids)).await?;
+        let found = trace_single_statement("sessions.find", sessions::find(&*pool, ids)).await?;
         let found = found.into_iter().map(|(id, session)| Ok((id, session?)));
         let mut own: HashMap<_, _> = found.collect::<Result<_, repository::Error>>()?;
         own.retain(|_, session| session.buin == caller.app().buin);
@@ -77,7 +77,7 @@ impl Sessions {
         let (buin, limit) = (caller.app().buin, query.size().get());
         let pool = self.admit(caller)?;
         let reading = sessions::members(&pool, buin, query.id(), query.after(), limit);
-        let page = own_statement("sessions.members", reading).await?;
+        let page = trace_single_statement("sessions.members", reading).await?;
         let page = page.ok_or(Error::SessionNotFound)?;
         Ok(Page { items: page.members, next: page.next.map(|mark| query.cursor(&mark)) })
     }
@@ -94,7 +94,7 @@ impl Sessions {
     ) -> Result<Member, Error> {
         let pool = self.admit(caller)?;
         let reading = sessions::member(&pool, caller.app().buin, id, account);
-        let found = own_statement("sessions.member", reading).await?;
+        let found = trace_single_statement("sessions.member", reading).await?;
         found.ok_or(Error::SessionNotFound)?.ok_or(Error::MemberNotFound)
     }
 }

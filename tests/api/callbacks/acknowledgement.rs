@@ -70,7 +70,7 @@ fn check(case: &str, (counts, tried): &(bool, Attempt), expected: &Expected) {
     assert_eq!(tried.status, *status, "{case}");
     assert!(tried.error.as_deref().unwrap_or_default().contains(error), "{case}");
     if let Some(answer) = answer {
-        assert_eq!(tried.answer.as_deref(), Some(*answer), "{case}");
+        assert_eq!(tried.response_excerpt.as_deref(), Some(*answer), "{case}");
     }
 }
 

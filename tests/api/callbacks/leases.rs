@@ -23,7 +23,7 @@ const LEASE: Duration = Duration::from_secs(45);
 
 fn room(stored: &StoredApp, places: usize) -> AppCapacity {
     let (buin, app_id) = (stored.app.buin, stored.app.app_id.clone());
-    AppCapacity { buin, app_id, taken: 0, slots: places, probing: false }
+    AppCapacity { buin, app_id, in_flight: 0, slots: places, probing: false }
 }
 
 /// Claims what is due to an app, as a worker does.
@@ -33,7 +33,7 @@ async fn claim(app: &TestApp, stored: &StoredApp) -> Vec<ClaimedDelivery> {
     deliveries::claim(&mut connection(app).await, &[room], 64, now, &Lease::new(now + LEASE))
         .await
         .unwrap()
-        .taken
+        .claimed
 }
 
 fn finished(claimed: &ClaimedDelivery, next: NextState) -> CompletedAttempt {
@@ -43,9 +43,14 @@ fn finished(claimed: &ClaimedDelivery, next: NextState) -> CompletedAttempt {
         duration_ms: 1,
         status: Some(200),
         error: (next != NextState::Delivered).then(|| "no".to_owned()),
-        answer: Some("ok".to_owned()),
+        response_excerpt: Some("ok".to_owned()),
     };
-    CompletedAttempt { id: claimed.id.clone(), lease: claimed.lease, next, record: tried }
+    CompletedAttempt {
+        id: claimed.id.clone(),
+        lease: claimed.lease,
+        next_state: next,
+        record: tried,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,7 +161,7 @@ async fn expired_leases_behind_replayed_versions_are_reclaimed() {
             &Lease::new(now + LEASE),
         )
         .await;
-        taken.extend(claims.unwrap().taken);
+        taken.extend(claims.unwrap().claimed);
     }
     assert_eq!(taken.len(), 1);
     assert_eq!(taken[0].id, delivery_id(&new, 1, &stored));
@@ -356,12 +361,12 @@ async fn lost_claim_can_be_claimed_again_at_once() {
     let take = async |lease: &Lease| {
         let rooms = std::slice::from_ref(&room);
         let connection = &mut connection(&app).await;
-        deliveries::claim(connection, rooms, 2, now, lease).await.unwrap().taken
+        deliveries::claim(connection, rooms, 2, now, lease).await.unwrap().claimed
     };
     let [lost, held] = [(); 2].map(|()| Lease::new(now + LEASE));
     assert_eq!(take(&lost).await.len(), 2);
     assert_eq!(take(&held).await.len(), 1);
-    deliveries::give_up(&mut connection(&app).await, &[lost], now).await.unwrap();
+    deliveries::release_lost_leases(&mut connection(&app).await, &[lost], now).await.unwrap();
     let again = take(&Lease::new(now + LEASE)).await;
     assert_eq!(again.len(), 2, "and what another claim took stays where it is");
     assert!(again.iter().all(|one| one.attempt == 1), "{again:?}");

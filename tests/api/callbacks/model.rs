@@ -186,7 +186,7 @@ impl History {
                 .map(|(stored, places)| AppCapacity {
                     buin: stored.app.buin,
                     app_id: stored.app.app_id.clone(),
-                    taken: 0,
+                    in_flight: 0,
                     probing: false,
                     slots: (*places).min(left),
                 })
@@ -203,7 +203,7 @@ impl History {
             )
             .await
             .unwrap();
-            for claimed in claims.taken {
+            for claimed in claims.claimed {
                 self.model.claimed(&claimed, now);
                 let place = apps.iter().position(|stored| stored.app.app_id == claimed.id.app_id);
                 room[place.unwrap()] -= 1;
@@ -242,7 +242,7 @@ impl History {
                 duration_ms: 1,
                 status: None,
                 error: (next != NextState::Delivered).then(|| "no".to_owned()),
-                answer: None,
+                response_excerpt: None,
             };
             let id = claimed.id.clone();
             // Who has it now is asked of the database: leases are its business.
@@ -256,7 +256,8 @@ impl History {
                 assert!(matches!(self.model.state(&claimed), State::Leased(_)));
                 self.model.recorded(&claimed, next, now);
             }
-            let one = CompletedAttempt { id, lease: claimed.lease, next, record: tried };
+            let one =
+                CompletedAttempt { id, lease: claimed.lease, next_state: next, record: tried };
             let held =
                 deliveries::complete(&mut connection(&self.app).await, &[one], now).await.unwrap();
             assert_eq!(held, u64::from(holds));

@@ -53,7 +53,11 @@ async fn delivery_fails_after_a_day_and_the_next_continues() {
     let lasted = listed.finished_at.unwrap() - test_start_time();
     assert!((24..=25).contains(&lasted.num_hours()), "{lasted}");
     assert_eq!(usize::try_from(listed.attempts).unwrap(), tried.len());
-    assert!(tried.iter().all(|one| one.error.is_some() && one.answer.as_deref() == Some("no")));
+    assert!(
+        tried
+            .iter()
+            .all(|one| one.error.is_some() && one.response_excerpt.as_deref() == Some("no"))
+    );
     assert_eq!(find(&app, &delivery_id(&id, 2, &stored)).await.state, DeliveryState::Delivered);
 
     // It is not forgotten: a replay has the whole schedule before it.

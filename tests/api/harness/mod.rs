@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use muster::cli::{Application, Doors, Stopper, pool_limits};
+use muster::cli::{Application, Listeners, ShutdownSignal, pool_limits};
 use muster::clock::Clock;
 use muster::config::Settings;
 use muster::domain::Permission;
@@ -42,7 +42,7 @@ pub struct TestApp {
     pub client: Client,
     /// An API key of that app.
     pub api_key: String,
-    pub stopper: Stopper,
+    pub stopper: ShutdownSignal,
     pub database: Database,
 }
 
@@ -80,7 +80,7 @@ pub async fn spawn(
 
 impl TestApp {
     /// Another instance on the same database.
-    pub async fn another_instance(&self) -> (SocketAddr, Stopper) {
+    pub async fn another_instance(&self) -> (SocketAddr, ShutdownSignal) {
         let pool = connect(&self.database, &self.settings);
         let (address, _, stopper) = start(&self.settings, pool, self.clock.clone()).await;
         (address, stopper)
@@ -201,9 +201,9 @@ async fn start(
     settings: &Settings,
     pool: Pool,
     clock: Clock,
-) -> (SocketAddr, Option<SocketAddr>, Stopper) {
-    let doors = Doors::open(settings).unwrap();
-    let stopper = Stopper::default();
+) -> (SocketAddr, Option<SocketAddr>, ShutdownSignal) {
+    let doors = Listeners::open(settings).unwrap();
+    let stopper = ShutdownSignal::default();
     let stop = stopper.clone();
     let application = Application::build(settings, doors, pool, keyring(), clock, stop);
     let application = application.await.unwrap();

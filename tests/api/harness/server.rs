@@ -118,7 +118,7 @@ fn server() -> &'static Server {
             let pool = pool::connect(server.options.clone().database(&server.template), limits);
             migrations::run(&pool).await.unwrap();
             let actor = super::actor();
-            let act = AuditContext { by: &actor, at: super::test_start_time() };
+            let act = AuditContext { actor: &actor, at: super::test_start_time() };
             key_rotation::seal_legacy_secrets(&pool, &super::keyring(), act).await.unwrap();
             pool.close().await;
         });

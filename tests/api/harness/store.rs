@@ -50,7 +50,7 @@ pub async fn register(pool: &Pool, stored: &StoredApp) -> String {
 /// Writes an app.
 pub async fn insert(pool: &Pool, stored: &StoredApp) {
     let actor = actor();
-    let act = AuditContext { by: &actor, at: test_start_time() };
+    let act = AuditContext { actor: &actor, at: test_start_time() };
     apps::insert(pool, &keyring(), stored, act).await.unwrap();
 }
 
@@ -59,18 +59,18 @@ pub async fn insert_key(pool: &Pool, buin: i64, app_id: &str) -> String {
     let key = ApiKey::generate();
     let (buin, app_id) = (buin.to_string().parse().unwrap(), app_id.parse().unwrap());
     let actor = actor();
-    let act = AuditContext { by: &actor, at: test_start_time() };
+    let act = AuditContext { actor: &actor, at: test_start_time() };
     keys::insert(pool, &key.hash(), buin, &app_id, "test", act).await.unwrap();
     key.reveal().to_owned()
 }
 
 /// Revokes an API key.
 pub async fn revoke_key(pool: &Pool, key: &str) {
-    let hash = ApiKey::recognise(key).unwrap().hash();
+    let hash = ApiKey::parse(key).unwrap().hash();
     let stored = keys::list(pool).await.unwrap();
     let stored = stored.iter().find(|stored| stored.hash == hash).unwrap();
     let actor = actor();
-    let act = AuditContext { by: &actor, at: test_start_time() };
+    let act = AuditContext { actor: &actor, at: test_start_time() };
     assert!(keys::revoke(pool, stored, act).await.unwrap());
 }
 
@@ -82,8 +82,8 @@ pub async fn change(
 ) -> StoredApp {
     let App { buin, app_id, .. } = &stored.app;
     let actor = actor();
-    let act = AuditContext { by: &actor, at: app.clock.now() };
-    apps::change(&app.pool, &keyring(), *buin, app_id, act, change).await.unwrap()
+    let act = AuditContext { actor: &actor, at: app.clock.now() };
+    apps::update_with(&app.pool, &keyring(), *buin, app_id, act, change).await.unwrap()
 }
 
 /// Disables all apps that get callbacks.
@@ -141,7 +141,7 @@ pub async fn count_in_state(app: &TestApp, state: DeliveryState) -> usize {
 /// Makes deliveries due again.
 pub async fn replay(pool: &Pool, filter: &DeliveryFilter, now: DateTime<Utc>) -> u64 {
     let actor = actor();
-    deliveries::replay(pool, filter, AuditContext { by: &actor, at: now }).await.unwrap()
+    deliveries::replay(pool, filter, AuditContext { actor: &actor, at: now }).await.unwrap()
 }
 
 /// The apps that have deliveries: their enterprises and ids.

@@ -63,7 +63,7 @@ impl World {
         let owner = self.get(id).await.owner;
         let request = Request::for_member(owner, action);
         let terms = WriteOptions::default();
-        let done = self.sessions.change(&self.caller, id, request, &terms).await?;
+        let done = self.sessions.update(&self.caller, id, request, &terms).await?;
         Ok((**done.session).clone())
     }
 
@@ -74,7 +74,7 @@ impl World {
     }
 
     async fn get(&self, id: SessionId) -> Session {
-        (**self.sessions.read(&self.caller, id).await.unwrap()).clone()
+        (**self.sessions.get_uncached(&self.caller, id).await.unwrap()).clone()
     }
 
     async fn page(

@@ -90,7 +90,7 @@ impl History {
         let request = Request::for_member(owner, action);
         let terms = WriteOptions::default();
         let id = SessionId::new(key);
-        match self.world.sessions.change(&self.world.caller, id, request, &terms).await {
+        match self.world.sessions.update(&self.world.caller, id, request, &terms).await {
             Ok(done) => drop(self.now.insert(key, (**done.session).clone())),
             Err(Error::Rejected(_)) => {}
             Err(error) => panic!("{error:?}"),

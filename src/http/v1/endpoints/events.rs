@@ -18,7 +18,7 @@ use crate::http::v1::extract::path::SessionPath;
 use crate::http::v1::extract::query::Query;
 use crate::http::v1::extract::text::{AccountText, ReasonText, TitleText};
 use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
-use crate::http::v1::render::view::{SessionState, time};
+use crate::http::v1::render::view::{SessionState, rfc3339};
 use crate::service::{HistoryPage, Sessions};
 
 type EventsRequest = Authorized<CanRead, (SessionPath, Query<EventsQuery>)>;
@@ -222,7 +222,7 @@ impl<'a> From<&'a Event> for EventView<'a> {
             operator: event.operator.as_str(),
             app_id: event.app_id.as_str(),
             reason: event.reason.as_ref().map(|reason| reason.as_str()),
-            created_at: time(event.at),
+            created_at: rfc3339(event.at),
             changes: EventChanges {
                 title: changes.title.as_ref().map(|title| title.as_str()),
                 owner: changes.owner.as_ref().map(Account::as_str),

@@ -93,7 +93,7 @@ async fn authenticate(request: &HttpRequest, any_of: &[Permission]) -> Result<Ca
 fn check_any_permission(granted: Permissions, any_of: &[Permission]) -> Result<(), AuthError> {
     match any_of.first() {
         Some(first) if !any_of.iter().any(|permission| granted.contains(*permission)) => {
-            Err(AuthError::Permission(*first))
+            Err(AuthError::MissingPermission(*first))
         }
         _ => Ok(()),
     }
@@ -115,7 +115,7 @@ fn bearer_token(request: &HttpRequest) -> Result<&str, Problem> {
         ));
     }
     let key = key.trim_start();
-    if ApiKey::recognise(key).is_none() {
+    if ApiKey::parse(key).is_none() {
         let why = format_args!("not an API key, which begins with {}", ApiKey::PREFIX);
         return Err(Problem::for_field(Code::InvalidApiKey, "Authorization", why));
     }
@@ -145,7 +145,7 @@ mod tests {
             let held = held.iter().copied().collect();
             assert_eq!(check_any_permission(held, AnyKey::ANY_OF), Ok(()));
             let told = |allowed: bool, least| {
-                if allowed { Ok(()) } else { Err(AuthError::Permission(least)) }
+                if allowed { Ok(()) } else { Err(AuthError::MissingPermission(least)) }
             };
             assert_eq!(check_any_permission(held, CanRead::ANY_OF), told(reads, SessionsRead));
             assert_eq!(check_any_permission(held, CanWrite::ANY_OF), told(writes, SessionsWrite));

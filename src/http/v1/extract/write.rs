@@ -50,7 +50,7 @@ impl<Q> WriteParams<Q> {
     pub(crate) fn request(&self, caller: &Caller, actor: ActorFields, action: Action) -> Request {
         let ActorFields { operator, reason } = actor;
         let expected = self.expected.clone();
-        Request { operator, authority: authority(caller), reason, expected, action }
+        Request { operator, authority: authority(caller), reason, precondition: expected, action }
     }
 }
 
@@ -73,7 +73,7 @@ impl<Q: DeserializeOwned + IntoParams + HasDryRun> RequestPart for WriteParams<Q
         let Query(query) = Query::<Q>::read(request, body)?;
         let IfMatch(versions) = IfMatch::read(request, body)?;
         let IdempotencyKeyHeader(key) = IdempotencyKeyHeader::read(request, body)?;
-        let options = WriteOptions { key, dry_run: query.dry_run() };
+        let options = WriteOptions { idempotency_key: key, dry_run: query.dry_run() };
         Ok(Self { query, options, expected: versions.map(VersionPrecondition::any_of) })
     }
 

@@ -215,7 +215,9 @@ impl Problem {
         }
         let mut response = response.content_type(MEDIA_TYPE).json(self.body(request_id));
         let answered = ApiStatus::Code(self.0.code.name());
-        response.extensions_mut().insert(ErrorReport { answered, cause: self.0.cause.clone() });
+        response
+            .extensions_mut()
+            .insert(ErrorReport { status: answered, cause: self.0.cause.clone() });
         response
     }
 }
@@ -227,7 +229,9 @@ pub(crate) fn report_causes<'a>(
 ) {
     if let Some(problem) = problems.find(|problem| problem.0.cause.is_some()) {
         let answered = ApiStatus::Code(problem.0.code.name());
-        response.extensions_mut().insert(ErrorReport { answered, cause: problem.0.cause.clone() });
+        response
+            .extensions_mut()
+            .insert(ErrorReport { status: answered, cause: problem.0.cause.clone() });
     }
 }
 
@@ -294,6 +298,6 @@ mod tests {
         report_causes(problems.iter(), &mut response);
         let outcome = response.extensions().get::<ErrorReport>().cloned().unwrap();
         assert_eq!(outcome.cause.as_deref(), Some("one"));
-        assert!(matches!(outcome.answered, ApiStatus::Code("internal_error")));
+        assert!(matches!(outcome.status, ApiStatus::Code("internal_error")));
     }
 }

@@ -61,7 +61,7 @@ impl From<AuthError> for Problem {
             | AuthError::UnknownApp
             | AuthError::WrongEnterprise
             | AuthError::ClockSkew => (Code::InvalidApiKey, "not an API key"),
-            AuthError::Permission(_) => {
+            AuthError::MissingPermission(_) => {
                 return Self::new(Code::MissingPermission, denied.to_string());
             }
         };
@@ -244,7 +244,7 @@ mod tests {
             (AuthError::MissingToken, 401, header("www-authenticate", "Bearer")),
             (AuthError::UnknownToken, 401, invalid.clone()),
             (AuthError::ExpiredToken, 401, invalid),
-            (AuthError::Permission(Permission::SessionsRead), 403, vec![]),
+            (AuthError::MissingPermission(Permission::SessionsRead), 403, vec![]),
         ] {
             let (found, told, body) = told(denied);
             assert_eq!((found, told), (status, headers), "{body}");

@@ -17,7 +17,7 @@ use crate::service::{WriteOptions, WriteOutcome};
 const REPLAYED: &str = "Idempotency-Replayed";
 
 /// A session that was asked for.
-pub(crate) fn shown(session: &Session) -> HttpResponse {
+pub(crate) fn session(session: &Session) -> HttpResponse {
     HttpResponse::Ok().insert_header(tag(session.version)).json(SessionView::from(session))
 }
 

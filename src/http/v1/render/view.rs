@@ -100,8 +100,8 @@ impl<'a> From<&'a Session> for SessionView<'a> {
             r#type: SessionType::Multi,
             member: &session.members,
             active_time: session.updated_at.timestamp(),
-            created_at: time(session.created_at),
-            updated_at: time(session.updated_at),
+            created_at: rfc3339(session.created_at),
+            updated_at: rfc3339(session.updated_at),
             state: session.state.into(),
             attributes: session.attributes.as_map(),
             member_count: session.members.len(),
@@ -119,6 +119,6 @@ impl From<crate::domain::State> for SessionState {
 }
 
 /// A time, in the one form in which answers have times.
-pub(crate) fn time(at: DateTime<Utc>) -> String {
+pub(crate) fn rfc3339(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

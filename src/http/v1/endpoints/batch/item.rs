@@ -158,7 +158,7 @@ impl ParsedItem {
 
     /// Does it, and tells the status of a request that does just this.
     pub(crate) async fn run(self, sessions: &Sessions, caller: &Caller) -> ItemResult {
-        let options = WriteOptions { key: self.key, dry_run: false };
+        let options = WriteOptions { idempotency_key: self.key, dry_run: false };
         match self.operation {
             Operation::Create(new) => Ok((201, sessions.create(caller, new, &options).await?)),
             Operation::Update(change) => {
@@ -167,10 +167,10 @@ impl ParsedItem {
                     operator: change_request.actor.operator,
                     authority: authority(caller),
                     reason: change_request.actor.reason,
-                    expected: version.map(Into::into),
+                    precondition: version.map(Into::into),
                     action: change_request.action,
                 };
-                Ok((200, sessions.change(caller, id, request, &options).await?))
+                Ok((200, sessions.update(caller, id, request, &options).await?))
             }
         }
     }

@@ -125,7 +125,7 @@ impl<'a> From<&'a ItemResult> for ItemResponse<'a> {
     request_body = Batch,
     responses((status = 200, description = "The results", body = BatchResponse), ErrorResponses<BatchRequest>)
 )]
-pub(crate) async fn run(
+pub(crate) async fn batch_sessions(
     sessions: web::Data<Sessions>,
     request: BatchRequest,
 ) -> Result<HttpResponse, Problem> {

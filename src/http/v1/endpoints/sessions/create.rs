@@ -86,7 +86,7 @@ pub(crate) async fn create(
     request: CreateRequest,
 ) -> Result<HttpResponse, Problem> {
     let (Query(query), IdempotencyKeyHeader(key), _, Json(body)) = request.parts;
-    let options = WriteOptions { key, dry_run: query.dry_run() };
+    let options = WriteOptions { idempotency_key: key, dry_run: query.dry_run() };
     let outcome = sessions.create(&request.caller, body.try_into()?, &options).await?;
     Ok(answer::created(&request.log, &outcome, &options))
 }

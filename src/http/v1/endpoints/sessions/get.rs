@@ -119,10 +119,10 @@ pub(crate) async fn get(
     let caller = &request.caller;
     let respond = |session: &Session| match if_none_match.matches(session.version) {
         true => answer::not_modified(session.version),
-        false => answer::shown(session),
+        false => answer::session(session),
     };
     Ok(match as_of.try_into()? {
-        AsOf::Now if no_cache => respond(&**sessions.read(caller, id).await?),
+        AsOf::Now if no_cache => respond(&**sessions.get_uncached(caller, id).await?),
         AsOf::Now => respond(&**sessions.get(caller, id).await?),
         AsOf::Version(version) => respond(&sessions.at_version(caller, id, version).await?),
         AsOf::Time(at) => {

@@ -30,7 +30,7 @@ async fn apply_change<Q>(
     change_request: ChangeRequest,
 ) -> Result<HttpResponse, Problem> {
     let request = params.request(caller, change_request.actor, change_request.action);
-    let outcome = sessions.change(caller, id, request, &params.options).await;
+    let outcome = sessions.update(caller, id, request, &params.options).await;
     let outcome =
         outcome.map_err(|error| Problem::from(error).rename_field(&[("version", "If-Match")]))?;
     Ok(answer::updated(&outcome, &params.options))
