@@ -1,13 +1,14 @@
-//! How fast a receiver acknowledges, so that no more is taken ahead than it soon wants.
+//! The acknowledgement rate of a receiver, which limits prefetching to what the receiver soon
+//! needs.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What is counted together.
+/// The time of one count.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Counts what one app acknowledged lately.
+/// Counts the recent acknowledgements of one app.
 pub(super) struct AckRate {
     window_start: Instant,
     current: usize,
@@ -24,13 +25,13 @@ impl AckRate {
         self.current += 1;
     }
 
-    /// A receiver that fails is no quick one, however fast it does.
+    /// Halves the rate: a receiver that fails is not a fast one, however quickly it answers.
     pub(super) fn record_failure(&mut self) {
         self.current /= 2;
         self.previous /= 2;
     }
 
-    /// About how many it acknowledges in a second.
+    /// The approximate number of acknowledgements per second.
     pub(super) fn per_second(&mut self, now: Instant) -> usize {
         self.rotate(now);
         self.current.max(self.previous)

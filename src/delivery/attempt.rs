@@ -1,4 +1,4 @@
-//! One try: what is said, and what becomes of the delivery then.
+//! One attempt: the message, the request, and the next state of the delivery.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::service::AppContext;
 use crate::telemetry::{Span, Traces};
 use crate::wire::{CallbackEvent, Message};
 
-/// One try, from sending to the decision what becomes of the delivery.
+/// Sends one callback, and decides the next state of its delivery.
 pub(super) async fn attempt(
     sender: CallbackSender,
     clock: Clock,
@@ -47,14 +47,14 @@ pub(super) async fn attempt(
         "callback"
     );
     let duration_ms = i32::try_from(outcome.duration.as_millis()).unwrap_or(i32::MAX);
-    let AttemptOutcome { status, error, response_excerpt: answer, .. } = outcome;
+    let AttemptOutcome { status, error, response_excerpt, .. } = outcome;
     let record = AttemptRecord {
         attempt: delivery.attempt,
         started_at,
         duration_ms,
         status,
         error,
-        response_excerpt: answer,
+        response_excerpt,
     };
     CompletedAttempt { id: delivery.id, lease: delivery.lease, next_state: next, record }
 }
@@ -72,7 +72,7 @@ fn record_metrics(metrics: &Metrics, outcome: &AttemptOutcome, next: NextState) 
     callbacks.durations.observe_duration(outcome.duration);
 }
 
-/// Tells a span of the try what became of it, and ends it.
+/// Records the outcome of the attempt in its span, and ends the span.
 fn record_span(mut span: Span, delivery: &ClaimedDelivery, id: &str, outcome: &AttemptOutcome) {
     span.set_attribute("http.request.method", "POST");
     span.set_attribute("muster.app_id", delivery.id.app_id.as_str().to_owned());

@@ -1,6 +1,5 @@
-//! Slows down to an app whose receiver fails steadily: instead of everything that is due, a few
-//! tries at a time, with growing waits. One success opens the way again: then the circuit is
-//! forgotten. A pure state machine.
+//! Sends less to an app whose receiver keeps failing: a few attempts at a time, with growing waits.
+//! One success closes the circuit and removes its state. A pure state machine.
 
 use std::time::Duration;
 
@@ -8,18 +7,18 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::SessionId;
 
-/// So many sessions must fail, with no success in between. One that always fails is the business of
-/// its own schedule: it must not slow down the others.
+/// The circuit opens after this many sessions failed with no success in between. One session that
+/// always fails has its own retry schedule, and must not slow down the others.
 const FAILURE_THRESHOLD: usize = 5;
-/// The first wait then; each further failure doubles it.
+/// The first wait; each further failure doubles it.
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
-/// The longest.
+/// The longest wait.
 const MAX_BACKOFF: Duration = Duration::from_secs(20);
-/// How many are tried then: one that has waited long, and one that was never tried. Where many
-/// sessions fail and others would not, the second finds that out.
+/// The number of attempts after a wait: one delivery that has waited long, and one that was never
+/// tried. If only some sessions fail, the second attempt finds that out.
 const HALF_OPEN_PROBES: usize = 2;
 
-/// What is known of one app's receiver. Forgotten when something is acknowledged.
+/// The state of one app's receiver. An acknowledgement removes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct CircuitBreaker {
     failed_sessions: Vec<SessionId>,
@@ -33,7 +32,7 @@ struct OpenState {
 }
 
 impl CircuitBreaker {
-    /// How many deliveries may be under way, where `most` may be to a sound receiver.
+    /// The number of attempts that may run, if `max` may run to a healthy receiver.
     pub(super) fn permits(&self, max: usize, now: DateTime<Utc>) -> usize {
         match self.open {
             None => max,
@@ -44,13 +43,13 @@ impl CircuitBreaker {
         }
     }
 
-    /// Whether it is slowed down.
+    /// Whether the circuit is open.
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
-    /// Gives whether this is the failure that slows it down. What was under way already when it
-    /// was slowed down does not count again.
+    /// Returns whether this failure opens the circuit. A failure during the wait does not count:
+    /// its attempt began before the wait.
     pub(super) fn record_failure(&mut self, session: SessionId, now: DateTime<Utc>) -> bool {
         match self.open {
             Some(OpenState { half_open_at, .. }) if now < half_open_at => false,
@@ -94,8 +93,8 @@ mod tests {
             assert!(!circuit.record_failure(session(number), now));
             assert_eq!(circuit.permits(8, now), 8);
         }
-        assert!(circuit.record_failure(session(5), now), "this one slows it down");
-        assert!(!circuit.record_failure(session(6), now), "it was under way");
+        assert!(circuit.record_failure(session(5), now), "this failure opens it");
+        assert!(!circuit.record_failure(session(6), now), "its attempt began before");
         let mut waits = Vec::new();
         for _ in 0..8 {
             assert_eq!(circuit.permits(8, now), 0);
@@ -104,7 +103,7 @@ mod tests {
                 now += Duration::from_secs(1);
             }
             waits.push((now - before).num_seconds());
-            assert_eq!(circuit.permits(8, now), 2, "few at a time");
+            assert_eq!(circuit.permits(8, now), 2, "a few at a time");
             assert!(!circuit.record_failure(session(1), now));
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 20, 20, 20]);

@@ -1,4 +1,4 @@
-//! Taking what is due, on a connection of its own.
+//! Claims due deliveries, on a dedicated connection.
 
 use chrono::{DateTime, Utc};
 
@@ -7,7 +7,7 @@ use crate::repository;
 use crate::repository::dedicated_connection::DedicatedConnection;
 use crate::repository::deliveries::{self, AppCapacity, ClaimBatch, Lease};
 
-/// Takes up to `most`, and as many for each app as there is room.
+/// Claims up to `max` deliveries, and for each app as many as its capacity allows.
 pub(super) async fn claim_due(
     dedicated: &mut DedicatedConnection,
     capacities: &[AppCapacity],

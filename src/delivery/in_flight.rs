@@ -1,7 +1,6 @@
-//! What is being sent right now, and what is known of the receivers.
+//! The running attempts, and the state of the receivers.
 
 use std::collections::HashMap;
-
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -14,16 +13,16 @@ use crate::clock::Clock;
 use crate::domain::{AppId, Buin};
 use crate::repository::deliveries::CompletedAttempt;
 
-/// A try that takes longer costs a socket and nothing else: it counts against its own app only, so
-/// that receivers that hang, however many, do not hold up one that does not.
+/// An attempt that takes longer than this costs a socket only. Such an attempt counts against its
+/// own app only, so that slow receivers, however many, do not delay a fast one.
 const SLOW_AFTER: Duration = Duration::from_secs(1);
-/// But there may not be more sockets than so many times what may be under way.
+/// The maximum number of sockets, as a multiple of the maximum number of attempts.
 const MAX_SOCKETS_FACTOR: usize = 16;
 
-/// Names an app.
+/// The key of an app.
 pub(super) type AppKey = (Buin, AppId);
 
-/// Tries that run, each to an app.
+/// The running attempts, each to an app.
 #[derive(Default)]
 pub(super) struct InFlight {
     tasks: JoinSet<CompletedAttempt>,
@@ -38,29 +37,30 @@ impl InFlight {
         self.tasks.len()
     }
 
-    /// How many more may start to anybody, where `most` may be under way.
+    /// How many more attempts may start in total, if `max` may run.
     pub(super) fn free_slots(&self, max: usize) -> usize {
-        let quick = self.apps.values().filter(|(_, began)| began.elapsed() < SLOW_AFTER).count();
+        let quick =
+            self.apps.values().filter(|(_, started_at)| started_at.elapsed() < SLOW_AFTER).count();
         let sockets = max.saturating_mul(MAX_SOCKETS_FACTOR).saturating_sub(self.len());
         max.saturating_sub(quick).min(sockets)
     }
 
-    /// Whether so many sessions of `app` failed that only few are tried.
+    /// Whether the circuit of `app` is open, so that only a few attempts are made.
     pub(super) fn is_circuit_open(&self, app: &AppKey) -> bool {
         self.circuit_breakers.get(app).is_some_and(CircuitBreaker::is_open)
     }
 
-    /// How many apps are slowed down.
+    /// The number of apps whose circuit is open.
     pub(super) fn open_circuits(&self) -> usize {
         self.circuit_breakers.values().filter(|circuit| circuit.is_open()).count()
     }
 
-    /// How many tries to `app` run.
+    /// The number of running attempts to `app`.
     pub(super) fn in_flight_for(&self, app: &AppKey) -> usize {
         self.per_app.get(app).copied().unwrap_or_default()
     }
 
-    /// About how many `app` acknowledges in a second; none while few are tried.
+    /// The approximate number of acknowledgements per second of `app`; 0 while its circuit is open.
     pub(super) fn ack_rate(&mut self, app: &AppKey) -> usize {
         match self.ack_rates.get_mut(app) {
             Some(rate) if !self.circuit_breakers.get(app).is_some_and(CircuitBreaker::is_open) => {
@@ -70,8 +70,8 @@ impl InFlight {
         }
     }
 
-    /// How many more may start, where `most` may run to a sound receiver, and `free` to anybody. An
-    /// app that has a place leaves some: another may have something to tell soon.
+    /// How many more attempts to `app` may start, if `max` may run to a healthy receiver and `free`
+    /// in total. An app gets half of `free`, because another app may need a slot soon.
     pub(super) fn slots_for(
         &self,
         app: &AppKey,
@@ -96,8 +96,8 @@ impl InFlight {
         self.apps.insert(task.id(), (app, Instant::now()));
     }
 
-    /// Waits until one has ended, and gives all that have. Never ends while none runs. May be
-    /// dropped while it waits: nothing is lost.
+    /// Waits until an attempt ends, and returns all that have ended. Waits forever if no attempt
+    /// runs. Dropping the future loses nothing.
     pub(super) async fn join_finished(&mut self, clock: &Clock) -> Vec<CompletedAttempt> {
         let Some(first) = self.tasks.join_next_with_id().await else {
             return std::future::pending().await;
@@ -108,7 +108,7 @@ impl InFlight {
             let (id, finished) = match joined {
                 Ok((id, finished)) => (id, Some(finished)),
                 Err(error) => {
-                    // Its lease will end, and it is sent again.
+                    // The lease of its delivery ends, and the callback is sent again.
                     tracing::error!(%error, "sending a callback broke off");
                     (error.id(), None)
                 }
@@ -134,12 +134,12 @@ impl InFlight {
                 self.per_app.remove(app);
             }
         }
-        let Some(CompletedAttempt { id, record: tried, .. }) = finished else { return };
+        let Some(CompletedAttempt { id, record, .. }) = finished else { return };
         let (buin, app_id) = (app.0.get(), app.1.as_str());
         let finished_at = Instant::now();
         let ack_rate =
             self.ack_rates.entry(app.clone()).or_insert_with(|| AckRate::new(finished_at));
-        if let Some(error) = tried.error.as_deref() {
+        if let Some(error) = record.error.as_deref() {
             ack_rate.record_failure();
             if self
                 .circuit_breakers

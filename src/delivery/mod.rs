@@ -1,10 +1,11 @@
 //! The callback worker: claim, seal, send, record.
 //!
-//! The promise: each callback is delivered at least once; for one app and one session in the order
-//! of versions; and no session or app waits for the receiver of another one. A delivery is a row
-//! that the statement of the change wrote, so a worker cannot lose it: a delivery that was claimed
-//! and not finished is claimed again when its lease ends. No transaction is open while a callback
-//! is sent. No SQL is here: see [`crate::repository::deliveries`].
+//! The promise: each callback is delivered at least once. The callbacks of one session to one app
+//! arrive in the order of versions. No session or app waits for the receiver of another one.
+//!
+//! A delivery is a row that the statement of the change wrote, so a worker cannot lose it: a
+//! delivery that was claimed and not finished is claimed again when its lease ends. No transaction
+//! is open while a callback is sent. No SQL is here: see [`crate::repository::deliveries`].
 
 mod ack_rate;
 mod attempt;

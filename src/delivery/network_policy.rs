@@ -1,21 +1,21 @@
-//! Which addresses callbacks may go to.
+//! The addresses that callbacks may go to.
 //!
-//! An operator's apps say where they want their callbacks; nobody but the operator says what may be
-//! reached from here. Link-local addresses and those of clouds' metadata services are never
-//! reachable. The check is made on the addresses that a connection is really made to: by the
-//! resolver that the HTTP client uses ([`Networks::permits`] for each of its answers), so a name
-//! that resolves to something else the second time gains nothing.
+//! An app chooses its callback URL; only the operator decides which addresses this server may
+//! reach. Link-local addresses and the metadata services of clouds are never reachable. The
+//! resolver of the HTTP client checks each address that it returns ([`NetworkPolicy::check`]). So
+//! the check is made on the address of the real connection, and a name that resolves to another
+//! address the second time gains nothing.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-/// What may be reached.
+/// The addresses that may be reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkPolicy {
-    /// If there are any, only these.
+    /// Only these networks are permitted, if there are any.
     pub allow: Vec<IpNet>,
-    /// Never these, even if allowed.
+    /// These networks are never permitted, even if they are in `allow`.
     pub deny: Vec<IpNet>,
 }
 
@@ -24,7 +24,7 @@ pub struct NetworkPolicy {
 #[error("callbacks may not go to {0} (delivery.allow_networks, delivery.deny_networks)")]
 pub struct AddressDenied(pub IpAddr);
 
-/// Where clouds answer with credentials, besides link-local addresses.
+/// Metadata services of clouds, which give out credentials, besides link-local addresses.
 const METADATA_ADDRESSES: [IpAddr; 6] = [
     // Alibaba Cloud.
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
@@ -39,10 +39,10 @@ const METADATA_ADDRESSES: [IpAddr; 6] = [
 ];
 
 impl NetworkPolicy {
-    /// Whether a connection may be made to `address`.
+    /// Checks whether a connection may be made to `address`.
     ///
     /// # Errors
-    /// [`Refused`], naming the address.
+    /// [`AddressDenied`] with the address.
     pub fn check(&self, address: IpAddr) -> Result<(), AddressDenied> {
         let effective = embedded_ipv4(address);
         let listed =
@@ -54,8 +54,8 @@ impl NetworkPolicy {
     }
 }
 
-/// The IPv4 address that an IPv6 address stands for, if it stands for one: mapped (`::ffff:0:0/96`),
-/// compatible (`::/96`), translated (`64:ff9b::/96`, `64:ff9b:1::/48`) or tunnelled (`2002::/16`).
+/// The IPv4 address inside an IPv6 address, if it has one: mapped (`::ffff:0:0/96`), compatible
+/// (`::/96`), translated (`64:ff9b::/96`, `64:ff9b:1::/48`) or tunnelled (`2002::/16`).
 fn embedded_ipv4(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     if v6 == Ipv6Addr::LOCALHOST || v6 == Ipv6Addr::UNSPECIFIED {

@@ -1,24 +1,25 @@
-//! How callbacks are sent, as it is configured.
+//! The settings of the callback worker.
 
 use std::time::Duration;
 
 use super::RetrySchedule;
 
-/// How callbacks are sent.
+/// The settings of the callback worker.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many may be under way.
+    /// The maximum number of concurrent attempts.
     pub max_concurrency: usize,
-    /// How many of them to one app.
+    /// The maximum number of concurrent attempts to one app.
     pub max_concurrency_per_app: usize,
-    /// How long a delivery is ours; longer than it waits for a place and sending can take.
+    /// How long a claimed delivery belongs to this server; longer than buffering and sending can
+    /// take.
     pub lease: Duration,
-    /// How often it is looked for what became due, or was written by other servers.
+    /// How often the worker looks for deliveries that became due or that other servers wrote.
     pub poll_interval: Duration,
-    /// When to try again.
+    /// The waits between attempts.
     pub retry_schedule: RetrySchedule,
-    /// How long delivered ones are kept.
+    /// How long delivered callbacks are kept.
     pub delivered_retention: Duration,
-    /// How long failed ones are kept.
+    /// How long failed callbacks are kept.
     pub failed_retention: Duration,
 }

@@ -1,6 +1,7 @@
-//! What is ours and waits for a place.
+//! Claimed deliveries that wait for a slot.
 //!
-//! It must not wait long: its lease runs. What does is given back, as if it had never been taken.
+//! A delivery must not wait long, because its lease runs. A delivery that waits too long is
+//! released, as if it had never been claimed.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -10,10 +11,10 @@ use tokio::time::Instant;
 use super::in_flight::AppKey;
 use crate::repository::deliveries::{ClaimedDelivery, ReleasedDelivery};
 
-/// How long one may wait: a lease lasts half a minute longer than sending can.
+/// The longest wait: a lease lasts half a minute longer than sending can take.
 const MAX_BUFFER_AGE: Duration = Duration::from_secs(5);
 
-/// Deliveries that were taken, by app, each with the time when it was.
+/// Claimed deliveries by app, each with the time of its claim.
 #[derive(Default)]
 pub(super) struct PrefetchBuffer {
     queues: HashMap<AppKey, VecDeque<(ClaimedDelivery, Instant)>>,
@@ -24,17 +25,17 @@ impl PrefetchBuffer {
         self.queues.values().map(VecDeque::len).sum()
     }
 
-    /// Whether nothing waits: an app that nothing waits for has no queue.
+    /// Whether no delivery waits: an app without waiting deliveries has no queue.
     pub(super) fn is_empty(&self) -> bool {
         self.queues.is_empty()
     }
 
-    /// How many wait for `app`.
+    /// The number of deliveries that wait for `app`.
     pub(super) fn len_for(&self, app: &AppKey) -> usize {
         self.queues.get(app).map_or(0, VecDeque::len)
     }
 
-    /// The apps that something waits for.
+    /// The apps with waiting deliveries.
     pub(super) fn apps(&self) -> Vec<AppKey> {
         self.queues.keys().cloned().collect()
     }
@@ -47,7 +48,7 @@ impl PrefetchBuffer {
         }
     }
 
-    /// The first one for `app`.
+    /// Takes the first delivery for `app`.
     pub(super) fn pop(&mut self, app: &AppKey) -> Option<ClaimedDelivery> {
         let queue = self.queues.get_mut(app)?;
         let (delivery, _) = queue.pop_front()?;
@@ -57,7 +58,7 @@ impl PrefetchBuffer {
         Some(delivery)
     }
 
-    /// What has waited too long for `app`, or all.
+    /// Takes the deliveries for `app` that have waited too long, or all of them.
     pub(super) fn take_expired(&mut self, app: &AppKey, all: bool) -> Vec<ReleasedDelivery> {
         let Some(queue) = self.queues.get_mut(app) else { return Vec::new() };
         let expired =
@@ -70,7 +71,7 @@ impl PrefetchBuffer {
         released
     }
 
-    /// Everything.
+    /// Takes all deliveries.
     pub(super) fn drain(&mut self) -> Vec<ReleasedDelivery> {
         let queues = std::mem::take(&mut self.queues);
         queues

@@ -1,4 +1,4 @@
-//! Deleting deliveries that have been kept long enough.
+//! Deletes deliveries whose retention is over.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use crate::service::Pruner;
 /// How often old deliveries are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Deletes old deliveries, at intervals. Runs until it is dropped.
+/// Deletes old deliveries at intervals, until the future is dropped.
 pub(super) async fn run_pruner(pool: Pool, clock: Clock, options: Options) {
     let pruner = Pruner { rows: "deliveries", interval: PRUNE_INTERVAL };
     pruner.run(|| prune(&pool, &clock, &options)).await;
 }
 
-/// Deletes the deliveries that have been kept long enough now, in small batches. Returns how many.
+/// Deletes the deliveries whose retention is over now, in small batches. Returns their number.
 ///
 /// # Errors
-/// When the database fails.
+/// If the database fails.
 pub async fn prune(
     pool: &Pool,
     clock: &Clock,
@@ -32,8 +32,9 @@ pub async fn prune(
         (DeliveryState::Delivered, options.delivered_retention),
         (DeliveryState::Failed, options.failed_retention),
     ] {
-        pruned += Pruner::delete_all(|most| deliveries::prune(pool, state, now - retention, most))
-            .await?;
+        pruned +=
+            Pruner::delete_all(|limit| deliveries::prune(pool, state, now - retention, limit))
+                .await?;
     }
     Ok(pruned)
 }

@@ -1,4 +1,4 @@
-//! What is still to be written down.
+//! Results that are not in the database yet.
 
 use std::time::Duration;
 
@@ -10,21 +10,23 @@ use crate::repository::dedicated_connection::DedicatedConnection;
 use crate::repository::deliveries::{self, CompletedAttempt, Lease, ReleasedDelivery};
 use crate::repository::{self, Connection};
 
-/// So many are written down together, or more: a statement costs as much as six of them, besides.
+/// The number of results that do not wait for more. The fixed cost of a statement is that of six
+/// results.
 const FLUSH_BATCH: usize = 64;
-/// How long who ended waits for so much company.
+/// How long a result waits for others.
 const LINGER: Duration = Duration::from_millis(10);
 
-/// What became of deliveries that were taken.
+/// The results of claimed deliveries.
 #[derive(Default)]
 pub(super) struct ResultBuffer {
-    /// Tries that ended.
+    /// Attempts that ended.
     finished: Vec<CompletedAttempt>,
-    /// What was not tried, and is to be given back.
+    /// Deliveries that were not tried, and will be released.
     pub(super) released: Vec<ReleasedDelivery>,
-    /// What was asked for when the connection broke: it may be ours, but will not come.
+    /// The leases of claims whose connection broke: the deliveries may belong to this server, but
+    /// never arrive.
     pub(super) lost_leases: Vec<Lease>,
-    /// When the first of the tries ended.
+    /// When the first of the attempts ended.
     first_finished_at: Option<Instant>,
 }
 
@@ -33,14 +35,14 @@ impl ResultBuffer {
         self.finished.is_empty() && self.released.is_empty() && self.lost_leases.is_empty()
     }
 
-    /// Takes note of tries that have just ended.
+    /// Adds attempts that have just ended.
     pub(super) fn push(&mut self, finished: Vec<CompletedAttempt>) {
         self.first_finished_at.get_or_insert_with(Instant::now);
         self.finished.extend(finished);
     }
 
-    /// Until when tries that ended wait for others: only if there are `more` to come, and if they
-    /// are few. All else is written down at once.
+    /// Until when attempts that ended wait for others, if they do. They wait only if more are
+    /// expected and few have ended. All other results are written at once.
     fn flush_at(&self, more_expected: bool) -> Option<Instant> {
         let few = self.finished.len() < FLUSH_BATCH;
         let only_finished = self.released.is_empty() && self.lost_leases.is_empty();
@@ -49,12 +51,12 @@ impl ResultBuffer {
             .map(|first| first + LINGER)
     }
 
-    /// Whether they still wait.
+    /// Whether results still wait for others.
     pub(super) fn is_lingering(&self, more_expected: bool) -> bool {
         self.flush_at(more_expected).is_some_and(|flush_at| flush_at > Instant::now())
     }
 
-    /// Waits as long as they do; for ever, if they do not.
+    /// Waits as long as the results do; forever if they do not wait.
     pub(super) async fn linger(&self, more_expected: bool) {
         match self.flush_at(more_expected) {
             Some(flush_at) => sleep_until(flush_at).await,
@@ -86,7 +88,7 @@ impl ResultBuffer {
             .await
     }
 
-    /// Takes back what could not be written.
+    /// Takes back results that could not be written.
     pub(super) fn restore(&mut self, unflushed: Self) {
         self.finished.extend(unflushed.finished);
         self.released.extend(unflushed.released);
@@ -111,7 +113,7 @@ mod tests {
             error: None,
             response_excerpt: None,
         };
-        let one = |number: usize| CompletedAttempt {
+        let attempt = |number: usize| CompletedAttempt {
             id: DeliveryId {
                 session_id: SessionId::new(Uuid::from_u128(number as u128)),
                 version: Version::FIRST,
@@ -121,21 +123,21 @@ mod tests {
             next_state: NextState::Delivered,
             record: record.clone(),
         };
-        (0..number).map(one).collect()
+        (0..number).map(attempt).collect()
     }
 
     #[tokio::test(start_paused = true)]
     async fn few_results_linger_while_more_are_expected() {
         let mut buffer = ResultBuffer::default();
-        assert_eq!(buffer.flush_at(true), None, "for what?");
+        assert_eq!(buffer.flush_at(true), None, "no result waits");
         buffer.push(tries(1));
         let flush_at = Instant::now() + LINGER;
         tokio::time::advance(LINGER / 2).await;
         buffer.push(tries(FLUSH_BATCH - 2));
         assert_eq!(buffer.flush_at(true), Some(flush_at));
-        assert_eq!(buffer.flush_at(false), None, "the next may be held up by these");
+        assert_eq!(buffer.flush_at(false), None, "the next deliveries may depend on these");
         buffer.push(tries(1));
-        assert_eq!(buffer.flush_at(true), None, "they are enough");
+        assert_eq!(buffer.flush_at(true), None, "the batch is full");
     }
 
     #[tokio::test(start_paused = true)]

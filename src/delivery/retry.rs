@@ -1,35 +1,36 @@
-//! When to try again, and when to give up: pure decisions.
+//! When to retry, and when to give up: pure decisions.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-/// How long to wait after each failed try, and for how long at all.
+/// The waits after failed attempts, and the time limit of all attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetrySchedule {
-    /// The wait after the first try, the second …; the last one is repeated. Never empty.
+    /// The waits after the first attempt, the second …; the last one repeats. Never empty.
     pub waits: Vec<Duration>,
-    /// How long after its first try a delivery is given up.
+    /// A delivery is given up this long after its first attempt.
     pub give_up_after: Duration,
 }
 
-/// What becomes of a delivery whose try failed.
+/// The decision after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryDecision {
-    /// It is tried again then.
+    /// The next attempt is at this time.
     RetryAt(DateTime<Utc>),
-    /// It is given up.
+    /// The delivery is given up.
     GiveUp,
 }
 
-/// A receiver may ask for a later try, but for no later one than this.
+/// The longest wait that a receiver may request.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(4 * 60 * 60);
-/// Waits are up to this share longer or shorter, so that what failed together does not come back
-/// together.
+/// Waits are randomly up to this share longer or shorter, so that deliveries that failed together
+/// are not retried together.
 const JITTER: f64 = 0.2;
 
-/// Decides after the failed try number `tries` (from 1) of a round that began at `first_tried_at`.
-/// `retry_after` is what the receiver asked for; `chance` is a random number from 0 to 1.
+/// Decides after the failed attempt number `tries` (from 1) of a round that began at
+/// `first_tried_at`. `retry_after` is the wait that the receiver requested; `jitter` is a random
+/// number from 0 to 1.
 #[must_use]
 pub fn decide(
     schedule: &RetrySchedule,
@@ -48,13 +49,13 @@ pub fn decide(
     let wait = schedule.waits.get(step.min(last)).copied().unwrap_or(MAX_RETRY_AFTER);
     let wait = wait.mul_f64(1.0 + JITTER * (2.0 * jitter.clamp(0.0, 1.0) - 1.0));
     let requested_wait = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
-    // The last try is at the end of the time, not somewhere before it.
+    // The last attempt is at the end of the time limit, not before it.
     let wait = wait.max(requested_wait).min(schedule.give_up_after - elapsed);
     RetryDecision::RetryAt(now + wait)
 }
 
-/// How long a receiver asks to be left alone: the value of `Retry-After`, seconds or a date. `None`
-/// for anything else, and for a date that is over.
+/// The wait that a `Retry-After` header requests, in seconds or by a date. `None` for any other
+/// value, and for a date in the past.
 #[must_use]
 pub fn parse_retry_after(retry_after: &str, now: DateTime<Utc>) -> Option<Duration> {
     if let Ok(seconds) = retry_after.trim().parse() {
@@ -77,7 +78,7 @@ mod tests {
         }
     }
 
-    /// The wait in milliseconds after a try so many seconds into the round; `None` = given up.
+    /// The wait in milliseconds after an attempt `into` seconds into the round; `None` = given up.
     fn wait(tries: u32, into: u64, retry_after: Option<u64>, jitter: f64) -> Option<i64> {
         let first = DateTime::from_timestamp(1_718_000_000, 0).unwrap();
         let now = first + Duration::from_secs(into);
@@ -100,11 +101,11 @@ mod tests {
             // Jitter, a fifth either way.
             (1, 0, None, 0.0, Some(4_000)),
             (1, 0, None, 1.0, Some(6_000)),
-            // What the receiver asks for, if it is later, within bounds.
+            // The requested wait, if it is longer, within bounds.
             (1, 0, Some(60), 0.5, Some(60_000)),
             (3, 35, Some(1), 0.5, Some(120_000)),
             (1, 0, Some(100_000), 0.5, Some(1_000_000)),
-            // The last try is at the end; after that it is given up.
+            // The last attempt is at the end; then the delivery is given up.
             (9, 990, None, 0.5, Some(10_000)),
             (9, 999, Some(60), 0.5, Some(1_000)),
             (10, 1_000, None, 0.5, None),

@@ -1,4 +1,4 @@
-//! Sends one callback: one request, no redirects, an answer read to a small limit.
+//! Sends one callback: one request, no redirects, a response of limited size.
 
 use std::error::Error as _;
 use std::fmt::Write as _;
@@ -18,48 +18,48 @@ use crate::service::AppContext;
 use crate::telemetry::Trace;
 use crate::wire::{Message, callback_body, is_acknowledgement, sign};
 
-/// More of an answer is not read, and what is longer acknowledges nothing.
+/// The bytes of a response that are read. A longer response acknowledges nothing.
 const MAX_RESPONSE_BYTES: usize = 4_096;
-/// This much of it is kept for operators, in characters.
+/// The characters of a response that are kept for operators.
 const EXCERPT_CHARS: usize = 256;
 
-/// How long sending may take.
+/// The timeouts of one attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct CallbackTimeouts {
-    /// Until there is a connection, TLS included.
+    /// Until the connection is open, TLS included.
     pub connect: Duration,
-    /// Until the answer is read.
+    /// Until the response is read.
     pub attempt: Duration,
 }
 
-/// Sends callbacks. Connections are kept and shared.
+/// Sends callbacks. Clones share their connections.
 #[derive(Clone)]
 pub struct CallbackSender {
     client: Client,
     network_policy: Arc<NetworkPolicy>,
 }
 
-/// What became of one try.
+/// The outcome of one attempt.
 #[derive(Clone, Debug)]
 pub struct AttemptOutcome {
-    /// How long it took.
+    /// The duration of the attempt.
     pub duration: Duration,
-    /// The HTTP status, if there was an answer.
+    /// The HTTP status, if there was a response.
     pub status: Option<u16>,
-    /// Why it does not count; `None` if it was acknowledged.
+    /// Why the attempt failed; `None` if the receiver acknowledged it.
     pub error: Option<String>,
-    /// The first characters of the answer, without control characters.
+    /// The first characters of the response, without control characters.
     pub response_excerpt: Option<String>,
-    /// How long the receiver asked to be left alone.
+    /// The wait that the receiver requested.
     pub retry_after: Option<Duration>,
 }
 
 impl CallbackSender {
-    /// A sender that reaches what `networks` permit. On a machine without certificates of
-    /// authorities it reaches no `https` receiver, and says so.
+    /// A sender that reaches the addresses that `network_policy` permits. If the machine has no CA
+    /// certificates, the sender reaches no `https` receiver and logs a warning.
     ///
     /// # Errors
-    /// When there is no HTTP client to be had.
+    /// If the HTTP client cannot be created.
     pub fn new(
         network_policy: NetworkPolicy,
         timeouts: CallbackTimeouts,
@@ -69,7 +69,7 @@ impl CallbackSender {
             Client::builder()
                 .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")))
                 .redirect(Policy::none())
-                // A proxy would connect to what we may not.
+                // A proxy could connect to addresses that the policy denies.
                 .no_proxy()
                 .connect_timeout(timeouts.connect)
                 .timeout(timeouts.attempt)
@@ -85,8 +85,8 @@ impl CallbackSender {
         Ok(Self { client, network_policy })
     }
 
-    /// Seals `message` for an app, signs it and sends it. `id`, `attempt` and what the trace of the
-    /// try is go beside it.
+    /// Seals `message` for an app, signs it and sends it. `id`, `attempt` and `trace` are sent as
+    /// headers.
     pub async fn send(
         &self,
         context: &AppContext,
@@ -118,7 +118,7 @@ impl CallbackSender {
         let callback = context.app.callback.as_ref().ok_or("the app has no callback URL")?;
         let mut url =
             Url::parse(&callback.url).map_err(|error| format!("callback URL: {error}"))?;
-        // The resolver never sees an address that stands in the URL itself.
+        // An address in the URL itself does not pass the resolver.
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         if let Ok(address) = host.parse::<IpAddr>() {
             self.network_policy.check(address).map_err(|denied| denied.to_string())?;
@@ -200,7 +200,7 @@ impl AttemptOutcome {
     }
 }
 
-/// An error with its causes on one line, without the URL: that holds a signature.
+/// An error with its causes on one line, without the URL, which holds a signature.
 fn describe(error: reqwest::Error) -> String {
     let kind = if error.is_timeout() {
         "timed out"
@@ -220,12 +220,12 @@ fn describe(error: reqwest::Error) -> String {
     text
 }
 
-/// What the receiver asks for, if it does so in a way that is understood.
+/// The wait that the receiver requests, if its header is valid.
 fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
     parse_retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, now)
 }
 
-/// Resolves names to those of their addresses that may be connected to.
+/// Resolves names to their permitted addresses.
 struct FilteringResolver(Arc<NetworkPolicy>);
 
 impl Resolve for FilteringResolver {

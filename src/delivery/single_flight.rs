@@ -1,4 +1,4 @@
-//! A connection at which one statement runs at a time, beside whatever else goes on.
+//! A dedicated connection that runs one statement at a time, while the worker does other work.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -7,15 +7,15 @@ use tokio::time::Instant;
 
 use crate::repository::dedicated_connection::DedicatedConnection;
 
-/// How long may be waited for a connection: callbacks have time, but not for ever.
+/// How long to wait for a connection: callbacks are not urgent, but must not wait forever.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// By when a connection must be there.
+/// The deadline for a connection.
 pub(super) fn connect_deadline() -> Instant {
     Instant::now() + CONNECT_TIMEOUT
 }
 
-/// The connection, or what runs on it and will give a `T`.
+/// The connection, or the work that uses it and returns a `T`.
 pub(super) struct SingleFlight<T> {
     connection: Option<DedicatedConnection>,
     running: Option<RunningFuture<T>>,
@@ -32,7 +32,7 @@ impl<T> SingleFlight<T> {
         self.running.is_none()
     }
 
-    /// Begins `work`, if nothing runs.
+    /// Starts `work`, if no work runs.
     pub(super) fn start<F>(&mut self, work: impl FnOnce(DedicatedConnection) -> F)
     where
         F: Future<Output = (DedicatedConnection, T)> + Send + 'static,
@@ -42,8 +42,8 @@ impl<T> SingleFlight<T> {
         }
     }
 
-    /// Waits until what runs has ended; for ever, if nothing does. May be dropped while it waits:
-    /// it goes on with the next who waits.
+    /// Waits for the running work; forever if no work runs. The future may be dropped: the next
+    /// call continues the same work.
     pub(super) async fn join(&mut self) -> T {
         let Some(running) = &mut self.running else { return std::future::pending().await };
         let (connection, result) = running.await;

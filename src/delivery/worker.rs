@@ -1,8 +1,8 @@
-//! The loop: take what is due, send it, write down what became of it.
+//! The loop of the worker: claim due deliveries, send them, write the results.
 //!
-//! One task owns the loop, so statements are shared by everything that is under way: each takes, or
-//! writes down, many deliveries. Sending never waits for a statement, nor one statement for the
-//! other; what a quick receiver will want next is taken ahead.
+//! One task owns the loop, so that one statement claims or writes many deliveries. Sending never
+//! waits for a statement, and the two kinds of statements do not wait for each other. Deliveries
+//! that a fast receiver soon needs are claimed ahead.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,18 +20,17 @@ use super::result_buffer::ResultBuffer;
 use super::single_flight::SingleFlight;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::repository;
-use crate::repository::Pool;
 use crate::repository::dedicated_connection::DedicatedConnection;
 use crate::repository::deliveries::{AppCapacity, ClaimBatch, Lease};
 use crate::repository::pool::PoolLimits;
+use crate::repository::{self, Pool};
 use crate::service::{AppDirectory, ChangeNotifier};
 use crate::telemetry::Traces;
 
-/// So many may be taken before there is a place for them, in all.
+/// Deliveries that may be claimed before they have a slot, in total.
 const PREFETCH: usize = 256;
 
-/// Sends what is due. Any number may run on one database.
+/// Sends due callbacks. Any number of workers may run on one database.
 pub struct Worker {
     pool: Pool,
     directory: Arc<AppDirectory>,
@@ -40,22 +39,22 @@ pub struct Worker {
     options: Options,
     in_flight: InFlight,
     prefetched: PrefetchBuffer,
-    /// Tries that ended, and what was taken and not tried: not yet written down.
+    /// Results that are not in the database yet.
     results: ResultBuffer,
     claiming: SingleFlight<(Lease, Result<ClaimBatch, repository::Error>)>,
     flushing: SingleFlight<(ResultBuffer, Result<(), repository::Error>)>,
     metrics: Arc<Metrics>,
     traces: Traces,
-    /// How many tries have begun.
+    /// The number of attempts that have started.
     started: usize,
-    /// Whether something may be due that was not looked for yet.
+    /// Whether deliveries may be due that the worker has not looked for yet.
     poll_due: bool,
-    /// Whether the database failed, so that nothing is asked of it until the next look.
+    /// Whether the database failed. The worker does not use it again before the next poll.
     database_backoff: bool,
 }
 
 impl Worker {
-    /// A worker that sends to the apps of `directory`, and counts what it does in `metrics`.
+    /// A worker that sends to the apps of `directory`, and counts in `metrics`.
     #[must_use]
     pub fn new(
         pool: Pool,
@@ -66,10 +65,9 @@ impl Worker {
         options: Options,
         metrics: Arc<Metrics>,
     ) -> Self {
-        // Whatever they forget is sent again: at least once.
-        let connection = || DedicatedConnection::for_callbacks(&pool, limits, metrics.clone());
-        let (claiming, flushing) =
-            (SingleFlight::new(connection()), SingleFlight::new(connection()));
+        // A lost write only repeats a callback: at least once.
+        let connect = || DedicatedConnection::for_callbacks(&pool, limits, metrics.clone());
+        let (claiming, flushing) = (SingleFlight::new(connect()), SingleFlight::new(connect()));
         Self {
             pool,
             directory,
@@ -79,8 +77,8 @@ impl Worker {
             in_flight: InFlight::default(),
             prefetched: PrefetchBuffer::default(),
             results: ResultBuffer::default(),
-            claiming: claiming,
-            flushing: flushing,
+            claiming,
+            flushing,
             metrics,
             traces: Traces::default(),
             started: 0,
@@ -89,14 +87,14 @@ impl Worker {
         }
     }
 
-    /// The same, in the traces of the changes that it tells of.
+    /// The same worker, with spans in the traces of the changes.
     #[must_use]
     pub fn with_traces(self, traces: Traces) -> Self {
         Self { traces, ..self }
     }
 
-    /// Works until `stop` is done; then finishes what is under way. `changed` is notified when there
-    /// may be something new.
+    /// Works until `stop` completes, then finishes the running attempts. `notifier` signals that
+    /// there may be new deliveries.
     pub async fn run(mut self, notifier: Arc<ChangeNotifier>, stop: impl Future<Output = ()>) {
         let pruner =
             tokio::spawn(run_pruner(self.pool.clone(), self.clock.clone(), self.options.clone()));
@@ -126,18 +124,18 @@ impl Worker {
         self.shut_down().await;
     }
 
-    /// Tells how many tries run, and how many apps are slowed down.
+    /// Publishes the numbers of running attempts and of open circuits.
     fn publish_gauges(&self) {
         let callbacks = &self.metrics.callbacks;
         callbacks.in_flight.store(self.in_flight.len() as u64, Ordering::Relaxed);
         callbacks.open_circuits.store(self.in_flight.open_circuits() as u64, Ordering::Relaxed);
     }
 
-    /// Sends everything that is due now, and what becomes due by that, and waits for it. Gives how
-    /// many tries that were.
+    /// Sends everything that is due now, or becomes due by sending it, and waits for the end.
+    /// Returns the number of attempts.
     ///
     /// # Errors
-    /// When the database fails.
+    /// If the database fails.
     pub async fn drain(&mut self) -> Result<usize, repository::Error> {
         self.poll_due = true;
         let started_before = self.started;
@@ -150,15 +148,14 @@ impl Worker {
         }
     }
 
-    /// Begins what can begin, and waits for the first thing that ends. May be dropped while it
-    /// waits: nothing is lost.
+    /// Starts all possible work, and waits for the next event. Dropping the future loses nothing.
     async fn tick(&mut self) -> Result<(), repository::Error> {
         self.dispatch();
         if self.is_idle() { std::future::pending().await } else { self.next_event().await }
     }
 
-    /// Gives back what was not sent, waits for what is under way, and writes that down one by one:
-    /// whoever waits for this may lose patience with the last ones.
+    /// Releases unsent deliveries, waits for running attempts, and writes results without waiting
+    /// for others: the process may be killed before the last attempt ends.
     async fn shut_down(mut self) {
         loop {
             self.results.released.extend(self.prefetched.drain());
@@ -167,7 +164,7 @@ impl Worker {
                 return;
             }
             if let Err(error) = self.next_event().await {
-                // Their leases end, and they are sent again: at least once.
+                // The leases end, and the callbacks are sent again: at least once.
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "callbacks that were sent could not be written down"
@@ -181,7 +178,7 @@ impl Worker {
         self.in_flight.len() == 0 && self.claiming.is_idle() && self.flushing.is_idle()
     }
 
-    /// Waits for the first thing that ends.
+    /// Waits for the next event, and handles it.
     async fn next_event(&mut self) -> Result<(), repository::Error> {
         let more_expected = self.has_more_in_flight();
         tokio::select! {
@@ -192,7 +189,7 @@ impl Worker {
                     self.results.restore(unflushed);
                     return Err(error);
                 }
-                // There is room, and what they held up is due.
+                // There is room again, and the deliveries behind the written ones are due.
                 self.poll_due = true;
             }
             (lease, claims) = self.claiming.join() => {
@@ -215,31 +212,29 @@ impl Worker {
         }
     }
 
-    /// Sends what is ready, as far as there are places, and gives back what waits too long for one.
+    /// Starts attempts as far as there are slots, and releases deliveries that wait too long.
     fn send(&mut self) {
         let mut apps = Vec::new();
         for app in self.prefetched.apps() {
-            let app_context = self.directory.subscriber(app.0, &app.1);
-            let released = self.prefetched.take_expired(&app, app_context.is_none());
+            let context = self.directory.subscriber(app.0, &app.1);
+            let released = self.prefetched.take_expired(&app, context.is_none());
             self.results.released.extend(released);
-            apps.extend(app_context.map(|app_context| (app, app_context)));
+            apps.extend(context.map(|context| (app, context)));
         }
-        // Each app's first before any app's second.
+        // The first delivery of each app comes before the second one of any app.
         apps.sort_by_cached_key(|(app, _)| self.in_flight.in_flight_for(app));
         let now = self.clock.now();
         let mut free = self.in_flight.free_slots(self.options.max_concurrency);
         while !apps.is_empty() {
-            apps.retain(|(app, app_context)| {
+            apps.retain(|(app, context)| {
                 let max = self.options.max_concurrency_per_app;
                 let has_room = self.in_flight.slots_for(app, max, free, now) > 0;
                 let next = if has_room { self.prefetched.pop(app) } else { None };
                 let Some(delivery) = next else { return false };
                 let (sender, clock) = (self.sender.clone(), self.clock.clone());
-                let (app_context, schedule) =
-                    (app_context.clone(), self.options.retry_schedule.clone());
+                let (context, schedule) = (context.clone(), self.options.retry_schedule.clone());
                 let (metrics, traces) = (self.metrics.clone(), self.traces.clone());
-                let attempt =
-                    attempt(sender, clock, app_context, schedule, metrics, traces, delivery);
+                let attempt = attempt(sender, clock, context, schedule, metrics, traces, delivery);
                 self.in_flight.start(app.clone(), attempt);
                 self.started += 1;
                 free = free.saturating_sub(1);
@@ -248,7 +243,8 @@ impl Worker {
         }
     }
 
-    /// Whether tries will end soon that are not the last: nothing is held up by those that ended.
+    /// Whether more attempts will end soon while deliveries are buffered. Results may wait for
+    /// others then, because the waiting results delay no delivery.
     fn has_more_in_flight(&self) -> bool {
         !self.prefetched.is_empty() && self.in_flight.len() > 0
     }
@@ -266,7 +262,7 @@ impl Worker {
         });
     }
 
-    /// Takes what is due, as far as there is room for it or will be soon.
+    /// Claims due deliveries, as far as there is room now or soon.
     fn claim(&mut self) {
         if !self.poll_due || !self.claiming.is_idle() {
             return;
@@ -276,25 +272,19 @@ impl Worker {
         let free = self.in_flight.free_slots(self.options.max_concurrency);
         let max = (free + PREFETCH).saturating_sub(self.prefetched.len());
         let mut capacities = Vec::new();
-        for app_context in self.directory.subscribers() {
-            let app = (app_context.app.buin, app_context.app.app_id.clone());
+        for context in self.directory.subscribers() {
+            let app = (context.app.buin, context.app.app_id.clone());
             let buffered = self.prefetched.len_for(&app);
             let slots =
                 self.in_flight.slots_for(&app, self.options.max_concurrency_per_app, free, now);
             let prefetch = self.in_flight.ack_rate(&app).min(PREFETCH);
-            // Not a few at a time, while there is no hurry.
-            let wanted_slots =
-                if buffered > prefetch / 2 { 0 } else { slots + prefetch - buffered };
-            if wanted_slots > 0 {
+            // A buffer that is more than half full is not refilled: one claim takes many.
+            let wanted = if buffered > prefetch / 2 { 0 } else { slots + prefetch - buffered };
+            if wanted > 0 {
                 let in_flight = self.in_flight.in_flight_for(&app) + buffered;
                 let probing = self.in_flight.is_circuit_open(&app);
-                capacities.push(AppCapacity {
-                    buin: app.0,
-                    app_id: app.1,
-                    in_flight,
-                    slots: wanted_slots,
-                    probing,
-                });
+                let (buin, app_id) = app;
+                capacities.push(AppCapacity { buin, app_id, in_flight, slots: wanted, probing });
             }
         }
         if capacities.is_empty() || max == 0 {

@@ -13,10 +13,10 @@ use super::services::Services;
 use super::transport::{GracefulShutdown, Listener, Server, ShutdownHandle, Tls};
 use super::{cgi, health, v1};
 
-/// Serves `services` on a bound socket. With `tls` its connections speak nothing else.
+/// Serves `services` on a bound socket. With `tls`, connections without TLS are refused.
 ///
 /// # Errors
-/// The system refuses the socket.
+/// If the system refuses the socket.
 pub fn serve(
     listener: Listener,
     services: Services,
@@ -39,7 +39,7 @@ pub fn serve(
     listener.serve(options, tls, metrics, drain, app)
 }
 
-/// Every path, and what stands behind it.
+/// Registers every path and its handlers.
 fn router(app: &mut web::ServiceConfig, services: &Services, options: Options) {
     app.app_data(web::Data::new(services.authenticator.clone()))
         .app_data(web::Data::new(services.sessions.clone()))

@@ -1,6 +1,7 @@
-//! The body of a request, read whole: within the configured size and time, whatever it holds.
+//! Reads the whole body of a request, within the configured size and time. The content is not
+//! parsed here.
 //!
-//! Each API puts a [`BodyError`] into its own words.
+//! Each API maps a [`BodyError`] to an error of its own.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,22 +18,22 @@ use crate::metrics::CloseReason;
 /// Why a body could not be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BodyError {
-    /// More bytes than allowed.
+    /// The body has more bytes than allowed.
     #[error("at most {max} bytes")]
     TooLarge {
         /// The limit, in bytes.
         max: usize,
     },
-    /// It did not arrive in time.
+    /// The body did not arrive in time.
     #[error("must arrive within {}", humantime::format_duration(*.timeout))]
     Timeout {
-        /// How long it may take.
+        /// The limit.
         timeout: Duration,
     },
-    /// Its sender stopped, or its framing is wrong.
+    /// The client stopped sending, or the framing is wrong.
     #[error("did not arrive whole")]
     Incomplete,
-    /// The router gives no limits: a mistake in here.
+    /// The router provides no [`Options`]: a bug in this crate.
     #[error("the router gives no options")]
     NotConfigured,
 }
@@ -49,7 +50,7 @@ pub(super) async fn read(
         .map_err(|_| timed_out(request, body_timeout))?
 }
 
-/// Over HTTP/1, the connection ends behind the refusal.
+/// Records the reason for closing: an HTTP/1 connection is closed after this error.
 fn timed_out(request: &HttpRequest, timeout: Duration) -> BodyError {
     if let Some(state) = request.conn_data::<Rc<ConnectionState>>() {
         state.set_close_reason(CloseReason::Body);
@@ -57,7 +58,7 @@ fn timed_out(request: &HttpRequest, timeout: Duration) -> BodyError {
     BodyError::Timeout { timeout }
 }
 
-/// How many bytes a request says that its body has, if it says so.
+/// The length that the `Content-Length` header announces, if it is valid.
 pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -77,7 +78,7 @@ async fn collect(
         if body.len() + chunk.len() > max {
             return Err(BodyError::TooLarge { max });
         }
-        // The usual body comes in one piece: it is not copied.
+        // Most bodies arrive in one chunk, which needs no copy.
         if body.is_empty() && content_length == Some(chunk.len() as u64) {
             return Ok(chunk);
         }

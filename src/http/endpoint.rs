@@ -1,8 +1,8 @@
-//! A path and its calls: picks one by the method, has it answered in time.
+//! A path and its handlers: picks a handler by the method, and enforces the request timeout.
 //!
-//! The framework's own resources would do; but every layer of theirs is a future of its own in
-//! memory of its own, and a session that lies in memory is read in the time that a few of those
-//! take. So a call is one future, from what it reads of the request to its answer.
+//! The framework's own resources are not used, because each of their layers allocates a future for
+//! every request. Reading a cached session takes only as long as a few of these allocations. So a
+//! call is one future here, from reading the request to its response.
 
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -19,12 +19,12 @@ use super::middleware::request_metrics::RoutePattern;
 use super::middleware::timeout;
 use super::middleware::timeout::NoResponse;
 
-/// What answers a request: a handler, and how what it takes is read.
+/// A handler, together with the extraction of its arguments.
 type BoxedHandler = Box<dyn Fn(HttpRequest, Payload) -> LocalBoxFuture<'static, HttpResponse>>;
 
-/// What a handler gives: an answer, or why there is none but that.
+/// The result of a handler.
 pub(super) trait IntoHttpResponse {
-    /// What is sent.
+    /// Converts the result to a response.
     fn into_response(self) -> HttpResponse;
 }
 
@@ -40,13 +40,13 @@ impl<E: ResponseError + 'static> IntoHttpResponse for Result<HttpResponse, E> {
     }
 }
 
-/// How an API refuses what its handlers never see, or have no answer to in time.
+/// The errors of an API outside its handlers: a wrong method, or no response in time.
 pub(super) trait ApiError: ResponseError + From<NoResponse> + 'static {
-    /// The path has calls, but for other methods: for these, as `Allow` lists them.
+    /// The path has handlers for other methods only; `allow` lists them for the `Allow` header.
     fn method_not_allowed(allow: String) -> Self;
 }
 
-/// A path of an API that refuses with `E`, and what answers it by each method.
+/// A path of an API with errors `E`, and its handler for each method.
 pub(super) struct Endpoint<E> {
     path: &'static str,
     pattern: RoutePattern,
@@ -54,22 +54,22 @@ pub(super) struct Endpoint<E> {
     error: PhantomData<fn() -> E>,
 }
 
-/// The same, served by one thread.
+/// An [`Endpoint`] on one thread.
 struct EndpointService<E> {
-    /// What tells of a request finds the pattern here.
+    /// Metrics and traces find the route pattern here.
     app_data: Rc<Extensions>,
     handlers: Vec<(Method, Rc<BoxedHandler>)>,
     error: PhantomData<fn() -> E>,
 }
 
 impl<E: ApiError> Endpoint<E> {
-    /// None yet, of a path below a prefix, as both stand in the source.
+    /// An endpoint without handlers, for a path below a prefix.
     pub(super) fn new(prefix: &'static str, path: &'static str) -> Self {
         let pattern = RoutePattern::new(prefix, path);
         Self { path, pattern, handlers: Vec::new(), error: PhantomData }
     }
 
-    /// Adds a call by any of these methods.
+    /// Adds a handler for these methods.
     pub(super) fn method<H, A>(mut self, methods: &[Method], handler: H) -> Self
     where
         H: Handler<A, Output: IntoHttpResponse>,
@@ -83,14 +83,10 @@ impl<E: ApiError> Endpoint<E> {
 
 impl<E: ApiError> HttpServiceFactory for Endpoint<E> {
     fn register(self, config: &mut AppService) {
-        let Self { path, pattern, handlers: calls, error: refuses } = self;
+        let Self { path, pattern, handlers, error } = self;
         let mut app_data = Extensions::new();
         app_data.insert(pattern);
-        let service = Rc::new(EndpointService {
-            app_data: Rc::new(app_data),
-            handlers: calls,
-            error: refuses,
-        });
+        let service = Rc::new(EndpointService { app_data: Rc::new(app_data), handlers, error });
         let serve = fn_service(move |request| service.clone().serve(request));
         web::service(path).finish(serve).register(config);
     }

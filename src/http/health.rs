@@ -12,7 +12,7 @@ pub(super) fn router(app: &mut web::ServiceConfig) {
         .service(read_only("/readyz", web::route().to(readyz)));
 }
 
-/// A path to look at, by `GET` or, as some load balancers do, by `HEAD`.
+/// A path for `GET`, and for `HEAD`, which some load balancers use.
 fn read_only(path: &'static str, route: Route) -> Resource {
     web::resource(path)
         .app_data(RoutePattern::new("", path))
@@ -24,14 +24,14 @@ fn read_only(path: &'static str, route: Route) -> Resource {
         }))
 }
 
-/// The process is up.
+/// Reports that the process runs.
 async fn healthz() -> HttpResponse {
     HttpResponse::Ok().json(json!({
         "status": "ok", "service": "muster", "version": env!("CARGO_PKG_VERSION")
     }))
 }
 
-/// The database answers and has the schema of this program.
+/// Reports whether the database answers and has the schema of this program.
 async fn readyz(readiness: web::Data<Readiness>) -> HttpResponse {
     match readiness.check().await {
         Ok(()) => HttpResponse::Ok().json(json!({ "status": "ready" })),

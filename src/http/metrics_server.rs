@@ -1,6 +1,6 @@
-//! `/metrics`, on an address of its own: what it tells is for operators and nobody else.
+//! `/metrics`, on its own address, because metrics are for operators only.
 //!
-//! A thread of its own answers, so that a scrape is answered while all others are busy.
+//! A separate thread answers, so a scrape succeeds while all other threads are busy.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,36 +17,36 @@ use super::transport::{Listener, Server};
 use crate::metrics::Format;
 use crate::service::MetricsSource;
 
-/// A socket on which metrics will be told.
+/// A bound socket for metrics.
 pub struct MetricsListener(Listener);
 
-/// Tells metrics while it runs.
+/// A server of `/metrics`.
 pub struct MetricsServer(Server);
 
-/// More than ever ask.
+/// More connections than scrapers need.
 const MAX_CONNECTIONS: usize = 64;
 
 impl MetricsListener {
-    /// Takes the first free address of `address`, as `HOST:PORT`; port 0 is a free one.
+    /// Binds the first free address of `address`, as `HOST:PORT`; port 0 selects a free port.
     ///
     /// # Errors
-    /// When the name is unknown, or no address of it can be taken.
+    /// If the name is unknown, or all its addresses are unavailable.
     pub fn bind(address: &str) -> io::Result<Self> {
         Listener::bind(address).map(Self)
     }
 
-    /// Where it listens.
+    /// The bound address.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// If the system does not report the address.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.0.address()
     }
 
-    /// What tells there what `observatory` sees, with the limits of `options` for those who ask.
+    /// Serves the metrics of `source`, within the limits of `options`.
     ///
     /// # Errors
-    /// When the system refuses the socket.
+    /// If the system refuses the socket.
     pub fn serve(self, source: Arc<MetricsSource>, options: Options) -> io::Result<MetricsServer> {
         let options = Options { workers: 1, max_connections: MAX_CONNECTIONS, ..options };
         let app = move || {
@@ -62,26 +62,26 @@ impl MetricsListener {
 }
 
 impl MetricsServer {
-    /// Tells until it is ended.
+    /// Runs until shutdown.
     ///
     /// # Errors
-    /// When the system refuses to wait for connections.
+    /// If the system refuses to wait for connections.
     pub async fn run(self) -> io::Result<()> {
         self.0.run().await
     }
 
-    /// What ends it.
+    /// The handle that stops the server.
     #[must_use]
     pub fn shutdown_handle(&self) -> MetricsShutdown {
         MetricsShutdown(self.0.handle())
     }
 }
 
-/// Ends what tells metrics.
+/// Stops a [`MetricsServer`].
 pub struct MetricsShutdown(ServerHandle);
 
 impl MetricsShutdown {
-    /// Cuts off who asks now.
+    /// Stops at once, and closes open connections.
     pub async fn stop(&self) {
         self.0.stop(false).await;
     }
@@ -95,7 +95,7 @@ async fn metrics(request: HttpRequest, source: web::Data<MetricsSource>) -> Http
             HttpResponse::Ok().insert_header((CONTENT_TYPE, format.content_type())).body(text)
         }
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "cannot tell the metrics");
+            tracing::error!(error = &error as &dyn std::error::Error, "cannot render the metrics");
             HttpResponse::InternalServerError().finish()
         }
     }

@@ -1,4 +1,4 @@
-//! The services that handlers call, as the composition root makes them and each thread clones them.
+//! The services that handlers call. The composition root builds them, and each thread clones them.
 
 use std::sync::Arc;
 
@@ -7,19 +7,19 @@ use crate::metrics::Metrics;
 use crate::service::{Authenticator, Readiness, Sessions};
 use crate::telemetry::Traces;
 
-/// What the handlers call.
+/// The services that handlers call.
 #[derive(Clone)]
 pub struct Services {
-    /// Lets callers in.
+    /// Checks credentials.
     pub authenticator: Authenticator,
-    /// The sessions.
+    /// Reads and changes sessions.
     pub sessions: Sessions,
-    /// Where they come in.
+    /// Authenticates requests, within the limits for callers.
     pub auth: Arc<RequestAuth>,
-    /// Whether any of them can be served.
+    /// Reports whether requests can be served.
     pub readiness: Arc<Readiness>,
-    /// Counts the requests.
+    /// Counts requests.
     pub metrics: Arc<Metrics>,
-    /// Traces them.
+    /// Traces requests.
     pub traces: Traces,
 }

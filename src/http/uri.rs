@@ -1,17 +1,18 @@
-//! Paths with queries that are longer than any call needs. They are looked at before anything else
-//! of a call; each API puts a [`UriTooLong`] into its own words.
+//! The length limit of a path with its query. The check comes before anything else of a request.
+//!
+//! Each API maps a [`UriTooLong`] to an error of its own.
 
 use actix_web::{HttpRequest, web};
 
 use super::options::Options;
 
-/// A path with its query that is too long.
+/// The path with its query is too long.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("path and query must have at most {max} bytes, got {got}")]
 pub(super) struct UriTooLong {
     /// The limit, in bytes.
     pub(super) max: usize,
-    /// What came, in bytes.
+    /// The actual length, in bytes.
     pub(super) got: usize,
 }
 

@@ -1,10 +1,10 @@
-//! Waiting for a connection of the pool.
+//! Waits for connections of the pool.
 
 use std::time::Instant;
 
 use super::{Counter, Histogram};
 
-/// How long connections were waited for.
+/// The waits for a connection.
 #[derive(Debug)]
 pub struct AcquireStats {
     pub(super) waits: Histogram,
@@ -18,7 +18,7 @@ impl Default for AcquireStats {
 }
 
 impl AcquireStats {
-    /// Counts a wait for a connection, whether it comes or not.
+    /// Measures a wait for a connection, successful or not.
     ///
     /// # Errors
     /// The error of `acquiring`.

@@ -1,15 +1,15 @@
 //! Numbers that many threads write and that are seldom read.
 //!
-//! The official client's histogram takes a lock for each value, and its counters are one number
-//! that would go back and forth between processors. So each thread counts in cache lines of its own
-//! here, and a reader adds them up. A reader may see a part of the concurrent changes.
+//! The official client's histogram takes a lock for each value, and its counters are single numbers
+//! that would move between processors. So each thread counts in its own cache lines here, and a
+//! reader adds them up. A reader may see a part of the concurrent changes.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// How many threads count apart; with more, some share.
+/// The number of shards; more threads than these share them.
 const SHARDS: usize = 8;
-/// The most buckets of a histogram, the last one without a bound among them.
+/// The maximum number of buckets of a histogram, with the unbounded last one.
 const BUCKETS: usize = 17;
 /// Nanoseconds in a second.
 const NANOS_PER_SECOND: f64 = 1e9;
@@ -49,20 +49,20 @@ const LONG_DURATION_BOUNDS: [u64; 14] = [
     30_000_000_000,
     60_000_000_000,
 ];
-/// The bounds of how many share a statement.
+/// The bounds for items per statement.
 const COUNT_BOUNDS: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 
-/// One for each place.
+/// One value for each shard.
 #[derive(Debug, Default)]
 pub(super) struct Sharded<T>([CachePadded<T>; SHARDS]);
 
-/// As long as a cache line, so that no two values share one.
+/// As long as a cache line, so that two values never share one.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct CachePadded<T>(T);
 
 impl<T> Sharded<T> {
-    /// That of this thread.
+    /// The value of this thread.
     pub(super) fn local(&self) -> &T {
         thread_local! {
             static SHARD: usize = {
@@ -73,7 +73,7 @@ impl<T> Sharded<T> {
         &self.0[SHARD.with(|index| *index)].0
     }
 
-    /// Those of all threads.
+    /// The values of all threads.
     pub(super) fn all(&self) -> impl Iterator<Item = &T> {
         self.0.iter().map(|shard| &shard.0)
     }
@@ -84,17 +84,17 @@ impl<T> Sharded<T> {
 pub struct Counter(Sharded<AtomicU64>);
 
 impl Counter {
-    /// One more.
+    /// Adds 1.
     pub fn inc(&self) {
         self.add(1);
     }
 
-    /// So many more.
+    /// Adds `more`.
     pub fn add(&self, more: u64) {
         self.0.local().fetch_add(more, Ordering::Relaxed);
     }
 
-    /// How many there were.
+    /// The current number.
     #[must_use]
     pub fn value(&self) -> u64 {
         self.0.all().map(|count| count.load(Ordering::Relaxed)).sum()
@@ -114,16 +114,16 @@ impl Gauge {
     /// The current number; at least 0.
     #[must_use]
     pub fn value(&self) -> i64 {
-        let sum: i64 = self.0.all().map(|level| level.load(Ordering::Relaxed)).sum();
+        let sum: i64 = self.0.all().map(|gauge| gauge.load(Ordering::Relaxed)).sum();
         sum.max(0)
     }
 }
 
-/// How values are distributed.
+/// A distribution of values.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [u64],
-    /// The divisor of a value when it is shown.
+    /// The divisor of an exported value.
     scale: f64,
     buckets: Sharded<Buckets>,
 }
@@ -134,7 +134,7 @@ struct Buckets {
     sum: AtomicU64,
 }
 
-/// A histogram as it is shown.
+/// The exported values of a histogram.
 #[derive(Debug, PartialEq)]
 pub(super) struct HistogramSnapshot {
     pub(super) sum: f64,
@@ -144,7 +144,7 @@ pub(super) struct HistogramSnapshot {
 }
 
 impl Histogram {
-    /// Of durations that should be milliseconds, shown in seconds.
+    /// For durations that should be milliseconds, exported in seconds.
     #[must_use]
     pub fn for_short_durations() -> Self {
         Self {
@@ -154,24 +154,24 @@ impl Histogram {
         }
     }
 
-    /// Of durations that others decide on, shown in seconds.
+    /// For durations that depend on other systems, exported in seconds.
     #[must_use]
     pub fn for_long_durations() -> Self {
         Self { bounds: &LONG_DURATION_BOUNDS, scale: NANOS_PER_SECOND, buckets: Sharded::default() }
     }
 
-    /// Of numbers of items.
+    /// For numbers of items.
     #[must_use]
     pub fn for_counts() -> Self {
         Self { bounds: &COUNT_BOUNDS, scale: 1.0, buckets: Sharded::default() }
     }
 
-    /// Takes in how long something took.
+    /// Records a duration.
     pub fn observe_duration(&self, duration: Duration) {
         self.observe(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }
 
-    /// Takes in a value: a number of items, or of nanoseconds.
+    /// Records a value: a number of items, or of nanoseconds.
     pub fn observe(&self, value: u64) {
         let bucket = self.bounds.partition_point(|bound| *bound < value);
         let buckets = self.buckets.local();
@@ -201,19 +201,19 @@ mod tests {
 
     #[test]
     fn shards_of_all_threads_are_summed() {
-        let (counter, level) = (Counter::default(), Gauge::default());
+        let (counter, gauge) = (Counter::default(), Gauge::default());
         std::thread::scope(|scope| {
             for _ in 0..20 {
                 scope.spawn(|| {
                     (0..1_000).for_each(|_| counter.inc());
-                    level.add(3);
+                    gauge.add(3);
                 });
             }
         });
-        level.add(-58);
-        assert_eq!((counter.value(), level.value()), (20_000, 2));
-        level.add(-9);
-        assert_eq!(level.value(), 0);
+        gauge.add(-58);
+        assert_eq!((counter.value(), gauge.value()), (20_000, 2));
+        gauge.add(-9);
+        assert_eq!(gauge.value(), 0);
     }
 
     #[test]
@@ -222,9 +222,9 @@ mod tests {
         for value in [1, 2, 3, 256, 257] {
             items.observe(value);
         }
-        let shown = items.snapshot();
-        assert_eq!((shown.sum, shown.count), (519.0, 5));
-        let filled: Vec<_> = shown.buckets.into_iter().filter(|(_, count)| *count > 0).collect();
+        let snapshot = items.snapshot();
+        assert_eq!((snapshot.sum, snapshot.count), (519.0, 5));
+        let filled: Vec<_> = snapshot.buckets.into_iter().filter(|(_, count)| *count > 0).collect();
         assert_eq!(filled, [(1.0, 1), (2.0, 1), (4.0, 1), (256.0, 1), (f64::INFINITY, 1)]);
     }
 
@@ -234,10 +234,10 @@ mod tests {
             assert!(histogram.bounds.len() < BUCKETS && histogram.bounds.is_sorted());
             histogram.observe_duration(Duration::from_millis(500));
             histogram.observe_duration(Duration::from_secs(100));
-            let shown = histogram.snapshot();
-            assert_eq!((shown.sum, shown.count), (100.5, 2));
-            assert!(shown.buckets.contains(&(0.5, 1)));
-            assert_eq!(shown.buckets.last(), Some(&(f64::INFINITY, 1)));
+            let snapshot = histogram.snapshot();
+            assert_eq!((snapshot.sum, snapshot.count), (100.5, 2));
+            assert!(snapshot.buckets.contains(&(0.5, 1)));
+            assert_eq!(snapshot.buckets.last(), Some(&(f64::INFINITY, 1)));
         }
     }
 }

@@ -9,9 +9,9 @@ use super::{Counter, Gauge};
 #[derive(Debug, Default)]
 pub struct Connections {
     pub(super) open: Gauge,
-    /// How many there may be.
+    /// The maximum number of open connections.
     pub max: AtomicU64,
-    /// When the current certificate ends, as a Unix time; 0 without TLS.
+    /// When the current certificate expires, as a Unix time; 0 without TLS.
     pub certificate_not_after: AtomicI64,
     closed: [Counter; CLOSE_REASONS.len()],
 }
@@ -25,7 +25,7 @@ pub enum CloseReason {
     Head,
     /// Sending a body.
     Body,
-    /// Taking an answer.
+    /// Reading a response.
     Write,
 }
 
@@ -36,26 +36,26 @@ const CLOSE_REASONS: [(CloseReason, &str); 4] = [
     (CloseReason::Write, "write"),
 ];
 
-/// A connection that is open until this is dropped.
+/// Counts a connection as open until it is dropped.
 #[derive(Debug)]
 pub struct OpenConnection<'a>(&'a Connections);
 
 impl Connections {
-    /// Counts one that is open now.
+    /// Counts a connection as open.
     #[must_use]
     pub fn open(&self) -> OpenConnection<'_> {
         self.open.add(1);
         OpenConnection(self)
     }
 
-    /// Counts one that was cut off.
+    /// Counts a connection that the server closed early.
     pub fn record_closed(&self, reason: CloseReason) {
         self.closed[reason as usize].inc();
     }
 
-    /// How many were closed, by reason.
+    /// The number of closed connections, by reason.
     pub(super) fn closed(&self) -> [(&'static str, u64); CLOSE_REASONS.len()] {
-        CLOSE_REASONS.map(|(cut, reason)| (reason, self.closed[cut as usize].value()))
+        CLOSE_REASONS.map(|(reason, label)| (label, self.closed[reason as usize].value()))
     }
 
     pub(super) fn certificate_not_after(&self) -> i64 {

@@ -5,12 +5,12 @@ use std::sync::atomic::AtomicU64;
 
 use super::{Connections, Counter, Histogram, Requests, StatementStats};
 
-/// All that one application counts.
+/// The instruments of one application.
 #[derive(Debug)]
 pub struct Metrics {
     /// Connections of clients.
     pub connections: Connections,
-    /// Requests and their answers.
+    /// Requests and their responses.
     pub requests: Requests,
     /// Reads that share statements.
     pub reads: Arc<StatementStats>,
@@ -18,19 +18,19 @@ pub struct Metrics {
     pub creates: Arc<StatementStats>,
     /// Changes that share statements.
     pub updates: Arc<StatementStats>,
-    /// Connections of their own that tasks made, for the first time or anew.
+    /// Dedicated connections that were opened, first and again.
     pub dedicated_connections_opened: Counter,
-    /// Connections of their own that tasks could not make.
+    /// Dedicated connections that could not be opened.
     pub dedicated_connection_failures: Counter,
     /// Sessions found in memory.
     pub cache_hits: Counter,
-    /// Sessions not found in memory, or found too old to be shown.
+    /// Sessions not found in memory, or not current enough to be used.
     pub cache_misses: Counter,
-    /// Sessions that went because memory was needed.
+    /// Sessions that were removed to free memory.
     pub cache_evictions: Counter,
-    /// Changes that were decided anew because another write was faster.
+    /// Changes that were decided again because another write was faster.
     pub version_conflicts: Counter,
-    /// Changes that were decided anew because PostgreSQL ended a deadlock.
+    /// Changes that were decided again because PostgreSQL resolved a deadlock.
     pub deadlocks: Counter,
     /// Callbacks.
     pub callbacks: Callbacks,
@@ -39,19 +39,19 @@ pub struct Metrics {
 /// The results of callbacks.
 #[derive(Debug)]
 pub struct Callbacks {
-    /// Tries that were acknowledged.
+    /// Attempts that were acknowledged.
     pub acknowledged: Counter,
-    /// Tries that got an answer that acknowledges nothing.
+    /// Attempts with a response that acknowledges nothing.
     pub rejected: Counter,
-    /// Tries that got no answer.
+    /// Attempts without a response.
     pub no_response: Counter,
-    /// Callbacks given up.
+    /// Callbacks that were given up.
     pub failed: Counter,
-    /// How long tries take, in nanoseconds.
+    /// The durations of attempts, in nanoseconds.
     pub durations: Histogram,
-    /// How many tries run now.
+    /// The number of attempts that run now.
     pub in_flight: AtomicU64,
-    /// How many apps are slowed down now.
+    /// The number of apps whose circuit is open now.
     pub open_circuits: AtomicU64,
 }
 

@@ -1,12 +1,12 @@
 //! The metrics, and their export to Prometheus.
 //!
-//! Every room but the pure ones may count here. All names of metrics are in `scrape`. The counting
-//! code holds its instrument: nothing is looked up by name while a request runs, nothing is locked,
-//! and threads write to memory of their own. There is no global registry: each application has its
-//! [`Metrics`], so that several in one process stay apart.
+//! Every module except the pure ones may count here. All names of metrics are in `scrape`. The
+//! counting code holds its instrument: nothing is looked up by name while a request runs, nothing
+//! is locked, and each thread writes to its own memory. There is no global registry: each
+//! application has its own [`Metrics`], so several applications in one process do not mix.
 //!
-//! Every label is one of few: a route's pattern, never a path; a method or "other"; a code that is
-//! written in the source. Input of callers never becomes a label.
+//! Every label has few values: the pattern of a route, never a path; a method or "other"; a code
+//! that is written in the source. Input of callers never becomes a label.
 
 mod acquires;
 mod cells;

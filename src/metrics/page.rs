@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 
 use super::Histogram;
 
-/// In which format to tell.
+/// A text format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Prometheus's own, 0.0.4.
@@ -36,7 +36,7 @@ impl Format {
         }
     }
 
-    /// Its media type.
+    /// The media type of the format.
     #[must_use]
     pub fn content_type(self) -> &'static str {
         match self {
@@ -49,7 +49,7 @@ impl Format {
 /// The labels of one series.
 pub(super) type Labels<'a> = [(&'static str, Cow<'a, str>)];
 
-/// A page of metrics as it is written, one family after the other.
+/// A page of metrics that is written one family after the other.
 pub(super) struct MetricsWriter<'a>(DescriptorEncoder<'a>);
 
 /// A source of the families of a page.
@@ -73,7 +73,7 @@ struct CollectorAdapter<W>(W);
 
 impl<W> Debug for CollectorAdapter<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Collected")
+        f.write_str("CollectorAdapter")
     }
 }
 
@@ -121,7 +121,7 @@ impl MetricsWriter<'_> {
         family.encode_gauge(&value)
     }
 
-    /// Such a number, where it is known.
+    /// A number that rises and falls, if it is known.
     pub(super) fn gauge_if_known(
         &mut self,
         name: &str,
@@ -131,7 +131,7 @@ impl MetricsWriter<'_> {
         value.map_or(Ok(()), |value| self.gauge(name, help, value))
     }
 
-    /// Such numbers that differ in their labels.
+    /// Numbers that rise and fall, and differ in their labels.
     pub(super) fn gauges<'a, const N: usize>(
         &mut self,
         name: &str,
@@ -178,8 +178,8 @@ fn count(family: &mut MetricEncoder<'_>, value: &impl EncodeCounterValue) -> fmt
 }
 
 fn distribution(family: &mut MetricEncoder<'_>, histogram: &Histogram) -> fmt::Result {
-    let shown = histogram.snapshot();
-    family.encode_histogram::<NoLabelSet>(shown.sum, shown.count, &shown.buckets, None)
+    let snapshot = histogram.snapshot();
+    family.encode_histogram::<NoLabelSet>(snapshot.sum, snapshot.count, &snapshot.buckets, None)
 }
 
 /// The older format: the family of a counter has the name of its series.
@@ -224,18 +224,18 @@ mod tests {
 
     #[test]
     fn both_formats_are_valid() {
-        let told = text(Sample, Format::OpenMetrics).unwrap();
+        let rendered = text(Sample, Format::OpenMetrics).unwrap();
         assert_eq!(
-            told,
+            rendered,
             "# HELP a_requests Requests.\n# TYPE a_requests counter\na_requests_total 3\n\
              # HELP b_errors Errors.\n# TYPE b_errors counter\n\
              b_errors_total{code=\"x\\\"y\"} 1\nb_errors_total{code=\"z\"} 2\n\
              # HELP c_bytes Bytes.\n# TYPE c_bytes gauge\nc_bytes 1.5\n\
              # HELP e_bytes Bytes.\n# TYPE e_bytes gauge\ne_bytes{code=\"z\"} 2\n# EOF\n"
         );
-        let told = text(Sample, Format::Prometheus).unwrap();
+        let rendered = text(Sample, Format::Prometheus).unwrap();
         assert_eq!(
-            told,
+            rendered,
             "# HELP a_requests_total Requests.\n# TYPE a_requests_total counter\n\
              a_requests_total 3\n\
              # HELP b_errors_total Errors.\n# TYPE b_errors_total counter\n\

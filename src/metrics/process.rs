@@ -1,6 +1,6 @@
 //! Figures of the operating system about this process and its disk.
 //!
-//! Read from `/proc`, which only Linux has: elsewhere these metrics are missing.
+//! They are read from `/proc`, which only Linux has: elsewhere these metrics are missing.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use std::path::Path;
 pub struct Disk {
     /// The bytes that this user may still write.
     pub free: u64,
-    /// All its bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 
 impl Disk {
-    /// That of `path`, if it is there.
+    /// The file system of `path`, if it exists.
     #[must_use]
     pub fn at(path: &Path) -> Option<Self> {
         let disk = rustix::fs::statvfs(path).ok()?;
@@ -33,12 +33,12 @@ pub(super) struct Process {
     pub(super) threads: u64,
     pub(super) open_fds: u64,
     pub(super) max_fds: Option<u64>,
-    /// Since 1970.
+    /// Seconds since 1970.
     pub(super) started_at_seconds: f64,
 }
 
 impl Process {
-    /// This one, as far as the system tells.
+    /// The figures of this process, if the system provides them.
     pub(super) fn current() -> Option<Self> {
         let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
         let system = std::fs::read_to_string("/proc/stat").ok()?;
@@ -46,18 +46,18 @@ impl Process {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
         let (ticks, page) = (rustix::param::clock_ticks_per_second(), rustix::param::page_size());
         let mut process = Self::read(&stat, &system, ticks, page as u64)?;
-        // Counting them opens one.
+        // Reading the directory opens a descriptor itself.
         process.open_fds = (open_fds as u64).saturating_sub(1);
         process.max_fds = limit.current;
         Some(process)
     }
 
-    /// Reads `/proc/self/stat` and of `/proc/stat` when the system started, see proc(5).
+    /// Parses `/proc/self/stat`, and the boot time in `/proc/stat`; see proc(5).
     fn read(stat: &str, system: &str, ticks: u64, page: u64) -> Option<Self> {
-        // The program's name stands in parentheses and may hold anything.
+        // The name of the program is in parentheses and may contain any character.
         let (_, fields) = stat.rsplit_once(')')?;
         let fields: Vec<&str> = fields.split_whitespace().collect();
-        // The first one here is the third of all.
+        // The first field here is field 3 of proc(5).
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
         let booted = system.lines().find_map(|line| line.strip_prefix("btime "))?;
         let seconds = |ticked: u64| ticked as f64 / ticks as f64;

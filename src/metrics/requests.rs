@@ -1,7 +1,7 @@
-//! Requests by route, method and class of status, and the error codes of answers.
+//! Requests by route, method and class of status, and the error codes of responses.
 //!
-//! The code that sets up a path makes its route from text of the source, and holds it. A method is
-//! one of a few or "other". So the source bounds the number of series, and requests cannot raise
+//! The code that registers a path creates its route from text of the source, and holds it. A method
+//! is one of a few or "other". So the source bounds the number of series, and requests cannot raise
 //! it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use super::cells::Sharded;
 
 const METHODS: [&str; 8] = ["GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS", "other"];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-/// More codes than exist. If the limit is exceeded, the further ones share one series.
+/// More codes than exist. Further codes share one series.
 const CODES: usize = 64;
 
 /// All requests.
@@ -24,7 +24,7 @@ pub struct Requests {
     pub(super) codes: CodeCounters<&'static str>,
 }
 
-/// The requests of one route. Those that were never asked for by a method have no series.
+/// The requests of one route. A method that was never used has no series.
 #[derive(Debug)]
 pub struct Route {
     pattern: String,
@@ -37,7 +37,7 @@ struct MethodStats {
     durations: Histogram,
 }
 
-/// How often each of a few codes was answered. Errors are seldom: they are found one by one.
+/// The number of responses with each code. Errors are rare, so a linear search is fast enough.
 #[derive(Debug)]
 pub(super) struct CodeCounters<K> {
     slots: [OnceLock<(K, AtomicU64)>; CODES],
@@ -45,11 +45,11 @@ pub(super) struct CodeCounters<K> {
 }
 
 impl Requests {
-    /// The route of a path below a prefix. The same for the same text.
+    /// The route of a path below a prefix. The same text gives the same route.
     #[must_use]
     pub fn route(&self, prefix: &'static str, path: &'static str) -> Arc<Route> {
         let pattern = format!("{prefix}{path}");
-        // Nothing panics while it is held.
+        // No code panics while it holds the lock.
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(existing) = routes.iter().find(|route| route.pattern == pattern) {
             return existing.clone();
@@ -69,14 +69,14 @@ impl Requests {
         self.codes.count(code);
     }
 
-    /// Every route that was set up.
+    /// Every registered route.
     pub(super) fn routes(&self) -> Vec<Arc<Route>> {
         self.routes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Route {
-    /// Counts an answer; `took` is how long Muster worked on it, if it did.
+    /// Counts a response. `duration` is the time that the service worked on it, if it did.
     pub fn record(&self, method: &str, status: u16, duration: Option<Duration>) {
         let method = METHODS.iter().position(|name| *name == method);
         let stats = self.methods[method.unwrap_or(METHODS.len() - 1)].get_or_init(|| {
@@ -95,7 +95,7 @@ impl Route {
         &self.pattern
     }
 
-    /// How many answers there were: their method, the class of their status, their number.
+    /// The number of responses by method and class of status.
     pub(super) fn counts(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         self.used_methods().flat_map(|(method, stats)| {
             let count = |class: usize| {
@@ -106,18 +106,18 @@ impl Route {
         })
     }
 
-    /// How long they took, by method.
+    /// The durations by method.
     pub(super) fn durations(&self) -> impl Iterator<Item = (&'static str, &Histogram)> {
         self.used_methods().map(|(method, stats)| (method, &stats.durations))
     }
 
     fn used_methods(&self) -> impl Iterator<Item = (&'static str, &MethodStats)> {
         let all = METHODS.iter().zip(&self.methods);
-        all.filter_map(|(name, answers)| Some((*name, &**answers.get()?)))
+        all.filter_map(|(name, stats)| Some((*name, &**stats.get()?)))
     }
 }
 
-/// The place of a status among the classes.
+/// The index of a status in [`CLASSES`].
 fn class(status: u16) -> usize {
     usize::from(status / 100).clamp(1, CLASSES.len()) - 1
 }
@@ -140,12 +140,12 @@ impl<K: Copy + PartialEq> CodeCounters<K> {
         self.overflow.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Each code that was answered, and how often; `None` for further ones.
+    /// The number of responses with each code; `None` for further codes.
     pub(super) fn all(&self) -> impl Iterator<Item = (Option<K>, u64)> {
         let known = self.slots.iter().map_while(OnceLock::get);
         let known = known.map(|(code, count)| (Some(*code), count.load(Ordering::Relaxed)));
-        let further = self.overflow.load(Ordering::Relaxed);
-        known.chain((further > 0).then_some((None, further)))
+        let overflow = self.overflow.load(Ordering::Relaxed);
+        known.chain((overflow > 0).then_some((None, overflow)))
     }
 }
 

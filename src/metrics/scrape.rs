@@ -14,7 +14,7 @@ use super::{
     CacheStats, Callbacks, Connections, Format, Metrics, MetricsSnapshot, PoolStats, StatementStats,
 };
 
-/// All that was counted, and how the service stands, as Prometheus reads it.
+/// The metrics and the state of the service, as text for Prometheus.
 ///
 /// # Errors
 /// Writing to memory does not fail, so no error occurs in practice.
@@ -33,20 +33,20 @@ struct Scrape {
 
 impl WriteMetrics for Scrape {
     fn write(&self, page: &mut MetricsWriter<'_>) -> fmt::Result {
-        let Self { metrics, snapshot: vitals } = self;
-        requests(page, metrics, vitals.in_flight_requests)?;
+        let Self { metrics, snapshot } = self;
+        requests(page, metrics, snapshot.in_flight_requests)?;
         connections(page, &metrics.connections)?;
         statements(page, metrics)?;
-        pool(page, &vitals.pool)?;
-        cache(page, metrics, vitals.cache)?;
+        pool(page, &snapshot.pool)?;
+        cache(page, metrics, snapshot.cache)?;
         callbacks(page, &metrics.callbacks)?;
-        database(page, vitals)?;
+        database(page, snapshot)?;
         program(page)?;
         Process::current().map_or(Ok(()), |this| process(page, &this))
     }
 }
 
-/// A label of one of few.
+/// A single label, which has few values.
 fn label<'a>(
     name: &'static str,
     value: impl Into<Cow<'a, str>>,

@@ -7,9 +7,10 @@ use super::{Counter, Gauge, Histogram};
 /// The statements of one kind, and the requests that wait for them.
 #[derive(Debug)]
 pub struct StatementStats {
-    /// How many wait for the next statement.
+    /// Requests that wait for the next statement.
     pub queued: Gauge,
-    /// How many were rejected: the queue was full, or they waited too long in it.
+    /// Requests that were rejected because the queue was full, or because they waited too long in
+    /// it.
     pub rejected: Counter,
     pub(super) items: Histogram,
     pub(super) durations: Histogram,
@@ -29,7 +30,7 @@ impl Default for StatementStats {
 }
 
 impl StatementStats {
-    /// Counts a statement about `items` sessions, and times it.
+    /// Measures a statement about `items` sessions.
     ///
     /// # Errors
     /// The error of `work`.

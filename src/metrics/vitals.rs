@@ -1,14 +1,14 @@
-//! Figures that are not counted, but read when Prometheus asks.
+//! Figures that are not counted, but read for each scrape.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{AcquireStats, Disk};
 
-/// How the service stands at one moment.
+/// The state of the service at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct MetricsSnapshot {
-    /// How many requests run.
+    /// The number of running requests.
     pub in_flight_requests: usize,
     /// The connections of the pool.
     pub pool: PoolStats,
@@ -16,33 +16,33 @@ pub struct MetricsSnapshot {
     pub cache: Option<CacheStats>,
     /// The database.
     pub database: DatabaseStats,
-    /// The file system of data_dir, if that is there.
+    /// The file system of data_dir, if it exists.
     pub data_dir: Option<Disk>,
 }
 
 /// The connections of the pool.
 #[derive(Clone, Debug, Default)]
 pub struct PoolStats {
-    /// How many are idle.
+    /// Idle connections.
     pub idle: usize,
-    /// How many are used.
+    /// Connections in use.
     pub used: usize,
-    /// How many there may be.
+    /// The maximum number of connections.
     pub max: u32,
-    /// How long they were waited for.
+    /// The waits for a connection.
     pub wait_stats: Arc<AcquireStats>,
 }
 
 /// Sessions in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheStats {
-    /// How many.
+    /// The number of sessions.
     pub entries: usize,
-    /// The memory that they take, in bytes, estimated.
+    /// The estimated size of the sessions, in bytes.
     pub bytes: u64,
-    /// The memory that they may take, in bytes.
+    /// The maximum size of the sessions, in bytes.
     pub max_bytes: u64,
-    /// Whether they can be shown.
+    /// Whether the sessions are current enough to be used.
     pub fresh: bool,
     /// Time since the last read of the changes of other servers; `None` if there was no read.
     pub sync_age: Option<Duration>,
@@ -51,27 +51,27 @@ pub struct CacheStats {
 /// The state of the database at the last check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DatabaseStats {
-    /// Whether it answered.
+    /// Whether the database answered.
     pub up: bool,
-    /// Whether its tables are those of this program.
+    /// Whether the tables are those of this program.
     pub schema_current: bool,
-    /// How many migrations are missing.
+    /// The number of migrations that have not been applied.
     pub pending_migrations: usize,
-    /// Its size in bytes, if it said.
+    /// The size of the database in bytes, if it is known.
     pub size: Option<u64>,
-    /// The callbacks in it, if it said.
+    /// The callbacks in the database, if they are known.
     pub deliveries: Option<DeliveryStats>,
 }
 
-/// Callbacks in the database. Each is counted up to a bound: more are as many.
+/// Callbacks in the database. Each number is counted up to a bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryStats {
-    /// How many wait.
+    /// Callbacks that wait.
     pub pending: u64,
-    /// How many are being sent.
+    /// Callbacks that are being sent.
     pub leased: u64,
-    /// How many were given up.
+    /// Callbacks that were given up.
     pub failed: u64,
-    /// How long ago the change was that the oldest of those that wait tells of.
+    /// The age of the change that the oldest waiting callback reports.
     pub oldest_age: Option<Duration>,
 }

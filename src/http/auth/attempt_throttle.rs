@@ -1,9 +1,10 @@
-//! Who tried too many credentials that were not valid, and how long he must wait.
+//! Throttles client networks that try too many invalid credentials.
 //!
-//! What is held off is guessing, not an address: whole offices share one. A valid credential works
-//! all the time, and is known for valid in memory, without asking here at all. While an address is
-//! held off, one that is not in memory is not looked for in the database: guessing on costs next
-//! to nothing and gets no other answer. All of this is known to this server only, until it ends.
+//! Guessing is throttled, not an address: a whole office can share one. A valid credential always
+//! works, because the cache of valid credentials is asked before this throttle. While a network is
+//! throttled, a credential that is not in that cache is not looked up in the database. So further
+//! guesses cost almost nothing and learn nothing. The records are in the memory of this server
+//! only, and end with it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,35 +13,35 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ipnet::IpNet;
 use quick_cache::unsync::Cache;
 
-/// Failures of an address add up until there has been none for this long, nor a wait.
+/// The failures of a network are forgotten this long after its last failure or its last wait.
 const RESET_AFTER: TimeDelta = TimeDelta::seconds(60);
 /// The longest wait, in seconds.
 const MAX_WAIT: i64 = 300;
-/// How many addresses are remembered; each takes about 100 bytes.
+/// The number of networks in memory; each takes about 100 bytes.
 const CAPACITY: usize = 16_384;
 
-/// The addresses that guess.
+/// Counts the failed attempts of each client network.
 pub(crate) struct AttemptThrottle {
-    /// How many failures are for nothing; 0 = all.
+    /// A network must wait after this many failures; 0 disables the throttle.
     free_attempts: u32,
     records: Mutex<Cache<IpNet, FailureRecord>>,
 }
 
-/// What is known of an address.
+/// The failures of one network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FailureRecord {
     failures: u32,
-    /// When it failed for the last time, or when its wait is over if that is later.
+    /// The end of the wait, or the time of the last failure if that caused no wait.
     blocked_until: DateTime<Utc>,
 }
 
 impl AttemptThrottle {
-    /// Counts failures, of which `allowed` are for nothing; 0 = all are.
+    /// A network must wait after `free_attempts` failures; 0 disables the throttle.
     pub(crate) fn new(free_attempts: u32) -> Self {
-        Self { free_attempts: free_attempts, records: Mutex::new(Cache::new(CAPACITY)) }
+        Self { free_attempts, records: Mutex::new(Cache::new(CAPACITY)) }
     }
 
-    /// How long an address must wait until it is listened to again, if it must.
+    /// The time until the network may try again, if it must wait.
     pub(crate) fn retry_after(&self, network: IpNet, now: DateTime<Utc>) -> Option<Duration> {
         if self.free_attempts == 0 {
             return None;
@@ -48,9 +49,10 @@ impl AttemptThrottle {
         self.with(|records| records.get(&network)?.retry_after(self.free_attempts, now))
     }
 
-    /// A credential was not valid. If others of its address failed meanwhile, so that it must wait by
-    /// now, this one does not count, and must wait as well: of those that come at once no more are
-    /// told that they failed than of those that come one by one.
+    /// Records an invalid credential.
+    ///
+    /// Returns the wait, and does not count the attempt, if concurrent attempts of the network
+    /// already caused a wait. So concurrent attempts learn as little as successive ones.
     pub(crate) fn record_failure(&self, network: IpNet, now: DateTime<Utc>) -> Option<Duration> {
         if self.free_attempts == 0 {
             return None;
@@ -66,8 +68,9 @@ impl AttemptThrottle {
         })
     }
 
-    /// An app proved there that it has its key, which makes up for one failure: when a key is
-    /// rotated, everybody behind an address fails once with his old token and asks for a new one.
+    /// Subtracts one failure, because an app of the network proved that it has its key. After a key
+    /// rotation, every client of a network fails once with its old token and then requests a new
+    /// one.
     pub(crate) fn forgive_one(&self, network: IpNet) {
         if self.free_attempts == 0 {
             return;
@@ -82,7 +85,7 @@ impl AttemptThrottle {
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Cache<IpNet, FailureRecord>) -> T) -> T {
-        // Nothing panics while it is held.
+        // No code panics while it holds the lock.
         work(&mut self.records.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -103,7 +106,7 @@ impl FailureRecord {
     }
 }
 
-/// 1, 2, 4 … seconds.
+/// The wait in seconds: 1, 2, 4 …, at most [`MAX_WAIT`].
 fn backoff(doublings: u32) -> i64 {
     1_i64
         .checked_shl(doublings)
@@ -129,69 +132,72 @@ mod tests {
 
     #[test]
     fn backoff_grows_and_resets() {
-        let guesses = AttemptThrottle::new(ALLOWED);
-        let seconds = |now| guesses.retry_after(network(1), at(now)).map(|wait| wait.as_secs());
+        let throttle = AttemptThrottle::new(ALLOWED);
+        let seconds = |now| throttle.retry_after(network(1), at(now)).map(|wait| wait.as_secs());
         for now in [0, 10] {
-            guesses.record_failure(network(1), at(now));
+            throttle.record_failure(network(1), at(now));
             assert_eq!(seconds(now), None);
         }
         let mut now = 20;
         for wait in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
-            guesses.record_failure(network(1), at(now));
+            throttle.record_failure(network(1), at(now));
             assert_eq!(seconds(now), Some(wait), "at {now}");
             now += i64::try_from(wait).unwrap();
             assert_eq!(seconds(now), None, "at {now}");
         }
-        assert_eq!(guesses.retry_after(network(2), at(now)), None, "another one is not concerned");
+        assert_eq!(throttle.retry_after(network(2), at(now)), None, "other networks do not wait");
         now += 60;
         for _ in 0..2 {
-            guesses.record_failure(network(1), at(now));
-            assert_eq!(seconds(now), None, "all is forgotten");
+            throttle.record_failure(network(1), at(now));
+            assert_eq!(seconds(now), None, "the failures are forgotten");
         }
     }
 
     #[test]
     fn success_forgives_a_failure() {
-        let guesses = AttemptThrottle::new(ALLOWED);
+        let throttle = AttemptThrottle::new(ALLOWED);
         for _ in 0..4 {
-            guesses.record_failure(network(1), at(0));
+            throttle.record_failure(network(1), at(0));
         }
-        assert!(guesses.retry_after(network(1), at(0)).is_some(), "those at once count as one");
-        guesses.forgive_one(network(1));
-        assert_eq!(guesses.retry_after(network(1), at(0)), None);
+        assert!(
+            throttle.retry_after(network(1), at(0)).is_some(),
+            "concurrent failures count once"
+        );
+        throttle.forgive_one(network(1));
+        assert_eq!(throttle.retry_after(network(1), at(0)), None);
         for _ in 0..9 {
-            guesses.forgive_one(network(1));
+            throttle.forgive_one(network(1));
         }
-        guesses.record_failure(network(1), at(0));
-        assert_eq!(guesses.retry_after(network(1), at(0)), None, "nothing is saved up");
+        throttle.record_failure(network(1), at(0));
+        assert_eq!(throttle.retry_after(network(1), at(0)), None, "successes do not accumulate");
     }
 
     #[test]
     fn concurrent_failures_are_throttled() {
-        let guesses = AttemptThrottle::new(ALLOWED);
-        let told: Vec<_> = (0..5).map(|_| guesses.record_failure(network(1), at(0))).collect();
+        let throttle = AttemptThrottle::new(ALLOWED);
+        let waits: Vec<_> = (0..5).map(|_| throttle.record_failure(network(1), at(0))).collect();
         let second = Some(Duration::from_secs(1));
-        assert_eq!(told, [None, None, None, second, second]);
-        assert_eq!(guesses.retry_after(network(1), at(0)), second, "they are one");
+        assert_eq!(waits, [None, None, None, second, second]);
+        assert_eq!(throttle.retry_after(network(1), at(0)), second, "the rest does not count");
     }
 
     #[test]
     fn memory_is_bounded() {
-        let guesses = AttemptThrottle::new(1);
+        let throttle = AttemptThrottle::new(1);
         for number in 0..100_000_u32 {
-            guesses
+            throttle
                 .record_failure(IpNet::from(std::net::IpAddr::from(number.to_be_bytes())), at(0));
         }
-        assert!(guesses.with(|suspects| suspects.len()) <= CAPACITY);
+        assert!(throttle.with(|records| records.len()) <= CAPACITY);
     }
 
     #[test]
     fn throttling_can_be_disabled() {
-        let guesses = AttemptThrottle::new(0);
+        let throttle = AttemptThrottle::new(0);
         for _ in 0..99 {
-            guesses.record_failure(network(1), at(0));
+            throttle.record_failure(network(1), at(0));
         }
-        assert_eq!(guesses.retry_after(network(1), at(0)), None);
+        assert_eq!(throttle.retry_after(network(1), at(0)), None);
     }
 
     proptest! {
@@ -200,12 +206,12 @@ mod tests {
             failures in prop::collection::vec(0..100_i64, 1..80),
             allowed in 1..20_u32,
         ) {
-            let guesses = AttemptThrottle::new(allowed);
+            let throttle = AttemptThrottle::new(allowed);
             let mut now = 0;
             for (number, pause) in failures.into_iter().enumerate() {
                 now += pause;
-                guesses.record_failure(network(1), at(now));
-                let wait = guesses.retry_after(network(1), at(now));
+                throttle.record_failure(network(1), at(now));
+                let wait = throttle.retry_after(network(1), at(now));
                 prop_assert!(wait.is_none_or(|wait| wait <= Duration::from_secs(300)));
                 prop_assert!(number + 1 >= allowed as usize || wait.is_none());
             }

@@ -1,8 +1,7 @@
-//! Lets callers in, for every API: who they are, whether they guess, whether they have had their
-//! share.
+//! Authenticates callers for every API, throttles failed attempts and limits the rate of apps.
 //!
-//! The surprise is the order: a credential that is known to be valid is let in first, from memory.
-//! Only one that is not meets [`Guesses`].
+//! The surprise is the order: a credential that is cached as valid is accepted first. Only other
+//! credentials meet the [`AttemptThrottle`].
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -20,23 +19,24 @@ use crate::http::middleware::client_ip::{ClientIp, ClientIpResolver};
 use crate::http::middleware::request_context::RequestContext;
 use crate::service::{AppContext, AuthError, Authenticator, Caller, Error};
 
-/// A sealed time takes a fifth of this: who is held off cannot have more opened.
+/// The longest sealed text, in bytes, that is opened for a throttled client. A sealed time takes a
+/// fifth of this.
 const MAX_UNTHROTTLED_SEALED_LEN: usize = 1_024;
 
-/// What is asked of callers beside a credential.
+/// The limits for callers.
 #[derive(Clone, Debug)]
 pub struct AuthOptions {
-    /// How many credentials that are not valid an address may try for nothing; 0 = any number.
+    /// An address must wait after this many failed attempts; 0 disables the throttle.
     pub max_failed_attempts: u32,
-    /// How many requests an app may make in a second; 0 = any number.
+    /// Requests of an app per second; 0 = no limit.
     pub requests_per_second: u32,
-    /// How many it may make at once after a pause; 0 = as many as in a second.
+    /// Requests of an app at once after a pause; 0 = the value of `requests_per_second`.
     pub burst: u32,
-    /// Whose `X-Forwarded-For` is believed.
+    /// The proxies whose `X-Forwarded-For` header is trusted.
     pub trusted_proxies: Vec<IpNet>,
 }
 
-/// Where callers come in.
+/// Authenticates requests, within the limits of [`AuthOptions`].
 pub struct RequestAuth {
     throttle: AttemptThrottle,
     rate_limiter: Option<AppRateLimiter>,
@@ -44,21 +44,21 @@ pub struct RequestAuth {
     clock: Clock,
 }
 
-/// Why a caller does not come in.
+/// Why a request is rejected.
 #[derive(Debug)]
 pub(crate) enum AuthRejection {
-    /// He may not, or the database failed.
+    /// The caller is not authorized, or the database failed.
     Error(Error),
-    /// His address tried too many credentials that were not valid.
+    /// The address of the caller tried too many invalid credentials.
     Throttled { wait: Duration },
-    /// The app has had its share.
+    /// The app exceeds its request rate.
     RateLimited { wait: Duration },
-    /// The router gives no gate: a mistake in here.
+    /// The router provides no [`RequestAuth`] or no [`Authenticator`]: a bug in this crate.
     NotConfigured,
 }
 
 impl RequestAuth {
-    /// Tells the time by `clock`.
+    /// Reads the time from `clock`.
     #[must_use]
     pub fn new(options: AuthOptions, clock: Clock) -> Self {
         let AuthOptions { max_failed_attempts, requests_per_second, burst, trusted_proxies } =
@@ -71,7 +71,7 @@ impl RequestAuth {
         }
     }
 
-    /// Finds the addresses of clients behind the proxies that are trusted.
+    /// The resolver of client addresses behind trusted proxies.
     pub(crate) fn client_ips(&self) -> ClientIpResolver {
         self.client_ips.clone()
     }
@@ -83,10 +83,11 @@ impl RequestAuth {
         }
     }
 
-    /// A credential was not valid.
+    /// Records an invalid credential.
     ///
     /// # Errors
-    /// [`Barred::HeldOff`] when its address must wait by now: then that is all it is told.
+    /// [`AuthRejection::Throttled`] if the address must wait already: the caller learns nothing
+    /// else.
     fn record_failure(&self, network: IpNet) -> Result<(), AuthRejection> {
         match self.throttle.record_failure(network, self.clock.now()) {
             Some(wait) => Err(AuthRejection::Throttled { wait }),
@@ -100,8 +101,8 @@ impl RequestAuth {
     }
 }
 
-/// Lets in whoever holds an access token or an API key. The request must have been read by now: its
-/// time begins.
+/// Authenticates the holder of an access token or an API key. The whole request must have been
+/// read, because the request timeout starts here.
 pub(crate) async fn authenticate(
     request: &HttpRequest,
     token: &str,
@@ -121,7 +122,7 @@ pub(crate) async fn authenticate(
     Ok(caller)
 }
 
-/// The app that asks for a token by what it sealed, which is still to be opened.
+/// Finds the app that requests a token. `sealed`, its proof of the key, is opened later.
 pub(crate) async fn authenticate_token_request(
     request: &HttpRequest,
     (buin, app_id): (i64, &str),
@@ -145,22 +146,22 @@ pub(crate) async fn authenticate_token_request(
     Ok(app)
 }
 
-/// The app of a request is known: the request's context names it from here on. What it `sealed` is
-/// still to be opened.
+/// Records the app of a request, and checks its limits. A long `sealed` text is expensive to open,
+/// so it is rejected while the address is throttled.
 fn identified(
     request: &HttpRequest,
-    gate: &RequestAuth,
+    auth: &RequestAuth,
     app: &App,
     sealed: &str,
 ) -> Result<(), AuthRejection> {
     RequestContext::with(request, |context| context.set_app(&app.app_id));
     if sealed.len() > MAX_UNTHROTTLED_SEALED_LEN {
-        gate.check_throttle(rate_limit_prefix(request))?;
+        auth.check_throttle(rate_limit_prefix(request))?;
     }
-    gate.check_rate_limit(app)
+    auth.check_rate_limit(app)
 }
 
-/// Whether an applicant has the key of its app, as it showed: `shown`, or why it has not.
+/// Returns the `proof` that an app has its key, or records a failed attempt.
 pub(crate) fn verify_key_proof<T, E: From<AuthRejection>>(
     request: &HttpRequest,
     proof: Result<T, impl Into<E>>,
@@ -172,7 +173,7 @@ pub(crate) fn verify_key_proof<T, E: From<AuthRejection>>(
     })
 }
 
-/// An applicant got its token.
+/// Records that an app got its token.
 pub(crate) fn record_success(request: &HttpRequest) -> Result<(), AuthRejection> {
     request_auth(request)?.throttle.forgive_one(rate_limit_prefix(request));
     Ok(())
@@ -191,7 +192,7 @@ fn counting_failures<T>(
     Ok(result?)
 }
 
-/// Whether who is denied this may have guessed. A token that is over was given by us.
+/// Whether an error suggests guessing. An expired token does not: this service issued it.
 fn counts_as_failure(error: AuthError) -> bool {
     match error {
         AuthError::UnknownToken
@@ -214,14 +215,14 @@ fn rate_limit_prefix(request: &HttpRequest) -> IpNet {
 fn request_auth(request: &HttpRequest) -> Result<&RequestAuth, AuthRejection> {
     request
         .app_data::<web::Data<RequestAuth>>()
-        .map(|gate| &***gate)
+        .map(|auth| &***auth)
         .ok_or(AuthRejection::NotConfigured)
 }
 
 fn authenticator(request: &HttpRequest) -> Result<&Authenticator, AuthRejection> {
     request
         .app_data::<web::Data<Authenticator>>()
-        .map(|access| &***access)
+        .map(|authenticator| &***authenticator)
         .ok_or(AuthRejection::NotConfigured)
 }
 

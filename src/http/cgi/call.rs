@@ -1,4 +1,4 @@
-//! Who calls, and what they say: the extractors of the calls that need an access token.
+//! The extractors of this API. Each one checks the caller and reads the message.
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
@@ -18,16 +18,16 @@ use crate::http::uri;
 use crate::service::{AppContext, AuthError, CachedSession, Caller, Credential, Error};
 use crate::wire::{self, Errcode, FieldError, JsonObject};
 
-/// A `POST` by an app that may do it, its message opened.
+/// A `POST` of an app with the permission `N`, with the opened message.
 pub(super) struct PostRequest<N> {
     base: GetRequest<N>,
     message: Bytes,
 }
 
-/// A `GET` by an app that may do it.
+/// A `GET` of an app with the permission `N`.
 pub(super) struct GetRequest<N> {
     caller: Caller,
-    /// Whether the answer is sealed.
+    /// Whether the response is sealed in an envelope.
     sealed: bool,
     request: HttpRequest,
     needs: PhantomData<N>,
@@ -38,19 +38,19 @@ impl<N> PostRequest<N> {
         &self.base.caller
     }
 
-    /// The message: what was sealed, or the bare body.
+    /// The message: the content of the envelope, or the bare body.
     pub(super) fn object(&self) -> Result<JsonObject<'_>, CgiError> {
         let location = if self.base.sealed { "encrypt" } else { "body" };
         JsonObject::parse(&self.message).map_err(|error| CgiError::malformed(location, &error))
     }
 
-    /// The session that the message names. The request's context names it from here on.
+    /// The session that the message names. The request context records it.
     pub(super) fn session_id(&self, message: &JsonObject<'_>) -> Result<SessionId, CgiError> {
         let wrong = |why: FieldError| CgiError::new(Errcode::SessionIdInvalid, why.to_string());
         self.base.named(message.text("sessionId").map_err(wrong)?)
     }
 
-    /// An answer whose result is a session.
+    /// A response whose result is a session.
     pub(super) fn respond(&self, session: &CachedSession) -> HttpResponse {
         self.base.respond(session)
     }
@@ -61,7 +61,7 @@ impl<N> GetRequest<N> {
         &self.caller
     }
 
-    /// The session that the query names. The request's context names it from here on.
+    /// The session that the query names. The request context records it.
     pub(super) fn session_id(&self) -> Result<SessionId, CgiError> {
         self.named(query_value(self.request.query_string(), "sessionId")?.as_deref())
     }
@@ -77,7 +77,8 @@ impl<N> GetRequest<N> {
         Ok(id)
     }
 
-    /// An answer whose result is a session. A new session has its id only now.
+    /// A response whose result is a session. The request context records the session here: a new
+    /// session had no id before.
     pub(super) fn respond(&self, session: &CachedSession) -> HttpResponse {
         let json = session.json(to_json);
         let response = if self.sealed {
@@ -96,7 +97,7 @@ impl<N> GetRequest<N> {
 async fn authenticate<N: RequiredPermission>(request: &HttpRequest) -> Result<Caller, CgiError> {
     let token = query_value(request.query_string(), "accessToken")?.unwrap_or_default();
     let caller = authenticate::authenticate(request, &token).await?;
-    // The right to administrate has no calls in this API: it stands for no other permission.
+    // This API has no endpoint for administrators: `sessions:admin` replaces no other permission.
     if let Some(least) = N::ANY_OF.first() {
         caller.require(*least)?;
     }
@@ -108,7 +109,7 @@ async fn read_post_request<N: RequiredPermission>(
     payload: &mut dev::Payload,
 ) -> Result<PostRequest<N>, CgiError> {
     uri::check_len(&request)?;
-    // The body first: an answer to a request that is still being sent may never be read.
+    // The body comes first: a client that still sends its request may never read the response.
     let body = RequestBody::read(&request, payload).await?;
     let caller = authenticate::<N>(&request).await?;
     let object = body.object()?;
@@ -160,7 +161,7 @@ impl<N: RequiredPermission> FromRequest for GetRequest<N> {
     }
 }
 
-/// An app that asks for a token, and what it sealed.
+/// A request for an access token: the app and the opened message.
 pub(super) struct TokenRequest {
     pub(super) app_context: std::sync::Arc<AppContext>,
     pub(super) message: String,
@@ -194,7 +195,7 @@ impl FromRequest for TokenRequest {
     }
 }
 
-/// The value of a query parameter; `None` if it is not there.
+/// The value of a query parameter; `None` if the query has no such parameter.
 fn query_value<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, CgiError> {
     wire::query_value(query, name).map_err(|error| CgiError::malformed("query", &error))
 }

@@ -1,7 +1,7 @@
-//! What a client gets instead of a result: an `errcode` and an `errmsg` that names the field.
+//! Error responses of this API: an `errcode` and an `errmsg` that names the field.
 //!
-//! This is the one place where the errors of the rooms below become error codes. The matches have
-//! no `_` arm: who adds an error decides its code.
+//! Only this file turns the errors of the layers below into error codes. The matches have no `_`
+//! arm, so a new error does not compile until it has a code.
 
 use std::fmt;
 
@@ -23,38 +23,38 @@ use crate::http::uri::UriTooLong;
 use crate::service::{AuthError, Error};
 use crate::wire::{Errcode, FieldError, Malformed, OpenError};
 
-/// An answer without a result.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct CgiError {
     errcode: Errcode,
     errmsg: String,
     status: StatusCode,
-    /// The method that would have been right, where another one was used.
+    /// The allowed methods, if the request used another one.
     allow: Option<String>,
-    /// Seconds to wait before the next try, where one makes sense.
+    /// Seconds to wait before the next attempt, if a retry can help.
     retry_after: Option<u64>,
-    /// What failed in here: the log learns it, the client does not.
+    /// The internal cause, for the log. The client never sees it.
     cause: Option<String>,
 }
 
 impl CgiError {
-    /// An outcome of this API: HTTP 200.
+    /// An error with HTTP status 200, the usual status of this API.
     pub(super) fn new(errcode: Errcode, errmsg: impl Into<String>) -> Self {
         let (status, errmsg) = (StatusCode::OK, errmsg.into());
         Self { errcode, errmsg, status, allow: None, retry_after: None, cause: None }
     }
 
-    /// A field that is required is not there.
+    /// A required field is missing.
     pub(super) fn missing(errcode: Errcode, field: &str) -> Self {
         Self::new(errcode, format!("{field}: is missing"))
     }
 
-    /// A field holds a value that cannot be.
+    /// A field has an invalid value.
     pub(super) fn invalid(field: impl fmt::Display, error: &Invalid) -> Self {
         Self::new(Errcode::BadRequest, format!("{field}: {error}"))
     }
 
-    /// A message, the body or what was sealed in it, that is none.
+    /// The text at `location`, such as `body`, cannot be read.
     pub(super) fn malformed(location: &str, error: &Malformed) -> Self {
         let errcode = match error {
             Malformed::NotJson(_) | Malformed::NotAnObject(_) => Errcode::BadFormat,
@@ -71,7 +71,7 @@ impl CgiError {
         Self::new(Errcode::BadRequest, errmsg).with_status(StatusCode::NOT_FOUND)
     }
 
-    /// Something in here failed.
+    /// An internal failure.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
         Self::new(Errcode::Internal, error_text::INTERNAL).with_cause(error)
     }
@@ -125,7 +125,7 @@ impl ResponseError for CgiError {
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status);
         match self.status {
-            // What is left of the body is not read.
+            // The rest of the body is not read, so the connection must close.
             StatusCode::PAYLOAD_TOO_LARGE
             | StatusCode::REQUEST_TIMEOUT
             | StatusCode::URI_TOO_LONG => {
@@ -148,13 +148,13 @@ impl ResponseError for CgiError {
 impl From<Error> for CgiError {
     fn from(error: Error) -> Self {
         match error {
-            Error::Denied(denied) => denied.into(),
-            Error::Rejected(refusal) => refusal.into(),
+            Error::Denied(error) => error.into(),
+            Error::Rejected(violation) => violation.into(),
             Error::SessionNotFound => {
                 let errmsg = format!("sessionId: {}", error_text::NO_SUCH_SESSION);
                 Self::new(Errcode::SessionUnknown, errmsg)
             }
-            // No call of this API asks for these.
+            // No endpoint of this API causes this error or the next two.
             Error::VersionNotFound => {
                 Self::new(Errcode::BadRequest, "version: the session has no such version")
             }
@@ -180,18 +180,18 @@ impl From<Error> for CgiError {
 }
 
 impl From<AuthError> for CgiError {
-    fn from(denied: AuthError) -> Self {
-        let errcode = match denied {
+    fn from(error: AuthError) -> Self {
+        let errcode = match error {
             AuthError::MissingToken => Errcode::TokenEmpty,
             AuthError::UnknownToken => Errcode::TokenUnknown,
             AuthError::ExpiredToken => Errcode::TokenExpired,
             AuthError::UnknownApp => Errcode::InvalidAppId,
             AuthError::WrongEnterprise => Errcode::BuinWrong,
-            // The time is what was sealed: it is told apart from a bad envelope by nothing.
+            // The sealed content is the time. A wrong time gets the same error as a bad envelope.
             AuthError::ClockSkew => return OpenError.into(),
             AuthError::MissingPermission(_) => Errcode::NoRight,
         };
-        let field = match denied {
+        let field = match error {
             AuthError::MissingToken | AuthError::UnknownToken | AuthError::ExpiredToken => {
                 "accessToken"
             }
@@ -199,13 +199,13 @@ impl From<AuthError> for CgiError {
             AuthError::WrongEnterprise => "buin",
             AuthError::ClockSkew => "encrypt",
         };
-        Self::new(errcode, format!("{field}: {denied}"))
+        Self::new(errcode, format!("{field}: {error}"))
     }
 }
 
 impl From<RuleViolation> for CgiError {
-    fn from(refusal: RuleViolation) -> Self {
-        let (errcode, field) = match &refusal {
+    fn from(violation: RuleViolation) -> Self {
+        let (errcode, field) = match &violation {
             RuleViolation::NotAMember { .. } => (Errcode::IllegalAccess, "opUser"),
             RuleViolation::RemovalNotAllowed { .. } => (Errcode::IllegalAccess, "delMember"),
             RuleViolation::OwnerOnly { .. } => (Errcode::IllegalAccess, "opUser"),
@@ -218,29 +218,29 @@ impl From<RuleViolation> for CgiError {
             RuleViolation::Dissolved => (Errcode::SessionDissolved, "sessionId"),
             RuleViolation::VersionConflict { .. } => (Errcode::VersionConflict, "version"),
         };
-        Self::new(errcode, format!("{field}: {refusal}"))
+        Self::new(errcode, format!("{field}: {violation}"))
     }
 }
 
 impl From<AuthRejection> for CgiError {
-    fn from(barred: AuthRejection) -> Self {
-        let refused = |errmsg: &str, wait| {
-            // No code of the protocol says this; clients take any other status for "try again".
+    fn from(rejection: AuthRejection) -> Self {
+        let throttled = |errmsg: &str, wait| {
+            // The protocol has no code for this case. Clients try again after any other status.
             Self::new(Errcode::Internal, errmsg)
                 .with_status(StatusCode::TOO_MANY_REQUESTS)
                 .with_retry_after(retry_after_seconds(wait))
         };
-        match barred {
+        match rejection {
             AuthRejection::Error(error) => error.into(),
             AuthRejection::Throttled { wait } => {
-                refused("accessToken: too many invalid attempts came from this address", wait)
+                throttled("accessToken: too many invalid attempts came from this address", wait)
             }
             AuthRejection::RateLimited { wait } => {
-                refused("appId: too many requests, try again", wait)
+                throttled("appId: too many requests, try again", wait)
             }
-            AuthRejection::NotConfigured => {
-                Self::internal(&std::io::Error::other("the router gives no gate"))
-            }
+            AuthRejection::NotConfigured => Self::internal(&std::io::Error::other(
+                "the router has no RequestAuth or Authenticator",
+            )),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What stands in a body: an envelope, or, for holders of an API key, the bare message.
+//! The body of a request: an envelope, or the bare message if the caller has an API key.
 
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::Bytes;
@@ -8,29 +8,29 @@ use super::fault::CgiError;
 use crate::http::body;
 use crate::wire::{Errcode, FieldError, Integer, JsonObject, Malformed};
 
-/// A body, read whole.
+/// The whole body of a request.
 pub(super) struct RequestBody {
     bytes: Bytes,
     is_form: bool,
 }
 
-/// The three fields of an envelope, as they came.
+/// The three fields of an envelope, unchecked.
 #[derive(Debug)]
 pub(super) struct EnvelopeFields<'a> {
-    /// The enterprise; `None` for an integer so large that no enterprise has it.
+    /// The enterprise; `None` if the integer exceeds 64 bits, as that of no enterprise does.
     pub(super) buin: Option<i64>,
     pub(super) app_id: &'a str,
     pub(super) encrypt: &'a str,
 }
 
 impl RequestBody {
-    /// Reads a body, within the configured size and time.
+    /// Reads a body within the configured size and time.
     pub(super) async fn read(
         request: &HttpRequest,
         payload: &mut dev::Payload,
     ) -> Result<Self, CgiError> {
         let bytes = body::read(request, payload).await?;
-        // Old clients send forms. `curl -d '{…}'` says that it does, and sends JSON.
+        // Old clients send forms. `curl -d '{…}'` sends JSON with the content type of a form.
         let says_form = request.headers().get(CONTENT_TYPE).is_some_and(|kind| {
             let is_form = b"application/x-www-form-urlencoded";
             kind.as_bytes()
@@ -50,7 +50,7 @@ impl RequestBody {
         object.map_err(|why: Malformed| CgiError::malformed("body", &why))
     }
 
-    /// Takes the body as an envelope.
+    /// The fields of the envelope in the body.
     pub(super) fn envelope_fields<'a>(
         &self,
         object: &'a JsonObject<'_>,

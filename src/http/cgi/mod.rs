@@ -1,11 +1,12 @@
-//! `/cgi`: the wire protocol of the clients that exist.
+//! `/cgi`: the wire protocol of the existing clients.
 //!
-//! Every outcome that is this API's business is HTTP 200 with an `errcode`: the clients never read
-//! the body of anything else. So nothing of the framework's own answers may get out: the extractors
-//! here turn every rejection into a [`fault::Fault`], and unknown paths and methods have theirs.
+//! Most responses are HTTP 200 with an `errcode`: the clients do not read the body of any other
+//! status. An error response of the framework must not reach a client. Therefore the extractors
+//! here turn every rejection into a [`fault::CgiError`]. Unknown paths and methods get one too.
 //!
-//! Adding a call: a handler in the file of its aggregate that takes a [`call::Call`] with the
-//! permission it needs, a line in [`router`], a row in the README.
+//! To add an endpoint, write a handler in the file of its resource. The handler takes a
+//! [`call::GetRequest`] or a [`call::PostRequest`] with the needed permission. Then add a line to
+//! [`router`] and a row to `docs/api/cgi.md`.
 
 mod call;
 mod fault;
@@ -27,12 +28,12 @@ pub(super) fn router(app: &mut web::ServiceConfig) {
         .service(endpoint(Method::POST, "/cgi/session/update", session::update));
 }
 
-/// The answer to a path that nobody knows.
+/// The response to an unknown path.
 pub(super) async fn not_found() -> HttpResponse {
     CgiError::not_found().error_response()
 }
 
-/// A path with one method, and a fault for all others.
+/// A path with one method. All other methods get an error.
 fn endpoint<H, A>(method: Method, path: &'static str, handler: H) -> Endpoint<CgiError>
 where
     H: Handler<A, Output: IntoHttpResponse>,

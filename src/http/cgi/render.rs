@@ -1,4 +1,4 @@
-//! Answers with a result: plain, or in an envelope; and a session as each of them has it.
+//! Responses with a result, plain or in an envelope, and the JSON of a session.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::ContentType;
@@ -8,16 +8,16 @@ use crate::domain::{Account, Session, SessionId};
 use crate::http::shared::render::{as_text, as_texts};
 use crate::wire::Envelope;
 
-/// The one type of session that there is.
+/// The only type of a session.
 pub(super) const TYPE: &str = "multi";
 
-/// How every answer with a result begins.
+/// The start of every response with a result.
 const OK: &str = r#"{"errcode":0,"errmsg":"ok","#;
 
-/// An answer in an envelope.
+/// A response in an envelope.
 pub(super) fn sealed_response(envelope: &Envelope, json: &[u8]) -> HttpResponse {
     const FIELD: &str = r#""encrypt":""#;
-    // What sealing adds, and then base64.
+    // Sealing adds at most 116 bytes; base64 makes 4 characters of 3 bytes.
     let size = (json.len() + 128) / 3 * 4 + OK.len() + FIELD.len() + 2;
     let mut body = String::with_capacity(size);
     body.push_str(OK);
@@ -27,20 +27,21 @@ pub(super) fn sealed_response(envelope: &Envelope, json: &[u8]) -> HttpResponse 
     HttpResponse::Ok().content_type(ContentType::json()).body(body)
 }
 
-/// An answer with the fields of `json`, an object that is not empty, beside `errcode` and `errmsg`.
+/// A response with the fields of `json` beside `errcode` and `errmsg`. `json` must be an object
+/// with at least one field.
 pub(super) fn plain_response(json: &[u8]) -> HttpResponse {
     let fields = json.strip_prefix(b"{").unwrap_or(json);
     let body = [OK.as_bytes(), fields].concat();
     HttpResponse::Ok().content_type(ContentType::json()).body(body)
 }
 
-/// A session as the JSON of every answer.
+/// The JSON of a session, the same in every response.
 pub(super) fn to_json(session: &Session) -> Vec<u8> {
-    // Text and numbers: nothing in there can fail to be JSON.
+    // Text and numbers always have a JSON form.
     serde_json::to_vec(&CgiSession::from(session)).unwrap_or_default()
 }
 
-/// A session as every answer has it.
+/// The fields of a session in a response.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct CgiSession<'a> {
@@ -52,9 +53,9 @@ struct CgiSession<'a> {
     r#type: &'static str,
     #[serde(serialize_with = "as_texts")]
     member: &'a [Account],
-    /// In no description, but a client in C# throws unless it is there.
+    /// No description has this field, but a client in C# throws an exception without it.
     last_msg_id: i64,
-    /// Like the one above; the Unix second of the last change.
+    /// The Unix time of the last change, in seconds. The same client needs it.
     active_time: i64,
 }
 

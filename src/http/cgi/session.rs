@@ -81,7 +81,7 @@ fn title(body: &JsonObject<'_>) -> Result<Option<Title>, CgiError> {
     title.map_err(|why| CgiError::invalid("title", &why))
 }
 
-/// An account that must be there.
+/// A required account.
 fn account(body: &JsonObject<'_>, field: &str) -> Result<Account, CgiError> {
     let text = body.account(field)?.ok_or_else(|| CgiError::missing(Errcode::BadRequest, field))?;
     Account::new(&text).map_err(|why| CgiError::invalid(field, &why))

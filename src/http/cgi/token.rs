@@ -17,7 +17,7 @@ struct TokenResponse<'a> {
     expire_in: u64,
 }
 
-/// Gives an access token to an app that can seal the time.
+/// Issues an access token to an app that proves its key by sealing the current time.
 pub(super) async fn get(
     request: HttpRequest,
     authenticator: web::Data<Authenticator>,

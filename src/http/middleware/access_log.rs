@@ -1,8 +1,8 @@
 //! One line in the log for each request.
 //!
-//! The line is made from the [`request_context`](super::request_context) and the response. The query
-//! never gets here: it holds access tokens. Not even the whole of every path is written, because a
-//! caller that forgets the question mark has the token in there.
+//! The line holds data of the [`request_context`](super::request_context) and of the response. The
+//! query is never written, because it holds access tokens. A path may be written only in part: a
+//! caller that forgets the question mark puts the token into the path.
 
 use actix_web::body::MessageBody;
 use actix_web::dev::ServiceResponse;
@@ -12,22 +12,22 @@ use crate::domain::AppId;
 use crate::telemetry::Trace;
 use crate::wire::ApiKey;
 
-/// Writes the line. A request for which the service itself failed is an error.
+/// Writes the line. Its level is error if the service itself failed.
 pub(crate) fn write(
     response: &ServiceResponse<impl MessageBody>,
     context: &RequestContext,
     result: &RequestResult,
     trace: Option<&Trace>,
 ) {
-    let (answered, cause) = (result.answered(), result.cause());
-    macro_rules! line {
+    let (api_status, cause) = (result.answered(), result.cause());
+    macro_rules! log_request {
         ($level:ident) => {
             tracing::$level!(
                 method = response.request().method().as_str(),
                 path = redact_path(response.request().path()),
                 status = response.status().as_u16(),
-                errcode = answered.and_then(ApiStatus::errcode),
-                code = answered.and_then(ApiStatus::code),
+                errcode = api_status.and_then(ApiStatus::errcode),
+                code = api_status.and_then(ApiStatus::code),
                 duration_ms = result.duration().as_micros() as f64 / 1_000.0,
                 app_id = context.app_id().map(AppId::as_str),
                 peer = %context.client_ip().0,
@@ -39,15 +39,16 @@ pub(crate) fn write(
             )
         };
     }
-    // A level is part of a line's place in the source.
+    // `tracing` needs the level at compile time.
     if cause.is_some() {
-        line!(error);
+        log_request!(error);
     } else {
-        line!(info);
+        log_request!(info);
     }
 }
 
-/// As much of a path as can be neither a secret nor anything but a path; "…" stands for the rest.
+/// The beginning of a path, up to the first part that may be a secret or is unusual; "…" stands for
+/// the rest.
 fn redact_path(path: &str) -> String {
     const BRACES: [&str; 4] = ["%7B", "%7b", "%7D", "%7d"];
     /// Access tokens are longer; the segments of real paths are not.
@@ -98,7 +99,7 @@ mod tests {
         }
     }
 
-    /// The line of a request whose service failed with `cause`, or did not fail.
+    /// The line of a request that failed with `cause`, or succeeded.
     fn line(cause: Option<&str>) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
@@ -139,7 +140,7 @@ mod tests {
     #[test]
     fn logged_path_ends_before_suspicious_characters() {
         let long = "x".repeat(65);
-        for (path, shown) in [
+        for (path, expected) in [
             ("/", "/"),
             ("/cgi/session/get", "/cgi/session/get"),
             ("/v1/sessions/%7B8AD595F3-73B3%7d/events", "/v1/sessions/%7B8AD595F3-73B3%7d/events"),
@@ -151,7 +152,7 @@ mod tests {
             (&format!("/cgi/{long}/more"), "/cgi/…"),
             (&format!("/cgi/{}", &long[1..]), &format!("/cgi/{}", &long[1..])),
         ] {
-            assert_eq!(redact_path(path), shown);
+            assert_eq!(redact_path(path), expected);
         }
     }
 }

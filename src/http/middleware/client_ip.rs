@@ -1,9 +1,9 @@
-//! Who a request comes from, behind proxies or not.
+//! The address of the client of a request, behind proxies or not.
 //!
-//! `X-Forwarded-For` is believed only as far as trusted proxies wrote it: read from the right, the
-//! first address that is none of theirs is the peer. What stands left of that, its sender may have
-//! made up. `Forwarded` (RFC 7239) is not read: a proxy that writes the one header passes on the
-//! other as it came.
+//! `X-Forwarded-For` is trusted only as far as trusted proxies wrote it. The header is read from
+//! the right: the first address that is not a trusted proxy is the client. The client can forge
+//! everything left of that address. `Forwarded` (RFC 7239) is not read: a proxy that writes one of
+//! the two headers passes on the other unchanged.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use std::sync::Arc;
 use actix_web::dev::ServiceRequest;
 use ipnet::IpNet;
 
-/// Finds the addresses of clients. A clone believes the same proxies.
+/// Finds the addresses of clients. Clones share the trusted proxies.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientIpResolver {
     trusted: Arc<[IpNet]>,
 }
 
 impl ClientIpResolver {
-    /// Believes `X-Forwarded-For` of these proxies.
+    /// A resolver that trusts `X-Forwarded-For` of these proxies.
     pub(crate) fn new(trusted: &[IpNet]) -> Self {
         Self { trusted: trusted.into() }
     }
 
-    /// Where `request` comes from.
+    /// The client of `request`.
     pub(crate) fn resolve(&self, request: &ServiceRequest) -> ClientIp {
         let remote = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
         if self.trusted.is_empty() {
@@ -32,20 +32,21 @@ impl ClientIpResolver {
         let forwarded: Vec<&str> = request
             .headers()
             .get_all("x-forwarded-for")
-            // A value that is not even text is no address either.
+            // A value that is not text cannot be an address.
             .map(|value| value.to_str().unwrap_or_default())
             .collect();
         ClientIp::resolve(remote, forwarded.into_iter(), &self.trusted)
     }
 }
 
-/// Where a request comes from.
+/// The address of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ClientIp(pub(crate) IpAddr);
 
 impl ClientIp {
-    /// Of a connection from `remote` with these values of `X-Forwarded-For`, in their order. What
-    /// is no address ends the reading: whoever wrote it, it says nothing.
+    /// The client of a connection from `remote`. `forwarded` holds the values of `X-Forwarded-For`
+    /// in their order. Reading stops at an entry that is not an address, because its writer is
+    /// unknown.
     pub(crate) fn resolve<'a>(
         remote: IpAddr,
         forwarded: impl DoubleEndedIterator<Item = &'a str>,
@@ -63,14 +64,15 @@ impl ClientIp {
         Self(client)
     }
 
-    /// What counts as one caller: an IPv4 address, or the network that one IPv6 customer has.
+    /// The network that counts as one caller: an IPv4 address, or the /64 network of an IPv6
+    /// customer.
     pub(crate) fn rate_limit_prefix(self) -> IpNet {
         let length = if self.0.is_ipv4() { 32 } else { 64 };
         IpNet::new(self.0, length).map_or_else(|_| self.0.into(), |network| network.trunc())
     }
 }
 
-/// An address, with a port or without, IPv6 in brackets or without.
+/// Parses an address, with or without a port; IPv6 with or without brackets.
 fn parse_address(entry: &str) -> Option<IpAddr> {
     let entry = entry.trim();
     let bare = || entry.strip_prefix('[')?.strip_suffix(']')?.parse::<IpAddr>().ok();
@@ -94,18 +96,18 @@ mod tests {
 
     #[test]
     fn forwarded_header_is_read_up_to_the_first_untrusted_proxy() {
-        for (remote, forwarded, told) in [
-            // Nobody to believe.
+        for (remote, forwarded, expected) in [
+            // No trusted proxy, or no header.
             ("9.9.9.9", &[][..], "9.9.9.9"),
             ("9.9.9.9", &["1.1.1.1"], "9.9.9.9"),
             ("10.0.0.1", &[], "10.0.0.1"),
-            // One proxy, two, and what a client made up.
+            // One proxy, two proxies, forged entries.
             ("10.0.0.1", &["1.1.1.1"], "1.1.1.1"),
             ("10.0.0.1", &["1.1.1.1, 10.0.0.2"], "1.1.1.1"),
             ("10.0.0.1", &["1.1.1.1", "10.0.0.2"], "1.1.1.1"),
             ("10.0.0.1", &["6.6.6.6, 1.1.1.1,10.0.0.2"], "1.1.1.1"),
             ("10.0.0.1", &["6.6.6.6", "1.1.1.1"], "1.1.1.1"),
-            // A client inside.
+            // A client in a trusted network.
             ("10.0.0.1", &["10.0.0.7"], "10.0.0.7"),
             // Ports, brackets, IPv4 in IPv6.
             ("10.0.0.1", &["1.1.1.1:4711"], "1.1.1.1"),
@@ -113,14 +115,14 @@ mod tests {
             ("fd00::1", &[" 2001:db8::1 "], "2001:db8::1"),
             ("fd00::1", &["[2001:db8::1]"], "2001:db8::1"),
             ("::ffff:10.0.0.1", &["::ffff:1.1.1.1"], "1.1.1.1"),
-            // No address: what stands left of it is nobody's word.
+            // Reading stops at an entry that is not an address.
             ("10.0.0.1", &["1.1.1.1, unknown"], "10.0.0.1"),
             ("10.0.0.1", &["1.1.1.1, _hidden, 10.0.0.2"], "10.0.0.2"),
             ("10.0.0.1", &["1.1.1.1,"], "10.0.0.1"),
             ("10.0.0.1", &[""], "10.0.0.1"),
             ("10.0.0.1", &["1.1.1.999"], "10.0.0.1"),
         ] {
-            assert_eq!(peer(remote, forwarded), told, "{remote} {forwarded:?}");
+            assert_eq!(peer(remote, forwarded), expected, "{remote} {forwarded:?}");
         }
     }
 

@@ -1,8 +1,8 @@
-//! Heads that are larger than any call needs, refused before anything else looks at them.
+//! Rejects requests with too large a head, before anything else reads them.
 //!
-//! The answer has no body, like those of the server to heads that it cannot even hold. The surprise:
-//! of HTTP/2 only the number of headers is counted here, as it counts their bytes while it unpacks
-//! them.
+//! The response has no body, like the framework's own response to a head that exceeds its buffer.
+//! The surprise: for HTTP/2, only the number of headers is checked here, because `h2` limits their
+//! bytes while it decodes them.
 
 use actix_web::HttpResponse;
 use actix_web::dev::ServiceRequest;
@@ -10,7 +10,7 @@ use actix_web::http::{StatusCode, Version};
 
 use crate::http::options::Options;
 
-/// What a request with too large a head is answered.
+/// The response to a request with too large a head; `None` if the head is within the limits.
 pub(crate) fn check(options: &Options, request: &ServiceRequest) -> Option<HttpResponse> {
     let is_http1 = request.version() < Version::HTTP_2;
     let is_too_large = request.headers().len() > options.max_headers
@@ -18,7 +18,7 @@ pub(crate) fn check(options: &Options, request: &ServiceRequest) -> Option<HttpR
     is_too_large.then(|| HttpResponse::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
 }
 
-/// How many bytes the lines of a head have.
+/// The length of a head in bytes, as HTTP/1 text.
 fn head_len(request: &ServiceRequest) -> usize {
     let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     let first = request.method().as_str().len() + path + "  HTTP/1.1\r\n".len();
@@ -60,7 +60,7 @@ mod tests {
             (&[("a", "1"), ("b", "2")][..], Version::HTTP_11, false),
             (&[("a", "1"), ("b", "2"), ("c", "3")], Version::HTTP_11, true),
             (&[("a", &long)], Version::HTTP_11, true),
-            // The connection has counted these bytes already.
+            // `h2` has checked these bytes already.
             (&[("a", &long)], Version::HTTP_2, false),
             (&[("a", "1"), ("b", "2"), ("c", "3")], Version::HTTP_2, true),
         ] {

@@ -1,8 +1,7 @@
-//! What every request passes before and after its handler, one duty a file. [`pipeline`] puts them
-//! in their order.
+//! The steps before and after every handler, one step per file. [`pipeline`] runs them in order.
 //!
-//! Nothing here knows a single API. An extractor leaves what it learns on the
-//! [`request_context`]; everything that reports on a request reads it there.
+//! This module knows no API. An extractor records what it learns in the [`request_context`]; the
+//! log, the metrics and the traces read it there.
 
 mod access_log;
 pub(super) mod client_ip;

@@ -1,9 +1,7 @@
-//! The middlewares of a request, in their order. Each has a file and one duty; here they are only put
-//! together.
+//! Runs the middlewares of a request in order. Each one has a file; only the order is here.
 //!
-//! They are functions and not layers of the framework: each layer would put its future into memory of
-//! its own for every request, and a session that lies in memory is read in the time that a few of
-//! those take.
+//! Middlewares are functions, not layers of the framework: each layer would allocate a future for
+//! every request. Reading a cached session takes only as long as a few of these allocations.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,7 +23,7 @@ use crate::http::transport::{GracefulShutdown, SendAtOnce};
 use crate::metrics::Metrics;
 use crate::telemetry::{Trace, Traces};
 
-/// The middlewares of the application. Belongs to one thread.
+/// The middlewares of the application, on one thread.
 pub(crate) struct Pipeline {
     options: Options,
     shutdown: Arc<GracefulShutdown>,
@@ -45,7 +43,7 @@ impl Pipeline {
         Self { options, shutdown, client_ips, traces, metrics: RequestMetrics::new(metrics) }
     }
 
-    /// Has a request answered, and reports on it.
+    /// Answers a request, and reports on it.
     pub(crate) async fn handle(
         self: Rc<Self>,
         mut request: ServiceRequest,
@@ -79,7 +77,7 @@ impl Pipeline {
     }
 }
 
-/// The middlewares of an application whose requests are not reported on.
+/// The middlewares of an application without log lines, metrics and traces of its requests.
 pub(crate) async fn handle_unreported(
     options: web::Data<Options>,
     mut request: ServiceRequest,

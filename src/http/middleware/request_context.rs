@@ -1,8 +1,8 @@
-//! The context of a request: what is learnt of it while it is served, for everything that reports on
-//! it: its log line, the metrics, its span, a response that names its id.
+//! The context of a request: data that is collected while the request is served. The log line, the
+//! metrics, the span and responses that name the request id read it.
 //!
-//! The context lies on the request from the beginning to the end. An error does not know its
-//! request: what went wrong lies on the response, as an [`Outcome`], until [`RequestResult`] takes it
+//! The context stays on the request from the beginning to the end. An error does not know its
+//! request, so it is put on the response as an [`ErrorReport`], until [`RequestResult`] takes it
 //! from there.
 
 use std::cell::{Cell, OnceCell};
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::client_ip::ClientIp;
 use crate::domain::{AppId, SessionId};
 
-/// What is learnt of a request.
+/// The data about a request.
 #[derive(Debug)]
 pub(crate) struct RequestContext {
     request_id: HeaderValue,
@@ -29,25 +29,25 @@ pub(crate) struct RequestContext {
     succeeded: Cell<bool>,
 }
 
-/// What an answer says, and what it does not say.
+/// The error of a response: its public status and its internal cause.
 #[derive(Clone, Debug)]
 pub(crate) struct ErrorReport {
     pub(crate) status: ApiStatus,
-    /// What failed in here, for operators only.
+    /// The internal cause, for operators only.
     pub(crate) cause: Option<String>,
 }
 
-/// What an answer says, as the API that gave it calls it.
+/// The result that a response states, in the terms of its API.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ApiStatus {
-    /// Of `/cgi`; 0 for success.
+    /// The errcode of `/cgi`; 0 for success.
     Errcode(i32),
-    /// Of a problem of `/v1`; a success has none.
+    /// The problem code of `/v1`; a success has no code.
     Code(&'static str),
 }
 
 impl RequestContext {
-    /// Of a request with this id, which must be text, that begins now.
+    /// The context of a request that starts now. `request_id` must be text.
     pub(crate) fn new(request_id: HeaderValue, client_ip: ClientIp) -> Rc<Self> {
         Rc::new(Self {
             request_id,
@@ -60,81 +60,81 @@ impl RequestContext {
         })
     }
 
-    /// Lays the context of a request on it.
+    /// Creates the context of a request, and attaches it to the request.
     pub(crate) fn attach(request: &ServiceRequest, id: HeaderValue, peer: ClientIp) -> Rc<Self> {
         let context = Self::new(id, peer);
         request.extensions_mut().insert(context.clone());
         context
     }
 
-    /// What is known of `request`, if it came through the log.
+    /// The context of `request`, if the request passed the pipeline.
     pub(crate) fn from_request(request: &HttpRequest) -> Option<Rc<Self>> {
         request.extensions().get::<Rc<Self>>().cloned()
     }
 
-    /// Adds to what is known of `request`.
+    /// Calls `apply` with the context of `request`, if the request has one.
     pub(crate) fn with(request: &HttpRequest, apply: impl FnOnce(&Self)) {
         if let Some(context) = request.extensions().get::<Rc<Self>>() {
             apply(context);
         }
     }
 
-    /// Its id.
+    /// The id of the request.
     pub(crate) fn request_id(&self) -> &HeaderValue {
         &self.request_id
     }
 
-    /// The same.
+    /// The id of the request, as text.
     pub(crate) fn request_id_str(&self) -> &str {
         self.request_id.to_str().unwrap_or_default()
     }
 
-    /// Where it comes from.
+    /// The address of the client.
     pub(crate) fn client_ip(&self) -> ClientIp {
         self.client_ip
     }
 
-    /// When its head was there.
+    /// When the head of the request had arrived.
     pub(crate) fn started_at(&self) -> Instant {
         self.started_at
     }
 
-    /// When all of it had been read, if it has.
+    /// When the whole request had been read, if it has.
     pub(crate) fn read_at(&self) -> Option<Instant> {
         self.read_at.get()
     }
 
-    /// All of it has been read.
+    /// Records when the whole request had been read.
     pub(crate) fn mark_read(&self, at: Instant) {
         self.read_at.set(Some(at));
     }
 
-    /// Who asks.
+    /// The app of the caller.
     pub(crate) fn app_id(&self) -> Option<&AppId> {
         self.app_id.get()
     }
 
-    /// An app asks, that was let in.
+    /// Records the app of the caller.
     pub(crate) fn set_app(&self, app_id: &AppId) {
         self.app_id.get_or_init(|| app_id.clone());
     }
 
-    /// Which session it is about, if it is about one.
+    /// The session of the request, if the request is about one.
     pub(crate) fn session_id(&self) -> Option<SessionId> {
         self.session_id.get()
     }
 
-    /// It is about a session.
+    /// Records the session of the request.
     pub(crate) fn set_session(&self, id: SessionId) {
         self.session_id.set(Some(id));
     }
 
-    /// It was answered with a result, by an API that says so in the answer.
+    /// Records a success, for an API whose responses state it.
     pub(crate) fn mark_succeeded(&self) {
         self.succeeded.set(true);
     }
 
-    /// What its answer said, which went wrong like that or did not.
+    /// The status that the response states: that of `report`, or success.
     fn api_status(&self, report: Option<&ErrorReport>) -> Option<ApiStatus> {
         let success = self.succeeded.get().then_some(ApiStatus::Errcode(0));
         report.map(|report| report.status).or(success)
@@ -157,7 +157,7 @@ impl ApiStatus {
     }
 }
 
-/// How a request ended, for everything that reports on it.
+/// The result of a request, for the log, the metrics and the span.
 #[derive(Debug)]
 pub(crate) struct RequestResult {
     outcome: Option<ErrorReport>,
@@ -167,17 +167,17 @@ pub(crate) struct RequestResult {
 }
 
 impl RequestResult {
-    /// The result of a request whose response is ready now. Takes the [`Outcome`] off the response.
+    /// The result of a request whose response is ready. Takes the [`ErrorReport`] off the response.
     pub(crate) fn of<B>(response: &mut ServiceResponse<B>, context: &RequestContext) -> Self {
         let outcome = response.response_mut().extensions_mut().remove::<ErrorReport>();
         let answered = context.api_status(outcome.as_ref());
         let now = Instant::now();
-        let work_began = context.read_at().unwrap_or(context.started_at());
-        let (duration, work_duration) = (now - context.started_at(), now - work_began);
+        let work_started_at = context.read_at().unwrap_or(context.started_at());
+        let (duration, work_duration) = (now - context.started_at(), now - work_started_at);
         Self { outcome, answered, duration, work_duration }
     }
 
-    /// What the response says, if its API says it.
+    /// The status that the response states, if its API states one.
     pub(crate) fn answered(&self) -> Option<ApiStatus> {
         self.answered
     }
@@ -187,18 +187,18 @@ impl RequestResult {
         self.outcome.is_some()
     }
 
-    /// What failed in the service, for operators only.
+    /// The internal cause of a failure, for operators only.
     pub(crate) fn cause(&self) -> Option<&str> {
         self.outcome.as_ref()?.cause.as_deref()
     }
 
-    /// The time since the head of the request was there.
+    /// The time since the head of the request arrived.
     pub(crate) fn duration(&self) -> Duration {
         self.duration
     }
 
-    /// The time since the request had been read: how long callers take to send theirs says nothing
-    /// about the service.
+    /// The time since the whole request was read. The time that a client needs to send a request
+    /// says nothing about the service.
     pub(crate) fn work_duration(&self) -> Duration {
         self.work_duration
     }
@@ -206,7 +206,7 @@ impl RequestResult {
 
 #[cfg(test)]
 impl RequestContext {
-    /// The context of a request from nowhere.
+    /// A context without a known client.
     pub(crate) fn for_tests(id: &'static str) -> Rc<Self> {
         Self::new(HeaderValue::from_static(id), ClientIp(std::net::Ipv4Addr::UNSPECIFIED.into()))
     }

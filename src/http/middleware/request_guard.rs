@@ -1,9 +1,9 @@
-//! What lasts until an answer is sent: that its request runs, and its body if that is a chunked one.
+//! Holds two things until a response is sent: the mark of a running request, and its chunked body.
 //!
-//! actix goes on reading a chunked body that nobody wants any more, for as long as its sender goes
-//! on: whoever was refused for a slow or endless one would keep the connection. While somebody
-//! holds the body, actix closes the connection behind the answer, as it does for bodies of known
-//! length; one that was read to its end makes no difference.
+//! actix goes on reading a chunked body that no handler reads any more, as long as the client
+//! sends. So a client that was rejected for a slow or endless body would keep its connection. While
+//! the body is held, actix closes the connection after the response, as it does for bodies of known
+//! length. Holding a body that was read to its end has no effect.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -21,18 +21,18 @@ use pin_project_lite::pin_project;
 use crate::http::body::content_length;
 use crate::http::transport::{ActiveRequest, ConnectionState};
 
-/// A body that its handler reads, and that outlives it.
+/// A body that its handler reads, and that outlives the handler.
 #[derive(Clone)]
 struct SharedPayload(Rc<RefCell<Payload>>);
 
-/// What a request holds until its answer is sent.
+/// Lives until the response to its request is sent.
 pub(crate) struct RequestGuard {
     _payload: Option<SharedPayload>,
     _active: Option<ActiveRequest>,
 }
 
 pin_project! {
-    /// An answer, and what its request holds.
+    /// The body of a response, with the guard of its request.
     pub(crate) struct GuardedBody<B> {
         #[pin]
         body: B,
@@ -41,26 +41,26 @@ pin_project! {
 }
 
 impl RequestGuard {
-    /// What `request`, which begins to run, holds.
+    /// Marks `request` as running, and holds its body if that is chunked.
     pub(crate) fn new(request: &mut ServiceRequest) -> Self {
-        let running = request.conn_data::<Rc<ConnectionState>>().map(|progress| {
-            let body = content_length(request.headers());
-            progress.start_request(body.unwrap_or_default())
+        let active = request.conn_data::<Rc<ConnectionState>>().map(|state| {
+            let body_len = content_length(request.headers());
+            state.start_request(body_len.unwrap_or_default())
         });
-        Self { _payload: SharedPayload::share(request), _active: running }
+        Self { _payload: SharedPayload::share(request), _active: active }
     }
 
-    /// Holds on until `response` is sent.
+    /// Keeps the guard until `response` is sent.
     pub(crate) fn attach_to<B>(
         self,
         response: ServiceResponse<B>,
     ) -> ServiceResponse<GuardedBody<B>> {
-        response.map_body(|_, answer| GuardedBody { body: answer, _guard: self })
+        response.map_body(|_, body| GuardedBody { body, _guard: self })
     }
 }
 
 impl SharedPayload {
-    /// Holds the body of `request` if it is a chunked one.
+    /// Holds the body of `request` if the body is chunked.
     fn share(request: &mut ServiceRequest) -> Option<Self> {
         if !request.chunked().unwrap_or(false) {
             return None;
@@ -109,13 +109,13 @@ mod tests {
                 request = request.insert_header((TRANSFER_ENCODING, "chunked"));
             }
             let mut request = request.to_srv_request();
-            let holds = RequestGuard::new(&mut request);
-            assert_eq!(holds._payload.is_some(), is_chunked);
-            let payload = holds._payload.as_ref().map(|held| Rc::downgrade(&held.0));
+            let guard = RequestGuard::new(&mut request);
+            assert_eq!(guard._payload.is_some(), is_chunked);
+            let payload = guard._payload.as_ref().map(|held| Rc::downgrade(&held.0));
             let chunk = request.take_payload().next().await.unwrap().unwrap();
             assert_eq!(chunk, read);
             let is_held = || payload.as_ref().is_some_and(|payload| payload.upgrade().is_some());
-            let response = holds.attach_to(request.into_response(actix_web::HttpResponse::Ok()));
+            let response = guard.attach_to(request.into_response(actix_web::HttpResponse::Ok()));
             assert_eq!(is_held(), is_chunked);
             drop(response);
             assert!(!is_held());

@@ -1,6 +1,6 @@
 //! `X-Request-Id`: the id by which a caller finds a request in the log.
 //!
-//! The caller's own id is taken if it is a reasonable one and cannot be a secret of this service.
+//! The caller's id is used if it is short and plain, and cannot be a secret of this service.
 
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -10,10 +10,10 @@ use super::request_context::RequestContext;
 use crate::wire::ApiKey;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longer ids of callers are replaced. Access tokens are longer, the ids in use are not.
+/// Longer ids of callers are replaced. Access tokens are longer; ids in practice are not.
 const MAX_ID_LEN: usize = 64;
 
-/// The caller's id, or else a new one of 32 hexadecimal digits.
+/// The caller's id, or a new one of 32 hexadecimal digits.
 pub(crate) fn choose(request: &ServiceRequest) -> HeaderValue {
     let given = request.headers().get(REQUEST_ID).filter(|id| is_reasonable(id));
     given.cloned().unwrap_or_else(|| {

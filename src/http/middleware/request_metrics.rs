@@ -1,8 +1,8 @@
-//! Counts requests, by the route that they took.
+//! Counts requests, by route.
 //!
-//! A path that is set up carries its pattern, and the pattern its place among the metrics, so that
-//! the path of a request is never looked at. The surprise: a request that took no route carries no
-//! pattern, and counts for the route "other".
+//! A registered path holds its pattern, and the pattern holds its counters, so the path of a
+//! request is never read. The surprise: a request that matched no route has no pattern, and counts
+//! for the route "other".
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use actix_web::http::StatusCode;
 use super::request_context::{ApiStatus, RequestResult};
 use crate::metrics::{Metrics, Requests, Route};
 
-/// The pattern of a path, as it stands in the source. Belongs to one thread.
+/// The pattern of a route, as in the source. Belongs to one thread.
 pub(crate) struct RoutePattern {
     prefix: &'static str,
     path: &'static str,
@@ -23,7 +23,7 @@ pub(crate) struct RoutePattern {
 }
 
 impl RoutePattern {
-    /// Of a path below a prefix.
+    /// The pattern of a path below a prefix.
     pub(crate) fn new(prefix: &'static str, path: &'static str) -> Self {
         Self { prefix, path, route: OnceCell::new() }
     }
@@ -36,11 +36,11 @@ impl RoutePattern {
 /// Counts the requests that one thread answers.
 pub(crate) struct RequestMetrics {
     metrics: Arc<Metrics>,
-    /// The pattern of what took no route.
+    /// The pattern of requests that matched no route.
     unmatched: RoutePattern,
 }
 
-/// The pattern that a request took, as it stands in the source.
+/// The pattern of the route that a request matched, as in the source.
 pub(crate) fn route_pattern(request: &HttpRequest) -> Option<String> {
     let RoutePattern { prefix, path, .. } = request.app_data::<RoutePattern>()?;
     Some(format!("{prefix}{path}"))
@@ -51,7 +51,7 @@ impl RequestMetrics {
         Self { metrics, unmatched: RoutePattern::new("", "other") }
     }
 
-    /// Counts a response, and what it says went wrong.
+    /// Counts a response and its error.
     pub(crate) fn record(
         &self,
         response: &ServiceResponse<impl MessageBody>,
@@ -89,7 +89,7 @@ mod tests {
         let context = RequestContext::for_tests("id");
         let requests = [
             TestRequest::default().app_data(RoutePattern::new("/v1", "/sessions")),
-            TestRequest::with_uri("/nobody/knows/it"),
+            TestRequest::with_uri("/unknown"),
         ];
         for request in requests {
             let mut response = request.to_srv_response(HttpResponse::NotFound().finish());

@@ -1,8 +1,8 @@
-//! The span of a request, in the trace that its caller says.
+//! The span of a request, in the trace of its caller.
 //!
-//! Routes, methods that there are, statuses, codes and the ids of apps stand in it: never the path,
-//! the query or a header. Without a collector nothing is made, and what costs is to look for one
-//! header; the trace of a caller is carried on all the same.
+//! Its attributes are the route, a known method, the status, a code and the id of the app: never
+//! the path, the query or a header. Without a collector no span is created, and the only cost is
+//! one header lookup. The trace of the caller is still passed on.
 
 use actix_web::HttpRequest;
 use actix_web::body::MessageBody;
@@ -15,14 +15,14 @@ use crate::telemetry::{Span, Trace, Traces};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// A request that runs, in a trace or not.
+/// The span of a running request, if there is a collector, and its trace, if it has one.
 pub(crate) struct RequestSpan {
     trace: Option<Trace>,
     span: Option<Span>,
 }
 
 impl RequestSpan {
-    /// Begins the span of `request`.
+    /// Starts the span of `request`.
     pub(crate) fn start(traces: &Traces, request: &ServiceRequest) -> Self {
         let parent = parse_traceparent(request);
         match traces.request(parent.as_ref()) {
@@ -31,12 +31,12 @@ impl RequestSpan {
         }
     }
 
-    /// The trace, if it is in one.
+    /// The trace of the request, if it has one.
     pub(crate) fn trace(&self) -> Option<&Trace> {
         self.trace.as_ref()
     }
 
-    /// Ends the span with what the response and the context say.
+    /// Ends the span with the results of the response and the context.
     pub(crate) fn finish(
         self,
         response: &ServiceResponse<impl MessageBody>,
@@ -72,7 +72,7 @@ impl RequestSpan {
     }
 }
 
-/// The trace that a caller says, if it says one and no more.
+/// The trace of the caller, if the request has exactly one `traceparent` header.
 fn parse_traceparent(request: &ServiceRequest) -> Option<Trace> {
     let mut values = request.headers().get_all(TRACEPARENT);
     match (values.next(), values.next()) {
@@ -81,7 +81,7 @@ fn parse_traceparent(request: &ServiceRequest) -> Option<Trace> {
     }
 }
 
-/// The method, if it is one that there is: callers may send any word.
+/// The method, or `_OTHER` for an unknown one: a caller may send any word.
 fn method(request: &HttpRequest) -> &'static str {
     const KNOWN_METHODS: [&str; 9] =
         ["GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS", "CONNECT", "TRACE"];
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_method_is_one_that_there_is() {
+    fn unknown_method_is_reported_as_other() {
         let method = |name: &str| {
             let name = actix_web::http::Method::from_bytes(name.as_bytes()).unwrap();
             method(&TestRequest::default().method(name).to_http_request())

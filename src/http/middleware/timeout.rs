@@ -1,9 +1,9 @@
-//! Every request that has arrived whole is answered in time, or as soon as nobody waits any more.
+//! Ends the wait for a response that takes too long, or whose client is gone.
 //!
-//! The service keeps its own time and says what became of a request before this ends (see
-//! `server.request_timeout`); this is for what it could not know: a database that is silent, a
-//! connection that is stuck, a client that is gone. The work is dropped then: what has not begun
-//! never will, and what has is finished by whoever does it, or undone by PostgreSQL.
+//! The service enforces `server.request_timeout` itself, and reports the outcome. This module
+//! covers the cases that the service cannot see: a silent database, a stuck connection, a client
+//! that is gone. The work is dropped then. Work that has not started never starts. Work that has
+//! started is finished by the task that runs it, or rolled back by PostgreSQL.
 
 use std::future::pending;
 use std::rc::Rc;
@@ -16,10 +16,11 @@ use super::request_context::RequestContext;
 use crate::http::options::Options;
 use crate::http::transport::{ConnectionState, DisconnectSignal};
 
-/// The status of a request whose client closed the connection. No standard has one; nginx uses this.
+/// The status of a request whose client closed the connection. No standard defines one; nginx uses
+/// this.
 pub(crate) const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// The reason of a missing response. The outcome is unknown, unless the request only reads.
+/// Why a request has no response. The outcome is unknown, unless the request only reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoResponse {
     /// The request took too long.
@@ -34,7 +35,7 @@ fn retry_advice(reads: bool) -> &'static str {
     if reads { "try again" } else { "the outcome is unknown" }
 }
 
-/// The answer to a request, which is `E` when that comes too late, or for nobody.
+/// The response to a request, or an error `E` if the response is late or the client is gone.
 pub(crate) async fn with_deadline<E>(
     request: &HttpRequest,
     pending_response: impl Future<Output = HttpResponse>,
@@ -54,7 +55,7 @@ where
 
 /// Waits until the client of a request is gone.
 async fn client_disconnected(request: &HttpRequest) {
-    // Over HTTP/2 each request has its own.
+    // Over HTTP/2, each request has its own signal.
     let stream_signal = request.extensions().get::<Rc<DisconnectSignal>>().cloned();
     let connection_signal =
         || Some(request.conn_data::<Rc<ConnectionState>>()?.disconnect_signal().clone());
@@ -64,8 +65,7 @@ async fn client_disconnected(request: &HttpRequest) {
     }
 }
 
-/// Waits until the time of a request is over, which begins when it has been read, and tells how long
-/// it was.
+/// Waits for the request timeout, which starts when the request has been read. Returns the timeout.
 async fn deadline_elapsed(request: &HttpRequest) -> Duration {
     let Some(options) = request.app_data::<web::Data<Options>>() else { return pending().await };
     let timeout = options.request_timeout;
@@ -74,7 +74,7 @@ async fn deadline_elapsed(request: &HttpRequest) -> Duration {
         tokio::time::sleep_until(wake).await;
         let now = Instant::now();
         let read_at = RequestContext::from_request(request).and_then(|context| context.read_at());
-        // What is still being read has at least as long from now.
+        // A request that is still being read has at least the whole timeout left.
         let deadline = read_at.map_or(now + timeout, |read_at| read_at + timeout);
         if deadline <= now {
             return timeout;

@@ -1,4 +1,4 @@
-//! Errors with their causes, as one text for the log. No client ever reads it.
+//! Errors with their causes, as one text for the log. Clients never see this text.
 
 use std::iter::successors;
 

@@ -1,4 +1,4 @@
-//! Error texts that both APIs share. Each API adds its own field and code.
+//! Error texts that the APIs share. Each API adds its own field and code.
 
 /// The service failed; the log holds the cause.
 pub(crate) const INTERNAL: &str = "internal error";

@@ -1,4 +1,4 @@
-//! What several APIs need, so that they need not import each other. Nothing here names an API.
+//! Code that several APIs share, so that no API imports another. No file here names an API.
 
 pub(super) mod cause_chain;
 pub(super) mod error_text;

@@ -1,22 +1,23 @@
 //! The permission that an endpoint needs, as a type: the signature of a handler names it.
 //!
-//! Each API decides for itself what an app needs beside it.
+//! Each API decides which of the listed permissions it accepts.
 
 use crate::domain::Permission;
 
-/// What a call needs.
+/// The permissions that an endpoint needs.
 pub(crate) trait RequiredPermission: 'static {
-    /// Permissions of which one is enough, the least of them first; empty: any credential will do.
+    /// One of these permissions is enough. The weakest comes first. If the list is empty, any valid
+    /// credential is enough.
     const ANY_OF: &'static [Permission];
 }
 
-/// Needs no more than a valid credential.
+/// A valid credential is enough.
 pub(crate) struct AnyKey;
 
-/// Reads sessions.
+/// The endpoint reads sessions.
 pub(crate) struct CanRead;
 
-/// Creates or changes sessions.
+/// The endpoint creates or changes sessions.
 pub(crate) struct CanWrite;
 
 impl RequiredPermission for AnyKey {

@@ -1,4 +1,4 @@
-//! Values of the domain, as every API writes them into JSON.
+//! Domain values in the JSON form that every API uses.
 
 use serde::Serializer;
 

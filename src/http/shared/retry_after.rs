@@ -1,11 +1,11 @@
-//! `Retry-After`, as all APIs tell it.
+//! The header `Retry-After`, the same in every API.
 
 use std::time::Duration;
 
 use actix_web::HttpResponseBuilder;
 use actix_web::http::header::RETRY_AFTER;
 
-/// The longest wait that is asked for: things may be better sooner than they look.
+/// The longest wait in a response: the service may recover earlier than computed.
 const MAX_SECONDS: u64 = 300;
 
 /// A wait in whole seconds, at least one.
@@ -13,7 +13,7 @@ pub(crate) fn retry_after_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).clamp(1, MAX_SECONDS)
 }
 
-/// Writes the header, if the client should try again after so many seconds.
+/// Writes the header if the response has a wait, in seconds.
 pub(crate) fn insert(response: &mut HttpResponseBuilder, seconds: Option<u64>) {
     if let Some(seconds) = seconds {
         response.insert_header((RETRY_AFTER, seconds));
@@ -26,8 +26,8 @@ mod tests {
 
     #[test]
     fn waits_are_rounded_up() {
-        for (millis, told) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (3_600_000, 300)] {
-            assert_eq!(retry_after_seconds(Duration::from_millis(millis)), told, "{millis} ms");
+        for (millis, seconds) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (3_600_000, 300)] {
+            assert_eq!(retry_after_seconds(Duration::from_millis(millis)), seconds, "{millis} ms");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! How far a connection is: whose turn it is, and by when. No sockets here, only times.
+//! The state of a connection, and its deadlines. No sockets here, only times.
 //!
-//! The framework limits the first head of a connection and nothing else, and knows nothing of the
-//! connection's opening; so these are limits for the later heads, for connections without a request,
-//! and for clients that do not read.
+//! The framework limits the first head of a connection only, and does not know the handshake. The
+//! limits here are for later heads, for connections without a request, and for clients that do not
+//! read.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -15,66 +15,66 @@ use super::h2_frame_tracker::{FrameTracker, Remainder};
 use super::pipelining::NextRequestDetector;
 use crate::metrics::CloseReason;
 
-/// How much later than the framework the first head of a connection is given up here, so that the
-/// framework can answer 408. It begins to count when TLS is open, which may be late already.
+/// How much later than in the framework the first head times out here, so that the framework can
+/// answer 408. The framework's time starts after the TLS handshake, which may be late already.
 const HEAD_GRACE: Duration = Duration::from_millis(500);
 
-/// How long a client may let the server wait.
+/// The timeouts of a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionTimeouts {
     /// For the rest of a head.
     pub(super) head: Duration,
-    /// For room to write into.
+    /// For reading more of a response.
     pub(super) write: Duration,
     /// For the next request.
     pub(super) idle: Duration,
 }
 
-/// What a client is too slow with.
+/// The step that a client is too slow with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TimeoutKind {
-    /// Sending the first head, or the rest of what has begun.
+    /// Sending the first head, or the rest of a head, a frame or a TLS record.
     Head,
-    /// Using the connection.
+    /// Sending the next request.
     Idle,
-    /// Taking an answer.
+    /// Reading a response.
     Write,
 }
 
-/// What came, as it is told apart.
+/// The received bytes, by protocol.
 #[derive(Debug)]
 pub(super) enum ProtocolState {
-    /// Over HTTP/1: what is no request yet is the beginning of one.
+    /// Over HTTP/1, bytes after a whole request are the beginning of another one.
     H1(NextRequestDetector),
-    /// Over HTTP/2: what is no whole frame is the beginning of one, whatever else runs.
+    /// Over HTTP/2, an incomplete frame is awaited even while requests run.
     H2(FrameTracker),
 }
 
-/// Bytes below TLS that have given no byte above it yet, which may be a part of a record. Without
-/// TLS they stay absent.
+/// Bytes below TLS that have produced no byte above TLS yet, so they may be a partial record.
+/// Without TLS there are no such bytes.
 ///
-/// The surprise: the part of a record that comes in one read with the end of another one is not
-/// noticed before its next byte. Records are not parsed here.
+/// The surprise: the beginning of a record that comes in one read with the end of another one is
+/// not noticed before its next byte. Records are not parsed here.
 #[derive(Debug, Default)]
 pub(super) struct UndecodedBytes {
-    /// When the first of them came.
+    /// When the first of these bytes came.
     since: Cell<Option<Instant>>,
 }
 
 impl UndecodedBytes {
-    /// Bytes came below TLS.
+    /// Records bytes below TLS.
     pub(super) fn on_bytes(&self) {
         if self.since.get().is_none() {
             self.restart();
         }
     }
 
-    /// Bytes came above TLS. Gives the time when the first of them came below.
+    /// Records bytes above TLS. Returns when the first of them came below TLS.
     pub(super) fn decoded(&self) -> Option<Instant> {
         self.since.take()
     }
 
-    /// The time of bytes that are there begins now.
+    /// Restarts the time of the bytes, if there are any.
     fn restart_if_any(&self) {
         if self.since.get().is_some() {
             self.restart();
@@ -90,30 +90,30 @@ impl UndecodedBytes {
 #[derive(Debug)]
 pub(crate) struct ConnectionState {
     timeouts: ConnectionTimeouts,
-    /// When its opening began.
+    /// When the handshake began.
     opened_at: Instant,
-    /// Requests whose answers are not out of hand yet.
+    /// Requests whose responses have not been sent yet.
     active_requests: Cell<usize>,
-    /// Whether there was a request at all.
+    /// Whether a request has arrived on this connection.
     had_request: Cell<bool>,
-    /// Since when none runs.
+    /// Since when no request runs.
     idle_since: Cell<Instant>,
-    /// Since when the rest is awaited of what has begun to come.
+    /// Since when the rest of a head or a frame is awaited.
     head_started_at: Cell<Option<Instant>>,
     protocol: RefCell<ProtocolState>,
     undecoded: Rc<UndecodedBytes>,
-    /// Since when the socket takes nothing.
+    /// Since when the socket accepts no bytes.
     write_blocked_since: Cell<Option<Instant>>,
     disconnect: Rc<DisconnectSignal>,
     close_reason: Cell<Option<CloseReason>>,
 }
 
-/// A request that runs until this is dropped.
+/// Marks a request as running until it is dropped.
 #[derive(Debug)]
 pub(crate) struct ActiveRequest(Rc<ConnectionState>);
 
 impl ConnectionState {
-    /// A connection whose opening began when it was `opened`, and is over; nothing `came` since.
+    /// The state of a connection whose handshake began at `opened_at` and has ended.
     pub(super) fn new(
         timeouts: ConnectionTimeouts,
         opened_at: Instant,
@@ -135,12 +135,12 @@ impl ConnectionState {
         })
     }
 
-    /// By when a connection is open, or its first head there: TLS takes from the same time.
+    /// The deadline of the TLS handshake and the first head, which share one timeout.
     pub(super) fn handshake_deadline(&self) -> Instant {
         self.opened_at + self.timeouts.head
     }
 
-    /// These bytes came.
+    /// Records bytes that were read.
     pub(super) fn on_read(&self, bytes: &[u8]) {
         let since = self.undecoded.decoded().unwrap_or_else(Instant::now);
         match &mut *self.protocol.borrow_mut() {
@@ -159,24 +159,24 @@ impl ConnectionState {
         }
     }
 
-    /// The client, as far as the connection knows.
+    /// The signal that the client of the connection is gone.
     pub(crate) fn disconnect_signal(&self) -> &Rc<DisconnectSignal> {
         &self.disconnect
     }
 
-    /// Nothing more comes.
+    /// Records that the client sends no more.
     pub(super) fn on_eof(&self) {
         self.disconnect.signal();
     }
 
-    /// The socket takes nothing.
+    /// Records that the socket accepts no bytes.
     pub(super) fn on_write_blocked(&self) {
         if self.write_blocked_since.get().is_none() {
             self.write_blocked_since.set(Some(Instant::now()));
         }
     }
 
-    /// The socket took something.
+    /// Records that the socket accepted bytes.
     pub(super) fn on_write_progress(&self) {
         if self.write_blocked_since.take().is_none() {
             return;
@@ -187,7 +187,7 @@ impl ConnectionState {
         }
     }
 
-    /// Whether the first head is awaited; frames are awaited one by one.
+    /// Whether the first head is awaited. Over HTTP/2, each frame is awaited instead.
     fn awaits_first_head(&self) -> bool {
         !self.had_request.get() && !self.is_h2()
     }
@@ -196,7 +196,8 @@ impl ConnectionState {
         matches!(*self.protocol.borrow(), ProtocolState::H2(_))
     }
 
-    /// A request is there. Over HTTP/1 it announces a `body` of so many bytes.
+    /// Records the start of a request. Over HTTP/1, the request announces a body of `body_len`
+    /// bytes.
     pub(crate) fn start_request(self: &Rc<Self>, body_len: u64) -> ActiveRequest {
         if let ProtocolState::H1(detector) = &mut *self.protocol.borrow_mut() {
             detector.set_body_len(body_len);
@@ -207,12 +208,12 @@ impl ConnectionState {
         ActiveRequest(self.clone())
     }
 
-    /// What is the next to be overdue, and when.
+    /// The next deadline, and the step that is too slow then.
     pub(super) fn deadline(&self) -> Option<(Instant, TimeoutKind)> {
         let blocked_since = self.write_blocked_since.get();
         let write = blocked_since.map(|since| (since + self.timeouts.write, TimeoutKind::Write));
         let request = match self.head_started_at.get() {
-            // Frames are not read while nothing can be written: the rest may be there.
+            // Frames are not read while writes are blocked: the rest may have arrived.
             Some(_) if blocked_since.is_some() && self.is_h2() => None,
             Some(since) => Some((since + self.timeouts.head, TimeoutKind::Head)),
             None if self.active_requests.get() > 0 => None,
@@ -229,14 +230,14 @@ impl ConnectionState {
         write.into_iter().chain(request).min_by_key(|(at, _)| *at)
     }
 
-    /// The connection ends because its client is too slow with this; the first thing counts.
+    /// Records why the connection is closed early; the first reason counts.
     pub(crate) fn set_close_reason(&self, reason: CloseReason) {
         if self.close_reason.get().is_none() {
             self.close_reason.set(Some(reason));
         }
     }
 
-    /// The connection ends because this is overdue.
+    /// Records that the client exceeded a timeout.
     pub(super) fn on_timeout(&self, kind: TimeoutKind) {
         match kind {
             TimeoutKind::Head => self.set_close_reason(CloseReason::Head),
@@ -245,12 +246,13 @@ impl ConnectionState {
         }
     }
 
-    /// What a connection that has ended, well or not, was cut off for, if it was. That the framework
-    /// gave up a first head it tells nobody: it ends well without one, while the client is there.
+    /// Why the server closed the connection early, if it did. The framework does not report a first
+    /// head that timed out: the connection then ends without an error and without a request, while
+    /// the client is still there.
     pub(super) fn close_reason(&self, ended_well: bool) -> Option<CloseReason> {
-        let is_given_up =
+        let first_head_timed_out =
             ended_well && self.awaits_first_head() && !self.disconnect.is_disconnected();
-        self.close_reason.get().or(is_given_up.then_some(CloseReason::Head))
+        self.close_reason.get().or(first_head_timed_out.then_some(CloseReason::Head))
     }
 }
 
@@ -264,7 +266,7 @@ impl Drop for ActiveRequest {
         let now = Instant::now();
         self.0.idle_since.set(now);
         self.0.undecoded.restart_if_any();
-        // A part of the next request may have come together with this one.
+        // A part of the next request may have arrived with this one.
         if matches!(&*self.0.protocol.borrow(), ProtocolState::H1(detector) if detector.next_request_started())
         {
             self.0.head_started_at.set(Some(now));
@@ -278,154 +280,150 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn connection(came: ProtocolState) -> Rc<ConnectionState> {
-        let patience =
+    fn connection(protocol: ProtocolState) -> Rc<ConnectionState> {
+        let timeouts =
             ConnectionTimeouts { head: 5 * SECOND, write: 30 * SECOND, idle: 75 * SECOND };
-        ConnectionState::new(patience, Instant::now(), came, Rc::default())
+        ConnectionState::new(timeouts, Instant::now(), protocol, Rc::default())
     }
 
-    /// What is overdue next, and in how many seconds.
-    fn next(progress: &ConnectionState) -> Option<(u64, TimeoutKind)> {
-        let (at, what) = progress.deadline()?;
-        Some((at.duration_since(Instant::now()).as_secs(), what))
+    /// The next step that is too slow, and in how many seconds.
+    fn next(state: &ConnectionState) -> Option<(u64, TimeoutKind)> {
+        let (at, kind) = state.deadline()?;
+        Some((at.duration_since(Instant::now()).as_secs(), kind))
     }
 
     #[tokio::test(start_paused = true)]
     async fn idle_timeout_is_long_and_head_timeout_short() {
-        let progress = connection(ProtocolState::H1(NextRequestDetector::default()));
-        progress.on_read(b"G");
+        let state = connection(ProtocolState::H1(NextRequestDetector::default()));
+        state.on_read(b"G");
         tokio::time::advance(SECOND).await;
-        assert_eq!(next(&progress), Some((4, TimeoutKind::Head)), "the opening included");
-        progress.on_read(b"ET / HTTP/1.1\r\n\r\n");
-        let running = progress.start_request(0);
+        assert_eq!(next(&state), Some((4, TimeoutKind::Head)), "the handshake included");
+        state.on_read(b"ET / HTTP/1.1\r\n\r\n");
+        let running = state.start_request(0);
         tokio::time::advance(100 * SECOND).await;
-        assert_eq!(next(&progress), None, "now the client waits");
+        assert_eq!(next(&state), None, "the client waits");
         drop(running);
-        assert_eq!(next(&progress), Some((75, TimeoutKind::Idle)));
+        assert_eq!(next(&state), Some((75, TimeoutKind::Idle)));
         tokio::time::advance(70 * SECOND).await;
-        progress.on_read(b"G");
+        state.on_read(b"G");
         tokio::time::advance(4 * SECOND).await;
-        progress.on_read(b"G");
-        assert_eq!(next(&progress), Some((1, TimeoutKind::Head)), "each byte gives no more time");
-        progress.on_read(b"ET / HTTP/1.1\r\n\r\n");
-        drop(progress.start_request(0));
-        assert_eq!(next(&progress), Some((75, TimeoutKind::Idle)));
+        state.on_read(b"G");
+        assert_eq!(next(&state), Some((1, TimeoutKind::Head)), "each byte gives no more time");
+        state.on_read(b"ET / HTTP/1.1\r\n\r\n");
+        drop(state.start_request(0));
+        assert_eq!(next(&state), Some((75, TimeoutKind::Idle)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn pipelined_head_is_timed_from_the_response() {
-        let progress = connection(ProtocolState::H1(NextRequestDetector::default()));
-        progress.on_read(b"POST / HTTP/1.1\r\n\r\n{}GET");
-        let running = progress.start_request(2);
+        let state = connection(ProtocolState::H1(NextRequestDetector::default()));
+        state.on_read(b"POST / HTTP/1.1\r\n\r\n{}GET");
+        let running = state.start_request(2);
         tokio::time::advance(100 * SECOND).await;
-        assert_eq!(next(&progress), None, "now the client waits");
+        assert_eq!(next(&state), None, "the client waits");
         drop(running);
         tokio::time::advance(SECOND).await;
-        progress.on_read(b" ");
-        assert_eq!(next(&progress), Some((4, TimeoutKind::Head)));
-        progress.on_read(b"/ HTTP/1.1\r\n\r\n");
-        drop(progress.start_request(0));
-        assert_eq!(next(&progress), Some((75, TimeoutKind::Idle)));
+        state.on_read(b" ");
+        assert_eq!(next(&state), Some((4, TimeoutKind::Head)));
+        state.on_read(b"/ HTTP/1.1\r\n\r\n");
+        drop(state.start_request(0));
+        assert_eq!(next(&state), Some((75, TimeoutKind::Idle)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn partial_frame_is_timed_while_requests_run() {
         const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
-        let progress = connection(ProtocolState::H2(FrameTracker::default()));
-        progress.on_read(&[0; 24]);
-        drop(progress.start_request(0));
-        progress.on_read(PING);
-        assert_eq!(next(&progress), Some((75, TimeoutKind::Idle)));
-        progress.on_read(&PING[..10]);
-        let running = progress.start_request(0);
+        let state = connection(ProtocolState::H2(FrameTracker::default()));
+        state.on_read(&[0; 24]);
+        drop(state.start_request(0));
+        state.on_read(PING);
+        assert_eq!(next(&state), Some((75, TimeoutKind::Idle)));
+        state.on_read(&PING[..10]);
+        let running = state.start_request(0);
         tokio::time::advance(4 * SECOND).await;
-        progress.on_read(&PING[10..11]);
-        assert_eq!(next(&progress), Some((1, TimeoutKind::Head)));
-        progress.on_read(&PING[11..]);
-        assert_eq!(next(&progress), None, "now the client waits");
+        state.on_read(&PING[10..11]);
+        assert_eq!(next(&state), Some((1, TimeoutKind::Head)));
+        state.on_read(&PING[11..]);
+        assert_eq!(next(&state), None, "the client waits");
         drop(running);
-        assert_eq!(next(&progress), Some((75, TimeoutKind::Idle)));
+        assert_eq!(next(&state), Some((75, TimeoutKind::Idle)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn partial_frame_is_not_timed_while_writes_block() {
-        let progress = connection(ProtocolState::H2(FrameTracker::default()));
-        progress.on_read(&[0; 25]);
-        progress.on_write_blocked();
+        let state = connection(ProtocolState::H2(FrameTracker::default()));
+        state.on_read(&[0; 25]);
+        state.on_write_blocked();
         tokio::time::advance(20 * SECOND).await;
-        assert_eq!(next(&progress), Some((10, TimeoutKind::Write)));
-        progress.on_write_progress();
-        assert_eq!(next(&progress), Some((5, TimeoutKind::Head)));
+        assert_eq!(next(&state), Some((10, TimeoutKind::Write)));
+        state.on_write_progress();
+        assert_eq!(next(&state), Some((5, TimeoutKind::Head)));
         tokio::time::advance(SECOND).await;
-        progress.on_write_progress();
-        assert_eq!(next(&progress), Some((4, TimeoutKind::Head)));
+        state.on_write_progress();
+        assert_eq!(next(&state), Some((4, TimeoutKind::Head)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn blocked_write_times_out_while_requests_run() {
-        let progress = connection(ProtocolState::H1(NextRequestDetector::default()));
-        let running = progress.start_request(0);
-        progress.on_write_blocked();
+        let state = connection(ProtocolState::H1(NextRequestDetector::default()));
+        let running = state.start_request(0);
+        state.on_write_blocked();
         tokio::time::advance(10 * SECOND).await;
-        progress.on_write_blocked();
-        assert_eq!(next(&progress), Some((20, TimeoutKind::Write)));
-        progress.on_write_progress();
-        assert_eq!(next(&progress), None);
-        progress.on_write_blocked();
+        state.on_write_blocked();
+        assert_eq!(next(&state), Some((20, TimeoutKind::Write)));
+        state.on_write_progress();
+        assert_eq!(next(&state), None);
+        state.on_write_blocked();
         drop(running);
-        assert_eq!(next(&progress), Some((30, TimeoutKind::Write)), "before it is idle");
+        assert_eq!(next(&state), Some((30, TimeoutKind::Write)), "the write timeout comes first");
     }
 
     #[tokio::test(start_paused = true)]
     async fn undecoded_bytes_start_the_time_of_a_head_on_an_idle_connection_only() {
-        for came in [
+        for protocol in [
             ProtocolState::H1(NextRequestDetector::default()),
             ProtocolState::H2(FrameTracker::default()),
         ] {
-            let progress = connection(came);
-            let running = progress.start_request(0);
-            progress.undecoded.on_bytes();
+            let state = connection(protocol);
+            let running = state.start_request(0);
+            state.undecoded.on_bytes();
             tokio::time::advance(100 * SECOND).await;
-            assert_eq!(next(&progress), None, "a request runs: its own limits hold");
+            assert_eq!(next(&state), None, "a request runs: its own limits hold");
             drop(running);
             tokio::time::advance(SECOND).await;
-            progress.undecoded.on_bytes();
-            assert_eq!(
-                next(&progress),
-                Some((4, TimeoutKind::Head)),
-                "each byte gives no more time"
-            );
-            progress.on_write_blocked();
-            assert_eq!(next(&progress), Some((30, TimeoutKind::Write)), "the rest may be there");
-            progress.on_write_progress();
-            assert_eq!(next(&progress), Some((5, TimeoutKind::Head)));
+            state.undecoded.on_bytes();
+            assert_eq!(next(&state), Some((4, TimeoutKind::Head)), "each byte gives no more time");
+            state.on_write_blocked();
+            assert_eq!(next(&state), Some((30, TimeoutKind::Write)), "the rest may be there");
+            state.on_write_progress();
+            assert_eq!(next(&state), Some((5, TimeoutKind::Head)));
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_time_of_a_head_begins_with_its_first_undecoded_byte() {
-        for (came, begins) in [
+        for (protocol, begins) in [
             (ProtocolState::H1(NextRequestDetector::default()), &b"GET"[..]),
             (ProtocolState::H2(FrameTracker::default()), &[0; 25]),
         ] {
-            let progress = connection(came);
-            drop(progress.start_request(0));
-            progress.undecoded.on_bytes();
+            let state = connection(protocol);
+            drop(state.start_request(0));
+            state.undecoded.on_bytes();
             tokio::time::advance(3 * SECOND).await;
-            progress.on_read(begins);
-            assert_eq!(next(&progress), Some((2, TimeoutKind::Head)));
+            state.on_read(begins);
+            assert_eq!(next(&state), Some((2, TimeoutKind::Head)));
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn whole_frames_in_whole_records_leave_an_http2_connection_idle() {
         const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
-        let progress = connection(ProtocolState::H2(FrameTracker::default()));
-        progress.on_read(&[0; 24]);
-        drop(progress.start_request(0));
-        progress.undecoded.on_bytes();
+        let state = connection(ProtocolState::H2(FrameTracker::default()));
+        state.on_read(&[0; 24]);
+        drop(state.start_request(0));
+        state.undecoded.on_bytes();
         tokio::time::advance(SECOND).await;
-        progress.on_read(PING);
-        assert_eq!(next(&progress), Some((74, TimeoutKind::Idle)));
+        state.on_read(PING);
+        assert_eq!(next(&state), Some((74, TimeoutKind::Idle)));
     }
 }

@@ -1,7 +1,7 @@
-//! What serves a connection, from its opening to its end: one of these on each thread.
+//! Serves connections, from the handshake to the end. Each thread has one [`ConnectionHandler`].
 //!
-//! The framework's own server would do, had it limits for more than the first head of a connection.
-//! So its parts are put together here, around a stream that is watched.
+//! The framework's own server has a timeout for the first head of a connection only. So its parts
+//! are put together here, around a stream with timeouts.
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,21 +31,21 @@ use super::timeout_stream::TimeoutStream;
 use crate::http::options::Options;
 use crate::metrics::{CloseReason, Metrics};
 
-/// How long a connection stays open behind an answer that did not wait for the request's body.
+/// How long a connection stays open after a response that did not wait for the body of its request.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What connections are served with.
+/// The settings for serving connections.
 #[derive(Clone)]
 pub(super) struct ConnectionHandler {
     pub(super) options: Options,
     pub(super) shutdown: Arc<GracefulShutdown>,
     /// Counts the connections.
     pub(super) metrics: Arc<Metrics>,
-    /// Where TLS is spoken.
+    /// Accepts TLS, if it is configured.
     pub(super) tls: Option<TlsAcceptor>,
 }
 
-/// What answers requests, once a thread has made it.
+/// An application that each thread builds, and that answers requests.
 pub(crate) trait HttpApp<B>:
     ServiceFactory<
         Request,
@@ -70,10 +70,10 @@ impl<B, F> HttpApp<B> for F where
 {
 }
 
-/// A connection that is open, for HTTP/1.
+/// An open HTTP/1 connection.
 type Http1Connection = (TimeoutStream<Stream>, Protocol, Option<SocketAddr>);
 
-/// What a thread serves connections with: `app` makes its application.
+/// The service that handles the connections of a thread. `app` builds its application.
 pub(super) fn service<A, F, B>(
     handler: ConnectionHandler,
     app: impl Fn() -> A + Clone + 'static,
@@ -110,7 +110,7 @@ where
         async move { Ok::<_, ()>(app) }
     };
     HttpService::build()
-        // Progress knows when one that is not used any more ends.
+        // `ConnectionState` ends idle connections.
         .keep_alive(KeepAlive::Os)
         .client_request_timeout(options.header_timeout)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
@@ -123,7 +123,7 @@ where
 }
 
 impl ConnectionHandler {
-    /// Serves a connection until it ends. How it ends is the client's business only.
+    /// Serves a connection until it ends. An error concerns its client only.
     async fn serve<S, B>(
         &self,
         stream: TcpStream,
@@ -138,20 +138,20 @@ impl ConnectionHandler {
         let opened_at = Instant::now();
         let address = stream.peer_addr().ok();
         let accepted = handshake(stream, self.tls.as_ref(), self.options.header_timeout).await;
-        let Accepted { stream, http_version: http, undecoded } =
+        let Accepted { stream, http_version, undecoded } =
             accepted.map_err(|error| self.record_handshake_failure(&error))?;
         let timeouts = ConnectionTimeouts {
             head: self.options.header_timeout,
             write: self.options.write_timeout,
             idle: self.options.keep_alive_timeout,
         };
-        let protocol = match http {
+        let protocol = match http_version {
             HttpVersion::H1 => ProtocolState::H1(NextRequestDetector::default()),
             HttpVersion::H2 => ProtocolState::H2(FrameTracker::default()),
         };
         let state = ConnectionState::new(timeouts, opened_at, protocol, undecoded);
         let stream = TimeoutStream::new(stream, state.clone());
-        let result = match http {
+        let result = match http_version {
             HttpVersion::H1 => http1.call((stream, Protocol::Http1, address)).await.map_err(drop),
             HttpVersion::H2 => {
                 let (options, shutdown) = (self.options, &*self.shutdown);
@@ -165,7 +165,7 @@ impl ConnectionHandler {
         result
     }
 
-    /// Who is gone was not cut off.
+    /// Counts a failed handshake, unless the client went away.
     fn record_handshake_failure(&self, error: &io::Error) {
         if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::InvalidData) {
             self.metrics.connections.record_closed(CloseReason::Handshake);

@@ -1,14 +1,13 @@
-//! Whether the client of a request is still there.
+//! Signals that the client of a request is gone.
 //!
-//! A client that closes its side of the connection, or resets the stream of the request, does not
-//! wait for the answer any more. That it might still read one is not assumed, as elsewhere on the
-//! web: who is gone looks the same.
+//! A client that closes its side of the connection, or resets the stream of the request, counts as
+//! gone. Such a client could still read a response, but it looks the same as one that is gone.
 
 use std::cell::Cell;
 
 use tokio::sync::Notify;
 
-/// A client, while it may be there.
+/// A signal that is set once the client is gone.
 #[derive(Debug, Default)]
 pub(crate) struct DisconnectSignal {
     is_set: Cell<bool>,
@@ -16,20 +15,20 @@ pub(crate) struct DisconnectSignal {
 }
 
 impl DisconnectSignal {
-    /// It is gone.
+    /// Records that the client is gone.
     pub(super) fn signal(&self) {
         self.is_set.set(true);
         self.notify.notify_waiters();
     }
 
-    /// Whether it is gone.
+    /// Whether the client is gone.
     pub(super) fn is_disconnected(&self) -> bool {
         self.is_set.get()
     }
 
-    /// Waits until it is gone.
+    /// Waits until the client is gone.
     pub(crate) async fn disconnected(&self) {
-        // All of this is on one thread: nothing comes between the question and the wait.
+        // Everything runs on one thread, so no signal comes between the check and the wait.
         if !self.is_disconnected() {
             self.notify.notified().await;
         }

@@ -1,5 +1,5 @@
-//! Knows how many requests are running, so that a stopping server waits for these and not for
-//! connections that are open and silent.
+//! Counts running requests, so that a stopping server waits for them, and not for open but silent
+//! connections.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -7,8 +7,8 @@ use actix_web::dev::ServiceResponse;
 use actix_web::http::header::{CONNECTION, HeaderValue};
 use tokio::sync::Notify;
 
-/// Threads count apart, each in a line of memory of its own: one number for all would go back and
-/// forth between their processors with every request.
+/// Threads count in separate cache lines: one number for all would move between their processors
+/// with every request.
 const SHARDS: usize = 16;
 
 #[derive(Default)]
@@ -23,7 +23,7 @@ pub(crate) struct GracefulShutdown {
 #[repr(align(128))]
 struct Shard(AtomicUsize);
 
-/// A request that runs until this is dropped.
+/// Counts a request as running until it is dropped.
 pub(crate) struct InFlightGuard<'a> {
     shutdown: &'a GracefulShutdown,
     shard: &'a AtomicUsize,
@@ -42,30 +42,30 @@ impl GracefulShutdown {
         InFlightGuard { shutdown: self, shard }
     }
 
-    /// How many requests run.
+    /// The number of running requests.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.iter().map(|shard| shard.0.load(Ordering::Relaxed)).sum()
     }
 
-    /// Whether clients should not send more on their connections.
+    /// Whether the shutdown has begun, so clients should send no more requests.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Asks the client of a response to close its connection, if the server stops.
+    /// Asks the client of a response to close its connection, if the server is stopping.
     pub(crate) fn announce<B>(&self, response: &mut ServiceResponse<B>) {
         if self.is_stopping() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
     }
 
-    /// Asks clients to close their connections.
+    /// Begins the shutdown: from now on, responses ask clients to close their connections.
     pub(crate) fn begin(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.begun.notify_waiters();
     }
 
-    /// Waits until clients should not send more on their connections.
+    /// Waits until the shutdown begins.
     pub(crate) async fn wait_begun(&self) {
         let begun = self.begun.notified();
         if !self.is_stopping() {
@@ -73,7 +73,7 @@ impl GracefulShutdown {
         }
     }
 
-    /// Waits until no request runs on a server that stops.
+    /// Waits until no request runs. The shutdown must have begun.
     pub(crate) async fn wait_idle(&self) {
         loop {
             let idle = self.idle.notified();
@@ -87,7 +87,7 @@ impl GracefulShutdown {
 
 impl Drop for InFlightGuard<'_> {
     fn drop(&mut self) {
-        // Nobody waits before the server stops.
+        // `wait_idle` waits only after the shutdown has begun.
         if self.shard.fetch_sub(1, Ordering::SeqCst) == 1 && self.shutdown.is_stopping() {
             self.shutdown.idle.notify_waiters();
         }
@@ -106,24 +106,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_stops_waits_for_its_requests() {
-        let drain = GracefulShutdown::default();
-        let running = drain.track();
-        drain.begin();
-        let mut drained = pin!(drain.wait_idle());
-        assert!(poll!(&mut drained).is_pending());
-        assert_eq!(drain.in_flight(), 1);
+        let shutdown = GracefulShutdown::default();
+        let running = shutdown.track();
+        shutdown.begin();
+        let mut idle = pin!(shutdown.wait_idle());
+        assert!(poll!(&mut idle).is_pending());
+        assert_eq!(shutdown.in_flight(), 1);
         drop(running);
-        assert!(poll!(&mut drained).is_ready());
+        assert!(poll!(&mut idle).is_ready());
     }
 
     #[test]
     fn clients_of_a_server_that_stops_are_asked_to_close() {
-        let drain = GracefulShutdown::default();
+        let shutdown = GracefulShutdown::default();
         let mut response = TestRequest::default().to_srv_response(HttpResponse::Ok().finish());
-        drain.announce(&mut response);
+        shutdown.announce(&mut response);
         assert!(!response.headers().contains_key(CONNECTION));
-        drain.begin();
-        drain.announce(&mut response);
+        shutdown.begin();
+        shutdown.announce(&mut response);
         assert_eq!(response.headers().get(CONNECTION).unwrap(), "close");
     }
 }

@@ -1,7 +1,7 @@
-//! Where in its frames an HTTP/2 connection is (RFC 9113, 4.1): bytes only, no times. Nothing of
-//! what frames mean is here but where they end, and whether a list of headers goes on behind one.
+//! Tracks the frames of an HTTP/2 connection (RFC 9113, 4.1): bytes only, no times. The tracker
+//! reads only where a frame ends, and whether a header block continues in the next frame.
 //!
-//! The content of a DATA frame is not awaited: it is a part of a body, which has a time of its own.
+//! The content of a DATA frame is not awaited: it is a part of a body, which has its own timeout.
 
 /// Bytes of a frame before its content.
 const HEAD_LEN: usize = 9;
@@ -11,31 +11,31 @@ const PREFACE_LEN: usize = 24;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
-/// No CONTINUATION follows.
+/// The flag of the last frame of a header block.
 const END_HEADERS: u8 = 4;
 
-/// What the bytes of a connection end with.
+/// The incomplete part at the end of the received bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remainder {
-    /// Nothing that must go on soon.
+    /// No incomplete part, except of a body.
     None,
-    /// A part of something that had begun earlier.
+    /// A frame or header block that began earlier.
     Same,
-    /// The same, but it has begun just now.
+    /// A frame or header block that began with these bytes.
     New,
 }
 
-/// The frames of a connection, as far as they came.
+/// The position of a connection in its frames.
 #[derive(Debug)]
 pub(super) struct FrameTracker {
-    /// Bytes of the preface that are to come.
+    /// Bytes of the preface that are still to come.
     preface_left: usize,
     head: [u8; HEAD_LEN],
-    /// Bytes of the head that are there; all while the content is awaited.
+    /// Bytes of the head that have come; all of them while the content is awaited.
     got: usize,
-    /// Bytes of the content that are to come.
+    /// Bytes of the content that are still to come.
     left: usize,
-    /// Whether a list of headers goes on in the next frame.
+    /// Whether a header block continues in the next frame.
     in_header_block: bool,
 }
 
@@ -52,7 +52,7 @@ impl Default for FrameTracker {
 }
 
 impl FrameTracker {
-    /// More came.
+    /// Adds received bytes.
     pub(super) fn add(&mut self, bytes: &[u8]) -> Remainder {
         let (preface, mut bytes) = bytes.split_at(self.preface_left.min(bytes.len()));
         self.preface_left -= preface.len();
@@ -69,7 +69,7 @@ impl FrameTracker {
         }
     }
 
-    /// More came of one frame. Gives the bytes behind its end.
+    /// Adds bytes to the current frame. Returns the bytes after its end.
     fn add_to_frame<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let (head, bytes) = bytes.split_at(bytes.len().min(HEAD_LEN - self.got));
         self.head[self.got..][..head.len()].copy_from_slice(head);
@@ -113,7 +113,7 @@ mod tests {
         [&length[..], &[kind, flags, 0, 0, 0, 1], content].concat()
     }
 
-    /// A connection that is open.
+    /// The frames of a connection after its preface.
     fn frames() -> FrameTracker {
         let mut frames = FrameTracker::default();
         assert_eq!(frames.add(&[b'x'; PREFACE_LEN - 1]), Remainder::None);
@@ -136,8 +136,8 @@ mod tests {
         assert_eq!(frames().add(&all), Remainder::None);
         for size in [1, 2, 8, 9, 10, 4_096] {
             let mut frames = frames();
-            let told: Vec<_> = all.chunks(size).map(|bytes| frames.add(bytes)).collect();
-            assert_eq!(told.last(), Some(&Remainder::None), "{size} bytes at a time");
+            let remainders: Vec<_> = all.chunks(size).map(|bytes| frames.add(bytes)).collect();
+            assert_eq!(remainders.last(), Some(&Remainder::None), "{size} bytes at a time");
         }
     }
 
@@ -146,12 +146,12 @@ mod tests {
         let mut frames = frames();
         let ping = frame(6, 0, b"12345678");
         for (at, byte) in ping.iter().enumerate() {
-            let told = match at {
+            let expected = match at {
                 0 => Remainder::New,
                 16 => Remainder::None,
                 _ => Remainder::Same,
             };
-            assert_eq!(frames.add(&[*byte]), told, "byte {at}");
+            assert_eq!(frames.add(&[*byte]), expected, "byte {at}");
         }
         assert_eq!(frames.add(&ping[..12]), Remainder::New);
         let next = [&ping[12..], &ping[..3]].concat();

@@ -1,7 +1,8 @@
-//! The opening of a connection: its TLS handshake, and which HTTP it speaks.
+//! The handshake of a connection: TLS, and the detection of the HTTP version.
 //!
-//! Over TLS the client says which. Else a connection that begins like one of HTTP/2 is one: for
-//! proxies that know that they may ("prior knowledge"). Nobody is upgraded.
+//! Over TLS, the client selects the version (ALPN). Without TLS, a connection that begins with the
+//! HTTP/2 preface uses HTTP/2, for proxies with "prior knowledge". Upgrades from HTTP/1 are not
+//! supported.
 
 use std::io;
 use std::rc::Rc;
@@ -17,35 +18,35 @@ use tokio_util::io::InspectReader;
 use super::connection_state::UndecodedBytes;
 use super::tls;
 
-/// Plain, or with TLS.
+/// A connection, plain or with TLS.
 pub(super) type Stream = Either<TcpStream, Box<TlsStream<BelowTls>>>;
 
-/// The socket of a TLS connection. The function notices every read.
+/// The socket of a TLS connection. The function receives the bytes of every read.
 type BelowTls = InspectReader<TcpStream, Box<dyn FnMut(&[u8])>>;
 
-/// A connection that is open.
+/// A connection after its handshake.
 pub(super) struct Accepted {
     pub(super) stream: Stream,
     pub(super) http_version: HttpVersion,
     pub(super) undecoded: Rc<UndecodedBytes>,
 }
 
-/// What is spoken on a connection.
+/// The HTTP version of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HttpVersion {
     H1,
     H2,
 }
 
-/// The first letters of an HTTP/2 connection: no request of HTTP/1 begins with them.
+/// The first bytes of an HTTP/2 connection. No HTTP/1 request begins with them.
 const PREFACE: &[u8] = b"PRI";
-/// Until it is looked again whether more than one or two letters are there, which is rare.
+/// The wait until the next look at a connection with only one or two bytes, which is rare.
 const PEEK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Opens a connection, if its client does its part `within` that time.
+/// Performs the handshake of a connection, within `handshake_timeout`.
 ///
 /// # Errors
-/// When it does not, or goes away, or speaks no TLS where that is spoken.
+/// If the client is too slow, goes away, or does not speak the configured TLS.
 pub(super) async fn handshake(
     stream: TcpStream,
     tls: Option<&TlsAcceptor>,
@@ -69,12 +70,12 @@ pub(super) async fn handshake(
     } else {
         HttpVersion::H1
     };
-    // The handshake is decoded, and a request that came with it has no earlier beginning.
+    // The bytes of the handshake are decoded. A request that came with them begins now.
     undecoded.decoded();
     Ok(Accepted { stream: Either::Right(Box::new(stream)), http_version, undecoded })
 }
 
-/// TLS gives no sign of a record before its last byte, so the bytes are noticed below it.
+/// Watches the bytes below TLS, because TLS reports a record only after its last byte.
 fn below_tls(stream: TcpStream, undecoded: Rc<UndecodedBytes>) -> BelowTls {
     let notice = move |bytes: &[u8]| {
         if !bytes.is_empty() {

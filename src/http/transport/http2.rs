@@ -1,7 +1,7 @@
-//! HTTP/2: requests of one connection, side by side, through the same application.
+//! HTTP/2: concurrent requests of one connection, through the same application.
 //!
-//! The framework's own way to it has no limits for streams and header lists. What `h2` limits by
-//! itself stays: resets, frames without content, errors that the client provokes.
+//! The framework's own HTTP/2 has no limits for streams and header lists. The limits that `h2` has
+//! by itself stay: for resets, frames without content, and errors that the client provokes.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -31,18 +31,18 @@ use super::graceful_shutdown::GracefulShutdown;
 use crate::http::options::Options;
 use crate::metrics::CloseReason;
 
-/// Requests that run at once on a connection.
+/// Concurrent requests of a connection.
 const MAX_STREAMS: u32 = 128;
-/// What a client may send before anybody reads it: of one body, and of all of a connection.
+/// Bytes that a client may send before they are read: of one body, and of a whole connection.
 const WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// The most that is written of one answer before others have their turn.
+/// Bytes of one response that are written before other responses have their turn.
 const MAX_CHUNK: usize = 16 * 1024;
 
 /// Serves a connection until it ends.
 ///
 /// # Errors
-/// When the client does not do its part, or breaks the rules.
+/// If the client is too slow or violates the protocol.
 pub(super) async fn serve<T, S, B>(
     stream: T,
     state: &Rc<ConnectionState>,
@@ -75,7 +75,7 @@ where
         let full = streams.len() >= MAX_STREAMS as usize;
         tokio::select! {
             () = &mut shutdown_begun, if !is_notified => {
-                // What runs is finished, and what is on its way is taken.
+                // Running requests finish, and requests on their way are accepted.
                 connection.graceful_shutdown();
                 is_notified = true;
             }
@@ -94,15 +94,15 @@ where
             }
         }
     };
-    // What has begun is finished, as on any connection that is lost.
+    // Running requests finish, as on any lost connection.
     streams.detach_all();
     result
 }
 
 type H2Request = http::Request<RecvStream>;
 
-/// The next request. A reset frees a stream for the client while its request still runs here: when
-/// there are too many of those, all others wait.
+/// Accepts the next request, unless the connection is full. A reset frees a stream for the client
+/// while its request still runs here. New requests wait if too many of those run.
 async fn accept<T: AsyncRead + AsyncWrite + Unpin>(
     connection: &mut Connection<T, Bytes>,
     full: bool,
@@ -114,7 +114,7 @@ async fn accept<T: AsyncRead + AsyncWrite + Unpin>(
     .await
 }
 
-/// One request and its answer.
+/// Handles one request.
 async fn handle_stream<S, B>(
     app: &S,
     h2_request: H2Request,
@@ -152,7 +152,7 @@ async fn handle_stream<S, B>(
     }
 }
 
-/// A request as the application knows them; `None` if it is none.
+/// Converts a request for the application; `None` if it is invalid.
 fn request(h2_request: H2Request) -> Option<Request> {
     let (parts, body) = h2_request.into_parts();
     let payload = if body.is_end_stream() { Payload::None } else { payload(body) };
@@ -179,14 +179,14 @@ fn payload(mut body: RecvStream) -> Payload {
             Some(Err(_)) => return Some(Err(PayloadError::Incomplete(None))).into(),
             None => return None.into(),
         };
-        // The client may send as much more.
+        // The client may send as many bytes again.
         let released = body.flow_control().release_capacity(chunk.len());
         Some(released.map(|()| chunk).map_err(|_| PayloadError::Incomplete(None))).into()
     });
     Payload::Stream { payload: Box::pin(chunks) }
 }
 
-/// Sends an answer, or as much of it as the client takes.
+/// Sends a response, or as much of it as the client reads.
 async fn send_response<B: MessageBody>(
     response: HttpResponse<B>,
     is_head: bool,
@@ -196,7 +196,7 @@ async fn send_response<B: MessageBody>(
     let (head, body) = response.into_parts();
     let size = body.size();
     let ends = is_head || size.is_eof();
-    // Who is gone needs no answer.
+    // A client that is gone needs no response.
     let Ok(mut stream) = respond.send_response(response_head(&head, size), ends) else { return };
     if ends {
         return;
@@ -211,7 +211,7 @@ async fn send_response<B: MessageBody>(
             return;
         }
     }
-    // Who is gone needs no end either.
+    // A client that is gone needs no end of the body.
     let _ = stream.send_data(Bytes::new(), true);
 }
 
@@ -237,11 +237,11 @@ fn response_head(head: &HttpResponse<()>, size: BodySize) -> http::Response<()> 
     response
 }
 
-/// What concerns a connection has no place in HTTP/2.
+/// Headers about the connection, which HTTP/2 does not allow.
 const ONLY_HTTP1: [header::HeaderName; 3] =
     [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE];
 
-/// Sends a part of an answer; `None` if the client does not take it in time, or at all.
+/// Sends a part of a response; `None` if the client does not read it in time, or is gone.
 async fn send(
     stream: &mut SendStream<Bytes>,
     mut chunk: Bytes,

@@ -1,4 +1,4 @@
-//! The socket that requests come in by: bound first, then asked for its address, then served.
+//! The listening socket: first bound, then served.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, ToSocketAddrs as _};
@@ -20,22 +20,22 @@ use crate::metrics::Metrics;
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
 
-/// Bytes of an answer that a connection leaves to the system before the client has room for them.
+/// Bytes of a response that the system buffers before the client has room for them.
 #[cfg(target_os = "linux")]
 const NOTSENT_LOWAT: u32 = 128 * 1024;
 
-/// By when the thread that accepts connections has heard that it should not. It does not answer;
-/// should it be slower, it reports an error that is none.
+/// The time for the accepting thread to pause, which it does not confirm. If the thread is slower,
+/// it reports an error that means nothing.
 const PAUSE_GRACE: Duration = Duration::from_millis(50);
 
-/// A socket that will be served.
+/// A bound socket.
 pub struct Listener(TcpListener);
 
-/// A socket that is served while this runs.
+/// A server on a bound socket.
 pub struct Server(actix_server::Server);
 
-/// Ends a server that runs, in two steps: between them its threads still live, and so do the
-/// connections that they opened.
+/// Stops a server in two steps: [`drain`](Self::drain) and [`stop`](Self::stop). Its threads and
+/// open connections live on between them.
 pub struct ShutdownHandle {
     handle: ServerHandle,
     listener: TcpListener,
@@ -43,10 +43,10 @@ pub struct ShutdownHandle {
 }
 
 impl Listener {
-    /// Takes the first free address of `address`, as `HOST:PORT`; port 0 is a free one.
+    /// Binds the first free address of `address`, as `HOST:PORT`; port 0 selects a free port.
     ///
     /// # Errors
-    /// When the name is unknown, or no address of it can be taken.
+    /// If the name is unknown, or all its addresses are unavailable.
     pub fn bind(address: &str) -> io::Result<Self> {
         let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in address.to_socket_addrs()? {
@@ -58,19 +58,19 @@ impl Listener {
         Err(last_error)
     }
 
-    /// Where it listens.
+    /// The bound address.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// If the system does not report the address.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
     }
 
-    /// Serves an application, which each thread makes for itself; `drain` counts its requests. With
-    /// `tls` the connections speak nothing else.
+    /// Serves an application, which each thread builds for itself. `shutdown` counts its requests.
+    /// With `tls`, connections without TLS are refused.
     ///
     /// # Errors
-    /// When the system refuses the socket.
+    /// If the system refuses the socket.
     pub(crate) fn serve<A, F, B>(
         self,
         options: Options,
@@ -97,7 +97,8 @@ impl Listener {
         Ok((Server(server), ShutdownHandle { handle, listener, shutdown }))
     }
 
-    /// Serves an application, which each thread makes for itself, in whatever way it ends.
+    /// Serves an application, which each thread builds for itself, without TLS or a graceful
+    /// shutdown.
     pub(crate) fn serve_app<A, F, B>(
         self,
         options: Options,
@@ -139,40 +140,40 @@ impl Listener {
 }
 
 impl Server {
-    /// What ends it.
+    /// The handle that stops the server.
     pub(crate) fn handle(&self) -> ServerHandle {
         self.0.handle()
     }
 
-    /// Serves until it is ended.
+    /// Runs until the server is stopped.
     ///
     /// # Errors
-    /// When the system refuses to wait for connections.
+    /// If the system refuses to wait for connections.
     pub async fn run(self) -> io::Result<()> {
         self.0.await
     }
 }
 
 impl ShutdownHandle {
-    /// Tells how many requests run.
+    /// A function that returns the number of running requests.
     #[must_use]
     pub fn in_flight_counter(&self) -> Box<dyn Fn() -> usize + Send + Sync> {
         let shutdown = self.shutdown.clone();
         Box::new(move || shutdown.in_flight())
     }
 
-    /// Tells clients, accepts no more, and waits until no request runs.
+    /// Asks clients to close their connections, accepts no more, and waits until no request runs.
     pub async fn drain(&self) {
         self.shutdown.begin();
         self.handle.pause().await;
         tokio::time::sleep(PAUSE_GRACE).await;
-        // A paused server would leave new connections waiting for an answer that never comes. This
-        // refuses them, on systems that know it; the others wait until the end.
+        // New connections to a paused server would wait for a response that never comes. A shutdown
+        // of the socket refuses them, on systems that support it.
         let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
         self.shutdown.wait_idle().await;
     }
 
-    /// Cuts off what still runs, and ends.
+    /// Closes all connections, and stops the threads.
     pub async fn stop(&self) {
         self.handle.stop(false).await;
     }
@@ -181,10 +182,10 @@ impl ShutdownHandle {
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
-    // A server that restarts takes its port again at once; one that others listen on it does not.
+    // On Unix, a restarted server can bind its port again at once, but not a port in use.
     socket.set_reuse_address(cfg!(unix))?;
-    // For the connections, which inherit it: a slow reader's answers wait here and not in the
-    // system, and that it reads is seen early.
+    // Connections inherit this option. Responses to a slow reader wait in the server then, not in
+    // the system, so the server notices early that the client reads.
     #[cfg(target_os = "linux")]
     socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
     socket.bind(&address.into())?;

@@ -1,25 +1,25 @@
-//! What came behind the last request of an HTTP/1 connection: bytes only, no times.
+//! Detects the next request on an HTTP/1 connection: bytes only, no times.
 //!
-//! The surprise is that nothing is parsed a second time. A head ends with an empty line, and so does
-//! a body in chunks; so whatever came behind the last empty line, and is more than the body that the
-//! last request announced, begins another request. A body with an empty line in it may hide such a
-//! beginning, but a whole request is never taken for more than one.
+//! The surprise: nothing is parsed a second time. A head ends with an empty line, and so does a
+//! chunked body. So the bytes after the last empty line begin another request if they exceed the
+//! body that the last request announced. A body with an empty line in it may hide such a beginning,
+//! but one whole request is never taken for two.
 
 use memchr::memrchr_iter;
 
-/// The end of all that came.
+/// The end of the received bytes.
 #[derive(Debug, Default)]
 pub(super) struct NextRequestDetector {
     /// Bytes since the last empty line.
     length: u64,
-    /// The last two bytes of all.
+    /// The last two received bytes.
     last: [u8; 2],
     /// Bytes of the body that the last request announced.
     body_len: u64,
 }
 
 impl NextRequestDetector {
-    /// More came.
+    /// Adds received bytes.
     pub(super) fn add(&mut self, bytes: &[u8]) {
         self.length = match last_empty_line_end(self.last, bytes) {
             Some(end) => (bytes.len() - end) as u64,
@@ -32,13 +32,13 @@ impl NextRequestDetector {
         };
     }
 
-    /// The last request is one with a body of so many bytes; 0 if it comes in chunks.
+    /// Sets the length of the body that the last request announced; 0 if the body is chunked.
     pub(super) fn set_body_len(&mut self, body_len: u64) {
         self.body_len = body_len;
     }
 
-    /// Whether another request has begun behind the last one. A line's end is not the beginning of
-    /// one: there are clients that send one behind a body.
+    /// Whether another request has begun after the last one. A line end alone does not begin a
+    /// request: some clients send one after a body.
     pub(super) fn next_request_started(&self) -> bool {
         let line_end = match self.last {
             [b'\r', b'\n'] => 2,
@@ -49,7 +49,7 @@ impl NextRequestDetector {
     }
 }
 
-/// Where the last empty line ends in `bytes`, which came behind `before`.
+/// The end of the last empty line in `bytes`, which came after `before`.
 fn last_empty_line_end(before: [u8; 2], bytes: &[u8]) -> Option<usize> {
     let back = |at: usize, by: usize| match at.checked_sub(by) {
         Some(at) => bytes[at],
@@ -71,21 +71,21 @@ mod tests {
     const CHUNKED: &str =
         "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n\r\n";
 
-    /// Whether a request has begun behind the last one, however the bytes came apart.
+    /// Whether another request has begun; the same for every split of the bytes.
     fn has_begun(body: u64, all: &str) -> bool {
-        let told = |pieces: &[&[u8]]| {
-            let mut tail = NextRequestDetector::default();
-            pieces.iter().for_each(|piece| tail.add(piece));
-            tail.set_body_len(body);
-            tail.next_request_started()
+        let detect = |pieces: &[&[u8]]| {
+            let mut detector = NextRequestDetector::default();
+            pieces.iter().for_each(|piece| detector.add(piece));
+            detector.set_body_len(body);
+            detector.next_request_started()
         };
         let all = all.as_bytes();
-        let begun = told(&[all]);
+        let begun = detect(&[all]);
         for at in 0..=all.len() {
             let (first, second) = all.split_at(at);
-            assert_eq!(told(&[first, second]), begun, "cut at {at}");
+            assert_eq!(detect(&[first, second]), begun, "cut at {at}");
         }
-        assert_eq!(told(&all.chunks(1).collect::<Vec<_>>()), begun, "byte by byte");
+        assert_eq!(detect(&all.chunks(1).collect::<Vec<_>>()), begun, "byte by byte");
         begun
     }
 
@@ -104,7 +104,7 @@ mod tests {
             (5, format!("{POST}\r\n\r\n{{")),
             (5, format!("{POST}{{\n\n}}\n")),
             (5, format!("{POST}{{}}\r\n\n")),
-            // Only a part of its body is there.
+            // A partial body.
             (5, format!("{POST}he")),
             (5, POST.to_owned()),
         ] {

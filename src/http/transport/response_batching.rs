@@ -1,9 +1,9 @@
-//! Responses of one thread that are ready at about the same time, sent one close after the other.
+//! Sends the responses of one thread that are ready at about the same time close together.
 //!
 //! A response waits for two turns of its thread before it is sent. In the first turn the thread
-//! answers the requests that have arrived, in the second those that arrived meanwhile. A client that
-//! awaits several responses is then woken once and not for each. If the thread has nothing else to
-//! do, a turn is one look at the sockets.
+//! answers the requests that have arrived, in the second those that arrived meanwhile. A client
+//! that awaits several responses is then woken once and not for each. If the thread has nothing
+//! else to do, a turn is one look at the sockets.
 //!
 //! The framework's `apply_fn` keeps the future of the application inside its own: nothing is
 //! allocated for it.
@@ -16,7 +16,8 @@ use actix_web::dev::ServiceResponse;
 /// Turns of its thread for which a response waits.
 const YIELDS_BEFORE_SEND: usize = 2;
 
-/// Marks a response that is sent at once. Behind a body that is broken there is no later.
+/// Marks a response that is sent at once. After a broken body the connection ends, so the response
+/// cannot wait.
 pub(crate) struct SendAtOnce;
 
 /// An application whose responses wait for their turns, unless they are marked.
@@ -51,7 +52,7 @@ mod tests {
 
     use super::*;
 
-    /// How often a response must be polled until it is sent.
+    /// The number of polls until a response is sent.
     async fn polls(is_marked: bool) -> usize {
         let app = batch_responses(fn_service(move |request: Request| async move {
             let mut response = HttpResponse::Ok().finish();

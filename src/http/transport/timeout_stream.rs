@@ -1,7 +1,7 @@
-//! A connection's bytes, watched: ends it when its client lets the server wait too long.
+//! A stream that ends its connection when the client is too slow.
 //!
-//! Whatever serves the connection sees a client that has closed, or an error. The timer costs
-//! nothing while requests come quickly: it is moved only to be earlier, or when it has fired.
+//! The framework then sees a closed connection or an error. The timer costs nothing while requests
+//! come quickly: it is reset only to an earlier time, or after it fired.
 
 use std::io;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connection_state::{ConnectionState, TimeoutKind};
 
-/// A stream and its [`Progress`].
+/// A stream and its [`ConnectionState`].
 pub(super) struct TimeoutStream<S> {
     stream: S,
     state: Rc<ConnectionState>,
@@ -23,14 +23,14 @@ pub(super) struct TimeoutStream<S> {
 impl<S> TimeoutStream<S> {
     pub(super) fn new(stream: S, state: Rc<ConnectionState>) -> Self {
         let at = state.deadline().map_or_else(Instant::now, |(at, _)| at);
-        Self { stream, state: state, timer: Box::pin(sleep_until(at)) }
+        Self { stream, state, timer: Box::pin(sleep_until(at)) }
     }
 
     pub(super) fn state(&self) -> &Rc<ConnectionState> {
         &self.state
     }
 
-    /// Ready when the client is too slow; else it will wake.
+    /// Ready when the client is too slow; otherwise the timer wakes the task.
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<TimeoutKind> {
         loop {
             let Some((at, kind)) = self.state.deadline() else { return Poll::Pending };
@@ -45,7 +45,7 @@ impl<S> TimeoutStream<S> {
         }
     }
 
-    /// What writing came to, or an error when that waits too long.
+    /// The result of a write, or an error if the write is blocked for too long.
     fn check_write<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -121,8 +121,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
         let flushed = this.check_write(cx, flushed);
-        // An answer may be out: then it is the client's turn, and whoever serves the connection
-        // need not read again before that is over.
+        // A response may be complete, so the client's time starts. The framework may not read again
+        // before that time is over, so the timer is registered here.
         if flushed.is_ready() && this.poll_timeout(cx).is_ready() {
             cx.waker().wake_by_ref();
         }

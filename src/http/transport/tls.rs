@@ -1,6 +1,6 @@
-//! The certificate that is shown, which may change while connections are open.
+//! The TLS certificate, which can change while connections are open.
 //!
-//! Files are not read here, and nobody is asked for a certificate of theirs.
+//! Files are not read here, and clients are not asked for certificates.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 
-/// HTTP/2, by the name that clients ask for it.
+/// The ALPN name of HTTP/2.
 pub(super) const ALPN_H2: &[u8] = b"h2";
 
-/// What TLS is spoken with: 1.2 and 1.3, HTTP/2 and HTTP/1.1.
+/// The TLS settings: versions 1.2 and 1.3, for HTTP/2 and HTTP/1.1.
 pub struct Tls {
     resolver: Arc<CertResolver>,
     acceptor: TlsAcceptor,
@@ -25,13 +25,13 @@ pub struct Tls {
 /// Why a certificate and its key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The one with the certificates is not PEM.
+    /// The text with the certificates is not PEM.
     #[error("the certificate is not PEM")]
     Certificate(#[source] pem::Error),
-    /// It is PEM, but of something else.
+    /// The PEM text has no certificate.
     #[error("there is no certificate in it")]
     NoCertificate,
-    /// The one with the key is not PEM, or has none.
+    /// The text with the key is not PEM, or has no key.
     #[error("there is no private key (PKCS#8, PKCS#1 or SEC1, not encrypted)")]
     Key(#[source] pem::Error),
     /// The certificate cannot be read, the key is of an unknown kind, or they do not match.
@@ -43,10 +43,10 @@ pub enum TlsError {
 struct CertResolver(ArcSwap<CertifiedKey>);
 
 impl Tls {
-    /// Shows the first certificate of `cert` and sends the others along; both are PEM.
+    /// Uses the first certificate of `cert`, and sends the others with it. Both texts are PEM.
     ///
     /// # Errors
-    /// When they are not, or do not belong together.
+    /// If a text is not PEM, or the certificate and the key do not match.
     pub fn new(cert: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let resolver = Arc::new(CertResolver(ArcSwap::from_pointee(load_certified_key(
@@ -61,10 +61,10 @@ impl Tls {
         Ok(Self { resolver, acceptor: Arc::new(config).into() })
     }
 
-    /// Shows another certificate from now on; open connections stay as they are.
+    /// Uses another certificate from now on; open connections keep theirs.
     ///
     /// # Errors
-    /// As [`Tls::new`]: the old one is shown then.
+    /// As [`Tls::new`]; the old certificate stays in use.
     pub fn replace(&self, cert: &[u8], key: &[u8]) -> Result<(), TlsError> {
         self.resolver.0.store(Arc::new(load_certified_key(cert, key, &ring::default_provider())?));
         Ok(())

@@ -1,13 +1,16 @@
 //! `/v1`: the REST API. Plain JSON, API keys, problems (RFC 9457).
 //!
-//! Nothing of the framework's own answers may get out: what a call takes is read by
-//! [`extract::authorized::Authorised`], whose every rejection is a [`problem::Problem`], and unknown paths and
-//! methods have theirs.
+//! An error response of the framework must not reach a client. Therefore
+//! [`extract::authorized::Authorized`] reads every request and rejects it with a
+//! [`problem::Problem`]. Unknown paths and methods get a problem too.
 //!
-//! Adding a call: a handler in the file of its aggregate that takes an [`extract::authorized::Authorised`] with
-//! what it needs and the parts that it reads, its description in `#[utoipa::path]` with the same
-//! parts in `params` and in [`problem::Problems`], a line in [`router`] and one in [`mod@openapi`],
-//! then `muster openapi > openapi.json`.
+//! To add an endpoint:
+//! 1. Write a handler in the file of its resource. It takes an
+//!    [`extract::authorized::Authorized`] with the needed permission and the parts of the request.
+//! 2. Describe it with `#[utoipa::path]`: the same parts go into `params` and into
+//!    [`problem::ErrorResponses`].
+//! 3. Add a line to [`router`] and one to [`mod@openapi`].
+//! 4. Run `muster openapi > openapi.json`.
 
 mod endpoints;
 mod extract;
@@ -27,10 +30,10 @@ use endpoints::sessions::{create, get, members, state, update};
 use endpoints::{batch, diff, docs, events, limits, list};
 use problem::{Code, Problem};
 
-/// What all paths of this API begin with.
+/// The start of every path of this API.
 const PREFIX: &str = "/v1";
 
-/// `HEAD` works wherever `GET` does.
+/// Every endpoint with `GET` also has `HEAD`.
 const READ: [Method; 2] = [Method::GET, Method::HEAD];
 
 pub(crate) fn router(app: &mut web::ServiceConfig) {

@@ -1,6 +1,7 @@
-//! `GET /v1/openapi.json`: the description of this API, made from the types and handlers in here.
+//! `GET /v1/openapi.json`: the description of this API, generated from its types and handlers.
 //!
-//! The same text is printed by `muster openapi` and kept in `openapi.json`, which a test compares.
+//! `muster openapi` prints the same text. The file `openapi.json` holds a copy, and a test compares
+//! the two.
 
 use std::sync::LazyLock;
 
@@ -64,7 +65,7 @@ use super::render::view;
 )]
 struct ApiDescription;
 
-/// How callers show who they are.
+/// Adds the API key to the description, as its security scheme.
 struct ApiKeyScheme;
 
 impl Modify for ApiKeyScheme {
@@ -79,7 +80,7 @@ impl Modify for ApiKeyScheme {
     }
 }
 
-/// What every call may have, and every answer has.
+/// Adds `X-Request-Id` to every request and every response of the description.
 struct RequestIdHeader;
 
 impl Modify for RequestIdHeader {
@@ -90,15 +91,15 @@ impl Modify for RequestIdHeader {
             .build();
         let about = "The caller's id of the request, for the response and the log: up to 64 \
                      letters, digits and `._:/+=@-`. Any other value is ignored.";
-        let own = standard_header("X-Request-Id", about, "3f0c1f0e9b7a4d52a1c6f5d3e8b70a94");
-        let calls = document.paths.paths.values_mut().flat_map(|path| {
+        let parameter = standard_header("X-Request-Id", about, "3f0c1f0e9b7a4d52a1c6f5d3e8b70a94");
+        let operations = document.paths.paths.values_mut().flat_map(|path| {
             [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete]
                 .into_iter()
                 .flatten()
         });
-        for call in calls {
-            call.parameters.get_or_insert_default().push(own.clone().into());
-            for response in call.responses.responses.values_mut() {
+        for operation in operations {
+            operation.parameters.get_or_insert_default().push(parameter.clone().into());
+            for response in operation.responses.responses.values_mut() {
                 if let RefOr::T(response) = response {
                     response.headers.insert("X-Request-Id".to_owned(), header.clone().into());
                 }
@@ -111,7 +112,7 @@ impl Modify for RequestIdHeader {
 #[must_use]
 pub fn openapi() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| {
-        // Of text and numbers: it does not fail.
+        // Text and numbers always have a JSON form.
         let document = ApiDescription::openapi().to_pretty_json().unwrap_or_default();
         format!("{document}\n")
     });

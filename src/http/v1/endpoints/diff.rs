@@ -1,4 +1,4 @@
-//! `GET /v1/sessions/{sessionId}/diff`: what leads from one version to another.
+//! `GET /v1/sessions/{sessionId}/diff`: the changes from one version to another.
 
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use crate::service::{self, Sessions};
 
 type DiffRequest = Authorized<CanRead, (SessionPath, Query<DiffQuery>)>;
 
-/// Two versions, the later one first or last.
+/// The query: two versions. Either of them may be the later one.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -137,7 +137,7 @@ impl<'a> From<&'a service::SessionDiff> for Diff<'a> {
     }
 }
 
-/// What can be said against comparing.
+/// The error codes of the endpoint, beside those of the request.
 struct DiffErrors;
 
 impl ErrorCodes for DiffErrors {
@@ -163,7 +163,7 @@ pub(crate) async fn get(
 ) -> Result<HttpResponse, Problem> {
     let (SessionPath(id), Query(query)) = request.parts;
     let (from, to) = query.try_into()?;
-    // If there is the later one, there is the earlier one as well.
+    // If the later version exists, the earlier one exists too: only the later one can be missing.
     let later = if from > to { "from" } else { "to" };
     let diff = sessions.diff(&request.caller, id, from, to).await;
     let diff = diff.map_err(|error| Problem::from(error).rename_field(&[("version", later)]))?;

@@ -1,8 +1,8 @@
-//! `GET /v1/docs`: the description of this API for people, in Swagger UI. The program has all of
-//! it: nothing is fetched from elsewhere, and the browser is told to fetch nothing from there.
+//! `GET /v1/docs`: the description of this API as a web page, by Swagger UI. The program contains
+//! all its files. The page loads nothing from other servers, and its policy forbids that.
 //!
-//! Its large files are kept compressed, as all browsers take them. They are unpacked for who does
-//! not, once and for all.
+//! The program holds the large files compressed, as all browsers accept them. For other clients a
+//! file is unpacked once and kept.
 
 use std::io::{self, Read as _};
 use std::sync::LazyLock;
@@ -27,10 +27,10 @@ static STYLE: GzipAsset =
         STYLE.unpack()
     });
 
-/// A file, by gzip.
+/// A file that is compressed with gzip.
 struct GzipAsset {
     gzip: &'static [u8],
-    /// For who takes no gzip.
+    /// The unpacked file, for clients that do not accept gzip.
     plain: LazyLock<io::Result<Bytes>>,
 }
 
@@ -62,7 +62,7 @@ fn accepts_gzip(request: &HttpRequest) -> bool {
     accepted.and_then(|accepted| accepted.negotiate(supported.iter())) == Some(Encoding::gzip())
 }
 
-/// Paths count from where the page is, so that it works behind a proxy that adds to them.
+/// Paths are relative to the page, so that it works behind a proxy that adds a prefix.
 const PAGE: &str = r#"<!doctype html>
 <html lang="en">
 <head>
@@ -81,17 +81,17 @@ const PAGE: &str = r#"<!doctype html>
 "#;
 
 const START: &str = r##"SwaggerUIBundle({
-  // It stands beside the directory of this script, wherever the page is.
+  // The description is beside the directory of this script, at every address of the page.
   url: new URL("../openapi.json", document.currentScript.src).href,
   dom_id: "#api",
   deepLinking: true,
-  // Would send the address of the description elsewhere.
+  // The validator would send the address of the description to another server.
   validatorUrl: null,
 });
 "##;
 
-/// Only this server may be asked, and nobody may show the page inside of theirs. Swagger UI sets
-/// styles on its elements and has images in its style sheet.
+/// The page loads only from this server, and no other page may embed it. Swagger UI sets styles on
+/// its elements, hence `unsafe-inline`, and has images in its style sheet, hence `data:`.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
                       img-src 'self' data:; connect-src 'self'; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'";
@@ -111,7 +111,7 @@ pub(crate) async fn page() -> HttpResponse {
     base_response("text/html; charset=utf-8").body(PAGE)
 }
 
-/// The same page at `/v1/docs/`, from where its files are no directory away.
+/// The same page at `/v1/docs/`. Relative paths of its files have no directory there.
 pub(crate) async fn page_with_slash() -> HttpResponse {
     base_response("text/html; charset=utf-8").body(PAGE.replace("=\"docs/", "=\""))
 }

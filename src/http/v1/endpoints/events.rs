@@ -23,7 +23,7 @@ use crate::service::{HistoryPage, Sessions};
 
 type EventsRequest = Authorized<CanRead, (SessionPath, Query<EventsQuery>)>;
 
-/// Which part of a history.
+/// The query: a page of the history, and its order.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -51,8 +51,8 @@ pub(crate) enum EventOrder {
     Desc,
 }
 
-/// Behind which version of which session a page begins, in which order. Clients see no more in it
-/// than text.
+/// The start of a page: after this version of this session, in this order. The text is opaque to
+/// clients.
 struct EventCursor(EventOrder, SessionId, Version);
 
 impl fmt::Display for EventCursor {
@@ -114,7 +114,7 @@ struct EventPage<'a> {
     next_cursor: Option<String>,
 }
 
-/// An event as it might be, for the description.
+/// An example of an event, for the description.
 fn sample() -> Value {
     serde_json::json!({
         "version": 2, "kind": "updated", "operator": "alice", "appId": "yd0123", "reason": null,
@@ -236,7 +236,7 @@ impl<'a> From<&'a Event> for EventView<'a> {
     }
 }
 
-/// What can be said against showing a history.
+/// The error codes of the endpoint, beside those of the request.
 struct EventsErrors;
 
 impl ErrorCodes for EventsErrors {
@@ -281,8 +281,8 @@ mod tests {
     const ID: &str = "8ad595f373b34b5690aff336f9222fc5";
 
     fn read(cursor: &str, order: EventOrder) -> Result<Option<i64>, &'static str> {
-        let wanted = EventsQuery { limit: None, cursor: Some(cursor.to_owned()), order };
-        let page = HistoryPage::try_from((ID.parse().unwrap(), wanted));
+        let query = EventsQuery { limit: None, cursor: Some(cursor.to_owned()), order };
+        let page = HistoryPage::try_from((ID.parse().unwrap(), query));
         page.map(|page| page.behind.map(Version::get)).map_err(|problem| problem.code().name())
     }
 

@@ -1,4 +1,4 @@
-//! `GET /v1/limits`: the rules in force, for programs. The limits that only this API has are here.
+//! `GET /v1/limits`: the rules in force, for programs, with the limits that only this API has.
 
 use actix_web::{HttpResponse, web};
 use serde::Serialize;

@@ -1,5 +1,5 @@
-//! The endpoints of this API, a file for each resource. An endpoint reads, calls one use case and
-//! renders.
+//! The endpoints of this API, a file for each resource. An endpoint reads the request, calls one
+//! use case and renders the result.
 
 pub(super) mod batch;
 pub(super) mod diff;

@@ -1,7 +1,8 @@
-//! Who calls, and what they say: the extractor of every call that needs an API key.
+//! The extractor of every endpoint that needs an API key.
 //!
-//! It reads the body first (an answer to a request that is still being sent may never be read),
-//! then lets the caller in, then reads the [`Part`]s: so what is wrong is told in one order.
+//! The extractor reads the body first: a client that still sends its request may never read the
+//! response. It then authenticates the caller and reads the [`RequestPart`]s. This order decides
+//! which error the client gets if the request has several.
 
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -21,20 +22,20 @@ use crate::http::{body, uri};
 use crate::service::{AuthError, Caller};
 use crate::wire::ApiKey;
 
-/// A request by an app that may make it, its parts read.
+/// A request of an app with the permission `N`, and the parts of the request.
 pub(crate) struct Authorized<N, P = ()> {
     pub(crate) caller: Caller,
     pub(crate) parts: P,
-    /// What is learnt late of the request.
+    /// The log entry, for facts that only the handler learns.
     pub(crate) log: RequestLog,
     permission: PhantomData<N>,
 }
 
-/// The log's line of a request.
+/// The log entry of a request.
 pub(crate) struct RequestLog(HttpRequest);
 
 impl RequestLog {
-    /// Says which session it is about.
+    /// Records the session of the request.
     pub(crate) fn set_session(&self, id: SessionId) {
         RequestContext::with(&self.0, |context| context.set_session(id));
     }
@@ -69,7 +70,7 @@ impl<N: RequiredPermission, P: ErrorCodes> ErrorCodes for Authorized<N, P> {
         codes.extend([Code::MissingApiKey, Code::InvalidApiKey, Code::Internal]);
         codes.extend([Code::TooManyRequests, Code::TooManyFailedAttempts, Code::Unavailable]);
         codes.extend([Code::ClientClosedRequest, Code::Overloaded, Code::TimedOut]);
-        // Whatever a call is, its body is read.
+        // The body of every request is read.
         codes.extend([
             Code::BodyIncomplete,
             Code::BodyTimeout,
@@ -89,7 +90,7 @@ async fn authenticate(request: &HttpRequest, any_of: &[Permission]) -> Result<Ca
     Ok(caller)
 }
 
-/// Who lacks all of several permissions hears of the first, the least of them.
+/// Requires one of several permissions. The error names the first one, which is the weakest.
 fn check_any_permission(granted: Permissions, any_of: &[Permission]) -> Result<(), AuthError> {
     match any_of.first() {
         Some(first) if !any_of.iter().any(|permission| granted.contains(*permission)) => {
@@ -144,11 +145,14 @@ mod tests {
         ] {
             let held = held.iter().copied().collect();
             assert_eq!(check_any_permission(held, AnyKey::ANY_OF), Ok(()));
-            let told = |allowed: bool, least| {
+            let expected = |allowed: bool, least| {
                 if allowed { Ok(()) } else { Err(AuthError::MissingPermission(least)) }
             };
-            assert_eq!(check_any_permission(held, CanRead::ANY_OF), told(reads, SessionsRead));
-            assert_eq!(check_any_permission(held, CanWrite::ANY_OF), told(writes, SessionsWrite));
+            assert_eq!(check_any_permission(held, CanRead::ANY_OF), expected(reads, SessionsRead));
+            assert_eq!(
+                check_any_permission(held, CanWrite::ANY_OF),
+                expected(writes, SessionsWrite)
+            );
         }
     }
 

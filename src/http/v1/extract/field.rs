@@ -1,14 +1,14 @@
-//! What serde says about a field or parameter, as a problem that names it.
+//! Turns an error of serde into a problem that names the field or parameter.
 //!
-//! serde's errors are text. Three of them are known by their first words, which are those of
-//! `serde::de::Error` itself, whatever is read, and some by all of them; the tests of [`super::json`] and [`super::query`]
-//! would see them change.
+//! The errors of serde are text. Three kinds are recognised by their first words, which
+//! `serde::de::Error` defines for every format. Some others are recognised by the whole text. The
+//! tests of [`super::json`] and [`super::query`] fail if these texts change.
 
 use std::borrow::Cow;
 
 use crate::http::v1::problem::{Code, Problem};
 
-/// What a place calls what can be wrong in it.
+/// The codes for errors of a field. A body and a query have different codes.
 pub(crate) struct FieldCodes {
     pub(crate) invalid: Code,
     pub(crate) missing: Code,
@@ -22,7 +22,7 @@ impl FieldCodes {
     }
 }
 
-/// `path` is where serde was, `why` what it said there.
+/// The problem for an error of serde: `path` is its place, `why` its text.
 pub(crate) fn problem(codes: &FieldCodes, path: &serde_path_to_error::Path, why: &str) -> Problem {
     let path = path.to_string();
     let qualified = |name: &str| match path.as_str() {
@@ -48,7 +48,7 @@ pub(crate) fn problem(codes: &FieldCodes, path: &serde_path_to_error::Path, why:
     }
 }
 
-/// What is said in the words of Rust's own types, in those of callers.
+/// Replaces texts about Rust types with texts that callers understand.
 fn plain_reason(why: &str) -> Cow<'_, str> {
     match why {
         "invalid digit found in string" | "cannot parse integer from empty string" => {
@@ -67,7 +67,7 @@ fn plain_reason(why: &str) -> Cow<'_, str> {
     }
 }
 
-/// Text that may hold anything that a client sent, cut to a reasonable length.
+/// Cuts text with input of a client to a reasonable length.
 pub(crate) fn truncate(text: &str) -> String {
     const MAX_CHARS: usize = 200;
     match text.char_indices().nth(MAX_CHARS) {

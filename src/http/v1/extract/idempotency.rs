@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: by which a call that is sent twice is done once.
+//! `Idempotency-Key`: a request that is sent twice with the same key is executed once.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderName;
@@ -14,7 +14,7 @@ use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 pub(crate) const HEADER_NAME: &str = "Idempotency-Key";
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The key of a call, if it has one.
+/// The key of a request, if the request has one.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct IdempotencyKeyHeader(pub(crate) Option<IdempotencyKey>);
 
@@ -48,8 +48,8 @@ impl RequestPart for IdempotencyKeyHeader {
     }
 }
 
-/// The key of a request to do `what` with a JSON `body`. The same JSON written differently is the
-/// same request. The place of the key is told with what a bad one is called there.
+/// The key of a request with a JSON `body`. Two requests are the same if `scope` and the JSON value
+/// of the body are equal. `code` and `field` are for a problem with the key.
 pub(crate) fn parse_key(
     (code, field): (Code, &str),
     key: &str,
@@ -61,7 +61,7 @@ pub(crate) fn parse_key(
         digest.update(part);
         digest.update([0]);
     }
-    // Objects are read into sorted maps.
+    // The maps of serde_json are sorted, so the order of fields has no effect.
     match serde_json::from_slice::<Value>(body) {
         Ok(value) => digest.update(value.to_string()),
         Err(_) => digest.update(body),
@@ -99,25 +99,25 @@ mod tests {
 
     #[test]
     fn the_same_request_has_the_same_digest() {
-        let of = |method: actix_web::http::Method, uri: &str, body: &str| {
+        let digest = |method: actix_web::http::Method, uri: &str, body: &str| {
             let request = TestRequest::with_uri(uri).method(method).insert_header((HEADER, "k"));
             let IdempotencyKeyHeader(key) =
                 IdempotencyKeyHeader::read(&request.to_http_request(), body.as_bytes()).unwrap();
             *key.unwrap().digest()
         };
         use actix_web::http::Method;
-        let one = of(Method::POST, "/v1/sessions", r#"{"a":1,"b":{"c":"\u0061","d":[]}}"#);
+        let first = digest(Method::POST, "/v1/sessions", r#"{"a":1,"b":{"c":"\u0061","d":[]}}"#);
         assert_eq!(
-            one,
-            of(Method::POST, "/v1/sessions", r#"{ "b": {"d": [], "c": "a"}, "a": 1 }"#)
+            first,
+            digest(Method::POST, "/v1/sessions", r#"{ "b": {"d": [], "c": "a"}, "a": 1 }"#)
         );
         for other in [
-            of(Method::PATCH, "/v1/sessions", r#"{"a":1,"b":{"c":"a","d":[]}}"#),
-            of(Method::POST, "/v1/sessions?x", r#"{"a":1,"b":{"c":"a","d":[]}}"#),
-            of(Method::POST, "/v1/sessions", r#"{"a":2,"b":{"c":"a","d":[]}}"#),
-            of(Method::POST, "/v1/sessions", "["),
+            digest(Method::PATCH, "/v1/sessions", r#"{"a":1,"b":{"c":"a","d":[]}}"#),
+            digest(Method::POST, "/v1/sessions?x", r#"{"a":1,"b":{"c":"a","d":[]}}"#),
+            digest(Method::POST, "/v1/sessions", r#"{"a":2,"b":{"c":"a","d":[]}}"#),
+            digest(Method::POST, "/v1/sessions", "["),
         ] {
-            assert_ne!(one, other);
+            assert_ne!(first, other);
         }
     }
 }

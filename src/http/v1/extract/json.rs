@@ -1,5 +1,5 @@
-//! JSON bodies, strictly: every field is known, stands once and has its type. `null` is as good as
-//! absent where a field is optional.
+//! JSON bodies, read strictly: an unknown field, a repeated field or a wrong type is an error. An
+//! optional field may be `null`, which counts as absent.
 
 use actix_web::http::header::CONTENT_ENCODING;
 use actix_web::{HttpMessage as _, HttpRequest};
@@ -18,7 +18,7 @@ const CODES: FieldCodes = FieldCodes {
     duplicate: Code::DuplicateField,
 };
 
-/// A body.
+/// A JSON body.
 pub(crate) struct Json<T>(pub(crate) T);
 
 impl<T> ErrorCodes for Json<T> {
@@ -38,7 +38,7 @@ impl<T: DeserializeOwned> RequestPart for Json<T> {
 
 /// Reads a JSON object.
 pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
-    // Derived code would take an array for an object, its items for the fields in their order.
+    // Derived code would also accept an array, with an item for each field.
     if !text.trim_ascii_start().starts_with(b"{") {
         let checked = serde_json::from_slice::<IgnoredAny>(text);
         return Err(checked.map_or_else(
@@ -59,7 +59,7 @@ pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
 
 fn malformed(why: &serde_json::Error) -> Problem {
     let why = why.to_string();
-    // serde_json counts levels down from 128, and has none left at the last.
+    // serde_json counts down from 128 and fails at 0, so 127 levels are allowed.
     let why = match why.strip_prefix("recursion limit exceeded") {
         Some(place) => format!("is nested too deeply, at most 127 levels{place}"),
         None => why,
@@ -67,7 +67,7 @@ fn malformed(why: &serde_json::Error) -> Problem {
     Problem::for_field(Code::MalformedBody, "body", truncate(&why))
 }
 
-/// Who names no type means JSON; merge patches and the like are JSON as well.
+/// A request without a content type counts as JSON. Types with the suffix `+json` are JSON too.
 fn check_content_type(request: &HttpRequest) -> Result<(), Problem> {
     let unsupported = |field, why| Problem::for_field(Code::UnsupportedMediaType, field, why);
     let is_json = match request.mime_type() {

@@ -1,5 +1,5 @@
-//! Requests, read: the caller and the parts of a request, each checked, or a problem that names the
-//! field.
+//! Readers of requests: of the caller, and of each part of a request. An error is a problem that
+//! names the field.
 
 pub(super) mod authorized;
 pub(super) mod field;

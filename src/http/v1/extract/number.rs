@@ -1,4 +1,4 @@
-//! Whole numbers in bodies. To JSON Schema `3.0` is one as well, and some clients write them so.
+//! Whole numbers in bodies. In JSON Schema `3.0` is a whole number too, and some clients write it.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::domain::Version;
 use crate::http::v1::problem::{Code, Problem};
 
-/// Up to here every whole number is a number of its own where they are written with a fraction.
+/// 2^53. Up to this limit `f64` represents every whole number exactly.
 const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
 
 /// A version: 1 when the session is created, plus 1 for each change.
@@ -47,7 +47,7 @@ impl<'de> Deserialize<'de> for VersionNumber {
                 if number.fract() != 0.0 || number.abs() > MAX_EXACT_INTEGER {
                     return Err(E::invalid_value(Unexpected::Float(number), &self));
                 }
-                // Whole and below 2^53: nothing is lost.
+                // The number is whole and at most 2^53, so the conversion is exact.
                 #[expect(clippy::cast_possible_truncation, reason = "checked the line before")]
                 Ok(number as i64)
             }

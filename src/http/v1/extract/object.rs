@@ -1,5 +1,5 @@
-//! JSON objects that are kept as they came, such as attributes. A map would silently keep the last
-//! of two members with one name; here that is an error, at any depth.
+//! JSON objects with any fields, such as attributes. A map would silently keep the last of two
+//! fields with the same name; here a repeated name is an error, at any depth.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use serde_json::{Map, Number, Value};
 
 use super::field::truncate;
 
-/// An object without repeated members. utoipa takes every type of this name for any JSON object,
-/// which is what the description should say.
+/// An object without repeated names. utoipa describes a type named `Object` as any JSON object,
+/// which is correct here.
 #[derive(Debug)]
 pub(crate) struct Object(pub(crate) Map<String, Value>);
 
@@ -33,7 +33,7 @@ impl<'de> Visitor<'de> for ObjectVisitor {
         let mut map = Map::new();
         while let Some(name) = members.next_key::<String>()? {
             if map.contains_key(&name) {
-                // In the words of serde, by which the field is recognised.
+                // The text of serde for this error: `field::problem` recognises it.
                 return Err(A::Error::custom(format!("duplicate field `{}`", truncate(&name))));
             }
             let value = members.next_value_seed(AnyValueVisitor)?;
@@ -43,7 +43,7 @@ impl<'de> Visitor<'de> for ObjectVisitor {
     }
 }
 
-/// Any value.
+/// Reads any JSON value.
 struct AnyValueVisitor;
 
 impl<'de> DeserializeSeed<'de> for AnyValueVisitor {
@@ -78,7 +78,7 @@ impl<'de> Visitor<'de> for AnyValueVisitor {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        // JSON has no other numbers than finite ones.
+        // Numbers in JSON are always finite.
         Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
     }
 
@@ -147,9 +147,9 @@ mod tests {
         let deep = |levels: usize| format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
         // The body itself is a level.
         assert!(read(&deep(126)).is_ok());
-        let told = read(&deep(127)).unwrap_err();
+        let error = read(&deep(127)).unwrap_err();
         assert!(
-            told.starts_with("malformed_body body: is nested too deeply, at most 127 levels at ")
+            error.starts_with("malformed_body body: is nested too deeply, at most 127 levels at ")
         );
     }
 }

@@ -1,19 +1,19 @@
-//! Pages: how many items one has, and where the next one begins.
+//! The number of items in a page of a list.
 
 use crate::http::v1::problem::{Code, Problem};
 use crate::service::PageSize;
 
-/// The items of a page, unless asked for otherwise.
+/// The number of items in a page if the request has no `limit`.
 pub(crate) const DEFAULT: usize = PageSize::DEFAULT.get() as usize;
-/// The most items of a page.
+/// The maximum number of items in a page.
 pub(crate) const MAX: usize = PageSize::MAX as usize;
 
-/// How many items a page shall have at most.
+/// The number of items that the requested page may have.
 pub(crate) fn limit(requested: Option<i64>) -> Result<usize, Problem> {
     size(requested).map(|size| usize::from(size.get()))
 }
 
-/// The same, as lists take it.
+/// The same number in the type that the service takes.
 pub(crate) fn size(requested: Option<i64>) -> Result<PageSize, Problem> {
     let Some(requested) = requested else { return Ok(PageSize::DEFAULT) };
     PageSize::new(requested).map_err(|_| {
@@ -32,13 +32,13 @@ mod tests {
         assert_eq!(limit(None).unwrap(), 50);
         assert_eq!(limit(Some(1)).unwrap(), 1);
         assert_eq!(limit(Some(200)).unwrap(), 200);
-        for (asked, detail) in [
+        for (requested, detail) in [
             (201, "limit: at most 200, got 201"),
             (i64::MAX, "limit: at most 200, got 9223372036854775807"),
             (0, "limit: at least 1, got 0"),
             (-1, "limit: at least 1, got -1"),
         ] {
-            let problem = limit(Some(asked)).unwrap_err();
+            let problem = limit(Some(requested)).unwrap_err();
             assert_eq!(problem.to_string(), format!("invalid_parameter {detail}"));
         }
     }

@@ -1,11 +1,11 @@
-//! Parameters in the API's description: those of paths and headers. Those of queries are made from
-//! their types.
+//! Parameters of paths and headers in the API's description. Types generate the parameters of
+//! queries.
 
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::{ObjectBuilder, RefOr, Required, Schema};
 
-/// A parameter that stands in the path.
+/// A parameter in the path.
 pub(crate) fn in_path(
     name: &str,
     description: &str,
@@ -14,7 +14,7 @@ pub(crate) fn in_path(
     parameter(name, ParameterIn::Path, Required::True, description, schema).build()
 }
 
-/// A header that may be there.
+/// An optional header.
 pub(crate) fn in_header(
     name: &str,
     description: &str,
@@ -23,15 +23,15 @@ pub(crate) fn in_header(
     parameter(name, ParameterIn::Header, Required::False, description, schema).build()
 }
 
-/// A header that may be there, whose form is the HTTP standard's business: programs know it by its
-/// name. So its schema says nothing but that it is text; the example stands beside that.
+/// An optional header whose form the HTTP standard defines. Programs know the form by the name, so
+/// the schema is plain text, and the example is beside the schema.
 pub(crate) fn standard_header(name: &str, description: &str, example: &str) -> Parameter {
     let text = ObjectBuilder::new().schema_type(Type::String);
     let header = parameter(name, ParameterIn::Header, Required::False, description, text);
     header.example(Some(example.into())).build()
 }
 
-/// Text of a pattern.
+/// Text that matches a pattern.
 pub(crate) fn text(pattern: &str, example: &str) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).examples([example])
 }

@@ -1,4 +1,4 @@
-//! A part of a request, and several parts as one. Each file beside this one reads one part.
+//! A part of a request, and tuples of parts. The other files of this module read the single parts.
 
 use actix_web::HttpRequest;
 use utoipa::openapi::path::Parameter;
@@ -10,7 +10,7 @@ pub(crate) trait RequestPart: ErrorCodes + Sized {
     /// Reads the part; `body` is the whole body.
     fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem>;
 
-    /// What it is in the API's description, unless it is the body.
+    /// The parameters in the API's description; empty for the body.
     fn parameters() -> Vec<Parameter> {
         Vec::new()
     }
@@ -22,7 +22,7 @@ impl RequestPart for () {
     }
 }
 
-/// Several parts are a part, read in their order.
+/// A tuple of parts is a part. Its parts are read in their order.
 macro_rules! impl_request_parts {
     ($($part:ident)+) => {
         impl<$($part: ErrorCodes),+> ErrorCodes for ($($part,)+) {

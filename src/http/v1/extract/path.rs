@@ -1,7 +1,7 @@
-//! What stands in a path.
+//! Parameters in the path.
 //!
-//! actix decodes paths before it matches them, and replaces what is no UTF-8. So a part is taken
-//! from the path as it came, where the pattern says that it stands.
+//! actix decodes a path before it matches the path, and replaces invalid UTF-8. Therefore a
+//! parameter is taken from the raw path, at its place in the pattern.
 
 use std::borrow::Cow;
 
@@ -17,17 +17,17 @@ use crate::domain::{Account, SessionId};
 use crate::http::middleware::request_context::RequestContext;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 
-/// The session that a path is about, as `{sessionId}` in its pattern.
+/// The session in a path: `{sessionId}` in the pattern.
 #[derive(Debug)]
 pub(crate) struct SessionPath(pub(crate) SessionId);
 
-/// The forms in which a session may be named.
+/// The accepted forms of a session id.
 pub(crate) const ID_PATTERN: &str = "^([0-9A-Fa-f]{32}|\\{[0-9A-Fa-f]{32}\\}\
                                      |[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\
                                      |\\{[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\\})$";
 const ID_EXAMPLE: &str = "8ad595f3-73b3-4b56-90af-f336f9222fc5";
 
-/// The member that a path is about, as `{account}` in its pattern.
+/// The member in a path: `{account}` in the pattern.
 #[derive(Debug)]
 pub(crate) struct MemberPath(pub(crate) Account);
 
@@ -73,8 +73,8 @@ impl RequestPart for MemberPath {
     }
 }
 
-/// The part of a path that stands where `name`, with its braces, stands in the pattern; empty when
-/// that has none.
+/// The segment of the path at the place of `name`, with its braces, in the pattern. The segment is
+/// empty if the pattern has no such name.
 fn segment<'a>(request: &'a HttpRequest, name: &str) -> Result<Cow<'a, str>, percent::DecodeError> {
     let pattern = request.match_pattern().unwrap_or_default();
     let index = pattern.split('/').position(|part| part == name);

@@ -1,4 +1,4 @@
-//! Percent-encoding, strictly: what is no UTF-8, or encoded wrongly, is not guessed at.
+//! Percent-encoding, read strictly: invalid UTF-8 or an invalid escape is an error.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ pub(crate) enum DecodeError {
     Utf8,
 }
 
-/// Decodes text of a path; in a query, a `+` must have become a space before.
+/// Decodes text of a path. In a query, the caller must first replace every `+` by a space.
 pub(crate) fn decode(text: &str) -> Result<Cow<'_, str>, DecodeError> {
     let is_encoded = |rest: &str| {
         rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))

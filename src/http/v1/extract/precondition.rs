@@ -1,5 +1,5 @@
 //! `If-Match` and `If-None-Match` (RFC 9110): the entity tag of a session is its version, as
-//! `"5"`. A tag that is no version is that of no session: it never matches.
+//! `"5"`. A tag that is not a version belongs to no session: it never matches.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
@@ -10,12 +10,11 @@ use super::part::RequestPart;
 use crate::domain::Version;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 
-/// What `If-Match` demands: the versions of which the session must have one; `None` if every
-/// version will do.
+/// The versions in `If-Match`: the session must have one of them. `None` if any version will match.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct IfMatch(pub(crate) Option<Vec<Version>>);
 
-/// What `If-None-Match` knows already.
+/// The versions in `If-None-Match`: the caller already has them.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct IfNoneMatch(EntityTags);
 
@@ -23,7 +22,7 @@ pub(crate) struct IfNoneMatch(EntityTags);
 enum EntityTags {
     /// `*`
     Any,
-    /// In their order; none without the header.
+    /// In their order; empty if the header is absent.
     These(Vec<EntityTag>),
 }
 
@@ -62,7 +61,7 @@ impl RequestPart for IfMatch {
         }
         Ok(Self(match read(request, IF_MATCH, "If-Match")? {
             EntityTags::Any => None,
-            // Only equal bytes are good enough to change them: weak tags do not promise that.
+            // `If-Match` compares strongly (RFC 9110): a weak tag never matches.
             EntityTags::These(tags) => {
                 let strong = tags.into_iter().filter(|tag| !tag.weak);
                 Some(strong.filter_map(|tag| tag.version).collect())
@@ -98,7 +97,7 @@ fn read(request: &HttpRequest, header: HeaderName, name: &str) -> Result<EntityT
     if lines.is_empty() {
         return Ok(EntityTags::These(Vec::new()));
     }
-    // Several lines are one list.
+    // Several header lines form one list.
     parse_tags(&lines.join(",")).ok_or_else(wrong)
 }
 
@@ -109,9 +108,9 @@ fn parse_tags(list: &str) -> Option<EntityTags> {
     let mut tags = Vec::new();
     let mut rest = list.trim_start_matches([' ', '\t', ',']);
     while !rest.is_empty() {
-        let strong = rest.strip_prefix("W/");
-        let weak = strong.is_some();
-        let (tag, after) = strong.unwrap_or(rest).strip_prefix('"')?.split_once('"')?;
+        let weak_tag = rest.strip_prefix("W/");
+        let weak = weak_tag.is_some();
+        let (tag, after) = weak_tag.unwrap_or(rest).strip_prefix('"')?.split_once('"')?;
         tags.push(EntityTag { weak, version: parse_version(tag) });
         let after = after.trim_start_matches([' ', '\t']);
         if !after.is_empty() && !after.starts_with(',') {
@@ -119,11 +118,11 @@ fn parse_tags(list: &str) -> Option<EntityTags> {
         }
         rest = after.trim_start_matches([' ', '\t', ',']);
     }
-    // A list may be empty: then no tag of it matches.
+    // A list may be empty: it matches no version.
     Some(EntityTags::These(tags))
 }
 
-/// The version that a tag stands for, in the one form in which it is given out.
+/// The version of a tag. Only the form that responses use is accepted.
 fn parse_version(tag: &str) -> Option<Version> {
     let version = Version::new(tag.parse().ok()?).ok()?;
     (version.to_string() == tag).then_some(version)
@@ -158,7 +157,7 @@ mod tests {
         assert_eq!(if_match(&[" * "]), Ok(None));
         assert_eq!(if_match(&["\"5\""]), Ok(Some(vec![5])));
         assert_eq!(if_match(&["\"5\" , ,\"6\"", "\"7\""]), Ok(Some(vec![5, 6, 7])));
-        // Weak ones, and what is not the tag of any session.
+        // Weak tags, and tags that no session has.
         for never in ["W/\"5\"", "\"\"", "\"05\"", "\"+5\"", "\"0\"", "\"a,b\"", "\"5 \""] {
             assert_eq!(if_match(&[never]), Ok(Some(vec![])), "{never}");
         }

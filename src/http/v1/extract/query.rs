@@ -1,4 +1,5 @@
-//! Queries, strictly: every parameter is known, stands once and is percent-encoded UTF-8.
+//! Queries, read strictly: an unknown parameter, a repeated parameter or invalid percent-encoded
+//! UTF-8 is an error.
 
 use std::collections::HashSet;
 

@@ -1,6 +1,5 @@
-//! Text with rules: titles, accounts, reasons, as the description knows them and as the domain
-//! reads them. The patterns say in the words of JSON Schema what the domain checks; nothing here
-//! decides.
+//! Text with rules: titles, accounts, reasons. The patterns repeat the checks of the domain for the
+//! API's description. Only the domain decides.
 
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -35,7 +34,7 @@ pub(crate) struct TitleText(String);
 )]
 pub(crate) struct ReasonText(String);
 
-/// Who acts, and why.
+/// The operator of a change, and its reason.
 #[derive(Clone, Debug)]
 pub(crate) struct ActorFields {
     pub(crate) operator: Account,
@@ -57,7 +56,7 @@ impl TitleText {
 }
 
 impl ActorFields {
-    /// Who acts by the `operator` and `reason` of a body, or of a query: `code` tells which.
+    /// Reads `operator` and `reason` of a body or a query; `code` is for an invalid value.
     pub(crate) fn read(
         code: Code,
         operator: &AccountText,
@@ -70,7 +69,7 @@ impl ActorFields {
     }
 }
 
-/// An account; `code` is what the place where it stands calls a bad value.
+/// Reads an account; `code` is for an invalid value.
 pub(crate) fn account(code: Code, field: &str, text: &str) -> Result<Account, Problem> {
     Account::new(text).map_err(|why| Problem::invalid(code, field, &why))
 }

@@ -1,5 +1,5 @@
-//! Headers that would mean nothing where they are sent. To ignore one would be to do without it
-//! what the caller wanted to be done with it only: so they are refused.
+//! Headers that an endpoint does not support. If the server ignored one, it would execute a request
+//! without the condition that the caller set. Therefore such a header is refused.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderName, IF_MATCH};
@@ -8,10 +8,10 @@ use super::idempotency;
 use super::part::RequestPart;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 
-/// That no version is demanded of what is new.
+/// Refuses `If-Match`: a new session has no version.
 pub(crate) struct NoIfMatch;
 
-/// That nothing is said of all items of a batch that can only be said of each.
+/// Refuses `Idempotency-Key` and `If-Match` for a batch: each item has its own fields for them.
 pub(crate) struct NoRequestHeaders;
 
 impl ErrorCodes for NoIfMatch {

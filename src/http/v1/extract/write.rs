@@ -1,4 +1,4 @@
-//! What every call that changes a session may carry: `If-Match`, `Idempotency-Key`, `?dryRun=`.
+//! The options of every change of a session: `If-Match`, `Idempotency-Key`, `?dryRun=`.
 
 use actix_web::HttpRequest;
 use serde::Deserialize;
@@ -15,14 +15,14 @@ use crate::domain::{Action, Authority, Permission, Request, VersionPrecondition}
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 use crate::service::{Caller, WriteOptions};
 
-/// The parts, read. `Q` is the query, which says whether the call is a rehearsal.
+/// The options of a change. `Q` is the query, which has `dryRun`.
 pub(crate) struct WriteParams<Q = DryRun> {
     pub(crate) query: Q,
     pub(crate) options: WriteOptions,
     expected: Option<VersionPrecondition>,
 }
 
-/// The query of a call that changes something.
+/// The query of a change.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
@@ -34,7 +34,7 @@ pub(crate) struct DryRun {
     dry_run: bool,
 }
 
-/// A query that says whether the call is a rehearsal.
+/// A query with the parameter `dryRun`.
 pub(crate) trait HasDryRun {
     fn dry_run(&self) -> bool;
 }
@@ -46,7 +46,7 @@ impl HasDryRun for DryRun {
 }
 
 impl<Q> WriteParams<Q> {
-    /// The request for `action`. Apps with the right to administrate act by that right.
+    /// The request for `action`. An app with `sessions:admin` acts as administrator.
     pub(crate) fn request(&self, caller: &Caller, actor: ActorFields, action: Action) -> Request {
         let ActorFields { operator, reason } = actor;
         let expected = self.expected.clone();
@@ -54,7 +54,7 @@ impl<Q> WriteParams<Q> {
     }
 }
 
-/// By what right an app lets operators act.
+/// The authority with which an app acts for its operators.
 pub(crate) fn authority(caller: &Caller) -> Authority {
     match caller.app().permissions.contains(Permission::SessionsAdmin) {
         true => Authority::Admin,

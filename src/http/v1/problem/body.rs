@@ -1,4 +1,4 @@
-//! A problem, and its form as JSON.
+//! A problem and its JSON form.
 
 use std::fmt;
 
@@ -21,10 +21,10 @@ use crate::http::shared::{error_text, retry_after};
 /// The media type of a problem.
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
-/// The id of a request, as it might be.
+/// An example of a request id.
 pub(super) const SAMPLE_REQUEST_ID: &str = "3f0c1f0e9b7a4d52a1c6f5d3e8b70a94";
 
-/// An answer without a result.
+/// An error response.
 #[derive(Debug)]
 pub(crate) struct Problem(Box<ProblemFields>);
 
@@ -36,11 +36,11 @@ struct ProblemFields {
     limit: Option<i64>,
     got: Option<i64>,
     current: Option<Version>,
-    /// The methods that would have been right, where another one was used.
+    /// The allowed methods, if the request used another one.
     allow: Option<String>,
-    /// Seconds to wait before the next try, where one makes sense.
+    /// Seconds to wait before the next attempt, if a retry can help.
     retry_after: Option<u64>,
-    /// What failed in here: the log learns it, the client does not.
+    /// The internal cause, for the log. The client never sees it.
     cause: Option<String>,
 }
 
@@ -92,7 +92,7 @@ impl Problem {
         Self(Box::new(fields))
     }
 
-    /// A problem with one field, parameter or header, whose name begins the detail.
+    /// A problem with one field, parameter or header. The detail begins with its name.
     pub(crate) fn for_field(code: Code, field: impl Into<String>, why: impl fmt::Display) -> Self {
         let field = field.into();
         let mut problem = Self::new(code, format!("{field}: {why}"));
@@ -100,7 +100,7 @@ impl Problem {
         problem
     }
 
-    /// A field, parameter or header with a value that cannot be.
+    /// A field, parameter or header with an invalid value.
     pub(crate) fn invalid(code: Code, field: impl Into<String>, why: &Invalid) -> Self {
         let problem = Self::for_field(code, field, why);
         match why {
@@ -116,8 +116,8 @@ impl Problem {
         }
     }
 
-    /// Calls the field that it is about by the name that this call has for it; the rooms below know
-    /// only their own. `names` are pairs of theirs and that. Any other field stays as it is.
+    /// Renames the field of the problem to the name that the endpoint uses: the layers below know
+    /// only their own names. `names` has pairs of old and new name. Any other field keeps its name.
     pub(crate) fn rename_field(mut self, names: &[(&str, &str)]) -> Self {
         let Some(field) = self.0.field.take() else { return self };
         let named = names.iter().find(|(from, _)| *from == field).map(|(_, to)| *to);
@@ -128,7 +128,7 @@ impl Problem {
         self
     }
 
-    /// Something in here failed.
+    /// An internal failure.
     pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
         Self::new(Code::Internal, error_text::INTERNAL).with_cause(error)
     }
@@ -139,20 +139,20 @@ impl Problem {
         self
     }
 
-    /// Says which limit was not kept, and by what.
+    /// States the limit that the request violates, and the value received.
     pub(crate) fn with_limit(mut self, limit: impl TryInto<i64>, got: impl TryInto<i64>) -> Self {
         self.0.limit = limit.try_into().ok();
         self.0.got = got.try_into().ok();
         self
     }
 
-    /// Says which version the session has.
+    /// States the current version of the session.
     pub(super) fn with_current_version(mut self, current: Version) -> Self {
         self.0.current = Some(current);
         self
     }
 
-    /// Says how many seconds to wait before the next try.
+    /// States the seconds to wait before the next attempt.
     pub(super) fn with_retry_after(mut self, seconds: u64) -> Self {
         self.0.retry_after = Some(seconds);
         self
@@ -169,12 +169,12 @@ impl Problem {
         self.0.code
     }
 
-    /// The status of an answer with it.
+    /// The HTTP status of the response.
     pub(crate) fn status(&self) -> u16 {
         self.0.code.status().as_u16()
     }
 
-    /// What an answer with it says.
+    /// The JSON body of the response.
     pub(crate) fn body<'a>(&'a self, request_id: Option<&'a str>) -> ProblemBody<'a> {
         let ProblemFields { code, detail, field, limit, got, current, .. } = &*self.0;
         ProblemBody {
@@ -194,7 +194,7 @@ impl Problem {
     fn answer(&self, request_id: Option<&str>) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
         match self.0.code {
-            // What is left of the body is not read.
+            // The rest of the body is not read, so the connection must close.
             Code::BodyTooLarge | Code::BodyTimeout | Code::BodyIncomplete | Code::UriTooLong => {
                 response.force_close();
             }
@@ -214,28 +214,25 @@ impl Problem {
             response.insert_header((ETAG, format!("\"{current}\"")));
         }
         let mut response = response.content_type(MEDIA_TYPE).json(self.body(request_id));
-        let answered = ApiStatus::Code(self.0.code.name());
-        response
-            .extensions_mut()
-            .insert(ErrorReport { status: answered, cause: self.0.cause.clone() });
+        let status = ApiStatus::Code(self.0.code.name());
+        response.extensions_mut().insert(ErrorReport { status, cause: self.0.cause.clone() });
         response
     }
 }
 
-/// Lets the log know what failed in here while an answer was made that has problems inside.
+/// Reports the first internal cause among `problems` to the log. This is for a response that is no
+/// error itself but contains problems, such as that of a batch.
 pub(crate) fn report_causes<'a>(
     mut problems: impl Iterator<Item = &'a Problem>,
     response: &mut HttpResponse,
 ) {
     if let Some(problem) = problems.find(|problem| problem.0.cause.is_some()) {
-        let answered = ApiStatus::Code(problem.0.code.name());
-        response
-            .extensions_mut()
-            .insert(ErrorReport { status: answered, cause: problem.0.cause.clone() });
+        let status = ApiStatus::Code(problem.0.code.name());
+        response.extensions_mut().insert(ErrorReport { status, cause: problem.0.cause.clone() });
     }
 }
 
-/// The middleware that tells problems the ids of their requests.
+/// The middleware that adds request ids to problems.
 pub(crate) async fn with_request_id(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -243,8 +240,8 @@ pub(crate) async fn with_request_id(
     let response = next.call(request).await?;
     let problem = response.response().error().and_then(|error| error.as_error::<Problem>());
     let Some(problem) = problem else { return Ok(response.map_into_boxed_body()) };
-    let noted = RequestContext::from_request(response.request());
-    let answer = problem.answer(noted.as_ref().map(|noted| noted.request_id_str()));
+    let context = RequestContext::from_request(response.request());
+    let answer = problem.answer(context.as_ref().map(|context| context.request_id_str()));
     Ok(response.into_response(answer))
 }
 
@@ -280,10 +277,15 @@ mod tests {
     #[test]
     fn fields_are_renamed_to_the_callers_names() {
         let names = [("delMember", "account"), ("member", "account")];
-        for (field, told) in [("delMember", "account"), ("member", "account"), ("owner", "owner")] {
+        for (field, renamed) in
+            [("delMember", "account"), ("member", "account"), ("owner", "owner")]
+        {
             let problem = Problem::for_field(Code::NotTheOwner, field, "no").rename_field(&names);
             let body = problem.body(None);
-            assert_eq!((body.field, body.detail), (Some(told), format!("{told}: no").as_str()));
+            assert_eq!(
+                (body.field, body.detail),
+                (Some(renamed), format!("{renamed}: no").as_str())
+            );
         }
         let problem = Problem::new(Code::Internal, "delMember").rename_field(&names);
         assert_eq!((problem.body(None).field, problem.body(None).detail), (None, "delMember"));

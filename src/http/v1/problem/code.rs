@@ -1,5 +1,4 @@
-//! The codes of problems, by which programs tell errors apart. Codes never change; new ones may be
-//! added.
+//! The codes of problems, for programs. Codes never change; new ones may be added.
 
 use actix_web::http::StatusCode;
 use serde::{Serialize, Serializer};
@@ -24,13 +23,13 @@ macro_rules! codes {
                 match self { $(Self::$code => $name),* }
             }
 
-            /// The status of the answer.
+            /// The HTTP status of the response.
             pub(crate) fn status(self) -> StatusCode {
                 let number = match self { $(Self::$code => $status),* };
                 StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             }
 
-            /// The text that all problems of this kind share.
+            /// The text that all problems with this code share.
             pub(crate) fn title(self) -> &'static str {
                 match self { $(Self::$code => $title),* }
             }

@@ -1,5 +1,5 @@
-//! The one place where the errors of the rooms below become problems. The matches have no `_` arm:
-//! who adds an error decides its code.
+//! Only this file turns the errors of the layers below into problems. The matches have no `_` arm,
+//! so a new error does not compile until it has a code.
 
 use super::body::Problem;
 use super::code::Code;
@@ -15,8 +15,8 @@ use crate::service::{AuthError, Error, InvalidCursor};
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
-            Error::Denied(denied) => denied.into(),
-            Error::Rejected(refusal) => refusal.into(),
+            Error::Denied(error) => error.into(),
+            Error::Rejected(violation) => violation.into(),
             Error::SessionNotFound => {
                 Self::for_field(Code::SessionNotFound, "sessionId", error_text::NO_SUCH_SESSION)
             }
@@ -50,19 +50,19 @@ impl From<Error> for Problem {
 }
 
 impl From<AuthError> for Problem {
-    fn from(denied: AuthError) -> Self {
-        let (code, why) = match denied {
+    fn from(error: AuthError) -> Self {
+        let (code, why) = match error {
             AuthError::MissingToken => (Code::MissingApiKey, "must be `Bearer` and an API key"),
             AuthError::UnknownToken => {
                 (Code::InvalidApiKey, "the API key is unknown or revoked, or its app is disabled")
             }
-            // These come from access tokens and from asking for one, which is not done here.
+            // Only access tokens and requests for them cause these errors. This API has neither.
             AuthError::ExpiredToken
             | AuthError::UnknownApp
             | AuthError::WrongEnterprise
             | AuthError::ClockSkew => (Code::InvalidApiKey, "not an API key"),
             AuthError::MissingPermission(_) => {
-                return Self::new(Code::MissingPermission, denied.to_string());
+                return Self::new(Code::MissingPermission, error.to_string());
             }
         };
         Self::for_field(code, "Authorization", why)
@@ -70,8 +70,8 @@ impl From<AuthError> for Problem {
 }
 
 impl From<RuleViolation> for Problem {
-    fn from(refusal: RuleViolation) -> Self {
-        let (code, field) = match &refusal {
+    fn from(violation: RuleViolation) -> Self {
+        let (code, field) = match &violation {
             RuleViolation::NotAMember { .. } => (Code::NotAMember, "operator"),
             RuleViolation::RemovalNotAllowed { .. } => (Code::NotTheOwner, "delMember"),
             RuleViolation::OwnerOnly { .. } => (Code::NotTheOwner, "operator"),
@@ -84,8 +84,8 @@ impl From<RuleViolation> for Problem {
             RuleViolation::Dissolved => (Code::SessionDissolved, "sessionId"),
             RuleViolation::VersionConflict { .. } => (Code::VersionConflict, "version"),
         };
-        let problem = Self::for_field(code, field, &refusal);
-        match refusal {
+        let problem = Self::for_field(code, field, &violation);
+        match violation {
             RuleViolation::TooFewMembers { min: limit, got }
             | RuleViolation::TooManyMembers { max: limit, got }
             | RuleViolation::AttributesTooLarge { max: limit, got } => {
@@ -122,9 +122,9 @@ impl From<AuthRejection> for Problem {
                 let detail = "the app sends too many requests, try again";
                 Self::new(Code::TooManyRequests, detail).with_retry_after(retry_after_seconds(wait))
             }
-            AuthRejection::NotConfigured => {
-                Self::internal(&std::io::Error::other("the router gives no gate"))
-            }
+            AuthRejection::NotConfigured => Self::internal(&std::io::Error::other(
+                "the router has no RequestAuth or Authenticator",
+            )),
         }
     }
 }
@@ -176,11 +176,12 @@ mod tests {
     use super::*;
     use crate::domain::{Account, Permission, Version};
 
-    /// The status, the headers that matter, and the body without what follows from the code.
-    fn told(problem: impl Into<Problem>) -> (u16, Vec<(String, String)>, Value) {
+    /// The status, the headers except `content-type`, and the body without `type`, `status` and
+    /// `title`.
+    fn response_parts(problem: impl Into<Problem>) -> (u16, Vec<(String, String)>, Value) {
         let response = problem.into().error_response();
-        let telling = |name: &str| name != "content-type";
-        let headers = response.headers().iter().filter(|(name, _)| telling(name.as_str()));
+        let is_relevant = |name: &str| name != "content-type";
+        let headers = response.headers().iter().filter(|(name, _)| is_relevant(name.as_str()));
         let text = |(name, value): (&actix_web::http::header::HeaderName, _)| {
             let value: &actix_web::http::header::HeaderValue = value;
             (name.to_string(), value.to_str().unwrap().to_owned())
@@ -204,33 +205,33 @@ mod tests {
         let (expected, current) = (Version::new(4).unwrap(), Version::new(5).unwrap());
         let expected = expected.into();
         let conflict = RuleViolation::VersionConflict { expected, current };
-        let (status, headers, body) = told(Error::Rejected(conflict));
+        let (status, headers, body) = response_parts(Error::Rejected(conflict));
         assert_eq!((status, headers), (412, vec![("etag".to_owned(), "\"5\"".to_owned())]));
         let detail = "version: expected 4, the current version is 5";
-        let wished = json!({
+        let expected_body = json!({
             "code": "version_conflict", "detail": detail, "field": "version", "currentVersion": 5
         });
-        assert_eq!(body, wished);
+        assert_eq!(body, expected_body);
     }
 
     #[test]
     fn each_rule_violation_has_its_status() {
         let carol = || Account::new("carol").unwrap();
-        for (refusal, status, code) in [
+        for (violation, status, code) in [
             (RuleViolation::NotAMember { operator: carol() }, 403, "not_a_member"),
             (RuleViolation::RemovalNotAllowed { account: carol() }, 403, "not_the_owner"),
             (RuleViolation::AddedAndRemoved { account: carol() }, 422, "added_and_removed"),
             (RuleViolation::Dissolved, 410, "session_dissolved"),
         ] {
-            let (found, headers, body) = told(refusal);
+            let (found, headers, body) = response_parts(violation);
             assert_eq!((found, &body["code"]), (status, &json!(code)));
             assert!(headers.is_empty() && body.get("limit").is_none(), "{headers:?} {body}");
         }
-        for (refusal, code, limit) in [
+        for (violation, code, limit) in [
             (RuleViolation::TooFewMembers { min: 3, got: 2 }, "too_few_members", 3),
             (RuleViolation::TooManyMembers { max: 1, got: 2 }, "too_many_members", 1),
         ] {
-            let (status, _, body) = told(refusal);
+            let (status, _, body) = response_parts(violation);
             assert_eq!((status, &body["code"]), (422, &json!(code)));
             assert_eq!((&body["limit"], &body["got"]), (&json!(limit), &json!(2)));
         }
@@ -240,16 +241,16 @@ mod tests {
     fn auth_errors_say_what_is_needed() {
         let header = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
         let invalid = header("www-authenticate", "Bearer error=\"invalid_token\"");
-        for (denied, status, headers) in [
+        for (error, status, headers) in [
             (AuthError::MissingToken, 401, header("www-authenticate", "Bearer")),
             (AuthError::UnknownToken, 401, invalid.clone()),
             (AuthError::ExpiredToken, 401, invalid),
             (AuthError::MissingPermission(Permission::SessionsRead), 403, vec![]),
         ] {
-            let (found, told, body) = told(denied);
-            assert_eq!((found, told), (status, headers), "{body}");
+            let (found, found_headers, body) = response_parts(error);
+            assert_eq!((found, found_headers), (status, headers), "{body}");
         }
-        let (status, headers, _) = told(Error::Contention);
+        let (status, headers, _) = response_parts(Error::Contention);
         assert_eq!((status, headers), (503, header("retry-after", "1")));
     }
 
@@ -264,7 +265,7 @@ mod tests {
             (AuthRejection::RateLimited { wait }.into(), 429, "too_many_requests", "3"),
             (AuthRejection::Throttled { wait }.into(), 429, "too_many_failed_attempts", "3"),
         ] {
-            let (found, headers, body) = told(error);
+            let (found, headers, body) = response_parts(error);
             assert_eq!((found, &body["code"]), (status, &json!(code)));
             assert_eq!(headers, [("retry-after".to_owned(), seconds.to_owned())]);
         }
@@ -272,11 +273,12 @@ mod tests {
 
     #[test]
     fn body_error_states_the_limit() {
-        let (status, _, body) = told(BodyError::TooLarge { max: 10 });
+        let (status, _, body) = response_parts(BodyError::TooLarge { max: 10 });
         assert_eq!((status, &body["limit"]), (413, &json!(10)));
-        let (status, _, body) = told(BodyError::Timeout { timeout: Duration::from_secs(3) });
+        let (status, _, body) =
+            response_parts(BodyError::Timeout { timeout: Duration::from_secs(3) });
         assert_eq!((status, &body["detail"]), (408, &json!("body: must arrive within 3s")));
-        let (status, _, body) = told(BodyError::NotConfigured);
+        let (status, _, body) = response_parts(BodyError::NotConfigured);
         assert_eq!(status, 500);
         assert_eq!(body, json!({ "code": "internal_error", "detail": "internal error" }));
     }

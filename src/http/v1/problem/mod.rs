@@ -1,7 +1,7 @@
-//! What a client gets instead of a result: `application/problem+json` (RFC 9457).
+//! Error responses of this API: `application/problem+json` (RFC 9457).
 //!
-//! What the rooms below say becomes a problem in [`from`] only. An answer learns the id of its
-//! request late: an error does not know its request, so [`with_request_id`] writes it in on the way out.
+//! Only [`from`] turns errors of the layers below into problems. An error does not know its
+//! request, so [`with_request_id`] adds the request id just before the response is sent.
 
 mod body;
 mod code;

@@ -1,5 +1,5 @@
-//! Problems in the API's description. Each part of a request says by its type what can be wrong
-//! with it; a call lists its parts, and so all its problems, with an example for each.
+//! Problems in the API's description. The type of each part of a request lists its error codes. An
+//! endpoint lists its parts, and thereby all its error codes, with an example for each.
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -15,12 +15,12 @@ use super::body::{MEDIA_TYPE, Problem, ProblemBody, SAMPLE_REQUEST_ID};
 use super::code::Code;
 use crate::domain::Version;
 
-/// What can go wrong with a part of a request.
+/// The error codes of a part of a request, or of an endpoint.
 pub(crate) trait ErrorCodes {
     fn codes() -> Vec<Code>;
 }
 
-/// The problems of a call, by the parts of its request.
+/// The error responses of an endpoint; `T` lists the error codes.
 pub(crate) struct ErrorResponses<T>(PhantomData<T>);
 
 impl ErrorCodes for () {
@@ -33,7 +33,7 @@ impl<T: ErrorCodes> IntoResponses for ErrorResponses<T> {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let mut by_status = BTreeMap::<u16, Vec<Code>>::new();
         let codes = T::codes();
-        // In the table's order and each once, whatever the order of the parts.
+        // Each code once, in the order of the table: the order of the parts has no effect.
         for code in Code::ALL.iter().filter(|code| codes.contains(code)) {
             by_status.entry(code.status().as_u16()).or_default().push(*code);
         }
@@ -67,7 +67,7 @@ fn response(status: u16, codes: &[Code]) -> Response {
         }
         _ => response,
     };
-    response.header("X-Request-Id", text("By which the log can be searched")).build()
+    response.header("X-Request-Id", text("The id of the request in the log")).build()
 }
 
 fn example(code: Code) -> Example {
@@ -76,7 +76,7 @@ fn example(code: Code) -> Example {
 }
 
 impl Problem {
-    /// A problem as it might be.
+    /// An example of a problem.
     pub(crate) fn sample(code: Code) -> Self {
         let sample = match code.sample().split_once(": ") {
             Some((field, why)) => Self::for_field(code, field, why),

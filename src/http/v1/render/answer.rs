@@ -1,4 +1,4 @@
-//! Answers that are a session, with what their headers tell; and the same for the description.
+//! Responses that hold a session, with their headers, and the same in the API's description.
 
 use std::collections::BTreeMap;
 
@@ -16,22 +16,23 @@ use crate::service::{WriteOptions, WriteOutcome};
 
 const REPLAYED: &str = "Idempotency-Replayed";
 
-/// A session that was asked for.
+/// The response to a read.
 pub(crate) fn session(session: &Session) -> HttpResponse {
     HttpResponse::Ok().insert_header(tag(session.version)).json(SessionView::from(session))
 }
 
-/// Instead of a session that the caller has already.
+/// The response to a read if the caller already has this version.
 pub(crate) fn not_modified(version: Version) -> HttpResponse {
     HttpResponse::NotModified().insert_header(tag(version)).finish()
 }
 
-/// A session after a change.
+/// The response to a change.
 pub(crate) fn updated(outcome: &WriteOutcome, options: &WriteOptions) -> HttpResponse {
     build(HttpResponse::Ok(), outcome, options)
 }
 
-/// A session that was begun. It has its id only now, so the request's context learns the id here.
+/// The response to a create. The request context records the id here: a new session had no id
+/// before.
 pub(crate) fn created(
     log: &RequestLog,
     outcome: &WriteOutcome,
@@ -52,7 +53,7 @@ fn build(
     outcome: &WriteOutcome,
     options: &WriteOptions,
 ) -> HttpResponse {
-    // A version that is not there has no tag.
+    // The version of a dry run does not exist, so the response has no tag.
     if !options.dry_run {
         response.insert_header(tag(outcome.session.version));
     }
@@ -66,13 +67,13 @@ fn tag(version: Version) -> (actix_web::http::header::HeaderName, String) {
     (ETAG, format!("\"{version}\""))
 }
 
-/// [`shown`] and [`not_modified`], in the description.
+/// [`session`] and [`not_modified`] in the description.
 pub(crate) struct SessionResponse;
 
-/// [`written`], in the description.
+/// [`updated`] in the description.
 pub(crate) struct UpdatedResponse;
 
-/// [`begun`], in the description.
+/// [`created`] in the description.
 pub(crate) struct CreatedResponse;
 
 impl IntoResponses for SessionResponse {
@@ -96,21 +97,21 @@ impl IntoResponses for CreatedResponse {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let location = "/v1/sessions/8ad595f3-73b3-4b56-90af-f336f9222fc5";
         let location = header("The path of the session.", "^/v1/sessions/[0-9a-f-]{36}$", location);
-        let begun = session_description("The new session.")
+        let created = session_description("The new session.")
             .header("Location", location)
             .header(REPLAYED, replayed());
         let about = "With `dryRun`: the session as it would be, with an example of an id.";
-        described([("200", content(about)), ("201", begun)])
+        described([("200", content(about)), ("201", created)])
     }
 }
 
 fn described<const N: usize>(
     responses: [(&str, ResponseBuilder); N],
 ) -> BTreeMap<String, RefOr<Response>> {
-    let one = |(status, response): (&str, ResponseBuilder)| {
+    let described = |(status, response): (&str, ResponseBuilder)| {
         (status.to_owned(), RefOr::T(response.build()))
     };
-    responses.into_iter().map(one).collect()
+    responses.into_iter().map(described).collect()
 }
 
 fn session_description(description: &str) -> ResponseBuilder {

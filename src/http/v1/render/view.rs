@@ -1,4 +1,4 @@
-//! The session, as every answer of this API has it.
+//! The JSON of a session, the same in every response of this API.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::domain::{Account, Session, SessionId};
 use crate::http::shared::render::{as_text, as_texts};
 use crate::http::v1::extract::text::{AccountText, TitleText};
 
-/// A session as it might be, for the description.
+/// An example of a session, for the description.
 pub(crate) fn sample() -> Value {
     serde_json::json!({
         "sessionId": "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}",
@@ -74,7 +74,7 @@ pub(crate) struct SessionView<'a> {
 #[serde(rename_all = "camelCase")]
 #[schema(as = SessionType, example = "multi")]
 pub(crate) enum SessionType {
-    /// Of any number of members.
+    /// A session with any number of members.
     #[default]
     Multi,
 }
@@ -84,9 +84,9 @@ pub(crate) enum SessionType {
 #[serde(rename_all = "camelCase")]
 #[schema(as = SessionState, example = "active")]
 pub(crate) enum SessionState {
-    /// It can.
+    /// The session can be changed.
     Active,
-    /// It can be read, not changed.
+    /// The session can be read, but not changed.
     Dissolved,
 }
 
@@ -118,7 +118,7 @@ impl From<crate::domain::State> for SessionState {
     }
 }
 
-/// A time, in the one form in which answers have times.
+/// A time in the form of every response: RFC 3339, UTC, with microseconds.
 pub(crate) fn rfc3339(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Micros, true)
 }

@@ -19,13 +19,13 @@ use crate::http::v1::extract::write::authority;
 use crate::http::v1::problem::{Code, Problem};
 use crate::service::{Caller, Sessions, WriteOptions, WriteOutcome};
 
-/// What is to be done, and the caller's name for it.
+/// A checked item: its operation and its idempotency key.
 pub(crate) struct ParsedItem {
     operation: Operation,
     key: Option<IdempotencyKey>,
 }
 
-/// An item that was done, and the status that tells so.
+/// The HTTP status and the outcome of an item, or its problem.
 pub(crate) type ItemResult = Result<(u16, WriteOutcome), Problem>;
 
 enum Operation {
@@ -148,7 +148,7 @@ impl ParsedItem {
         Ok(Self { operation, key })
     }
 
-    /// The session that it changes; a new one has no name yet.
+    /// The session that the item changes; `None` for a create.
     pub(crate) fn session(&self) -> Option<SessionId> {
         match &self.operation {
             Operation::Create(_) => None,
@@ -156,7 +156,7 @@ impl ParsedItem {
         }
     }
 
-    /// Does it, and tells the status of a request that does just this.
+    /// Executes the item. The status is that of a separate request.
     pub(crate) async fn run(self, sessions: &Sessions, caller: &Caller) -> ItemResult {
         let options = WriteOptions { idempotency_key: self.key, dry_run: false };
         match self.operation {

@@ -1,5 +1,5 @@
-//! `POST /v1/sessions/batch`: many creates and updates in one request. Each is read, checked and
-//! done by itself, as if it had come alone; the answers stand in the order of the items.
+//! `POST /v1/sessions/batch`: many creates and updates in one request. Each item is read, checked
+//! and executed like a separate request. The results have the order of the items.
 
 mod item;
 
@@ -21,9 +21,9 @@ use crate::http::v1::render::view::SessionView;
 use crate::service::{Caller, Sessions};
 use item::{ItemBody, ItemResult, ParsedItem};
 
-/// The most items of a batch.
+/// The maximum number of items in a batch.
 pub(crate) const MAX_ITEMS: usize = 100;
-/// How many of them are done at once.
+/// The maximum number of groups of items that run concurrently.
 const CONCURRENCY: usize = 8;
 
 type BatchRequest = Authorized<CanWrite, (Query<NoParams>, NoRequestHeaders, Json<Batch>)>;
@@ -136,7 +136,7 @@ pub(crate) async fn batch_sessions(
     let results: Vec<_> = stream::iter(groups).buffer_unordered(CONCURRENCY).collect().await;
     let mut results: Vec<_> = results.into_iter().flatten().collect();
     results.sort_unstable_by_key(|(index, _)| *index);
-    let items = results.iter().map(|(_, results)| ItemResponse::from(results)).collect();
+    let items = results.iter().map(|(_, result)| ItemResponse::from(result)).collect();
     let mut response = HttpResponse::Ok().json(BatchResponse { items });
     problem::report_causes(
         results.iter().filter_map(|(_, result)| result.as_ref().err()),
@@ -145,10 +145,10 @@ pub(crate) async fn batch_sessions(
     Ok(response)
 }
 
-/// Items with their places.
+/// Items with their places in the batch.
 type IndexedItems = Vec<(usize, Result<ParsedItem, Problem>)>;
 
-/// Items of one session stay together, everything else is alone.
+/// Groups the items of each session. Any other item is a group of its own.
 fn by_session(items: Vec<Result<ParsedItem, Problem>>) -> Vec<IndexedItems> {
     let mut groups: Vec<IndexedItems> = Vec::new();
     for (index, item) in items.into_iter().enumerate() {

@@ -19,10 +19,10 @@ use crate::http::v1::render::view;
 use crate::http::v1::render::view::SessionView;
 use crate::service::Sessions;
 
-/// The most sessions that are read at once.
+/// The maximum number of ids in a request.
 pub(crate) const MAX_IDS: usize = 200;
 
-/// An id as a caller may write it, and as answers have it.
+/// An id as a caller may write it, then an id as responses have it.
 const REQUEST_ID_EXAMPLE: &str = "8ad595f3-73b3-4b56-90af-f336f9222fc5";
 const RESPONSE_ID_EXAMPLE: &str = "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}";
 const RESPONSE_ID_PATTERN: &str = r"^\{[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}\}$";
@@ -40,7 +40,7 @@ pub(crate) struct BatchGetBody {
     ids: Vec<String>,
 }
 
-/// Different ids, in the order of a body.
+/// The ids of a body in their order, each once.
 struct UniqueSessionIds(Vec<SessionId>);
 
 impl TryFrom<BatchGetBody> for UniqueSessionIds {

@@ -1,4 +1,5 @@
-//! `GET /v1/sessions/{sessionId}/members`, and of one of them: who is in a session.
+//! `GET /v1/sessions/{sessionId}/members` and `GET /v1/sessions/{sessionId}/members/{account}`: all
+//! members of a session, or one.
 
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ use crate::service::{MembersQuery, Sessions};
 type ListMembersRequest = Authorized<CanRead, (SessionPath, Query<ListMembersQuery>)>;
 type MemberRequest = Authorized<CanRead, (SessionPath, MemberPath, Query<NoParams>)>;
 
-/// Which page of the members.
+/// The query: a page of the members.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -69,10 +70,10 @@ impl<'a> From<&'a Member> for MemberView<'a> {
     }
 }
 
-/// What can be said against showing members.
+/// The error codes of the list, beside those of the request.
 struct ListMembersErrors;
 
-/// What can be said against showing one.
+/// The error codes of one member, beside those of the request.
 struct GetMemberErrors;
 
 impl ErrorCodes for ListMembersErrors {

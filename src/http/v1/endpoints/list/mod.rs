@@ -1,5 +1,5 @@
-//! Calls that find: sessions by what is known of them, many at once by their ids, and who is in
-//! one. Calls that read or change a single session do not live here.
+//! Endpoints that find: sessions by a filter, sessions by their ids, and members of a session.
+//! Endpoints that read or change one session do not live here.
 
 pub(crate) mod batch_get;
 pub(crate) mod members;

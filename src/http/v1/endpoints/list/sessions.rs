@@ -1,4 +1,4 @@
-//! `GET /v1/sessions`: the sessions that meet a filter, page by page.
+//! `GET /v1/sessions`: the sessions that match a filter, page by page.
 
 use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
@@ -18,7 +18,7 @@ use crate::service::{ListQuery, Sessions};
 
 type ListSessionsRequest = Authorized<CanRead, Query<ListSessionsQuery>>;
 
-/// Which sessions, in which order, and which page of them.
+/// The query: filters, order and page.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
@@ -172,10 +172,10 @@ mod tests {
     fn description_states_the_enforced_limits() {
         let parameters = json!(ListSessionsQuery::into_params(|| None));
         let limit = |name: &str, keyword: &str| {
-            let named = |one: &&serde_json::Value| one["name"] == name;
-            let one = parameters.as_array().unwrap().iter().find(named).unwrap();
-            assert!(one["description"].is_string(), "{one}");
-            one["schema"][keyword].clone()
+            let is_named = |parameter: &&serde_json::Value| parameter["name"] == name;
+            let parameter = parameters.as_array().unwrap().iter().find(is_named).unwrap();
+            assert!(parameter["description"].is_string(), "{parameter}");
+            parameter["schema"][keyword].clone()
         };
         assert_eq!(limit("title", "maxLength"), Title::MAX);
         assert_eq!(limit("limit", "maximum"), page::MAX);

@@ -59,7 +59,7 @@ impl TryFrom<CreateBody> for NewSession {
     }
 }
 
-/// What can be said against a new session.
+/// The error codes of a create, beside those of the request.
 pub(crate) struct CreateErrors;
 
 impl ErrorCodes for CreateErrors {

@@ -1,4 +1,4 @@
-//! `GET /v1/sessions/{sessionId}`: as it is, or as it was.
+//! `GET /v1/sessions/{sessionId}`: the session now, at a version, or at a time.
 
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -22,7 +22,7 @@ use crate::service::Sessions;
 
 type GetSessionRequest = Authorized<CanRead, (SessionPath, Query<AsOfQuery>, IfNoneMatch, NoCache)>;
 
-/// At which time, if not now.
+/// The query: a version or a time. Without both, the session as it is now.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -35,7 +35,7 @@ pub(crate) struct AsOfQuery {
     at: Option<String>,
 }
 
-/// When a session is looked at.
+/// The moment at which the session is read.
 enum AsOf {
     Now,
     Version(Version),
@@ -66,7 +66,7 @@ impl TryFrom<AsOfQuery> for AsOf {
     }
 }
 
-/// Whether what is held in memory will not do.
+/// Whether the cache must not be used.
 pub(crate) struct NoCache(bool);
 
 impl ErrorCodes for NoCache {
@@ -91,7 +91,7 @@ impl RequestPart for NoCache {
     }
 }
 
-/// What can be said against showing a session.
+/// The error codes of the endpoint, beside those of the request.
 struct GetSessionErrors;
 
 impl ErrorCodes for GetSessionErrors {

@@ -1,4 +1,4 @@
-//! `/v1/sessions/{sessionId}/members`: the whole list, and one of them.
+//! Changes of `/v1/sessions/{sessionId}/members`: of the whole list, or of one member.
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
@@ -23,7 +23,7 @@ type AddMemberRequest =
 type RemoveMemberRequest =
     Authorized<CanWrite, (SessionPath, MemberPath, WriteParams<OperatorQuery>)>;
 
-/// What stands in the path.
+/// The path has the account of the member, so problems with it name `account`.
 const FIELD_NAMES: [(&str, &str); 2] = [("member", "account"), ("delMember", "account")];
 
 /// The new list of members.

@@ -1,4 +1,4 @@
-//! `/v1/sessions`: one session, and what is done to it.
+//! `/v1/sessions`: endpoints that create, read or change one session.
 
 pub(crate) mod create;
 pub(crate) mod get;
@@ -15,13 +15,14 @@ use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 use crate::http::v1::render::answer;
 use crate::service::{Caller, Sessions};
 
-/// What somebody wants to be done.
+/// A change, with its operator and reason.
 pub(crate) struct ChangeRequest {
     pub(crate) actor: ActorFields,
     pub(crate) action: Action,
 }
 
-/// Changes a session, and shows it. The version that it must have stands in a header.
+/// Changes a session and responds with the result. The expected version comes from the header
+/// `If-Match`, so a version conflict names this header.
 async fn apply_change<Q>(
     sessions: &Sessions,
     caller: &Caller,
@@ -36,7 +37,7 @@ async fn apply_change<Q>(
     Ok(answer::updated(&outcome, &params.options))
 }
 
-/// What can be said against any change.
+/// The error codes of every change.
 pub(crate) struct ChangeErrors;
 
 impl ErrorCodes for ChangeErrors {
@@ -51,7 +52,7 @@ impl ErrorCodes for ChangeErrors {
     }
 }
 
-/// What can be said against changes of members.
+/// The error codes of every change of members.
 pub(crate) struct MemberErrors;
 
 impl ErrorCodes for MemberErrors {

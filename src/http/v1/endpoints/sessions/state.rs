@@ -1,4 +1,4 @@
-//! What is done to a session as a whole: dissolve, restore, revert.
+//! Changes of a session as a whole: dissolve, restore, revert.
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
@@ -21,7 +21,7 @@ type DissolveRequest = Authorized<CanWrite, (SessionPath, WriteParams<OperatorQu
 type RestoreRequest = Authorized<CanWrite, (SessionPath, WriteParams, Json<Operator>)>;
 type RevertRequest = Authorized<CanWrite, (SessionPath, WriteParams, Json<RevertBody>)>;
 
-/// Who acts, and why: where there is no body.
+/// The operator and the reason in the query, for requests without a body.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
@@ -49,7 +49,8 @@ pub(crate) struct Operator {
     reason: Option<ReasonText>,
 }
 
-/// What a session is to be again: the caller names none of it but the version.
+/// The request of a revert has only the field `version`, so problems with any part of that version
+/// name this field.
 const FIELD_NAMES: [(&str, &str); 4] = [
     ("owner", "version"),
     ("member", "version"),
@@ -80,29 +81,29 @@ impl HasDryRun for OperatorQuery {
 impl TryFrom<&OperatorQuery> for ActorFields {
     type Error = Problem;
 
-    fn try_from(by: &OperatorQuery) -> Result<Self, Problem> {
-        Self::read(Code::InvalidParameter, &by.operator, by.reason.as_ref())
+    fn try_from(query: &OperatorQuery) -> Result<Self, Problem> {
+        Self::read(Code::InvalidParameter, &query.operator, query.reason.as_ref())
     }
 }
 
 impl TryFrom<Operator> for ActorFields {
     type Error = Problem;
 
-    fn try_from(by: Operator) -> Result<Self, Problem> {
-        Self::read(Code::InvalidField, &by.operator, by.reason.as_ref())
+    fn try_from(body: Operator) -> Result<Self, Problem> {
+        Self::read(Code::InvalidField, &body.operator, body.reason.as_ref())
     }
 }
 
 impl TryFrom<RevertBody> for (ActorFields, Version) {
     type Error = Problem;
 
-    fn try_from(back: RevertBody) -> Result<Self, Problem> {
-        let acting = ActorFields::read(Code::InvalidField, &back.operator, back.reason.as_ref())?;
-        Ok((acting, back.version.read()?))
+    fn try_from(body: RevertBody) -> Result<Self, Problem> {
+        let actor = ActorFields::read(Code::InvalidField, &body.operator, body.reason.as_ref())?;
+        Ok((actor, body.version.read()?))
     }
 }
 
-/// What can be said against ending a session, or taking that back.
+/// The error codes of dissolve and restore, beside those of the request.
 struct StateErrors;
 
 impl ErrorCodes for StateErrors {
@@ -111,7 +112,7 @@ impl ErrorCodes for StateErrors {
     }
 }
 
-/// What can be said against going back.
+/// The error codes of revert, beside those of the request.
 struct RevertErrors;
 
 impl ErrorCodes for RevertErrors {

@@ -1,4 +1,4 @@
-//! `PATCH /v1/sessions/{sessionId}`: changes of single things.
+//! `PATCH /v1/sessions/{sessionId}`: changes of single fields.
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
@@ -59,7 +59,7 @@ impl TryFrom<UpdateBody> for ChangeRequest {
     }
 }
 
-/// What can be said against an update.
+/// The error codes of an update, beside those of the request.
 pub(crate) struct UpdateErrors;
 
 impl ErrorCodes for UpdateErrors {
