@@ -1,12 +1,13 @@
-//! Why no master key can be had. No message holds a key.
+//! Errors of the keyring. No message contains a key.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why there are no keys. No message holds one.
+/// A failure to read or write master keys. No message contains a key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
-    /// No key is configured, and none may be created here: other servers would not know it.
+    /// No key is configured, and a new key may not be generated, because other servers would not
+    /// know it.
     #[error(
         "there is no master key, which seals the secrets in the database. Make one with `muster \
          secrets generate`, give it to all servers and commands of this database as \
@@ -14,14 +15,14 @@ pub enum KeyringError {
          apart from the database's backups"
     )]
     NoKey,
-    /// The system refused something.
+    /// The operating system refused an operation.
     #[error("cannot {doing} the master key file {}", path.display())]
     File {
-        /// What was to be done.
+        /// The operation.
         doing: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A line is not a key.
@@ -29,7 +30,7 @@ pub enum KeyringError {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Its line, from 1.
+        /// The number of the line, from 1.
         line: usize,
         /// The format of a key.
         expected: &'static str,

@@ -1,7 +1,7 @@
 //! The file of master keys, one per line, readable by its owner only.
 //!
-//! It is never half written: a new version is written to the disk under another name and then
-//! renamed. Creating a file never overwrites an existing one.
+//! The file is always complete: a new version is written to the disk under a temporary name and
+//! then renamed. Creating a file never overwrites an existing one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -21,7 +21,7 @@ const HEADER: &str = "\
 # the database, and do not lose them: without them the database opens nothing.
 ";
 
-/// The keys of a file that must be there.
+/// The keys of a file that must exist.
 pub(super) fn read(path: &Path) -> Result<Vec<MasterKey>, KeyringError> {
     let text = fs::read_to_string(path).map_err(io_error("read", path))?;
     let text = Zeroizing::new(text);
@@ -53,11 +53,11 @@ pub(super) fn read_if_exists(path: &Path) -> Result<Option<Vec<MasterKey>>, Keyr
     }
 }
 
-/// Creates a file. One that exists stays as it is.
+/// Creates a file. An existing file is not changed.
 pub(super) fn create(path: &Path, key: &MasterKey) -> Result<(), KeyringError> {
     let temp = temp_path(path);
     let made = write_new(&temp, std::slice::from_ref(key), None).and_then(|()| {
-        // Unlike renaming, this fails if the name is taken.
+        // Unlike a rename, this fails if the name exists.
         match fs::hard_link(&temp, path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             linked => linked.and_then(|()| sync_directory(path)),
@@ -67,10 +67,10 @@ pub(super) fn create(path: &Path, key: &MasterKey) -> Result<(), KeyringError> {
     made.map_err(io_error("make", path))
 }
 
-/// Replaces a file, keeping its owner and mode.
+/// Replaces a file, and keeps its owner and mode.
 pub(super) fn replace(path: &Path, keys: &[MasterKey]) -> Result<(), KeyringError> {
     let replaced = (|| {
-        // Resolved, so that a symbolic link stays one.
+        // The path is resolved, so that a symbolic link stays one.
         let path = fs::canonicalize(path)?;
         let old = fs::metadata(&path)?;
         let temp = temp_path(&path);
@@ -85,7 +85,7 @@ pub(super) fn replace(path: &Path, keys: &[MasterKey]) -> Result<(), KeyringErro
     replaced.map_err(io_error("write", path))
 }
 
-/// The mode of a file that is there.
+/// The mode of a file, or `None` if it cannot be read.
 pub(super) fn mode(path: &Path) -> Option<u32> {
     fs::metadata(path).ok().map(|found| found.permissions().mode() & 0o7777)
 }
@@ -147,9 +147,9 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("keys");
         fs::write(&path, "# one\n\nSesame\n").unwrap();
-        let told = read(&path).unwrap_err().to_string();
-        assert!(told.contains("keys, line 3: expected 32 bytes"), "{told}");
-        assert!(!told.contains("Sesame"), "{told}");
+        let message = read(&path).unwrap_err().to_string();
+        assert!(message.contains("keys, line 3: expected 32 bytes"), "{message}");
+        assert!(!message.contains("Sesame"), "{message}");
         fs::write(&path, "# none\n").unwrap();
         assert!(matches!(read(&path), Err(KeyringError::Empty { .. })));
         assert!(matches!(read_if_exists(home.path()), Err(KeyringError::File { .. })));

@@ -1,9 +1,9 @@
 //! The master keys of this process: from the configuration, and from a file.
 //!
-//! The stored secrets are not here: `repository` seals and opens them, with the keys of this room
-//! and the arithmetic of [`crate::wire`]. The database decides which key seals
-//! (`repository::sealing`); all keys open. If a key is unknown, the file is read again, so that a
-//! running server learns a new key without a restart.
+//! The stored secrets are not here: `repository` seals and opens them with these keys and the
+//! cryptography of [`crate::wire`]. The database decides which key seals (`repository::sealing`).
+//! Every key can open. The file is read again if a key is unknown, so a running server learns a new
+//! key without a restart.
 
 mod error;
 mod file;
@@ -16,11 +16,11 @@ use arc_swap::ArcSwap;
 pub use self::error::KeyringError;
 use crate::wire::{MasterKey, MasterKeyId};
 
-/// The keys.
+/// The master keys of this process.
 pub struct Keyring {
     /// The configured key, which comes before those of the file.
     first: Option<MasterKey>,
-    /// A configured key that comes after them.
+    /// A configured key that comes after those of the file.
     last: Option<MasterKey>,
     file: Option<KeyFile>,
     keys: ArcSwap<Vec<MasterKey>>,
@@ -29,25 +29,24 @@ pub struct Keyring {
 /// A file of keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyFile {
-    /// Where it is.
+    /// The path of the file.
     pub path: PathBuf,
-    /// Whether the file may be missing. It is then created for a database that has no master key
-    /// yet.
+    /// Whether the file may be missing, to be created for a database without a master key.
     pub create: bool,
 }
 
 impl Keyring {
-    /// A keyring of these, in this order. The file is not read yet.
+    /// Creates a keyring of these keys, in this order. The file is not read yet.
     #[must_use]
     pub fn new(first: Option<MasterKey>, file: Option<KeyFile>, last: Option<MasterKey>) -> Self {
         let keys = ArcSwap::from_pointee(first.iter().chain(&last).cloned().collect());
         Self { first, last, file, keys }
     }
 
-    /// Reads what is configured.
+    /// Reads the configured keys and the file.
     ///
     /// # Errors
-    /// [`KeyringError`]; the keys known before stay.
+    /// [`KeyringError`]. The keys known before are kept.
     pub fn load(&self) -> Result<(), KeyringError> {
         let from_file = match &self.file {
             Some(file) if file.create => file::read_if_exists(&file.path)?.unwrap_or_default(),
@@ -63,26 +62,27 @@ impl Keyring {
         Ok(())
     }
 
-    /// The first key, for a database without one. It is created if the file may be missing.
+    /// The first key, for a database without one. A missing file is created if the configuration
+    /// allows this.
     ///
     /// # Errors
     /// [`KeyringError`].
     pub fn first_or_generate(&self) -> Result<MasterKey, KeyringError> {
         if let (None, Some(file)) = (self.first(), self.file.as_ref().filter(|file| file.create)) {
             file::create(&file.path, &MasterKey::generate())?;
-            // Another server with this directory may have created one before.
+            // Another server with this directory may have created the file in the meantime.
             self.load()?;
         }
         self.first().ok_or(KeyringError::NoKey)
     }
 
-    /// The first key, which the configuration wants to seal.
+    /// The first key, which should seal according to the configuration.
     #[must_use]
     pub fn first(&self) -> Option<MasterKey> {
         self.keys.load().first().cloned()
     }
 
-    /// Finds a key by its id. If it is unknown, the file is read again.
+    /// Finds a key by its id. The file is read again if the id is unknown.
     #[must_use]
     pub fn find(&self, id: MasterKeyId) -> Option<MasterKey> {
         let find_cached = || self.keys.load().iter().find(|key| key.id() == id).cloned();
@@ -102,7 +102,7 @@ impl Keyring {
         self.keys.load().iter().map(MasterKey::id).collect()
     }
 
-    /// The file that holds the first key, or would hold it; `None` if the first key is configured
+    /// The file for the first key, which may not exist yet. `None` if the first key is configured
     /// directly.
     #[must_use]
     pub fn primary_file(&self) -> Option<&Path> {
@@ -112,7 +112,7 @@ impl Keyring {
         }
     }
 
-    /// The mode of the file, if users other than its owner and group can read it.
+    /// The path and the mode of the file, if all users can read it.
     #[must_use]
     pub fn world_readable(&self) -> Option<(&Path, u32)> {
         let path = self.file.as_ref()?.path.as_path();
@@ -130,10 +130,10 @@ impl Keyring {
         }
     }
 
-    /// Writes a key into the file, before those that are in it.
+    /// Writes a key into the file, before its other keys.
     ///
     /// # Errors
-    /// [`KeyringError`]; the file is as it was.
+    /// [`KeyringError`]. The file is then unchanged.
     pub fn prepend(&self, path: &Path, key: &MasterKey) -> Result<(), KeyringError> {
         let mut keys = file::read(path)?;
         keys.insert(0, key.clone());
@@ -141,7 +141,7 @@ impl Keyring {
         self.load()
     }
 
-    /// The ids of the other keys in the file, besides `id`; none if `id` is not in the file.
+    /// The ids of the other keys in the file. Empty if `id` is not in the file.
     ///
     /// # Errors
     /// [`KeyringError`].
@@ -158,7 +158,7 @@ impl Keyring {
     /// Removes all keys but one from the file.
     ///
     /// # Errors
-    /// [`KeyringError`]; the file is as it was.
+    /// [`KeyringError`]. The file is then unchanged.
     pub fn retain(&self, path: &Path, id: MasterKeyId) -> Result<(), KeyringError> {
         let mut keys = file::read(path)?;
         keys.retain(|key| key.id() == id);

@@ -1,7 +1,7 @@
 //! PostgreSQL as a whole: the server that Muster runs itself, and copies of a whole database.
 //!
-//! Nothing here knows the rules of sessions. SQL of one table is in [`crate::repository`], which
-//! this room may use.
+//! No module here knows the rules of sessions. SQL of single tables is in [`crate::repository`],
+//! which modules here may use.
 
 pub mod backup;
 pub mod embedded;

@@ -1,11 +1,9 @@
-//! How servers learn that apps or keys have changed, and how a command learns that all servers
-//! know.
+//! Notifications about changed apps or keys, and the acknowledgments of the servers.
 //!
-//! Triggers in the database notify every server. A command that must not return before its change
-//! is in force everywhere sends one more notification, with a note; every server reads the apps
-//! again and then repeats the note on a second channel. The command counts the servers by the names
-//! of their connections. A note may name a master key: only a server that has this key repeats the
-//! note.
+//! Triggers in the database notify every server. A command that must not return before all servers
+//! know its change sends one more notification, with a token. Every server reads the apps again and
+//! then repeats the token on a second channel. The command counts the servers by the names of their
+//! connections. A token may name a master key: only a server that has this key repeats the token.
 
 use std::time::Duration;
 
@@ -18,16 +16,16 @@ use crate::wire::MasterKeyId;
 
 /// The channel of the triggers.
 const CHANGE_CHANNEL: &str = "muster_apps";
-/// The channel on which servers repeat notes.
+/// The channel on which servers repeat tokens.
 const ACK_CHANNEL: &str = "muster_apps_heard";
-/// The name of each server's connection that listens.
+/// The name of the connection on which a server listens.
 const LISTENER_NAME: &str = "muster follower";
 
 /// A connection that listens for changes.
 pub struct AppListener(DedicatedListener);
 
 impl AppListener {
-    /// Begins to listen. Earlier changes are not reported.
+    /// Starts to listen. Earlier changes are not reported.
     ///
     /// # Errors
     /// When the database fails.
@@ -35,11 +33,11 @@ impl AppListener {
         Ok(Self(open_listener(pool, LISTENER_NAME, CHANGE_CHANNEL).await?))
     }
 
-    /// Waits for a notification, and returns its note, if it has one. The caller must read
-    /// everything again: the connection may have been lost meanwhile, and changes with it.
+    /// Waits for a notification, and returns its token, if any. The caller must then read all apps
+    /// and keys again: the connection, and notifications with it, may have been lost meanwhile.
     ///
     /// # Errors
-    /// When the connection is lost and cannot be made again.
+    /// When the connection is lost and cannot be restored.
     pub async fn recv(&mut self) -> Result<Option<AckToken>, Error> {
         let notification = self.0.listener.try_recv().await?;
         let token = notification.map(|notification| notification.payload().to_owned());
@@ -47,7 +45,7 @@ impl AppListener {
     }
 }
 
-/// A token that a command wants every server to repeat.
+/// A token that every server repeats for a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AckToken(String);
 
@@ -60,14 +58,14 @@ impl AckToken {
         })
     }
 
-    /// The master key that a server must have to repeat the note.
+    /// The master key that a server must have before it repeats the token.
     #[must_use]
     pub fn master_key(&self) -> Option<MasterKeyId> {
         self.0.split_once('/').and_then(|(_, id)| MasterKeyId::parse(id))
     }
 }
 
-/// How many servers listen for changes of this database.
+/// The number of servers that listen for changes of this database.
 ///
 /// # Errors
 /// When the database fails.
@@ -84,7 +82,7 @@ pub async fn count_servers(executor: impl PgExecutor<'_>) -> Result<u64, Error> 
     Ok(u64::try_from(servers).unwrap_or_default())
 }
 
-/// Repeats a note. The caller has read everything that was committed before the note came.
+/// Repeats a token. The caller has read all changes that were committed before the token arrived.
 ///
 /// # Errors
 /// When the database fails.
@@ -92,8 +90,8 @@ pub async fn acknowledge(pool: &Pool, token: &AckToken) -> Result<(), Error> {
     notify(pool, ACK_CHANNEL, &token.0).await
 }
 
-/// Waits until every server has read what is committed now, and has `master_key` if one is named.
-/// Returns how many servers did not confirm it in time.
+/// Waits until every server has read all committed changes, and has `master_key` if it is given.
+/// Returns the number of servers that did not confirm this in time.
 ///
 /// # Errors
 /// When the database fails.
@@ -119,15 +117,15 @@ pub async fn wait_for_acks(
     Ok(missing)
 }
 
-/// A connection outside of the pool, which may be small.
+/// A connection outside of the pool, because the pool may be small.
 struct DedicatedListener {
     own: sqlx::PgPool,
     listener: PgListener,
 }
 
 impl Drop for DedicatedListener {
-    /// Marks the pool as closed, so that the returned connection is not tested. If PostgreSQL stops
-    /// at the same time, the test would report a failure.
+    /// Marks the pool as closed, so that the returned connection is not tested. The test would
+    /// report a failure if PostgreSQL stops at the same time.
     fn drop(&mut self) {
         drop(self.own.close());
     }

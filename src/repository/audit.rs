@@ -1,7 +1,7 @@
-//! The record of administrative acts: who did what, when, from where.
+//! The record of administrative acts: actor, act, time and machine.
 //!
-//! The function that performs an act writes its record, in the same transaction: no act without a
-//! record, no record without its act. Details name secrets, but never hold one.
+//! The function that performs an act also writes its record, in the same transaction, so neither
+//! exists without the other. Details name secrets, but never contain them.
 
 mod action;
 
@@ -19,11 +19,11 @@ use crate::domain::{AppId, Buin};
 pub struct Actor {
     /// The user of the operating system.
     pub user: String,
-    /// The user who called sudo, if any did.
+    /// The user who called sudo, if sudo was used.
     pub sudo_user: Option<String>,
-    /// The machine.
+    /// The name of the machine.
     pub host: String,
-    /// The process.
+    /// The process id.
     pub pid: u32,
 }
 
@@ -36,41 +36,41 @@ pub struct AuditContext<'a> {
     pub at: DateTime<Utc>,
 }
 
-/// A record, as stored.
+/// A stored record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuditEntry {
-    /// When it was done.
+    /// The time of the act.
     pub at: DateTime<Utc>,
-    /// What, as in `app.create`.
+    /// The name of the act, such as `app.create`.
     pub action: String,
     /// The user of the operating system.
     pub actor: String,
-    /// The user who called sudo, if any did.
+    /// The user who called sudo, if sudo was used.
     pub sudo_user: Option<String>,
-    /// The machine.
+    /// The name of the machine.
     pub host: String,
-    /// The process.
+    /// The process id.
     pub pid: i64,
-    /// The enterprise of the app that it is about.
+    /// The enterprise of the app concerned.
     pub buin: Option<i64>,
-    /// The app that it is about.
+    /// The app concerned.
     pub app_id: Option<String>,
-    /// Further details, by action.
+    /// Further details, which depend on the action.
     pub details: Value,
 }
 
-/// Selects records that meet every condition given.
+/// Selects records that meet all given conditions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditQuery {
-    /// Done at this time or later.
+    /// Acts at this time or later.
     pub since: Option<DateTime<Utc>>,
-    /// Done before this time.
+    /// Acts before this time.
     pub until: Option<DateTime<Utc>>,
-    /// This action, or all of a noun: `app` has `app.create` and the others.
+    /// Acts of this action, or of all actions with this noun, such as `app`.
     pub action: Option<String>,
-    /// About an app of this id.
+    /// Acts on an app of this id.
     pub app_id: Option<AppId>,
-    /// About apps of this enterprise.
+    /// Acts on apps of this enterprise.
     pub buin: Option<Buin>,
 }
 
@@ -119,7 +119,7 @@ pub(crate) async fn write(
     Ok(())
 }
 
-/// Lists up to `most` records, the newest first.
+/// Lists up to `limit` records, the newest first.
 ///
 /// # Errors
 /// When the database fails.
@@ -149,7 +149,7 @@ pub async fn list(pool: &Pool, filter: &AuditQuery, limit: i64) -> Result<Vec<Au
     Ok(entries)
 }
 
-/// Deletes up to `most` records of acts before `before`, the oldest first. Returns how many.
+/// Deletes up to `limit` records of acts before `before`, the oldest first. Returns the number.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,9 +1,8 @@
-//! A connection that one task owns.
+//! A database connection that one task owns.
 //!
-//! Statements that many requests share (see [`crate::service`]) run on one of these. The pool pings
-//! a connection before it lends it and when it comes back, which is two of three round trips. A
-//! dedicated connection is pinged only after a pause, and is closed if anything but a statement
-//! fails on it.
+//! Shared statements (see [`crate::service`]) run on such a connection. A pool pings a connection
+//! before each use and after it, which makes two of three round trips. A dedicated connection is
+//! pinged only after a pause. It is closed if an operation other than a statement fails on it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +19,7 @@ use crate::repository::Pool;
 /// A connection that was unused for this long is pinged before its next use.
 const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
 
-/// A connection that is opened when it is needed, and opened again when it was lost.
+/// A connection that is opened when it is needed, and opened again after it was lost.
 pub struct DedicatedConnection {
     options: PgConnectOptions,
     limits: PoolLimits,
@@ -30,27 +29,27 @@ pub struct DedicatedConnection {
 }
 
 impl DedicatedConnection {
-    /// A connection to the database of `pool`, not opened yet. `metrics` counts each one that is
-    /// opened.
+    /// A connection to the database of `pool`, not opened yet. `metrics` counts the connections
+    /// that are opened.
     #[must_use]
     pub fn new(pool: &Pool, limits: PoolLimits, metrics: Arc<Metrics>) -> Self {
         let options = pool.connect_options().as_ref().clone();
-        // The statements take arrays of any length. A plan made for their values is no better than
-        // a generic one, and planning takes longer than running.
+        // The statements take arrays of any length. A plan for given values is no better than a
+        // generic one, and planning takes longer than running.
         let options = options.options([("plan_cache_mode", "force_generic_plan")]);
         Self { options, limits, metrics, connection: None, generation: 0 }
     }
 
-    /// A connection for polling. Its plans are kept, also one made while the tables were small;
-    /// such a plan must not scan whole tables.
+    /// A connection for polling. PostgreSQL keeps its plans, even those made while the tables were
+    /// small, so a plan must not scan whole tables.
     #[must_use]
     pub fn for_polling(pool: &Pool, limits: PoolLimits, metrics: Arc<Metrics>) -> Self {
         Self::new(pool, limits, metrics).with_settings([("enable_seqscan", "off")])
     }
 
-    /// A connection for callbacks. Its commits do not wait for the disk: if the database's machine
-    /// dies a moment later, the last ones are lost, as if they had never been made. Its statements
-    /// look up a few rows; the planner cannot know how few, and would read whole tables.
+    /// A connection for callbacks. Its commits do not wait for the disk: the last commits are lost
+    /// if the database's machine fails a moment later. Its statements look up a few rows. The
+    /// planner does not know how few, and would read whole tables.
     #[must_use]
     pub fn for_callbacks(pool: &Pool, limits: PoolLimits, metrics: Arc<Metrics>) -> Self {
         Self::new(pool, limits, metrics).with_settings([
@@ -67,32 +66,32 @@ impl DedicatedConnection {
         self
     }
 
-    /// Takes the connection, opened before the deadline `by`. The caller gives it back together
-    /// with the result of the work. If the caller's future is dropped before that, the connection
-    /// is closed, as its state is unknown.
+    /// Takes the connection, and opens it before `deadline` if necessary. The caller puts it back
+    /// together with the result of the work. The connection is closed, because its state is
+    /// unknown, if the caller's future is dropped before that.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if no connection could be opened in time: nothing was done.
+    /// [`Error::Unavailable`] if no connection could be opened in time. Nothing was changed.
     pub async fn acquire(&mut self, deadline: Instant) -> Result<PgConnection, Error> {
         match self.try_take() {
             Some(connection) => Ok(connection),
-            // Boxed: this future is large and rarely needed.
+            // The future is boxed because it is large and rarely needed.
             None => Box::pin(self.ensure_open(deadline)).await,
         }
     }
 
-    /// The connection, if it was used a moment ago and so needs no ping.
+    /// The connection, if its last use was so recent that it needs no ping.
     pub fn try_take(&mut self) -> Option<PgConnection> {
         let (connection, _) =
             self.connection.take_if(|(_, used)| used.elapsed() < PING_AFTER_IDLE)?;
         Some(connection)
     }
 
-    /// Pings the connection, and opens another one if there is no answer.
+    /// Pings the connection, and opens another one if the ping fails.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if no connection could be opened before the deadline `by`: nothing
-    /// was done.
+    /// [`Error::Unavailable`] if no connection could be opened before `deadline`. Nothing was
+    /// changed.
     pub async fn ensure_open(&mut self, deadline: Instant) -> Result<PgConnection, Error> {
         if let Some((mut connection, _)) = self.connection.take()
             && let Ok(Ok(())) = timeout(TIMEOUT_MARGIN, connection.ping()).await
@@ -116,20 +115,20 @@ impl DedicatedConnection {
             }
             Err(_) => self.metrics.dedicated_connection_failures.inc(),
         }
-        // Nothing was done, whatever the error is.
+        // No statement has run yet, so every error means that nothing was changed.
         connected.map_err(Error::Unavailable)
     }
 
-    /// How many connections were opened so far. If the number has grown, PostgreSQL may have been
-    /// restarted or replaced since the last statement.
+    /// The number of connections opened so far. If it has grown, PostgreSQL may have been restarted
+    /// or replaced since the last statement.
     pub fn generation(&self) -> usize {
         self.generation
     }
 
-    /// Runs `work` on the connection that was taken, with a timeout.
+    /// Runs `work` on the taken connection, with a timeout.
     ///
     /// # Errors
-    /// The error of `work`, or [`Error::Unanswered`] if it takes too long.
+    /// The error of `work`, or [`Error::OutcomeUnknown`] after the timeout.
     pub async fn with_timeout<T>(
         &self,
         work: impl Future<Output = Result<T, Error>>,
@@ -138,7 +137,7 @@ impl DedicatedConnection {
         timeout(timeout_after, work).await.unwrap_or(Err(Error::OutcomeUnknown(timeout_after)))
     }
 
-    /// Gives the connection back. It is closed if its state is unknown after `done`.
+    /// Puts the connection back. It is closed if its state is unknown after `result`.
     pub fn put_back<T>(&mut self, connection: PgConnection, result: &Result<T, Error>) {
         if result.as_ref().err().is_none_or(Error::is_connection_usable) {
             self.connection = Some((connection, Instant::now()));

@@ -1,4 +1,4 @@
-//! What can go wrong between Muster and its database.
+//! Errors of the database and of its contents.
 
 use std::time::Duration;
 
@@ -9,39 +9,39 @@ use crate::domain::{AppId, Buin, MissingEvents};
 use crate::keyring::KeyringError;
 use crate::wire::MasterKeyId;
 
-/// A failure of the repository. Its text is for operators and logs, never for callers.
+/// A failure of the repository. Its text is for operators and logs, never for clients.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database cannot be reached, has no connection, disk or memory to spare, or is a copy that
-    /// cannot be written to. Nothing was changed.
+    /// The database cannot be reached, has no free connection, disk or memory, or is a read-only
+    /// replica. Nothing was changed.
     #[error("the database is not available")]
     Unavailable(#[source] sqlx::Error),
-    /// The database answered with an error, or the connection broke with the outcome unknown.
+    /// The database reported an error, or the connection broke and the outcome is unknown.
     #[error("the database failed")]
     Failed(#[source] sqlx::Error),
-    /// PostgreSQL ended the statement, because it took too long. Nothing was changed.
+    /// PostgreSQL canceled the statement because it took too long. Nothing was changed.
     #[error("the database took too long")]
     TimedOut(#[source] sqlx::Error),
-    /// The database did not answer at all, not even that the statement took too long. The outcome
-    /// is unknown; the connection is closed.
+    /// The database did not respond in time, not even with an error. The outcome is unknown, and
+    /// the connection is closed.
     #[error("the database has not answered within {0:?}")]
     OutcomeUnknown(Duration),
-    /// A stored value that Muster could not have stored.
+    /// Muster cannot have stored this value.
     #[error("{table}.{column} holds {value:?}: {why}")]
     Corrupt {
         /// The table.
         table: &'static str,
         /// The column.
         column: &'static str,
-        /// What it holds.
+        /// The stored value.
         value: String,
-        /// Why that is impossible.
+        /// The reason why the value is invalid.
         why: String,
     },
-    /// Secrets are sealed with a master key that is not here.
+    /// Secrets are sealed with a master key that this process does not have.
     #[error("the secrets in the database are sealed with the master key {id}, {}", list_ids(known))]
     MasterKeyUnknown {
-        /// What the key is called.
+        /// The id of that key.
         id: MasterKeyId,
         /// The ids of the keys in the keyring.
         known: Vec<MasterKeyId>,
@@ -52,10 +52,10 @@ pub enum Error {
     /// The keyring has no usable master key.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
-    /// A request of this app was done under this key already. Nothing was changed.
+    /// The app has already made a request with this idempotency key. Nothing was changed.
     #[error("the idempotency key was used before")]
     DuplicateIdempotencyKey,
-    /// An app of this enterprise has this id already.
+    /// The enterprise already has an app with this id.
     #[error("app {app_id} of enterprise {buin} exists already")]
     AppExists {
         /// The enterprise.
@@ -63,7 +63,7 @@ pub enum Error {
         /// The app.
         app_id: AppId,
     },
-    /// There is no such app.
+    /// The enterprise has no app with this id.
     #[error("there is no app {app_id} of enterprise {buin}")]
     AppUnknown {
         /// The enterprise.
@@ -95,8 +95,8 @@ impl Error {
         matches!(self, Self::Unavailable(sqlx::Error::PoolTimedOut))
     }
 
-    /// Whether PostgreSQL refused the statement and is ready for the next one. Nothing of the
-    /// statement was done.
+    /// Whether PostgreSQL refused the statement and is ready for the next one. The statement had no
+    /// effect.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self {
@@ -106,14 +106,14 @@ impl Error {
         }
     }
 
-    /// Whether a shared statement may have failed because of one of its requests. Nothing was done
-    /// for any of them.
+    /// Whether a shared statement may have failed because of one of its requests. No request had
+    /// any effect.
     #[must_use]
     pub fn may_be_item_specific(&self) -> bool {
         self.is_refusal() || matches!(self, Self::TimedOut(_))
     }
 
-    /// Whether PostgreSQL aborted the statement as the victim of a deadlock. Nothing was done.
+    /// Whether PostgreSQL aborted the statement as the victim of a deadlock. It had no effect.
     #[must_use]
     pub fn is_deadlock(&self) -> bool {
         match self {
@@ -161,7 +161,7 @@ impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => Self::Unavailable(error),
-            // Before a connection stands, nothing can have been changed.
+            // A statement cannot have run before the connection was open.
             sqlx::Error::Io(io)
                 if matches!(
                     io.kind(),
@@ -177,8 +177,8 @@ impl From<sqlx::Error> for Error {
             {
                 Self::Unavailable(error)
             }
-            // 53...: no disk, no memory; 25006: a standby. The statement was undone, unless
-            // PostgreSQL ended the connection: then the outcome is unknown.
+            // 53...: no disk, no memory; 25006: a standby. The statement was rolled back, unless
+            // PostgreSQL closed the connection: then the outcome is unknown.
             sqlx::Error::Database(database)
                 if database
                     .code()
@@ -187,7 +187,7 @@ impl From<sqlx::Error> for Error {
             {
                 Self::Unavailable(error)
             }
-            // query_canceled: by statement_timeout. What one statement began is undone with it.
+            // query_canceled: by statement_timeout. PostgreSQL has rolled back the statement.
             sqlx::Error::Database(database) if database.code().as_deref() == Some("57014") => {
                 Self::TimedOut(error)
             }
@@ -196,14 +196,14 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// Whether PostgreSQL ended the connection, or itself, with this error.
+/// Whether PostgreSQL closed the connection, or shut down, with this error.
 fn ends_connection(error: &dyn DatabaseError) -> bool {
     error
         .try_downcast_ref::<PgDatabaseError>()
         .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
 }
 
-/// For `map_err`: names the stored value that is impossible, and why.
+/// For `map_err`: names the invalid stored value and the reason.
 pub(super) fn corrupt<E: std::fmt::Display>(
     table: &'static str,
     column: &'static str,

@@ -1,8 +1,8 @@
-//! Which sessions have changed since an earlier look at the database, through any server.
+//! The sessions that any server has changed since an earlier position.
 //!
 //! Times and sequences give the order in which transactions began, not the order in which they
-//! committed. New events are those of transactions that had not begun at the earlier position, or
-//! were still running.
+//! committed. So an event is new if its transaction had not begun at the earlier position, or was
+//! still running.
 
 use sqlx::{Executor as _, FromRow, PgConnection};
 use uuid::Uuid;
@@ -12,7 +12,7 @@ use super::persistent::Persistent;
 use super::sessions::version;
 use crate::domain::{SessionId, Version};
 
-/// A position in the feed: a snapshot of the database.
+/// A position in the feed: a snapshot of transactions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedPosition {
     /// The first transaction that had not begun.
@@ -38,7 +38,7 @@ pub async fn current(connection: &mut PgConnection) -> Result<FeedPosition, Erro
     Ok(FeedPosition { next: row.next, running: row.running })
 }
 
-/// The current position, and a session that changed, if any did.
+/// The current position, and a changed session, if any.
 #[derive(FromRow)]
 struct FeedRow {
     #[sqlx(rename = "next!")]
@@ -54,7 +54,7 @@ struct FeedRow {
 /// The sessions that changed after `position`, each with its last version, and the new position.
 ///
 /// # Errors
-/// When the database fails, or holds what cannot be.
+/// When the database fails, or holds an invalid value.
 pub async fn changes_since(
     connection: &mut PgConnection,
     position: &FeedPosition,

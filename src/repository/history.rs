@@ -10,31 +10,31 @@ use super::sessions::{StoredChanges, account, version};
 use crate::domain::{Buin, Event, Reason, SessionId, Version};
 use crate::repository::Pool;
 
-/// The end of the part of a history that is read.
+/// The end of the requested part of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpTo {
-    /// This version, or the last if there are fewer.
+    /// This version, or the last one if the history is shorter.
     Version(Version),
-    /// The last version of this time.
+    /// The last version at or before this time.
     Time(DateTime<Utc>),
 }
 
-/// A part of a history.
+/// Selects a part of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryPage {
-    /// The page begins behind this version. Without it, the page begins at an end of the history.
+    /// The page begins after this version. Without it, the page begins at the start or the end.
     pub after: Option<Version>,
-    /// Whether the newest come first.
+    /// Whether the newest events come first.
     pub newest_first: bool,
-    /// The most events that are read.
+    /// The largest number of events in the page.
     pub limit: usize,
 }
 
-/// Reads the history of a session from its creation on, oldest first. Empty if the enterprise has
-/// no such session, or it began later.
+/// Reads the history of a session from its creation on, oldest first. The result is empty if the
+/// enterprise has no such session, or if the session was created later.
 ///
 /// # Errors
-/// When the database fails, or holds what cannot be.
+/// When the database fails, or holds an invalid value.
 pub async fn events_up_to(
     pool: &Pool,
     buin: Buin,
@@ -69,7 +69,7 @@ pub async fn events_up_to(
 /// Reads a page of the history of a session.
 ///
 /// # Errors
-/// When the database fails, or holds what cannot be.
+/// When the database fails, or holds an invalid value.
 pub async fn events_page(
     pool: &Pool,
     buin: Buin,

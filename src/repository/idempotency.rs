@@ -1,7 +1,7 @@
-//! Requests that carry an idempotency key, and their outcome.
+//! Requests with an idempotency key, and their outcome.
 //!
-//! The statement that performs a request also writes its key (see [`super::sessions`]). Here are
-//! the later uses of a key, and the key of a request that changed nothing.
+//! The statement that performs a request also writes its key (see [`super::sessions`]). This module
+//! handles later uses of a key, and the key of a request that changed nothing.
 
 use chrono::{DateTime, Utc};
 use sqlx::{Executor as _, FromRow};
@@ -19,9 +19,9 @@ use crate::repository::Pool;
 pub struct StoredRequest {
     /// The digest of the request.
     pub digest: [u8; 32],
-    /// The session that it was about.
+    /// The session of the request.
     pub session_id: SessionId,
-    /// The version that was its answer.
+    /// The version in the response.
     pub version: Version,
     /// Whether the key has expired.
     pub expired: bool,
@@ -38,7 +38,7 @@ struct IdempotencyRow {
 /// Reads the outcome of a request of `app`.
 ///
 /// # Errors
-/// When the database fails, or holds what cannot be.
+/// When the database fails, or holds an invalid value.
 pub async fn find(
     pool: &Pool,
     app: &App,
@@ -71,10 +71,11 @@ pub async fn find(
     }))
 }
 
-/// Stores the key of a request that changed nothing; its answer was `version`.
+/// Stores the key of a request that changed nothing. `version` is the version in its response.
 ///
 /// # Errors
-/// [`Error::KeyTaken`] when a request of this name was done before, or when the database fails.
+/// [`Error::DuplicateIdempotencyKey`] when the app used this name before, or when the database
+/// fails.
 pub async fn insert(
     pool: &Pool,
     app: &App,
@@ -122,7 +123,7 @@ pub async fn delete(pool: &Pool, app: &App, name: &str, now: DateTime<Utc>) -> R
     Ok(())
 }
 
-/// Deletes up to `most` expired keys, and returns how many were deleted.
+/// Deletes up to `limit` expired keys, and returns the number.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,8 +1,8 @@
-//! A pool that measures the wait for a connection, and bounds the wait for an answer.
+//! A pool that measures the wait for a connection, and limits the wait for a response.
 //!
-//! sqlx does not report how long an acquire took. This type wraps the pool of sqlx and can be used
-//! in its place as the executor of a statement. The surprise: it returns rows only when all of them
-//! have been read, which is what every statement here asks for anyway.
+//! sqlx does not report the duration of an acquire. This type wraps the pool of sqlx and can be
+//! used in its place as the executor of a statement. The surprise: it returns rows only after all
+//! of them have been read, which every statement here needs anyway.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use sqlx::{Describe, Either, Error, Execute, Executor, Postgres, SqlStr, Transac
 
 use crate::metrics::AcquireStats;
 
-/// The pool of sqlx with measurements. A clone is the same pool.
+/// The pool of sqlx with measurements. A clone shares the same pool.
 #[derive(Clone, Debug)]
 pub struct Pool {
     pool: sqlx::PgPool,
@@ -26,8 +26,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Wraps `pool`. A statement fails if no answer comes `within` this time, which is longer than
-    /// PostgreSQL itself lets a statement run.
+    /// Wraps `pool`. A statement fails if no response arrives within `timeout`, which is longer
+    /// than PostgreSQL's own limit for statements.
     #[must_use]
     pub fn new(pool: sqlx::PgPool, timeout: Duration) -> Self {
         Self { pool, wait_stats: Arc::default(), timeout: timeout }
@@ -59,13 +59,13 @@ impl Pool {
     /// Begins a transaction.
     ///
     /// # Errors
-    /// When no connection comes in time, or the database fails.
+    /// When no connection becomes free in time, or the database fails.
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, Error> {
         self.wait_stats.measure(self.pool.begin()).await
     }
 }
 
-/// For its size and options, and to close it.
+/// Gives access to the pool's size and options, and to its closing.
 impl Deref for Pool {
     type Target = sqlx::PgPool;
 

@@ -1,7 +1,7 @@
-//! How a master key begins to seal the secrets in the database, and how another one takes its place.
+//! Sealing of the secrets in the database with the first master key, and rotation to another one.
 //!
-//! Here are whole acts, each one transaction. Single secrets are sealed and opened where they are
-//! stored, by [`super::sealing`].
+//! Each act is one transaction. Single secrets are sealed and opened by the modules that store them
+//! and by [`super::sealing`].
 
 use std::path::Path;
 
@@ -18,18 +18,18 @@ use crate::wire::{MasterKey, MasterKeyId};
 /// The advisory lock that admits one rotation at a time.
 const ROTATION_LOCK_ID: i64 = 0x6d75_7374_6572_6b01;
 
-/// The result of sealing or rotating.
+/// The result of the first sealing or of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RotationSummary {
     /// The key that seals now.
     pub id: MasterKeyId,
-    /// How many apps had their secrets sealed.
+    /// The number of apps whose secrets were sealed.
     pub apps: usize,
 }
 
 /// Seals the secrets that a release without sealing left in the database, or stores the first key
-/// in an empty one. Returns `None` if the database is sealed already. Several servers may call this
-/// at once.
+/// in an empty database. Returns `None` if the database is sealed already. Several servers may call
+/// this at once.
 ///
 /// # Errors
 /// [`Error::MasterKeyUnknown`] if the database is sealed with a key that is not in the keyring;
@@ -52,7 +52,7 @@ pub async fn seal_legacy_secrets(
         .fetch_optional(&mut *transaction)
         .await?
     {
-        // Another server has sealed them since the first check.
+        // Another server has sealed the secrets since the first check.
         return require_key(keyring, read_id(&existing)?).map(|_| None);
     }
     let key = keyring.first_or_generate()?;
@@ -61,7 +61,7 @@ pub async fn seal_legacy_secrets(
     apps::update_secrets(&mut transaction, &seal(&plain, &key)).await?;
     if !plain.is_empty() {
         // The update left the old rows in the table's file, and perhaps samples of them in the
-        // planner's statistics. This writes a new file and drops those.
+        // planner's statistics. These statements write a new file and delete the samples.
         sqlx::raw_sql(
             "alter table app
                  alter column aes_key type bytea using aes_key || ''::bytea,
@@ -86,12 +86,12 @@ pub async fn seal_legacy_secrets(
     Ok(Some(RotationSummary { id, apps: plain.len() }))
 }
 
-/// Seals every secret with another key, which seals from then on. Returns `None` if this key seals
-/// already.
+/// Seals every secret with another key, which becomes the active one. Returns `None` if this key is
+/// active already.
 ///
 /// # Errors
-/// [`Error::MasterKeyUnknown`] if the key that sealed is not here; [`Error::Corrupt`] if a secret does
-/// not open; or when the database fails. Nothing was changed then.
+/// [`Error::MasterKeyUnknown`] if the keyring lacks the active key; [`Error::Corrupt`] if a secret
+/// cannot be opened; or when the database fails. Nothing was changed then.
 pub async fn rotate(
     pool: &Pool,
     keyring: &Keyring,
@@ -125,12 +125,12 @@ pub async fn rotate(
     Ok(Some(RotationSummary { id, apps: opened.len() }))
 }
 
-/// Removes old keys from a file of keys, provided that the file holds the key that seals. Returns
-/// their ids; if there are no old keys, no audit record is written.
+/// Removes old keys from a file of keys, if the file holds the active key. Returns their ids. No
+/// audit record is written if the file has no old keys.
 ///
 /// # Errors
-/// When the database or the file fails; the file is then unchanged. If only the final commit fails,
-/// the keys are gone without an audit record.
+/// When the database or the file fails. The file is then unchanged, except after a failure of the
+/// final commit: the keys are then removed without an audit record.
 pub async fn remove_old_keys(
     pool: &Pool,
     keyring: &Keyring,
@@ -153,15 +153,15 @@ pub async fn remove_old_keys(
     Ok(removed)
 }
 
-/// The lock that one rotation holds, until this is dropped.
+/// The lock of a rotation, released when this value is dropped.
 pub struct RotationLock(#[expect(dead_code, reason = "held for its lock")] PgConnection);
 
-/// Takes the lock; `None` if another rotation holds it.
+/// Takes the lock. `None` if another rotation holds it.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn try_lock(pool: &Pool) -> Result<Option<RotationLock>, Error> {
-    // The lock goes with the connection, so this one must never go back to the pool.
+    // The lock belongs to the connection, which must therefore never go back to the pool.
     let mut connection = pool.acquire().await?.detach();
     let acquired =
         sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "taken!""#, ROTATION_LOCK_ID)

@@ -1,4 +1,4 @@
-//! API keys: their hashes, never the keys.
+//! API keys. Only their hashes are stored.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -10,29 +10,29 @@ use crate::domain::{AppId, Buin};
 use crate::repository::Pool;
 use crate::wire::ApiKeyHash;
 
-/// An API key as stored: its hash and what it is for.
+/// A stored API key: its hash and its properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKeyRecord {
     /// SHA-256 of the key.
     pub hash: ApiKeyHash,
-    /// The enterprise of the app that it acts for.
+    /// The enterprise of the key's app.
     pub buin: Buin,
-    /// The app that it acts for.
+    /// The app that the key belongs to.
     pub app_id: AppId,
-    /// Its label, given by an operator.
+    /// The label, given by an operator.
     pub label: String,
-    /// When it was made.
+    /// The time of creation.
     pub created_at: DateTime<Utc>,
-    /// When it was last used, to within a minute.
+    /// The time of the last use, to within a minute.
     pub last_used_at: Option<DateTime<Utc>>,
-    /// When it was revoked; it is refused since then.
+    /// The time of revocation. A revoked key is refused.
     pub revoked_at: Option<DateTime<Utc>>,
 }
 
-/// Every key, revoked ones too, oldest first.
+/// Every key, also revoked ones, oldest first.
 ///
 /// # Errors
-/// When the database fails, or holds what cannot be.
+/// When the database fails, or holds an invalid value.
 pub async fn list(pool: &Pool) -> Result<Vec<ApiKeyRecord>, Error> {
     let rows = sqlx::query_as!(
         ApiKeyRow,
@@ -81,8 +81,8 @@ pub async fn insert(
     Ok(())
 }
 
-/// Revokes a key for ever and stores the audit record. Returns whether the key was valid until now;
-/// if it was not, nothing is written.
+/// Revokes a key for ever and writes the audit record. Returns whether the key was valid until now.
+/// Nothing is written if it was not.
 ///
 /// # Errors
 /// When the database fails.
@@ -115,7 +115,7 @@ pub fn id(hash: &ApiKeyHash) -> String {
     hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Stores when keys were last used.
+/// Stores the times of the last use of keys.
 ///
 /// # Errors
 /// When the database fails.

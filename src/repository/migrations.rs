@@ -11,36 +11,36 @@ use crate::repository::Pool;
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
-/// One step of the schema.
+/// One migration of the schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Migration {
-    /// Its number.
+    /// The number.
     pub version: i64,
-    /// What it is about.
+    /// The description.
     pub description: String,
-    /// When it was applied, if it was.
+    /// The time when it was applied, or `None` if it is pending.
     pub applied_at: Option<DateTime<Utc>>,
 }
 
-/// How the schema of a database compares with this program.
+/// The schema of a database, compared with this program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SchemaStatus {
-    /// Just right.
+    /// The schema is the one that this program needs.
     Current,
     /// Migrations are missing.
     Pending(Vec<Migration>),
-    /// The database has migrations that this program does not know: a newer program has run.
+    /// The database has migrations that are unknown to this program, because a newer one has run.
     Newer(Vec<i64>),
-    /// A migration did not finish. It must be repaired by hand.
+    /// A migration did not finish and must be repaired by hand.
     Dirty(i64),
-    /// A migration was applied with another text than this program has.
+    /// An applied migration differs in its text from the one of this program.
     ChecksumMismatch(i64),
 }
 
-/// Why migrating failed.
+/// A failed migration run.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
-    /// The database could not be asked.
+    /// The database could not be queried.
     #[error(transparent)]
     Database(#[from] Error),
     /// A newer Muster has migrated this database.
@@ -49,18 +49,18 @@ pub enum MigrationError {
          up to {newest}. Run the newer Muster, or restore a backup made before it"
     )]
     Newer {
-        /// The migrations that this program does not know.
+        /// The migrations that are unknown to this program.
         found: Vec<i64>,
-        /// The newest that it knows.
+        /// The newest known migration.
         newest: i64,
     },
-    /// A migration that cannot be repaired by running it again.
+    /// A migration needs a manual repair.
     #[error(
         "migration {0} is not as this program left it. Restore a backup, or compare the schema \
          with the file of that number by hand"
     )]
     Inconsistent(i64),
-    /// Applying a migration failed; it was rolled back.
+    /// A migration failed and was rolled back.
     #[error("a migration failed and was rolled back")]
     Failed(#[source] MigrateError),
 }
@@ -68,7 +68,7 @@ pub enum MigrationError {
 /// Compares the database with this program.
 ///
 /// # Errors
-/// When the database cannot be asked.
+/// When the database cannot be queried.
 pub async fn status(pool: &Pool) -> Result<SchemaStatus, Error> {
     let applied = applied(pool).await?;
     let newer: Vec<i64> =
@@ -90,10 +90,10 @@ pub async fn status(pool: &Pool) -> Result<SchemaStatus, Error> {
     Ok(if pending.is_empty() { SchemaStatus::Current } else { SchemaStatus::Pending(pending) })
 }
 
-/// Every migration that this program knows, and when it was applied.
+/// Every migration of this program, and when it was applied.
 ///
 /// # Errors
-/// When the database cannot be asked.
+/// When the database cannot be queried.
 pub async fn list(pool: &Pool) -> Result<Vec<Migration>, Error> {
     Ok(all(&applied(pool).await?))
 }
@@ -102,7 +102,7 @@ pub async fn list(pool: &Pool) -> Result<Vec<Migration>, Error> {
 /// advisory lock admits one at a time.
 ///
 /// # Errors
-/// [`MigrationError`]; the schema is as it was before the step that failed.
+/// [`MigrationError`]. The migrations before the failed one stay applied.
 pub async fn run(pool: &Pool) -> Result<Vec<Migration>, MigrationError> {
     let pending = match status(pool).await? {
         SchemaStatus::Current => return Ok(Vec::new()),
@@ -115,7 +115,8 @@ pub async fn run(pool: &Pool) -> Result<Vec<Migration>, MigrationError> {
             return Err(MigrationError::Inconsistent(version));
         }
     };
-    // On a connection of its own, without a timeout: a migration may take longer than any request.
+    // The connection is separate and has no timeout, because a migration may take longer than a
+    // request.
     let options = pool.connect_options().as_ref().clone().options([("statement_timeout", "0")]);
     let migration_pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
     let result = MIGRATOR.run(&migration_pool).await;
@@ -124,7 +125,7 @@ pub async fn run(pool: &Pool) -> Result<Vec<Migration>, MigrationError> {
     Ok(pending)
 }
 
-/// Those of these migrations that this program does not know.
+/// The migrations among `versions` that are unknown to this program.
 #[must_use]
 pub fn unknown(versions: &[i64]) -> Vec<i64> {
     versions.iter().copied().filter(|version| !MIGRATOR.version_exists(*version)).collect()
@@ -137,7 +138,7 @@ struct Applied {
 }
 
 /// The applied migrations. Their table belongs to sqlx and exists only after the first migration,
-/// so its statements are not checked at compile time.
+/// so the statements are not checked at compile time.
 async fn applied(pool: &Pool) -> Result<BTreeMap<i64, Applied>, Error> {
     let exists: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
         .fetch_one(pool)

@@ -1,10 +1,9 @@
-//! All SQL of one table or aggregate, one file or folder for each. SQL of a whole database is in
-//! [`crate::postgres`].
+//! All SQL of single tables and aggregates, one file or folder for each. SQL of a whole database is
+//! in [`crate::postgres`].
 //!
-//! Row types are private to their file or folder; domain values come out. Nothing here decides.
-//! Every statement is checked against the schema when it is compiled. Most statements are written
-//! for many items, because requests share them ([`dedicated_connection`]); one item is the simple
-//! case.
+//! Row types are private to their file or folder, which returns domain values. No business rule is
+//! here. Every statement is checked against the schema at compile time. Most statements take many
+//! items, because requests share them ([`dedicated_connection`]); one item is the simple case.
 
 pub mod app_notifications;
 pub mod apps;

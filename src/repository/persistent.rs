@@ -1,16 +1,15 @@
-//! Statements that are prepared once and kept.
+//! Statements that are prepared once and reused.
 //!
-//! Statements made by `query_as!` and `query_scalar!` of sqlx 0.9 ask not to be kept:
-//! `Map::persistent` looks for arguments that were taken from it before. PostgreSQL would then
-//! parse and plan the statement anew each time, in a round trip of its own. A statement that runs
-//! often goes through [`Kept`]; the macro still checks it. Delete this file when sqlx keeps them.
+//! In sqlx 0.9, statements of `query_as!` and `query_scalar!` are not reused: `Map::persistent`
+//! checks arguments that were already taken. PostgreSQL would then parse and plan the statement
+//! each time, in an additional round trip. A frequent statement is wrapped in [`Persistent`]; the
+//! macro still checks it. Delete this file when sqlx reuses such statements.
 
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgStatement};
 use sqlx::{Execute, Postgres, SqlStr};
 
-/// A statement that stays prepared on its connection. It returns plain rows, to be read by
-/// `FromRow`.
+/// A statement that stays prepared on its connection. It returns plain rows for `FromRow`.
 pub(super) struct Persistent<Q>(pub(super) Q);
 
 impl<'q, Q: Execute<'q, Postgres>> Execute<'q, Postgres> for Persistent<Q> {

@@ -1,28 +1,28 @@
-//! Facts that the database server reports about itself.
+//! Data that the database server reports about itself.
 
 use chrono::{DateTime, Utc};
 
 use super::Error;
 use crate::repository::Pool;
 
-/// The oldest PostgreSQL that Muster runs on, as its major version.
+/// The oldest major version of PostgreSQL that Muster supports.
 pub const MIN_VERSION: i32 = 15;
 
 /// A database server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerInfo {
-    /// The version as reported, such as "15.18".
+    /// The version, such as "15.18".
     pub version: String,
-    /// Its major version.
+    /// The major version.
     pub major: i32,
-    /// Its clock.
+    /// The time of the server's clock.
     pub now: DateTime<Utc>,
 }
 
 /// Reads the version and the clock of the server.
 ///
 /// # Errors
-/// When it does not answer.
+/// When the server does not respond.
 pub async fn server(pool: &Pool) -> Result<ServerInfo, Error> {
     let row = sqlx::query!(
         r#"
@@ -39,7 +39,7 @@ pub async fn server(pool: &Pool) -> Result<ServerInfo, Error> {
 /// The size of the database, in bytes.
 ///
 /// # Errors
-/// When it does not answer.
+/// When the server does not respond.
 pub async fn size(pool: &Pool) -> Result<u64, Error> {
     let size = sqlx::query_scalar!(r#"select pg_database_size(current_database()) as "size!""#)
         .fetch_one(pool)

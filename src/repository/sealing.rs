@@ -1,7 +1,7 @@
-//! Which master key seals the secrets in the database.
+//! The active master key: the one that seals the secrets in the database.
 //!
-//! The database decides, not the order of the keys in a configuration, so that servers seal with
-//! the same key while their configuration is changed one after another. A transaction that seals
+//! The database decides, not the order of the keys in a configuration. So all servers seal with the
+//! same key while their configurations are changed one after another. A transaction that seals
 //! locks the row `for share`; one that replaces the key (see [`super::key_rotation`]) locks it `for
 //! update`.
 
@@ -14,16 +14,16 @@ use super::{Error, Pool};
 use crate::keyring::Keyring;
 use crate::wire::{MasterKey, MasterKeyId, SealContext};
 
-/// The key that seals, and since when.
+/// The active key, and the time since when it seals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ActiveKey {
-    /// Its id.
+    /// The id of the key.
     pub id: MasterKeyId,
-    /// When it began to seal.
+    /// The time when the key became active.
     pub since: DateTime<Utc>,
 }
 
-/// The key that seals.
+/// Reads the active key's id.
 ///
 /// # Errors
 /// [`Error::NotSealed`] if no key seals yet, or when the database fails.
@@ -33,7 +33,7 @@ pub async fn active_key(pool: &Pool) -> Result<ActiveKey, Error> {
     Ok(ActiveKey { id: read_id(&row.master_key_id)?, since: row.since })
 }
 
-/// The key that seals, from the keyring.
+/// Reads the active key, from the keyring.
 ///
 /// # Errors
 /// [`Error::MasterKeyUnknown`], [`Error::NotSealed`], or when the database fails.
@@ -41,7 +41,7 @@ pub async fn load_active_key(pool: &Pool, keyring: &Keyring) -> Result<MasterKey
     require_key(keyring, active_key(pool).await?.id)
 }
 
-/// The key that seals. It cannot be replaced until the transaction ends.
+/// Reads the active key and locks it: it cannot be replaced until the transaction ends.
 pub(super) async fn lock_active_key(
     connection: &mut PgConnection,
     keyring: &Keyring,

@@ -1,14 +1,13 @@
 //! Connections for work without a time limit.
 //!
-//! They write values as text in one fixed way, whatever the settings of the database: the checksums
-//! depend on that.
+//! Such a connection has fixed settings for values as text, because checksums depend on the text.
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Executor as _};
 
 use crate::repository::{Error, Pool};
 
-/// How to connect without a time limit for statements.
+/// Options for a connection without a time limit for statements.
 pub(super) fn without_timeouts(pool: &Pool) -> PgConnectOptions {
     pool.connect_options().as_ref().clone().application_name("muster copy").options([
         ("statement_timeout", "0"),
@@ -17,7 +16,7 @@ pub(super) fn without_timeouts(pool: &Pool) -> PgConnectOptions {
     ])
 }
 
-/// A connection outside of the pool, so that a lost one is not silently replaced by another.
+/// Opens a connection outside of the pool, so that a lost one is not silently replaced by another.
 pub(super) async fn connect(pool: &Pool) -> Result<PgConnection, Error> {
     let mut connection = without_timeouts(pool).disable_statement_logging().connect().await?;
     connection

@@ -1,10 +1,9 @@
-//! Summaries of tables, which are equal wherever the rows are equal.
+//! Summaries of tables. Equal rows have equal summaries.
 //!
 //! A checksum is the exclusive or of the MD5 sums of all rows as text. The order of rows does not
-//! matter, so nothing is sorted, and PostgreSQL can work in parallel. No row can cancel another,
-//! because primary keys make all rows different. The checksum guards against accidents. Against
-//! forgery a backup has the SHA-256 of its dump, of which a careful operator keeps a copy
-//! elsewhere.
+//! matter, so no sort is needed and PostgreSQL can work in parallel. Two rows never cancel each
+//! other, because primary keys make all rows different. The checksum detects accidents. Forgery is
+//! detected by the SHA-256 of the dump, if the operator keeps a copy of it elsewhere.
 
 use std::collections::BTreeMap;
 
@@ -18,22 +17,22 @@ use crate::repository::Error;
 pub struct TableSummary {
     /// The number of rows.
     pub rows: u64,
-    /// 32 hexadecimal digits over all of them.
+    /// The checksum of all rows: 32 hexadecimal digits.
     pub checksum: String,
 }
 
-/// The summary of each table, by its name.
+/// The summary of each table, by the table's name.
 pub type DatabaseContents = BTreeMap<String, TableSummary>;
 
 /// A table of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DatabaseTable {
     pub(super) name: String,
-    /// Its columns except those of transaction ids, quoted and joined by commas.
+    /// The columns of the table except those of transaction ids, quoted and joined by commas.
     pub(super) columns: String,
 }
 
-/// The tables of the schema, those that refer to others after them.
+/// The tables of the schema. A table comes after the tables that it refers to.
 pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<DatabaseTable>, Error> {
     let tables = sqlx::query_as!(
         DatabaseTable,
@@ -63,7 +62,7 @@ pub(super) async fn summarize(
 ) -> Result<DatabaseContents, Error> {
     let mut content = DatabaseContents::new();
     for DatabaseTable { name, columns } in tables {
-        // The columns are quoted already, by PostgreSQL itself.
+        // PostgreSQL has already quoted the columns.
         let sql = format!(
             "select count(*), md5(coalesce(
                  bit_xor(('x' || md5(row({columns})::text))::bit(128))::text, ''))
@@ -78,7 +77,7 @@ pub(super) async fn summarize(
     Ok(content)
 }
 
-/// Describes where `found` differs from `wanted`.
+/// Describes each difference between `found` and `expected`.
 pub(super) fn diff(expected: &DatabaseContents, found: &DatabaseContents) -> Vec<String> {
     let describe = |(name, expected): (&String, &TableSummary)| match found.get(name) {
         None => Some(format!("{name} is missing")),
@@ -110,12 +109,12 @@ mod tests {
                 .map(|(name, rows)| ((*name).to_owned(), rows.clone()))
                 .collect::<DatabaseContents>()
         };
-        let wanted =
+        let expected =
             content(&[("app", rows(1, "a")), ("audit", rows(2, "b")), ("x", rows(3, "c"))]);
-        assert_eq!(diff(&wanted, &wanted), Vec::<String>::new());
+        assert_eq!(diff(&expected, &expected), Vec::<String>::new());
         let found = content(&[("app", rows(1, "A")), ("audit", rows(1, "b"))]);
         assert_eq!(
-            diff(&wanted, &found),
+            diff(&expected, &found),
             ["app has as many rows, but others", "audit has 1 rows instead of 2", "x is missing"]
         );
         assert_eq!(quote_identifier("a\"b"), "\"a\"\"b\"");

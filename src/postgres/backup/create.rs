@@ -1,4 +1,4 @@
-//! Making a backup: one moment of the database, while servers go on.
+//! Creates a backup: the state of the database at one moment, while servers keep running.
 //!
 //! `pg_dump` and the checksums use the same snapshot, so the checksums are those of the dumped
 //! rows. Only a migration has to wait for a backup.
@@ -22,21 +22,21 @@ use crate::repository::audit::{self, AuditAction, AuditContext, AuditRecord};
 use crate::repository::{Error, Pool};
 use crate::wire::MasterKeyId;
 
-/// Where a backup goes, and what it includes.
+/// The destination of a backup, and its contents.
 #[derive(Debug)]
 pub struct Destination<'a> {
     /// A new or an empty directory.
     pub dir: &'a Path,
-    /// Where to look for PostgreSQL's programs.
+    /// The directories of PostgreSQL's programs.
     pub postgres: &'a Options,
     /// The keyring whose sealing key is included, if any.
     pub with_key: Option<&'a Keyring>,
 }
 
-/// Makes a backup. It is complete when this returns, and not before.
+/// Creates a backup. It is complete only after this function has returned.
 ///
 /// # Errors
-/// [`DumpError`]. The files written until then are not a backup.
+/// [`DumpError`]. The files written before the error are not a backup.
 pub async fn backup(
     pool: &Pool,
     destination: &Destination<'_>,
@@ -60,7 +60,7 @@ pub async fn backup(
         move || process::dump(&tools, &database, &name, &path, file)
     });
     let counts = count_source(&mut snapshot).await;
-    // The errors of `pg_dump` say more than those of a connection that it may have broken.
+    // The errors of `pg_dump` are more precise than those of a connection that it may have broken.
     let dump = dump_task.await.unwrap_or_else(|error| {
         let error = io::Error::other(error);
         Err(DumpError::File {
@@ -94,7 +94,7 @@ pub async fn backup(
     Ok(manifest)
 }
 
-/// Makes the directory, for its owner only.
+/// Creates the directory, with access for its owner only.
 fn prepare(dir: &Path) -> Result<(), DumpError> {
     match fs::read_dir(dir) {
         Ok(mut entries) => {
@@ -120,8 +120,8 @@ struct SourceCounts {
 
 async fn count_source(snapshot: &mut PgConnection) -> Result<SourceCounts, Error> {
     let tables = content::tables(snapshot).await?;
-    // The first table belongs to sqlx, the second is missing in older databases: neither statement
-    // can be checked at compile time.
+    // The first table belongs to sqlx and the second is missing in older databases, so neither
+    // statement can be checked at compile time.
     let migrations = sqlx::query_scalar("select version from _sqlx_migrations order by version")
         .fetch_all(&mut *snapshot)
         .await?;
@@ -146,7 +146,7 @@ pub(super) async fn server_major(connection: &mut PgConnection) -> Result<u32, E
     Ok(u32::try_from(number).unwrap_or_default() / 10_000)
 }
 
-/// Writes the audit record of a backup, if the database has a table for it already.
+/// Writes the audit record of a backup, if the database has the audit table already.
 async fn write_audit(
     pool: &Pool,
     manifest: &Manifest,

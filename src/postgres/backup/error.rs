@@ -1,4 +1,4 @@
-//! Why a backup, a restore or a move failed. Each message says what to do where that is not plain.
+//! Errors of a backup, a restore or a move. A message names a remedy if the remedy is not obvious.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,40 +10,41 @@ use crate::repository::Error;
 /// A failure of a backup, a restore or a move.
 #[derive(Debug, thiserror::Error)]
 pub enum DumpError {
-    /// The system refused something.
+    /// The operating system refused an operation.
     #[error("cannot {doing} {}", path.display())]
     File {
-        /// What was to be done.
+        /// The operation.
         doing: &'static str,
-        /// With which file or directory.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A backup was to go where something is.
+    /// The directory for a backup has other contents.
     #[error("{} is not empty: a backup needs a new or an empty directory", .0.display())]
     DirectoryNotEmpty(PathBuf),
-    /// There is no end to it: it was interrupted, or it is none.
+    /// The directory has no `backup.json`: the backup was interrupted, or the directory is no
+    /// backup.
     #[error(
         "{} holds no whole backup: backup.json, which is written last, is not there. A backup that \
          was interrupted cannot be restored",
         .0.display()
     )]
     Incomplete(PathBuf),
-    /// `backup.json` is not what Muster writes.
+    /// `backup.json` has unexpected contents.
     #[error("{} is not what this Muster writes: {problem}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with the file.
         problem: String,
     },
-    /// The dump is not the one that was written.
+    /// The dump was changed after it was written.
     #[error("{} was changed or is damaged: {problem}; nothing was restored", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with the file.
         problem: String,
     },
     /// PostgreSQL's own programs are missing, or too old.
@@ -53,14 +54,14 @@ pub enum DumpError {
          that holds them"
     )]
     NoTools {
-        /// The oldest major version that serves.
+        /// The oldest suitable major version.
         wanted: u32,
-        /// What needs it.
+        /// The operation that needs it.
         why: String,
-        /// Those that were found.
+        /// The versions that were found.
         found: String,
     },
-    /// A backup goes into the same or a newer major version only.
+    /// A backup can be restored only into the same or a newer major version.
     #[error(
         "the backup was made of PostgreSQL {backup}, and the target is PostgreSQL {target}: restore \
          into {backup} or newer"
@@ -68,7 +69,7 @@ pub enum DumpError {
     OlderTarget {
         /// The major version of the backup.
         backup: u32,
-        /// That of the target.
+        /// The major version of the target.
         target: u32,
     },
     /// One of the programs failed.
@@ -76,15 +77,15 @@ pub enum DumpError {
     Program {
         /// `pg_dump` or `pg_restore`.
         program: &'static str,
-        /// How it ended.
+        /// The exit status.
         status: ExitStatus,
-        /// The last lines that it said.
+        /// The last lines of the program's standard error.
         stderr: String,
     },
-    /// A Muster serves on the database.
+    /// Muster servers use the database.
     #[error("{0} running servers use {1}: stop them first")]
     InUse(u64, &'static str),
-    /// The target has something that must not be lost.
+    /// The target has rows that must not be lost.
     #[error(
         "the target database is not empty: {table} has {rows} rows. Nothing was changed; use a new \
          database, or a new data_dir"
@@ -92,26 +93,26 @@ pub enum DumpError {
     NotEmpty {
         /// A table that has rows.
         table: String,
-        /// How many.
+        /// The number of rows.
         rows: i64,
     },
-    /// What arrived is not what was sent.
+    /// The copied rows differ from the original ones.
     #[error("what arrived differs from {from}: {}. {then}", .differences.join("; "))]
     Differs {
-        /// With what it was compared.
+        /// The name of the original.
         from: &'static str,
-        /// Where it differs.
+        /// The differences.
         differences: Vec<String>,
-        /// What to do.
+        /// The remedy.
         then: &'static str,
     },
-    /// The database that data come from failed.
+    /// The source database failed.
     #[error(
         "the source database failed; nothing was changed in it, and nothing is left in the target: \
              this can be run again"
     )]
     Source(#[source] Error),
-    /// The database that data go to failed.
+    /// The target database failed.
     #[error("the target database failed; nothing is left in it, so this can be run again")]
     Target(#[source] Error),
     /// The database failed.

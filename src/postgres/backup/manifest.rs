@@ -1,6 +1,7 @@
-//! `backup.json`: what a backup is, and the sign that it is whole.
+//! `backup.json`: describes a backup, and marks it as complete.
 //!
-//! It is written last and appears at once under its name, so a backup that was interrupted has none.
+//! The file is written last and appears at once under its final name, so an interrupted backup has
+//! no such file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -16,35 +17,36 @@ use super::error::DumpError;
 
 /// The name of the dump in a backup.
 pub(super) const DUMP: &str = "dump";
-/// The name of the master key in a backup, if it is there.
+/// The name of the master key in a backup, if the key is included.
 pub(super) const KEY: &str = "master.key";
 const MANIFEST: &str = "backup.json";
-/// The only form that there is so far.
+/// The only format so far.
 pub(super) const FORMAT: u32 = 1;
 
-/// What `backup.json` says.
+/// The contents of `backup.json`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Manifest {
-    /// The form of the backup: 1.
+    /// The format of the backup: 1.
     pub format: u32,
-    /// The version of the Muster that made it.
+    /// The version of the Muster that created the backup.
     pub muster: String,
-    /// The major version of the PostgreSQL that it was made of.
+    /// The major version of the PostgreSQL server.
     pub postgres: u32,
-    /// The major version of the `pg_dump` that wrote it; an older `pg_restore` cannot read it.
+    /// The major version of the `pg_dump` that wrote the dump; an older `pg_restore` cannot read
+    /// it.
     pub pg_dump: u32,
-    /// When it was made: all of it shows the database at one moment shortly after this.
+    /// The time when the backup began. Its data are those of one moment shortly after this time.
     pub at: DateTime<Utc>,
     /// The numbers of the migrations that the database had.
     pub migrations: Vec<i64>,
-    /// The id of the master key that seals; nothing if the database was not sealed yet.
+    /// The id of the master key that seals the secrets, or `None` if they were not sealed yet.
     pub master_key: Option<String>,
-    /// Whether that key lies in the backup.
+    /// Whether this key is included in the backup.
     pub master_key_included: bool,
     /// The file with all data.
     pub dump: DumpFile,
-    /// What each table held.
+    /// The summary of each table.
     pub tables: DatabaseContents,
 }
 
@@ -52,28 +54,28 @@ pub struct Manifest {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DumpFile {
-    /// Its size.
+    /// The size of the file.
     pub bytes: u64,
-    /// Its SHA-256, in hexadecimal.
+    /// The SHA-256 of the file, in hexadecimal.
     pub sha256: String,
 }
 
-/// A backup that was found whole.
+/// A complete backup.
 #[derive(Clone, Debug)]
 pub struct Backup {
     dir: PathBuf,
-    /// What it says of itself.
+    /// The contents of its `backup.json`.
     pub manifest: Manifest,
 }
 
 impl Manifest {
-    /// How many rows a table had.
+    /// The number of rows of a table.
     #[must_use]
     pub fn rows(&self, table: &str) -> u64 {
         self.tables.get(table).map_or(0, |table| table.rows)
     }
 
-    /// Writes it into a backup, which is whole from then on.
+    /// Writes the manifest into a backup, which is then complete.
     pub(super) fn write(&self, dir: &Path) -> Result<(), DumpError> {
         let (path, new) = (dir.join(MANIFEST), dir.join("backup.json.new"));
         let written = || -> io::Result<()> {
@@ -91,11 +93,11 @@ impl Manifest {
 }
 
 impl Backup {
-    /// Opens a backup and reads all of its dump, which must be as it was written.
+    /// Opens a backup and reads the whole dump to verify it.
     ///
     /// # Errors
-    /// [`DumpError::Incomplete`], [`DumpError::Malformed`], [`DumpError::Damaged`], or when the files
-    /// cannot be read.
+    /// [`DumpError::Incomplete`], [`DumpError::Malformed`], [`DumpError::Damaged`], or when the
+    /// files cannot be read.
     pub fn open(dir: &Path) -> Result<Self, DumpError> {
         let path = dir.join(MANIFEST);
         let text = match fs::read(&path) {
@@ -125,7 +127,7 @@ impl Backup {
         self.dir.join(DUMP)
     }
 
-    /// The file of the master key, if it lies in the backup.
+    /// The file of the master key, if the key is included.
     #[must_use]
     pub fn key(&self) -> Option<PathBuf> {
         self.manifest.master_key_included.then(|| self.dir.join(KEY))
@@ -157,13 +159,13 @@ impl Backup {
     }
 }
 
-/// What tells which fields there are.
+/// Reads only the format, on which the other fields depend.
 #[derive(Deserialize)]
 struct FormatProbe {
     format: u32,
 }
 
-/// A size and a SHA-256 in the making.
+/// Computes a size and a SHA-256.
 #[derive(Default)]
 pub(super) struct Checksum {
     bytes: u64,
@@ -182,7 +184,7 @@ impl Checksum {
     }
 }
 
-/// A new file for its owner's eyes only.
+/// Creates a file with access for its owner only.
 pub(super) fn new_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }

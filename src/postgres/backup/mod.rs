@@ -1,9 +1,9 @@
 //! Copies of a whole database: backups, restores, and the move to another PostgreSQL.
 //!
-//! Tables are copied as they are; the meaning of their columns is elsewhere. The surprise:
-//! `session_event.xid` is left out of every comparison and set anew in the target. It is a
-//! transaction id of one PostgreSQL and means nothing to another: every server that follows changes
-//! would take ids from the future for new events, again and again.
+//! Tables are copied without knowledge of their columns. The surprise: `session_event.xid` is
+//! excluded from every comparison and gets a new value in the target. It is a transaction id of one
+//! PostgreSQL and has no meaning in another: every server that follows changes would take ids from
+//! the future for new events, again and again.
 
 mod connection;
 mod content;

@@ -1,7 +1,7 @@
-//! `pg_dump` and `pg_restore` as processes. Their data go through us, so they end when we do.
+//! Runs `pg_dump` and `pg_restore`. Their data pass through this process, so they end with it.
 //!
-//! The address of the database and the password are passed in the environment, never on the command
-//! line, which every user can read.
+//! The address of the database and the password are passed in the environment, because every user
+//! can read a command line.
 
 use std::fs::File;
 use std::io::{self, Read, Write as _};
@@ -18,7 +18,7 @@ use super::manifest::{Checksum, DumpFile};
 use super::tools::Tools;
 use crate::postgres::embedded;
 
-/// Leaves out what depends on roles, disks and other servers.
+/// Excludes settings that depend on roles, disks and other servers.
 const DUMP_ARGUMENTS: [&str; 7] = [
     "--no-owner",
     "--no-privileges",
@@ -29,7 +29,7 @@ const DUMP_ARGUMENTS: [&str; 7] = [
     "--no-security-labels",
 ];
 
-/// Writes a dump of the database as `snapshot` shows it. Blocks.
+/// Writes a dump of the state that `snapshot` shows. Blocks.
 pub(super) fn dump(
     tools: &Tools,
     database: &PgConnectOptions,
@@ -39,7 +39,7 @@ pub(super) fn dump(
 ) -> Result<DumpFile, DumpError> {
     let mut command = command(tools, "pg_dump", database);
     command
-        // Fast rather than small.
+        // Speed matters more than size here.
         .args(["--format=custom", "--compress=1", "--no-password"])
         .args(DUMP_ARGUMENTS)
         .arg(format!("--snapshot={snapshot}"))
@@ -63,7 +63,7 @@ pub(super) fn dump(
     Ok(checksum.finish())
 }
 
-/// Restores a dump, all of it or nothing. Blocks.
+/// Restores a dump completely, or not at all. Blocks.
 pub(super) fn restore(
     tools: &Tools,
     database: &PgConnectOptions,
@@ -85,7 +85,7 @@ pub(super) fn restore(
     };
     wait("pg_restore", tools, child, stderr)?;
     match written {
-        // It has what it needs and reads no further.
+        // The program has read all that it needs.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(DumpError::file("read", path)),
     }
@@ -101,7 +101,7 @@ fn copy(from: &mut impl Read, mut to: impl FnMut(&[u8]) -> io::Result<()>) -> io
     }
 }
 
-/// The standard error of a program, read by a thread of its own so that the program never blocks.
+/// The standard error of a program, read by a separate thread so that the program never blocks.
 type Stderr = JoinHandle<Vec<u8>>;
 
 fn start(
@@ -148,7 +148,7 @@ fn command(tools: &Tools, program: &str, database: &PgConnectOptions) -> Command
     command
 }
 
-/// How to connect, in the variables of PostgreSQL's own programs.
+/// The connection options as environment variables of PostgreSQL's programs.
 fn environment(database: &PgConnectOptions, tools: u32) -> Vec<(&'static str, String)> {
     let mut all = vec![
         ("PGHOST", host(database)),
@@ -163,7 +163,7 @@ fn environment(database: &PgConnectOptions, tools: u32) -> Vec<(&'static str, St
     if let Some(options) = database.get_options() {
         all.push(("PGOPTIONS", options.to_owned()));
     }
-    // The options themselves do not tell the password and the files; the URL that they make does.
+    // The options give no access to the password and the files, but their URL contains them.
     let url = database.to_url_lossy();
     if let Some(password) = url.password() {
         all.push(("PGPASSWORD", percent_decode_str(password).decode_utf8_lossy().into_owned()));
@@ -188,7 +188,8 @@ fn environment(database: &PgConnectOptions, tools: u32) -> Vec<(&'static str, St
         };
         all.push((variable, absolute_path(&value)));
     }
-    // Muster trusts whom the system trusts; these programs must be told so, and how from 16 on only.
+    // Muster trusts the certificates of the system. The programs need a setting for this, which
+    // differs before version 16.
     if verifies_with == Some(false) {
         let trusted = if tools >= 16 { "system" } else { "/etc/ssl/certs/ca-certificates.crt" };
         all.push(("PGSSLROOTCERT", trusted.to_owned()));
@@ -196,8 +197,8 @@ fn environment(database: &PgConnectOptions, tools: u32) -> Vec<(&'static str, St
     all
 }
 
-/// The host or the directory of the socket. A directory that was opened by us is found through our
-/// process by others.
+/// The host or the directory of the socket. A directory that this process opened is reachable for
+/// other processes through this process.
 fn host(database: &PgConnectOptions) -> String {
     let Some(socket) = database.get_socket() else {
         return database.get_host().to_owned();
@@ -209,15 +210,15 @@ fn host(database: &PgConnectOptions) -> String {
     }
 }
 
-/// A file that options name, which they show with a word before it. The programs run in another
-/// directory than we do.
+/// The absolute path of a file in the options, which add a prefix to it. It must be absolute
+/// because the programs have another working directory.
 fn absolute_path(text: &str) -> String {
     let path = text.strip_prefix("file: ").unwrap_or(text);
     std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string())
 }
 
-/// A database's name as a value of a connection string, which `--dbname` takes it for if it looks
-/// like one.
+/// The name of a database as a connection string. `--dbname` would read some plain names as
+/// connection strings.
 fn quote_dbname(name: &str) -> String {
     format!("dbname='{}'", name.replace('\\', r"\\").replace('\'', r"\'"))
 }

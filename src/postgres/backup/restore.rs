@@ -1,9 +1,9 @@
-//! Restoring a backup into a database that has nothing to lose.
+//! Restores a backup into a database without data.
 //!
-//! Tables that migrations have made in the target are dropped first, because the backup brings its
-//! own, perhaps those of an earlier release. If the rest fails, the database has no tables, like a
-//! new one. A server that starts meanwhile makes the tables again; `pg_restore` then refuses them
-//! and changes nothing.
+//! Tables that migrations have created in the target are dropped first, because the backup contains
+//! its own tables, perhaps those of an earlier release. The database has no tables, like a new one,
+//! if a later step fails. A server that starts meanwhile creates the tables again; `pg_restore`
+//! then fails and changes nothing.
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
@@ -16,11 +16,11 @@ use crate::postgres::embedded::Options;
 use crate::repository::audit::{AuditAction, AuditContext};
 use crate::repository::{Error, Pool};
 
-/// Restores a backup, and compares the restored rows with its manifest. Later migrations still have
-/// to be applied.
+/// Restores a backup, and compares the restored rows with its manifest. The caller applies later
+/// migrations.
 ///
 /// # Errors
-/// [`DumpError`]. Nothing of the backup is there then, unless it is [`DumpError::Differs`].
+/// [`DumpError`]. The target then holds no part of the backup, except after [`DumpError::Differs`].
 pub async fn restore(pool: &Pool, backup: &Backup, postgres: &Options) -> Result<(), DumpError> {
     let manifest = &backup.manifest;
     let mut connection = connection::connect(pool).await?;
@@ -71,7 +71,7 @@ pub async fn audit_restore(
     target::write_audit(&mut connection, context, AuditAction::DatabaseRestore, details).await
 }
 
-/// Drops the tables that migrations made, if they hold nothing else.
+/// Drops the tables that migrations created, if they hold no other rows.
 async fn drop_empty_tables(connection: &mut PgConnection) -> Result<(), DumpError> {
     target::check_no_servers(connection, "the target database").await?;
     let mut transaction = connection.begin().await?;
@@ -98,7 +98,7 @@ async fn drop_empty_tables(connection: &mut PgConnection) -> Result<(), DumpErro
 }
 
 /// Sets the transaction ids of events to one of this PostgreSQL, if any of them is in its future.
-/// Rewriting the table leaves no dead rows.
+/// The statement rewrites the table, so it leaves no dead rows.
 async fn restamp_events(
     connection: &mut PgConnection,
     tables: &[DatabaseTable],
@@ -106,7 +106,7 @@ async fn restamp_events(
     if !tables.iter().any(|table| table.name == "session_event") {
         return Ok(());
     }
-    // A backup of a release without the column has none to be made anew.
+    // A backup of an older release may lack the column.
     let numbered: bool = sqlx::query_scalar(
         "select exists (
              select from pg_attribute

@@ -1,5 +1,5 @@
-//! The target of a copy: checks that no server uses it and that it holds nothing to lose, and the
-//! work after the copy.
+//! The target of a copy: checks before the copy that no server uses it and that it has no data, and
+//! the work after the copy.
 
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
@@ -8,9 +8,9 @@ use super::error::DumpError;
 use crate::repository::audit::{self, AuditAction, AuditContext, AuditRecord};
 use crate::repository::{Error, app_notifications};
 
-/// Tables that migrations themselves fill.
+/// Tables that migrations fill with rows.
 const SEEDED_TABLES: [&str; 3] = ["_sqlx_migrations", "audit", "sealing"];
-/// The tables of Muster, besides those.
+/// The other tables of Muster.
 const SESSION_TABLES: [&str; 9] = [
     "api_key",
     "app",
@@ -40,7 +40,7 @@ pub(super) async fn check_no_servers(
     }
 }
 
-/// Refuses a database in which any table of Muster has rows that its migrations have not made.
+/// Refuses a database in which any table of Muster has rows that migrations have not written.
 pub(super) async fn check_empty(
     connection: &mut PgConnection,
     tables: &[DatabaseTable],
@@ -58,8 +58,8 @@ pub(super) async fn check_empty(
     Ok(())
 }
 
-/// Analyzes the copied tables, so that the first statements are planned well. Only Muster's tables:
-/// PostgreSQL would warn of each other table that this role may not analyze.
+/// Analyzes the copied tables, so that the first statements get good plans. Other tables are
+/// skipped, because PostgreSQL would warn about each one that this role may not analyze.
 pub(super) async fn analyze(
     connection: &mut PgConnection,
     tables: &[DatabaseTable],

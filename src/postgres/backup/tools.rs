@@ -1,8 +1,9 @@
 //! The `pg_dump` and `pg_restore` to use.
 //!
-//! They are in the directory of the server's programs, or alone if only the client programs are
-//! installed. Programs older than the server refuse it, and a newer `pg_restore` sends settings
-//! that an older server does not know. So the oldest version that fits is used.
+//! They are in the directory of the server's programs, or in another directory if only the client
+//! programs are installed. A program refuses a server that is newer than itself. A newer
+//! `pg_restore` sends settings that an older server does not know. So the oldest suitable version
+//! is used.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,12 +16,13 @@ use crate::postgres::embedded::{self, Options, PostgresVersion};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tools {
     dir: PathBuf,
-    /// Their version.
+    /// The version of both programs.
     pub version: PostgresVersion,
 }
 
 impl Tools {
-    /// Those for a server of major version `wanted`; `why` says in an error what needs it.
+    /// Finds the programs for a server of major version `wanted`. `why` names the operation in an
+    /// error.
     ///
     /// # Errors
     /// [`DumpError::NoTools`].
@@ -46,8 +48,8 @@ impl Tools {
     }
 
     fn in_dir(dir: &Path) -> Option<Self> {
-        // A distribution may put a wrapper of this name into PATH that chooses a version by itself.
-        // The programs behind it are found in their own directories.
+        // PATH may contain a distribution's wrapper of this name that chooses a version by itself.
+        // The real programs are found in their own directories.
         let resolved = fs::canonicalize(dir.join("pg_dump")).ok()?;
         let dir = resolved
             .parent()

@@ -1,7 +1,7 @@
-//! The move to another PostgreSQL: every row of every table, through this process.
+//! The move to another PostgreSQL: every row of every table passes through this process.
 //!
-//! The source is only read, in one snapshot, and is locked against writes; the target is written in
-//! one transaction. So a move that fails has changed nothing and can be repeated.
+//! The source is only read, in one snapshot, and is locked against writes. The target is written in
+//! one transaction. So a failed move has changed nothing and can be repeated.
 
 use std::time::{Duration, Instant};
 
@@ -15,16 +15,16 @@ use super::{connection, target};
 use crate::repository::audit::{AuditAction, AuditContext};
 use crate::repository::{Error, Pool};
 
-/// How much is sent at once, in bytes.
+/// The size of one chunk to send, in bytes.
 const CHUNK_BYTES: usize = 1 << 18;
-/// How often the copy of a long table says how far it is.
+/// The interval between progress messages for a large table.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Copies everything into a database whose tables exist and are empty. Both databases must have the
+/// Copies all rows into a database whose tables exist and are empty. Both databases must have the
 /// migrations of this program. Returns the summaries of the copied tables.
 ///
 /// # Errors
-/// [`DumpError`]; the target then holds nothing of it, and the source is unchanged.
+/// [`DumpError`]. The target then holds no copied rows, and the source is unchanged.
 pub async fn transfer(
     source: &Pool,
     target: &Pool,
@@ -61,37 +61,39 @@ async fn copy(
         .begin_with("begin isolation level repeatable read, read only")
         .await
         .map_err(|error| DumpError::Source(error.into()))?;
-    // Before the snapshot, which the first query takes.
+    // The lock must come before the snapshot, which the first query takes.
     lock(&mut source, &tables, "share").await.map_err(DumpError::Source)?;
     let mut into = to.begin().await.map_err(|error| DumpError::Target(error.into()))?;
     lock(&mut into, &tables, "access exclusive").await.map_err(DumpError::Target)?;
     target::check_empty(&mut into, &target_tables).await?;
-    // The rows of the target's own migrations give way to those of the source.
+    // The rows of the target's own migrations are replaced by those of the source.
     into.execute("delete from sealing; delete from audit")
         .await
         .map_err(|error| DumpError::Target(error.into()))?;
 
-    let sent = content::summarize(&mut source, &tables).await.map_err(DumpError::Source)?;
+    let source_contents =
+        content::summarize(&mut source, &tables).await.map_err(DumpError::Source)?;
     for table in &tables {
         copy_table(&mut source, &mut into, table).await?;
     }
     set_sequences(&mut source, &mut into).await?;
 
-    let arrived = content::summarize(&mut into, &tables).await.map_err(DumpError::Target)?;
-    let differences = content::diff(&sent, &arrived);
+    let target_contents =
+        content::summarize(&mut into, &tables).await.map_err(DumpError::Target)?;
+    let differences = content::diff(&source_contents, &target_contents);
     if !differences.is_empty() {
         let then = "Nothing is left in the target";
         return Err(DumpError::Differs { from: "the source", differences, then });
     }
-    // A server that started meanwhile could now write into the source.
+    // A server that started meanwhile would write into the source.
     target::check_no_servers(&mut source, "the source database").await?;
-    let sessions = sent.get("session").map_or(0, |table| table.rows);
+    let sessions = source_contents.get("session").map_or(0, |table| table.rows);
     let details = serde_json::json!({ "sessions": sessions });
     target::write_audit(&mut into, context, AuditAction::DatabaseMove, details)
         .await
         .map_err(DumpError::Target)?;
     into.commit().await.map_err(|error| DumpError::Target(error.into()))?;
-    Ok(sent)
+    Ok(source_contents)
 }
 
 async fn lock(
@@ -121,7 +123,8 @@ async fn copy_table(
     let mut into = target.copy_in_raw(&into).await.map_err(target_error)?;
     let (mut chunk, mut reported_at, mut copied) =
         (Vec::with_capacity(2 * CHUNK_BYTES), Instant::now(), 0_u64);
-    // PostgreSQL sends row by row. Sending each on by itself would take a system call per row.
+    // PostgreSQL sends single rows. One system call per row would be too slow, so rows are
+    // collected.
     while let Some(row) = rows.try_next().await.map_err(source_error)? {
         chunk.extend_from_slice(&row);
         copied += 1;

@@ -1,11 +1,11 @@
 //! The data directory: its checks, and its creation by `initdb`.
 //!
-//! | in the data directory | is |
+//! | in the data directory | content |
 //! | --- | --- |
 //! | `postgres/` | PostgreSQL's own directory, with its socket and its `log/` |
-//! | `postgres.new-*/` | one that is being made; a left-over is removed |
+//! | `postgres.new-*/` | a new directory in creation; a left-over is removed |
 //! | `postgres.start.lock`, `postgres.lock` | see [`super::lock`] |
-//! | `postgres-start.log` | what PostgreSQL said while it last started |
+//! | `postgres-start.log` | the output of PostgreSQL's last start |
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -24,17 +24,17 @@ const PARTIAL_PREFIX: &str = "postgres.new-";
 /// Whether the data directory holds an embedded PostgreSQL already.
 ///
 /// # Errors
-/// When that cannot be determined, for example because the files belong to another user.
+/// When the files cannot be read, for example because they belong to another user.
 pub fn is_initialized(data_dir: &Path) -> Result<bool, EmbeddedError> {
     Ok(major(&path(data_dir))?.is_some())
 }
 
-/// What [`look`] found.
+/// The result of [`inspect`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataDir {
-    /// It does not exist, and can be created.
+    /// The directory does not exist, and can be created.
     Missing,
-    /// It is a directory that we may use.
+    /// Muster may use the directory.
     Present {
         /// Its permissions.
         mode: u32,
@@ -42,7 +42,7 @@ pub enum DataDir {
 }
 
 impl DataDir {
-    /// Whether users other than its owner have any permission on it.
+    /// Whether users other than the owner have any permission on the directory.
     #[must_use]
     pub fn is_open(self) -> bool {
         matches!(self, Self::Present { mode } if mode & 0o077 != 0)
@@ -52,7 +52,7 @@ impl DataDir {
 /// Checks a data directory without changing anything.
 ///
 /// # Errors
-/// Why [`super::EmbeddedPostgres::start`] would refuse it.
+/// The error with which [`super::EmbeddedPostgres::start`] would refuse the directory.
 pub fn inspect(data_dir: &Path) -> Result<DataDir, EmbeddedError> {
     match fs::metadata(data_dir) {
         Ok(metadata) => {
@@ -70,14 +70,14 @@ pub fn inspect(data_dir: &Path) -> Result<DataDir, EmbeddedError> {
     }
 }
 
-/// The full path of the data directory. It is created, with access for its owner only, if it was
-/// missing.
+/// The full path of the data directory. A missing directory is created, with access for its owner
+/// only.
 pub(super) fn open_data_dir(data_dir: &Path) -> Result<PathBuf, EmbeddedError> {
     if inspect(data_dir)? == DataDir::Missing {
         if let Some(parent) = data_dir.parent() {
             fs::create_dir_all(parent).map_err(EmbeddedError::file("create", parent))?;
         }
-        // `recursive` makes no error of a directory that another process was faster to create.
+        // With `recursive`, a directory that another process has just created is no error.
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -89,11 +89,12 @@ pub(super) fn open_data_dir(data_dir: &Path) -> Result<PathBuf, EmbeddedError> {
     Ok(data_dir)
 }
 
-/// Creates `postgres/` with `initdb`, under another name that is changed when everything is on the
-/// disk, so that an interrupted first start leaves nothing that looks finished. Needs the turn.
+/// Creates `postgres/` with `initdb`. The directory gets its final name when all files are on the
+/// disk, so an interrupted first start leaves no directory that looks complete. The caller holds
+/// the lifecycle lock.
 pub(super) async fn create(
     data_dir: &Path,
-    programs: &Installation,
+    installation: &Installation,
     run_as: &RunAs,
 ) -> Result<(), EmbeddedError> {
     remove_partial(data_dir);
@@ -103,20 +104,20 @@ pub(super) async fn create(
         let problem = "holds something, but no PG_VERSION".to_owned();
         return Err(EmbeddedError::NotACluster { path: target, problem });
     }
-    tracing::info!(data = %target.display(), version = %programs.version, "creating the database");
+    tracing::info!(data = %target.display(), version = %installation.version, "creating the database");
     let partial = data_dir.join(format!("{PARTIAL_PREFIX}{:08x}", rand::random::<u32>()));
-    // Not every system has this locale. Only upper and lower case outside ASCII depend on it;
-    // order and comparison are bytewise in both.
-    let mut result = initdb(&partial, programs, run_as, "C.UTF-8").await;
+    // Some systems lack this locale. Only upper and lower case outside ASCII depend on it; order
+    // and comparison are bytewise in both.
+    let mut result = initdb(&partial, installation, run_as, "C.UTF-8").await;
     if let Err(EmbeddedError::Initdb { output, .. }) = &result
         && output.contains("locale")
     {
         tracing::info!("no locale C.UTF-8 here: using C");
         let _ = fs::remove_dir_all(&partial);
-        result = initdb(&partial, programs, run_as, "C").await;
+        result = initdb(&partial, installation, run_as, "C").await;
     }
     let result = result.and_then(|()| {
-        // Over an empty directory as well; a mounted one cannot be replaced.
+        // The rename may replace an empty directory, but not a mounted one.
         fs::rename(&partial, &target)
             .map_err(EmbeddedError::file("rename the new database to", &target))?;
         let sync = || fs::File::open(data_dir)?.sync_all();
@@ -128,19 +129,18 @@ pub(super) async fn create(
     result
 }
 
-/// `trust` lets everybody in who reaches the socket. Those are the owner of the directory, which has
-/// mode 0700, and root: the same who could read the files anyway. There is no other way in, as
-/// PostgreSQL listens on no network address.
+/// `trust` admits every user who can reach the socket: the owner of the directory, which has mode
+/// 0700, and root. Both could read the files anyway. PostgreSQL listens on no network address.
 async fn initdb(
     new: &Path,
-    programs: &Installation,
+    installation: &Installation,
     run_as: &RunAs,
     ctype: &str,
 ) -> Result<(), EmbeddedError> {
     DirBuilder::new().mode(0o700).create(new).map_err(EmbeddedError::file("create", new))?;
     run_as.chown(new).map_err(EmbeddedError::file("change the owner of", new))?;
     let directory = ClusterDirectory::open(new, run_as)?;
-    let program = programs.dir.join("initdb");
+    let program = installation.dir.join("initdb");
     let mut command = process::command(&program, run_as);
     command
         .args(["-U", "muster", "-A", "trust", "-E", "UTF8", "--locale=C", "--data-checksums"])
@@ -164,7 +164,7 @@ async fn initdb(
     Err(EmbeddedError::Initdb { data: new.to_owned(), program, output })
 }
 
-/// Best effort: the name of the next one differs in any case.
+/// Errors are ignored, because the next partial directory has another name.
 fn remove_partial(data_dir: &Path) {
     for entry in fs::read_dir(data_dir).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(PARTIAL_PREFIX) {

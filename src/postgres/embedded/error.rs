@@ -1,5 +1,5 @@
-//! Why the embedded PostgreSQL is not available. Each message names the cause, the paths and
-//! values, and a remedy.
+//! Errors of the embedded PostgreSQL. Each message names the cause, the paths and values, and a
+//! remedy.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ const REMEDIES: &str = "install PostgreSQL 15 or newer with the operating system
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmbeddedError {
-    /// The configured directory does not hold programs that run.
+    /// The configured directory lacks a program, or holds one that does not run.
     #[error(
         "database.postgres_dir is {dir}, but {dir}/{program} {problem}; set it to a directory that holds \
          working `postgres` and `initdb` programs, or remove it to search the usual places"
@@ -28,10 +28,10 @@ pub enum EmbeddedError {
         dir: PathBuf,
         /// `postgres` or `initdb`.
         program: &'static str,
-        /// What is wrong with it.
+        /// The problem with the program.
         problem: String,
     },
-    /// There are no programs on this machine, and downloads are switched off.
+    /// The machine has no suitable programs, and downloads are switched off.
     #[error(
         "found no PostgreSQL {MIN_MAJOR} or newer on this machine{found}, and may not download it; {REMEDIES}"
     )]
@@ -39,19 +39,19 @@ pub enum EmbeddedError {
         /// The programs that are too old, if any.
         found: FoundVersions,
     },
-    /// There are no programs on this machine, and the download failed.
+    /// The machine has no suitable programs, and the download failed.
     #[error(
         "found no PostgreSQL {MIN_MAJOR} or newer on this machine{found}, and downloading it from {from} failed; {REMEDIES}"
     )]
     Download {
         /// The programs that are too old, if any.
         found: FoundVersions,
-        /// Where it was looked for.
+        /// The URL of the download.
         from: String,
-        /// Why it failed.
+        /// The cause.
         source: DownloadError,
     },
-    /// The data were made by a major version that is not available.
+    /// The data belong to a major version that is not available.
     #[error(
         "the data directory {data} was made by PostgreSQL {major}, but {}; \
          install PostgreSQL {major}, or set database.postgres_dir to its programs",
@@ -64,10 +64,10 @@ pub enum EmbeddedError {
         major: u32,
         /// The programs of other versions.
         found: FoundVersions,
-        /// Why the right version could not be downloaded, if that was tried.
+        /// The error of the download of the right version, if a download was tried.
         source: Option<DownloadError>,
     },
-    /// The data were made by a version that Muster does not work with.
+    /// The data belong to a version that Muster does not support.
     #[error(
         "the data directory {data} was made by PostgreSQL {major}, but Muster needs {MIN_MAJOR} or newer; \
          upgrade it with pg_upgrade, or set another data_dir"
@@ -78,17 +78,17 @@ pub enum EmbeddedError {
         /// The version in its `PG_VERSION`.
         major: u32,
     },
-    /// `postgres` is there, but it is not a data directory.
+    /// `postgres` exists, but is not a data directory.
     #[error(
         "{path} {problem}, so it is not a PostgreSQL data directory; move it away, or set another data_dir"
     )]
     NotACluster {
         /// `postgres` in the data directory.
         path: PathBuf,
-        /// What was found.
+        /// The reason, such as a missing file.
         problem: String,
     },
-    /// There are no data where there must be some.
+    /// The data directory has no database, though the operation needs one.
     #[error(
         "there is no database in {data_dir}; run `muster serve` or `muster app create` to make one, or set data_dir \
          to the directory that has it"
@@ -105,13 +105,13 @@ pub enum EmbeddedError {
     Foreign {
         /// The directory.
         path: PathBuf,
-        /// Who owns it.
+        /// The user id of its owner.
         owner: u32,
-        /// Our user id.
+        /// The user id of Muster.
         ours: u32,
     },
-    /// We are root, and the data directory belongs to an ordinary user. Root may write there, but
-    /// what it writes its owner cannot read.
+    /// Muster runs as root, and the data directory belongs to an ordinary user. Root may write
+    /// there, but the owner could not read root's files.
     #[error(
         "{path} belongs to uid {owner}, but Muster runs as root, whose files would lock that user out; run Muster as \
          uid {owner}, or hand the directory to root with `chown 0 {path}`, or set another data_dir"
@@ -119,10 +119,10 @@ pub enum EmbeddedError {
     NotRoots {
         /// The data directory.
         path: PathBuf,
-        /// Who owns it.
+        /// The user id of its owner.
         owner: u32,
     },
-    /// A directory is ours, but its mode denies us access.
+    /// Muster's user owns the directory, but its mode denies access.
     #[error(
         "{path} has mode {mode:o}, which keeps out its own owner, uid {owner}; run `chmod 700 {path}`"
     )]
@@ -131,10 +131,10 @@ pub enum EmbeddedError {
         path: PathBuf,
         /// Its permissions.
         mode: u32,
-        /// Who owns it, which is who we are.
+        /// The user id of its owner, which is also Muster's.
         owner: u32,
     },
-    /// The data belong to root, for whom PostgreSQL refuses to run.
+    /// The data belong to root, but PostgreSQL refuses to run as root.
     #[error(
         "{path} belongs to root, and PostgreSQL refuses to run as root; give it to an ordinary user, for example \
          `chown -R {example} {path}`: Muster then runs PostgreSQL as that user"
@@ -145,7 +145,7 @@ pub enum EmbeddedError {
         /// A user that exists.
         example: String,
     },
-    /// We are root, and there is no user to run PostgreSQL as.
+    /// Muster runs as root, and the machine has no ordinary user for PostgreSQL.
     #[error(
         "PostgreSQL refuses to run as root, and /etc/passwd has neither a user `postgres` nor `nobody` to run it as; \
          create one (`useradd --system postgres`), or run Muster as an ordinary user"
@@ -160,37 +160,37 @@ pub enum EmbeddedError {
     Busy {
         /// The lock file.
         lock: PathBuf,
-        /// How long we waited.
+        /// The time that Muster waited.
         waited: Duration,
     },
     /// `initdb` failed.
     #[error("could not create a database in {data}: {} said: {output}{}", .program.display(), hint(.output))]
     Initdb {
-        /// The directory it was to fill.
+        /// The directory for the new database.
         data: PathBuf,
-        /// The `initdb` that ran.
+        /// The path of `initdb`.
         program: PathBuf,
-        /// What it printed last.
+        /// The last lines of its output.
         output: String,
     },
-    /// A program could not be run at all.
+    /// A program could not be started.
     #[error(
         "could not run {program} as {user}; see that this user may enter its directory and execute it"
     )]
     Spawn {
         /// The program.
         program: PathBuf,
-        /// Whom it was to run as.
+        /// The user of the program.
         user: String,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// PostgreSQL ended instead of starting.
+    /// PostgreSQL exited instead of starting.
     #[error("PostgreSQL ended while starting ({status}); the end of its log, from {log}:\n{tail}")]
     Died {
-        /// How it ended.
+        /// The exit status.
         status: String,
-        /// Its log.
+        /// The log file.
         log: PathBuf,
         /// The last lines of the log.
         tail: String,
@@ -204,20 +204,20 @@ pub enum EmbeddedError {
     NotReady {
         /// `postgres` in the data directory.
         data: PathBuf,
-        /// How long we waited.
+        /// The time that Muster waited.
         waited: Duration,
         /// The error of the last attempt.
         source: Option<sqlx::Error>,
     },
-    /// The role or the database could not be looked up or made.
+    /// The role or the database could not be found or created.
     #[error("the embedded PostgreSQL in {data} runs but could not be prepared; see {data}/log")]
     Prepare {
         /// `postgres` in the data directory.
         data: PathBuf,
-        /// What the database said.
+        /// The error of the database.
         source: sqlx::Error,
     },
-    /// PostgreSQL did not end after a signal to stop.
+    /// PostgreSQL did not exit after a signal to stop.
     #[error(
         "PostgreSQL on {data} (process {pid}) did not end within {} s of being told to; see {data}/log, then end it \
          with `kill -QUIT {pid}`",
@@ -226,9 +226,9 @@ pub enum EmbeddedError {
     NotStopped {
         /// `postgres` in the data directory.
         data: PathBuf,
-        /// The postmaster.
+        /// The process id of the postmaster.
         pid: i32,
-        /// How long we waited.
+        /// The time that Muster waited.
         waited: Duration,
     },
     /// The socket's path is longer than the system allows.
@@ -242,21 +242,21 @@ pub enum EmbeddedError {
     /// A file or directory could not be used.
     #[error("could not {action} {path}; see that it exists and that uid {} may do so", rustix::process::geteuid().as_raw())]
     File {
-        /// What was tried, such as "create".
+        /// The operation, such as "create".
         action: &'static str,
-        /// With which file.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
 impl EmbeddedError {
-    /// The message in two: what is wrong and what to do, where the second is known.
+    /// The message in two parts: the cause, and the remedy if the error has one.
     #[must_use]
     pub fn cause_and_remedy(&self) -> (String, Option<String>) {
         let text = self.to_string();
-        // These end with the words of a program.
+        // These messages end with the output of a program.
         if matches!(self, Self::Died { .. } | Self::Initdb { .. }) {
             return (text, None);
         }
@@ -266,7 +266,7 @@ impl EmbeddedError {
         }
     }
 
-    /// For `map_err`: what was tried with which file.
+    /// For `map_err`: adds the operation and the file.
     pub(super) fn file(
         action: &'static str,
         path: impl Into<PathBuf>,
@@ -276,7 +276,7 @@ impl EmbeddedError {
     }
 }
 
-/// The remedy for the one failure of `initdb` whose output names none.
+/// The remedy for the one failure of `initdb` whose output names no remedy.
 fn hint(output: &str) -> &'static str {
     if output.contains("effective user ID") {
         "; run Muster as a user that has an entry in /etc/passwd"

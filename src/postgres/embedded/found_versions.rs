@@ -1,11 +1,11 @@
-//! PostgreSQL programs that were found and did not fit, for messages.
+//! The unsuitable PostgreSQL programs of this machine, for messages.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::version::PostgresVersion;
 
-/// The programs that were found and did not fit, for a message.
+/// Unsuitable PostgreSQL programs and their directories, for a message.
 #[derive(Clone, Debug, Default)]
 pub struct FoundVersions(pub Vec<(PostgresVersion, PathBuf)>);
 

@@ -1,7 +1,7 @@
-//! Finding PostgreSQL's programs: configured, installed, or downloaded earlier.
+//! Finds PostgreSQL's programs: configured, installed, or downloaded earlier.
 //!
-//! A new data directory gets the newest version. An existing one needs the major version that made
-//! it: PostgreSQL does not read the files of another.
+//! A new data directory gets the newest version. An existing one needs the major version that
+//! created it, because PostgreSQL does not read the files of other major versions.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -25,10 +25,10 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// The programs that [`super::EmbeddedPostgres::start`] would use, without downloading any.
+    /// Finds the programs that [`super::EmbeddedPostgres::start`] would use, without a download.
     ///
     /// # Errors
-    /// When no programs are found, or none that fit the data directory.
+    /// When no programs are found, or no programs that fit the data directory.
     pub async fn find(options: &Options) -> Result<Self, EmbeddedError> {
         let data = layout::path(&options.data_dir);
         let major = layout::major(&data)?;
@@ -36,14 +36,14 @@ impl Installation {
     }
 }
 
-/// The places to search. Tests use other ones.
+/// The directories to search, and the source of downloads.
 #[derive(Debug)]
 pub(super) struct SearchPaths {
-    /// `database.postgres_dir`: if set, no other place is searched.
+    /// `database.postgres_dir`. If set, no other directory is searched.
     pub(super) configured: Option<PathBuf>,
-    /// Where programs may have been installed.
+    /// Directories in which programs may be installed.
     pub(super) installed: Vec<PathBuf>,
-    /// Where downloads come from and are kept.
+    /// The source of downloads and their cache.
     pub(super) downloads: DownloadSource,
     /// Whether a download is allowed.
     pub(super) download: bool,
@@ -66,7 +66,7 @@ impl SearchPaths {
         }
     }
 
-    /// The full paths of these directories, whatever is in them.
+    /// The full paths of the directories to search. They may be empty or missing.
     pub(super) fn dirs(&self) -> Vec<PathBuf> {
         let dirs = match &self.configured {
             Some(dir) => vec![dir.clone()],
@@ -75,8 +75,8 @@ impl SearchPaths {
         dirs.iter().filter_map(|dir| std::path::absolute(dir).ok()).collect()
     }
 
-    /// Finds the programs for `data`, or downloads them. `major` is the version that made `data`,
-    /// if it exists.
+    /// Finds the programs for `data`, or downloads them. `major` is the version that created
+    /// `data`, if `data` exists.
     pub(super) async fn find_or_download(
         &self,
         data: &Path,
@@ -145,7 +145,7 @@ impl SearchPaths {
         let mut seen: Vec<PathBuf> = Vec::new();
         let mut candidates = Vec::new();
         for dir in self.installed.iter().cloned().chain(self.downloads.installed()) {
-            // One installation is often found by several paths, because links in PATH lead to it.
+            // Links in PATH often lead to one installation by several paths.
             let Ok(resolved) = fs::canonicalize(dir.join("postgres")) else {
                 continue;
             };
@@ -180,7 +180,7 @@ async fn configured(dir: &Path) -> Result<Installation, EmbeddedError> {
             return Err(error(program, "is not there".to_owned()));
         }
     }
-    // PostgreSQL runs in another working directory, so the path must be absolute.
+    // The path must be absolute, because PostgreSQL runs in another working directory.
     let dir = std::path::absolute(dir).map_err(EmbeddedError::file("look at", dir))?;
     match version(&dir).await {
         Ok(version) => Ok(Installation { dir, version }),
@@ -188,7 +188,8 @@ async fn configured(dir: &Path) -> Result<Installation, EmbeddedError> {
     }
 }
 
-/// The newest that fits; among equals the first, which is the earliest in PATH.
+/// The newest version that fits. Among equal versions, the first one, which is the earliest in
+/// PATH.
 fn choose(candidates: &[Installation], major: Option<u32>) -> Option<&Installation> {
     candidates
         .iter()

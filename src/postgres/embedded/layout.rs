@@ -1,13 +1,13 @@
-//! Where the files of a PostgreSQL lie, and what its socket is called.
+//! The paths of the files of an embedded PostgreSQL.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use super::error::EmbeddedError;
 
-/// What its directory is called in the data directory.
+/// The name of PostgreSQL's directory in the data directory.
 const DIR_NAME: &str = "postgres";
-/// Part of the name of the socket. Nothing listens on TCP.
+/// A part of the socket's name. PostgreSQL does not listen on TCP.
 pub(super) const PORT: u16 = 5432;
 
 /// PostgreSQL's own directory.
@@ -15,7 +15,7 @@ pub(super) fn path(data_dir: &Path) -> PathBuf {
     data_dir.join(DIR_NAME)
 }
 
-/// The major version that made `cluster`, or nothing if it is still to be made.
+/// The major version that created `cluster`, or `None` if `cluster` is not created yet.
 pub(super) fn major(cluster: &Path) -> Result<Option<u32>, EmbeddedError> {
     let file = cluster.join("PG_VERSION");
     match fs::read_to_string(&file) {

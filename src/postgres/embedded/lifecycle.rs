@@ -1,4 +1,4 @@
-//! Starting, joining and stopping PostgreSQL. The caller has the turn.
+//! Starts, joins and stops PostgreSQL. The caller holds the lifecycle lock.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,14 +15,14 @@ use super::socket::{self, Socket};
 use super::version::PostgresVersion;
 use super::{cluster, layout, owner};
 
-/// How long PostgreSQL may take to roll back and to write everything to the disk.
+/// The limit for a stop that rolls back transactions and writes all data to the disk.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long it may take to stop without that; it recovers at the next start.
+/// The limit for an immediate stop. PostgreSQL recovers at its next start.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections of a server besides its pool: three for each of up to nine threads, two that listen,
-/// and two for callbacks.
+/// The connections of a server outside of its pool: three for each of up to nine threads, two that
+/// listen, and two for callbacks.
 const OWN_CONNECTIONS: u32 = 31;
-/// How many servers can share a data directory.
+/// The number of servers that can share a data directory.
 const MAX_SERVERS: u32 = 4;
 /// Connections for commands and for `psql`.
 const SPARE_CONNECTIONS: u32 = 20;
@@ -30,24 +30,24 @@ const SPARE_CONNECTIONS: u32 = 20;
 /// The PostgreSQL to start or join.
 pub(super) struct Launch<'a> {
     pub(super) options: &'a Options,
-    /// The full path.
+    /// The full path of the data directory.
     pub(super) data_dir: &'a Path,
-    /// `postgres` in it.
+    /// `postgres` in the data directory.
     pub(super) data: &'a Path,
 }
 
-/// A PostgreSQL that answers.
+/// A PostgreSQL that accepts connections.
 pub(super) struct StartedServer {
     pub(super) postmaster: Postmaster,
-    /// Whether it ran already.
+    /// Whether PostgreSQL ran already.
     pub(super) is_shared: bool,
     pub(super) version: PostgresVersion,
 }
 
 impl Launch<'_> {
-    /// Joins the PostgreSQL that runs, or starts it, after creating its data if they are missing.
-    /// `programs` are those found before, if any. `started` is called with the process as soon as
-    /// it exists, because this future may be dropped while it waits for the first answer.
+    /// Joins the running PostgreSQL, or starts it. Missing data are created first. `installation`
+    /// holds programs that were found earlier, if any. `started` is called with the process as soon
+    /// as it exists, because this future may be dropped while it waits for the first answer.
     pub(super) async fn start_or_join(
         &self,
         installation: Option<Installation>,
@@ -56,7 +56,7 @@ impl Launch<'_> {
         started: &mut (dyn FnMut(Postmaster) + Send),
     ) -> Result<StartedServer, EmbeddedError> {
         let &Self { options, data_dir, data } = self;
-        // Another process may have created it before we had the turn.
+        // Another process may have created the data before this one got the lifecycle lock.
         let run_as = owner::run_as(data)?;
         if cluster::is_initialized(data_dir)?
             && let Some((postmaster, ready)) =
@@ -91,7 +91,7 @@ impl Launch<'_> {
             started(postmaster.clone());
             match ready::wait(data, &socket, &mut child, &log, options.timeouts.ready).await {
                 Ok(ready) => break (child, postmaster, ready),
-                // The processes of a killed server need a moment to end.
+                // The processes of a killed server need a moment to exit.
                 Err(EmbeddedError::Died { tail, .. })
                     if tail.contains("pre-existing shared memory")
                         && started_at.elapsed() < QUIT_TIMEOUT =>
@@ -110,8 +110,8 @@ impl Launch<'_> {
         Ok(StartedServer { postmaster, is_shared: false, version })
     }
 
-    /// Whether the PostgreSQL that runs accepts too few connections for us and has no other user:
-    /// it keeps the settings of the Muster that started it.
+    /// Whether the running PostgreSQL accepts too few connections for this process and has no other
+    /// user. PostgreSQL keeps the settings of the Muster process that started it.
     fn must_restart(
         &self,
         postmaster: &Postmaster,
@@ -145,7 +145,7 @@ impl Launch<'_> {
     }
 }
 
-/// Finds the programs for `data`, or downloads them if that is allowed.
+/// Finds the programs for `data`, or downloads them if a download is allowed.
 pub(super) async fn find_installation(
     options: &Options,
     data: &Path,
@@ -153,14 +153,14 @@ pub(super) async fn find_installation(
     SearchPaths::for_this_machine(options).find_or_download(data, layout::major(data)?).await
 }
 
-/// How many connections a PostgreSQL that we start accepts.
+/// The connection limit of a PostgreSQL that this process starts.
 fn connections(options: &Options) -> u32 {
     let server = options.max_connections.saturating_add(OWN_CONNECTIONS);
     server.saturating_mul(MAX_SERVERS).saturating_add(SPARE_CONNECTIONS)
 }
 
-/// Stops it: its sessions are ended and everything is written to the disk; if that takes too long,
-/// it is dropped. A server whose process is not visible from here is left alone.
+/// Stops PostgreSQL: sessions are ended and all data are written to the disk. PostgreSQL is stopped
+/// at once if this takes too long. A server whose process is not visible from here is left running.
 pub(super) async fn shut_down(postmaster: &Postmaster, data: &Path) -> Result<(), EmbeddedError> {
     let Some(pid) = postmaster.pid() else { return Ok(()) };
     postmaster.signal(Signal::INT);

@@ -1,9 +1,9 @@
-//! Who may start and stop the PostgreSQL of a data directory, and who uses it.
+//! The two locks of a data directory: the right to start and stop PostgreSQL, and its use.
 //!
-//! Two lock files, because they answer two questions; the header of [`super`] tells why the pair is
-//! safe. Both are `flock`s: the kernel drops them when the process ends, however it ends. The files
-//! stay; removing one would let two processes lock two different files of the same name. They are
-//! opened close-on-exec, so PostgreSQL does not inherit them and cannot keep them.
+//! The module [`super`] explains why the pair of locks is safe. Both are `flock`s, which the kernel
+//! releases when the process ends. The lock files are never removed: two processes could then lock
+//! two different files of the same name. The files are opened close-on-exec, so PostgreSQL does not
+//! inherit the locks.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,12 +17,12 @@ use super::error::EmbeddedError;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The right to start or stop PostgreSQL. Only one process has it; dropping it gives it back.
+/// The right to start or stop PostgreSQL. Only one process has it. Dropping this value releases it.
 #[derive(Debug)]
 pub(super) struct LifecycleLock(#[expect(dead_code, reason = "held for its lock")] File);
 
 impl LifecycleLock {
-    /// Waits for the turn, at most `wait`.
+    /// Waits for the lock, at most `timeout`.
     pub(super) async fn acquire(path: &Path, timeout: Duration) -> Result<Self, EmbeddedError> {
         let file = open(path)?;
         let started_at = Instant::now();
@@ -41,7 +41,7 @@ impl LifecycleLock {
     }
 }
 
-/// A sign that this process uses PostgreSQL. Any number of processes may have one.
+/// Marks this process as a user of PostgreSQL. Any number of processes may hold this lock.
 #[derive(Debug)]
 pub(super) struct UsageLock {
     file: File,
@@ -49,25 +49,28 @@ pub(super) struct UsageLock {
 }
 
 impl UsageLock {
-    /// Signs on. Needs the turn, so that nobody is just finding out whether they are the last.
+    /// Registers this process as a user. The lifecycle lock is required, so that no other process
+    /// is testing at this moment whether it is the last user.
     pub(super) fn register(path: &Path, _lock: &LifecycleLock) -> Result<Self, EmbeddedError> {
         let file = open(path)?;
         if try_lock(&file, path, FlockOperation::NonBlockingLockShared)? {
             Ok(Self { file, path: path.to_owned() })
         } else {
-            // Only a process that has the turn locks this exclusively, and the turn is ours.
+            // Only the holder of the lifecycle lock, which is this process, locks the file
+            // exclusively.
             Err(EmbeddedError::Busy { lock: path.to_owned(), waited: Duration::ZERO })
         }
     }
 
-    /// Whether nobody else has signed on. The kernel may give up our own lock while it tries:
-    /// harmless, as nobody else can sign on or ask while we have the turn. Who stays has to
-    /// [`Self::sign_on_again`] before giving the turn back.
+    /// Whether this process is the only user. The kernel may release the shared lock of this
+    /// process during the attempt. No other process notices, because registering and testing need
+    /// the lifecycle lock. A process that keeps using PostgreSQL calls [`Self::restore_shared`]
+    /// before it releases the lifecycle lock.
     pub(super) fn try_exclusive(&self, _lock: &LifecycleLock) -> Result<bool, EmbeddedError> {
         try_lock(&self.file, &self.path, FlockOperation::NonBlockingLockExclusive)
     }
 
-    /// Shares the lock again, whatever [`Self::is_last`] has made of it.
+    /// Takes the shared lock again, after any result of [`Self::try_exclusive`].
     pub(super) fn restore_shared(&self, _lock: &LifecycleLock) -> Result<(), EmbeddedError> {
         if try_lock(&self.file, &self.path, FlockOperation::NonBlockingLockShared)? {
             return Ok(());

@@ -1,20 +1,21 @@
-//! How much memory PostgreSQL gets.
+//! The memory of PostgreSQL.
 //!
-//! Its own default is 128 MiB on a machine of any size: the indexes of some hundred thousand
-//! sessions are larger, and a create of a thousand members would wait for pages of them. PostgreSQL
-//! takes what it gets only as it fills it.
+//! PostgreSQL's default is 128 MiB on a machine of any size. The indexes of some hundred thousand
+//! sessions are larger, and the creation of a session with a thousand members would wait for index
+//! pages. PostgreSQL occupies the memory only as it fills it.
 
 use sysinfo::System;
 
 const MIB: u64 = 1024 * 1024;
-/// PostgreSQL's own default, and what it gets on a machine that does not say.
+/// PostgreSQL's default, also used if the size of the machine's memory is unknown.
 const MIN_MIB: u64 = 128;
-/// Enough for the indexes of millions of sessions; the system holds the rest.
+/// Enough for the indexes of millions of sessions. The system's page cache holds the other pages.
 const MAX_MIB: u64 = 1024;
-/// Its share of the machine's: the service and its cache live beside it, and perhaps others.
+/// The machine's memory divided by this is PostgreSQL's share. The service, its cache and other
+/// programs need the rest.
 const MEMORY_DIVISOR: u64 = 8;
 
-/// `shared_buffers` for this machine, or the container that this runs in, in MiB.
+/// `shared_buffers` in MiB for this machine or container.
 pub(super) fn shared_buffers() -> u64 {
     let Ok(mut system) = System::new() else { return MIN_MIB };
     system.refresh_memory();
@@ -22,7 +23,7 @@ pub(super) fn shared_buffers() -> u64 {
     share_of(system.total_memory().min(limit))
 }
 
-/// The share of so many bytes, in MiB.
+/// PostgreSQL's share of `bytes`, in MiB.
 fn share_of(bytes: u64) -> u64 {
     (bytes / MEMORY_DIVISOR / MIB).clamp(MIN_MIB, MAX_MIB)
 }

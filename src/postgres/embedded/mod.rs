@@ -1,32 +1,35 @@
-//! A PostgreSQL of our own: the real server as a child process, its files in the data directory.
+//! An embedded PostgreSQL: the real server as a child process, with its files in the data
+//! directory.
 //!
-//! The server belongs to the data directory, not to one process. Several Muster processes may use
-//! it at once, such as a server and a command: the first one starts it, the others join, the last
-//! one stops it. Two lock files coordinate them:
+//! The server belongs to the data directory, not to one process. Several Muster processes, such as
+//! a server and a command, may use it at once. The first process starts it, the others join, the
+//! last one stops it. Two lock files coordinate them:
 //!
-//! - `postgres.start.lock`, the *turn*: exclusive, held while a process starts, joins, leaves or
-//!   stops it.
-//! - `postgres.lock`, the *use*: shared, held by each process from joining to leaving. A process
-//!   that has the turn tries to get it exclusively, to learn whether it is the last user.
+//! - `postgres.start.lock`, the *lifecycle lock*: exclusive, held while a process starts, joins,
+//!   leaves or stops PostgreSQL.
+//! - `postgres.lock`, the *usage lock*: shared, held by each process from joining to leaving. The
+//!   holder of the lifecycle lock tries to lock it exclusively, to learn whether it is the last
+//!   user.
 //!
-//! Why that is safe:
+//! The locks cover these cases:
 //!
-//! - One process leaves while another starts: one of them has the turn. If the leaver is first, the
-//!   starter waits until PostgreSQL is down and starts it again. If the starter is first, it holds
-//!   its use before the leaver asks, so the leaver lets PostgreSQL run.
-//! - Two processes leave together: the first sees the use of the second and leaves; the second
-//!   finds itself the last.
-//! - A process is killed: the kernel drops its locks. PostgreSQL goes on, even without any user,
-//!   until the next process joins and leaves.
-//! - PostgreSQL dies while in use: the next process that gets the turn finds no listener and starts
-//!   it again, though others still hold their use. Their pools reconnect. A single lock could not
-//!   allow this, because it could not be had exclusively. A server takes the turn itself: it starts
-//!   PostgreSQL, or finds it started.
-//! - A process is killed during its turn: the next one finds a listener that is starting or
-//!   stopping, waits, and joins it or starts it again; or it finds a half-made directory, and
-//!   removes it.
+//! - One process leaves while another starts: only one of them holds the lifecycle lock. If the
+//!   leaving process is first, the starting one waits until PostgreSQL is down and starts it again.
+//!   If the starting process is first, it holds its usage lock before the leaving one tests it, so
+//!   PostgreSQL keeps running.
+//! - Two processes leave together: the first one sees the usage lock of the second and leaves; the
+//!   second one is the last user.
+//! - A process is killed: the kernel releases its locks. PostgreSQL keeps running, even without any
+//!   user, until the next process joins and leaves.
+//! - PostgreSQL dies while in use: the next holder of the lifecycle lock finds no listener and
+//!   starts it again, while other processes keep their usage locks and their pools reconnect. With
+//!   a single lock this would be impossible, because no process could lock it exclusively. Each
+//!   running server also takes the lifecycle lock then, and starts PostgreSQL or joins it.
+//! - A process is killed while it holds the lifecycle lock: the next holder finds a listener that
+//!   is starting or stopping, waits, and joins it or starts it again. Or it finds an incomplete
+//!   directory and removes it.
 //!
-//! Its socket shows whether PostgreSQL runs, not `postmaster.pid`: a file can be out of date, a
+//! The socket, not `postmaster.pid`, shows whether PostgreSQL runs: a file can be out of date, a
 //! listening process cannot.
 
 mod cluster;
@@ -69,10 +72,11 @@ use self::owner::RunAs;
 use self::process::Postmaster;
 use self::socket::Socket;
 
-/// How often to look whether PostgreSQL still runs.
+/// The interval between checks whether PostgreSQL still runs.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A PostgreSQL that runs for us. Dropping it without [`EmbeddedPostgres::stop`] leaves it running.
+/// A running embedded PostgreSQL. It keeps running if this value is dropped without
+/// [`EmbeddedPostgres::stop`].
 #[derive(Debug)]
 pub struct EmbeddedPostgres {
     options: Options,
@@ -85,13 +89,13 @@ pub struct EmbeddedPostgres {
     usage: UsageLock,
 }
 
-/// The directories of this machine that may hold PostgreSQL's programs: the configured one alone,
-/// if there is one.
+/// The directories of this machine that may hold PostgreSQL's programs: only the configured one if
+/// a directory is configured.
 pub(super) fn program_dirs(options: &Options) -> Vec<PathBuf> {
     SearchPaths::for_this_machine(options).dirs()
 }
 
-/// A command that runs a program of PostgreSQL as our own user, with a clean environment.
+/// A command that runs a program of PostgreSQL as Muster's user, with a clean environment.
 pub(super) fn bare_command(program: &Path) -> Command {
     process::command(program, &RunAs::CurrentUser)
 }
@@ -101,27 +105,27 @@ pub(super) fn last_lines(output: &[u8]) -> String {
     process::last_lines(output)
 }
 
-/// What [`EmbeddedPostgres::stop`] did.
+/// The result of [`EmbeddedPostgres::stop`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopOutcome {
-    /// No other process used it; it is down.
+    /// No other process used PostgreSQL, which is now down.
     Stopped,
-    /// Another process uses it; it still runs.
+    /// Another process uses PostgreSQL, which still runs.
     StillInUse,
 }
 
 impl EmbeddedPostgres {
-    /// Starts the PostgreSQL of a data directory, or joins it if it runs. The first start makes it,
-    /// with a role and a database `muster`.
+    /// Starts the PostgreSQL of a data directory, or joins it if it runs. The first start creates
+    /// the data, with a role and a database `muster`.
     ///
-    /// Takes well under a second usually, a few seconds the first time, minutes when it recovers
-    /// after a crash or when the programs are downloaded.
+    /// Usually takes well under a second. The first start takes a few seconds; recovery after a
+    /// crash or a download takes minutes.
     ///
     /// # Errors
-    /// Each names its cause and what to do.
+    /// Each error names its cause and a remedy.
     pub async fn start(options: &Options) -> Result<Self, EmbeddedError> {
-        // Neither a search for programs nor a download needs the turn. A refusal here leaves no
-        // directory behind.
+        // The search for programs and the download need no lifecycle lock. An error up to here
+        // leaves no new directory behind.
         cluster::inspect(&options.data_dir)?;
         let data_dir = std::path::absolute(&options.data_dir)
             .map_err(EmbeddedError::file("find", &options.data_dir))?;
@@ -153,14 +157,14 @@ impl EmbeddedPostgres {
         })
     }
 
-    /// How to connect: by Unix socket, as `muster`, to the database `muster`. Valid until this
-    /// value is stopped or dropped.
+    /// Options for a connection by Unix socket, as `muster`, to the database `muster`. They are
+    /// valid until this value is stopped or dropped.
     #[must_use]
     pub fn connect_options(&self) -> PgConnectOptions {
         self.socket.connect_options(socket::NAME)
     }
 
-    /// Whether it ran already when this process came.
+    /// Whether PostgreSQL ran already when this process started or joined it.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.is_shared
@@ -172,10 +176,11 @@ impl EmbeddedPostgres {
         self.version
     }
 
-    /// Waits until it runs no more.
+    /// Waits until PostgreSQL no longer runs.
     pub async fn wait_ended(&self) {
         loop {
-            // A server in another container has no process id here; only its socket shows it.
+            // A server in another container has no process id here; only its socket shows whether
+            // it runs.
             let is_running = match self.postmaster.pid() {
                 Some(_) => self.postmaster.is_running(),
                 None => self.socket.listener().await.is_some(),
@@ -187,13 +192,13 @@ impl EmbeddedPostgres {
         }
     }
 
-    /// Starts it again after it has ended, or joins it if another process was faster. Pools made
-    /// with [`Self::connect_options`] can connect again.
+    /// Starts PostgreSQL again after it has ended, or joins it if another process was faster. Pools
+    /// made with [`Self::connect_options`] can connect again.
     ///
-    /// May be dropped before it is done: [`Self::stop`] then stops what it had started.
+    /// The future may be dropped early: [`Self::stop`] then stops the process that it had started.
     ///
     /// # Errors
-    /// As for [`Self::start`], and when the data are gone.
+    /// The errors of [`Self::start`], and [`EmbeddedError::NoDatabase`] when the data are gone.
     pub async fn restart(&mut self) -> Result<(), EmbeddedError> {
         if !cluster::is_initialized(&self.data_dir)? {
             return Err(EmbeddedError::NoDatabase { data_dir: self.data_dir.clone() });
@@ -211,16 +216,17 @@ impl EmbeddedPostgres {
         Ok(())
     }
 
-    /// Leaves it, and stops it if no other process uses it: its sessions are ended and everything
-    /// is written to the disk. Work that is not done after 30 s is dropped, and recovered at the
+    /// Leaves PostgreSQL, and stops it if no other process uses it. Its sessions are ended and all
+    /// data are written to the disk. After 30 s PostgreSQL is stopped at once and recovers at its
     /// next start.
     ///
     /// # Errors
-    /// When it cannot be stopped, or when it is unknown whether another process uses it.
+    /// When PostgreSQL cannot be stopped, or when other users of it cannot be detected.
     pub async fn stop(mut self) -> Result<StopOutcome, EmbeddedError> {
         let lock = match acquire_lifecycle_lock(&self.options, &self.data_dir).await {
             Ok(lock) => lock,
-            // A process that holds the turn for so long is starting, so it is a user.
+            // A process that holds the lifecycle lock for this long is starting PostgreSQL, so it
+            // is a user.
             Err(EmbeddedError::Busy { .. }) => return Ok(StopOutcome::StillInUse),
             Err(error) => return Err(error),
         };
@@ -228,7 +234,7 @@ impl EmbeddedPostgres {
             tracing::info!(data = %self.data.display(), "leaving PostgreSQL running: others use it");
             return Ok(StopOutcome::StillInUse);
         }
-        // Another process may have started it again and left.
+        // Another process may have started PostgreSQL again and left.
         if let Some(listener) = self.socket.listener().await {
             self.postmaster = listener;
         }
@@ -243,7 +249,7 @@ impl EmbeddedPostgres {
     }
 }
 
-/// Waits for the turn to start or stop the PostgreSQL of a data directory.
+/// Waits for the right to start or stop the PostgreSQL of a data directory.
 async fn acquire_lifecycle_lock(
     options: &Options,
     data_dir: &Path,

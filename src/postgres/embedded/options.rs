@@ -1,21 +1,22 @@
-//! What an embedded PostgreSQL needs to know.
+//! Options of an embedded PostgreSQL.
 
 use std::path::PathBuf;
 
 use super::timeouts::StartupTimeouts;
 
-/// What an embedded PostgreSQL needs to know.
+/// Options of an embedded PostgreSQL.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Muster's data directory; PostgreSQL lives in `postgres` below it. Made if it is missing.
+    /// Muster's data directory. PostgreSQL lives in `postgres` below it. A missing directory is
+    /// created.
     pub data_dir: PathBuf,
     /// `database.postgres_dir`: the directory that holds `postgres` and `initdb`. If set, no other
     /// programs are used.
     pub postgres_dir: Option<PathBuf>,
-    /// Whether programs may be downloaded when there are none.
+    /// Whether programs may be downloaded if the machine has no suitable ones.
     pub download: bool,
-    /// How many connections Muster will open.
+    /// The number of connections that Muster will open.
     pub max_connections: u32,
-    /// How long to wait for it.
+    /// The time limits for its start.
     pub timeouts: StartupTimeouts,
 }

@@ -1,7 +1,7 @@
 //! The owners of the directories, and the user of PostgreSQL.
 //!
-//! `postgres` and `initdb` refuse to run as root. When Muster is root it hands them to an ordinary
-//! user, who owns `postgres/` and nothing else: the data directory around it stays root's.
+//! `postgres` and `initdb` refuse to run as root, so an ordinary user runs them if Muster runs as
+//! root. This user owns `postgres/` only; the data directory above it still belongs to root.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -20,18 +20,18 @@ const PASSWD: &str = "/etc/passwd";
 pub(super) enum RunAs {
     /// The user who runs Muster.
     CurrentUser,
-    /// As this user, because we are root.
+    /// An ordinary user, because Muster runs as root.
     User {
-        /// Its user id.
+        /// The user id.
         uid: u32,
-        /// Its primary group.
+        /// The primary group of the user.
         gid: u32,
     },
 }
 
 impl RunAs {
-    /// Makes a command run as this user. The standard library also gives up all supplementary
-    /// groups when root sets a uid, so the child keeps none of root's.
+    /// Makes a command run as this user. When root sets a uid, the standard library also drops all
+    /// supplementary groups, so the child keeps no group of root.
     pub(super) fn apply(&self, command: &mut Command) {
         if let Self::User { uid, gid } = *self {
             use std::os::unix::process::CommandExt;
@@ -57,15 +57,15 @@ impl fmt::Display for RunAs {
     }
 }
 
-/// The uid that Muster runs as.
+/// The uid of this process.
 pub(super) fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Refuses a data directory that we cannot or must not use. For an ordinary user it is enough that
-/// it is writable, such as a volume of root's that is open to our group. Root may write anywhere,
-/// so for root the owner decides: files that root leaves in another user's directory would keep
-/// that user from starting.
+/// Refuses a data directory that Muster cannot or must not use. An ordinary user only needs write
+/// access, for example to a volume of root that is open to the user's group. Root may write
+/// anywhere, so for root the owner decides: files of root in another user's directory would keep
+/// that user from starting Muster.
 pub(super) fn check_data_dir(path: &Path) -> Result<(), EmbeddedError> {
     let found = fs::metadata(path).map_err(EmbeddedError::file("look at", path))?;
     if !found.is_dir() {
@@ -78,7 +78,7 @@ pub(super) fn check_data_dir(path: &Path) -> Result<(), EmbeddedError> {
     }
     match access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
         Ok(()) => Ok(()),
-        // A disk that can only be read, say, which no owner can change.
+        // The cause may be a read-only disk, which no owner can change.
         Err(error) if error != Errno::ACCESS => {
             Err(EmbeddedError::file("write in", path)(error.into()))
         }
@@ -94,21 +94,21 @@ pub(super) fn check_data_dir(path: &Path) -> Result<(), EmbeddedError> {
     }
 }
 
-/// Refuses a directory that does not exist and that we could not make.
+/// Refuses a missing directory that Muster could not create.
 pub(super) fn check_can_create(path: &Path) -> Result<(), EmbeddedError> {
-    let wrong = |error| EmbeddedError::file("create", path)(error);
-    let absolute = std::path::absolute(path).map_err(wrong)?;
+    let create_error = |error| EmbeddedError::file("create", path)(error);
+    let absolute = std::path::absolute(path).map_err(create_error)?;
     let Some(nearest) = absolute.ancestors().skip(1).find(|parent| parent.exists()) else {
-        return Err(wrong(io::ErrorKind::NotFound.into()));
+        return Err(create_error(io::ErrorKind::NotFound.into()));
     };
     if !nearest.is_dir() {
-        return Err(wrong(io::ErrorKind::NotADirectory.into()));
+        return Err(create_error(io::ErrorKind::NotADirectory.into()));
     }
-    access(nearest, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| wrong(error.into()))
+    access(nearest, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| create_error(error.into()))
 }
 
-/// The user who runs PostgreSQL on `cluster`, which need not exist yet. Refuses a directory of
-/// another user: PostgreSQL insists on owning its files.
+/// The user of PostgreSQL on `cluster`, which may not exist yet. A directory of another user is
+/// refused, because PostgreSQL must own its files.
 pub(super) fn run_as(cluster: &Path) -> Result<RunAs, EmbeddedError> {
     let owner = match fs::metadata(cluster) {
         Ok(found) => Some((found.uid(), found.gid())),
@@ -142,7 +142,7 @@ fn ordinary_user() -> Result<(String, RunAs), EmbeddedError> {
         .ok_or(EmbeddedError::NoOrdinaryUser)
 }
 
-/// `name:password:uid:gid:…`, one a line.
+/// Each line of the file is `name:password:uid:gid:…`.
 fn find_user(passwd: &str, name: &str) -> Option<RunAs> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');

@@ -1,4 +1,4 @@
-//! PostgreSQL's processes: starting one, watching one that may not be our child, signalling it.
+//! PostgreSQL's processes: starts them, watches them (children or not), and sends them signals.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -18,10 +18,10 @@ use super::layout::PORT;
 use super::memory;
 use super::owner::RunAs;
 
-/// A directory to hand to a program.
+/// A directory to pass to a program.
 ///
-/// As root we pass it as an open file, `/proc/self/fd/N`: the user of the program owns the
-/// directory, but may not be able to enter those above it, such as `/root`.
+/// The directory is passed as an open file, `/proc/self/fd/N`, if Muster runs as root. The user of
+/// the program owns the directory, but may have no access to its parents, such as `/root`.
 #[derive(Debug)]
 pub(super) struct ClusterDirectory {
     path: PathBuf,
@@ -38,7 +38,7 @@ impl ClusterDirectory {
         Ok(Self { path: path.to_owned(), open })
     }
 
-    /// What to write after `-D`.
+    /// The argument of the option `-D`.
     pub(super) fn argument(&self) -> OsString {
         match &self.open {
             Some(file) => format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
@@ -46,8 +46,8 @@ impl ClusterDirectory {
         }
     }
 
-    /// Starts a program that inherits the open directory. A program that another thread starts in
-    /// this very moment inherits it too, which does no harm: it is a directory, and no lock.
+    /// Starts a program that inherits the open directory. A program that another thread starts at
+    /// the same moment inherits it too. This does no harm, because the directory is not a lock.
     pub(super) fn spawn(&self, command: &mut tokio::process::Command) -> io::Result<Child> {
         let Some(file) = &self.open else {
             return command.spawn();
@@ -59,9 +59,9 @@ impl ClusterDirectory {
     }
 }
 
-/// A command in a neutral place: `/` as working directory, English messages, no `PG*` variables,
-/// which both programs read, no `MUSTER*` ones, which may hold the master key, and not the one by which
-/// PostgreSQL would tell systemd that it is the service.
+/// A command with `/` as working directory, English messages, and a clean environment. `PG*`
+/// variables are removed because both programs read them, `MUSTER*` variables because they may hold
+/// the master key, and systemd's variable because PostgreSQL would report itself as the service.
 pub(super) fn command(program: &Path, run_as: &RunAs) -> Command {
     let mut command = Command::new(program);
     command.current_dir("/").stdin(Stdio::null()).env("LC_ALL", "C").env_remove("NOTIFY_SOCKET");
@@ -75,7 +75,8 @@ pub(super) fn command(program: &Path, run_as: &RunAs) -> Command {
     command
 }
 
-/// Starts PostgreSQL on `cluster`; it is not ready yet. It outlives this process.
+/// Starts PostgreSQL on `cluster`, without waiting until it is ready. The server outlives this
+/// process.
 pub(super) fn start(
     cluster: &Path,
     installation: &Installation,
@@ -96,13 +97,13 @@ pub(super) fn start(
         .stderr(log_file_clone);
     for setting in [
         "listen_addresses=",
-        // Relative to the data directory, so no path is too long for it.
+        // The path is relative to the data directory, so it is never too long.
         "unix_socket_directories=.",
         "unix_socket_permissions=0700",
         &format!("max_connections={max_connections}"),
         &format!("shared_buffers={}MB", memory::shared_buffers()),
         "fsync=on",
-        // A file per day of the week, emptied when its day comes again: bounded for years.
+        // One file per day of the week, emptied after a week, so the size is bounded.
         "logging_collector=on",
         "log_directory=log",
         "log_filename=postgres-%a.log",
@@ -112,8 +113,8 @@ pub(super) fn start(
     ] {
         command.args(["-c", setting]);
     }
-    // Ctrl-C on a terminal goes to the whole foreground group: PostgreSQL must outlast Muster,
-    // which still has work to write.
+    // Ctrl-C on a terminal signals the whole foreground group. PostgreSQL must outlive Muster,
+    // which still has data to write.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     directory.spawn(&mut command.into()).map_err(|source| EmbeddedError::Spawn {
         program,
@@ -122,7 +123,7 @@ pub(super) fn start(
     })
 }
 
-/// Reaps a PostgreSQL that we started, and logs if it ended unexpectedly.
+/// Reaps a PostgreSQL that this process started, and logs an unexpected exit.
 pub(super) fn reap(mut child: Child) {
     tokio::spawn(async move {
         match child.wait().await {
@@ -133,16 +134,16 @@ pub(super) fn reap(mut child: Child) {
     });
 }
 
-/// PostgreSQL's first process. It may have been started by another Muster.
+/// PostgreSQL's first process, perhaps started by another Muster process.
 #[derive(Clone, Debug)]
 pub(super) struct Postmaster {
     pid: Option<Pid>,
-    /// When it was started, in the kernel's ticks: tells it from a later process with its id.
+    /// The start time in kernel ticks. A later process with the same id has another one.
     started: Option<u64>,
 }
 
 impl Postmaster {
-    /// The process with this id, as it is now. No id means that it is in another container.
+    /// The running process with this id. No id means that the process is in another container.
     pub(super) fn from_pid(pid: Option<i32>) -> Self {
         let pid = pid.and_then(|pid| Pid::from_raw(pid.saturating_abs()));
         Self { pid, started: pid.and_then(stat).map(|stat| stat.started) }
@@ -152,13 +153,13 @@ impl Postmaster {
         self.pid.map(|pid| pid.as_raw_nonzero().get())
     }
 
-    /// Whether it still runs. A zombie does not, even if its parent has not noticed yet.
+    /// Whether the process runs. A zombie does not run, even if its parent has not reaped it yet.
     pub(super) fn is_running(&self) -> bool {
         let Some(pid) = self.pid else { return false };
         match (self.started, stat(pid)) {
             (Some(started), Some(stat)) => stat.started == started && !stat.is_dead(),
             (Some(_), None) => false,
-            // No /proc, or it was over before we looked.
+            // The system has no /proc, or the process ended before this check.
             (None, _) => test_kill_process(pid).is_ok(),
         }
     }
@@ -172,22 +173,23 @@ impl Postmaster {
         }
     }
 
-    /// The proof that this running process is not the PostgreSQL of `cluster`. Without a proof it
+    /// The proof that this running process is not the PostgreSQL of `cluster`. Without a proof, it
     /// may be.
     pub(super) fn mismatch_with(&self, cluster: &Path) -> Option<&'static str> {
         const OTHER_PROGRAM: &str = "its process id is another program's now";
         let stat = self.pid.and_then(stat)?;
-        // A zombie serves no client, but PostgreSQL takes it for alive because its id still exists.
+        // A zombie serves no client, but PostgreSQL considers it alive because its id still exists.
         if stat.is_dead() {
             return Some("its process is over");
         }
         if stat.name != "postgres" {
             return Some(OTHER_PROGRAM);
         }
-        // PostgreSQL's processes all work in its directory.
-        let there = fs::metadata(format!("/proc/{}/cwd", self.pid()?)).ok()?;
-        let here = fs::metadata(cluster).ok()?;
-        ((there.dev(), there.ino()) != (here.dev(), here.ino())).then_some(OTHER_PROGRAM)
+        // All processes of PostgreSQL have its directory as working directory.
+        let process_dir = fs::metadata(format!("/proc/{}/cwd", self.pid()?)).ok()?;
+        let cluster_dir = fs::metadata(cluster).ok()?;
+        ((process_dir.dev(), process_dir.ino()) != (cluster_dir.dev(), cluster_dir.ino()))
+            .then_some(OTHER_PROGRAM)
     }
 }
 
@@ -198,7 +200,7 @@ struct Stat {
 }
 
 impl Stat {
-    /// Whether it has ended, though its parent may not have noticed.
+    /// Whether the process has ended, even if its parent has not reaped it.
     fn is_dead(&self) -> bool {
         matches!(self.state, 'Z' | 'X')
     }
@@ -209,7 +211,8 @@ fn stat(pid: Pid) -> Option<Stat> {
     parse_stat(&fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?)
 }
 
-/// `pid (name) state …`, the name being free to hold anything; the 22nd field is the start.
+/// The format is `pid (name) state …`. The name may hold any characters. Field 22 is the start
+/// time.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (head, rest) = text.rsplit_once(')')?;
     let (_, name) = head.split_once('(')?;
@@ -242,7 +245,7 @@ mod tests {
         let mut child = Command::new("true").spawn().unwrap();
         let process = Postmaster::from_pid(i32::try_from(child.id()).ok());
         assert!(process.pid().is_some());
-        // Over, but its parent, who is us, has not asked yet.
+        // The process has ended, but its parent, this test, has not reaped it.
         while process.is_running() {
             std::thread::yield_now();
         }
@@ -266,8 +269,8 @@ mod tests {
 
     #[test]
     fn last_lines_are_bounded() {
-        let said: String = (0..100).map(|line| format!("{line}\n")).collect();
-        assert!(last_lines(said.as_bytes()).starts_with("80\n"));
+        let output: String = (0..100).map(|line| format!("{line}\n")).collect();
+        assert!(last_lines(output.as_bytes()).starts_with("80\n"));
         assert_eq!(last_lines(b""), "");
     }
 }

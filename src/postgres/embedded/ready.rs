@@ -1,4 +1,4 @@
-//! Waiting until PostgreSQL answers, and seeing that the database is there.
+//! Waits until PostgreSQL accepts connections, and ensures that the database exists.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -15,7 +15,7 @@ use super::socket::{self, Socket};
 use super::version::PostgresVersion;
 
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// Recovery after a crash replays everything since the last checkpoint.
+/// Recovery after a crash replays all changes since the last checkpoint.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(600);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -23,15 +23,15 @@ const CANNOT_CONNECT_NOW: &str = "57P03";
 const NO_SUCH_DATABASE: &str = "3D000";
 const DUPLICATE_DATABASE: &str = "42P04";
 
-/// Facts about a server that answers.
+/// Settings of a running server.
 #[derive(Debug)]
 pub(super) struct ServerSettings {
     pub(super) version: PostgresVersion,
-    /// How many connections it accepts, which only a restart can change.
+    /// The connection limit of the server, which only a restart can change.
     pub(super) max_connections: u32,
 }
 
-/// Waits for a server that we started.
+/// Waits for a server that this process started.
 pub(super) async fn wait(
     data: &Path,
     socket: &Socket,
@@ -53,8 +53,8 @@ pub(super) async fn wait(
     }
 }
 
-/// Waits for a server that runs already, if one does. Returns `None` if it was shutting down and
-/// has ended.
+/// Waits for a running server. Returns `None` if no server runs, or if it was shutting down and has
+/// ended.
 pub(super) async fn join(
     data: &Path,
     socket: &Socket,
@@ -74,8 +74,8 @@ pub(super) async fn join(
     Ok(ready.ok().map(|ready| (postmaster, ready)))
 }
 
-/// The inner error describes how the server ended. `patience` limits the wait for a server that
-/// neither reports a start nor accepts a connection.
+/// The inner error describes the end of the server. `ready_timeout` limits the wait for a server
+/// that neither reports a start nor accepts a connection.
 async fn poll_until_ready(
     data: &Path,
     socket: &Socket,
@@ -101,7 +101,7 @@ async fn poll_until_ready(
             Err(_) => None,
         };
         let starts = match &source {
-            // The queue of its socket is full: the server stands still.
+            // The queue of the socket is full, so the server does not make progress.
             Some(sqlx::Error::Io(error)) => error.kind() != ErrorKind::WouldBlock,
             Some(error) => code(error).as_deref() == Some(CANNOT_CONNECT_NOW),
             None => false,
@@ -126,7 +126,7 @@ async fn poll_until_ready(
     }
 }
 
-/// Connects to our database, and makes it if this is the first start.
+/// Connects to Muster's database, and creates it at the first start.
 async fn connect(socket: &Socket) -> Result<PgConnection, sqlx::Error> {
     let missing = match socket.without_statement_log(socket::NAME).connect().await {
         Err(error) if code(&error).as_deref() == Some(NO_SUCH_DATABASE) => error,
@@ -159,7 +159,7 @@ fn code(error: &sqlx::Error) -> Option<String> {
     Some(error.as_database_error()?.code()?.into_owned())
 }
 
-/// PostgreSQL's last output: its standard error, and its own log once it has opened that.
+/// PostgreSQL's last output: its standard error, and its own log once that is open.
 fn log_tail(data: &Path, log: &Path) -> Vec<u8> {
     let mut output = fs::read(log).unwrap_or_default();
     if String::from_utf8_lossy(&output).contains("redirecting log output") {

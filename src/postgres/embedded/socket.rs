@@ -1,4 +1,4 @@
-//! The Unix socket: how to reach PostgreSQL, and who answers there.
+//! The Unix socket: its address, and the process that listens on it.
 
 use std::fs;
 use std::fs::File;
@@ -22,13 +22,13 @@ const MAX_PATH_LEN: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 #[derive(Debug)]
 pub(super) struct Socket {
     directory: PathBuf,
-    /// Keeps `directory` valid where it is a path through our own open files.
+    /// Keeps `directory` valid if it is a path through Muster's open files.
     _open: Option<File>,
 }
 
 impl Socket {
-    /// Where the socket of `cluster` is, which must exist. A path that is too long for a socket
-    /// address is shortened by opening the directory and going through `/proc/self/fd`.
+    /// The socket of `cluster`, which must exist. The directory is opened and reached through
+    /// `/proc/self/fd` if its path is too long for a socket address.
     pub(super) fn for_cluster(cluster: &Path) -> Result<Self, EmbeddedError> {
         let fits =
             cluster.to_str().is_some_and(|path| path.len() + socket_name().len() < MAX_PATH_LEN);
@@ -45,7 +45,7 @@ impl Socket {
         })
     }
 
-    /// How to connect. Nothing of the environment's `PG*` variables is left to matter.
+    /// Options for a connection. `PG*` variables of the environment have no effect.
     pub(super) fn connect_options(&self, database: &str) -> PgConnectOptions {
         PgConnectOptions::new_without_pgpass()
             .socket(&self.directory)
@@ -56,12 +56,12 @@ impl Socket {
             .application_name(NAME)
     }
 
-    /// The same without a line in the log per statement, for our own questions.
+    /// The same options without a log message per statement, for Muster's internal queries.
     pub(super) fn without_statement_log(&self, database: &str) -> PgConnectOptions {
         self.connect_options(database).disable_statement_logging()
     }
 
-    /// The process that listens, if any. The kernel reports it: unlike `postmaster.pid` it cannot
+    /// The process that listens, if any. The kernel reports it: unlike `postmaster.pid` this cannot
     /// be out of date, and it works across containers.
     pub(super) async fn listener(&self) -> Option<Postmaster> {
         let stream = UnixStream::connect(self.directory.join(socket_name())).await.ok()?;
@@ -74,9 +74,9 @@ fn socket_name() -> String {
     format!(".s.PGSQL.{PORT}")
 }
 
-/// Removes lock files of dead processes. PostgreSQL detects them itself, but gives up if another
-/// program of the same user has that process id now, which is likely in a container, where ids
-/// start from 1 again. Call only with the turn, and when no process listens.
+/// Removes lock files of dead processes. PostgreSQL detects them itself, but fails if another
+/// program of the same user has the process id. This is likely in a container, where ids start from
+/// 1 again. The caller holds the lifecycle lock, and no process may listen.
 pub(super) fn remove_stale_locks(cluster: &Path) {
     for name in ["postmaster.pid".to_owned(), format!("{}.lock", socket_name())] {
         let file = cluster.join(name);

@@ -1,26 +1,27 @@
-//! How long to wait for a silent embedded PostgreSQL, by the kind of the waiting process.
+//! Time limits for an embedded PostgreSQL that does not respond, by the kind of the waiting
+//! process.
 //!
-//! A PostgreSQL that reports that it starts or recovers is waited for in any case, as long as that
-//! takes. These limits are for silence, and for what other processes do.
+//! These limits do not apply to a PostgreSQL that reports a start or a recovery. Such a start has
+//! its own, longer limit.
 
 use std::time::Duration;
 
 /// The limits of one kind of process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StartupTimeouts {
-    /// For another process to start or stop PostgreSQL.
+    /// The limit for another process that starts or stops PostgreSQL.
     pub lock: Duration,
-    /// For a PostgreSQL that runs, but answers nothing or "too many connections".
+    /// The limit for a PostgreSQL that runs, but does not respond or has too many connections.
     pub ready: Duration,
 }
 
 impl StartupTimeouts {
-    /// Of a server, which can do nothing without PostgreSQL.
+    /// The limits of a server, which cannot work without PostgreSQL.
     pub const SERVER: Self =
         Self { lock: Duration::from_secs(120), ready: Duration::from_secs(30) };
-    /// Of a command, with a person waiting for it.
+    /// The limits of a command, because a person waits for it.
     pub const COMMAND: Self =
         Self { lock: Duration::from_secs(120), ready: Duration::from_secs(10) };
-    /// Of a check whether PostgreSQL answers.
+    /// The limits of a check whether PostgreSQL responds.
     pub const PROBE: Self = Self { lock: Duration::from_secs(5), ready: Duration::from_secs(5) };
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The oldest major version that Muster works with.
+/// The oldest major version that Muster supports.
 pub(super) const MIN_MAJOR: u32 = 15;
 
 /// A version of PostgreSQL, such as 17.6.
@@ -11,7 +11,7 @@ pub(super) const MIN_MAJOR: u32 = 15;
 pub struct PostgresVersion {
     /// Data of one major version cannot be read by another.
     pub major: u32,
-    /// Fixes within a major version; 0 for one that is not released yet.
+    /// The number of the fix release; 0 for a version that is not released yet.
     pub minor: u32,
 }
 
@@ -21,7 +21,7 @@ impl fmt::Display for PostgresVersion {
     }
 }
 
-/// That a text is no version of PostgreSQL.
+/// A text that is not a version of PostgreSQL.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` names no PostgreSQL version")]
 pub struct InvalidVersion(String);
@@ -29,7 +29,8 @@ pub struct InvalidVersion(String);
 impl FromStr for PostgresVersion {
     type Err = InvalidVersion;
 
-    /// Reads what `postgres --version` prints: `postgres (PostgreSQL) 17.6 (Debian …)`, or `18beta1`.
+    /// Parses the output of `postgres --version`: `postgres (PostgreSQL) 17.6 (Debian …)`, or
+    /// `18beta1`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
         let parse = || {

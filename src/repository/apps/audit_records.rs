@@ -1,4 +1,4 @@
-//! Audit records of acts on an app. They name the secrets that changed, never their values.
+//! Audit records of acts on an app. They name the changed secrets, but never contain their values.
 
 use serde_json::{Map, Value, json};
 
@@ -67,7 +67,7 @@ fn token(app: &App) -> Option<&str> {
     app.callback.as_ref().map(|callback| callback.token.as_str())
 }
 
-/// Scheme, host and port of a receiver: users, paths and queries of URLs may be secrets.
+/// Scheme, host and port of the callback URL. Other parts of a URL may be secret.
 fn callback_origin(callback: Option<&Callback>) -> Value {
     let Some((scheme, rest)) = callback.and_then(|callback| callback.url.split_once("://")) else {
         return Value::Null;

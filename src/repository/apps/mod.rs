@@ -1,4 +1,4 @@
-//! Apps and their secrets, which are sealed on the way in and opened on the way out.
+//! Apps and their secrets. Secrets are sealed when they are written and opened when they are read.
 
 mod audit_records;
 mod row;
@@ -16,7 +16,7 @@ use super::{Error, Pool, sealing};
 use crate::domain::{AppId, Buin};
 use crate::keyring::Keyring;
 
-/// Selects apps: all, or those of a condition.
+/// Selects apps: all, or those that meet a condition.
 macro_rules! select_app {
     ($rest:literal $(, $argument:expr)*) => {
         sqlx::query_as!(
@@ -51,10 +51,10 @@ macro_rules! write_app {
     };
 }
 
-/// Every app, by enterprise and id.
+/// Every app, ordered by enterprise and id.
 ///
 /// # Errors
-/// [`Error::MasterKeyUnknown`], or when the database fails, or holds what cannot be.
+/// [`Error::MasterKeyUnknown`], or when the database fails, or holds an invalid value.
 pub async fn list(pool: &Pool, keyring: &Keyring) -> Result<Vec<StoredApp>, Error> {
     let rows = select_app!("order by buin, app_id").fetch_all(pool).await?;
     rows.into_iter().map(|row| row.open(keyring)).collect()
@@ -117,8 +117,8 @@ pub async fn insert(
 }
 
 /// Changes an app: `change` edits the stored app in place. The row is locked until the transaction
-/// ends. An app that was disabled or paused before keeps that time. The audit gets a record unless
-/// nothing changes.
+/// ends. The time of disabling or pausing stays if the app was already disabled or paused. An
+/// audit record is written only if a value changes.
 ///
 /// # Errors
 /// [`Error::AppUnknown`], or when the database fails.

@@ -20,7 +20,7 @@ pub(super) struct AppRow {
     pub(super) disabled: bool,
 }
 
-/// The secrets of an app, as they are stored.
+/// The secrets of an app, in their stored form.
 pub(super) struct SealedSecrets {
     pub(super) aes_key: Vec<u8>,
     pub(super) callback_token: Option<Vec<u8>>,

@@ -1,4 +1,4 @@
-//! The secrets of all apps at once, for sealing them with another master key.
+//! The secrets of all apps at once, to seal them with another master key.
 
 use sqlx::PgConnection;
 use zeroize::Zeroizing;
@@ -13,17 +13,17 @@ pub(in crate::repository) struct AppSecrets {
     pub(in crate::repository) callback_token: Option<Zeroizing<Vec<u8>>>,
 }
 
-/// The place of an app's AES key, to which its seal is bound.
+/// The context of an app's AES key, to which its seal is bound.
 pub(in crate::repository) fn aes_key_context(buin: i64, app_id: &str) -> SealContext<'_> {
     SealContext { column: "app.aes_key", buin, app_id }
 }
 
-/// The place of an app's callback token, to which its seal is bound.
+/// The context of an app's callback token, to which its seal is bound.
 pub(in crate::repository) fn callback_token_context(buin: i64, app_id: &str) -> SealContext<'_> {
     SealContext { column: "app.callback_token", buin, app_id }
 }
 
-/// The secrets of all apps as stored, sealed or not. Locks the rows until the transaction ends.
+/// The stored secrets of all apps, sealed or not. Locks the rows until the transaction ends.
 pub(in crate::repository) async fn lock_secrets(
     connection: &mut PgConnection,
 ) -> Result<Vec<AppSecrets>, sqlx::Error> {

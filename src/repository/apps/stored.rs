@@ -1,4 +1,4 @@
-//! An app as it is stored, its secrets open.
+//! A stored app, with its secrets opened.
 
 use crate::domain::{App, Permission, Permissions};
 use crate::wire::AesKey;
@@ -6,13 +6,13 @@ use crate::wire::AesKey;
 /// An app with its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredApp {
-    /// What the app is.
+    /// The app.
     pub app: App,
     /// The key that it shares with Muster.
     pub aes_key: AesKey,
 }
 
-/// How permissions are stored.
+/// The stored names of permissions.
 pub(super) fn permission_names(permissions: Permissions) -> Vec<&'static str> {
     permissions.iter().map(Permission::name).collect()
 }

@@ -1,11 +1,11 @@
 //! The administrative acts. Their names are stored, so they never change.
 
-/// What was done.
+/// An administrative act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditAction {
     /// An app was created.
     AppCreate,
-    /// An app was changed in a way that has no action of its own, or in several ways.
+    /// An app was changed in several ways, or in a way without a separate action.
     AppUpdate,
     /// An app was disabled.
     AppDisable,
@@ -58,7 +58,7 @@ impl AuditAction {
         Self::DatabaseMove,
     ];
 
-    /// The name: what it is about, a dot, what was done with it.
+    /// The name of the action: its noun, a dot, and its verb.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -81,7 +81,7 @@ impl AuditAction {
         }
     }
 
-    /// What it is about: the part of the name before the dot.
+    /// The noun of the action: the part of its name before the dot.
     #[must_use]
     pub fn noun(self) -> &'static str {
         self.name().split('.').next().unwrap_or_default()

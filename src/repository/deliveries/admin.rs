@@ -1,4 +1,4 @@
-//! Deliveries for operators: list, replay, prune.
+//! Operations on deliveries for operators: list, replay, prune.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -14,48 +14,49 @@ use crate::repository::error::corrupt;
 /// A delivery and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliverySummary {
-    /// Which one.
+    /// The id of the delivery.
     pub id: DeliveryId,
     /// The enterprise.
     pub buin: Buin,
     /// Its state.
     pub state: DeliveryState,
-    /// How many attempts were made.
+    /// The number of attempts.
     pub attempts: i32,
-    /// When it is attempted next, or until when it is leased. Without meaning once it has ended.
+    /// The time of the next attempt, or the end of the lease. Without meaning after the delivery
+    /// has ended.
     pub due_at: DateTime<Utc>,
-    /// When the change was made that it reports.
+    /// The time of the reported change.
     pub created_at: DateTime<Utc>,
-    /// When it was delivered or given up.
+    /// The time of the acknowledgment or of the final failure.
     pub finished_at: Option<DateTime<Utc>>,
 }
 
-/// One attempt, as stored.
+/// A stored attempt.
 pub type Attempt = AttemptRecord;
 
-/// Which deliveries: all that meet every condition given.
+/// Selects deliveries that meet all given conditions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryFilter {
-    /// Of this delivery only.
+    /// The delivery with this id.
     pub id: Option<DeliveryId>,
-    /// To this app.
+    /// Deliveries to this app.
     pub app_id: Option<AppId>,
-    /// Of the apps of this enterprise.
+    /// Deliveries to the apps of this enterprise.
     pub buin: Option<Buin>,
-    /// In this state.
+    /// Deliveries in this state.
     pub state: Option<DeliveryState>,
-    /// Of this session.
+    /// Deliveries about this session.
     pub session_id: Option<SessionId>,
-    /// Made at this time or later.
+    /// Deliveries created at this time or later.
     pub since: Option<DateTime<Utc>>,
-    /// Made before this time.
+    /// Deliveries created before this time.
     pub until: Option<DateTime<Utc>>,
 }
 
-/// Lists deliveries, the newest first, up to `most`.
+/// Lists up to `limit` deliveries, the newest first.
 ///
 /// # Errors
-/// When the database fails, or holds what cannot be.
+/// When the database fails, or holds an invalid value.
 pub async fn list(
     pool: &Pool,
     filter: &DeliveryFilter,
@@ -91,13 +92,13 @@ pub async fn list(
 /// One delivery.
 ///
 /// # Errors
-/// When the database fails, or holds what cannot be.
+/// When the database fails, or holds an invalid value.
 pub async fn find(pool: &Pool, id: &DeliveryId) -> Result<Option<DeliverySummary>, Error> {
     let filter = DeliveryFilter { id: Some(id.clone()), ..DeliveryFilter::default() };
     Ok(list(pool, &filter, 1).await?.pop())
 }
 
-/// The attempts of a delivery, in order. An attempt whose worker died is missing.
+/// The attempts of a delivery, in order. An attempt is missing if its worker died.
 ///
 /// # Errors
 /// When the database fails.
@@ -129,8 +130,8 @@ pub async fn attempts(pool: &Pool, id: &DeliveryId) -> Result<Vec<Attempt>, Erro
 }
 
 /// Makes deliveries due now and restarts their schedule: those that have ended and those that wait.
-/// Deliveries in flight are left alone. Returns how many; the audit gets a record unless there are
-/// none.
+/// Deliveries in flight are not changed. Returns the number of deliveries. An audit record is
+/// written unless the number is 0.
 ///
 /// # Errors
 /// When the database fails.
@@ -187,8 +188,8 @@ async fn replay_once(
     Ok(count)
 }
 
-/// Deletes up to `most` deliveries that ended in `state` before `before`, with their attempts.
-/// Returns how many.
+/// Deletes up to `limit` deliveries that ended in `state` before `before`, with their attempts.
+/// Returns the number.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,11 +1,12 @@
-//! Claiming the deliveries that are due, under a lease.
+//! Claims due deliveries under a lease.
 //!
 //! The claim keeps the order of versions: for each session and app, only the earliest unfinished
 //! delivery is claimed. Later deliveries, even those with an expired lease, are postponed to just
-//! after it, so that a session whose receiver is down costs nothing while it waits; the end of the
-//! earlier delivery makes the next one due. So the first row in the order of `due_at` can always be
-//! claimed or postponed, and every claim makes progress. No locked row is skipped: two workers that
-//! want the same row queue for it, and the second one finds its `due_at` changed.
+//! after it, so a session with a failed receiver costs nothing while it waits. The end of the
+//! earlier delivery makes the next one due. Thus the first row in the order of `due_at` can always
+//! be claimed or postponed, and every claim makes progress. Locked rows are not skipped: two
+//! workers that claim the same row wait for each other, and the second one finds its `due_at`
+//! changed.
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
@@ -18,20 +19,19 @@ use crate::repository::Error;
 use crate::repository::persistent::Persistent;
 use crate::repository::sessions::StoredChanges;
 
-/// How many deliveries a worker can claim for an app.
+/// The number of deliveries that a worker may claim for an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppCapacity {
     /// The enterprise of the app.
     pub buin: Buin,
     /// The app.
     pub app_id: AppId,
-    /// How many deliveries are in flight to it.
+    /// The number of deliveries to the app that are in flight.
     pub in_flight: usize,
-    /// How many more may be claimed.
+    /// The number of further deliveries that may be claimed.
     pub slots: usize,
-    /// Whether the receiver failed for many sessions. The few places then have to find out whether
-    /// it fails for all, so every other place goes to a delivery without an attempt, the newest
-    /// first.
+    /// Whether the receiver failed for many sessions. The few slots must then show whether it fails
+    /// for all. So every second slot goes to a delivery without an attempt, the newest first.
     pub probing: bool,
 }
 
@@ -40,15 +40,16 @@ pub struct AppCapacity {
 pub struct ClaimBatch {
     /// The deliveries that belong to this worker until the lease ends.
     pub claimed: Vec<ClaimedDelivery>,
-    /// Whether postponed deliveries hid others: a worker with free places should claim again.
+    /// Whether postponed deliveries hid other due ones. A worker with free slots should claim
+    /// again.
     pub more: bool,
 }
 
-/// Claims up to `most` deliveries that are due at `now`, and for each app at most as many as
-/// `rooms` allows. They belong to the caller until the lease ends; then any worker can claim them.
+/// Claims up to `limit` deliveries that are due at `now`, and for each app at most its capacity.
+/// They belong to the caller until the lease ends. After that, any worker can claim them.
 ///
 /// # Errors
-/// When the database fails, or holds what cannot be.
+/// When the database fails, or holds an invalid value.
 pub async fn claim(
     connection: &mut PgConnection,
     capacities: &[AppCapacity],

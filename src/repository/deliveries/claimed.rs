@@ -1,4 +1,4 @@
-//! A claimed delivery and the event that it reports, as read from their row.
+//! A claimed delivery and the event that it reports, read from a row.
 
 use chrono::{DateTime, Utc};
 use sqlx::FromRow;
@@ -14,46 +14,46 @@ use crate::telemetry::Trace;
 /// A delivery that belongs to this worker until its lease ends.
 #[derive(Clone, Debug)]
 pub struct ClaimedDelivery {
-    /// Which one.
+    /// The id of the delivery.
     pub id: DeliveryId,
     /// The enterprise.
     pub buin: Buin,
-    /// The lease, which [`super::record()`] requires.
+    /// The lease, which [`super::complete()`] requires.
     pub lease: Uuid,
     /// The number of this attempt since the change.
     pub attempt: i32,
     /// The number of this attempt since the change or the last replay.
     pub tries: i32,
-    /// When that round began.
+    /// The time of the first attempt since the change or the last replay.
     pub first_tried_at: DateTime<Utc>,
-    /// The trace of the request that made the change, if it had one.
+    /// The trace of the request that made the change, if any.
     pub trace: Option<Trace>,
-    /// The event that it reports.
+    /// The reported event.
     pub event: ClaimedEvent,
 }
 
-/// A change of a session, as its history has it.
+/// A change of a session, from its history.
 #[derive(Clone, Debug)]
 pub struct ClaimedEvent {
-    /// What kind of change.
+    /// The kind of the change.
     pub kind: EventKind,
-    /// Who acted.
+    /// The account that acted.
     pub operator: String,
-    /// The title since then.
+    /// The title after the change.
     pub title: String,
-    /// The owner since then.
+    /// The owner after the change.
     pub owner: String,
-    /// All members, of a session that was created.
+    /// All members, if the session was created.
     pub member: Vec<String>,
     /// The members who joined.
     pub add_member: Vec<String>,
     /// The members who left.
     pub del_member: Vec<String>,
-    /// When it was.
+    /// The time of the change.
     pub at: DateTime<Utc>,
 }
 
-/// Read by the names that columns have in [`super::claim()`].
+/// The column names are those of the statement in [`super::claim()`].
 #[derive(FromRow)]
 pub(super) struct ClaimedRow {
     #[sqlx(rename = "more!")]
@@ -87,7 +87,7 @@ pub(super) struct ClaimedRow {
 }
 
 impl ClaimedRow {
-    /// The delivery of the row. The one row that only holds counts has none.
+    /// The delivery of the row. The one row that holds only counts has no delivery.
     pub(super) fn into_claimed(self, lease: Uuid) -> Result<Option<ClaimedDelivery>, Error> {
         let (Some(session_id), Some(app_id), Some(changes)) =
             (self.session_id, self.app_id, self.changes)

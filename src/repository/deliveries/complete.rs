@@ -1,4 +1,4 @@
-//! Storing the results of attempts.
+//! Stores the results of attempts.
 
 use chrono::{DateTime, Utc};
 use sqlx::{Executor as _, PgConnection, Row as _};
@@ -8,50 +8,50 @@ use crate::domain::DeliveryId;
 use crate::repository::Error;
 use crate::repository::persistent::Persistent;
 
-/// An attempt that has ended.
+/// A completed attempt.
 #[derive(Clone, Debug)]
 pub struct CompletedAttempt {
-    /// Which delivery.
+    /// The id of the delivery.
     pub id: DeliveryId,
-    /// The lease under which it was attempted.
+    /// The lease of the attempt.
     pub lease: Uuid,
     /// The next state of the delivery.
     pub next_state: NextState,
-    /// The try.
+    /// The record of the attempt.
     pub record: AttemptRecord,
 }
 
 /// The state of a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextState {
-    /// It was acknowledged.
+    /// The attempt was acknowledged.
     Delivered,
-    /// It is attempted again at this time.
+    /// The next attempt is due at this time.
     RetryAt(DateTime<Utc>),
-    /// It has failed for good.
+    /// The delivery has failed for good.
     Failed,
 }
 
-/// One try.
+/// The record of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptRecord {
-    /// Its number, ever.
+    /// The number of the attempt since the change. A replay does not reset it.
     pub attempt: i32,
-    /// When it began.
+    /// The start time.
     pub started_at: DateTime<Utc>,
-    /// How long it took, in milliseconds.
+    /// The duration, in milliseconds.
     pub duration_ms: i32,
-    /// The HTTP status, if there was an answer.
+    /// The HTTP status, if a response arrived.
     pub status: Option<u16>,
-    /// Why it failed; `None` if it was acknowledged.
+    /// The reason of the failure; `None` if the attempt was acknowledged.
     pub error: Option<String>,
-    /// The first bytes of the answer, as text without control characters.
+    /// The first bytes of the response, as text without control characters.
     pub response_excerpt: Option<String>,
 }
 
-/// Stores attempts, and moves each delivery on if its lease is still held. An attempt whose lease
-/// has passed to another worker is stored and changes nothing else. When a delivery ends, the next
-/// one of its session becomes due. Returns how many still held their lease.
+/// Stores attempts, and updates each delivery if its lease is still valid. Only the attempt is
+/// stored if another worker has the delivery now. The next delivery of a session becomes due when
+/// the earlier one ends. Returns the number of deliveries whose lease was valid.
 ///
 /// # Errors
 /// When the database fails.
@@ -133,7 +133,7 @@ pub async fn complete(
     Ok(u64::try_from(owned).unwrap_or_default())
 }
 
-/// One array a column.
+/// One array per column.
 #[derive(Default)]
 struct AttemptColumns<'a> {
     session_ids: Vec<Uuid>,

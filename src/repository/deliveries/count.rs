@@ -1,29 +1,30 @@
-//! Counts of callbacks, bounded so that they stay cheap.
+//! Counts of callbacks, with a limit so that they stay cheap.
 
 use chrono::{DateTime, Utc};
 
 use crate::repository::Error;
 use crate::repository::Pool;
 
-/// The limit of each count: a scrape asks every few seconds, however many callbacks there are.
+/// The limit of each count, because metrics are read every few seconds, for any number of
+/// callbacks.
 const MAX_COUNT: i64 = 10_000;
 
 /// Callbacks by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryCounts {
-    /// How many wait.
+    /// The number of waiting callbacks.
     pub pending: u64,
-    /// How many are being sent.
+    /// The number of callbacks in flight.
     pub leased: u64,
-    /// How many were given up.
+    /// The number of callbacks that failed for good.
     pub failed: u64,
-    /// When the oldest undelivered change was made, among the apps that callbacks are sent to now.
-    /// Deliveries to a paused app are withheld and do not count as late.
+    /// The time of the oldest undelivered change, among the apps with active callbacks. Deliveries
+    /// to a paused app are withheld and do not count as late.
     pub oldest: Option<DateTime<Utc>>,
 }
 
-/// Counts callbacks: at most 10,000 undelivered and at most 10,000 given up. Beyond that, the
-/// oldest is the oldest of those counted.
+/// Counts at most 10,000 undelivered callbacks and at most 10,000 failed ones. Above this limit,
+/// the oldest is the oldest of the counted ones.
 ///
 /// # Errors
 /// When the database fails.

@@ -1,12 +1,12 @@
 //! Callbacks to apps, and the attempts to deliver them.
 //!
-//! [`super::sessions`] writes a row together with the change that it reports. Here a worker claims
-//! the deliveries that are due ([`claim()`]) and stores the results ([`record()`],
-//! [`give_back()`]); operators list, count and replay deliveries ([`list`], [`count()`],
-//! [`replay`]).
+//! [`super::sessions`] writes a delivery together with the change that it reports. Workers claim
+//! due deliveries ([`claim()`]) and store the results ([`complete()`], [`release()`]). Operators
+//! list, count and replay deliveries ([`list`], [`count()`], [`replay`]).
 
-/// Runs a statement, and runs it again if PostgreSQL aborts it as the victim of a deadlock; an
-/// aborted statement has no effect. Workers and operators lock many rows in different orders.
+/// Runs a statement, and runs it again if PostgreSQL aborts it as the victim of a deadlock. An
+/// aborted statement has no effect. Deadlocks happen because workers and operators lock many rows
+/// in different orders.
 macro_rules! retry_on_deadlock {
     ($statement:expr) => {{
         let mut tries = 1;
@@ -35,8 +35,8 @@ pub use complete::{AttemptRecord, CompletedAttempt, NextState, complete};
 pub use count::{DeliveryCounts, count};
 pub use release::{Lease, ReleasedDelivery, release, release_lost_leases};
 
-/// How often a statement is run if each run ends in a deadlock. PostgreSQL needs a second to detect
-/// one.
+/// The number of attempts for a statement that ends in a deadlock each time. PostgreSQL needs a
+/// second to detect a deadlock.
 const MAX_DEADLOCK_RETRIES: u32 = 5;
 
 fn is_deadlock(error: &sqlx::Error) -> bool {

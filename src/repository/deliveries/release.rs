@@ -1,4 +1,4 @@
-//! Undoing a claim, also one whose outcome is unknown.
+//! Undoes a claim, even one whose outcome is unknown.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -8,12 +8,12 @@ use super::ClaimedDelivery;
 use crate::domain::DeliveryId;
 use crate::repository::Error;
 
-/// A delivery that was claimed and not attempted.
+/// A delivery that was claimed but not attempted.
 #[derive(Clone, Debug)]
 pub struct ReleasedDelivery {
-    /// Which delivery.
+    /// The id of the delivery.
     pub id: DeliveryId,
-    /// The lease under which it was claimed.
+    /// The lease of the claim.
     pub lease: Uuid,
 }
 
@@ -23,8 +23,8 @@ impl From<ClaimedDelivery> for ReleasedDelivery {
     }
 }
 
-/// Makes deliveries due at `now` again, as if they had not been claimed. A delivery that another
-/// worker has claimed since is left alone.
+/// Makes deliveries due again at `now`, as if they had not been claimed. A delivery that another
+/// worker has claimed since is not changed.
 ///
 /// # Errors
 /// When the database fails.
@@ -69,25 +69,25 @@ pub async fn release(
     Ok(())
 }
 
-/// The lease of one claim, whichever deliveries it got.
+/// The lease of one claim, for any number of deliveries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// Its name: no other claim has it.
+    /// The id, unique to one claim.
     pub id: Uuid,
-    /// When it ends.
+    /// The end of the lease.
     pub expires_at: DateTime<Utc>,
 }
 
 impl Lease {
-    /// A lease with a new name.
+    /// A lease with a new id.
     #[must_use]
     pub fn new(expires_at: DateTime<Utc>) -> Self {
         Self { id: Uuid::from_u128(rand::random()), expires_at }
     }
 }
 
-/// Makes due at `now` again the deliveries under `leases`, whose claims may have succeeded without
-/// an answer.
+/// Makes the deliveries under `leases` due again at `now`. The claims of these leases may have
+/// succeeded without a response.
 ///
 /// # Errors
 /// When the database fails.

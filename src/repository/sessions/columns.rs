@@ -1,4 +1,4 @@
-//! Arrays, one per column, which the statements that write unnest.
+//! Arrays, one per column, that the writing statements unnest.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -20,7 +20,7 @@ pub(super) struct SessionColumns<'a> {
     pub(super) owners: Vec<&'a str>,
     pub(super) member_counts: Vec<i32>,
     pub(super) at: Vec<DateTime<Utc>>,
-    /// As JSON, if they change.
+    /// The new attributes as JSON, if they change.
     pub(super) attributes: Vec<Option<String>>,
 }
 
@@ -36,7 +36,7 @@ impl<'a> SessionColumns<'a> {
         self.at.push(after.updated_at);
     }
 
-    /// Sets the new attributes of the session pushed last, if they change.
+    /// Sets the new attributes of the last pushed session, if they change.
     pub(super) fn set_attributes(&mut self, attributes: Option<&Map<String, Value>>) {
         self.attributes.push(attributes.map(to_json));
     }
@@ -57,7 +57,7 @@ pub(super) struct EventColumns<'a> {
     /// The changed attributes, as JSON.
     pub(super) patches: Vec<Option<String>>,
     pub(super) at: Vec<DateTime<Utc>>,
-    /// For its deliveries.
+    /// The traces for the deliveries of the events.
     pub(super) traces: Vec<Option<Vec<u8>>>,
 }
 
@@ -79,7 +79,7 @@ impl<'a> EventColumns<'a> {
         self.titles.push(after.title.as_str());
         self.owners.push(after.owner.as_str());
         self.reasons.push(reason.map(Reason::as_str));
-        // Text and lists of text cannot fail to be JSON.
+        // Text and lists of text can always be written as JSON.
         self.changes.push(serde_json::to_string(changes).unwrap_or_default());
         self.patches.push(patch.map(to_json));
         self.at.push(after.updated_at);
@@ -107,7 +107,7 @@ pub(super) struct MemberColumns<'a> {
 }
 
 impl<'a> MemberColumns<'a> {
-    /// Pushes accounts that have joined with this version, in their order.
+    /// Pushes accounts that joined with this version, in their order.
     pub(super) fn push_all(&mut self, after: &Session, accounts: &'a [Account]) {
         for (position, account) in accounts.iter().enumerate() {
             self.push(after, account, MemberPosition { joined: after.version, position });
@@ -134,7 +134,7 @@ pub(super) struct TitleColumns {
     pub(super) session_ids: Vec<Uuid>,
     pub(super) buins: Vec<i64>,
     pub(super) folded: Vec<String>,
-    /// Arrays, as text: arrays of arrays cannot be unnested row by row.
+    /// Each entry is an array as text, because arrays of arrays cannot be unnested row by row.
     pub(super) grams: Vec<String>,
 }
 
@@ -173,12 +173,12 @@ impl<'a> KeyColumns<'a> {
     }
 }
 
-/// A map of JSON values cannot fail to be JSON.
+/// A map of JSON values can always be written as JSON.
 fn to_json(map: &Map<String, Value>) -> String {
     serde_json::to_string(map).unwrap_or_default()
 }
 
-/// The number of members is limited far below this by the configuration.
+/// The configuration limits the number of members far below this maximum.
 fn to_i32(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }

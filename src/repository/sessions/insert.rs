@@ -1,4 +1,4 @@
-//! Writing new sessions.
+//! Writes new sessions.
 
 use sqlx::PgExecutor;
 
@@ -13,14 +13,14 @@ use crate::repository::Error;
 pub struct NewSessionRecord<'a> {
     /// The session, at version 1.
     pub session: &'a Session,
-    /// The request. Its operator is the owner.
+    /// The source of the request. Its operator is the owner.
     pub provenance: Provenance<'a>,
 }
 
 /// Writes new sessions, their members and their first events: all or none.
 ///
 /// # Errors
-/// [`Error::KeyTaken`] if the key was used before, or when the database fails.
+/// [`Error::DuplicateIdempotencyKey`] if the key was used before, or when the database fails.
 pub async fn insert(
     executor: impl PgExecutor<'_>,
     records: &[NewSessionRecord<'_>],

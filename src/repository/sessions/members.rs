@@ -1,4 +1,4 @@
-//! Members of one session: a page of them, or one.
+//! The members of one session: a page of them, or one.
 
 use super::stored::{account, version};
 use crate::domain::{Account, Buin, Member, SessionId};
@@ -19,15 +19,15 @@ pub struct MemberSeekKey {
 pub struct MembersPage {
     /// The members, in order.
     pub members: Vec<Member>,
-    /// The position of the last member, if there are more.
+    /// The position of the last member, if more members follow.
     pub next: Option<MemberSeekKey>,
 }
 
-/// Reads a page of the members of a session, behind a position or from the first one. `None` if the
+/// Reads a page of the members of a session, after a position or from the first one. `None` if the
 /// enterprise has no such session.
 ///
 /// # Errors
-/// When the database fails, or holds what cannot be.
+/// When the database fails, or holds an invalid value.
 pub async fn members(
     pool: &Pool,
     buin: Buin,
@@ -82,11 +82,11 @@ pub async fn members(
     Ok(Some(page))
 }
 
-/// Reads one member of a session; the inner `None` if the account is not in it, the outer if the
-/// enterprise has no such session.
+/// Reads one member of a session. The outer `None` means that the enterprise has no such session,
+/// the inner `None` that the account is not a member.
 ///
 /// # Errors
-/// When the database fails, or holds what cannot be.
+/// When the database fails, or holds an invalid value.
 pub async fn member(
     pool: &Pool,
     buin: Buin,

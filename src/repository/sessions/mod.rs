@@ -1,9 +1,10 @@
 //! Sessions, their members and their history.
 //!
 //! Each statement that writes takes any number of sessions and commits by itself: one round trip,
-//! one fsync. A change writes its event, the deliveries to its subscribers and the caller's key
-//! for retries in the same. The surprise: an update of members never asks who is in. It was decided
-//! against a version, and `version = expected` in the statement makes that decision still true.
+//! one fsync. It also writes the event of each change, the deliveries to subscribers and the
+//! caller's idempotency key. The surprise: an update of members never reads the current members.
+//! The change was decided for a version, and `version = expected` in the statement ensures that
+//! this decision still applies.
 
 mod columns;
 mod insert;

@@ -1,4 +1,4 @@
-//! Reading and locking whole sessions.
+//! Reads and locks whole sessions.
 
 use serde_json::{Map, Value};
 use sqlx::types::Json;
@@ -10,8 +10,8 @@ use crate::domain::{Session, SessionId};
 use crate::repository::Error;
 use crate::repository::persistent::Persistent;
 
-/// Reads sessions, in no order. An unknown id is left out; a row that cannot be a session is an
-/// error of its own.
+/// Reads sessions, in no order. An unknown id is left out. An invalid row is an error of this
+/// session only.
 ///
 /// # Errors
 /// When the database fails.
@@ -49,7 +49,7 @@ pub async fn find(
 /// When the database fails.
 pub async fn lock(connection: &mut PgConnection, ids: &[SessionId]) -> Result<(), Error> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
-    // Always in the same order, so that two servers cannot deadlock.
+    // The order is fixed, so that two servers cannot deadlock.
     let statement = sqlx::query_scalar!(
         r#"
         select session_id from session

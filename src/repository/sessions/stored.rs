@@ -1,4 +1,4 @@
-//! Sessions and their changes, as stored.
+//! Stored sessions and their changes.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ use crate::domain::{
 use crate::repository::Error;
 use crate::repository::error::corrupt;
 
-/// Read by the names that columns have in [`super::find`].
+/// The column names are those of the statement in [`super::find`].
 #[derive(sqlx::FromRow)]
 pub(super) struct SessionRow {
     pub(super) session_id: Uuid,
@@ -103,7 +103,7 @@ impl<'a> StoredChanges<'a> {
         }
     }
 
-    /// The changes, together with the patch of the attributes, which has a column of its own.
+    /// The changes, together with the patch of the attributes, which has a separate column.
     pub(in crate::repository) fn into_changes(
         self,
         patch: Option<Map<String, Value>>,
@@ -125,7 +125,7 @@ impl<'a> StoredChanges<'a> {
         })
     }
 
-    /// All members, if the event lists them all; the members who joined; the members who left.
+    /// All members, if the event lists them; the members who joined; the members who left.
     pub(in crate::repository) fn into_members(self) -> [Vec<String>; 3] {
         let owned = |texts: Vec<Cow<'_, str>>| texts.into_iter().map(Cow::into_owned).collect();
         [self.member.unwrap_or_default(), self.add_member, self.del_member].map(owned)

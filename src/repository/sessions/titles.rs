@@ -1,12 +1,12 @@
-//! Titles in the form in which they are searched: by any part, in any language, without an
-//! extension of the database, and in any locale.
+//! Titles in the form for searches: by any part, in any language, without a database extension, and
+//! in any locale.
 
 use std::fmt::Write as _;
 
 use caseless::Caseless as _;
 use unicode_normalization::UnicodeNormalization as _;
 
-/// A title or a part of one in the form that is compared: compatibility characters (full width,
+/// A title or a part of one in the form for comparison. Compatibility characters (full width,
 /// ligatures, composed or not) and case, as Unicode folds it, make no difference.
 pub(in crate::repository) fn fold(title: &str) -> String {
     if title.is_ascii() {
@@ -16,12 +16,12 @@ pub(in crate::repository) fn fold(title: &str) -> String {
 }
 
 fn fold_unchecked(title: &str) -> String {
-    // Folding can yield characters that have to be composed again.
+    // Folding can yield characters that must be composed again.
     title.nfkc().default_case_fold().nfkc().collect()
 }
 
-/// The characters of a folded title and its pairs of neighbours, each as one number, sorted,
-/// without duplicates. The comment of the column `session_title.grams` gives the format.
+/// The characters of a folded title and its pairs of adjacent characters, each as one number,
+/// sorted, without duplicates. The comment of the column `session_title.grams` defines the format.
 pub(in crate::repository) fn grams(folded: &str) -> Vec<i64> {
     let mut grams = Vec::with_capacity(2 * folded.len());
     let mut codes = folded.chars().map(|c| i64::from(u32::from(c))).peekable();
@@ -36,7 +36,7 @@ pub(in crate::repository) fn grams(folded: &str) -> Vec<i64> {
     grams
 }
 
-/// The grams of every title that contains a folded text: its pairs, or its one character.
+/// The grams of every title that contains a folded text: its pairs, or its only character.
 pub(in crate::repository) fn query_grams(folded: &str) -> Vec<i64> {
     let mut grams = grams(folded);
     if folded.chars().nth(1).is_some() {
@@ -45,13 +45,13 @@ pub(in crate::repository) fn query_grams(folded: &str) -> Vec<i64> {
     grams
 }
 
-/// A `bigint[]` as PostgreSQL reads it.
+/// A `bigint[]` as a PostgreSQL literal.
 pub(super) fn array_literal(numbers: &[i64]) -> String {
     let mut text = String::with_capacity(12 * numbers.len() + 2);
     text.push('{');
     for (index, number) in numbers.iter().enumerate() {
         let comma = if index > 0 { "," } else { "" };
-        // Into memory: it does not fail.
+        // A write into memory cannot fail.
         let _ = write!(text, "{comma}{number}");
     }
     text.push('}');

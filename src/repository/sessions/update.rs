@@ -1,4 +1,4 @@
-//! Writing the changes that were decided for sessions.
+//! Writes the decided changes of sessions.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,12 +14,12 @@ use crate::domain::{Account, AttributesPatch, Change, Session, SessionId};
 use crate::repository::Error;
 use crate::repository::persistent::Persistent;
 
-/// The changes decided for a session: one, or several in sequence.
+/// The decided changes of a session: one, or several in sequence.
 #[derive(Clone, Debug)]
 pub struct ChangeSet<'a> {
-    /// The session on which the decision was made. Its version must still be the stored one.
+    /// The session for which the changes were decided. The stored version must still be the same.
     pub before: &'a Session,
-    /// The changes, in order. At least one.
+    /// The changes, in order, at least one.
     pub steps: Vec<VersionedChange<'a>>,
 }
 
@@ -28,17 +28,16 @@ pub struct ChangeSet<'a> {
 pub struct VersionedChange<'a> {
     /// The change.
     pub change: &'a Change,
-    /// The request.
+    /// The source of the request.
     pub provenance: Provenance<'a>,
 }
 
 /// Writes the changes of each session if its stored version is still the expected one. Returns the
-/// sessions that were written. The others were changed by a faster writer, and nothing was written
-/// for them.
+/// written sessions. The other sessions were changed by a faster writer and are not written.
 ///
 /// # Errors
-/// [`Error::KeyTaken`] if a key was used before, or when the database fails. Nothing at all was
-/// written then.
+/// [`Error::DuplicateIdempotencyKey`] if a key was used before, or when the database fails. No
+/// session was written then.
 pub async fn update_if_version(
     executor: impl PgExecutor<'_>,
     change_sets: &[ChangeSet<'_>],
@@ -204,11 +203,11 @@ pub async fn update_if_version(
 }
 
 /// Locks and reads sessions, calls `decide` with the result of [`find`], and writes the changes
-/// that it returns, all in one transaction. Returns the sessions that were written, as
-/// [`update_if_version`] does.
+/// that it returns, all in one transaction. Returns the written sessions, like
+/// [`update_if_version`].
 ///
 /// # Errors
-/// As [`update_if_version`]. Nothing at all was written then.
+/// The errors of [`update_if_version`]. No session was written then.
 pub async fn update_locked<'a>(
     connection: &mut PgConnection,
     ids: &[SessionId],
@@ -225,7 +224,8 @@ pub async fn update_locked<'a>(
     Ok(written)
 }
 
-/// The members who join, move and leave, over all steps: a statement can write a row only once.
+/// The members who join, move and leave, over all steps, because a statement can write a row only
+/// once.
 #[derive(Default)]
 struct MemberChanges<'a> {
     added: MemberColumns<'a>,
@@ -238,7 +238,7 @@ impl<'a> MemberChanges<'a> {
         if let [VersionedChange { change, .. }] = steps
             && change.changes.members.is_none()
         {
-            // The usual case: members join or leave, and none moves.
+            // In the usual case, members join or leave, and no member moves.
             self.added.push_all(&change.after, &change.changes.added);
             self.removed.push_all(&change.after, &change.changes.removed);
             return;

@@ -1,14 +1,14 @@
-//! Listing sessions: a page of those that match a filter, in an order.
+//! Lists sessions: an ordered page of those that match a filter.
 //!
 //! In a list by creation, the position of a session is its id, which begins with its creation time.
-//! In a list by change, it is the time of the session's last event when the first page was read. So
-//! a session that changes while a client reads page after page keeps its position and appears once,
-//! in its current state.
+//! In a list by change, the position is the time of the session's last event when the first page
+//! was read. So a session that changes while a client reads the pages keeps its position and
+//! appears once, in its current state.
 //!
-//! No statement looks at more than a window of rows. Sources that surely have few rows are tried
-//! first, large ones last. If even the last one finds too few sessions in its window, the page is
-//! short and the next page goes on behind the window. The surprise: a page may be empty and not the
-//! last one.
+//! No statement reads more than a window of rows. Sources that certainly have few rows are tried
+//! first, large ones last. If even the last source has too few matching sessions in its window, the
+//! page is short and the next page continues after the window. The surprise: an empty page may not
+//! be the last one.
 
 mod plan;
 mod request;
@@ -29,7 +29,7 @@ use crate::repository::Pool;
 /// Reads a page of sessions.
 ///
 /// # Errors
-/// When the database fails, or holds what cannot be.
+/// When the database fails, or holds an invalid value.
 pub async fn list(pool: &Pool, request: &ListRequest<'_>) -> Result<SessionListPage, Error> {
     let as_of = match (request.sort.by, request.after.and_then(|mark| mark.time.as_ref())) {
         (SortKey::CreatedAt, _) => None,

@@ -3,12 +3,12 @@
 use super::request::ListRequest;
 use crate::domain::{SessionFilter, SortKey};
 
-/// How many rows are looked at first, if filters besides that of the index apply. This is enough
-/// for most lists of one account, and for filters that most sessions match.
+/// The first window, in rows, if filters besides that of the index apply. This is enough for most
+/// lists of one account, and for filters that most sessions match.
 const FIRST_WINDOW: i64 = 1_000;
-/// How many rows a source may have if it is not in the order of the list.
+/// The largest number of rows of a source that is not in the order of the list.
 const MAX_UNORDERED: i64 = 10_000;
-/// How many rows are looked at last.
+/// The last window, in rows.
 const LAST_WINDOW: i64 = 10_000;
 
 /// The index that yields candidates.
@@ -20,7 +20,7 @@ pub(super) enum IndexSource {
     Owner,
     /// The sessions of the state, or of each, by id.
     State,
-    /// Events by time. The last event of a session when the first page was read is its position.
+    /// Events by time. A session's position is its last event when the first page was read.
     Time,
     /// Titles that have all grams of the searched part.
     Title,
@@ -32,15 +32,15 @@ pub(super) enum IndexSource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PlanStep {
     pub(super) source: IndexSource,
-    /// The most rows of the source that are looked at.
+    /// The largest number of rows that are read from the source.
     pub(super) window: i64,
-    /// Whether the source must have fewer rows than that, because it is not in the order of the
-    /// list. If it has more, nothing is found.
+    /// Whether the source is not in the order of the list. Such a source must have fewer rows than
+    /// the window. Otherwise the step finds nothing.
     pub(super) unordered: bool,
 }
 
-/// The attempts to make until one yields a complete page, and the final one, whose page counts in
-/// any case.
+/// The steps to try until one yields a complete page, and the final step, whose page is always
+/// used.
 pub(super) fn plan(request: &ListRequest<'_>) -> (Vec<PlanStep>, PlanStep) {
     let SessionFilter { member, owner, title, state, updated_since } = request.filter;
     let ordered = |source, window| PlanStep { source, window, unordered: false };
@@ -59,7 +59,7 @@ pub(super) fn plan(request: &ListRequest<'_>) -> (Vec<PlanStep>, PlanStep) {
     match request.sort.by {
         SortKey::CreatedAt => {
             let mut ordered_sources: Vec<IndexSource> = account_sources.collect();
-            // If the index covers all filters, every row that is read is in the page.
+            // Every row that is read belongs to the page if the index covers all filters.
             let mut alone = filters == 1;
             if ordered_sources.is_empty() {
                 ordered_sources.push(IndexSource::State);

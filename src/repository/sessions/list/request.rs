@@ -6,7 +6,8 @@ use uuid::Uuid;
 use super::seek_key::SeekKey;
 use crate::domain::{Buin, Session, SessionFilter, Sort, SortKey};
 
-/// The most members that the sessions of a page have in total. A page of one session may have more.
+/// The largest total number of members of the sessions in a page. A page of one session may exceed
+/// it.
 pub(super) const MAX_MEMBERS: i64 = 10_000;
 
 /// A request for a page.
@@ -20,14 +21,14 @@ pub struct ListRequest<'a> {
     pub sort: Sort,
     /// The end of the previous page; `None` for the first page.
     pub after: Option<&'a SeekKey>,
-    /// The most sessions of a page.
+    /// The largest number of sessions in a page.
     pub limit: u16,
-    /// The time.
+    /// The current time.
     pub now: DateTime<Utc>,
 }
 
 impl ListRequest<'_> {
-    /// The position behind which the page begins.
+    /// The position after which the page begins.
     pub(super) fn start(&self) -> (DateTime<Utc>, Uuid) {
         let extreme = if self.sort.newest_first { LAST_KEY } else { FIRST_KEY };
         let time = self.after.and_then(|mark| mark.time.as_ref());
@@ -37,8 +38,8 @@ impl ListRequest<'_> {
         )
     }
 
-    /// The id behind which a source begins that yields ids in order. In a list by change the ids of
-    /// the previous page say nothing, so it begins at an end.
+    /// The id after which a source begins that yields ids in order. In a list by change the ids of
+    /// the previous page have no meaning, so the source begins at its start or end.
     pub(super) fn start_id(&self) -> Uuid {
         match (self.sort.by, self.sort.newest_first) {
             (SortKey::CreatedAt, _) => self.start().1,
@@ -51,13 +52,13 @@ impl ListRequest<'_> {
 /// A page.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionListPage {
-    /// The sessions, in order. Fewer than requested if they have many members, or if too many rows
-    /// had to be looked at.
+    /// The sessions, in order. There are fewer than requested if they have many members, or if too
+    /// many rows had to be read.
     pub sessions: Vec<Session>,
-    /// The end of this page; `None` if no session can follow.
+    /// The end of this page; `None` if no further session can exist.
     pub next: Option<SeekKey>,
 }
 
-/// Positions before and behind all sessions.
+/// Positions before and after all sessions.
 const FIRST_KEY: (DateTime<Utc>, Uuid) = (DateTime::UNIX_EPOCH, Uuid::nil());
 const LAST_KEY: (DateTime<Utc>, Uuid) = (SeekKey::LATEST, Uuid::max());

@@ -1,5 +1,5 @@
-//! The rows of a list statement: sessions, and in each row how far the statement looked. If no
-//! session is found, one row holds only the latter.
+//! The rows of a list statement: sessions, and in each row the number of rows that were read. One
+//! row holds only these numbers if no session matches.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -14,11 +14,11 @@ use crate::repository::Error;
 use crate::repository::sessions::stored::SessionRow;
 
 pub(super) struct CandidateRow {
-    /// How many rows of the source were looked at.
+    /// The number of rows that were read from the source.
     pub(super) looked_at: i64,
-    /// How many sessions were found, at most one more than a page.
+    /// The number of sessions found, at most one more than a page.
     pub(super) found: i64,
-    /// The last row that was looked at.
+    /// The last row that was read.
     pub(super) last_at: Option<DateTime<Utc>>,
     pub(super) last_id: Option<Uuid>,
     /// The session's position in time, in a list by change.
@@ -35,12 +35,12 @@ pub(super) struct CandidateRow {
     pub(super) updated_at: Option<DateTime<Utc>>,
 }
 
-/// The result of one attempt.
+/// The result of one step.
 pub(super) struct StepResult {
     looked_at: i64,
-    /// Whether more were found than are in the page.
+    /// Whether more sessions were found than fit in the page.
     more: bool,
-    /// The position of the last row that was looked at.
+    /// The position of the last row that was read.
     last: Option<RowPosition>,
     /// The position of the last session.
     end: Option<RowPosition>,
@@ -67,7 +67,7 @@ impl StepResult {
         Ok(result)
     }
 
-    /// Whether the page is complete: it is full, or no session is left.
+    /// Whether the page is complete: it is full, or no further session exists.
     pub(super) fn is_conclusive(&self, step: &PlanStep) -> bool {
         self.more || self.looked_at < step.window
     }

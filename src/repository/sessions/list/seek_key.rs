@@ -1,4 +1,4 @@
-//! The end of a page, behind which the next one begins.
+//! The end of a page, after which the next one begins.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,32 +9,32 @@ use crate::domain::SessionId;
 use crate::repository::Error;
 use crate::repository::Pool;
 
-/// The position behind which a page begins.
+/// The position after which a page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeekKey {
     /// The session at that position.
     pub id: SessionId,
-    /// Its time, in lists by change.
+    /// The position in time, in lists by change.
     pub time: Option<TimeSeekKey>,
 }
 
 /// A position in a list by change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeSeekKey {
-    /// When the session changed.
+    /// The time of the session's change.
     pub at: DateTime<Utc>,
     /// The state of the database that orders the list.
     pub as_of: ReadSnapshot,
 }
 
-/// The state of the database that orders a list by change: everything that was committed when its
-/// first page was read. A time alone cannot express it, because changes are not committed in the
+/// The state of the database that orders a list by change: all transactions that were committed
+/// when its first page was read. A time is not enough, because changes are not committed in the
 /// order of their times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadSnapshot {
     /// The time of the first page.
     pub at: DateTime<Utc>,
-    /// The transactions that were committed then.
+    /// The transactions that were committed at that time.
     pub snapshot: TransactionSnapshot,
 }
 
@@ -42,7 +42,7 @@ pub struct ReadSnapshot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransactionSnapshot(Box<str>);
 
-/// A text that is no snapshot.
+/// A text that is not a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no snapshot")]
 pub struct InvalidSnapshot;
@@ -56,12 +56,12 @@ impl SeekKey {
 }
 
 impl ReadSnapshot {
-    /// Changes older than this are committed or never will be: the statements that write them time
-    /// out long before. Their transaction ids are not compared, because such ids mean nothing after
-    /// the database was restored into another server.
+    /// Changes older than this are committed or never will be, because the statements that write
+    /// them have a shorter timeout. Their transaction ids are not compared, because the ids have no
+    /// meaning after the database was restored into another server.
     const SETTLE_TIME: TimeDelta = TimeDelta::minutes(10);
 
-    /// The current state.
+    /// Reads the current state.
     pub(super) async fn take(pool: &Pool, now: DateTime<Utc>) -> Result<Self, Error> {
         let snapshot = sqlx::query_scalar!(r#"select pg_current_snapshot()::text as "snapshot!""#)
             .fetch_one(pool)
@@ -75,7 +75,7 @@ impl ReadSnapshot {
 }
 
 impl TransactionSnapshot {
-    /// The text.
+    /// The snapshot as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -91,7 +91,7 @@ impl fmt::Display for TransactionSnapshot {
 impl FromStr for TransactionSnapshot {
     type Err = InvalidSnapshot;
 
-    /// Accepts what PostgreSQL accepts.
+    /// Accepts the same texts as PostgreSQL.
     fn from_str(text: &str) -> Result<Self, InvalidSnapshot> {
         let number = |text: &str| match text.parse::<u64>() {
             Ok(number) if text.starts_with(|c: char| c.is_ascii_digit()) => Ok(number),

@@ -1,9 +1,9 @@
-//! The sources of candidates for a page: one index each.
+//! The sources of candidates for a page, one index each.
 //!
 //! The surprise: sources also compare and sort by the account or the state, though it is the same
-//! in all their rows. Otherwise another index, such as the primary key, would seem to give the
-//! order, and would be read past the rows of all others. And each range has a bound on both sides,
-//! because a comparison of rows does not end a scan.
+//! in all their rows. Otherwise the planner would choose another index, such as the primary key,
+//! for the order, and would read the rows of all other accounts. Each range has a bound on both
+//! sides, because a comparison of rows does not end a scan.
 
 use serde_json::{Map, Value};
 use sqlx::types::Json;
@@ -18,7 +18,7 @@ use crate::repository::Error;
 use crate::repository::Pool;
 use crate::repository::sessions::titles;
 
-/// Runs one attempt.
+/// Runs one step.
 pub(super) async fn fetch(
     pool: &Pool,
     request: &ListRequest<'_>,
@@ -74,7 +74,7 @@ pub(super) async fn fetch(
             ",
             request.start_id()
         ),
-        // A window of each state, merged in order.
+        // One window per state, merged in order.
         IndexSource::State => list!(
             pool,
             request,
@@ -113,10 +113,10 @@ pub(super) async fn fetch(
             ",
             request.start_id()
         ),
-        // An event is the position of its session if it was committed for the first page and the
-        // next one, if any, was not. Of events of one session with the same time, the last comes
-        // first in both directions: if a page ends among them, the next page goes on behind all of
-        // them.
+        // An event is the position of its session if it was committed for the first page, and the
+        // session's next event was not. Among events of one session with the same time, the last
+        // comes first in both directions. So the next page continues after all of them if a page
+        // ends among them.
         IndexSource::Time => list!(
             pool,
             request,
@@ -152,8 +152,8 @@ pub(super) async fn fetch(
             ) as event
             "
         ),
-        // The condition stands twice, as a subquery, so that the planner takes it for rare: only
-        // the index is of use here, however common the grams are.
+        // The condition is repeated as a subquery, so that the planner expects few rows. Only this
+        // index is useful, for common grams too.
         IndexSource::Title => list!(
             pool,
             request,
@@ -167,7 +167,7 @@ pub(super) async fn fetch(
             ",
             &filter_grams(request)
         ),
-        // The last event of a session stands for it.
+        // The last event of a session represents it.
         IndexSource::Since => list!(
             pool,
             request,

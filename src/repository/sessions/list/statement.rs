@@ -1,15 +1,15 @@
-//! The statement that lists sessions: one for each source of candidates, all else the same.
+//! The statement that lists sessions: one per source of candidates, otherwise the same.
 //!
 //! A source yields candidates from an index, at most one window. Each candidate is looked up by its
-//! key and compared with all filters; the first matches make the page. The surprise: `offset 0`
-//! keeps the planner from turning look-ups by key into a scan of a whole table, and `limit 0`
+//! key and compared with all filters. The first matches make the page. The surprise: `offset 0`
+//! keeps the planner from replacing look-ups by key with a scan of a whole table, and `limit 0`
 //! switches off the direction that was not requested.
 
-/// The statement with a source that selects `session_id`, `at` (the place in time, if it is known
-/// there) and `is_place` (whether this row stands for its session). It may use the arguments of
-/// the whole: $1 buin, $2 member, $3 owner, $4 part of the title, $5 state, $6 changed since,
-/// $7 by change, $8 newest first, $9 and $10 behind which place, $11 and $12 as of when, $14 its
-/// window; and has its own from $17 on.
+/// The statement with a source that selects `session_id`, `at` (the position in time, if the source
+/// knows it) and `is_place` (whether the row represents its session). The source may use the
+/// arguments of the statement: $1 buin, $2 member, $3 owner, $4 part of the title, $5 state, $6
+/// changed since, $7 by change, $8 newest first, $9 and $10 the position to begin after, $11 and
+/// $12 the read snapshot, $14 the window. Its own arguments begin with $17.
 macro_rules! list {
     ($pool:expr, $request:expr, $as_of:expr, $step:expr, $source:literal $(, $argument:expr)?) => {{
         let (filter, (at, id)) = ($request.filter, $request.start());
