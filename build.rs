@@ -1,8 +1,8 @@
-//! Takes the two files of Swagger UI that the documentation page needs out of their archive, and
-//! notes which compiler this is, for `/metrics`.
+//! Extracts the two files of Swagger UI that the documentation page needs, and records the version
+//! of the compiler for `/metrics`.
 //!
-//! The files stay compressed: what a zip archive holds of a file is, between the head and the tail of
-//! gzip, a gzip file. Of the archive's other variants nothing gets into the program.
+//! The files stay compressed: a zip archive and gzip hold the same compressed data, so only the
+//! header and the trailer are added here. The program contains no other file of the archive.
 
 use std::error::Error;
 use std::io::{Cursor, Read};
@@ -21,8 +21,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo names no OUT_DIR")?);
     let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
     let mut missing = Vec::from(FILES);
-    for place in 0..archive.len() {
-        let mut file = archive.by_index_raw(place)?;
+    for index in 0..archive.len() {
+        let mut file = archive.by_index_raw(index)?;
         let name = file.name()?.into_owned();
         let Some((_, name)) = name.split_once("/dist/") else { continue };
         if FILES.contains(&name) {
@@ -39,12 +39,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The compiler's version, such as "1.95.0".
 fn compiler() -> Result<String, Box<dyn Error>> {
     let rustc = std::env::var_os("RUSTC").ok_or("cargo names no RUSTC")?;
-    let said = String::from_utf8(Command::new(rustc).arg("--version").output()?.stdout)?;
-    Ok(said.split_whitespace().nth(1).unwrap_or("unknown").to_owned())
+    let output = String::from_utf8(Command::new(rustc).arg("--version").output()?.stdout)?;
+    Ok(output.split_whitespace().nth(1).unwrap_or("unknown").to_owned())
 }
 
 fn gzip(file: &mut ZipFile<'_, impl Read>) -> Result<Vec<u8>, Box<dyn Error>> {
-    // Deflated, no name, no time, by an unknown system (RFC 1952).
+    // Deflate; no name, no time, unknown operating system (RFC 1952).
     const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
     if file.compression() != CompressionMethod::DEFLATE {
         return Err("the file is not deflated".into());

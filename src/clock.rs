@@ -1,7 +1,7 @@
-//! The one place that asks what time it is.
+//! The only source of the current time.
 //!
-//! Everything that needs the time takes a [`Clock`]; tests hand in one that they move by hand, so
-//! nothing sleeps to see a token expire. Clippy forbids `Utc::now` elsewhere.
+//! Code that needs the time takes a [`Clock`]. Tests move a manual clock, so no test sleeps until a
+//! token expires. Clippy forbids `Utc::now` elsewhere.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-/// Tells the time, in whole microseconds: the resolution of PostgreSQL's `timestamptz`, so that
-/// what was stored equals what was meant.
+/// The time in whole microseconds, the resolution of PostgreSQL's `timestamptz`. A stored time
+/// therefore equals the original time.
 #[derive(Clone, Debug)]
 pub struct Clock(TimeSource);
 
@@ -21,19 +21,19 @@ enum TimeSource {
 }
 
 impl Clock {
-    /// The machine's own clock.
+    /// The clock of the machine.
     #[must_use]
     pub fn system() -> Self {
         Self(TimeSource::System)
     }
 
-    /// A clock that stands still at `start` until [`Clock::advance`] moves it. Clones share it.
+    /// A clock that stays at `start` until [`Clock::advance`] moves it. Clones share the time.
     #[must_use]
     pub fn manual(start: DateTime<Utc>) -> Self {
         Self(TimeSource::Manual(Arc::new(AtomicI64::new(start.timestamp_micros()))))
     }
 
-    /// The time now.
+    /// The current time.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         let micros = match &self.0 {
@@ -44,7 +44,7 @@ impl Clock {
         DateTime::from_timestamp_micros(micros).unwrap_or_default()
     }
 
-    /// Moves a manual clock forward. The system's clock cannot be moved: nothing happens.
+    /// Moves a manual clock forward. Has no effect on the system clock.
     pub fn advance(&self, by: Duration) {
         if let TimeSource::Manual(at) = &self.0 {
             let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);

@@ -1,9 +1,10 @@
 //! The settings of the operator, checked before anything starts.
 //!
-//! Three layers, later ones win: `config/default.toml` (compiled in; it is the manual of every
-//! key), a file, the environment. Mistakes are not found one by one: [`Settings::load`] names all
-//! of them, each with its key, its value, its origin and the expected form. Nothing here is
-//! read from the working directory unasked, and no message shows the database's password.
+//! Settings come from three layers: `config/default.toml` (compiled in; it documents every key),
+//! the configuration file, and the environment. A later layer overrides an earlier one.
+//! [`Settings::load`] reports all mistakes at once, each with its key, value, origin and expected
+//! form. No file of the working directory is read implicitly, and no message shows the password of
+//! the database.
 
 mod address;
 mod audit;
@@ -43,20 +44,20 @@ pub use self::url::DatabaseUrl;
 /// Every setting, valid and consistent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The directory that Muster owns: `postgres/`, `first-app.json` and `master.key` lie in it. A
-    /// relative path counts from the working directory.
+    /// The directory that Muster owns. It contains `postgres/`, `first-app.json` and `master.key`.
+    /// A relative path starts at the working directory.
     pub data_dir: PathBuf,
     /// The HTTP server.
     pub server: ServerConfig,
-    /// The database, and how it is used.
+    /// The database and its connections.
     pub database: DatabaseConfig,
     /// The master keys, which seal the stored secrets.
     pub secrets: SecretsConfig,
-    /// The record of administrative acts.
+    /// The audit of administrative acts.
     pub audit: AuditConfig,
     /// Access tokens.
     pub token: TokenConfig,
-    /// Sizes.
+    /// Limits of sizes, numbers and rates.
     pub limits: LimitsConfig,
     /// Rules that differ between companies.
     pub policy: PolicyConfig,
@@ -72,35 +73,35 @@ pub struct Settings {
     pub log: LogConfig,
 }
 
-/// `[database]`: which PostgreSQL, and how much of it.
+/// `[database]`: the database and its connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatabaseConfig {
-    /// The URL; `None` = the embedded database.
+    /// The URL of an external database; `None` = the embedded database.
     pub url: Option<DatabaseUrl>,
-    /// Whether there may be an embedded one; if not, there is [`Database::url`].
+    /// Whether an embedded database is allowed. If not, [`DatabaseConfig::url`] is set.
     pub embedded: bool,
-    /// Connections of the pool; at least 1.
+    /// The number of connections in the pool; at least 1.
     pub max_connections: u32,
-    /// How many requests may share a statement; at least 1.
+    /// The maximum number of requests that share a statement; at least 1.
     pub max_batch: usize,
-    /// How long a request waits for a free connection.
+    /// The time limit for a request to get a free connection.
     pub acquire_timeout: Duration,
-    /// How long one statement may run.
+    /// The time limit of one statement.
     pub statement_timeout: Duration,
-    /// Whether `serve` migrates at its start.
+    /// Whether `serve` applies pending migrations at its start.
     pub migrate: bool,
-    /// Where `postgres` and `initdb` are, for the embedded database; `None` = search.
+    /// The directory of `postgres` and `initdb` for the embedded database; `None` = search.
     pub postgres_dir: Option<PathBuf>,
-    /// Whether those programs may be downloaded if they are not found.
+    /// Whether these programs may be downloaded if the search finds no installation.
     pub download: bool,
 }
 
 /// `[token]`: access tokens and the requests for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenConfig {
-    /// How long a token is valid: whole seconds, more than 600, at most 30 days.
+    /// The validity of a token, in whole seconds: more than 600 seconds, at most 30 days.
     pub expire_in: Duration,
-    /// How far a request's time may be from this server's, either way; whole seconds.
+    /// The maximum difference between the time in a request and the server's time; whole seconds.
     pub max_clock_skew: Duration,
 }
 
@@ -121,12 +122,12 @@ pub enum RemoveMembers {
     Member,
 }
 
-/// `[cache]`: sessions held in memory.
+/// `[cache]`: the cache of sessions in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheConfig {
-    /// Whether any are.
+    /// Whether sessions are cached.
     pub enabled: bool,
-    /// The memory that they may take, in bytes.
+    /// The maximum memory of the cache, in bytes.
     pub max_bytes: u64,
     /// The interval between two reads of the changes of other servers.
     pub follow_interval: Duration,
@@ -135,36 +136,36 @@ pub struct CacheConfig {
 /// `[metrics]`: the metrics for Prometheus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetricsConfig {
-    /// `HOST:PORT` where `/metrics` is, another than [`Server::bind`]; `None` = nowhere.
+    /// The `HOST:PORT` of `/metrics`, different from [`ServerConfig::bind`]; `None` = not served.
     pub bind: Option<String>,
 }
 
 /// `[log]`: the filter and the format of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
-    /// Which lines are written.
+    /// The filter of log lines.
     pub level: LogFilter,
-    /// The form of a line.
+    /// The format of a log line.
     pub format: LogFormat,
 }
 
-/// The form of a line of the log.
+/// The format of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// `"pretty"`: for people.
     #[default]
     Pretty,
-    /// `"json"`: one object a line, for collectors.
+    /// `"json"`: one object per line, for collectors.
     Json,
 }
 
 impl Settings {
-    /// Reads all layers: the defaults, `file` if there is one, and of `env` the variables named
-    /// `MUSTER__…` (see [`environment`]).
+    /// Reads all layers: the defaults, `file` if given, and the variables `MUSTER__…` of `env` (see
+    /// [`environment`]).
     ///
     /// # Errors
-    /// When the file cannot be read or is no TOML; else all that is unknown, of the wrong type, out
-    /// of range or contradictory, in one [`ConfigError::Refused`].
+    /// The file cannot be read or is not TOML. Otherwise one [`ConfigError::Invalid`] lists every
+    /// key that is unknown, has a wrong type, is out of range or contradicts another key.
     pub fn load(
         file: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
@@ -245,7 +246,7 @@ impl Settings {
                  MUSTER__DATABASE__URL, or MUSTER__DATABASE__URL_FILE to a file that holds it",
             );
         }
-        // Port 0 takes a free port, so two zeros are two different ports.
+        // Port 0 selects a free port, so two zeros are two different ports.
         let same = settings.metrics.bind.as_ref() == Some(&settings.server.bind);
         if same && !settings.server.bind.ends_with(":0") {
             reader.add_contradiction("metrics.bind", "another address than", "server.bind");
@@ -254,8 +255,8 @@ impl Settings {
     }
 }
 
-/// The process's variables named `MUSTER…`, for [`Settings::load`]. Bytes that are not UTF-8
-/// become U+FFFD, which `load` refuses by name rather than using a mangled value.
+/// The process variables named `MUSTER…`, for [`Settings::load`]. Invalid UTF-8 becomes U+FFFD, so
+/// `load` reports the variable instead of using a wrong value.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .map(|(name, value)| {
@@ -264,8 +265,8 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
         .filter(|(name, _)| name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("muster")))
 }
 
-/// The configuration file: the one that `--config` names (`flag`), else the one that
-/// `MUSTER_CONFIG` names (`variable`; empty counts as unset), else `None`.
+/// The configuration file: the path in `--config` (`flag`), else the path in `MUSTER_CONFIG`
+/// (`variable`; empty counts as unset), else `None`.
 #[must_use]
 pub fn file(flag: Option<PathBuf>, variable: Option<OsString>) -> Option<PathBuf> {
     flag.or_else(|| variable.filter(|name| !name.is_empty()).map(PathBuf::from))

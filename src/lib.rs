@@ -1,8 +1,9 @@
 //! Muster keeps chat sessions: the members of each session, its title, its owner, its version and
 //! its history. Apps of an enterprise create, read and change sessions over HTTP.
 //!
-//! The rooms, top to bottom. Imports point down only, and `tests/api/architecture` checks that.
-//! `docs/development/architecture.md` shows how a request travels through the rooms.
+//! The table lists the modules from top to bottom. Imports point down only;
+//! `tests/api/architecture` checks this. `docs/development/architecture.md` shows the path of a
+//! request through the modules.
 //!
 //! | module | holds |
 //! | --- | --- |

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
 
-/// Sessions of all sizes come into memory and go again: the system's allocator spends an eighth of
-/// the server's time on finding room between them.
+/// The system allocator is slow for sessions of very different sizes: it takes an eighth of the
+/// server's time.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

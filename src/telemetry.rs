@@ -1,7 +1,7 @@
-//! Where log lines go: to standard error, in the form the settings ask for. Traces, which have no
-//! part in that, are below: [`Traces`], [`Span`], [`Trace`].
+//! The log: lines on standard error, in the configured format. Traces are separate: [`Traces`],
+//! [`Span`], [`Trace`].
 //!
-//! Messages of other crates through `log`, and panics, are logged too.
+//! Panics, and messages of other crates through `log`, are logged too.
 
 mod collector;
 mod span;
@@ -27,15 +27,15 @@ use crate::config::{LogConfig, LogFormat};
 /// The reason why logging cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// This process logs already.
+    /// This process already logs.
     #[error("logging is set up already")]
     AlreadyInitialized(#[source] TryInitError),
 }
 
-/// Starts logging, for the whole process and until its end. Panics are logged from now on too.
+/// Starts logging for the whole process, until its end. Panics are logged too.
 ///
 /// # Errors
-/// On a second call.
+/// A second call.
 pub fn init(log: &LogConfig) -> Result<(), Error> {
     let terminal = std::io::stderr().is_terminal();
     let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -44,7 +44,7 @@ pub fn init(log: &LogConfig) -> Result<(), Error> {
 
     let previous_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        // With `log.level = "off"` a panic must not go unseen.
+        // A panic must be visible even with `log.level = "off"`.
         if tracing::enabled!(target: PANIC_TARGET, tracing::Level::ERROR) {
             log_panic(panic);
         } else {
@@ -54,7 +54,7 @@ pub fn init(log: &LogConfig) -> Result<(), Error> {
     Ok(())
 }
 
-/// The layer that writes lines.
+/// The layer that writes log lines.
 fn format_layer<S, W>(log: &LogConfig, colours: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,

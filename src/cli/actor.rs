@@ -1,7 +1,7 @@
 //! The operator of a command, for the audit.
 //!
-//! The operating system names the user, so no argument can pretend to be another one. The surprise:
-//! the user behind sudo is known from the variable `SUDO_USER` only, which root can set.
+//! The operating system gives the name of the user, so no argument can fake it. The surprise: the
+//! user behind sudo is known only from the variable `SUDO_USER`, which root can set.
 
 use std::fs;
 

@@ -52,7 +52,7 @@ pub struct Application {
     audit_retention: AuditRetention,
     certificate: Option<Certificate>,
     registry: Arc<Metrics>,
-    /// The interval between two looks at the files of the certificate.
+    /// The interval between two checks of the certificate files.
     tls_reload_interval: Duration,
     clock: Clock,
     traces: Traces,
@@ -60,7 +60,7 @@ pub struct Application {
 }
 
 impl Application {
-    /// Builds the service on a database whose schema is current. `stopper` stops it later.
+    /// Builds the service on a database whose schema is current. `shutdown_signal` stops it later.
     ///
     /// # Errors
     /// The database fails, or the system refuses the socket.
@@ -76,7 +76,7 @@ impl Application {
         let address = listener.address()?;
         let registry = Arc::new(Metrics::default());
         let metrics = &registry;
-        // Before the apps are read, so that no change between the two is missed.
+        // Opened before the apps are read, so that no change between the two is missed.
         let app_listener =
             AppListener::listen(&pool).await.context("cannot listen for changes of apps")?;
         install_crypto_provider();
@@ -181,7 +181,7 @@ impl Application {
         self.metrics_address
     }
 
-    /// Serves until the stopper stops it, and closes the database's pool.
+    /// Serves until the shutdown signal, then closes the pool.
     ///
     /// # Errors
     /// The server fails.
@@ -244,7 +244,7 @@ impl Application {
                 .unless_forced(remaining, async { drop((&mut worker_task).await) })
                 .await
         {
-            // The next server sends them again when their leases end.
+            // The next server sends these callbacks again when their leases end.
             tracing::warn!("stopping with callbacks still in flight");
             worker_task.abort();
         }
@@ -261,7 +261,7 @@ impl Application {
         shutdown_signal
             .unless_forced(FINAL_STEP_TIMEOUT, traces.shut_down(FINAL_STEP_TIMEOUT))
             .await;
-        // The pool is closed before the server's threads end, because connections that they opened
+        // The pool closes before the server threads end, because the connections that they opened
         // end with them. The time limit keeps a silent database from delaying the stop.
         shutdown_signal.unless_forced(FINAL_STEP_TIMEOUT, directory.flush_key_usage()).await;
         shutdown_signal.unless_forced(FINAL_STEP_TIMEOUT, pool.close()).await;

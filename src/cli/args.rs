@@ -12,7 +12,7 @@ pub(super) struct Output {
     pub(super) json: bool,
 }
 
-/// Names one app.
+/// Selects one app.
 #[derive(Args, Clone)]
 pub(super) struct AppSelector {
     /// The number of the enterprise (buin)
@@ -23,8 +23,8 @@ pub(super) struct AppSelector {
     pub(super) app_id: AppId,
 }
 
-/// Accepts text without control characters: a list shows it on one line, and a terminal runs no
-/// escape sequence of it.
+/// Accepts text without control characters, so that a list shows it on one line and a terminal runs
+/// no escape sequence from it.
 pub(super) fn one_line(text: &str) -> Result<String, String> {
     match text.chars().find(|c| c.is_control()) {
         Some(c) => Err(format!("control character U+{:04X} is not allowed", u32::from(c))),

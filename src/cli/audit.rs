@@ -79,19 +79,19 @@ async fn list(
 }
 
 fn row(entry: AdministrativeAct) -> [String; 5] {
-    let about = match (entry.buin, entry.app_id) {
+    let subject = match (entry.buin, entry.app_id) {
         (Some(buin), Some(app_id)) => format!("{buin}/{app_id}"),
         (Some(buin), None) => format!("{buin}/*"),
         (None, Some(app_id)) => app_id,
         (None, None) => "-".to_owned(),
     };
     let sudo = entry.sudo_user.map_or_else(String::new, |user| format!(" (sudo by {user})"));
-    let who = format!("{}@{}[{}]{sudo}", entry.actor, entry.host, entry.pid);
+    let actor = format!("{}@{}[{}]{sudo}", entry.actor, entry.host, entry.pid);
     let at = entry.at.format("%Y-%m-%d %H:%M:%S").to_string();
-    [at, entry.action, about, who, entry.details.to_string()]
+    [at, entry.action, subject, actor, entry.details.to_string()]
 }
 
-/// An act as it is printed.
+/// An act in the output.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct AuditEntryOutput {

@@ -57,6 +57,6 @@ pub(super) fn sender(settings: &Settings) -> anyhow::Result<CallbackSender> {
     CallbackSender::new(network_policy, timeouts).context("cannot send callbacks")
 }
 
-/// The time by which a lease outlasts the longest attempt: the result must be written, and the
-/// clocks of several servers differ.
+/// The time by which a lease outlasts the longest attempt: the worker must write the result, and
+/// the clocks of several servers differ.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);

@@ -1,7 +1,7 @@
-//! The server's certificate, which is read from its files and read again when they change.
+//! The certificate of the server. It is read from its files, and read again when they change.
 //!
-//! The surprise: the whole content is compared, not the modification time, because tools that renew
-//! certificates replace files, links or directories.
+//! The surprise: the whole content is compared, not the modification time, because renewal tools
+//! replace files, links or directories.
 
 mod expiry;
 
@@ -43,7 +43,7 @@ pub(super) struct Certificate {
     /// The last content of the files, usable or not.
     loaded: CertAndKey,
     tls: Tls,
-    /// The end of the certificate in use, if it is known.
+    /// The expiry time of the certificate in use; `None` if unknown.
     not_after: Option<DateTime<Utc>>,
 }
 
@@ -70,8 +70,8 @@ impl Certificate {
         expiry::expiry_warning(self.not_after?, now)
     }
 
-    /// Looks for changes at every interval and at every SIGHUP, and warns of the end, at once and
-    /// then every day. The metrics always show the end. This future never completes.
+    /// Checks for changes at every interval and at every SIGHUP. Warns of the expiry at once and
+    /// then every day. The metrics always show the expiry time. This future never completes.
     pub(super) async fn watch(
         mut self,
         interval_between: Duration,
@@ -117,8 +117,8 @@ impl Certificate {
         }
     }
 
-    /// Uses the present content of the files, and says whether it has changed. An unusable content
-    /// is reported once, an unreadable file each time.
+    /// Loads the current content of the files, and returns whether it has changed. An unusable
+    /// content is logged once, an unreadable file each time.
     fn reload(&mut self) -> Result<bool, CertificateError> {
         let pair = read(&self.files)?;
         if pair == self.loaded {

@@ -1,5 +1,5 @@
 //! The database of a command or a server, configured or embedded, and its master keys. This file
-//! builds the pool, the keyring and the embedded PostgreSQL; it runs no statement.
+//! builds the pool, the keyring and the embedded PostgreSQL. It runs no statement.
 
 use std::path::PathBuf;
 use std::str::FromStr as _;
@@ -28,9 +28,9 @@ pub(super) struct Database {
 }
 
 enum EmbeddedServer {
-    /// Started for a command, without supervision.
+    /// Started by a command, not supervised.
     Unsupervised(Box<EmbeddedPostgres>),
-    /// Started for a server, and started again if it dies.
+    /// Started by a server, and restarted if it dies.
     Supervised(PostgresSupervisor),
 }
 
@@ -45,15 +45,15 @@ impl Database {
         Self::open_with_timeouts(settings, StartupTimeouts::SERVER).await
     }
 
-    /// Connects for a diagnosis, which waits shorter than a command and downloads nothing.
+    /// Connects for a diagnosis, which has shorter timeouts than a command and downloads nothing.
     pub(super) async fn open_for_diagnosis(settings: &Settings) -> anyhow::Result<Self> {
         let mut settings = settings.clone();
         settings.database.download = false;
         Self::open_with_timeouts(&settings, StartupTimeouts::PROBE).await
     }
 
-    /// Connects, and waits for a database that does not answer: no longer than
-    /// `database.acquire_timeout` if it is an external one.
+    /// Connects, and waits for a database that does not answer. The limit for an external database
+    /// is `database.acquire_timeout`.
     async fn open_with_timeouts(
         settings: &Settings,
         timeouts: StartupTimeouts,
@@ -77,8 +77,8 @@ impl Database {
         Ok(Self { pool, keyring, embedded })
     }
 
-    /// Like [`Store::open`], but refuses to create an embedded database. A command that reads would
-    /// otherwise show an empty database and hide a wrong data_dir.
+    /// Like [`Database::open`], but refuses to create an embedded database. A command that reads
+    /// would otherwise show an empty database and hide a wrong data_dir.
     pub(super) async fn open_existing(settings: &Settings) -> anyhow::Result<Self> {
         let data_dir = &settings.data_dir;
         if settings.database.url.is_none() {
@@ -101,8 +101,8 @@ impl Database {
         }
     }
 
-    /// Supervises an embedded PostgreSQL: if it dies, it is started again, until the process stops.
-    /// The pool reconnects by itself.
+    /// Supervises an embedded PostgreSQL: restarts it if it dies, until the process stops. The pool
+    /// reconnects by itself.
     pub(super) fn supervise(mut self, shutdown_signal: ShutdownSignal) -> Self {
         self.embedded = self.embedded.map(|embedded| match embedded {
             EmbeddedServer::Unsupervised(embedded) => {
@@ -113,7 +113,7 @@ impl Database {
         self
     }
 
-    /// The context of the use cases of operators, for the user of this process.
+    /// The context of the operator use cases, for the user of this process.
     pub(super) fn admin(&self, clock: &Clock) -> AdminContext {
         let operator = actor::current();
         AdminContext::new(self.pool.clone(), self.keyring.clone(), operator, clock.clone())
@@ -141,7 +141,7 @@ impl Database {
 
     /// Disconnects, and stops the embedded PostgreSQL unless another process uses it.
     pub(super) async fn close(self) {
-        // The supervisor ends first. It would start PostgreSQL again for connections that are
+        // The supervisor ends first. It would otherwise restart PostgreSQL for connections that are
         // closed.
         let embedded = match self.embedded {
             Some(EmbeddedServer::Supervised(keeper)) => keeper.stop().await,
@@ -157,7 +157,7 @@ impl Database {
     }
 }
 
-/// A pool for another database than the configured one, which connects when it is first used.
+/// A pool for a database other than the configured one. It connects on first use.
 pub(super) fn connect_to(url: &DatabaseUrl, settings: &Settings) -> anyhow::Result<Pool> {
     let options = PgConnectOptions::from_str(url.expose())
         .with_context(|| format!("{url} cannot be used"))?;
@@ -171,7 +171,7 @@ pub(super) fn keyring(settings: &Settings) -> Keyring {
     let file = match (&secrets.master_key_file, &settings.database.url) {
         (Some(path), _) => Some(KeyFile { path: path.clone(), create: false }),
         (None, None) => Some(KeyFile { path: own_key_file(settings), create: true }),
-        // A key that is generated here would be unknown to other servers of that database.
+        // Other servers of the database would not have a key that is generated here.
         (None, Some(_)) => None,
     };
     let (first, last) = (secrets.master_key.as_ref(), secrets.previous_master_key.as_ref());

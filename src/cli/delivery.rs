@@ -204,7 +204,7 @@ fn replayed(count: anyhow::Result<u64>, output: Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A callback as it is printed.
+/// A callback in the output.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct DeliveryOutput {

@@ -1,5 +1,5 @@
 //! `muster doctor`: checks the installation and prints a remedy for each problem. It changes
-//! nothing, and each check takes a few seconds at most.
+//! nothing, and each check takes at most a few seconds.
 
 mod database;
 mod here;
@@ -45,7 +45,7 @@ async fn embedded(settings: &Settings, clock: &Clock, report: &mut Report) {
     let usable = data_dir.verdict != Verdict::Fail;
     report.add(data_dir);
     report.add(here::free_space(&settings.data_dir));
-    // The content of a directory that cannot be used is checked when the directory can be used.
+    // The content of an unusable directory cannot be checked.
     if !usable {
         return;
     }

@@ -32,8 +32,8 @@ struct Credentials {
     api_key: String,
 }
 
-/// Creates an app in a database without apps, and brings the file up to date: the URL of a running
-/// server and the present key of the app. Gives the path of the file if it exists.
+/// Creates an app in a database without apps, and updates the file: the URL of a running server and
+/// the current key of the app. Returns the path of the file if it exists.
 pub(super) async fn ensure(
     admin: &AdminContext,
     data_dir: &Path,
@@ -54,7 +54,7 @@ pub(super) async fn ensure(
         // An operator created the first app by hand, or removed the file.
         None => return Ok(None),
     };
-    // The URL stays if another server on this data directory still runs there.
+    // The URL stays if another server on this data directory still runs at it.
     if credentials.url != url && health::find_running(&credentials.url).await.is_none() {
         url.clone_into(&mut credentials.url);
     }
@@ -132,7 +132,8 @@ fn read(path: &Path) -> anyhow::Result<Option<Credentials>> {
     Ok(Some(credentials))
 }
 
-/// Writes the file if its content changes: as a whole or not at all, readable by its owner only.
+/// Writes the file if its content changes. The write is atomic, and only the owner can read the
+/// file.
 fn save(path: &Path, credentials: &Credentials) -> anyhow::Result<()> {
     if read(path)?.as_ref() == Some(credentials) {
         return Ok(());

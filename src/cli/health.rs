@@ -45,7 +45,7 @@ pub(super) async fn run(server: &ServerConfig, live: bool) -> anyhow::Result<()>
     Ok(())
 }
 
-/// The Muster that answers at `url`.
+/// The Muster at `url`, if one answers.
 pub(super) async fn find_running(url: &str) -> Option<Health> {
     let url = format!("{url}/healthz");
     let health: Health = client().ok()?.get(url).send().await.ok()?.json().await.ok()?;
@@ -62,14 +62,14 @@ pub(super) async fn serves_metrics(bind: &str) -> bool {
     ask().await.is_ok_and(|text| text.contains("muster_build_info"))
 }
 
-/// A client that ignores proxies and does not verify the certificate. The certificate names the
-/// public host, not this address. That is safe: no secret is sent, and the response permits
-/// nothing.
+/// A client that ignores proxies and does not verify the certificate, because the certificate names
+/// the public host, not this address. This is safe: the request has no secret, and the response
+/// permits nothing.
 fn client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder().no_proxy().danger_accept_invalid_certs(true).timeout(TIMEOUT).build()
 }
 
-/// The URL at which this machine reaches the server.
+/// The URL of the server on this machine.
 pub(super) fn url(server: &ServerConfig) -> String {
     format!("{}://{}", server.scheme(), loopback_address(&server.bind))
 }

@@ -114,7 +114,7 @@ async fn revoke(admin: &AdminContext, given: &str, output: Output) -> anyhow::Re
     Ok(())
 }
 
-/// A key as it is printed, without its secret.
+/// A key in the output, without its secret.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ApiKeyOutput<'a> {

@@ -1,5 +1,5 @@
 //! The addresses and the certificate of a server. They are opened before anything else starts, so
-//! that a start with a wrong configuration fails at once.
+//! that a wrong configuration fails the start at once.
 
 use std::io;
 

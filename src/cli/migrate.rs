@@ -56,7 +56,7 @@ async fn apply(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
 }
 
 async fn status(admin: &AdminContext, output: Output) -> anyhow::Result<()> {
-    // The list cannot show unknown or broken migrations, so they are reported as an error below.
+    // The list shows no unknown or broken migrations, so the error below reports them.
     let found = schema::state(admin).await.map_err(explain)?;
     let list = schema::list(admin).await.map_err(explain)?;
     if output.json {

@@ -198,9 +198,9 @@ fn unconfigured(command: &Command) -> Option<anyhow::Result<()>> {
     Some(Ok(()))
 }
 
-/// The log settings of a command. A server logs its events. Any other command logs only warnings,
-/// unless the configuration asks for more, because its result is on standard output. A move takes
-/// minutes and so may a download of PostgreSQL, so these also log their progress.
+/// The log settings of a command. A server logs its events. Any other command prints its result, so
+/// it logs only warnings unless the configuration asks for more. A move and a download of
+/// PostgreSQL take minutes, so they also log their progress.
 fn log_settings(settings: &Settings, command: &Command) -> config::LogConfig {
     let mut log = settings.log.clone();
     let quiet = match command {

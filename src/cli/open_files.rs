@@ -16,7 +16,7 @@ pub(super) fn raise_limit(connections: usize) {
         Err(_) => limit.current,
     };
     let needed = connections as u64 + OTHER_FILES;
-    // `None` is no limit.
+    // `None` means no limit.
     if let Some(permitted) = permitted.filter(|permitted| *permitted < needed) {
         tracing::warn!(
             permitted,

@@ -15,13 +15,13 @@ pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints a failure: its message, and each cause on a line of its own.
+/// Prints a failure: its message, and each cause on its own line.
 pub(super) fn error(error: &anyhow::Error) {
     eprintln!("error: {}", causes(error).join("\n  because: "));
 }
 
-/// The texts of an error and its causes. A cause that an earlier text contains is left out: some
-/// libraries repeat their cause.
+/// The texts of an error and its causes. A cause is left out if an earlier text contains it,
+/// because some libraries repeat their cause.
 pub(super) fn causes(error: &anyhow::Error) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -32,7 +32,7 @@ pub(super) fn causes(error: &anyhow::Error) -> Vec<String> {
     texts
 }
 
-/// A table: rows under a head, each column as wide as its widest cell.
+/// A table: rows under a header, each column as wide as its widest cell.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let mut widths = head.map(|cell| cell.chars().count());
     for row in rows {

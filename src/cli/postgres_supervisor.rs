@@ -1,4 +1,4 @@
-//! Supervises the embedded PostgreSQL of a server: starts it again if it dies.
+//! Supervises the embedded PostgreSQL of a server: restarts it if it dies.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,8 @@ pub(super) struct PostgresSupervisor {
 }
 
 impl PostgresSupervisor {
-    /// Starts the task. It also ends when the server stops, so that PostgreSQL is not started then.
+    /// Starts the task. It ends when the server stops, so that PostgreSQL is not started during a
+    /// stop.
     pub(super) fn start(mut postgres: EmbeddedPostgres, shutdown_signal: ShutdownSignal) -> Self {
         let (stop, mut stopped) = watch::channel(false);
         let task = tokio::spawn(async move {

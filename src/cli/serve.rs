@@ -22,7 +22,7 @@ use crate::service::admin::schema::{self, SchemaState};
 use crate::service::admin::secrets;
 
 pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()> {
-    // Signals are handled before anything starts that must be stopped in order.
+    // Signals are handled before the start of anything that must stop in order.
     let shutdown_signal = ShutdownSignal::default();
     stop_on_signals(shutdown_signal.clone())
         .and_then(|()| service_manager::survive_hangups())
@@ -80,7 +80,7 @@ async fn serve(
 
 /// Stops the service on signals. After the first signal, running requests may finish. After the
 /// second, the service stops without waiting for requests. A third signal, or a timeout of three
-/// seconds, ends the process at once; the next start recovers.
+/// seconds, ends the process at once. The next start recovers.
 fn stop_on_signals(shutdown_signal: ShutdownSignal) -> io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -115,12 +115,12 @@ fn stop_on_signals(shutdown_signal: ShutdownSignal) -> io::Result<()> {
     Ok(())
 }
 
-/// A signal within this time after another one counts as the same.
+/// A signal within this time after another one counts as the same signal.
 const DUPLICATE_SIGNAL_WINDOW: Duration = Duration::from_secs(1);
 /// The time limit of a stop after the second signal.
 const HURRY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The URL at which clients on this machine reach the server.
+/// The URL of the server for clients on this machine.
 fn url(scheme: &str, address: SocketAddr) -> String {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -1,4 +1,4 @@
-//! The signal that stops a service: in order, or in a hurry.
+//! The signal that stops a service, gracefully or by force.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ impl Default for ShutdownSignal {
 }
 
 impl ShutdownSignal {
-    /// Stops the service in order: running requests may finish within `shutdown_timeout`.
+    /// Stops the service gracefully: running requests may finish within `shutdown_timeout`.
     pub fn stop(&self) {
         self.raise(ShutdownStage::Stop);
     }
@@ -43,8 +43,8 @@ impl ShutdownSignal {
         self.reached(ShutdownStage::Stop).await;
     }
 
-    /// Waits for `what`, until `patience` is over or a hurry is requested. Says whether `what` was
-    /// finished.
+    /// Waits for `work` until `timeout` has passed or a forced stop is requested. Returns whether
+    /// `work` finished.
     pub(super) async fn unless_forced(
         &self,
         timeout: Duration,

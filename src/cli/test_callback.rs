@@ -34,7 +34,7 @@ pub(super) async fn run(
         version: 0,
         event: CallbackEvent::Test,
     };
-    // A new id each time, because receivers ignore an id that they have seen.
+    // Each test has a new id, because receivers ignore an id that they have seen.
     let id = format!("test-{:016x}", rand::random::<u64>());
     let outcome = callbacks::sender(settings)?.send(&context, &message, &id, 1, None, now).await;
     let acknowledged = outcome.error.is_none();

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-/// Whether `text` is an address to listen on. Names are looked up only when listening.
+/// Whether `text` is an address to listen on. Host names are resolved only when the server binds.
 pub(super) fn is_address(text: &str) -> bool {
     if text.parse::<SocketAddr>().is_ok() {
         return true;

@@ -1,14 +1,14 @@
-//! `[audit]`: for how long administrative acts are remembered.
+//! `[audit]`: the retention of administrative acts.
 
 use std::time::Duration;
 
 use super::duration::DAY;
 use super::read::Reader;
 
-/// `[audit]`: the record of administrative acts.
+/// `[audit]`: the audit of administrative acts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditConfig {
-    /// How long a line is kept.
+    /// The time for which an entry is stored.
     pub retention: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! `[delivery]`: how callbacks are sent.
+//! `[delivery]`: the sending of callbacks.
 
 use std::time::Duration;
 
@@ -7,32 +7,32 @@ use ipnet::IpNet;
 use super::duration::{DAY, MIN_TIMEOUT, MINUTE, SECOND};
 use super::read::Reader;
 
-/// `[delivery]`: how callbacks are sent, and for how long they are kept.
+/// `[delivery]`: the sending and the retention of callbacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryConfig {
-    /// Whether this server sends any.
+    /// Whether this server sends callbacks.
     pub enabled: bool,
-    /// How many may be in flight.
+    /// The maximum number of callbacks in flight.
     pub max_concurrency: usize,
-    /// How many of them to one app.
+    /// The maximum number of callbacks in flight to one app.
     pub max_concurrency_per_app: usize,
-    /// Until there is a connection.
+    /// The time limit to open a connection.
     pub connect_timeout: Duration,
-    /// Until the answer is read; at least [`Delivery::connect_timeout`].
+    /// The time limit until the response is read; at least [`DeliveryConfig::connect_timeout`].
     pub attempt_timeout: Duration,
     /// The interval between two searches for due callbacks.
     pub poll_interval: Duration,
-    /// The waits after failed tries, the last one repeated. Never empty.
+    /// The delays after failed attempts. The last delay repeats. Never empty.
     pub retry_schedule: Vec<Duration>,
-    /// How long after its first try a callback is given up.
+    /// The time after the first attempt at which a callback fails permanently.
     pub give_up_after: Duration,
-    /// If there are any, only these may be reached.
+    /// The only networks that callbacks may reach; empty = all.
     pub allow_networks: Vec<IpNet>,
-    /// These may not be reached.
+    /// Networks that callbacks may not reach.
     pub deny_networks: Vec<IpNet>,
-    /// How long delivered ones are kept.
+    /// The time for which delivered callbacks are stored.
     pub delivered_retention: Duration,
-    /// How long failed ones are kept.
+    /// The time for which failed callbacks are stored.
     pub failed_retention: Duration,
 }
 

@@ -16,7 +16,7 @@ pub(super) const MIN_TIMEOUT: Duration = Duration::from_millis(100);
 pub(super) fn read(kind: &ValueKind) -> Option<Duration> {
     match kind {
         ValueKind::I64(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
-        // The environment has only text.
+        // Values in the environment are always text.
         ValueKind::String(text) => match text.trim().parse() {
             Ok(seconds) => Some(Duration::from_secs(seconds)),
             Err(_) => humantime::parse_duration(text).ok(),
@@ -25,7 +25,7 @@ pub(super) fn read(kind: &ValueKind) -> Option<Duration> {
     }
 }
 
-/// A range of durations in words, each in the largest unit that says it whole.
+/// A range of durations in words, each in the largest unit that gives a whole number.
 pub(super) fn describe_range(range: &RangeInclusive<Duration>) -> String {
     let describe = |duration: &Duration| {
         let millis = duration.as_millis();

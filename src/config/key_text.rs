@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::{Zeroize as _, Zeroizing};
 
-/// 32 secret bytes, given as text. Wiped when dropped, never shown.
+/// 32 secret bytes, given as text. Wiped on drop, never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeyText([u8; 32]);
 
@@ -15,8 +15,8 @@ impl KeyText {
     pub const EXPECTED: &str = "32 bytes, as 44 characters of base64 or 64 hexadecimal digits: `muster secrets generate` \
          prints such";
 
-    /// Reads standard base64 with padding, or hexadecimal digits, of 32 bytes. Any other text is
-    /// refused, even a key with blanks around it: such a text is probably not the intended key.
+    /// Parses standard base64 with padding, or hexadecimal digits, of 32 bytes. Other text is
+    /// rejected, even a key with blanks around it: such a text is probably not the intended key.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = Zeroizing::new(match text.len() {

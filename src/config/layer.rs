@@ -1,5 +1,5 @@
-//! The layers: each a flat list of keys such as `server.bind` with value and origin. Keys that the
-//! defaults do not have are refused here, so nothing further in meets one.
+//! The layers of the configuration. Each is a flat map from keys such as `server.bind` to a value
+//! and its origin. Keys that the defaults do not have are rejected here.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,10 +13,10 @@ use super::{ConfigError, ConfigProblem};
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 const PREFIX: &str = "MUSTER__";
-/// At the end of a variable's name: it names a file, which holds the value.
+/// The suffix of a variable that names a file with the value.
 const FILE_SUFFIX: &str = "_FILE";
 
-/// One layer: values by their full key.
+/// One layer: values by full key.
 #[derive(Clone, Debug)]
 pub(super) struct Layer(Map<String, Value>);
 
@@ -39,7 +39,7 @@ impl Layer {
         self.keys().any(|key| key.split_once('.').is_some_and(|(section, _)| section == name))
     }
 
-    /// The message for `key`, which is not one of these.
+    /// The message for the unknown key `key`.
     fn unknown_key_reason(&self, key: &str, as_written: impl Fn(&str) -> String) -> String {
         if self.has_section(key) {
             return "this is a section, not a key".to_owned();
@@ -51,7 +51,7 @@ impl Layer {
     }
 }
 
-/// The compiled-in layer. It decides which keys there are, and of which type.
+/// The compiled-in layer. It defines all keys and their types.
 pub(super) fn defaults() -> Result<Layer, ConfigError> {
     let origin = "the default".to_owned();
     let entries = parse(DEFAULTS, "config/default.toml", |_| false)?;
@@ -86,8 +86,9 @@ pub(super) fn file(
     Ok(Layer(layer))
 }
 
-/// The environment's layer: text, made a number, a truth value or a list where the default is one.
-/// A value may lie in a file instead, as images for containers take their secrets.
+/// The layer of the environment. A value is text; it is parsed if the default is a number, a
+/// boolean or a list. Containers pass secrets in files, so the variable may name a file with the
+/// value instead.
 pub(super) fn environment(
     env: impl Iterator<Item = (String, String)>,
     defaults: &Layer,
@@ -95,13 +96,13 @@ pub(super) fn environment(
 ) -> Layer {
     let keys: BTreeMap<String, &str> =
         defaults.keys().map(|key| (variable_name(key), key)).collect();
-    // A single underscore is a slip of the pen that must not go by in silence: the service would
-    // start on another database than was named.
+    // A single underscore instead of two must not pass silently: the service would use another
+    // database than the operator named.
     let misspellings: BTreeMap<String, &str> =
         defaults.keys().map(|key| (variable_name(key).replace("__", "_"), key)).collect();
 
     let mut layer = Map::new();
-    // In the order of their names, so that messages do not come in a random one.
+    // Sorted by name, so that messages have a stable order.
     let env: BTreeMap<_, _> = env.collect();
     for (name, text) in env.clone() {
         let mut add_problem = |reason: String| {
@@ -158,8 +159,8 @@ pub(super) fn environment(
     Layer(layer)
 }
 
-/// The key that a variable sets, and whether it names a file with the value. A key that has such a
-/// name itself goes before: `MUSTER__SECRETS__MASTER_KEY_FILE` is `secrets.master_key_file`.
+/// The key that a variable sets, and whether the variable names a file with the value. An exact key
+/// has precedence: `MUSTER__SECRETS__MASTER_KEY_FILE` is `secrets.master_key_file`.
 fn find_key<'a>(name: &str, keys: &BTreeMap<String, &'a str>) -> Option<(&'a str, bool)> {
     let itself = keys.get(name).map(|key| (*key, false));
     itself.or_else(|| keys.get(name.strip_suffix(FILE_SUFFIX)?).map(|key| (*key, true)))
@@ -177,7 +178,7 @@ fn secret_file(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// A list as the environment has it: separated by commas.
+/// A list from the environment, separated by commas.
 fn list(text: &str) -> ValueKind {
     let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
     let kind = |item: &str| match item.parse() {
@@ -197,15 +198,15 @@ fn without_prefix(name: &str) -> Option<&str> {
     start.eq_ignore_ascii_case(PREFIX).then_some(rest)
 }
 
-/// The keys and values of a TOML text, flat, as they come. Tables are gone into, unless `is_key`
-/// takes their name for that of a value.
+/// The keys and values of a TOML text, flattened, in the order of the text. A table is flattened
+/// unless `is_key` accepts its name.
 fn parse(
     text: &str,
     name: &str,
     is_key: impl Fn(&str) -> bool,
 ) -> Result<Vec<(String, Value)>, ConfigError> {
     let root = DeTable::parse(text).map_err(|error| {
-        // The parser's own display quotes the line, which may hold a password.
+        // The parser's own message quotes the line, which may hold a password.
         let at = error.span().map_or(0, |span| span.start);
         let before = text.get(..at).unwrap_or(text);
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
@@ -244,7 +245,7 @@ fn describe_position(text: &str, name: &str, at: usize) -> String {
     format!("{name}, line {line}")
 }
 
-/// A part of a key, quoted when it could be mistaken for a path of several.
+/// A part of a key, quoted if it could be mistaken for several parts.
 fn quoted(part: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if !part.is_empty() && part.chars().all(bare) { part.to_owned() } else { format!("{part:?}") }
@@ -253,7 +254,7 @@ fn quoted(part: &str) -> String {
 fn kind(value: &DeValue<'_>) -> ValueKind {
     match value {
         DeValue::String(text) => ValueKind::String(text.to_string()),
-        // A number that needs more than 64 bits stays text, which `Reader::number` refuses.
+        // A number that needs more than 64 bits stays text, which `Reader::number` rejects.
         DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix())
             .map_or_else(|_| ValueKind::String(digits.as_str().to_owned()), ValueKind::I64),
         DeValue::Float(digits) => digits.as_str().parse().map_or(ValueKind::Nil, ValueKind::Float),
@@ -267,8 +268,8 @@ fn kind(value: &DeValue<'_>) -> ValueKind {
     }
 }
 
-/// The known key that `key` was probably meant to be: one slip in a few letters away, or the same
-/// word in another section.
+/// The known key that `key` probably means: it differs by a few letters, or has the same last word
+/// in another section.
 fn nearest<'a>(key: &str, candidate: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
     candidate
@@ -282,7 +283,7 @@ fn nearest<'a>(key: &str, candidate: impl Iterator<Item = &'a str>) -> Option<&'
         .map(|(_, _, candidate)| candidate)
 }
 
-/// Levenshtein's: the letters to insert, drop or replace to make `a` of `b`.
+/// The Levenshtein distance: the letters to insert, delete or replace to turn `a` into `b`.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();
     for (i, x) in a.chars().enumerate() {

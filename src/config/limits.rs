@@ -1,29 +1,30 @@
-//! `[limits]`: how large things may get, and how many.
+//! `[limits]`: limits of sizes, numbers and rates.
 
 use super::read::Reader;
 
-/// `[limits]`: how large things may get, and how many.
+/// `[limits]`: limits of sizes, numbers and rates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitsConfig {
-    /// The largest request body, in bytes.
+    /// The maximum request body, in bytes.
     pub max_body_bytes: usize,
-    /// The longest path with its query, in bytes.
+    /// The maximum length of path and query, in bytes.
     pub max_uri_bytes: usize,
-    /// The largest head of a request, in bytes; at least [`Limits::max_uri_bytes`].
+    /// The maximum head of a request, in bytes; at least [`LimitsConfig::max_uri_bytes`].
     pub max_header_bytes: u32,
-    /// The most headers of a request.
+    /// The maximum number of headers of a request.
     pub max_headers: usize,
-    /// The fewest members a session may have; at least 1, at most [`Limits::max_members`].
+    /// The minimum number of members of a session; at least 1 and at most
+    /// [`LimitsConfig::max_members`].
     pub min_members: usize,
-    /// The most members a session may have.
+    /// The maximum number of members of a session.
     pub max_members: usize,
-    /// How many requests may wait in one queue for the database; at least 1.
+    /// The maximum number of requests that wait in one queue for the database; at least 1.
     pub max_queued: usize,
-    /// How many requests an app may make in a second; 0 = any number.
+    /// The maximum number of requests of an app per second; 0 = no limit.
     pub requests_per_second: u32,
-    /// How many it may make at once after a pause; 0 = as many as in a second.
+    /// The maximum number of requests of an app at once after a pause; 0 = as many as in a second.
     pub burst: u32,
-    /// How many credentials that are not valid an address may try for nothing; 0 = any number.
+    /// The maximum number of failed authentication attempts of an address; 0 = no limit.
     pub max_failed_attempts: u32,
 }
 

@@ -6,11 +6,11 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 pub(super) const DIRECTIVES: &str = "a level (off, error, warn, info, debug, trace) or directives \
                                      such as \"info,sqlx=warn\"";
 
-/// Left out unless `log.level` names the same module: the framework logs each request that is not
+/// Applied unless `log.level` names the same module. The framework logs each request that is not
 /// HTTP, and any scanner can send such requests.
 const QUIET_DIRECTIVES: &str = "actix_http=off";
 
-/// Directives such as `info,sqlx=warn`. Their syntax is valid.
+/// Directives such as `info,sqlx=warn`, syntactically valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter(String);
 
@@ -27,11 +27,11 @@ impl Default for LogFilter {
 }
 
 impl LogFilter {
-    /// Parses directives. This parser is stricter than that of [`EnvFilter`], which takes a
-    /// mistyped level such as `inof` for the name of a module, so that nothing would be logged.
+    /// Parses directives. This parser is stricter than [`EnvFilter`], which reads a mistyped level
+    /// such as `inof` as a module name, so that nothing would be logged.
     ///
     /// # Errors
-    /// When a directive is neither a level nor one that [`EnvFilter`] can parse.
+    /// A directive is neither a level nor accepted by [`EnvFilter`].
     pub fn parse(text: &str) -> Result<Self, InvalidLogFilter> {
         let invalid = || InvalidLogFilter(text.to_owned());
         let directives: Vec<_> = text.split(',').map(str::trim).collect();
@@ -39,7 +39,7 @@ impl LogFilter {
             let level = || !directive.is_empty() && directive.parse::<LevelFilter>().is_ok();
             directive.contains(['=', ':', '[']) || level()
         };
-        // Within braces a comma separates fields, not directives: only `EnvFilter` can split those.
+        // A comma within braces separates fields, not directives. Only `EnvFilter` can split those.
         let filter = if text.contains('{') {
             Self(text.to_owned())
         } else if directives.iter().all(is_clear) {
@@ -56,7 +56,7 @@ impl LogFilter {
     /// The filter for a subscriber.
     #[must_use]
     pub fn to_env_filter(&self) -> EnvFilter {
-        // `parse` has refused every text that this would have to leave out.
+        // `parse` has rejected every text of which this would drop a part.
         EnvFilter::builder().parse_lossy(self.with_quiet())
     }
 
@@ -66,7 +66,7 @@ impl LogFilter {
         &self.0
     }
 
-    /// If two directives name the same module, the later one counts.
+    /// If two directives name the same module, the later one wins.
     fn with_quiet(&self) -> String {
         format!("{QUIET_DIRECTIVES},{}", self.0)
     }

@@ -7,11 +7,11 @@ use super::read::Reader;
 pub struct TracingConfig {
     /// The collector of the spans; `None` = no spans.
     pub otlp_endpoint: Option<OtlpEndpoint>,
-    /// One in this many requests without a trace begins one; at least 1.
+    /// One in this many requests without a trace starts a trace; at least 1.
     pub sample_one_in: u32,
 }
 
-/// The URL of a collector that speaks OTLP over HTTP. There is no password in it.
+/// The URL of a collector that speaks OTLP over HTTP. It has no password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtlpEndpoint(String);
 
@@ -30,7 +30,7 @@ impl TracingConfig {
 }
 
 impl OtlpEndpoint {
-    /// Takes the base of a collector's URLs, without query and user.
+    /// Parses the base URL of a collector, without query and user.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let url = reqwest::Url::parse(text).ok()?;
@@ -42,7 +42,7 @@ impl OtlpEndpoint {
             .then(|| Self(text.trim_end_matches('/').to_owned()))
     }
 
-    /// Where traces go.
+    /// The URL for traces.
     #[must_use]
     pub fn traces(&self) -> String {
         format!("{}/v1/traces", self.0)

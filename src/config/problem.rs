@@ -1,31 +1,31 @@
-//! The messages for the operator if the configuration is refused.
+//! The messages about an invalid configuration.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// The reason why there are no [`Settings`](super::Settings).
+/// The reason why [`Settings`](super::Settings) cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file is missing, unreadable or not UTF-8.
     #[error("cannot read the configuration file {}", path.display())]
     Read {
-        /// As it was named.
+        /// The path as the operator gave it.
         path: PathBuf,
         /// The error of the system.
         source: std::io::Error,
     },
-    /// The file is no TOML.
+    /// The file is not TOML.
     #[error("the configuration file {origin}, is not valid TOML: {message}")]
     Syntax {
         /// The file's path, with line and column.
         origin: String,
-        /// The message of the parser. It holds no text of the file, which may be a password.
+        /// The message of the parser. It quotes no text of the file, which may be a password.
         message: String,
     },
-    /// The layers could not be laid over each other.
+    /// The layers cannot be merged.
     #[error("cannot combine the configuration's layers")]
     Layers(#[source] ::config::ConfigError),
-    /// All that is wrong with keys and values; never empty.
+    /// All mistakes in keys and values; never empty.
     #[error("{}", list(.0))]
     Invalid(Vec<ConfigProblem>),
 }
@@ -45,12 +45,12 @@ fn list(problems: &[ConfigProblem]) -> String {
 /// One mistake. It shows as `key = value (origin): expected form`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigProblem {
-    /// Such as `server.bind`; of an unknown environment variable, its name.
+    /// A key such as `server.bind`, or the name of an unknown environment variable.
     pub key: String,
-    /// As set, quoted and shortened, without the database's password. `None` for unknown keys,
-    /// because the value may be a secret.
+    /// The value, quoted and shortened, without the password of the database. `None` for unknown
+    /// keys, because the value may be a secret.
     pub value: Option<String>,
-    /// A path with a line, the name of an environment variable, or the defaults.
+    /// A path with a line number, the name of an environment variable, or the defaults.
     pub origin: String,
     /// The expected form.
     pub reason: String,

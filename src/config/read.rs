@@ -1,5 +1,5 @@
-//! From layered values to typed ones. An invalid value is noted as a problem and replaced by the
-//! default of its type. That default is never used: with a problem there are no settings.
+//! Converts layered values to typed values. An invalid value is recorded as a problem and replaced
+//! by the default of its type. This default is never used: a problem prevents the settings.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use super::log_filter::{DIRECTIVES, LogFilter};
 use super::url::{DatabaseUrl, redact};
 use super::{ConfigProblem, duration};
 
-/// Longest part of a value that a message quotes, in characters.
+/// The maximum length of a value in a message, in characters.
 const MAX_QUOTED_CHARS: usize = 100;
 
 pub(super) struct Reader<'a> {
@@ -65,7 +65,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A [`duration`](Self::duration) for places where only whole seconds can be said.
+    /// A [`duration`](Self::duration) in whole seconds, for formats without fractions.
     pub(super) fn whole_seconds(
         &mut self,
         key: &str,
@@ -123,7 +123,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A key, which no message shows; empty = `None`.
+    /// A master key, which no message shows; empty = `None`.
     pub(super) fn optional_key(&mut self, key: &str) -> Option<KeyText> {
         let expected = format!("expected {}, or nothing", KeyText::EXPECTED);
         let hidden = |text: &str| if text.is_empty() { "" } else { "***" }.to_owned();
@@ -167,8 +167,8 @@ impl<'a> Reader<'a> {
         self.text(key, &format!("expected {DIRECTIVES}"), |text| LogFilter::parse(text).ok())
     }
 
-    /// Notes that the value of `key` is not in `relation` (such as "at most") to that of `other`.
-    /// Does nothing if one of the two keys has a problem already.
+    /// Records that the value of `key` is not in `relation` (such as "at most") to the value of
+    /// `other`. Does nothing if one of the two keys has a problem already.
     pub(super) fn add_contradiction(&mut self, key: &str, relation: &str, other: &str) {
         if self.problems.iter().any(|problem| problem.key == key || problem.key == other) {
             return;
@@ -183,8 +183,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Notes that `key` must not be empty here. Does nothing if it has a problem already, or
-    /// if an unknown key may have been meant for it.
+    /// Records that `key` must not be empty here. Does nothing if the key has a problem already, or
+    /// if an unknown key may be a misspelling of it.
     pub(super) fn add_missing(&mut self, key: &str, expected: &str) {
         let is_reported =
             self.problems.iter().any(|other| other.key == key || other.value.is_none());
@@ -265,7 +265,7 @@ fn new_problem(
     }
 }
 
-/// A value as a message quotes it, its text passed through `show` first.
+/// A value as a message quotes it. `show` converts the text first.
 fn quote_value(kind: &ValueKind, show: impl Fn(&str) -> String) -> String {
     match kind {
         ValueKind::String(text) => {

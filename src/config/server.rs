@@ -1,4 +1,4 @@
-//! `[server]`: how requests are taken in.
+//! `[server]`: connections and requests of clients.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,48 +8,48 @@ use ipnet::IpNet;
 use super::duration::{DAY, HOUR, MIN_TIMEOUT, MINUTE, SECOND};
 use super::read::Reader;
 
-/// `[server]`: how requests are taken in.
+/// `[server]`: connections and requests of clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
-    /// `HOST:PORT`. The host is an IPv4 address, an IPv6 address in brackets, or a name; port 0
-    /// takes a free one.
+    /// `HOST:PORT`. The host is an IPv4 address, an IPv6 address in brackets, or a name. Port 0
+    /// selects a free port.
     pub bind: String,
-    /// Threads that serve requests; 0 = one for each core.
+    /// The number of threads that serve requests; 0 = one for each core.
     pub workers: usize,
-    /// How long a stopping server waits for running requests.
+    /// The time for running requests to finish when the server stops.
     pub shutdown_timeout: Duration,
-    /// By when a request's head must have arrived whole; a first one with the TLS handshake before
-    /// it.
+    /// The time limit to receive the head of a request. For the first request of a connection it
+    /// includes the TLS handshake.
     pub header_timeout: Duration,
-    /// By when a request's body must have arrived whole.
+    /// The time limit to receive the body of a request.
     pub body_timeout: Duration,
-    /// By when a request that has arrived whole is answered.
+    /// The time limit to answer a request that has been received.
     pub request_timeout: Duration,
-    /// The proxies whose `X-Forwarded-For` is believed.
+    /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// How long an answer may wait for its client to take more of it.
+    /// The time limit for a client to read more of a response.
     pub write_timeout: Duration,
-    /// How long a connection may stay open without a request.
+    /// The time limit of a connection without a request.
     pub keep_alive_timeout: Duration,
-    /// Connections of the whole process, shared out among the threads.
+    /// The maximum number of connections of the process, divided among the threads.
     pub max_connections: usize,
-    /// Certificate and key for TLS; `None` = plain HTTP.
+    /// The certificate and key for TLS; `None` = plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// The interval between two checks of those files for changes.
+    /// The interval between two checks of the TLS files for changes.
     pub tls_reload_interval: Duration,
 }
 
 /// A certificate and its key, both PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The server's certificate and those between it and the root, in this order.
+    /// The certificate of the server and the intermediate certificates, in this order.
     pub cert: PathBuf,
-    /// Its private key, unencrypted: PKCS#8, PKCS#1 or SEC1.
+    /// The private key, unencrypted: PKCS#8, PKCS#1 or SEC1.
     pub key: PathBuf,
 }
 
 impl ServerConfig {
-    /// The scheme of its URLs.
+    /// The scheme of the server's URLs.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }

@@ -15,7 +15,7 @@ fn load(file: Option<&str>, env: Env<'_>) -> Result<Settings, ConfigError> {
     Settings::load(file.map(|_| path.as_path()), env)
 }
 
-/// The problems, each as it is shown, the file's directory left out.
+/// The problems as messages, without the directory of the file.
 fn problems(file: &str, env: Env<'_>) -> Vec<String> {
     let Err(ConfigError::Invalid(problems)) = load(Some(file), env) else {
         panic!("this should be refused: {file} {env:?}")
@@ -37,7 +37,7 @@ fn problem(file: &str, env: Env<'_>) -> String {
     problems.remove(0)
 }
 
-/// Another valid value than the default for every key there is, as text.
+/// For every key a valid value that is not the default, as text.
 const OTHERS: Env<'_> = &[
     ("data_dir", "/var/lib/muster"),
     ("server.bind", "[::]:0"),
@@ -187,8 +187,8 @@ fn others() -> Settings {
 #[test]
 fn the_slowest_request_is_cut_off_within_ten_seconds() {
     let ServerConfig { header_timeout, body_timeout, .. } = load(None, &[]).unwrap().server;
-    // A first head that comes late because of TLS has half a second more, and behind the refusal of
-    // a body the connection stays open for up to a second.
+    // Because of TLS, the first head may take half a second more. After a rejected body the
+    // connection stays open for up to a second.
     let longest = header_timeout + body_timeout + 3 * SECOND / 2;
     assert!(longest < 10 * SECOND, "{longest:?}");
 }
@@ -294,7 +294,7 @@ fn the_manual_and_the_settings_have_the_same_keys() {
     let tested: BTreeSet<_> = OTHERS.iter().map(|(key, _)| *key).collect();
     assert_eq!(documented, tested);
 
-    // On nothing at all, each key that is read makes a problem.
+    // Without any layer, each key that is read makes a problem.
     let mut problems = Vec::new();
     Settings::read(&mut Reader::new(&::config::Value::default(), &mut problems));
     let read: BTreeSet<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
@@ -308,15 +308,17 @@ fn the_environment_sets_every_key() {
     assert_eq!(load(None, &env).unwrap(), others());
 
     let defaults = load(None, &[]).unwrap();
-    // What is valid only together with another.
+    // Values that are valid only in pairs.
     let of = |names: [&str; 2]| -> Vec<_> {
-        let is_one = |one: &&(&str, &str)| names.iter().any(|name| one.0.ends_with(name));
-        env.iter().filter(is_one).copied().collect()
+        let is_named = |setting: &&(&str, &str)| names.iter().any(|name| setting.0.ends_with(name));
+        env.iter().filter(is_named).copied().collect()
     };
     let pairs = [of(["TLS_CERT", "TLS_KEY"]), of(["__URL", "__EMBEDDED"])];
-    let singly = env.iter().filter(|one| !pairs.concat().contains(one) || one.0.ends_with("__URL"));
-    for one in singly.map(std::slice::from_ref).chain(pairs.iter().map(Vec::as_slice)) {
-        assert_ne!(load(None, one).unwrap(), defaults, "{one:?} changes nothing");
+    let singly = env
+        .iter()
+        .filter(|setting| !pairs.concat().contains(setting) || setting.0.ends_with("__URL"));
+    for settings in singly.map(std::slice::from_ref).chain(pairs.iter().map(Vec::as_slice)) {
+        assert_ne!(load(None, settings).unwrap(), defaults, "{settings:?} changes nothing");
     }
 }
 
@@ -348,7 +350,7 @@ fn an_empty_file_and_empty_sections_change_nothing() {
 
 #[test]
 fn unknown_keys_are_refused_with_the_nearest_known_one() {
-    for (file, told) in [
+    for (file, message) in [
         ("dta_dir = 'x'", "dta_dir (muster.toml, line 1): no such key; did you mean `data_dir`?"),
         (
             "\n[server]\nbinds = 'x'",
@@ -378,9 +380,9 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
         ("server = 3", "server (muster.toml, line 1): this is a section, not a key"),
         ("[[log]]\nlevel='x'", "log (muster.toml, line 1): this is a section, not a key"),
     ] {
-        assert_eq!(problem(file, &[]), told);
+        assert_eq!(problem(file, &[]), message);
     }
-    for (name, told) in [
+    for (name, message) in [
         (
             "MUSTER__SERVER__BINDS",
             "MUSTER__SERVER__BINDS (environment variable): no such key; did you mean \
@@ -407,7 +409,7 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
         ),
         ("MUSTER__LOG", "MUSTER__LOG (environment variable): this is a section, not a key"),
     ] {
-        assert_eq!(problem("", &[(name, "postgres://u:secret@db")]), told);
+        assert_eq!(problem("", &[(name, "postgres://u:secret@db")]), message);
     }
 }
 
@@ -455,18 +457,18 @@ fn every_refusal_names_key_value_origin_and_what_was_expected() {
         ("policy.remove_members = \"Owner\"", "expected \"owner\" or \"member\""),
         ("log.format = \"xml\"", "expected \"pretty\" or \"json\""),
     ] {
-        let told = problem(&line.replace("a list", "[1]"), &[]);
+        let message = problem(&line.replace("a list", "[1]"), &[]);
         let (left, right) = line.split_once(" = ").unwrap();
-        assert_eq!(told, format!("{left} = {right} (muster.toml, line 1): {reason}"));
+        assert_eq!(message, format!("{left} = {right} (muster.toml, line 1): {reason}"));
     }
 }
 
 #[test]
 fn a_token_outlives_the_clients_cache() {
     for value in ["600", "0", "\"10m\"", "\"600500ms\"", "\"601500ms\"", "\"31days\"", "2592001"] {
-        let told = problem(&format!("token.expire_in = {value}"), &[]);
+        let message = problem(&format!("token.expire_in = {value}"), &[]);
         assert_eq!(
-            told,
+            message,
             format!(
                 "token.expire_in = {value} (muster.toml, line 1): expected a duration of more than \
                  600s (clients use a token until up to 10 minutes before its expiry) and at most \
@@ -477,8 +479,8 @@ fn a_token_outlives_the_clients_cache() {
     for value in ["601", "2592000", "\"30days\"", "\"10m 1s\""] {
         assert!(load(Some(&format!("token.expire_in = {value}")), &[]).is_ok(), "{value}");
     }
-    let told = problem("token.max_clock_skew = 0", &[]);
-    assert!(told.contains("expected a duration from 1s to 1day, in whole seconds"), "{told}");
+    let message = problem("token.max_clock_skew = 0", &[]);
+    assert!(message.contains("expected a duration from 1s to 1day, in whole seconds"), "{message}");
 }
 
 #[test]
@@ -549,24 +551,27 @@ fn certificate_requires_its_key() {
         "server.tls_key = \"\" (the default): expected a path, as has server.tls_cert, which is \
          \"cert.pem\" (muster.toml, line 1)"
     );
-    let told = problem("", &[("MUSTER__SERVER__TLS_KEY", "key.pem")]);
-    assert!(told.starts_with("server.tls_cert = \"\" (the default): expected a path"), "{told}");
+    let message = problem("", &[("MUSTER__SERVER__TLS_KEY", "key.pem")]);
+    assert!(
+        message.starts_with("server.tls_cert = \"\" (the default): expected a path"),
+        "{message}"
+    );
 }
 
 #[test]
 fn url_is_required_without_the_embedded_database() {
-    let told = problem("", &[("MUSTER__DATABASE__EMBEDDED", "false")]);
+    let message = problem("", &[("MUSTER__DATABASE__EMBEDDED", "false")]);
     assert_eq!(
-        told,
+        message,
         "database.url = \"\" (the default): expected the URL of a PostgreSQL, because \
          database.embedded is false: set MUSTER__DATABASE__URL, or MUSTER__DATABASE__URL_FILE to a \
          file that holds it"
     );
-    let told = problem("database.embedded = false", &[("MUSTER__DATABASE__URL", "db:5432")]);
-    assert!(told.contains("expected postgres://"), "{told}");
+    let message = problem("database.embedded = false", &[("MUSTER__DATABASE__URL", "db:5432")]);
+    assert!(message.contains("expected postgres://"), "{message}");
     for meant in ["MUSTER__DATABASE__ULR", "MUSTER__DATABASE__URL_FILE"] {
-        let told = problem("database.embedded = false", &[(meant, "/nowhere/url")]);
-        assert!(told.starts_with(meant), "{told}");
+        let message = problem("database.embedded = false", &[(meant, "/nowhere/url")]);
+        assert!(message.starts_with(meant), "{message}");
     }
 }
 
@@ -584,7 +589,7 @@ fn a_variable_may_name_a_file_that_holds_the_value() {
         for end in ["", "\n", "\r\n"] {
             let path = file("value", &format!("{value}{end}"));
             let in_file = match *key {
-                // The other needs this one, and these are keys of their own.
+                // The other key needs this one, and these are separate keys.
                 "database.embedded" => load(None, &[url, (&name, &path)]),
                 "server.tls_cert" | "server.tls_key" | "secrets.master_key" => continue,
                 _ => load(None, &[(&name, &path)]),
@@ -597,15 +602,15 @@ fn a_variable_may_name_a_file_that_holds_the_value() {
         }
     }
     let two = file("two", "owner\n\n");
-    let told = problem("", &[("MUSTER__POLICY__REMOVE_MEMBERS_FILE", &two)]);
+    let message = problem("", &[("MUSTER__POLICY__REMOVE_MEMBERS_FILE", &two)]);
     let start = format!(
         "policy.remove_members = \"owner\\n\" ({two}, named by environment variable \
          MUSTER__POLICY__REMOVE_MEMBERS_FILE): expected"
     );
-    assert!(told.starts_with(&start), "{told}");
+    assert!(message.starts_with(&start), "{message}");
     let secret = file("secret", "mysql://u:s3cret@db/m");
-    let told = problem("", &[("MUSTER__DATABASE__URL_FILE", &secret)]);
-    assert!(!told.contains("s3cret"), "{told}");
+    let message = problem("", &[("MUSTER__DATABASE__URL_FILE", &secret)]);
+    assert!(!message.contains("s3cret"), "{message}");
 }
 
 #[test]
@@ -626,7 +631,7 @@ fn variable_and_variable_file_exclude_each_other() {
         "MUSTER_DATABASE_URL_FILE (environment variable): no such key; did you mean \
          `MUSTER__DATABASE__URL_FILE`?"
     );
-    // A key of its own: a path, which nobody opens here, beside the key that it goes after.
+    // A separate key: a path that is not opened here, beside the key that it overrides.
     let env = [
         ("MUSTER__SECRETS__MASTER_KEY_FILE", "/nowhere/keys"),
         ("MUSTER__SECRETS__MASTER_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
@@ -659,14 +664,14 @@ fn all_problems_are_reported_at_once() {
 
 #[test]
 fn syntax_error_names_the_position_without_the_text() {
-    let told = load(Some("[database]\nurl = 'postgres://u:secret@db/m"), &[]).unwrap_err();
-    let told = told.to_string();
-    assert!(told.contains("muster.toml, line 2, column 32, is not valid TOML: "), "{told}");
-    assert!(!told.contains("secret"), "{told}");
+    let message = load(Some("[database]\nurl = 'postgres://u:secret@db/m"), &[]).unwrap_err();
+    let message = message.to_string();
+    assert!(message.contains("muster.toml, line 2, column 32, is not valid TOML: "), "{message}");
+    assert!(!message.contains("secret"), "{message}");
 
     for text in ["url = postgres://u:secret@db/m", "url = \"p\\secret\"", "secret secret"] {
-        let told = load(Some(text), &[]).unwrap_err();
-        let shown = format!("{told} {told:?}");
+        let message = load(Some(text), &[]).unwrap_err();
+        let shown = format!("{message} {message:?}");
         assert!(!shown.contains("secret"), "{shown}");
     }
 
@@ -679,8 +684,8 @@ fn syntax_error_names_the_position_without_the_text() {
     let directory = tempfile::tempdir().unwrap();
     for path in [directory.path().to_owned(), directory.path().join("none.toml")] {
         let error = Settings::load(Some(&path), std::iter::empty()).unwrap_err();
-        let told = format!("cannot read the configuration file {}", path.display());
-        assert_eq!(error.to_string(), told);
+        let message = format!("cannot read the configuration file {}", path.display());
+        assert_eq!(error.to_string(), message);
         assert!(std::error::Error::source(&error).is_some());
     }
     let binary = directory.path().join("binary.toml");
@@ -696,8 +701,11 @@ fn numbers_of_any_size_and_notation_are_read() {
     let file = "limits.max_body_bytes = 0x1_000\nlimits.max_members = 5_000";
     let limits = load(Some(file), &[]).unwrap().limits;
     assert_eq!((limits.max_body_bytes, limits.max_members), (4_096, 5_000));
-    let told = problem("limits.max_body_bytes = 99999999999999999999999", &[]);
-    assert!(told.starts_with("limits.max_body_bytes = \"99999999999999999999999\" ("), "{told}");
+    let message = problem("limits.max_body_bytes = 99999999999999999999999", &[]);
+    assert!(
+        message.starts_with("limits.max_body_bytes = \"99999999999999999999999\" ("),
+        "{message}"
+    );
     assert!(!problem("limits.max_body_bytes = nan", &[]).is_empty());
     assert!(!problem("limits.max_body_bytes = 1e400", &[]).is_empty());
     assert!(!problem("data_dir = 'x'\nlog.level = 2026-01-01", &[]).is_empty());
@@ -713,18 +721,18 @@ fn the_password_is_in_no_message_and_no_debug_output() {
         "postgres://u:s3cret#x@db/m",
         " postgres://u:s3cret@db/m",
     ] {
-        let told = problem("", &[("MUSTER__DATABASE__URL", url)]);
-        assert!(told.starts_with("database.url = \""), "{told}");
-        assert!(told.contains("expected postgres://USER:PASSWORD@HOST:PORT/NAME"), "{told}");
-        assert!(!told.contains("s3cret"), "{told}");
+        let message = problem("", &[("MUSTER__DATABASE__URL", url)]);
+        assert!(message.starts_with("database.url = \""), "{message}");
+        assert!(message.contains("expected postgres://USER:PASSWORD@HOST:PORT/NAME"), "{message}");
+        assert!(!message.contains("s3cret"), "{message}");
     }
     let env = &[("MUSTER__DATABASE__URL", "postgres://u:s3cret@db/m")];
     let settings = load(None, env).unwrap();
     let shown = format!("{settings:?} {settings:#?} {}", settings.database.url.clone().unwrap());
     assert!(shown.contains("postgres://u:***@db/m") && !shown.contains("s3cret"), "{shown}");
 
-    let told = problem("", &[("MUSTER__DATABASE__ULR", "postgres://u:s3cret@db/m")]);
-    assert!(!told.contains("s3cret"), "{told}");
+    let message = problem("", &[("MUSTER__DATABASE__ULR", "postgres://u:s3cret@db/m")]);
+    assert!(!message.contains("s3cret"), "{message}");
 }
 
 #[test]
@@ -732,10 +740,10 @@ fn master_keys_are_in_no_message_and_no_debug_output() {
     let right = "Sesame0000000000000000000000000000000000000=";
     for key in ["secrets.master_key", "secrets.previous_master_key"] {
         for wrong in ["Sesame", &right[..43], &format!("{right} "), &right.replace('=', "a")] {
-            let told = problem("", &[(&variable(key), wrong)]);
-            assert!(told.starts_with(&format!("{key} = \"***\" (env")), "{told}");
-            assert!(told.contains("44 characters of base64 or 64 hex"), "{told}");
-            assert!(!told.contains("Sesame"), "{told}");
+            let message = problem("", &[(&variable(key), wrong)]);
+            assert!(message.starts_with(&format!("{key} = \"***\" (env")), "{message}");
+            assert!(message.contains("44 characters of base64 or 64 hex"), "{message}");
+            assert!(!message.contains("Sesame"), "{message}");
         }
     }
     let settings = load(None, &[("MUSTER__SECRETS__MASTER_KEY", right)]).unwrap();
@@ -752,8 +760,8 @@ fn numeric_text_stays_text() {
 
 #[test]
 fn long_values_are_shortened() {
-    let told = problem("", &[("MUSTER__LOG__FORMAT", &"é".repeat(1_000))]);
-    assert!(told.contains("é\"… (") && told.len() < 400, "{told}");
+    let message = problem("", &[("MUSTER__LOG__FORMAT", &"é".repeat(1_000))]);
+    assert!(message.contains("é\"… (") && message.len() < 400, "{message}");
 }
 
 #[test]
@@ -762,7 +770,7 @@ fn a_variable_that_is_not_utf8_is_refused_by_name() {
         problem("", &[("MUSTER__DATA_DIR", "da\u{FFFD}ta")]),
         "MUSTER__DATA_DIR (environment variable): expected UTF-8 text"
     );
-    // Whatever this process has been given, it can be listed.
+    // The function accepts any environment of this process.
     assert!(environment().all(|(name, _)| name.to_lowercase().starts_with("muster")));
 }
 

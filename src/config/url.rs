@@ -1,14 +1,14 @@
-//! The database's URL, and how to speak of it without its password.
+//! The URL of the database, and its form without the password.
 
 use std::fmt;
 
-/// A PostgreSQL URL. It shows without its password; only [`DatabaseUrl::expose`] has it.
+/// A PostgreSQL URL, displayed without its password. Only [`DatabaseUrl::expose`] returns it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(String);
 
 impl DatabaseUrl {
-    /// Takes a URL that begins with `postgres://` or `postgresql://` and is well formed. The
-    /// server need not be reachable.
+    /// Parses a URL that begins with `postgres://` or `postgresql://`. The server need not be
+    /// reachable.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (scheme, _) = text.split_once("://")?;
@@ -16,7 +16,7 @@ impl DatabaseUrl {
         (is_postgres && reqwest::Url::parse(text).is_ok()).then(|| Self(text.to_owned()))
     }
 
-    /// The whole URL, to connect with. Not for logs.
+    /// The whole URL, to connect to the database. It must not be logged.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -43,11 +43,11 @@ pub(super) fn redact(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return if text.is_empty() { String::new() } else { HIDDEN.to_owned() };
     };
-    // After the brackets of an IPv6 address that stands first, whose colons are no secret.
+    // Skips the brackets of an IPv6 address, whose colons are not secret.
     let host = if rest.starts_with('[') { rest.find(']').unwrap_or_default() } else { 0 };
     let colon = rest[host..].find(':').map(|at| host + at);
     let at_sign = rest.rfind('@');
-    // Both `password` and libpq's `sslpassword`, however written.
+    // Matches `password` and libpq's `sslpassword`, in any case.
     let parameter = rest.to_ascii_lowercase().find("password");
 
     match (colon, at_sign, parameter) {

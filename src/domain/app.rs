@@ -14,33 +14,33 @@ pub struct App {
     pub buin: Buin,
     /// The app's id, unique within the enterprise.
     pub app_id: AppId,
-    /// The name for people; may be empty.
+    /// A name for people; may be empty.
     pub name: String,
-    /// Its permissions.
+    /// The permissions of the app.
     pub permissions: Permissions,
-    /// Where its callbacks go, if it wants any.
+    /// The receiver of its callbacks, if the app has one.
     pub callback: Option<Callback>,
-    /// While this is so its callbacks are kept, not sent.
+    /// Whether callbacks are stored instead of sent.
     pub callbacks_paused: bool,
-    /// A disabled app can do nothing; its tokens and keys are refused.
+    /// Whether the app is disabled: its tokens and keys are rejected.
     pub disabled: bool,
 }
 
-/// Why no callbacks are sent to an app.
+/// The reason why no callbacks are sent to an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallbacksBlocked {
-    /// It has no callback URL.
+    /// The app has no callback URL.
     NoUrl,
-    /// It is disabled.
+    /// The app is disabled.
     Disabled,
-    /// It lacks the permission.
+    /// The app lacks the permission.
     NotPermitted,
-    /// They are kept until they are resumed.
+    /// The callbacks are paused: Muster stores them until they are resumed.
     Paused,
 }
 
 impl App {
-    /// The reason why no callbacks are sent to it now; `None` if they are sent.
+    /// The reason why the app gets no callbacks now; `None` if they are sent.
     #[must_use]
     pub fn callbacks_blocked(&self) -> Option<CallbacksBlocked> {
         if self.callback.is_none() {
@@ -57,12 +57,12 @@ impl App {
     }
 }
 
-/// Where an app receives callbacks. The token is wiped when dropped, and never shown by `Debug`.
+/// The receiver of an app's callbacks. The token is wiped on drop, and never shown by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Callback {
     /// An `http` or `https` URL.
     pub url: String,
-    /// The secret that signs them.
+    /// The secret that signs the callbacks.
     pub token: String,
 }
 
@@ -78,7 +78,7 @@ impl fmt::Debug for Callback {
     }
 }
 
-/// One thing that an app may do.
+/// A permission of an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
     /// Read sessions.
@@ -92,11 +92,11 @@ pub enum Permission {
 }
 
 impl Permission {
-    /// Every permission, in the order in which they are written.
+    /// All permissions, in the order of the output.
     pub const ALL: [Self; 4] =
         [Self::SessionsRead, Self::SessionsWrite, Self::SessionsAdmin, Self::Callbacks];
 
-    /// The name, as the command line and the database have it.
+    /// The name on the command line and in the database.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -114,7 +114,7 @@ impl fmt::Display for Permission {
     }
 }
 
-/// A name that is no permission.
+/// The name is not a permission.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no permission; there are sessions:read, sessions:write, sessions:admin and callbacks"
@@ -137,7 +137,7 @@ impl FromStr for Permission {
 pub struct Permissions(u8);
 
 impl Permissions {
-    /// The default of a new app: read, write, receive callbacks.
+    /// The default permissions of a new app: read, write, receive callbacks.
     #[must_use]
     pub fn for_new_app() -> Self {
         [Permission::SessionsRead, Permission::SessionsWrite, Permission::Callbacks]
@@ -145,7 +145,7 @@ impl Permissions {
             .collect()
     }
 
-    /// Whether the set has `permission`.
+    /// Whether the set contains `permission`.
     #[must_use]
     pub fn contains(self, permission: Permission) -> bool {
         self.0 & (1 << permission as u8) != 0

@@ -1,47 +1,48 @@
-//! The attributes of a session: one JSON object of the apps, which Muster does not interpret.
+//! The attributes of a session: one JSON object that belongs to the apps. Muster does not interpret
+//! it.
 
 use serde_json::{Map, Value};
 
 use super::RuleViolation;
 
-/// A JSON object of at most 16 KiB, written compactly. Like everything that a merge patch can make,
-/// it has no member that is `null`, at any depth of objects; inside of lists there may be.
+/// A JSON object of at most 16 KiB in compact form. Like every result of a merge patch, it has no
+/// `null` member at any depth of objects. Lists may contain `null`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attributes(Map<String, Value>);
 
-/// A change of attributes, as a JSON merge patch (RFC 7396): a member that is `null` is removed,
-/// an object is merged, any other value replaces the old one.
+/// A change of attributes, as a JSON merge patch (RFC 7396): a `null` member is removed, an object
+/// is merged, any other value replaces the old one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AttributesPatch(Map<String, Value>);
 
 impl Attributes {
-    /// The most that they may take as compact JSON, in bytes.
+    /// The maximum size as compact JSON, in bytes.
     pub const MAX_BYTES: usize = 16 * 1024;
 
-    /// The result of `patch` on an empty object.
+    /// Applies `patch` to an empty object.
     ///
     /// # Errors
-    /// [`Refusal::AttributesTooLarge`].
+    /// [`RuleViolation::AttributesTooLarge`].
     pub fn new(patch: &AttributesPatch) -> Result<Self, RuleViolation> {
         Self::default().patched(patch)
     }
 
-    /// The result of `patch` on these attributes.
+    /// Applies `patch` to these attributes.
     ///
     /// # Errors
-    /// [`Refusal::AttributesTooLarge`].
+    /// [`RuleViolation::AttributesTooLarge`].
     pub fn patched(&self, patch: &AttributesPatch) -> Result<Self, RuleViolation> {
         let after = self.merged(patch);
         after.check()?;
         Ok(after)
     }
 
-    /// Whether they are within the limit.
+    /// Checks the limit.
     pub(super) fn check(&self) -> Result<(), RuleViolation> {
         if self.0.is_empty() {
             return Ok(());
         }
-        // Maps with names that are text: nothing in there can fail to be JSON.
+        // A map with text keys always serializes.
         let got = serde_json::to_vec(&self.0).map_or(usize::MAX, |json| json.len());
         if got > Self::MAX_BYTES {
             return Err(RuleViolation::AttributesTooLarge { max: Self::MAX_BYTES, got });
@@ -49,34 +50,34 @@ impl Attributes {
         Ok(())
     }
 
-    /// The result of a patch that was accepted earlier.
+    /// Applies a patch that was accepted earlier.
     pub(super) fn merged(&self, patch: &AttributesPatch) -> Self {
         let mut after = self.0.clone();
         merge(&mut after, &patch.0);
         Self(after)
     }
 
-    /// The smallest patch that leads from these to `after`; `None` if they are equal.
+    /// The smallest patch that turns these attributes into `after`; `None` if they are equal.
     #[must_use]
     pub fn patch_to(&self, after: &Self) -> Option<AttributesPatch> {
         let patch = diff(&self.0, &after.0);
         (!patch.is_empty()).then_some(AttributesPatch(patch))
     }
 
-    /// The object.
+    /// The attributes as a map.
     #[must_use]
     pub fn as_map(&self) -> &Map<String, Value> {
         &self.0
     }
 
-    /// About how much memory they take, in bytes.
+    /// The estimated memory, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         size_of_object(&self.0)
     }
 }
 
-/// Bytes of a node of a map, which has room for eleven entries and may be half full.
+/// The size of a map node, which has room for eleven entries and may be half full.
 const NODE_BYTES: usize = 640;
 const MIN_ENTRIES_PER_NODE: usize = 6;
 
@@ -95,13 +96,13 @@ fn size_of_value(value: &Value) -> usize {
 }
 
 impl AttributesPatch {
-    /// Takes a patch as it stands.
+    /// Wraps a patch without changing it.
     #[must_use]
     pub fn new(patch: Map<String, Value>) -> Self {
         Self(patch)
     }
 
-    /// The object.
+    /// The patch as a map.
     #[must_use]
     pub fn as_map(&self) -> &Map<String, Value> {
         &self.0
@@ -156,7 +157,7 @@ mod tests {
         AttributesPatch::new(map)
     }
 
-    /// The table at the end of RFC 7396, as far as both sides are objects.
+    /// The examples of RFC 7396 in which both sides are objects.
     #[test]
     fn merge_follows_rfc_7396() {
         for (before, change, after) in [

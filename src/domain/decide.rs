@@ -2,8 +2,8 @@
 //!
 //! The rules are those of the wire protocol. The operator must be a member. Any member may change
 //! the title, add members and leave. Only the owner may remove other members, unless the policy
-//! allows it to every member. Only the owner may hand the session over, dissolve it and restore it.
-//! A request that changes nothing succeeds without a new version.
+//! allows every member to do so. Only the owner may hand the session over, dissolve it and restore
+//! it. A request that changes nothing succeeds without a new version.
 
 use std::collections::HashSet;
 
@@ -15,10 +15,10 @@ use super::{
     RuleViolation, Rules, Session, State, Update,
 };
 
-/// The effect of a request that changes something.
+/// The effect of a request that changes the session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
-    /// The session as it will be.
+    /// The session after the change.
     pub after: Session,
     /// The kind of change.
     pub kind: EventKind,
@@ -30,7 +30,7 @@ impl Session {
     /// Decides a request: its change, or `None` if it changes nothing.
     ///
     /// # Errors
-    /// The [`Refusal`] of the first rule that says no.
+    /// The first [`RuleViolation`].
     pub fn decide(
         &self,
         request: &Request,
@@ -62,7 +62,7 @@ impl Session {
         };
         let after = self.apply(kind, &changes, at);
         self.check(request, &changes, &after, rules)?;
-        // The member of the longest standing comes first. The rules never leave a session without
+        // The first member has been in the session longest. The rules never leave a session without
         // members.
         let successor = match (&changes.owner, after.members.first()) {
             (None, Some(first)) if changes.removed.contains(&self.owner) => Some(first.clone()),
@@ -92,7 +92,7 @@ impl Session {
         }
     }
 
-    /// The update that makes `members` the members.
+    /// The update that changes the members to `members`.
     fn diff_members(&self, members: &[Account]) -> Update {
         let target: HashSet<&Account> = members.iter().collect();
         let remove = self.members.iter().filter(|member| !target.contains(member));
@@ -183,8 +183,8 @@ impl Session {
 }
 
 impl Request {
-    /// Whether the operator acts as an administrator. The callers ask only if these rights are
-    /// needed, and then the history must hold a reason.
+    /// Whether the operator acts as an administrator. Callers ask only if the request needs these
+    /// rights, because the history must then hold a reason.
     fn is_by_admin(&self) -> Result<bool, RuleViolation> {
         match (self.authority, &self.reason) {
             (Authority::Member, _) => Ok(false),
@@ -300,7 +300,7 @@ mod tests {
             decide(&session, &update("b", &["d", "e", "f", "g"], &[])),
             Err(RuleViolation::TooManyMembers { max: 6, got: 7 })
         );
-        // One out, one in: the number that counts is the one afterwards.
+        // One member out, one in: the number after the change counts.
         assert!(decide(&session, &update("b", &["d"], &["b"])).unwrap().is_some());
     }
 
@@ -368,20 +368,20 @@ mod tests {
     #[test]
     fn replacing_the_member_list_is_one_change() {
         let session = session("a", &["b", "c", "d"]);
-        let wanted = |operator, members: &[&str]| {
+        let replace = |operator, members: &[&str]| {
             decide(
                 &session,
                 &Request::for_member(account(operator), Action::Members(accounts(members))),
             )
         };
-        let change = wanted("a", &["e", "c", "a", "f", "c"]).unwrap().unwrap();
+        let change = replace("a", &["e", "c", "a", "f", "c"]).unwrap().unwrap();
         assert_eq!(change.after.members, accounts(&["a", "c", "e", "f"]));
         assert_eq!(change.changes.removed, accounts(&["b", "d"]));
-        // Another order of the same is the same.
-        assert_eq!(wanted("b", &["d", "c", "b", "a"]), Ok(None));
-        assert_eq!(wanted("a", &[]), Err(RuleViolation::TooFewMembers { min: 3, got: 0 }));
+        // The same members in another order change nothing.
+        assert_eq!(replace("b", &["d", "c", "b", "a"]), Ok(None));
+        assert_eq!(replace("a", &[]), Err(RuleViolation::TooFewMembers { min: 3, got: 0 }));
         assert_eq!(
-            wanted("b", &["a", "b", "d"]),
+            replace("b", &["a", "b", "d"]),
             Err(RuleViolation::RemovalNotAllowed { account: account("c") })
         );
     }
@@ -389,7 +389,7 @@ mod tests {
     #[test]
     fn only_the_owner_dissolves_and_restores_idempotently() {
         let session = session("a", &["b", "c"]);
-        let by = |who, action| Request::for_member(account(who), action);
+        let by = |operator, action| Request::for_member(account(operator), action);
         let dissolve = by("a", Action::Dissolve);
         let refusal = |act| Err(RuleViolation::OwnerOnly { act });
         assert_eq!(
@@ -426,7 +426,7 @@ mod tests {
             );
             assert!(decide(&session, &because(request)).unwrap().is_some());
         }
-        // Where a member's rights are enough there is nothing to explain.
+        // If the rights of a member are enough, no reason is needed.
         assert!(decide(&session, &admin(update("b", &["e"], &[]))).unwrap().is_some());
     }
 
@@ -434,8 +434,8 @@ mod tests {
     fn a_revert_restores_the_order_too() {
         let first = session("a", &["b", "c", "d"]);
         let second = done(&first, &update("a", &["e"], &["b"]));
-        let revert = |who, then: &Session| {
-            Request::for_member(account(who), Action::Revert(Box::new(then.clone())))
+        let revert = |operator, target: &Session| {
+            Request::for_member(account(operator), Action::Revert(Box::new(target.clone())))
         };
         let change = decide(&second, &revert("a", &first)).unwrap().unwrap();
         assert_eq!(change.after.members, first.members);
@@ -471,7 +471,7 @@ mod tests {
         prop::collection::vec(name(), 0..5)
     }
 
-    /// A request; a revert goes back to a version that is found by its number.
+    /// A request. A revert names its version by number.
     #[derive(Clone, Debug)]
     enum TestRequest {
         For(Action),
@@ -501,7 +501,7 @@ mod tests {
     }
 
     fn requests() -> impl Strategy<Value = Vec<(TestRequest, Account, bool, Option<i64>)>> {
-        let asked = prop_oneof![
+        let request = prop_oneof![
             6 => update_of_something().prop_map(|update| TestRequest::For(Action::Update(update))),
             2 => names().prop_map(|members| TestRequest::For(Action::Members(members))),
             1 => Just(TestRequest::For(Action::Dissolve)),
@@ -509,7 +509,7 @@ mod tests {
             1 => (0..10_usize).prop_map(TestRequest::Revert),
         ];
         let expected = prop::option::weighted(0.1, 1_i64..4);
-        prop::collection::vec((asked, name(), any::<bool>(), expected), 0..30)
+        prop::collection::vec((request, name(), any::<bool>(), expected), 0..30)
     }
 
     proptest! {
@@ -535,9 +535,9 @@ mod tests {
                 },
                 at: DateTime::UNIX_EPOCH,
             }];
-            for (asked, operator, admin, expected) in requests {
+            for (test_request, operator, admin, expected) in requests {
                 let before = versions.last().unwrap().clone();
-                let action = match asked {
+                let action = match test_request {
                     TestRequest::For(action) => action,
                     TestRequest::Revert(to) => Action::Revert(Box::new(versions[to % versions.len()].clone())),
                 };
@@ -553,8 +553,8 @@ mod tests {
                     continue;
                 };
                 prop_assert!(admin || before.members.contains(&operator));
-                prop_assert!(changes.added.iter().all(|who| !before.members.contains(who)));
-                prop_assert!(changes.removed.iter().all(|who| before.members.contains(who)));
+                prop_assert!(changes.added.iter().all(|account| !before.members.contains(account)));
+                prop_assert!(changes.removed.iter().all(|account| before.members.contains(account)));
                 prop_assert_eq!(changes.owner.is_some(), after.owner != before.owner);
                 prop_assert_eq!(changes.title.is_some(), after.title != before.title);
                 prop_assert_eq!(after.version, before.version.next());

@@ -5,19 +5,19 @@ use std::str::FromStr;
 
 use super::{AppId, SessionId, Version};
 
-/// Names a delivery, for ever: the session, the version that it tells of, the app. Written
-/// `SESSION.VERSION.APP`, the session as a lower-case UUID.
+/// The permanent id of a delivery: the session, the version, the app. Written
+/// `SESSION.VERSION.APP`, with the session as a lower-case UUID.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeliveryId {
     /// The session that changed.
     pub session_id: SessionId,
-    /// The version that the change made.
+    /// The version that the callback reports.
     pub version: Version,
     /// The app that receives the callback.
     pub app_id: AppId,
 }
 
-/// A text that names no delivery.
+/// The text is not the id of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be SESSION.VERSION.APP, as in a list of deliveries")]
 pub struct InvalidDeliveryId;
@@ -38,22 +38,22 @@ impl FromStr for DeliveryId {
         let session_id = next()?.parse().map_err(|_| InvalidDeliveryId)?;
         let version: i64 = next()?.parse().map_err(|_| InvalidDeliveryId)?;
         let version = Version::new(version).map_err(|_| InvalidDeliveryId)?;
-        // An app id may hold dots itself: it comes last.
+        // An app id may contain dots, so it comes last.
         let app_id = next()?.parse().map_err(|_| InvalidDeliveryId)?;
         Ok(Self { session_id, version, app_id })
     }
 }
 
-/// How a delivery stands.
+/// The state of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeliveryState {
-    /// It waits for its time, or for an earlier one of its session.
+    /// The delivery waits for its time, or for an earlier delivery of its session.
     Pending,
-    /// A worker is sending it.
+    /// A worker is sending the callback.
     Leased,
-    /// The receiver acknowledged it.
+    /// The receiver acknowledged the callback.
     Delivered,
-    /// It was given up; it can be replayed.
+    /// All attempts failed. The delivery can be replayed.
     Failed,
 }
 
@@ -61,7 +61,7 @@ impl DeliveryState {
     /// Every state.
     pub const ALL: [Self; 4] = [Self::Pending, Self::Leased, Self::Delivered, Self::Failed];
 
-    /// The name, as the command line and the database have it.
+    /// The name on the command line and in the database.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -14,30 +14,30 @@ use super::{
 /// One version of a session: its operator, its app and its changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// The version that it made.
+    /// The version that the event made.
     pub version: Version,
     /// The kind of change.
     pub kind: EventKind,
     /// The account that acted.
     pub operator: Account,
-    /// The app that acted for it.
+    /// The app that acted for the operator.
     pub app_id: AppId,
-    /// Why, if that was said.
+    /// The reason, if the request had one.
     pub reason: Option<Reason>,
     /// The changed fields.
     pub changes: Changes,
-    /// When. Never before the version before.
+    /// The time, never before that of the previous version.
     pub at: DateTime<Utc>,
 }
 
 /// The kind of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
-    /// The session began.
+    /// The session was created.
     Created,
     /// Title, owner, members or attributes changed.
     Updated,
-    /// They got the values of an earlier version again.
+    /// The title, owner, members and attributes of an earlier version were restored.
     Reverted,
     /// The session was dissolved.
     Dissolved,
@@ -67,7 +67,7 @@ impl EventKind {
     pub const ALL: [Self; 5] =
         [Self::Created, Self::Updated, Self::Reverted, Self::Dissolved, Self::Restored];
 
-    /// The name, as the database and the APIs have it.
+    /// The name in the database and the APIs.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -79,7 +79,7 @@ impl EventKind {
         }
     }
 
-    /// The state that such a change leads to, if it changes that.
+    /// The state after such a change; `None` if the state stays.
     #[must_use]
     pub fn state(self) -> Option<State> {
         match self {
@@ -96,7 +96,7 @@ impl fmt::Display for EventKind {
     }
 }
 
-/// A name that is no kind of change.
+/// The name is not a kind of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no such kind")]
 pub struct UnknownEventKind;
@@ -109,7 +109,7 @@ impl FromStr for EventKind {
     }
 }
 
-/// Events that make no session: the first is missing, or one between.
+/// A history from which an event is missing: the first one or a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the history has no event for version {0}")]
 pub struct MissingEvents(pub i64);
@@ -123,10 +123,10 @@ impl Changes {
 }
 
 impl Session {
-    /// The session that its history tells of.
+    /// Builds the session from its history.
     ///
     /// # Errors
-    /// [`Gap`] unless the events begin with the creation and follow each other.
+    /// [`MissingEvents`] unless the events begin with the creation and have consecutive versions.
     pub fn replay(
         id: SessionId,
         buin: Buin,
@@ -171,7 +171,7 @@ impl Session {
         })
     }
 
-    /// This session one version on.
+    /// This session at the next version.
     pub(super) fn apply(&self, kind: EventKind, changes: &Changes, at: DateTime<Utc>) -> Self {
         Self {
             title: changes.title.as_ref().unwrap_or(&self.title).clone(),
@@ -191,7 +191,7 @@ impl Session {
         }
     }
 
-    /// The members after additions and removals. Remaining members keep their order; new ones
+    /// The members after additions and removals. Remaining members keep their order; new members
     /// follow.
     pub(super) fn next_members(&self, added: &[Account], removed: &[Account]) -> Vec<Account> {
         let mut members = Vec::with_capacity(self.members.len() + added.len());
@@ -207,7 +207,7 @@ impl Session {
         members
     }
 
-    /// The changes that lead from this session to `then`. The state is left out.
+    /// The changes that turn this session into `target`, without the state.
     #[must_use]
     pub fn changes_to(&self, target: &Self) -> Changes {
         let members: HashSet<&Account> = self.members.iter().collect();

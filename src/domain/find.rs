@@ -6,41 +6,41 @@ use compact_str::CompactString;
 use super::text::{self, Invalid};
 use super::{Account, State};
 
-/// Which sessions are looked for: those that meet all that is set. Without anything it is all.
+/// A filter of sessions: a session must meet every condition that is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionFilter {
-    /// This account is in them.
+    /// This account is a member.
     pub member: Option<Account>,
-    /// This account owns them.
+    /// This account is the owner.
     pub owner: Option<Account>,
-    /// Their titles have this part.
+    /// The title contains this part.
     pub title: Option<TitlePart>,
-    /// They are in this state.
+    /// The session is in this state.
     pub state: Option<State>,
-    /// They changed at this time or later.
+    /// The last change was at this time or later.
     pub updated_since: Option<DateTime<Utc>>,
 }
 
-/// A part of a title: 1 to 64 characters, no control characters. Upper and lower case are the same,
-/// and so are the compatibility forms of characters.
+/// A part of a title: 1 to 64 characters, no control characters. Case and the compatibility forms
+/// of characters are ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TitlePart(CompactString);
 
-/// In which order sessions are listed. Sessions of the same time stand in the order of their ids.
+/// The order of a list of sessions. Sessions of the same time are sorted by id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sort {
-    /// By which of their times.
+    /// The time to sort by.
     pub by: SortKey,
-    /// Whether the newest come first.
+    /// Whether the newest session comes first.
     pub newest_first: bool,
 }
 
 /// The field by which sessions are sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SortKey {
-    /// When they began.
+    /// The time of creation.
     CreatedAt,
-    /// When they last changed.
+    /// The time of the last change.
     UpdatedAt,
 }
 
@@ -51,10 +51,10 @@ impl Default for Sort {
 }
 
 impl TitlePart {
-    /// Takes a part as it stands; nothing is trimmed.
+    /// Takes the text without trimming.
     ///
     /// # Errors
-    /// [`Invalid`] says why no title can have such a part.
+    /// [`Invalid`] if no title can contain this part.
     pub fn new(text: &str) -> Result<Self, Invalid> {
         text::check_length(text, super::Title::MAX)?;
         text::check_no_control(text)?;

@@ -7,15 +7,15 @@ use uuid::Uuid;
 
 use super::text::{self, Invalid};
 
-/// An enterprise: the positive number that the wire calls `buin`.
+/// An enterprise: a positive number, named `buin` in the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Buin(i64);
 
 impl Buin {
-    /// Takes a positive number.
+    /// Accepts a positive number.
     ///
     /// # Errors
-    /// [`Invalid::TooSmall`] for anything below 1.
+    /// [`Invalid::TooSmall`] for a number below 1.
     pub fn new(number: i64) -> Result<Self, Invalid> {
         if number < 1 {
             return Err(Invalid::TooSmall { min: 1, got: number });
@@ -44,16 +44,16 @@ impl fmt::Display for Buin {
     }
 }
 
-/// An app of an enterprise: 1 to 64 of `A–Z a–z 0–9 . _ -`, as it stands in the tail of every
-/// envelope and in URLs and file names of operators.
+/// The id of an app within an enterprise: 1 to 64 of `A–Z a–z 0–9 . _ -`. It appears in every
+/// envelope, in URLs and in file names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AppId(Box<str>);
 
 impl AppId {
-    /// The longest app id, in characters.
+    /// The maximum length, in characters.
     pub const MAX: usize = 64;
 
-    /// A new id in the style of the vendor's: `yd` and 32 hexadecimal digits.
+    /// A new id in the vendor's style: `yd` and 32 hexadecimal digits.
     #[must_use]
     pub fn generate() -> Self {
         Self(format!("yd{:032X}", rand::random::<u128>()).into())
@@ -85,12 +85,12 @@ impl fmt::Display for AppId {
     }
 }
 
-/// A session's name: a UUID, written in upper case and braces, read in any usual form.
+/// The id of a session: a UUID. It is written in upper case and braces, and read in any usual form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(Uuid);
 
 impl SessionId {
-    /// Names a session by a UUID.
+    /// The id with this UUID.
     #[must_use]
     pub fn new(uuid: Uuid) -> Self {
         Self(uuid)
@@ -102,7 +102,7 @@ impl SessionId {
         self.0
     }
 
-    /// One of `places` (1 to 65,536) slots. Sessions spread evenly over the slots.
+    /// One of `shards` (1 to 65,536) slots. Sessions spread evenly over the slots.
     #[must_use]
     pub fn shard(self, shards: usize) -> usize {
         // The last bytes of a UUID v7 are random.
@@ -114,7 +114,7 @@ impl SessionId {
 impl FromStr for SessionId {
     type Err = Invalid;
 
-    /// Reads a UUID with or without braces, with or without hyphens, in either case.
+    /// Parses a UUID with or without braces, with or without hyphens, in either case.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let bare = match (text.strip_prefix('{'), text.ends_with('}')) {
             (Some(rest), true) => &rest[..rest.len() - 1],
@@ -134,18 +134,18 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// Which state of a session: 1 at creation, plus exactly 1 for each update that changed something.
+/// The version of a session: 1 at creation, plus 1 for each update that changed something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Version(i64);
 
 impl Version {
-    /// The version of a session that was just created.
+    /// The version of a new session.
     pub const FIRST: Self = Self(1);
 
-    /// Takes a number from 1.
+    /// Accepts a number from 1.
     ///
     /// # Errors
-    /// [`Invalid::TooSmall`] for anything below 1.
+    /// [`Invalid::TooSmall`] for a number below 1.
     pub fn new(number: i64) -> Result<Self, Invalid> {
         if number < 1 {
             return Err(Invalid::TooSmall { min: 1, got: number });

@@ -1,11 +1,11 @@
-//! Names for requests that may come twice.
+//! Idempotency keys, which identify repeated requests.
 
 use chrono::TimeDelta;
 
 use super::Invalid;
 use super::text::check_length;
 
-/// A name that a caller gave to a request, and a digest of its content. The same name with the
+/// The name that a caller gave to a request, and a digest of the request. The same name with the
 /// same digest is the same request, sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {
@@ -14,16 +14,16 @@ pub struct IdempotencyKey {
 }
 
 impl IdempotencyKey {
-    /// The longest name, in characters.
+    /// The maximum length of a name, in characters.
     pub const MAX: usize = 255;
 
-    /// How long a request is remembered: the same name can mean another one after that.
+    /// The time for which a key is stored. Afterwards the name can identify another request.
     pub const RETENTION: TimeDelta = TimeDelta::hours(24);
 
-    /// Takes a name of 1 to 255 visible ASCII characters.
+    /// Accepts a name of 1 to 255 visible ASCII characters.
     ///
     /// # Errors
-    /// [`Invalid`] says which rule it breaks.
+    /// [`Invalid`] names the violated rule.
     pub fn new(name: &str, digest: [u8; 32]) -> Result<Self, Invalid> {
         check_length(name, Self::MAX)?;
         match name.chars().find(|c| !c.is_ascii_graphic()) {

@@ -1,4 +1,4 @@
-//! Somebody in a session.
+//! A member of a session.
 
 use super::{Account, Version};
 
@@ -7,8 +7,8 @@ use super::{Account, Version};
 pub struct Member {
     /// The account.
     pub account: Account,
-    /// The version that brought the account in, or gave it another place among the members.
+    /// The version that added the account, or gave it another position among the members.
     pub joined_version: Version,
-    /// Whether the session is theirs.
+    /// Whether the member is the owner.
     pub is_owner: bool,
 }

@@ -1,8 +1,8 @@
-//! The rules of sessions, and nothing else: no I/O, no async, no SQL, no HTTP, no JSON.
+//! The rules of sessions. No I/O, no async, no SQL, no HTTP and no JSON lives here.
 //!
-//! Values come in as types that cannot hold a bad value ([`Title`], [`Account`], [`SessionId`] …);
-//! [`Session::create`] and [`Session::decide`] return the effect of a request, or a [`Refusal`].
-//! They store nothing: the service writes the result.
+//! Arguments have types that hold only valid values ([`Title`], [`Account`], [`SessionId`] …).
+//! [`Session::create`] and [`Session::decide`] return the effect of a request, or a
+//! [`RuleViolation`]. They store nothing: the service writes the result.
 
 mod app;
 mod attributes;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Version;
 
-/// The versions that a caller names: the session must have one of them.
+/// The versions that a caller accepts: the session must have one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VersionPrecondition(Vec<Version>);
 
@@ -15,7 +15,7 @@ impl VersionPrecondition {
         Self(versions)
     }
 
-    /// Whether `current` is one of them.
+    /// Whether `current` is one of the versions.
     #[must_use]
     pub fn is_satisfied_by(&self, current: Version) -> bool {
         self.0.contains(&current)

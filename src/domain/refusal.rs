@@ -1,10 +1,10 @@
-//! The rules that can refuse a request.
+//! The rules that a request can violate.
 
 use std::fmt;
 
 use super::{Account, Version, VersionPrecondition};
 
-/// A request that the rules of sessions refuse. Nothing was changed.
+/// A rule that a request violates. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleViolation {
     /// The operator is not a member of the session.
@@ -13,13 +13,13 @@ pub enum RuleViolation {
         /// The operator.
         operator: Account,
     },
-    /// Only the owner may remove others.
+    /// Only the owner may remove other members.
     #[error("only the owner may remove {account}")]
     RemovalNotAllowed {
         /// The member to be removed.
         account: Account,
     },
-    /// Only the owner may do this.
+    /// Only the owner may take this action.
     #[error("only the owner may {act}")]
     OwnerOnly {
         /// The refused action.
@@ -39,10 +39,10 @@ pub enum RuleViolation {
     AttributesTooLarge {
         /// The limit, in bytes.
         max: usize,
-        /// How many there would be.
+        /// The size that the attributes would have, in bytes.
         got: usize,
     },
-    /// One account both to be added and to be removed.
+    /// An account is both added and removed.
     #[error("{account} is also in addMember")]
     AddedAndRemoved {
         /// The account in both lists.
@@ -51,20 +51,20 @@ pub enum RuleViolation {
     /// Too few members, at creation or after an update.
     #[error("at least {min} members, creator included; got {got}")]
     TooFewMembers {
-        /// The least number of members.
+        /// The minimum number of members.
         min: usize,
-        /// How many there would be.
+        /// The number of members that the session would have.
         got: usize,
     },
     /// Too many members, at creation or after an update.
     #[error("at most {max} members, got {got}")]
     TooManyMembers {
-        /// The largest number of members.
+        /// The maximum number of members.
         max: usize,
-        /// How many there would be.
+        /// The number of members that the session would have.
         got: usize,
     },
-    /// The session is dissolved: it can be read, not changed.
+    /// The session is dissolved: it can be read, but not changed.
     #[error("the session is dissolved")]
     Dissolved,
     /// The caller named a version that is not the current one.
@@ -77,7 +77,7 @@ pub enum RuleViolation {
     },
 }
 
-/// An action that only the owner may take, besides the removal of others.
+/// An action that only the owner may take, besides removing other members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnerOnlyAction {
     /// Make another member the owner.

@@ -59,7 +59,7 @@ pub struct Update {
 }
 
 impl Request {
-    /// A request of a member, at any version.
+    /// A request of a member, for any version of the session.
     #[must_use]
     pub fn for_member(operator: Account, action: Action) -> Self {
         Self { operator, authority: Authority::Member, reason: None, precondition: None, action }
@@ -67,7 +67,7 @@ impl Request {
 }
 
 impl Action {
-    /// How many accounts it names.
+    /// The number of accounts in the action.
     #[must_use]
     pub fn account_count(&self) -> usize {
         match self {
@@ -80,10 +80,10 @@ impl Action {
 }
 
 impl Update {
-    /// Changes members: lists may be empty, and lose their repeats.
+    /// Adds and removes members. Lists may be empty; duplicates are dropped.
     ///
     /// # Errors
-    /// [`Refusal::AddedAndRemoved`] when one account stands in both lists.
+    /// [`RuleViolation::AddedAndRemoved`] if an account is in both lists.
     pub fn for_members(add: Vec<Account>, remove: Vec<Account>) -> Result<Self, RuleViolation> {
         let add = dedup_stable(add);
         let remove = dedup_stable(remove);

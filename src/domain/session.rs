@@ -1,4 +1,4 @@
-//! A session, and how one begins.
+//! A session and its creation.
 
 use std::collections::HashSet;
 
@@ -8,27 +8,27 @@ use super::{Account, Attributes, Buin, Reason, RuleViolation, SessionId, Title, 
 
 /// A named conversation with members.
 ///
-/// The owner is one of the members, no member stands twice, and the members keep their order: as
-/// first listed, later additions at the end.
+/// The owner is one of the members. No member appears twice. The members keep their order: as first
+/// listed, later additions at the end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
-    /// Its name.
+    /// The id.
     pub id: SessionId,
-    /// The enterprise that it belongs to.
+    /// The enterprise of the session.
     pub buin: Buin,
     /// The title.
     pub title: Title,
     /// The member that may remove others.
     pub owner: Account,
-    /// How often it has changed, plus 1.
+    /// The number of changes, plus 1.
     pub version: Version,
-    /// Whether it can still be changed.
+    /// Whether the session can be changed.
     pub state: State,
-    /// Everybody in it.
+    /// All members.
     pub members: Vec<Account>,
     /// The attributes that apps store with it.
     pub attributes: Attributes,
-    /// When it began.
+    /// The time of creation.
     pub created_at: DateTime<Utc>,
     /// The time of the last change. It never decreases, even if the clocks of servers differ.
     pub updated_at: DateTime<Utc>,
@@ -38,7 +38,7 @@ impl State {
     /// Every state.
     pub const ALL: [Self; 2] = [Self::Active, Self::Dissolved];
 
-    /// The name, as the database and the APIs have it.
+    /// The name in the database and the APIs.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -51,18 +51,18 @@ impl State {
 /// Whether a session can be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It can.
+    /// The session can be changed.
     Active,
-    /// It can be read, not changed.
+    /// The session can be read, but not changed.
     Dissolved,
 }
 
 /// The limits and policies that an operator sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// The least number of members.
+    /// The minimum number of members.
     pub min_members: usize,
-    /// The largest number of members.
+    /// The maximum number of members.
     pub max_members: usize,
     /// The policy on the removal of members.
     pub remove_members: RemovePolicy,
@@ -82,21 +82,22 @@ pub enum RemovePolicy {
 pub struct NewSession {
     /// The title.
     pub title: Title,
-    /// Its owner, a member whether listed or not.
+    /// The owner, who becomes a member even if not listed.
     pub creator: Account,
     /// The members, as listed.
     pub members: Vec<Account>,
     /// The attributes.
     pub attributes: Attributes,
-    /// Why it is created, for the history.
+    /// The reason, for the history.
     pub reason: Option<Reason>,
 }
 
 impl Session {
-    /// Begins a session: creator and listed members, each once, creator first.
+    /// Creates a session. Its members are the creator first, then the listed members, without
+    /// duplicates.
     ///
     /// # Errors
-    /// [`Refusal::TooFewMembers`] or [`Refusal::TooManyMembers`].
+    /// [`RuleViolation::TooFewMembers`] or [`RuleViolation::TooManyMembers`].
     pub fn create(
         id: SessionId,
         buin: Buin,
@@ -141,9 +142,9 @@ impl Rules {
     }
 }
 
-/// Drops every account that came before, keeping the order.
+/// Drops duplicates and keeps the order of first appearance.
 pub(super) fn dedup_stable(accounts: Vec<Account>) -> Vec<Account> {
-    // Short lists, the usual ones, are cheaper to scan than to hash.
+    // Most lists are short, and a short list is cheaper to scan than to hash.
     const MAX_SCANNED: usize = 16;
     let mut unique: Vec<Account> = Vec::with_capacity(accounts.len());
     if accounts.len() <= MAX_SCANNED {

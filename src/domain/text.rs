@@ -1,7 +1,7 @@
-//! Titles, accounts, reasons: text that people chose, kept byte for byte.
+//! Titles, accounts and reasons: text from people, kept byte for byte.
 //!
-//! Lengths count Unicode scalar values, as the wire protocol does; not bytes, and not what a
-//! reader would call a letter.
+//! Lengths count Unicode scalar values, as the wire protocol does; they do not count bytes or
+//! visible letters.
 
 use std::fmt;
 
@@ -11,41 +11,41 @@ use compact_str::CompactString;
 /// name of the field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    /// No characters at all.
+    /// The text is empty.
     #[error("at least 1 character, got 0")]
     Empty,
-    /// Nothing but white space.
+    /// The text is only white space.
     #[error("must not be blank")]
     Blank,
-    /// More characters than allowed.
+    /// The text is too long.
     #[error("at most {max} characters, got {got}")]
     TooLong {
         /// The limit, in characters.
         max: usize,
-        /// How many came.
+        /// The received length, in characters.
         got: usize,
     },
     /// A control character (Unicode category Cc, U+0000 among them).
     #[error("control character U+{:04X} is not allowed", u32::from(*.0))]
     Control(char),
-    /// A character that this kind of value may not have.
+    /// A character that this kind of value does not allow.
     #[error("character {0:?} is not allowed, only A-Z a-z 0-9 . _ -")]
     Character(char),
-    /// A character that is no visible ASCII.
+    /// A character that is not visible ASCII.
     #[error("character {0:?} is not allowed, only visible ASCII")]
     NotVisible(char),
     /// Not a whole number.
     #[error("must be a whole number")]
     NotANumber,
-    /// A number below its least value.
+    /// A number below the minimum.
     #[error("at least {min}, got {got}")]
     TooSmall {
-        /// The least value.
+        /// The minimum.
         min: i64,
         /// The received value.
         got: i64,
     },
-    /// Not a UUID in any of the forms that are read.
+    /// Not a UUID in an accepted form.
     #[error("must be a UUID")]
     NotAUuid,
 }
@@ -85,13 +85,13 @@ fn check_not_blank(text: &str) -> Result<(), Invalid> {
 pub struct Title(CompactString);
 
 impl Title {
-    /// The longest title, in characters.
+    /// The maximum length, in characters.
     pub const MAX: usize = 64;
 
-    /// Takes a title as it stands; nothing is trimmed.
+    /// Takes a title without trimming.
     ///
     /// # Errors
-    /// [`Invalid`] says which rule it breaks.
+    /// [`Invalid`] names the violated rule.
     pub fn new(text: &str) -> Result<Self, Invalid> {
         check_length(text, Self::MAX)?;
         check_no_control(text)?;
@@ -112,13 +112,13 @@ impl Title {
 pub struct Account(CompactString);
 
 impl Account {
-    /// The longest account, in characters.
+    /// The maximum length, in characters.
     pub const MAX: usize = 64;
 
-    /// Takes an account as it stands; case and white space matter.
+    /// Takes an account unchanged; case and white space matter.
     ///
     /// # Errors
-    /// [`Invalid`] says which rule it breaks.
+    /// [`Invalid`] names the violated rule.
     pub fn new(text: &str) -> Result<Self, Invalid> {
         check_length(text, Self::MAX)?;
         check_no_control(text)?;
@@ -144,13 +144,13 @@ impl fmt::Display for Account {
 pub struct Reason(CompactString);
 
 impl Reason {
-    /// The longest reason, in characters.
+    /// The maximum length, in characters.
     pub const MAX: usize = 256;
 
-    /// Takes a reason as it stands; nothing is trimmed.
+    /// Takes a reason without trimming.
     ///
     /// # Errors
-    /// [`Invalid`] says which rule it breaks.
+    /// [`Invalid`] names the violated rule.
     pub fn new(text: &str) -> Result<Self, Invalid> {
         check_length(text, Self::MAX)?;
         check_no_control(text)?;

@@ -16,19 +16,19 @@ use crate::clock::Clock;
 use crate::domain::{App, Permission};
 use crate::wire::{ApiKey, TokenClaims, TokenError};
 
-/// How tokens are issued.
+/// The rules for issuing tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenOptions {
-    /// How long a token is valid.
+    /// The validity of a token.
     pub expire_in: Duration,
-    /// The largest difference between the time in a token request and the server's time.
+    /// The maximum difference between the time in a token request and the server's time.
     pub max_clock_skew: Duration,
 }
 
-/// How many tokens a thread caches. A full cache is emptied.
+/// The number of tokens that a thread caches. A full cache is emptied.
 const TOKEN_CACHE_CAPACITY: usize = 1_024;
 
-/// Authenticates callers. A clone is for another thread and has a token cache of its own.
+/// Authenticates callers. A clone serves another thread and has its own token cache.
 pub struct Authenticator {
     directory: Arc<AppDirectory>,
     options: TokenOptions,
@@ -39,7 +39,7 @@ pub struct Authenticator {
 /// Tokens that were verified.
 #[derive(Default)]
 struct TokenCache {
-    /// The generation of the directory that they were verified against.
+    /// The generation of the directory with which the tokens were verified.
     generation: u64,
     tokens: HashMap<Box<str>, CachedToken>,
 }
@@ -47,7 +47,7 @@ struct TokenCache {
 /// A verified token.
 struct CachedToken {
     app_context: Arc<AppContext>,
-    /// In Unix seconds.
+    /// The expiry time, in Unix seconds.
     expires_at: i64,
 }
 
@@ -64,12 +64,12 @@ pub struct Caller {
     authenticated_at: Instant,
 }
 
-/// How a caller was authenticated.
+/// The kind of credential of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential {
-    /// By an access token of `gettoken`.
+    /// An access token from `gettoken`.
     Token,
-    /// By an API key.
+    /// An API key.
     ApiKey,
 }
 
@@ -78,22 +78,23 @@ pub enum Credential {
 pub struct IssuedToken {
     /// The token.
     pub access_token: String,
-    /// How long it is valid, in seconds.
+    /// The validity in seconds.
     pub expire_in: u64,
 }
 
 impl Authenticator {
-    /// For the apps of `directory`.
+    /// An authenticator for the apps of `directory`.
     #[must_use]
     pub fn new(directory: Arc<AppDirectory>, options: TokenOptions, clock: Clock) -> Self {
-        Self { directory, options: options, clock, token_cache: RefCell::default() }
+        Self { directory, options, clock, token_cache: RefCell::default() }
     }
 
-    /// Authenticates the holder of an access token or an API key. `at` is when the request arrived.
+    /// Authenticates the holder of an access token or an API key. `at` is the time at which the
+    /// request arrived.
     ///
     /// # Errors
-    /// [`Denied::TokenMissing`], [`Denied::TokenUnknown`] or [`Denied::TokenExpired`], or when the
-    /// database fails.
+    /// [`AuthError::MissingToken`], [`AuthError::UnknownToken`] or [`AuthError::ExpiredToken`], or
+    /// the database fails.
     pub async fn authenticate(&self, token: &str, at: Instant) -> Result<Caller, Error> {
         if let Some(caller) = self.authenticate_cached(token, at)? {
             return Ok(caller);
@@ -102,10 +103,11 @@ impl Authenticator {
         Ok(self.authenticate_cached(token, at)?.ok_or(AuthError::UnknownToken)?)
     }
 
-    /// Like [`Self::admit`], from memory only. `None`: the database may know the app or the key.
+    /// Like [`Self::authenticate`], but uses only the memory. `None`: the database may know the app
+    /// or the key.
     ///
     /// # Errors
-    /// [`Denied::TokenMissing`], [`Denied::TokenUnknown`] or [`Denied::TokenExpired`].
+    /// [`AuthError::MissingToken`], [`AuthError::UnknownToken`] or [`AuthError::ExpiredToken`].
     pub fn authenticate_cached(
         &self,
         token: &str,
@@ -156,7 +158,7 @@ impl Authenticator {
     /// The app that requests a token.
     ///
     /// # Errors
-    /// [`Denied::AppUnknown`] or [`Denied::BuinWrong`], or when the database fails.
+    /// [`AuthError::UnknownApp`] or [`AuthError::WrongEnterprise`], or the database fails.
     pub async fn find_token_applicant(
         &self,
         buin: i64,
@@ -173,7 +175,8 @@ impl Authenticator {
         }
     }
 
-    /// Like [`Self::applicant`], from memory only. `None`: the database may know the app.
+    /// Like [`Self::find_token_applicant`], but uses only the memory. `None`: the database may know
+    /// the app.
     #[must_use]
     pub fn find_token_applicant_cached(&self, buin: i64, app_id: &str) -> Option<Arc<AppContext>> {
         match self.directory.find(buin, app_id) {
@@ -186,7 +189,7 @@ impl Authenticator {
     /// stay valid.
     ///
     /// # Errors
-    /// [`Denied::ClockSkew`] if `time` is no number or too far from the server's time.
+    /// [`AuthError::ClockSkew`] if `time` is not a number or too far from the server's time.
     pub fn issue_token(
         &self,
         app_context: &AppContext,
@@ -222,18 +225,18 @@ impl Caller {
         &self.app_context.app
     }
 
-    /// The app, with what is derived from its key.
+    /// The app with its derived keys.
     #[must_use]
     pub fn app_context(&self) -> &Arc<AppContext> {
         &self.app_context
     }
 
-    /// When its request arrived.
+    /// The time at which the request arrived.
     pub(super) fn authenticated_at(&self) -> Instant {
         self.authenticated_at
     }
 
-    /// How it was authenticated.
+    /// The kind of credential.
     #[must_use]
     pub fn credential(&self) -> Credential {
         self.credential
@@ -242,7 +245,7 @@ impl Caller {
     /// Checks that the app has a permission.
     ///
     /// # Errors
-    /// [`Denied::Permission`].
+    /// [`AuthError::MissingPermission`].
     pub fn require(&self, permission: Permission) -> Result<(), AuthError> {
         if !self.app_context.app.permissions.contains(permission) {
             return Err(AuthError::MissingPermission(permission));

@@ -1,8 +1,9 @@
 //! All apps and API keys, in memory.
 //!
-//! Both are few and every request needs them, so each server keeps a snapshot of all of them, with
-//! the keys expanded. The database notifies the server of changes ([`Directory::follow`]). A lookup
-//! that finds nothing reads the database again, so an app that was just created is never unknown.
+//! Both are few, and every request needs them. So each server keeps a snapshot of all apps and
+//! keys, with the AES keys expanded. The database notifies the server of changes
+//! ([`AppDirectory::run`]). A lookup without a result reads the database again, so a new app is
+//! known at once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,21 +23,21 @@ use crate::repository::apps::StoredApp;
 use crate::repository::{self, apps, keys};
 use crate::wire::{ApiKeyHash, Envelope, TokenKey};
 
-/// The shortest time between two reads that are caused by failed lookups. It bounds what guessing
-/// costs the database.
+/// The minimum interval between two reads caused by failed lookups. It limits the cost of guessed
+/// credentials.
 const MISS_REFRESH_INTERVAL: Duration = Duration::from_millis(100);
-/// How often the directory reads without a notification, in case one was lost with its connection.
+/// The interval of reads without a notification, which may be lost with its connection.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
-/// How often the use of keys is recorded.
+/// The interval at which the use of keys is recorded.
 const USAGE_FLUSH_INTERVAL: Duration = Duration::from_secs(30);
 
-/// An app, with what is derived from its key.
+/// An app with its derived keys.
 pub struct AppContext {
     /// The app.
     pub app: App,
-    /// Seals and opens its messages.
+    /// Seals and opens the messages of the app.
     pub envelope: Envelope,
-    /// Issues and verifies its tokens.
+    /// Issues and verifies the tokens of the app.
     pub token_key: TokenKey,
 }
 
@@ -50,7 +51,7 @@ impl From<StoredApp> for AppContext {
     }
 }
 
-/// All apps and all keys that are not revoked.
+/// All apps, and all keys that are not revoked.
 pub struct AppDirectory {
     pool: Pool,
     keyring: Arc<Keyring>,
@@ -62,7 +63,7 @@ pub struct AppDirectory {
 }
 
 struct DirectorySnapshot {
-    /// When its read started. The snapshot has everything that was committed before.
+    /// The start of the read. The snapshot has every change that was committed before.
     read_at: Instant,
     apps: HashMap<String, Vec<Arc<AppContext>>>,
     keys: HashMap<ApiKeyHash, ApiKeyEntry>,
@@ -87,7 +88,7 @@ impl AppDirectory {
     /// Reads all apps and keys.
     ///
     /// # Errors
-    /// When the database fails.
+    /// The database fails.
     pub async fn open(
         pool: Pool,
         keyring: Arc<Keyring>,
@@ -106,14 +107,13 @@ impl AppDirectory {
         Some(key.app.clone())
     }
 
-    /// Changes with every snapshot. A lookup is valid as long as this is what it was before the
-    /// lookup.
+    /// The generation, which changes with every snapshot. A lookup is valid if the generation is
+    /// the same as before the lookup.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// The app with this enterprise and id, from the snapshot. Both come from the client,
-    /// unchecked.
+    /// Finds the app in the snapshot. The client sends both arguments, unchecked.
     pub(super) fn find(&self, buin: i64, app_id: &str) -> AppLookup {
         match self.snapshot.load().apps.get(app_id) {
             None => AppLookup::NotFound,
@@ -126,19 +126,19 @@ impl AppDirectory {
         }
     }
 
-    /// Reads the database again after a lookup that found nothing.
+    /// Reads the database again after a lookup without a result.
     pub(super) async fn refresh_on_miss(&self) -> Result<(), repository::Error> {
         self.refresh_if_older(Instant::now(), MISS_REFRESH_INTERVAL).await
     }
 
-    /// The apps that callbacks are sent to.
+    /// The apps that receive callbacks.
     pub fn subscribers(&self) -> Vec<Arc<AppContext>> {
         let snapshot = self.snapshot.load();
         let apps = snapshot.apps.values().flatten();
         apps.filter(|app_context| app_context.app.callbacks_blocked().is_none()).cloned().collect()
     }
 
-    /// The app, if callbacks are sent to it.
+    /// The app if it receives callbacks.
     pub fn subscriber(&self, buin: Buin, app_id: &AppId) -> Option<Arc<AppContext>> {
         let snapshot = self.snapshot.load();
         let apps = snapshot.apps.get(app_id.as_str())?;
@@ -146,14 +146,14 @@ impl AppDirectory {
         app_context.app.callbacks_blocked().is_none().then(|| app_context.clone())
     }
 
-    /// Keeps the snapshot up to date. Runs until it is dropped. `changes` must have been opened
-    /// before the directory, so that no change is missed between the two.
+    /// Keeps the snapshot current. Never completes. `listener` must be opened before the directory,
+    /// so that no change between the two is missed.
     pub async fn run(&self, listener: AppListener) {
         let mut flushed_at = Instant::now();
         let mut listener = Some(listener);
         loop {
             let ack_token = match &mut listener {
-                // Changes before the listener is open are read below.
+                // The read below covers changes before the listener is open.
                 None => {
                     match AppListener::listen(&self.pool).await {
                         Ok(connected) => listener = Some(connected),
@@ -197,8 +197,8 @@ impl AppDirectory {
         }
     }
 
-    /// Confirms that this server has read what was committed before the note. It does not if the
-    /// note announces a master key that this server does not have.
+    /// Confirms that this server has read the change that `ack_token` announces. A master key is
+    /// confirmed only if this server has it.
     async fn acknowledge(&self, ack_token: &AckToken) {
         if let Some(id) = ack_token.master_key()
             && self.keyring.find(id).is_none()
@@ -235,8 +235,8 @@ impl AppDirectory {
         }
     }
 
-    /// Reads a new snapshot unless the present one has everything that was committed before
-    /// `moment`. Waits until the last read is `pace` ago.
+    /// Reads a new snapshot unless the current one started after `instant`. The interval between
+    /// two reads is at least `min_interval`.
     async fn refresh_if_older(
         &self,
         instant: Instant,
@@ -251,7 +251,7 @@ impl AppDirectory {
         let new_snapshot = load_snapshot(&self.pool, &self.keyring).await?;
         let old_snapshot = self.snapshot.swap(Arc::new(new_snapshot));
         self.generation.fetch_add(1, Ordering::Release);
-        // Uses that were not recorded yet move to the new snapshot.
+        // Use that is not recorded yet moves to the new snapshot.
         let snapshot = self.snapshot.load();
         for (hash, _) in
             old_snapshot.keys.iter().filter(|(_, key)| key.used.load(Ordering::Relaxed))

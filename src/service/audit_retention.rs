@@ -1,4 +1,4 @@
-//! Deletes audit lines that are older than the configured retention.
+//! Deletes audit entries that are older than the configured retention.
 
 use std::time::Duration;
 
@@ -6,30 +6,30 @@ use super::Pruner;
 use crate::clock::Clock;
 use crate::repository::{self, Pool, audit};
 
-/// How often old lines are deleted.
+/// The interval between two deletions.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// Deletes old audit lines.
+/// Deletes old audit entries.
 pub struct AuditRetention {
     /// The database.
     pub pool: Pool,
-    /// The present time.
+    /// The current time.
     pub clock: Clock,
-    /// The greatest age of a line.
+    /// The maximum age of an entry.
     pub max_age: Duration,
 }
 
 impl AuditRetention {
-    /// Deletes old lines, at intervals. Runs until it is dropped.
+    /// Deletes old entries at intervals. Never completes.
     pub async fn run(self) {
         let pruner = Pruner { rows: "audit lines", interval: PRUNE_INTERVAL };
         pruner.run(|| self.prune()).await;
     }
 
-    /// Deletes the lines that are too old now. Returns how many.
+    /// Deletes the entries that are too old now. Returns their number.
     ///
     /// # Errors
-    /// When the database fails.
+    /// The database fails.
     pub async fn prune(&self) -> Result<u64, repository::Error> {
         let before = self.clock.now() - self.max_age;
         Pruner::delete_all(|most| audit::prune(&self.pool, before, most)).await

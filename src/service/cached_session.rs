@@ -1,4 +1,4 @@
-//! A session as the cache holds it, shared by all requests that read it.
+//! A session in the cache, shared by all requests that read it.
 
 use std::ops::Deref;
 use std::sync::OnceLock;
@@ -13,14 +13,13 @@ pub struct CachedSession {
 }
 
 impl CachedSession {
-    /// The bytes that an API renders of the session, kept for the next request. Only one API may
-    /// use this: the bytes are those of the first call, whatever `render` of a later call would
-    /// give.
+    /// The bytes that an API renders of the session, stored for the next request. Only one API may
+    /// use this, because every call returns the bytes of the first `render`.
     pub fn json(&self, render: impl FnOnce(&Session) -> Vec<u8>) -> &[u8] {
         self.json.get_or_init(|| render(&self.session).into_boxed_slice())
     }
 
-    /// About how much memory the session takes, in bytes, with the rendered bytes.
+    /// The estimated memory of the session, in bytes, including the rendered bytes.
     pub(super) fn memory_size(&self) -> u64 {
         /// The session itself, its cache entry and reference counts.
         const ENTRY_OVERHEAD: usize = 512;
@@ -36,7 +35,7 @@ impl CachedSession {
     }
 }
 
-/// The memory of a text beside its value. Short texts are stored inside the value.
+/// The memory that a text allocates. Short texts are stored inside the value.
 fn heap_len(text: &str) -> usize {
     if text.len() > 24 { text.len() } else { 0 }
 }
@@ -95,7 +94,7 @@ mod tests {
         let title = "\"".repeat(64);
         assert!(size(&title, &[], &json!({})) >= small + 3 * (title.len() - 1));
         let members: Vec<String> = (0..1_000).map(|number| format!("\"{number}\"")).collect();
-        // Per member a value of 24 bytes, and at least five characters, two of them escaped.
+        // Per member a value of 24 bytes, and at least five characters, of which two are escaped.
         assert!(size("t", &members, &json!({})) >= small + 1_000 * (24 + 9));
         // Even a small object allocates room for eleven entries.
         let objects: Map<_, _> =

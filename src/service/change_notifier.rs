@@ -1,4 +1,4 @@
-//! Tells the callback worker that a session was changed by this server.
+//! Notifies the callback worker when this server changes a session.
 
 use std::collections::HashSet;
 
@@ -7,8 +7,8 @@ use tokio::sync::Notify;
 
 use crate::domain::Buin;
 
-/// Wakes one task when a session of certain enterprises changes. Other enterprises do not wake it:
-/// waking a thread for nothing costs more than the change itself.
+/// Wakes one task when a session of certain enterprises changes. Other enterprises do not wake it,
+/// because a useless wake-up costs more than the change itself.
 #[derive(Debug, Default)]
 pub struct ChangeNotifier {
     interest: ArcSwap<HashSet<Buin>>,
@@ -24,7 +24,7 @@ impl ChangeNotifier {
     }
 
     /// Sets the enterprises whose changes wake the task. A change just before the call may be
-    /// missed, so the caller must look for work once after it.
+    /// missed, so the caller must check for work once after it.
     pub fn set_interest(&self, buins: HashSet<Buin>) {
         self.interest.store(buins.into());
     }

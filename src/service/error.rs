@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::domain::{Permission, RuleViolation};
 use crate::repository;
 
-/// Why a use case failed.
+/// The reason why a use case failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The caller is not authenticated or not permitted.
@@ -42,8 +42,7 @@ pub enum Error {
     /// A statement took too long and was cancelled. Nothing was changed.
     #[error("the statement took too long and was cancelled")]
     StatementTimeout(#[source] Arc<repository::Error>),
-    /// The database did not answer, or the connection broke first. Whether anything was changed is
-    /// unknown.
+    /// The database did not answer in time, or the connection broke. The outcome is unknown.
     #[error("the database did not answer; the outcome is unknown")]
     OutcomeUnknown(#[source] Arc<repository::Error>),
     /// The database failed.
@@ -76,7 +75,7 @@ impl From<Arc<repository::Error>> for Error {
     }
 }
 
-/// Why a caller is refused.
+/// The reason why a caller is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// The request has no token.
@@ -91,7 +90,7 @@ pub enum AuthError {
     /// The app is unknown or disabled.
     #[error("unknown or disabled app")]
     UnknownApp,
-    /// The app exists, but in another enterprise.
+    /// The app belongs to another enterprise.
     #[error("not the enterprise of this app")]
     WrongEnterprise,
     /// The time in a token request is missing or too far from the server's time.

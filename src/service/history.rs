@@ -22,12 +22,12 @@ pub struct SessionDiff {
 /// A page of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryPage {
-    /// The version next to the page, which is not part of it. `None`: the page starts at the first
+    /// The version next to the page, not included in it. `None`: the page starts at the first
     /// version, or at the last one if `newest_first` is set.
     pub behind: Option<Version>,
     /// Whether the newest event comes first.
     pub newest_first: bool,
-    /// The largest number of events.
+    /// The maximum number of events.
     pub most: usize,
 }
 
@@ -35,7 +35,7 @@ impl Sessions {
     /// The session at one of its versions.
     ///
     /// # Errors
-    /// [`Error::NoSuchSession`], [`Error::NoSuchVersion`], or when the database fails.
+    /// [`Error::SessionNotFound`], [`Error::VersionNotFound`], or the database fails.
     pub async fn at_version(
         &self,
         caller: &Caller,
@@ -50,10 +50,10 @@ impl Sessions {
         }
     }
 
-    /// The session as it was at a time.
+    /// The session at a point in time.
     ///
     /// # Errors
-    /// [`Error::NoSuchSession`], [`Error::NoSuchVersion`] if the session was created later, or when
+    /// [`Error::SessionNotFound`], [`Error::VersionNotFound`] if the session was created later, or
     /// the database fails.
     pub async fn at_time(
         &self,
@@ -73,7 +73,7 @@ impl Sessions {
     /// A page of the session's history.
     ///
     /// # Errors
-    /// [`Error::NoSuchSession`], or when the database fails.
+    /// [`Error::SessionNotFound`], or the database fails.
     pub async fn events(
         &self,
         caller: &Caller,
@@ -94,7 +94,7 @@ impl Sessions {
     /// The difference between two versions. `from` may be the later one.
     ///
     /// # Errors
-    /// [`Error::NoSuchSession`], [`Error::NoSuchVersion`], or when the database fails.
+    /// [`Error::SessionNotFound`], [`Error::VersionNotFound`], or the database fails.
     pub async fn diff(
         &self,
         caller: &Caller,

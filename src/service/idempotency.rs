@@ -1,8 +1,8 @@
-//! Idempotency keys: a request with a key is done once, however often it is sent.
+//! Idempotency keys: a request with a key is executed once, even if it is sent several times.
 //!
-//! A key is stored with the session and the version that the request resulted in. The response to a
-//! repeated request is read from the history. The key of a rejected request is not stored: nothing
-//! was done, so the request may be tried again.
+//! A key is stored with the session and the resulting version. The response to a repeated request
+//! is read from the history. The key of a rejected request is not stored: nothing was done, so the
+//! request may be sent again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use crate::repository::history::{self, UpTo};
 use crate::repository::idempotency;
 use crate::telemetry::trace_single_statement;
 
-/// How often expired keys are deleted.
+/// The interval between two deletions of expired keys.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Sessions {
-    /// The outcome of an earlier request with this key, if there was one.
+    /// The outcome of an earlier request with this key, if one exists.
     pub(super) async fn replay(
         &self,
         caller: &Caller,
@@ -71,7 +71,7 @@ impl Sessions {
         }
     }
 
-    /// Deletes expired keys, at intervals. Runs until it is dropped.
+    /// Deletes expired keys at intervals. Never completes.
     pub async fn run_pruner(&self) {
         let shared = self.shared();
         let pruner = Pruner { rows: "idempotency keys", interval: PRUNE_INTERVAL };

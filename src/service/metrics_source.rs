@@ -1,8 +1,8 @@
-//! Collects what a scrape of the metrics reports.
+//! Collects the values that a scrape of the metrics reports.
 //!
-//! The database is asked during a scrape, at most once in five seconds, however many scrapers there
-//! are. A database that does not answer within a second is reported as down, and the scrape goes on
-//! without it. Without scrapes the database is not asked.
+//! A scrape queries the database, at most once in five seconds for all scrapers. A database that
+//! does not answer within a second is reported as down, and the scrape continues without it.
+//! Without scrapes the database gets no queries.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -21,9 +21,9 @@ use crate::repository::Pool;
 use crate::repository::migrations::SchemaStatus;
 use crate::repository::{self, deliveries, probe};
 
-/// How long the answers of the database are used again.
+/// The time for which the results of the database are reused.
 const CACHE_TTL: Duration = Duration::from_secs(5);
-/// How long the database may take to count.
+/// The time limit for the queries of a scrape.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Renders the metrics.
@@ -32,7 +32,7 @@ pub struct MetricsSource {
     cached: Mutex<Option<(Instant, DatabaseStats)>>,
 }
 
-/// Where the metrics come from.
+/// The sources of the metrics.
 pub struct MetricsInputs {
     /// The counters.
     pub metrics: Arc<Metrics>,
@@ -42,25 +42,25 @@ pub struct MetricsInputs {
     pub sessions: Sessions,
     /// Whether requests can be served.
     pub readiness: Arc<Readiness>,
-    /// The present time, for the age of callbacks.
+    /// The current time, for the age of callbacks.
     pub clock: Clock,
     /// The data directory. It need not exist.
     pub data_dir: PathBuf,
-    /// Returns how many requests are running.
+    /// Returns the number of requests in flight.
     pub in_flight_requests: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
 impl MetricsSource {
-    /// Renders what `parts` report.
+    /// A source that renders the values of `inputs`.
     #[must_use]
     pub fn new(inputs: MetricsInputs) -> Self {
-        Self { inputs: inputs, cached: Mutex::new(None) }
+        Self { inputs, cached: Mutex::new(None) }
     }
 
-    /// The metrics as they are now, as text.
+    /// The current metrics as text.
     ///
     /// # Errors
-    /// Never in practice: writing to a string does not fail.
+    /// Never in practice, because writing to a string does not fail.
     pub async fn render(&self, format: Format) -> Result<String, fmt::Error> {
         let database = self.database_stats().await;
         let MetricsInputs { pool, sessions, data_dir, in_flight_requests, .. } = &self.inputs;
@@ -80,7 +80,7 @@ impl MetricsSource {
         metrics::text(self.inputs.metrics.clone(), snapshot, format)
     }
 
-    /// The answers of the database, at most [`KEPT`] old.
+    /// The results of the database, at most [`CACHE_TTL`] old.
     async fn database_stats(&self) -> DatabaseStats {
         let mut cached = self.cached.lock().await;
         match &*cached {

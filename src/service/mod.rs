@@ -1,6 +1,6 @@
 //! Use cases: authenticate the caller, load, decide, write. No SQL, no HTTP.
 //!
-//! - `sessions`, `history`, `list` and `idempotency`: what callers do with sessions.
+//! - `sessions`, `history`, `list` and `idempotency`: operations on sessions.
 //! - `batching`: requests that share a statement. `pool_admission`: requests that do not.
 //! - `session_cache`, kept up to date by `feed`.
 //! - `access` authenticates callers against the `app_directory`.

@@ -1,7 +1,7 @@
 //! Admits requests that do not share statements to the pool: lists, histories, idempotency keys.
 //!
-//! The pool does not say how many requests wait for a connection. This counts them, so that a
-//! request that would wait past its deadline is refused at once.
+//! The pool does not report the number of requests that wait for a connection. This module counts
+//! them, so that a request that would wait past its deadline is rejected at once.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,19 +17,19 @@ use super::batching::WaitEstimator;
 pub(super) struct PoolAdmission {
     pool: Pool,
     wait_estimator: WaitEstimator,
-    /// How many requests use the pool or wait for it.
+    /// The number of requests that use the pool or wait for it.
     in_use: AtomicUsize,
-    /// How many requests can use the pool at once.
+    /// The number of requests that can use the pool at once.
     connections: usize,
-    /// How many requests may wait.
+    /// The maximum number of waiting requests.
     max_queued: usize,
 }
 
-/// Permission to use the pool, until this is dropped.
+/// Permission to use the pool, until the permit is dropped.
 pub(super) struct PoolPermit<'a> {
     admission: &'a PoolAdmission,
     started_at: Instant,
-    /// How many rounds of connections passed until the request was done, including its own.
+    /// The number of rounds of connections until the request is done, including its own.
     rounds: u32,
 }
 
@@ -37,16 +37,10 @@ impl PoolAdmission {
     pub(super) fn new(pool: Pool, limits: PoolLimits, max_queued: usize) -> Self {
         let connections = usize::try_from(limits.max_connections).unwrap_or(usize::MAX).max(1);
         let wait_estimator = WaitEstimator::new(Instant::now(), limits.statement_timeout);
-        Self {
-            pool,
-            wait_estimator: wait_estimator,
-            in_use: AtomicUsize::new(0),
-            connections,
-            max_queued: max_queued,
-        }
+        Self { pool, wait_estimator, in_use: AtomicUsize::new(0), connections, max_queued }
     }
 
-    /// Admits a request whose statement must start before `by`.
+    /// Admits a request whose statement must start before `deadline`.
     ///
     /// # Errors
     /// [`Error::Overloaded`] if the estimated wait exceeds the deadline or too many requests wait;
@@ -61,7 +55,7 @@ impl PoolAdmission {
         }
         let ahead = self.in_use.fetch_add(1, Ordering::Relaxed);
         let rounds = ahead / self.connections;
-        // Built first, so that its drop decrements the counter on every path.
+        // Created first, so that its drop decrements the counter on every path.
         let rounds_with_own = u32::try_from(rounds).unwrap_or(u32::MAX).saturating_add(1);
         let permit = PoolPermit { admission: self, started_at: now, rounds: rounds_with_own };
         if ahead == 0 {
@@ -115,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    /// Two connections, and four requests that may wait. No connection is opened.
+    /// Two connections and up to four waiting requests. No connection is opened.
     fn admission() -> PoolAdmission {
         let pool = PgPoolOptions::new().connect_lazy("postgres://nobody@localhost/none").unwrap();
         let second = Duration::from_secs(1);

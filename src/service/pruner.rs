@@ -1,4 +1,4 @@
-//! Deletes rows that have been kept long enough, in batches.
+//! Deletes expired rows in batches.
 //!
 //! The batches are small so that no statement holds its locks for long.
 
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::repository::Error;
 
-/// The most rows that one statement deletes.
+/// The maximum number of rows that one statement deletes.
 const BATCH: i64 = 1_000;
 
 /// Deletes one kind of row at intervals.
@@ -14,13 +14,13 @@ const BATCH: i64 = 1_000;
 pub struct Pruner {
     /// The kind of row, for the log.
     pub rows: &'static str,
-    /// The pause between two runs.
+    /// The interval between two runs.
     pub interval: Duration,
 }
 
 impl Pruner {
-    /// Calls `prune` at once and then at every interval. Runs until it is dropped. A failure is
-    /// logged, and the next run tries again.
+    /// Calls `prune` at once and then at every interval. Never completes. A failure is logged, and
+    /// the next run tries again.
     pub async fn run<F>(self, prune: impl Fn() -> F)
     where
         F: Future<Output = Result<u64, Error>>,
@@ -38,11 +38,11 @@ impl Pruner {
         }
     }
 
-    /// Deletes batches until one of them is not full. `delete` gets the most rows of a batch and
-    /// returns how many rows it deleted. Returns how many were deleted in all.
+    /// Deletes batches until a batch is not full. `delete` gets the maximum number of rows of a
+    /// batch and returns the number of deleted rows. Returns the total of deleted rows.
     ///
     /// # Errors
-    /// When the database fails. The batches before the failure stay deleted.
+    /// The database fails. The batches before the failure stay deleted.
     pub async fn delete_all<F>(delete: impl Fn(i64) -> F) -> Result<u64, Error>
     where
         F: Future<Output = Result<u64, Error>>,

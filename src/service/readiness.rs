@@ -1,4 +1,4 @@
-//! Whether the server can serve requests.
+//! The readiness of the server to serve requests.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use crate::repository;
 use crate::repository::Pool;
 use crate::repository::migrations::{self, SchemaStatus};
 
-/// How long the database may take. Probes usually give up after one or two seconds, and must get
+/// The time limit of the database. Probes usually give up after one or two seconds, and must get
 /// the reason before.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why the server cannot serve requests.
+/// The reason why the server cannot serve requests.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReady {
     /// The database did not answer in time, or no connection became free in time.
@@ -30,7 +30,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// For the database behind `pool`.
+    /// Checks the database behind `pool`.
     #[must_use]
     pub fn new(pool: Pool) -> Self {
         Self { pool }

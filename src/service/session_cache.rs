@@ -1,10 +1,10 @@
 //! A cache of whole sessions, bounded in memory.
 //!
-//! A session is stored when it was read or written. It is removed when memory is needed, and when
-//! another server has changed it, as [`super::feed`] reports. The surprise is the mark: a reader or
+//! A session is stored after a read or write. It is removed when memory is needed, or when
+//! [`super::feed`] reports a change by another server. The surprise is the fill token: a reader or
 //! writer takes one before its statement, and its session is stored only if no later version was
-//! reported since. Otherwise a slow reader or writer could overwrite a newer version with an older
-//! one, and nothing would ever detect it.
+//! reported since. Otherwise a slow reader or writer could replace a newer version by an older one,
+//! and the error would never be detected.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,9 +18,9 @@ use super::CachedSession;
 use crate::domain::{SessionId, Version};
 use crate::metrics::{self, Metrics};
 
-/// How many logs of recent changes there are. Sessions share them by hash.
+/// The number of logs of recent changes. Sessions share them by hash.
 const SHARDS: usize = 1_024;
-/// How many changes a log holds: more than are added while a statement runs.
+/// The number of changes in a log: more than are added while a statement runs.
 const LOG_LEN: u64 = 8;
 /// The average memory of a session, in bytes, to estimate the number of entries.
 const AVERAGE_SESSION_BYTES: u64 = 1_024;
@@ -28,11 +28,11 @@ const AVERAGE_SESSION_BYTES: u64 = 1_024;
 /// The size and the freshness of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheOptions {
-    /// Whether sessions are cached at all.
+    /// Whether sessions are cached.
     pub enabled: bool,
-    /// The most memory of the cache, in bytes, as estimated.
+    /// The maximum memory of the cache, in bytes, as estimated.
     pub max_bytes: u64,
-    /// The longest time until a change by another server is visible here. The feed is polled twice
+    /// The maximum delay until a change by another server is visible here. The feed is polled twice
     /// in this time. If no poll succeeds for this long, all sessions are read from the database.
     pub follow_interval: Duration,
 }
@@ -46,9 +46,10 @@ pub(super) struct SessionCache {
     shards: Box<[Mutex<ChangeLogShard>]>,
     options: CacheOptions,
     started_at: Instant,
-    /// Until when the cached sessions may be used, in milliseconds after `since`.
+    /// The time until which the cached sessions may be used, in milliseconds after `started_at`.
     fresh_until: AtomicU64,
-    /// When the last successful poll of the feed started, in milliseconds after `since`; 0 = never.
+    /// The start of the last successful poll of the feed, in milliseconds after `started_at`; 0 =
+    /// never.
     last_synced: AtomicU64,
     metrics: Arc<Metrics>,
 }
@@ -56,14 +57,13 @@ pub(super) struct SessionCache {
 /// The recent changes of the sessions that share this log.
 #[derive(Default)]
 struct ChangeLogShard {
-    /// How many changes were added.
+    /// The number of changes added so far.
     sequence: u64,
-    /// The latest changes; change `n` is at `n % RECENT`. `None` stands for a change of any
-    /// session.
+    /// The latest changes. Change `n` is at `n % LOG_LEN`. `None` means a change of any session.
     recent_changes: [Option<(SessionId, Version)>; LOG_LEN as usize],
 }
 
-/// How many changes the log of a session had when a read or write of the session started.
+/// The number of changes in the log of a session before a read or write of the session.
 #[derive(Clone, Copy)]
 pub(super) struct FillToken(u64);
 
@@ -105,7 +105,7 @@ impl SessionCache {
             )
         });
         Self {
-            sessions: sessions,
+            sessions,
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             options,
             started_at: Instant::now(),
@@ -144,12 +144,12 @@ impl SessionCache {
         })
     }
 
-    /// A mark to take before a session is read or written.
+    /// The token to take before a session is read or written.
     pub(super) fn begin_fill(&self, id: SessionId) -> FillToken {
         FillToken(self.shard(id).sequence)
     }
 
-    /// Stores a session that was read after `mark` was taken, unless a later version is known.
+    /// Stores a session that was read after `token` was taken, unless a later version is known.
     pub(super) fn fill(&self, token: FillToken, session: &Arc<CachedSession>) {
         let Some(sessions) = &self.sessions else { return };
         let shard = self.shard(session.id);
@@ -158,7 +158,7 @@ impl SessionCache {
         }
     }
 
-    /// Stores a session that was written after `mark` was taken, in place of its earlier version.
+    /// Stores a session that was written after `token` was taken, in place of its earlier version.
     pub(super) fn publish(&self, token: FillToken, session: &Arc<CachedSession>) {
         let Some(sessions) = &self.sessions else { return };
         let mut shard = self.shard(session.id);
@@ -181,7 +181,7 @@ impl SessionCache {
         }
     }
 
-    /// Removes all sessions, after changes that are unknown.
+    /// Removes all sessions after unknown changes.
     pub(super) fn clear(&self) {
         let Some(sessions) = &self.sessions else { return };
         for shard in &self.shards {
@@ -190,7 +190,7 @@ impl SessionCache {
         sessions.clear();
     }
 
-    /// Reports that [`Cache::changed`] was called for every change that was committed before `at`.
+    /// Records that [`Self::invalidate`] was called for every change committed before `at`.
     pub(super) fn mark_synced(&self, at: Instant) {
         let fresh_until = at + self.options.follow_interval;
         self.fresh_until.store(self.millis(fresh_until), Ordering::Relaxed);
@@ -215,7 +215,7 @@ impl SessionCache {
 }
 
 /// Whether a session is cached at this version or a later one. An entry of the same version stays,
-/// because it may have been rendered.
+/// because it may already be rendered.
 fn has_at_least(sessions: &SessionMap, session: &CachedSession) -> bool {
     sessions.peek(&session.id).is_some_and(|cached| cached.version >= session.version)
 }
@@ -227,13 +227,13 @@ impl ChangeLogShard {
         self.sequence += 1;
     }
 
-    /// Whether a later version of the session may have been added since `mark`.
+    /// Whether the log may contain a later version of the session since `token`.
     fn may_be_superseded_since(
         &self,
         FillToken(token): FillToken,
         session: &CachedSession,
     ) -> bool {
-        // Changes that the log no longer holds may have been of this session.
+        // The log no longer holds some changes, which may be changes of this session.
         self.sequence - token > LOG_LEN
             || (token..self.sequence).any(|number| {
                 self.recent_changes[slot(number)]
@@ -244,7 +244,7 @@ impl ChangeLogShard {
 
 /// The index of a change in the log.
 fn slot(number: u64) -> usize {
-    // The remainder is less than `RECENT`, so it fits.
+    // The remainder is less than `LOG_LEN`, so it fits.
     (number % LOG_LEN) as usize
 }
 
@@ -304,7 +304,7 @@ mod tests {
         assert_eq!(version(&cache, 1), None);
         cache.fill(mark, &session(1, 2));
         assert_eq!(version(&cache, 1), None);
-        // The same if the session was not cached at the time of the change.
+        // The same case if the session was not cached at the time of the change.
         let mark = cache.begin_fill(id);
         cache.clear();
         cache.fill(mark, &session(1, 2));
@@ -328,7 +328,8 @@ mod tests {
         tell(1, 3);
         cache.publish(mark, &session(1, 2));
         assert_eq!(version(&cache, 1), None);
-        // The own change, reported before its writer knows of it; and a change of another session.
+        // The writer's own change, reported before the writer knows of it; and a change of another
+        // session.
         let mark = cache.begin_fill(session(1, 1).id);
         tell(1, 4);
         cache.publish(mark, &session(1, 4));
@@ -362,7 +363,7 @@ mod tests {
                 false => cache.fill(mark, &session(1, version)),
                 true => cache.publish(mark, &session(1, version)),
             };
-            // Another request reads a later version, before that is reported or after.
+            // Another request reads a later version, before or after the report.
             cache.fill(cache.begin_fill(id), &session(1, 4));
             bring(3);
             assert_eq!(version(&cache, 1), Some(4));
@@ -370,7 +371,7 @@ mod tests {
             tell(4);
             bring(3);
             assert_eq!(version(&cache, 1), Some(4));
-            // The same if that was evicted meanwhile.
+            // The same case if the later version was evicted meanwhile.
             cache.sessions.as_ref().unwrap().remove(&id);
             bring(3);
             assert_eq!(version(&cache, 1), None);

@@ -19,26 +19,26 @@ use crate::domain::{IdempotencyKey, NewSession, Request, Rules, Session, Session
 use crate::metrics::Metrics;
 use crate::repository::Pool;
 
-/// The sessions of all enterprises. A clone uses the same cache and the same queues.
+/// The sessions of all enterprises. A clone uses the same cache and queues.
 #[derive(Clone)]
 pub struct Sessions {
     shared: Arc<Context>,
     lane: BatchQueues,
 }
 
-/// How a write is to be done.
+/// The options of a write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WriteOptions {
-    /// The idempotency key: the request is done once, however often it is sent.
+    /// The idempotency key: the request is executed once, even if it is sent several times.
     pub idempotency_key: Option<IdempotencyKey>,
-    /// Whether to write nothing and only return what would happen. The key is ignored then.
+    /// Whether to return the result without writing it. The key is then ignored.
     pub dry_run: bool,
 }
 
 /// The outcome of a write.
 #[derive(Clone, Debug)]
 pub struct WriteOutcome {
-    /// The session after the write, or as it would be after it.
+    /// The session after the write, or after the simulated write.
     pub session: Arc<CachedSession>,
     /// Whether this is the outcome of an earlier request with the same key.
     pub replayed: bool,
@@ -51,7 +51,7 @@ impl WriteOutcome {
 }
 
 impl Sessions {
-    /// The sessions in the database behind `pool`. Must be called on a Tokio runtime: it spawns
+    /// The sessions in the database behind `pool`. Requires a Tokio runtime, because it spawns
     /// tasks.
     #[must_use]
     pub fn new(pool: Pool, clock: Clock, options: SessionOptions, metrics: Arc<Metrics>) -> Self {
@@ -60,7 +60,7 @@ impl Sessions {
         Self { shared, lane }
     }
 
-    /// The same sessions, with batchers on the current runtime. Each server thread calls this once.
+    /// The same sessions with batchers on the current runtime. Each server thread calls this once.
     #[must_use]
     pub fn for_current_thread(&self) -> Self {
         Self { shared: self.shared.clone(), lane: self.lane.for_thread(&self.shared) }
@@ -85,7 +85,7 @@ impl Sessions {
     /// Creates a session.
     ///
     /// # Errors
-    /// [`Error::Refused`], [`Error::KeyReused`], or when the database fails.
+    /// [`Error::Rejected`], [`Error::IdempotencyKeyReused`], or the database fails.
     pub async fn create(
         &self,
         caller: &Caller,
@@ -116,7 +116,7 @@ impl Sessions {
                 CreateOutcome::DuplicateKey => {
                     match Box::pin(self.replay(caller, options)).await? {
                         Some(outcome) => return Ok(outcome),
-                        // The key has expired since.
+                        // The key has expired since the conflict.
                         None => continue,
                     }
                 }
@@ -127,7 +127,7 @@ impl Sessions {
     /// Reads a session of the caller's enterprise, from the cache if possible.
     ///
     /// # Errors
-    /// [`Error::NoSuchSession`], or when the database fails.
+    /// [`Error::SessionNotFound`], or the database fails.
     pub async fn get(&self, caller: &Caller, id: SessionId) -> Result<Arc<CachedSession>, Error> {
         match self.shared.cache.get(id) {
             Some(session) => ensure_visible(caller, Some(session)),
@@ -138,7 +138,7 @@ impl Sessions {
     /// Reads a session of the caller's enterprise from the database.
     ///
     /// # Errors
-    /// [`Error::NoSuchSession`], or when the database fails.
+    /// [`Error::SessionNotFound`], or the database fails.
     pub async fn get_uncached(
         &self,
         caller: &Caller,
@@ -147,12 +147,12 @@ impl Sessions {
         ensure_visible(caller, self.lane.reads.submit(id, self.shared.deadline_for(caller)).await?)
     }
 
-    /// Changes a session and returns it as it is then. A request that changes nothing is not
-    /// written.
+    /// Changes a session, and returns the session after the change. A request that changes nothing
+    /// is not written.
     ///
     /// # Errors
-    /// [`Error::NoSuchSession`], [`Error::Refused`], [`Error::KeyReused`], [`Error::Contended`], or
-    /// when the database fails.
+    /// [`Error::SessionNotFound`], [`Error::Rejected`], [`Error::IdempotencyKeyReused`],
+    /// [`Error::Contention`], or the database fails.
     pub async fn update(
         &self,
         caller: &Caller,
@@ -168,7 +168,7 @@ impl Sessions {
                 None => WriteOutcome::fresh(session),
             });
         }
-        // A request with a key may have to be submitted again, if the key was used but has expired.
+        // A request with a key may be submitted again: the key may have been used and then expired.
         let retained_request = options.idempotency_key.as_ref().map(|_| request.clone());
         let mut request = Some(request);
         loop {
@@ -214,7 +214,7 @@ fn ensure_visible(
     session.filter(|session| session.buin == caller.app().buin).ok_or(Error::SessionNotFound)
 }
 
-/// A new UUID v7 of that time.
+/// A new UUID v7 for the time `at`.
 fn new_id(at: DateTime<Utc>) -> SessionId {
     let seconds = u64::try_from(at.timestamp()).unwrap_or_default();
     let time = Timestamp::from_unix(NoContext, seconds, at.timestamp_subsec_nanos());

@@ -1,8 +1,8 @@
-//! The way to the collector that takes spans.
+//! Sends spans to the collector.
 //!
 //! A thread of the SDK sends the spans, outside of any runtime. The HTTP requests run on the
-//! runtime on which the collector was made. The surprise: the log has one line when the collector
-//! goes down and one when it is back, regardless of how many spans are lost.
+//! runtime on which the collector was created. The surprise: the log has one line when the
+//! collector goes down and one when it is back, regardless of the number of lost spans.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,17 +14,17 @@ use reqwest::Client;
 use reqwest::redirect::Policy;
 use tokio::runtime::Handle;
 
-/// How long it may take to send spans.
+/// The time limit of a request to the collector.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends spans.
+/// Sends spans to the collector.
 pub(super) struct Collector {
     client: Client,
     runtime: Handle,
     is_down: AtomicBool,
 }
 
-/// The collector gave an answer that takes no spans.
+/// The response of the collector rejects the spans.
 #[derive(Debug, thiserror::Error)]
 #[error("HTTP status {0}")]
 struct CollectorStatusError(u16);
@@ -36,7 +36,7 @@ impl Collector {
         let client = Client::builder()
             .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")))
             .redirect(Policy::none())
-            // The proxies of the environment are for other programs.
+            // The proxies of the environment are meant for other programs.
             .no_proxy()
             .timeout(TIMEOUT)
             .build()?;

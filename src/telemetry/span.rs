@@ -1,7 +1,7 @@
-//! Spans: pieces of work, with start and end.
+//! Spans: pieces of work with a start and an end.
 //!
-//! The values in a span are texts of the source, numbers, and ids of apps or deliveries: never a
-//! key, a token, a title, an account, a path or a query. A span ends when it is dropped.
+//! The values in a span are constant texts, numbers, and ids of apps or deliveries. Keys, tokens,
+//! titles, accounts, paths and queries are forbidden. A span ends when it is dropped.
 
 use opentelemetry::trace::{
     Link, Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt as _,
@@ -11,7 +11,7 @@ use opentelemetry_sdk::trace::{SdkTracer, Span as SdkSpan};
 
 use super::Trace;
 
-/// Work that runs.
+/// Running work.
 pub struct Span {
     span: SdkSpan,
     trace: Trace,
@@ -30,37 +30,37 @@ impl Span {
         Self { span, trace }
     }
 
-    /// The trace, with this as the span that others stand under.
+    /// The trace with this span as the parent of further spans.
     #[must_use]
     pub fn trace(&self) -> &Trace {
         &self.trace
     }
 
-    /// Whether the span is recorded. If not, attributes need not be set.
+    /// Whether the span is recorded. Otherwise attributes have no effect.
     #[must_use]
     pub fn is_recording(&self) -> bool {
         self.span.is_recording()
     }
 
-    /// Gives it another name.
+    /// Changes the name of the span.
     pub fn rename(&mut self, name: String) {
         self.span.update_name(name);
     }
 
-    /// Notes something about the work, under a name of the semantic conventions or `muster.…`.
+    /// Sets an attribute, named by the semantic conventions or `muster.…`.
     pub fn set_attribute(&mut self, name: &'static str, value: impl Into<Value>) {
         self.span.set_attribute(KeyValue::new(name, value));
     }
 
-    /// Notes that the work failed. Why is for the log.
+    /// Marks the work as failed. The log has the reason.
     pub fn mark_failed(&mut self) {
         self.span.set_status(Status::error(""));
     }
 }
 
-/// Does `work`, a statement about `items` that these requests share, in a span.
+/// Runs `work` in a span. The work is a statement about `items` that `requests` share.
 ///
-/// The parent is the first request that is recorded; the span has links to the others.
+/// The parent is the first recorded request; the span has links to the others.
 ///
 /// # Errors
 /// The error of `work`.
@@ -78,7 +78,7 @@ pub async fn trace_statement<T, E>(
     result
 }
 
-/// Does `work`, a statement of the request that is worked on here, in a span.
+/// Runs `work`, a statement of the current request, in a span.
 ///
 /// # Errors
 /// The error of `work`.

@@ -23,7 +23,7 @@ fn log(level: &str, format: LogFormat) -> LogConfig {
     LogConfig { level: LogFilter::parse(level).unwrap(), format }
 }
 
-/// The lines that `talk` logs under `log`.
+/// The lines that `talk` logs with the settings `log`.
 fn written(log: &LogConfig, talk: impl FnOnce()) -> String {
     let paper = Paper::default();
     let writer = paper.clone();
@@ -61,7 +61,7 @@ fn json_is_one_flat_object_a_line() {
     assert_eq!(lines[1]["message"], "slow");
 }
 
-/// Run by [`child`], because logging is set up once for a whole process.
+/// Run by [`child`], because a process can set up logging only once.
 #[test]
 #[ignore = "run by the tests below, in a process of its own"]
 fn in_a_process_of_its_own() {

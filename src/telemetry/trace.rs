@@ -1,9 +1,8 @@
-//! The trace of a piece of work, and its form for other programs: `traceparent`, by W3C Trace
-//! Context.
+//! The trace of a piece of work, and its text form `traceparent` of W3C Trace Context.
 //!
-//! A request carries its trace along as long as it runs ([`Trace::scope`]); the code below reads
-//! [`Trace::current`]. The surprise: a caller's trace is carried, kept and passed on even if no
-//! spans are made. `tracestate` is ignored.
+//! A request carries its trace while it runs ([`Trace::scope`]), and inner code reads
+//! [`Trace::current`]. The surprise: a caller's trace is stored and passed on even if no spans are
+//! recorded. `tracestate` is ignored.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ tokio::task_local! {
     static CURRENT: Trace;
 }
 
-/// A trace, and the span in it that further ones stand under. A clone is the same.
+/// A trace, and the span in it that is the parent of further spans. A clone is the same trace.
 #[derive(Clone)]
 pub struct Trace(Arc<TraceInner>);
 
@@ -29,20 +28,20 @@ impl Trace {
     /// The length of [`bytes`](Self::bytes).
     pub const LENGTH: usize = 25;
 
-    /// The trace that a span of ours stands in.
+    /// The trace of a span of this process.
     pub(super) fn from_span(context: SpanContext, tracer: SdkTracer) -> Self {
         Self(Arc::new(TraceInner { context, tracer: Some(tracer) }))
     }
 
     fn from_remote(trace: TraceId, span: SpanId, flags: u8) -> Option<Self> {
-        // The others say nothing that is asked here.
+        // Other flags have no meaning here.
         let flags = TraceFlags::new(flags) & TraceFlags::SAMPLED;
         let context = SpanContext::new(trace, span, flags, true, TraceState::NONE);
         context.is_valid().then(|| Self(Arc::new(TraceInner { context, tracer: None })))
     }
 
-    /// Reads a `traceparent`; `None` for any other text. Of future versions it reads the part that
-    /// all versions share.
+    /// Parses a `traceparent`; `None` for any other text. Of a future version, only the part that
+    /// all versions share is read.
     #[must_use]
     pub fn parse(traceparent: &str) -> Option<Self> {
         let bytes = traceparent.as_bytes();
@@ -59,7 +58,7 @@ impl Trace {
             (_, Some(_)) => {}
         }
         let [trace, span] = [&traceparent[3..35], &traceparent[36..52]];
-        // A dash within a number is no digit, and refused here.
+        // A hyphen within a number is not a digit, so it is rejected here.
         u8::from_str_radix(&traceparent[..2], 16).ok()?;
         let trace = TraceId::from(u128::from_str_radix(trace, 16).ok()?);
         let span = SpanId::from(u64::from_str_radix(span, 16).ok()?);
@@ -67,7 +66,7 @@ impl Trace {
         Self::from_remote(trace, span, flags)
     }
 
-    /// As `traceparent` says it.
+    /// The trace as `traceparent`.
     #[must_use]
     pub fn traceparent(&self) -> String {
         let context = &self.0.context;
@@ -75,7 +74,7 @@ impl Trace {
         format!("00-{}-{}-{flags:02x}", context.trace_id(), context.span_id())
     }
 
-    /// As it is stored: the numbers of the trace (16 bytes) and the span (8), and the flags (1).
+    /// The stored form: the trace id (16 bytes), the span id (8) and the flags (1).
     #[must_use]
     pub fn bytes(&self) -> [u8; Self::LENGTH] {
         let context = &self.0.context;
@@ -95,19 +94,19 @@ impl Trace {
         Self::from_remote(trace, span, bytes[24])
     }
 
-    /// The number of the trace, in 32 hexadecimal digits, for logs.
+    /// The trace id in 32 hexadecimal digits, for logs.
     #[must_use]
     pub fn id(&self) -> impl fmt::Display + use<> {
         self.0.context.trace_id()
     }
 
-    /// The trace of the request that is worked on here, if it is in one.
+    /// The trace of the current request, if any.
     #[must_use]
     pub fn current() -> Option<Self> {
         CURRENT.try_with(Self::clone).ok()
     }
 
-    /// Does `work` in `trace`, if there is one.
+    /// Runs `work` in `trace`, if given.
     pub async fn scope<T>(trace: Option<Self>, work: impl Future<Output = T>) -> T {
         match trace {
             Some(trace) => CURRENT.scope(trace, work).await,
@@ -119,7 +118,7 @@ impl Trace {
         &self.0.context
     }
 
-    /// The maker of child spans, if the trace is sampled.
+    /// The tracer of child spans, if the trace is sampled.
     pub(super) fn tracer(&self) -> Option<&SdkTracer> {
         self.0.tracer.as_ref().filter(|_| self.0.context.is_sampled())
     }

@@ -1,8 +1,9 @@
-//! Traces, as one application makes them: off, or on their way to a collector.
+//! Traces of one application: off, or sent to a collector.
 //!
-//! Like metrics they belong to an application and not to the process, so that several in one
-//! process stay apart. Off costs nothing: there is no span then. Spans wait in memory, up to a
-//! limit, until they are sent; spans that find no room, or that no collector takes, are lost.
+//! Traces belong to an application, not to the process, so several applications in one process stay
+//! separate. Tracing that is off costs nothing, because no span is created. Spans wait in memory,
+//! up to a limit, until they are sent. Spans beyond the limit, or that the collector does not
+//! accept, are lost.
 
 use std::time::Duration;
 
@@ -20,12 +21,12 @@ use super::collector::Collector;
 use super::{Span, Trace};
 use crate::config::TracingConfig;
 
-/// How many spans may wait.
+/// The maximum number of waiting spans.
 const MAX_QUEUE_SIZE: usize = 8_192;
-/// As many as may share a statement.
+/// The maximum number of requests that share a statement.
 const MAX_LINKS: u32 = 256;
 
-/// Makes spans, or does nothing if tracing is off. Clones share one exporter.
+/// Creates spans, or does nothing if tracing is off. Clones share one exporter.
 #[derive(Clone, Debug, Default)]
 pub struct Traces(Option<ActiveTracer>);
 
@@ -35,22 +36,22 @@ struct ActiveTracer {
     tracer: SdkTracer,
 }
 
-/// The reason why no spans can be sent.
+/// The reason why spans cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum TracesError {
-    /// There is no HTTP client.
-    #[error("there is no HTTP client to be had")]
+    /// The HTTP client cannot be created.
+    #[error("cannot create the HTTP client")]
     Client(#[from] reqwest::Error),
-    /// The settings, or the environment's `OTEL_…` variables, make no exporter.
+    /// The settings or the `OTEL_…` variables of the environment are invalid for the exporter.
     #[error("spans cannot be sent")]
     Exporter(#[from] ExporterBuildError),
 }
 
 impl Traces {
-    /// As `settings` say. Must be called where tasks can be spawned.
+    /// Opens tracing with these settings. Requires a runtime on which tasks can be spawned.
     ///
     /// # Errors
-    /// When spans could not be sent. Whether a collector answers is not asked.
+    /// The exporter cannot be created. The collector need not answer yet.
     pub fn open(settings: &TracingConfig) -> Result<Self, TracesError> {
         let Some(endpoint) = &settings.otlp_endpoint else { return Ok(Self::default()) };
         let exporter = SpanExporter::builder()
@@ -73,13 +74,14 @@ impl Traces {
         Ok(Self(Some(ActiveTracer { provider, tracer })))
     }
 
-    /// The span of a request, in the trace that it came with, if it did.
+    /// The span of a request, in the trace that the request carries, if any.
     #[must_use]
     pub fn request(&self, parent: Option<&Trace>) -> Option<Span> {
         self.start("HTTP", SpanKind::Server, parent)
     }
 
-    /// The span of a try to deliver a callback, in the trace of the request that made the change.
+    /// The span of an attempt to deliver a callback, in the trace of the request that made the
+    /// change.
     #[must_use]
     pub fn callback(&self, parent: Option<&Trace>) -> Option<Span> {
         self.start("callback", SpanKind::Client, parent)
@@ -91,7 +93,7 @@ impl Traces {
         Some(Span::start(tracer, builder, parent.map(Trace::context)))
     }
 
-    /// Sends the waiting spans, for no longer than `within`. Afterwards no spans are made.
+    /// Sends the waiting spans, for at most `timeout`. Afterwards no spans are created.
     pub async fn shut_down(self, timeout: Duration) {
         let Some(ActiveTracer { provider, .. }) = self.0 else { return };
         // The shutdown blocks its thread. The SDK logs its errors.
@@ -100,7 +102,7 @@ impl Traces {
     }
 }
 
-/// The service in the spans.
+/// The attributes of this service.
 fn resource() -> Resource {
     let instance = format!("{:032x}", rand::random::<u128>());
     Resource::builder()

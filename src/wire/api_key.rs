@@ -10,15 +10,15 @@ use sha2::{Digest as _, Sha256};
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey(String);
 
-/// SHA-256 of a key. A key has 256 random bits, so no salt and no slow hash are needed, and a
-/// look-up by hash tells an attacker nothing by its timing.
+/// The SHA-256 of a key. A key has 256 random bits, so no salt and no slow hash are needed, and the
+/// timing of a lookup by hash reveals nothing.
 pub type ApiKeyHash = [u8; 32];
 
 impl ApiKey {
     /// The prefix of every key.
     pub const PREFIX: &str = "msk_";
 
-    /// A new key from the operating system's random numbers.
+    /// A new key from the random numbers of the operating system.
     #[must_use]
     pub fn generate() -> Self {
         let secret: [u8; 32] = rand::random();
@@ -27,7 +27,7 @@ impl ApiKey {
         Self(text)
     }
 
-    /// Takes a text that claims to be a key, by its prefix.
+    /// Accepts a text with the prefix of a key.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         text.starts_with(Self::PREFIX).then(|| Self(text.to_owned()))
@@ -39,7 +39,7 @@ impl ApiKey {
         Sha256::digest(&self.0).into()
     }
 
-    /// The secret itself, to be shown once.
+    /// The secret key, to be shown once.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0

@@ -7,11 +7,11 @@ use sha1::{Digest as _, Sha1};
 /// The content of a callback, before it is sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// The creator or `opUser`.
+    /// The operator: the creator or `opUser`.
     pub from_user: &'a str,
-    /// Unix second of the change.
+    /// The time of the change, in Unix seconds.
     pub create_time: i64,
-    /// The session, in the form of every answer.
+    /// The id of the session, in the form of every response.
     pub session_id: &'a str,
     /// The version that the change made.
     pub version: i64,
@@ -24,9 +24,9 @@ pub struct Message<'a> {
 pub enum CallbackEvent<'a> {
     /// A session was created.
     Created {
-        /// Its title.
+        /// The title.
         title: &'a str,
-        /// All its members.
+        /// All members.
         member: &'a [String],
     },
     /// A session was changed.
@@ -37,17 +37,17 @@ pub enum CallbackEvent<'a> {
         title: &'a str,
         /// The accounts that became members.
         add_member: &'a [String],
-        /// The accounts that left.
+        /// The accounts that were removed.
         del_member: &'a [String],
         /// The state, if the state changed. The vendor's protocol does not have this field.
         state: Option<&'a str>,
     },
-    /// Nothing: an operator tests whether callbacks arrive.
+    /// No change: an operator tests whether callbacks arrive.
     Test,
 }
 
 impl Message<'_> {
-    /// The JSON to seal, its fields in the order of the protocol's description.
+    /// The JSON to seal, with its fields in the order of the protocol description.
     #[must_use]
     pub fn to_json(&self) -> String {
         let head = MessageHeader {
@@ -73,7 +73,7 @@ impl Message<'_> {
                 serde_json::to_string(&TestMessage { head, msg_type: "muster_test" })
             }
         };
-        // Text, numbers and lists of text: nothing in there can fail to be JSON.
+        // Text, numbers and lists of text always serialize.
         json.unwrap_or_default()
     }
 }
@@ -131,7 +131,7 @@ struct TestMessage<'a> {
     msg_type: &'static str,
 }
 
-/// The body of a callback, its fields in the order of the protocol's description.
+/// The body of a callback, with its fields in the order of the protocol description.
 #[must_use]
 pub fn callback_body(buin: i64, app_id: &str, encrypt: &str) -> String {
     #[derive(Serialize)]
@@ -146,7 +146,7 @@ pub fn callback_body(buin: i64, app_id: &str, encrypt: &str) -> String {
         .unwrap_or_default()
 }
 
-/// Whether the body of an answer with HTTP status 200 acknowledges a callback: `ok` in any case,
+/// Whether the body of a response with HTTP status 200 acknowledges a callback: `ok` in any case,
 /// with white space around it, or a JSON object whose `errcode` is 0.
 #[must_use]
 pub fn is_acknowledgement(body: &[u8]) -> bool {
@@ -154,8 +154,8 @@ pub fn is_acknowledgement(body: &[u8]) -> bool {
         || serde_json::from_slice::<Value>(body).is_ok_and(|answer| answer["errcode"] == 0)
 }
 
-/// `msg_signature`: lower-case hex SHA-1 of token, timestamp, nonce and encrypted message, sorted
-/// bytewise and joined.
+/// `msg_signature`: the lower-case hexadecimal SHA-1 of token, timestamp, nonce and encrypted
+/// message, sorted bytewise and concatenated.
 #[must_use]
 pub fn sign(token: &str, timestamp: &str, nonce: &str, encrypt: &str) -> String {
     let mut parts = [token, timestamp, nonce, encrypt];

@@ -7,12 +7,11 @@
 //! text   = standard base64 with padding
 //! ```
 //!
-//! The surprise: the first block is noise, and stays unread. Some clients encrypt under an IV that
-//! they never send, which garbles exactly that block.
+//! The surprise: the first block is random and is not read. Some clients encrypt with an IV that
+//! they never send, which garbles exactly this block.
 //!
-//! CBC has no MAC, so an attacker who learns *why* a message did not open learns about its
-//! plaintext. [`Envelope::open`] therefore makes all its checks on every message and has one way
-//! out.
+//! CBC has no MAC, so an attacker who learns the reason of a failure learns about the plaintext.
+//! [`Envelope::open`] therefore runs all checks on every message and has a single error.
 
 use aes::Aes256;
 use aes::cipher::block_padding::NoPadding;
@@ -24,9 +23,9 @@ use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _, Constant
 use super::AesKey;
 
 const AES_BLOCK: usize = 16;
-/// PKCS#7 pads to this, twice the block of the cipher.
+/// The block size of the PKCS#7 padding, twice the block of the cipher.
 const PADDING_BLOCK: usize = 32;
-/// Where the message begins: behind the noise and the length.
+/// The offset of the message, after the random block and the length.
 const MESSAGE_OFFSET: usize = AES_BLOCK + 4;
 
 /// Seals and opens the messages of one app. The key schedule is computed once.
@@ -37,7 +36,7 @@ pub struct Envelope {
     app_id: Box<str>,
 }
 
-/// A message that cannot be opened. The reason stays secret: see the head of this module.
+/// A message that cannot be opened. The reason stays secret, as the module documentation explains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot be opened with this app's key")]
 pub struct OpenError;
@@ -65,18 +64,18 @@ impl Envelope {
         let mut plain =
             Vec::with_capacity(MESSAGE_OFFSET + message.len() + self.app_id.len() + PADDING_BLOCK);
         plain.extend_from_slice(&noise);
-        // A message is no larger than its session, far below 4 GiB.
+        // A message is about as large as its session, far below 4 GiB.
         let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
         plain.extend_from_slice(&length.to_be_bytes());
         plain.extend_from_slice(message);
         plain.extend_from_slice(self.app_id.as_bytes());
         let padding = PADDING_BLOCK - plain.len() % PADDING_BLOCK;
-        // 1 to 32: it fits.
+        // The padding is 1 to 32, so it fits.
         plain.resize(plain.len() + padding, u8::try_from(padding).unwrap_or_default());
 
         let blocks = plain.len();
         let encryptor = cbc::Encryptor::inner_iv_init(&self.cipher, &self.iv.into());
-        // Whole blocks cannot fail to be encrypted without padding.
+        // Encryption of whole blocks without padding cannot fail.
         if let Ok(sealed) = encryptor.encrypt_padded::<NoPadding>(&mut plain, blocks) {
             STANDARD.encode_string(sealed, out);
         }
@@ -85,9 +84,9 @@ impl Envelope {
     /// Opens a message that was sealed for this app.
     ///
     /// # Errors
-    /// [`CannotOpen`], for every reason.
+    /// [`OpenError`], for every reason.
     pub fn open(&self, text: &str) -> Result<String, OpenError> {
-        // The length may decide early: an attacker sees it anyway.
+        // A check of the length may fail early, because an attacker sees the length anyway.
         let mut plain = STANDARD.decode(text).map_err(|_| OpenError)?;
         if plain.is_empty() || !plain.len().is_multiple_of(PADDING_BLOCK) {
             return Err(OpenError);
@@ -104,8 +103,8 @@ impl Envelope {
         }
     }
 
-    /// Where the message ends in `plain`, and whether padding, length and tail are right. All
-    /// checks run in every case; if the lengths are wrong, the message is empty.
+    /// The end of the message in `plain`, and whether padding, length and suffix are valid. All
+    /// checks always run; if the lengths are wrong, the message is empty.
     fn message_end(&self, plain: &[u8]) -> (usize, Choice) {
         // A body is at most 1 GiB (`limits.max_body_bytes`), so all lengths fit into u32.
         let end = to_u32(plain.len());
@@ -121,7 +120,7 @@ impl Envelope {
         let mut length = [0; 4];
         length.copy_from_slice(&plain[AES_BLOCK..MESSAGE_OFFSET]);
         let length = u32::from_be_bytes(length);
-        // Where the tail must begin so that tail and padding fill the rest exactly.
+        // The suffix must begin here, so that suffix and padding fill the rest exactly.
         let suffix_len = u32::from(padding) + to_u32(app_id.len());
         let suffix_start = end.wrapping_sub(suffix_len);
         is_valid &=
@@ -180,7 +179,8 @@ mod tests {
         }
     }
 
-    /// Encrypts a plaintext as it stands, so that a test can make what no honest client makes.
+    /// Encrypts a plaintext unchanged, so that a test can make messages that a correct client never
+    /// sends.
     fn encrypt(envelope: &Envelope, mut plain: Vec<u8>) -> String {
         let length = plain.len();
         let encryptor = cbc::Encryptor::inner_iv_init(&envelope.cipher, &envelope.iv.into());

@@ -7,8 +7,8 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroize;
 
-/// Standard base64 whose padding may be left away: the vendor shows keys with 44 characters,
-/// its relatives with 43.
+/// Standard base64 with optional padding: the vendor shows keys with 44 characters, related
+/// products with 43.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -16,32 +16,32 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// 32 secret bytes. Wiped when dropped, never shown by `Debug`.
+/// 32 secret bytes. Wiped on drop, never shown by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AesKey([u8; 32]);
 
-/// A text that is no key.
+/// The text is not a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be 32 bytes in base64 (43 or 44 characters)")]
 pub struct InvalidAesKey;
 
 impl AesKey {
-    /// Takes 32 bytes.
+    /// The key with these bytes.
     #[must_use]
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// A new key from the operating system's random numbers.
+    /// A new key from the random numbers of the operating system.
     #[must_use]
     pub fn generate() -> Self {
         Self(rand::random())
     }
 
-    /// Reads standard base64 of 32 bytes, with or without padding.
+    /// Parses standard base64 of 32 bytes, with or without padding.
     ///
     /// # Errors
-    /// [`NotAKey`] for anything else.
+    /// [`InvalidAesKey`] for any other text.
     pub fn from_base64(text: &str) -> Result<Self, InvalidAesKey> {
         let mut bytes = BASE64.decode(text).map_err(|_| InvalidAesKey)?;
         let key = <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| InvalidAesKey);
@@ -49,7 +49,7 @@ impl AesKey {
         key.map(Self)
     }
 
-    /// Standard base64 with padding, as clients are configured with it.
+    /// Standard base64 with padding, as in the configuration of clients.
     #[must_use]
     pub fn to_base64(&self) -> String {
         BASE64.encode(self.0)

@@ -1,6 +1,6 @@
 //! The bytes of the wire protocol: sealed envelopes, signatures, tokens, lenient JSON and queries,
-//! the table of error codes; and the form in which secrets are stored. No I/O, no async, and no rules about
-//! sessions.
+//! and error codes. Also the stored form of secrets. No I/O, no async and no rules about sessions
+//! live here.
 
 mod api_key;
 mod callback;

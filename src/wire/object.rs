@@ -1,28 +1,27 @@
-//! JSON as existing clients write it, read leniently but never wrongly.
+//! JSON from existing clients: read leniently, but never wrongly.
 //!
-//! A message is one [`Object`], read in a single pass that borrows from its text. Unknown
-//! fields are ignored; `null`, `""` and `[]` count as absent; an integer counts as its
-//! decimal string if the field holds an account. Every other deviation is an error that names the
-//! field.
+//! A message is one [`JsonObject`], read in a single pass that borrows from its text. Unknown
+//! fields are ignored. `null`, `""` and `[]` count as absent. An integer counts as its decimal
+//! string if the field holds an account. Every other deviation is an error that names the field.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// More fields than any client sends. A message with more is treated as an attack.
+/// More fields than any client sends. A message with more fields is treated as an attack.
 const MAX_FIELDS: usize = 256;
 
-/// The fields of one message, in the order in which they stand.
+/// The fields of one message, in their order.
 #[derive(Debug)]
 pub struct JsonObject<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
 
-/// A JSON value that borrows its text where that has no escapes.
+/// A JSON value that borrows its text if the text has no escapes.
 #[derive(Debug)]
 enum Value<'a> {
     Null,
     Boolean,
-    /// Has a fraction or an exponent, is too large for 64 bits, or is `-0`.
+    /// A number that has a fraction or an exponent, is too large for 64 bits, or is `-0`.
     Fraction,
     Integer(Integer),
     Text(Cow<'a, str>),
@@ -30,7 +29,7 @@ enum Value<'a> {
     Object(Vec<(Cow<'a, str>, Value<'a>)>),
 }
 
-/// A whole number that fits into 64 bits, signed or not.
+/// A signed or unsigned integer of 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Integer(i128);
 
@@ -41,9 +40,9 @@ pub enum JsonKind {
     Null,
     /// `true` or `false`.
     Boolean,
-    /// A number with a fraction or an exponent, too large for 64 bits, or `-0`.
+    /// A number that has a fraction or an exponent, is too large for 64 bits, or is `-0`.
     Fraction,
-    /// A whole number.
+    /// An integer.
     Integer,
     /// A string.
     Text,
@@ -53,16 +52,17 @@ pub enum JsonKind {
     Object,
 }
 
-/// Text that is no message.
+/// The text is not a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// Not JSON: a syntax error, invalid UTF-8, a lone surrogate, too deep, trailing text.
+    /// The text is not JSON: a syntax error, invalid UTF-8, a lone surrogate, too deep, trailing
+    /// text.
     #[error("not JSON: {0}")]
     NotJson(String),
-    /// JSON, but something else than an object.
+    /// The text is JSON, but not an object.
     #[error("must be a JSON object, got {0}")]
     NotAnObject(JsonKind),
-    /// The same field twice. Fields of inner objects are not compared.
+    /// A field appears twice. Fields of inner objects are not compared.
     #[error("{0}: appears more than once")]
     Duplicate(String),
     /// More than 256 fields.
@@ -74,7 +74,7 @@ pub enum Malformed {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: must be {wanted}, got {got}")]
 pub struct FieldError {
-    /// The field, with the place in the list if it is one: `member[3]`.
+    /// The name of the field, with the index if it is a list: `member[3]`.
     pub field: String,
     /// The expected type.
     pub wanted: &'static str,
@@ -128,16 +128,16 @@ impl<'a> JsonObject<'a> {
         self.get(field).filter(|value| !value.is_empty())
     }
 
-    /// Whether the field stands there with anything but `null`.
+    /// Whether the field is present and not `null`.
     #[must_use]
     pub fn has(&self, field: &str) -> bool {
         !matches!(self.get(field), None | Some(Value::Null))
     }
 
-    /// A field that holds text, possibly empty; `None` if it is not there.
+    /// A field that holds text, possibly empty; `None` if absent.
     ///
     /// # Errors
-    /// [`FieldError`] if something else stands there.
+    /// [`FieldError`] if the field has another type.
     pub fn text_or_empty(&self, field: &str) -> Result<Option<&str>, FieldError> {
         match self.get(field) {
             None | Some(Value::Null) => Ok(None),
@@ -149,7 +149,7 @@ impl<'a> JsonObject<'a> {
     /// A field that holds text; `None` if absent.
     ///
     /// # Errors
-    /// [`FieldError`] if something else stands there.
+    /// [`FieldError`] if the field has another type.
     pub fn text(&self, field: &str) -> Result<Option<&str>, FieldError> {
         match self.non_empty(field) {
             None => Ok(None),
@@ -158,10 +158,10 @@ impl<'a> JsonObject<'a> {
         }
     }
 
-    /// A field that holds a whole number; `None` if absent.
+    /// A field that holds an integer; `None` if absent.
     ///
     /// # Errors
-    /// [`FieldError`] if something else stands there.
+    /// [`FieldError`] if the field has another type.
     pub fn integer(&self, field: &str) -> Result<Option<Integer>, FieldError> {
         match self.non_empty(field) {
             None => Ok(None),
@@ -170,10 +170,10 @@ impl<'a> JsonObject<'a> {
         }
     }
 
-    /// A field that holds an account, which may be written as an integer; `None` if absent.
+    /// A field that holds an account, which may be an integer; `None` if absent.
     ///
     /// # Errors
-    /// [`FieldError`] if something else stands there.
+    /// [`FieldError`] if the field has another type.
     pub fn account(&self, field: &str) -> Result<Option<Cow<'_, str>>, FieldError> {
         match self.non_empty(field) {
             None => Ok(None),
@@ -181,8 +181,8 @@ impl<'a> JsonObject<'a> {
         }
     }
 
-    /// A field that holds a list of accounts; empty if absent. Each goes through `take`, with its
-    /// place in the list.
+    /// A field that holds a list of accounts; empty if absent. `take` converts each account, and
+    /// gets its index in the list.
     ///
     /// # Errors
     /// [`FieldError`] if the field holds another type, or the error of `take`.
@@ -253,7 +253,7 @@ impl Value<'_> {
 }
 
 impl Integer {
-    /// The number, if it is one of signed 64 bits.
+    /// The number if it fits into signed 64 bits.
     #[must_use]
     pub fn to_i64(self) -> Option<i64> {
         self.0.try_into().ok()
@@ -280,7 +280,7 @@ impl fmt::Display for JsonKind {
     }
 }
 
-// Unknown fields are read too: skipping them would let lone surrogates and any depth pass.
+// Unknown fields are read too, because skipping them would accept lone surrogates and any depth.
 // `serde_json` stops at a depth of 128.
 
 impl<'de> Deserialize<'de> for Value<'de> {
@@ -343,7 +343,7 @@ impl<'de> Deserialize<'de> for Value<'de> {
     }
 }
 
-/// A field's name. `Cow` itself would always be read as an owned string.
+/// The name of a field. `Cow` itself would always be read as an owned string.
 struct Name<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Name<'de> {

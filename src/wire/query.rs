@@ -1,6 +1,6 @@
-//! Queries as existing clients write them: the parameters in any order, and a bare `?` at the end.
+//! Queries from existing clients: parameters in any order, and a bare `?` at the end.
 //!
-//! They are read as leniently as forms: a wrong encoding is taken as plain text.
+//! Queries are read as leniently as forms: invalid percent-encoding counts as plain text.
 
 use std::borrow::Cow;
 
@@ -9,12 +9,12 @@ use percent_encoding::percent_decode_str;
 
 use super::Malformed;
 
-/// The value of a query parameter, decoded; `None` if it is not there.
+/// The decoded value of a query parameter; `None` if absent.
 ///
 /// # Errors
-/// [`Malformed::Duplicate`]: like a field of a message it may stand there once.
+/// [`Malformed::Duplicate`] if the parameter appears more than once.
 pub fn query_value<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, Malformed> {
-    // One client ends every URL with a bare `?`, which no token or session id has.
+    // One client ends every URL with a bare `?`. No token or session id contains it.
     let query = query.trim_end_matches('?');
     let mut values = pairs(query).filter_map(|pair| value_of(pair, name));
     let value = values.next();
@@ -35,12 +35,12 @@ fn pairs(query: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The value of a pair if it has this name. The usual ones need little decoding.
+/// The value of a pair if it has this name. Usual values need little decoding.
 fn value_of<'a>(pair: &'a str, name: &str) -> Option<Cow<'a, str>> {
     if let Some(value) = pair.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')) {
         return Some(decode_value(value));
     }
-    // Names are short: each byte is looked at faster than a search begins.
+    // Names are short, so a loop over the bytes is faster than the start of a search.
     let is_plain = pair.bytes().take_while(|byte| *byte != b'=').all(|byte| !b"%+".contains(&byte));
     if is_plain {
         return (pair == name).then_some(Cow::Borrowed(""));
@@ -49,7 +49,7 @@ fn value_of<'a>(pair: &'a str, name: &str) -> Option<Cow<'a, str>> {
     (found == name).then(|| Cow::Owned(value.into_owned()))
 }
 
-/// A value as it was before it was encoded.
+/// Decodes a value.
 fn decode_value(value: &str) -> Cow<'_, str> {
     let mut rest = value;
     let mut text = String::new();
@@ -70,7 +70,8 @@ fn decode_value(value: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// The character that `%` and two digits at the beginning stand for, if that is all of it.
+/// The ASCII character of `%` and two digits at the beginning, if `encoded` begins with such an
+/// escape.
 fn decode_ascii_escape(encoded: &[u8]) -> Option<u8> {
     let [b'%', high, low, ..] = encoded else { return None };
     let digit = |digit: u8| char::from(digit).to_digit(16);

@@ -1,9 +1,9 @@
-//! Secrets as they are stored: sealed with a master key, each for its own place.
+//! The stored form of secrets: sealed with a master key, each for its own place.
 //!
-//! XChaCha20-Poly1305, because its nonces are long enough to be drawn at random for ever. The
-//! stored form is `1 ‖ key id (8) ‖ nonce (24) ‖ cipher text ‖ tag (16)`. The bytes before the
-//! nonce and the place are authenticated too, so a value that is moved to another row or column
-//! does not open. The id of a key is derived from the key, so equal keys have equal ids.
+//! XChaCha20-Poly1305 has nonces that are long enough to be random. The stored form is
+//! `1 ‖ key id (8) ‖ nonce (24) ‖ cipher text ‖ tag (16)`. The bytes before the nonce and the place
+//! are authenticated too, so a value that is moved to another row or column does not open. The id
+//! of a key is derived from the key, so equal keys have equal ids.
 
 use std::fmt;
 
@@ -18,18 +18,18 @@ const ID_BYTES: usize = 8;
 const NONCE_BYTES: usize = 24;
 const HEADER_BYTES: usize = 1 + ID_BYTES;
 
-/// Tells which key sealed a value, and nothing else about that key.
+/// Identifies the key that sealed a value, and reveals nothing else about the key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MasterKeyId([u8; ID_BYTES]);
 
-/// 32 secret bytes that seal other secrets. Wiped when dropped, never shown by `Debug`.
+/// 32 secret bytes that seal other secrets. Wiped on drop, never shown by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MasterKey([u8; 32]);
 
-/// Where a secret is stored.
+/// The place where a secret is stored.
 #[derive(Clone, Copy, Debug)]
 pub struct SealContext<'a> {
-    /// The column, with its table; without U+0000.
+    /// The table and column; without U+0000.
     pub column: &'static str,
     /// The enterprise of the row.
     pub buin: i64,
@@ -37,19 +37,19 @@ pub struct SealContext<'a> {
     pub app_id: &'a str,
 }
 
-/// A value that this key did not seal, that was sealed for another place, or that was altered.
+/// The value was altered, or was sealed with another key or for another place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("was altered, or belongs elsewhere")]
 pub struct UnsealError;
 
 impl MasterKey {
-    /// Takes 32 bytes.
+    /// The key with these bytes.
     #[must_use]
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// A new key from the operating system's random numbers.
+    /// A new key from the random numbers of the operating system.
     #[must_use]
     pub fn generate() -> Self {
         Self(rand::random())
@@ -59,7 +59,7 @@ impl MasterKey {
     #[must_use]
     pub fn id(&self) -> MasterKeyId {
         let mut id = [0; ID_BYTES];
-        // Fails only for much longer output.
+        // Fails only for a much longer output.
         let _ = Hkdf::<Sha256>::new(None, &self.0).expand(b"muster master key id", &mut id);
         MasterKeyId(id)
     }
@@ -70,7 +70,7 @@ impl MasterKey {
         &self.0
     }
 
-    /// Seals a secret for its place. The same one looks different each time.
+    /// Seals a secret for its place. Equal secrets have different sealed forms.
     #[must_use]
     pub fn seal(&self, context: SealContext<'_>, secret: &[u8]) -> Vec<u8> {
         let mut sealed = Vec::with_capacity(HEADER_BYTES + NONCE_BYTES + secret.len() + 16);
@@ -80,7 +80,7 @@ impl MasterKey {
         let aad = context.associated_data(&sealed);
         sealed.extend(nonce);
         let cipher = XChaCha20Poly1305::new(&self.0.into());
-        // This fails only for secrets of 256 GiB. The empty text never opens.
+        // Fails only for secrets of 256 GiB. An empty value never opens.
         let text = cipher.encrypt(&XNonce::from(nonce), Payload { msg: secret, aad: &aad });
         sealed.extend(text.unwrap_or_default());
         sealed
@@ -89,7 +89,7 @@ impl MasterKey {
     /// Opens a value that was sealed for this place.
     ///
     /// # Errors
-    /// [`CannotUnseal`].
+    /// [`UnsealError`].
     pub fn unseal(
         &self,
         context: SealContext<'_>,
@@ -135,7 +135,7 @@ impl MasterKeyId {
         }
     }
 
-    /// Reads an id as it is shown.
+    /// Parses the text form of an id.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let plain = text.len() == 2 * ID_BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -143,7 +143,7 @@ impl MasterKeyId {
         Some(Self(id.to_be_bytes()))
     }
 
-    /// As it is stored.
+    /// The stored form.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.0
@@ -163,7 +163,8 @@ impl fmt::Debug for MasterKeyId {
 }
 
 impl SealContext<'_> {
-    /// No two places make the same: the column has no zero byte, and the number has a fixed length.
+    /// Different places give different data: the column has no zero byte, and the number has a
+    /// fixed length.
     fn associated_data(self, head: &[u8]) -> Vec<u8> {
         let number = self.buin.to_be_bytes();
         [head, self.column.as_bytes(), &[0], &number, self.app_id.as_bytes()].concat()

@@ -1,12 +1,12 @@
-//! Access tokens: stateless, so that any instance can check one without a table.
+//! Access tokens: stateless, so that any instance can verify one without a table.
 //!
 //! ```text
 //! body  = version(1) ‖ be64(buin) ‖ be64(expiry) ‖ nonce(12) ‖ app id
 //! token = base64url(body ‖ HMAC-SHA256(HKDF(app's AES key), body))
 //! ```
 //!
-//! The key is derived from the app's AES key, so rotating that ends every token; a disabled app's
-//! tokens are refused where the app is looked up.
+//! The key is derived from the app's AES key, so a rotation of the AES key invalidates every token.
+//! The lookup of the app rejects the tokens of a disabled app.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,7 +21,7 @@ const FORMAT_VERSION: u8 = 1;
 const NONCE_BYTES: usize = 12;
 const HEADER_BYTES: usize = 1 + 8 + 8 + NONCE_BYTES;
 const MAC_BYTES: usize = 32;
-/// Longer texts are no tokens of ours: an app id has at most 64 characters.
+/// A longer text is not a token of Muster, because an app id has at most 64 characters.
 const MAX_TOKEN_LEN: usize = 256;
 
 /// The content of a token, before its signature is verified.
@@ -31,24 +31,24 @@ pub struct TokenClaims {
     pub buin: i64,
     /// The app.
     pub app_id: String,
-    /// Unix second from which on it is no longer valid.
+    /// The time in Unix seconds from which the token is invalid.
     pub expires_at: i64,
     body: Vec<u8>,
     mac: [u8; MAC_BYTES],
 }
 
-/// Why a token is not accepted.
+/// The reason why a token is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Not made with this key.
+    /// The token was not made with this key.
     #[error("access token does not exist")]
     Forged,
-    /// Made with this key, but its time is over.
+    /// The token was made with this key, but has expired.
     #[error("access token expired")]
     Expired,
 }
 
-/// Gives and checks the tokens of one app.
+/// Issues and verifies the tokens of one app.
 #[derive(Clone)]
 pub struct TokenKey {
     mac: Hmac<Sha256>,
@@ -60,7 +60,7 @@ impl TokenKey {
     pub fn derive(key: &AesKey) -> Self {
         let mut derived = Key::<Hmac<Sha256>>::default();
         let derive = Hkdf::<Sha256>::new(None, key.bytes());
-        // HKDF-SHA256 gives up to 255 blocks of 32 bytes; two cannot fail.
+        // HKDF-SHA256 gives up to 255 blocks of 32 bytes, so two blocks cannot fail.
         let _ = derive.expand(b"muster access token 1", &mut derived);
         Self { mac: Hmac::new(&derived) }
     }
@@ -80,8 +80,8 @@ impl TokenKey {
         URL_SAFE_NO_PAD.encode(token)
     }
 
-    /// Checks that the claims were made with this key and are valid at the Unix second `now`.
-    /// The time that this takes does not depend on the content of a forged token.
+    /// Checks that the claims were made with this key and are valid at the Unix second `now`. The
+    /// duration does not depend on the content of a forged token.
     ///
     /// # Errors
     /// [`TokenError::Forged`] or [`TokenError::Expired`].

@@ -7,8 +7,8 @@ use super::super::output;
 use crate::domain::Permission;
 use crate::service::admin::apps::RegisteredApp;
 
-/// The secrets that are printed. The default is none: a terminal's history or a pipeline's log
-/// would store them.
+/// The secrets to print. By default no secret is printed, because the history of a terminal or the
+/// log of a pipeline would store it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SecretVisibility {
     /// No secret: the command is about something else.
@@ -19,7 +19,7 @@ pub(super) enum SecretVisibility {
     Shown,
 }
 
-/// An app as it is printed. A hidden secret is absent, not null.
+/// An app in the output. A hidden secret is absent, not null.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct AppOutput<'a> {

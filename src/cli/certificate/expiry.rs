@@ -1,15 +1,15 @@
-//! The end of a certificate, and whether it is soon.
+//! The expiry time of a certificate, and the warning before it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-/// A certificate that ends within this time is reported: a manual renewal needs the time, and an
-/// automatic one has happened before.
+/// The time before the expiry at which the warnings start. A manual renewal needs this time, and an
+/// automatic renewal should have happened earlier.
 const WARNING_PERIOD: TimeDelta = TimeDelta::days(14);
 
-/// The earliest end among the certificates in a PEM file: no client accepts the chain after it.
-/// `None` if no certificate can be read.
+/// The earliest expiry time in a PEM file, because no client accepts the chain after it. `None` if
+/// no certificate can be read.
 pub(super) fn first_expiry(pem: &[u8]) -> Option<DateTime<Utc>> {
     CertificateDer::pem_slice_iter(pem).filter_map(|der| not_after(&der.ok()?)).min()
 }
@@ -54,7 +54,7 @@ mod tests {
         assert_eq!(first_expiry(pem(NOW).as_bytes()), Some(at(NOW)));
         let chain = pem(NOW) + &pem(NOW - 1) + &pem(NOW + 1);
         assert_eq!(first_expiry(chain.as_bytes()), Some(at(NOW - 1)));
-        // Dates from 2050 on have another notation in certificates.
+        // Certificates write dates from 2050 on in another format.
         assert_eq!(first_expiry(pem(2 * NOW).as_bytes()), Some(at(2 * NOW)));
         assert_eq!(first_expiry(b""), None);
         assert_eq!(first_expiry(&pem(NOW).as_bytes()[..200]), None);

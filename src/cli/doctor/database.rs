@@ -1,7 +1,7 @@
 //! Checks of the database: its version, clock, schema and secrets.
 //!
-//! Each check needs the result of the one before. If the database does not answer, the remaining
-//! checks are skipped, because each would wait as long for the same result.
+//! Each check needs the result of the check before it. If the database does not answer, the
+//! remaining checks are skipped, because each would wait as long for the same result.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(super) const NAME: &str = "database";
 const CLOCK: &str = "clock";
 const MIGRATIONS: &str = "migrations";
 
-/// The maximum difference between the two clocks.
+/// The maximum difference between the clocks of the database and this machine.
 const MAX_SKEW: Duration = Duration::from_secs(2);
 /// The time limit of a check.
 const TIMEOUT: Duration = StartupTimeouts::PROBE.ready;
@@ -67,7 +67,7 @@ async fn check_open(admin: &AdminContext, settings: &Settings, report: &mut Repo
     };
     let current = migrations.verdict == Verdict::Ok;
     report.add(migrations);
-    // The tables of the secrets may be missing otherwise.
+    // The tables of the secrets may be missing if the schema is not current.
     if !current {
         return true;
     }
@@ -94,9 +94,9 @@ async fn open(settings: &Settings) -> Result<Database, Check> {
     })
 }
 
-/// The result of `asking`; `None` if the database does not answer in time.
-async fn with_timeout<T>(asking: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout(TIMEOUT, asking).await.ok()
+/// Awaits `query`; `None` if the database does not answer in time.
+async fn with_timeout<T>(query: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(TIMEOUT, query).await.ok()
 }
 
 fn no_answer() -> String {

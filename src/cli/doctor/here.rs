@@ -8,9 +8,9 @@ use super::report::Check;
 use crate::config::Settings;
 use crate::postgres::embedded::{self, DataDir, EmbeddedError, Installation};
 
-/// Less free space than this is a warning, in bytes.
+/// The check warns if less space is free, in bytes.
 const LOW_SPACE: u64 = 1 << 30;
-/// Less free space than this is a failure, in bytes: PostgreSQL stops if it cannot write its log.
+/// The check fails if less space is free, in bytes: PostgreSQL stops if it cannot write its log.
 const MIN_SPACE: u64 = 100 << 20;
 
 /// Checks that data_dir and the files in it can be used.

@@ -77,7 +77,7 @@ impl Report {
         self.checks.push(check);
     }
 
-    /// Prints JSON if it was asked for. The exit code is 1 if a check failed.
+    /// Prints the JSON if it was requested. The exit code is 1 if a check failed.
     pub(super) fn finish(self) -> ExitCode {
         if self.output.json {
             // Serialization cannot fail: a check consists of texts.

@@ -1,4 +1,4 @@
-//! The check of the stored secrets: every one can be opened, and other users cannot read the key.
+//! The check of the stored secrets: each secret can be opened, and other users cannot read the key.
 
 use super::super::explain::WRONG_KEY;
 use super::report::Check;

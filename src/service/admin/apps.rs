@@ -16,12 +16,12 @@ pub struct RegisteredApp {
     pub aes_key: AesKey,
 }
 
-/// Changes of an app. A part that is `None` stays as it is.
+/// Changes of an app. A field that is `None` stays unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AppChanges {
     /// The name.
     pub name: Option<String>,
-    /// All permissions: those that are not named are taken away.
+    /// All permissions. Permissions that are not in the set are removed.
     pub permissions: Option<Permissions>,
     /// The callback.
     pub callback: Option<CallbackChange>,
@@ -30,9 +30,9 @@ pub struct AppChanges {
 /// A change of an app's callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallbackChange {
-    /// The app gets no callbacks any more.
+    /// Removes the callback.
     Remove,
-    /// The app gets another URL, another token, or both. An app without a callback needs both.
+    /// Sets the URL, the token, or both. An app without a callback needs both.
     Set {
         /// The URL.
         url: Option<String>,
@@ -89,8 +89,8 @@ pub async fn update(
     change(admin, buin, app_id, |stored| changes.apply(&mut stored.app)).await
 }
 
-/// Disables or enables an app. The servers refuse a disabled app's tokens and keys when this
-/// returns.
+/// Disables or enables an app. When this returns, the servers reject the tokens and keys of a
+/// disabled app.
 ///
 /// # Errors
 /// [`Error::AppNotFound`], or the database fails.
@@ -103,7 +103,7 @@ pub async fn set_disabled(
     change(admin, buin, app_id, |stored| stored.app.disabled = disabled).await
 }
 
-/// Keeps the callbacks of an app instead of sending them.
+/// Stores the callbacks of an app instead of sending them.
 ///
 /// # Errors
 /// [`Error::AppNotFound`], or the database fails.
@@ -115,8 +115,8 @@ pub async fn pause_callbacks(
     change(admin, buin, app_id, |stored| stored.app.callbacks_paused = true).await
 }
 
-/// Sends the callbacks of an app again. Pending ones start at the beginning of their retry
-/// schedule, also those that had failed attempts before the pause.
+/// Resumes the callbacks of an app. Pending callbacks start at the beginning of their retry
+/// schedule, even if attempts failed before the pause.
 ///
 /// # Errors
 /// [`Error::AppNotFound`], or the database fails.
@@ -136,7 +136,7 @@ pub async fn resume_callbacks(
     Ok(resumed)
 }
 
-/// Gives an app another AES key. All its access tokens end.
+/// Replaces the AES key of an app. All its access tokens become invalid.
 ///
 /// # Errors
 /// [`Error::AppNotFound`], or the database fails.
@@ -163,7 +163,7 @@ async fn change(
 }
 
 impl AppChanges {
-    /// Whether the app has a callback afterwards, or none was meant to be set.
+    /// Whether the app has a complete callback after the change, or the change sets no callback.
     fn are_complete_for(&self, app: &App) -> bool {
         match &self.callback {
             Some(CallbackChange::Set { url, token }) => {

@@ -7,7 +7,7 @@ use super::{AdminContext, Error};
 use crate::domain::{AppId, Buin};
 use crate::repository::audit::{self, AuditAction, AuditEntry, AuditQuery};
 
-/// A selection of audit entries: those that meet every condition that is given.
+/// A selection of audit entries: an entry must meet every condition that is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditFilter {
     /// Acts at this time or later.
@@ -58,8 +58,7 @@ pub async fn list(
     Ok(listed.into_iter().map(AdministrativeAct::from).collect())
 }
 
-/// The values that [`AuditFilter::action`] understands: every action, and before the actions of a
-/// noun the noun itself.
+/// The valid values of [`AuditFilter::action`]: every action, and each noun before its actions.
 #[must_use]
 pub fn actions() -> Vec<&'static str> {
     let mut names = Vec::new();

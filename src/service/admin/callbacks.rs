@@ -7,7 +7,7 @@ use crate::domain::{AppId, Buin, CallbacksBlocked, DeliveryId, DeliveryState, Se
 use crate::repository::apps;
 use crate::repository::deliveries::{self, Attempt, DeliveryFilter, DeliverySummary};
 
-/// A selection of callbacks: those that meet every condition that is given.
+/// A selection of callbacks: a callback must meet every condition that is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallbackFilter {
     /// Callbacks to the app of this id.
@@ -35,8 +35,7 @@ pub struct CallbackSummary {
     pub state: DeliveryState,
     /// The number of attempts so far.
     pub attempts: i32,
-    /// The time of the next attempt, or the end of the lease. Without meaning if the state is
-    /// final.
+    /// The time of the next attempt, or the end of the lease. Meaningless in a final state.
     pub due_at: DateTime<Utc>,
     /// The time of the change.
     pub created_at: DateTime<Utc>,
@@ -47,15 +46,15 @@ pub struct CallbackSummary {
 /// One attempt to send a callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallbackAttempt {
-    /// The number, from 1. A replay goes on counting.
+    /// The number, from 1. A replay continues the numbers.
     pub number: i32,
-    /// The time at which it started.
+    /// The start time.
     pub started_at: DateTime<Utc>,
     /// Its duration in milliseconds.
     pub duration_ms: i32,
     /// The HTTP status of the response, if there was one.
     pub status: Option<u16>,
-    /// The reason why it does not count; `None` if the receiver acknowledged it.
+    /// The reason why the attempt failed; `None` if the receiver acknowledged the callback.
     pub error: Option<String>,
     /// The beginning of the response's body, without control characters.
     pub answer: Option<String>,
@@ -66,8 +65,8 @@ pub struct CallbackAttempt {
 pub struct CallbackDetails {
     /// The callback.
     pub callback: CallbackSummary,
-    /// The attempts in their order. An attempt whose worker ended before it wrote the result is
-    /// missing.
+    /// The attempts in their order. An attempt is missing if its worker ended before it wrote the
+    /// result.
     pub attempts: Vec<CallbackAttempt>,
     /// The reason why a pending callback is not sent now.
     pub withheld: Option<CallbacksBlocked>,
@@ -104,7 +103,7 @@ pub async fn find(admin: &AdminContext, id: &DeliveryId) -> Result<CallbackDetai
     Ok(CallbackDetails { callback: found.into(), attempts, withheld })
 }
 
-/// Makes one callback due now, at the beginning of its retry schedule. Gives the number of
+/// Makes one callback due now, at the beginning of its retry schedule. Returns the number of
 /// callbacks that are sent again: 1, or 0 if a worker started to send it meanwhile.
 ///
 /// # Errors
@@ -120,7 +119,7 @@ pub async fn replay_one(admin: &AdminContext, id: &DeliveryId) -> Result<u64, Er
 }
 
 /// Makes callbacks due now, each at the beginning of its retry schedule. Callbacks that a worker is
-/// sending are left out. Gives the number of callbacks that are sent again.
+/// sending are skipped. Returns the number of callbacks that are sent again.
 ///
 /// # Errors
 /// [`Error::AppIdNotFound`], or the database fails.

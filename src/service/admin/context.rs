@@ -1,4 +1,4 @@
-//! The operator, and what every use case of an operator needs.
+//! The operator, and the context that all operator use cases share.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::keyring::Keyring;
 use crate::repository::Pool;
 use crate::repository::audit::{Actor, AuditContext};
 
-/// The person who acts, as the operating system knows them. The audit stores all four values.
+/// The operator, as the operating system reports them. The audit stores all four values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operator {
     /// The name of the user of the operating system.
@@ -30,7 +30,7 @@ pub struct AdminContext {
 }
 
 impl AdminContext {
-    /// A context in which `operator` acts.
+    /// A context for the acts of `operator`.
     #[must_use]
     pub fn new(pool: Pool, keyring: Arc<Keyring>, operator: Operator, clock: Clock) -> Self {
         let Operator { user, sudo_user, host, pid } = operator;
@@ -42,7 +42,7 @@ impl AdminContext {
         AuditContext { actor: &self.actor, at: self.clock.now() }
     }
 
-    /// The difference between the clock of this process and `other`, without a sign.
+    /// The difference between the clock of this process and `other`, as an absolute value.
     pub(super) fn skew(&self, other: chrono::DateTime<chrono::Utc>) -> std::time::Duration {
         (self.clock.now() - other).abs().to_std().unwrap_or_default()
     }

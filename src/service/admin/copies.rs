@@ -12,25 +12,25 @@ use crate::repository::migrations;
 use crate::repository::{Pool, apps, pool};
 use crate::wire::MasterKeyId;
 
-/// A backup that can be restored with the keys that are here.
+/// A backup whose master key is available, so that it can be restored.
 pub struct CheckedBackup {
     backup: Backup,
     included_key: Option<IncludedKey>,
 }
 
-/// The master key in a backup, if it becomes the key of this data directory.
+/// The master key in a backup that becomes the key of this data directory.
 struct IncludedKey {
     keyring: Keyring,
     id: MasterKeyId,
-    /// The file that the key is written to.
+    /// The file to which the key is written.
     target: PathBuf,
 }
 
-/// The keys and the place for a key that a restore can use.
+/// The keys available to a restore, and the place for a key from the backup.
 pub struct RestoreKeys<'a> {
     /// The keyring of this configuration.
     pub keyring: &'a Keyring,
-    /// The key file of the embedded database. The key of the backup is written to it if this is
+    /// The key file of the embedded database. The key of the backup is written to it if the path is
     /// `Some` and the file does not exist.
     pub key_file: Option<&'a Path>,
 }
@@ -40,14 +40,14 @@ pub struct RestoreKeys<'a> {
 pub struct Restored {
     /// The number of apps.
     pub apps: usize,
-    /// The number of migrations that came after the backup and were applied.
+    /// The number of migrations that were applied because the backup was older.
     pub migrated: usize,
 }
 
-/// Writes a backup into `dir`, which must be new or empty, while servers run. The directory holds a
-/// whole backup when this returns. A database with pending migrations can be backed up, because an
-/// upgrade starts with a backup. `programs` says where the programs of PostgreSQL are. The master
-/// key is put into the backup if `with_key` says so and the keyring has it.
+/// Writes a backup into `dir`, which must be new or empty, while servers run. The backup is
+/// complete when this returns. Pending migrations do not prevent a backup, because an upgrade
+/// starts with one. `programs` locates the programs of PostgreSQL. The backup contains the master
+/// key if `with_key` is set and the keyring has the key.
 ///
 /// # Errors
 /// [`Error::ForeignSchema`], [`Error::Copy`], or the keyring or the database fails.
@@ -73,11 +73,11 @@ pub fn key_file(admin: &AdminContext) -> Option<PathBuf> {
     Some(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
 }
 
-/// Opens a backup and checks it before a database is made for it.
+/// Opens a backup and checks it before a database is created for it.
 ///
 /// # Errors
 /// [`Error::BackupTooNew`], [`Error::BackupKeyMissing`], [`Error::BackupKeyWrong`],
-/// [`Error::BackupKeyMalformed`], or the backup is not whole.
+/// [`Error::BackupKeyMalformed`], or the backup is incomplete.
 pub fn open_backup(dir: &Path, keys: &RestoreKeys<'_>) -> Result<CheckedBackup, Error> {
     let backup = Backup::open(dir)?;
     let migrations = migrations::unknown(&backup.manifest.migrations);
@@ -140,8 +140,8 @@ impl CheckedBackup {
 }
 
 impl RestoreKeys<'_> {
-    /// Makes sure that the key of a backup is in the keyring, or will be. Gives the key in
-    /// the backup if that becomes the key of this data directory.
+    /// Makes sure that the key of a backup is in the keyring, or will be. Returns the key in the
+    /// backup if it becomes the key of this data directory.
     fn find(&self, backup: &Backup) -> Result<Option<IncludedKey>, Error> {
         let Some(id) = backup.manifest.master_key.as_deref() else { return Ok(None) };
         let id = MasterKeyId::parse(id).ok_or(Error::BackupKeyMalformed)?;

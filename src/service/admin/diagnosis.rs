@@ -1,7 +1,7 @@
 //! A diagnosis of the database: its version, its clock and its secrets. Nothing is changed.
 //!
-//! The schema is diagnosed by [`super::schema::state`]. No function has a timeout of its own: a
-//! caller that diagnoses a database must expect it not to answer.
+//! [`super::schema::state`] diagnoses the schema. The functions here have no timeout: the caller
+//! must expect a database that does not answer.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,9 +18,9 @@ pub const MIN_POSTGRES_VERSION: i32 = probe::MIN_VERSION;
 pub struct DatabaseServer {
     /// The version as the server writes it, such as "15.18".
     pub version: String,
-    /// Whether Muster runs on this version.
+    /// Whether Muster supports this version.
     pub is_supported: bool,
-    /// The difference between its clock and the clock of this process.
+    /// The difference between the clocks of the server and this process.
     pub clock_skew: Duration,
 }
 
@@ -51,7 +51,7 @@ pub enum SecretsCondition {
     Failed(Error),
 }
 
-/// Asks the database server for its version and its clock.
+/// Reads the version and the clock of the database server.
 ///
 /// # Errors
 /// The database fails.
@@ -64,7 +64,7 @@ pub async fn server(admin: &AdminContext) -> Result<DatabaseServer, Error> {
     })
 }
 
-/// Opens every stored secret, and looks at the permissions of the key file. The schema must be
+/// Opens every stored secret, and checks the permissions of the key file. The schema must be
 /// current.
 pub async fn secrets(admin: &AdminContext) -> SecretsCondition {
     if let Err(error) = admin.keyring.load() {

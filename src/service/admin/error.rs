@@ -31,7 +31,7 @@ pub enum Error {
     /// No enterprise has an app of this id.
     #[error("there is no app {0}")]
     AppIdNotFound(AppId),
-    /// The app has no callback, and the change names only one of its two parts.
+    /// The app has no callback, and the change has only a URL or only a token.
     #[error("the app has no callback yet: a URL and a token are needed together")]
     IncompleteCallback,
     /// No API key has this id.
@@ -55,7 +55,7 @@ pub enum Error {
     /// A migration failed, or the database was changed by something else.
     #[error(transparent)]
     Migration(MigrationError),
-    /// The database did not say which migrations it has.
+    /// The list of applied migrations cannot be read.
     #[error("the database cannot be used")]
     Unreachable(#[source] repository::Error),
     /// The master key that seals the secrets is not in the keyring.
@@ -64,11 +64,12 @@ pub enum Error {
     /// Another rotation of the master key runs.
     #[error("another rotation of the master key is running")]
     RotationRunning,
-    /// The first master key is the active one, and it does not come from a file to which a new key
-    /// could be added.
+    /// The first master key is already active, and no key file exists to which a new key could be
+    /// added.
     #[error("no new master key is configured")]
     NoNewMasterKey,
-    /// Running servers have not confirmed that they have the new master key. The old one is active.
+    /// Running servers have not confirmed that they have the new master key. The old key stays
+    /// active.
     #[error("{servers} running servers have not confirmed that they have the new master key {id}")]
     MasterKeyUnconfirmed {
         /// The number of servers.
@@ -76,7 +77,7 @@ pub enum Error {
         /// The new key.
         id: MasterKeyId,
     },
-    /// Another rotation has made the new key the active one.
+    /// Another rotation has activated the new key.
     #[error("another rotation has changed the master key meanwhile")]
     RotationOvertaken,
     /// The first master key does not come from a file, so no old key can be removed.
@@ -93,10 +94,10 @@ pub enum Error {
         /// The version of Muster that made the backup.
         muster: String,
     },
-    /// The manifest of a backup names a master key that cannot be one.
+    /// The manifest of a backup has an invalid id of a master key.
     #[error("backup.json: masterKey is not the id of a master key")]
     BackupKeyMalformed,
-    /// The key file in a backup holds other keys than the manifest says.
+    /// The key file in a backup holds another key than the manifest names.
     #[error("{} is not the key {id}", path.display())]
     BackupKeyWrong {
         /// The file.
@@ -114,16 +115,16 @@ pub enum Error {
         /// The key file in the backup, if it has one.
         included: Option<PathBuf>,
     },
-    /// The data of a backup were restored, but a secret among them cannot be opened.
+    /// The data of a backup were restored, but a restored secret cannot be opened.
     #[error("the data were restored, but the secrets of an app cannot be opened")]
     RestoredSecrets(#[source] repository::Error),
     /// A copy of the database failed.
     #[error(transparent)]
     Copy(#[from] DumpError),
-    /// The database to which everything is to be copied cannot be reached.
+    /// The target database cannot be reached.
     #[error("the target database cannot be reached")]
     TargetUnreachable(#[source] repository::Error),
-    /// The tables cannot be made in the database to which everything is to be copied.
+    /// The tables cannot be created in the target database.
     #[error("the tables cannot be created in the target database")]
     TargetSchema(#[source] MigrationError),
     /// The database failed.

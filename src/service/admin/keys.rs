@@ -1,5 +1,5 @@
-//! API keys of apps: create, list, revoke. The database stores only their hashes, so a key can be
-//! shown once, by the use case that makes it.
+//! API keys of apps: create, list, revoke. The database stores only hashes, so only the use case
+//! that creates a key can show it.
 
 use chrono::{DateTime, Utc};
 
@@ -40,7 +40,7 @@ pub struct CreatedApiKey {
 pub struct Revocation {
     /// The id of the key.
     pub id: String,
-    /// Whether the key was valid until now.
+    /// Whether the key was valid before.
     pub was_valid: bool,
 }
 
@@ -59,8 +59,7 @@ pub async fn create(
     Ok(CreatedApiKey { id: keys::id(&key.hash()), key })
 }
 
-/// Makes sure that the database knows a key that exists already. A key that was revoked stays
-/// revoked.
+/// Makes sure that the database has an existing key. A revoked key stays revoked.
 ///
 /// # Errors
 /// [`Error::AppNotFound`], or the database fails.
@@ -87,8 +86,8 @@ pub async fn list(admin: &AdminContext) -> Result<Vec<ApiKeySummary>, Error> {
     Ok(keys.into_iter().map(ApiKeySummary::from).collect())
 }
 
-/// Revokes a key for ever. The servers refuse it when this returns. `id_or_key` is the id of the
-/// key, or the key itself.
+/// Revokes a key permanently. The servers reject the key when this returns. `id_or_key` is the id
+/// of the key, or the key itself.
 ///
 /// # Errors
 /// [`Error::KeyNotFound`], or the database fails.

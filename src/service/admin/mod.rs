@@ -2,7 +2,7 @@
 //! the database, and a diagnosis of it.
 //!
 //! Each use case is one function that takes an [`AdminContext`]. It writes its audit entry in the
-//! transaction of the change and waits until the running servers know of the change. No SQL, no
+//! transaction of the change, and waits until the running servers have the change. No SQL, no
 //! printing and no command line lives here: an error names the fact, and the caller adds the
 //! remedy.
 

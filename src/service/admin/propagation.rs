@@ -1,4 +1,4 @@
-//! Waiting until the running servers know of a change, so that it holds when the use case returns.
+//! Waits until the running servers have a change, so that it is in force when the use case returns.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use super::{AdminContext, Error};
 use crate::repository::app_notifications;
 use crate::wire::MasterKeyId;
 
-/// The longest time that a use case waits for the servers.
+/// The maximum time that a use case waits for the servers.
 const CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Waits until every running server knows what was committed. The change stays if a server does not
-/// answer: it reads the change within seconds, so a warning in the log is enough.
+/// Waits until every running server has the committed change. If a server does not answer, a
+/// warning in the log is enough, because the server reads the change within seconds.
 pub(super) async fn announce(admin: &AdminContext) {
     match app_notifications::wait_for_acks(&admin.pool, CONFIRMATION_TIMEOUT, None).await {
         Ok(0) => {}
@@ -25,8 +25,8 @@ pub(super) async fn announce(admin: &AdminContext) {
     }
 }
 
-/// Asks every running server for a master key, and gives the number of servers that did not confirm
-/// it.
+/// Asks every running server whether it has a master key. Returns the number of servers that did
+/// not confirm.
 pub(super) async fn unconfirmed(admin: &AdminContext, key: MasterKeyId) -> Result<u64, Error> {
     Ok(app_notifications::wait_for_acks(&admin.pool, CONFIRMATION_TIMEOUT, Some(key)).await?)
 }

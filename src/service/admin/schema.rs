@@ -1,4 +1,4 @@
-//! The schema of the database: compare it with this version of Muster, and migrate it.
+//! The schema of the database: comparison with this version of Muster, and migration.
 
 use chrono::{DateTime, Utc};
 
@@ -11,20 +11,20 @@ use crate::repository::{self, key_rotation};
 pub enum SchemaState {
     /// The schema is current.
     Current,
-    /// This many migrations are pending.
+    /// The number of pending migrations.
     Pending(usize),
     /// A newer version of Muster applied these migrations.
     Newer(Vec<i64>),
-    /// This migration did not finish, or was applied with another text.
+    /// A migration that did not finish, or was applied with another text.
     Broken(i64),
 }
 
-/// A step of the schema.
+/// A migration of the schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaStep {
-    /// Its number.
+    /// The version number.
     pub version: i64,
-    /// Its subject.
+    /// The subject.
     pub description: String,
     /// The time at which it was applied; `None` if it is pending.
     pub applied_at: Option<DateTime<Utc>>,
@@ -35,11 +35,11 @@ pub struct SchemaStep {
 /// # Errors
 /// [`Error::Unreachable`].
 pub async fn state(admin: &AdminContext) -> Result<SchemaState, Error> {
-    let standing = migrations::status(&admin.pool).await.map_err(Error::Unreachable)?;
-    Ok(standing.into())
+    let status = migrations::status(&admin.pool).await.map_err(Error::Unreachable)?;
+    Ok(status.into())
 }
 
-/// Lists the steps that this version of Muster knows.
+/// Lists the migrations that this version of Muster has.
 ///
 /// # Errors
 /// The database fails.
@@ -48,8 +48,8 @@ pub async fn list(admin: &AdminContext) -> Result<Vec<SchemaStep>, Error> {
     Ok(steps.into_iter().map(SchemaStep::from).collect())
 }
 
-/// Applies the pending migrations, and seals the secrets if no master key is active yet. Gives the
-/// migrations that were applied. Nothing is changed if the active master key is missing.
+/// Applies the pending migrations, and seals the secrets if no master key is active yet. Returns
+/// the applied migrations. Nothing is changed if the active master key is missing.
 ///
 /// # Errors
 /// [`Error::Unreachable`], [`Error::Migration`], [`Error::MasterKeyMissing`], or the keyring or the
@@ -68,8 +68,8 @@ pub async fn migrate(admin: &AdminContext) -> Result<Vec<SchemaStep>, Error> {
     Ok(applied.into_iter().map(SchemaStep::from).collect())
 }
 
-/// Makes sure that the schema is current, for use cases that read or write the tables. Pending
-/// migrations are applied if `may_migrate` permits it.
+/// Makes sure that the schema is current, for use cases that use the tables. Pending migrations are
+/// applied if `may_migrate` is set.
 ///
 /// # Errors
 /// [`Error::MigrationsPending`], and those of [`migrate`].
@@ -81,7 +81,7 @@ pub async fn prepare(admin: &AdminContext, may_migrate: bool) -> Result<(), Erro
     Ok(())
 }
 
-/// Refuses a schema that a migration cannot make current.
+/// Rejects a schema that a migration cannot make current.
 pub(super) async fn require_known(admin: &AdminContext) -> Result<(), Error> {
     match state(admin).await? {
         SchemaState::Current | SchemaState::Pending(_) => Ok(()),
@@ -89,7 +89,7 @@ pub(super) async fn require_known(admin: &AdminContext) -> Result<(), Error> {
     }
 }
 
-/// Names the case in which the active master key is missing.
+/// Converts the error for a missing active master key.
 pub(super) fn missing_key(error: repository::Error) -> Error {
     match error {
         repository::Error::MasterKeyUnknown { .. } => Error::MasterKeyMissing(error),

@@ -1,7 +1,7 @@
-//! The master key: which one is active, and how another one takes its place.
+//! The active master key and its rotation.
 //!
-//! A running server has every key that it needs at every moment of a rotation: all servers confirm
-//! the new key before a secret is sealed with it, and the old key stays until [`remove_old_keys`].
+//! At every moment of a rotation, a running server has all keys that it needs. All servers confirm
+//! the new key before it seals a secret, and the old key stays until [`remove_old_keys`].
 
 use std::path::PathBuf;
 
@@ -14,9 +14,9 @@ use crate::wire::{MasterKey, MasterKeyId};
 /// The active master key and the keys of the keyring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MasterKeyStatus {
-    /// The key that seals.
+    /// The active key, which seals.
     pub active: MasterKeyId,
-    /// The time since which it seals.
+    /// The time at which the key became active.
     pub since: DateTime<Utc>,
     /// The keys of the keyring in their order.
     pub available: Vec<MasterKeyId>,
@@ -27,20 +27,20 @@ pub struct MasterKeyStatus {
 /// A finished rotation of the master key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MasterKeyRotation {
-    /// The key that sealed before.
+    /// The previous active key.
     pub from: MasterKeyId,
-    /// The key that seals now.
+    /// The new active key.
     pub to: MasterKeyId,
     /// The number of apps whose secrets were sealed with the new key.
     pub apps: usize,
-    /// Whether the keys are in a file, from which [`remove_old_keys`] can remove the old one.
+    /// Whether the keys are in a file, from which [`remove_old_keys`] can remove the previous key.
     pub in_file: bool,
 }
 
 /// The result of [`remove_old_keys`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemovedKeys {
-    /// The key that seals.
+    /// The active key.
     pub active: MasterKeyId,
     /// The keys that were removed from the file.
     pub removed: Vec<MasterKeyId>,
@@ -60,7 +60,7 @@ pub async fn status(admin: &AdminContext) -> Result<MasterKeyStatus, Error> {
     })
 }
 
-/// Makes sure that the active master key is in the keyring, after reading the keyring again.
+/// Reads the keyring again, and makes sure that it has the active master key.
 ///
 /// # Errors
 /// [`Error::MasterKeyMissing`], or the keyring or the database fails.
@@ -70,9 +70,9 @@ pub async fn verify(admin: &AdminContext) -> Result<(), Error> {
     Ok(())
 }
 
-/// Seals all secrets with another master key: the first key of the keyring if another one is
-/// active, else a new key, which is written to the file of master keys. Nothing is sealed with it
-/// until all running servers have confirmed that they have it.
+/// Seals all secrets with another master key: the first key of the keyring if another key is
+/// active, else a new key, which is written to the key file. The new key seals nothing until all
+/// running servers have confirmed that they have it.
 ///
 /// # Errors
 /// [`Error::RotationRunning`], [`Error::NoNewMasterKey`], [`Error::MasterKeyUnconfirmed`],
@@ -105,7 +105,7 @@ fn next_key(admin: &AdminContext, active: MasterKeyId) -> Result<MasterKey, Erro
     Ok(new)
 }
 
-/// Removes the keys that are not active from the file of master keys. Earlier backups need them.
+/// Removes the inactive keys from the key file. Earlier backups need these keys.
 ///
 /// # Errors
 /// [`Error::RotationRunning`], [`Error::MasterKeyNotInFile`], or the keyring or the database fails.

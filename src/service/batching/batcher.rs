@@ -15,11 +15,11 @@ pub(super) trait Executor {
     /// The result of a statement that succeeded.
     type Done;
 
-    /// How often a received batch is executed again because PostgreSQL chose its statement as the
-    /// victim of a deadlock.
+    /// The number of times that a received batch is executed again because PostgreSQL chose its
+    /// statement as the victim of a deadlock.
     const MAX_DEADLOCK_RETRIES: u32;
 
-    /// What all batchers share.
+    /// The state that all batchers share.
     fn context(&self) -> &Context;
 
     /// The metrics of the statements of this executor.
@@ -28,20 +28,19 @@ pub(super) trait Executor {
     /// Groups commands that were received together.
     fn group(&mut self, commands: Vec<Pending<Self::Command, Self::Outcome>>) -> Self::Batch;
 
-    /// Executes a statement for a batch. The batch may shrink: commands whose deadline passes while
-    /// the executor waits for a connection are answered and removed. The batch may be empty from
-    /// the beginning.
+    /// Executes a statement for a batch. While the executor waits for a connection, commands whose
+    /// deadline passes are answered and removed. The batch may be empty from the beginning.
     ///
     /// # Errors
-    /// When the statement fails. Nothing was done for any command of the batch then, unless the
-    /// error says that its outcome is unknown.
+    /// The statement fails. No command of the batch has an effect then, unless the error says that
+    /// the outcome is unknown.
     fn execute(
         &mut self,
         batch: &mut Self::Batch,
         attempt: Attempt,
     ) -> impl Future<Output = Result<Self::Done, repository::Error>> + Send;
 
-    /// Answers the commands of a batch. Returns those that must be executed again.
+    /// Answers the commands of a batch. Returns the commands that must be executed again.
     fn reply(
         &mut self,
         batch: Self::Batch,
@@ -50,15 +49,15 @@ pub(super) trait Executor {
     ) -> Option<Self::Batch>;
 }
 
-/// Which execution of a received batch this is.
+/// Distinguishes the first execution of a received batch from later ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attempt {
     First,
-    /// A later one, of the whole batch or of a part of it.
+    /// A later execution of the whole batch or a part of it.
     Retry,
 }
 
-/// Executes commands until every sender is gone.
+/// Executes commands until every sender is dropped.
 pub(super) async fn run<E: Executor>(
     mut executor: E,
     mut receiver: BatchReceiver<E::Command, E::Outcome>,
@@ -74,7 +73,7 @@ pub(super) async fn run<E: Executor>(
                     deadlock_retries -= 1;
                     parts.retry(batch);
                 }
-                // One command may have caused the error. The others must not fail with it.
+                // One command may have caused the error. The other commands must not fail with it.
                 Err(error) if error.may_be_item_specific() && batch.is_splittable() => {
                     parts.bisect(batch, error);
                 }
@@ -110,8 +109,8 @@ mod tests {
 
     type Executions = Arc<Mutex<Vec<(Attempt, Vec<u32>)>>>;
 
-    /// Records what it executes. A batch with the number 5 fails, and a batch with the number 9 must
-    /// be executed twice.
+    /// Records the batches that it executes. A batch with the number 5 fails. A batch with the
+    /// number 9 must be executed twice.
     struct Recorder {
         context: Arc<Context>,
         executions: Executions,

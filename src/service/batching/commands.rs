@@ -2,8 +2,7 @@
 //!
 //! The surprise is the affinity of sessions. If two batchers decided updates of one session at the
 //! same time, each would invalidate the version that the other one decided on. So while updates of
-//! a session are in flight, further updates of it go to the same batcher, from whichever thread
-//! they come.
+//! a session are in flight, its further updates go to the same batcher, even from other threads.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +11,7 @@ use crate::domain::{IdempotencyKey, Reason, Request, SessionId};
 use crate::service::session_cache::FillToken;
 use crate::service::{AppContext, CachedSession};
 
-/// Many more than there are updates in flight, so that two sessions seldom share a slot.
+/// Far more than updates in flight, so that two sessions seldom share a slot.
 const SLOTS: usize = 1_024;
 
 /// A read that waits for its outcome.
@@ -37,7 +36,7 @@ pub(super) type UpdateSender = BatchSender<UpdateCommand, UpdateOutcome>;
 pub(in crate::service) struct CreateCommand {
     pub(in crate::service) app: Arc<AppContext>,
     pub(in crate::service) session: Arc<CachedSession>,
-    /// From before the session is written.
+    /// The token from before the session is written.
     pub(in crate::service) fill_token: FillToken,
     pub(in crate::service) reason: Option<Reason>,
     pub(in crate::service) key: Option<IdempotencyKey>,
@@ -45,9 +44,9 @@ pub(in crate::service) struct CreateCommand {
 
 /// The outcome of a create.
 pub(in crate::service) enum CreateOutcome {
-    /// The session is written.
+    /// The session was written.
     Written,
-    /// The idempotency key was used before. Nothing is written.
+    /// The idempotency key was used before. Nothing was written.
     DuplicateKey,
 }
 
@@ -64,11 +63,11 @@ pub(in crate::service) struct UpdateCommand {
 
 /// The outcome of an update.
 pub(in crate::service) enum UpdateOutcome {
-    /// The change is written. This is the session after it.
+    /// The session after the written change.
     Written(Arc<CachedSession>),
-    /// The session already was as requested. Nothing is written.
+    /// The session without a change, because it already had the requested state.
     Unchanged(Arc<CachedSession>),
-    /// The idempotency key was used before. Nothing is written.
+    /// The idempotency key was used before. Nothing was written.
     DuplicateKey,
 }
 
@@ -86,7 +85,7 @@ impl BatchItem for CreateCommand {
 
 impl BatchItem for UpdateCommand {
     fn weight(&self) -> usize {
-        // How many members the session has, and loses, is known only after it is read.
+        // The number of members that the session has and loses is unknown until it is read.
         1 + self.request.action.account_count()
     }
 }
@@ -96,14 +95,14 @@ pub(in crate::service) struct SessionAffinity {
     slots: [Mutex<AffinitySlot>; SLOTS],
 }
 
-/// The batcher of some sessions, while updates of them are in flight.
+/// The batcher of some sessions while their updates are in flight.
 #[derive(Default)]
 struct AffinitySlot {
     sender: Option<UpdateSender>,
     in_flight: usize,
 }
 
-/// An update in flight, until this is dropped.
+/// An update in flight. Dropping the guard ends it.
 pub(in crate::service) struct AffinityGuard {
     affinity: Arc<SessionAffinity>,
     slot: usize,
@@ -114,8 +113,8 @@ impl SessionAffinity {
         Arc::new(Self { slots: std::array::from_fn(|_| Mutex::default()) })
     }
 
-    /// The batcher for an update of a session: `own`, unless updates of the session are in flight
-    /// on another one.
+    /// Selects the batcher for an update of a session: `own`, unless updates of the session are in
+    /// flight on another one.
     pub(in crate::service) fn route(
         self: &Arc<Self>,
         id: SessionId,

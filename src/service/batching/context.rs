@@ -1,4 +1,4 @@
-//! What all batchers, and all use cases that read or write sessions, share.
+//! The state that all batchers and all session use cases share.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -17,24 +17,24 @@ use crate::service::pool_admission::PoolAdmission;
 use crate::service::session_cache::{CacheOptions, SessionCache};
 use crate::service::{Caller, ChangeNotifier};
 
-/// How sessions are stored, batched and cached.
+/// The options of storing, batching and caching sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionOptions {
     /// The rules in force.
     pub rules: Rules,
     /// The limits of connections and statements.
     pub limits: PoolLimits,
-    /// How long a request may take. Its last statement must start within half of this time.
+    /// The time limit of a request. Its last statement must start within half of this time.
     pub request_timeout: Duration,
-    /// The largest number of requests that wait in one queue.
+    /// The maximum number of requests that wait in one queue.
     pub max_queued: usize,
-    /// The largest number of requests that share a statement. 1 = each has its own.
+    /// The maximum number of requests that share a statement. 1 = each request has its own.
     pub max_batch: usize,
     /// The cache of sessions.
     pub cache: CacheOptions,
 }
 
-/// What the batchers of all threads share.
+/// The state that the batchers of all threads share.
 pub(in crate::service) struct Context {
     pub(in crate::service) pool: Pool,
     pub(in crate::service) rules: Rules,
@@ -47,13 +47,13 @@ pub(in crate::service) struct Context {
     pub(super) max_queued: usize,
     pub(in crate::service) pool_admission: PoolAdmission,
     pub(in crate::service) affinity: Arc<SessionAffinity>,
-    /// How many further threads asked for queues of their own.
+    /// The number of further threads that asked for their own queues.
     pub(super) threads: AtomicUsize,
     request_timeout: Duration,
 }
 
 impl Context {
-    /// For the database behind `pool`.
+    /// A context for the database behind `pool`.
     pub(in crate::service) fn new(
         pool: Pool,
         clock: Clock,
@@ -78,13 +78,13 @@ impl Context {
         })
     }
 
-    /// A connection for the statements of one batcher. It connects when it is first used.
+    /// A connection for the statements of one batcher. It connects on first use.
     pub(super) fn dedicated_connection(&self) -> DedicatedConnection {
         DedicatedConnection::new(&self.pool, self.limits, self.metrics.clone())
     }
 
-    /// When the next statement for a caller must have started, so that its result comes in time
-    /// for the response.
+    /// The deadline for the start of the caller's next statement. It leaves time to send the
+    /// response.
     pub(in crate::service) fn deadline_for(&self, caller: &Caller) -> Instant {
         let last = caller.authenticated_at() + self.request_timeout / 2;
         last.min(Instant::now() + self.limits.acquire_timeout)

@@ -16,16 +16,16 @@
 //! ```
 //!
 //! - Each server thread has three queues ([`shards`]), for creates, reads and updates. Each queue
-//!   has a batcher with a connection of its own ([`batcher`]).
+//!   has a batcher with its own connection ([`batcher`]).
 //! - The three batchers run the same loop. They differ in their [`batcher::Executor`]:
 //!   [`create_batcher`], [`read_batcher`], [`update_batcher`].
-//! - Each command has a deadline. A command that would wait past its deadline is refused when it is
-//!   submitted ([`wait_estimator`]), and a command whose deadline passes in the queue is answered
+//! - Each command has a deadline. A command that would wait past its deadline is rejected when it
+//!   is submitted ([`wait_estimator`]). A command whose deadline passes in the queue is answered
 //!   without being executed ([`waiters`]).
 //! - A statement that fails, fails for all its commands. If one command may be the cause, the batch
 //!   is cut in halves until that command is alone ([`waiters::Bisection`]).
-//! - Updates of one session are decided one after the other by one batcher, whichever thread
-//!   received them ([`commands::SessionAffinity`], [`session_batch`]).
+//! - Updates of one session are decided one after the other by one batcher, even if several
+//!   threads receive them ([`commands::SessionAffinity`], [`session_batch`]).
 //!
 //! The surprise: a batch is bounded by rows as well as by commands, so that small requests do not
 //! wait for a session with thousands of members.

@@ -1,7 +1,7 @@
 //! A queue whose receiver takes all queued commands at once and answers each.
 //!
-//! A command that would wait past its deadline is refused when it is submitted. Otherwise the queue
-//! of an overloaded server would fill with commands whose callers have given up.
+//! A command that would wait past its deadline is rejected when it is submitted. Otherwise the
+//! queue of an overloaded server would fill with commands whose callers have given up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -16,19 +16,20 @@ use crate::metrics::StatementStats;
 use crate::service::Error;
 use crate::telemetry::Trace;
 
-/// After this many batches of one command in a row, the receiver does not yield for more commands.
+/// The number of batches with one command in a row after which the receiver no longer yields for
+/// more commands.
 const MAX_SINGLES: u32 = 3;
-/// The most rows of a batch. A command with more rows is a batch by itself. So small commands do
-/// not wait for many large ones, and a statement ends long before its timeout.
+/// The maximum number of rows in a batch. A larger command is a batch by itself. So small commands
+/// do not wait for many large ones, and a statement ends long before its timeout.
 const MAX_BATCH_WEIGHT: usize = 4_096;
 
 /// A command that can be batched.
 pub(in crate::service) trait BatchItem {
-    /// About how many rows the command writes. 1 if unknown.
+    /// The estimated number of rows that the command writes; 1 if unknown.
     fn weight(&self) -> usize;
 }
 
-/// Submits commands. A clone is the same queue.
+/// Submits commands. A clone uses the same queue.
 pub(in crate::service) struct BatchSender<C, O> {
     sender: mpsc::Sender<Pending<C, O>>,
     state: Arc<QueueState>,
@@ -38,19 +39,19 @@ pub(in crate::service) struct BatchSender<C, O> {
 pub(super) struct BatchReceiver<C, O> {
     receiver: mpsc::Receiver<Pending<C, O>>,
     state: Arc<QueueState>,
-    /// A received command that would have made the last batch too heavy.
+    /// A received command that was too large for the last batch.
     carried_over: Option<Pending<C, O>>,
-    /// How many batches of one command were received in a row.
+    /// The number of batches with one command received in a row.
     consecutive_singles: u32,
 }
 
-/// What both ends of the queue share.
+/// The state that both ends of the queue share.
 struct QueueState {
     estimator: WaitEstimator,
-    /// The most commands of a batch.
+    /// The maximum number of commands in a batch.
     max_batch: usize,
-    /// Rows of the queued commands. Negative for a moment if a command is received before it is
-    /// counted.
+    /// The number of rows of all queued commands. Negative for a moment if a command is received
+    /// before it is counted.
     weight: AtomicI64,
     metrics: Arc<StatementStats>,
 }
@@ -58,7 +59,7 @@ struct QueueState {
 /// A command whose caller waits for the outcome.
 pub(super) struct Pending<C, O> {
     pub(super) command: C,
-    /// The command must have started by then, or not at all.
+    /// The time before which the command must start.
     pub(super) deadline: Instant,
     /// The trace of the request.
     pub(super) trace: Option<Trace>,
@@ -69,7 +70,7 @@ pub(super) struct Pending<C, O> {
 pub(super) struct ReplySender<O>(oneshot::Sender<Result<O, Error>>);
 
 /// A queue of up to `max_queued` commands, received in batches of up to `max_batch`. A batch is cut
-/// off after `cutoff`. `metrics` counts queued and refused commands.
+/// off after `cutoff`. `metrics` counts queued and rejected commands.
 pub(super) fn batch_channel<C, O>(
     max_queued: usize,
     max_batch: usize,
@@ -91,7 +92,7 @@ pub(super) fn batch_channel<C, O>(
 }
 
 impl<O> ReplySender<O> {
-    /// Sends the outcome. The caller may be gone.
+    /// Sends the outcome. The caller may have gone.
     pub(super) fn send(self, answer: Result<O, Error>) {
         let _ = self.0.send(answer);
     }
@@ -118,13 +119,13 @@ impl<C, O> Waiters for Vec<Pending<C, O>> {
 }
 
 impl<C: BatchItem, O> BatchSender<C, O> {
-    /// Queues a command and waits for its outcome. The command starts before `deadline` or not at
-    /// all. Dropping the future cancels a command that has not started.
+    /// Queues a command and waits for its outcome. The command does not start after `deadline`.
+    /// Dropping the future cancels a command that has not started.
     ///
     /// # Errors
     /// [`Error::Overloaded`] at once if the queue is full or the estimated wait exceeds the
-    /// deadline. [`Error::Unavailable`] if the deadline passes. Nothing was done then. Or the error
-    /// of the statement.
+    /// deadline; [`Error::Unavailable`] if the deadline passes. Nothing was done in both cases.
+    /// Otherwise the error of the statement.
     pub(in crate::service) async fn submit(
         &self,
         command: C,
@@ -152,7 +153,7 @@ impl<C: BatchItem, O> BatchSender<C, O> {
             }
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(Error::queue_timeout()),
         }
-        // The receiver answers every command unless it is gone: then the server is stopping.
+        // The receiver answers every command, unless it was dropped because the server stops.
         answer.await.unwrap_or_else(|_| Err(Error::queue_timeout()))
     }
 }
@@ -203,9 +204,9 @@ fn signed(number: usize) -> i64 {
 }
 
 impl<C: BatchItem, O> BatchReceiver<C, O> {
-    /// Waits for the next command and returns it with the commands queued so far. Expired commands
-    /// are answered with an error and left out, so the batch may be empty. Returns `None` when
-    /// every sender is gone.
+    /// Waits for the next command, and returns it with all queued commands. Expired commands are
+    /// answered with an error and left out, so the batch may be empty. Returns `None` when every
+    /// sender is dropped.
     ///
     /// The call also ends the previous batch: its duration is a sample for the estimates.
     pub(super) async fn recv_batch(&mut self) -> Option<Vec<Pending<C, O>>> {
@@ -221,10 +222,10 @@ impl<C: BatchItem, O> BatchReceiver<C, O> {
         let mut batch = Vec::with_capacity(self.state.max_batch);
         batch.push(first);
         self.drain_into(&mut batch, &mut weight);
-        // Clients that were answered together send their next requests together, and the first of
-        // these requests wakes the receiver. So it yields, which lets other requests on this thread
-        // be queued, as long as each yield brings more. It does not yield if the last batches had
-        // one command each, or if the batch is to find out whether the database answers again.
+        // Clients that are answered together send their next requests together, and the first of
+        // these requests wakes the receiver. So the receiver yields while this thread queues more
+        // requests. It does not yield if the last batches had one command each, or if the batch
+        // tests whether the database answers again.
         while self.consecutive_singles < MAX_SINGLES
             && self.has_room(&batch)
             && !self.state.estimator.is_stalled()
@@ -251,7 +252,7 @@ impl<C: BatchItem, O> BatchReceiver<C, O> {
         self.carried_over.is_none() && batch.len() < self.state.max_batch
     }
 
-    /// Adds queued commands to the batch while it has room. Returns whether any was added.
+    /// Adds queued commands to the batch while it has room. Returns whether it added any.
     fn drain_into(&mut self, batch: &mut Vec<Pending<C, O>>, weight: &mut usize) -> bool {
         let before = batch.len();
         while self.has_room(batch)
@@ -286,7 +287,7 @@ mod tests {
         }
     }
 
-    /// Submits five commands, each one yield of the thread after the one before, and returns the
+    /// Submits five commands, each one yield of the thread after the previous one. Returns the
     /// first batch.
     async fn takes(
         queue: &BatchSender<u32, ()>,
@@ -345,7 +346,7 @@ mod tests {
         submit(1, 60);
         drop(receiver.recv_batch().await.unwrap());
         tokio::time::sleep(Duration::from_secs(8)).await;
-        // One batch took eight seconds, an eighth of which counts; three more are queued.
+        // One batch took eight seconds, of which an eighth counts. Three more batches are queued.
         for _ in 0..3 {
             submit(4_000, 60);
         }

@@ -1,6 +1,6 @@
 //! Reads sessions, many in one statement.
 //!
-//! A session that several commands ask for is read once. A batch that takes too long is bisected,
+//! A session that several commands request is read once. A batch that takes too long is bisected,
 //! because some sessions are much larger than others.
 
 use std::sync::Arc;

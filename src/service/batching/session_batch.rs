@@ -1,7 +1,7 @@
 //! Updates of one session that are decided together.
 //!
-//! No I/O: the batch is given the state of the session, decides each command on top of the one
-//! before, and says what must be written.
+//! No I/O lives here. The batch gets the state of the session, decides each command on the result
+//! of the command before it, and returns the changes to write.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::telemetry::Trace;
 /// The updates of one session in a batch, in the order of arrival.
 pub(super) struct SessionBatch {
     pub(super) id: SessionId,
-    /// From before the session is read or written.
+    /// The token from before the session is read or written.
     pub(super) fill_token: FillToken,
     base: BaseState,
-    /// The decision for each of `commands`. Empty until they are decided.
+    /// The decision for each command. Empty until the commands are decided.
     decisions: Vec<Decision>,
     commands: Vec<PendingUpdate>,
 }
@@ -33,20 +33,20 @@ pub(super) struct SessionBatch {
 pub(super) enum BaseState {
     /// Not loaded yet.
     NotLoaded,
-    /// From the cache, so it may be outdated.
+    /// The session from the cache, possibly outdated.
     Cached(Arc<CachedSession>),
-    /// Just read from the database.
+    /// The session as just read from the database.
     Loaded(Arc<CachedSession>),
-    /// Not in the database.
+    /// The session does not exist.
     NotFound,
-    /// In the database, but invalid.
+    /// The session exists, but is invalid.
     Failed(Error),
 }
 
-/// What is to be done for a command.
+/// The decision for a command.
 enum Decision {
     Change(Box<Change>),
-    /// The session already is as requested.
+    /// The session already has the requested state.
     Unchanged,
     Rejected(RuleViolation),
     SessionNotFound,
@@ -75,7 +75,7 @@ impl Waiters for Vec<SessionBatch> {
         self.iter().flat_map(|group| group.commands.deadlines())
     }
 
-    // The remaining commands must be decided again: they may build on a command that expired.
+    // The remaining commands must be decided again, because they may depend on an expired command.
     fn expire(&mut self, now: Instant, why: impl Fn() -> Error) -> usize {
         let mut expired = 0;
         self.retain_mut(|group| {
@@ -112,7 +112,7 @@ impl SessionBatch {
     }
 
     /// Groups commands by session, in the order of the session ids. Sessions are locked in the same
-    /// order, which makes deadlocks between servers rare.
+    /// order, so deadlocks between servers are rare.
     pub(super) fn group_by_session(
         cache: &SessionCache,
         commands: Vec<PendingUpdate>,
@@ -138,7 +138,7 @@ impl SessionBatch {
         queue::traces(groups.iter().flat_map(|group| &group.commands))
     }
 
-    /// Sets the state of the session. All commands must be decided again.
+    /// Sets the state of the session, so all commands must be decided again.
     pub(super) fn set_base(&mut self, base: BaseState) {
         self.base = base;
         self.decisions.clear();
@@ -149,8 +149,7 @@ impl SessionBatch {
     }
 
     /// Whether the session must be read: it is not loaded, or a decision on its cached state may be
-    /// wrong and is not checked by a write. A change is checked: its statement is guarded by the
-    /// version.
+    /// wrong. A change needs no read, because its statement checks the version.
     pub(super) fn needs_load(&self) -> bool {
         match self.base {
             BaseState::NotLoaded => true,
@@ -171,8 +170,8 @@ impl SessionBatch {
         self.base.session()
     }
 
-    /// Decides each command on top of those before it. Does nothing if they are decided already, or
-    /// if the session is not loaded.
+    /// Decides each command on the result of those before it. Does nothing if the commands are
+    /// already decided, or if the session is not loaded.
     pub(super) fn decide(&mut self, context: &Context) {
         if self.is_decided() || matches!(self.base, BaseState::NotLoaded) {
             return;
@@ -204,7 +203,7 @@ impl SessionBatch {
         }
     }
 
-    /// What must be written, if anything.
+    /// The changes to write, if any.
     pub(super) fn change_set(&self) -> Option<ChangeSet<'_>> {
         let base = self.base()?;
         let steps: Vec<VersionedChange<'_>> = self
@@ -228,8 +227,8 @@ impl SessionBatch {
         (!steps.is_empty()).then_some(ChangeSet { before: base, steps })
     }
 
-    /// Sends the decisions, which are written, to the callers. If the session was changed,
-    /// `publish` gets its new state first: a caller that was answered may read the session at once.
+    /// Sends the outcomes to the callers after the write. If the session was changed, `publish`
+    /// first gets its new state, because an answered caller may read the session at once.
     pub(super) fn reply_all(self, publish: impl FnOnce(FillToken, &Arc<CachedSession>)) {
         let mut current = self.base().cloned();
         let mut changed = false;
@@ -265,7 +264,7 @@ impl SessionBatch {
         }
     }
 
-    /// Answers all commands that their idempotency key was used before.
+    /// Answers all commands: their idempotency key was used before.
     pub(super) fn reply_duplicate_key(self) {
         for pending in self.commands {
             pending.reply.send(Ok(UpdateOutcome::DuplicateKey));

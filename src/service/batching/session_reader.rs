@@ -1,4 +1,4 @@
-//! Reads sessions from the database into the cache, for any batcher.
+//! Reads sessions from the database into the cache, for all batchers.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -14,14 +14,14 @@ use crate::service::session_cache::FillToken;
 use crate::service::{CachedSession, Error};
 use crate::telemetry::{Trace, trace_statement};
 
-/// The sessions that exist, by id. `Err`: the session exists, but its stored form is invalid.
+/// The existing sessions by id. `Err`: the session exists, but its stored form is invalid.
 pub(super) type ReadResults = HashMap<SessionId, Result<Arc<CachedSession>, Error>>;
 
 /// Reads sessions for `waiters` into the cache. The statement is linked to `traces`. The result is
 /// empty if every waiter is gone before the statement starts.
 ///
 /// # Errors
-/// When the database fails. [`read_error`] maps the error.
+/// The database fails. [`read_error`] maps the error.
 pub(super) async fn read(
     context: &Context,
     dedicated: &mut DedicatedConnection,
@@ -56,15 +56,15 @@ pub(super) fn read_error(error: repository::Error) -> Error {
     }
 }
 
-/// Wraps what was found in the form that the cache holds.
+/// Converts the sessions to the form that the cache stores.
 pub(super) fn into_cached(
     found: Vec<(SessionId, Result<Session, repository::Error>)>,
 ) -> ReadResults {
-    let known = found.into_iter().map(|(id, session)| {
+    let results = found.into_iter().map(|(id, session)| {
         let session = session.map(|session| Arc::new(CachedSession::from(session)));
         (id, session.map_err(Error::from))
     });
-    known.collect()
+    results.collect()
 }
 
 /// Like [`sessions::find`], or empty if every waiter is gone.

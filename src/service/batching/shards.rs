@@ -1,7 +1,7 @@
 //! The queues of a server thread: one each for reads, creates and updates.
 //!
-//! Each queue has a batcher with a connection of its own. A request and its batcher run on the same
-//! thread, so that neither has to wake another thread.
+//! Each queue has its own batcher and connection. A request and its batcher run on the same thread,
+//! so that neither has to wake another thread.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,10 +14,11 @@ use super::queue::batch_channel;
 use super::read_batcher::ReadExecutor;
 use super::update_batcher::UpdateExecutor;
 
-/// How many threads beside the first have queues of their own. The others share those of the first.
+/// The number of threads beside the first that have their own queues. Other threads share the
+/// queues of the first.
 const MAX_THREADS: usize = 8;
 
-/// The queues of one thread. A clone is the same queues.
+/// The queues of one thread. A clone uses the same queues.
 #[derive(Clone)]
 pub(in crate::service) struct BatchQueues {
     pub(in crate::service) reads: ReadSender,
@@ -40,7 +41,7 @@ impl BatchQueues {
         Self { reads, creates, updates }
     }
 
-    /// The queues for another thread: its own, up to a limit, or else these.
+    /// The queues for another thread: new ones up to a limit, then these.
     pub(in crate::service) fn for_thread(&self, context: &Arc<Context>) -> Self {
         if context.threads.fetch_add(1, Ordering::Relaxed) >= MAX_THREADS {
             return self.clone();

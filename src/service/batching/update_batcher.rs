@@ -5,9 +5,9 @@
 //! Another server may write a session between the decision and the statement. Such an update is
 //! decided again while the session is locked.
 //!
-//! The first decision is based on the cache, which may be outdated. An outdated change is detected:
-//! its statement is guarded by the version. An outdated rejection, or the outdated result that
-//! nothing changes, would not be detected, so the session is read from the database first.
+//! The first decision is based on the cache, which may be outdated. An outdated change is detected,
+//! because its statement checks the version. An outdated rejection, or the outdated result that
+//! nothing changes, is not detected. So the session is read from the database first in these cases.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ impl Executor for UpdateExecutor {
     type Command = UpdateCommand;
     type Outcome = UpdateOutcome;
     type Batch = Vec<SessionBatch>;
-    /// The sessions that were written.
+    /// The written sessions.
     type Done = Vec<SessionId>;
 
     const MAX_DEADLOCK_RETRIES: u32 = 5;
@@ -105,8 +105,8 @@ impl Executor for UpdateExecutor {
     }
 }
 
-/// Decides all commands, and reads sessions where that needs it. Groups whose session cannot be
-/// read, and groups without a change, are answered and removed.
+/// Decides all commands, and reads sessions if necessary. Groups whose session cannot be read, and
+/// groups without a change, are answered and removed.
 async fn decide_and_reply(
     context: &Context,
     dedicated: &mut DedicatedConnection,
@@ -126,8 +126,8 @@ async fn decide_and_reply(
     }
 }
 
-/// Reads the sessions `ids`, which are sorted. Groups may expire meanwhile. If the statement fails
-/// because of one session, the halves of `ids` are read.
+/// Reads the sessions `ids`, which are sorted. Groups may expire meanwhile. If one session makes
+/// the statement fail, the halves of `ids` are read.
 async fn read(
     context: &Context,
     dedicated: &mut DedicatedConnection,
@@ -158,8 +158,8 @@ async fn read(
     }
 }
 
-/// Decides and writes. Returns the sessions that were written; each of the others had another
-/// version than the one that was decided on.
+/// Decides and writes. Returns the written sessions; each of the others had another version than
+/// the decision expected.
 async fn write(
     context: &Context,
     dedicated: &mut DedicatedConnection,
@@ -175,7 +175,7 @@ async fn write(
         if groups.iter().all(SessionBatch::is_decided) {
             break connection;
         }
-        // Some commands expired. The others of their sessions must be decided again.
+        // Some commands expired. The other commands of their sessions must be decided again.
         dedicated.put_back(connection, &Ok(()));
     };
     let decided: Vec<_> = groups.iter().filter_map(SessionBatch::change_set).collect();
@@ -191,7 +191,7 @@ async fn write(
     done
 }
 
-/// Like [`write`], with the sessions locked, so that no other server can change them.
+/// Like [`write`], but locks the sessions, so that no other server can change them.
 async fn write_locked(
     context: &Context,
     dedicated: &mut DedicatedConnection,
@@ -223,8 +223,8 @@ async fn write_locked(
     done
 }
 
-/// Answers the groups that were written or have no change. Returns the groups whose session was
-/// changed by another server first.
+/// Answers the groups that were written or have no change. Returns the groups whose session another
+/// server changed first.
 fn reply_written(
     context: &Context,
     groups: Vec<SessionBatch>,

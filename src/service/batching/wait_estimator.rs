@@ -1,48 +1,48 @@
-//! Estimates how long a new command waits, from how long batches took lately.
+//! Estimates the wait of a new command from the duration of recent batches.
 //!
-//! No I/O, no clock of its own, no lock: an estimate costs two atomic loads.
+//! No I/O, no clock and no lock: an estimate costs two atomic loads.
 //!
-//! There are two surprises. A batch that is still running gives no sample; if it has already taken
-//! longer than the average, the time so far is used as a sample. And a batch that was cut off by a
-//! timeout would have taken longer than it did, so twice its duration becomes the estimate at once:
-//! few commands then wait behind the next batch, which shows whether the database answers again.
+//! There are two surprises. A running batch has no sample yet; if it has already taken longer than
+//! the average, the time so far is the sample. A batch that a timeout cut off would have taken
+//! longer, so twice its duration becomes the estimate at once. Few commands then wait behind the
+//! next batch, which shows whether the database answers again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Estimates the wait in a queue whose work is done in batches, one after the other.
+/// Estimates the wait in a queue that executes batches one after the other.
 pub(in crate::service) struct WaitEstimator {
     origin: Instant,
-    /// A batch that took this long was cut off, in microseconds.
+    /// The duration at which a batch is cut off, in microseconds.
     cutoff: u64,
-    /// How long a batch takes, in microseconds: a moving average.
+    /// The duration of a batch, in microseconds: a moving average.
     batch_time: AtomicU64,
-    /// When the current batch started or the one before it ended, in microseconds from `origin`;
-    /// 0 while no batch runs.
+    /// The start of the current batch, or the end of the batch before it, in microseconds from
+    /// `origin`; 0 while no batch runs.
     started_at: AtomicU64,
 }
 
 impl WaitEstimator {
-    /// For work that begins at `now` and whose batches are cut off after `cutoff`.
+    /// An estimator that starts at `now`, for batches that are cut off after `cutoff`.
     pub(in crate::service) fn new(now: Instant, cutoff: Duration) -> Self {
         let cutoff = micros(cutoff);
         Self { origin: now, cutoff, batch_time: AtomicU64::new(0), started_at: AtomicU64::new(0) }
     }
 
-    /// A batch starts.
+    /// Records the start of a batch.
     pub(in crate::service) fn start(&self, now: Instant) {
         self.started_at.store(self.micros(now).max(1), Ordering::Relaxed);
     }
 
-    /// A batch took `elapsed`. `more`: another one is already running.
+    /// Records a batch that took `elapsed`. `more`: another batch is already running.
     pub(in crate::service) fn record(&self, now: Instant, elapsed: Duration, more: bool) {
         let elapsed = micros(elapsed);
         let batch_time = if elapsed >= self.cutoff {
             elapsed.saturating_mul(2)
         } else {
-            // Not atomic: of two batches that end at the same time, one sample may be lost.
+            // Not atomic: if two batches end at the same time, one sample may be lost.
             average(self.batch_time.load(Ordering::Relaxed), elapsed)
         };
         self.batch_time.store(batch_time, Ordering::Relaxed);
@@ -50,7 +50,7 @@ impl WaitEstimator {
         self.started_at.store(started_at, Ordering::Relaxed);
     }
 
-    /// How long the current batch has been running.
+    /// The time since the start of the current batch.
     pub(in crate::service) fn elapsed(&self, now: Instant) -> Option<Duration> {
         match self.started_at.load(Ordering::Relaxed) {
             0 => None,
@@ -58,12 +58,12 @@ impl WaitEstimator {
         }
     }
 
-    /// Whether the last batch was cut off, so that the next one may not end either.
+    /// Whether the last batch was cut off, so that the next batch may not end either.
     pub(in crate::service) fn is_stalled(&self) -> bool {
         self.batch_time.load(Ordering::Relaxed) / 2 >= self.cutoff
     }
 
-    /// The time until the current batch, if any, and `batches` more are done.
+    /// The time until the current batch, if any, and `batches` more have ended.
     pub(in crate::service) fn estimate(&self, batches: usize, now: Instant) -> Duration {
         let elapsed = self.elapsed(now).map(micros);
         Duration::from_micros(estimated_wait(
@@ -82,8 +82,8 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// A moving average that rises by an eighth of the difference and falls by half of it: one slow
-/// batch says little, and a database that has recovered should be used again soon.
+/// A moving average that rises by an eighth of the difference and falls by half of it. One slow
+/// batch means little, and a recovered database should be used again soon.
 fn average(previous: u64, elapsed: u64) -> u64 {
     match elapsed.checked_sub(previous) {
         Some(more) => previous + more / 8,
@@ -157,10 +157,10 @@ mod tests {
         let estimator = WaitEstimator::new(now, 3_600_000 * MILLI);
         estimator.start(now);
         estimator.record(now + MILLI, 8 * MILLI, true);
-        // The average is an eighth of 8 ms; the current batch counts as much, and two follow.
+        // The average is an eighth of 8 ms. The current batch counts as much, and two follow.
         assert_eq!(estimator.estimate(2, now + MILLI), 3 * MILLI);
-        // The current batch, and two of 1 ms plus an eighth of what the current one took beyond
-        // that.
+        // The current batch, and two of 1 ms plus an eighth of the time by which the current batch
+        // exceeds 1 ms.
         assert_eq!(estimator.estimate(2, now + 1_602 * MILLI), (1_601 + 2 * (1 + 200)) * MILLI);
         estimator.record(now + 1_602 * MILLI, MILLI, false);
         assert_eq!(estimator.estimate(2, now + 9_000 * MILLI), 2 * MILLI);

@@ -2,8 +2,8 @@
 //!
 //! A statement needs a connection, and deadlines may pass while the connection is opened. Expired
 //! commands are answered then, and the others keep waiting: a short deadline does not shorten the
-//! wait of the other commands. And a statement that fails, fails for all its commands: bisection
-//! separates the command that caused the failure from the others.
+//! wait of other commands. A statement that fails, fails for all its commands. Bisection separates
+//! the command that caused the failure from the others.
 
 use std::pin::pin;
 
@@ -20,32 +20,33 @@ pub(super) trait Waiters {
     fn deadlines(&self) -> impl Iterator<Item = Instant>;
 
     /// Answers the commands whose deadline has passed at `now` with the error `why`, and removes
-    /// them. Commands whose caller is gone are removed too. Returns how many were answered.
+    /// them. Commands whose caller is gone are removed too. Returns the number of answered
+    /// commands.
     fn expire(&mut self, now: Instant, why: impl Fn() -> Error) -> usize;
 
-    /// Whether there is more than one command.
+    /// Whether the batch has more than one command.
     fn is_splittable(&self) -> bool;
 
-    /// Removes the second half of the commands and returns it. There must be more than one command.
+    /// Removes and returns the second half of the commands. The batch must have more than one.
     fn split_half(&mut self) -> Self;
 }
 
 /// A batch that is executed whole, or in parts if one of its commands makes it fail. Each failure
 /// cuts a part in halves, so that few commands are executed alone.
 pub(super) struct Bisection<T> {
-    /// The last one is executed next.
+    /// The parts that remain. The last part is executed next.
     remaining: Vec<T>,
     /// The error for commands that expire after a failure. `None` before the first failure.
     timeout_error: Option<Error>,
 }
 
 impl<T: Waiters> Bisection<T> {
-    /// The whole batch is executed first.
+    /// Starts with the whole batch.
     pub(super) fn new(batch: T) -> Self {
         Self { remaining: vec![batch], timeout_error: None }
     }
 
-    /// The part to execute next. After a failure expired commands are answered first, so the part
+    /// The part to execute next. After a failure, expired commands are answered first, so the part
     /// may be empty.
     pub(super) fn next_batch(&mut self, metrics: &StatementStats) -> Option<T> {
         if let Some(timeout_error) = &self.timeout_error {
@@ -57,13 +58,13 @@ impl<T: Waiters> Bisection<T> {
         self.remaining.pop()
     }
 
-    /// Executes a part again, next. Nothing was done for its commands so far.
+    /// Schedules a part to be executed again next. Nothing was done for its commands so far.
     pub(super) fn retry(&mut self, batch: T) {
         self.timeout_error = Some(Error::queue_timeout());
         self.remaining.push(batch);
     }
 
-    /// Executes the halves of a part next. Nothing was done for its commands so far.
+    /// Schedules the halves of a part next. Nothing was done for its commands so far.
     pub(super) fn bisect(&mut self, mut batch: T, error: repository::Error) {
         self.timeout_error = Some(match error {
             repository::Error::TimedOut(_) => error.into(),
@@ -74,7 +75,7 @@ impl<T: Waiters> Bisection<T> {
     }
 }
 
-/// A connection for `waiters`, or `None` if all of them expire first.
+/// A connection for `waiters`; `None` if all of them expire first.
 ///
 /// # Errors
 /// [`repository::Error::Unavailable`] if no connection can be opened. Nothing was done.
@@ -92,7 +93,7 @@ pub(super) async fn acquire_for(
     }
 }
 
-/// Waits for `opening` until it is done or all waiters have expired.
+/// Waits for `opening` until it completes or all waiters have expired.
 async fn await_for<T>(
     opening: impl Future<Output = Result<T, repository::Error>>,
     waiters: &mut impl Waiters,
@@ -126,43 +127,44 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     /// Three commands wait for one, two and three seconds while a connection is opened in
-    /// `opening`. Returns the commands that got it, and when each of the others was answered.
+    /// `opening`. Returns the commands that got it, and the time at which each of the others was
+    /// answered.
     async fn when_it_takes(opening: Duration) -> (Vec<u32>, [Option<Duration>; 3]) {
         let began = Instant::now();
         let (queue, mut receiver) =
             batch_channel(3, 3, Duration::from_secs(60), &std::sync::Arc::default());
-        let told = [1, 2, 3].map(|number| {
+        let tasks = [1, 2, 3].map(|number| {
             let queue = queue.clone();
             tokio::spawn(async move {
                 let answer: Result<(), _> = queue.submit(number, began + number * SECOND).await;
                 answer.is_err().then(|| began.elapsed())
             })
         });
-        let mut wanted: Vec<Pending<u32, ()>> = receiver.recv_batch().await.unwrap();
+        let mut batch: Vec<Pending<u32, ()>> = receiver.recv_batch().await.unwrap();
         let opened = async {
             tokio::time::sleep(opening).await;
             Ok(())
         };
         let metrics = StatementStats::default();
-        let acquired = await_for(opened, &mut wanted, &metrics).await.unwrap();
-        assert_eq!(acquired.is_none(), wanted.is_empty());
-        assert_eq!(metrics.rejected.value(), 3 - wanted.len() as u64);
-        let left = wanted.iter().map(|one| one.command).collect();
-        for one in wanted {
-            one.reply.send(Ok(()));
+        let acquired = await_for(opened, &mut batch, &metrics).await.unwrap();
+        assert_eq!(acquired.is_none(), batch.is_empty());
+        assert_eq!(metrics.rejected.value(), 3 - batch.len() as u64);
+        let left = batch.iter().map(|pending| pending.command).collect();
+        for pending in batch {
+            pending.reply.send(Ok(()));
         }
-        let [one, two, three] = told;
-        (left, [one.await.unwrap(), two.await.unwrap(), three.await.unwrap()])
+        let [first, second, third] = tasks;
+        (left, [first.await.unwrap(), second.await.unwrap(), third.await.unwrap()])
     }
 
     #[tokio::test(start_paused = true)]
     async fn each_command_waits_until_its_own_deadline() {
         let at = |seconds: u32| Some(seconds * SECOND);
-        let (left, told) = when_it_takes(SECOND / 2).await;
-        assert_eq!((left.as_slice(), told), ([1, 2, 3].as_slice(), [None; 3]));
-        let (left, told) = when_it_takes(SECOND * 5 / 2).await;
-        assert_eq!((left.as_slice(), told), ([3].as_slice(), [at(1), at(2), None]));
-        let (left, told) = when_it_takes(SECOND * 4).await;
-        assert_eq!((left.as_slice(), told), ([].as_slice(), [at(1), at(2), at(3)]));
+        let (left, expired_at) = when_it_takes(SECOND / 2).await;
+        assert_eq!((left.as_slice(), expired_at), ([1, 2, 3].as_slice(), [None; 3]));
+        let (left, expired_at) = when_it_takes(SECOND * 5 / 2).await;
+        assert_eq!((left.as_slice(), expired_at), ([3].as_slice(), [at(1), at(2), None]));
+        let (left, expired_at) = when_it_takes(SECOND * 4).await;
+        assert_eq!((left.as_slice(), expired_at), ([].as_slice(), [at(1), at(2), at(3)]));
     }
 }

@@ -6,7 +6,7 @@ use super::poller::{FeedPoll, FeedPoller};
 use crate::service::Sessions;
 
 impl Sessions {
-    /// Keeps the cache up to date with the changes of all servers. Runs until it is dropped.
+    /// Keeps the cache current with the changes of all servers. Never completes.
     pub async fn run_invalidation(&self) {
         let shared = self.shared();
         let cache = &shared.cache;
@@ -16,7 +16,7 @@ impl Sessions {
         let mut poller = FeedPoller::new(&shared.pool, shared.limits, shared.metrics.clone());
         let mut error_logged = false;
         loop {
-            // A change after this moment may be missing from the poll.
+            // The poll may miss a change after this moment.
             let polled_at = Instant::now();
             match poller.poll().await {
                 Ok(poll) => {

@@ -1,6 +1,6 @@
-//! The feed of changes: what any server has written to sessions, and what follows it here.
+//! The feed: the changes that all servers write to sessions, and their consumers on this server.
 //!
-//! Only the repository knows what a position in the feed is. Here it is an opaque
+//! Only the repository knows the meaning of a position in the feed. Here the position is an opaque
 //! [`FeedPosition`](crate::repository::feed::FeedPosition).
 
 mod cache_invalidation;

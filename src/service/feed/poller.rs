@@ -1,11 +1,10 @@
 //! Reads the feed, from the position at which the last poll ended.
 //!
-//! A position is valid only on the connection that returned it. A PostgreSQL server that crashed
-//! may have lost transactions that were committed without waiting for the disk, and gives their
-//! numbers to other transactions; a standby that was promoted may have lost more. So the poller
-//! starts again at the current position after every error and on every new connection. After an
-//! error this is also right for another reason: changes that were too many for one poll would be
-//! too many for the next one.
+//! A position is valid only on the connection that returned it. A crashed PostgreSQL server may
+//! lose transactions that were committed without waiting for the disk, and may assign their numbers
+//! again; a promoted standby may lose more. So the poller starts again at the current position
+//! after every error and on every new connection. After an error there is another reason: if one
+//! poll had too many changes, the next poll would also have too many.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,19 +18,19 @@ use crate::repository::feed::{self, FeedPosition};
 use crate::repository::pool::PoolLimits;
 use crate::repository::{Error, Pool};
 
-/// The longest time that a poll waits for a connection.
+/// The maximum time that a poll waits for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Polls the feed on a connection of its own.
+/// Polls the feed on its own connection.
 pub(super) struct FeedPoller {
     dedicated: DedicatedConnection,
     last: Option<PollState>,
 }
 
-/// Where the last poll ended.
+/// The position after the last poll.
 struct PollState {
     position: FeedPosition,
-    /// Which of the connections of the poller returned the position.
+    /// The number of the connection that returned the position.
     connection: usize,
 }
 
@@ -39,7 +38,7 @@ struct PollState {
 pub(super) enum FeedPoll {
     /// Every session that changed since the last poll, with its latest version.
     Changes(Vec<(SessionId, Version)>),
-    /// The poller started at the current position: what changed before is unknown.
+    /// The poller started at the current position, so earlier changes are unknown.
     Restarted,
 }
 
@@ -48,10 +47,10 @@ impl FeedPoller {
         Self { dedicated: DedicatedConnection::for_polling(pool, limits, metrics), last: None }
     }
 
-    /// Reads what changed since the last poll.
+    /// Reads the changes since the last poll.
     ///
     /// # Errors
-    /// When the database fails. The next poll starts at the current position then.
+    /// The database fails. The next poll then starts at the current position.
     pub(super) async fn poll(&mut self) -> Result<FeedPoll, Error> {
         let mut connection = self.dedicated.acquire(Instant::now() + CONNECT_TIMEOUT).await?;
         let made = self.dedicated.generation();

@@ -1,8 +1,8 @@
-//! Cursors: positions in lists, as text that clients send back for the next page.
+//! Cursors: positions in lists, as text that a client sends back for the next page.
 //!
 //! A cursor holds the position after which the next page starts, and a digest of the parameters of
-//! the list. A client can forge both. It gains nothing by that: it gets another page of a list that
-//! it may read anyway.
+//! the list. A client can forge both without gain: it gets another page of a list that it may read
+//! anyway.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,20 +13,20 @@ use uuid::Uuid;
 use crate::domain::{Account, SessionFilter, SessionId, Sort, SortKey, State, TitlePart};
 use crate::repository::sessions::{MemberSeekKey, ReadSnapshot, SeekKey, TimeSeekKey};
 
-/// Why a cursor is invalid.
+/// The reason why a cursor is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCursor {
-    /// No list of this version of the service has returned it.
+    /// No list of this version of Muster returned the cursor.
     #[error("is not a valid cursor")]
     Malformed,
-    /// It belongs to another filter or order, or to another session.
+    /// The cursor belongs to another filter or order, or to another session.
     #[error("belongs to another list: filters and sort must stay the same on every page")]
     QueryMismatch,
 }
 
-/// The largest length of a cursor, in characters. With the filters it fits into a path and query of
-/// 8,192 bytes, the default of `limits.max_uri_bytes`. Cursors of lists by change hold the numbers of
-/// the transactions that were writing: there is room for about 400 of them.
+/// The maximum length of a cursor, in characters. With the filters it fits into 8,192 bytes of path
+/// and query, the default of `limits.max_uri_bytes`. A cursor of a list sorted by change holds the
+/// numbers of the transactions that were writing, with room for about 400.
 pub(super) const MAX_BYTES: usize = 6 * 1024;
 /// The first byte of a cursor: the version of its format.
 const FORMAT_VERSION: u8 = 1;
@@ -60,7 +60,8 @@ impl QueryFingerprint {
     fn from_parts(parts: &[Option<&str>]) -> Self {
         let mut hash = Sha256::new();
         for part in parts {
-            // UTF-8 text never has the byte 0xFF, so different parameters give different input.
+            // UTF-8 text never contains the byte 0xFF, so different parameters give different
+            // input.
             hash.update([0xFF, u8::from(part.is_some())]);
             hash.update(part.unwrap_or_default());
         }
@@ -155,7 +156,7 @@ fn take_bytes<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), InvalidC
     Ok((*first, rest))
 }
 
-/// Takes a time that PostgreSQL can represent and that a position can have.
+/// Reads a time that PostgreSQL can represent and that a position can have.
 fn take_time(bytes: &[u8]) -> Result<(DateTime<Utc>, &[u8]), InvalidCursor> {
     let (micros, rest) = take_bytes(bytes)?;
     DateTime::from_timestamp_micros(i64::from_be_bytes(micros))

@@ -17,21 +17,21 @@ use crate::telemetry::trace_single_statement;
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page<T> {
-    /// In order. A page may be short or empty although more follow.
+    /// The items in order. A page may be short or empty although more pages follow.
     pub items: Vec<T>,
-    /// The cursor of the next page. `None` on the last page.
+    /// The cursor of the next page; `None` on the last page.
     pub next: Option<String>,
 }
 
 impl Sessions {
     /// A page of the sessions of the caller's enterprise that match a filter.
     ///
-    /// The pages together have each session that matches the filter the whole time exactly once,
+    /// All pages together contain each session that matches the filter the whole time exactly once,
     /// even if sessions change meanwhile. A page is short if its sessions have more than 10,000
     /// members together, or if too many sessions had to be examined.
     ///
     /// # Errors
-    /// When the database fails.
+    /// The database fails.
     pub async fn list(&self, caller: &Caller, query: &ListQuery) -> Result<Page<Session>, Error> {
         let request = ListRequest {
             buin: caller.app().buin,
@@ -47,10 +47,10 @@ impl Sessions {
         Ok(Page { items: page.sessions, next })
     }
 
-    /// The sessions with these ids that the caller's enterprise has, in the order of `ids`.
+    /// The sessions with these ids in the caller's enterprise, in the order of `ids`.
     ///
     /// # Errors
-    /// When the database fails.
+    /// The database fails.
     pub async fn get_many(
         &self,
         caller: &Caller,
@@ -64,11 +64,11 @@ impl Sessions {
         Ok(ids.iter().filter_map(|id| own.remove(id)).collect())
     }
 
-    /// A page of the members of a session, in their order. The pages together have each account
+    /// A page of the members of a session, in their order. All pages together contain each account
     /// that stays a member exactly once, unless a change reorders all members.
     ///
     /// # Errors
-    /// [`Error::NoSuchSession`], or when the database fails.
+    /// [`Error::SessionNotFound`], or the database fails.
     pub async fn members(
         &self,
         caller: &Caller,
@@ -85,7 +85,7 @@ impl Sessions {
     /// One member of a session.
     ///
     /// # Errors
-    /// [`Error::NoSuchSession`], [`Error::NoSuchMember`], or when the database fails.
+    /// [`Error::SessionNotFound`], [`Error::MemberNotFound`], or the database fails.
     pub async fn member(
         &self,
         caller: &Caller,

@@ -4,7 +4,7 @@ use super::cursor::{self, InvalidCursor, QueryFingerprint};
 use crate::domain::{SessionFilter, SessionId, Sort};
 use crate::repository::sessions::{MemberSeekKey, SeekKey};
 
-/// The largest number of items of a page.
+/// The maximum number of items of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageSize(u16);
 
@@ -34,15 +34,15 @@ pub struct MembersQuery {
 }
 
 impl PageSize {
-    /// The largest size.
+    /// The maximum size.
     pub const MAX: u16 = 200;
-    /// The size if the request names none.
+    /// The size if the request has no size.
     pub const DEFAULT: Self = Self(50);
 
     /// A size from 1 to [`PageSize::MAX`].
     ///
     /// # Errors
-    /// [`WrongPageSize`] if the number is out of range.
+    /// [`InvalidPageSize`] if the number is out of range.
     pub fn new(number: i64) -> Result<Self, InvalidPageSize> {
         match u16::try_from(number) {
             Ok(size @ 1..=Self::MAX) => Ok(Self(size)),
@@ -58,13 +58,14 @@ impl PageSize {
 }
 
 impl ListQuery {
-    /// The largest length of a cursor of any list, in characters.
+    /// The maximum length of a cursor of any list, in characters.
     pub const MAX_CURSOR: usize = cursor::MAX_BYTES;
 
-    /// The first page, or with a cursor the next one. Pages of one list may differ in size.
+    /// A query for the first page, or for the page of a cursor. Pages of one list may differ in
+    /// size.
     ///
     /// # Errors
-    /// [`BadCursor`] if the cursor is malformed, or belongs to another filter or order.
+    /// [`InvalidCursor`] if the cursor is malformed, or belongs to another filter or order.
     pub fn new(
         filter: SessionFilter,
         sort: Sort,
@@ -92,17 +93,18 @@ impl ListQuery {
         self.after.as_ref()
     }
 
-    /// The cursor for the page after `mark`.
+    /// The cursor for the page after `seek_key`.
     pub(super) fn cursor(&self, seek_key: &SeekKey) -> String {
         cursor::encode(&QueryFingerprint::for_sessions(&self.filter, self.sort), seek_key)
     }
 }
 
 impl MembersQuery {
-    /// The first page, or with a cursor the next one. Pages of one list may differ in size.
+    /// A query for the first page, or for the page of a cursor. Pages of one list may differ in
+    /// size.
     ///
     /// # Errors
-    /// [`BadCursor`] if the cursor is malformed, or belongs to another session.
+    /// [`InvalidCursor`] if the cursor is malformed, or belongs to another session.
     pub fn new(id: SessionId, size: PageSize, cursor: Option<&str>) -> Result<Self, InvalidCursor> {
         let fingerprint = QueryFingerprint::for_members(id);
         let after = cursor.map(|text| cursor::decode_member(&fingerprint, text)).transpose()?;
@@ -121,7 +123,7 @@ impl MembersQuery {
         self.after
     }
 
-    /// The cursor for the page after `mark`.
+    /// The cursor for the page after `seek_key`.
     pub(super) fn cursor(&self, seek_key: &MemberSeekKey) -> String {
         cursor::encode_member(&QueryFingerprint::for_members(self.id), seek_key)
     }
