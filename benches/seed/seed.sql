@@ -1,15 +1,15 @@
--- Fills a Muster database with sessions as years of use leave them. `run` beside this calls it.
+-- Fills a Muster database with sessions like those of years of use. Called by `run`.
 --
--- Variables: sessions, how many; buin, the enterprise that gets them. Another enterprise, the next
--- number, gets one for each hundred. The same variables give the same sessions.
+-- Variables: sessions, the number of sessions; buin, their enterprise. The enterprise with the next
+-- number gets one session in 101. The same variables give the same sessions.
 --
--- What is in there, of each million:
+-- Of each million:
 --   accounts   200,000 in about 23 sessions each; `bot` in half of all, `audit` in every tenth
 --   owners     20,000 with 50 sessions each but for `bot`, which owns every fifth
 --   states     1 % dissolved
 --   versions   1 for four of five, 2 to 6 for the others, and 20,000 for the one at :hot
---   titles     six languages; every one has its number, 10 have `kumquat`, and only the oldest
---              fifth has `legacy`
+--   titles     six languages; each title has its number, 10 have `kumquat`, and only the
+--              oldest fifth has `legacy`
 \set ON_ERROR_STOP on
 set client_min_messages = warning;
 set synchronous_commit = off;
@@ -22,7 +22,7 @@ select count(*) > 0 as taken from session \gset
     \q
 \endif
 
--- Keys and indexes are made at the end, all at once.
+-- Indexes are created at the end, which is faster.
 create temp table later as
 select format('drop index %I', indexname) as drop, indexdef as make
 from pg_indexes
@@ -33,11 +33,11 @@ select drop from later \gexec
 
 begin;
 
--- One row a session; everything else follows from these. The newest began a second ago.
+-- One row for each session. All other rows follow from these. The newest is a second old.
 create temp table seed as
 with numbered as (
     select n,
-           -- As many as hash to it: no order in who owns what.
+           -- A hash, so that owners have no order.
            ('x' || substr(md5(n::text), 1, 8))::bit(32)::bigint as dice,
            case when n % 101 = 0 then :buin + 1 else :buin end::bigint as buin,
            date_trunc('milliseconds', now()) - interval '1 second'
@@ -85,7 +85,7 @@ cross join lateral (
 ) as member
 group by session_id, account, buin;
 
--- A version is an hour after the one before, or less where that would be in the future.
+-- A version is an hour after the one before, or less if that would be in the future.
 create temp table version as
 select n, number,
        created_at + (number - 1) * least(interval '1 hour', (now() - created_at) / versions) as at
@@ -131,7 +131,7 @@ from seed
 join version using (n)
 where state = 'dissolved' and number = versions;
 
--- As the migration that began this table does it.
+-- Like the migration that created this table.
 insert into session_title (session_id, buin, folded, grams)
 select session.session_id, session.buin, folded.title, grams.grams
 from session

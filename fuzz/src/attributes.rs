@@ -1,6 +1,6 @@
 //! Attributes and their merge patches (RFC 7396), compared with the algorithm as the standard
-//! prints it. The input is a list of two objects: what is patched into nothing first, and what into
-//! that.
+//! prints it. The input is a list of two objects: the first patches empty attributes, the second
+//! patches the result.
 
 use muster::domain::{Attributes, AttributesPatch, RuleViolation};
 use serde_json::{Map, Value};
@@ -58,7 +58,7 @@ fn merged(target: Value, patch: &Value) -> Value {
     Value::Object(target)
 }
 
-/// At any depth of objects; inside of lists there may be some.
+/// Checks objects at any depth. Lists may contain null.
 fn has_no_null(value: &Value) -> bool {
     match value {
         Value::Object(map) => map.values().all(|inner| !inner.is_null() && has_no_null(inner)),

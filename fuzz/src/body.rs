@@ -1,11 +1,11 @@
-//! Bodies of `/cgi`, as JSON and as forms. What the lenient reader finds is compared with what
-//! `serde_json` makes of the same text as a `Value`.
+//! Bodies of `/cgi`, as JSON and as forms. The fields that the lenient reader finds are compared
+//! with those of `serde_json`.
 
 use muster::domain::{Account, Buin, SessionId, Title, Version};
 use muster::wire::{FieldError, JsonObject, Malformed};
 use serde_json::Value;
 
-/// Those that a call asks for, and two that none does.
+/// The fields of calls, and two unknown fields.
 const FIELDS: [&str; 14] = [
     "buin",
     "appId",
@@ -22,7 +22,7 @@ const FIELDS: [&str; 14] = [
     "x",
     "",
 ];
-/// An errmsg is short, whatever came.
+/// The maximum of an errmsg, for any input.
 const LONGEST_REASON: usize = 512;
 
 pub fn body(data: &[u8]) {
@@ -56,7 +56,7 @@ fn json(data: &[u8]) {
     }
 }
 
-/// Each way to read a field finds what stands there, or says that it is something else.
+/// Each way to read a field returns its value, or an error about its type.
 fn reads(object: &JsonObject<'_>, field: &str, value: &Value) {
     let absent = value.is_null() || *value == "" || value.as_array().is_some_and(Vec::is_empty);
     let text = value.as_str();
@@ -118,7 +118,7 @@ fn account(value: &Value) -> Option<String> {
     }
 }
 
-/// What the rules of sessions make of a text: kept byte for byte, or refused in few words.
+/// The rules of sessions keep a text byte for byte, or refuse it with a short reason.
 fn values(text: &str) {
     let length = text.chars().count();
     let plain = (1..=64).contains(&length) && !text.contains(char::is_control);

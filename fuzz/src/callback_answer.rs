@@ -1,5 +1,5 @@
-//! What receivers of callbacks answer: whether it acknowledges, and when they want the next try. And
-//! what they are sent: a message with any text in it is JSON with that text.
+//! Answers of receivers to callbacks: whether they acknowledge, and when the next attempt is. And
+//! messages to receivers: a message with any text is JSON with that text.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use muster::wire::{CallbackEvent, Message, is_acknowledgement, sign};
 use serde_json::Value;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
-/// After which a delivery is given up.
+/// The time after which a delivery fails.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub fn callback_answer(data: &[u8]) {
@@ -25,29 +25,29 @@ fn acknowledged(data: &[u8]) {
     let errcode = json.ok().and_then(|json| json.get("errcode")?.as_i64());
     let expected = data.trim_ascii().eq_ignore_ascii_case(b"ok") || errcode == Some(0);
     assert_eq!(is_acknowledgement(data), expected);
-    // White space around it makes no difference.
+    // White space around the answer makes no difference.
     assert_eq!(is_acknowledgement(&[b"\r\n\t ", data, b"\n"].concat()), expected);
 }
 
-/// Whatever is asked for, the next try is neither in the past nor after the end.
+/// The next attempt is never in the past and never after the end.
 fn waits(text: &str) {
     let first = DateTime::from_timestamp(1_718_000_000, 0).unwrap();
     let schedule = RetrySchedule { waits: vec![Duration::from_secs(5)], give_up_after: DAY };
-    let asked = parse_retry_after(text, first);
+    let retry_after = parse_retry_after(text, first);
     for (tries, into) in [(1, Duration::ZERO), (7, DAY - HOUR), (u32::MAX, DAY)] {
         let now = first + into;
-        match decide(&schedule, tries, first, now, asked, 0.5) {
+        match decide(&schedule, tries, first, now, retry_after, 0.5) {
             RetryDecision::RetryAt(at) => {
                 assert!(at > now && at <= first + DAY);
-                // At least as long as asked for, but for 4 hours and the end.
+                // At least the requested time, limited to 4 hours and to the end.
                 let most = (4 * HOUR).min(DAY - into);
-                assert!(at >= now + asked.unwrap_or_default().min(most));
+                assert!(at >= now + retry_after.unwrap_or_default().min(most));
             }
             RetryDecision::GiveUp => assert_eq!(into, DAY),
         }
     }
     if let Ok(seconds) = text.parse() {
-        assert_eq!(asked, Some(Duration::from_secs(seconds)));
+        assert_eq!(retry_after, Some(Duration::from_secs(seconds)));
     }
 }
 
@@ -73,7 +73,7 @@ fn message(text: &str) {
             assert_eq!(json[kind]["title"], text);
         }
     }
-    // The four are sorted before they are signed.
+    // The four parts are sorted before they are signed.
     let signature = sign(text, "1718000000", "nonce", "YQ==");
     assert_eq!(signature, sign("nonce", "YQ==", text, "1718000000"));
     assert!(signature.len() == 40 && signature.bytes().all(|byte| byte.is_ascii_hexdigit()));

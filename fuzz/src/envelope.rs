@@ -1,5 +1,5 @@
-//! Sealed messages. What opens, and with which message, is compared with a second reader, which is
-//! written for the eye and stops at the first thing that is wrong.
+//! Sealed messages. The result of the reader is compared with that of a second reader, which is
+//! written for readability and stops at the first fault.
 
 use aes::Aes256;
 use aes::cipher::block_padding::NoPadding;
@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster::wire::{AesKey, Envelope, OpenError};
 
-/// Key and app of the shared vectors, so that those open.
+/// Key and app of the shared vectors, so that the vectors open.
 const KEY: &str = "0DZbyJXaB5WoyBmd3Li8tU7zDBB0RC5dU5K3drwS0yI=";
 const APP_ID: &str = "ydVECTOR0001";
 
@@ -16,16 +16,16 @@ pub fn envelope(data: &[u8]) {
     let key = AesKey::from_base64(KEY).unwrap();
     let envelope = Envelope::new(&key, APP_ID);
 
-    // As the text that came.
+    // The input as a received text.
     if let Ok(text) = std::str::from_utf8(data) {
         assert_eq!(envelope.open(text).ok(), opened(&key, text));
     }
-    // As what somebody encrypted who has the key, however wrong it is.
+    // The input as a plaintext, encrypted with the right key.
     let mut plain = data.to_vec();
     plain.resize(data.len().next_multiple_of(32), 0);
     let text = encrypted(&key, plain);
     assert_eq!(envelope.open(&text).ok(), opened(&key, &text));
-    // As a message.
+    // The input as a message.
     let sealed = envelope.seal(data);
     let message = std::str::from_utf8(data).map(str::to_owned).map_err(|_| OpenError);
     assert_eq!(envelope.open(&sealed), message);

@@ -1,7 +1,7 @@
-//! What must hold for whatever others send, one file for each target of the fuzzer.
+//! Properties that must hold for any input from outside, one file for each target of the fuzzer.
 //!
-//! A check takes any bytes and panics where a property does not hold. The surprise: this is part of
-//! two crates. The targets link it, and the tests of Muster include it to feed it the corpus.
+//! A check takes any bytes and panics if a property does not hold. The surprise: this is part of
+//! two crates. The targets link it, and the tests of Muster include it to run the corpus.
 
 mod attributes;
 mod body;
@@ -19,10 +19,10 @@ pub use query::query;
 pub use session_id::session_id;
 pub use token::token;
 
-/// Takes what was sent, and panics if it is not dealt with as it should be.
+/// Panics if a property does not hold for this input.
 pub type Check = fn(&[u8]);
 
-/// All targets, each by the name of its corpus.
+/// All targets, each with the name of its corpus.
 pub const TARGETS: [(&str, Check); 7] = [
     ("attributes", attributes),
     ("body", body),

@@ -1,4 +1,4 @@
-//! Queries of `/cgi`. The reader, which decodes only what it must, is compared with one that
+//! Queries of `/cgi`. The reader, which decodes only what is needed, is compared with one that
 //! decodes everything.
 
 use std::borrow::Cow;
@@ -13,7 +13,7 @@ pub fn query(data: &[u8]) {
     for name in NAMES {
         assert_eq!(query_value(text, name), decoded(text, name), "{name}");
     }
-    // What is encoded comes back, wherever it stands and whatever is behind it.
+    // An encoded value is decoded, at any place in the query.
     let pair = Serializer::new(String::new()).append_pair("sessionId", text).finish();
     for whole in [pair.clone(), format!("{pair}?"), format!("a=1&&{pair}"), format!("{pair}&b")] {
         assert_eq!(query_value(&whole, "sessionId"), Ok(Some(Cow::Borrowed(text))));

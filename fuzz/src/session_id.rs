@@ -1,4 +1,5 @@
-//! What names a session, an app, a delivery: what is read is written in one form, and read again.
+//! Names of sessions, apps and deliveries: a parsed name is written in one form and can be parsed
+//! again.
 
 use muster::domain::{AppId, Buin, DeliveryId, SessionId};
 use uuid::Uuid;

@@ -1,4 +1,4 @@
-//! Access tokens and API keys: none can be made, or made to say something else, without the key.
+//! Access tokens and API keys: without the key, no token can be made or altered.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,7 +15,7 @@ pub fn token(data: &[u8]) {
     issued(&key, data);
 }
 
-/// What was not made with the key is not accepted, at whatever time.
+/// A text that was not made with the key is never accepted.
 fn forged(key: &TokenKey, text: &str) {
     let Some(claims) = TokenClaims::decode(text) else { return };
     for now in [i64::MIN, 0, i64::MAX] {
@@ -23,7 +23,7 @@ fn forged(key: &TokenKey, text: &str) {
     }
 }
 
-/// The bytes say for whom, until when, and which bit is then turned.
+/// The bytes determine the app, the expiry, and the bit that is flipped.
 fn issued(key: &TokenKey, data: &[u8]) {
     let Some((buin, rest)) = data.split_first_chunk() else { return };
     let Some((expires_at, rest)) = rest.split_first_chunk() else { return };

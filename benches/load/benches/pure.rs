@@ -1,4 +1,4 @@
-//! The pure parts, one by one: what a request costs when there is neither network nor database.
+//! The pure parts, one by one: the cost of a request without network and database.
 //!
 //! `cargo bench --manifest-path benches/load/Cargo.toml`
 
@@ -15,14 +15,14 @@ use muster::domain::{
 use muster::wire::{AesKey, Envelope, Message, News, Object};
 use uuid::Uuid;
 
-/// Members of a small session, a large one, and the largest.
+/// The members of a small session, a large one, and the largest.
 const SIZES: [usize; 3] = [5, 100, 2_000];
 
 fn accounts(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("user-{number:06}")).collect()
 }
 
-/// The JSON of a session that begins: what creates and callbacks carry.
+/// The JSON of a new session, as in creates and callbacks.
 fn message(members: &[String]) -> String {
     Message {
         from_user: "user-000000",
@@ -79,7 +79,7 @@ fn json(criterion: &mut Criterion) {
     }
 }
 
-/// One member in and one out, as the load does it; and all of them.
+/// One member in and one out, as the load does; and all members.
 fn decide(criterion: &mut Criterion) {
     let rules = Rules { min_members: 3, max_members: 2_000, remove_members: RemovePolicy::Owner };
     let account = |text: &str| Account::new(text).unwrap();
@@ -95,7 +95,7 @@ fn decide(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("update", size), |bench| {
             bench.iter(|| black_box(&session).decide(black_box(&request), &rules, at));
         });
-        // As large as an update can be: all but the owner leave, as many come.
+        // The largest possible update: all but the owner leave, and as many are added.
         let leaving = members[1..].iter().map(|text| account(text)).collect();
         let coming = (1..size).map(|n| account(&format!("newcomer-{n:06}"))).collect();
         let update = Update::of_members(coming, leaving).unwrap();

@@ -6,25 +6,25 @@ use serde_json::{Value, json};
 
 use crate::{accounts, generator, http};
 
-/// An app, allowed in.
+/// An app with a token.
 #[derive(Clone)]
 pub struct App {
-    /// Its enterprise.
+    /// The enterprise.
     pub buin: i64,
-    /// Its id.
+    /// The app's id.
     pub id: String,
-    /// Its envelope.
+    /// The envelope.
     pub envelope: Envelope,
-    /// Its key, in base64.
+    /// The AES key, in base64.
     pub key: String,
     token: String,
 }
 
 impl App {
-    /// Fetches a token for the app that `credentials`, as `muster app` prints them, describe.
+    /// Fetches a token for an app, given its `credentials` as `muster app` prints them.
     ///
     /// # Errors
-    /// When they are no credentials, or the server refuses them.
+    /// If the credentials are incomplete, or the server refuses them.
     pub fn enter(port: u16, credentials: &Value) -> anyhow::Result<Self> {
         let buin = credentials["buin"].as_i64().context("no buin")?;
         let id = credentials["appId"].as_str().context("no appId")?.to_owned();
@@ -44,7 +44,7 @@ impl App {
         http::get(&format!("/cgi/session/get?accessToken={token}&sessionId=%7B{session}%7D"))
     }
 
-    /// A request that creates a session of the `count` members that begin with `first`.
+    /// A request that creates a session of `count` members, beginning with `first`.
     pub fn create(&self, first: u64, count: u64) -> Vec<u8> {
         let mut members = accounts::members(first, count);
         let creator = members.remove(0);
@@ -52,7 +52,7 @@ impl App {
         self.call("create", &json!({"title": title, "creator": creator, "member": members}))
     }
 
-    /// A request that puts `add` in and `remove` out.
+    /// A request that adds one member and removes others.
     pub fn update(&self, session: &str, operator: &str, add: &str, remove: &[&str]) -> Vec<u8> {
         let id = format!("{{{session}}}");
         self.call(
@@ -61,8 +61,8 @@ impl App {
         )
     }
 
-    fn call(&self, what: &str, message: &Value) -> Vec<u8> {
-        let path = format!("/cgi/session/{what}?accessToken={}", self.token);
+    fn call(&self, call: &str, message: &Value) -> Vec<u8> {
+        let path = format!("/cgi/session/{call}?accessToken={}", self.token);
         http::post(&path, &self.sealed(&message.to_string()))
     }
 
@@ -72,7 +72,7 @@ impl App {
     }
 }
 
-/// The title of a made-up session.
+/// The title of a generated session.
 pub fn title(number: u64) -> String {
     format!("Session {number}")
 }

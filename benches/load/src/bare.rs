@@ -1,5 +1,5 @@
-//! The reference for reads from memory: an actix handler that seals the same message each time, and
-//! does nothing else. No token is checked, nothing is looked up, nothing serialised.
+//! The reference for reads from memory: an actix handler that seals the same message each time. It
+//! checks no token, reads no session and serialises nothing.
 
 use actix_web::{HttpResponse, web};
 use clap::Args;
@@ -7,12 +7,12 @@ use muster::wire::Envelope;
 
 use crate::reference;
 
-/// What it serves.
+/// The options of the handler.
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
     reference: reference::Options,
-    /// What is sealed
+    /// The message that is sealed
     #[arg(long)]
     message: String,
 }
@@ -22,10 +22,10 @@ struct Sealed {
     message: Vec<u8>,
 }
 
-/// Serves until it is ended.
+/// Serves until the process ends.
 ///
 /// # Errors
-/// When the port is taken.
+/// If the port is in use.
 pub fn serve(Options { reference, message }: &Options) -> anyhow::Result<()> {
     let message = message.clone().into();
     let sealed = web::Data::new(Sealed { envelope: reference.envelope()?, message });

@@ -1,4 +1,4 @@
-//! One kept connection that has at most one request under way.
+//! A kept connection with at most one request in flight.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -9,41 +9,41 @@ use mio::{Interest, Registry, Token};
 
 use crate::http;
 
-/// Room for so many bytes is there whenever something is received.
+/// The free space of the buffer before each receive.
 const CHUNK: usize = 16_384;
 
-/// A connection, and the request under way on it.
+/// A connection, and its request in flight.
 pub struct Connection {
     stream: TcpStream,
     request: Vec<u8>,
     written: usize,
-    /// Kept as long as it ever was: what was received is up to `end`.
+    /// Never shrunk: the received bytes end at `end`.
     received: Vec<u8>,
     end: usize,
     began: Instant,
-    /// What the script wants to remember of the request.
+    /// A note of the script about the request.
     pub note: u64,
-    /// Whether a request is under way.
+    /// Whether a request is in flight.
     pub busy: bool,
 }
 
-/// What came back.
+/// A response.
 pub struct Answer<'a> {
     /// Whether the status was 200.
     pub ok: bool,
     /// The body.
     pub body: &'a [u8],
-    /// Since the request was written.
-    pub took: Duration,
-    /// Bytes of request and answer, heads included.
+    /// The time since the request was written.
+    pub elapsed: Duration,
+    /// The bytes of request and response, heads included.
     pub bytes: usize,
 }
 
 impl Connection {
-    /// Connects, and asks `registry` to tell of what happens under `token`.
+    /// Connects, and registers the socket under `token`.
     ///
     /// # Errors
-    /// What connecting failed with.
+    /// The error of the connect.
     pub fn open(address: SocketAddr, registry: &Registry, token: usize) -> io::Result<Self> {
         let stream = std::net::TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
@@ -62,10 +62,10 @@ impl Connection {
         })
     }
 
-    /// Sends what `write` puts into the buffer.
+    /// Sends the bytes that `write` puts into the buffer.
     ///
     /// # Errors
-    /// What writing failed with.
+    /// The error of the write.
     pub fn send(&mut self, write: impl FnOnce(&mut Vec<u8>) -> u64) -> io::Result<()> {
         self.request.clear();
         self.end = 0;
@@ -76,11 +76,11 @@ impl Connection {
         self.flush()
     }
 
-    /// Goes on with what is under way, as far as it goes without waiting, and gives the answer if
-    /// that is all there. A closed connection is an error.
+    /// Continues the request in flight as far as possible without waiting. Returns the response
+    /// when it is complete. A closed connection is an error.
     ///
     /// # Errors
-    /// What reading or writing failed with, or what was wrong with the answer.
+    /// The error of the read or write, or the fault of the response.
     pub fn go_on(&mut self) -> io::Result<Option<Answer<'_>>> {
         self.flush()?;
         loop {
@@ -101,7 +101,7 @@ impl Connection {
                 return Ok(Some(Answer {
                     ok: answer.ok,
                     body: &self.received[answer.body..answer.end],
-                    took: self.began.elapsed(),
+                    elapsed: self.began.elapsed(),
                     bytes: self.request.len() + answer.end,
                 }));
             }

@@ -1,4 +1,4 @@
-//! A connection of our own to the database that Muster uses.
+//! A connection to the database that Muster uses.
 
 use std::path::Path;
 
@@ -7,21 +7,21 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
 use tokio::runtime::Runtime;
 
-/// The connection, and what its futures run on.
+/// The connection, and the runtime of its futures.
 pub struct Database {
-    /// One thread: this one, while it waits.
+    /// Runs on the calling thread.
     pub runtime: Runtime,
     /// The connection.
     pub connection: PgConnection,
-    /// The server's first process.
+    /// The first process of the server.
     pub process: u32,
 }
 
 impl Database {
-    /// Connects to the server whose files and socket are in `directory`.
+    /// Connects to the server with its files and its socket in `directory`.
     ///
     /// # Errors
-    /// When it cannot be reached.
+    /// If the server cannot be reached.
     pub fn connect(directory: &Path) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let options = PgConnectOptions::new_without_pgpass()
@@ -41,28 +41,28 @@ impl Database {
         Ok(database)
     }
 
-    /// Runs statements that give nothing.
+    /// Runs statements without results.
     ///
     /// # Errors
-    /// When one fails.
+    /// If a statement fails.
     pub fn run(&mut self, sql: &str) -> anyhow::Result<()> {
         self.runtime.block_on(self.connection.execute(AssertSqlSafe(sql.to_owned())))?;
         Ok(())
     }
 
-    /// The one number that a query gives.
+    /// The single number that a query returns.
     ///
     /// # Errors
-    /// When it gives none.
+    /// If the query fails or returns no number.
     pub fn number(&mut self, sql: &str) -> anyhow::Result<i64> {
         let query = self.connection.fetch_one(AssertSqlSafe(sql.to_owned()));
         Ok(self.runtime.block_on(query)?.try_get(0)?)
     }
 
-    /// The one text that a query gives.
+    /// The single text that a query returns.
     ///
     /// # Errors
-    /// When it gives none.
+    /// If the query fails or returns no text.
     pub fn text(&mut self, sql: &str) -> anyhow::Result<String> {
         let query = self.connection.fetch_one(AssertSqlSafe(sql.to_owned()));
         Ok(self.runtime.block_on(query)?.try_get(0)?)

@@ -1,8 +1,8 @@
-//! The product's statements one after the other on one connection: what a request would take if
-//! there were nothing but the database.
+//! Muster's statements, one after the other on one connection: the time of a request if only the
+//! database took time.
 //!
-//! They are the product's own functions: the same statement, prepared, bound and read by sqlx, on a
-//! connection with the same settings. What they need is made before the clock runs.
+//! The functions are Muster's own: the same statement, prepared, bound and read by sqlx, on a
+//! connection with the same settings. Their arguments are made before the clock starts.
 
 use std::time::{Duration, Instant};
 
@@ -24,43 +24,43 @@ use crate::generator::float;
 use crate::latency::Latencies;
 use crate::seed::Set;
 
-/// A request that gives no reason, has no key, and is not traced.
+/// A request without reason, key or trace.
 pub fn provenance<'a>(app_id: &'a AppId, operator: &'a Account) -> Provenance<'a> {
     Provenance { app_id, operator, reason: None, key: None, trace: None }
 }
 
-/// As the product's are by default, but that nobody is too few.
+/// The default rules without a minimum of members.
 pub const RULES: Rules =
     Rules { min_members: 1, max_members: 2_000, remove_members: RemovePolicy::Owner };
 
-/// What was seen.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Seen {
-    /// Statements a second, with what is made between them.
+    /// Statements per second, including the time to make their arguments.
     pub rate: f64,
-    /// Of each statement.
+    /// The latency of each statement.
     pub latencies: Latencies,
 }
 
-/// A statement that can be run again and again.
+/// A statement that can be run repeatedly.
 pub trait Direct {
-    /// Runs it, with other values each time, and tells how long it took.
+    /// Runs the statement with new values and returns its duration.
     fn once(
         &mut self,
         connection: &mut PgConnection,
     ) -> impl Future<Output = anyhow::Result<Duration>>;
 }
 
-/// Runs `what` for `time`.
+/// Runs the statement repeatedly for `time`.
 ///
 /// # Errors
-/// When it fails once.
+/// If one run fails.
 pub fn alone(
     database: &mut Database,
     time: Duration,
-    what: &mut impl Direct,
+    statement: &mut impl Direct,
 ) -> anyhow::Result<Seen> {
-    // As on the product's own connections.
+    // The setting of Muster's own connections.
     database.run("set plan_cache_mode = force_generic_plan")?;
     let Database { runtime, connection, .. } = database;
     let mut latencies = Latencies::default();
@@ -68,7 +68,7 @@ pub fn alone(
     runtime.block_on(async {
         let began = Instant::now();
         while began.elapsed() < time {
-            latencies.push(what.once(connection).await?);
+            latencies.push(statement.once(connection).await?);
             done += 1;
         }
         anyhow::Ok(())
@@ -84,10 +84,10 @@ pub struct Create {
 }
 
 impl Create {
-    /// By that app.
+    /// Creates by this app.
     ///
     /// # Errors
-    /// When it is none.
+    /// If the ids of the app are invalid.
     pub fn by(app: &App) -> anyhow::Result<Self> {
         Ok(Self { buin: Buin::new(app.buin)?, app_id: app.id.parse()? })
     }
@@ -116,7 +116,7 @@ impl Direct for Create {
     }
 }
 
-/// Puts a member in and another out, of each session of a set in turn.
+/// Updates each session of a set in turn: one member in, another out.
 pub struct Change {
     app_id: AppId,
     sessions: Vec<Session>,
@@ -124,10 +124,10 @@ pub struct Change {
 }
 
 impl Change {
-    /// By that app, of these sessions.
+    /// Updates by this app of these sessions.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If the sessions cannot be read.
     pub fn of(app: &App, set: &Set, database: &mut Database) -> anyhow::Result<Self> {
         let ids: Vec<SessionId> = ids(set)?;
         let Database { runtime, connection, .. } = database;
@@ -142,7 +142,7 @@ impl Direct for Change {
         let at = self.next;
         self.next = (at + 1) % self.sessions.len();
         let session = &self.sessions[at];
-        let last = session.members.last().context("nobody is in")?;
+        let last = session.members.last().context("the session has no members")?;
         let other = match last.as_str().strip_prefix('x') {
             Some(digits) => format!("u{digits}"),
             None => last.as_str().replace('u', "x"),
@@ -156,10 +156,10 @@ impl Direct for Change {
         let decided = Decided { before: session, steps: vec![step] };
         let began = Instant::now();
         let written = sessions::update_if_version(connection, &[decided]).await?;
-        let took = began.elapsed();
+        let elapsed = began.elapsed();
         anyhow::ensure!(written.len() == 1, "{} sessions written instead of one", written.len());
         self.sessions[at] = change.after;
-        Ok(took)
+        Ok(elapsed)
     }
 }
 
@@ -170,10 +170,10 @@ pub struct Get {
 }
 
 impl Get {
-    /// Reads of these.
+    /// Reads of this set.
     ///
     /// # Errors
-    /// When their ids are none.
+    /// If the ids are invalid.
     pub fn of(set: &Set) -> anyhow::Result<Self> {
         Ok(Self { ids: ids(set)?, next: 0 })
     }
@@ -185,16 +185,16 @@ impl Direct for Get {
         self.next = (self.next + accounts::STRIDE as usize) % self.ids.len();
         let began = Instant::now();
         let found = sessions::find(connection, &[id]).await?;
-        let took = began.elapsed();
+        let elapsed = began.elapsed();
         anyhow::ensure!(found.len() == 1, "{} sessions instead of one", found.len());
-        Ok(took)
+        Ok(elapsed)
     }
 }
 
-/// A UUID v7 of that time.
+/// A UUID v7 of this time.
 ///
 /// # Errors
-/// When it is before 1970.
+/// If the time is before 1970.
 pub fn new_id(at: DateTime<Utc>) -> anyhow::Result<SessionId> {
     let (seconds, nanos) = (at.timestamp().try_into()?, at.timestamp_subsec_nanos());
     Ok(SessionId::new(Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, nanos))))

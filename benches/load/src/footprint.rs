@@ -1,4 +1,4 @@
-//! How small the server is, and how soon it serves: no ratio, but what an operator asks first.
+//! The size of the program, its start time and its memory, as absolute figures and not as ratios.
 
 use std::time::{Duration, Instant};
 
@@ -13,37 +13,37 @@ use crate::server;
 use crate::stage::Stage;
 use crate::usage;
 
-/// What this is called among the rows.
+/// The name of this measurement among the rows.
 pub const NAME: &str = "footprint";
 
-/// How often it is started.
+/// The number of starts.
 const STARTS: usize = 3;
-/// How long a server has been idle when its memory is looked at.
+/// The idle time before the memory is measured.
 const IDLE: Duration = Duration::from_secs(2);
-/// Long enough for the reads that fill the cache, which nobody measures.
+/// Long enough for the reads that fill the cache. Their rate is not measured.
 const FILLING: Duration = Duration::from_secs(20);
 
-/// Measures, and says what was seen.
+/// Measures, and describes the results.
 ///
 /// # Errors
-/// When a server does not get ready, or an answer was wrong.
+/// If a server does not get ready, or an answer is wrong.
 pub fn look(stage: &mut Stage) -> anyhow::Result<Vec<String>> {
     let program = std::fs::metadata(&stage.muster)?.len();
-    let mut said = vec![format!("The program has {} MiB, stripped.", program / 1024 / 1024)];
+    let mut notes = vec![format!("The program has {} MiB, stripped.", program / 1024 / 1024)];
     let (ready, idle) = started(stage)?;
     let times: Vec<String> =
-        ready.iter().map(|took| format!("{:.2}", took.as_secs_f64())).collect();
-    said.push(format!(
+        ready.iter().map(|elapsed| format!("{:.2}", elapsed.as_secs_f64())).collect();
+    notes.push(format!(
         "Started with an embedded database that is there and stopped, it is ready after {} s; idle for {} s, \
          it has {idle:.0} MiB resident.",
         times.join(", "),
         IDLE.as_secs(),
     ));
-    said.push(filled(stage)?);
-    Ok(said)
+    notes.push(filled(stage)?);
+    Ok(notes)
 }
 
-/// How soon a server is ready whose database exists, and what it has resident then.
+/// The time until a server with an existing database is ready, and its resident memory then.
 fn started(stage: &Stage) -> anyhow::Result<(Vec<Duration>, f64)> {
     let work = stage.work.join(NAME);
     std::fs::create_dir(&work)?;
@@ -60,7 +60,7 @@ fn started(stage: &Stage) -> anyhow::Result<(Vec<Duration>, f64)> {
     Ok((ready, resident))
 }
 
-/// What a server has resident when its cache, as by default, has become full.
+/// The resident memory of a server with the default cache, when the cache is full.
 fn filled(stage: &mut Stage) -> anyhow::Result<String> {
     let (number, count) = sets::MANY;
     let set = stage.set(number, count)?;

@@ -1,9 +1,10 @@
-//! The load: kept connections, one request at a time on each, two threads that never wait for
-//! anything but answers.
+//! The load: kept connections with one request at a time on each, and two threads that wait only
+//! for answers.
 //!
-//! Every answer's status and `errcode` are looked at; of one in [`SAMPLED`] the envelope is opened
-//! and compared, after the time is up. After that no request is sent, but those under way are
-//! waited for: what was acknowledged is known exactly.
+//! The status and the `errcode` of every answer are checked. Of one in [`SAMPLED`] answers, the
+//! envelope is opened and the session compared after the end of the measurement. No request is sent
+//! after the end, but requests in flight are awaited, so the number of acknowledged changes is
+//! exact.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Barrier;
@@ -18,53 +19,53 @@ use crate::connection::Connection;
 use crate::http;
 use crate::latency::Latencies;
 
-/// One answer in this many is opened.
+/// One in this many answers is opened.
 const SAMPLED: u64 = 101;
-/// But no more than this many for each thread, to keep memory small.
+/// The maximum for each thread, to limit memory.
 const MOST_SAMPLES: usize = 500;
-/// How long answers are waited for after the time is up.
+/// How long answers are awaited after the end.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How an answer begins that reports no error.
+/// The beginning of an answer without an error.
 const GOOD: &[u8] = b"{\"errcode\":0,";
 
-/// What one thread asks.
+/// The requests of one thread.
 pub trait Script: Send {
-    /// Puts the next request of a connection into `out`, and gives what to remember of it.
+    /// Puts the next request of a connection into `out`, and returns a note for its answer.
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> u64;
 
-    /// Hears what became of it.
+    /// Receives the outcome of the request in flight.
     fn answered(&mut self, _connection: usize, _good: bool) {}
 
-    /// Compares an opened answer with what was remembered.
+    /// Compares an opened answer with the note.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The difference.
     fn verify(&self, note: u64, answer: &Value) -> Result<(), String>;
 }
 
-/// What was seen.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Good answers within the time, for each second; of what is under way at its end, a part.
+    /// Good answers within the time, per second. A request in flight at the end counts in part.
     pub rate: f64,
-    /// Good answers in all, those after the time included.
+    /// All good answers, including those after the end.
     pub acknowledged: u64,
-    /// Everything else, the first ones in words.
+    /// The number of all other outcomes.
     pub failed: u64,
-    /// The first few failures.
+    /// The texts of the first failures.
     pub failures: Vec<String>,
-    /// Of all good answers.
+    /// The latencies of all good answers.
     pub latencies: Latencies,
-    /// Bytes on the wire for each good answer, request and answer with their heads.
+    /// Bytes on the wire for each good answer: request and answer with their heads.
     pub bytes: f64,
-    /// How many answers were opened and compared.
+    /// The number of opened and compared answers.
     pub opened: usize,
 }
 
-/// Asks for `time`, each script on a thread of its own with as many connections.
+/// Sends requests for `time`, each script on its own thread with the same number of connections.
 ///
 /// # Errors
-/// When nothing can be connected to.
+/// If no connection can be opened.
 pub fn load<S: Script>(
     port: u16,
     envelope: &Envelope,
@@ -73,7 +74,7 @@ pub fn load<S: Script>(
     time: Duration,
 ) -> anyhow::Result<Seen> {
     let start = Barrier::new(scripts.len());
-    // Connected before any of them begins: who cannot connect must not leave the others waiting.
+    // Connects before any thread starts, because a failed thread would leave the others waiting.
     let ready: Vec<_> = scripts
         .iter_mut()
         .map(|script| Thread::open(port, script, connections))
@@ -112,7 +113,7 @@ pub fn load<S: Script>(
 /// Opens an answer's envelope.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault of the envelope.
 pub fn open(envelope: &Envelope, body: &[u8]) -> Result<Value, String> {
     let outer: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     let sealed = outer["encrypt"].as_str().ok_or("no envelope")?;
@@ -120,16 +121,16 @@ pub fn open(envelope: &Envelope, body: &[u8]) -> Result<Value, String> {
     serde_json::from_str(&message).map_err(|error| error.to_string())
 }
 
-/// Counts are far below what a float holds exactly.
+/// The counts are far below the limit of exact floats.
 #[expect(clippy::cast_precision_loss, reason = "counts of one run")]
 pub fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// What one thread knows, while it runs and after.
+/// The state of one thread.
 #[derive(Default)]
 struct Thread {
-    /// How many requests were done in the time; of one that ended after it, the part before.
+    /// Requests completed in the time. A request that ended later counts in part.
     within: f64,
     acknowledged: u64,
     failed: u64,
@@ -139,7 +140,7 @@ struct Thread {
     samples: Vec<(u64, Vec<u8>)>,
 }
 
-/// A thread that is connected.
+/// A connected thread.
 struct Connected<'a, S> {
     address: SocketAddr,
     poll: Poll,
@@ -201,7 +202,7 @@ impl<S: Script> Connected<'_, S> {
         connections[at].send(|out| script.request(at, out)).context("cannot send")
     }
 
-    /// Gives whether the connection is free again.
+    /// Returns whether the connection is free again.
     fn go_on(&mut self, at: usize, end: Instant) -> anyhow::Result<bool> {
         let Self { connections, script, thread, .. } = self;
         let connection = &mut connections[at];
@@ -214,10 +215,11 @@ impl<S: Script> Connected<'_, S> {
                 if good {
                     thread.acknowledged += 1;
                     thread.bytes += answer.bytes as u64;
-                    // The last one, too, which ends later: to leave out what takes long would flatter.
-                    thread.latencies.push(answer.took);
+                    // Includes the last request, which ends later. Without it slow requests would
+                    // be left out.
+                    thread.latencies.push(answer.elapsed);
                     let late = Instant::now().saturating_duration_since(end);
-                    thread.within += 1.0 - late.div_duration_f64(answer.took).min(1.0);
+                    thread.within += 1.0 - late.div_duration_f64(answer.elapsed).min(1.0);
                     if thread.acknowledged % SAMPLED == 1 && thread.samples.len() < MOST_SAMPLES {
                         thread.samples.push((note, answer.body.to_vec()));
                     }
@@ -236,10 +238,10 @@ impl<S: Script> Connected<'_, S> {
     }
 }
 
-/// Asks one request and opens the answer.
+/// Sends one request and opens its answer.
 ///
 /// # Errors
-/// When there is no good answer.
+/// If there is no good answer.
 pub fn ask(port: u16, envelope: &Envelope, request: &[u8]) -> anyhow::Result<Value> {
     let body = http::call(port, request)?;
     open(envelope, &body)

@@ -1,4 +1,4 @@
-//! As much HTTP/1.1 as a load generator needs: answers that carry a `content-length`.
+//! The part of HTTP/1.1 that a load generator needs: answers with a `content-length`.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -6,20 +6,20 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-/// A whole answer at the start of some bytes.
+/// A complete answer at the start of a buffer.
 pub struct Answer {
     /// Whether the status was 200.
     pub ok: bool,
-    /// Where the body begins.
+    /// The start of the body.
     pub body: usize,
-    /// Where the answer ends.
+    /// The end of the answer.
     pub end: usize,
 }
 
-/// Reads the answer at the start of `bytes`; `None` while it is not all there.
+/// Parses the answer at the start of `bytes`; `None` while it is incomplete.
 ///
 /// # Errors
-/// When the bytes are no answer that is understood here.
+/// If the bytes are not an answer that this parser supports.
 pub fn parse(bytes: &[u8]) -> Result<Option<Answer>, String> {
     let Some(head) = find(bytes, b"\r\n\r\n") else { return Ok(None) };
     let lines = &bytes[..head + 2];
@@ -33,8 +33,8 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Answer>, String> {
     Ok((bytes.len() >= end).then(|| Answer { ok: lines[9..].starts_with(b"200"), body, end }))
 }
 
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|window| window == wanted)
+fn find(bytes: &[u8], name: &[u8]) -> Option<usize> {
+    bytes.windows(name.len()).position(|window| window == name)
 }
 
 /// A GET, for a kept connection.
@@ -52,10 +52,10 @@ pub fn post(path: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Sends one request on a connection of its own and gives the body of the answer.
+/// Sends one request on a new connection and returns the body of the answer.
 ///
 /// # Errors
-/// When there is no answer, or its status is not 200.
+/// If there is no answer, or its status is not 200.
 pub fn call(port: u16, request: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_whole_or_not_there() {
+    fn a_partial_answer_is_none() {
         let bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
         let answer = parse(bytes).unwrap().unwrap();
         assert!(answer.ok);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn another_status_is_seen() {
+    fn an_error_status_is_detected() {
         let bytes = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
         assert!(!parse(bytes).unwrap().unwrap().ok);
     }

@@ -1,19 +1,20 @@
-//! The program behind `benches/run`: it starts what is measured, loads it, checks the answers and
-//! reports. No part of Muster; of its code it uses the envelope, and the statements for [`direct`].
+//! The program behind `benches/run`: it starts the servers, sends the load, checks the answers and
+//! reports. It is not part of Muster. From Muster it uses the envelope, and the statements for
+//! [`direct`].
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | [`run`] | the rounds: reference and subject, one after the other |
-//! | [`rows`] | what is measured, a file for each kind of work |
-//! | [`stage`], [`server`], [`told`] | what is measured: Muster, its database, its apps |
+//! | [`rows`] | the measurements, a file for each kind of work |
+//! | [`stage`], [`server`], [`subscriber`] | the measured system: Muster, its database, its apps |
 //! | [`generator`] | sealed requests over kept connections, every answer checked |
 //! | [`statement`], [`pgbench`], [`direct`] | the references in SQL |
 //! | [`bare`], [`straight`], [`receiver`], [`poster`] | the references in HTTP |
 //! | [`footprint`] | size, memory, time to start |
 //! | [`report`] | medians, the table, the JSON |
 //!
-//! The surprise: it runs itself again for the handlers and the receiver, so that their CPU is
-//! counted apart from the load's.
+//! The surprise: the program starts itself again for the handlers and the receiver, so that their
+//! CPU is counted apart from that of the load.
 
 mod accounts;
 mod app;
@@ -39,7 +40,7 @@ mod server;
 mod stage;
 mod statement;
 mod straight;
-mod told;
+mod subscriber;
 mod usage;
 
 use clap::Parser;
@@ -49,9 +50,9 @@ use clap::Parser;
 enum Command {
     /// Measure
     Run(run::Options),
-    /// Serve the bare handler, which seals the same for whoever asks
+    /// Serve the bare handler, which seals the same message for every request
     Bare(bare::Options),
-    /// Serve sessions straightforwardly, each request with a statement of its own
+    /// Serve sessions with one statement for each request
     Straight(straight::Options),
     /// Receive callbacks, and count them
     Receive(receiver::Options),

@@ -7,52 +7,52 @@ use anyhow::{Context as _, ensure};
 
 use crate::process;
 
-/// How much pgbench does.
+/// The amount of work.
 #[derive(Clone, Copy, Debug)]
 pub enum Clients {
-    /// As many clients, for so long.
+    /// This many clients for this long.
     For {
         /// Clients.
         number: u64,
         /// Whole seconds.
         time: Duration,
     },
-    /// As many clients, each so many transactions, to make something ready: nobody waits for the
+    /// This many clients with this many transactions each, to prepare data without waiting for the
     /// disk.
     Each {
         /// Clients.
         number: u64,
-        /// Transactions of each.
+        /// Transactions of each client.
         transactions: u64,
     },
 }
 
-/// What pgbench saw.
+/// The result of pgbench.
 #[derive(Clone, Copy, Debug)]
 pub struct Done {
-    /// Transactions a second, without the time to connect.
+    /// Transactions per second, without the time to connect.
     pub rate: f64,
-    /// Transactions in all.
+    /// The number of transactions.
     pub transactions: u64,
 }
 
-/// The program, and where the database is.
+/// The program, and the location of the database.
 #[derive(Clone, Debug)]
 pub struct Pgbench {
     /// The program.
     pub program: PathBuf,
     /// The directory of the database's socket.
     pub socket: PathBuf,
-    /// Where scripts are put.
+    /// The directory for scripts.
     pub work: PathBuf,
 }
 
 impl Pgbench {
-    /// Runs a script with prepared statements and two threads. `:clients` is the number of clients
-    /// and `:i` is -1 at first in scripts that ask for it, else 0.
+    /// Runs a script with prepared statements and two threads. `:clients` is the number of clients.
+    /// `:i` is -1 at first in scripts that test for that, else 0.
     ///
     /// # Errors
-    /// When pgbench fails, or one of its transactions does.
+    /// If pgbench fails, or one of its transactions does.
     pub fn run(
         &self,
         script: &str,
@@ -67,7 +67,7 @@ impl Pgbench {
         };
         let mut command = process::command(&self.program);
         if let Clients::Each { .. } = clients {
-            // What is only made ready need not survive a crash.
+            // Prepared data need not survive a crash.
             command.env("PGOPTIONS", "-c synchronous_commit=off");
         }
         let start = if script.contains("\\if :i < 0") { -1 } else { 0 };
@@ -77,20 +77,20 @@ impl Pgbench {
         command.args(values.iter().map(|(name, value)| format!("-D{name}={value}")));
         command.arg("-f").arg(&file).arg("muster");
         let done = command.output().context("cannot run pgbench")?;
-        let said = String::from_utf8_lossy(&done.stdout);
+        let output = String::from_utf8_lossy(&done.stdout);
         let complained = String::from_utf8_lossy(&done.stderr);
         ensure!(done.status.success(), "pgbench: {complained}");
-        let failed = number_after(&said, "number of failed transactions: ").unwrap_or(0.0);
+        let failed = number_after(&output, "number of failed transactions: ").unwrap_or(0.0);
         ensure!(failed == 0.0, "pgbench: {failed} transactions failed");
-        let rate = number_after(&said, "tps = ").context("pgbench told no tps")?;
-        let transactions = number_after(&said, "actually processed: ")
-            .context("pgbench told no number of transactions")?;
+        let rate = number_after(&output, "tps = ").context("pgbench printed no tps")?;
+        let transactions = number_after(&output, "actually processed: ")
+            .context("pgbench printed no number of transactions")?;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
         Ok(Done { rate, transactions: transactions as u64 })
     }
 }
 
-/// Where pgbench is: beside the newest PostgreSQL, else in `PATH`.
+/// The newest pgbench of an installed PostgreSQL, else the one in `PATH`.
 pub fn find() -> PathBuf {
     let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<(u32, PathBuf)> = installed
@@ -115,10 +115,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_read_from_what_it_prints() {
-        let said = "number of transactions actually processed: 71\ntps = 35.5 (without initial)\n";
-        assert_eq!(number_after(said, "actually processed: "), Some(71.0));
-        assert_eq!(number_after(said, "tps = "), Some(35.5));
-        assert_eq!(number_after(said, "failed: "), None);
+    fn numbers_are_parsed_from_the_output() {
+        let output =
+            "number of transactions actually processed: 71\ntps = 35.5 (without initial)\n";
+        assert_eq!(number_after(output, "actually processed: "), Some(71.0));
+        assert_eq!(number_after(output, "tps = "), Some(35.5));
+        assert_eq!(number_after(output, "failed: "), None);
     }
 }

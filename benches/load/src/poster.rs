@@ -1,5 +1,5 @@
-//! The reference for callbacks: reqwest in a loop, sending the bytes of callbacks that Muster sent
-//! before, as many at once. No database, no seal, no record of anything.
+//! The reference for callbacks: reqwest in a loop. It sends the bytes of earlier callbacks of
+//! Muster, as many at once. It uses no database, seals nothing and records nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,11 +14,11 @@ use crate::receiver::Callback;
 /// Headers that reqwest writes itself.
 const ITS_OWN: [&str; 2] = ["host", "content-length"];
 
-/// Sends `callbacks` over and over for `time`, `concurrency` at once, and gives how many a second
-/// were acknowledged.
+/// Sends `callbacks` repeatedly for `time`, `concurrency` at once, and returns the acknowledged
+/// callbacks per second.
 ///
 /// # Errors
-/// When one is not.
+/// If a callback is not acknowledged.
 pub fn post(
     port: u16,
     callbacks: &[Callback],
@@ -26,9 +26,9 @@ pub fn post(
     time: Duration,
 ) -> anyhow::Result<f64> {
     ensure!(!callbacks.is_empty(), "there is no callback to send again");
-    // Somebody else may have installed it, which is as good.
+    // Another installed provider is good too.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // What goes one after the other is not helped by other threads: they would have to be woken.
+    // Sequential requests gain nothing from other threads, which would have to be woken.
     let mut runtime = match concurrency {
         1 => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),

@@ -1,4 +1,4 @@
-//! Processes that end when this one does, however that ends.
+//! Processes that end when this process ends, however that happens.
 
 use std::ffi::OsStr;
 use std::io::Write as _;
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long a process may take to end when told to.
+/// The time that a process gets to end after a signal.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A command that is told to end when this process is gone, and knows nothing of other databases.
+/// A command that gets a signal when this process ends, and inherits no database settings.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "TERM", "--"]).arg(program);
@@ -26,16 +26,16 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// A process that runs until this is dropped.
+/// A process that runs until the value is dropped.
 #[derive(Debug)]
 pub struct Running(Child);
 
 impl Running {
-    /// Starts a command. What it says on standard error goes to `name`.log in `work`; its id is
-    /// noted in `pids` there, for the script that cleans up after all.
+    /// Starts a command. Its standard error goes to `name`.log in `work`. Its id is added to `pids`
+    /// there, for the script that cleans up.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// If the command cannot be started.
     pub fn start(mut command: Command, work: &Path, name: &str) -> anyhow::Result<Self> {
         let append = |file: &str| {
             std::fs::OpenOptions::new().create(true).append(true).open(work.join(file))
@@ -46,12 +46,12 @@ impl Running {
         Ok(Self(child))
     }
 
-    /// Its id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.0.id()
     }
 
-    /// Whether it has ended by itself.
+    /// Whether the process has ended by itself.
     pub fn ended(&mut self) -> bool {
         !matches!(self.0.try_wait(), Ok(None))
     }
@@ -60,13 +60,13 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let Some(id) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) else { return };
-        // Not if it has been waited for: its id may be another's by now.
+        // An ended process gets no signal: its id may belong to another process.
         if self.ended() {
             return;
         }
         let _ = kill_process(id, Signal::TERM);
-        let told = Instant::now();
-        while !self.ended() && told.elapsed() < PATIENCE {
+        let signalled = Instant::now();
+        while !self.ended() && signalled.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(20));
         }
         if !self.ended() {

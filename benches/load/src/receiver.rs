@@ -1,6 +1,6 @@
-//! A receiver of callbacks that does as little as one can: it counts, and acknowledges.
+//! A minimal receiver of callbacks: it counts and acknowledges.
 //!
-//! It keeps the first few callbacks, so that the reference can send the same bytes.
+//! The first callbacks are kept, so that the reference can send the same bytes.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,10 +9,10 @@ use actix_web::{App, HttpRequest, HttpServer, web};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-/// Callbacks that are kept.
+/// The number of kept callbacks.
 const KEPT: u64 = 256;
 
-/// Where it listens.
+/// The options of the receiver.
 #[derive(Args)]
 pub struct Options {
     /// The port of 127.0.0.1
@@ -20,14 +20,14 @@ pub struct Options {
     port: u16,
 }
 
-/// A callback as it came.
+/// A received callback.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Callback {
     /// Path and query.
     pub uri: String,
-    /// Names and values of its headers.
+    /// Names and values of the headers.
     pub headers: Vec<(String, String)>,
-    /// Its body.
+    /// The body.
     pub body: String,
 }
 
@@ -37,10 +37,10 @@ struct Received {
     kept: Mutex<Vec<Callback>>,
 }
 
-/// Receives on one thread until it is ended.
+/// Receives on one thread until the process ends.
 ///
 /// # Errors
-/// When the port is taken.
+/// If the port is in use.
 pub fn serve(options: &Options) -> anyhow::Result<()> {
     let received = web::Data::new(Received::default());
     let server = HttpServer::new(move || {

@@ -1,4 +1,4 @@
-//! What the references in HTTP have in common: an app, and a server as Muster's own is.
+//! The common part of the HTTP references: an app, and a server like Muster's own.
 
 use std::net::Ipv4Addr;
 
@@ -7,7 +7,7 @@ use actix_web::{App, HttpServer};
 use clap::Args;
 use muster::wire::{AesKey, Envelope};
 
-/// Whom it serves, and where.
+/// The app and the port.
 #[derive(Args)]
 pub struct Options {
     /// The port of 127.0.0.1
@@ -22,18 +22,18 @@ pub struct Options {
 }
 
 impl Options {
-    /// The app's envelope.
+    /// The envelope of the app.
     ///
     /// # Errors
-    /// When the key is none.
+    /// If the key is invalid.
     pub fn envelope(&self) -> anyhow::Result<Envelope> {
         Ok(Envelope::new(&AesKey::from_base64(&self.key)?, &self.app_id))
     }
 
-    /// Serves until it is ended, with a thread for each core. `configure` is called on each.
+    /// Serves until the process ends, with one thread for each core. Each thread calls `configure`.
     ///
     /// # Errors
-    /// When the port is taken.
+    /// If the port is in use.
     pub fn serve(
         &self,
         configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,

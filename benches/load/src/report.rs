@@ -1,4 +1,4 @@
-//! Medians over the rounds, as a table for people and as JSON for programs.
+//! Medians over the rounds, as a table for readers and as JSON for programs.
 
 use std::fmt::Write as _;
 use std::process::Command;
@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use crate::rows::{CLIENTS, CONNECTIONS, Described, Figures, Goal, THREADS};
 
-/// A row's rounds.
+/// The rounds of a row.
 pub struct Measured {
     /// The row.
     pub described: &'static Described,
-    /// Why it could not be measured to the end.
+    /// The error that ended the measurement early.
     pub error: Option<String>,
     ratios: Vec<f64>,
     subjects: Vec<Figures>,
@@ -20,19 +20,19 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// No round yet.
+    /// A row without rounds.
     pub fn of(described: &'static Described) -> Self {
         Self { described, error: None, ratios: vec![], subjects: vec![], references: vec![] }
     }
 
-    /// Keeps a round.
+    /// Adds a round.
     pub fn push(&mut self, ratio: f64, subject: Figures, reference: Figures) {
         self.ratios.push(ratio);
         self.subjects.push(subject);
         self.references.push(reference);
     }
 
-    /// Whether it was measured to the end and no answer was wrong.
+    /// Whether all rounds were measured and no answer was wrong.
     pub fn is_sound(&self) -> bool {
         self.error.is_none() && self.failed() == 0
     }
@@ -41,12 +41,12 @@ impl Measured {
         self.subjects.iter().chain(&self.references).map(|figures| figures.failed).sum()
     }
 
-    fn of_subjects(&self, what: impl Fn(&Figures) -> f64) -> f64 {
-        median(self.subjects.iter().map(what))
+    fn of_subjects(&self, figure: impl Fn(&Figures) -> f64) -> f64 {
+        median(self.subjects.iter().map(figure))
     }
 
-    fn of_references(&self, what: impl Fn(&Figures) -> f64) -> f64 {
-        median(self.references.iter().map(what))
+    fn of_references(&self, figure: impl Fn(&Figures) -> f64) -> f64 {
+        median(self.references.iter().map(figure))
     }
 
     fn p50(&self) -> f64 {
@@ -65,7 +65,8 @@ impl Measured {
         self.ratios.iter().copied().fold(f64::NAN, f64::max)
     }
 
-    /// Whether the goal is reached, if there is one. What could not be measured reaches none.
+    /// Whether the goal is reached, if the row has one. A row without a result does not reach its
+    /// goal.
     fn reaches(&self) -> Option<bool> {
         let ratio = median(self.ratios.iter().copied());
         match self.described.goal {
@@ -85,7 +86,7 @@ impl Measured {
     }
 }
 
-/// The results as programs read them. What could not be measured is `null`.
+/// The results as JSON. A missing figure is `null`.
 pub fn json(measured: &[Measured]) -> Value {
     let rows = measured.iter().map(|row| {
         json!({
@@ -102,24 +103,27 @@ pub fn json(measured: &[Measured]) -> Value {
     rows.collect()
 }
 
-/// The results as people read them.
+/// The results as Markdown.
 pub fn markdown(
     measured: &[Measured],
     notes: &[String],
     command: &str,
     postgres: &str,
-    took: Duration,
+    elapsed: Duration,
 ) -> String {
     let mut out = String::from("# Results\n\n");
     let today = muster::clock::Clock::system().now().format("%Y-%m-%d %H:%M UTC");
     let cores = std::thread::available_parallelism().map_or(0, Into::into);
     let facts = [
         ("date", today.to_string()),
-        ("command", format!("`{command}`, {} s", took.as_secs())),
-        ("muster", said("git", &["describe", "--always", "--dirty", "--tags"])),
-        ("compiler", said("rustc", &["--version"])),
+        ("command", format!("`{command}`, {} s", elapsed.as_secs())),
+        ("muster", output_of("git", &["describe", "--always", "--dirty", "--tags"])),
+        ("compiler", output_of("rustc", &["--version"])),
         ("PostgreSQL", postgres.to_owned()),
-        ("machine", format!("{cores} cores, {}, Linux {}", processor(), said("uname", &["-r"]))),
+        (
+            "machine",
+            format!("{cores} cores, {}, Linux {}", processor(), output_of("uname", &["-r"])),
+        ),
         (
             "load",
             format!(
@@ -135,7 +139,7 @@ pub fn markdown(
          | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for row in measured {
-        let subject = |what: fn(&Figures) -> f64| row.of_subjects(what);
+        let subject = |figure: fn(&Figures) -> f64| row.of_subjects(figure);
         let opened: usize = row.subjects.iter().chain(&row.references).map(|f| f.opened).sum();
         line(
             &mut out,
@@ -196,7 +200,7 @@ fn line(out: &mut String, cells: &[&str]) {
     let _ = writeln!(out, "| {} |", cells.join(" | "));
 }
 
-/// NaN if there are none, or one of them is.
+/// NaN without values, or if one value is NaN.
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
@@ -207,7 +211,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
-/// To four digits after the point; what is no number becomes `null` in JSON.
+/// Rounds to four digits after the point. NaN becomes `null` in JSON.
 fn rounded(value: f64) -> f64 {
     (value * 10_000.0).round() / 10_000.0
 }
@@ -216,7 +220,7 @@ fn number(value: f64, digits: usize) -> String {
     if value.is_nan() { "–".to_owned() } else { format!("{value:.digits$}") }
 }
 
-fn said(program: &str, arguments: &[&str]) -> String {
+fn output_of(program: &str, arguments: &[&str]) -> String {
     let done = Command::new(program).args(arguments).output();
     done.map(|done| String::from_utf8_lossy(&done.stdout).trim().to_owned()).unwrap_or_default()
 }

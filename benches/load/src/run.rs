@@ -11,39 +11,39 @@ use crate::report::{self, Measured};
 use crate::rows::{self, Described, Figures, Row};
 use crate::stage::Stage;
 
-/// What is measured, and where the results go.
+/// The rows to measure, and the files of the results.
 #[derive(Args)]
 pub struct Options {
-    /// Write the results there, as JSON
+    /// Write the results to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write the results there, as Markdown
+    /// Write the results to this file, as Markdown
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
-    /// Measure only these
+    /// Measure only these rows
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     only: Vec<String>,
     /// Seconds of each measurement, at least 1
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     seconds: u64,
-    /// Rounds, each a reference and a subject
+    /// Rounds, each with a reference and a subject
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: u64,
-    /// The program that is measured
+    /// The measured program
     #[arg(long, value_name = "FILE", hide = true)]
     muster: PathBuf,
-    /// What the compiler knows of its statements
+    /// The directory of the compiler's query data
     #[arg(long, value_name = "DIRECTORY", hide = true)]
     sqlx: PathBuf,
-    /// An empty directory for everything
+    /// An empty directory for all files
     #[arg(long, value_name = "DIRECTORY", hide = true)]
     work: PathBuf,
 }
 
-/// Measures, and reports. Fails in the end if an answer was wrong or a row could not be measured.
+/// Measures and reports. Fails at the end if an answer was wrong or a row could not be measured.
 ///
 /// # Errors
-/// As said; or when nothing can be measured at all.
+/// See above; or if nothing can be measured.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let chosen = choose(options)?;
     let began = Instant::now();
@@ -59,13 +59,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         }
         measured.push(rounds);
     }
-    // Last: it makes more sessions than all rows together.
+    // Last, because it creates more sessions than all rows together.
     let footprint = match options.wants(footprint::NAME) {
         true => footprint::look(&mut stage),
         false => Ok(Vec::new()),
     };
     let seen = footprint.is_ok();
-    // What was measured before is reported all the same.
+    // Earlier rows are reported after an error too.
     stage.notes.extend(footprint.unwrap_or_else(|error| {
         eprintln!("{}: {error:#}", footprint::NAME);
         vec![format!("{} could not be measured: {error:#}", footprint::NAME)]
@@ -88,12 +88,12 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 impl Options {
-    /// Whether something is to be measured.
+    /// Whether a row is selected.
     fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
 
-    /// How this was called, as far as it matters.
+    /// The command line of this run, without the paths.
     fn command(&self) -> String {
         let only = self.only.join(",");
         let only = if only.is_empty() { only } else { format!(" --only {only}") };
@@ -106,7 +106,7 @@ fn choose(options: &Options) -> anyhow::Result<Vec<&'static Described>> {
     let names = || rows::ALL.iter().map(|row| row.name).chain([footprint::NAME]);
     if let Some(unknown) = only.iter().find(|name| names().all(|known| known != **name)) {
         let names: Vec<&str> = names().collect();
-        bail!("there is no {unknown}; there are {}", names.join(", "));
+        bail!("no row is called {unknown}; the rows are {}", names.join(", "));
     }
     Ok(rows::ALL.iter().filter(|row| options.wants(row.name)).collect())
 }
@@ -140,7 +140,8 @@ fn measure(
     Ok(())
 }
 
-/// One round, in as many turns as the row asks for. Whatever happens, the next row has its time.
+/// One round, in as many turns as the row needs. After an error the next row still gets its full
+/// time.
 fn measure_once(
     row: &mut dyn Row,
     stage: &mut Stage,
@@ -153,7 +154,7 @@ fn measure_once(
     measured
 }
 
-/// Who begins takes turns, too: from one round to the next as well.
+/// Reference and subject take turns to be first, from one round to the next as well.
 fn take_turns(
     row: &mut dyn Row,
     stage: &mut Stage,

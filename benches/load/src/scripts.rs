@@ -1,5 +1,5 @@
-//! What the connections ask. Bodies are sealed before the time begins, as far as they are known
-//! then, and no two that are made ready are alike.
+//! The requests of the connections. Bodies are sealed before the measurement if their content is
+//! known by then. All prepared bodies differ.
 
 use serde_json::Value;
 
@@ -8,9 +8,9 @@ use crate::app::{self, App};
 use crate::generator::Script;
 use crate::seed::Set;
 
-/// Sealed creates that are made ready for each thread; after the last comes the first again.
+/// Sealed creates that are prepared for each thread. They repeat from the first after the last.
 const MOST_CREATES: u64 = 10_000;
-/// About as many members in all of them.
+/// The approximate number of members in all of them.
 const MOST_MEMBERS: u64 = 200_000;
 
 /// Creates sessions.
@@ -56,13 +56,13 @@ pub struct Gets {
 }
 
 impl Gets {
-    /// Reads of `sessions`, each an id and its first account, with `count` members.
+    /// Reads of `sessions`, given as id and first account, with `count` members.
     pub fn new(app: &App, sessions: Vec<(String, u64)>, count: u64) -> Self {
         let requests = sessions.iter().map(|(id, _)| app.get(id)).collect();
         Self { requests, sessions, count, next: 0 }
     }
 
-    /// Reads of the first `number` of a set, shared out among `threads`.
+    /// Reads of the first `number` sessions of a set, divided among `threads`.
     pub fn of(app: &App, set: &Set, number: u64, threads: usize) -> Vec<Self> {
         shares(number, threads)
             .map(|share| {
@@ -90,28 +90,28 @@ impl Script for Gets {
     }
 }
 
-/// Updates sessions, one member in and one out. A connection has sessions of its own, so it knows
-/// who is in.
+/// Updates sessions: one member in, one out. Each connection has its own sessions, so it knows
+/// their members.
 pub struct Updates {
     connections: Vec<Walk>,
 }
 
-/// The sessions of one connection, and where it is.
+/// The sessions of one connection, and its position.
 struct Walk {
     sessions: Vec<Updated>,
     at: usize,
 }
 
-/// A session, and what was done to it.
+/// A session, and its updates.
 struct Updated {
     number: u64,
-    /// The one that puts the stand-in in, and the one that takes it out again.
+    /// The update that adds the stand-in, and the update that removes it.
     requests: [Vec<u8>; 2],
     changes: usize,
 }
 
 impl Updates {
-    /// Updates of a whole set, shared out among `threads` of `connections` each.
+    /// Updates of a whole set, divided among `threads` of `connections` each.
     pub fn of(app: &App, set: &Set, threads: usize, connections: usize) -> Vec<Self> {
         let mut walks = shares(set.count, threads * connections).map(|share| {
             let number = share.end - share.start;
@@ -157,7 +157,7 @@ impl Script for Updates {
         if note.is_multiple_of(2) {
             members[4] = accounts::stand_in(first);
         }
-        // An odd change puts the stand-in in and makes an even version.
+        // An odd change adds the stand-in and makes an even version.
         let version = answer["version"].as_u64().ok_or("no version")?;
         if version % 2 != note % 2 {
             return Err(format!("version {version} after a change of the other kind"));
@@ -166,21 +166,22 @@ impl Script for Updates {
     }
 }
 
-/// Updates of one session by all connections: each puts somebody new in, and takes out whom it put
-/// in before. Sealed when sent, because that depends on what was answered.
+/// Updates of one session by all connections. Each update adds a new account and removes the
+/// account that the same connection added before. It is sealed when it is sent, because it depends
+/// on earlier answers.
 pub struct Hot {
     app: App,
     session: String,
     owner: String,
-    /// Of each connection: who is in, and who is to be next.
+    /// For each connection: the account that is a member, and the next account.
     guests: Vec<(Option<u64>, u64)>,
-    /// Tells threads and rounds apart.
+    /// Distinguishes threads and rounds.
     series: u64,
     made: u64,
 }
 
 impl Hot {
-    /// Updates of session `n` of a set, by `connections`. `series` is another for each thread.
+    /// Updates of session `n` of a set, by `connections`. `series` differs for each thread.
     pub fn new(app: &App, set: &Set, n: u64, connections: usize, series: u64) -> Self {
         let owner = accounts::member(accounts::first_of(n), 0);
         let guests = vec![(None, 0); connections];
@@ -198,9 +199,9 @@ impl Script for Hot {
         let next = self.series * 1_000_000_000 + self.made;
         let (now, coming) = &mut self.guests[connection];
         *coming = next;
-        let gone = now.map(guest);
-        let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
-        out.extend(self.app.update(&self.session, &self.owner, &guest(next), &gone));
+        let removed = now.map(guest);
+        let removed: Vec<&str> = removed.iter().map(String::as_str).collect();
+        out.extend(self.app.update(&self.session, &self.owner, &guest(next), &removed));
         next
     }
 
@@ -225,21 +226,21 @@ fn shares(number: u64, among: usize) -> impl Iterator<Item = std::ops::Range<u64
     (0..among).map(move |share| share * number / among..(share + 1) * number / among)
 }
 
-fn same(field: &str, answer: &Value, wanted: &Value) -> Result<(), String> {
+fn same(field: &str, answer: &Value, expected: &Value) -> Result<(), String> {
     match &answer[field] {
-        got if got == wanted => Ok(()),
-        got => Err(format!("{field}: wanted {wanted}, got {got}")),
+        got if got == expected => Ok(()),
+        got => Err(format!("{field}: expected {expected}, got {got}")),
     }
 }
 
-/// Asks the bare handler, as [`Gets`] asks Muster.
+/// Reads from the bare handler, with the requests of [`Gets`].
 pub struct Bare {
     gets: Gets,
     message: Value,
 }
 
 impl Bare {
-    /// The same requests; all answers are `message`.
+    /// The same requests. Every answer must be `message`.
     pub fn new(gets: Gets, message: Value) -> Self {
         Self { gets, message }
     }
@@ -253,7 +254,7 @@ impl Script for Bare {
     fn verify(&self, _: u64, answer: &Value) -> Result<(), String> {
         match answer == &self.message {
             true => Ok(()),
-            false => Err(format!("wanted {}, got {answer}", self.message)),
+            false => Err(format!("expected {}, got {answer}", self.message)),
         }
     }
 }

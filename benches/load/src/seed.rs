@@ -1,38 +1,38 @@
-//! Sets of sessions that are there before anything is measured, with ids that can be computed.
+//! Sets of sessions that exist before a measurement, with ids that can be computed.
 
 use crate::accounts::DIGITS;
 use crate::pgbench::{Clients, Pgbench};
 use crate::statement::Statements;
 
-/// Clients that seed; each makes as many sessions.
+/// Clients that seed. Each creates the same number of sessions.
 const CLIENTS: u64 = 16;
 
 /// A set of sessions, numbered from 0.
 #[derive(Clone, Debug)]
 pub struct Set {
-    /// The first 17 digits of their ids: a UUID v7 whose time is long gone.
+    /// The first 17 digits of the ids: a UUID v7 with a time in the past.
     pub prefix: String,
-    /// How many there are.
+    /// The number of sessions.
     pub count: u64,
 }
 
 impl Set {
-    /// The set `number`, of `count` sessions, or a few more.
+    /// The set `number`, of `count` sessions or a few more.
     pub fn new(number: u64, count: u64) -> Self {
         Self { prefix: format!("0190000{number:05}70008"), count: count.next_multiple_of(CLIENTS) }
     }
 
-    /// The id of a session, as answers have it, without braces.
+    /// The id of a session as in answers, without braces.
     pub fn id(&self, n: u64) -> String {
         let digits = format!("{}{n:0DIGITS$}", self.prefix);
         let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &digits[part]);
         parts.join("-").to_uppercase()
     }
 
-    /// Creates the sessions, with the statement of the product.
+    /// Creates the sessions with Muster's own statement.
     ///
     /// # Errors
-    /// When that fails.
+    /// If a statement fails.
     pub fn seed(
         &self,
         pgbench: &Pgbench,
@@ -51,23 +51,23 @@ impl Set {
     }
 }
 
-/// Sets of sessions, by their numbers, and how many are in each.
+/// Sets of sessions: their numbers and sizes.
 pub mod sets {
-    /// Sessions that are read.
+    /// Sessions for reads.
     pub const READ: (u64, u64) = (1, 50_000);
-    /// Sessions that are updated through Muster.
+    /// Sessions for updates through Muster.
     pub const UPDATED: (u64, u64) = (2, 50_000);
-    /// Sessions that are updated by pgbench.
+    /// Sessions for updates by pgbench.
     pub const UPDATED_BY_REFERENCE: (u64, u64) = (3, 50_000);
-    /// Sessions that one client updates, beside a service and beside a statement.
+    /// Sessions for updates by one client, compared with a service and with a statement.
     pub const ALONE: [(u64, u64); 2] = [(4, 2_000), (9, 2_000)];
-    /// Sessions that are updated by that service, and by that statement.
+    /// Sessions for updates by that service, and by that statement.
     pub const ALONE_BY_REFERENCE: [(u64, u64); 2] = [(5, 2_000), (10, 2_000)];
-    /// The first of these is the hot session.
+    /// The first session of this set is the hot session.
     pub const HOT: (u64, u64) = (6, 16);
-    /// The first of these is the hot session of the reference.
+    /// The first session of this set is the hot session of the reference.
     pub const HOT_BY_REFERENCE: (u64, u64) = (7, 16);
-    /// More than there is room for in the cache.
+    /// More sessions than the cache can hold.
     pub const MANY: (u64, u64) = (8, 1_000_000);
 }
 

@@ -11,38 +11,38 @@ use serde_json::Value;
 use crate::http;
 use crate::process::{self, Running};
 
-/// How long a server may take until it is ready.
+/// The time that a server gets until it is ready.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A process that serves HTTP on a port.
 pub struct Server {
     /// The process.
     pub running: Running,
-    /// Its port of 127.0.0.1.
+    /// The port on 127.0.0.1.
     pub port: u16,
 }
 
 impl Server {
-    /// Runs this program again, to serve something else.
+    /// Starts this program again with another role.
     ///
     /// # Errors
-    /// When it does not get ready.
-    pub fn again(what: &str, work: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
+    /// If it does not get ready.
+    pub fn again(role: &str, work: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
         let port = free_port()?;
         let mut command = process::command(std::env::current_exe()?);
-        command.arg(what).arg("--port").arg(port.to_string()).args(arguments);
-        let running = Running::start(command, work, what)?;
+        command.arg(role).arg("--port").arg(port.to_string()).args(arguments);
+        let running = Running::start(command, work, role)?;
         let mut server = Self { running, port };
         server
-            .wait_until(|port| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(), what)?;
+            .wait_until(|port| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(), role)?;
         Ok(server)
     }
 
-    fn wait_until(&mut self, ready: impl Fn(u16) -> bool, what: &str) -> anyhow::Result<()> {
+    fn wait_until(&mut self, ready: impl Fn(u16) -> bool, role: &str) -> anyhow::Result<()> {
         let began = Instant::now();
         while !ready(self.port) {
-            ensure!(!self.running.ended(), "{what} ended at once: see {what}.log");
-            ensure!(began.elapsed() < PATIENCE, "{what} does not get ready");
+            ensure!(!self.running.ended(), "{role} ended at once: see {role}.log");
+            ensure!(began.elapsed() < PATIENCE, "{role} does not get ready");
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
@@ -52,7 +52,7 @@ impl Server {
 /// Starts Muster on a free port.
 ///
 /// # Errors
-/// When it does not get ready.
+/// If it does not get ready.
 pub fn serve(
     muster: &Path,
     work: &Path,
@@ -71,16 +71,16 @@ pub fn serve(
     Ok(server)
 }
 
-/// A line in the log for each request is for operators; what it costs is not the question here, and
-/// the references write none.
+/// Logs no line for each request: operators need it, its cost is not measured here, and the
+/// references write none.
 fn environment<'a>(command: &'a mut Command, work: &Path) -> &'a mut Command {
     command.env("MUSTER__DATA_DIR", work.join("data")).env("MUSTER__LOG__LEVEL", "warn")
 }
 
-/// Runs a command of Muster and gives what it prints.
+/// Runs a command of Muster and returns its JSON.
 ///
 /// # Errors
-/// When it fails.
+/// If the command fails.
 pub fn administer(muster: &Path, work: &Path, arguments: &[&str]) -> anyhow::Result<Value> {
     let mut command = process::command(muster);
     environment(&mut command, work).args(arguments).arg("--json");
@@ -93,7 +93,7 @@ pub fn administer(muster: &Path, work: &Path, arguments: &[&str]) -> anyhow::Res
 /// A port that was free a moment ago.
 ///
 /// # Errors
-/// When there is none.
+/// If no port is free.
 pub fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

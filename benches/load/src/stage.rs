@@ -1,5 +1,5 @@
-//! What is measured: Muster, with a PostgreSQL that it started itself, and the references beside it
-//! on the same server, its settings and its tables.
+//! The measured system: Muster with its own PostgreSQL, and the references on the same server, with
+//! the same settings and tables.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,40 +17,40 @@ use crate::process;
 use crate::seed::{Set, sets};
 use crate::server::{self, Server};
 use crate::statement::Statements;
-use crate::told::Told;
+use crate::subscriber::Subscriber;
 use crate::usage::{Before, Usage};
 
-/// The enterprise of the app without callbacks, and of the one with.
+/// The enterprises of the app without callbacks and of the app with callbacks.
 const QUIET: &str = "1";
-const TOLD: &str = "2";
+const SUBSCRIBED: &str = "2";
 
 /// Servers, database, apps.
 pub struct Stage {
-    /// Dropped first: the database ends with the server.
+    /// Dropped first, because the database ends with the server.
     pub database: Database,
-    /// Where all files are.
+    /// The directory of all files.
     pub work: PathBuf,
-    /// How long each measurement takes.
+    /// The duration of each measurement.
     pub time: Duration,
-    /// The product's statements.
+    /// Muster's statements.
     pub statements: Statements,
     /// The app without callbacks.
     pub app: App,
-    /// What a reader of the results should know besides.
+    /// Notes for readers of the results.
     pub notes: Vec<String>,
-    /// The program that is measured.
+    /// The measured program.
     pub muster: PathBuf,
     pgbench: Pgbench,
     sets: HashMap<u64, Set>,
     server: Server,
-    told: Option<Told>,
+    subscriber: Option<Subscriber>,
 }
 
 impl Stage {
-    /// Starts Muster with a fresh database below `work`.
+    /// Starts Muster with a new database below `work`.
     ///
     /// # Errors
-    /// When it does not get ready.
+    /// If it does not get ready.
     pub fn set_up(muster: &Path, sqlx: &Path, work: &Path, time: Duration) -> anyhow::Result<Self> {
         let statements = Statements::read(sqlx)?;
         let server = server::serve(muster, work, "muster", &[])?;
@@ -70,9 +70,10 @@ impl Stage {
             sets: HashMap::new(),
             muster: muster.to_owned(),
             server,
-            told: None,
+            subscriber: None,
         };
-        // No row is measured on empty tables, whichever others are: plans go by their sizes.
+        // Rows must not depend on each other: plans depend on the sizes of tables, so no table is
+        // empty.
         let (number, count) = sets::READ;
         stage.set(number, count)?;
         Ok(stage)
@@ -88,12 +89,12 @@ impl Stage {
         self.server.running.id()
     }
 
-    /// Another Muster on the same database, with settings of its own.
+    /// Another Muster on the same database, with other settings.
     ///
     /// # Errors
-    /// When it does not get ready.
+    /// If it does not get ready.
     pub fn another(&self, settings: &[(&str, &str)]) -> anyhow::Result<Server> {
-        // Where the first one keeps it: an external database has no master key of its own.
+        // The first server has the key file: an external database has no generated master key.
         let key = self.work.join("data/master.key");
         let key = key.to_str().context("the path is not UTF-8")?;
         let settings = [settings, &[("MUSTER__SECRETS__MASTER_KEY_FILE", key)]].concat();
@@ -103,7 +104,7 @@ impl Stage {
     /// The straightforward service on the same database, for the app without callbacks.
     ///
     /// # Errors
-    /// When it does not get ready.
+    /// If it does not get ready.
     pub fn straight(&self) -> anyhow::Result<Server> {
         let socket = self.work.join("data/postgres");
         let socket = socket.to_str().context("the path is not UTF-8")?;
@@ -112,28 +113,28 @@ impl Stage {
         Server::again("straight", &self.work, &arguments)
     }
 
-    /// What follows `start` in the first line of Muster's settings that begins so, if one does.
+    /// The rest of the first line of Muster's settings that begins with `start`.
     ///
     /// # Errors
-    /// When it does not print them.
+    /// If Muster does not print its settings.
     pub fn setting(&self, start: &str) -> anyhow::Result<Option<String>> {
         let printed = process::command(&self.muster).arg("config").output()?;
         let printed = String::from_utf8(printed.stdout)?;
         Ok(printed.lines().find_map(|line| line.strip_prefix(start)).map(str::to_owned))
     }
 
-    /// Runs a command of Muster and gives what it prints.
+    /// Runs a command of Muster and returns its JSON.
     ///
     /// # Errors
-    /// When it fails.
+    /// If the command fails.
     pub fn administer(&self, arguments: &[&str]) -> anyhow::Result<Value> {
         server::administer(&self.muster, &self.work, arguments)
     }
 
-    /// The set of sessions `number`, made when first asked for.
+    /// The set of sessions `number`, created on first use.
     ///
     /// # Errors
-    /// When that fails.
+    /// If the sessions cannot be created.
     pub fn set(&mut self, number: u64, count: u64) -> anyhow::Result<Set> {
         if let Some(set) = self.sets.get(&number) {
             return Ok(set.clone());
@@ -145,51 +146,51 @@ impl Stage {
         Ok(set)
     }
 
-    /// The app with callbacks, made when first asked for.
+    /// The app with callbacks and its receiver, created on first use.
     ///
     /// # Errors
-    /// When that fails.
-    pub fn told(&mut self) -> anyhow::Result<&Told> {
-        if self.told.is_none() {
+    /// If one of them cannot be created.
+    pub fn subscriber(&mut self) -> anyhow::Result<&Subscriber> {
+        if self.subscriber.is_none() {
             let receiver = Server::again("receive", &self.work, &[])?;
             let url = format!("http://127.0.0.1:{}/", receiver.port);
             let credentials = self.administer(&[
                 "app",
                 "create",
                 "--buin",
-                TOLD,
+                SUBSCRIBED,
                 "--callback-url",
                 &url,
                 "--callback-token",
                 "a token of the benchmark",
             ])?;
             let app = App::enter(self.port(), &credentials)?;
-            self.told = Some(Told { app, receiver });
+            self.subscriber = Some(Subscriber { app, receiver });
         }
-        self.told.as_ref().context("no app with callbacks")
+        self.subscriber.as_ref().context("no app with callbacks")
     }
 
-    /// What comes before a measurement, of a reference or not: both begin after a checkpoint.
+    /// Prepares a measurement of subject or reference: both begin after a checkpoint.
     ///
     /// # Errors
-    /// When the database fails.
+    /// If the database fails.
     pub fn calm(&mut self) -> anyhow::Result<()> {
         ensure!(!self.server.running.ended(), "muster has ended: see {}", self.work.display());
         self.database.run("checkpoint")
     }
 
-    /// Does what autovacuum would do sooner or later, so that it finds nothing to do for a while.
+    /// Does the work of autovacuum in advance, so that autovacuum stays idle for a while.
     ///
     /// # Errors
-    /// When the database fails.
+    /// If the database fails.
     pub fn vacuum(&mut self) -> anyhow::Result<()> {
         self.database.run("vacuum analyze")
     }
 
-    /// Loads a port with scripts for the time of a measurement.
+    /// Sends the requests of scripts to a port for the duration of a measurement.
     ///
     /// # Errors
-    /// When it cannot be reached.
+    /// If the port cannot be reached.
     pub fn load<S: Script>(
         &mut self,
         server: Option<&Server>,
@@ -200,10 +201,10 @@ impl Stage {
         self.load_as(&envelope, server, scripts, connections)
     }
 
-    /// As [`Self::load`], for another app.
+    /// The same as [`Self::load`] for another app.
     ///
     /// # Errors
-    /// When it cannot be reached.
+    /// If the port cannot be reached.
     pub fn load_as<S: Script>(
         &mut self,
         envelope: &Envelope,
@@ -217,10 +218,10 @@ impl Stage {
         Ok((seen, before.until_now()))
     }
 
-    /// Runs pgbench for the time of a measurement.
+    /// Runs pgbench for the duration of a measurement.
     ///
     /// # Errors
-    /// When it fails.
+    /// If pgbench fails.
     pub fn pgbench(
         &mut self,
         script: &str,
@@ -232,10 +233,10 @@ impl Stage {
         Ok((done, before.until_now()))
     }
 
-    /// Runs pgbench for a number of transactions of each client, outside of any measurement.
+    /// Runs pgbench for a number of transactions of each client, outside of measurements.
     ///
     /// # Errors
-    /// When it fails.
+    /// If pgbench fails.
     pub fn prepare(
         &self,
         script: &str,

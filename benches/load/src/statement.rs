@@ -1,9 +1,9 @@
-//! The statements of the product, taken from `.sqlx/` when this runs, with their parameters
-//! replaced by variables of pgbench.
+//! Muster's statements, read from `.sqlx/` at run time. Their parameters are replaced by variables
+//! of pgbench.
 //!
-//! Which column a parameter fills is read from the statement itself (`unnest($1::uuid[], …) as item
-//! (session_id, …)`), so their order may change. A column that [`expression`] does not know is an
-//! error that names it: add a line there.
+//! The statement itself says which column a parameter fills (`unnest($1::uuid[], …) as item
+//! (session_id, …)`), so the order of parameters may change. A column without a line in
+//! [`expression`] is an error that names it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,15 +18,15 @@ const ID: &str = "(:prefix::text || lpad(:n::text, {digits}, '0'))::uuid";
 const A1: &str = "('u' || lpad(:a1::text, 5, '0'))";
 const TITLE: &str = "'Session ' || :n::text";
 
-/// What one of five members of every kind costs; what stands in it is looked at by nobody.
+/// The changes of a create with five members. Only their size matters.
 const CREATED: &str = r#"'{"title":"Session 12345","owner":"u00001","member":["u00001","u00018","u00035","u00052","u00069"]}'"#;
 const CHANGED: &str = r#"'{"addMember":["x00069"],"delMember":["u00069"]}'"#;
 
-/// The grams of the title "session 12345": the titles have as many digits, most of them.
+/// The grams of the title "session 12345". Most titles have this many digits.
 const GRAMS: &str = "'{67108864,67108913,102760448,102760498,104857600,104857651,106954752,106954804,109051904,109051957,111149056,211812352,211812467,220200960,220201071,230686720,230686752,232783872,232783982,241172480,241172581,241172585,241172595}'";
 
-/// What stands for a parameter: of a create first, of an update then, and for both last. A name is
-/// that of the list and the column, or `$` and a number where there is no list.
+/// The expression for a parameter: first of a create, then of an update, then of both. A name is
+/// that of the list and the column, or `$` and a number without a list.
 fn expression(work: Work, name: &str) -> Option<String> {
     let text = match (work, name) {
         (Work::Get, "$1") => format!("array[{ID}]"),
@@ -71,10 +71,10 @@ fn expression(work: Work, name: &str) -> Option<String> {
         (_, "item.member_count") => "array[5]".to_owned(),
         (_, "item.at") => "array[now()]".to_owned(),
         (_, "item.app_id") => "array[:app::text]".to_owned(),
-        // Nobody traces these requests.
+        // These requests have no trace.
         (_, "item.reason" | "item.trace") => "array[null]".to_owned(),
         (_, "item.attributes") => "array[null]".to_owned(),
-        // No title changes, nobody moves, no request has a name.
+        // No title changes, no member moves, no request has an idempotency key.
         (Work::Update, name) if name.starts_with("title.") || name.starts_with("place.") => {
             "'{}'".to_owned()
         }
@@ -84,19 +84,19 @@ fn expression(work: Work, name: &str) -> Option<String> {
     Some(text.replace("{digits}", &DIGITS.to_string()))
 }
 
-/// The fifth member, or who stands in for it where the parity of the version is such.
+/// The fifth member, or its stand-in, depending on the parity of the version.
 fn stand_in_if(odd: &str) -> String {
     format!(
         "array[(case when :v::bigint % 2 {odd} then 'x' else 'u' end) || lpad(:a5::text, 5, '0')]"
     )
 }
 
-/// What a statement does.
+/// The work of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
     /// Creates a session of five members.
     Create,
-    /// Puts a member in and another out, guarded by the version.
+    /// Adds one member and removes another, guarded by the version.
     Update,
     /// Reads a session.
     Get,
@@ -148,15 +148,15 @@ struct Parameters {
 }
 
 impl Statements {
-    /// Finds them in the directory `.sqlx`.
+    /// Reads the statements from the directory `.sqlx`.
     ///
     /// # Errors
-    /// When one is not there, or has a parameter that is not known here.
+    /// If a statement is missing, or has an unknown parameter.
     pub fn read(directory: &Path) -> anyhow::Result<Self> {
         let mut all = Vec::new();
         for entry in std::fs::read_dir(directory)? {
             let text = std::fs::read(entry?.path())?;
-            // Those without parameters are of another form, and none of ours.
+            // Queries without parameters have another form and are not needed.
             if let Ok(mut prepared) = serde_json::from_slice::<Prepared>(&text) {
                 prepared.query = prepared.query.split_whitespace().collect::<Vec<_>>().join(" ");
                 all.push(prepared);
@@ -177,8 +177,7 @@ impl Statements {
         Ok(Self { create: one(Work::Create)?, update: one(Work::Update)?, get: one(Work::Get)? })
     }
 
-    /// Creates sessions of members at random. Clients take turns, so that ids grow as those of the
-    /// product do.
+    /// Creates sessions with random members. Clients take turns, so that ids grow as Muster's do.
     pub fn create_script(&self) -> String {
         self.creating(&accounts::any_first_in_pgbench())
     }
@@ -196,13 +195,13 @@ impl Statements {
         )
     }
 
-    /// Reads sessions of a set at random.
+    /// Reads random sessions of a set.
     pub fn get_script(&self) -> String {
         format!("\\set n random(0, :count - 1)\n{};\n", self.get)
     }
 
-    /// Updates the sessions of a set. Each client has `:slots` of its own and visits them in turn,
-    /// so it knows their versions; where it stopped last time it asks the database once.
+    /// Updates the sessions of a set. Each client has `:slots` sessions and visits them in turn, so
+    /// it knows their versions. It asks the database once where it stopped last time.
     pub fn update_script(&self) -> String {
         let (first, members) = (accounts::first_in_pgbench(), accounts::in_pgbench());
         let id = |n: &str| ID.replace(":n::text", n).replace("{digits}", &DIGITS.to_string());
@@ -234,7 +233,9 @@ fn with_variables(work: Work, query: &str, count: usize) -> anyhow::Result<Strin
         let number: usize = after[..end].parse().context("a $ that is no parameter")?;
         let name = names.get(&number).cloned().unwrap_or_else(|| format!("${number}"));
         let expression = expression(work, &name).with_context(|| {
-            format!("parameter ${number} is {name}, of which benches/load/src/statement.rs knows nothing")
+            format!(
+                "parameter ${number} is {name}, which benches/load/src/statement.rs does not know"
+            )
         })?;
         out.push_str(&format!("({expression})"));
         used.insert(number);
@@ -249,7 +250,7 @@ fn with_variables(work: Work, query: &str, count: usize) -> anyhow::Result<Strin
     Ok(out)
 }
 
-/// Which column of which list each parameter fills.
+/// The list and the column that each parameter fills.
 fn names(query: &str) -> anyhow::Result<BTreeMap<usize, String>> {
     let mut names = BTreeMap::new();
     for part in query.split("unnest(").skip(1) {
@@ -274,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_statements_of_today_are_known() {
+    fn current_statements_are_recognized() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let statements = Statements::read(&root.join(".sqlx")).unwrap();
         let Statements { create, update, get } = statements;
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_too_many_is_an_error() {
+    fn an_extra_parameter_is_an_error() {
         let query = "select * from unnest($1::text[]) as item (title)";
         with_variables(Work::Create, query, 1).unwrap();
         with_variables(Work::Create, query, 2).unwrap_err();

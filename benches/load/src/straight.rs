@@ -1,9 +1,9 @@
-//! The reference for what coalescing costs who is alone: actix handlers that run Muster's own
-//! statements through sqlx themselves, each request its own.
+//! The reference for the cost of coalescing with one client: actix handlers that run Muster's own
+//! statements through sqlx, one for each request.
 //!
-//! They open, decide, write and seal, and nothing else: no token is checked, nothing is limited,
-//! counted, logged or kept to be retried. A thread has one connection. What was read or written lies
-//! in memory, for the changes that come: these are one statement here as they are there.
+//! The handlers open, decide, write and seal. They check no token, and limit, count, log and store
+//! nothing else. Each thread has one connection. Read and written sessions stay in memory, so an
+//! update is one statement, as in Muster.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -28,12 +28,12 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use crate::direct::{RULES, new_id, provenance};
 use crate::reference;
 
-/// What it serves.
+/// The options of the service.
 #[derive(Args)]
 pub struct Options {
     #[command(flatten)]
     reference: reference::Options,
-    /// Its enterprise
+    /// The app's enterprise
     #[arg(long)]
     buin: i64,
     /// The directory of the database's socket
@@ -41,17 +41,17 @@ pub struct Options {
     socket: PathBuf,
 }
 
-/// Serves until it is ended.
+/// Serves until the process ends.
 ///
 /// # Errors
-/// When the port is taken.
+/// If the port is in use.
 pub fn serve(Options { reference, buin, socket }: &Options) -> anyhow::Result<()> {
     let app = Arc::new(Known {
         envelope: reference.envelope()?,
         id: reference.app_id.parse()?,
         buin: Buin::new(*buin)?,
         sessions: Mutex::default(),
-        // As Muster's own connections are, but for their time-outs.
+        // The settings of Muster's own connections, without their timeouts.
         database: PgConnectOptions::new_without_pgpass()
             .socket(socket)
             .username("muster")
@@ -77,7 +77,7 @@ struct Known {
     database: PgConnectOptions,
 }
 
-/// What one thread serves.
+/// The state of one thread.
 struct Straight {
     app: Arc<Known>,
     connection: tokio::sync::Mutex<Option<PgConnection>>,
@@ -160,7 +160,7 @@ impl Straight {
         let mut connection = self.connection.lock().await;
         let connected = self.connected(&mut connection).await?;
         let written = sessions::update_if_version(connected, &[decided]).await?;
-        anyhow::ensure!(written.len() == 1, "somebody else was faster");
+        anyhow::ensure!(written.len() == 1, "the session was changed concurrently");
         Ok(self.keep_and_answer(change.after))
     }
 

@@ -1,25 +1,25 @@
-//! What processes use, from `/proc`.
+//! CPU and memory of processes, from `/proc`.
 
 use std::collections::HashMap;
 use std::time::Instant;
 
-/// Ticks of `/proc/*/stat` in a second, on every Linux that there is.
+/// Ticks of `/proc/*/stat` per second, the same on every Linux.
 const TICKS: f64 = 100.0;
 
 /// CPU and memory of the server and of the database.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// Cores that the server kept busy.
+    /// The CPU of the server, in cores.
     pub server_cores: f64,
-    /// Cores that the database kept busy, all its processes together.
+    /// The CPU of all processes of the database, in cores.
     pub database_cores: f64,
     /// Resident memory of the server at the end, in MiB.
     pub server_mib: f64,
-    /// Memory of the database at the end, in MiB: what its processes share is counted once.
+    /// Memory of the database at the end, in MiB. Shared memory counts once.
     pub database_mib: f64,
 }
 
-/// What was used until now.
+/// The usage so far.
 #[derive(Debug)]
 pub struct Before {
     server: Option<u32>,
@@ -30,14 +30,14 @@ pub struct Before {
 }
 
 impl Before {
-    /// Begins to count for the process `server`, if there is one, and for the database's first
+    /// Starts counting for the process `server`, if one is given, and for the database's first
     /// process and its children.
     pub fn now(server: Option<u32>, database: u32) -> Self {
         let (server_ticks, database_ticks) = ticks(server, database);
         Self { server, database, at: Instant::now(), server_ticks, database_ticks }
     }
 
-    /// What was used since.
+    /// The usage since.
     pub fn until_now(&self) -> Usage {
         let seconds = self.at.elapsed().as_secs_f64();
         let (server, database) = ticks(self.server, self.database);
@@ -55,12 +55,12 @@ impl Before {
     }
 }
 
-/// What a process has resident, in MiB.
+/// The resident memory of a process, in MiB.
 pub fn resident(id: u32) -> f64 {
     mib(&format!("{id}/status"), "VmRSS:")
 }
 
-/// CPU time so far. That of a process that has ended is in its parent's.
+/// CPU time so far. The time of an ended process is added to its parent.
 fn ticks(server: Option<u32>, database: u32) -> (u64, u64) {
     let own = |id: u32| fields(id).map_or(0, |fields| sum(&fields, 11..13));
     let ended = |id: u32| fields(id).map_or(0, |fields| sum(&fields, 13..15));
@@ -71,7 +71,7 @@ fn sum(fields: &[String], which: std::ops::Range<usize>) -> u64 {
     fields.get(which).into_iter().flatten().filter_map(|field| field.parse::<u64>().ok()).sum()
 }
 
-/// The fields of `/proc/ID/stat` after the name, which may hold anything.
+/// The fields of `/proc/ID/stat` after the name, which may contain any character.
 fn fields(id: u32) -> Option<Vec<String>> {
     let text = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     let (_, after) = text.rsplit_once(')')?;

@@ -1,9 +1,9 @@
-//! One client with nobody beside it: what coalescing must not cost.
+//! One client without concurrent requests: coalescing must not slow it.
 //!
-//! Beside the straightforward service, which runs the same statement through sqlx in its handler, and
-//! beside the statement alone. The first tells what coalescing costs, and everything else that Muster
-//! does and a handler of a few lines does not; the second tells what it costs that there is a service
-//! between client and database at all, which is HTTP and the waking of another process.
+//! Compared with the straightforward service, which runs the same statement through sqlx in its
+//! handler, and with the statement alone. The first comparison shows the cost of coalescing and of
+//! all other work that Muster does and a small handler does not. The second shows the cost of a
+//! service between client and database: HTTP and the wake-up of another process.
 
 use anyhow::Context as _;
 
@@ -17,7 +17,7 @@ use crate::server::Server;
 use crate::stage::Stage;
 use crate::usage::Before;
 
-/// What Muster is compared with.
+/// The reference of a row.
 #[derive(Clone, Copy)]
 pub(super) enum Beside {
     /// The straightforward service.
@@ -26,7 +26,7 @@ pub(super) enum Beside {
     Statement,
 }
 
-/// What one client does, on one side of the comparison, for the time of a measurement.
+/// The work of one client on one side, for the duration of a measurement.
 type Side = Box<dyn FnMut(&mut Stage) -> anyhow::Result<Figures>>;
 
 /// Both sides.
@@ -35,7 +35,7 @@ struct Sides {
     subject: Side,
 }
 
-/// Makes both sides ready.
+/// Prepares both sides.
 type Make = Box<dyn Fn(&mut Stage) -> anyhow::Result<Sides>>;
 
 /// One client.
@@ -67,8 +67,8 @@ impl Alone {
         })
     }
 
-    /// Changes sessions that were read before: the first change of one that is not in memory reads
-    /// it, which is another statement.
+    /// Changes sessions that were read before. The first change of a session that is not in memory
+    /// reads it, which is another statement.
     pub(super) fn updates(beside: Beside) -> Self {
         Self::of(move |stage| {
             let ours = set_of(stage, beside, sets::ALONE)?;
@@ -95,12 +95,12 @@ impl Alone {
         })
     }
 
-    /// Reads sessions more than once, Muster being as it is by default.
+    /// Reads sessions more than once, with Muster's default cache.
     pub(super) fn gets(beside: Beside) -> Self {
         Self::of(move |stage| reads(stage, beside, CACHED, None))
     }
 
-    /// Reads sessions, Muster having no cache.
+    /// Reads sessions without Muster's cache.
     pub(super) fn cold_gets(beside: Beside) -> Self {
         Self::of(move |stage| {
             let server = uncached(stage)?;
@@ -127,22 +127,22 @@ impl Row for Alone {
         (self.sides()?.subject)(stage)
     }
 
-    /// p50 by p50: smaller is better.
+    /// The ratio of the p50: smaller is better.
     fn ratio(&self, subject: &Figures, reference: &Figures) -> f64 {
         subject.latencies.percentile(50) / reference.latencies.percentile(50)
     }
 }
 
-/// Asks a server, Muster if no other is given.
+/// Requests to a server; Muster if no other is given.
 fn asks(server: Option<Server>, mut script: Vec<impl Script + 'static>) -> Side {
     Box::new(move |stage| Ok(Figures::of_load(stage.load(server.as_ref(), &mut script, 1)?)))
 }
 
 /// Runs a statement.
-fn runs(mut what: impl Direct + 'static) -> Side {
+fn runs(mut statement: impl Direct + 'static) -> Side {
     Box::new(move |stage| {
         let before = Before::now(None, stage.database.process);
-        let seen = direct::alone(&mut stage.database, stage.time, &mut what)?;
+        let seen = direct::alone(&mut stage.database, stage.time, &mut statement)?;
         Ok(Figures {
             rate: seen.rate,
             latencies: seen.latencies,
@@ -152,8 +152,7 @@ fn runs(mut what: impl Direct + 'static) -> Side {
     })
 }
 
-/// Reads the first `count` sessions of the set that is read; from Muster, unless another server is
-/// given.
+/// Reads the first `count` sessions of the read set; from Muster if no other server is given.
 fn reads(
     stage: &mut Stage,
     beside: Beside,
@@ -170,7 +169,7 @@ fn reads(
     Ok(Sides { reference, subject })
 }
 
-/// Sets of their own for each comparison: who is in is as it was made.
+/// A separate set for each comparison, so that the members are as created.
 fn set_of(stage: &mut Stage, beside: Beside, sets: [(u64, u64); 2]) -> anyhow::Result<Set> {
     let [(number, count), (other, _)] = sets;
     match beside {

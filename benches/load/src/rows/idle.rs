@@ -1,4 +1,4 @@
-//! Reads beside ten thousand connections that are open, were used once, and say nothing.
+//! Reads beside ten thousand open connections, each idle after one request.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use crate::scripts::Gets;
 use crate::seed::sets;
 use crate::stage::Stage;
 
-/// Connections that say nothing.
+/// The number of idle connections.
 const IDLE: usize = 10_000;
 
 #[derive(Default)]
@@ -27,7 +27,7 @@ impl Row for Beside {
         let (number, count) = sets::READ;
         let set = stage.set(number, count)?;
         self.asking = Gets::of(&stage.app, &set, 10_000, THREADS);
-        // Whatever is kept in memory is there afterwards.
+        // All cached sessions are in memory afterwards.
         stage.load(None, &mut self.asking, CONNECTIONS / THREADS)?;
         Ok(())
     }
@@ -43,7 +43,7 @@ impl Row for Beside {
         let mut idle = (0..IDLE).map(|_| used(stage.port())).collect::<Result<Vec<_>, _>>()?;
         let figures =
             Figures::of_load(stage.load(None, &mut self.asking, CONNECTIONS / THREADS)?);
-        // They must have been open all the time.
+        // The connections must have stayed open.
         for stream in &mut idle {
             ask(stream)?;
         }
@@ -62,7 +62,7 @@ fn note(how: &str, figures: &Figures) -> String {
     )
 }
 
-/// A connection that was used once.
+/// A connection that has served one request.
 fn used(port: u16) -> anyhow::Result<TcpStream> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     ask(&mut stream)?;

@@ -1,4 +1,4 @@
-//! What is measured: each row has a reference and a subject, measured one after the other.
+//! The measurements: each row has a reference and a subject, measured one after the other.
 
 mod alone;
 mod callbacks;
@@ -12,26 +12,26 @@ use self::alone::{Alone, Beside};
 pub use self::row::{CLIENTS, CONNECTIONS, Figures, Row, THREADS};
 use self::sizes::Clients;
 
-/// A row's name, what it measures and what is to be reached.
+/// A row's name, its description and its goal.
 pub struct Described {
-    /// As in the JSON.
+    /// The name, as in the JSON.
     pub name: &'static str,
-    /// What is measured, beside what.
+    /// The subject and the reference.
     pub what: &'static str,
-    /// What the ratio is to be.
+    /// The goal of the ratio.
     pub goal: Goal,
-    /// Makes the row.
+    /// Creates the row.
     pub row: fn() -> Box<dyn Row>,
 }
 
-/// What a ratio is to be.
+/// The goal of a ratio.
 #[derive(Clone, Copy, Debug)]
 pub enum Goal {
-    /// This or more.
+    /// At least this.
     AtLeast(f64),
-    /// This or less.
+    /// At most this.
     AtMost(f64),
-    /// It is there to be seen.
+    /// No goal: the row only informs.
     None,
 }
 

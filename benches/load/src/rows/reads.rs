@@ -1,4 +1,4 @@
-//! Reads, from memory and from the database.
+//! Reads from memory and from the database.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use crate::seed::{Set, sets};
 use crate::server::Server;
 use crate::stage::Stage;
 
-/// Sessions that are read from memory.
+/// The number of sessions that are read from memory.
 pub(super) const CACHED: u64 = 10_000;
 
 #[derive(Default)]
@@ -34,7 +34,7 @@ impl Row for Cached {
         self.asking = gets();
         self.asking_bare =
             gets().into_iter().map(|gets| Bare::new(gets, message.clone())).collect();
-        // Whatever is kept in memory is there afterwards.
+        // All cached sessions are in memory afterwards.
         stage.load(None, &mut self.asking, CONNECTIONS / THREADS)?;
         compare_with_wrk(stage, &bare, &mut self.asking_bare, &app.get(&set.id(0)))?;
         self.bare = Some(bare);
@@ -51,7 +51,7 @@ impl Row for Cached {
     }
 }
 
-/// Notes what another load generator makes of both sides, so that readers need not take ours on trust.
+/// Notes the rates that another load generator gets from both sides, as an independent check.
 fn compare_with_wrk(
     stage: &mut Stage,
     bare: &Server,
@@ -74,18 +74,18 @@ fn compare_with_wrk(
     Ok(())
 }
 
-/// How many answers a second wrk gets to one request.
+/// The answers per second that wrk gets with one request.
 fn wrk(port: u16, path: &str, seconds: u64) -> Option<f64> {
     let done = Command::new("wrk")
         .args([format!("-t{THREADS}"), format!("-c{CONNECTIONS}"), format!("-d{seconds}")])
         .arg(format!("http://127.0.0.1:{port}{path}"))
         .output()
         .ok()?;
-    let said = String::from_utf8_lossy(&done.stdout);
-    said.split_once("Requests/sec:")?.1.split_whitespace().next()?.parse().ok()
+    let output = String::from_utf8_lossy(&done.stdout);
+    output.split_once("Requests/sec:")?.1.split_whitespace().next()?.parse().ok()
 }
 
-/// A server that reads everything from the database.
+/// A server without a cache.
 pub(super) fn uncached(stage: &mut Stage) -> anyhow::Result<Server> {
     stage.another(&[("MUSTER__CACHE__ENABLED", "false")])
 }

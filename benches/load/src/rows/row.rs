@@ -1,35 +1,35 @@
-//! One row: its reference and its subject, and the figures of both.
+//! One row: its reference, its subject, and the figures of both.
 
 use crate::generator::Seen;
 use crate::latency::Latencies;
 use crate::stage::Stage;
 use crate::usage::Usage;
 
-/// Connections of the load, kept open.
+/// Kept connections of the load.
 pub const CONNECTIONS: usize = 64;
 /// Threads of the load.
 pub const THREADS: usize = 2;
 /// Clients of pgbench.
 pub const CLIENTS: u64 = 16;
-/// Turns of a round in which one client asks.
+/// Turns of a round with one client.
 pub(super) const TURNS: u32 = 20;
 
 /// One measurement.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
-    /// How many a second.
+    /// The rate, per second.
     pub rate: f64,
-    /// How long they took.
+    /// The latencies.
     pub latencies: Latencies,
-    /// Bytes on the wire for each, both ways.
+    /// Bytes on the wire for each request, in both directions.
     pub bytes: f64,
-    /// What it used.
+    /// CPU and memory.
     pub usage: Usage,
-    /// Requests that were not answered as they should be.
+    /// The number of wrong answers.
     pub failed: u64,
-    /// What was wrong, the first few.
+    /// The texts of the first failures.
     pub failures: Vec<String>,
-    /// How many answers were opened and compared.
+    /// The number of opened and compared answers.
     pub opened: usize,
 }
 
@@ -50,7 +50,7 @@ impl Figures {
         Self { rate, usage, ..Self::default() }
     }
 
-    /// Takes in one of `turns` that are measured for the same time each.
+    /// Adds one of `turns` turns of equal duration.
     pub fn add(&mut self, turn: Self, turns: u32) {
         let part = 1.0 / f64::from(turns);
         self.rate += part * turn.rate;
@@ -65,27 +65,27 @@ impl Figures {
         self.opened += turn.opened;
     }
 
-    /// A check that did not hold.
-    pub(super) fn wrong(&mut self, what: String) {
+    /// Counts a failed check.
+    pub(super) fn wrong(&mut self, failure: String) {
         self.failed += 1;
-        self.failures.push(what);
+        self.failures.push(failure);
     }
 }
 
-/// Something to measure.
+/// A measurement.
 pub trait Row {
-    /// Makes ready what both sides need.
+    /// Prepares both sides.
     ///
     /// # Errors
-    /// When that fails.
+    /// If the preparation fails.
     fn prepare(&mut self, _stage: &mut Stage) -> anyhow::Result<()> {
         Ok(())
     }
 
-    /// In how many turns a round is measured, reference and subject taking them one after the other.
+    /// The number of turns in a round. Reference and subject alternate.
     ///
-    /// Many where one request at a time is asked: how long that takes, and how long the disk does,
-    /// changes from one second to the next by more than what is to be seen.
+    /// Many turns for one client: the latency of a request and of the disk changes from one second
+    /// to the next by more than the difference that is measured.
     fn turns(&self) -> u32 {
         1
     }
@@ -93,27 +93,27 @@ pub trait Row {
     /// Measures the reference.
     ///
     /// # Errors
-    /// When it cannot be measured.
+    /// If the reference cannot be measured.
     fn reference(&mut self, stage: &mut Stage) -> anyhow::Result<Figures>;
 
     /// Measures Muster.
     ///
     /// # Errors
-    /// When it cannot be measured.
+    /// If Muster cannot be measured.
     fn subject(&mut self, stage: &mut Stage) -> anyhow::Result<Figures>;
 
-    /// Compares the two: rate by rate, unless the row says otherwise.
+    /// The ratio of the rates, unless the row defines another.
     fn ratio(&self, subject: &Figures, reference: &Figures) -> f64 {
         subject.rate / reference.rate
     }
 }
 
-/// The digits of ids that begin now, so that they land where those of the product do.
+/// The digits of ids of this moment, so that new rows go where Muster's do.
 pub(super) fn prefix_of_now() -> String {
     format!("{:012x}70008", muster::clock::Clock::system().now().timestamp_millis())
 }
 
-/// The variables that every script knows.
+/// The variables of every script.
 pub(super) fn values(stage: &Stage, prefix: &str) -> Vec<(&'static str, String)> {
     vec![
         ("prefix", prefix.to_owned()),

@@ -1,4 +1,4 @@
-//! Small sessions and large ones: does time grow faster than the bytes on the wire?
+//! Small and large sessions: does time grow faster than the bytes on the wire?
 
 use anyhow::Context as _;
 
@@ -8,17 +8,17 @@ use crate::generator::{self, Script};
 use crate::scripts::{Creates, Gets};
 use crate::stage::Stage;
 
-/// What all sizes are compared with.
+/// The size with which all sizes are compared.
 const SMALL: u64 = 3;
 /// Sessions of each size that are read.
 const READ: usize = 64;
 
-/// How many ask at the same time.
+/// The number of concurrent clients.
 #[derive(Clone, Copy)]
 pub(super) enum Clients {
-    /// One, with nobody beside it: a request takes its p50.
+    /// One client: the time of a request is its p50.
     Alone,
-    /// All connections: a request takes what it keeps the machine busy, 1 / rate.
+    /// All connections: the time of a request is 1 / rate.
     AtOnce,
 }
 
@@ -45,7 +45,7 @@ impl Clients {
         Ok(Figures::of_load(stage.load(None, scripts, connections)?))
     }
 
-    /// How much longer, by how much larger.
+    /// The growth of time divided by the growth of bytes.
     fn growth(self, large: &Figures, small: &Figures) -> f64 {
         let time = |figures: &Figures| match self {
             Self::Alone => figures.latencies.percentile(50),
@@ -130,7 +130,7 @@ impl Row for Get {
     }
 }
 
-/// Creates sessions of a size, and what reads them.
+/// Creates sessions of a size, and returns reads of them.
 fn gets(stage: &Stage, threads: usize, members: u64) -> anyhow::Result<Vec<Gets>> {
     let app = &stage.app;
     let create = || {

@@ -58,7 +58,7 @@ impl Row for Update {
         let acknowledged = seen.0.acknowledged;
         let mut figures = Figures::of_load(seen);
         let made = changes(stage, set)? - before;
-        // Of a failed one nobody knows whether it was made.
+        // The outcome of a failed update is unknown.
         if figures.failed == 0 && made != acknowledged {
             figures.wrong(format!("{acknowledged} updates acknowledged, {made} made"));
         }
@@ -99,8 +99,8 @@ impl Row for Hot {
         let mut figures = Figures::of_load(seen);
         self.failed |= figures.failed > 0;
         let id = set.id(0);
-        let one = |what: &str, table: &str| {
-            format!("select {what} from {table} where session_id = '{id}'")
+        let one = |column: &str, table: &str| {
+            format!("select {column} from {table} where session_id = '{id}'")
         };
         let version = stage.database.number(&one("version", "session"))?;
         let last = stage.database.number(&one("max(version)", "session_event"))?;
@@ -116,7 +116,7 @@ impl Row for Hot {
     }
 }
 
-/// The reference: guarded updates of a set by pgbench, each client with `slots` sessions of its own.
+/// The reference: guarded updates of a set by pgbench, with `slots` sessions for each client.
 fn guarded(stage: &mut Stage, set: &Set, clients: u64, slots: u64) -> anyhow::Result<Figures> {
     let mut values = values(stage, &set.prefix);
     values.push(("slots", slots.to_string()));
@@ -124,14 +124,14 @@ fn guarded(stage: &mut Stage, set: &Set, clients: u64, slots: u64) -> anyhow::Re
     let (done, usage) = stage.pgbench(&stage.statements.update_script(), clients, &values)?;
     let made = changes(stage, set)? - before;
     let mut figures = Figures::of_rate(done.rate, usage);
-    // One that found another version would have been cheaper than one that wrote.
+    // An update that found another version would be cheaper than one that wrote.
     if made != done.transactions {
         figures.wrong(format!("{} transactions of pgbench made {made} updates", done.transactions));
     }
     Ok(figures)
 }
 
-/// How many updates were made of a set.
+/// The number of updates of a set.
 fn changes(stage: &mut Stage, set: &Set) -> anyhow::Result<u64> {
     let (first, last) = (set.id(0), set.id(set.count - 1));
     let sql = format!(
