@@ -1,26 +1,26 @@
-# The image of Muster: the one program, for a PostgreSQL elsewhere. docker-compose.yml runs both.
+# The image of Muster, for an external PostgreSQL. docker-compose.yml runs both.
 #
 #     docker build -t muster:0.1.0 .
 #
-# Any builder can do it. With BuildKit and `--build-context program=DIR` nothing is compiled and no Rust is
-# fetched: DIR has `muster`, and `ca-certificates.crt`, which is what it trusts.
+# Any builder works. BuildKit with `--build-context program=DIR` compiles nothing and fetches no Rust: DIR
+# contains `muster` and `ca-certificates.crt`, the certificates that it trusts.
 
-# Both of one release of Debian, because the program is linked to its C library.
+# Both images use the same Debian release, because the program is linked to its C library.
 ARG RUST_IMAGE=rust:1.95-slim-bookworm
 ARG BASE_IMAGE=debian:bookworm-slim
 
 FROM ${RUST_IMAGE} AS compiled
 WORKDIR /build
-# The crates that it uses are a layer of their own, which stays while only Muster changes.
+# The dependencies have their own layer, which stays cached while only Muster changes.
 COPY Cargo.toml Cargo.lock build.rs ./
 RUN mkdir src \
     && echo 'fn main() {}' >src/main.rs \
     && touch src/lib.rs \
     && cargo build --profile dist --locked --bin muster
 COPY . .
-# Told at /metrics.
+# The label `commit` in /metrics.
 ARG MUSTER_COMMIT=""
-# They may be older than what stood in their place.
+# The copied files may be older than the placeholders, so cargo would not rebuild them.
 RUN touch src/main.rs src/lib.rs \
     && cargo build --profile dist --locked --bin muster \
     && install -D -t /out target/dist/muster \
@@ -38,20 +38,21 @@ LABEL org.opencontainers.image.title="muster" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${MUSTER_COMMIT}"
 
-# The number is fixed, because files in volumes belong to it. Volumes that are new take over owner and
-# mode of these directories: the first is data_dir, the second for secrets that are made for others.
+# The user id is fixed, because files in volumes belong to it. A new volume inherits owner and mode of
+# its directory: the first is data_dir, the second holds secrets for other containers.
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /var/lib/muster \
         --shell /usr/sbin/nologin muster \
     && install -d -o muster -g muster -m 0700 /var/lib/muster \
     && install -d -o muster -g muster -m 0755 /run/muster
 
-# Callbacks go to https addresses too. From the first stage, because no package need be fetched then.
+# Callbacks to https URLs need certificates. The first stage has them, so no package is fetched.
 COPY --from=program /ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=program /muster /usr/local/bin/muster
 COPY LICENSE /usr/share/doc/muster/LICENSE
 
-# A container is reached through its address. Data in it would go with it, so no PostgreSQL is started
-# here: without MUSTER__DATABASE__URL or MUSTER__DATABASE__URL_FILE the start is refused.
+# The server listens on all addresses of the container. Data in a container is lost with it, so no
+# PostgreSQL is started here: the start fails without MUSTER__DATABASE__URL or
+# MUSTER__DATABASE__URL_FILE.
 ENV MUSTER__DATA_DIR=/var/lib/muster \
     MUSTER__SERVER__BIND=0.0.0.0:7080 \
     MUSTER__METRICS__BIND=0.0.0.0:7081 \
@@ -61,7 +62,7 @@ USER 10001:10001
 WORKDIR /var/lib/muster
 EXPOSE 7080 7081
 STOPSIGNAL SIGTERM
-# Whether the database answers as well: migrations of the first start are over then.
+# Checks the database too, so a healthy container has finished the migrations of its first start.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["muster", "health"]
 ENTRYPOINT ["muster"]
 CMD ["serve"]

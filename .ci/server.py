@@ -10,15 +10,15 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-# The server is on this machine: a proxy does not know the way to it.
+# The server is on this machine, so a proxy cannot reach it.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-# Seconds. A first start may have to download PostgreSQL.
+# In seconds. A first start may download PostgreSQL.
 START_TIMEOUT = 900
 STOP_TIMEOUT = 60
 
 
 def environment(**settings):
-    """The variables of this process without settings for another server, and with `settings`."""
+    """The variables of this process, with `settings` and without settings for another server."""
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("MUSTER")}
     return kept | {"no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"} | settings
 
@@ -41,7 +41,7 @@ class Failed(Exception):
 class Server:
     """A running server with the data directory `home`/data.
 
-    `url` is where it has to listen; without it, the server says so on its standard output.
+    `url` is the address of the server; without `url`, the server prints it on its standard output.
     """
 
     def __init__(self, program, home, variables, url=None):
@@ -77,7 +77,7 @@ class Server:
         return answers(self.url)
 
     def welcome(self):
-        """What the server prints when it listens, which may be a moment after it is ready."""
+        """The output of the server when it listens, possibly a moment after it is ready."""
         deadline = time.monotonic() + 5
         while "curl" not in self.stdout.read_text() and time.monotonic() < deadline:
             time.sleep(0.05)
