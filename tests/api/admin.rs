@@ -1,5 +1,5 @@
-//! The use cases of operators, called without a command: each names its operator in the audit and
-//! reports an impossible request as an error of its own.
+//! Administrative use cases, called without the command line. Each records its operator in the
+//! audit, and each impossible request has its own error.
 
 use muster::domain::{AppId, Buin, DeliveryId, Permissions};
 use muster::service::admin::apps::{self, AppChanges, CallbackChange, RegisteredApp};
@@ -47,7 +47,7 @@ async fn every_change_names_its_operator_in_the_audit() {
     let filter = AuditFilter { app_id: Some(app_id.clone()), ..AuditFilter::default() };
     let acts = audit::list(&ann, filter, 100).await.unwrap();
     let acts: Vec<_> = acts.iter().map(|act| (act.actor.as_str(), act.action.as_str())).collect();
-    // The clock of the test stands still, so the order of insertion decides.
+    // The clock of the test stands still, so the entries are in the order of insertion.
     assert_eq!(
         acts,
         [
@@ -61,7 +61,7 @@ async fn every_change_names_its_operator_in_the_audit() {
 }
 
 #[tokio::test]
-async fn impossible_requests_are_errors_of_their_own() {
+async fn each_impossible_request_has_its_own_error() {
     let app = spawn_app().await;
     let admin = admin(&app, "ann");
     let created = apps::create(&admin, registered()).await.unwrap();

@@ -1,4 +1,4 @@
-//! The record of administrative acts: a line for each, none without an act, no secret in any.
+//! The audit: one entry for each administrative action, no entry without an action, and no secret.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::harness::process::Home;
 use crate::harness::server::{Database, database};
 use crate::harness::{change, new_app, spawn_app};
 
-/// The lines of a home, the oldest first, without what differs from run to run.
+/// The audit entries of a home, the oldest first, without the fields that differ between runs.
 fn acts(home: &Home, filter: &[&str]) -> Vec<Value> {
     let lines = home.json(&[&["audit", "list"], filter].concat());
     lines.as_array().unwrap().iter().rev().cloned().collect()
@@ -52,14 +52,14 @@ async fn every_administrative_action_is_audited() {
     home.json(&["key", "revoke", id]);
 
     let lines = acts(&home, &[]);
-    let told: Vec<(&str, &Value)> =
+    let entries: Vec<(&str, &Value)> =
         lines.iter().map(|line| (line["action"].as_str().unwrap(), &line["details"])).collect();
-    assert_eq!(told[0].0, "secrets.seal");
+    assert_eq!(entries[0].0, "secrets.seal");
     let permissions = ["sessions:read", "sessions:write", "callbacks"];
     let receiver = "https://hooks.example:8443";
-    let flip = |what: &str, to: bool| json!({ what: { "from": !to, "to": to } });
+    let flip = |field: &str, to: bool| json!({ field: { "from": !to, "to": to } });
     assert_eq!(
-        told[1..],
+        entries[1..],
         [
             (
                 "app.create",
@@ -127,7 +127,7 @@ async fn a_failed_or_empty_change_has_no_entry() {
     home.json(&["app", "list"]);
     assert_eq!(actions(&home, &[]), before);
 
-    // The other way round: where no line can be written, nothing is done.
+    // Without its audit entry, no action is done.
     let mut connection = connection(&database).await;
     connection
         .execute("alter table audit add constraint no_more check (false) not valid")
@@ -159,8 +159,8 @@ async fn audit_is_searchable_and_append_only() {
     assert_eq!(actions(&home, &["--action", "app.create"]).len(), 2);
     assert_eq!(actions(&home, &["--action", "app"]).len(), 3);
     assert_eq!(actions(&home, &["--action", "database"]), [""; 0]);
-    for none in ["ap", "bogus", "app.", "app.bogus", ""] {
-        let refused = home.run(&["audit", "list", "--action", none]);
+    for invalid in ["ap", "bogus", "app.", "app.bogus", ""] {
+        let refused = home.run(&["audit", "list", "--action", invalid]);
         refused.fails(2, &["--action", "app.rotate_key", "secrets.drop_keys", "database"]);
     }
     assert_eq!(actions(&home, &["--since", at]), ["app.disable", "app.create"]);
@@ -196,8 +196,11 @@ async fn a_replay_has_one_entry_with_the_number_of_callbacks() {
     home.json(&["delivery", "replay", &id]);
     home.json(&["delivery", "replay", "--app", "mine"]);
     let lines = acts(&home, &["--action", "delivery.replay", "--app", "mine", "--buin", "7"]);
-    let [one] = &lines[..] else { panic!("{lines:?}") };
-    assert_eq!((&one["details"]["delivery"], &one["details"]["replayed"]), (&json!(id), &json!(1)));
+    let [entry] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!(
+        (&entry["details"]["delivery"], &entry["details"]["replayed"]),
+        (&json!(id), &json!(1))
+    );
     let lines = acts(&home, &["--action", "delivery.replay"]);
     assert_eq!(lines[1]["details"]["replayed"], 2);
     assert_eq!(lines[1]["details"]["state"], "failed");
@@ -215,9 +218,9 @@ async fn old_entries_are_deleted() {
     let retention =
         AuditRetention { pool: app.pool.clone(), clock: app.clock.clone(), max_age: keep };
     app.clock.advance(20 * day);
-    assert_eq!(retention.prune().await.unwrap(), 0, "as old as may be");
+    assert_eq!(retention.prune().await.unwrap(), 0, "the entry is as old as the limit");
     app.clock.advance(day);
-    // The template's sealing, and app and key of the harness and of this test.
+    // Seals of the template database, apps and keys of the harness and of this test.
     assert_eq!(retention.prune().await.unwrap(), 5);
     assert_eq!(retention.prune().await.unwrap(), 0);
     let left: Vec<String> =

@@ -1,4 +1,4 @@
-//! `muster backup` and `muster restore`: what comes back is what was there, or nothing does.
+//! `muster backup` and `muster restore`: a restore is complete, or it restores nothing.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +19,7 @@ async fn connection(database: &Database) -> PgConnection {
     PgConnection::connect_with(&database.options).await.unwrap()
 }
 
-/// Where a backup of a home goes.
+/// The directory of a backup of a home.
 fn place(home: &Home, name: &str) -> PathBuf {
     home.parent.join(name)
 }
@@ -49,7 +49,7 @@ fn rewrite(dir: &Path, change: impl FnOnce(&mut Value)) {
     fs::write(dir.join("backup.json"), manifest.to_string()).unwrap();
 }
 
-/// The sessions are served as they were, to the app that made them.
+/// The app can read its sessions, and they are unchanged.
 async fn serves(server: &Server, app: &Value, sessions: &[Value]) {
     let client = server.client(app);
     let token = client.token().await;
@@ -124,7 +124,7 @@ async fn backup_under_load_is_one_snapshot() {
     .fetch_one(&mut restored)
     .await
     .unwrap();
-    assert_eq!(torn, 0, "a change is there whole or not at all");
+    assert_eq!(torn, 0, "a change is restored only in part");
     let (then, now) = (rows(&mut restored).await, rows(&mut live).await);
     let now: BTreeSet<&String> = now["session_event"].iter().collect();
     assert_eq!(i64::try_from(then["session_event"].len()).unwrap(), saved);
@@ -139,7 +139,7 @@ async fn restore_into_embedded_database_is_complete() {
     let held = start_and_hold(&home).await;
     let mut live = home.connect().await;
     let (app, sessions) = populate(&home, &mut live).await;
-    // As a database that is much older than the one that it is restored into.
+    // The transaction ids are much higher than those of the target database.
     live.execute("update session_event set xid = '99999999999'").await.unwrap();
     let before = rows(&mut live).await;
     let dir = place(&home, "backup");
@@ -160,7 +160,7 @@ async fn restore_into_embedded_database_is_complete() {
     let fresh = Home::new();
     let refused = fresh.run(&["restore", dir.to_str().unwrap()]);
     refused.fails(1, &["sealed with the master key", "none is available here", "data/master.key"]);
-    assert!(!fresh.data_dir.exists(), "nothing was made for it");
+    assert!(!fresh.data_dir.exists(), "a refused restore creates no data directory");
     let restored = fresh.run(&["restore", with_key.to_str().unwrap()]).ok().stdout;
     assert!(restored.contains("6 sessions"), "{restored}");
     let other = with_key_of(&home);
@@ -188,7 +188,7 @@ async fn restore_into_external_database_is_complete() {
     let mut live = connection(&one).await;
     let (app, sessions) = populate(&home, &mut live).await;
     let before = rows(&mut live).await;
-    // Programs of PostgreSQL take these for commands; they are about other databases.
+    // The programs of PostgreSQL read these variables, which name another database.
     home.set("PGHOST", "nowhere.invalid").set("PGSERVICE", "nothing");
     let dir = backup(&home, "backup");
     let mut restored = connection(&other).await;
@@ -196,7 +196,7 @@ async fn restore_into_external_database_is_complete() {
     assert_same(&before, &rows(&mut restored).await);
     let server = fresh.serve();
     serves(&server, &app, &sessions).await;
-    // Numbers go on where they stood.
+    // Sequences continue after their last values.
     fresh.json(&["app", "create", "--buin", "8"]);
     server.stop();
     let lines = home.json(&["audit", "list", "--action", "database.backup"]);
@@ -264,7 +264,7 @@ async fn a_wrong_backup_or_target_is_refused() {
     let server = fresh.serve();
     fresh.run(&["restore", whole.to_str().unwrap()]).fails(1, &["1 running servers", "stop them"]);
     server.stop();
-    // The checksums of the tables find what the one of the file cannot.
+    // The checksum of a table detects a change that the checksum of the file does not.
     rewrite(&whole, |it| it["tables"]["app"]["checksum"] = json!("0"));
     let refused = fresh.run(&["restore", whole.to_str().unwrap()]);
     refused.fails(
@@ -281,14 +281,14 @@ async fn interrupted_backup_is_refused() {
     let (mut home, fresh) = (Home::on(&one), Home::on(&other));
     let mut url = one.options.to_url_lossy();
     if url.password().is_none() {
-        // A server that asks for none takes any.
+        // A server without password authentication accepts any password.
         url.set_password(Some("sesame")).unwrap();
     }
     home.set("MUSTER__DATABASE__URL", url.as_str());
     home.json(&["app", "create", "--buin", "7"]);
     let mut live = connection(&one).await;
     let mut busy = live.begin().await.unwrap();
-    // Whoever reads this table waits.
+    // A read of this table waits.
     busy.execute("lock table delivery_attempt in access exclusive mode").await.unwrap();
     let dir = place(&home, "cut");
     let running = Running::start(&home, &["backup", dir.to_str().unwrap()]);
@@ -298,7 +298,7 @@ async fn interrupted_backup_is_refused() {
                    where application_name in ('muster copy', 'pg_dump') and wait_event_type = 'Lock'
                      and datname = current_database()";
     while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut looking).await.unwrap() == 0 {}
-    // Everybody can read a command line.
+    // Command lines are visible to all users.
     let lines: Vec<String> = children(running.pid())
         .iter()
         .map(|pid| fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap())

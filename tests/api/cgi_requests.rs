@@ -1,4 +1,4 @@
-//! How requests may come: paths, methods, headers and queries, as existing clients send them.
+//! Accepted forms of requests: paths, methods, headers and queries of existing clients.
 
 use reqwest::Method;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -25,7 +25,7 @@ fn time(client: &Client) -> String {
     client.clock.now().timestamp().to_string()
 }
 
-/// The fields of an envelope as a form, percent-encoded by the book.
+/// The fields of an envelope as a percent-encoded form.
 fn form(client: &Client, message: &str) -> String {
     form_urlencoded::Serializer::new(String::new())
         .append_pair("buin", &client.buin.to_string())
@@ -78,7 +78,7 @@ async fn form_requires_its_content_type() {
         let session = post_as(&app.client, &path, Some(kind), body).await;
         assert_eq!(session["title"], "a+b &=%", "{kind}: {session}");
     }
-    // The fields of a form count only where the header says that it is one.
+    // Form fields are read only with the content type of a form.
     let body = form(&app.client, &time(&app.client));
     for kind in [None, Some("application/json"), Some("text/plain")] {
         let got = post_as(&app.client, GETTOKEN, kind, body.clone()).await;
@@ -98,7 +98,7 @@ async fn a_plus_in_a_form_must_be_escaped() {
     assert_eq!(post_as(client, GETTOKEN, Some(FORM), escaped).await["errcode"], 0);
     let lower = format!("{head}&encrypt={}", encrypt.replace('+', "%2b"));
     assert_eq!(post_as(client, GETTOKEN, Some(FORM), lower).await["errcode"], 0);
-    // In a form a bare one is a space, and base64 has none.
+    // An unescaped plus is a space in a form, which is not valid in base64.
     let bare = format!("{head}&encrypt={encrypt}");
     assert_eq!(post_as(client, GETTOKEN, Some(FORM), bare).await["errcode"], 100_006);
 }
@@ -132,7 +132,7 @@ async fn queries_are_parsed() {
     ] {
         let got = app.client.opened(app.client.get(&format!("/cgi/session/get?{query}")).await);
         assert_eq!(got.await, created, "{query}");
-        // As it stands: the client library may have escaped the braces.
+        // A hand-written request: the client library may escape the braces.
         let request = format!(
             "GET /cgi/session/get?{query} HTTP/1.1\r\nHost: muster\r\nConnection: close\r\n\r\n"
         );
@@ -160,13 +160,13 @@ async fn duplicate_parameter_is_refused() {
     let update = format!("/cgi/session/update?accessToken={token}&accessToken={token}");
     let got = read_response(app.client.post(&update, "{}").await).await;
     assert_eq!(got, refusal(100_003, "accessToken: appears more than once"));
-    // Nobody asks for the others.
+    // Other duplicate parameters are ignored.
     let got = app.client.get(&format!("{get}&x=1&x=2")).await;
     assert_eq!(app.client.opened(got).await["errcode"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bare_question_mark_at_the_end_changes_nothing() {
+async fn trailing_question_mark_is_ignored() {
     let app = spawn_app().await;
     let created = app.session(&["a", "b", "c"]).await;
     let id = created["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
@@ -195,12 +195,12 @@ async fn legacy_body_forms_are_accepted() {
         let length = body.len();
         format!("POST {GETTOKEN} HTTP/{version}\r\n{more}Content-Length: {length}\r\n\r\n")
     };
-    // PHP's streams, which wait for the server to close.
+    // PHP streams wait until the server closes.
     let request = head("1.0", "") + &body;
     let got = send_and_disconnect(app.address, request.into_bytes()).await;
     assert_eq!((got.status, &got.json()["errcode"]), (200, &json!(0)), "{got:?}");
 
-    // curl, which asks before it sends more than a little.
+    // curl asks before it sends a long body.
     let mut stream = TcpStream::connect(app.address).await.unwrap();
     let request = head("1.1", "Host: muster\r\nConnection: close\r\nExpect: 100-continue\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -231,7 +231,7 @@ async fn unknown_fields_are_ignored() {
     assert_eq!(updated["version"], 2, "{updated}");
 }
 
-/// Sends what is no call of this API and checks all of the answer but its date.
+/// Sends a request that is not part of this API and checks the whole response but its date.
 async fn is_refused(app: &TestApp, method: &Method, path: &str, status: u16, allow: Option<&str>) {
     let response = app.client.request(method.clone(), path).body("{}").send().await.unwrap();
     assert_eq!(response.status(), status, "{method} {path}");

@@ -1,4 +1,4 @@
-//! The commands, as people and scripts call them.
+//! The commands, called by people and by scripts.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::harness::process::Home;
 use crate::harness::server::database;
 
-/// The same command in both forms, and the JSON of it.
+/// The names of the fields of an object.
 fn fields(value: &Value) -> Vec<&str> {
     let mut fields: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
     fields.sort_unstable();
@@ -29,7 +29,7 @@ const APP_FIELDS: [&str; 9] = [
     "permissions",
 ];
 
-/// The app as commands print it that are not about its secrets.
+/// The app as commands print it that do not show secrets.
 fn without(secrets: &[&str], app: &Value) -> Value {
     let mut app = app.clone();
     for secret in secrets {
@@ -117,7 +117,7 @@ fn help_names_every_command_and_option() {
         (&["man", "--help"], &["<DIR>", "one for each command"]),
     ] {
         let help = home.run(command).ok().stdout;
-        // As it stands without line breaks.
+        // The help without line breaks.
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         for part in parts {
             assert!(help.contains(part), "no {part:?} in {command:?}: {help}");
@@ -125,10 +125,10 @@ fn help_names_every_command_and_option() {
     }
     assert!(home.run(&["--version"]).ok().stdout.starts_with("muster 0."));
     assert_eq!(home.run(&["config"]).ok().stdout, muster::config::DEFAULTS);
-    assert!(!home.data_dir.exists(), "none of this needs a database");
+    assert!(!home.data_dir.exists(), "these commands need no database");
 }
 
-/// Commands that are not about an app's secrets print none of them, in neither form.
+/// Commands that do not show secrets print none, neither as text nor as JSON.
 fn secrets_stay_hidden(home: &Home, which: &[&str], secrets: &[&str]) {
     for command in ["update", "disable", "enable", "pause-callbacks", "resume-callbacks", "show"] {
         let command = [&["app", command][..], which].concat();
@@ -153,7 +153,7 @@ fn secrets_stay_hidden(home: &Home, which: &[&str], secrets: &[&str]) {
     assert!(secrets.iter().all(|secret| shown.contains(secret)), "{shown}");
 }
 
-/// Every command once, each on the database as the one before left it.
+/// Runs every command once, each on the database that the command before left.
 fn walk(home: &Home) {
     let create = ["app", "create", "--buin", "77", "--app-id", "walker", "--name", "走者"];
     let app = home.json(&create);
@@ -177,7 +177,7 @@ fn walk(home: &Home) {
         assert!(shown.contains(part), "{shown}");
     }
 
-    // What is not named stays.
+    // An option that is not given changes nothing.
     let callback = ["--callback-url", "https://example.org/a?b=c", "--callback-token", "hush"];
     let changed = home.json(&[&with(&["app", "update"])[..], &callback].concat());
     assert_eq!(changed["callbackUrl"], callback[1]);
@@ -234,7 +234,7 @@ fn walk(home: &Home) {
     assert_eq!(done, json!({ "id": id, "revoked": true, "wasValid": true }));
     assert_eq!(home.json(&["key", "revoke", id])["wasValid"], false);
     assert_eq!(ids(true), [id]);
-    // By the key itself, for who has no list at hand.
+    // A key can be revoked by its text, without its id.
     assert_eq!(home.run(&["key", "revoke", plain.trim()]).ok().stdout, "revoked\n");
     assert_eq!(ids(false), Vec::<String>::new());
 }
@@ -267,10 +267,10 @@ async fn commands_work_on_a_configured_database() {
 #[tokio::test(flavor = "multi_thread")]
 async fn running_server_applies_app_changes_at_once() {
     let mut home = Home::lived_in();
-    // What was valid a moment ago is tried over and over.
+    // The test uses revoked credentials repeatedly.
     home.set("MUSTER__LIMITS__MAX_FAILED_ATTEMPTS", "0");
     let server = home.serve();
-    // The first app of all comes right after the start.
+    // The first app is created right after the start.
     for round in 0..4 {
         let buin = (100 + round).to_string();
         let which = ["--buin", &buin, "--app-id", "mine"];
@@ -320,7 +320,7 @@ fn credentials_file_gets_the_rotated_key() {
     expected["aesKey"] = rotated["aesKey"].clone();
     assert_ne!(before, expected);
     assert_eq!(home.credentials(), expected);
-    // Another app's key is none of the file's business.
+    // The key of another app does not change the file.
     let other = home.json(&["app", "create", "--buin", &buin]);
     let which = ["--buin", &buin, "--app-id", other["appId"].as_str().unwrap()];
     home.json(&[&["app", "rotate-key"][..], &which].concat());
@@ -333,7 +333,7 @@ async fn a_change_right_after_the_start_takes_effect() {
     let which = home.credentials();
     let buin = which["buin"].to_string();
     let which = ["--buin", &buin, "--app-id", which["appId"].as_str().unwrap()];
-    // Without a server in between, so that this is all that there is to do.
+    // The second server keeps PostgreSQL running, so each start is short.
     let other = home.serve();
     for disable in [true, false, true, false] {
         let server = home.serve();
@@ -371,7 +371,7 @@ async fn key_usage_is_recorded() {
     let server = home.serve();
     assert_eq!(server.plain(&home.api_key()).errcode().await, 0);
     server.stop();
-    assert!(used(&home).is_string(), "noted at the latest when the server stops");
+    assert!(used(&home).is_string(), "the use is recorded when the server stops");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -410,10 +410,14 @@ async fn mistakes_are_named_with_their_remedies() {
     }
     home.run(&["flap"]).fails(2, &["flap", "--help"]);
     home.run(&["app"]).fails(2, &["create", "rotate-key"]);
-    assert_eq!(home.json(&["app", "list"]).as_array().unwrap().len(), 1, "nothing was made");
+    assert_eq!(
+        home.json(&["app", "list"]).as_array().unwrap().len(),
+        1,
+        "a failed create leaves no app"
+    );
 }
 
-/// A database as an interrupted first start leaves it.
+/// A database after an interrupted first start.
 fn without_tables() -> Home {
     let mut home = Home::new();
     home.set("MUSTER__DATABASE__MIGRATE", "false");
@@ -463,7 +467,7 @@ fn a_command_is_quick() {
     let began = Instant::now();
     home.run(&["app", "list"]).ok();
     println!("app list: {:?}", began.elapsed());
-    // It starts nothing, and stops nothing.
+    // The command does not start or stop PostgreSQL.
     assert_eq!(home.postmaster(), postmaster);
     server.stop();
 }

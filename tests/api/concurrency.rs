@@ -1,4 +1,4 @@
-//! Many change one session at once, through two server processes on one database.
+//! Concurrent changes of one session, through two server processes on one database.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -38,14 +38,14 @@ async fn pair_on(database: Database, set: impl FnOnce(&mut Home)) -> Pair {
 }
 
 impl Pair {
-    /// The server of this caller.
+    /// A caller of one of the two servers.
     fn caller(&self, number: usize) -> Plain {
         self.servers[number % 2].plain(&self.api_key)
     }
 }
 
-/// One update of one task, and whether it changes anything. In the end each task has brought one
-/// member, and every title has been the title once.
+/// One update of one task, and whether it changes anything. After all updates each task has added
+/// one member and has set each of its titles once.
 fn wish(task: usize, step: usize) -> (Value, bool) {
     let mine = |step: usize| format!("m{task}-{}", step / 5);
     match step % 5 {
@@ -87,18 +87,18 @@ async fn no_change_of_a_session_is_lost_or_refused() {
     for task in tasks {
         made.extend(task.await.unwrap());
     }
-    let took = began.elapsed();
+    let elapsed = began.elapsed();
     let count = TASKS * UPDATES;
-    println!("{count} updates, {} effective: {took:?}", made.len());
-    println!("{:.0} updates/s", count as f64 / took.as_secs_f64());
+    println!("{count} updates, {} effective: {elapsed:?}", made.len());
+    println!("{:.0} updates/s", count as f64 / elapsed.as_secs_f64());
 
-    // Each acknowledged change made a version of its own, without gaps.
+    // Each acknowledged change made one version, without gaps.
     made.sort_unstable_by_key(|(version, _)| *version);
     let versions: Vec<i64> = made.iter().map(|(version, _)| *version).collect();
     let last = 1 + i64::try_from(made.len()).unwrap();
     assert_eq!(versions, (2..=last).collect::<Vec<_>>());
 
-    // It stands in the history under that version, just so.
+    // The history has the change under its version.
     let events = store::stored_changes(&pair.pool, &id).await;
     let numbers: Vec<i64> = events.iter().map(|(version, _)| *version).collect();
     assert_eq!(numbers, (1..=last).collect::<Vec<_>>());
@@ -109,9 +109,9 @@ async fn no_change_of_a_session_is_lost_or_refused() {
         }
     }
 
-    // And in the result, which both servers give.
+    // Both servers return the same final session.
     for caller in [pair.caller(0), pair.caller(1)] {
-        // Each knows the changes of the other within the interval of following.
+        // Each server sees the changes of the other within the follow interval.
         let mut result = caller.get(&id).await;
         let known_by = Instant::now() + PATIENCE;
         while result["version"] != last && Instant::now() < known_by {
@@ -172,7 +172,7 @@ async fn servers_changing_the_same_sessions_do_not_deadlock() {
     const UPDATES: usize = 5;
     let database = database().await;
     let mut outside = store::connect_to(&database).await;
-    // All that goes to a server can share a statement.
+    // Requests of one server can share a statement.
     let narrow = |home: &mut Home| _ = home.set("MUSTER__SERVER__WORKERS", "1");
     let pair = pair_on(database, narrow).await;
     store::slow_down_updates(&mut outside).await;
@@ -187,7 +187,7 @@ async fn servers_changing_the_same_sessions_do_not_deadlock() {
             let (caller, ids) = (callers[task % 2].clone(), ids.clone());
             tokio::spawn(async move {
                 for step in 0..UPDATES {
-                    // Every task in an order of its own.
+                    // Each task has its own order of sessions.
                     let id = &ids[(task + step * (2 * task + 1)) % SESSIONS];
                     let title = format!("t{task}-{step}");
                     let body = json!({ "sessionId": id, "opUser": "a", "title": title });

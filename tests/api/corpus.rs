@@ -1,5 +1,4 @@
-//! The corpus of the fuzzer, on every run of the tests: what once found the way into a corner goes
-//! through the same checks here, without a fuzzer.
+//! Runs the corpus of the fuzzer through the same checks, without a fuzzer, on every test run.
 
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
@@ -13,7 +12,7 @@ fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
 }
 
-/// What a directory holds, by name.
+/// The entries of a directory, sorted by name.
 fn entries(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).unwrap();
     let mut entries: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -32,7 +31,7 @@ fn corpus_inputs_are_handled() {
         let inputs = entries(&fuzz().join("corpus").join(name));
         assert!(inputs.len() >= 5, "{name}: {} inputs", inputs.len());
         for input in inputs {
-            // Shown if the check fails.
+            // The output is shown if the check fails.
             println!("{}", input.display());
             check(&std::fs::read(&input).unwrap());
         }

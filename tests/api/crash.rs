@@ -1,4 +1,4 @@
-//! What was acknowledged is there, whatever is killed.
+//! Acknowledged writes survive the kill of any process.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,22 +13,22 @@ use crate::harness::store;
 
 const WRITERS: usize = 6;
 
-/// What one writer was told: the newest version of each of its sessions.
-type Told = HashMap<String, i64>;
+/// The acknowledged versions of one writer: session id to newest version.
+type Versions = HashMap<String, i64>;
 
-/// Creates sessions and changes them, until no answer comes any more. Each version has a title of
-/// its own, and brings a member.
-async fn write(caller: Plain, acknowledged: Arc<AtomicUsize>) -> Told {
-    let mut told = Told::new();
+/// Creates sessions and changes them until a request gets no response. Each version has its own
+/// title and adds a member.
+async fn write(caller: Plain, acknowledged: Arc<AtomicUsize>) -> Versions {
+    let mut versions = Versions::new();
     let count = || acknowledged.fetch_add(1, Ordering::Relaxed);
     loop {
         let body = json!({ "title": "title 1", "creator": "a", "member": ["b", "c"] });
-        let Ok(session) = caller.try_post("create", &body).await else { return told };
+        let Ok(session) = caller.try_post("create", &body).await else { return versions };
         if session["errcode"] != 0 {
-            return told;
+            return versions;
         }
         let id = session["sessionId"].as_str().unwrap().to_owned();
-        told.insert(id.clone(), 1);
+        versions.insert(id.clone(), 1);
         count();
         for version in 2..6 {
             let body = json!({
@@ -38,23 +38,23 @@ async fn write(caller: Plain, acknowledged: Arc<AtomicUsize>) -> Told {
             match caller.try_post("update", &body).await {
                 Ok(session) if session["errcode"] == 0 => {
                     assert_eq!(session["version"], version, "{session}");
-                    told.insert(id.clone(), version);
+                    versions.insert(id.clone(), version);
                     count();
                 }
-                // The database died before the server did.
-                _ => return told,
+                // The database stopped before the server did.
+                _ => return versions,
             }
         }
     }
 }
 
-/// Every session that was told of is whole, and no older than was told.
-async fn check(home: &Home, caller: &Plain, told: &Told) {
-    for (id, version) in told {
+/// Every acknowledged session is complete, and not older than its acknowledged version.
+async fn check(home: &Home, caller: &Plain, versions: &Versions) {
+    for (id, version) in versions {
         let session = caller.get(id).await;
         assert_eq!(session["errcode"], 0, "{id} at {version} was acknowledged: {session}");
         let found = session["version"].as_i64().unwrap();
-        // The answer to the last change may have been lost.
+        // The response to the last change may have been lost.
         assert!((*version..=version + 1).contains(&found), "{version} was acknowledged: {session}");
         assert_eq!(session["title"], format!("title {found}"));
         let members: Vec<Value> = ["a", "b", "c"]
@@ -67,7 +67,7 @@ async fn check(home: &Home, caller: &Plain, told: &Told) {
     let mut connection = home.connect().await;
     let torn = store::torn_sessions(&mut connection).await;
     connection.close().await.unwrap();
-    assert_eq!(torn, Vec::<String>::new(), "half of a change is there");
+    assert_eq!(torn, Vec::<String>::new(), "a change is stored only in part");
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +80,7 @@ enum Killed {
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_writes_survive_a_crash() {
     let home = Home::lived_in();
-    let mut everything = Told::new();
+    let mut everything = Versions::new();
     let began = Instant::now();
     for killed in [
         Killed::ServerAndPostgres,
@@ -108,11 +108,11 @@ async fn acknowledged_writes_survive_a_crash() {
                 server.kill();
             }
         }
-        let mut told = Told::new();
+        let mut versions = Versions::new();
         for writer in writers {
-            told.extend(writer.await.unwrap());
+            versions.extend(writer.await.unwrap());
         }
-        println!("{killed:?}: {} sessions", told.len());
+        println!("{killed:?}: {} sessions", versions.len());
 
         let orphaned = matches!(killed, Killed::Server);
         assert_eq!(is_running(postmaster), orphaned);
@@ -120,22 +120,22 @@ async fn acknowledged_writes_survive_a_crash() {
         let server = home.serve();
         println!("up again in {:?}", restarted.elapsed());
         assert_eq!(home.postmaster() == Some(postmaster), orphaned, "an orphan is taken over");
-        check(&home, &server.plain(&home.api_key()), &told).await;
-        everything.extend(told);
+        check(&home, &server.plain(&home.api_key()), &versions).await;
+        everything.extend(versions);
         server.stop();
         assert!(home.postmaster().is_none(), "an orphan is stopped like any other");
     }
     let server = home.serve();
     check(&home, &server.plain(&home.api_key()), &everything).await;
     server.stop();
-    let took = began.elapsed();
-    println!("{} sessions, five rounds: {took:?}", everything.len());
+    let elapsed = began.elapsed();
+    println!("{} sessions, five rounds: {elapsed:?}", everything.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn server_stops_quickly_without_postgresql() {
     let mut home = Home::lived_in();
-    // The server waits that long for a connection; the test waits for a minute.
+    // The server waits this long for a connection. The test waits for a minute.
     home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "5m");
     home.set("MUSTER__SERVER__REQUEST_TIMEOUT", "10m");
     home.set("MUSTER__SERVER__SHUTDOWN_TIMEOUT", "10m");
@@ -211,7 +211,7 @@ async fn two_servers_start_one_postgresql_again() {
             let caller = server.plain(&home.api_key());
             let began = Instant::now();
             while caller.http.get(&url).send().await.unwrap().status() != 200 {
-                // The second time in a row it waits, and longer the third time.
+                // The second restart in a row is delayed, the third one longer.
                 assert!(began.elapsed() < PATIENCE, "{}", server.running.stderr());
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -229,7 +229,7 @@ async fn two_servers_start_one_postgresql_again() {
 #[test]
 fn stopping_server_stops_a_restarting_postgresql() {
     let home = Home::lived_in();
-    // At several moments of the new start.
+    // The signal comes at several moments of the restart.
     for millis in [0, 260, 300, 350, 400] {
         let server = home.serve();
         home.kill_postmaster();

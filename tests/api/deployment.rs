@@ -1,5 +1,5 @@
-//! What containers and services are made of, read as text: that it is true of this program, and shuts it
-//! in. Whether it runs is tried by `.ci/compose`.
+//! The files of containers and services, read as text: they match the program and restrict it.
+//! `.ci/compose` tests that they run.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ fn port(bind: &str) -> &str {
     bind.rsplit_once(':').unwrap().1
 }
 
-/// The instructions of the Dockerfile, each on one line, comments left out.
+/// The instructions of the Dockerfile, one on each line, without comments.
 fn instructions() -> Vec<(String, String)> {
     let text = read("Dockerfile").replace("\\\n", " ");
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -35,7 +35,7 @@ fn instructions() -> Vec<(String, String)> {
     lines.map(split).collect()
 }
 
-/// What an instruction of the last stage says, which is the image's.
+/// The argument of an instruction in the last stage, which is the image's.
 fn last(word: &str) -> String {
     let found = instructions().into_iter().rfind(|(found, _)| found == word);
     found.unwrap_or_else(|| panic!("no {word}")).1
@@ -45,7 +45,7 @@ fn compose() -> Value {
     serde_saphyr::from_str(&read("docker-compose.yml")).unwrap()
 }
 
-/// Names and descriptions, with what they share.
+/// The services of the compose file by name, with shared settings merged.
 fn services() -> Vec<(String, Value)> {
     let compose = compose();
     let services = compose["services"].as_object().unwrap();
@@ -60,7 +60,7 @@ fn texts(list: &Value) -> Vec<&str> {
     list.as_array().into_iter().flatten().map(|item| item.as_str().unwrap()).collect()
 }
 
-/// `NAME=VALUE` for Muster, wherever in a text but in comments.
+/// All `NAME=VALUE` of Muster in a text, without comments.
 fn variables(text: &str) -> Vec<(String, String)> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let words = lines.flat_map(str::split_whitespace).filter_map(|word| {
@@ -70,7 +70,7 @@ fn variables(text: &str) -> Vec<(String, String)> {
     words.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// The settings that these variables make, with a URL in the file that one of them may name.
+/// The settings that these variables make. The file of the URL is replaced by one that exists.
 fn settings(mut variables: Vec<(String, String)>) -> Settings {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "postgres://db/muster\n").unwrap();
@@ -160,7 +160,7 @@ fn compose_services_are_hardened() {
         assert_eq!(texts(&service["cap_drop"]), ["ALL"], "{name}");
         assert_eq!(texts(&service["security_opt"]), ["no-new-privileges:true"], "{name}");
         assert!(service["privileged"].is_null() && service["user"].is_null(), "{name}");
-        // The port inside stands last; nothing is open to other machines unasked.
+        // The container's port is the last part. No port is open to other machines by default.
         for published in texts(&service["ports"]) {
             assert!(
                 published.starts_with("127.0.0.1:")
@@ -181,7 +181,7 @@ fn compose_uses_existing_keys_and_sufficient_stop_timeout() {
     let settings = settings(image_variables().into_iter().chain(given).collect());
     let published = texts(&muster["ports"]);
     assert_eq!(port(published[0]), port(&settings.server.bind));
-    // What the first start makes lies in the volume that this one has.
+    // The service mounts the volume that holds the files of the first start.
     let made = service("first-start")["command"].to_string();
     for name in ["database-url", "master.key"] {
         assert!(made.contains(&format!("make {name}")), "{made}");

@@ -1,4 +1,4 @@
-//! `muster doctor`: verdicts, remedies, exit codes.
+//! `muster doctor`: its verdicts, remedies and exit codes.
 
 use std::fs;
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use crate::harness::rows::start_and_hold;
 use crate::harness::server::database;
 use crate::harness::store::{self, MigrationFault};
 
-/// Asks the doctor, in both forms, which must say the same.
+/// Runs the doctor with and without `--json` and compares both outputs.
 #[track_caller]
 fn doctor(home: &Home, code: i32) -> Vec<Value> {
     let json = home.run(&["doctor", "--json"]);
@@ -59,7 +59,7 @@ fn fresh_machine_passes_and_is_not_changed() {
     assert!(verdict == "ok" && found.contains("first `muster serve`"), "{found}");
     let (_, found, _) = find(&checks, "postgresql");
     assert!(found.contains(" in /"), "{found}");
-    assert!(!home.data_dir.exists(), "it only looks");
+    assert!(!home.data_dir.exists(), "the doctor creates nothing");
 }
 
 #[test]
@@ -67,8 +67,8 @@ fn a_running_server_is_recognised() {
     let mut home = Home::lived_in();
     let server = home.serve();
     home.set("MUSTER__SERVER__BIND", &server.address.to_string());
-    let metrics = server.running.until_stderr("where it tells its metrics", |said| {
-        Some(said.split_once(" metrics=")?.1.split_once('\n')?.0.to_owned())
+    let metrics = server.running.until_stderr("the metrics address", |log| {
+        Some(log.split_once(" metrics=")?.1.split_once('\n')?.0.to_owned())
     });
     home.set("MUSTER__METRICS__BIND", &metrics);
     let checks = doctor(&home, 0);
@@ -81,7 +81,7 @@ fn a_running_server_is_recognised() {
     assert_eq!(find(&checks, "clock").0, "ok");
     server.stop();
 
-    // And one that is down, whose database is started for a look and stopped again.
+    // The server is stopped: the doctor starts its database and stops it again.
     let checks = doctor(&home, 0);
     assert!(find(&checks, "port").1.contains("is free"));
     assert!(find(&checks, "metrics").1.contains("is free"));
@@ -89,7 +89,7 @@ fn a_running_server_is_recognised() {
     assert!(home.postmaster().is_none());
 }
 
-/// Somebody else who answers whatever is asked; gives where.
+/// A program that is not Muster and answers every request. Returns its address.
 fn stranger() -> String {
     use std::io::{Read as _, Write as _};
     let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -178,7 +178,7 @@ fn the_cause_of_a_failed_embedded_start_is_reported() {
     assert!(verdict == "fail" && found.contains("/nowhere"), "{found}");
 }
 
-/// What `serve` refuses, the doctor calls a failure, with the same words.
+/// `serve` refuses the same fault with the same words.
 #[track_caller]
 fn fails_as_serve_does(home: &Home, check: &str, parts: &[&str], remedies: &[&str]) {
     home.run(&["serve"]).fails(1, parts);
@@ -215,7 +215,7 @@ fn unusable_data_directory_is_a_failure() {
         let remedies = ["run Muster as uid 65534", "chown 0", "data_dir"];
         fails_as_serve_does(&home, "data_dir", &["belongs to uid 65534"], &remedies);
         assert_eq!(fs::read_dir(&home.data_dir).unwrap().count(), 0);
-        // What only reads says it too, rather than that there is no database.
+        // A command that only reads reports this fault, not a missing database.
         home.run(&["app", "list"]).fails(1, &["belongs to uid 65534"]);
     } else {
         let home = Home::new();
@@ -237,7 +237,7 @@ fn the_content_of_the_data_directory_is_checked() {
     fs::write(&version, "99\n").unwrap();
     let parts = ["made by PostgreSQL 99"];
     fails_as_serve_does(&home, "postgresql", &parts, &["install PostgreSQL 99", "postgres_dir"]);
-    // Neither can one be read that is a directory: not the same as that there is none.
+    // A directory in place of the file cannot be read, which is not a missing database.
     fs::remove_file(&version).unwrap();
     fs::create_dir(&version).unwrap();
     fails_as_serve_does(&home, "data_dir", &["could not read", "PG_VERSION"], &["see that"]);
@@ -261,7 +261,7 @@ fn the_content_of_the_data_directory_is_checked() {
 }
 
 #[test]
-fn the_doctor_downloads_nothing() {
+fn doctor_does_not_download() {
     let mut home = Home::lived_in();
     let version = home.postgres().join("PG_VERSION");
     fs::write(&version, "99\n").unwrap();
@@ -283,7 +283,7 @@ fn not_looked_at(checks: &[Value]) {
 
 #[test]
 fn silent_database_is_awaited_once_and_briefly() {
-    // The system accepts for it, and nobody ever reads.
+    // The system accepts connections, and no program reads them.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut home = Home::new();
     let url = format!("postgres://u:Sesame@{}/muster", silent.local_addr().unwrap());
@@ -297,7 +297,7 @@ fn silent_database_is_awaited_once_and_briefly() {
     assert_eq!(find(&checks, "port").0, "ok");
     home.run(&["app", "list"]).fails(1, &["has not answered within 10s"]);
 
-    // What was found before is told while it waits.
+    // Earlier results are printed while the doctor waits.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("postgres://u:Sesame@{}/muster", silent.local_addr().unwrap());
     home.set("MUSTER__DATABASE__URL", &url);
@@ -309,7 +309,7 @@ fn silent_database_is_awaited_once_and_briefly() {
     assert_eq!(waiting.output().status.code(), Some(1));
 }
 
-/// A process that stands still, until this is dropped.
+/// A process that is stopped until the guard is dropped.
 struct Frozen(Pid);
 
 impl Frozen {

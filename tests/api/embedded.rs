@@ -1,7 +1,8 @@
-//! The embedded PostgreSQL with real programs and processes, each test on a data directory of its own.
+//! The embedded PostgreSQL with real programs and processes, and a new data directory for each
+//! test.
 //!
-//! As root the directories are below one that only root may enter, and PostgreSQL runs as another
-//! user; as an ordinary user the same tests walk the plain path.
+//! As root, the directories are below one that only root can enter, and PostgreSQL runs as another
+//! user. As an ordinary user, the same tests run without that user change.
 
 use std::error::Error;
 use std::fs;
@@ -18,7 +19,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
 
-/// A data directory. Whatever a failed test leaves running on it ends with it.
+/// A data directory. Its processes end when it is dropped, so a failed test leaves no process.
 struct Home {
     _parent: TempDir,
     data_dir: PathBuf,
@@ -66,7 +67,7 @@ impl Home {
         self.postmaster().is_some_and(|pid| test_kill_process(pid).is_ok())
     }
 
-    /// Makes `postgres/` look like one of this version.
+    /// Makes `postgres/` look like a data directory of this version.
     fn pretend(&self, version: &str) {
         fs::create_dir_all(self.data()).unwrap();
         fs::set_permissions(self.data(), fs::Permissions::from_mode(0o700)).unwrap();
@@ -103,7 +104,7 @@ async fn notes(postgres: &EmbeddedPostgres) -> i64 {
     count
 }
 
-/// The settings that keep data safe and others out.
+/// The value of a setting of the database.
 async fn setting(postgres: &EmbeddedPostgres, name: &str) -> String {
     let mut connection = connect(postgres).await;
     sqlx::query_scalar("select current_setting($1)")
@@ -149,19 +150,19 @@ async fn data_survive_a_restart() {
 async fn shared_buffers_follow_the_machine() {
     let home = Home::new();
     let postgres = home.start().await;
-    let told = setting(&postgres, "shared_buffers").await;
-    let mib: i64 = match told.strip_suffix("GB") {
+    let setting = setting(&postgres, "shared_buffers").await;
+    let mib: i64 = match setting.strip_suffix("GB") {
         Some(gib) => gib.parse::<i64>().unwrap() * 1024,
-        None => told.strip_suffix("MB").unwrap().parse().unwrap(),
+        None => setting.strip_suffix("MB").unwrap().parse().unwrap(),
     };
-    // Of a container, if this is one.
+    // The memory of the container, if the test runs in one.
     let limit = ["memory.max", "memory/memory.limit_in_bytes"].into_iter().find_map(|file| {
-        let said = fs::read_to_string(Path::new("/sys/fs/cgroup").join(file)).ok()?;
-        said.trim().parse::<i64>().ok()
+        let text = fs::read_to_string(Path::new("/sys/fs/cgroup").join(file)).ok()?;
+        text.trim().parse::<i64>().ok()
     });
     let limit = limit.map_or(i64::MAX, |bytes| bytes / 1024);
-    let told = fs::read_to_string("/proc/meminfo").unwrap();
-    let total = told.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
     let total: i64 = total.trim().strip_suffix(" kB").unwrap().trim().parse().unwrap();
     assert_eq!(mib, (total.min(limit) / 1024 / 8).clamp(128, 1024));
 }
@@ -170,7 +171,7 @@ async fn shared_buffers_follow_the_machine() {
 async fn database_is_durable_and_private() {
     let home = Home::new();
     let postgres = home.start().await;
-    for (name, wanted) in [
+    for (name, expected) in [
         ("fsync", "on"),
         ("full_page_writes", "on"),
         ("synchronous_commit", "on"),
@@ -180,7 +181,7 @@ async fn database_is_durable_and_private() {
         ("max_connections", "184"),
         ("server_encoding", "UTF8"),
     ] {
-        assert_eq!(setting(&postgres, name).await, wanted, "{name}");
+        assert_eq!(setting(&postgres, name).await, expected, "{name}");
     }
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
     assert_eq!(mode(&home.data_dir), 0o700);
@@ -196,7 +197,7 @@ async fn database_is_durable_and_private() {
         };
         assert!(field("Uid:").starts_with(&owner.to_string()), "{status}");
         if geteuid().is_root() {
-            assert_eq!(field("Groups:"), "", "none of root's groups are left");
+            assert_eq!(field("Groups:"), "", "the groups of root are dropped");
         }
     }
     assert_eq!(postgres.stop().await.unwrap(), StopOutcome::Stopped);
@@ -237,7 +238,7 @@ async fn concurrent_starts_and_stops_are_safe() {
     for visit in visits.collect::<Vec<_>>() {
         visit.await.unwrap();
     }
-    assert!(home.postmaster().is_none(), "the last one stopped it");
+    assert!(home.postmaster().is_none(), "the last user stops it");
 }
 
 #[tokio::test]
@@ -245,7 +246,7 @@ async fn orphaned_server_is_joined() {
     let home = Home::new();
     let postgres = home.start().await;
     run(&postgres, "create table note ()").await;
-    // As if killed: the locks are gone, nothing was stopped.
+    // As after a kill: the locks are released and PostgreSQL still runs.
     drop(postgres);
     assert!(home.runs());
 
@@ -267,7 +268,7 @@ async fn orphaned_server_with_too_few_connections_is_restarted() {
     assert_ne!(home.postmaster(), orphan);
     assert_eq!(setting(&first, "max_connections").await, "384");
 
-    // Not while somebody uses it, who stays signed on whoever asked.
+    // PostgreSQL is not restarted while another user holds it. The new user joins it.
     let most = Options { max_connections: 100, ..home.options() };
     let second = EmbeddedPostgres::start(&most).await.unwrap();
     assert!(second.is_shared());
@@ -278,7 +279,7 @@ async fn orphaned_server_with_too_few_connections_is_restarted() {
     assert_eq!(first.stop().await.unwrap(), StopOutcome::StillInUse);
     assert_eq!(fewer.stop().await.unwrap(), StopOutcome::Stopped);
 
-    // Who restarted it is signed on as well.
+    // The user that restarted PostgreSQL holds it too.
     drop(home.start().await);
     let restarted = EmbeddedPostgres::start(&more).await.unwrap();
     let other = home.start().await;
@@ -293,7 +294,7 @@ async fn killed_server_recovers() {
     run(&postgres, "create table note (); insert into note default values").await;
     kill_process(home.postmaster().unwrap(), Signal::KILL).unwrap();
 
-    // The first is still signed on: that must not keep anybody from starting it again.
+    // The first user still holds the database, which must not prevent the new start.
     let again = home.start().await;
     assert!(!again.is_shared());
     assert_eq!(notes(&again).await, 1);
@@ -307,7 +308,7 @@ async fn killed_server_recovers() {
 async fn reused_process_id_does_not_matter() {
     let home = Home::new();
     home.start().await.stop().await.unwrap();
-    // PostgreSQL itself gives up when a process of its own user has the id.
+    // PostgreSQL refuses to start if a process of its own user has the id.
     let owner = fs::metadata(home.data()).unwrap();
     let mut command = std::process::Command::new("sleep");
     if geteuid().is_root() {
@@ -414,11 +415,11 @@ async fn foreign_data_directory_is_refused() {
     let home = Home::new();
     home.pretend("15\n");
     let error = if geteuid().is_root() {
-        // For root the wrong owner is root.
+        // As root, the wrong owner is root.
         std::os::unix::fs::chown(home.data(), Some(0), Some(0)).unwrap();
         home.refusal().await
     } else {
-        // A directory of root's that exists everywhere.
+        // A directory of root that exists on every system.
         let options = Options { data_dir: "/usr".into(), ..home.options() };
         EmbeddedPostgres::start(&options).await.unwrap_err()
     };
@@ -448,12 +449,12 @@ async fn root_does_not_use_a_users_data_directory() {
         }
     };
     refused().await;
-    assert_eq!(fs::read_dir(&home.data_dir).unwrap().count(), 0, "nothing was written");
-    // Nor one that is in use, whose PostgreSQL runs as its owner.
+    assert_eq!(fs::read_dir(&home.data_dir).unwrap().count(), 0, "the data directory is unchanged");
+    // A directory in use is refused too. Its PostgreSQL runs as the owner.
     home.pretend("15\n");
     refused().await;
 
-    // The remedy works.
+    // The remedy in the message works.
     fs::remove_dir_all(home.data()).unwrap();
     std::os::unix::fs::chown(&home.data_dir, Some(0), None).unwrap();
     home.start().await.stop().await.unwrap();

@@ -1,4 +1,4 @@
-//! The envelope through real HTTP: what opens, what does not, and what Muster itself seals.
+//! The envelope over real HTTP: valid and invalid envelopes, and the envelopes of responses.
 
 use muster::domain::Permission;
 use muster::wire::AesKey;
@@ -11,7 +11,7 @@ use crate::harness::{BUIN, TestApp, new_app, refusal, spawn_app};
 
 const CREATE: &str = "/cgi/session/create";
 
-/// What every message that does not open is answered with, to the byte.
+/// The whole response to every message that does not open.
 const CANNOT_OPEN: &str =
     r#"{"errcode":100006,"errmsg":"encrypt: cannot be opened with this app's key"}"#;
 
@@ -19,7 +19,7 @@ fn vectors() -> Value {
     serde_json::from_str(include_str!("../../src/wire/envelope_vectors.json")).unwrap()
 }
 
-/// The app that the vectors were sealed for.
+/// The app for which the vectors were sealed.
 async fn app_of_the_vectors(app: &TestApp) -> Client {
     let vectors = vectors();
     let mut stored = new_app(BUIN, &[Permission::SessionsRead, Permission::SessionsWrite]);
@@ -44,7 +44,7 @@ async fn send_form(client: &Client, path: &str, encrypt: &str) -> Response {
     request.body(form).send().await.unwrap()
 }
 
-/// Everything of an answer that a caller can tell it by.
+/// Everything in a response that could distinguish two causes.
 async fn all_that_can_be_seen(response: Response) -> (u16, Vec<String>, String) {
     let mut head: Vec<String> = response
         .headers()
@@ -61,7 +61,7 @@ async fn envelopes_of_other_implementations_are_accepted() {
     let app = spawn_app().await;
     let client = app_of_the_vectors(&app).await;
     let path = format!("{CREATE}?accessToken={}", client.token().await);
-    let inner = |what: &str| refusal(100_004, &format!("encrypt: {what}"));
+    let inner = |reason: &str| refusal(100_004, &format!("encrypt: {reason}"));
     for vector in vectors()["good"].as_array().unwrap() {
         let encrypt = vector["encrypt"].as_str().unwrap();
         let got = client.opened(send(&client, &path, encrypt).await).await;
@@ -134,7 +134,7 @@ async fn invalid_envelopes_get_one_answer() {
     let mut seen = Vec::new();
     for (at, (why, encrypt)) in bad.iter().enumerate() {
         for call in ["gettoken", "session/create", "session/update"] {
-            // Only for a token the message must be the time.
+            // Only a token request requires the time as its message.
             if call != "gettoken" && at >= timely {
                 continue;
             }
@@ -160,7 +160,7 @@ async fn iv_prefix_does_not_matter() {
     for iv in [[0; 16], [0xff; 16], rand::random(), rand::random()] {
         let answer = send(client, "/cgi/gettoken", &client.seal_with(time.as_bytes(), iv)).await;
         let answer = answer.json::<Value>().await.unwrap();
-        // Two clients open with such an IV, too.
+        // Two of the clients ignore the IV when they open, so any IV works.
         let opened = client.open_with(answer["encrypt"].as_str().unwrap(), rand::random());
         let token: Value = serde_json::from_str(&opened).unwrap();
 
@@ -175,7 +175,7 @@ async fn iv_prefix_does_not_matter() {
 async fn a_message_of_any_length_is_opened_and_sealed() {
     let app = spawn_app().await;
     let token = app.client.token().await;
-    // Every remainder of 32 comes by, on both sides; so does every length of padding.
+    // Covers every remainder modulo 32 and every length of padding, in both directions.
     for length in 1..=64 {
         let message = json!({ "title": "x".repeat(length), "creator": "a", "member": ["b", "c"] });
         let created = app.client.post_sealed(&token, CREATE, &message).await;
@@ -194,13 +194,17 @@ async fn responses_are_sealed_with_fresh_noise() {
     let second = read_response(app.client.get(&path).await).await;
     let sealed = |answer: &Value| answer["encrypt"].as_str().unwrap().to_owned();
     assert_eq!(first, json!({ "errcode": 0, "errmsg": "ok", "encrypt": sealed(&first) }));
-    assert_ne!(sealed(&first), sealed(&second), "the noise is new each time");
+    assert_ne!(sealed(&first), sealed(&second), "each response has new random bytes");
     assert_eq!(app.client.open(&sealed(&first)), app.client.open(&sealed(&second)));
     let message: Value = serde_json::from_str(&app.client.open(&sealed(&first))).unwrap();
     let mut fields = session.as_object().unwrap().clone();
     fields.remove("errcode");
     fields.remove("errmsg");
-    assert_eq!(message, Value::Object(fields), "errcode and errmsg stand outside only");
+    assert_eq!(
+        message,
+        Value::Object(fields),
+        "errcode and errmsg are only outside of the envelope"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,5 @@
-//! Every code of the two tables, each provoked at least once, with an errmsg that helps and tells
-//! nothing about the inside.
+//! Every errcode of the two tables is provoked at least once. Its errmsg helps the caller and
+//! reveals no internals.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::harness::client::{Client, read_response};
 use crate::harness::{BUIN, TestApp, new_app, refusal, spawn_app, spawn_app_with, store};
 
-/// Both tables, whole.
+/// The errcodes of both tables.
 const CODES: [i32; 24] = [
     0, -1, 3, 4, 100_000, 100_001, 100_002, 100_003, 100_004, 100_005, 100_006, 100_008, 100_009,
     100_010, 100_011, 100_012, 100_013, 100_014, 400_001, 400_002, 400_003, 400_004, 400_005,
@@ -20,7 +20,7 @@ const CONFLICT: i32 = 400_009;
 
 const NOWHERE: &str = "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}";
 
-/// What was provoked, and by what.
+/// The provoked errcodes.
 struct Table {
     app: TestApp,
     session: Value,
@@ -31,7 +31,7 @@ impl Table {
     async fn new() -> Self {
         let app = spawn_app_with(|settings| {
             settings.limits.max_members = 5;
-            // Sessions are changed behind its back.
+            // Tests change sessions without the server's knowledge.
             settings.cache.enabled = false;
         })
         .await;
@@ -39,7 +39,7 @@ impl Table {
         Self { app, session, seen: BTreeSet::new() }
     }
 
-    /// An errcode, an errmsg, and the answer that must consist of just these.
+    /// Checks that the response has this errcode and errmsg and no other field.
     fn is(&mut self, errcode: i32, errmsg: &str, got: &Value) {
         assert_eq!(*got, refusal(errcode, errmsg));
         assert!(errmsg.is_ascii() && errmsg.len() < 100, "short and English: {errmsg}");
@@ -59,8 +59,8 @@ impl Table {
         self.app.create(&body).await
     }
 
-    async fn change(&self, operator: &str, wishes: Value) -> Value {
-        self.app.change(&self.session, operator, wishes).await
+    async fn change(&self, operator: &str, changes: Value) -> Value {
+        self.app.change(&self.session, operator, changes).await
     }
 
     async fn tokens(&mut self) {
@@ -192,11 +192,11 @@ impl Table {
 
     async fn dissolved(&mut self) {
         store::dissolve_sessions(&self.app).await;
-        // It can still be read.
+        // A dissolved session can still be read.
         let before = self.app.current(&self.session).await;
         assert_eq!(before["errcode"], 0, "{before}");
-        for wishes in [json!({ "title": "late" }), json!({}), json!({ "version": 99 })] {
-            let got = self.change("a", wishes).await;
+        for changes in [json!({ "title": "late" }), json!({}), json!({ "version": 99 })] {
+            let got = self.change("a", changes).await;
             self.is(400_006, "sessionId: the session is dissolved", &got);
         }
         assert_eq!(self.app.current(&self.session).await, before);
@@ -205,7 +205,7 @@ impl Table {
     async fn failures(&mut self) {
         let token = self.app.client.token().await;
         let id = self.session["sessionId"].as_str().unwrap().to_owned();
-        // A title that Muster would never have stored; then none at all.
+        // First a title that Muster never stores, then a missing column.
         for spoiled in [true, false] {
             match spoiled {
                 true => store::spoil_titles(&self.app).await,
@@ -245,10 +245,10 @@ async fn failed_write_leaves_no_trace_and_no_details() {
     assert_eq!(app.change(&session, "a", json!({ "addMember": ["d"] })).await, internal);
     let token = app.client.token().await;
     let sealed = app.client.post_sealed(&token, "/cgi/session/create", &body).await;
-    assert_eq!(sealed, internal, "not sealed either: there is nothing in it");
+    assert_eq!(sealed, internal, "an internal error is not sealed");
 
     store::show_events(&app).await;
-    assert_eq!(app.current(&session).await, session, "all or nothing");
+    assert_eq!(app.current(&session).await, session, "a failed change changes nothing");
     assert_eq!(store::count_sessions(&app.pool).await, 1);
     assert_eq!(app.change(&session, "a", json!({ "addMember": ["d"] })).await["version"], 2);
 }

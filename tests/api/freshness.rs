@@ -1,4 +1,4 @@
-//! What is held in memory is never older than it may be.
+//! Sessions from memory are never older than allowed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,8 +16,8 @@ use crate::harness::{
 };
 use crate::metrics::scrape;
 
-/// Those that write go on for a while, and rest for a while: what is wrong is not always put right
-/// by the next change.
+/// Writers pause between bursts, so that a stale session is not corrected at once by the next
+/// change.
 const AT_ONCE: i64 = 5;
 
 async fn version(client: &Client, token: &str, id: &str) -> i64 {
@@ -25,7 +25,7 @@ async fn version(client: &Client, token: &str, id: &str) -> i64 {
     session["version"].as_i64().unwrap_or_else(|| panic!("{session}"))
 }
 
-/// Changes the title until `stop`, and tells each version that was acknowledged.
+/// Changes the title until `stop`, and reports each acknowledged version.
 async fn change(
     client: Client,
     token: String,
@@ -48,7 +48,7 @@ async fn change(
     }
 }
 
-/// The versions of a session that were acknowledged, and when that was known.
+/// The acknowledged versions of a session, and when each was acknowledged.
 #[derive(Default)]
 struct Seen(Mutex<Vec<(Instant, i64)>>);
 
@@ -57,15 +57,15 @@ impl Seen {
         self.0.lock().unwrap().push((Instant::now(), version));
     }
 
-    /// The last version that was acknowledged by then.
+    /// The last version that was acknowledged at `then`.
     fn by(&self, then: Instant) -> Option<i64> {
         let seen = self.0.lock().unwrap();
         seen.iter().filter(|(at, _)| *at <= then).map(|(_, version)| *version).max()
     }
 }
 
-/// Reads until the shown version was compared `often` with the one that was acknowledged a time
-/// `before`.
+/// Reads until `often` versions were compared with the version that was acknowledged `before`
+/// earlier.
 async fn read(
     client: Client,
     token: String,
@@ -79,7 +79,7 @@ async fn read(
         let due = Instant::now().checked_sub(before).and_then(|then| seen.by(then));
         let shown = version(&client, &token, &id).await;
         if let Some(due) = due {
-            assert!(shown >= due, "{shown} when {due} was long acknowledged");
+            assert!(shown >= due, "version {shown} was read long after {due} was acknowledged");
             compared += 1;
         }
     }
@@ -100,10 +100,10 @@ async fn join_readers_and_stop_writers(
             one.await.unwrap();
         }
     };
-    tokio::time::timeout(5 * PATIENCE, all).await.expect("readers and writers that go on");
+    tokio::time::timeout(5 * PATIENCE, all).await.expect("readers and writers do not end");
 }
 
-/// What is in memory was used, where anything is.
+/// The cache was used, if it is enabled.
 async fn was_used(app: &TestApp) {
     if app.settings.cache.enabled {
         assert!(scrape(app).await.has("muster_cache_hits_total") > 0.0);
@@ -113,7 +113,7 @@ async fn was_used(app: &TestApp) {
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_write_is_visible_to_reads() {
     let app = spawn_app_with(|settings| {
-        // Room for few sessions, so that they come and go.
+        // A small cache, so that sessions are evicted.
         settings.cache.max_bytes = 20_000;
         settings.metrics.bind = Some("127.0.0.1:0".to_owned());
     })
@@ -147,7 +147,8 @@ async fn writes_of_another_instance_are_visible_within_the_interval() {
     let token = here.token().await;
     let stop = Arc::new(AtomicBool::new(false));
     let (mut writing, mut reading) = (Vec::new(), Vec::new());
-    // Both change one session; and each one that the other only reads.
+    // Both servers change one session. Then each server changes a session that the other only
+    // reads.
     for writers in [[&here, &there].as_slice(), &[&here], &[&there]] {
         let session = app.session(&["a", "b", "c"]).await;
         let id = session["sessionId"].as_str().unwrap().to_owned();
@@ -179,7 +180,7 @@ async fn late_statement_does_not_hide_a_later_change() {
     let session = app.session(&["a", "b", "c"]).await;
     let id = session["sessionId"].as_str().unwrap();
     let token = there.token().await;
-    // It is read here once, and followed; the next connection is that on which changes are written.
+    // The session is read and followed here. The next new connection is the one for changes.
     app.current(&session).await;
     let number = proxy.next();
     assert_eq!(app.change(&session, "a", json!({ "title": "2" })).await["version"], 2);
@@ -191,7 +192,7 @@ async fn late_statement_does_not_hide_a_later_change() {
         let update = json!({ "sessionId": id, "opUser": "a", "title": "4" });
         let changed = there.post_sealed(&token, "/cgi/session/update", &update).await;
         assert_eq!(changed["version"], 4, "{changed}");
-        // It is known here before it is known that there was a third.
+        // This server learns of the fourth version before the response to the third.
         wait_until_equal(async || app.current(&session).await["version"].clone(), &json!(4)).await;
         proxy.hold_back(None);
     });
@@ -199,7 +200,7 @@ async fn late_statement_does_not_hide_a_later_change() {
     assert_eq!(app.current(&session).await["version"], 4);
 }
 
-/// The session as the database has it.
+/// The version in the database.
 async fn stored(app: &TestApp) -> i64 {
     store::stored_version(app).await
 }
@@ -209,7 +210,7 @@ async fn cache_is_not_served_without_synchronization() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c"]).await;
     assert_eq!(app.current(&session).await, session);
-    // The feed breaks; a change behind its back is not told.
+    // The feed breaks, so the server does not learn of a direct change.
     store::break_feed(&app).await;
     store::overwrite_session(&app, session["sessionId"].as_str().unwrap(), "behind").await;
     assert_eq!(stored(&app).await, 2);

@@ -1,4 +1,4 @@
-//! `/healthz` and `/readyz`, while all is well and while it is not.
+//! `/healthz` and `/readyz`, in good and in bad conditions.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::harness::process::{Home, http};
 use crate::harness::store::{self, MigrationFault};
 use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with, wait_until};
 
-/// Status and body.
+/// The status and the body.
 async fn ask(app: &TestApp, path: &str) -> (u16, Value) {
     let response = app.client.get(path).await;
     assert_eq!(response.headers()["content-type"], "application/json");
@@ -25,19 +25,19 @@ async fn is_up(app: &TestApp) {
     assert_eq!(ask(app, "/healthz").await, (200, up));
 }
 
-/// The answer of `/readyz`. On a busy machine the database may be too slow for one probe: then the
-/// probe is repeated.
+/// The response of `/readyz`. The probe is repeated if the database was too slow for it, as on a
+/// busy machine.
 async fn readiness(app: &TestApp) -> (u16, Value) {
-    let mut told = ask(app, "/readyz").await;
+    let mut reply = ask(app, "/readyz").await;
     wait_until("an answer in time", async || {
-        let slow = told.1["reason"] == DATABASE_TOO_SLOW;
+        let slow = reply.1["reason"] == DATABASE_TOO_SLOW;
         if slow {
-            told = ask(app, "/readyz").await;
+            reply = ask(app, "/readyz").await;
         }
         !slow
     })
     .await;
-    told
+    reply
 }
 
 const DATABASE_TOO_SLOW: &str = "the database does not answer in time";
@@ -48,9 +48,9 @@ async fn is_ready(app: &TestApp) {
 
 async fn is_not_ready(app: &TestApp, reason: &str) {
     let not_ready = json!({ "status": "not ready", "reason": reason });
-    let told =
+    let reply =
         if reason == DATABASE_TOO_SLOW { ask(app, "/readyz").await } else { readiness(app).await };
-    assert_eq!(told, (503, not_ready));
+    assert_eq!(reply, (503, not_ready));
     is_up(app).await;
 }
 
@@ -60,7 +60,7 @@ async fn healthy_server_is_ready() {
     is_up(&app).await;
     is_ready(&app).await;
     let ready = async || ask(&app, "/readyz?accessToken=x").await.0 == 200;
-    wait_until("it is ready, whatever the query", ready).await;
+    wait_until("readiness with a query", ready).await;
     for path in ["/healthz?", "/healthz?x=1"] {
         assert_eq!(ask(&app, path).await.0, 200, "{path}");
     }
@@ -118,13 +118,13 @@ async fn missing_database_is_reported_without_details() {
     ] {
         is_unavailable(response).await;
     }
-    // The connection breaks under the first that writes, and nobody knows what became of it; unless
-    // it was idle for so long that it was tried before.
+    // The first write finds its connection broken, so its outcome is unknown. A connection that was
+    // idle for long is tested before and replaced.
     let path = format!("/cgi/session/create?accessToken={key}");
     let first = app.client.post(&path, create.clone()).await;
     assert_eq!(first.json::<Value>().await.unwrap()["errcode"], -1);
     is_unavailable(app.client.post(&path, create).await).await;
-    // Those who are known are still let in, and told apart.
+    // Known credentials are still accepted, and unknown ones still refused.
     app.client.token().await;
     let got = read_response(app.client.get("/cgi/session/get?accessToken=forged").await).await;
     assert_eq!(got, refusal(100_001, "accessToken: access token does not exist"));
@@ -158,20 +158,21 @@ async fn sessions_are_served_while_the_pool_is_exhausted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn probes_answer_faster_than_the_request_timeout() {
     let mut home = Home::lived_in();
-    // A request waits for a connection for five minutes; the client gives up after one.
+    // A request waits five minutes for a connection. The client gives up after one.
     home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "5m");
     home.set("MUSTER__SERVER__REQUEST_TIMEOUT", "10m");
     let server = home.serve();
-    // It cannot be started again.
+    // PostgreSQL cannot be started again.
     std::fs::write(home.postgres().join("postgresql.conf"), "work_mem = plenty").unwrap();
     home.kill_postgres();
-    // The first may find a connection that breaks, and tells that; the others none.
+    // The first probe may find a broken connection and report that. Later probes find no
+    // connection.
     for _ in 0..3 {
         let response = http().get(server.url("/readyz")).send().await.unwrap();
         assert_eq!(response.status(), 503);
-        let told: Value = response.json().await.unwrap();
-        let reason = told["reason"].as_str().unwrap();
-        assert!(reason.starts_with("the database "), "{told}");
+        let body: Value = response.json().await.unwrap();
+        let reason = body["reason"].as_str().unwrap();
+        assert!(reason.starts_with("the database "), "{body}");
     }
     let log = server.running.stderr();
     assert!(log.contains("not ready"), "{log}");
@@ -186,13 +187,13 @@ fn health_command_asks_the_configured_server() {
     assert_eq!(home.run(&["health"]).ok().stdout, "ready\n");
     assert_eq!(home.run(&["health", "--live"]).ok().stdout, "ok\n");
 
-    // It cannot be started again.
+    // PostgreSQL cannot be started again.
     std::fs::write(home.postgres().join("postgresql.conf"), "work_mem = plenty").unwrap();
     home.kill_postgres();
     home.run(&["health"]).fails(1, &["not ready: the database "]);
     assert_eq!(home.run(&["health", "--live"]).ok().stdout, "ok\n");
     server.kill();
-    for asked in [&["health"][..], &["health", "--live"]] {
-        home.run(asked).fails(1, &["no Muster answers at http://127.0.0.1:"]);
+    for command in [&["health"][..], &["health", "--live"]] {
+        home.run(command).fails(1, &["no Muster answers at http://127.0.0.1:"]);
     }
 }

@@ -1,4 +1,4 @@
-//! What stands in the tables after sessions were created and changed.
+//! The rows of the tables after creates and updates.
 
 use std::time::Duration;
 
@@ -65,21 +65,21 @@ async fn every_version_is_one_event() {
     let born = json!({ "title": "before", "owner": "a", "member": ["a", "b", "c", "d"] });
     event("a", own, "before", "a", born);
 
-    let step = async |operator: &str, wishes: Value| {
+    let step = async |operator: &str, fields: Value| {
         app.clock.advance(Duration::from_secs(10));
-        let got = app.change(&session, operator, wishes).await;
+        let got = app.change(&session, operator, fields).await;
         assert_eq!(got["errcode"], 0, "{got}");
     };
     step("b", json!({ "title": "after" })).await;
     event("b", own, "after", "a", json!({ "title": "after" }));
-    // What was so already is no change.
-    let wishes = json!({ "title": "after", "addMember": ["f", "b", "e"], "delMember": ["x", "d"] });
-    step("a", wishes).await;
+    // An update to the present state is no change.
+    let fields = json!({ "title": "after", "addMember": ["f", "b", "e"], "delMember": ["x", "d"] });
+    step("a", fields).await;
     let really = json!({ "addMember": ["f", "e"], "delMember": ["d"] });
     event("a", own, "after", "a", really);
     step("a", json!({ "delMember": ["a"] })).await;
     event("a", own, "after", "b", json!({ "owner": "b", "delMember": ["a"] }));
-    // Another app acts.
+    // Another app changes the session.
     app.clock.advance(Duration::from_secs(10));
     let body = json!({ "sessionId": session["sessionId"], "opUser": "e", "title": "\"'\\" });
     let path = format!("/cgi/session/update?accessToken={other_key}");
@@ -95,7 +95,7 @@ async fn update_without_effect_writes_no_event() {
     let session = app.session(&["a", "b", "c"]).await;
     let before = events(&app, &session).await;
     app.clock.advance(Duration::from_secs(10));
-    for (operator, wishes, errcode) in [
+    for (operator, fields, errcode) in [
         ("a", json!({}), 0),
         ("b", json!({ "title": "before", "addMember": ["a"], "delMember": ["x"] }), 0),
         ("x", json!({ "title": "after" }), 4),
@@ -104,7 +104,7 @@ async fn update_without_effect_writes_no_event() {
         ("a", json!({ "title": "after", "version": 2 }), 400_009),
         ("a", json!({ "title": "after", "addMember": ["x\u{0}"] }), 100_003),
     ] {
-        assert_eq!(app.change(&session, operator, wishes).await["errcode"], errcode);
+        assert_eq!(app.change(&session, operator, fields).await["errcode"], errcode);
     }
     for body in [
         json!({ "title": "t", "creator": "a", "member": ["b"] }),
@@ -176,11 +176,11 @@ async fn writes_are_visible_to_another_instance() {
     let there = app.client.at(address);
     let token = app.client.token().await;
     let id = session["sessionId"].as_str().unwrap();
-    // A token of one is one of the other, too.
+    // A token of one instance is valid at the other.
     assert_eq!(there.get_session(&token, id).await, session);
     let update = json!({ "sessionId": id, "opUser": "b", "title": "there" });
     let changed = there.post_sealed(&token, "/cgi/session/update", &update).await;
     assert_eq!(changed["version"], 2, "{changed}");
-    // Within the time that it takes to follow.
+    // The other instance sees the change within the follow interval.
     wait_until_equal(|| app.current(&session), &changed).await;
 }

@@ -1,4 +1,4 @@
-//! Bodies that are too large or too slow are refused before anybody looks into them.
+//! Bodies that are too large or too slow are refused before they are parsed.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use crate::harness::raw::{self, exchange, is_closed, send_and_disconnect};
 use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with};
 
-/// The least that the settings allow.
+/// The minimum of the setting.
 const MAX: usize = 1024;
 const PATHS: [&str; 3] = ["/cgi/gettoken", "/cgi/session/create", "/cgi/session/update"];
 
@@ -45,7 +45,7 @@ async fn body_limit_is_exact() {
     let app = spawn_app_with(|settings| settings.limits.max_body_bytes = MAX).await;
     assert_eq!(app.post_plain("/cgi/session/create", body(MAX)).await["errcode"], 0);
     for path in PATHS {
-        // Whoever it is, and whatever it says.
+        // Regardless of the caller and the content.
         for body in [body(MAX + 1), "x".repeat(MAX + 1), "\0".repeat(5 * MAX)] {
             let response = app.client.post(path, body).await;
             assert_eq!(response.status(), 413, "{path}");
@@ -59,13 +59,17 @@ async fn body_limit_is_exact() {
 async fn content_length_above_the_limit_is_refused_at_once() {
     let app = spawn_app_with(|settings| settings.limits.max_body_bytes = MAX).await;
     for length in ["1025", "99999999999", "18446744073709551615"] {
-        // Nothing of the body is ever sent.
+        // The body is never sent.
         let request = format!(
             "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: {length}\r\n\r\n"
         );
         let got = exchange(app.address, request.as_bytes()).await;
         assert_eq!((got.status, got.json()), (413, too_large()), "{length}");
-        assert_eq!(got.header("connection"), Some("close"), "what would follow is no request");
+        assert_eq!(
+            got.header("connection"),
+            Some("close"),
+            "the rest of the connection is not a request"
+        );
     }
 }
 
@@ -112,7 +116,7 @@ async fn spawn_impatient_app() -> TestApp {
     spawn_app_with(|settings| settings.server.body_timeout = Duration::from_millis(200)).await
 }
 
-/// The start of a request that will never be whole.
+/// The start of a request that is never completed.
 fn half(path: &str) -> String {
     let whole = body(200);
     format!("POST {path} HTTP/1.1\r\nHost: muster\r\nContent-Length: 200\r\n\r\n{}", &whole[..100])

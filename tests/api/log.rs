@@ -1,4 +1,4 @@
-//! What the log says, and what it never says.
+//! The content of the log, and the secrets that it must not contain.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ const TITLE: &str = "Zeppelin-Protokoll";
 const ACCOUNT: &str = "quetzalcoatl";
 const PASSWORDS: [&str; 2] = ["accessToken=", "accessToken%3D"];
 
-/// Sends bytes as they are, and reads all that comes back.
+/// Sends bytes unchanged and returns the whole response.
 fn send(server: &Server, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(server.address).unwrap();
     stream.write_all(request).unwrap();
@@ -20,7 +20,7 @@ fn send(server: &Server, request: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Every kind of call there is, good and bad. Gives what the log must not have.
+/// Makes good and bad calls of every kind. Returns the texts that the log must not contain.
 async fn everything(home: &Home, server: &Server) -> Vec<String> {
     let credentials = home.credentials();
     let api_key = home.api_key();
@@ -46,7 +46,7 @@ async fn everything(home: &Home, server: &Server) -> Vec<String> {
         });
         assert_eq!(caller.post("update", &conflict).await["errcode"], 400_009);
     }
-    // What is no message, no session, no token, no key, no method, no path.
+    // Invalid messages, sessions, tokens, keys, methods and paths.
     let get = async |path: String| client.get(&path).await.status();
     client.post(&format!("/cgi/session/create?accessToken={token}"), TITLE).await;
     client.post(&format!("/cgi/session/create?accessToken={api_key}"), format!("{{{TITLE}")).await;
@@ -61,7 +61,7 @@ async fn everything(home: &Home, server: &Server) -> Vec<String> {
     );
     assert_eq!(get(format!("/cgi/session/update?accessToken={token}")).await, 405);
     assert_eq!(get(format!("/cgi/session/nothing?accessToken={token}")).await, 404);
-    // The question mark forgotten, or encoded.
+    // The question mark is missing or encoded.
     assert_eq!(get(format!("/cgi/session/get&accessToken={token}")).await, 404);
     assert_eq!(get(format!("/cgi/session/get%3FaccessToken%3D{api_key}")).await, 404);
     assert_eq!(get(format!("/cgi/session/get/accessToken={token}/more")).await, 404);
@@ -87,7 +87,7 @@ async fn no_secret_and_no_content_is_ever_logged() {
         home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "1s");
         let server = home.serve();
         let secrets = everything(&home, &server).await;
-        // Also when the database is what fails, for good.
+        // The same while PostgreSQL cannot be started.
         let settings = home.postgres().join("postgresql.conf");
         let text = std::fs::read_to_string(&settings).unwrap();
         std::fs::write(&settings, text + "work_mem = plenty\n").unwrap();
@@ -115,7 +115,7 @@ async fn no_secret_and_no_content_is_ever_logged() {
     }
 }
 
-/// The lines of requests.
+/// The log entries of requests.
 fn requests(log: &str) -> Vec<Value> {
     log.lines()
         .map(|line| {
@@ -148,7 +148,7 @@ async fn each_request_is_one_log_line() {
 
     let log = server.stop().stderr;
     let lines = requests(&log);
-    let told: Vec<_> = lines
+    let logged: Vec<_> = lines
         .iter()
         .map(|line| {
             let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
@@ -166,7 +166,7 @@ async fn each_request_is_one_log_line() {
         (method.to_owned(), path.to_owned(), status, outcome, app, session)
     };
     assert_eq!(
-        told,
+        logged,
         [
             line("POST", "/cgi/session/create", 200, json!(0), true, true),
             line("POST", "/cgi/gettoken", 200, json!(0), true, false),
@@ -179,7 +179,7 @@ async fn each_request_is_one_log_line() {
         ]
     );
     for line in &lines {
-        assert!(line["duration_ms"].as_f64().is_some_and(|took| took > 0.0), "{line}");
+        assert!(line["duration_ms"].as_f64().is_some_and(|elapsed| elapsed > 0.0), "{line}");
         let digits = line["duration_ms"].to_string().split('.').nth(1).map_or(0, str::len);
         assert!(digits <= 3, "whole microseconds: {line}");
         assert!(!line["request_id"].as_str().unwrap().is_empty(), "{line}");
@@ -225,7 +225,7 @@ async fn clients_cannot_forge_log_lines() {
                     let line: Value = serde_json::from_str(line).unwrap();
                     assert_eq!(line.get("forged"), None, "{line}");
                 }
-                // Each begins with its time.
+                // Each line begins with its time.
                 _ => assert!(line.starts_with("20") && line[..32].contains("Z "), "{line}"),
             }
         }

@@ -1,11 +1,11 @@
-//! Every test that needs a running Muster: real HTTP, real PostgreSQL, real processes.
+//! Tests of a running Muster: real HTTP, real PostgreSQL, real processes.
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     unreachable_pub,
-    reason = "a test that cannot go on should stop, and nobody imports a test"
+    reason = "a test that cannot go on should stop, and a test is not imported"
 )]
 
 mod admin;

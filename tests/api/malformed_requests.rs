@@ -1,4 +1,4 @@
-//! Messages that were never meant well: each gets an errcode, and the server goes on.
+//! Malformed messages: each gets an errcode, and the server keeps serving.
 
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
@@ -9,7 +9,7 @@ use crate::harness::{TestApp, refusal, spawn_app};
 
 const CALLS: [&str; 3] = ["gettoken", "session/create", "session/update"];
 
-/// Bytes that are no message, with what is wrong with them.
+/// Bytes that are not a message, each with its fault.
 fn hostile() -> Vec<(&'static str, Vec<u8>)> {
     let deep = |open: &str, close: &str, depth: usize| {
         format!("{{\"x\": {}1{}}}", open.repeat(depth), close.repeat(depth)).into_bytes()
@@ -33,7 +33,7 @@ fn hostile() -> Vec<(&'static str, Vec<u8>)> {
         ("a lone high surrogate", text(r#"{"title": "\ud83d"}"#)),
         ("a lone low surrogate", text(r#"{"title": "\ude00"}"#)),
         ("surrogates the wrong way round", text(r#"{"title": "\ude00\ud83d"}"#)),
-        ("a lone surrogate where nobody looks", text(r#"{"x": {"y": ["\udfff"]}}"#)),
+        ("a lone surrogate in an unknown field", text(r#"{"x": {"y": ["\udfff"]}}"#)),
         ("a lone surrogate as a name", text(r#"{"\ud800": 1}"#)),
         ("a bare control character", b"{\"title\": \"a\x01b\"}".to_vec()),
         ("a bare NUL", b"{\"title\": \"a\0b\"}".to_vec()),
@@ -48,7 +48,7 @@ fn hostile() -> Vec<(&'static str, Vec<u8>)> {
         ("objects 100,000 deep", deep("{\"x\":", "}", 100_000)),
         ("lists that only open", "[".repeat(500_000).into_bytes()),
         ("objects that only open", "{\"a\":".repeat(200_000).into_bytes()),
-        ("150 deep where nobody looks", deep("[", "]", 150)),
+        ("150 deep in an unknown field", deep("[", "]", 150)),
         ("only NUL", vec![0; 10_000]),
     ]
 }
@@ -104,7 +104,7 @@ async fn malformed_sealed_messages_are_refused() {
             if text && call != "gettoken" {
                 is_bad_format(&got, "encrypt", why);
             } else {
-                // What is not UTF-8 does not open; what is no time is told apart by nothing.
+                // Text that is not UTF-8 does not open. A wrong time gets the same response.
                 let cannot_open = "encrypt: cannot be opened with this app's key";
                 assert_eq!(got, refusal(100_006, cannot_open), "{why}");
             }
@@ -139,7 +139,7 @@ async fn duplicate_fields_are_refused() {
     }
     let long = format!(r#"{{"{0}": 1, "{0}": 2}}"#, "长".repeat(10_000));
     let got = app.post_plain("/cgi/session/create", long).await;
-    assert_eq!(got, twice(&"长".repeat(64)), "an answer is never long");
+    assert_eq!(got, twice(&"长".repeat(64)), "a response is short");
     is_alive(&app).await;
 }
 

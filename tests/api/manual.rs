@@ -1,5 +1,5 @@
-//! The texts that describe Muster: completions and manual pages of the commands, and the pages of
-//! `docs` that are generated from the program or must agree with it.
+//! Generated and checked texts: completions, manual pages, and the pages of `docs` that come from
+//! the program or must agree with it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,11 +10,11 @@ use serde_json::Value;
 
 use crate::harness::process::Home;
 
-/// Every command, as `["app", "create"]`, read from the help.
+/// Every command, such as `["app", "create"]`, read from the help.
 fn commands(home: &Home, above: &[String]) -> Vec<Vec<String>> {
-    let mut asked: Vec<&str> = above.iter().map(String::as_str).collect();
-    asked.push("--help");
-    let help = home.run(&asked).ok().stdout;
+    let mut arguments: Vec<&str> = above.iter().map(String::as_str).collect();
+    arguments.push("--help");
+    let help = home.run(&arguments).ok().stdout;
     let Some((_, listed)) = help.split_once("Commands:\n") else {
         return Vec::new();
     };
@@ -33,13 +33,13 @@ fn commands(home: &Home, above: &[String]) -> Vec<Vec<String>> {
     found
 }
 
-/// Whether a program that reads files finds nothing wrong with these; `None` where it is missing.
+/// The complaints of a checking program about these files; `None` if the program is not installed.
 fn accepted(program: &str, arguments: &[&str], files: &[&Path]) -> Option<String> {
     let done = Command::new(program).args(arguments).args(files).stdin(Stdio::null()).output();
     let done = done.ok()?;
-    let said = [done.stdout, done.stderr].concat();
-    let said = String::from_utf8_lossy(&said).into_owned();
-    Some(if done.status.success() { said } else { format!("{}: {said}", done.status) })
+    let output = [done.stdout, done.stderr].concat();
+    let output = String::from_utf8_lossy(&output).into_owned();
+    Some(if done.status.success() { output } else { format!("{}: {output}", done.status) })
 }
 
 #[test]
@@ -65,19 +65,19 @@ fn shells_complete_every_command() {
         let file = home.parent.join(shell);
         std::fs::write(&file, script).unwrap();
         if !check.is_empty()
-            && let Some(said) = accepted(shell, check, &[&file])
+            && let Some(output) = accepted(shell, check, &[&file])
         {
-            assert_eq!(said, "", "{shell}");
+            assert_eq!(output, "", "{shell}");
         }
     }
     home.run(&["completions", "dos"]).fails(2, &["bash, elvish, fish, powershell, zsh"]);
-    assert!(!home.data_dir.exists(), "none of this needs a database");
+    assert!(!home.data_dir.exists(), "these commands need no database");
 }
 
 #[test]
 fn every_command_has_a_manual_page() {
     let mut home = Home::new();
-    // What is wrong with the configuration is no concern of theirs.
+    // An invalid configuration does not matter here.
     home.set("MUSTER__SERVER__BIND", "nowhere");
     let directory = home.parent.join("share/man/man1");
     home.run(&["man", directory.to_str().unwrap()]).ok();
@@ -88,8 +88,8 @@ fn every_command_has_a_manual_page() {
         let page = page.unwrap().path();
         let text = std::fs::read_to_string(&page).unwrap();
         assert!(text.contains(".SH NAME") && text.contains(".SH SYNOPSIS"), "{text}");
-        if let Some(said) = accepted("mandoc", &["-T", "lint", "-W", "error"], &[&page]) {
-            assert_eq!(said, "", "{}", page.display());
+        if let Some(output) = accepted("mandoc", &["-T", "lint", "-W", "error"], &[&page]) {
+            assert_eq!(output, "", "{}", page.display());
         }
         found.insert(page.file_name().unwrap().to_str().unwrap().to_owned());
     }
@@ -129,8 +129,8 @@ pub fn pages() -> Vec<(PathBuf, String)> {
     found
 }
 
-/// Checks that the generated part of a page is `expected`. With `MUSTER_UPDATE_DOCS=1` it writes the
-/// page instead.
+/// Checks that the generated part of a page is `expected`. Writes the page instead if
+/// `MUSTER_UPDATE_DOCS=1`.
 #[track_caller]
 fn assert_current(page: &str, expected: &str) {
     let path = root().join(page);
@@ -156,7 +156,7 @@ fn assert_current(page: &str, expected: &str) {
     );
 }
 
-/// A key of the configuration, with what `config/default.toml` says of it.
+/// A key of the configuration, with its comment in `config/default.toml`.
 struct Setting {
     table: String,
     key: String,
@@ -165,7 +165,7 @@ struct Setting {
 }
 
 impl Setting {
-    /// The key with its table.
+    /// The table and the key.
     fn path(&self) -> String {
         if self.table.is_empty() {
             self.key.clone()
@@ -189,18 +189,18 @@ fn settings() -> Vec<Setting> {
         } else if let Some((key, default)) = line.split_once(" = ") {
             let (key, default) = (key.to_owned(), default.to_owned());
             let meaning = std::mem::take(&mut meaning);
-            assert!(!meaning.is_empty(), "{key}: no comment says what it means");
+            assert!(!meaning.is_empty(), "{key}: the key has no comment");
             found.push(Setting { table: table.clone(), key, default, meaning });
         } else {
             assert_eq!(line, "", "neither a comment, a table nor a key with its default");
-            // What stands alone is about the file, not about a key.
+            // A comment without a key is about the file.
             meaning.clear();
         }
     }
     found
 }
 
-/// A comment as Markdown: quoted values and names are set as code.
+/// A comment as Markdown: quoted values and names become code.
 fn marked_up(comment: &str, keys: &BTreeSet<String>) -> String {
     let mut text = String::new();
     let mut rest = comment;
@@ -282,7 +282,7 @@ fn command_line_page_is_current() {
     assert_current("docs/operate/command-line.md", &page);
 }
 
-/// What stands between backticks in a text, on one line.
+/// The texts between backticks, each on one line.
 fn code(text: &str) -> impl Iterator<Item = &str> {
     text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
 }
@@ -290,7 +290,7 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn pages_name_only_keys_that_exist() {
     let settings = settings();
-    // Administrative acts have names of the same form.
+    // Administrative actions have names of the same form.
     let acts = Home::new().run(&["audit", "list", "--help"]).ok().stdout;
     let keys: BTreeSet<String> = settings.iter().map(Setting::path).collect();
     let tables: BTreeSet<&str> = settings.iter().map(|setting| setting.table.as_str()).collect();

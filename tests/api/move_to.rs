@@ -1,4 +1,4 @@
-//! `muster move-to`: everything arrives in the other PostgreSQL, or nothing is left there.
+//! `muster move-to`: the target database gets a complete copy, or stays empty.
 
 use serde_json::Value;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
@@ -15,7 +15,7 @@ fn url(database: &Database) -> String {
     database.options.to_url_lossy().to_string()
 }
 
-/// A home as the steps that are printed make it: the new database, the old key.
+/// A home after the printed steps: the new database and the old master key.
 fn moved(from: &Home, to: &Database) -> Home {
     let mut home = Home::on(to);
     home.set("MUSTER__SECRETS__MASTER_KEY", "");
@@ -24,7 +24,7 @@ fn moved(from: &Home, to: &Database) -> Home {
     home
 }
 
-/// Moves, and reads what is printed. The log, which tells how far it is, goes elsewhere.
+/// Moves, and returns the printed JSON. The log with the progress is on standard error.
 #[track_caller]
 fn move_to(home: &Home, target: &Database) -> Value {
     let output = home.run(&["move-to", &url(target), "--json"]);
@@ -65,7 +65,7 @@ async fn move_copies_everything_and_keeps_the_source() {
             assert_eq!(found[field], session[field], "{found}");
         }
     }
-    // Lines of the audit go on with the numbers that are free.
+    // The audit continues with the next free numbers.
     new.json(&["app", "create", "--buin", "8"]);
     server.stop();
     home.run(&["move-to", &url(&target)])
@@ -86,7 +86,7 @@ async fn move_is_refused_while_a_server_runs() {
     refused.fails(1, &["1 running servers use the target database"]);
     server.stop();
     move_to(&home, &target);
-    // Onto itself.
+    // The target is the source.
     home.run(&["move-to", &url(&one)]).fails(1, &["not empty: app has 1 rows"]);
     home.run(&["move-to", "http://db"]).fails(1, &["begins with postgres://"]);
 }
@@ -99,7 +99,7 @@ async fn interrupted_move_can_be_repeated() {
     populate(&home, &mut live).await;
     let before = rows(&mut live).await;
     let mut there = connection(&target).await;
-    // So that the copy stands still in its middle.
+    // The copy is slowed down, so that the test can interrupt it.
     there
         .execute(
             "create function dawdle() returns trigger language plpgsql as
@@ -139,7 +139,7 @@ async fn database_owner_role_is_sufficient() {
         for complaint in ["WARN", "skipping"] {
             assert!(!output.stderr.contains(complaint), "{output:#?}");
         }
-        // As the planner needs it.
+        // The planner needs statistics of the tables.
         let analyzed = "select count(*) from pg_class where relnamespace = 'public'::regnamespace
                         and relname in ('app', 'sealing') and reltuples >= 0";
         let mut there = connection(&database).await;

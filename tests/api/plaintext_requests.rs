@@ -1,4 +1,4 @@
-//! The plain form: an API key as access token, bare messages and bare answers.
+//! Plain requests: an API key as access token, plain messages and plain responses.
 
 use muster::domain::Permission;
 use reqwest::Method;
@@ -32,7 +32,7 @@ async fn api_key_requests_and_responses_are_plaintext() {
     let updated = post(&app, &app.api_key, "/cgi/session/update", &update).await;
     assert_eq!(updated["version"], 2);
     assert_eq!(app.current(&created).await, updated);
-    // buin and appId say nothing here: the key does.
+    // buin and appId are ignored: the key determines both.
     let mut odd = message();
     odd["buin"] = json!("x");
     odd["appId"] = json!([]);
@@ -46,10 +46,10 @@ async fn sealed_request_gets_a_sealed_response() {
     let envelope = app.client.envelope(&message().to_string());
     let answered = post(&app, &app.api_key, CREATE, &envelope).await;
     assert!(answered["encrypt"].is_string(), "{answered}");
-    assert_eq!(answered["sessionId"], Value::Null, "nothing of it stands in the open");
+    assert_eq!(answered["sessionId"], Value::Null, "a sealed session has no plain fields");
     let created = app.client.post_sealed(&app.api_key, CREATE, &message()).await;
     assert_eq!(created["version"], 1);
-    // A message beside the envelope does not count.
+    // Plain fields beside the envelope are ignored.
     let mut both = envelope.clone();
     both.as_object_mut()
         .unwrap()
@@ -59,7 +59,7 @@ async fn sealed_request_gets_a_sealed_response() {
         serde_json::from_str(&app.client.open(both["encrypt"].as_str().unwrap())).unwrap();
     assert_eq!((&opened["title"], &opened["owner"]), (&json!("t"), &json!("a")));
 
-    // Sealed by another app of the enterprise, or not at all.
+    // Messages that another app of the enterprise sealed, or that are not sealed.
     let (other, _) = app.another_app(BUIN, &[Permission::SessionsWrite]).await;
     let got = post(&app, &app.api_key, CREATE, &other.envelope("{}")).await;
     assert_eq!(got["errcode"], 100_005);
@@ -69,7 +69,7 @@ async fn sealed_request_gets_a_sealed_response() {
     let mut empty = envelope;
     empty["encrypt"] = json!("");
     assert_eq!(post(&app, &app.api_key, CREATE, &empty).await["errcode"], 100_006);
-    // A form is an envelope, too.
+    // A form can hold an envelope too.
     let form = form_urlencoded::Serializer::new(String::new())
         .append_pair("buin", &app.client.buin.to_string())
         .append_pair("appId", &app.client.app_id)
@@ -115,18 +115,18 @@ async fn revoked_key_is_refused() {
     let app = spawn_app().await;
     let (client, key) = app.another_app(BUIN, &[Permission::SessionsWrite]).await;
     let get = async || read_response(client.get(&format!("{READ}{key}")).await).await;
-    assert_eq!(get().await["errcode"], 3, "it is known, and may not read");
+    assert_eq!(get().await["errcode"], 3, "a known key without the permission to read");
 
     let second = store::insert_key(&app.pool, BUIN, &client.app_id).await;
     let created = post(&app, &second, CREATE, &message()).await;
-    assert_eq!(created["errcode"], 0, "a new key is known at once: {created}");
+    assert_eq!(created["errcode"], 0, "a new key is valid at once: {created}");
 
     store::revoke_key(&app.pool, &key).await;
     let unknown = refusal(100_001, "accessToken: access token does not exist");
     wait_until_equal(get, &unknown).await;
     assert_eq!(post(&app, &key, CREATE, &message()).await, unknown);
     let created = post(&app, &second, CREATE, &message()).await;
-    assert_eq!(created["errcode"], 0, "the other one stays: {created}");
+    assert_eq!(created["errcode"], 0, "the other key stays valid: {created}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

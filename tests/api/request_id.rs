@@ -1,4 +1,4 @@
-//! `X-Request-Id`: taken, or made, and always returned.
+//! `X-Request-Id`: accepted or generated, and always returned.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ async fn get_as(app: &TestApp, id: &str) -> String {
 fn id_of(response: &Response) -> String {
     let mut ids = response.headers().get_all("x-request-id").iter();
     let id = ids.next().unwrap().to_str().unwrap().to_owned();
-    assert_eq!(ids.next(), None, "there is one");
+    assert_eq!(ids.next(), None, "the header appears once");
     id
 }
 
-/// Whether an id is one that Muster makes.
+/// Whether Muster generated the id.
 fn is_made(id: &str) -> bool {
     id.len() == 32 && id.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'))
 }
@@ -51,14 +51,14 @@ async fn invalid_request_id_is_replaced() {
         let made = get_as(&app, id).await;
         assert!(is_made(&made), "{id:?}: {made}");
     }
-    // Not ASCII, as bytes.
+    // Bytes that are not ASCII.
     let head = "GET /healthz HTTP/1.1\r\nHost: muster\r\nConnection: close\r\nX-Request-Id: ";
     for id in ["项目".as_bytes(), b"\xff\xfe"] {
         let request = [head.as_bytes(), id, b"\r\n\r\n"].concat();
         let got = exchange(app.address, &request).await;
         assert!(is_made(got.header("x-request-id").unwrap()), "{got:?}");
     }
-    // What no header may have is no request, and reaches nobody.
+    // A header with invalid bytes makes the request invalid.
     let request = [head.as_bytes(), b"a\0b\r\n\r\n"].concat();
     assert_eq!(exchange(app.address, &request).await.status, 400);
 }
@@ -86,7 +86,7 @@ async fn every_response_has_a_request_id() {
                 request = request.header("X-Request-Id", id);
             }
             let response = request.send().await.unwrap();
-            // A busy database may be too slow for a probe.
+            // A busy database may be too slow for one probe.
             if path != "/readyz" {
                 assert_eq!(response.status(), status, "{path}");
             }
@@ -105,5 +105,5 @@ async fn every_response_has_a_request_id() {
     let count = ids.len();
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), count, "no id comes twice");
+    assert_eq!(ids.len(), count, "each id is unique");
 }

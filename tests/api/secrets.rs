@@ -1,5 +1,5 @@
-//! Secrets at rest: a copy of the database opens nothing, and the master key can be replaced while
-//! servers run.
+//! Secrets at rest: a copy of the database reveals no secret, and the master key can be replaced
+//! while servers run.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -24,7 +24,7 @@ async fn connection(database: &Database) -> PgConnection {
     PgConnection::connect_with(&database.options).await.unwrap()
 }
 
-/// All that a dump of a database holds, as text: every column of every table, bytes in hexadecimal.
+/// The whole content of a database as text: every column of every table, bytes in hexadecimal.
 async fn dump(connection: &mut PgConnection) -> String {
     let tables: Vec<String> = sqlx::query_scalar(
         "select oid::regclass::text from pg_class
@@ -43,7 +43,7 @@ async fn dump(connection: &mut PgConnection) -> String {
     text
 }
 
-/// How a secret could stand in a dump.
+/// The forms in which a dump could contain a secret.
 fn forms(secret: &[u8]) -> Vec<String> {
     let hexadecimal: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
     let mut forms = vec![hexadecimal, STANDARD.encode(secret).trim_end_matches('=').to_owned()];
@@ -78,7 +78,7 @@ async fn database_dump_reveals_no_secret() {
     let app = create_app(&home);
     let key = home.json(&["key", "create", "--buin", "7", "--app-id", "mine"]);
     let server = home.serve();
-    // Callbacks are tried, in vain, and all that is written of them is looked at too.
+    // Callbacks fail, so the dump has the records of their attempts too.
     let caller = server.plain(key["key"].as_str().unwrap());
     caller.create().await;
     let (token, id) = (server.client(&app).token().await, "00000000-0000-7000-8000-000000000000");
@@ -142,7 +142,7 @@ async fn external_database_requires_a_master_key() {
     }
     let tables = "select count(*) from pg_class where relnamespace = 'public'::regnamespace";
     let count: i64 = sqlx::query_scalar(tables).fetch_one(&mut connection).await.unwrap();
-    assert_eq!(count, 0, "nothing was made");
+    assert_eq!(count, 0, "no table is created");
 
     let made = home.run(&["secrets", "generate"]).ok().stdout;
     assert_ne!(home.run(&["secrets", "generate"]).ok().stdout, made);
@@ -169,7 +169,7 @@ fn an_embedded_database_makes_its_own_key_once() {
     home.serve().stop();
     assert_eq!(fs::read_to_string(&path).unwrap(), key);
 
-    // Another one is never made for what was sealed with the first.
+    // No new key is made if secrets are sealed with a missing one.
     fs::remove_file(&path).unwrap();
     home.run(&["serve"]).fails(1, &["master key of this database is not available", "none here"]);
     assert!(!path.exists());
@@ -185,18 +185,24 @@ fn the_master_key_does_not_reach_postgresql() {
     let mut home = Home::new();
     home.set("MUSTER__SECRETS__MASTER_KEY", OTHER_KEY);
     let server = home.serve();
-    assert!(!home.data_dir.join("master.key").exists(), "none is made beside one that is given");
+    assert!(
+        !home.data_dir.join("master.key").exists(),
+        "no key file is made beside a configured key"
+    );
     let pid = home.postmaster().unwrap().as_raw_nonzero();
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
     let environment = String::from_utf8_lossy(&environment);
     assert!(environment.contains("LC_ALL") && !environment.contains("MUSTER"), "{environment}");
     let mine =
         fs::read(format!("/proc/{}/environ", server.running.pid().as_raw_nonzero())).unwrap();
-    assert!(String::from_utf8_lossy(&mine).contains(OTHER_KEY), "else this test sees nothing");
+    assert!(
+        String::from_utf8_lossy(&mine).contains(OTHER_KEY),
+        "the environment of Muster has the key"
+    );
     server.stop();
 }
 
-/// Takes a database back to how the release before left it, with plain secrets.
+/// Changes a database back to the previous release, with plain secrets.
 async fn unsealed(connection: &mut PgConnection, key: &[u8; 32]) {
     connection
         .execute(
@@ -229,7 +235,7 @@ async fn plain_secrets_of_an_earlier_release_are_sealed_by_the_first_start() {
     let mut connection = connection(&database).await;
     let key: [u8; 32] = rand::random();
     unsealed(&mut connection, &key).await;
-    // So that the planner has samples of them.
+    // The planner gets samples of the secrets.
     connection
         .execute("alter table app alter column aes_key set statistics 100; analyze app")
         .await
@@ -249,14 +255,14 @@ async fn plain_secrets_of_an_earlier_release_are_sealed_by_the_first_start() {
     let samples: i64 = sqlx::query_scalar(samples).fetch_one(&mut connection).await.unwrap();
     assert_eq!(samples, 0);
     let lines = home.json(&["audit", "list", "--action", "secrets.seal"]);
-    assert_eq!(lines.as_array().unwrap().len(), 1, "one of them did it: {lines}");
+    assert_eq!(lines.as_array().unwrap().len(), 1, "one process seals: {lines}");
     assert_eq!(lines[0]["details"]["apps"], 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_secrets_are_gone_from_the_table_file() {
     let home = Home::lived_in();
-    // Its PostgreSQL goes on alone.
+    // PostgreSQL keeps running alone.
     home.serve().kill();
     let mut connection = home.connect().await;
     let key: [u8; 32] = rand::random();
@@ -277,9 +283,9 @@ async fn plain_secrets_are_gone_from_the_table_file() {
         found
     };
     connection.execute("checkpoint").await.unwrap();
-    assert!(files(&home) > 0, "else this test sees nothing");
+    assert!(files(&home) > 0, "the table files have the secret before");
     drop(connection);
-    // It stops PostgreSQL, which writes everything then.
+    // The server stops PostgreSQL, which then writes all pages.
     home.run(&["migrate"]).ok();
     assert_eq!(files(&home), 0);
     assert_eq!(aes_key(&show_app(&home)), key);
@@ -302,7 +308,7 @@ async fn secret_moved_to_another_row_does_not_open() {
     assert!(doctor.stdout.contains("FAIL  secrets"), "{doctor:#?}");
 }
 
-/// A home whose master keys are in a file of its own.
+/// A home with a file of master keys.
 fn with_file(database: &Database, keys: &[&str]) -> (Home, PathBuf) {
     let mut home = Home::on(database);
     let file = home.parent.join("keys");
@@ -318,7 +324,7 @@ fn keys_in(file: &Path) -> Vec<String> {
     text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
 }
 
-/// Works: an app opens its sealed messages, and its key is known.
+/// The server opens sealed messages of an app and accepts its API key.
 async fn works(server: &Server, app: &Value) {
     let client = server.client(app);
     let (token, id) = (client.token().await, "00000000-0000-7000-8000-000000000000");
@@ -352,7 +358,7 @@ async fn the_master_key_is_replaced_while_servers_run() {
     let done = home.json(&["secrets", "rotate"]);
     assert_eq!((&done["from"], &done["apps"]), (&old, &json!(1)));
     assert_ne!(done["to"], old);
-    // New acts are sealed with the new key, and known to both.
+    // New secrets are sealed with the new key, and both servers open them.
     let other = home.json(&["app", "create", "--buin", "8"]);
     for server in &servers {
         works(server, &app).await;
@@ -374,7 +380,7 @@ async fn the_master_key_is_replaced_while_servers_run() {
     let old_id = old.as_str().unwrap();
     assert!(before.contains(&format!("01{old_id}")) && !after.contains(&format!("01{old_id}")));
 
-    // No act without its line.
+    // No change without its audit entry.
     let refuse = "alter table audit add constraint no_more check (action <> 'secrets.drop_keys')";
     connection.execute(refuse).await.unwrap();
     home.run(&["secrets", "rotate", "--finish"]).fails(1, &["no_more"]);
@@ -414,16 +420,16 @@ async fn rotation_waits_until_every_server_has_the_key() {
     );
     assert_eq!(home.json(&["secrets", "status"])["seals"], before);
     let keys = keys_in(&file);
-    assert_eq!(keys.len(), 2, "made, and not used yet");
+    assert_eq!(keys.len(), 2, "the new key exists and is not active");
     for server in &servers {
         works(server, &app).await;
     }
-    // A server that is started meanwhile does not mind.
+    // A new server starts while the rotation waits.
     home.serve().stop();
 
     fs::copy(&file, &far_file).unwrap();
     let done = home.json(&["secrets", "rotate"]);
-    assert_eq!(keys_in(&file), keys, "the one that was made before");
+    assert_eq!(keys_in(&file), keys, "the key of the first attempt is used");
     assert_eq!(done["from"], before);
     for server in servers {
         works(&server, &app).await;
@@ -440,17 +446,17 @@ async fn the_master_key_of_the_environment_is_replaced_in_four_steps() {
     home.run(&["secrets", "rotate"])
         .fails(1, &["secrets generate", "MUSTER__SECRETS__PREVIOUS_MASTER_KEY"]);
     home.run(&["secrets", "rotate", "--finish"]).fails(1, &["PREVIOUS_MASTER_KEY"]);
-    // 1 and 2: a new key beside the old one, for all servers, one after another.
+    // 1 and 2: a new key beside the old one, on all servers in turn.
     home.set("MUSTER__SECRETS__MASTER_KEY", OTHER_KEY);
     home.set("MUSTER__SECRETS__PREVIOUS_MASTER_KEY", MASTER_KEY);
     let second = home.serve();
     home.run(&["secrets", "rotate"]).fails(1, &["1 running servers have not confirmed"]);
     works(&server, &app).await;
     server.stop();
-    // 3: all have it.
+    // 3: all servers have the new key.
     home.json(&["secrets", "rotate"]);
     works(&second, &app).await;
-    // 4: without the old one.
+    // 4: the old key is removed.
     home.set("MUSTER__SECRETS__PREVIOUS_MASTER_KEY", "");
     second.stop();
     let third = home.serve();
@@ -464,7 +470,7 @@ async fn interrupted_rotation_is_harmless() {
     let (home, file) = with_file(&database, &[MASTER_KEY]);
     let app = create_app(&home);
     let server = home.serve();
-    // It waits for this one, and is killed while it does.
+    // The rotation waits for this server and is killed while it waits.
     server.running.signal(Signal::STOP);
     let rotating = crate::harness::process::Running::start(&home, &["secrets", "rotate"]);
     crate::harness::process::wait_for("the new key", || (keys_in(&file).len() == 2).then_some(()));
@@ -479,7 +485,7 @@ async fn interrupted_rotation_is_harmless() {
         output.status.success().then_some(output)
     });
     assert!(done.stdout.contains("the secrets of 1 apps were sealed"), "{done:#?}");
-    assert_eq!(keys_in(&file), keys, "no third one");
+    assert_eq!(keys_in(&file), keys, "no third key is made");
     works(&server, &app).await;
     server.stop();
 }

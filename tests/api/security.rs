@@ -1,8 +1,8 @@
-//! Holds SECURITY.md to what is there: each test that it names, and each risk.
+//! SECURITY.md names only tests that exist, and covers each risk.
 
 use std::path::Path;
 
-/// What the document says about tests that have moved or never were helps nobody.
+/// A reference to a test that was moved or removed is useless.
 #[test]
 fn tests_named_in_security_md_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -18,7 +18,7 @@ fn tests_named_in_security_md_exist() {
             !source.contains(&format!("fn {test}("))
         })
         .collect();
-    assert!(missing.is_empty(), "SECURITY.md names what is not there: {missing:#?}");
+    assert!(missing.is_empty(), "SECURITY.md names tests that do not exist: {missing:#?}");
     assert!(named.len() > 50, "only {} tests were found in SECURITY.md", named.len());
     for risk in 1..=10 {
         assert!(text.contains(&format!("| API{risk} ")), "API{risk} has no row");

@@ -1,4 +1,4 @@
-//! Starting the server from nothing and again, and stopping it.
+//! Start, restart and stop of the server.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -17,7 +17,7 @@ use crate::harness::store;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_start_creates_everything_and_prints_the_next_step() {
-    // A name that a shell would take apart.
+    // A shell would split this name.
     let home = Home::at("it's here");
     let began = Instant::now();
     let server = home.serve();
@@ -39,7 +39,7 @@ async fn the_first_start_creates_everything_and_prints_the_next_step() {
     assert!(printed.contains(r"it'\''s here/first-app.json"), "{printed}");
     assert!(!printed.contains(first["apiKey"].as_str().unwrap()), "{printed}");
     let line = printed.lines().find(|line| line.trim_start().starts_with("curl ")).unwrap();
-    // From anywhere, as the path is a whole one.
+    // The command works in any directory, because the path is absolute.
     let curl = Command::new("sh").args(["-c", line]).current_dir("/").output();
     let curl = curl.expect("these tests need curl");
     let created: Value = serde_json::from_slice(&curl.stdout)
@@ -72,7 +72,7 @@ async fn the_first_start_creates_everything_and_prints_the_next_step() {
 async fn interrupted_first_start_is_completed() {
     let home = Home::lived_in();
     let first = home.credentials();
-    // As if it had come as far as the file, and not to the database.
+    // The first start was interrupted after it wrote the file and before it wrote the database.
     let server = home.serve();
     let mut connection = home.connect().await;
     store::delete_apps(&mut connection).await;
@@ -92,7 +92,7 @@ async fn interrupted_first_start_is_completed() {
     assert_eq!(beside, ["first-app.json"]);
     server.stop();
 
-    // As if it had come as far as the app, and not to its key.
+    // The first start was interrupted after it wrote the app and before it wrote its key.
     let server = home.serve();
     let mut connection = home.connect().await;
     store::delete_keys(&mut connection).await;
@@ -102,7 +102,7 @@ async fn interrupted_first_start_is_completed() {
     assert_eq!(server.plain(first["apiKey"].as_str().unwrap()).create().await["version"], 1);
     server.stop();
 
-    // Written before there was anything else.
+    // The file was written before the database existed.
     let fresh = Home::new();
     fs::create_dir(&fresh.data_dir).unwrap();
     fs::write(fresh.data_dir.join("first-app.json"), first.to_string()).unwrap();
@@ -122,22 +122,22 @@ fn invalid_credentials_file_stops_the_start() {
     assert!(home.postmaster().is_none(), "a refused start leaves nothing running");
 }
 
-/// Locks a session's row, so that its updates wait for the end of the connection's transaction.
+/// Locks a session's row until the connection's transaction ends. Updates of the session wait.
 async fn hold(home: &Home, session: &Value) -> sqlx::PgConnection {
     store::lock_session(home.connect().await, session["sessionId"].as_str().unwrap()).await
 }
 
-/// Sends an update, and waits until it waits for the lock.
+/// Sends an update and waits until it is blocked by the lock.
 async fn held_update(home: &Home, server: &Server, session: &Value) -> JoinHandle<Option<Value>> {
     let caller = server.plain(&home.api_key());
     let body = json!({ "sessionId": session["sessionId"], "opUser": "a", "title": "held" });
     let update = tokio::spawn(async move { caller.try_post("update", &body).await.ok() });
     store::wait_for_blocked_statement(&mut home.connect().await).await;
-    assert!(!update.is_finished(), "it did not wait");
+    assert!(!update.is_finished(), "the update is blocked");
     update
 }
 
-/// A connection that has had one answer, and could be used again.
+/// A connection that has served one request and could be used again.
 fn idle(server: &Server) -> TcpStream {
     let mut stream = TcpStream::connect(server.address).unwrap();
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -150,13 +150,13 @@ fn idle(server: &Server) -> TcpStream {
 #[test]
 fn both_signals_stop_despite_idle_connections() {
     let mut home = Home::lived_in();
-    // Requests would have that long to finish; the test waits for a minute.
+    // Requests could run for this long. The test waits for a minute.
     home.set("MUSTER__SERVER__SHUTDOWN_TIMEOUT", "10m");
     for signal in [Signal::TERM, Signal::INT].into_iter().cycle().take(6) {
         let server = home.serve();
         let postmaster = home.postmaster().unwrap();
         let mut idle = idle(&server);
-        // And one on which nothing was ever sent, and one that is in the middle of something.
+        // One connection never sends anything, and one is in the middle of a request.
         let _silent = TcpStream::connect(server.address).unwrap();
         let mut begun = TcpStream::connect(server.address).unwrap();
         begun.write_all(b"GET /heal").unwrap();
@@ -169,7 +169,7 @@ fn both_signals_stop_despite_idle_connections() {
         assert!(!output.stderr.contains("ERROR"), "{}", output.stderr);
         assert_eq!(idle.read(&mut [0; 16]).unwrap_or(0), 0);
         assert!(home.postmaster().is_none());
-        assert!(!is_running(postmaster), "PostgreSQL is down");
+        assert!(!is_running(postmaster), "PostgreSQL still runs");
     }
 }
 
@@ -185,7 +185,7 @@ async fn a_stopping_server_finishes_running_requests_and_accepts_no_new_ones() {
     let update = held_update(&home, &server, &session).await;
 
     server.running.signal(Signal::TERM);
-    wait_for("nobody is let in any more", || {
+    wait_for("new connections are refused", || {
         TcpStream::connect(server.address).is_err().then_some(())
     });
     assert!(!update.is_finished());
@@ -201,7 +201,7 @@ async fn a_stopping_server_finishes_running_requests_and_accepts_no_new_ones() {
 async fn a_request_that_does_not_finish_is_cut_off() {
     let mut home = Home::lived_in();
     home.set("MUSTER__SERVER__SHUTDOWN_TIMEOUT", "1");
-    // Without the end of the server, the statement would last for minutes.
+    // The statement would run for minutes if the server did not stop.
     home.set("MUSTER__DATABASE__STATEMENT_TIMEOUT", "1h");
     home.set("MUSTER__SERVER__REQUEST_TIMEOUT", "10m");
     let server = home.serve();
@@ -212,10 +212,10 @@ async fn a_request_that_does_not_finish_is_cut_off() {
     let began = Instant::now();
     server.running.signal(Signal::TERM);
     let output = server.running.output();
-    let took = began.elapsed();
-    println!("cut off: {took:?}");
+    let elapsed = began.elapsed();
+    println!("cut off: {elapsed:?}");
     assert_eq!(output.status.code(), Some(0), "{output:#?}");
-    assert!(took >= Duration::from_secs(1), "it had its second: {took:?}");
+    assert!(elapsed >= Duration::from_secs(1), "the request had one second: {elapsed:?}");
     assert!(output.stderr.contains("requests still running"), "{}", output.stderr);
     assert!(home.postmaster().is_none(), "{}", output.stderr);
     assert_eq!(update.await.unwrap(), None);
@@ -227,7 +227,7 @@ async fn postgresql_stays_while_another_server_uses_it() {
     let first = home.serve();
     let second = home.serve();
     assert_ne!(first.address, second.address);
-    assert_eq!(home.credentials()["url"], first.url(""), "it still runs there");
+    assert_eq!(home.credentials()["url"], first.url(""), "the first server still runs");
     let session = first.plain(&home.api_key()).create().await;
     first.stop();
     assert!(home.postmaster().is_some());
@@ -241,7 +241,7 @@ async fn postgresql_stays_while_another_server_uses_it() {
 fn signal_during_startup_stops_the_server() {
     for home in [Home::new(), Home::lived_in()] {
         let starting = Running::start(&home, &[]);
-        // As early as it has anything to stop.
+        // The signal comes as early as possible.
         wait_for("PostgreSQL", || home.postmaster());
         starting.signal(Signal::TERM);
         let output = starting.output();
@@ -262,7 +262,7 @@ async fn second_signal_forces_the_exit() {
     let _update = held_update(&home, &server, &session).await;
     server.running.signal(Signal::TERM);
     server.running.until_stderr("the first", |text| text.contains("stopping").then_some(()));
-    // Again and again, as people do: those that come at once say nothing new.
+    // The signal is repeated. Signals that arrive together count as one.
     wait_for("the second", || {
         server.running.signal(Signal::INT);
         server.running.stderr().contains("in a hurry").then_some(())
@@ -286,23 +286,23 @@ fn the_service_manager_is_notified_of_start_and_stop() {
     let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     home.set("NOTIFY_SOCKET", path.to_str().unwrap());
-    let told = || {
-        let mut told = [0; 256];
-        let length = socket.recv(&mut told).unwrap();
-        String::from_utf8_lossy(&told[..length]).trim().to_owned()
+    let notification = || {
+        let mut bytes = [0; 256];
+        let length = socket.recv(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..length]).trim().to_owned()
     };
     let server = home.serve();
-    assert_eq!(told(), "READY=1");
+    assert_eq!(notification(), "READY=1");
     server.stop();
-    // Nothing between from PostgreSQL, which would speak of itself.
-    assert_eq!(told(), "STOPPING=1");
+    // PostgreSQL sends no notification in between.
+    assert_eq!(notification(), "STOPPING=1");
     socket.set_nonblocking(true).unwrap();
     assert!(socket.recv(&mut [0; 256]).is_err());
 
-    // One who does not listen any more is no reason not to serve.
+    // The server keeps serving if the service manager no longer listens.
     drop(socket);
     let server = home.serve();
-    server.running.until_stderr("that nobody was told", |log| {
+    server.running.until_stderr("the failed notification", |log| {
         log.contains("the supervisor cannot be notified").then_some(())
     });
     server.stop();
@@ -311,7 +311,7 @@ fn the_service_manager_is_notified_of_start_and_stop() {
 #[test]
 fn sighup_without_tls_does_not_stop_the_server() {
     let server = Home::lived_in().serve();
-    // The system delivers it before the SIGTERM, which would find nobody.
+    // The system delivers SIGHUP before SIGTERM. Without a handler the server would end here.
     server.running.signal(Signal::HUP);
     server.stop();
 }

@@ -1,4 +1,4 @@
-//! Creating and reading sessions.
+//! Creates and reads of sessions.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ fn bad(errmsg: &str) -> Value {
     refusal(100_003, errmsg)
 }
 
-/// The plain form of a session with other values for some of its fields.
+/// A plain session with other values for some of its fields.
 fn with(fields: &Value) -> Value {
     let mut body = json!({ "title": "项目周会", "creator": "a", "member": ["b", "c"] });
     body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
@@ -45,13 +45,13 @@ async fn a_session_is_one_object_in_every_answer() {
     });
     assert_eq!(created, whole);
     assert!(created["activeTime"].is_i64() && created["lastMsgId"].is_i64());
-    // Read, changed, sealed or not: always the same.
+    // The session is the same after reads and changes, sealed or plain.
     app.clock.advance(Duration::from_secs(60));
     assert_eq!(app.client.get_session(&token, id).await, whole);
     assert_eq!(app.current(&created).await, whole);
-    let nothing = json!({ "sessionId": id, "opUser": "a" });
-    assert_eq!(app.update(&nothing).await, whole);
-    let sealed = app.client.post_sealed(&token, "/cgi/session/update", &nothing).await;
+    let unchanged = json!({ "sessionId": id, "opUser": "a" });
+    assert_eq!(app.update(&unchanged).await, whole);
+    let sealed = app.client.post_sealed(&token, "/cgi/session/update", &unchanged).await;
     assert_eq!(sealed, whole);
     let changed = app.change(&created, "b", json!({ "title": "周会" })).await;
     let mut expected = whole.clone();
@@ -84,7 +84,7 @@ async fn a_title_has_1_to_64_characters() {
         assert_eq!(got, bad("title: at most 64 characters, got 70"), "{character}");
     }
     assert_eq!(create(&app, json!({ "title": "会" })).await["title"], "会");
-    // Scalar values count, not what looks like one letter.
+    // Unicode scalar values count, not visible letters.
     let family = "👩‍👩‍👧‍👦";
     assert_eq!(create(&app, json!({ "title": family.repeat(9) })).await["errcode"], 0);
     let got = create(&app, json!({ "title": family.repeat(10) })).await;
@@ -146,7 +146,7 @@ async fn an_account_has_1_to_64_characters() {
     assert_eq!(got, bad("member[2]: at most 64 characters, got 65"));
     let got = create(&app, json!({ "member": ["b", "", "c"] })).await;
     assert_eq!(got, bad("member[1]: at least 1 character, got 0"));
-    // Case and white space make another account.
+    // Accounts that differ in case or white space are different.
     let created = create(&app, json!({ "member": ["A", "a ", " a", "a"] })).await;
     assert_eq!(created["member"], json!(["a", "A", "a ", " a"]));
 }
@@ -163,7 +163,7 @@ async fn required_fields_are_enforced() {
         body.as_object_mut().unwrap().remove(field);
         assert_eq!(app.create(&body).await, missing);
     }
-    // Nobody but the creator is too few, however that is said.
+    // Without members besides the creator, the session is too small.
     let alone = refusal(400_004, "member: at least 3 members, creator included; got 1");
     for absent in [Value::Null, json!(""), json!([])] {
         assert_eq!(create(&app, json!({ "member": absent })).await, alone, "{absent}");
@@ -211,8 +211,8 @@ async fn accounts_are_text_or_integers() {
         let got = create(&app, json!({ "member": ["b", value, "c"] })).await;
         assert_eq!(got, bad(&format!("member[1]: must be text or an integer, got {kind}")));
     }
-    for (nothing, kind) in [(Value::Null, "null"), (json!([]), "a list")] {
-        let got = create(&app, json!({ "member": ["b", "c", nothing] })).await;
+    for (absent, kind) in [(Value::Null, "null"), (json!([]), "a list")] {
+        let got = create(&app, json!({ "member": ["b", "c", absent] })).await;
         assert_eq!(got, bad(&format!("member[2]: must be text or an integer, got {kind}")));
     }
     for (value, kind) in [
@@ -258,12 +258,12 @@ async fn members_are_creator_and_listed_without_duplicates() {
 async fn member_limits_are_configurable() {
     let app = spawn_app_with(|settings| settings.limits.min_members = 1).await;
     assert_eq!(create(&app, json!({ "member": [] })).await["member"], json!(["a"]));
-    let everybody: Vec<usize> = (0..2000).collect();
-    let created = create(&app, json!({ "creator": 0, "member": everybody })).await;
-    let names: Vec<String> = everybody.iter().map(ToString::to_string).collect();
-    assert_eq!(created["member"], json!(names), "in their order");
+    let everyone: Vec<usize> = (0..2000).collect();
+    let created = create(&app, json!({ "creator": 0, "member": everyone })).await;
+    let names: Vec<String> = everyone.iter().map(ToString::to_string).collect();
+    assert_eq!(created["member"], json!(names), "members keep their order");
     assert_eq!(app.current(&created).await, created);
-    let got = create(&app, json!({ "member": everybody })).await;
+    let got = create(&app, json!({ "member": everyone })).await;
     assert_eq!(got, refusal(400_005, "member: at most 2000 members, got 2001"));
 }
 

@@ -1,4 +1,4 @@
-//! When the server must not start: what it says, and how it ends.
+//! Refused starts: messages and exit codes.
 
 use std::fs;
 use std::net::TcpListener;
@@ -51,7 +51,7 @@ async fn a_newer_database_is_refused() {
     assert_eq!(status.status.code(), Some(1), "{status:#?}");
     assert!(status.stderr.contains("9000"), "{status:#?}");
 
-    // Nor one that was left half-way, or altered.
+    // A failed or altered migration is refused too.
     for fault in [MigrationFault::Unfinished, MigrationFault::Altered] {
         store::restore_migrations(&mut connection).await;
         store::damage_migrations(&mut connection, fault).await;
@@ -111,7 +111,7 @@ fn a_command_that_reads_creates_no_database() {
 fn data_of_another_user_are_refused() {
     let mut home = Home::lived_in();
     if geteuid().is_root() {
-        // For root the wrong owner is root.
+        // As root, the wrong owner is root.
         let owner = fs::metadata(home.postgres()).unwrap().uid();
         assert_ne!(owner, 0);
         std::os::unix::fs::chown(home.postgres(), Some(0), Some(0)).unwrap();
@@ -169,7 +169,7 @@ fn environment_overrides_the_file() {
     let file = home.parent.join("muster.toml");
     fs::write(&file, "[log]\nformat = \"json\"\n[server]\nbind = \"192.0.2.1:1\"\n").unwrap();
     home.set("MUSTER_CONFIG", file.to_str().unwrap());
-    // The environment's address, or it could not listen.
+    // The environment's address is used: the one in the file cannot be bound.
     let output = home.serve().stop();
     assert!(output.stderr.starts_with('{'), "{output:#?}");
 }

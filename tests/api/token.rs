@@ -1,4 +1,4 @@
-//! Access tokens: how they are given, how long they are good, and what ends them.
+//! Access tokens: issue, expiry and revocation.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::client::{Client, read_response};
 use crate::harness::{BUIN, change, new_app, refusal, spawn_app, spawn_app_with, wait_until_equal};
 
-/// What a time that is wrong is answered with: the same as an envelope that does not open.
+/// The response to a wrong time, which is the same as for an envelope that does not open.
 fn cannot_open() -> Value {
     refusal(100_006, "encrypt: cannot be opened with this app's key")
 }
@@ -22,7 +22,7 @@ fn unknown_app() -> Value {
     refusal(100_005, "appId: unknown or disabled app")
 }
 
-/// What the token is good for: a call that gets past it misses its session.
+/// A call with the token. An accepted token leads to the error of a missing session id.
 async fn admitted(client: &Client, token: &str) -> Value {
     read_response(client.get(&format!("/cgi/session/get?accessToken={token}")).await).await
 }
@@ -64,7 +64,7 @@ async fn clock_skew_of_five_minutes_is_accepted() {
         let got = app.client.gettoken_at(&(now + wrong_by).to_string()).await;
         assert_eq!(got, cannot_open(), "{wrong_by}");
     }
-    // The clock, not the machine's, says what time it is.
+    // The time is that of the injected clock, not of the machine.
     app.clock.advance(Duration::from_secs(1));
     assert_eq!(app.client.gettoken_at(&(now - 300).to_string()).await, cannot_open());
     assert_eq!(app.client.gettoken_at(&(now + 301).to_string()).await["errcode"], 0);
@@ -106,7 +106,7 @@ async fn expiry_and_skew_are_settings() {
     let granted = app.client.gettoken_at(&(now + 1).to_string()).await;
     assert_eq!(granted["expireIn"], 601, "{granted}");
     let token = granted["accessToken"].as_str().unwrap();
-    // It counts from the server's time, not the client's.
+    // The expiry counts from the server's time, not the client's.
     app.clock.advance(Duration::from_secs(600));
     assert_eq!(admitted(&app.client, token).await, past_the_token());
     app.clock.advance(Duration::from_secs(1));
@@ -159,7 +159,7 @@ async fn forged_token_does_not_exist() {
     ] {
         assert_eq!(admitted(&app.client, forged).await, unknown(), "{forged}");
     }
-    // A forged token is not told apart by whether its time would be over.
+    // The response to a forged token does not depend on the time in it.
     app.clock.advance(Duration::from_secs(1_000_000));
     assert_eq!(admitted(&app.client, &token[..token.len() - 1]).await, unknown());
 }
@@ -213,7 +213,7 @@ async fn rotated_key_invalidates_all_tokens() {
     assert_eq!(client.gettoken().await, cannot_open());
     let token = rotated.token().await;
     assert_eq!(admitted(&client, &token).await, past_the_token());
-    assert_eq!(admitted(&client, &api_key).await, past_the_token(), "keys are another matter");
+    assert_eq!(admitted(&client, &api_key).await, past_the_token(), "API keys stay valid");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,7 +233,7 @@ async fn enterprises_do_not_share_apps() {
     let token = twin.token().await;
     assert_eq!(admitted(&twin, &token).await, past_the_token());
     assert_eq!(app.client.gettoken().await["errcode"], 0);
-    // Its token lets nobody in as the first.
+    // Its token is not valid for the app of the first enterprise.
     let envelope = app.client.envelope("{}").to_string();
     let path = format!("/cgi/session/create?accessToken={token}");
     assert_eq!(read_response(app.client.post(&path, envelope).await).await["errcode"], 3);

@@ -1,5 +1,5 @@
-//! Traces: what a collector is sent, what callers and receivers are traceparent_of, and what it costs when
-//! the collector is not there.
+//! Traces: the exported spans, the `traceparent` of callers and receivers, and the behaviour
+//! without a collector.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use muster::config::{OtlpEndpoint, Settings};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value::Value as Said;
+use opentelemetry_proto::tonic::common::v1::any_value::Value as AnyValue;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message as _;
@@ -23,7 +23,7 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
 const TITLE: &str = "Zeppelin";
 
-/// A collector: it takes spans, and keeps them.
+/// A collector that keeps the spans that it receives.
 struct Collector {
     address: SocketAddr,
     spans: Arc<Mutex<Vec<Span>>>,
@@ -48,7 +48,7 @@ impl Collector {
         settings.tracing.otlp_endpoint = OtlpEndpoint::parse(&endpoint);
     }
 
-    /// Stops the server, which sends what it has; waits until there are so many spans of that name.
+    /// Stops the server, which exports its spans, and waits until `number` spans have this name.
     fn spans(&self, app: &TestApp, name: &str, number: usize) -> Spans {
         app.stopper.stop();
         wait_for(name, || {
@@ -83,12 +83,12 @@ impl Spans {
     }
 }
 
-/// What is noted on a span.
+/// The attributes of a span.
 fn notes(span: &Span) -> Value {
     let noted = span.attributes.iter().map(|one| {
         let value = match one.value.clone().unwrap().value.unwrap() {
-            Said::StringValue(text) => json!(text),
-            Said::IntValue(number) => json!(number),
+            AnyValue::StringValue(text) => json!(text),
+            AnyValue::IntValue(number) => json!(number),
             other => panic!("{other:?}"),
         };
         (one.key.clone(), value)
@@ -108,7 +108,7 @@ fn traceparent(flags: &str) -> String {
     format!("00-{TRACE}-{CALLER}-{flags}")
 }
 
-/// A create in the plain form, with these headers.
+/// A plain create with these headers.
 async fn create(app: &TestApp, traceparents: &[&str]) -> Value {
     let path = format!("/cgi/session/create?accessToken={}", app.api_key);
     let mut request = app.client.request(reqwest::Method::POST, &path);
@@ -133,7 +133,7 @@ async fn a_create_its_statement_and_its_callback_are_one_trace() {
     let app = spawn_app_with(|settings| collector.trace(settings)).await;
     let stored = subscribe(&app, &receiver).await;
     create(&app, &[&traceparent("01")]).await;
-    let traceparent_of = traceparent_of(&receiver).unwrap();
+    let sent = traceparent_of(&receiver).unwrap();
 
     let spans = collector.spans(&app, "callback", 1);
     assert_eq!(spans.0.len(), 3, "{:#?}", spans.0);
@@ -158,7 +158,7 @@ async fn a_create_its_statement_and_its_callback_are_one_trace() {
     );
     let callback = spans.one("callback");
     assert_eq!(callback.parent_span_id, request.span_id);
-    assert_eq!(traceparent_of, format!("00-{TRACE}-{}-01", hex(&callback.span_id)));
+    assert_eq!(sent, format!("00-{TRACE}-{}-01", hex(&callback.span_id)));
     let noted = notes(callback);
     assert_eq!(noted["http.response.status_code"], 200);
     assert_eq!(noted["muster.app_id"], stored.app.app_id.as_str());
@@ -169,7 +169,7 @@ async fn a_create_its_statement_and_its_callback_are_one_trace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_is_traced_through_what_it_reads_and_writes() {
+async fn update_is_traced_with_its_statements_and_callback() {
     let (collector, receiver) = (Collector::start(), Receiver::start().await);
     let app = spawn_app_with(|settings| {
         collector.trace(settings);
@@ -180,7 +180,7 @@ async fn a_change_is_traced_through_what_it_reads_and_writes() {
     subscribe(&app, &receiver).await;
     app.change(&session, "a", json!({ "title": "after" })).await;
     app.change(&session, "nobody", json!({ "title": "never" })).await;
-    let traceparent_of = traceparent_of(&receiver).unwrap();
+    let sent = traceparent_of(&receiver).unwrap();
 
     let spans = collector.spans(&app, "callback", 1);
     let update = spans.one("sessions.update");
@@ -192,7 +192,7 @@ async fn a_change_is_traced_through_what_it_reads_and_writes() {
         (&callback.trace_id, &callback.parent_span_id),
         (&request.trace_id, &request.span_id)
     );
-    assert!(traceparent_of.contains(&hex(&request.trace_id)), "{traceparent_of}");
+    assert!(sent.contains(&hex(&request.trace_id)), "{sent}");
     let reads = spans.named("sessions.find");
     assert!(reads.iter().any(|read| read.parent_span_id == request.span_id));
     let refused = spans.named("POST /cgi/session/update");
@@ -213,7 +213,8 @@ async fn requests_that_share_a_statement_are_all_linked_to_it() {
             tokio::spawn(async move { create(&app, &[]).await })
         })
         .collect();
-    // Some of them hold the statements that wait for the lock; whoever comes then shares the next.
+    // Some requests hold the statements that wait for the lock. Later requests share the next
+    // statement.
     store::wait_for_blocked_statement(&mut store::connect(&app).await).await;
     drop(holding);
     for one in creating {
@@ -276,11 +277,11 @@ async fn caller_trace_is_propagated_without_a_collector() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unavailable_collector_loses_only_spans() {
-    // One that takes connections and says nothing; one that is not there.
+    // One collector accepts connections and does not answer, and one does not exist.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addresses = [silent.local_addr().unwrap(), gone.local_addr().unwrap()];
-    drop(gone);
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addresses = [silent.local_addr().unwrap(), closed.local_addr().unwrap()];
+    drop(closed);
     for (address, logged) in addresses.into_iter().zip([false, true]) {
         let mut home = Home::lived_in();
         home.set("MUSTER__TRACING__OTLP_ENDPOINT", &format!("http://{address}"));
@@ -293,10 +294,15 @@ async fn unavailable_collector_loses_only_spans() {
         let created: Value = request.send().await.unwrap().json().await.unwrap();
         assert_eq!(created["errcode"], 0, "{created}");
 
-        // It would never end if it waited for the collector that says nothing.
+        // The server stops without waiting for the silent collector.
         let output = server.stop();
-        let said = "the collector takes no traces";
-        assert_eq!(output.stderr.matches(said).count(), usize::from(logged), "{}", output.stderr);
+        let warning = "the collector takes no traces";
+        assert_eq!(
+            output.stderr.matches(warning).count(),
+            usize::from(logged),
+            "{}",
+            output.stderr
+        );
         let lines = output.stderr.lines().filter_map(|line| serde_json::from_str(line).ok());
         let line = lines.into_iter().find(|line: &Value| line["message"] == "request").unwrap();
         assert_eq!(line["trace_id"], TRACE, "{line}");

@@ -1,4 +1,4 @@
-//! Titles and accounts come back byte for byte.
+//! Titles and accounts are returned byte for byte.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::harness::client::Client;
 use crate::harness::{TestApp, spawn_app, store};
 
-/// Text that something on its way might want to change.
+/// Texts that a step on the way might change.
 const TEXTS: [&str; 26] = [
     "项目周会",
     "Grüße, Ærøskøbing",
@@ -38,7 +38,7 @@ const TEXTS: [&str; 26] = [
     "\u{ad}soft\u{34f}joiner\u{e0001}",
 ];
 
-/// Sends a text wherever one may stand, in both forms, and compares it everywhere it comes back.
+/// Sends a text in every field, sealed and plain, and compares it in every response.
 async fn survives(app: &TestApp, client: &Client, token: &str, text: &str) {
     let titled = text.chars().any(|c| !c.is_whitespace());
     let title = if titled { text } else { "t" };
@@ -55,12 +55,12 @@ async fn survives(app: &TestApp, client: &Client, token: &str, text: &str) {
         assert_eq!(app.current(created).await, *created);
         assert_eq!(client.get_session(token, id).await, *created);
     }
-    // It is stored as it is, and found again by what was sent.
+    // The stored bytes are unchanged, and the text finds its row.
     let id = open["sessionId"].as_str().unwrap();
     let bytes = store::stored_owner(app, id).await;
     assert_eq!(bytes, text.as_bytes());
-    let wishes = json!({ "delMember": [text], "addMember": ["c"] });
-    let left = app.change(&open, text, wishes).await;
+    let fields = json!({ "delMember": [text], "addMember": ["c"] });
+    let left = app.change(&open, text, fields).await;
     assert_eq!(left["member"], json!(["1", "b", "c"]), "{text:?}: {left}");
     let changes = &store::stored_changes(&app.pool, id).await[1].1;
     assert_eq!(changes["delMember"], json!([text]));
@@ -81,7 +81,7 @@ async fn any_text_round_trips() {
     let token = app.client.token().await;
     let mut runner = TestRunner::default();
     let character = any::<char>().prop_filter("control", |c| !c.is_control());
-    // Accounts of 1 and b stand in every session already.
+    // Accounts 1 and b are in every session.
     let text = prop::collection::vec(character, 2..=64).prop_map(String::from_iter);
     for _ in 0..64 {
         let text = text.new_tree(&mut runner).unwrap().current();
@@ -92,7 +92,7 @@ async fn any_text_round_trips() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lookalike_accounts_are_different() {
     let app = spawn_app().await;
-    // Composed and decomposed, wide and narrow, Latin and Cyrillic, with and without a mark.
+    // Composed and decomposed, wide and narrow, Latin and Cyrillic, with and without a diacritic.
     let alike = ["\u{e9}", "e\u{301}", "ａ", "a", "а", "A", "a\u{200b}", "ß", "ss", "İ", "i", "ı"];
     let session = app.session(&alike).await;
     assert_eq!(session["member"], json!(alike));

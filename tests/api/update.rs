@@ -1,4 +1,4 @@
-//! Changing sessions: the seven rules.
+//! Updates of sessions: the seven rules.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn rule_1_only_members_may_act() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c", "d"]).await;
     let stranger = refusal(4, "opUser: x is not a member of the session");
-    for wishes in [
+    for fields in [
         json!({}),
         json!({ "title": "mine" }),
         json!({ "title": "before" }),
@@ -31,13 +31,13 @@ async fn rule_1_only_members_may_act() {
         json!({ "delMember": ["x"] }),
         json!({ "delMember": ["a"] }),
     ] {
-        assert_eq!(app.change(&session, "x", wishes.clone()).await, stranger, "{wishes}");
+        assert_eq!(app.change(&session, "x", fields.clone()).await, stranger, "{fields}");
     }
-    // Case makes another account.
+    // Accounts that differ in case are different.
     assert_eq!(app.change(&session, "A", json!({ "title": "mine" })).await["errcode"], 4);
     assert_eq!(app.current(&session).await, session);
 
-    // Who has left is no member, who came is one.
+    // An account that left is no member. An account that was added is one.
     let left = app.change(&session, "d", json!({ "delMember": ["d"], "addMember": ["x"] })).await;
     assert_eq!(left["member"], json!(["a", "b", "c", "x"]));
     let got = app.change(&session, "d", json!({ "addMember": ["d"] })).await;
@@ -50,15 +50,15 @@ async fn rule_1_only_members_may_act() {
 async fn rule_2_members_change_add_and_leave_but_only_the_owner_removes() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c", "d", "e"]).await;
-    for (wishes, whom) in [
+    for (fields, whom) in [
         (json!({ "delMember": ["c"] }), "c"),
         (json!({ "delMember": ["a"] }), "a"),
         (json!({ "delMember": ["b", "d"] }), "d"),
         (json!({ "delMember": ["nobody", "e"], "title": "t", "addMember": ["f"] }), "e"),
     ] {
-        let got = app.change(&session, "b", wishes.clone()).await;
+        let got = app.change(&session, "b", fields.clone()).await;
         let errmsg = format!("delMember: only the owner may remove {whom}");
-        assert_eq!(got, refusal(4, &errmsg), "{wishes}");
+        assert_eq!(got, refusal(4, &errmsg), "{fields}");
     }
     assert_eq!(app.current(&session).await, session);
 
@@ -71,9 +71,9 @@ async fn rule_2_members_change_add_and_leave_but_only_the_owner_removes() {
     let got = app.change(&session, "a", json!({ "delMember": ["g", "b"] })).await;
     assert_eq!(got["member"], json!(["a", "c", "e", "f"]));
     assert_eq!((&got["owner"], &got["version"]), (&json!("a"), &json!(5)));
-    // All at once.
-    let wishes = json!({ "title": "all", "addMember": ["h"], "delMember": ["e", "f"] });
-    let got = app.change(&session, "a", wishes).await;
+    // All changes in one update.
+    let fields = json!({ "title": "all", "addMember": ["h"], "delMember": ["e", "f"] });
+    let got = app.change(&session, "a", fields).await;
     let all = json!({ "version": 6, "title": "all", "member": ["a", "c", "h"] });
     assert_eq!(got, with(&session, &all));
 }
@@ -95,29 +95,29 @@ async fn rule_2_may_let_every_member_remove() {
 async fn rule_3_no_op_is_accepted_and_contradiction_refused() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c"]).await;
-    for wishes in [
+    for fields in [
         json!({ "addMember": ["b"] }),
         json!({ "addMember": ["c", "a", "c"] }),
         json!({ "delMember": ["x"] }),
         json!({ "addMember": ["b"], "delMember": ["x", "y"] }),
     ] {
-        // Removing nobody needs no right.
-        assert_eq!(app.change(&session, "b", wishes.clone()).await, session, "{wishes}");
+        // A removal without effect needs no permission.
+        assert_eq!(app.change(&session, "b", fields.clone()).await, session, "{fields}");
     }
-    // What is not so already is done.
-    let wishes = json!({ "addMember": ["b", "d", "d", "a", "e"], "delMember": ["x", "c", "c"] });
-    let got = app.change(&session, "a", wishes).await;
+    // Only the parts that change something are done.
+    let fields = json!({ "addMember": ["b", "d", "d", "a", "e"], "delMember": ["x", "c", "c"] });
+    let got = app.change(&session, "a", fields).await;
     assert_eq!(got, with(&session, &json!({ "version": 2, "member": ["a", "b", "d", "e"] })));
 
-    for (wishes, whom) in [
+    for (fields, whom) in [
         (json!({ "addMember": ["b"], "delMember": ["b"] }), "b"),
         (json!({ "addMember": ["x", "y"], "delMember": ["z", "y", "x"] }), "y"),
         (json!({ "addMember": [7], "delMember": ["7"] }), "7"),
         (json!({ "addMember": ["a"], "delMember": ["a"], "title": "t" }), "a"),
     ] {
-        let got = app.change(&session, "a", wishes.clone()).await;
+        let got = app.change(&session, "a", fields.clone()).await;
         let errmsg = format!("delMember: {whom} is also in addMember");
-        assert_eq!(got, bad(&errmsg), "{wishes}");
+        assert_eq!(got, bad(&errmsg), "{fields}");
     }
     assert_eq!(app.current(&session).await["version"], 2);
 }
@@ -133,53 +133,53 @@ async fn rule_4_member_limits_hold_after_the_update() {
     assert_eq!(got, few(2));
     let got = app.change(&session, "a", json!({ "delMember": ["a", "b", "c"] })).await;
     assert_eq!(got, few(0));
-    let wishes = json!({ "delMember": ["b", "c"], "addMember": ["d"] });
-    assert_eq!(app.change(&session, "a", wishes).await, few(2));
+    let fields = json!({ "delMember": ["b", "c"], "addMember": ["d"] });
+    assert_eq!(app.change(&session, "a", fields).await, few(2));
     let many = refusal(400_005, "member: at most 5 members, got 6");
     let got = app.change(&session, "b", json!({ "addMember": ["d", "e", "f"] })).await;
     assert_eq!(got, many);
     assert_eq!(app.current(&session).await, session);
 
-    // What counts is how many are in afterwards, each once.
+    // The limit applies to the distinct members after the update.
     let got = app.change(&session, "c", json!({ "delMember": ["c"], "addMember": ["d"] })).await;
     assert_eq!(got["member"], json!(["a", "b", "d"]));
     let got = app.change(&session, "a", json!({ "addMember": ["a", "b", "c", "e", "e"] })).await;
     assert_eq!(got["member"], json!(["a", "b", "d", "c", "e"]));
     assert_eq!(app.change(&session, "a", json!({ "addMember": ["f"] })).await, many);
-    let wishes = json!({ "addMember": ["f", "g"], "delMember": ["b", "c"] });
-    assert_eq!(app.change(&session, "a", wishes).await["member"], json!(["a", "d", "e", "f", "g"]));
+    let fields = json!({ "addMember": ["f", "g"], "delMember": ["b", "c"] });
+    assert_eq!(app.change(&session, "a", fields).await["member"], json!(["a", "d", "e", "f", "g"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rule_5_longest_member_succeeds_the_owner() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c", "d"]).await;
-    let step = async |operator: &str, wishes: Value, owner: &str, members: Value| {
-        let got = app.change(&session, operator, wishes).await;
+    let step = async |operator: &str, fields: Value, owner: &str, members: Value| {
+        let got = app.change(&session, operator, fields).await;
         assert_eq!((&got["owner"], &got["member"]), (&json!(owner), &members), "{got}");
         assert_eq!(app.current(&session).await, got);
     };
     step("a", json!({ "delMember": ["a"] }), "b", json!(["b", "c", "d"])).await;
-    // Who comes back begins at the end.
+    // An account that returns goes to the end of the order.
     step("c", json!({ "addMember": ["z", "a"] }), "b", json!(["b", "c", "d", "z", "a"])).await;
-    // The owner takes the next one along.
+    // The owner removes the next member too.
     step("b", json!({ "delMember": ["c", "b"] }), "d", json!(["d", "z", "a"])).await;
-    // Nobody who comes in the same update has been in longest.
-    let wishes = json!({ "delMember": ["d"], "addMember": ["A"] });
-    step("d", wishes, "z", json!(["z", "a", "A"])).await;
+    // A member that was added by the same update comes last.
+    let fields = json!({ "delMember": ["d"], "addMember": ["A"] });
+    step("d", fields, "z", json!(["z", "a", "A"])).await;
     step("z", json!({ "addMember": ["y", "x"] }), "z", json!(["z", "a", "A", "y", "x"])).await;
     step("z", json!({ "delMember": ["z", "a"] }), "A", json!(["A", "y", "x"])).await;
-    // The old owner has lost the owner's right.
-    let wishes = json!({ "delMember": ["x"], "addMember": ["q"] });
-    assert_eq!(app.change(&session, "y", wishes).await["errcode"], 4);
+    // The former owner has lost the rights of the owner.
+    let fields = json!({ "delMember": ["x"], "addMember": ["q"] });
+    assert_eq!(app.change(&session, "y", fields).await["errcode"], 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rule_5_all_members_can_be_replaced() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c"]).await;
-    let wishes = json!({ "delMember": ["a", "b", "c"], "addMember": ["x", "y", "z"] });
-    let got = app.change(&session, "a", wishes).await;
+    let fields = json!({ "delMember": ["a", "b", "c"], "addMember": ["x", "y", "z"] });
+    let got = app.change(&session, "a", fields).await;
     let expected = json!({ "version": 2, "owner": "x", "member": ["x", "y", "z"] });
     assert_eq!(got, with(&session, &expected));
     assert_eq!(app.current(&session).await, got);
@@ -196,17 +196,17 @@ async fn rule_6_a_version_is_one_change() {
         "version": 2, "title": "after", "member": ["a", "b", "c", "d"], "activeTime": born + 10,
     });
     assert_eq!(changed, with(&session, &expected));
-    // What changes nothing, is refused or cannot be read leaves even the time.
+    // An update that is refused or changes nothing keeps even the time.
     app.clock.advance(Duration::from_secs(10));
-    for wishes in [
+    for fields in [
         json!({}),
         json!({ "title": "after" }),
         json!({ "title": "after", "addMember": ["d"], "delMember": ["x"] }),
     ] {
-        assert_eq!(app.change(&session, "b", wishes.clone()).await, changed, "{wishes}");
+        assert_eq!(app.change(&session, "b", fields.clone()).await, changed, "{fields}");
     }
-    for wishes in [json!({ "title": "" , "delMember": ["a"] }), json!({ "title": " " })] {
-        assert_ne!(app.change(&session, "b", wishes).await["errcode"], 0);
+    for fields in [json!({ "title": "" , "delMember": ["a"] }), json!({ "title": " " })] {
+        assert_ne!(app.change(&session, "b", fields).await["errcode"], 0);
     }
     assert_eq!(app.current(&session).await, changed);
     for version in 3..=12 {
@@ -222,21 +222,21 @@ async fn rule_7_expected_version_must_be_current() {
     let session = app.session(&["a", "b", "c"]).await;
     let got = app.change(&session, "a", json!({ "title": "2", "version": 1 })).await;
     assert_eq!((&got["errcode"], &got["version"]), (&json!(0), &json!(2)));
-    for (named, wishes) in [
+    for (named, fields) in [
         (1, json!({ "title": "3" })),
         (3, json!({ "title": "3" })),
         (i64::MAX, json!({ "addMember": ["d"] })),
-        // Also where nothing would change.
+        // An update without effect is refused too.
         (1, json!({})),
         (1, json!({ "title": "2" })),
     ] {
-        let got = app.change(&session, "a", with(&wishes, &json!({ "version": named }))).await;
+        let got = app.change(&session, "a", with(&fields, &json!({ "version": named }))).await;
         let errmsg = format!("version: expected {named}, the current version is 2");
-        assert_eq!(got, refusal(400_009, &errmsg), "{wishes}");
+        assert_eq!(got, refusal(400_009, &errmsg), "{fields}");
     }
     let now = app.current(&session).await;
     assert_eq!((&now["version"], &now["title"]), (&json!(2), &json!("2")));
-    // The right one of an update that changes nothing stays right.
+    // The current version is accepted by an update without effect.
     for _ in 0..2 {
         assert_eq!(app.change(&session, "b", json!({ "title": "2", "version": 2 })).await, now);
     }
@@ -279,9 +279,9 @@ async fn absent_has_four_forms() {
         let got = app.change(&session, "a", json!({ "opUser": absent, "title": "t" })).await;
         assert_eq!(got, bad("opUser: is missing"), "{absent}");
     }
-    // As PHP and Go do when only members change.
-    let wishes = json!({ "title": "", "addMember": ["d"], "delMember": null });
-    let got = app.change(&session, "a", wishes).await;
+    // PHP and Go clients send this if only members change.
+    let fields = json!({ "title": "", "addMember": ["d"], "delMember": null });
+    let got = app.change(&session, "a", fields).await;
     assert_eq!(got, with(&session, &json!({ "version": 2, "member": ["a", "b", "c", "d"] })));
     let got = app.update(&json!({ "sessionId": session["sessionId"] })).await;
     assert_eq!(got, bad("opUser: is missing"));
@@ -292,8 +292,8 @@ async fn integers_are_accounts_in_updates() {
     let app = spawn_app().await;
     let body = json!({ "title": "t", "creator": 1, "member": [2, 3, "4"] });
     let session = app.create(&body).await;
-    let wishes = json!({ "opUser": 1, "addMember": [10232, "b"], "delMember": [2, "3"] });
-    let got = app.change(&session, "", wishes).await;
+    let fields = json!({ "opUser": 1, "addMember": [10232, "b"], "delMember": [2, "3"] });
+    let got = app.change(&session, "", fields).await;
     assert_eq!(got["member"], json!(["1", "4", "10232", "b"]), "{got}");
     assert_eq!(app.change(&session, "10232", json!({ "title": "u" })).await["version"], 3);
     for (value, kind) in [

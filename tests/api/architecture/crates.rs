@@ -1,18 +1,18 @@
-//! Crates, SQL and I/O stay in the rooms that they belong to.
+//! Crates, SQL and I/O are used only in their rooms.
 
 use super::fail_on;
 use super::imports::Tree;
 use super::layers::{COMPOSITION_ROOT, PURE, in_files, room};
 use super::source::{self, Source};
 
-/// Which rooms may name which crates, or parts of `std`.
+/// The rooms that may use a crate or a part of `std`.
 const CRATES: [(&str, &[&str]); 40] = [
     ("actix_web", &["http"]),
     ("actix_http", &["http"]),
     ("actix_rt", &["http"]),
     ("actix_server", &["http"]),
     ("actix_service", &["http"]),
-    // What is stored is sealed in one place.
+    // Stored secrets are sealed in one place.
     ("chacha20poly1305", &["wire"]),
     ("flate2", &["http"]),
     ("form_urlencoded", &["http", "wire"]),
@@ -51,7 +51,7 @@ const CRATES: [(&str, &[&str]); 40] = [
         &["cli", "http", "delivery", "service", "repository", "postgres", "keyring", "telemetry"],
     ),
     ("serde", &["cli", "http", "service", "repository", "postgres", "keyring", "wire"]),
-    // For the domain only as the values of attributes.
+    // In the domain only for the values of attributes.
     (
         "serde_json",
         &[
@@ -70,7 +70,7 @@ const CRATES: [(&str, &[&str]); 40] = [
     ("std::net", &["cli", "http", "delivery", "config"]),
 ];
 
-/// The file, and where it names which crate.
+/// The file of each misplaced use, and a text about it.
 fn misplaced(sources: &[Source]) -> Vec<(String, String)> {
     let mut mistakes = Vec::new();
     for source in sources {

@@ -1,4 +1,4 @@
-//! No files import each other in a circle.
+//! No import cycles between files.
 //!
 //! A file and its unit tests are one file.
 
@@ -8,7 +8,7 @@ use super::fail_on;
 use super::imports::Tree;
 
 struct Graph {
-    /// Of each file: the files that it imports, and where it does.
+    /// For each file: the imported files, and where each import is.
     arrows: Vec<BTreeMap<usize, String>>,
 }
 
@@ -40,7 +40,7 @@ impl Graph {
 
 struct Search<'a> {
     graph: &'a Graph,
-    /// The order of the visits, from 1; 0 = not visited yet.
+    /// The order of the visits, from 1; 0 is not visited.
     order: Vec<usize>,
     lowest: Vec<usize>,
     stack: Vec<usize>,
@@ -80,7 +80,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// A text for each circle: its arrows, one a line.
+/// A text for each circle: its imports, one on each line.
 fn mistakes(tree: &Tree) -> Vec<String> {
     let graph = Graph::new(tree);
     let mut mistakes = Vec::new();

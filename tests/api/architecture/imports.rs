@@ -1,7 +1,8 @@
 //! Imports, resolved to the file that defines the imported item.
 //!
 //! Both `use` trees and paths in the code count. A path may begin with `crate`, `super`, `self`, a
-//! child module, or a name that the file imports. Re-exports are followed. `mod x;` is not an import.
+//! child module, or a name that the file imports. Re-exports are followed. `mod x;` is not an
+//! import.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -10,28 +11,28 @@ use super::source::{self, Source, is_word};
 
 pub struct Tree {
     pub sources: Vec<Source>,
-    /// By module path.
+    /// Source files by module path.
     files: HashMap<Vec<String>, usize>,
-    /// Of each source.
+    /// The `use` declarations of each source.
     uses: Vec<Vec<Use>>,
 }
 
 struct Use {
     at: usize,
-    /// As written.
+    /// The path as written.
     path: Vec<String>,
     /// The name in this file; `*` for all names.
     alias: String,
 }
 
 pub struct Import {
-    /// Where the path stands in the code.
+    /// The position of the path in the code.
     pub at: usize,
-    /// From the crate's root, as written.
+    /// The path as written, from the crate's root.
     pub path: Vec<String>,
     /// The source that defines the item.
     pub target: usize,
-    /// The path names a module and no item of it.
+    /// The path names a module and no item in it.
     pub is_module: bool,
 }
 
@@ -50,7 +51,7 @@ impl Tree {
         Self { sources, files, uses }
     }
 
-    /// A crate of planted sources: names below `src`, and texts.
+    /// A crate of test sources: names below `src`, and texts.
     pub fn planted(sources: &[(&str, &str)]) -> Self {
         let planted =
             |(name, text): &(&str, &str)| Source::new("src", &format!("src/{name}"), text);
@@ -70,7 +71,7 @@ impl Tree {
         imports
     }
 
-    /// From the crate's root; `None` for a path into another crate.
+    /// The path from the crate's root; `None` for a path into another crate.
     fn absolute(&self, source: usize, path: &[String], depth: usize) -> Option<Vec<String>> {
         let module = &self.sources[source].module;
         let (head, rest) = path.split_first()?;
@@ -95,7 +96,7 @@ impl Tree {
         }
     }
 
-    /// The source that defines the item at `path`, and whether the path is that of a module.
+    /// The source that defines the item at `path`, and whether the path is a module's.
     fn resolve(&self, path: &[String], seen: &mut Vec<(usize, String)>) -> Option<(usize, bool)> {
         let mut file = *self.files.get(&[][..])?;
         for (index, part) in path.iter().enumerate() {
@@ -144,7 +145,7 @@ impl Tree {
     }
 }
 
-/// The `use` declarations of a file, a leaf each.
+/// The `use` declarations of a file, one for each leaf.
 fn uses(source: &Source) -> Vec<Use> {
     let mut found = Vec::new();
     for range in declarations(source) {
@@ -167,7 +168,7 @@ fn leaves(tree: &str, above: &[String], found: &mut impl FnMut(Vec<String>, Stri
         Some((head, inside)) => (head, Some(inside.trim_end().trim_end_matches('}'))),
         None => (tree, None),
     };
-    // An empty part in front stands for `::name`, a path into another crate.
+    // An empty first part stands for `::name`, a path into another crate.
     let parts = head.trim_end().trim_end_matches("::").split("::");
     let (mut path, mut alias) = (above.to_vec(), None);
     for part in parts.filter(|_| branches.is_none() || !head.trim().is_empty()) {
@@ -189,7 +190,7 @@ fn leaves(tree: &str, above: &[String], found: &mut impl FnMut(Vec<String>, Stri
     found(path, alias);
 }
 
-/// Splits at the commas that stand in no inner braces.
+/// Splits at commas outside of inner braces.
 fn branches_of(inside: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_usize;
     inside
@@ -204,7 +205,7 @@ fn branches_of(inside: &str) -> impl Iterator<Item = &str> {
         .filter(|branch| !branch.trim().is_empty())
 }
 
-/// Paths of two names or more in the code, outside of `use`, and where.
+/// Paths of two names or more in the code outside of `use`, and their positions.
 fn paths(source: &Source) -> Vec<(usize, Vec<String>)> {
     let declarations: Vec<_> = declarations(source).collect();
     let mut found = Vec::new();

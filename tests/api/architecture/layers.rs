@@ -4,30 +4,30 @@ use super::fail_on;
 use super::imports::Tree;
 use super::source::Source;
 
-/// From the top: a room may use those below it.
+/// From the top: a room may use the rooms below it.
 const ROOMS: [&str; 9] =
     ["cli", "http", "delivery", "service", "postgres", "repository", "keyring", "wire", "domain"];
-/// What every room may use but the pure ones.
+/// Rooms that all rooms but the pure ones may use.
 const BASE: [&str; 4] = ["config", "telemetry", "metrics", "clock"];
 pub const PURE: [&str; 2] = ["wire", "domain"];
-/// The table does not say this, but the design does.
+/// Not in the table, but in the design.
 const NEVER: [(&str, &str); 2] = [("cli", "repository"), ("http", "repository")];
 /// The composition root opens the pool and hands it down, so it may use every room and `sqlx`.
 pub const COMPOSITION_ROOT: [&str; 3] =
     ["src/cli/application.rs", "src/cli/database.rs", "src/cli/callbacks.rs"];
-/// The APIs, which know nothing of each other.
+/// The APIs, which must not import each other.
 const APIS: [&str; 3] = ["cgi", "v1", "console"];
 /// The room of a file; empty for the crate's root.
 pub fn room(source: &Source) -> &str {
     source.module.first().map_or("", String::as_str)
 }
 
-/// One line for each mistake: the file, the line and the rule.
+/// One text for each mistake: the file, the line and the rule.
 pub fn in_files(mistakes: Vec<(String, String)>) -> Vec<String> {
     mistakes.into_iter().map(|(name, text)| format!("{name}:{text}")).collect()
 }
 
-/// The file, and the line and the rule that it breaks.
+/// The file of each mistake, and the line and the rule that it breaks.
 fn upward(tree: &Tree) -> Vec<(String, String)> {
     let floor = |room: &str| ROOMS.iter().position(|known| *known == room);
     let is_known = |room: &str| floor(room).is_some() || BASE.contains(&room);
@@ -119,7 +119,7 @@ fn an_import_that_points_up_is_found() {
 }
 
 #[test]
-fn http_reaches_the_repository_not_even_through_a_re_export() {
+fn http_does_not_reach_the_repository_through_a_re_export() {
     let tree = Tree::planted(&[
         ("http/list.rs", "use crate::service::Page;"),
         ("cli/list.rs", "use crate::repository;"),

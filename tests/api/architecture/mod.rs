@@ -1,9 +1,9 @@
-//! Holds the sources to the rules of the house: which room may import which, no import cycles, unique
-//! type names, and one place each for SQL, HTTP and the rules of sessions. `src/lib.rs` lists the rooms.
+//! Rules for the sources: which room may import which, no import cycles, unique type names, and one
+//! place each for SQL, HTTP and the rules of sessions. `src/lib.rs` lists the rooms.
 //!
-//! The tests read text, not syntax trees: comments, literals and unit tests are blanked out first, then
-//! paths are looked for and resolved. That misses the paths that macros make, which are few, and needs
-//! no parser. Each rule has tests of its own, on planted sources that break it.
+//! The tests read text, not syntax trees: comments, literals and unit tests are blanked out first,
+//! then paths are searched and resolved. Paths in macros are missed, which are few, and no parser
+//! is needed. Each rule has its own tests with sources that break it.
 
 mod crates;
 mod cycles;
@@ -16,18 +16,18 @@ use std::fmt::Write as _;
 
 use self::source::Source;
 
-/// Longer files must have a reason to be.
+/// Each longer file has a reason.
 const LONGEST: usize = 300;
 const LONG_FOR_A_REASON: [(&str, &str); 1] =
     [("src/wire/object.rs", "one lenient reader of JSON, field by field")];
 
-/// Fails with all mistakes, one a line.
+/// Fails with all mistakes, one on each line.
 fn fail_on(mistakes: &[String]) {
     let mut text = String::new();
     for mistake in mistakes {
         writeln!(text, "  {mistake}").unwrap();
     }
-    assert!(mistakes.is_empty(), "the house is not in order:\n{text}");
+    assert!(mistakes.is_empty(), "the sources break rules of the architecture:\n{text}");
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn files_are_short() {
             (true, None) => mistakes
                 .push(format!("{name}:{LONGEST}: {lines} lines without its tests: divide it")),
             (false, Some(_)) => mistakes
-                .push(format!("{name}:1: {lines} lines: take it from the list of the long ones")),
+                .push(format!("{name}:1: {lines} lines: remove it from the list of long files")),
             _ => {}
         }
     }

@@ -66,7 +66,7 @@ const NOT_YET: [&str; 53] = [
     "Writes",
 ];
 
-/// The types that other modules can see, and where they are declared.
+/// The types that are visible to other modules, and where each is declared.
 fn declared(source: &Source) -> Vec<(&str, String)> {
     let mut found = Vec::new();
     for kind in ["struct ", "enum ", "trait ", "type ", "union "] {
@@ -92,7 +92,7 @@ fn mistakes(tree: &Tree, allowed: &[&str]) -> Vec<String> {
     places.retain(|_, places| places.len() > 1);
     let stale = allowed.iter().filter(|name| !places.contains_key(*name));
     let mut mistakes: Vec<String> =
-        stale.map(|name| format!("`{name}` is unique: take it from the list NOT_YET")).collect();
+        stale.map(|name| format!("`{name}` is unique: remove it from the list NOT_YET")).collect();
     for (name, places) in &places {
         if !allowed.contains(name) {
             mistakes.push(format!(
@@ -111,7 +111,7 @@ fn public_type_names_are_unique() {
 }
 
 #[test]
-fn a_type_name_that_stands_twice_is_found() {
+fn duplicate_type_name_is_found() {
     let tree = Tree::planted(&[
         (
             "a.rs",

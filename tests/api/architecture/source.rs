@@ -1,20 +1,21 @@
-//! One source file: its code without comments, literals and unit tests, every byte at its place.
+//! One source file: its code with comments, literals and unit tests blanked out, every byte in its
+//! place.
 
 use std::path::Path;
 
 pub struct Source {
-    /// From the root of the repository.
+    /// The path from the root of the repository.
     pub name: String,
-    /// Such as `["http", "youdu", "call"]`; empty for the crate's root.
+    /// The module path, such as `["http", "youdu", "call"]`; empty for the crate's root.
     pub module: Vec<String>,
-    /// Blanks stand for comments, literals and unit tests.
+    /// The code with blanks for comments, literals and unit tests.
     pub code: String,
-    /// Without the unit tests at the end.
+    /// The number of lines without the unit tests at the end.
     pub lines: usize,
 }
 
 impl Source {
-    /// `folder` holds the root of the crate, such as `src`.
+    /// A source file. `folder` holds the root of the crate, such as `src`.
     pub fn new(folder: &str, name: &str, text: &str) -> Self {
         let inner = Path::new(name).strip_prefix(folder).unwrap().with_extension("");
         let mut module: Vec<String> =
@@ -30,7 +31,7 @@ impl Source {
         self.code[..at].matches('\n').count() + 1
     }
 
-    /// Where `word` stands by itself.
+    /// The positions of `word` as a whole word.
     pub fn all<'a>(&'a self, word: &'a str) -> impl Iterator<Item = usize> + 'a {
         self.code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
             !self.code[..at].ends_with(is_word)
@@ -44,7 +45,7 @@ pub fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The sources below `folder`, but not the files of unit tests.
+/// The sources below `folder`, without the files of unit tests.
 pub fn read(folder: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut directories = vec![root.join(folder)];
@@ -66,7 +67,7 @@ pub fn read(folder: &str) -> Vec<Source> {
     sources
 }
 
-/// Blanks out each item behind `#[cfg(test)]`.
+/// Blanks out each item after `#[cfg(test)]`.
 fn without_tests(mut code: String) -> String {
     const MARK: &str = "#[cfg(test)]";
     while let Some(start) = code.find(MARK) {
@@ -117,7 +118,7 @@ fn blanked(text: &str) -> String {
         } else if rest[0] == b'r' && !word_before && rest.get(1) == Some(&b'"') {
             2 + text[at + 2..].find('"').map_or(rest.len() - 2, |end| end + 1)
         } else if rest[0] == b'\'' {
-            // A character, or else a lifetime.
+            // A character literal or a lifetime.
             match text[at + 1..].chars().next() {
                 Some('\\') => 3 + text[at + 3..].find('\'').unwrap_or_default(),
                 Some(c) if text[at + 1 + c.len_utf8()..].starts_with('\'') => 2 + c.len_utf8(),

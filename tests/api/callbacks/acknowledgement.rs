@@ -1,4 +1,4 @@
-//! What acknowledges a callback, and what every try leaves behind for operators.
+//! The responses that acknowledge a callback, and the record of each attempt for operators.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,17 +17,18 @@ use crate::harness::client::Client;
 use crate::harness::store::Attempt;
 use crate::harness::{TestApp, insert};
 
-/// Long enough for any sound receiver on a busy machine.
+/// Long enough for any healthy receiver on a busy machine.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a try must leave behind: whether it counts, its status, a part of its error, its answer.
+/// The expected record: whether the callback is acknowledged, the status, a part of the error, and
+/// the response.
 type Expected = (bool, Option<u16>, &'static str, Option<&'static str>);
 
 fn head(text: &str) -> Reply {
     Reply::Raw(text.as_bytes().to_vec())
 }
 
-/// Sends one callback for each URL, and gives the try of each.
+/// Sends one callback to each URL, and returns the attempt of each.
 async fn tries(app: &TestApp, receiver: &Receiver, urls: &[String]) -> Vec<(bool, Attempt)> {
     let mut subscribers = Vec::new();
     for url in urls {
@@ -145,7 +146,7 @@ async fn only_explicit_acknowledgement_counts() {
         check(case, tried, expected);
     }
     let calls = receiver.calls();
-    assert_eq!(calls.len(), cases.len(), "each once");
+    assert_eq!(calls.len(), cases.len(), "one attempt for each URL");
     assert!(calls.iter().all(|call| call.path() != "/elsewhere"));
 }
 
@@ -164,7 +165,7 @@ async fn connection_failures_are_recorded() {
         ("self-signed", format!("https://{self_signed}/"), (false, None, "certificate", None)),
         ("plain text", format!("https://{rude}/"), (false, None, "cannot connect: ", None)),
         ("TLS on a plain port", format!("http://{self_signed}/"), (false, None, "failed: ", None)),
-        // Acknowledges before it read anything, and goes: at least once, whatever this one says.
+        // This receiver answers before it has read the request, so the attempt may also fail.
         ("rude", format!("http://{rude}/"), (true, Some(200), "", Some("ok"))),
     ];
     let urls: Vec<String> = cases.iter().map(|(_, url, _)| url.clone()).collect();
@@ -174,12 +175,12 @@ async fn connection_failures_are_recorded() {
         } else {
             check(case, tried, expected);
         }
-        let told = format!("{:?}", tried.1);
-        assert!(!told.contains("msg_signature"), "{told}");
+        let record = format!("{:?}", tried.1);
+        assert!(!record.contains("msg_signature"), "{record}");
     }
 }
 
-/// Answers without reading.
+/// A receiver that answers without reading the request.
 async fn rude() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -191,8 +192,7 @@ async fn rude() -> SocketAddr {
     address
 }
 
-/// Speaks TLS with a certificate that nobody has vouched for: of `localhost` and 127.0.0.1, valid
-/// until 2126.
+/// A TLS receiver with a self-signed certificate for `localhost` and 127.0.0.1, valid until 2126.
 async fn self_signed() -> SocketAddr {
     const CERTIFICATE: &str = "\
         MIIBWzCCAQ2gAwIBAgIUL8lhDcUw47DJidkNBFno8LXiYkEwBQYDK2VwMBQxEjAQBgNVBAMMCWxvY2FsaG9zdDAgFw\

@@ -1,4 +1,4 @@
-//! What is sent, byte for byte.
+//! The exact bytes of callback requests.
 
 use std::time::Duration;
 
@@ -33,11 +33,11 @@ async fn creation_callback_matches_the_protocol() {
     assert_eq!(signature.0, "msg_signature");
     assert_eq!(signature.1.len(), 40);
     assert!(signature.1.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')), "{signature:?}");
-    // The time of the try, not of the change.
+    // The timestamp is that of the attempt, not of the change.
     assert_eq!(timestamp, &("timestamp".to_owned(), "1718000007".to_owned()));
     assert_eq!(nonce.0, "nonce");
     assert!(!nonce.1.is_empty() && !nonce.1.contains(['=', '&']), "{nonce:?}");
-    // One client splits the query by hand and decodes nothing.
+    // One receiver splits the query by hand and decodes nothing.
     assert_eq!(
         call.target,
         format!("/?msg_signature={}&timestamp=1718000007&nonce={}", signature.1, nonce.1)
@@ -58,18 +58,18 @@ async fn dissolve_and_restore_are_update_callbacks() {
     let path = format!("/v1/sessions/{}", id.trim_matches(['{', '}']));
     let dissolved = app.client.request(Method::DELETE, &format!("{path}?operator=a"));
     let restored = app.client.request(Method::POST, &format!("{path}/restore"));
-    for asked in [dissolved, restored.json(&json!({ "operator": "a" }))] {
-        let response = asked.bearer_auth(&app.api_key).send().await.unwrap();
+    for request in [dissolved, restored.json(&json!({ "operator": "a" }))] {
+        let response = request.bearer_auth(&app.api_key).send().await.unwrap();
         assert_eq!(response.status(), 200);
     }
     worker(&app).await.drain().await.unwrap();
-    let told: Vec<String> = receiver.calls().into_iter().map(|call| call.message).collect();
-    assert_eq!(told.len(), 3);
+    let messages: Vec<String> = receiver.calls().into_iter().map(|call| call.message).collect();
+    assert_eq!(messages.len(), 3);
     for (version, state) in [(2, "dissolved"), (3, "active")] {
         let message = format!(
             r#"{{"fromUser":"a","createTime":1718000000,"sessionId":"{id}","version":{version},"msgType":"session_update","session_update":{{"owner":"a","title":"t","addMember":[],"delMember":[],"state":"{state}"}}}}"#
         );
-        assert_eq!(told[version - 1], message);
+        assert_eq!(messages[version - 1], message);
     }
 }
 
@@ -80,19 +80,20 @@ async fn update_callback_matches_the_protocol() {
     app.clock.advance(Duration::from_secs(60));
     for change in [
         json!({ "title": "t2" }),
-        // Who is in already, or is not, does not really come or go.
+        // The callback omits added accounts that are members already, and removed accounts
+        // that are not members.
         json!({ "addMember": ["b", "d", "e", "d"], "delMember": ["x"] }),
         json!({ "opUser": "b", "title": "t3", "addMember": ["f"] }),
         json!({ "delMember": ["d", "x"] }),
-        // The owner leaves: b has been in longest.
+        // The owner leaves, and `b` is the member of longest standing.
         json!({ "delMember": ["a"] }),
     ] {
         update(&app, &id, change).await;
     }
     worker(&app).await.drain().await.unwrap();
 
-    let told: Vec<String> = receiver.calls().into_iter().map(|call| call.message).collect();
-    assert_eq!(told.len(), 6);
+    let messages: Vec<String> = receiver.calls().into_iter().map(|call| call.message).collect();
+    assert_eq!(messages.len(), 6);
     for (version, (from, news)) in [
         ("a", r#""owner":"a","title":"t2","addMember":[],"delMember":[]"#),
         ("a", r#""owner":"a","title":"t2","addMember":["d","e"],"delMember":[]"#),
@@ -104,7 +105,7 @@ async fn update_callback_matches_the_protocol() {
     .enumerate()
     {
         assert_eq!(
-            told[version + 1],
+            messages[version + 1],
             format!(
                 r#"{{"fromUser":"{from}","createTime":1718000060,"sessionId":"{id}","version":{},"msgType":"session_update","session_update":{{{news}}}}}"#,
                 version + 2
@@ -139,7 +140,7 @@ async fn attempts_share_an_id_and_have_own_signatures() {
     let times: Vec<String> = first.iter().map(|call| call.parameter("timestamp")).collect();
     assert_eq!(times, ["1718000000", "1718000036", "1718000072"]);
     assert_ne!(calls[0].parameter("nonce"), calls[1].parameter("nonce"));
-    assert_ne!(calls[0].body, calls[1].body, "sealed with fresh noise");
+    assert_ne!(calls[0].body, calls[1].body, "each attempt is encrypted with new random bytes");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! What operators do about callbacks, with the real program.
+//! The `app` and `delivery` commands for callbacks, with the real binary.
 
 use std::time::Duration;
 
@@ -34,16 +34,16 @@ async fn delivery_commands_work_with_a_running_server() {
     let server = home.serve().await;
     let stored = home.subscribe(&receiver).await;
     let app_id = stored.app.app_id.as_str();
-    let which = ["--buin", "14731009", "--app-id", app_id];
+    let selector = ["--buin", "14731009", "--app-id", app_id];
     let app = async |command: &str, more: &[&str]| {
-        home.run(&[&["app", command][..], &which, more].concat()).await
+        home.run(&[&["app", command][..], &selector, more].concat()).await
     };
     let list = async |more: &[&str]| {
         let list = home.run(&[&["delivery", "list", "--json"], more].concat()).await.json();
         list.as_array().unwrap().clone()
     };
 
-    // A test, outside the queue.
+    // A test callback bypasses the queue.
     let ran = app("test-callback", &[]).await;
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{}", ran.out);
     for part in
@@ -56,9 +56,9 @@ async fn delivery_commands_work_with_a_running_server() {
     assert_eq!(message["msgType"], "muster_test");
     assert_eq!(message["version"], 0);
     assert_eq!(message["sessionId"], "{00000000-0000-0000-0000-000000000000}");
-    assert!(list(&[]).await.is_empty(), "the queue knows nothing of it");
+    assert!(list(&[]).await.is_empty(), "the queue has no test callback");
 
-    // What arrived.
+    // A delivered callback is listed and shown.
     let id = create(&server, &home).await;
     wait_for("delivered", SOON, async || list(&["--state", "delivered"]).await.len() == 1).await;
     let [call] = receiver.take().try_into().unwrap();
@@ -77,11 +77,11 @@ async fn delivery_commands_work_with_a_running_server() {
     assert!(human.contains("state         delivered"), "{human}");
     assert!(human.contains(", status 200: acknowledged, response \"ok\""), "{human}");
 
-    // What did not.
+    // A failed attempt is shown.
     receiver.script(|_| reply_with(503, "back soon"));
     rename(&server, &home, &id, "t2").await;
     rename(&server, &home, &id, "t3").await;
-    wait_for("two tries", SOON, async || receiver.calls().len() >= 2).await;
+    wait_for("two attempts", SOON, async || receiver.calls().len() >= 2).await;
     let pending = list(&["--state", "pending"]).await;
     assert!(pending.iter().chain(&list(&["--state", "leased"]).await).count() >= 1);
     let second = delivery.replace(".1.", ".2.");
@@ -100,9 +100,10 @@ async fn delivery_commands_work_with_a_running_server() {
     let printed: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!((ran.code, &printed["acknowledged"]), (1, &json!(false)), "{printed}");
 
-    // Paused: nothing is sent, nothing is lost.
+    // The callbacks of a paused app are kept and not sent.
     assert_eq!(app("pause-callbacks", &["--json"]).await.json()["callbacksPaused"], true);
-    wait_for("none under way", SOON, async || list(&["--state", "leased"]).await.is_empty()).await;
+    wait_for("no attempt in flight", SOON, async || list(&["--state", "leased"]).await.is_empty())
+        .await;
     receiver.take();
     receiver.recover();
     rename(&server, &home, &id, "t4").await;
@@ -113,27 +114,33 @@ async fn delivery_commands_work_with_a_running_server() {
     assert!(human.contains("withheld      callbacks are paused"), "{human}");
     let tested = app("test-callback", &[]).await.out;
     assert!(tested.contains("but real callbacks are not sent: callbacks are paused"), "{tested}");
-    // Commands have run meanwhile, and the test is all that arrived.
+    // Several commands have run meanwhile. Only the test callback arrived.
     let calls = receiver.take();
     assert_eq!(calls.len(), 1, "{calls:?}");
     assert!(calls[0].headers["x-muster-delivery"].starts_with("test-"));
     assert_eq!(app("resume-callbacks", &["--json"]).await.json()["callbacksPaused"], false);
-    wait_for("all", SOON, async || list(&["--state", "delivered"]).await.len() == 4).await;
+    wait_for("four delivered callbacks", SOON, async || {
+        list(&["--state", "delivered"]).await.len() == 4
+    })
+    .await;
     assert_eq!(receiver.versions(), [2, 3, 4]);
 
-    // Once more.
+    // A replay sends callbacks again.
     let ran = home.run(&["delivery", "replay", &delivery]).await;
     assert_eq!((ran.code, ran.out.as_str()), (0, "callbacks to be sent again: 1\n"), "{}", ran.err);
-    wait_for("one", SOON, async || receiver.calls().len() == 1).await;
+    wait_for("the replayed callback", SOON, async || receiver.calls().len() == 1).await;
     assert_eq!(receiver.versions(), [1]);
-    wait_for("one", SOON, async || list(&["--state", "delivered"]).await.len() == 4).await;
+    wait_for("four delivered callbacks", SOON, async || {
+        list(&["--state", "delivered"]).await.len() == 4
+    })
+    .await;
     let replay = ["delivery", "replay", "--app", app_id, "--state", "delivered", "--session", &id];
     let ran = home.run(&[&replay[..], &["--json"]].concat()).await;
     assert_eq!(ran.json(), json!({ "replayed": 4 }));
-    wait_for("four", SOON, async || receiver.calls().len() == 4).await;
+    wait_for("four replayed callbacks", SOON, async || receiver.calls().len() == 4).await;
     assert_eq!(receiver.versions(), [1, 2, 3, 4]);
     let ran = home.run(&["delivery", "replay", "--app", app_id, "--json"]).await;
-    assert_eq!(ran.json(), json!({ "replayed": 0 }), "failed ones, unless told otherwise");
+    assert_eq!(ran.json(), json!({ "replayed": 0 }), "the default is failed deliveries only");
     server.stop().await;
 }
 
@@ -144,14 +151,14 @@ async fn delivery_commands_work_without_a_server() {
     let stored = home.subscribe(&receiver).await;
     let app_id = stored.app.app_id.as_str();
     let id = create(&server, &home).await;
-    wait_for("it arrived", SOON, async || !receiver.calls().is_empty()).await;
+    wait_for("a callback", SOON, async || !receiver.calls().is_empty()).await;
     server.stop().await;
     let delivery = receiver.take()[0].headers["x-muster-delivery"].clone();
 
     let human = home.run(&["delivery", "show", &delivery]).await;
     assert!(human.out.contains("attempt 1: "), "{}{}", human.out, human.err);
-    let which = ["--buin", "14731009", "--app-id", app_id];
-    assert_eq!(home.run(&[&["app", "test-callback"][..], &which].concat()).await.code, 0);
+    let selector = ["--buin", "14731009", "--app-id", app_id];
+    assert_eq!(home.run(&[&["app", "test-callback"][..], &selector].concat()).await.code, 0);
     assert_eq!(receiver.take().len(), 1);
     let replay = ["delivery", "replay", "--app", app_id, "--state", "delivered", "--json"];
     for (more, replayed) in [
@@ -166,9 +173,9 @@ async fn delivery_commands_work_without_a_server() {
     assert_eq!(list[0]["id"], delivery);
     assert!(list[0]["nextTryAt"].is_string(), "{list}");
 
-    // What cannot be is told, with what to do instead.
+    // Each error explains the mistake or names a remedy.
     let unknown = delivery.replace(".1.", ".9.");
-    for (args, code, told) in [
+    for (args, code, expected) in [
         (vec!["delivery", "show", &unknown], 1, "`muster delivery list` lists"),
         (vec!["delivery", "replay", &unknown], 1, "there is no such callback"),
         (vec!["delivery", "replay", "--app", "x"], 1, "there is no app x"),
@@ -184,22 +191,22 @@ async fn delivery_commands_work_without_a_server() {
     ] {
         let ran = home.run(&args).await;
         assert_eq!(ran.code, code, "{args:?}: {}", ran.err);
-        assert!(ran.err.contains(told), "{args:?}: {}", ran.err);
+        assert!(ran.err.contains(expected), "{args:?}: {}", ran.err);
         assert_eq!(ran.out, "", "{args:?}");
     }
-    let update = [&["app", "update"][..], &which, &["--no-callback"]].concat();
+    let update = [&["app", "update"][..], &selector, &["--no-callback"]].concat();
     assert_eq!(home.run(&update).await.code, 0);
-    let ran = home.run(&[&["app", "test-callback"][..], &which].concat()).await;
+    let ran = home.run(&[&["app", "test-callback"][..], &selector].concat()).await;
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("--callback-url"), "{}", ran.err);
 
-    // A server sends what was replayed, once there is a way again.
+    // A new server sends the replayed callbacks after the URL is set again.
     let url = receiver.url("/");
-    let update = [&["app", "update"][..], &which, &["--callback-url", &url]].concat();
+    let update = [&["app", "update"][..], &selector, &["--callback-url", &url]].concat();
     let token = ["--callback-token", super::TOKEN];
     assert_eq!(home.run(&[&update[..], &token].concat()).await.code, 0);
     let server = home.serve().await;
-    wait_for("it arrived", SOON, async || !receiver.calls().is_empty()).await;
+    wait_for("a callback", SOON, async || !receiver.calls().is_empty()).await;
     assert_eq!(receiver.calls()[0].session, id);
     server.stop().await;
 }

@@ -1,4 +1,4 @@
-//! Real processes under load, with a receiver that fails, killed and beside each other.
+//! Real servers under load with a failing receiver: killed servers, and two servers side by side.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -10,8 +10,8 @@ use super::process::{Home, wait_for};
 use super::receiver::{Call, Receiver, Reply, reply_with};
 use crate::harness::process::PATIENCE;
 
-/// Makes sessions and changes them, whatever happens to the servers: as many of each at a time as
-/// there are tasks. A request whose answer was lost is made again.
+/// Creates `sessions` sessions and changes each until it has `changes` versions. A failed request
+/// is repeated, because a server may be killed meanwhile.
 async fn change(urls: Arc<Mutex<Vec<String>>>, key: String, sessions: usize, changes: usize) {
     let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
     let http = http.build().unwrap();
@@ -41,7 +41,7 @@ async fn change(urls: Arc<Mutex<Vec<String>>>, key: String, sessions: usize, cha
     }
 }
 
-/// The versions of each session in the order in which each was first acknowledged.
+/// The versions of each session in the order of their first acknowledgement.
 fn first_acknowledged(calls: &[Call]) -> BTreeMap<String, Vec<i64>> {
     let mut seen = BTreeSet::new();
     let mut sessions: BTreeMap<String, Vec<i64>> = BTreeMap::new();
@@ -58,13 +58,13 @@ async fn deliveries(home: &Home) -> Vec<Value> {
     list.as_array().unwrap().clone()
 }
 
-/// All that the database knows of is delivered, and nothing else, each session in order.
+/// Checks that exactly the stored deliveries have arrived, in order within each session.
 fn all_arrived(list: &[Value], calls: &[Call]) {
-    assert!(list.iter().all(|one| one["state"] == "delivered"));
+    assert!(list.iter().all(|delivery| delivery["state"] == "delivered"));
     let mut expected: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-    for one in list {
-        let id = one["sessionId"].as_str().unwrap().to_owned();
-        expected.entry(id).or_default().push(one["version"].as_i64().unwrap());
+    for delivery in list {
+        let id = delivery["sessionId"].as_str().unwrap().to_owned();
+        expected.entry(id).or_default().push(delivery["version"].as_i64().unwrap());
     }
     for versions in expected.values_mut() {
         versions.sort_unstable();
@@ -96,10 +96,11 @@ async fn kills_and_failures_lose_no_delivery() {
         client.await.unwrap();
     }
     let changed = started.elapsed();
-    // What the killed ones held is taken over when their leases end, half a minute later.
+    // The leases of the killed servers expire half a minute later. Only then are their deliveries
+    // claimed again.
     let list = loop {
         let list = deliveries(&home).await;
-        if list.iter().all(|one| one["state"] == "delivered") {
+        if list.iter().all(|delivery| delivery["state"] == "delivered") {
             break list;
         }
         assert!(started.elapsed() < 5 * PATIENCE, "{}", home.log());
@@ -112,14 +113,14 @@ async fn kills_and_failures_lose_no_delivery() {
     all_arrived(&list, &calls);
     assert!(list.len() >= 2_000, "{}", list.len());
     let failures = calls.iter().filter(|call| !call.acknowledged).count();
-    let tries: i64 = list.iter().map(|one| one["attempts"].as_i64().unwrap()).sum();
-    // Each kill may cost what was not written down: sixteen tries under way, and as many as 64 that
-    // ended while more were to come.
+    let tries: i64 = list.iter().map(|delivery| delivery["attempts"].as_i64().unwrap()).sum();
+    // A kill loses results that are not stored yet: those of 16 attempts in flight, and those of up
+    // to 64 ended attempts.
     let twice = calls.len() - failures - list.len();
     assert!(twice <= 2 * (16 + 64), "{twice} arrived twice");
-    // And what was taken and not sent yet: those under way, and as many as 256 ahead of them.
+    // A kill also loses claims that are not sent yet: 16 in flight, and up to 256 prefetched.
     let unsent = usize::try_from(tries).unwrap() - calls.len();
-    assert!(unsent <= 2 * (16 + 256), "{unsent} tries never arrived");
+    assert!(unsent <= 2 * (16 + 256), "{unsent} attempts never arrived");
     println!(
         "{} deliveries, {} tries, {failures} failures, {twice} twice; second kill after {killed:?}, \
          changes done after {changed:?}, all arrived after {arrived:?}; whole test {:?}",
@@ -145,7 +146,7 @@ async fn two_servers_share_the_work() {
     let changed = began.elapsed();
     let list = loop {
         let list = deliveries(&home).await;
-        if list.iter().all(|one| one["state"] == "delivered") {
+        if list.iter().all(|delivery| delivery["state"] == "delivered") {
             break list;
         }
         assert!(began.elapsed() < changed + 2 * PATIENCE, "{}", home.log());
@@ -157,11 +158,11 @@ async fn two_servers_share_the_work() {
     let calls = receiver.calls();
     all_arrived(&list, &calls);
     assert_eq!(list.len(), 800);
-    // Every try is explained: one for each delivery, and one for each failure. So nothing had to
-    // wait for the end of a lease either: that would be a try without a call.
+    // There is one attempt for each delivery and one for each failure. So no lease has expired:
+    // an expired lease gives an attempt without a call.
     let failures = calls.iter().filter(|call| !call.acknowledged).count();
     assert_eq!(calls.len(), 800 + failures);
-    let tries: i64 = list.iter().map(|one| one["attempts"].as_i64().unwrap()).sum();
+    let tries: i64 = list.iter().map(|delivery| delivery["attempts"].as_i64().unwrap()).sum();
     assert_eq!(usize::try_from(tries).unwrap(), calls.len());
     let log = home.log();
     assert!(!log.contains("ERROR"), "{log}");

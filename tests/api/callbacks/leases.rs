@@ -1,4 +1,4 @@
-//! Workers that die, and workers beside each other.
+//! Leases: workers that die, and workers side by side.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,16 +21,16 @@ use crate::harness::{TestApp, replay};
 
 const LEASE: Duration = Duration::from_secs(45);
 
-fn room(stored: &StoredApp, places: usize) -> AppCapacity {
+fn capacity(stored: &StoredApp, slots: usize) -> AppCapacity {
     let (buin, app_id) = (stored.app.buin, stored.app.app_id.clone());
-    AppCapacity { buin, app_id, in_flight: 0, slots: places, probing: false }
+    AppCapacity { buin, app_id, in_flight: 0, slots, probing: false }
 }
 
-/// Claims what is due to an app, as a worker does.
+/// Claims the due deliveries of an app, like a worker.
 async fn claim(app: &TestApp, stored: &StoredApp) -> Vec<ClaimedDelivery> {
-    let room = room(stored, 16);
+    let capacity = capacity(stored, 16);
     let now = app.clock.now();
-    deliveries::claim(&mut connection(app).await, &[room], 64, now, &Lease::new(now + LEASE))
+    deliveries::claim(&mut connection(app).await, &[capacity], 64, now, &Lease::new(now + LEASE))
         .await
         .unwrap()
         .claimed
@@ -61,12 +61,12 @@ async fn deliveries_of_a_dead_worker_are_reclaimed() {
     let other = create(&app).await;
     let dead = claim(&app, &stored).await;
     assert_eq!(dead.len(), 2);
-    assert!(dead.iter().all(|one| one.id.version.get() == 1 && one.attempt == 1));
+    assert!(dead.iter().all(|claimed| claimed.id.version.get() == 1 && claimed.attempt == 1));
 
     let mut worker = worker(&app).await;
     assert_eq!(worker.drain().await.unwrap(), 0);
     app.clock.advance(LEASE - Duration::from_millis(1));
-    assert_eq!(worker.drain().await.unwrap(), 0, "the lease is not over");
+    assert_eq!(worker.drain().await.unwrap(), 0, "the lease has not expired");
     app.clock.advance(Duration::from_millis(1));
     assert_eq!(worker.drain().await.unwrap(), 4);
     let calls = receiver.take();
@@ -78,7 +78,7 @@ async fn deliveries_of_a_dead_worker_are_reclaimed() {
     assert_eq!(of(&other), [(1, 2)]);
     let first = delivery_id(&id, 1, &stored);
     let tried = attempts(&app, &first).await;
-    assert_eq!(tried.len(), 1, "the first try's worker told nothing");
+    assert_eq!(tried.len(), 1, "the first worker recorded no attempt");
     assert_eq!(tried[0].attempt, 2);
 }
 
@@ -101,9 +101,9 @@ async fn expired_lease_cannot_finish_a_delivery() {
         assert_eq!(held, 0);
         let listed = find(&app, &first).await;
         assert_eq!((listed.state, listed.due_at), (DeliveryState::Leased, now + LEASE));
-        assert_eq!(claim(&app, &stored).await.len(), 0, "and nothing is called");
+        assert_eq!(claim(&app, &stored).await.len(), 0, "the next version is not due");
     }
-    assert_eq!(attempts(&app, &first).await.len(), 1, "but the try is noted");
+    assert_eq!(attempts(&app, &first).await.len(), 1, "the attempt is recorded");
     let taken = finished(&taker[0], NextState::Delivered);
     assert_eq!(
         deliveries::complete(&mut connection(&app).await, std::slice::from_ref(&taken), now)
@@ -118,7 +118,7 @@ async fn expired_lease_cannot_finish_a_delivery() {
     assert_eq!(find(&app, &second).await.state, DeliveryState::Delivered);
 }
 
-/// Leases that ended, of versions behind others that wait: they must not hide what is due.
+/// Expired leases of versions that wait for an earlier version must not hide due deliveries.
 #[tokio::test(flavor = "multi_thread")]
 async fn expired_leases_behind_replayed_versions_are_reclaimed() {
     let (app, receiver, stored) = spawn_subscribed().await;
@@ -132,8 +132,8 @@ async fn expired_leases_behind_replayed_versions_are_reclaimed() {
     worker.drain().await.unwrap();
     app.clock.advance(Duration::from_secs(100));
     let dead = claim(&app, &stored).await;
-    assert_eq!(dead.iter().map(|one| one.id.version.get()).collect::<Vec<_>>(), [2; 5]);
-    // Meanwhile the first versions are replayed, and fail; a new session comes.
+    assert_eq!(dead.iter().map(|claimed| claimed.id.version.get()).collect::<Vec<_>>(), [2; 5]);
+    // Meanwhile the first versions are replayed and fail, and a new session is created.
     for id in &ids {
         let id = Some(delivery_id(id, 1, &stored));
         let filter = deliveries::DeliveryFilter { id, ..deliveries::DeliveryFilter::default() };
@@ -144,18 +144,18 @@ async fn expired_leases_behind_replayed_versions_are_reclaimed() {
     assert_eq!(replayed.len(), 5);
     let later = now + Duration::from_secs(3_600);
     let failed: Vec<CompletedAttempt> =
-        replayed.iter().map(|one| finished(one, NextState::RetryAt(later))).collect();
+        replayed.iter().map(|claimed| finished(claimed, NextState::RetryAt(later))).collect();
     deliveries::complete(&mut connection(&app).await, &failed, now).await.unwrap();
     app.clock.advance(LEASE + Duration::from_secs(1));
     let new = create(&app).await;
-    // One place: four are looked at.
-    let room = room(&stored, 1);
+    // With one slot, a claim looks at four deliveries.
+    let capacity = capacity(&stored, 1);
     let mut taken = Vec::new();
     for _ in 0..5 {
         let now = app.clock.now();
         let claims = deliveries::claim(
             &mut connection(&app).await,
-            std::slice::from_ref(&room),
+            std::slice::from_ref(&capacity),
             1,
             now,
             &Lease::new(now + LEASE),
@@ -165,7 +165,7 @@ async fn expired_leases_behind_replayed_versions_are_reclaimed() {
     }
     assert_eq!(taken.len(), 1);
     assert_eq!(taken[0].id, delivery_id(&new, 1, &stored));
-    // What stood behind comes in its turn.
+    // The later versions follow in order.
     deliveries::complete(
         &mut connection(&app).await,
         &[finished(&taken[0], NextState::Delivered)],
@@ -183,7 +183,7 @@ async fn expired_leases_behind_replayed_versions_are_reclaimed() {
     }
 }
 
-/// What was taken ahead and cannot be sent, because the worker stops or the receiver hangs.
+/// A worker releases prefetched deliveries if it stops or the receiver hangs.
 #[tokio::test(flavor = "multi_thread")]
 async fn released_delivery_counts_no_attempt() {
     let (app, receiver, stored) = spawn_subscribed().await;
@@ -194,7 +194,7 @@ async fn released_delivery_counts_no_attempt() {
     deliveries::release(&mut own, &unsent, app.clock.now()).await.unwrap();
     let again = claim(&app, &stored).await;
     assert_eq!((again.len(), again[0].attempt, again[0].tries), (1, 1, 1));
-    // The lease is another one now.
+    // The delivery has a new lease now, so this release has no effect.
     deliveries::release(&mut own, &unsent, app.clock.now()).await.unwrap();
     assert_eq!(claim(&app, &stored).await.len(), 0);
     let unsent = ReleasedDelivery::from(again[0].clone());
@@ -204,7 +204,7 @@ async fn released_delivery_counts_no_attempt() {
     assert_eq!((receiver.take().len(), tried.len(), tried[0].attempt), (1, 1, 1));
 }
 
-/// A quick receiver has many taken ahead; a worker that stops leaves none of them leased.
+/// The worker prefetches many deliveries for a fast receiver. All of them are released at its stop.
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_worker_releases_prefetched_deliveries() {
     let (app, receiver, _) = spawn_subscribed().await;
@@ -220,29 +220,33 @@ async fn stopping_worker_releases_prefetched_deliveries() {
     drop(stop);
     working.await.unwrap();
     assert_eq!(count(&app, DeliveryState::Leased).await, 0);
-    let told = receiver.calls().len();
-    assert_eq!(count(&app, DeliveryState::Delivered).await, told);
-    assert_eq!(count(&app, DeliveryState::Pending).await, 400 - told);
+    let sent = receiver.calls().len();
+    assert_eq!(count(&app, DeliveryState::Delivered).await, sent);
+    assert_eq!(count(&app, DeliveryState::Pending).await, 400 - sent);
     let pending =
         DeliveryFilter { state: Some(DeliveryState::Pending), ..DeliveryFilter::default() };
     let listed = deliveries::list(&app.pool, &pending, 400).await.unwrap();
-    assert!(listed.iter().all(|one| one.attempts == 0), "a try is counted that was none");
+    assert!(
+        listed.iter().all(|delivery| delivery.attempts == 0),
+        "an unsent delivery counts an attempt"
+    );
 }
 
-/// A version that is written while its predecessor is being finished, and that another worker puts
-/// off just then: nobody calls it, so it must not have been put off for long.
+/// A version is written during the completion of its predecessor, and another worker defers it at
+/// the same moment. The completion does not make it due, so the deferral must be short.
 #[tokio::test(flavor = "multi_thread")]
 async fn delivery_written_during_a_completion_is_not_delayed() {
     let (app, _receiver, stored) = spawn_subscribed().await;
     let id = create(&app).await;
     let held = claim(&app, &stored).await;
     let lock = "select from delivery for update";
-    let mut moment = app.pool.begin().await.unwrap();
-    sqlx::query(lock).execute(&mut *moment).await.unwrap();
+    let mut transaction = app.pool.begin().await.unwrap();
+    sqlx::query(lock).execute(&mut *transaction).await.unwrap();
     let (mut own, now) = (connection(&app).await, app.clock.now());
-    let one = finished(&held[0], NextState::Delivered);
-    let recording = tokio::spawn(async move { deliveries::complete(&mut own, &[one], now).await });
-    // Until it waits for the lock: by then it has decided what it sees.
+    let completed = finished(&held[0], NextState::Delivered);
+    let recording =
+        tokio::spawn(async move { deliveries::complete(&mut own, &[completed], now).await });
+    // The statement has taken its snapshot before it waits for the lock.
     let waiting = "select count(*) from pg_stat_activity
                    where wait_event_type = 'Lock' and datname = current_database()";
     let waiting = async || sqlx::query_scalar::<_, i64>(waiting).fetch_one(&app.pool).await;
@@ -251,10 +255,10 @@ async fn delivery_written_during_a_completion_is_not_delayed() {
     }
     rename(&app, &id, 1).await;
     assert_eq!(claim(&app, &stored).await.len(), 0);
-    moment.commit().await.unwrap();
+    transaction.commit().await.unwrap();
     assert_eq!(recording.await.unwrap().unwrap(), 1);
 
-    assert_eq!(claim(&app, &stored).await.len(), 0, "as yet nobody knows of it");
+    assert_eq!(claim(&app, &stored).await.len(), 0, "the new version is still deferred");
     app.clock.advance(Duration::from_millis(5_001));
     let taken = claim(&app, &stored).await;
     assert_eq!(taken[0].id, delivery_id(&id, 2, &stored));
@@ -289,8 +293,8 @@ async fn workers_never_send_the_same_delivery() {
         });
         let round: Vec<_> = round.collect();
         workers = Vec::new();
-        for one in round {
-            let (worker, some) = one.await.unwrap();
+        for handle in round {
+            let (worker, some) = handle.await.unwrap();
             workers.push(worker);
             tries += some;
         }
@@ -311,7 +315,7 @@ async fn workers_never_send_the_same_delivery() {
         }
         assert!(versions.values().all(|versions| *versions == [1, 2, 3, 4, 5]), "{versions:?}");
     }
-    assert_eq!(tries, 0, "and every try arrived");
+    assert_eq!(tries, 0, "every attempt arrived");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -342,7 +346,7 @@ async fn replay_and_claim_do_not_deadlock() {
     for worker in workers {
         tries += worker.await.unwrap();
     }
-    // What was replayed in an unlucky moment.
+    // A replay at the moment of a claim may leave a delivery deferred for some seconds.
     app.clock.advance(Duration::from_secs(6));
     tries += worker(&app).await.drain().await.unwrap();
     assert_eq!(count(&app, DeliveryState::Delivered).await, 180);
@@ -357,17 +361,17 @@ async fn lost_claim_can_be_claimed_again_at_once() {
         create(&app).await;
     }
     let now = app.clock.now();
-    let room = room(&stored, 2);
+    let capacity = capacity(&stored, 2);
     let take = async |lease: &Lease| {
-        let rooms = std::slice::from_ref(&room);
+        let capacities = std::slice::from_ref(&capacity);
         let connection = &mut connection(&app).await;
-        deliveries::claim(connection, rooms, 2, now, lease).await.unwrap().claimed
+        deliveries::claim(connection, capacities, 2, now, lease).await.unwrap().claimed
     };
     let [lost, held] = [(); 2].map(|()| Lease::new(now + LEASE));
     assert_eq!(take(&lost).await.len(), 2);
     assert_eq!(take(&held).await.len(), 1);
     deliveries::release_lost_leases(&mut connection(&app).await, &[lost], now).await.unwrap();
     let again = take(&Lease::new(now + LEASE)).await;
-    assert_eq!(again.len(), 2, "and what another claim took stays where it is");
-    assert!(again.iter().all(|one| one.attempt == 1), "{again:?}");
+    assert_eq!(again.len(), 2, "the delivery of the other claim stays leased");
+    assert!(again.iter().all(|claimed| claimed.attempt == 1), "{again:?}");
 }

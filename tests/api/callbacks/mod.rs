@@ -1,7 +1,7 @@
-//! Callbacks: what is sent, to whom, in which order, and what becomes of it.
+//! Callbacks: content, receivers, order, retries and retention.
 //!
-//! The server of these tests sends nothing by itself. A test takes a worker's steps with
-//! [`Worker::drain`], and moves the clock instead of waiting.
+//! In most of these tests the server has no worker. The test drives a worker with
+//! [`Worker::drain`], and advances the clock instead of waiting.
 
 mod acknowledgement;
 mod bytes;
@@ -35,7 +35,7 @@ use receiver::Receiver;
 
 const TOKEN: &str = "the callbacks' token";
 
-/// A server that writes deliveries and sends none.
+/// A server that stores deliveries but does not send them.
 async fn spawn() -> TestApp {
     spawn_app_with(|settings| settings.delivery.enabled = false).await
 }
@@ -47,7 +47,7 @@ async fn spawn_subscribed() -> (TestApp, Receiver, StoredApp) {
     (app, receiver, stored)
 }
 
-/// An app that gets its callbacks at `receiver`.
+/// Stores an app whose callback URL is that of `receiver`.
 pub async fn subscribe(app: &TestApp, receiver: &Receiver) -> StoredApp {
     let stored = subscriber(&receiver.url("/"));
     receiver.knows(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
@@ -55,19 +55,19 @@ pub async fn subscribe(app: &TestApp, receiver: &Receiver) -> StoredApp {
     stored
 }
 
-/// An app that wants callbacks, not yet written.
+/// An app with this callback URL, not stored yet.
 fn subscriber(url: &str) -> StoredApp {
     let mut stored = new_app(BUIN, &[Permission::Callbacks]);
     stored.app.callback = Some(Callback { url: url.to_owned(), token: TOKEN.to_owned() });
     stored
 }
 
-/// A worker with the apps that there are now.
+/// A worker that knows the apps stored at this time.
 async fn worker(app: &TestApp) -> Worker {
     worker_with(app, |_| {}).await
 }
 
-/// A connection of its own, as a worker has.
+/// A dedicated connection, like that of a worker.
 async fn connection(app: &TestApp) -> PgConnection {
     app.pool.acquire().await.unwrap().detach()
 }
@@ -81,7 +81,7 @@ async fn worker_with(app: &TestApp, change: impl FnOnce(&mut Settings)) -> Worke
         .unwrap()
 }
 
-/// A new session of `a`, `b` and `c`: its id.
+/// Creates a session of `a`, `b` and `c`, and returns its id.
 async fn create(app: &TestApp) -> String {
     let body = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
     let created = app.create(&body).await;
@@ -98,7 +98,7 @@ async fn update(app: &TestApp, id: &str, change: Value) -> Value {
     updated
 }
 
-/// Changes a session's title so many times.
+/// Changes the title of a session `times` times.
 async fn rename(app: &TestApp, id: &str, times: usize) {
     for _ in 0..times {
         update(app, id, json!({ "title": format!("t {:x}", rand::random::<u64>()) })).await;
@@ -121,7 +121,7 @@ async fn attempts(app: &TestApp, id: &DeliveryId) -> Vec<Attempt> {
     store::delivery_attempts(app, id).await
 }
 
-/// How many deliveries are in `state`.
+/// The number of deliveries in `state`.
 async fn count(app: &TestApp, state: DeliveryState) -> usize {
     store::count_in_state(app, state).await
 }

@@ -1,5 +1,4 @@
-//! Random histories of changes, workers that fail and die, and operators, against a model of what
-//! the queue promises.
+//! Random changes, worker failures and operator commands, compared with a model of the queue.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,39 +22,40 @@ const LEASE: Duration = Duration::from_secs(45);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
-    /// It may be taken from then on, as soon as nothing stands before it.
+    /// The delivery may be claimed from this time on, after all earlier versions have ended.
     Waiting(DateTime<Utc>),
     Leased(DateTime<Utc>),
     Ended,
 }
 
-type Line = (SessionId, AppId);
+/// One queue: the versions of a session for an app.
+type QueueKey = (SessionId, AppId);
 
-/// What the queue must do.
+/// The expected state of all queues.
 #[derive(Default)]
 struct Model {
-    lines: BTreeMap<Line, BTreeMap<i64, State>>,
+    queues: BTreeMap<QueueKey, BTreeMap<i64, State>>,
     tries: usize,
 }
 
 impl Model {
-    /// The earliest of a line that has not ended.
-    fn head(&self, line: &Line) -> Option<(i64, State)> {
-        let mut versions = self.lines[line].iter();
+    /// The earliest version of a queue that has not ended.
+    fn head(&self, key: &QueueKey) -> Option<(i64, State)> {
+        let mut versions = self.queues[key].iter();
         versions
             .find(|(_, state)| **state != State::Ended)
             .map(|(version, state)| (*version, *state))
     }
 
     fn state(&mut self, claimed: &ClaimedDelivery) -> &mut State {
-        let line = (claimed.id.session_id, claimed.id.app_id.clone());
-        self.lines.get_mut(&line).unwrap().get_mut(&claimed.id.version.get()).unwrap()
+        let key = (claimed.id.session_id, claimed.id.app_id.clone());
+        self.queues.get_mut(&key).unwrap().get_mut(&claimed.id.version.get()).unwrap()
     }
 
     fn claimed(&mut self, claimed: &ClaimedDelivery, now: DateTime<Utc>) {
-        let line = (claimed.id.session_id, claimed.id.app_id.clone());
-        let (version, state) = self.head(&line).expect("all of this line have ended");
-        assert_eq!(claimed.id.version.get(), version, "the order is broken: {:?}", self.lines);
+        let key = (claimed.id.session_id, claimed.id.app_id.clone());
+        let (version, state) = self.head(&key).expect("every version of this queue has ended");
+        assert_eq!(claimed.id.version.get(), version, "the order is broken: {:?}", self.queues);
         match state {
             State::Waiting(from) => assert!(from <= now, "too early: {from}, {now}"),
             State::Leased(until) => assert!(until <= now, "still leased: {until}, {now}"),
@@ -65,9 +65,9 @@ impl Model {
         self.tries += 1;
     }
 
-    /// What could be taken of this app's now.
+    /// The number of deliveries of this app that a worker could claim now.
     fn due(&self, app_id: &AppId, now: DateTime<Utc>) -> usize {
-        let heads = self.lines.keys().filter(|line| line.1 == *app_id).map(|line| self.head(line));
+        let heads = self.queues.keys().filter(|key| key.1 == *app_id).map(|key| self.head(key));
         heads
             .flatten()
             .filter(|(_, state)| match state {
@@ -84,9 +84,9 @@ impl Model {
             NextState::RetryAt(at) => State::Waiting(at),
         };
         if next == NextState::Delivered || next == NextState::Failed {
-            // Its successor is called at once, even if it was to wait itself.
-            let line = (claimed.id.session_id, claimed.id.app_id.clone());
-            let versions = self.lines.get_mut(&line).unwrap();
+            // The next version becomes due at once, even if it waited for its own retry.
+            let key = (claimed.id.session_id, claimed.id.app_id.clone());
+            let versions = self.queues.get_mut(&key).unwrap();
             let mut later = versions.range_mut(claimed.id.version.get() + 1..);
             let successor = later.find(|(_, state)| **state != State::Ended);
             if let Some((_, State::Waiting(from))) = successor {
@@ -96,13 +96,13 @@ impl Model {
     }
 }
 
-/// A history in the making.
+/// The system under test, the model, and the claims of the workers.
 struct History {
     app: TestApp,
     apps: Vec<StoredApp>,
     sessions: Vec<(String, i64)>,
     model: Model,
-    /// What workers hold that have not told yet.
+    /// Claimed deliveries whose result is not stored yet.
     held: Vec<ClaimedDelivery>,
     rng: StdRng,
     _receiver: Receiver,
@@ -146,7 +146,7 @@ impl History {
             }
             30..50 => {
                 let (places, most) = (self.rng.random_range(1..5), self.rng.random_range(1..8));
-                // One of them may be paused.
+                // One of the apps may be paused.
                 let first = self.rng.random_range(0..3) % 2;
                 let last = self.rng.random_range(first..2);
                 self.claim(first..=last, places, most).await;
@@ -161,27 +161,27 @@ impl History {
         }
     }
 
-    /// A version of session number `which` was written.
+    /// Adds a new version of session number `which` to the model.
     async fn change(&mut self, which: usize) {
         let now = self.now();
         let (id, version) = &mut self.sessions[which];
         *version += 1;
         for stored in &self.apps {
-            let line = (id.parse().unwrap(), stored.app.app_id.clone());
-            self.model.lines.entry(line).or_default().insert(*version, State::Waiting(now));
+            let key = (id.parse().unwrap(), stored.app.app_id.clone());
+            self.model.queues.entry(key).or_default().insert(*version, State::Waiting(now));
         }
     }
 
-    /// Takes as a worker takes: until there is no more, or no more room.
+    /// Claims like a worker, until no delivery is due or no slot is free.
     async fn claim(&mut self, which: std::ops::RangeInclusive<usize>, places: usize, most: usize) {
         let now = self.now();
         let apps = &self.apps[which];
-        let mut room: Vec<usize> = vec![places; apps.len()];
+        let mut free_slots: Vec<usize> = vec![places; apps.len()];
         let mut left = most;
         loop {
-            let rooms: Vec<AppCapacity> = apps
+            let capacities: Vec<AppCapacity> = apps
                 .iter()
-                .zip(&room)
+                .zip(&free_slots)
                 .filter(|(_, places)| **places > 0)
                 .map(|(stored, places)| AppCapacity {
                     buin: stored.app.buin,
@@ -191,12 +191,12 @@ impl History {
                     slots: (*places).min(left),
                 })
                 .collect();
-            if rooms.is_empty() || left == 0 {
+            if capacities.is_empty() || left == 0 {
                 break;
             }
             let claims = deliveries::claim(
                 &mut connection(&self.app).await,
-                &rooms,
+                &capacities,
                 left,
                 now,
                 &Lease::new(now + LEASE),
@@ -206,7 +206,7 @@ impl History {
             for claimed in claims.claimed {
                 self.model.claimed(&claimed, now);
                 let place = apps.iter().position(|stored| stored.app.app_id == claimed.id.app_id);
-                room[place.unwrap()] -= 1;
+                free_slots[place.unwrap()] -= 1;
                 left -= 1;
                 self.held.push(claimed);
             }
@@ -214,14 +214,14 @@ impl History {
                 break;
             }
         }
-        // Nothing that is due was hidden by anything.
-        for (stored, places) in apps.iter().zip(room) {
+        // A due delivery is left only if its app or the worker has no free slot.
+        for (stored, places) in apps.iter().zip(free_slots) {
             let due = self.model.due(&stored.app.app_id, now);
-            assert!(due == 0 || places == 0 || left == 0, "{due} are due, {places} places free");
+            assert!(due == 0 || places == 0 || left == 0, "{due} are due, {places} slots are free");
         }
     }
 
-    /// Writes down some of what is held, its lease lost or not.
+    /// Stores the results of some claimed deliveries, also of those with a lost lease.
     async fn record(&mut self, failures: f64) {
         let now = self.now();
         for _ in 0..self.rng.random_range(1..4) {
@@ -245,7 +245,7 @@ impl History {
                 response_excerpt: None,
             };
             let id = claimed.id.clone();
-            // Who has it now is asked of the database: leases are its business.
+            // The current lease comes from the database, because the model has no lease ids.
             let lease = "select lease from delivery
                          where session_id = $1 and app_id = $2 and version = $3";
             let lease = sqlx::query_scalar::<_, Option<sqlx::types::Uuid>>(lease);
@@ -256,21 +256,22 @@ impl History {
                 assert!(matches!(self.model.state(&claimed), State::Leased(_)));
                 self.model.recorded(&claimed, next, now);
             }
-            let one =
+            let completed =
                 CompletedAttempt { id, lease: claimed.lease, next_state: next, record: tried };
-            let held =
-                deliveries::complete(&mut connection(&self.app).await, &[one], now).await.unwrap();
+            let held = deliveries::complete(&mut connection(&self.app).await, &[completed], now)
+                .await
+                .unwrap();
             assert_eq!(held, u64::from(holds));
         }
     }
 
-    /// A worker dies: nobody will tell what became of what it held.
+    /// A worker dies, and the results of its deliveries are lost.
     fn forget(&mut self) {
         let kept = self.rng.random_range(0..=self.held.len());
         self.held.truncate(kept);
     }
 
-    /// An operator replays one, a session's or an app's.
+    /// An operator replays one delivery, those of a session for an app, or all failed ones.
     async fn replay(&mut self) {
         let now = self.now();
         let Some((id, versions)) = self.sessions.choose(&mut self.rng).cloned() else { return };
@@ -298,23 +299,23 @@ impl History {
         let count = replay(&self.app.pool, &filter, now).await;
         assert_eq!(usize::try_from(count).unwrap(), chosen.len());
         for (session, app_id, version) in chosen {
-            let versions = self.model.lines.get_mut(&(session, app_id)).unwrap();
+            let versions = self.model.queues.get_mut(&(session, app_id)).unwrap();
             versions.insert(version, State::Waiting(now));
         }
     }
 
-    /// Receivers and workers are sound from now on: everything must arrive.
+    /// Makes every attempt succeed until all deliveries have ended. Returns the number of attempts.
     async fn end(mut self) -> usize {
         let open = |model: &Model| {
-            let states = model.lines.values().flat_map(BTreeMap::values);
+            let states = model.queues.values().flat_map(BTreeMap::values);
             states.filter(|state| **state != State::Ended).count()
         };
         let mut rounds = 0;
         while open(&self.model) > 0 {
             rounds += 1;
-            assert!(rounds < 2_000, "{} never arrive", open(&self.model));
+            assert!(rounds < 2_000, "{} deliveries never end", open(&self.model));
             if rounds % 50 == 1 {
-                // Retries come due, and leases end.
+                // Retries become due, and leases expire.
                 self.app.clock.advance(Duration::from_secs(4_000));
             }
             self.claim(0..=1, 8, 16).await;
@@ -335,7 +336,7 @@ async fn order_and_due_deliveries_match_the_model() {
     let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(8);
     let mut tries = 0;
     for seed in 0..seeds {
-        // Named if it fails.
+        // The output of a failed test names the seed.
         println!("seed {seed}");
         let mut history = History::begin(seed).await;
         for _ in 0..250 {
@@ -343,5 +344,5 @@ async fn order_and_due_deliveries_match_the_model() {
         }
         tries += history.end().await;
     }
-    assert!(tries > 200, "{tries} tries prove little");
+    assert!(tries > 200, "only {tries} attempts");
 }

@@ -1,4 +1,4 @@
-//! Where callbacks may not go.
+//! The networks that callbacks may and may not reach.
 
 use muster::config::Settings;
 
@@ -9,7 +9,7 @@ use super::{
 use crate::harness::client::Client;
 use crate::harness::{TestApp, insert, store};
 
-/// The error of a callback to this URL.
+/// Sends one callback to `url`, and returns its error.
 async fn sent(app: &TestApp, url: &str, change: impl FnOnce(&mut Settings)) -> Option<String> {
     let stored = subscriber(url);
     insert(&app.pool, &stored).await;
@@ -18,7 +18,7 @@ async fn sent(app: &TestApp, url: &str, change: impl FnOnce(&mut Settings)) -> O
     let id = delivery_id(&id, 1, &stored);
     let [tried] = attempts(app, &id).await.try_into().unwrap();
     assert_eq!((tried.status, find(app, &id).await.attempts), (None, 1), "{tried:?}");
-    // The next case shall be alone.
+    // The next case must have no other subscriber.
     store::disable_subscribers(app).await;
     tried.error
 }
@@ -45,7 +45,7 @@ async fn denied_networks_are_never_connected_to() {
     .await
     .unwrap();
     assert!(error.contains("callbacks may not go to 127.0.0.1"), "{error}");
-    // Denied whatever is allowed.
+    // These addresses are denied even if all networks are allowed.
     for host in ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "0.0.0.0", "[::]"] {
         let url = format!("http://{host}:{port}/latest/meta-data");
         let error = sent(&app, &url, |settings| {
@@ -77,6 +77,6 @@ async fn allowed_networks_are_reached() {
     .await
     .unwrap();
     assert_eq!(tries, 3);
-    // Names are tried by those of their addresses that are allowed.
+    // The worker tries only the allowed addresses of a host name.
     assert_eq!(receiver.versions(), [1, 1, 1]);
 }

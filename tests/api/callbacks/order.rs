@@ -1,4 +1,4 @@
-//! The order of versions, and who waits for whom.
+//! The order of versions, and the independence of sessions and receivers.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,16 +13,19 @@ use crate::harness::TestApp;
 use crate::harness::process::PATIENCE;
 use crate::harness::store::StoredApp;
 
-/// How long a receiver hangs, and a worker waits for it: longer than any test.
+/// The delay of a hanging receiver and the timeout of its worker, longer than any test.
 const HANG_TIMEOUT: Duration = Duration::from_secs(3_600);
 
-/// The versions of each session to each app, in the order in which they were acknowledged.
+/// The versions of each session for each app, in the order of their acknowledgement.
 fn acknowledged(calls: &[Call]) -> HashMap<(String, String), Vec<i64>> {
-    let mut told: HashMap<(String, String), Vec<i64>> = HashMap::new();
+    let mut by_session: HashMap<(String, String), Vec<i64>> = HashMap::new();
     for call in calls.iter().filter(|call| call.acknowledged) {
-        told.entry((call.app_id.clone(), call.session.clone())).or_default().push(call.version);
+        by_session
+            .entry((call.app_id.clone(), call.session.clone()))
+            .or_default()
+            .push(call.version);
     }
-    told
+    by_session
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,28 +44,31 @@ async fn versions_arrive_in_order_per_session() {
     let mut worker = worker(&app).await;
     worker.drain().await.unwrap();
     let key = |stored: &StoredApp, id: &String| (stored.app.app_id.to_string(), id.clone());
-    let told = acknowledged(&receiver.calls());
-    assert_eq!(told[&key(&first, &stuck)], [1]);
+    let by_session = acknowledged(&receiver.calls());
+    assert_eq!(by_session[&key(&first, &stuck)], [1]);
     for key in [key(&first, &free), key(&second, &stuck), key(&second, &free)] {
-        assert_eq!(told[&key], [1, 2, 3, 4, 5]);
+        assert_eq!(by_session[&key], [1, 2, 3, 4, 5]);
     }
-    // It stays so, whatever happens meanwhile.
+    // Retries and new versions do not change the result.
     for _ in 0..3 {
         app.clock.advance(Duration::from_secs(40));
         rename(&app, &stuck, 1).await;
         rename(&app, &free, 1).await;
         worker.drain().await.unwrap();
     }
-    let told = acknowledged(&receiver.calls());
-    assert_eq!(told[&key(&first, &stuck)], [1]);
-    assert_eq!(told[&key(&first, &free)], [1, 2, 3, 4, 5, 6, 7, 8]);
+    let by_session = acknowledged(&receiver.calls());
+    assert_eq!(by_session[&key(&first, &stuck)], [1]);
+    assert_eq!(by_session[&key(&first, &free)], [1, 2, 3, 4, 5, 6, 7, 8]);
 
     receiver.recover();
     app.clock.advance(Duration::from_secs(3_600));
     worker.drain().await.unwrap();
-    let told = acknowledged(&receiver.calls());
-    assert_eq!(told.len(), 4);
-    assert!(told.values().all(|versions| *versions == [1, 2, 3, 4, 5, 6, 7, 8]), "{told:?}");
+    let by_session = acknowledged(&receiver.calls());
+    assert_eq!(by_session.len(), 4);
+    assert!(
+        by_session.values().all(|versions| *versions == [1, 2, 3, 4, 5, 6, 7, 8]),
+        "{by_session:?}"
+    );
     assert_eq!(count(&app, DeliveryState::Delivered).await, 32);
 }
 
@@ -74,7 +80,7 @@ async fn deliveries_are_sequential_per_session_and_concurrent_overall() {
         ids.push(create(&app).await);
         rename(&app, ids.last().unwrap(), 2).await;
     }
-    // None of the first six is answered before all six are there.
+    // The receiver answers the first six requests only after all six have arrived.
     let mut first = 6;
     receiver.script(move |_| match first {
         0 => Reply::Ok,
@@ -92,19 +98,19 @@ async fn deliveries_are_sequential_per_session_and_concurrent_overall() {
     .await
     .unwrap();
     assert_eq!(tries, 36);
-    assert_eq!(receiver.connections(), 6, "as many as there are places, all kept");
+    assert_eq!(receiver.connections(), 6, "one connection for each slot, all kept alive");
     let calls = receiver.calls();
     let at_once: HashSet<_> = calls[..6].iter().map(|call| &call.session).collect();
     assert_eq!(at_once.len(), 6, "{at_once:?}");
-    let told = acknowledged(&calls);
-    assert_eq!(told.len(), 12);
-    assert!(told.values().all(|versions| *versions == [1, 2, 3]), "{told:?}");
+    let by_session = acknowledged(&calls);
+    assert_eq!(by_session.len(), 12);
+    assert!(by_session.values().all(|versions| *versions == [1, 2, 3]), "{by_session:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hanging_receiver_does_not_delay_others() {
     let (app, hanging, _) = spawn_subscribed().await;
-    // More apps that hang than there are places for.
+    // The hanging apps together could use more slots than the worker has.
     for _ in 0..3 {
         subscribe(&app, &hanging).await;
     }
@@ -122,13 +128,13 @@ async fn hanging_receiver_does_not_delay_others() {
     })
     .await;
     let working = tokio::spawn(async move { worker.drain().await.unwrap() });
-    // All of them arrive long before the attempts that hang end.
-    wait_for("all arrive", PATIENCE, async || sound.calls().len() == 40).await;
+    // All callbacks to the other receiver arrive long before the hanging attempts end.
+    wait_for("all callbacks", PATIENCE, async || sound.calls().len() == 40).await;
     assert!(hanging.calls().len() >= 4, "{} hang", hanging.calls().len());
     working.abort();
 }
 
-/// However many hang: what they hold counts for a second, not until they give up.
+/// A hanging attempt occupies its slot for one second only, not until its timeout.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_hanging_receivers_delay_others_only_briefly() {
     let (app, hanging, _) = spawn_subscribed().await;
@@ -147,14 +153,14 @@ async fn many_hanging_receivers_delay_others_only_briefly() {
     .await;
     let working =
         tokio::spawn(async move { worker.run(Arc::default(), std::future::pending()).await });
-    wait_for("it arrives", PATIENCE, async || !sound.calls().is_empty()).await;
+    wait_for("a callback", PATIENCE, async || !sound.calls().is_empty()).await;
     working.abort();
 }
 
-/// How many rows of deliveries were read, by workers that are no more: a connection tells that when
-/// it ends.
+/// The number of rows of `delivery` that ended workers have read. PostgreSQL counts the rows of a
+/// connection when the connection ends.
 async fn reads(app: &TestApp) -> i64 {
-    wait_for("the workers' connections end", PATIENCE, async || {
+    wait_for("the end of the workers' connections", PATIENCE, async || {
         let others = "select count(*) from pg_stat_activity where datname = current_database()
                       and query similar to '%(with room|into delivery_attempt)%'
                       and query not like '%pg_stat_activity%'";
@@ -166,8 +172,8 @@ async fn reads(app: &TestApp) -> i64 {
     sqlx::query_scalar(reads).fetch_one(&app.pool).await.unwrap()
 }
 
-/// A worker of a new database plans its statements while there is nothing. What comes then, before
-/// statistics do, must not be read as a whole to find each.
+/// A worker on a new database plans its statements while the table is empty. That plan must not
+/// read the whole table for each claim after the table has rows but no statistics yet.
 #[tokio::test(flavor = "multi_thread")]
 async fn claim_plan_made_on_an_empty_table_stays_fast() {
     const MANY: i64 = 2_000;
@@ -198,7 +204,7 @@ async fn claim_plan_made_on_an_empty_table_stays_fast() {
     assert!(read < 20 * MANY, "{read} rows were read for {MANY} deliveries");
 }
 
-/// A new version of a session with a long past must not read all of it.
+/// A claim must not read the whole history of a session with many versions.
 #[tokio::test(flavor = "multi_thread")]
 async fn long_history_does_not_slow_claims() {
     let (app, receiver, stored) = spawn_subscribed().await;
@@ -211,7 +217,7 @@ async fn long_history_does_not_slow_claims() {
                 from generate_series(2, 30000) as version";
     let fill = sqlx::query(fill).bind(session.uuid()).bind(stored.app.buin.get());
     fill.bind(stored.app.app_id.as_str()).execute(&app.pool).await.unwrap();
-    // And many sessions wait.
+    // Many other sessions have a pending delivery.
     let fill = "insert into delivery (session_id, buin, app_id, version, state, due_at, attempts,
                                       tries, created_at)
                 select md5(number::text)::uuid, $1, $2, 1, 'pending', now(), 1, 1, now()
@@ -226,7 +232,7 @@ async fn long_history_does_not_slow_claims() {
     let before = reads(&app).await;
     let mut worker = worker(&app).await;
     for _ in 0..5 {
-        // Most of them stand behind others.
+        // Most of these versions wait for an earlier one.
         rename(&app, &id, 8).await;
         worker.drain().await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! The real program, on a data directory of its own.
+//! The real binary, on a temporary data directory.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -18,7 +18,7 @@ use crate::harness::client::Client;
 use crate::harness::process::PATIENCE;
 use crate::harness::store::StoredApp;
 
-/// A data directory. Whatever a failed test leaves running on it ends with it.
+/// A data directory. Dropping the value stops its PostgreSQL, even after a failed test.
 pub struct Home {
     parent: TempDir,
     environment: Vec<(&'static str, String)>,
@@ -39,7 +39,7 @@ impl Ran {
 }
 
 impl Home {
-    /// Callbacks are tried again soon there.
+    /// A new data directory whose servers retry callbacks after a short time.
     pub fn new() -> Self {
         let environment = vec![
             ("MUSTER__SERVER__BIND", "127.0.0.1:0".to_owned()),
@@ -77,7 +77,7 @@ impl Home {
         }
     }
 
-    /// A server that listens.
+    /// Starts a server, and waits until it listens.
     pub async fn serve(&self) -> Server {
         let access_log = self.parent.path().join("log");
         let access_log =
@@ -86,7 +86,7 @@ impl Home {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let url = loop {
             let line = lines.next_line().await.unwrap();
-            let line = line.unwrap_or_else(|| panic!("it ended: {}", self.log()));
+            let line = line.unwrap_or_else(|| panic!("the server ended: {}", self.log()));
             if let Some((_, url)) = line.split_once("listens on ") {
                 break url.to_owned();
             }
@@ -95,12 +95,12 @@ impl Home {
         Server { url, child }
     }
 
-    /// What all servers logged.
+    /// The log of all servers.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.parent.path().join("log")).unwrap_or_default()
     }
 
-    /// Makes an app that gets its callbacks at `receiver`.
+    /// Creates an app whose callback URL is that of `receiver`.
     pub async fn subscribe(&self, receiver: &Receiver) -> StoredApp {
         let stored = subscriber(&receiver.url("/"));
         let ran = self
@@ -127,7 +127,7 @@ impl Home {
         stored
     }
 
-    /// The key of the first app.
+    /// The API key of the first app.
     pub fn api_key(&self) -> String {
         let file = std::fs::read(self.data_dir().join("first-app.json")).unwrap();
         let file: Value = serde_json::from_slice(&file).unwrap();
@@ -146,19 +146,19 @@ impl Drop for Home {
     }
 }
 
-/// A server that runs.
+/// A running server.
 pub struct Server {
     pub url: String,
     child: Child,
 }
 
 impl Server {
-    /// As a power cut would.
+    /// Kills the server without warning, like a power cut.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
 
-    /// As it should be stopped.
+    /// Stops the server with SIGTERM, and expects success.
     pub async fn stop(mut self) {
         let pid = Pid::from_raw(self.child.id().unwrap().try_into().unwrap()).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
@@ -167,11 +167,11 @@ impl Server {
     }
 }
 
-/// Waits until it is so.
-pub async fn wait_for(what: &str, most: Duration, mut so: impl AsyncFnMut() -> bool) {
+/// Waits until `condition` holds. Fails after `timeout`.
+pub async fn wait_for(subject: &str, timeout: Duration, mut condition: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
-    while !so().await {
-        assert!(began.elapsed() < most, "not within {most:?}: {what}");
+    while !condition().await {
+        assert!(began.elapsed() < timeout, "not within {timeout:?}: {subject}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

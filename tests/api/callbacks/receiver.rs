@@ -1,7 +1,7 @@
 //! A receiver of callbacks, written from the protocol's description and not from Muster's code.
 //!
-//! It speaks just enough HTTP to misbehave in every way, checks each request as a strict receiver
-//! would, opens it, and keeps it. What is wrong with a request is told by [`Receiver::calls`].
+//! The receiver speaks just enough HTTP to misbehave in every way. It checks each request strictly,
+//! decrypts it, and keeps it. [`Receiver::calls`] fails if a request was wrong.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -20,22 +20,22 @@ use tokio::task::JoinHandle;
 
 use crate::harness::client::Client;
 
-/// One request that arrived.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// What stood behind `POST`.
+    /// The request target: path and query.
     pub target: String,
-    /// Names in lower case.
+    /// The headers, with names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// The body, as it came.
+    /// The body as received.
     pub body: String,
     pub app_id: String,
-    /// What was sealed.
+    /// The decrypted message.
     pub message: String,
     pub session: String,
     pub version: i64,
     pub attempt: i32,
-    /// Whether it was answered with `ok`.
+    /// Whether the receiver answered with `ok`.
     pub acknowledged: bool,
 }
 
@@ -44,7 +44,7 @@ impl Call {
         self.target.split('?').next().unwrap()
     }
 
-    /// The parameters, in their order, percent-decoded.
+    /// The query parameters in their order, percent-decoded.
     pub fn query(&self) -> Vec<(String, String)> {
         let query = self.target.split_once('?').map_or("", |(_, query)| query);
         form_urlencoded::parse(query.as_bytes()).into_owned().collect()
@@ -55,26 +55,26 @@ impl Call {
     }
 }
 
-/// What the receiver does with a request.
+/// The reaction of the receiver to a request.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// Acknowledges it.
+    /// Acknowledges the request.
     Ok,
     /// Answers with this status, these header lines (each with its line end) and this body.
     Answer(u16, String, String),
     /// Sends these bytes and closes.
     Raw(Vec<u8>),
-    /// Answers after so long.
+    /// Answers after this delay.
     Late(Duration, Box<Reply>),
-    /// Answers once this many requests wait for their answers.
+    /// Answers after this many requests have reached the barrier.
     Barrier(usize, Box<Reply>),
-    /// A body without end.
+    /// Sends a body without end.
     Endless,
     /// Breaks the connection.
     Reset,
 }
 
-/// An answer without headers of its own.
+/// A response without additional headers.
 pub fn reply_with(status: u16, body: &str) -> Reply {
     Reply::Answer(status, String::new(), body.to_owned())
 }
@@ -88,18 +88,18 @@ pub struct Receiver {
 }
 
 struct Shared {
-    /// Who is called, by app id, and the token that signs.
+    /// The client and the signing token of each app, by app id.
     apps: Mutex<HashMap<String, (Client, String)>>,
     calls: Mutex<Vec<Call>>,
     complaints: Mutex<Vec<String>>,
     script: Mutex<Script>,
     connections: AtomicUsize,
-    /// How many requests have arrived at the barrier.
+    /// The number of requests that have reached the barrier.
     barrier: watch::Sender<usize>,
 }
 
 impl Receiver {
-    /// One that acknowledges everything.
+    /// Starts a receiver that acknowledges every request.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -127,37 +127,37 @@ impl Receiver {
         format!("http://{}{path}", self.address)
     }
 
-    /// Opens and checks what comes for this app.
+    /// Adds an app whose requests the receiver can check and decrypt.
     pub fn knows(&self, client: Client, token: &str) {
         let app_id = client.app_id.clone();
         self.shared.apps.lock().unwrap().insert(app_id, (client, token.to_owned()));
     }
 
-    /// Does this with each request from now on.
+    /// Sets the reply to each request from now on.
     pub fn script(&self, script: impl FnMut(&Call) -> Reply + Send + 'static) {
         *self.shared.script.lock().unwrap() = Box::new(script);
     }
 
-    /// Acknowledges everything from now on.
+    /// Acknowledges every request from now on.
     pub fn recover(&self) {
         self.script(|_| Reply::Ok);
     }
 
-    /// Everything that arrived, in its order. Fails if something was wrong with any of it.
+    /// All requests in the order of their arrival. Fails if one of them was wrong.
     pub fn calls(&self) -> Vec<Call> {
         let complaints = self.shared.complaints.lock().unwrap();
         assert!(complaints.is_empty(), "{complaints:#?}");
         self.shared.calls.lock().unwrap().clone()
     }
 
-    /// Everything that arrived since the last time.
+    /// All requests since the last call of this method.
     pub fn take(&self) -> Vec<Call> {
         let calls = self.calls();
         self.shared.calls.lock().unwrap().clear();
         calls
     }
 
-    /// The versions that arrived since the last time, in their order.
+    /// The versions of all requests since the last call of [`Self::take`].
     pub fn versions(&self) -> Vec<i64> {
         self.take().iter().map(|call| call.version).collect()
     }
@@ -181,9 +181,10 @@ impl Shared {
             let mut call = match checked {
                 Ok(call) => call,
                 Err(panic) => {
-                    let said = panic.downcast_ref::<String>().cloned();
-                    let said = said.unwrap_or_else(|| format!("{head}: not as described"));
-                    self.complaints.lock().unwrap().push(said);
+                    let complaint = panic.downcast_ref::<String>().cloned();
+                    let complaint =
+                        complaint.unwrap_or_else(|| format!("{head}: not as described"));
+                    self.complaints.lock().unwrap().push(complaint);
                     return;
                 }
             };
@@ -208,14 +209,14 @@ impl Shared {
         }
     }
 
-    /// Waits until this many requests have arrived.
+    /// Waits until this many requests have reached the barrier.
     async fn wait_at_barrier(&self, many: usize) {
         let mut barrier = self.barrier.subscribe();
         self.barrier.send_modify(|count| *count += 1);
         barrier.wait_for(|count| *count >= many).await.unwrap();
     }
 
-    /// What every receiver may rely on.
+    /// Checks the properties of a request that every receiver may rely on.
     fn check(&self, head: &str, body: String) -> Call {
         let mut lines = head.split("\r\n");
         let target = lines.next().unwrap().strip_prefix("POST ").unwrap();
@@ -266,7 +267,7 @@ impl Shared {
     }
 }
 
-/// The next request's head, without the empty line, and body.
+/// The head of the next request, without the empty line, and its body.
 async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<(String, String)> {
     let end = loop {
         if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -293,7 +294,7 @@ async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<(String, 
     Some((head, body))
 }
 
-/// Gives whether the connection is still of use.
+/// Sends a reply. Returns whether the connection can be used again.
 async fn perform(stream: &mut TcpStream, reply: Reply) -> bool {
     match reply {
         Reply::Ok => write(stream, 200, "", "ok").await,
@@ -313,7 +314,7 @@ async fn perform(stream: &mut TcpStream, reply: Reply) -> bool {
             socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO)).unwrap();
             false
         }
-        Reply::Late(..) | Reply::Barrier(..) => unreachable!("it was waited for"),
+        Reply::Late(..) | Reply::Barrier(..) => unreachable!("the delay is over"),
     }
 }
 

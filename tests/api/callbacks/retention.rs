@@ -1,4 +1,4 @@
-//! What is thrown away, and when.
+//! The retention of ended deliveries.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ async fn old_deliveries_are_pruned_with_their_attempts() {
     app.clock.advance(6 * DAY);
     let young = create(&app).await;
     worker.drain().await.unwrap();
-    // Waits for ever: an operator may yet enable the app.
+    // No delivery is old enough yet.
     let prune = async || delivery::prune(&app.pool, &app.clock, &options()).await.unwrap();
     assert_eq!(prune().await, 0);
 
@@ -56,7 +56,7 @@ async fn old_deliveries_are_pruned_with_their_attempts() {
     assert_eq!(prune().await, 2);
     let left = sqlx::query_scalar::<_, i64>("select count(*) from delivery_attempt");
     assert_eq!(left.fetch_one(&app.pool).await.unwrap(), 0);
-    assert_eq!(count(&app, DeliveryState::Pending).await, 1, "what waits is never thrown away");
+    assert_eq!(count(&app, DeliveryState::Pending).await, 1, "pending deliveries are never pruned");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,7 +76,7 @@ async fn pruning_works_in_batches() {
                 select session_id, app_id, version, attempt, $1, 1
                 from one, generate_series(1, 3) as attempt";
     sqlx::query(fill).bind(app.clock.now()).execute(&app.pool).await.unwrap();
-    // The youngest 500 of each kind are kept.
+    // The youngest 500 of each state are kept.
     let options = Options { failed_retention: 7 * DAY, ..options() };
     app.clock.advance(7 * DAY + Duration::from_millis(5_000_500));
     assert_eq!(delivery::prune(&app.pool, &app.clock, &options).await.unwrap(), 5_000);

@@ -1,4 +1,4 @@
-//! When it is tried again, when it is given up, and what operators can do.
+//! The retry schedule, the end of retries, and replays and pauses by operators.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::harness::{TestApp, change, replay, test_start_time};
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Works through `time` in steps, as a worker would that runs all the while.
+/// Advances the clock by `time` in steps, and drains the queue after each step.
 async fn pass(app: &TestApp, worker: &mut Worker, time: Duration, step: Duration) {
     let until = app.clock.now() + time;
     while app.clock.now() < until {
@@ -42,7 +42,7 @@ async fn delivery_fails_after_a_day_and_the_next_continues() {
     let tried = attempts(&app, &first).await;
     let waits: Vec<i64> =
         tried.windows(2).map(|two| (two[1].started_at - two[0].started_at).num_seconds()).collect();
-    // 5 s, 30 s, 2 min, 10 min, 30 min, 1 h, 2 h, 4 h, 4 h …: jitter, and the steps of this test.
+    // The bounds allow for jitter and for the steps of this test.
     let expected = [5, 30, 120, 600, 1_800, 3_600, 7_200, 14_400, 14_400, 14_400];
     for (wait, expected) in waits.iter().zip(expected) {
         let (least, most) = (expected * 8 / 10, expected * 12 / 10 + 300);
@@ -53,14 +53,12 @@ async fn delivery_fails_after_a_day_and_the_next_continues() {
     let lasted = listed.finished_at.unwrap() - test_start_time();
     assert!((24..=25).contains(&lasted.num_hours()), "{lasted}");
     assert_eq!(usize::try_from(listed.attempts).unwrap(), tried.len());
-    assert!(
-        tried
-            .iter()
-            .all(|one| one.error.is_some() && one.response_excerpt.as_deref() == Some("no"))
-    );
+    assert!(tried.iter().all(
+        |attempt| attempt.error.is_some() && attempt.response_excerpt.as_deref() == Some("no")
+    ));
     assert_eq!(find(&app, &delivery_id(&id, 2, &stored)).await.state, DeliveryState::Delivered);
 
-    // It is not forgotten: a replay has the whole schedule before it.
+    // A replay starts the schedule from its beginning.
     receiver.take();
     let filter = DeliveryFilter { id: Some(first.clone()), ..DeliveryFilter::default() };
     assert_eq!(replay(&app.pool, &filter, app.clock.now()).await, 1);
@@ -79,22 +77,22 @@ async fn delivery_fails_after_a_day_and_the_next_continues() {
 async fn retry_after_is_honored() {
     let (app, receiver, stored) = spawn_subscribed().await;
     let mut worker = worker(&app).await;
-    for (asked, least, most) in [
+    for (value, least, most) in [
         ("60", 60, 60),
         ("%a, %d %b %Y %H:%M:%S GMT", 3_600, 3_600),
-        // No longer than four hours, and no sooner than the schedule says.
+        // The wait is at most four hours, and at least that of the schedule.
         ("999999999999", 14_400, 14_400),
         ("0", 4, 6),
         ("soon", 4, 6),
     ] {
         let id = create(&app).await;
         let now = app.clock.now();
-        let asked = (now + HOUR).format(asked).to_string();
-        let header = format!("retry-after: {asked}\r\n");
+        let value = (now + HOUR).format(value).to_string();
+        let header = format!("retry-after: {value}\r\n");
         receiver.script(move |_| Reply::Answer(503, header.clone(), String::new()));
         worker.drain().await.unwrap();
         let wait = find(&app, &delivery_id(&id, 1, &stored)).await.due_at - now;
-        assert!((least..=most).contains(&wait.num_seconds()), "{asked}: {wait}");
+        assert!((least..=most).contains(&wait.num_seconds()), "{value}: {wait}");
         receiver.recover();
         app.clock.advance(5 * HOUR);
         worker.drain().await.unwrap();
@@ -106,11 +104,11 @@ async fn retry_after_is_honored() {
 async fn replay_filters_and_keeps_the_order() {
     let (app, receiver, stored) = spawn_subscribed().await;
     let other = super::subscribe(&app, &receiver).await;
-    let one = create(&app).await;
-    rename(&app, &one, 3).await;
+    let first = create(&app).await;
+    rename(&app, &first, 3).await;
     app.clock.advance(HOUR);
-    let two = create(&app).await;
-    rename(&app, &two, 1).await;
+    let second = create(&app).await;
+    rename(&app, &second, 1).await;
     let mut worker = worker(&app).await;
     worker.drain().await.unwrap();
     assert_eq!(receiver.take().len(), 12);
@@ -122,12 +120,12 @@ async fn replay_filters_and_keeps_the_order() {
         (
             DeliveryFilter {
                 app_id: app_id.clone(),
-                session_id: of(&one),
+                session_id: of(&first),
                 ..DeliveryFilter::default()
             },
             4,
         ),
-        (DeliveryFilter { session_id: of(&two), ..DeliveryFilter::default() }, 4),
+        (DeliveryFilter { session_id: of(&second), ..DeliveryFilter::default() }, 4),
         (
             DeliveryFilter {
                 app_id: app_id.clone(),
@@ -148,7 +146,13 @@ async fn replay_filters_and_keeps_the_order() {
         (DeliveryFilter { state: Some(DeliveryState::Failed), ..DeliveryFilter::default() }, 0),
         (DeliveryFilter { state: Some(DeliveryState::Delivered), ..DeliveryFilter::default() }, 12),
         (DeliveryFilter { buin: Some(other.app.buin), ..DeliveryFilter::default() }, 12),
-        (DeliveryFilter { id: Some(delivery_id(&one, 3, &other)), ..DeliveryFilter::default() }, 1),
+        (
+            DeliveryFilter {
+                id: Some(delivery_id(&first, 3, &other)),
+                ..DeliveryFilter::default()
+            },
+            1,
+        ),
     ] {
         app.clock.advance(Duration::from_secs(1));
         let count = replay(&app.pool, &filter, app.clock.now()).await;
@@ -159,11 +163,11 @@ async fn replay_filters_and_keeps_the_order() {
         in_order(&calls);
     }
 
-    // What was replayed goes before what is new, if it is older.
+    // A replayed version is sent before later versions.
     receiver.script(|_| reply_with(500, ""));
-    let filter = DeliveryFilter { app_id, session_id: of(&one), ..DeliveryFilter::default() };
+    let filter = DeliveryFilter { app_id, session_id: of(&first), ..DeliveryFilter::default() };
     replay(&app.pool, &filter, app.clock.now()).await;
-    rename(&app, &one, 2).await;
+    rename(&app, &first, 2).await;
     worker.drain().await.unwrap();
     let firsts: Vec<i64> = receiver.take().iter().map(|call| call.version).collect();
     assert_eq!(firsts.iter().filter(|version| **version == 1).count(), 1, "{firsts:?}");
@@ -211,15 +215,15 @@ async fn failing_receiver_gets_fewer_attempts() {
     receiver.script(|_| reply_with(503, ""));
     let mut worker = worker(&app).await;
     worker.drain().await.unwrap();
-    assert_eq!(sound.calls().len(), 500, "the other app's are all there");
+    assert_eq!(sound.calls().len(), 500, "the other app got all its callbacks");
     let at_once = receiver.calls().len();
     assert!((5..=21).contains(&at_once), "{at_once}");
     pass(&app, &mut worker, 10 * MINUTE, Duration::from_secs(1)).await;
     let in_ten_minutes = receiver.take().len() - at_once;
-    // Two after 1, 2, 4, 8, 16 s, then every 20 s.
+    // Two attempts after 1, 2, 4, 8 and 16 s, then two every 20 s.
     assert!((25..=80).contains(&in_ten_minutes), "{in_ten_minutes}");
 
-    // One success opens it.
+    // One success closes the circuit breaker.
     receiver.recover();
     pass(&app, &mut worker, MINUTE, Duration::from_secs(1)).await;
     assert!(receiver.calls().len() >= 480, "{}", receiver.calls().len());
@@ -261,7 +265,8 @@ async fn retry_schedule_is_configurable() {
     .await;
     worker.drain().await.unwrap();
     pass(&app, &mut worker, Duration::from_secs(3), Duration::from_millis(10)).await;
-    // At 0, 100 and every 200 ms more, each wait up to a fifth longer or shorter, and at 1 s.
+    // Attempts start at 0 ms, at 100 ms, every 200 ms after that, and at 1 s. Each wait is up to a
+    // fifth longer or shorter.
     let tries = receiver.calls().len();
     assert!((6..=8).contains(&tries), "{tries}");
     assert_eq!(find(&app, &delivery_id(&id, 1, &stored)).await.state, DeliveryState::Failed);

@@ -1,4 +1,4 @@
-//! The worker inside a server.
+//! The worker that runs inside a server.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::harness::{BUIN, TestApp, insert, spawn_app_with};
 const SOON: Duration = PATIENCE;
 const WRITE: [Permission; 2] = [Permission::SessionsRead, Permission::SessionsWrite];
 
-/// Servers that look for callbacks every hour only.
+/// A server that polls for deliveries only once an hour.
 async fn spawn_lazy() -> TestApp {
     spawn_app_with(|settings| settings.delivery.poll_interval = Duration::from_secs(3_600)).await
 }
@@ -24,7 +24,7 @@ async fn spawn_lazy() -> TestApp {
 async fn local_changes_are_sent_at_once() {
     let (app, receiver) = (spawn_lazy().await, Receiver::start().await);
     subscribe(&app, &receiver).await;
-    // Of another enterprise: hears of its own.
+    // An app of another enterprise gets only the callbacks of its own enterprise.
     let mut elsewhere = subscriber(&receiver.url("/elsewhere"));
     elsewhere.app.buin = (BUIN + 1).to_string().parse().unwrap();
     receiver.knows(Client::new(app.address, &elsewhere, app.clock.clone()), TOKEN);
@@ -36,10 +36,10 @@ async fn local_changes_are_sent_at_once() {
     let message = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
     let created = client.post_sealed(&token, "/cgi/session/create", &message).await;
     assert_eq!(created["errcode"], 0, "{created}");
-    wait_for("it arrives", SOON, async || !receiver.calls().is_empty()).await;
+    wait_for("the first callback", SOON, async || !receiver.calls().is_empty()).await;
     let message = json!({ "sessionId": created["sessionId"], "opUser": "a", "title": "u" });
     client.post_sealed(&token, "/cgi/session/update", &message).await;
-    wait_for("both arrive", SOON, async || receiver.calls().len() == 2).await;
+    wait_for("both callbacks", SOON, async || receiver.calls().len() == 2).await;
     let calls = receiver.calls();
     assert!(calls.iter().all(|call| call.path() == "/elsewhere"), "{calls:?}");
     stopper.stop();
@@ -59,10 +59,11 @@ async fn stopping_server_records_results_while_a_receiver_hangs() {
     let token = client.token().await;
     let message = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
     client.post_sealed(&token, "/cgi/session/create", &message).await;
-    let under_way = async || !hanging.calls().is_empty() && !slow.calls().is_empty();
-    wait_for("both are under way", SOON, under_way).await;
+    let in_flight = async || !hanging.calls().is_empty() && !slow.calls().is_empty();
+    wait_for("both attempts in flight", SOON, in_flight).await;
     stopper.stop();
-    wait_for("written down", SOON, async || count(&app, DeliveryState::Delivered).await == 1).await;
+    wait_for("the stored result", SOON, async || count(&app, DeliveryState::Delivered).await == 1)
+        .await;
     assert_eq!(count(&app, DeliveryState::Leased).await, 1);
 }
 
@@ -76,9 +77,10 @@ async fn stopping_server_finishes_running_attempts() {
     let token = client.token().await;
     let message = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
     client.post_sealed(&token, "/cgi/session/create", &message).await;
-    wait_for("it is under way", SOON, async || !receiver.calls().is_empty()).await;
+    wait_for("the attempt in flight", SOON, async || !receiver.calls().is_empty()).await;
     assert_eq!(count(&app, DeliveryState::Leased).await, 1);
     stopper.stop();
-    wait_for("written down", SOON, async || count(&app, DeliveryState::Delivered).await == 1).await;
+    wait_for("the stored result", SOON, async || count(&app, DeliveryState::Delivered).await == 1)
+        .await;
     assert_eq!(receiver.calls().len(), 1);
 }

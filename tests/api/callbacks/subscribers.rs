@@ -1,4 +1,4 @@
-//! Who gets a callback, and that it is written with the change.
+//! The apps that get a callback, and the transaction that stores it together with its change.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ async fn every_subscribed_app_gets_a_delivery() {
     let mut forbidden = made();
     forbidden.app.permissions = [Permission::SessionsWrite].into_iter().collect();
     let silent = new_app(BUIN, &[Permission::Callbacks]);
-    // Of another enterprise, even with the same id.
+    // An app of another enterprise gets no callback, even with the same app id.
     let mut elsewhere = made();
     elsewhere.app.buin = (BUIN + 1).to_string().parse().unwrap();
     elsewhere.app.app_id = first.app.app_id.clone();
@@ -42,11 +42,15 @@ async fn every_subscribed_app_gets_a_delivery() {
         [&first, &second, &paused].map(key).into_iter().collect()
     );
     assert_eq!(worker(&app).await.drain().await.unwrap(), 4);
-    let told: BTreeSet<(String, i64)> =
+    let received: BTreeSet<(String, i64)> =
         receiver.calls().into_iter().map(|call| (call.app_id, call.version)).collect();
     let expected = [&first, &second].map(|stored| stored.app.app_id.to_string());
-    assert_eq!(told, expected.into_iter().flat_map(|id| [(id.clone(), 1), (id, 2)]).collect());
-    assert_eq!(count(&app, DeliveryState::Pending).await, 2, "the paused one's are kept");
+    assert_eq!(received, expected.into_iter().flat_map(|id| [(id.clone(), 1), (id, 2)]).collect());
+    assert_eq!(
+        count(&app, DeliveryState::Pending).await,
+        2,
+        "deliveries of the paused app are kept"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +59,7 @@ async fn no_change_means_no_delivery() {
     let id = create(&app).await;
     worker(&app).await.drain().await.unwrap();
     assert_eq!(receiver.versions(), [1]);
-    // What changes nothing.
+    // Changes without effect.
     for change in [
         json!({ "title": "t" }),
         json!({ "addMember": ["b"], "delMember": ["x"] }),
@@ -63,7 +67,7 @@ async fn no_change_means_no_delivery() {
     ] {
         assert_eq!(update(&app, &id, change).await["version"], 1);
     }
-    // What is refused.
+    // Refused changes.
     for body in [
         json!({ "sessionId": id, "opUser": "x", "title": "t2" }),
         json!({ "sessionId": id, "opUser": "a", "delMember": ["b"] }),
@@ -87,5 +91,5 @@ async fn a_delivery_commits_with_its_change() {
     assert_eq!(written.len(), 8);
     assert!(written.iter().all(|(_, with_event)| *with_event));
     let transactions: BTreeSet<_> = written.iter().map(|(transaction, _)| transaction).collect();
-    assert_eq!(transactions.len(), 4, "one for each change");
+    assert_eq!(transactions.len(), 4, "one transaction for each change");
 }

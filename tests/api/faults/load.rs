@@ -1,7 +1,7 @@
-//! Writers and readers that go on whatever happens, and remember what they were told.
+//! Writers and readers that continue during faults, and remember every answer.
 //!
-//! Each change brings a title and a member with a number that no other has: so a session shows which
-//! changes made it, and the database shows which of all changes there are.
+//! Each change sets a title and adds a member, both with a unique number. So a session shows the
+//! changes that made it, and the database shows the changes that were done.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,23 +16,23 @@ use crate::harness::process::{PATIENCE, Plain};
 const WRITERS: usize = 4;
 const READERS: usize = 4;
 const LISTERS: usize = 2;
-/// After so many changes a writer begins another session.
+/// The number of changes after which a writer begins another session.
 const CHANGES: usize = 12;
-/// Between two requests of one caller. This is about faults, not about speed.
+/// The pause between two requests of one caller. These tests are about faults, not about speed.
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// What was told about a change.
+/// The outcome of a change according to its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// It is this version of this session.
+pub enum Outcome {
+    /// The change is this version of this session.
     Done { session: String, version: i64 },
-    /// Nothing was done.
+    /// The change was not done.
     NotDone,
-    /// Nobody knows.
+    /// The change may have been done or not.
     Unknown,
 }
 
-/// What is done.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Create,
@@ -43,26 +43,26 @@ pub enum Kind {
 
 pub const KINDS: [Kind; 4] = [Kind::Create, Kind::Update, Kind::Read, Kind::List];
 
-/// Callers at work.
+/// Running callers.
 pub struct Load {
-    pub seen: Arc<Seen>,
+    pub shared: Arc<Shared>,
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// What they have seen.
-pub struct Seen {
+/// The state that all callers share.
+pub struct Shared {
     caller: Plain,
-    /// By when an answer must be there.
+    /// The maximum duration of a request.
     within: Duration,
     next: AtomicU64,
     stop: AtomicBool,
-    /// Of each session the newest version that somebody has seen or was told.
+    /// The newest version of each session that an answer has shown.
     newest: Mutex<HashMap<String, i64>>,
-    /// By number.
-    changes: Mutex<BTreeMap<u64, Told>>,
+    /// The outcome of each change by its number.
+    changes: Mutex<BTreeMap<u64, Outcome>>,
     answers: Mutex<BTreeMap<(Kind, String), usize>>,
     slowest: Mutex<Duration>,
-    /// When the last request began that succeeded, and how many did.
+    /// The start of the last successful request of each kind, and the number of successes.
     succeeded: Mutex<BTreeMap<Kind, (Instant, usize)>>,
 }
 
@@ -73,9 +73,9 @@ enum Answer {
 }
 
 impl Load {
-    /// Calls as `caller`; every answer must come `within`.
+    /// Starts callers with the credentials of `caller`. Each answer must arrive `within` this time.
     pub fn start(caller: &Plain, within: Duration) -> Self {
-        let seen = Arc::new(Seen {
+        let shared = Arc::new(Shared {
             caller: caller.clone(),
             within,
             next: AtomicU64::new(1),
@@ -88,27 +88,27 @@ impl Load {
         });
         let mut tasks = Vec::new();
         for _ in 0..WRITERS {
-            tasks.push(tokio::spawn(seen.clone().write()));
+            tasks.push(tokio::spawn(shared.clone().write()));
         }
         for _ in 0..READERS {
-            tasks.push(tokio::spawn(seen.clone().read()));
+            tasks.push(tokio::spawn(shared.clone().read()));
         }
         for _ in 0..LISTERS {
-            tasks.push(tokio::spawn(seen.clone().list()));
+            tasks.push(tokio::spawn(shared.clone().list()));
         }
-        Self { seen, tasks }
+        Self { shared, tasks }
     }
 
-    /// Waits until more of everything succeeds that begins from now on.
-    pub async fn goes_on(&self, more: usize) {
-        self.succeeds(Instant::now(), more).await;
+    /// Waits for `more` successes of each kind, the last of them begun from now on.
+    pub async fn wait_for_progress(&self, more: usize) {
+        self.wait_for_successes(Instant::now(), more).await;
     }
 
-    /// Waits until so many more of each kind succeed that began after `after`; gives how long after
-    /// that the first of each kind was answered.
-    pub async fn succeeds(&self, after: Instant, more: usize) -> Vec<(Kind, Duration)> {
+    /// Waits for `more` successes of each kind, the last of them begun after `after`. Returns the
+    /// time from `after` to the first success of each kind.
+    pub async fn wait_for_successes(&self, after: Instant, more: usize) -> Vec<(Kind, Duration)> {
         let before: BTreeMap<Kind, usize> = self
-            .seen
+            .shared
             .succeeded
             .lock()
             .unwrap()
@@ -119,7 +119,7 @@ impl Load {
         loop {
             let mut done = true;
             for kind in KINDS {
-                let now = self.seen.succeeded.lock().unwrap().get(&kind).copied();
+                let now = self.shared.succeeded.lock().unwrap().get(&kind).copied();
                 let began = now.is_some_and(|(began, _)| began >= after);
                 if began {
                     first.entry(kind).or_insert_with(|| after.elapsed());
@@ -130,24 +130,24 @@ impl Load {
             if done {
                 return first.into_iter().collect();
             }
-            assert!(!self.tasks.iter().any(JoinHandle::is_finished), "a caller gave up");
-            assert!(after.elapsed() < PATIENCE, "no service: {first:?}, {}", self.seen.summary());
+            assert!(!self.tasks.iter().any(JoinHandle::is_finished), "a caller has failed");
+            assert!(after.elapsed() < PATIENCE, "no service: {first:?}, {}", self.shared.summary());
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
-    /// Stops, and gives what was told of each change.
-    pub async fn stop(self) -> BTreeMap<u64, Told> {
-        self.seen.stop.store(true, Ordering::Relaxed);
+    /// Stops the callers, and returns the outcome of each change.
+    pub async fn stop(self) -> BTreeMap<u64, Outcome> {
+        self.shared.stop.store(true, Ordering::Relaxed);
         for task in self.tasks {
             task.await.unwrap();
         }
-        std::mem::take(&mut *self.seen.changes.lock().unwrap())
+        std::mem::take(&mut *self.shared.changes.lock().unwrap())
     }
 }
 
-impl Seen {
-    /// How often what was answered.
+impl Shared {
+    /// The number of answers of each kind, and the longest duration.
     pub fn summary(&self) -> String {
         let answers = self.answers.lock().unwrap().clone();
         let slowest = *self.slowest.lock().unwrap();
@@ -160,14 +160,14 @@ impl Seen {
         let status = response.status().as_u16();
         let retry = response.headers().contains_key("retry-after");
         let body: Value = response.json().await.unwrap();
-        let took = began.elapsed();
-        assert!(took <= self.within, "{kind:?} took {took:?}: {body}");
-        let told = if kind == Kind::List { &body["code"] } else { &body["errcode"] };
-        let name = format!("{status} {told} {}", body["errmsg"].as_str().unwrap_or_default());
+        let elapsed = began.elapsed();
+        assert!(elapsed <= self.within, "{kind:?} took {elapsed:?}: {body}");
+        let code = if kind == Kind::List { &body["code"] } else { &body["errcode"] };
+        let name = format!("{status} {code} {}", body["errmsg"].as_str().unwrap_or_default());
         *self.answers.lock().unwrap().entry((kind, name)).or_default() += 1;
-        self.slowest.lock().map(|mut slowest| *slowest = took.max(*slowest)).unwrap();
+        self.slowest.lock().map(|mut slowest| *slowest = elapsed.max(*slowest)).unwrap();
         match status {
-            200 if kind == Kind::List || *told == 0 => {
+            200 if kind == Kind::List || *code == 0 => {
                 let mut succeeded = self.succeeded.lock().unwrap();
                 let last = succeeded.entry(kind).or_insert((began, 0));
                 *last = (began.max(last.0), last.1 + 1);
@@ -181,7 +181,7 @@ impl Seen {
                 assert!(retry, "{kind:?}: {body}");
                 Answer::Unknown
             }
-            _ => panic!("{kind:?} must not be answered so: {status} {body}"),
+            _ => panic!("unexpected answer to {kind:?}: {status} {body}"),
         }
     }
 
@@ -191,7 +191,7 @@ impl Seen {
         self.call(kind, http.post(url).body(body.to_string())).await
     }
 
-    fn has_seen(&self, session: &str, version: i64) {
+    fn record_version(&self, session: &str, version: i64) {
         let mut newest = self.newest.lock().unwrap();
         let known = newest.entry(session.to_owned()).or_default();
         *known = version.max(*known);
@@ -203,28 +203,29 @@ impl Seen {
         newest.iter().nth(chance).map(|(session, newest)| (session.clone(), *newest))
     }
 
-    /// Makes a change, and remembers what was told of it.
-    async fn change(&self, kind: Kind, call: &str, body: impl FnOnce(u64) -> Value) -> Told {
+    /// Makes a change, and remembers its outcome.
+    async fn change(&self, kind: Kind, call: &str, body: impl FnOnce(u64) -> Value) -> Outcome {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let told = match self.ask(kind, call, &body(number)).await {
+        let outcome = match self.ask(kind, call, &body(number)).await {
             Answer::Ok(session) => {
                 assert_eq!(session["title"], format!("t{number}"), "{session}");
-                let (session, version) = whole(&session);
-                self.has_seen(&session, version);
-                Told::Done { session, version }
+                let (session, version) = check_session(&session);
+                self.record_version(&session, version);
+                Outcome::Done { session, version }
             }
-            Answer::NotDone => Told::NotDone,
-            Answer::Unknown => Told::Unknown,
+            Answer::NotDone => Outcome::NotDone,
+            Answer::Unknown => Outcome::Unknown,
         };
-        self.changes.lock().unwrap().insert(number, told.clone());
-        told
+        self.changes.lock().unwrap().insert(number, outcome.clone());
+        outcome
     }
 
     async fn write(self: Arc<Self>) {
         while !self.stop.load(Ordering::Relaxed) {
             tokio::time::sleep(PAUSE).await;
             let create = |number| json!({ "title": format!("t{number}"), "creator": "a", "member": ["b", "c"] });
-            let Told::Done { session, version } = self.change(Kind::Create, "create", create).await
+            let Outcome::Done { session, version } =
+                self.change(Kind::Create, "create", create).await
             else {
                 continue;
             };
@@ -243,16 +244,16 @@ impl Seen {
                 };
                 most += 1;
                 match self.change(Kind::Update, "update", update).await {
-                    Told::Done { version, .. } => {
-                        // Each before it of which nobody knew was done or not.
+                    Outcome::Done { version, .. } => {
+                        // Earlier changes with an unknown outcome may have been done or not.
                         assert!(
                             (least + 1..=most).contains(&version),
                             "{version}: {least}, {most}"
                         );
                         (least, most) = (version, version);
                     }
-                    Told::NotDone => most -= 1,
-                    Told::Unknown => {}
+                    Outcome::NotDone => most -= 1,
+                    Outcome::Unknown => {}
                 }
             }
         }
@@ -266,15 +267,15 @@ impl Seen {
             let Plain { base, api_key, http } = &self.caller;
             let url = format!("{base}/cgi/session/get?accessToken={api_key}&sessionId={id}");
             if let Answer::Ok(shown) = self.call(Kind::Read, http.get(url)).await {
-                let (shown, version) = whole(&shown);
+                let (shown, version) = check_session(&shown);
                 assert_eq!(shown, session);
                 assert!(version >= newest, "{session}: {version} is shown after {newest}");
-                self.has_seen(&session, version);
+                self.record_version(&session, version);
             }
         }
     }
 
-    /// Asks for what does not share a statement.
+    /// Reads lists, which never share a statement with other requests.
     async fn list(self: Arc<Self>) {
         while !self.stop.load(Ordering::Relaxed) {
             tokio::time::sleep(5 * PAUSE).await;
@@ -288,8 +289,8 @@ impl Seen {
     }
 }
 
-/// Checks that a session is what its changes made it, and no mixture: its id and version.
-pub fn whole(session: &Value) -> (String, i64) {
+/// Checks that a session shows exactly the changes up to its version. Returns its id and version.
+pub fn check_session(session: &Value) -> (String, i64) {
     let version = session["version"].as_i64().unwrap();
     let members: Vec<&str> = session["member"]
         .as_array()
@@ -298,10 +299,10 @@ pub fn whole(session: &Value) -> (String, i64) {
         .map(|member| member.as_str().unwrap())
         .collect();
     assert_eq!(members[..3], ["a", "b", "c"], "{session}");
-    let came: Vec<u64> = members[3..].iter().map(|member| member[1..].parse().unwrap()).collect();
-    assert!(came.is_sorted(), "{session}");
-    assert_eq!(i64::try_from(came.len()).unwrap() + 1, version, "{session}");
-    if let Some(last) = came.last() {
+    let added: Vec<u64> = members[3..].iter().map(|member| member[1..].parse().unwrap()).collect();
+    assert!(added.is_sorted(), "{session}");
+    assert_eq!(i64::try_from(added.len()).unwrap() + 1, version, "{session}");
+    if let Some(last) = added.last() {
         assert_eq!(session["title"], format!("t{last}"), "{session}");
     }
     (session["sessionId"].as_str().unwrap().to_owned(), version)

@@ -1,7 +1,7 @@
-//! A PostgreSQL that belongs to nobody but one test, which does to it what it likes.
+//! A PostgreSQL server that belongs to one test, which may damage it.
 //!
-//! It runs on the files of a [`Home`] on which an embedded one ran before, so it has the tables and
-//! the first app; to Muster it is somebody else's server, on TCP. It ends with its home.
+//! The server runs on the files of a [`Home`] whose embedded PostgreSQL ran before, so it has the
+//! tables and the first app. For Muster it is an external server on TCP.
 
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
@@ -20,34 +20,35 @@ use crate::harness::process::{Home, PATIENCE};
 pub struct Postgres {
     program: PathBuf,
     data: PathBuf,
-    said: PathBuf,
+    log_file: PathBuf,
     port: u16,
     child: Option<Child>,
 }
 
 impl Postgres {
-    /// Starts one on the files of `home`.
+    /// Starts a server on the files of `home`.
     pub async fn start(home: &Home) -> Self {
         let data = home.postgres();
-        // What the one before was started with, its own name first.
+        // The command line of the previous server begins with the path of the program.
         let started_with = fs::read_to_string(data.join("postmaster.opts")).unwrap();
         let program = PathBuf::from(started_with.split_whitespace().next().unwrap());
-        // Whoever runs it must get there.
+        // The user that runs PostgreSQL must be able to enter these directories.
         for above in data.ancestors().skip(1).take(3) {
             let mode = fs::metadata(above).unwrap().permissions().mode();
             fs::set_permissions(above, Permissions::from_mode(mode | 0o011)).unwrap();
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let said = home.parent.join("postgres.said");
-        let mut postgres = Self { program, data, said, port, child: None };
+        let log_file = home.parent.join("postgres.said");
+        let mut postgres = Self { program, data, log_file, port, child: None };
         postgres.start_again().await;
         postgres
     }
 
-    /// Starts it, and waits until it lets somebody in.
+    /// Starts the server, and waits until it accepts connections.
     pub async fn start_again(&mut self) {
-        assert!(self.child.is_none(), "it runs");
-        let said = fs::OpenOptions::new().create(true).append(true).open(&self.said).unwrap();
+        assert!(self.child.is_none(), "the server runs already");
+        let log_file =
+            fs::OpenOptions::new().create(true).append(true).open(&self.log_file).unwrap();
         let owner = fs::metadata(&self.data).unwrap();
         let mut command = Command::new(&self.program);
         command
@@ -58,30 +59,30 @@ impl Postgres {
             .args(["-c", "max_connections=400"])
             .current_dir("/")
             .stdin(Stdio::null())
-            .stdout(said.try_clone().unwrap())
-            .stderr(said)
+            .stdout(log_file.try_clone().unwrap())
+            .stderr(log_file)
             .process_group(0);
         if rustix::process::geteuid().is_root() {
             command.uid(owner.uid()).gid(owner.gid());
         }
         self.child = Some(command.spawn().unwrap());
-        self.until_it_answers().await;
+        self.wait_until_ready().await;
     }
 
-    async fn until_it_answers(&mut self) {
+    async fn wait_until_ready(&mut self) {
         let began = Instant::now();
         while PgConnection::connect_with(&self.options()).await.is_err() {
             let ended = self.is_gone() || began.elapsed() > PATIENCE;
-            assert!(!ended, "{}", fs::read_to_string(&self.said).unwrap());
+            assert!(!ended, "{}", fs::read_to_string(&self.log_file).unwrap());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    pub fn has_said(&self, what: &str) -> bool {
-        fs::read_to_string(&self.said).unwrap().contains(what)
+    pub fn has_logged(&self, text: &str) -> bool {
+        fs::read_to_string(&self.log_file).unwrap().contains(text)
     }
 
-    /// The database, without anything between.
+    /// Options of a direct connection that bypasses the proxy.
     pub fn options(&self) -> PgConnectOptions {
         PgConnectOptions::new_without_pgpass()
             .host("127.0.0.1")
@@ -91,19 +92,19 @@ impl Postgres {
             .log_statements(log::LevelFilter::Off)
     }
 
-    /// Asks it to end as this signal does, and waits until it has.
+    /// Sends this signal to the server, and waits until the server has ended.
     pub fn stop(&mut self, signal: Signal) {
         let mut child = self.child.take().unwrap();
         rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
         child.wait().unwrap();
     }
 
-    /// It was killed: takes note of that.
-    pub fn bury(&mut self) {
+    /// Reaps the server after it was killed.
+    pub fn reap(&mut self) {
         self.child.take().unwrap().wait().unwrap();
     }
 
-    /// Whether it has ended by itself.
+    /// Whether the server has ended by itself.
     pub fn is_gone(&mut self) -> bool {
         let gone = self.child.as_mut().unwrap().try_wait().unwrap().is_some();
         if gone {
@@ -124,22 +125,23 @@ impl Drop for Postgres {
     }
 }
 
-/// A small disk: what lies in a directory, moved to where there is room for little more.
+/// A small file system that holds the files of one directory.
 pub struct SmallDisk {
     at: PathBuf,
 }
 
 impl SmallDisk {
-    /// Puts `directory` on one with this many more bytes, or says why that cannot be done here.
-    pub fn under(directory: &Path, spare: u64) -> Result<Self, String> {
+    /// Moves `directory` to a file system with `spare` more bytes. Fails with a reason if this
+    /// machine does not support that.
+    pub fn mount(directory: &Path, spare: u64) -> Result<Self, String> {
         if !cfg!(target_os = "linux") || !rustix::process::geteuid().is_root() {
             return Err("only root on Linux can mount a small disk".to_owned());
         }
-        let there = Command::new("du").arg("-sb").arg(directory).output().unwrap();
-        let there = String::from_utf8(there.stdout).unwrap();
-        let there: u64 = there.split_whitespace().next().unwrap().parse().unwrap();
-        // Files take whole pages there.
-        let size = there + there / 10 + spare;
+        let used = Command::new("du").arg("-sb").arg(directory).output().unwrap();
+        let used = String::from_utf8(used.stdout).unwrap();
+        let used: u64 = used.split_whitespace().next().unwrap().parse().unwrap();
+        // Files take whole pages in a tmpfs.
+        let size = used + used / 10 + spare;
         let beside = directory.with_extension("beside");
         fs::rename(directory, &beside).unwrap();
         fs::create_dir(directory).unwrap();
@@ -161,7 +163,7 @@ impl SmallDisk {
         Ok(disk)
     }
 
-    /// Takes all that is left.
+    /// Fills the remaining space.
     pub fn fill(&self) {
         let mut file = fs::File::create(self.filler()).unwrap();
         let full = std::io::copy(&mut std::io::repeat(0), &mut file).unwrap_err();
@@ -179,7 +181,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Whatever still uses it keeps it until it ends.
+        // Processes that still use the file system keep it until they end.
         let _ = Command::new("umount").arg("--lazy").arg(&self.at).status();
     }
 }

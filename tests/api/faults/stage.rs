@@ -1,4 +1,4 @@
-//! A database, servers on it, callers and a receiver of callbacks: what faults happen to.
+//! The system under test: a database, two servers, callers and a receiver of callbacks.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -10,43 +10,43 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 
-use super::load::{Load, Told, whole};
+use super::load::{Load, Outcome, check_session};
 use super::postgres::Postgres;
 use crate::callbacks::receiver::Receiver;
 use crate::harness::process::{Home, PATIENCE, Plain, Server, children, is_running};
 use crate::harness::proxy::Proxy;
 use crate::harness::{store, wait_until, wait_until_within};
 
-/// What callers are promised, on a machine that has time for it.
+/// The promised recovery time, for a machine that is not busy.
 const PROMISED: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_CONNECTIONS: usize = 6;
-/// What two servers with two threads have at most, each: three for each of three lanes, two that
-/// follow, two for callbacks, and the pool.
+/// The maximum number of connections of two servers with two threads. Each server has three for
+/// each of three lanes, two that follow changes, two for callbacks, and the pool.
 const CONNECTIONS: usize = 2 * (9 + 2 + 2 + MAX_CONNECTIONS);
 const TOKEN: &str = "the callbacks' token";
 
-/// One fault at a time, so that they do not disturb each other's measure.
+/// The fault tests run one at a time, so that they do not disturb each other's measurements.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// How long a fault lasts: as short as it can be where every change is checked.
-pub fn lasting() -> Duration {
+/// The duration of a fault. The default is short, because these tests run for every commit.
+pub fn fault_duration() -> Duration {
     if is_long() { Duration::from_secs(12) } else { Duration::from_millis(1_500) }
 }
 
-/// How often each fault happens.
-pub fn times() -> usize {
+/// The number of repetitions of each fault.
+pub fn repetitions() -> usize {
     if is_long() { 5 } else { 1 }
 }
 
-/// The time until callers are served again. The short form runs beside all other tests, so it
-/// checks only that they are.
+/// The maximum time until the service works again. The short form runs next to all other tests, so
+/// its limit is generous.
 pub fn again_within() -> Duration {
     if is_long() { PROMISED } else { PATIENCE }
 }
 
-/// The time in which each request must be answered, for the same reason longer in the short form.
+/// The maximum duration of a request, generous in the short form for the same reason.
 fn answered_within() -> Duration {
     if is_long() { REQUEST_TIMEOUT + Duration::from_secs(1) } else { 10 * REQUEST_TIMEOUT }
 }
@@ -56,20 +56,20 @@ fn is_long() -> bool {
 }
 
 pub struct Stage {
-    /// The load, and the servers under it; the second has none.
+    /// The load, which calls the first server only.
     load: Load,
     servers: Vec<Server>,
     pub caller: Plain,
     other: Plain,
     receiver: Receiver,
     pub proxy: Option<Proxy>,
-    /// The one that is somebody else's, unless it is embedded.
+    /// The external PostgreSQL, or `None` if PostgreSQL is embedded.
     pub postgres: Option<Postgres>,
     pub home: Home,
     _alone: MutexGuard<'static, ()>,
 }
 
-/// Where the database is.
+/// The kind of database, and the way to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Database {
     Embedded,
@@ -82,7 +82,7 @@ impl Stage {
         Self::set_in(database, Home::lived_in(), ALONE.lock().await).await
     }
 
-    /// The same on these files.
+    /// Like [`Self::set`], on the files of `home`.
     pub async fn set_in(
         database: Database,
         mut home: Home,
@@ -91,7 +91,8 @@ impl Stage {
         let seconds = |duration: Duration| duration.as_secs().to_string();
         home.set("MUSTER__SERVER__REQUEST_TIMEOUT", &seconds(REQUEST_TIMEOUT))
             .set("MUSTER__DATABASE__STATEMENT_TIMEOUT", &seconds(STATEMENT_TIMEOUT))
-            // What PostgreSQL forgets of callbacks in a crash is sent again that and 30 s later.
+            // A crash of PostgreSQL may lose the result of a callback. The callback is sent again
+            // after its lease, which is this timeout and 30 s.
             .set("MUSTER__DELIVERY__ATTEMPT_TIMEOUT", "1s")
             .set("MUSTER__DELIVERY__CONNECT_TIMEOUT", "1s")
             .set("MUSTER__DATABASE__MAX_CONNECTIONS", &MAX_CONNECTIONS.to_string());
@@ -126,36 +127,36 @@ impl Stage {
         receiver.knows(servers[0].client(&credentials), TOKEN);
         let [caller, other] = [0, 1].map(|which: usize| servers[which].plain(&home.api_key()));
         let load = Load::start(&caller, answered_within());
-        load.goes_on(20).await;
+        load.wait_for_progress(20).await;
         Self { load, servers, caller, other, receiver, proxy, postgres, home, _alone: alone }
     }
 
-    /// One that nobody else uses meanwhile.
+    /// Waits until no other fault test runs, and makes others wait.
     pub async fn alone() -> MutexGuard<'static, ()> {
         ALONE.lock().await
     }
 
-    /// The service must be there again: a fault has just ended.
+    /// Checks that the service recovers in time from a fault that has just ended.
     pub async fn recovers(&self, fault: &str) {
         let ended = Instant::now();
-        let first = self.load.succeeds(ended, 10).await;
-        println!("{fault}: again after {first:?}");
-        for (kind, took) in first {
-            assert!(took <= again_within(), "{fault}: the first {kind:?} after {took:?}");
+        let first = self.load.wait_for_successes(ended, 10).await;
+        println!("{fault}: recovered after {first:?}");
+        for (kind, elapsed) in first {
+            assert!(elapsed <= again_within(), "{fault}: the first {kind:?} after {elapsed:?}");
         }
         self.pool_is_whole().await;
     }
 
-    /// As many requests work at once as the pool has connections. A request that waited too long on
-    /// a busy machine is repeated; a lost connection would never come back.
+    /// Checks that the pool has lost no connection: as many concurrent requests succeed as the pool
+    /// has connections. The check is repeated, because a request may time out on a busy machine.
     async fn pool_is_whole(&self) {
-        wait_until_within(again_within(), "a pool that is whole", async || {
+        wait_until_within(again_within(), "all connections of the pool", async || {
             self.list_statuses().await == [200; MAX_CONNECTIONS]
         })
         .await;
     }
 
-    /// The statuses of as many lists at once as there are connections in the pool.
+    /// The statuses of concurrent lists, one for each connection of the pool.
     async fn list_statuses(&self) -> Vec<u16> {
         let mut calls = JoinSet::new();
         for _ in 0..MAX_CONNECTIONS {
@@ -166,41 +167,41 @@ impl Stage {
         calls.join_all().await
     }
 
-    /// All processes of PostgreSQL, the first one first.
+    /// All processes of PostgreSQL, the postmaster first.
     fn processes(&self) -> Vec<Pid> {
         let postmaster = self.home.postmaster().unwrap();
         [vec![postmaster], children(postmaster)].concat()
     }
 
-    /// All of PostgreSQL stands still for a while.
-    pub async fn freeze(&self, lasting: Duration) {
+    /// Suspends all processes of PostgreSQL for this time.
+    pub async fn freeze(&self, fault_duration: Duration) {
         let processes = self.processes();
-        let tell = |signal| {
+        let signal_all = |signal| {
             for process in &processes {
                 let _ = kill_process(*process, signal);
             }
         };
-        tell(Signal::STOP);
-        tokio::time::sleep(lasting).await;
-        tell(Signal::CONT);
+        signal_all(Signal::STOP);
+        tokio::time::sleep(fault_duration).await;
+        signal_all(Signal::CONT);
     }
 
-    /// Waits until writing is refused, which PostgreSQL must explain so.
-    pub async fn is_refused(&self, why: &str) {
+    /// Waits until PostgreSQL refuses a write and logs `why`.
+    pub async fn wait_until_refused(&self, why: &str) {
         let postgres = self.postgres.as_ref().unwrap();
         let began = Instant::now();
-        while !postgres.has_said(why) {
+        while !postgres.has_logged(why) {
             assert!(began.elapsed() < PATIENCE, "{why}: never");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        tokio::time::sleep(lasting()).await;
+        tokio::time::sleep(fault_duration()).await;
     }
 
-    /// Makes PostgreSQL begin files of WAL until there is no room for one, and waits for its end.
-    pub async fn ends_for_want_of_room(&self, postmaster: Pid) {
+    /// Makes PostgreSQL begin new WAL files until the disk is full, and waits for its end.
+    pub async fn wait_until_out_of_space(&self, postmaster: Pid) {
         let began = Instant::now();
         while is_running(postmaster) {
-            assert!(began.elapsed() < PATIENCE, "it goes on");
+            assert!(began.elapsed() < PATIENCE, "PostgreSQL does not end");
             if let Some(mut connection) = self.try_connect().await {
                 store::try_switch_wal(&mut connection).await;
             }
@@ -216,39 +217,39 @@ impl Stage {
         PgConnection::connect_with(&options).await.ok()
     }
 
-    /// A connection of the test's own, past everything.
+    /// A direct connection of the test that bypasses the proxy.
     pub async fn connect(&self) -> PgConnection {
         let Some(postgres) = &self.postgres else { return self.home.connect().await };
         PgConnection::connect_with(&postgres.options()).await.unwrap()
     }
 
-    /// Everything that was promised, now that all faults are over.
+    /// Checks every promise after all faults.
     pub async fn check(self) {
-        println!("{}", self.load.seen.summary());
-        self.is_followed().await;
-        self.connections_are_few().await;
-        let told = self.load.stop().await;
+        println!("{}", self.load.shared.summary());
+        self.check_visibility().await;
+        self.check_connection_count().await;
+        let outcomes = self.load.stop().await;
         let mut connection = match &self.postgres {
             Some(postgres) => PgConnection::connect_with(&postgres.options()).await.unwrap(),
             None => self.home.connect().await,
         };
-        let sessions = check_history(&mut connection, &told).await;
+        let sessions = check_history(&mut connection, &outcomes).await;
         for (session, newest) in &sessions {
             let id = session.trim_matches(['{', '}']);
             for caller in [&self.caller, &self.other] {
-                assert_eq!(whole(&caller.get(id).await).1, *newest);
+                assert_eq!(check_session(&caller.get(id).await).1, *newest);
             }
         }
         connection.close().await.unwrap();
-        are_told(&self.receiver, &sessions).await;
+        check_callbacks(&self.receiver, &sessions).await;
         for server in self.servers {
             let log = server.stop().stderr;
             assert!(!log.contains("panicked"), "{log}");
         }
     }
 
-    /// What the other server writes is soon seen here.
-    async fn is_followed(&self) {
+    /// Checks that a write of the second server soon becomes visible on the first.
+    async fn check_visibility(&self) {
         let session = self.caller.create().await;
         let id = session["sessionId"].as_str().unwrap();
         let title =
@@ -257,11 +258,11 @@ impl Stage {
         let update = json!({ "sessionId": id, "opUser": "a", "title": "t0", "addMember": ["m0"] });
         assert_eq!(self.other.post("update", &update).await["version"], 2);
         let wrote = Instant::now();
-        wait_until("what the other wrote", async || title().await == "t0").await;
-        println!("followed after {:?}", wrote.elapsed());
+        wait_until("the write of the other server", async || title().await == "t0").await;
+        println!("visible after {:?}", wrote.elapsed());
     }
 
-    async fn connections_are_few(&self) {
+    async fn check_connection_count(&self) {
         let mut connection = self.connect().await;
         let began = Instant::now();
         loop {
@@ -277,11 +278,11 @@ impl Stage {
     }
 }
 
-/// The database has what was acknowledged and not what was refused. Gives the newest version of each
-/// session of which something was told, by its id.
+/// Checks that the database has every acknowledged change and no refused one. Returns the newest
+/// version of each session by its id.
 async fn check_history(
     connection: &mut PgConnection,
-    told: &BTreeMap<u64, Told>,
+    outcomes: &BTreeMap<u64, Outcome>,
 ) -> HashMap<String, i64> {
     let events = store::numbered_titles(connection).await;
     let mut made = HashMap::new();
@@ -291,21 +292,25 @@ async fn check_history(
         assert_eq!(version, before + 1, "{session}");
         let number: u64 = title[1..].parse().unwrap();
         let twice = made.insert(number, (session, version));
-        assert_eq!(twice, None, "{number} was done twice");
+        assert_eq!(twice, None, "change {number} was done twice");
     }
     let mut unknown = 0;
-    for (number, told) in told {
+    for (number, outcome) in outcomes {
         let made = made.remove(number);
-        match told {
-            Told::Done { session, version } => {
-                assert_eq!(made, Some((session.clone(), *version)), "{number} was acknowledged");
+        match outcome {
+            Outcome::Done { session, version } => {
+                assert_eq!(
+                    made,
+                    Some((session.clone(), *version)),
+                    "change {number} was acknowledged"
+                );
             }
-            Told::NotDone => assert_eq!(made, None, "{number} was not done, it was said"),
-            Told::Unknown => unknown += usize::from(made.is_some()),
+            Outcome::NotDone => assert_eq!(made, None, "change {number} was refused"),
+            Outcome::Unknown => unknown += usize::from(made.is_some()),
         }
     }
-    assert!(made.is_empty(), "nobody asked for {made:?}");
-    println!("{} changes; of those that nobody knew of {unknown} were done", told.len());
+    assert!(made.is_empty(), "not requested: {made:?}");
+    println!("{} changes, {unknown} of them done with an unknown outcome", outcomes.len());
     let rows = store::numbered_sessions(connection).await;
     assert_eq!(rows.len(), newest.len());
     for (session, version, title, members) in rows {
@@ -315,28 +320,28 @@ async fn check_history(
     newest
 }
 
-/// Every version arrives, and first in its order.
-async fn are_told(receiver: &Receiver, sessions: &HashMap<String, i64>) {
+/// Checks that every version arrives, and that the first arrivals are in order.
+async fn check_callbacks(receiver: &Receiver, sessions: &HashMap<String, i64>) {
     let began = Instant::now();
     loop {
-        let mut told: HashMap<String, i64> = HashMap::new();
+        let mut arrived: HashMap<String, i64> = HashMap::new();
         let mut known = HashSet::new();
         for call in receiver.calls() {
             if sessions.contains_key(&call.session)
                 && known.insert((call.session.clone(), call.version))
             {
-                let before = told.insert(call.session.clone(), call.version).unwrap_or_default();
+                let before = arrived.insert(call.session.clone(), call.version).unwrap_or_default();
                 assert_eq!(call.version, before + 1, "{}", call.session);
             }
         }
-        if told == *sessions {
-            println!("all was told {:?} later", began.elapsed());
+        if arrived == *sessions {
+            println!("all callbacks arrived {:?} later", began.elapsed());
             return;
         }
         let missing =
-            sessions.iter().filter(|(session, version)| told.get(*session) != Some(version));
-        // What a crash left leased waits for the end of its lease.
-        assert!(began.elapsed() < 2 * PATIENCE, "not told: {:?}", missing.collect::<Vec<_>>());
+            sessions.iter().filter(|(session, version)| arrived.get(*session) != Some(version));
+        // A delivery that a crash left leased is sent after its lease.
+        assert!(began.elapsed() < 2 * PATIENCE, "not delivered: {:?}", missing.collect::<Vec<_>>());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

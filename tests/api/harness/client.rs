@@ -1,5 +1,5 @@
-//! A client of the wire protocol, written from its description and not from Muster's code: the
-//! tests would not notice a mistake that both sides share.
+//! A client of the wire protocol, written from its description and not from Muster's code, because
+//! tests with shared code would not notice a shared mistake.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::store::StoredApp;
 
-/// Speaks for one app.
+/// A client of one app.
 #[derive(Clone)]
 pub struct Client {
     pub base: String,
@@ -27,7 +27,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(address: SocketAddr, stored: &StoredApp, clock: Clock) -> Self {
-        // Only the first call does anything.
+        // Only the first call has an effect.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
             base: format!("http://{address}"),
@@ -39,12 +39,12 @@ impl Client {
         }
     }
 
-    /// The same app, talking to another instance.
+    /// The same app at another instance.
     pub fn at(&self, address: SocketAddr) -> Self {
         Self { base: format!("http://{address}"), ..self.clone() }
     }
 
-    /// A request that a test shapes further.
+    /// A request to which a test adds headers or a body.
     pub fn request(&self, method: reqwest::Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.base))
     }
@@ -57,12 +57,12 @@ impl Client {
         self.request(reqwest::Method::POST, path).body(body).send().await.unwrap()
     }
 
-    /// Seals under the key's own IV, as most clients do.
+    /// Seals with the IV from the key, as most clients do.
     pub fn seal(&self, message: &str) -> String {
         self.seal_with(message.as_bytes(), self.iv())
     }
 
-    /// Seals under any IV.
+    /// Seals with any IV.
     pub fn seal_with(&self, message: &[u8], iv: [u8; 16]) -> String {
         let length = u32::try_from(message.len()).unwrap();
         let mut plain: Vec<u8> = rand::random::<[u8; 16]>().to_vec();
@@ -72,7 +72,7 @@ impl Client {
         self.encrypt(&padded(plain), iv)
     }
 
-    /// Encrypts a plaintext of whole blocks as it stands.
+    /// Encrypts whole blocks of plaintext without padding.
     pub fn encrypt(&self, plain: &[u8], iv: [u8; 16]) -> String {
         let mut plain = plain.to_vec();
         let length = plain.len();
@@ -80,17 +80,17 @@ impl Client {
         STANDARD.encode(encryptor.encrypt_padded::<NoPadding>(&mut plain, length).unwrap())
     }
 
-    /// The key's own IV.
+    /// The IV from the key.
     pub fn iv(&self) -> [u8; 16] {
         self.key[..16].try_into().unwrap()
     }
 
-    /// Opens as strictly as the strictest client does.
+    /// Opens with the checks of the strictest client.
     pub fn open(&self, text: &str) -> String {
         self.open_with(text, self.iv())
     }
 
-    /// Opens under any IV.
+    /// Opens with any IV.
     pub fn open_with(&self, text: &str, iv: [u8; 16]) -> String {
         let mut cipher = STANDARD.decode(text).unwrap();
         assert_eq!(cipher.len() % 32, 0, "the length is no multiple of 32");
@@ -111,13 +111,13 @@ impl Client {
         json!({ "buin": self.buin, "appId": self.app_id, "encrypt": self.seal(message) })
     }
 
-    /// Checks that an answer has the shape that every client relies on, and opens it: errcode,
-    /// errmsg and the fields of what was sealed.
+    /// Checks that a response has the shape on which every client relies, and opens it. Returns
+    /// errcode, errmsg and the sealed fields.
     pub async fn opened(&self, response: Response) -> Value {
         let mut answer = read_response(response).await;
         let fields = answer.as_object_mut().unwrap();
         if let Some(encrypt) = fields.remove("encrypt") {
-            assert_eq!(fields.len(), 2, "nothing stands beside what is sealed: {fields:?}");
+            assert_eq!(fields.len(), 2, "a sealed response has no plain fields: {fields:?}");
             let message = self.open(encrypt.as_str().unwrap());
             let message: Value = serde_json::from_str(&message).unwrap();
             fields.extend(message.as_object().unwrap().clone());
@@ -132,12 +132,12 @@ impl Client {
         self.gettoken_at(&self.clock.now().timestamp().to_string()).await
     }
 
-    /// `/cgi/gettoken` with any text for the time.
+    /// `/cgi/gettoken` with any text as the time.
     pub async fn gettoken_at(&self, time: &str) -> Value {
         self.opened(self.post("/cgi/gettoken", self.envelope(time).to_string()).await).await
     }
 
-    /// A fresh access token.
+    /// A new access token.
     pub async fn token(&self) -> String {
         let answer = self.gettoken().await;
         answer["accessToken"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
@@ -149,7 +149,7 @@ impl Client {
         self.opened(self.post(&format!("{path}?accessToken={token}"), body).await).await
     }
 
-    /// `/cgi/session/get`, its answer opened.
+    /// `/cgi/session/get` with its response opened.
     pub async fn get_session(&self, token: &str, session_id: &str) -> Value {
         let session_id: String = form_urlencoded::byte_serialize(session_id.as_bytes()).collect();
         let path = format!("/cgi/session/get?sessionId={session_id}&accessToken={token}");
@@ -157,14 +157,14 @@ impl Client {
     }
 }
 
-/// Pads a plaintext to whole blocks of 32.
+/// Pads a plaintext to whole blocks of 32 bytes.
 pub fn padded(mut plain: Vec<u8>) -> Vec<u8> {
     let padding = 32 - plain.len() % 32;
     plain.extend(std::iter::repeat_n(u8::try_from(padding).unwrap(), padding));
     plain
 }
 
-/// An answer as it came, if it has the shape that every client relies on.
+/// The JSON of a response that has the shape on which every client relies.
 pub async fn read_response(response: Response) -> Value {
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "application/json");
@@ -174,7 +174,7 @@ pub async fn read_response(response: Response) -> Value {
     answer
 }
 
-/// The whole of an answer without a result.
+/// The whole response of a refused request.
 pub fn refusal(errcode: i32, errmsg: &str) -> Value {
     json!({ "errcode": errcode, "errmsg": errmsg })
 }

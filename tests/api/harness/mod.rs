@@ -1,4 +1,4 @@
-//! A running Muster for each test, on a database of its own.
+//! A running Muster for each test, each on its own database.
 
 pub mod client;
 pub mod process;
@@ -27,43 +27,43 @@ use server::Database;
 use store::StoredApp;
 pub use store::{MASTER_KEY, actor, change, insert, keyring, new_app, register, replay};
 
-/// The enterprise of every test's app.
+/// The enterprise of the test app.
 pub const BUIN: i64 = 14_731_009;
 
-/// A running service. Dropping it stops it and drops its database.
+/// A running service. Its drop stops it and drops its database.
 pub struct TestApp {
     pub address: SocketAddr,
-    /// Where it tells its metrics, if it does.
+    /// The address of the metrics listener, if it is enabled.
     pub metrics: Option<SocketAddr>,
     pub clock: Clock,
     pub pool: Pool,
     pub settings: Settings,
-    /// Speaks for the app that every test has.
+    /// A client of the test app.
     pub client: Client,
-    /// An API key of that app.
+    /// An API key of the test app.
     pub api_key: String,
     pub stopper: ShutdownSignal,
     pub database: Database,
 }
 
-/// When every test's clock begins.
+/// The start time of the test clock.
 pub fn test_start_time() -> DateTime<Utc> {
     DateTime::from_timestamp(1_718_000_000, 0).unwrap()
 }
 
-/// A running Muster with the usual settings.
+/// Starts Muster with the usual settings.
 pub async fn spawn_app() -> TestApp {
     spawn_app_with(|_| {}).await
 }
 
-/// A running Muster with other settings.
+/// Starts Muster with changed settings.
 pub async fn spawn_app_with(change: impl FnOnce(&mut Settings)) -> TestApp {
     let mut settings = settings();
     change(&mut settings);
     spawn(settings, server::database().await, |options| options).await
 }
 
-/// A running Muster on a database that it reaches as `way` says.
+/// Starts Muster on a database with the connection options that `way` returns.
 pub async fn spawn(
     settings: Settings,
     database: Database,
@@ -86,12 +86,12 @@ impl TestApp {
         (address, stopper)
     }
 
-    /// Another app: its client, and an API key.
+    /// Adds an app, and returns its client and an API key.
     pub async fn another_app(&self, buin: i64, permissions: &[Permission]) -> (Client, String) {
         self.add(&new_app(buin, permissions)).await
     }
 
-    /// An app as the test has it: its client, and an API key.
+    /// Stores an app, and returns its client and an API key.
     pub async fn add(&self, stored: &StoredApp) -> (Client, String) {
         let api_key = register(&self.pool, stored).await;
         (Client::new(self.address, stored, self.clock.clone()), api_key)
@@ -120,7 +120,7 @@ impl TestApp {
         read_response(self.client.get(&path).await).await
     }
 
-    /// A session of these members, whose owner is the first.
+    /// Creates a session of these members. The first is the owner.
     pub async fn session(&self, members: &[&str]) -> Value {
         let body = json!({ "title": "before", "creator": members[0], "member": members });
         let session = self.create(&body).await;
@@ -128,38 +128,42 @@ impl TestApp {
         session
     }
 
-    /// An update by `operator` with the fields of `wishes`.
-    pub async fn change(&self, session: &Value, operator: &str, wishes: Value) -> Value {
+    /// An update by `operator` with these fields.
+    pub async fn change(&self, session: &Value, operator: &str, fields: Value) -> Value {
         let mut body = json!({ "sessionId": session["sessionId"], "opUser": operator });
-        body.as_object_mut().unwrap().extend(wishes.as_object().unwrap().clone());
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         self.update(&body).await
     }
 
-    /// The session as it is now.
+    /// The current session.
     pub async fn current(&self, session: &Value) -> Value {
         self.get(session["sessionId"].as_str().unwrap().trim_matches(['{', '}'])).await
     }
 }
 
-/// Asks until the answer is `wished`: what a notification tells takes a moment to arrive.
-pub async fn wait_until_equal<F: Future<Output = Value>>(ask: impl Fn() -> F, wished: &Value) {
-    wait_until(&format!("the answer {wished}"), async || ask().await == *wished).await;
+/// Repeats a request until the response is `expected`. A notification needs a moment to arrive.
+pub async fn wait_until_equal<F: Future<Output = Value>>(ask: impl Fn() -> F, expected: &Value) {
+    wait_until(&format!("the answer {expected}"), async || ask().await == *expected).await;
 }
 
 /// Waits until a condition holds. The time limit is for conditions that never hold.
-pub async fn wait_until(what: &str, holds: impl AsyncFnMut() -> bool) {
-    wait_until_within(PATIENCE, what, holds).await;
+pub async fn wait_until(condition: &str, holds: impl AsyncFnMut() -> bool) {
+    wait_until_within(PATIENCE, condition, holds).await;
 }
 
 /// The same with another time limit.
-pub async fn wait_until_within(within: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn wait_until_within(
+    within: Duration,
+    condition: &str,
+    mut holds: impl AsyncFnMut() -> bool,
+) {
     let waiting = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     let waited = tokio::time::timeout(within, waiting).await;
-    waited.unwrap_or_else(|_| panic!("waited {within:?} in vain: {what}"));
+    waited.unwrap_or_else(|_| panic!("waited {within:?} in vain: {condition}"));
 }
 
 impl Drop for TestApp {
@@ -168,20 +172,20 @@ impl Drop for TestApp {
     }
 }
 
-/// Whether no requests share statements and nothing is held in memory: tests must pass like that,
-/// too.
+/// Whether tests run with unshared statements and without the cache. All tests must pass in this
+/// mode.
 pub fn unshared() -> bool {
     std::env::var_os("MUSTER_TEST_UNSHARED").is_some()
 }
 
-/// The defaults, on a free port with few threads, whatever the environment says.
+/// The default settings on a free port with few threads. The environment is ignored.
 pub fn settings() -> Settings {
     let mut settings = Settings::load(None, std::iter::empty()).unwrap();
     settings.server.bind = "127.0.0.1:0".to_owned();
     settings.server.workers = 2;
-    // A server of its own for each test: those that look at metrics have one.
+    // Tests of metrics enable the listener.
     settings.metrics.bind = None;
-    // All tests have one address, and many try what is not valid.
+    // All tests share one address, and many send invalid credentials.
     settings.limits.max_failed_attempts = 0;
     // A machine that is busy with other tests may need long for a request.
     settings.server.request_timeout = Duration::from_secs(60);

@@ -1,7 +1,7 @@
-//! The real program, as a process of its own on a data directory of its own.
+//! The real program as a process, on its own data directory.
 //!
-//! What a test leaves running ends with it: servers when they are dropped, PostgreSQL with its
-//! [`Home`]. What a killed run leaves, the sweeper ends: all homes lie below one directory.
+//! Processes of a test end with it: servers when they are dropped, PostgreSQL with its [`Home`].
+//! The sweeper ends the processes of a killed run: all homes are below one directory.
 
 use std::fs;
 use std::io::Read;
@@ -24,23 +24,23 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use super::client::Client;
 use super::server::{Database, sweeper};
 
-/// By when everything must have happened, on a machine that is busy with other tests.
+/// The limit for all waits, with slack for a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits wait_for there is something.
+/// Waits until `found` returns a value.
 #[track_caller]
-pub fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(condition: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(found) = found() {
             return found;
         }
-        assert!(began.elapsed() < PATIENCE, "waited in vain: {what}");
+        assert!(began.elapsed() < PATIENCE, "waited in vain: {condition}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Where all homes of this run are.
+/// The directory of all homes of this run.
 fn root() -> &'static Path {
     static ROOT: OnceLock<(PathBuf, Child)> = OnceLock::new();
     let (root, _) = ROOT.get_or_init(|| {
@@ -51,7 +51,7 @@ fn root() -> &'static Path {
     root
 }
 
-/// Ends what is_running in the homes below `root`, and removes them.
+/// Ends the processes in the homes below `root`, and removes the homes.
 pub fn sweep(root: &Path) {
     for home in fs::read_dir(root).unwrap() {
         let home = home.unwrap().path();
@@ -82,7 +82,7 @@ fn pid_in(file: &Path) -> Option<Pid> {
     Pid::from_raw(text.lines().next()?.trim().parse().ok()?)
 }
 
-/// Ends the PostgreSQL of a directory, if one is_running, and waits for it.
+/// Ends the PostgreSQL of a directory, if it runs, and waits for its end.
 fn kill_postgres(data: &Path) {
     if let Some(pid) = pid_in(&data.join("postmaster.pid")) {
         let _ = kill_process(pid, Signal::QUIT);
@@ -93,28 +93,28 @@ fn kill_postgres(data: &Path) {
     }
 }
 
-/// Whether a process is_running. One that nobody has buried yet does not.
+/// Whether a process runs. A zombie does not count.
 pub fn is_running(pid: Pid) -> bool {
     test_kill_process(pid).is_ok()
         && fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))
             .map_or(!cfg!(target_os = "linux"), |stat| !stat.contains(") Z "))
 }
 
-/// A place for a server: its data directory, and how it is configured.
+/// A data directory and the configuration of a server.
 pub struct Home {
-    /// Where the program is started.
+    /// The working directory of the program.
     pub parent: PathBuf,
     pub data_dir: PathBuf,
     pub env: Vec<(String, String)>,
 }
 
 impl Home {
-    /// One that nobody has ever started on.
+    /// A home without a database.
     pub fn new() -> Self {
         Self::at("data")
     }
 
-    /// The same, under this name.
+    /// The same with this name.
     pub fn at(name: &str) -> Self {
         let parent = tempfile::Builder::new().tempdir_in(root()).unwrap().keep();
         let data_dir = parent.join(name);
@@ -131,7 +131,7 @@ impl Home {
         Self { parent, data_dir, env }
     }
 
-    /// One on which a server has run already: a copy, which is cheaper than a first start.
+    /// A home with a database: a copy, which is faster than a first start.
     pub fn lived_in() -> Self {
         static MODEL: OnceLock<Home> = OnceLock::new();
         let model = MODEL.get_or_init(|| {
@@ -140,13 +140,14 @@ impl Home {
             model
         });
         let home = Self::new();
-        // With owners: for root PostgreSQL's files belong to somebody else.
+        // The copy keeps owners: PostgreSQL's files belong to another user if the test runs as
+        // root.
         let copied = Command::new("cp").arg("-a").args([&model.data_dir, &home.data_dir]).status();
         assert!(copied.unwrap().success());
         home
     }
 
-    /// One whose commands use a database of the tests' PostgreSQL.
+    /// A home whose commands use a database of the tests' PostgreSQL.
     pub fn on(database: &Database) -> Self {
         let mut home = Self::new();
         home.set("MUSTER__DATABASE__URL", database.options.to_url_lossy().as_str());
@@ -154,13 +155,13 @@ impl Home {
         home
     }
 
-    /// Sets a variable for whatever is started from now on.
+    /// Sets a variable for all processes that start later.
     pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// The program, in this home's environment and nobody else's.
+    /// The program with only the environment of this home.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
         for (name, _) in std::env::vars_os() {
@@ -188,24 +189,24 @@ impl Home {
         Running::start(self, arguments).output()
     }
 
-    /// Runs a command that must work, and reads what it prints.
+    /// Runs a command that must succeed, and parses its output.
     #[track_caller]
     pub fn json(&self, arguments: &[&str]) -> Value {
         self.run(&[arguments, &["--json"]].concat()).ok().json()
     }
 
-    /// Starts a server, and waits wait_for it listens.
+    /// Starts a server and waits until it listens.
     #[track_caller]
     pub fn serve(&self) -> Server {
         let running = Running::start(self, &[]);
-        let address = running.until_stdout("where it listens", |text| {
+        let address = running.until_stdout("the listen address", |text| {
             let (_, url) = text.split_once("listens on ")?;
             url.split_once('\n')?.0.split_once("://")?.1.parse().ok()
         });
         Server { running, address }
     }
 
-    /// What the first start wrote.
+    /// The credentials file of the first start.
     pub fn credentials(&self) -> Value {
         let text = fs::read(self.data_dir.join("first-app.json")).unwrap();
         serde_json::from_slice(&text).unwrap()
@@ -219,12 +220,12 @@ impl Home {
         self.data_dir.join("postgres")
     }
 
-    /// PostgreSQL's first process. It takes its file away when it ends in order.
+    /// PostgreSQL's first process. A regular stop removes its file.
     pub fn postmaster(&self) -> Option<Pid> {
         pid_in(&self.postgres().join("postmaster.pid"))
     }
 
-    /// A connection of the test's own.
+    /// A connection for the test.
     pub async fn connect(&self) -> PgConnection {
         let options = PgConnectOptions::new_without_pgpass()
             .socket(self.postgres())
@@ -233,7 +234,7 @@ impl Home {
         PgConnection::connect_with(&options).await.unwrap()
     }
 
-    /// Ends PostgreSQL as a power cut would: all its processes at once.
+    /// Kills all processes of PostgreSQL at once, as a power cut would.
     pub fn kill_postgres(&self) {
         let postmaster = self.postmaster().unwrap();
         for process in [vec![postmaster], children(postmaster)].concat() {
@@ -244,14 +245,14 @@ impl Home {
 }
 
 impl Home {
-    /// Tells PostgreSQL to end, and waits wait_for it has.
+    /// Sends PostgreSQL a signal to stop, and waits until it has stopped.
     pub fn signal_postgres(&self, signal: Signal) {
         let postmaster = self.postmaster().unwrap();
         kill_process(postmaster, signal).unwrap();
         wait_for("the end of PostgreSQL", || (!is_running(postmaster)).then_some(()));
     }
 
-    /// Kills PostgreSQL's first process alone; the others notice and end.
+    /// Kills PostgreSQL's first process alone. The others notice and end.
     pub fn kill_postmaster(&self) {
         let postmaster = self.postmaster().unwrap();
         kill_process(postmaster, Signal::KILL).unwrap();
@@ -266,7 +267,7 @@ impl Drop for Home {
     }
 }
 
-/// The processes that `parent` has started.
+/// The child processes of `parent`.
 pub fn children(parent: Pid) -> Vec<Pid> {
     let parent = parent.as_raw_nonzero().to_string();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -280,7 +281,7 @@ pub fn children(parent: Pid) -> Vec<Pid> {
         .collect()
 }
 
-/// What a command did.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Output {
     pub status: ExitStatus,
@@ -289,7 +290,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// It worked, without a complaint.
+    /// Checks that the command succeeded without an error message.
     #[track_caller]
     pub fn ok(self) -> Self {
         assert!(self.status.success(), "{self:#?}");
@@ -297,7 +298,8 @@ impl Output {
         self
     }
 
-    /// It failed with this exit code, printing nothing but an error that names all of `parts`.
+    /// Checks that the command failed with this exit code, and only printed an error with all
+    /// `parts`.
     #[track_caller]
     pub fn fails(&self, code: i32, parts: &[&str]) {
         assert_eq!(self.status.code(), Some(code), "{self:#?}");
@@ -314,15 +316,15 @@ impl Output {
     }
 }
 
-/// What one of the program's pipes has given so far, and whether it has ended.
-type Said = Arc<(Mutex<(String, bool)>, Condvar)>;
+/// The output of one pipe so far, and whether the pipe has ended.
+type Captured = Arc<(Mutex<(String, bool)>, Condvar)>;
 
-/// The program while it is_running.
+/// A running process of the program.
 pub struct Running {
     child: Child,
     pid_file: PathBuf,
-    stdout: Said,
-    stderr: Said,
+    stdout: Captured,
+    stderr: Captured,
     readers: Vec<JoinHandle<()>>,
 }
 
@@ -332,7 +334,7 @@ impl Running {
         let mut child = home.command(arguments).spawn().unwrap();
         let pid_file = home.parent.join(format!("{}.pid", child.id()));
         fs::write(&pid_file, child.id().to_string()).unwrap();
-        let (stdout, stderr) = (Said::default(), Said::default());
+        let (stdout, stderr) = (Captured::default(), Captured::default());
         let readers = vec![
             read(child.stdout.take().unwrap(), stdout.clone()),
             read(child.stderr.take().unwrap(), stderr.clone()),
@@ -356,21 +358,26 @@ impl Running {
         self.stderr.0.lock().unwrap().0.clone()
     }
 
-    /// Waits wait_for the standard output has something.
+    /// Waits until the standard output has a match.
     #[track_caller]
-    pub fn until_stdout<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
-        self.wait_for(&self.stdout, what, find)
+    pub fn until_stdout<T>(&self, condition: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        self.wait_for(&self.stdout, condition, find)
     }
 
-    /// Waits wait_for the standard error has something.
+    /// Waits until the standard error has a match.
     #[track_caller]
-    pub fn until_stderr<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
-        self.wait_for(&self.stderr, what, find)
+    pub fn until_stderr<T>(&self, condition: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        self.wait_for(&self.stderr, condition, find)
     }
 
     #[track_caller]
-    fn wait_for<T>(&self, said: &Said, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
-        let (state, changed) = &**said;
+    fn wait_for<T>(
+        &self,
+        captured: &Captured,
+        condition: &str,
+        find: impl Fn(&str) -> Option<T>,
+    ) -> T {
+        let (state, changed) = &**captured;
         let began = Instant::now();
         let mut state = state.lock().unwrap();
         loop {
@@ -379,13 +386,13 @@ impl Running {
             }
             if state.1 || began.elapsed() >= PATIENCE {
                 drop(state);
-                panic!("{what}: not in {:?}, {:?}", self.stdout(), self.stderr());
+                panic!("{condition}: not in {:?}, {:?}", self.stdout(), self.stderr());
             }
             state = changed.wait_timeout(state, Duration::from_millis(100)).unwrap().0;
         }
     }
 
-    /// Waits for its end, and what it said wait_for then.
+    /// Waits for the end of the process, and returns its whole output.
     #[track_caller]
     pub fn output(mut self) -> Output {
         let began = Instant::now();
@@ -416,9 +423,9 @@ impl Drop for Running {
     }
 }
 
-fn read(mut pipe: impl Read + Send + 'static, said: Said) -> JoinHandle<()> {
+fn read(mut pipe: impl Read + Send + 'static, captured: Captured) -> JoinHandle<()> {
     std::thread::spawn(move || {
-        let (state, changed) = &*said;
+        let (state, changed) = &*captured;
         let mut bytes = Vec::new();
         let mut buffer = [0; 4096];
         loop {
@@ -446,7 +453,7 @@ impl Server {
         format!("http://{}{path}", self.address)
     }
 
-    /// Stops it as an operator would.
+    /// Stops the server as an operator would.
     #[track_caller]
     pub fn stop(self) -> Output {
         self.running.signal(Signal::TERM);
@@ -455,14 +462,14 @@ impl Server {
         output
     }
 
-    /// Ends it as nobody should.
+    /// Kills the server.
     pub fn kill(self) {
         self.running.signal(Signal::KILL);
         assert_eq!(self.running.output().status.signal(), Some(9));
     }
 
-    /// A client that speaks for the app of these credentials: those of the first app's file, or
-    /// what `app create` prints.
+    /// A client of the app of these credentials: the file of the first app, or the output of `app
+    /// create`.
     pub fn client(&self, credentials: &Value) -> Client {
         Client {
             base: format!("http://{}", self.address),
@@ -474,7 +481,7 @@ impl Server {
         }
     }
 
-    /// A caller in the plain form.
+    /// A plain caller.
     pub fn plain(&self, api_key: &str) -> Plain {
         Plain {
             base: format!("http://{}", self.address),
@@ -494,7 +501,7 @@ pub fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap()
 }
 
-/// Calls in the plain form, with an API key.
+/// A plain caller with an API key.
 #[derive(Clone)]
 pub struct Plain {
     pub base: String,
@@ -503,7 +510,7 @@ pub struct Plain {
 }
 
 impl Plain {
-    /// An answer, or that none came.
+    /// The response, or the error of a request without one.
     pub async fn try_post(&self, call: &str, body: &Value) -> reqwest::Result<Value> {
         let url = format!("{}/cgi/session/{call}?accessToken={}", self.base, self.api_key);
         self.http.post(url).body(body.to_string()).send().await?.json().await
@@ -519,7 +526,7 @@ impl Plain {
         self.http.get(url).send().await.unwrap().json().await.unwrap()
     }
 
-    /// A new session of three.
+    /// Creates a session of three members.
     pub async fn create(&self) -> Value {
         let body = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
         let session = self.post("create", &body).await;
@@ -531,7 +538,7 @@ impl Plain {
     pub async fn errcode(&self) -> i64 {
         let id = "00000000-0000-7000-8000-000000000000";
         match self.get(id).await["errcode"].as_i64().unwrap() {
-            // Let in: there is no such session.
+            // An accepted key gets the error of a session that does not exist.
             400_003 => 0,
             errcode => errcode,
         }

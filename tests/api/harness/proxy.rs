@@ -1,4 +1,4 @@
-//! A way to the database that a test can make fall silent, or break.
+//! A proxy in front of the database that a test can silence or break.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 
-/// Passes on what PostgreSQL and its clients say, unless it is silent: then both hear nothing more,
+/// Forwards the bytes of PostgreSQL and its clients. While it is silent, both sides receive nothing
 /// and no connection ends.
 pub struct Proxy {
     at: At,
@@ -25,21 +25,21 @@ enum At {
     Port(u16),
 }
 
-/// Connections are numbered in the order in which they came.
+/// Connections are numbered in the order of their arrival.
 #[derive(Clone, Copy, Default)]
 struct State {
     next: usize,
     silent: bool,
-    /// Those before will hear nothing more, whatever comes.
+    /// Connections with a lower number never receive anything again.
     forgotten: usize,
-    /// Those before are broken.
+    /// Connections with a lower number are broken.
     cut: usize,
-    /// The one whose answers do not arrive for a while.
+    /// The connection whose responses are delayed.
     unanswered: Option<usize>,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
-    /// So that closing it is a break, and no end.
+    /// Makes the close of the stream a reset.
     fn will_break(&self) {}
 }
 
@@ -52,14 +52,14 @@ impl Stream for TcpStream {
 }
 
 impl Proxy {
-    /// To the server of `options`, on a Unix socket.
+    /// A proxy to the server of `options`, on a Unix socket.
     pub fn to(options: &PgConnectOptions) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(socket(directory.path(), options)).unwrap();
         Self::listen(At::Directory(directory), options, Listener::Unix(listener))
     }
 
-    /// To the server of `options`, on TCP.
+    /// A proxy to the server of `options`, on TCP.
     pub async fn on_tcp(options: &PgConnectOptions) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -89,7 +89,7 @@ impl Proxy {
         Self { at, state, open }
     }
 
-    /// The same database, through this.
+    /// Options that reach the same database through this proxy.
     pub fn way(&self, options: PgConnectOptions) -> PgConnectOptions {
         match &self.at {
             At::Directory(directory) => options.socket(directory.path()),
@@ -97,32 +97,32 @@ impl Proxy {
         }
     }
 
-    /// Passes on nothing more. Connections that there are will never hear anything again.
+    /// Stops forwarding. Present connections never receive anything again.
     pub fn fall_silent(&self) {
         self.state.send_modify(|state| (state.silent, state.forgotten) = (true, state.next));
     }
 
-    /// Passes on again what those say who came since it fell silent.
+    /// Forwards again, but only on connections that were opened since the silence began.
     pub fn speak_again(&self) {
         self.state.send_modify(|state| state.silent = false);
     }
 
-    /// How many connections there have been: the number of the next one.
+    /// The number of connections so far, which is the number of the next one.
     pub fn next(&self) -> usize {
         self.state.borrow().next
     }
 
-    /// Holds back what PostgreSQL answers on one connection, or on none any more.
+    /// Delays the responses of PostgreSQL on one connection, or on no connection.
     pub fn hold_back(&self, unanswered: Option<usize>) {
         self.state.send_modify(|state| state.unanswered = unanswered);
     }
 
-    /// Breaks all connections that there are.
+    /// Breaks all present connections.
     pub fn cut(&self) {
         self.state.send_modify(|state| state.cut = state.next);
     }
 
-    /// How many connections there are whose client has not gone.
+    /// The number of connections whose client has not closed them.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
@@ -185,7 +185,7 @@ async fn connect(options: &PgConnectOptions) -> io::Result<Box<dyn Stream>> {
     })
 }
 
-/// Carries what both say, until one of them goes or the connection is cut.
+/// Forwards both directions until one side closes or the connection is broken.
 async fn carry(
     mut client: Box<dyn Stream>,
     mut server: Box<dyn Stream>,
@@ -211,7 +211,7 @@ async fn carry(
     let carries = state.borrow().carries(number);
     drop((counted, client));
     if !carries {
-        // Nobody tells PostgreSQL.
+        // PostgreSQL does not see the close.
         is_cut.await;
     }
 }
@@ -225,9 +225,9 @@ async fn pass_on(
     let mut held = Vec::with_capacity(65_536);
     loop {
         tokio::select! {
-            // For ever, if it is forgotten.
-            told = async { state.wait_for(|state| carries(state)).await.is_ok() }, if !held.is_empty() => {
-                if !told || to.write_all(&held).await.is_err() {
+            // Waits for ever if the connection is never released.
+            ok = async { state.wait_for(|state| carries(state)).await.is_ok() }, if !held.is_empty() => {
+                if !ok || to.write_all(&held).await.is_err() {
                     return;
                 }
                 held.clear();

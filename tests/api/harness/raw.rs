@@ -1,4 +1,4 @@
-//! HTTP written by hand, for what no client library sends.
+//! Hand-written HTTP, for requests that no client library sends.
 
 use std::net::SocketAddr;
 
@@ -8,11 +8,11 @@ use tokio::net::TcpStream;
 
 use super::process::PATIENCE;
 
-/// One read_response, as it came.
+/// A response without interpretation.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    /// The lines of its head, names in lower case.
+    /// The header lines, names in lower case.
     pub head: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
@@ -27,7 +27,7 @@ impl Answer {
     }
 }
 
-/// Sends a request on a connection of its own, and closes that behind the read_response.
+/// Sends a request on a new connection, and closes it after the response.
 pub async fn exchange(address: SocketAddr, request: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request).await.unwrap();
@@ -37,7 +37,7 @@ pub async fn exchange(address: SocketAddr, request: &[u8]) -> Answer {
     read_response
 }
 
-/// Sends a request on a connection of its own, and waits until the server closes that.
+/// Sends a request on a new connection, and waits until the server closes it.
 pub async fn send_and_disconnect(address: SocketAddr, request: Vec<u8>) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(&request).await.unwrap();
@@ -46,14 +46,14 @@ pub async fn send_and_disconnect(address: SocketAddr, request: Vec<u8>) -> Answe
     read_response
 }
 
-/// Waits until the server closes a connection, with nothing more to say.
+/// Waits until the server closes a connection without more bytes.
 pub async fn is_closed(stream: &mut TcpStream) {
     let mut rest = Vec::new();
     with_timeout(stream.read_to_end(&mut rest)).await.unwrap();
     assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
 }
 
-/// Reads one read_response.
+/// Reads one response.
 pub async fn read_response(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -73,7 +73,7 @@ pub async fn read_response(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
     read_response
 }
 
-/// A test that waits for ever says nothing.
+/// A limit, because a test that waits for ever reports nothing.
 async fn with_timeout<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("the server is silent")
 }

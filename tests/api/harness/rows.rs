@@ -1,4 +1,4 @@
-//! All rows of a database, to compare one with another.
+//! All rows of a database, to compare two databases.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
 use super::process::{Home, Plain};
 
-/// Has the PostgreSQL of a home run, whatever commands come and go.
+/// Keeps the PostgreSQL of a home running, independent of commands.
 pub async fn start_and_hold(home: &Home) -> EmbeddedPostgres {
     let options = Options {
         data_dir: home.data_dir.clone(),
@@ -20,7 +20,7 @@ pub async fn start_and_hold(home: &Home) -> EmbeddedPostgres {
     EmbeddedPostgres::start(&options).await.unwrap()
 }
 
-/// Every row of every table as text, but what numbers transactions and what migrations noted.
+/// Every row of every table as text, without transaction ids and the record of migrations.
 pub async fn rows(connection: &mut PgConnection) -> BTreeMap<String, Vec<String>> {
     let tables: Vec<(String, String)> = sqlx::query_as(
         "select relname::text, string_agg(attname, ', ' order by attname) from pg_class
@@ -35,7 +35,7 @@ pub async fn rows(connection: &mut PgConnection) -> BTreeMap<String, Vec<String>
     assert!(tables.len() > 8, "{tables:?}");
     let mut all = BTreeMap::new();
     for (table, columns) in tables {
-        // A line of the backup itself, or of what became of it, is in one of the two only.
+        // The audit entries of the backup or restore itself exist in only one of the databases.
         let own = if table == "audit" { "where action not like 'database.%'" } else { "" };
         let sql = format!("select row({columns})::text from {table} {own} order by 1");
         let rows = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *connection).await;
@@ -53,8 +53,8 @@ pub fn assert_same(left: &BTreeMap<String, Vec<String>>, right: &BTreeMap<String
     }
 }
 
-/// Something in every table: Unicode, attributes with U+0000, deliveries in all states with tries.
-/// Gives the sessions as the API shows them.
+/// Fills every table: Unicode, attributes with U+0000, deliveries in all states with attempts.
+/// Returns the sessions as the API shows them.
 pub async fn populate(home: &Home, connection: &mut PgConnection) -> (Value, Vec<Value>) {
     let callback = ["--callback-url", "http://127.0.0.1:1/", "--callback-token", "hush-hush"];
     let app = home.json(
@@ -110,12 +110,12 @@ pub async fn populate(home: &Home, connection: &mut PgConnection) -> (Value, Vec
         .unwrap();
     let found = rows(connection).await;
     for (table, rows) in &found {
-        assert!(!rows.is_empty(), "nothing in {table}: the test would not see it lost");
+        assert!(!rows.is_empty(), "no rows in {table}: the test could not detect their loss");
     }
     (app, sessions)
 }
 
-/// A call of the REST API with an idempotency key of its own, which must work.
+/// A call of the REST API with a new idempotency key, which must succeed.
 pub async fn rest(plain: &Plain, method: reqwest::Method, path: &str, body: &Value) -> Value {
     let request = plain
         .http

@@ -1,11 +1,11 @@
-//! The PostgreSQL of all tests of a run, and a database in it for each.
+//! The PostgreSQL of all tests of a run, and a database in it for each test.
 //!
-//! It is the server of `TEST_DATABASE_URL` if that is set (its user must be allowed to create
-//! databases); else a container, if a Docker engine answers; else an embedded PostgreSQL on a
-//! directory that the run throws away. A test's database is cloned from one that was migrated once.
+//! The server is that of `TEST_DATABASE_URL` if the variable is set; its user must be allowed to
+//! create databases. Else it is a container if a Docker engine answers, else an embedded PostgreSQL
+//! on a temporary directory. Each database is cloned from one that was migrated once.
 //!
-//! A test run has no hook at its end, so whatever must end with it is left to a sweeper: this
-//! program once more, waiting for its input to be closed, which even SIGKILL does.
+//! A test run has no hook at its end, so a sweeper cleans up: this program as another process,
+//! which waits until its input is closed. Even SIGKILL closes it.
 
 use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
@@ -25,7 +25,7 @@ use testcontainers::core::{IntoContainerPort as _, WaitFor};
 use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt as _};
 
-/// A database of one test, empty but for its tables. Dropping it drops it.
+/// An empty database with all tables. Its drop drops the database.
 pub struct Database {
     pub name: String,
     pub options: PgConnectOptions,
@@ -46,7 +46,7 @@ pub async fn database() -> Database {
     .unwrap()
 }
 
-/// A new database without tables, for a role that owns it and is nothing else.
+/// A new database without tables, owned by a role without other rights.
 pub async fn owned_database() -> Database {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -80,15 +80,15 @@ impl Drop for Database {
 }
 
 struct Server {
-    /// Its own, because a test's ends with the test.
+    /// A separate runtime, because the runtime of a test ends with the test.
     runtime: tokio::runtime::Runtime,
-    /// To its maintenance database.
+    /// Options of the maintenance database.
     options: PgConnectOptions,
     template: String,
     _keep: Keep,
 }
 
-/// What must live as long as the run.
+/// Resources that must live as long as the run.
 #[expect(dead_code, reason = "held, not used")]
 enum Keep {
     Foreign(Child),
@@ -170,8 +170,8 @@ async fn container() -> (PgConnectOptions, Keep) {
         .username("postgres")
         .password(PASSWORD)
         .database("postgres");
-    // The image starts a server that only prepares, stops it, and starts the one that stays; that
-    // one alone listens on TCP.
+    // The image starts a server that only prepares the database, stops it, and starts the final
+    // one. Only the final one listens on TCP.
     let ready = async {
         while PgConnection::connect_with(&options).await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -198,27 +198,27 @@ async fn embedded() -> (PgConnectOptions, Keep) {
 const FOREIGN: &str = "TEST_DATABASE_URL";
 const SWEEP: &str = "MUSTER_TEST_SWEEP";
 
-/// Starts the process that clears up behind this one.
-pub fn sweeper(kind: &str, what: &str) -> Child {
+/// Starts the process that cleans up after this one.
+pub fn sweeper(kind: &str, target: &str) -> Child {
     use std::os::unix::process::CommandExt as _;
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "harness::server::sweep", "--ignored"])
-        .env(SWEEP, format!("{kind}={what}"))
+        .env(SWEEP, format!("{kind}={target}"))
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        // Ctrl-C is for the tests; this one stays until they are gone.
+        // Ctrl-C is for the tests. The sweeper stays until they have ended.
         .process_group(0)
         .spawn()
         .unwrap()
 }
 
-/// No test: what [`sweeper`] runs.
+/// Not a test: the process that [`sweeper`] starts.
 #[tokio::test]
 #[ignore = "clears up behind the other tests, which start it"]
 async fn sweep() {
     let Ok(task) = std::env::var(SWEEP) else { return };
-    // Until the run that holds the other end is gone.
+    // Reads until the run that holds the other end has ended.
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
     match task.split_once('=') {
         Some(("container", id)) => {
@@ -234,7 +234,7 @@ async fn sweep() {
                 max_connections: 1,
                 timeouts: StartupTimeouts::SERVER,
             };
-            // Joins it, finds itself the last one, and stops it.
+            // The last user of an embedded PostgreSQL stops it.
             EmbeddedPostgres::start(&options).await.unwrap().stop().await.unwrap();
             std::fs::remove_dir_all(data_dir).unwrap();
         }

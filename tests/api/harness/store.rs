@@ -1,4 +1,4 @@
-//! The tests' access to storage: apps, keys, rows and locks that no API writes or shows.
+//! Access of the tests to storage: apps, keys, rows and locks that no API writes or shows.
 //!
 //! Tests whose subject is storage use repositories and SQL themselves. All other tests use this
 //! module, so a change of the tables or of `muster::repository` changes one file here.
@@ -25,7 +25,7 @@ use super::{TestApp, test_start_time, wait_until};
 
 // Apps and keys.
 
-/// An app that is not written yet.
+/// An app that is not stored yet.
 pub fn new_app(buin: i64, permissions: &[Permission]) -> StoredApp {
     StoredApp {
         app: App {
@@ -41,20 +41,20 @@ pub fn new_app(buin: i64, permissions: &[Permission]) -> StoredApp {
     }
 }
 
-/// Writes an app and gives an API key of it.
+/// Stores an app and returns an API key of it.
 pub async fn register(pool: &Pool, stored: &StoredApp) -> String {
     insert(pool, stored).await;
     insert_key(pool, stored.app.buin.get(), stored.app.app_id.as_str()).await
 }
 
-/// Writes an app.
+/// Stores an app.
 pub async fn insert(pool: &Pool, stored: &StoredApp) {
     let actor = actor();
     let act = AuditContext { actor: &actor, at: test_start_time() };
     apps::insert(pool, &keyring(), stored, act).await.unwrap();
 }
 
-/// Writes a new API key of an app and gives its text.
+/// Stores a new API key of an app and returns its text.
 pub async fn insert_key(pool: &Pool, buin: i64, app_id: &str) -> String {
     let key = ApiKey::generate();
     let (buin, app_id) = (buin.to_string().parse().unwrap(), app_id.parse().unwrap());
@@ -107,12 +107,12 @@ pub async fn delete_apps(connection: &mut PgConnection) {
     execute(connection, "delete from app").await;
 }
 
-/// The actor of all that tests do without a command.
+/// The actor of changes that tests make without a command.
 pub fn actor() -> Actor {
     Actor { user: "test".to_owned(), sudo_user: None, host: "here".to_owned(), pid: 1 }
 }
 
-/// The master key of every database that tests make by themselves.
+/// The master key of every database that the tests create.
 pub const MASTER_KEY: &str = "5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed5eed";
 
 pub fn keyring() -> Arc<Keyring> {
@@ -151,7 +151,8 @@ pub async fn delivery_apps(app: &TestApp) -> BTreeSet<(i64, String)> {
     apps.into_iter().collect()
 }
 
-/// For each delivery the transaction that wrote it, and whether that wrote its event too.
+/// For each delivery: the transaction that wrote it, and whether the same transaction wrote its
+/// event.
 pub async fn delivery_transactions(app: &TestApp) -> Vec<(String, bool)> {
     let sql = "select delivery.xmin::text, session_event.xmin::text = delivery.xmin::text
                from session_event join delivery using (session_id, version)";
@@ -210,7 +211,7 @@ pub async fn stored_version(app: &TestApp) -> i64 {
     sqlx::query_scalar("select version from session").fetch_one(&app.pool).await.unwrap()
 }
 
-/// The owner of a session in the bytes that are stored.
+/// The stored bytes of a session's owner.
 pub async fn stored_owner(app: &TestApp, session_id: &str) -> Vec<u8> {
     let sql = "select convert_to(owner, 'UTF8') from session where session_id = $1::uuid";
     sqlx::query_scalar(sql).bind(session_id).fetch_one(&app.pool).await.unwrap()
@@ -226,15 +227,15 @@ pub async fn stored_changes(
     sqlx::query_as(sql).bind(session_id).fetch_all(executor).await.unwrap()
 }
 
-/// The titles that sessions had: the session as the API shows its id, the version and the title, in
-/// the order of sessions and versions. Only titles of `t` and a number count.
+/// The titles of sessions so far: the id as the API shows it, the version and the title, ordered by
+/// session and version. Only titles of `t` and a number count.
 pub async fn numbered_titles(connection: &mut PgConnection) -> Vec<(String, i64, String)> {
     let sql = "select '{' || upper(session_id::text) || '}', version, title from session_event
                where title ~ '^t[1-9]' order by session_id, version";
     sqlx::query_as(sql).fetch_all(connection).await.unwrap()
 }
 
-/// The sessions that have such a title now: id, version, title and number of members.
+/// The sessions with such a title now: id, version, title and number of members.
 pub async fn numbered_sessions(connection: &mut PgConnection) -> Vec<(String, i64, String, i64)> {
     let sql = "select '{' || upper(session_id::text) || '}', version, title,
                       (select count(*) from session_member as member
@@ -243,7 +244,7 @@ pub async fn numbered_sessions(connection: &mut PgConnection) -> Vec<(String, i6
     sqlx::query_as(sql).fetch_all(connection).await.unwrap()
 }
 
-/// The sessions whose row, history and members do not fit together.
+/// The sessions whose row, history and members do not match.
 pub async fn torn_sessions(connection: &mut PgConnection) -> Vec<String> {
     let sql = "select session_id::text from session
                full join (
@@ -271,7 +272,7 @@ pub async fn key_collations(app: &TestApp) -> Vec<String> {
     sqlx::query_scalar(sql).fetch_all(&app.pool).await.unwrap()
 }
 
-// Changes behind the back of the service.
+// Changes that the service does not see.
 
 /// Changes the title and the version of all sessions without an event.
 pub async fn overwrite_sessions(app: &TestApp, title: &str) {
@@ -291,27 +292,27 @@ pub async fn spoil_title(app: &TestApp, session_id: &str) {
     sqlx::query(sql).bind(session_id).execute(&mut connect(app).await).await.unwrap();
 }
 
-/// Gives all sessions a title that no service would store.
+/// Gives all sessions a title that the service never stores.
 pub async fn spoil_titles(app: &TestApp) {
     execute(&app.pool, "update session set title = chr(7)").await;
 }
 
-/// Takes the column of titles away.
+/// Removes the column of titles.
 pub async fn rename_title_column(app: &TestApp) {
     execute(&app.pool, "alter table session rename column title to headline").await;
 }
 
-/// Takes the table of events away.
+/// Removes the table of events.
 pub async fn hide_events(app: &TestApp) {
     execute(&app.pool, "alter table session_event rename to secret_event").await;
 }
 
-/// Brings the table of events back.
+/// Restores the table of events.
 pub async fn show_events(app: &TestApp) {
     execute(&app.pool, "alter table secret_event rename to session_event").await;
 }
 
-/// Takes the column away by which caches follow the changes of other servers.
+/// Removes the column by which caches follow the changes of other servers.
 pub async fn break_feed(app: &TestApp) {
     execute(&app.pool, "alter table session_event rename column xid to was_xid").await;
 }
@@ -321,7 +322,7 @@ pub async fn dissolve_sessions(app: &TestApp) {
     execute(&app.pool, "update session set state = 'dissolved'").await;
 }
 
-/// Makes every statement that creates sessions take this long, until it is undone.
+/// Makes every statement that creates sessions this much slower.
 pub async fn slow_down_creates(app: &TestApp, seconds: f64) {
     let sql = format!(
         "create function slow() returns trigger language plpgsql as
@@ -336,8 +337,8 @@ pub async fn speed_up_creates(app: &TestApp) {
     execute(&mut connect(app).await, "drop trigger slow on session").await;
 }
 
-/// Makes statements find the rows of sessions one after the other, as in large tables, and hold
-/// each for a while.
+/// Makes statements read the rows of sessions one by one, as in large tables, and hold each for a
+/// while.
 pub async fn slow_down_updates(connection: &mut PgConnection) {
     const SQL: &str = r"
         do $$ begin
@@ -356,21 +357,21 @@ pub async fn slow_down_updates(connection: &mut PgConnection) {
 
 // Locks and statements.
 
-/// Keeps all others from all sessions, until the connection is dropped.
+/// Blocks all access to sessions until the connection is dropped.
 pub async fn lock_sessions(app: &TestApp) -> PgConnection {
     let mut connection = connect(app).await;
     execute(&mut connection, "begin; lock table session").await;
     connection
 }
 
-/// Keeps all others from apps and API keys, until the connection is dropped.
+/// Blocks all access to apps and API keys until the connection is dropped.
 pub async fn lock_credentials(app: &TestApp) -> PgConnection {
     let mut connection = connect(app).await;
     execute(&mut connection, "begin; lock table app, api_key").await;
     connection
 }
 
-/// Keeps all others from changing a session, until the transaction ends.
+/// Blocks changes of a session until the transaction ends.
 pub async fn lock_session(mut connection: PgConnection, session_id: &str) -> PgConnection {
     execute(&mut connection, "begin").await;
     let sql = "select from session where session_id = $1::uuid for update";
@@ -378,7 +379,7 @@ pub async fn lock_session(mut connection: PgConnection, session_id: &str) -> PgC
     connection
 }
 
-/// Keeps all others from all sessions beside a lock that there is, until [`unlock_others`].
+/// Blocks all access to sessions beside a present lock, until [`unlock_others`].
 pub async fn lock_others(connection: &mut PgConnection) {
     execute(connection, "savepoint held; lock table session").await;
 }
@@ -411,7 +412,7 @@ pub async fn running_statements(app: &TestApp) -> Vec<String> {
     sqlx::query_scalar(sql).fetch_all(&mut connect(app).await).await.unwrap()
 }
 
-/// The number of connections that the service has.
+/// The number of connections of the service.
 pub async fn count_connections(connection: &mut PgConnection) -> usize {
     let sql = "select count(*) from pg_stat_activity
                where application_name in ('muster', 'muster follower')";
@@ -419,8 +420,8 @@ pub async fn count_connections(connection: &mut PgConnection) -> usize {
     usize::try_from(count).unwrap()
 }
 
-/// Waits until a database has no connection but this one, and gives the number of its deadlocks:
-/// each connection reports its own when it ends.
+/// Waits until a database has no connection but this one, and returns the number of its deadlocks.
+/// Each connection reports its own deadlocks when it ends.
 pub async fn count_deadlocks(connection: &mut PgConnection) -> i64 {
     let others = "select count(*) from pg_stat_activity
                   where datname = current_database() and pid <> pg_backend_pid()";
@@ -434,17 +435,17 @@ pub async fn count_deadlocks(connection: &mut PgConnection) -> i64 {
 
 // The database.
 
-/// A connection of the test's own.
+/// A connection for the test.
 pub async fn connect(app: &TestApp) -> PgConnection {
     connect_to(&app.database).await
 }
 
-/// A connection of the test's own to a database.
+/// A connection to a database.
 pub async fn connect_to(database: &Database) -> PgConnection {
     connect_with(&database.options.clone().application_name("outside")).await
 }
 
-/// A connection of the test's own.
+/// A connection with these options.
 pub async fn connect_with(options: &PgConnectOptions) -> PgConnection {
     PgConnection::connect_with(options).await.unwrap()
 }
@@ -456,7 +457,7 @@ pub async fn drop_database(app: &TestApp) {
     connection.execute(AssertSqlSafe(sql)).await.unwrap();
 }
 
-/// What is wrong with the record of migrations.
+/// A fault in the record of migrations.
 #[derive(Clone, Copy, Debug)]
 pub enum MigrationFault {
     /// The second migration was never applied.
@@ -499,14 +500,14 @@ pub async fn save_migrations(executor: impl PgExecutor<'_>) {
     execute(executor, "create table kept as select * from _sqlx_migrations").await;
 }
 
-/// Brings back the record of migrations as it was saved.
+/// Restores the saved record of migrations.
 pub async fn restore_migrations(executor: impl PgExecutor<'_>) {
     let sql = "drop table if exists _sqlx_migrations;
                create table _sqlx_migrations as select * from kept";
     execute(executor, sql).await;
 }
 
-/// Makes PostgreSQL begin another file of its log of changes, if it can.
+/// Makes PostgreSQL begin a new file of its write-ahead log, if it can.
 pub async fn try_switch_wal(connection: &mut PgConnection) {
     let _ = sqlx::raw_sql("select pg_switch_wal()").execute(connection).await;
 }

@@ -1,4 +1,4 @@
-//! So many sessions that no source can be read to its end at once.
+//! Lists over more sessions than one page can scan.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use crate::harness::{BUIN, test_start_time};
 
 const SESSIONS: i32 = 12_000;
 
-/// Writes sessions, a second apart, all of `bot` and with `a` in their titles. Every 3000th is
-/// dissolved, every 4000th was changed lately, and every 500th has `rare` in its title.
+/// Writes sessions one second apart, all owned by `bot` and with `a` in the title. Every 3000th is
+/// dissolved, every 4000th was changed later, and every 500th has `rare` in its title.
 async fn fill(world: &World) {
     let begin = test_start_time() - chrono::TimeDelta::days(30);
     for sql in [
@@ -36,7 +36,7 @@ async fn fill(world: &World) {
          select session_id, number, buin, 'updated', 'bot', 'x', title, 'bot', '{}', \
                 case when number = 1 then created_at else updated_at end \
          from seed cross join generate_series(1, version) as number",
-        // The grams of these two titles.
+        // The n-grams of the two different titles.
         "insert into session_title (session_id, buin, folded, grams) \
          select session_id, buin, title, grams from seed \
          cross join lateral ( \
@@ -86,7 +86,7 @@ async fn rare_sessions_are_found_among_many() {
             let distinct: BTreeSet<_> = numbers.iter().copied().collect();
             assert_eq!(numbers.len(), distinct.len(), "{filter:?} {order:?}");
             assert_eq!(distinct, expected, "{filter:?} {order:?}");
-            // Each looks at 10,000 of 12,000 sessions at least, or finds all at once.
+            // A page scans at least 10,000 of the 12,000 sessions, or finds all matches.
             assert!(pages <= 2, "{filter:?} {order:?}: {pages}");
         }
     }

@@ -40,7 +40,7 @@ async fn staying_members_are_listed_once_during_changes() {
 
     let first = page(&world, id, 2, None).await.unwrap();
     assert_eq!(names(&first), ["f", "b"]);
-    // The one that the cursor tells of goes, and so does one behind it; another comes.
+    // The member at the cursor and a later one leave, and a new one joins.
     world.act(id, update(&["c"], &["b", "e"])).await.unwrap();
     let second = page(&world, id, 2, first.next.as_deref()).await.unwrap();
     assert_eq!(names(&second), ["a", "d"]);
@@ -48,33 +48,33 @@ async fn staying_members_are_listed_once_during_changes() {
     assert_eq!(names(&third), ["c"]);
     assert_eq!(third.items[0].joined_version.get(), 2);
     assert_eq!(third.next, None);
-    // All behind the cursor are gone meanwhile.
+    // Meanwhile all members after the cursor have left.
     world.act(id, update(&["g"], &["c"])).await.unwrap();
     world.act(id, update(&[], &["g"])).await.unwrap();
-    let none = page(&world, id, 2, second.next.as_deref()).await.unwrap();
-    assert_eq!((names(&none), &none.next), (vec![], &None));
+    let last = page(&world, id, 2, second.next.as_deref()).await.unwrap();
+    assert_eq!((names(&last), &last.next), (vec![], &None));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn single_member_lookup() {
+async fn one_member_is_found_by_account() {
     let world = World::begin().await;
     let session = world.create("t", &["a", "b", "c"]).await;
     world.act(session.id, update(&["d"], &[])).await.unwrap();
     for (name, joined_version, is_owner) in [("a", 1, true), ("c", 1, false), ("d", 2, false)] {
-        let who = account(name);
-        let member = world.sessions.member(&world.caller, session.id, &who).await.unwrap();
-        assert_eq!(member.account, who);
+        let expected = account(name);
+        let member = world.sessions.member(&world.caller, session.id, &expected).await.unwrap();
+        assert_eq!(member.account, expected);
         assert_eq!((member.joined_version.get(), member.is_owner), (joined_version, is_owner));
     }
-    let nobody = world.sessions.member(&world.caller, session.id, &account("x")).await;
-    assert!(matches!(nobody, Err(Error::MemberNotFound)), "{nobody:?}");
+    let missing = world.sessions.member(&world.caller, session.id, &account("x")).await;
+    assert!(matches!(missing, Err(Error::MemberNotFound)), "{missing:?}");
 
     let (_, key) = world.app.another_app(BUIN + 1, &[]).await;
     let stranger = admit(&world.app, &key).await;
     let unknown = SessionId::new(Uuid::from_u128(7));
     for (caller, id) in [(&stranger, session.id), (&world.caller, unknown)] {
-        let one = world.sessions.member(caller, id, &account("a")).await;
-        assert!(matches!(one, Err(Error::SessionNotFound)), "{one:?}");
+        let member = world.sessions.member(caller, id, &account("a")).await;
+        assert!(matches!(member, Err(Error::SessionNotFound)), "{member:?}");
         let query = MembersQuery::new(id, PageSize::DEFAULT, None).unwrap();
         let all = world.sessions.members(caller, &query).await;
         assert!(matches!(all, Err(Error::SessionNotFound)), "{all:?}");

@@ -1,4 +1,4 @@
-//! Finding sessions and members: what a caller of the service gets, page by page.
+//! Lists of sessions and members, read page by page from the service.
 
 mod large;
 mod members;
@@ -19,7 +19,7 @@ use muster::service::{
 
 use crate::harness::{BUIN, TestApp, keyring, spawn_app};
 
-/// The service on the database of a test, and somebody who may use it.
+/// The service on the database of a test, and an authenticated caller.
 pub struct World {
     pub app: TestApp,
     sessions: Sessions,
@@ -36,7 +36,7 @@ const ORDERS: [Sort; 4] = [
 impl World {
     pub async fn begin() -> Self {
         let app = spawn_app().await;
-        // The caller is authenticated once, and each request must begin in time after that.
+        // The caller is authenticated once, and the timeout of each request counts from then.
         let mut settings = app.settings.clone();
         settings.server.request_timeout = Duration::from_secs(3_600);
         let options = session_options(&settings);
@@ -45,7 +45,7 @@ impl World {
         Self { app, sessions, caller }
     }
 
-    /// A session of these members, whose owner is the first.
+    /// Creates a session of these members with the first one as owner.
     pub async fn create(&self, title: &str, members: &[&str]) -> Session {
         let new = NewSession {
             title: Title::new(title).unwrap(),
@@ -58,12 +58,12 @@ impl World {
         (**done.session).clone()
     }
 
-    /// Lets the owner do something.
+    /// Performs an action as the owner.
     pub async fn act(&self, id: SessionId, action: Action) -> Result<Session, Error> {
         let owner = self.get(id).await.owner;
         let request = Request::for_member(owner, action);
-        let terms = WriteOptions::default();
-        let done = self.sessions.update(&self.caller, id, request, &terms).await?;
+        let options = WriteOptions::default();
+        let done = self.sessions.update(&self.caller, id, request, &options).await?;
         Ok((**done.session).clone())
     }
 
@@ -91,7 +91,7 @@ impl World {
         (listing.items, listing.next)
     }
 
-    /// All pages, and how many there are.
+    /// The items of all pages, and the number of pages.
     async fn all(&self, filter: &SessionFilter, sort: Sort, size: i64) -> (Vec<Session>, usize) {
         let (mut items, mut cursor) = self.page(filter, sort, size, None).await;
         let mut pages = 1;
@@ -104,7 +104,7 @@ impl World {
         (items, pages)
     }
 
-    /// The titles of all that a filter finds, oldest first.
+    /// The titles of all sessions that a filter finds, oldest first.
     async fn titles(&self, filter: &SessionFilter) -> Vec<String> {
         let mut titles = Vec::new();
         for session in self.all(filter, ORDERS[1], 2).await.0 {
@@ -171,7 +171,7 @@ async fn filters_combine() {
         (titled("e\u{301}té"), vec!["ÉTÉ 会议"]),
         (titled("ｅ １"), vec!["Release 1a"]),
         (titled("%"), vec![]),
-        // Has all pairs of neighbours of it, and not itself.
+        // `Release` has every pair of adjacent letters of this text, but not the text itself.
         (titled("easelele"), vec![]),
         (SessionFilter { updated_since: Some(since), ..all() }, vec!["Release 1a", "release 2"]),
         (SessionFilter { owner: Some(account("a")), ..of("b") }, vec!["Release 1a", "ÉTÉ 会议"]),
@@ -190,7 +190,7 @@ async fn filters_combine() {
         }
     }
 
-    // Titles in the order of each list.
+    // The titles in each order.
     for (order, expected) in ORDERS.into_iter().zip([
         ["ÉTÉ 会议", "项目会议", "release 2", "Release 1a"],
         ["Release 1a", "release 2", "项目会议", "ÉTÉ 会议"],
@@ -234,14 +234,14 @@ async fn sessions_are_read_in_the_requested_order() {
     let world = World::begin().await;
     let a = world.create("a", &["a", "b", "c"]).await;
     let b = world.create("b", &["a", "b", "c"]).await;
-    let nobody = SessionId::new(uuid::Uuid::from_u128(7));
-    let got = world.sessions.get_many(&world.caller, &[b.id, nobody, a.id]).await.unwrap();
+    let unknown = SessionId::new(uuid::Uuid::from_u128(7));
+    let got = world.sessions.get_many(&world.caller, &[b.id, unknown, a.id]).await.unwrap();
     assert_eq!(got, [b, a]);
     assert_eq!(world.sessions.get_many(&world.caller, &[]).await.unwrap(), []);
 }
 
-/// A transaction that was running when the first page was read has an earlier time than what it
-/// showed, and commits while the pages are turned.
+/// A transaction runs while the first page is read, and commits before the next page is read. Its
+/// time is earlier than those of the first page.
 #[tokio::test(flavor = "multi_thread")]
 async fn late_commit_does_not_move_list_entries() {
     let world = World::begin().await;

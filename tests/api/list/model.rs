@@ -1,5 +1,5 @@
-//! Random sessions, random changes while somebody turns the pages, and a model of what they must
-//! get: every session that met the filter all the time, once, as it is by then.
+//! Random sessions, and random changes while a client reads the pages of a list. A session that
+//! matches the filter all the time must be listed once, in its state at that moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,7 +26,7 @@ struct History {
     now: BTreeMap<SessionKey, Session>,
 }
 
-/// Session ids in their order.
+/// A session id that can be ordered.
 type SessionKey = uuid::Uuid;
 
 impl History {
@@ -42,7 +42,7 @@ impl History {
         history
     }
 
-    /// Often no time passes from one change to the next.
+    /// Advances the clock. Often no time passes between two changes.
     fn pass(&mut self) {
         let millis = *[0, 0, 1, 1_000, 700_000].choose(&mut self.rng).unwrap();
         self.world.app.clock.advance(Duration::from_millis(millis));
@@ -61,7 +61,7 @@ impl History {
         self.now.insert(session.id.uuid(), session);
     }
 
-    /// Does something to some session. What the rules refuse changes nothing.
+    /// Performs a random action on a random session. A rejected action has no effect.
     async fn change(&mut self) {
         self.pass();
         let keys: Vec<_> = self.now.keys().copied().collect();
@@ -88,9 +88,9 @@ impl History {
             _ => Action::Restore,
         };
         let request = Request::for_member(owner, action);
-        let terms = WriteOptions::default();
+        let options = WriteOptions::default();
         let id = SessionId::new(key);
-        match self.world.sessions.update(&self.world.caller, id, request, &terms).await {
+        match self.world.sessions.update(&self.world.caller, id, request, &options).await {
             Ok(done) => drop(self.now.insert(key, (**done.session).clone())),
             Err(Error::Rejected(_)) => {}
             Err(error) => panic!("{error:?}"),
@@ -117,11 +117,11 @@ impl History {
         matching.map(|(key, _)| *key).collect()
     }
 
-    /// Turns the pages of one list while things change.
+    /// Reads the pages of one list during random changes.
     async fn turn_pages(&mut self) {
         let filter = self.filter();
         let sort = *ORDERS.choose(&mut self.rng).unwrap();
-        let what = format!("{filter:?} {sort:?}");
+        let query = format!("{filter:?} {sort:?}");
         let places: BTreeMap<_, _> =
             self.now.iter().map(|(key, session)| (*key, place(session, sort))).collect();
         let mut always = self.matching(&filter);
@@ -130,8 +130,8 @@ impl History {
             let size = self.rng.random_range(1..4);
             let (items, next) = self.world.page(&filter, sort, size, cursor.as_deref()).await;
             for item in items {
-                assert_eq!(item, self.now[&item.id.uuid()], "{what}");
-                assert!(meets(&item, &filter), "{what}: {item:?}");
+                assert_eq!(item, self.now[&item.id.uuid()], "{query}");
+                assert!(meets(&item, &filter), "{query}: {item:?}");
                 got.push(item.id.uuid());
             }
             cursor = next;
@@ -148,18 +148,18 @@ impl History {
             }
         }
         let distinct: BTreeSet<_> = got.iter().copied().collect();
-        assert_eq!(distinct.len(), got.len(), "twice: {what}");
-        assert!(distinct.is_superset(&always), "missing: {what}: {:?}", &always - &distinct);
+        assert_eq!(distinct.len(), got.len(), "duplicates: {query}");
+        assert!(distinct.is_superset(&always), "missing: {query}: {:?}", &always - &distinct);
         let known: Vec<_> = got.iter().filter_map(|key| Some((*places.get(key)?, *key))).collect();
         let ordered = match sort.newest_first {
             true => known.is_sorted_by(|one, next| one > next),
             false => known.is_sorted_by(|one, next| one < next),
         };
-        assert!(ordered, "{what}: {known:?}");
+        assert!(ordered, "{query}: {known:?}");
     }
 }
 
-/// Where a session stands in a list that begins now.
+/// The position of a session in a list that begins now.
 fn place(session: &Session, sort: Sort) -> Option<DateTime<Utc>> {
     (sort.by == SortKey::UpdatedAt).then_some(session.updated_at)
 }
@@ -180,7 +180,7 @@ fn meets(session: &Session, filter: &SessionFilter) -> bool {
 async fn pages_neither_skip_nor_repeat_during_changes() {
     let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(6);
     for seed in 0..seeds {
-        // Of the one that fails.
+        // The output of a failed test names the seed.
         println!("seed {seed}");
         let mut history = History::begin(seed).await;
         for _ in 0..25 {

@@ -1,4 +1,4 @@
-//! Whatever is sent, the series stay those that there are.
+//! The content of requests cannot add time series.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::harness::process::http;
 
 const METHODS: [&str; 7] = ["GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS"];
 
-/// Everything by which a sender might make a series.
+/// Sends `word` in every place that could become a label.
 async fn send(app: &TestApp, method: &str, word: &str) {
     let base = format!("http://{}", app.address);
     let method = Method::from_bytes(method.as_bytes()).unwrap();
@@ -43,7 +43,7 @@ async fn requests_cannot_create_series() {
     let before: BTreeSet<String> = scrape(&app).await.series.into_keys().collect();
     assert!(before.iter().any(|series| series.contains("method=\"other\"")));
 
-    // Each of these is five requests.
+    // Each call of `send` makes five requests.
     for number in 0..200 {
         let word = format!("{:x}", rand::random::<u64>());
         let method = match number % 10 {
@@ -52,14 +52,14 @@ async fn requests_cannot_create_series() {
         };
         send(&app, &method, &word).await;
     }
-    let told = scrape(&app).await;
-    let all: f64 = told
+    let metrics = scrape(&app).await;
+    let all: f64 = metrics
         .series
         .iter()
         .filter(|(series, _)| series.starts_with("http_requests_total"))
         .map(|(_, count)| count)
         .sum();
     assert_eq!(all, 1_040.0);
-    let after: BTreeSet<String> = told.series.into_keys().collect();
+    let after: BTreeSet<String> = metrics.series.into_keys().collect();
     assert_eq!(after, before);
 }

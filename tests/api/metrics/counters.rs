@@ -1,4 +1,4 @@
-//! What is counted while requests run.
+//! Counters and histograms of requests, statements, the cache and deliveries.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{scrape, spawn, spawn_with};
 use crate::harness::process::http;
 use crate::harness::{BUIN, insert, new_app, raw, store};
 
-/// So long a body may take.
+/// The timeout of a request body.
 const BRIEF: Duration = Duration::from_millis(200);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,7 +36,7 @@ async fn requests_count_for_their_route() {
     }
     app.client.get("/cgi/session/create").await;
 
-    let told = scrape(&app).await;
+    let metrics = scrape(&app).await;
     for (route, method, status, count) in [
         ("/cgi/session/create", "POST", "2xx", 1.0),
         ("/cgi/session/create", "GET", "4xx", 1.0),
@@ -49,20 +49,20 @@ async fn requests_count_for_their_route() {
     ] {
         let labels = format!("route=\"{route}\",method=\"{method}\"");
         let series = format!("http_requests_total{{{labels},status=\"{status}\"}}");
-        assert_eq!(told.has(&series), count, "{series}");
+        assert_eq!(metrics.has(&series), count, "{series}");
         let bucket = format!("http_request_duration_seconds_bucket{{le=\"+Inf\",{labels}}}");
-        assert!(told.has(&bucket) >= count, "{bucket}");
+        assert!(metrics.has(&bucket) >= count, "{bucket}");
         let count = format!("http_request_duration_seconds_count{{{labels}}}");
-        assert_eq!(told.has(&count), told.has(&bucket));
+        assert_eq!(metrics.has(&count), metrics.has(&bucket));
         let sum = format!("http_request_duration_seconds_sum{{{labels}}}");
-        assert!((0.0..20.0).contains(&told.has(&sum)), "{sum}");
+        assert!((0.0..20.0).contains(&metrics.has(&sum)), "{sum}");
     }
-    assert_eq!(told.has("muster_cgi_errors_total{errcode=\"400002\",status=\"2xx\"}"), 1.0);
-    assert_eq!(told.has("muster_cgi_errors_total{errcode=\"100003\",status=\"4xx\"}"), 2.0);
-    assert_eq!(told.has("muster_v1_problems_total{code=\"session_not_found\"}"), 1.0);
-    assert_eq!(told.has("muster_v1_problems_total{code=\"endpoint_not_found\"}"), 1.0);
-    assert_eq!(told.has("http_requests_in_flight"), 0.0);
-    assert!(!told.series.keys().any(|series| series.contains("errcode=\"0\"")));
+    assert_eq!(metrics.has("muster_cgi_errors_total{errcode=\"400002\",status=\"2xx\"}"), 1.0);
+    assert_eq!(metrics.has("muster_cgi_errors_total{errcode=\"100003\",status=\"4xx\"}"), 2.0);
+    assert_eq!(metrics.has("muster_v1_problems_total{code=\"session_not_found\"}"), 1.0);
+    assert_eq!(metrics.has("muster_v1_problems_total{code=\"endpoint_not_found\"}"), 1.0);
+    assert_eq!(metrics.has("http_requests_in_flight"), 0.0);
+    assert!(!metrics.series.keys().any(|series| series.contains("errcode=\"0\"")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,53 +73,55 @@ async fn incomplete_body_is_not_in_the_duration_histogram() {
     stream.write_all(head.as_bytes()).await.unwrap();
     assert_eq!(raw::read_response(&mut stream).await.status, 408);
 
-    let told = scrape(&app).await;
+    let metrics = scrape(&app).await;
     let labels = "route=\"/cgi/gettoken\",method=\"POST\"";
-    assert_eq!(told.has(&format!("http_requests_total{{{labels},status=\"4xx\"}}")), 1.0);
-    assert_eq!(told.has(&format!("http_request_duration_seconds_count{{{labels}}}")), 0.0);
+    assert_eq!(metrics.has(&format!("http_requests_total{{{labels},status=\"4xx\"}}")), 1.0);
+    assert_eq!(metrics.has(&format!("http_request_duration_seconds_count{{{labels}}}")), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn statements_and_cache_are_counted() {
     let app = spawn_with(|settings| settings.cache.enabled = true).await;
     let session = app.session(&["a", "b", "c"]).await;
-    // Whether it may be shown at the moment depends on the follower; in the end it may.
+    // The cache answers only while its follower is up to date, so the test repeats the read.
     loop {
         app.current(&session).await;
-        let told = scrape(&app).await;
-        if told.has("muster_cache_hits_total") >= 1.0 && told.has("muster_cache_fresh") == 1.0 {
-            assert!(told.has("muster_cache_sync_age_seconds") < 20.0);
+        let metrics = scrape(&app).await;
+        if metrics.has("muster_cache_hits_total") >= 1.0 && metrics.has("muster_cache_fresh") == 1.0
+        {
+            assert!(metrics.has("muster_cache_sync_age_seconds") < 20.0);
             break;
         }
     }
     app.change(&session, "a", json!({ "title": "after" })).await;
     app.get("00000000-0000-7000-8000-000000000000").await;
 
-    let told = scrape(&app).await;
-    let of =
-        |what: &str, kind: &str| told.has(&format!("muster_statement_{what}{{kind=\"{kind}\"}}"));
+    let metrics = scrape(&app).await;
+    let of = |what: &str, kind: &str| {
+        metrics.has(&format!("muster_statement_{what}{{kind=\"{kind}\"}}"))
+    };
     for kind in ["create", "update"] {
         assert_eq!((of("items_count", kind), of("items_sum", kind)), (1.0, 1.0), "{kind}");
         assert_eq!(of("duration_seconds_count", kind), 1.0);
         assert_eq!(of("failures_total", kind), 0.0);
-        assert_eq!(told.has(&format!("muster_queue_length{{kind=\"{kind}\"}}")), 0.0);
+        assert_eq!(metrics.has(&format!("muster_queue_length{{kind=\"{kind}\"}}")), 0.0);
     }
     assert!(of("items_count", "read") >= 1.0);
-    assert!(told.has("muster_cache_misses_total") >= 1.0);
-    assert_eq!(told.has("muster_cache_entries"), 1.0);
-    let bytes = told.has("muster_cache_bytes");
+    assert!(metrics.has("muster_cache_misses_total") >= 1.0);
+    assert_eq!(metrics.has("muster_cache_entries"), 1.0);
+    let bytes = metrics.has("muster_cache_bytes");
     assert!((100.0..10_000.0).contains(&bytes), "{bytes}");
-    assert_eq!(told.has("muster_cache_max_bytes"), 268_435_456.0);
-    assert_eq!(told.has("muster_cache_evictions_total"), 0.0);
-    assert!(told.has("muster_dedicated_connections_opened_total") >= 3.0);
-    assert_eq!(told.has("muster_dedicated_connection_failures_total"), 0.0);
+    assert_eq!(metrics.has("muster_cache_max_bytes"), 268_435_456.0);
+    assert_eq!(metrics.has("muster_cache_evictions_total"), 0.0);
+    assert!(metrics.has("muster_dedicated_connections_opened_total") >= 3.0);
+    assert_eq!(metrics.has("muster_dedicated_connection_failures_total"), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn version_conflicts_are_counted() {
     let app = spawn_with(|settings| settings.cache.enabled = true).await;
     let session = app.session(&["a", "b", "c"]).await;
-    // Until this server knows that another one changed it, it decides on what it has in memory.
+    // The server decides on its cached version until it notices the write of another server.
     let mut version = 1;
     loop {
         version += 1;
@@ -137,22 +139,22 @@ async fn version_conflicts_are_counted() {
 async fn delivery_attempts_are_counted() {
     let app = spawn_with(|settings| settings.delivery.enabled = true).await;
     let mut subscriber = new_app(BUIN, &[Permission::Callbacks]);
-    // Nobody listens there.
+    // No program listens at this port.
     let callback = Callback { url: "http://127.0.0.1:1/".to_owned(), token: "t".to_owned() };
     subscriber.app.callback = Some(callback);
     insert(&app.pool, &subscriber).await;
     app.another_app(BUIN, &[]).await;
     app.session(&["a", "b", "c"]).await;
     let no_response = "muster_delivery_attempts_total{result=\"no_response\"}";
-    let told = loop {
-        let told = scrape(&app).await;
-        if told.value(no_response) >= 1.0 {
-            break told;
+    let metrics = loop {
+        let metrics = scrape(&app).await;
+        if metrics.value(no_response) >= 1.0 {
+            break metrics;
         }
     };
-    assert_eq!(told.has("muster_delivery_attempts_total{result=\"acknowledged\"}"), 0.0);
-    assert_eq!(told.has("muster_delivery_attempts_total{result=\"rejected\"}"), 0.0);
-    assert_eq!(told.has("muster_delivery_duration_seconds_count"), 1.0);
-    assert_eq!(told.has("muster_circuit_breakers_open"), 0.0);
-    assert_eq!(told.has("muster_deliveries_failed_total"), 0.0);
+    assert_eq!(metrics.has("muster_delivery_attempts_total{result=\"acknowledged\"}"), 0.0);
+    assert_eq!(metrics.has("muster_delivery_attempts_total{result=\"rejected\"}"), 0.0);
+    assert_eq!(metrics.has("muster_delivery_duration_seconds_count"), 1.0);
+    assert_eq!(metrics.has("muster_circuit_breakers_open"), 0.0);
+    assert_eq!(metrics.has("muster_deliveries_failed_total"), 0.0);
 }

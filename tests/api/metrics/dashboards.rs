@@ -16,10 +16,12 @@ fn file(name: &str) -> String {
 /// The metrics that an expression names.
 fn named(expression: &str) -> impl Iterator<Item = &str> {
     let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    words.filter(|word| ["muster_", "http_", "process_"].iter().any(|room| word.starts_with(room)))
+    words.filter(|word| {
+        ["muster_", "http_", "process_"].iter().any(|prefix| word.starts_with(prefix))
+    })
 }
 
-/// The names that Prometheus knows after a scrape, from what the families are said to be.
+/// The names that Prometheus knows after a scrape, derived from the types of the families.
 async fn known() -> BTreeSet<String> {
     let data_dir = tempfile::tempdir().unwrap();
     let app = spawn_with(|settings| {
@@ -29,10 +31,10 @@ async fn known() -> BTreeSet<String> {
     .await;
     app.session(&["a", "b", "c"]).await;
     loop {
-        let told = scrape(&app).await;
-        // Until the follower has looked once.
-        if told.series.contains_key("muster_cache_sync_age_seconds") {
-            let families = told.text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let metrics = scrape(&app).await;
+        // This metric appears after the first run of the follower.
+        if metrics.series.contains_key("muster_cache_sync_age_seconds") {
+            let families = metrics.text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
             let families = families.map(|line| line.split_once(' ').unwrap());
             return families
                 .flat_map(|(name, kind)| {
@@ -65,7 +67,7 @@ async fn dashboard_uses_existing_metrics() {
     assert_eq!(dashboard["templating"]["list"][0]["type"], "datasource");
     let panels = dashboard["panels"].as_array().unwrap();
     let ids: BTreeSet<i64> = panels.iter().map(|panel| panel["id"].as_i64().unwrap()).collect();
-    assert_eq!(ids.len(), panels.len(), "two panels have one id");
+    assert_eq!(ids.len(), panels.len(), "two panels have the same id");
     for panel in panels {
         let place = &panel["gridPos"];
         let side = |name: &str| place[name].as_i64().unwrap();
@@ -85,7 +87,7 @@ async fn dashboard_uses_existing_metrics() {
             shown.insert(name.to_owned());
         }
     }
-    // And the other way round: nothing is told that nobody sees.
+    // In the other direction, the dashboard shows every metric.
     let seen = |name: &&String| {
         let family = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
         shown.contains(*name)
@@ -113,7 +115,7 @@ async fn alerts_use_existing_metrics_and_name_a_remedy() {
     }
 }
 
-/// Words of the documentation that look like metrics and are none.
+/// Words of the documentation that look like metrics but are not.
 const OTHER_NAMES: &[&str] = &["muster_test"];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! The address of the metrics, as an operator sets it.
+//! The configured address of the metrics.
 
 use std::net::TcpListener;
 
@@ -20,14 +20,14 @@ async fn metrics_are_served_at_the_logged_address_only() {
     let database = database().await;
     let mut home = Home::on(&database);
     home.set("MUSTER__LOG__FORMAT", "json");
-    let said = |running: &Running| {
+    let listening_event = |running: &Running| {
         running.until_stderr("that it listens", |text| {
             let line = text.lines().find(|line| line.contains("\"listening\""))?;
             serde_json::from_str::<serde_json::Value>(line).ok()
         })
     };
     let server = home.serve();
-    let line = said(&server.running);
+    let line = listening_event(&server.running);
     let address = line["metrics"].as_str().unwrap();
     let text = http().get(format!("http://{address}/metrics")).send().await.unwrap();
     assert!(text.text().await.unwrap().contains("\nmuster_database_up 1\n"));
@@ -36,6 +36,6 @@ async fn metrics_are_served_at_the_logged_address_only() {
 
     home.set("MUSTER__METRICS__BIND", "");
     let server = home.serve();
-    assert!(said(&server.running).get("metrics").is_none());
+    assert!(listening_event(&server.running).get("metrics").is_none());
     tokio::task::block_in_place(|| server.stop());
 }

@@ -1,4 +1,4 @@
-//! `/metrics`: what is counted, under which names, and that no label grows.
+//! `/metrics`: values, names, and a bounded number of series.
 
 mod cardinality;
 mod counters;
@@ -13,7 +13,7 @@ use muster::config::Settings;
 use crate::harness::process::http;
 use crate::harness::{TestApp, spawn_app_with};
 
-/// A server that tells its metrics.
+/// A server that serves its metrics.
 async fn spawn() -> TestApp {
     spawn_with(|_| {}).await
 }
@@ -21,14 +21,14 @@ async fn spawn() -> TestApp {
 pub async fn spawn_with(change: impl FnOnce(&mut Settings)) -> TestApp {
     spawn_app_with(|settings| {
         settings.metrics.bind = Some("127.0.0.1:0".to_owned());
-        // What is looked at is looked at for the test, not for what the test does not do.
+        // Deliveries in the background would change the metrics.
         settings.delivery.enabled = false;
         change(settings);
     })
     .await
 }
 
-/// What a scrape told: each series with its value.
+/// The result of a scrape: each series with its value.
 #[derive(Debug)]
 pub struct Scrape {
     text: String,
@@ -54,15 +54,16 @@ impl Scrape {
                 (series.to_owned(), value.parse().unwrap())
             })
             .collect();
-        assert_eq!(series.len(), lines.count(), "a series stands twice");
+        assert_eq!(series.len(), lines.count(), "a series appears more than once");
         Self { text, series }
     }
 
-    /// The value of a series; 0 if there is none.
+    /// The value of a series, or 0 if the series is missing.
     pub fn value(&self, series: &str) -> f64 {
         self.series.get(series).copied().unwrap_or_default()
     }
 
+    /// The value of a series. Fails if the series is missing.
     #[track_caller]
     pub fn has(&self, series: &str) -> f64 {
         *self.series.get(series).unwrap_or_else(|| panic!("no {series} in {}", self.text))

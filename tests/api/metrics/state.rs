@@ -1,4 +1,4 @@
-//! How the service stands when it is asked.
+//! Metrics that describe the state of the service at the time of a scrape.
 
 use std::time::{Duration, Instant};
 
@@ -8,46 +8,47 @@ use super::{Scrape, scrape, spawn, spawn_with};
 use crate::harness::process::{PATIENCE, http};
 use crate::harness::{BUIN, TestApp, insert, new_app, store, wait_until};
 
-/// A scrape for which the database answered in time. A busy machine may need several.
+/// A scrape during which the database answers in time. A busy machine may need several scrapes.
 async fn scrape_with_database(app: &TestApp) -> Scrape {
-    let mut told = scrape(app).await;
+    let mut metrics = scrape(app).await;
     wait_until("an answer of the database", async || {
-        let up = told.has("muster_database_up") == 1.0;
+        let up = metrics.has("muster_database_up") == 1.0;
         if !up {
-            told = scrape(app).await;
+            metrics = scrape(app).await;
         }
         up
     })
     .await;
-    told
+    metrics
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn healthy_service_reports_healthy_values() {
     let data_dir = tempfile::tempdir().unwrap();
     let app = spawn_with(|settings| settings.data_dir = data_dir.path().to_owned()).await;
-    let told = scrape_with_database(&app).await;
-    assert_eq!(told.has("muster_database_up"), 1.0);
-    assert_eq!(told.has("muster_schema_current"), 1.0);
-    assert_eq!(told.has("muster_migrations_pending"), 0.0);
-    assert!(told.has("muster_database_size_bytes") > 1e6);
-    assert!(told.has("muster_data_dir_size_bytes") >= told.has("muster_data_dir_free_bytes"));
-    assert_eq!(told.has("muster_pool_connections_max"), 10.0);
+    let metrics = scrape_with_database(&app).await;
+    assert_eq!(metrics.has("muster_database_up"), 1.0);
+    assert_eq!(metrics.has("muster_schema_current"), 1.0);
+    assert_eq!(metrics.has("muster_migrations_pending"), 0.0);
+    assert!(metrics.has("muster_database_size_bytes") > 1e6);
+    assert!(metrics.has("muster_data_dir_size_bytes") >= metrics.has("muster_data_dir_free_bytes"));
+    assert_eq!(metrics.has("muster_pool_connections_max"), 10.0);
     let open = ["idle", "used"]
-        .map(|state| told.has(&format!("muster_pool_connections{{state=\"{state}\"}}")));
+        .map(|state| metrics.has(&format!("muster_pool_connections{{state=\"{state}\"}}")));
     assert!((1.0..=10.0).contains(&(open[0] + open[1])), "{open:?}");
     let version = env!("CARGO_PKG_VERSION");
-    let build = told.series.keys().find(|series| series.starts_with("muster_build_info{")).unwrap();
+    let build =
+        metrics.series.keys().find(|series| series.starts_with("muster_build_info{")).unwrap();
     assert!(build.contains(&format!("version=\"{version}\"")), "{build}");
     assert!(build.contains("rustc=\"1."), "{build}");
     if cfg!(target_os = "linux") {
-        assert!(told.has("process_resident_memory_bytes") > 1e6);
-        assert!(told.has("process_open_fds") > 5.0);
-        assert!(told.has("process_cpu_seconds_total") >= 0.0);
+        assert!(metrics.has("process_resident_memory_bytes") > 1e6);
+        assert!(metrics.has("process_open_fds") > 5.0);
+        assert!(metrics.has("process_cpu_seconds_total") >= 0.0);
     }
 }
 
-/// An app that is to be told of changes, and cannot be reached.
+/// Adds an app with a callback URL that cannot be reached.
 async fn subscribe(app: &TestApp) {
     let mut subscriber = new_app(BUIN, &[Permission::Callbacks]);
     let callback = Callback { url: "http://127.0.0.1:1/".to_owned(), token: "t".to_owned() };
@@ -67,15 +68,15 @@ async fn waiting_deliveries_are_counted_with_their_age() {
     store::fail_youngest_deliveries(&app).await;
     app.clock.advance(Duration::from_secs(10));
 
-    let asked = Instant::now();
-    let told = scrape_with_database(&app).await;
-    let of = |state: &str| told.has(&format!("muster_deliveries{{state=\"{state}\"}}"));
+    let started = Instant::now();
+    let metrics = scrape_with_database(&app).await;
+    let of = |state: &str| metrics.has(&format!("muster_deliveries{{state=\"{state}\"}}"));
     assert_eq!((of("pending"), of("leased"), of("failed")), (2.0, 0.0, 1.0));
-    assert_eq!(told.has("muster_oldest_delivery_age_seconds"), 100.0);
-    // For five seconds the database is not asked again.
+    assert_eq!(metrics.has("muster_oldest_delivery_age_seconds"), 100.0);
+    // The server queries the database again only after five seconds.
     store::delete_deliveries(&app).await;
     let pending = scrape(&app).await.value("muster_deliveries{state=\"pending\"}");
-    assert!(pending == 2.0 || asked.elapsed() > Duration::from_secs(5), "{pending}");
+    assert!(pending == 2.0 || started.elapsed() > Duration::from_secs(5), "{pending}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,9 +87,9 @@ async fn deliveries_of_a_paused_app_have_no_age() {
     store::pause_callbacks(&app).await;
     app.clock.advance(Duration::from_secs(90));
 
-    let told = scrape_with_database(&app).await;
-    assert_eq!(told.has("muster_deliveries{state=\"pending\"}"), 1.0);
-    assert_eq!(told.has("muster_oldest_delivery_age_seconds"), 0.0);
+    let metrics = scrape_with_database(&app).await;
+    assert_eq!(metrics.has("muster_deliveries{state=\"pending\"}"), 1.0);
+    assert_eq!(metrics.has("muster_oldest_delivery_age_seconds"), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,18 +98,18 @@ async fn a_scrape_needs_no_database() {
     app.session(&["a", "b", "c"]).await;
     store::drop_database(&app).await;
 
-    let told = scrape(&app).await;
-    assert_eq!(told.has("muster_database_up"), 0.0);
-    assert_eq!(told.value("muster_schema_current"), 0.0);
+    let metrics = scrape(&app).await;
+    assert_eq!(metrics.has("muster_database_up"), 0.0);
+    assert_eq!(metrics.value("muster_schema_current"), 0.0);
     let created =
         "http_requests_total{route=\"/cgi/session/create\",method=\"POST\",status=\"2xx\"}";
-    assert_eq!(told.has(created), 1.0);
-    assert!(!told.series.contains_key("muster_oldest_delivery_age_seconds"));
+    assert_eq!(metrics.has(created), 1.0);
+    assert!(!metrics.series.contains_key("muster_oldest_delivery_age_seconds"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scrape_does_not_wait_for_a_connection() {
-    // The client gives up long before the wait for a connection would end.
+    // The timeout of the client is much shorter than the wait for a connection.
     let app = spawn_with(|settings| {
         settings.database.max_connections = 1;
         settings.database.acquire_timeout = 5 * PATIENCE;
@@ -116,9 +117,9 @@ async fn scrape_does_not_wait_for_a_connection() {
     })
     .await;
     let taken = app.pool.acquire().await.unwrap();
-    let told = scrape(&app).await;
-    assert_eq!(told.has("muster_database_up"), 0.0);
-    assert_eq!(told.has("muster_pool_connections{state=\"used\"}"), 1.0);
+    let metrics = scrape(&app).await;
+    assert_eq!(metrics.has("muster_database_up"), 0.0);
+    assert_eq!(metrics.has("muster_pool_connections{state=\"used\"}"), 1.0);
     drop(taken);
 }
 
@@ -146,10 +147,10 @@ async fn pool_waits_are_counted() {
 async fn metrics_format_follows_the_accept_header() {
     let app = spawn().await;
     let base = format!("http://{}", app.metrics.unwrap());
-    let asked = http()
+    let request = http()
         .get(format!("{base}/metrics"))
         .header("accept", "application/openmetrics-text;version=1.0.0;q=0.9,text/plain;q=0.1");
-    let response = asked.send().await.unwrap();
+    let response = request.send().await.unwrap();
     let media = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     assert_eq!(response.headers()["content-type"], media);
     let text = response.text().await.unwrap();

@@ -1,4 +1,4 @@
-//! Clients that are gone before they have an answer: what has not begun for them never will.
+//! Requests of disconnected clients are never started.
 
 use actix_web::web::Bytes;
 use h2::{Reason, client};
@@ -11,8 +11,8 @@ use crate::harness::store::{count_sessions, lock_sessions};
 use crate::harness::{TestApp, raw, refusal, spawn_app_with, wait_until};
 use crate::metrics::scrape;
 
-/// A connection with a request in the plain form: one with a body is a `POST`.
-async fn asking(app: &TestApp, call: &str, query: &str, body: &str) -> TcpStream {
+/// Sends a plain request on a new connection: a `POST` if it has a body, else a `GET`.
+async fn send_request(app: &TestApp, call: &str, query: &str, body: &str) -> TcpStream {
     let method = if body.is_empty() { "GET" } else { "POST" };
     let request = format!(
         "{method} /cgi/session/{call}?accessToken={}{query} HTTP/1.1\r\nHost: muster\r\n\
@@ -25,14 +25,12 @@ async fn asking(app: &TestApp, call: &str, query: &str, body: &str) -> TcpStream
     stream
 }
 
-/// Waits until so many requests of a call were given up.
-async fn until_given_up(app: &TestApp, method: &str, call: &str, many: u32) {
+/// Waits until this number of requests of a call were abandoned.
+async fn until_abandoned(app: &TestApp, method: &str, call: &str, many: u32) {
     let labels = format!("route=\"/cgi/session/{call}\",method=\"{method}\",status=\"4xx\"");
     let series = format!("http_requests_total{{{labels}}}");
-    wait_until("requests that are given up", async || {
-        scrape(app).await.value(&series) == f64::from(many)
-    })
-    .await;
+    wait_until("abandoned requests", async || scrape(app).await.value(&series) == f64::from(many))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,19 +40,19 @@ async fn abandoned_request_is_not_started() {
     let body = new_session().to_string();
     let (first, ()) = tokio::join!(cgi(&app, "create", "", Some(new_session())), async {
         until_locked(&app).await;
-        let mut half = asking(&app, "create", "", &body).await;
-        let closed = asking(&app, "create", "", &body).await;
+        let mut half = send_request(&app, "create", "", &body).await;
+        let closed = send_request(&app, "create", "", &body).await;
         let stays = cgi(&app, "create", "", Some(new_session()));
         let (stays, ()) = tokio::join!(stays, async {
             until_queued(&app, "create", 3).await;
             drop(closed);
             half.shutdown().await.unwrap();
-            // Who only says that he has nothing more to ask is told.
-            let told = raw::read_response(&mut half).await;
+            // A client that only closed its sending side still gets a response.
+            let response = raw::read_response(&mut half).await;
             let why = "the client closed the connection before the response; the outcome is \
                        unknown";
-            assert_eq!((told.status, told.json()), (499, refusal(-1, why)));
-            until_given_up(&app, "POST", "create", 2).await;
+            assert_eq!((response.status, response.json()), (499, refusal(-1, why)));
+            until_abandoned(&app, "POST", "create", 2).await;
             drop(locked);
         });
         assert_eq!(stays.body["errcode"], 0, "{stays:?}");
@@ -76,22 +74,23 @@ async fn abandoned_change_or_read_is_not_started() {
         until_locked(&app).await;
         until_queued(&app, "update", 0).await;
         until_queued(&app, "read", 0).await;
-        let updating = asking(&app, "update", "", &update("second").to_string()).await;
-        let reading = asking(&app, "get", &query, "").await;
+        let updating = send_request(&app, "update", "", &update("second").to_string()).await;
+        let reading = send_request(&app, "get", &query, "").await;
         until_queued(&app, "update", 1).await;
         until_queued(&app, "read", 1).await;
         drop((updating, reading));
-        until_given_up(&app, "POST", "update", 1).await;
-        until_given_up(&app, "GET", "get", 1).await;
+        until_abandoned(&app, "POST", "update", 1).await;
+        until_abandoned(&app, "GET", "get", 1).await;
         drop(locked);
     });
     assert_eq!([&updated.body["errcode"], &read.body["errcode"]], [0, 0], "{updated:?} {read:?}");
     let now = app.get(&id).await;
     assert_eq!((&now["title"], &now["version"]), (&json!("first"), &json!(2)));
-    let told = scrape(&app).await;
-    assert_eq!(told.has("muster_queue_length{kind=\"read\"}"), 0.0);
-    // For the first change, the first read, and the one just now: none for who was gone.
-    assert_eq!(told.has("muster_statement_items_sum{kind=\"read\"}"), 3.0);
+    let metrics = scrape(&app).await;
+    assert_eq!(metrics.has("muster_queue_length{kind=\"read\"}"), 0.0);
+    // The first change, the first read and the read just now. Abandoned requests are not in a
+    // statement.
+    assert_eq!(metrics.has("muster_statement_items_sum{kind=\"read\"}"), 3.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,9 +112,9 @@ async fn reset_or_disconnected_streams_are_abandoned() {
         }
         until_queued(&app, "create", 3).await;
         streams[1].1.send_reset(Reason::CANCEL);
-        until_given_up(&app, "POST", "create", 1).await;
+        until_abandoned(&app, "POST", "create", 1).await;
         connection.abort();
-        until_given_up(&app, "POST", "create", 3).await;
+        until_abandoned(&app, "POST", "create", 3).await;
         drop(locked);
     });
     let created: &Value = &first.body["errcode"];

@@ -1,4 +1,5 @@
-//! Whatever the database does, there is an answer in time, and nothing goes on behind it.
+//! Each request gets a response before its deadline, even if the database hangs, and changes
+//! nothing afterwards.
 
 use std::time::Duration;
 
@@ -7,25 +8,26 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::{Told, cgi, new_rest_session, new_session, rest, until_locked, until_queued};
+use super::{Reply, cgi, new_rest_session, new_session, rest, until_locked, until_queued};
 use crate::harness::proxy::Proxy;
 use crate::harness::store::{count_sessions, lock_sessions, overwrite_session, running_statements};
 use crate::harness::{TestApp, refusal, server, settings, spawn, spawn_app_with, wait_until};
 use crate::metrics::scrape;
 
 const DEADLINE: Duration = Duration::from_secs(4);
-/// For a machine that is busy with other tests. The lock and the silence of a test last longer.
+/// Allowance for a machine that is busy with other tests. Locks and hangs of these tests last
+/// longer.
 const SLACK: Duration = Duration::from_secs(40);
 
-/// Every request goes to the database, and nothing else does.
-fn hurried(settings: &mut Settings) {
+/// Every request reads the database, and nothing else does.
+fn with_short_deadline(settings: &mut Settings) {
     settings.server.request_timeout = DEADLINE;
     settings.cache.enabled = false;
     settings.delivery.enabled = false;
 }
 
-/// One call of each kind.
-async fn all_kinds(app: &TestApp, session: &Value) -> (Vec<Told>, Vec<Told>) {
+/// Sends one call of each kind.
+async fn all_kinds(app: &TestApp, session: &Value) -> (Vec<Reply>, Vec<Reply>) {
     let id = session["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
     let query = format!("&sessionId={id}");
     let path = format!("/v1/sessions/{id}");
@@ -52,35 +54,35 @@ async fn all_kinds(app: &TestApp, session: &Value) -> (Vec<Told>, Vec<Told>) {
             )
         }
     );
-    let told = r6.body["items"][0]["error"].clone();
+    let error = r6.body["items"][0]["error"].clone();
     assert_eq!(r6.status, 200, "{r6:?}");
-    let item = Told { status: 503, retry_after: Some(1), body: told, took: r6.took };
+    let item = Reply { status: 503, retry_after: Some(1), body: error, elapsed: r6.elapsed };
     (vec![c1, c2, c3], vec![r1, r2, r3, r4, r5, item])
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn blocked_database_is_reported_in_time_without_late_writes() {
-    let app = spawn_app_with(hurried).await;
+    let app = spawn_app_with(with_short_deadline).await;
     let session = app.session(&["a", "b", "c"]).await;
     let locked = lock_sessions(&app).await;
     let (cgi, rest) = all_kinds(&app, &session).await;
-    for told in cgi.iter().chain(&rest) {
-        assert!(told.took < DEADLINE + SLACK, "{told:?}");
-        assert_eq!((told.status, told.retry_after), (503, Some(1)), "{told:?}");
+    for reply in cgi.iter().chain(&rest) {
+        assert!(reply.elapsed < DEADLINE + SLACK, "{reply:?}");
+        assert_eq!((reply.status, reply.retry_after), (503, Some(1)), "{reply:?}");
     }
     let errmsg = "the service is too slow, nothing was done, try again";
-    for told in cgi {
-        assert_eq!(told.body, refusal(-1, errmsg));
+    for reply in cgi {
+        assert_eq!(reply.body, refusal(-1, errmsg));
     }
-    for told in rest {
+    for reply in rest {
         assert_eq!(
-            (&told.body["code"], &told.body["detail"]),
+            (&reply.body["code"], &reply.body["detail"]),
             (&json!("unavailable"), &json!(errmsg))
         );
     }
-    assert_eq!(running_statements(&app).await, [""; 0], "all that was asked for has ended");
+    assert_eq!(running_statements(&app).await, [""; 0], "every statement has ended");
     drop(locked);
-    // What was refused is not done once it could be.
+    // A refused request is not executed later.
     assert_eq!(app.current(&session).await, session);
     app.session(&["a", "b", "c"]).await;
     assert_eq!(count_sessions(&app.pool).await, 2);
@@ -89,7 +91,7 @@ async fn blocked_database_is_reported_in_time_without_late_writes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn request_that_cannot_start_in_time_is_not_started() {
     let app = spawn_app_with(|settings| {
-        hurried(settings);
+        with_short_deadline(settings);
         settings.database.max_batch = 1;
         settings.server.workers = 1;
     })
@@ -101,20 +103,20 @@ async fn request_that_cannot_start_in_time_is_not_started() {
         calls.spawn(async move {
             let began = std::time::Instant::now();
             let path = format!("/cgi/session/create?accessToken={key}");
-            Told::by(began, client.post(&path, new_session().to_string()).await).await
+            Reply::from_response(began, client.post(&path, new_session().to_string()).await).await
         });
     }
-    for told in calls.join_all().await {
-        assert!(told.took < DEADLINE + SLACK, "{told:?}");
-        assert_eq!((told.status, &told.body["errcode"]), (503, &json!(-1)), "{told:?}");
+    for reply in calls.join_all().await {
+        assert!(reply.elapsed < DEADLINE + SLACK, "{reply:?}");
+        assert_eq!((reply.status, &reply.body["errcode"]), (503, &json!(-1)), "{reply:?}");
     }
     assert_eq!(running_statements(&app).await, [""; 0]);
     drop(locked);
     app.session(&["a", "b", "c"]).await;
-    assert_eq!(count_sessions(&app.pool).await, 1, "the twenty were refused for good");
+    assert_eq!(count_sessions(&app.pool).await, 1, "a refused request is not executed later");
 }
 
-/// The way to the database falls silent, once a statement of the service waits for the lock.
+/// Silences the connections to the database when a statement of the service waits for the lock.
 async fn silence(app: &TestApp, proxy: &Proxy) {
     until_locked(app).await;
     proxy.fall_silent();
@@ -130,46 +132,46 @@ async fn spawn_behind_a_proxy(change: impl FnOnce(&mut Settings)) -> (TestApp, P
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_outcome_is_reported() {
-    let (app, proxy) = spawn_behind_a_proxy(hurried).await;
+    let (app, proxy) = spawn_behind_a_proxy(with_short_deadline).await;
     app.session(&["a", "b", "c"]).await;
     let locked = lock_sessions(&app).await;
     let create = cgi(&app, "create", "", Some(new_session()));
-    let (told, ()) = tokio::join!(create, silence(&app, &proxy));
-    assert!(told.took < DEADLINE + SLACK, "{told:?}");
-    assert_eq!((told.status, told.retry_after), (504, Some(1)), "{told:?}");
+    let (reply, ()) = tokio::join!(create, silence(&app, &proxy));
+    assert!(reply.elapsed < DEADLINE + SLACK, "{reply:?}");
+    assert_eq!((reply.status, reply.retry_after), (504, Some(1)), "{reply:?}");
     let errmsg = "no response in time; the outcome is unknown";
-    assert_eq!(told.body, refusal(-1, errmsg));
+    assert_eq!(reply.body, refusal(-1, errmsg));
     drop(locked);
 }
 
 const TIME: Duration = Duration::from_secs(8);
 
-/// One thread, whose requests begin within [`TIME`].
+/// One thread. Its requests start within [`TIME`].
 fn narrow(settings: &mut Settings) {
-    hurried(settings);
+    with_short_deadline(settings);
     settings.server.request_timeout = 2 * TIME;
     settings.server.workers = 1;
     settings.database.acquire_timeout = 2 * TIME;
     settings.metrics.bind = Some("127.0.0.1:0".to_owned());
 }
 
-/// What is told of three requests of a kind. The first is under way when the database is lost; the
-/// second waits for another way there until its time is over; the third, which waits with it and
-/// came later, is served.
-async fn with_a_late_one(
+/// Sends three requests of a kind. The first is in a statement when the connection to the database
+/// is lost. The second waits for a new connection until its deadline. The third arrives later,
+/// waits together with the second, and is served.
+async fn with_late_request(
     (app, proxy): &(TestApp, Proxy),
     kind: &str,
-    ask: impl AsyncFn(u32) -> Told,
-) -> [Told; 3] {
+    ask: impl AsyncFn(u32) -> Reply,
+) -> [Reply; 3] {
     let locked = lock_sessions(app).await;
     let (lost, late, served, ()) = tokio::join!(
         ask(0),
         async {
             until_locked(app).await;
-            let told = ask(1).await;
+            let reply = ask(1).await;
             proxy.speak_again();
             drop(locked);
-            told
+            reply
         },
         async {
             until_queued(app, kind, 1).await;
@@ -178,14 +180,14 @@ async fn with_a_late_one(
         },
         async {
             until_queued(app, kind, 2).await;
-            // What is under way is lost, and there is no other way to the database for a while.
+            // The running statement is lost, and no new connection can be opened for a while.
             proxy.fall_silent();
             proxy.cut();
         },
     );
     assert_eq!(lost.status, 504, "{lost:?}");
     assert_eq!((late.status, late.retry_after), (503, Some(1)), "{late:?}");
-    assert!((TIME..TIME + SLACK).contains(&late.took), "{late:?}");
+    assert!((TIME..TIME + SLACK).contains(&late.elapsed), "{late:?}");
     assert_eq!((served.status, &served.body["errcode"]), (200, &json!(0)), "{served:?}");
     [lost, late, served]
 }
@@ -194,14 +196,14 @@ async fn with_a_late_one(
 async fn shared_statement_keeps_each_requests_deadline() {
     let there = spawn_behind_a_proxy(narrow).await;
     there.0.session(&["a", "b", "c"]).await;
-    with_a_late_one(&there, "create", async |_| {
+    with_late_request(&there, "create", async |_| {
         cgi(&there.0, "create", "", Some(new_session())).await
     })
     .await;
 }
 
-/// Waits until a session is shown from memory. Just after the start nothing is yet.
-async fn until_held(app: &TestApp, session: &Value) {
+/// Waits until the cache serves a session. It is empty at the start.
+async fn until_cached(app: &TestApp, session: &Value) {
     let hits = async || scrape(app).await.has("muster_cache_hits_total");
     let before = hits().await;
     wait_until("a hit", async || {
@@ -215,7 +217,7 @@ async fn until_held(app: &TestApp, session: &Value) {
 async fn remaining_requests_of_a_batch_are_decided_on_current_state() {
     let there = spawn_behind_a_proxy(|settings| {
         narrow(settings);
-        // What others change is not heard of.
+        // This server does not see the changes of other servers.
         settings.cache.enabled = true;
         settings.cache.follow_interval = Duration::from_secs(60);
     })
@@ -223,14 +225,14 @@ async fn remaining_requests_of_a_batch_are_decided_on_current_state() {
     let app = &there.0;
     let sessions = [app.session(&["a", "b", "c"]).await, app.session(&["a", "b", "c"]).await];
     for session in &sessions {
-        until_held(app, session).await;
+        until_cached(app, session).await;
     }
     let title = sessions[1]["title"].clone();
     let id = sessions[1]["sessionId"].as_str().unwrap();
     overwrite_session(app, id, "theirs").await;
 
-    let [_, _, served] = with_a_late_one(&there, "update", async |number| {
-        // As far as is known here, the title of the second is that already.
+    let [_, _, served] = with_late_request(&there, "update", async |number| {
+        // In the cache the second session has this title already.
         let (session, title) = match number {
             0 => (&sessions[0], json!("lost")),
             _ => (&sessions[1], title.clone()),
@@ -245,20 +247,20 @@ async fn remaining_requests_of_a_batch_are_decided_on_current_state() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_hang_ends_with_a_response() {
     let (app, proxy) = spawn_behind_a_proxy(|settings| {
-        hurried(settings);
-        // The pool would give up later than that.
+        with_short_deadline(settings);
+        // The timeout of the pool is longer.
         settings.server.request_timeout = Duration::from_secs(3);
     })
     .await;
     app.session(&["a", "b", "c"]).await;
     let locked = lock_sessions(&app).await;
-    // No task of ours waits for this statement but that of the request.
+    // Only the task of this request waits for this statement.
     let list = rest(&app, Method::GET, "/v1/sessions", None);
-    let (told, ()) = tokio::join!(list, silence(&app, &proxy));
-    assert!(told.took < DEADLINE + SLACK, "{told:?}");
-    assert_eq!((told.status, told.retry_after), (504, Some(1)), "{told:?}");
-    assert_eq!(told.body["code"], "timed_out");
-    assert_eq!(told.body["detail"], "no response within 3s; try again");
-    assert!(told.body["requestId"].is_string(), "{told:?}");
+    let (reply, ()) = tokio::join!(list, silence(&app, &proxy));
+    assert!(reply.elapsed < DEADLINE + SLACK, "{reply:?}");
+    assert_eq!((reply.status, reply.retry_after), (504, Some(1)), "{reply:?}");
+    assert_eq!(reply.body["code"], "timed_out");
+    assert_eq!(reply.body["detail"], "no response within 3s; try again");
+    assert!(reply.body["requestId"].is_string(), "{reply:?}");
     drop(locked);
 }

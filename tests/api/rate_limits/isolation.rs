@@ -1,4 +1,4 @@
-//! Who shares a statement does not suffer from what the others are about.
+//! A request is not harmed by the other requests in its statement.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Told, cgi, narrow, new_rest_session, new_session, until_locked, until_queued};
+use super::{Reply, cgi, narrow, new_rest_session, new_session, until_locked, until_queued};
 use crate::harness::{TestApp, refusal, spawn_app_with, store, unshared};
 
-/// Three sessions, the second of which is none any more; their ids.
-async fn sessions_with_a_bad_one(app: &TestApp) -> [String; 3] {
+/// Creates three sessions, makes the second one unreadable, and returns their ids.
+async fn sessions_with_an_unreadable_one(app: &TestApp) -> [String; 3] {
     let [one, bad, three] = [0; 3].map(|_| async {
         let session = app.session(&["a", "b", "c"]).await;
         session["sessionId"].as_str().unwrap().trim_matches(['{', '}']).to_owned()
@@ -20,25 +20,26 @@ async fn sessions_with_a_bad_one(app: &TestApp) -> [String; 3] {
     ids
 }
 
-/// What is told of each, when all are asked for while the statement before is under way.
-async fn at_once(
+/// The replies to three requests that share a statement, because all arrive while the statement
+/// before them runs.
+async fn send_together(
     app: &TestApp,
     kind: &str,
     ids: &[String; 3],
-    ask: impl AsyncFn(&str) -> Told,
-) -> [Told; 3] {
+    ask: impl AsyncFn(&str) -> Reply,
+) -> [Reply; 3] {
     let locked = store::lock_sessions(app).await;
-    at_once_until(app, kind, ids, ask, async || drop(locked)).await
+    send_together_until(app, kind, ids, ask, async || drop(locked)).await
 }
 
-/// The same while there is a lock that `unlock` ends.
-async fn at_once_until(
+/// The same with a lock that `unlock` releases.
+async fn send_together_until(
     app: &TestApp,
     kind: &str,
     ids: &[String; 3],
-    ask: impl AsyncFn(&str) -> Told,
+    ask: impl AsyncFn(&str) -> Reply,
     unlock: impl AsyncFnOnce(),
-) -> [Told; 3] {
+) -> [Reply; 3] {
     let (first, one, bad, three, ()) = tokio::join!(
         ask(&ids[0]),
         async {
@@ -62,40 +63,40 @@ async fn at_once_until(
     [one, bad, three]
 }
 
-fn is_told_that_it_is_bad(told: &Told) {
-    assert_eq!(told.status, 200, "{told:?}");
-    assert_eq!(told.body, refusal(-1, "internal error"), "{told:?}");
+fn is_internal_error(reply: &Reply) {
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(reply.body, refusal(-1, "internal error"), "{reply:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unreadable_session_does_not_fail_other_reads() {
     let app = spawn_app_with(narrow).await;
-    let ids = sessions_with_a_bad_one(&app).await;
+    let ids = sessions_with_an_unreadable_one(&app).await;
     let get = async |id: &str| cgi(&app, "get", &format!("&sessionId={id}"), None).await;
-    let [one, bad, three] = at_once(&app, "read", &ids, get).await;
+    let [one, bad, three] = send_together(&app, "read", &ids, get).await;
     assert_eq!([&one.body["version"], &three.body["version"]], [1, 1], "{one:?} {three:?}");
-    is_told_that_it_is_bad(&bad);
+    is_internal_error(&bad);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unreadable_session_does_not_fail_other_changes() {
     let app = spawn_app_with(narrow).await;
-    let ids = sessions_with_a_bad_one(&app).await;
+    let ids = sessions_with_an_unreadable_one(&app).await;
     let update = async |id: &str| {
         let title = Value::from(format!("{:?}", std::time::Instant::now()));
         let update = json!({ "sessionId": id, "opUser": "a", "title": title });
         cgi(&app, "update", "", Some(update)).await
     };
-    let [one, bad, three] = at_once(&app, "update", &ids, update).await;
+    let [one, bad, three] = send_together(&app, "update", &ids, update).await;
     assert_eq!([&one.body["version"], &three.body["version"]], [3, 2], "{one:?} {three:?}");
-    is_told_that_it_is_bad(&bad);
+    is_internal_error(&bad);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn locked_session_does_not_block_other_changes() {
     let app = spawn_app_with(|settings| {
         narrow(settings);
-        // All the others are sent while the first waits, even on a busy machine.
+        // All other requests are sent while the first waits, even on a busy machine.
         settings.database.statement_timeout = Duration::from_secs(5);
     })
     .await;
@@ -106,7 +107,7 @@ async fn locked_session_does_not_block_other_changes() {
     store::lock_others(&mut locked).await;
 
     let update = async |id: &str| {
-        // For the last there is nothing to do.
+        // The update of the last session changes nothing.
         let title = match id == ids[2] {
             true => sessions[2]["title"].clone(),
             false => Value::from(format!("{:?}", Instant::now())),
@@ -115,14 +116,14 @@ async fn locked_session_does_not_block_other_changes() {
         cgi(&app, "update", "", Some(update)).await
     };
     let answered = RefCell::new(Vec::new());
-    let [one, held, same] = at_once_until(
+    let [one, held, same] = send_together_until(
         &app,
         "update",
         &ids,
         async |id| {
-            let told = update(id).await;
+            let reply = update(id).await;
             answered.borrow_mut().push(id.to_owned());
-            told
+            reply
         },
         async || store::unlock_others(&mut locked).await,
     )
@@ -132,9 +133,13 @@ async fn locked_session_does_not_block_other_changes() {
     let errmsg = "the service is too slow, nothing was done, try again";
     assert_eq!(held.body, refusal(-1, errmsg));
     assert_eq!((&same.body["errcode"], &same.body["version"]), (&json!(0), &json!(1)), "{same:?}");
-    // Where each has a statement to himself, he waits for his turn all the same.
+    // Without shared statements the last request waits for its turn.
     if !unshared() {
-        assert_eq!(answered.borrow()[1], ids[2], "who has nothing to write waits for nobody");
+        assert_eq!(
+            answered.borrow()[1],
+            ids[2],
+            "an update without effect does not wait for the lock"
+        );
     }
 }
 
@@ -145,17 +150,18 @@ async fn used_idempotency_key_does_not_fail_other_creates() {
         let began = Instant::now();
         let request = app.client.request(Method::POST, "/v1/sessions").bearer_auth(&app.api_key);
         let request = request.header("Idempotency-Key", key).json(&new_rest_session());
-        Told::by(began, request.send().await.unwrap()).await
+        Reply::from_response(began, request.send().await.unwrap()).await
     };
     let before = create("used").await;
     let keys = ["first", "used", "new"].map(str::to_owned);
     let locked = store::lock_sessions(&app).await;
     let ask = async |key: &str| match key {
-        // The statement before.
+        // The statement before the shared one.
         "first" => cgi(&app, "create", "", Some(new_session())).await,
         key => create(key).await,
     };
-    let [_, used, new] = at_once_until(&app, "create", &keys, ask, async || drop(locked)).await;
+    let [_, used, new] =
+        send_together_until(&app, "create", &keys, ask, async || drop(locked)).await;
     assert_eq!(used.body, before.body);
     assert_eq!(new.status, 201, "{new:?}");
     assert_ne!(new.body["sessionId"], used.body["sessionId"]);

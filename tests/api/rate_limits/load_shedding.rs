@@ -1,4 +1,5 @@
-//! More than the database can do: most are refused at once, some are served, and it passes.
+//! Overload: most requests are refused at once, some are served, and the service recovers
+//! afterwards.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +10,10 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::{Told, cgi, new_session, rest};
+use super::{Reply, cgi, new_session, rest};
 use crate::harness::{TestApp, refusal, spawn_app_with, store, wait_until};
 
-/// One statement a request, one thread: a queue that is soon too long.
+/// One thread and one request in each statement, so that the queue grows quickly.
 fn narrow(settings: &mut Settings) {
     settings.server.workers = 1;
     settings.server.request_timeout = Duration::from_secs(8);
@@ -29,70 +30,69 @@ fn with_long_timeouts(settings: &mut Settings) {
     settings.database.statement_timeout = Duration::from_secs(100);
 }
 
-/// So many creates at the same time, in the order in which they were answered.
-async fn creates(app: &TestApp, many: usize) -> Vec<Told> {
+/// Sends `many` creates at the same time and returns the replies in their order of arrival.
+async fn creates(app: &TestApp, many: usize) -> Vec<Reply> {
     next_answers(&mut begin_creates(app, many), many).await
 }
 
-/// The next answers.
-async fn next_answers(calls: &mut JoinSet<Told>, many: usize) -> Vec<Told> {
-    let mut told = Vec::new();
-    while told.len() < many {
-        told.push(calls.join_next().await.unwrap().unwrap());
+async fn next_answers(calls: &mut JoinSet<Reply>, many: usize) -> Vec<Reply> {
+    let mut replies = Vec::new();
+    while replies.len() < many {
+        replies.push(calls.join_next().await.unwrap().unwrap());
     }
-    told
+    replies
 }
 
-fn begin_creates(app: &TestApp, many: usize) -> JoinSet<Told> {
+fn begin_creates(app: &TestApp, many: usize) -> JoinSet<Reply> {
     let mut calls = JoinSet::new();
     for _ in 0..many {
         let (client, key) = (app.client.clone(), app.api_key.clone());
         calls.spawn(async move {
             let began = Instant::now();
             let path = format!("/cgi/session/create?accessToken={key}");
-            Told::by(began, client.post(&path, new_session().to_string()).await).await
+            Reply::from_response(began, client.post(&path, new_session().to_string()).await).await
         });
     }
     calls
 }
 
-fn is_served(told: &Told) -> bool {
-    told.status == 200 && told.body["errcode"] == 0
+fn is_served(reply: &Reply) -> bool {
+    reply.status == 200 && reply.body["errcode"] == 0
 }
 
-/// Whether it was refused at once. A request that waited in vain gets another text.
-fn is_shed(told: &Told) -> bool {
+/// Whether the request was refused at once. A request that waited in vain gets another text.
+fn is_shed(reply: &Reply) -> bool {
     let errmsg = "the service is overloaded, try again";
-    told.status == 503
-        && told.retry_after.is_some_and(|wait| (1..=300).contains(&wait))
-        && told.body == refusal(-1, errmsg)
+    reply.status == 503
+        && reply.retry_after.is_some_and(|wait| (1..=300).contains(&wait))
+        && reply.body == refusal(-1, errmsg)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_database_sheds_excess_requests_at_once() {
     let app = spawn_app_with(narrow).await;
     store::slow_down_creates(&app, 0.2).await;
-    // So that it is known how slow things are.
+    // The server must have measured slow statements first.
     creates(&app, 3).await;
     for _ in 0..9 {
         creates(&app, 1).await;
     }
-    let told = creates(&app, 100).await;
-    let (served, refused): (Vec<_>, Vec<_>) = told.iter().partition(|told| is_served(told));
+    let replies = creates(&app, 100).await;
+    let (served, refused): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| is_served(reply));
     assert!((3..50).contains(&served.len()), "{} of 100 were served", served.len());
-    // A few were promised a turn that then came too late.
-    let shed: Vec<_> = refused.iter().filter(|told| is_shed(told)).collect();
-    assert!(refused.iter().all(|told| told.status == 503), "{refused:#?}");
+    // Some requests were queued because a turn was predicted, and then timed out.
+    let shed: Vec<_> = refused.iter().filter(|reply| is_shed(reply)).collect();
+    assert!(refused.iter().all(|reply| reply.status == 503), "{refused:#?}");
     assert!(shed.len() + 10 >= refused.len(), "{} of {}", shed.len(), refused.len());
     // A request is refused at once because others wait, and these are answered later.
-    assert!(!is_shed(told.last().unwrap()), "{told:#?}");
+    assert!(!is_shed(replies.last().unwrap()), "{replies:#?}");
     let health = app.client.get("/healthz").await;
     assert_eq!(health.status(), 200);
 
     store::speed_up_creates(&app).await;
     assert!(is_served(&creates(&app, 1).await[0]));
-    // A few turns, and it is forgotten that they were slow. If each turn still took as long as before,
-    // half of the forty would be late.
+    // The server forgets the slow statements after a few turns. Half of the forty requests would
+    // time out if each turn still elapsed as long as before.
     wait_until("all of forty are served", async || {
         creates(&app, 1).await;
         creates(&app, 40).await.iter().all(is_served)
@@ -106,11 +106,11 @@ async fn other_endpoints_answer_while_the_database_is_blocked() {
     app.session(&["a", "b", "c"]).await;
     let locked = store::lock_sessions(&app).await;
     let rounds = async {
-        let mut told = Vec::new();
+        let mut replies = Vec::new();
         for _ in 0..3 {
-            told.extend(creates(&app, 50).await);
+            replies.extend(creates(&app, 50).await);
         }
-        told
+        replies
     };
     let health = async {
         for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/v1/limits", 401)].repeat(5) {
@@ -118,11 +118,12 @@ async fn other_endpoints_answer_while_the_database_is_blocked() {
             wait_until(path, async || app.client.get(path).await.status() == status).await;
         }
     };
-    let (told, ()) = tokio::join!(rounds, health);
-    assert!(told.iter().all(|told| told.status == 503), "{told:#?}");
-    // When the first came nothing had been slow yet; the later ones meet what does not end.
-    let shed = told[50..].iter().filter(|told| is_shed(told)).count();
-    assert!(shed > 80, "{shed} of 100 were told at once");
+    let (replies, ()) = tokio::join!(rounds, health);
+    assert!(replies.iter().all(|reply| reply.status == 503), "{replies:#?}");
+    // The first round arrives before any slow statement was measured. Later rounds arrive behind a
+    // statement that does not end.
+    let shed = replies[50..].iter().filter(|reply| is_shed(reply)).count();
+    assert!(shed > 80, "{shed} of 100 requests were refused at once");
     drop(locked);
     for _ in 0..10 {
         assert!(is_served(&cgi(&app, "create", "", Some(new_session())).await));
@@ -137,11 +138,11 @@ async fn few_requests_wait_after_a_statement_timeout() {
     })
     .await;
     let locked = store::lock_sessions(&app).await;
-    assert!(creates(&app, 30).await.iter().all(|told| told.status == 503));
-    // Statements are shared, so that all of these could wait for the same one.
+    assert!(creates(&app, 30).await.iter().all(|reply| reply.status == 503));
+    // Statements are shared, so all of these requests could wait for one.
     for round in 0..2 {
-        let told = creates(&app, 30).await;
-        let waited: Vec<_> = told.iter().filter(|told| !is_shed(told)).collect();
+        let replies = creates(&app, 30).await;
+        let waited: Vec<_> = replies.iter().filter(|reply| !is_shed(reply)).collect();
         assert!(waited.len() <= 2, "round {round}: {waited:#?}");
     }
     drop(locked);
@@ -160,12 +161,12 @@ async fn queue_length_is_bounded() {
     .await;
     let locked = store::lock_sessions(&app).await;
     let mut calls = begin_creates(&app, 40);
-    // One is under way, four wait, and one may have been taken out and not begun.
+    // One request is in a statement, four wait, and one may be between the two.
     let refused = next_answers(&mut calls, 34).await;
     assert!(refused.iter().all(is_shed), "{refused:#?}");
     drop(locked);
     let served = next_answers(&mut calls, 6).await;
-    let served = served.iter().filter(|told| is_served(told)).count();
+    let served = served.iter().filter(|reply| is_served(reply)).count();
     assert!((5..=6).contains(&served), "{served} were served");
 }
 
@@ -179,15 +180,15 @@ async fn unbatched_requests_are_shed_too() {
     .await;
     let locked = store::lock_sessions(&app).await;
     let list = || rest(&app, Method::GET, "/v1/sessions", None);
-    // Two have a connection, and three wait: the others are answered while the lock is held.
+    // Two requests have a connection and three wait. The others are refused while the lock is held.
     let mut lists: FuturesUnordered<_> = (0..40).map(|_| list()).collect();
-    for told in lists.by_ref().take(35).collect::<Vec<_>>().await {
-        assert_eq!((told.status, &told.body["status"]), (503, &json!(503)));
-        assert_eq!(told.body["code"], "overloaded");
-        assert!(told.retry_after.is_some(), "{told:?}");
+    for reply in lists.by_ref().take(35).collect::<Vec<_>>().await {
+        assert_eq!((reply.status, &reply.body["status"]), (503, &json!(503)));
+        assert_eq!(reply.body["code"], "overloaded");
+        assert!(reply.retry_after.is_some(), "{reply:?}");
     }
     drop(locked);
-    let waited: Vec<_> = lists.map(|told| told.status).collect().await;
+    let waited: Vec<_> = lists.map(|reply| reply.status).collect().await;
     assert_eq!(waited, [200; 5]);
     assert_eq!(list().await.status, 200);
 }

@@ -1,4 +1,4 @@
-//! What one caller, or all of them together, may take from the others: time, turns, tries.
+//! Limits that protect callers from each other: rates, deadlines, queues, failed attempts.
 
 mod app_rate;
 mod attempt_throttle;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::harness::{TestApp, store, wait_until};
 use crate::metrics::scrape;
 
-/// All go to the database, on one thread, and wait for each other.
+/// One thread, no cache: all requests share the connection to the database.
 fn narrow(settings: &mut Settings) {
     settings.server.workers = 1;
     settings.cache.enabled = false;
@@ -25,45 +25,45 @@ fn narrow(settings: &mut Settings) {
     settings.metrics.bind = Some("127.0.0.1:0".to_owned());
 }
 
-/// An answer: its status, the header `Retry-After`, its body, and how long it took.
+/// A response: its status, `Retry-After`, body and duration.
 #[derive(Clone, Debug)]
-struct Told {
+struct Reply {
     status: u16,
     retry_after: Option<u64>,
     body: Value,
-    took: Duration,
+    elapsed: Duration,
 }
 
-impl Told {
-    async fn by(began: Instant, response: Response) -> Self {
+impl Reply {
+    async fn from_response(began: Instant, response: Response) -> Self {
         let retry_after = response.headers().get("retry-after");
         let retry_after = retry_after.map(|wait| wait.to_str().unwrap().parse().unwrap());
         let status = response.status().as_u16();
         let body = response.json().await.unwrap();
-        Self { status, retry_after, body, took: began.elapsed() }
+        Self { status, retry_after, body, elapsed: began.elapsed() }
     }
 }
 
-/// A call of `/v1` by the app that every test has.
-async fn rest(app: &TestApp, method: Method, path: &str, body: Option<Value>) -> Told {
+/// A call of `/v1` with the test app's key.
+async fn rest(app: &TestApp, method: Method, path: &str, body: Option<Value>) -> Reply {
     let began = Instant::now();
     let request = app.client.request(method, path).bearer_auth(&app.api_key);
     let request = match body {
         Some(body) => request.json(&body),
         None => request,
     };
-    Told::by(began, request.send().await.unwrap()).await
+    Reply::from_response(began, request.send().await.unwrap()).await
 }
 
-/// A call of `/cgi` in the plain form: with a body it is a `POST`.
-async fn cgi(app: &TestApp, call: &str, query: &str, body: Option<Value>) -> Told {
+/// A plain call of `/cgi`: a `POST` if it has a body, else a `GET`.
+async fn cgi(app: &TestApp, call: &str, query: &str, body: Option<Value>) -> Reply {
     let began = Instant::now();
     let path = format!("/cgi/session/{call}?accessToken={}{query}", app.api_key);
     let response = match body {
         Some(body) => app.client.post(&path, body.to_string()).await,
         None => app.client.get(&path).await,
     };
-    Told::by(began, response).await
+    Reply::from_response(began, response).await
 }
 
 fn new_session() -> Value {
@@ -79,7 +79,7 @@ async fn until_locked(app: &TestApp) {
     store::wait_for_blocked_statement(&mut store::connect(app).await).await;
 }
 
-/// Waits until so many wait for the next statement of a kind. The metrics must be told.
+/// Waits until `many` requests wait for the next statement of a kind. Needs the metrics listener.
 async fn until_queued(app: &TestApp, kind: &str, many: u32) {
     let queue = format!("muster_queue_length{{kind=\"{kind}\"}}");
     wait_until(&format!("{many} in {queue}"), async || {

@@ -1,4 +1,4 @@
-//! Who calls, behind a proxy.
+//! The client address behind a proxy.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::harness::process::Home;
 use crate::harness::{TestApp, spawn_app_with};
 
-/// The status of a call with a key that is not valid, as a proxy passes it on.
+/// The status of a call with an invalid key that a proxy forwards.
 async fn guess(app: &TestApp, forwarded: &str) -> u16 {
     let request = app.client.request(Method::GET, "/v1/limits").bearer_auth("msk_wrong");
     request.header("X-Forwarded-For", forwarded).send().await.unwrap().status().as_u16()
@@ -19,7 +19,7 @@ async fn clients_behind_a_trusted_proxy_are_distinguished() {
         settings.server.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     })
     .await;
-    // What stands further left is the caller's own word.
+    // Addresses further left are set by the caller and not trusted.
     for (forwarded, status) in [
         ("192.0.2.1", 401),
         ("8.8.8.8, 192.0.2.1", 401),

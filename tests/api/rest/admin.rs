@@ -1,4 +1,4 @@
-//! Apps with `sessions:admin` act without being members, and must say why.
+//! Apps with `sessions:admin` act without membership, and must give a reason.
 
 use muster::domain::Permission;
 use reqwest::Method;
@@ -13,9 +13,9 @@ async fn administrator_needs_a_reason_but_no_membership() {
     let (path, _) = begin(&app, &["a", "b", "c", "d"]).await;
     let (admin, key) = app.another_app(BUIN, &[Permission::SessionsAdmin]).await;
     let send = async |method: Method, call: &str, body: Value| {
-        let asked = admin.request(method, &format!("{path}{call}")).bearer_auth(&key);
-        let asked = if body.is_null() { asked } else { asked.json(&body) };
-        asked.send().await.unwrap()
+        let builder = admin.request(method, &format!("{path}{call}")).bearer_auth(&key);
+        let builder = if body.is_null() { builder } else { builder.json(&body) };
+        builder.send().await.unwrap()
     };
     let calls = |reason: Option<&str>| {
         let body = |mut body: Value| {
@@ -48,10 +48,10 @@ async fn administrator_needs_a_reason_but_no_membership() {
     }
     let events = get(&app, &format!("{path}/events")).await;
     for event in &events["items"].as_array().unwrap()[1..] {
-        let told = ["operator", "appId", "reason"].map(|name| &event[name]);
-        assert_eq!(json!(told), json!(["root", admin.app_id, "cleaning"]));
+        let fields = ["operator", "appId", "reason"].map(|name| &event[name]);
+        assert_eq!(json!(fields), json!(["root", admin.app_id, "cleaning"]));
     }
-    // Members need no reason, whichever app they use; nor does an administrator where they are one.
+    // A reason is optional if the operator is a member, even with the app of an administrator.
     let session =
         result(send(Method::PATCH, "", json!({ "operator": "b", "title": "last" })).await);
     assert_eq!(session.await["version"], 9);

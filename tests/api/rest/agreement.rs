@@ -1,4 +1,4 @@
-//! Both APIs show one truth: random changes through either, and what each shows of them.
+//! Random changes through either API give the same state in both.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use serde_json::{Map, Value, json};
 use super::{get, request, result};
 use crate::harness::{TestApp, spawn_app_with};
 
-/// What somebody does.
+/// A change.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Through `/cgi`: its operator and wishes.
+    /// A change through `/cgi`: the fields of the body.
     Wire(Value),
-    /// Through `/v1`: the method, the path behind the session's, and the body.
+    /// A change through `/v1`: the method, the path after that of the session, and the body.
     Rest(Method, String, Option<Value>),
 }
 
@@ -46,9 +46,9 @@ fn attributes() -> impl Strategy<Value = Value> {
 fn step() -> impl Strategy<Value = Step> {
     let wire = (account(), prop::option::of(title()), some_accounts(), some_accounts()).prop_map(
         |(operator, title, add, remove)| {
-            let wishes = json!({ "opUser": operator, "addMember": add, "delMember": remove });
+            let fields = json!({ "opUser": operator, "addMember": add, "delMember": remove });
             let title = title.map(|title| json!({ "title": title }));
-            Step::Wire(merged(&wishes, &title.unwrap_or_else(|| json!({}))))
+            Step::Wire(merged(&fields, &title.unwrap_or_else(|| json!({}))))
         },
     );
     let patch = (
@@ -56,7 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
         prop::option::of(title()),
         prop::option::of(account()),
         some_accounts(),
-        // Seldom: most removals are refused, and all else with them.
+        // Removals are rare, because most are refused together with the rest of the change.
         prop_oneof![3 => Just(Vec::new()), 1 => some_accounts()],
         prop::option::of(attributes()),
     )
@@ -88,14 +88,14 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![4 => wire, 4 => patch, 2 => members, 2 => revert, 2 => state]
 }
 
-/// One object with the members of both.
+/// One object with the fields of both.
 fn merged(one: &Value, other: &Value) -> Value {
     let mut map = one.as_object().unwrap().clone();
     map.extend(other.as_object().unwrap().clone());
     Value::Object(map)
 }
 
-/// A JSON merge patch, from RFC 7396 and not from Muster's code.
+/// Applies a JSON merge patch. The code follows RFC 7396 and not Muster's code.
 fn patched(target: &Value, patch: &Value) -> Value {
     let Value::Object(patch) = patch else { return patch.clone() };
     let mut map = target.as_object().cloned().unwrap_or_default();
@@ -140,8 +140,8 @@ fn followed(before: &Map<String, Value>, event: &Value) -> Map<String, Value> {
     after
 }
 
-/// What `/cgi` shows of it, as far as both show it.
-async fn shown_by_the_wire(app: &TestApp, session: &Value) -> Value {
+/// The fields of a session in `/cgi` that both APIs show.
+async fn cgi_fields(app: &TestApp, session: &Value) -> Value {
     let mut shown = app.current(session).await;
     let fields = shown.as_object_mut().unwrap();
     for name in ["errcode", "errmsg", "lastMsgId"] {
@@ -150,20 +150,20 @@ async fn shown_by_the_wire(app: &TestApp, session: &Value) -> Value {
     shown
 }
 
-/// Does a step; gives whether it was refused.
+/// Performs a step. Returns whether the step was refused.
 async fn act(app: &TestApp, path: &str, session: &Value, step: &Step) -> bool {
     match step {
-        Step::Wire(wishes) => {
-            let operator = wishes["opUser"].as_str().unwrap();
-            app.change(session, operator, wishes.clone()).await["errcode"] != 0
+        Step::Wire(fields) => {
+            let operator = fields["opUser"].as_str().unwrap();
+            app.change(session, operator, fields.clone()).await["errcode"] != 0
         }
         Step::Rest(method, call, body) => {
-            let asked = request(app, method.clone(), &format!("{path}{call}"));
-            let asked = match body {
-                Some(body) => asked.json(body),
-                None => asked,
+            let builder = request(app, method.clone(), &format!("{path}{call}"));
+            let builder = match body {
+                Some(body) => builder.json(body),
+                None => builder,
             };
-            let status = asked.send().await.unwrap().status();
+            let status = builder.send().await.unwrap().status();
             assert!(!status.is_server_error(), "{step:?}: {status}");
             !status.is_success()
         }
@@ -183,7 +183,7 @@ async fn check(app: &TestApp, steps: &[Step]) -> (usize, i64) {
         let was_refused = act(app, &path, &before, step).await;
         refused += usize::from(was_refused);
         let now = get(app, &path).await;
-        let wire = shown_by_the_wire(app, &now).await;
+        let wire = cgi_fields(app, &now).await;
         for (name, value) in wire.as_object().unwrap() {
             assert_eq!(now[name], *value, "{name} after {step:?}");
         }
@@ -193,7 +193,7 @@ async fn check(app: &TestApp, steps: &[Step]) -> (usize, i64) {
             more => panic!("{more} versions more after {step:?}"),
         }
     }
-    // What it was is what was shown then, and what its history tells of.
+    // Each past version equals the state at that time, and follows from the events.
     let mut events = Vec::new();
     let mut query = "?limit=3".to_owned();
     while let page = get(app, &format!("{path}/events{query}")).await
@@ -209,11 +209,11 @@ async fn check(app: &TestApp, steps: &[Step]) -> (usize, i64) {
         let version = &state["version"];
         assert_eq!(get(app, &format!("{path}?version={version}")).await, *state);
         replayed = followed(&replayed, event);
-        let mut told = state.as_object().unwrap().clone();
+        let mut expected = state.as_object().unwrap().clone();
         for name in ["sessionId", "type", "activeTime"] {
-            told.remove(name);
+            expected.remove(name);
         }
-        assert_eq!(replayed, told, "version {version}");
+        assert_eq!(replayed, expected, "version {version}");
     }
     (refused, states.len() as i64)
 }
@@ -232,7 +232,7 @@ async fn both_apis_and_the_history_agree() {
         let (no, made) = check(&app, &steps).await;
         (refused, versions) = (refused + no, versions + made);
     }
-    // Else it would have tried little.
+    // The test is useful only if many steps succeed and many are refused.
     println!("{versions} versions, {refused} of {} refused", SESSIONS * STEPS);
     assert!(versions > 150 && refused > 100, "{versions} versions, {refused} refused");
 }

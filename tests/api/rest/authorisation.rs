@@ -1,4 +1,4 @@
-//! Who is let in: holders of API keys, and nobody else.
+//! Authentication: only valid API keys are accepted.
 
 use muster::domain::Permission;
 use reqwest::header::AUTHORIZATION;
@@ -17,9 +17,9 @@ async fn valid_api_keys_are_accepted() {
     let (_, of_another_enterprise) = app.another_app(BUIN + 1, &[Permission::Callbacks]).await;
     for key in [&app.api_key, &without_permissions, &of_another_enterprise] {
         for scheme in ["Bearer", "bearer"] {
-            let asked = app.client.request(Method::GET, LIMITS);
-            let asked = asked.header(AUTHORIZATION, format!("{scheme} {key}"));
-            assert_eq!(asked.send().await.unwrap().status(), StatusCode::OK);
+            let builder = app.client.request(Method::GET, LIMITS);
+            let builder = builder.header(AUTHORIZATION, format!("{scheme} {key}"));
+            assert_eq!(builder.send().await.unwrap().status(), StatusCode::OK);
         }
     }
 }
@@ -47,16 +47,16 @@ async fn other_credentials_are_refused() {
         (Some(format!("Bearer {}", unknown.reveal())), "invalid_api_key", known),
         (Some(format!("Bearer {of_disabled}")), "invalid_api_key", known),
         (Some(format!("Bearer {}x", app.api_key)), "invalid_api_key", known),
-        // Access tokens are for the other API.
+        // Access tokens are valid for `/cgi` only.
         (Some(format!("Bearer {token}")), "invalid_api_key", no_key),
     ] {
-        // Nor does it help to say it in the query.
+        // A valid key in the query makes no difference.
         let path = format!("{LIMITS}?accessToken={}", app.api_key);
-        let mut asked = app.client.request(Method::GET, &path);
+        let mut builder = app.client.request(Method::GET, &path);
         if let Some(header) = &header {
-            asked = asked.header(AUTHORIZATION, header);
+            builder = builder.header(AUTHORIZATION, header);
         }
-        let response = asked.send().await.unwrap();
+        let response = builder.send().await.unwrap();
         let challenge = response.headers()["www-authenticate"].to_str().unwrap().to_owned();
         let rest = json!({ "detail": format!("Authorization: {why}"), "field": "Authorization" });
         assert_eq!(problem(response).await, (401, code.to_owned(), rest), "{header:?}");
@@ -71,8 +71,8 @@ async fn unavailable_database_gives_retry_after() {
     let app = spawn_app().await;
     app.pool.close().await;
     let unknown = muster::wire::ApiKey::generate();
-    let asked = app.client.request(Method::GET, LIMITS).bearer_auth(unknown.reveal());
-    let response = asked.send().await.unwrap();
+    let builder = app.client.request(Method::GET, LIMITS).bearer_auth(unknown.reveal());
+    let response = builder.send().await.unwrap();
     assert_eq!(response.headers()["retry-after"], "1");
     let rest = json!({ "detail": "the service is not available, try again" });
     assert_eq!(problem(response).await, (503, "unavailable".to_owned(), rest));

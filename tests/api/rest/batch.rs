@@ -24,10 +24,10 @@ async fn results_follow_the_order_of_items() {
     let app = spawn_app().await;
     let (path, session) = begin(&app, &["a", "b", "c"]).await;
     let id = &session["sessionId"];
-    let update = |mut wishes: Value| {
-        wishes["sessionId"] = id.clone();
-        wishes["operator"] = json!("a");
-        json!({ "update": wishes })
+    let update = |mut fields: Value| {
+        fields["sessionId"] = id.clone();
+        fields["operator"] = json!("a");
+        json!({ "update": fields })
     };
     let items = run(&app, json!([
         create("new"),
@@ -96,7 +96,7 @@ async fn item_idempotency_keys_work() {
     };
     let update =
         json!({ "update": { "sessionId": session["sessionId"], "operator": "a", "title": "t" } });
-    // Twice in one batch, and then again.
+    // The keys are used twice in one batch, and again in the next one.
     let items = json!([named(create("new"), "k"), named(create("new"), "k"), named(update, "u")]);
     let first = run(&app, items.clone()).await;
     assert_eq!(first[0]["session"], first[1]["session"]);
@@ -108,8 +108,8 @@ async fn item_idempotency_keys_work() {
         assert_eq!(two["replayed"], true);
     }
     let other = run(&app, json!([named(create("other"), "k")])).await;
-    let told = (&other[0]["status"], &other[0]["error"]["code"]);
-    assert_eq!(told, (&json!(422), &json!("idempotency_key_reused")));
+    let found = (&other[0]["status"], &other[0]["error"]["code"]);
+    assert_eq!(found, (&json!(422), &json!("idempotency_key_reused")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,8 +145,8 @@ async fn item_headers_are_refused_for_the_batch() {
     for (header, value, names) in
         [("Idempotency-Key", "k", "idempotencyKey"), ("If-Match", "\"1\"", "version")]
     {
-        let asked = request(&app, Method::POST, BATCH).header(header, value);
-        let response = asked.json(&json!({ "items": [create("t")] })).send().await.unwrap();
+        let builder = request(&app, Method::POST, BATCH).header(header, value);
+        let response = builder.json(&json!({ "items": [create("t")] })).send().await.unwrap();
         let (status, code, rest) = problem(response).await;
         assert_eq!(
             (status, code.as_str(), &rest["field"]),
@@ -161,8 +161,8 @@ async fn duplicate_field_in_an_item_is_refused() {
     let app = spawn_app().await;
     let body = r#"{"items":[{"create":{"operator":"a","title":"t","member":["b","c"],
         "attributes":{"a":1,"a":2}}},{"create":{},"create":{}}]}"#;
-    let asked = request(&app, Method::POST, BATCH).body(body);
-    let items = result(asked.send().await.unwrap()).await;
+    let builder = request(&app, Method::POST, BATCH).body(body);
+    let items = result(builder.send().await.unwrap()).await;
     for (place, field) in [(0, "attributes.a"), (1, "create")] {
         let error = &items["items"][place]["error"];
         assert_eq!((&error["code"], &error["field"]), (&json!("duplicate_field"), &json!(field)));

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::harness::process::Home;
 use crate::harness::spawn_app;
 
-/// What is committed.
+/// The committed description.
 const COMMITTED: &str = include_str!("../../../openapi.json");
 
 fn committed() -> Value {
@@ -31,7 +31,7 @@ async fn served_description_matches_the_committed_one() {
     let app = spawn_app().await;
     let response = app.client.get("/v1/openapi.json").await;
     assert_eq!(response.headers()["content-type"], "application/json");
-    assert!(response.text().await.unwrap() == COMMITTED, "another text is served");
+    assert!(response.text().await.unwrap() == COMMITTED, "the served text differs");
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn description_references_resolve() {
     for (path, calls) in document["paths"].as_object().unwrap() {
         for (method, call) in calls.as_object().unwrap() {
             let id = call["operationId"].as_str().unwrap();
-            assert!(ids.insert(id.to_owned()), "{method} {path}: {id} stands twice");
+            assert!(ids.insert(id.to_owned()), "{method} {path}: {id} appears more than once");
             assert!(call["summary"].is_string(), "{method} {path}");
             for (status, response) in call["responses"].as_object().unwrap() {
                 assert!(response["headers"]["X-Request-Id"].is_object(), "{id} {status}");
@@ -68,18 +68,18 @@ fn description_references_resolve() {
     }
 }
 
-/// Itself, or what it refers to.
+/// The value itself, or the target of its `$ref`.
 fn followed<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     let reference = value.get("$ref").and_then(Value::as_str);
     reference.map_or(value, |reference| document.pointer(&reference[1..]).unwrap())
 }
 
-/// Whether a schema says this of itself, or what it refers to does, if only as one of several.
+/// Whether a schema, the target of its `$ref`, or one of its alternatives has one of these fields.
 fn says(document: &Value, schema: &Value, names: &[&str]) -> bool {
     let schemas = schema["oneOf"].as_array().into_iter().flatten();
     [schema, followed(document, schema)]
         .into_iter()
-        .chain(schemas.map(|one| followed(document, one)))
+        .chain(schemas.map(|alternative| followed(document, alternative)))
         .any(|schema| names.iter().any(|name| schema.get(name).is_some()))
 }
 
@@ -130,7 +130,7 @@ fn every_operation_is_described_with_an_example() {
             if !says(&document, of, &["description"]) {
                 lacks.insert(format!("{name}.{property}: description"));
             }
-            // A whole example shows its properties.
+            // An example of the whole schema shows its properties.
             let is_shown = schema["example"].get(property).is_some();
             if !is_shown && property != "nextCursor" && !says(&document, of, &EXAMPLE) {
                 lacks.insert(format!("{name}.{property}: example"));
@@ -144,7 +144,7 @@ fn every_operation_is_described_with_an_example() {
 async fn described_operations_exist() {
     let app = spawn_app().await;
     for (path, calls) in committed()["paths"].as_object().unwrap() {
-        // Some value for each name: whether there is such a session is not the question.
+        // Any value will do for a parameter, because the session need not exist.
         let part = |part: &str| if part.starts_with('{') { "x" } else { part }.to_owned();
         let path = path.split('/').map(part).collect::<Vec<_>>().join("/");
         for (method, call) in calls.as_object().unwrap() {
@@ -183,7 +183,7 @@ async fn documentation_page_is_self_contained() {
     let start = app.client.get("/v1/docs/start.js").await.text().await.unwrap();
     assert!(start.contains("new URL(\"../openapi.json\", document.currentScript.src)"), "{start}");
 
-    // From there, its files are not in a directory below.
+    // With a slash at the end of the path, the page refers to its files without `docs/`.
     let response = app.client.get("/v1/docs/").await;
     assert_eq!(response.headers()["content-type"], "text/html; charset=utf-8");
     assert_eq!(response.text().await.unwrap(), page.replace("=\"docs/", "=\""));
@@ -194,12 +194,12 @@ async fn large_files_are_compressed_on_request() {
     let app = spawn_app().await;
     for name in ["swagger-ui.css", "swagger-ui-bundle.js"] {
         let file = async |accepted: Option<&str>| {
-            let asked = app.client.request(Method::GET, &format!("/v1/docs/{name}"));
-            let asked = match accepted {
-                Some(accepted) => asked.header("Accept-Encoding", accepted),
-                None => asked,
+            let builder = app.client.request(Method::GET, &format!("/v1/docs/{name}"));
+            let builder = match accepted {
+                Some(accepted) => builder.header("Accept-Encoding", accepted),
+                None => builder,
             };
-            let response = asked.send().await.unwrap();
+            let response = builder.send().await.unwrap();
             assert_eq!(response.status(), StatusCode::OK);
             assert_eq!(response.headers()["vary"], "Accept-Encoding");
             let packed = response.headers().get("content-encoding").cloned();

@@ -1,4 +1,4 @@
-//! What sessions were: `?version=`, `?at=`, events, differences.
+//! Past versions of sessions: `?version=`, `?at=`, events and differences.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{begin, get, problem, request, result, send};
 use crate::harness::{TestApp, spawn_app};
 
-/// A session with `versions` versions, ten seconds apart, and what it was at each.
+/// Creates a session with `versions` versions, ten seconds apart. Returns its path and versions.
 async fn with_history(app: &TestApp, versions: usize) -> (String, Vec<Value>) {
     let (path, first) = begin(app, &["a", "b", "c"]).await;
     let mut states = vec![first];
@@ -40,7 +40,7 @@ async fn past_version_is_returned() {
         let response = response.send().await.unwrap();
         assert_eq!(response.headers()["etag"], format!("\"{version}\"").as_str());
         assert_eq!(result(response).await, *state);
-        // From its second on until the next one's.
+        // A version is current from its time until that of the next one.
         for seconds in [at * 10, at * 10 + 9] {
             let time = format!(
                 "2024-06-10T08:{:02}:{:02}%2B02:00",
@@ -144,11 +144,11 @@ async fn two_versions_are_compared() {
     result(send(&app, Method::PATCH, &path, &body).await).await;
     let diff =
         async |from: i64, to: i64| get(&app, &format!("{path}/diff?from={from}&to={to}")).await;
-    let nothing = json!({
+    let unchanged = json!({
         "from": 2, "to": 2, "title": null, "owner": null, "addMember": [], "delMember": [],
         "reordered": false, "attributes": null, "state": null
     });
-    assert_eq!(diff(2, 2).await, nothing);
+    assert_eq!(diff(2, 2).await, unchanged);
     let forward = json!({
         "from": 1, "to": 5, "title": null, "owner": { "from": "a", "to": "b" },
         "addMember": ["m4"], "delMember": [], "reordered": false,
@@ -175,7 +175,7 @@ async fn two_versions_are_compared() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_state_and_the_order_of_members_are_compared_as_well() {
+async fn diff_includes_state_and_member_order() {
     let app = spawn_app().await;
     let (path, _) = begin(&app, &["a", "b", "c", "d"]).await;
     for change in [json!({ "delMember": ["b"] }), json!({ "addMember": ["b"] })] {
@@ -183,8 +183,8 @@ async fn the_state_and_the_order_of_members_are_compared_as_well() {
         body["operator"] = json!("a");
         result(send(&app, Method::PATCH, &path, &body).await).await;
     }
-    let asked = request(&app, Method::DELETE, &format!("{path}?operator=a"));
-    result(asked.send().await.unwrap()).await;
+    let builder = request(&app, Method::DELETE, &format!("{path}?operator=a"));
+    result(builder.send().await.unwrap()).await;
     let diff = async |query: &str| get(&app, &format!("{path}/diff?{query}")).await;
     let mut expected = json!({
         "from": 1, "to": 4, "title": null, "owner": null, "addMember": [], "delMember": [],
@@ -194,7 +194,7 @@ async fn the_state_and_the_order_of_members_are_compared_as_well() {
     (expected["from"], expected["to"]) = (json!(4), json!(1));
     expected["state"] = json!({ "from": "dissolved", "to": "active" });
     assert_eq!(diff("from=4&to=1").await, expected);
-    // To come back to where one was is not to come to the end.
+    // The old position of a returning member differs from the end of the list.
     let back = diff("from=2&to=1").await;
     assert_eq!((&back["addMember"], &back["reordered"]), (&json!(["b"]), &json!(true)));
     let on = diff("from=2&to=3").await;

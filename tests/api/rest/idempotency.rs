@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: what is sent twice is done once.
+//! `Idempotency-Key`: a repeated request is done once.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -20,9 +20,9 @@ fn named(app: &TestApp, method: Method, path: &str, key: &str) -> RequestBuilder
     request(app, method, path).header("Idempotency-Key", key)
 }
 
-/// The status, what the headers say, whether it was answered before, and the body.
-async fn answer(asked: RequestBuilder) -> (u16, [Option<String>; 2], bool, String) {
-    let response = asked.send().await.unwrap();
+/// The status, the headers `ETag` and `Location`, whether the answer is a replay, and the body.
+async fn answer(builder: RequestBuilder) -> (u16, [Option<String>; 2], bool, String) {
+    let response = builder.send().await.unwrap();
     let header =
         |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     let (headers, replayed) =
@@ -43,7 +43,7 @@ async fn the_same_request_gets_the_same_answer() {
     let created = answer(create()).await;
     assert_eq!((created.0, created.2), (201, false));
     let path = created.1[1].clone().unwrap();
-    let body = |body: Value| move |asked: RequestBuilder| asked.json(&body);
+    let body = |body: Value| move |builder: RequestBuilder| builder.json(&body);
     type Add = Box<dyn Fn(RequestBuilder) -> RequestBuilder>;
     let calls: [(Method, &str, Add); 8] = [
         (Method::PATCH, "", Box::new(body(json!({ "operator": "a", "title": "after" })))),
@@ -53,11 +53,11 @@ async fn the_same_request_gets_the_same_answer() {
             Box::new(body(json!({ "operator": "a", "member": ["a", "b", "c", "d"] }))),
         ),
         (Method::PUT, "/members/e", Box::new(body(json!({ "operator": "a" })))),
-        (Method::DELETE, "/members/d?operator=a", Box::new(|asked| asked)),
+        (Method::DELETE, "/members/d?operator=a", Box::new(|builder| builder)),
         (Method::POST, "/revert", Box::new(body(json!({ "operator": "a", "version": 2 })))),
-        (Method::DELETE, "?operator=a", Box::new(|asked| asked)),
+        (Method::DELETE, "?operator=a", Box::new(|builder| builder)),
         (Method::POST, "/restore", Box::new(body(json!({ "operator": "a" })))),
-        // Nothing to do is an answer like any other.
+        // The answer to a change without effect is stored as well.
         (Method::PATCH, "", Box::new(body(json!({ "operator": "a", "title": "after" })))),
     ];
     let ask = |place: usize| {
@@ -86,12 +86,12 @@ async fn another_request_needs_another_key() {
     let (path, _) = begin(&app, &["a", "b", "c"]).await;
     result(named(&app, Method::POST, "/v1/sessions", "k").json(&new("t")).send().await.unwrap())
         .await;
-    for asked in [
+    for builder in [
         named(&app, Method::POST, "/v1/sessions", "k").json(&new("other")),
         named(&app, Method::PATCH, &path, "k").json(&json!({ "operator": "a", "title": "t" })),
         named(&app, Method::DELETE, &format!("{path}?operator=a"), "k"),
     ] {
-        let (status, code, rest) = problem(asked.send().await.unwrap()).await;
+        let (status, code, rest) = problem(builder.send().await.unwrap()).await;
         let found = (status, code.as_str(), &rest["field"]);
         assert_eq!(found, (422, "idempotency_key_reused", &json!("Idempotency-Key")));
     }
@@ -107,10 +107,10 @@ async fn another_request_needs_another_key() {
 async fn a_refused_request_leaves_its_key_free() {
     let app = spawn_app().await;
     let few = json!({ "operator": "a", "title": "t", "member": [] });
-    let asked = named(&app, Method::POST, "/v1/sessions", "k").json(&few);
-    assert_eq!(problem(asked.send().await.unwrap()).await.0, 422);
-    let asked = named(&app, Method::POST, "/v1/sessions", "k").json(&new("t"));
-    assert_eq!(asked.send().await.unwrap().status(), StatusCode::CREATED);
+    let builder = named(&app, Method::POST, "/v1/sessions", "k").json(&few);
+    assert_eq!(problem(builder.send().await.unwrap()).await.0, 422);
+    let builder = named(&app, Method::POST, "/v1/sessions", "k").json(&new("t"));
+    assert_eq!(builder.send().await.unwrap().status(), StatusCode::CREATED);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,8 +118,8 @@ async fn keys_are_per_app_and_last_a_day() {
     let app = spawn_app().await;
     let (_, other) = app.another_app(BUIN, &[muster::domain::Permission::SessionsWrite]).await;
     let ask = async |key: &str| {
-        let asked = app.client.request(Method::POST, "/v1/sessions").bearer_auth(key);
-        answer(asked.header("Idempotency-Key", "k").json(&new("t"))).await
+        let builder = app.client.request(Method::POST, "/v1/sessions").bearer_auth(key);
+        answer(builder.header("Idempotency-Key", "k").json(&new("t"))).await
     };
     let first = ask(&app.api_key).await;
     let foreign = ask(&other).await;
@@ -139,27 +139,31 @@ async fn a_storm_of_retries_makes_one_session() {
     let app = spawn_app().await;
     let (address, _stopper) = app.another_instance().await;
     let clients = [app.client.clone(), app.client.at(address)];
-    let asked = (0..200).map(|place| {
-        let asked = clients[place % 2].request(Method::POST, "/v1/sessions");
-        answer(asked.bearer_auth(&app.api_key).header("Idempotency-Key", "storm").json(&new("t")))
+    let requests = (0..200).map(|place| {
+        let builder = clients[place % 2].request(Method::POST, "/v1/sessions");
+        answer(builder.bearer_auth(&app.api_key).header("Idempotency-Key", "storm").json(&new("t")))
     });
-    let answers = join_all(asked).await;
+    let answers = join_all(requests).await;
     let equal: HashSet<_> =
         answers.iter().map(|(status, headers, _, body)| (status, headers, body)).collect();
     assert_eq!(equal.len(), 1, "{equal:?}");
     assert_eq!(answers[0].0, 201);
-    assert_eq!(answers.iter().filter(|answer| !answer.2).count(), 1, "one of them did it");
+    assert_eq!(
+        answers.iter().filter(|answer| !answer.2).count(),
+        1,
+        "exactly one answer is not a replay"
+    );
     assert_eq!(count(&app).await, 1);
     let events = store::count_events(&app.pool).await;
     assert_eq!(events, 1);
-    // A storm of changes is one change.
+    // Many equal changes with one key are one change.
     let path = answers[0].1[1].clone().unwrap();
-    let asked = (0..200).map(|place| {
-        let asked = clients[place % 2].request(Method::PATCH, &path).bearer_auth(&app.api_key);
+    let requests = (0..200).map(|place| {
+        let builder = clients[place % 2].request(Method::PATCH, &path).bearer_auth(&app.api_key);
         let body = json!({ "operator": "a", "title": "after" });
-        answer(asked.header("Idempotency-Key", "change").json(&body))
+        answer(builder.header("Idempotency-Key", "change").json(&body))
     });
-    let answers = join_all(asked).await;
+    let answers = join_all(requests).await;
     let equal: HashSet<_> =
         answers.iter().map(|(status, headers, _, body)| (status, headers, body)).collect();
     assert_eq!(equal.len(), 1, "{equal:?}");
@@ -168,7 +172,7 @@ async fn a_storm_of_retries_makes_one_session() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn request_batched_with_a_duplicate_succeeds() {
-    // One queue for all changes, and what another server does is noticed late.
+    // All changes share one queue, and this server notices the writes of another server late.
     let app = spawn_app_with(|settings| {
         settings.server.workers = 1;
         settings.cache.follow_interval = Duration::from_secs(60);
@@ -179,17 +183,18 @@ async fn request_batched_with_a_duplicate_succeeds() {
     let (path, _) = begin(&app, &["a", "b", "c"]).await;
     let (other, held) = begin(&app, &["a", "b", "c"]).await;
     let change = |client: &Client, path: &str, title: &str| {
-        let asked = client.request(Method::PATCH, path).bearer_auth(&app.api_key);
-        asked.json(&json!({ "operator": "a", "title": title }))
+        let builder = client.request(Method::PATCH, path).bearer_auth(&app.api_key);
+        builder.json(&json!({ "operator": "a", "title": title }))
     };
     let named = || change(&here, &path, "named").header("Idempotency-Key", "k");
     assert_eq!(answer(change(&here, &other, "other")).await.0, 200);
-    // Holds up whatever changes the other one.
+    // The lock blocks every change of the other session.
     let id = held["sessionId"].as_str().unwrap();
     let mut lock = store::lock_session(store::connect(&app).await, id).await;
     let held_up = tokio::spawn(answer(change(&here, &other, "held up")));
     store::wait_for_blocked_statement(&mut store::connect(&app).await).await;
-    // So these wait, and are decided together: on what is held here, which is an old one by then.
+    // These requests wait and form one batch. The server decides on its cached version, which is
+    // outdated at that time.
     let mut others = Vec::new();
     let mut twice = Vec::new();
     for number in 0..8 {
@@ -202,10 +207,10 @@ async fn request_batched_with_a_duplicate_succeeds() {
     store::unlock(&mut lock).await;
     assert_eq!(held_up.await.unwrap().0, 200);
     let mut replayed = 0;
-    for one in twice {
-        let one = one.await.unwrap();
-        assert_eq!(one.0, 200, "{one:?}");
-        replayed += i32::from(one.2);
+    for retry in twice {
+        let retry = retry.await.unwrap();
+        assert_eq!(retry.0, 200, "{retry:?}");
+        replayed += i32::from(retry.2);
     }
     assert_eq!(replayed, 1);
     for other in others {
@@ -222,16 +227,16 @@ async fn retries_survive_a_killed_server() {
     let storm = |base: String| {
         let (http, key) = (http.clone(), key.clone());
         async move {
-            let asked = (0..100).map(|_| {
-                let asked = http.post(format!("{base}/v1/sessions")).bearer_auth(&key);
-                let asked = asked.header("Idempotency-Key", "storm").json(&new("t")).send();
+            let requests = (0..100).map(|_| {
+                let builder = http.post(format!("{base}/v1/sessions")).bearer_auth(&key);
+                let builder = builder.header("Idempotency-Key", "storm").json(&new("t")).send();
                 async {
-                    let response = asked.await.ok()?;
+                    let response = builder.await.ok()?;
                     let status = response.status().as_u16();
                     Some((status, response.text().await.ok()?))
                 }
             });
-            join_all(asked).await.into_iter().flatten().collect::<Vec<_>>()
+            join_all(requests).await.into_iter().flatten().collect::<Vec<_>>()
         }
     };
     let mut answers = Vec::new();
@@ -239,7 +244,7 @@ async fn retries_survive_a_killed_server() {
         let server = home.serve();
         let answering = tokio::spawn(storm(server.url("")));
         let mut connection = home.connect().await;
-        // As soon as the session is there, whatever was answered by then.
+        // The server is killed as soon as the session exists, before or after its answers.
         wait_until("a session", async || store::count_sessions(&mut connection).await > 0).await;
         server.kill();
         answers.extend(answering.await.unwrap());
@@ -261,8 +266,8 @@ async fn if_match_does_not_break_a_retry() {
     let app = spawn_app().await;
     let (path, _) = begin(&app, &["a", "b", "c"]).await;
     let ask = || {
-        let asked = named(&app, Method::PATCH, &path, "k").header("If-Match", "\"1\"");
-        asked.json(&json!({ "operator": "a", "title": "two" }))
+        let builder = named(&app, Method::PATCH, &path, "k").header("If-Match", "\"1\"");
+        builder.json(&json!({ "operator": "a", "title": "two" }))
     };
     let first = answer(ask()).await;
     let body = json!({ "operator": "a", "title": "three" });

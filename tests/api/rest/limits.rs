@@ -14,7 +14,7 @@ async fn limits(app: &TestApp) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn default_limits_are_reported() {
     let app = spawn_app().await;
-    let usual = json!({
+    let expected = json!({
         "minMembers": 3,
         "maxMembers": app.settings.limits.max_members,
         "removeMembers": "owner",
@@ -30,7 +30,7 @@ async fn default_limits_are_reported() {
         "idempotencyKeySeconds": 86_400,
         "maxBodyBytes": 1_048_576
     });
-    assert_eq!(limits(&app).await, usual);
+    assert_eq!(limits(&app).await, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,9 +43,9 @@ async fn configured_limits_are_reported() {
     })
     .await;
     let limits = limits(&app).await;
-    let told = ["minMembers", "maxMembers", "maxBodyBytes", "removeMembers"];
+    let names = ["minMembers", "maxMembers", "maxBodyBytes", "removeMembers"];
     assert_eq!(
-        told.map(|name| &limits[name]),
+        names.map(|name| &limits[name]),
         [&json!(2), &json!(7), &json!(2048), &json!("member")]
     );
 }

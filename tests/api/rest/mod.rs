@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::harness::TestApp;
 
-/// A request with the API key of the app that every test has.
+/// A request with the API key of the default app.
 pub fn request(app: &TestApp, method: Method, path: &str) -> RequestBuilder {
     app.client.request(method, path).bearer_auth(&app.api_key)
 }
@@ -34,7 +34,7 @@ pub async fn get(app: &TestApp, path: &str) -> Value {
     result(request(app, Method::GET, path).send().await.unwrap()).await
 }
 
-/// What an answer with 200 or 201 says.
+/// The body of a response with status 200 or 201.
 pub async fn result(response: Response) -> Value {
     let status = response.status();
     let body = response.text().await.unwrap();
@@ -42,7 +42,7 @@ pub async fn result(response: Response) -> Value {
     serde_json::from_str(&body).unwrap()
 }
 
-/// A new session of these members, whose owner is the first: its path, and what it is.
+/// Creates a session of these members with the first one as owner. Returns its path and its body.
 pub async fn begin(app: &TestApp, members: &[&str]) -> (String, Value) {
     let body = json!({ "operator": members[0], "title": "before", "member": members });
     let response = send(app, Method::POST, "/v1/sessions", &body).await;
@@ -50,7 +50,7 @@ pub async fn begin(app: &TestApp, members: &[&str]) -> (String, Value) {
     (path, result(response).await)
 }
 
-/// Sends a request with a body that is refused: its status, its code, and the field.
+/// Sends a request that must be refused. Returns the status, the code and the field of the error.
 pub async fn refused(
     app: &TestApp,
     method: Method,
@@ -61,13 +61,13 @@ pub async fn refused(
     (status, code, rest["field"].clone())
 }
 
-/// What [`refused`] should give.
+/// The expected result of [`refused`].
 pub fn refusal(status: u16, code: &str, field: &str) -> (u16, String, Value) {
     (status, code.to_owned(), json!(field))
 }
 
-/// An answer without a result, if it has the shape that each of them has: its status, its code, and
-/// what does not follow from these.
+/// Checks the shape of an error response. Returns its status, its code, and the fields that do not
+/// follow from these.
 pub async fn problem(response: Response) -> (u16, String, Value) {
     let status = response.status().as_u16();
     let headers = response.headers().clone();
@@ -76,7 +76,7 @@ pub async fn problem(response: Response) -> (u16, String, Value) {
     checked(status, headers["x-request-id"].to_str().unwrap(), body)
 }
 
-/// The same of an answer that was read by hand.
+/// Like [`problem`], for a response that was read from the socket.
 pub fn checked(status: u16, request_id: &str, mut body: Value) -> (u16, String, Value) {
     let fields = body.as_object_mut().unwrap();
     let code = fields.remove("code").unwrap().as_str().unwrap().to_owned();

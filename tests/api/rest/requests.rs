@@ -1,4 +1,4 @@
-//! How requests may come: methods, queries and bodies, and what is said of those that may not.
+//! Methods, queries and bodies of requests, and the errors of invalid ones.
 
 use std::time::Duration;
 
@@ -53,26 +53,26 @@ async fn unknown_parameters_are_refused() {
         let (status, found, rest) = problem(response.unwrap()).await;
         assert_eq!((status, found.as_str(), &rest["field"]), (400, code, &json!(field)), "{query}");
     }
-    for nothing in ["", "&", "&&"] {
-        let response = request(&app, Method::GET, &format!("{LIMITS}?{nothing}")).send().await;
-        assert_eq!(response.unwrap().status(), StatusCode::OK, "{nothing}");
+    for empty in ["", "&", "&&"] {
+        let response = request(&app, Method::GET, &format!("{LIMITS}?{empty}")).send().await;
+        assert_eq!(response.unwrap().status(), StatusCode::OK, "{empty}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn problem_has_the_request_id() {
     let app = spawn_app().await;
-    let asked = request(&app, Method::GET, "/v1/nothing").header("X-Request-Id", "mine-0.1");
-    let body: Value = asked.send().await.unwrap().json().await.unwrap();
+    let builder = request(&app, Method::GET, "/v1/nothing").header("X-Request-Id", "mine-0.1");
+    let body: Value = builder.send().await.unwrap().json().await.unwrap();
     assert_eq!(body["requestId"], "mine-0.1");
 }
 
-/// A request by nobody whose body stands open.
+/// A request without credentials and with an incomplete body.
 fn open(head: &str, body: &str) -> Vec<u8> {
     format!("GET {LIMITS} HTTP/1.1\r\nHost: muster\r\n{head}\r\n\r\n{body}").into_bytes()
 }
 
-fn is(got: &Answer, status: u16, code: &str, rest: &Value) {
+fn check_problem(got: &Answer, status: u16, code: &str, rest: &Value) {
     assert_eq!(got.header("content-type"), Some("application/problem+json"));
     assert_eq!(got.header("connection"), Some("close"));
     let found = checked(got.status, got.header("x-request-id").unwrap(), got.json());
@@ -89,15 +89,20 @@ async fn body_limit_holds_for_every_client() {
     let chunked = "Transfer-Encoding: chunked";
     let large = json!({ "detail": "body: at most 1024 bytes", "field": "body", "limit": 1024 });
     let announced = open("Content-Length: 1025", "");
-    is(&send_and_disconnect(app.address, announced).await, 413, "body_too_large", &large);
+    check_problem(
+        &send_and_disconnect(app.address, announced).await,
+        413,
+        "body_too_large",
+        &large,
+    );
     let chunks = open(chunked, &format!("401\r\n{}\r\n", "x".repeat(1025)));
-    is(&send_and_disconnect(app.address, chunks).await, 413, "body_too_large", &large);
+    check_problem(&send_and_disconnect(app.address, chunks).await, 413, "body_too_large", &large);
     let slow = json!({ "detail": "body: must arrive within 200ms", "field": "body" });
     for (head, start) in [("Content-Length: 9", "{"), (chunked, "1\r\n{\r\n")] {
         let got = send_and_disconnect(app.address, open(head, start)).await;
-        is(&got, 408, "body_timeout", &slow);
+        check_problem(&got, 408, "body_timeout", &slow);
     }
     let broken = json!({ "detail": "body: did not arrive whole", "field": "body" });
     let got = send_and_disconnect(app.address, open(chunked, "nonsense\r\n")).await;
-    is(&got, 400, "body_incomplete", &broken);
+    check_problem(&got, 400, "body_incomplete", &broken);
 }

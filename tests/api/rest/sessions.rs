@@ -85,8 +85,8 @@ async fn invalid_session_is_not_created() {
         ),
         ("[]", "malformed_body", "body"),
     ] {
-        let asked = request(&app, Method::POST, SESSIONS).body(body);
-        let (status, found, rest) = problem(asked.send().await.unwrap()).await;
+        let builder = request(&app, Method::POST, SESSIONS).body(body);
+        let (status, found, rest) = problem(builder.send().await.unwrap()).await;
         assert_eq!((status, found.as_str(), &rest["field"]), (400, code, &json!(field)));
     }
     let found = refused(&app, Method::POST, "/v1/sessions?dryRun=maybe", &usual).await;
@@ -99,8 +99,8 @@ async fn create_refuses_if_match() {
     let app = spawn_app().await;
     let body = json!({ "operator": "a", "title": "t", "member": ["b", "c"] });
     for tag in ["*", "\"1\""] {
-        let asked = request(&app, Method::POST, SESSIONS).header("If-Match", tag).json(&body);
-        let (status, code, rest) = problem(asked.send().await.unwrap()).await;
+        let builder = request(&app, Method::POST, SESSIONS).header("If-Match", tag).json(&body);
+        let (status, code, rest) = problem(builder.send().await.unwrap()).await;
         let found = (status, code.as_str(), &rest["field"]);
         assert_eq!(found, (400, "invalid_header", &json!("If-Match")));
     }
@@ -124,8 +124,8 @@ async fn spawn_app_of_four() -> TestApp {
 async fn dry_run_stores_nothing() {
     let app = spawn_app().await;
     let body = json!({ "operator": "a", "title": "t", "member": ["b", "c"] });
-    let asked = request(&app, Method::POST, "/v1/sessions?dryRun=true").json(&body);
-    let response = asked.header("Idempotency-Key", "k").send().await.unwrap();
+    let builder = request(&app, Method::POST, "/v1/sessions?dryRun=true").json(&body);
+    let response = builder.header("Idempotency-Key", "k").send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert!(!response.headers().contains_key("location"));
     assert!(!response.headers().contains_key("etag"));
@@ -142,9 +142,9 @@ async fn dry_run_stores_nothing() {
         assert!(!response.headers().contains_key("etag"));
         assert_eq!(result(response).await["version"], 2, "{call}");
     }
-    let asked = request(&app, Method::DELETE, &format!("{path}?operator=a&dryRun=true"));
-    assert_eq!(result(asked.send().await.unwrap()).await["state"], "dissolved");
-    // What would be refused is refused.
+    let builder = request(&app, Method::DELETE, &format!("{path}?operator=a&dryRun=true"));
+    assert_eq!(result(builder.send().await.unwrap()).await["state"], "dissolved");
+    // A dry run is refused like the real request.
     let late = json!({ "operator": "x", "title": "after" });
     let found = refused(&app, Method::PATCH, &format!("{path}?dryRun=true"), &late).await;
     assert_eq!(found, refusal(403, "not_a_member", "operator"));
@@ -157,8 +157,8 @@ async fn if_none_match_returns_not_modified() {
     let app = spawn_app().await;
     let (path, _) = begin(&app, &["a", "b", "c"]).await;
     let ask = async |path: &str, tags: &str| {
-        let asked = request(&app, Method::GET, path).header("If-None-Match", tags);
-        let response = asked.send().await.unwrap();
+        let builder = request(&app, Method::GET, path).header("If-None-Match", tags);
+        let response = builder.send().await.unwrap();
         let tag = response.headers()["etag"].to_str().unwrap().to_owned();
         (response.status().as_u16(), tag, response.text().await.unwrap().is_empty())
     };
@@ -205,7 +205,7 @@ async fn if_match_is_enforced() {
         let detail = format!("If-Match: expected {expected}, the current version is 4");
         assert_eq!(rest["detail"], detail);
     }
-    // Each other way to change it demands it as well.
+    // Every other change checks `If-Match` as well.
     let back = json!({ "operator": "a", "version": 1 });
     let members = json!({ "operator": "a", "member": ["a", "b", "d"] });
     for (method, call, body) in [
@@ -216,11 +216,12 @@ async fn if_match_is_enforced() {
         (Method::DELETE, "?operator=a", &Value::Null),
         (Method::POST, "/restore", &json!({ "operator": "a" })),
     ] {
-        let mut asked = request(&app, method, &format!("{path}{call}")).header("If-Match", "\"3\"");
+        let mut builder =
+            request(&app, method, &format!("{path}{call}")).header("If-Match", "\"3\"");
         if !body.is_null() {
-            asked = asked.json(body);
+            builder = builder.json(body);
         }
-        let (status, code, rest) = problem(asked.send().await.unwrap()).await;
+        let (status, code, rest) = problem(builder.send().await.unwrap()).await;
         assert_eq!((status, code.as_str()), (412, "version_conflict"), "{call}");
         assert_eq!(rest["field"], "If-Match", "{call}");
     }
@@ -242,12 +243,12 @@ async fn one_update_changes_several_fields() {
         (StatusCode::OK, &"\"2\"".parse().unwrap())
     );
     let session = result(response).await;
-    let told = ["title", "owner", "member", "version", "attributes", "activeTime", "memberCount"];
-    let wished = json!(["after", "e", ["a", "b", "d", "e"], 2, { "a": { "b": 1 }, "d": [1] }, 1_718_000_010, 4]);
-    assert_eq!(json!(told.map(|name| &session[name])), wished);
+    let names = ["title", "owner", "member", "version", "attributes", "activeTime", "memberCount"];
+    let expected = json!(["after", "e", ["a", "b", "d", "e"], 2, { "a": { "b": 1 }, "d": [1] }, 1_718_000_010, 4]);
+    assert_eq!(json!(names.map(|name| &session[name])), expected);
     assert_eq!(session["updatedAt"], "2024-06-10T06:13:30.000000Z");
 
-    // Merged, as a merge patch is; and what is so already changes nothing.
+    // Attributes are merged as in a JSON merge patch. Equal values change nothing.
     let body = json!({ "operator": "e", "attributes": { "a": { "x": 2 }, "d": null } });
     let session = result(send(&app, Method::PATCH, &path, &body).await).await;
     assert_eq!(session["attributes"], json!({ "a": { "b": 1, "x": 2 } }));
@@ -314,11 +315,12 @@ async fn unknown_session_is_reported_alike_everywhere() {
         (Method::POST, "/revert", Some(json!({ "operator": "a", "version": 1 }))),
     ] {
         for (path, key) in [(NOWHERE, &app.api_key), (path.as_str(), &foreign)] {
-            let mut asked = app.client.request(method.clone(), &format!("{path}{call}"));
+            let mut builder = app.client.request(method.clone(), &format!("{path}{call}"));
             if let Some(body) = &body {
-                asked = asked.json(body);
+                builder = builder.json(body);
             }
-            let (status, code, rest) = problem(asked.bearer_auth(key).send().await.unwrap()).await;
+            let (status, code, rest) =
+                problem(builder.bearer_auth(key).send().await.unwrap()).await;
             let found = (status, code.as_str(), &rest["field"]);
             assert_eq!(found, (404, "session_not_found", &json!("sessionId")), "{method} {call}");
         }
@@ -342,8 +344,8 @@ async fn each_operation_needs_its_permission() {
         (Method::DELETE, format!("{path}/members/x?operator=a"), &writer),
     ] {
         for key in [&reader, &writer] {
-            let asked = app.client.request(method.clone(), &call).bearer_auth(key);
-            let response = asked.send().await.unwrap();
+            let builder = app.client.request(method.clone(), &call).bearer_auth(key);
+            let response = builder.send().await.unwrap();
             if key == may {
                 assert_eq!(response.status(), StatusCode::OK, "{method} {call}");
             } else {
@@ -362,8 +364,8 @@ async fn each_operation_needs_its_permission() {
         (Method::POST, format!("{path}/restore")),
         (Method::POST, format!("{path}/revert")),
     ] {
-        let asked = app.client.request(method.clone(), &path).bearer_auth(&reader);
-        let (status, code, _) = problem(asked.json(&json!({})).send().await.unwrap()).await;
+        let builder = app.client.request(method.clone(), &path).bearer_auth(&reader);
+        let (status, code, _) = problem(builder.json(&json!({})).send().await.unwrap()).await;
         assert_eq!((status, code.as_str()), (403, "missing_permission"), "{method} {path}");
     }
 }
@@ -383,8 +385,8 @@ async fn writes_of_another_server_become_visible() {
         let fresh = fresh.header("Cache-Control", "max-age=0, No-Cache").send().await.unwrap();
         assert_eq!(result(fresh).await, written);
         let ask = || async {
-            let asked = there.request(Method::GET, &path).bearer_auth(&app.api_key);
-            result(asked.send().await.unwrap()).await
+            let builder = there.request(Method::GET, &path).bearer_auth(&app.api_key);
+            result(builder.send().await.unwrap()).await
         };
         wait_until_equal(ask, &written).await;
     }

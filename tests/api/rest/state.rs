@@ -34,9 +34,9 @@ async fn a_dissolved_session_can_be_read_and_not_changed() {
         let found = refused(&app, method, &format!("{path}{call}"), &body).await;
         assert_eq!(found, refusal(410, "session_dissolved", "sessionId"), "{call}");
     }
-    let asked = request(&app, Method::DELETE, &format!("{path}/members/b?operator=a"));
-    assert_eq!(problem(asked.send().await.unwrap()).await.0, 410);
-    // The same over the wire protocol.
+    let builder = request(&app, Method::DELETE, &format!("{path}/members/b?operator=a"));
+    assert_eq!(problem(builder.send().await.unwrap()).await.0, 410);
+    // `/cgi` refuses the change as well.
     let answer = app.change(&session, "a", json!({ "title": "late" })).await;
     assert_eq!(answer["errcode"], 400_006, "{answer}");
     assert_eq!(app.current(&session).await["version"], 2);
@@ -52,12 +52,12 @@ async fn a_dissolved_session_can_be_read_and_not_changed() {
     assert_eq!((&answer["errcode"], &answer["version"]), (&json!(0), &json!(4)));
 
     let events = get(&app, &format!("{path}/events")).await;
-    let told = |name: &str| -> Vec<Value> {
+    let values = |name: &str| -> Vec<Value> {
         events["items"].as_array().unwrap().iter().map(|event| event[name].clone()).collect()
     };
-    assert_eq!(json!(told("kind")), json!(["created", "dissolved", "restored", "updated"]));
-    assert_eq!(json!(told("reason")), json!([null, "it is over", "too early", null]));
-    let states: Vec<_> = told("changes").iter().map(|changes| changes["state"].clone()).collect();
+    assert_eq!(json!(values("kind")), json!(["created", "dissolved", "restored", "updated"]));
+    assert_eq!(json!(values("reason")), json!([null, "it is over", "too early", null]));
+    let states: Vec<_> = values("changes").iter().map(|changes| changes["state"].clone()).collect();
     assert_eq!(json!(states), json!(["active", "dissolved", "active", null]));
 }
 

@@ -1,4 +1,4 @@
-//! How much of what: connections, paths, headers.
+//! Limits of connections, paths and headers.
 
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
@@ -27,10 +27,13 @@ async fn connections_beyond_the_limit_wait_until_others_close() {
     }
     let mut outside = TcpStream::connect(app.address).await.unwrap();
     outside.write_all(HEALTH).await.unwrap();
-    assert!(timeout(BRIEF, outside.readable()).await.is_err(), "it should wait");
+    assert!(
+        timeout(BRIEF, outside.readable()).await.is_err(),
+        "a connection beyond the limit was served"
+    );
     inside.pop();
     let answer = timeout(SOON, raw::read_response(&mut outside)).await;
-    assert_eq!(answer.expect("it waits for ever").status, 200);
+    assert_eq!(answer.expect("no response").status, 200);
 }
 
 fn get(target: &str, headers: &str) -> Vec<u8> {
@@ -62,7 +65,7 @@ fn many(count: usize) -> String {
     (0..count).map(|n| format!("X-{n}: y\r\n")).collect()
 }
 
-/// One header that makes `request` as long as that.
+/// A request of `length` bytes, filled up with one header.
 fn padded(request: impl Fn(&str) -> Vec<u8>, length: usize) -> Vec<u8> {
     let header = |bytes| format!("X-Large: {}\r\n", "y".repeat(bytes));
     request(&header(length - request(&header(0)).len()))
@@ -81,7 +84,7 @@ async fn header_limits_are_configurable() {
     for (request, status) in [
         (padded(close, 2_048), 200),
         (padded(close, 2_049), 431),
-        // Before anything else is looked at.
+        // The header limit is checked before the path.
         (padded(no_path, 2_049), 431),
         (close(&many(18)), 200),
         (close(&many(19)), 431),
@@ -102,9 +105,9 @@ async fn header_limits_reach_the_framework_maximum() {
         (close(&many(94)), 200),
         (close(&many(95)), 431),
         (padded(close, 120_000), 200),
-        // The framework's buffer, full of a head without an end.
+        // The unfinished head fills the framework's buffer.
         (padded(close, 131_074)[..131_072].to_vec(), 431),
-        // A path that is longer than one can be at all.
+        // The path is longer than the framework's maximum.
         (get(&format!("/{}", "y".repeat(65_535)), ""), 400),
     ] {
         let length = request.len();

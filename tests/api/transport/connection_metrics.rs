@@ -1,4 +1,4 @@
-//! Connections that are open, and those that were cut off, as metrics tell of them.
+//! Metrics of open connections and of connections that the server closed.
 
 use chrono::DateTime;
 use tokio::io::AsyncWriteExt as _;
@@ -12,10 +12,10 @@ use crate::metrics::{scrape, spawn_with};
 
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: muster\r\n\r\n";
 const POST: &str = "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 9\r\n\r\n{";
-/// And the beginning of a frame.
+/// The preface and the beginning of a frame.
 const PREFACE: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0";
 
-/// A connection on which there was a request.
+/// A connection that has served a request.
 async fn used(app: &TestApp) -> TcpStream {
     let mut stream = TcpStream::connect(app.address).await.unwrap();
     stream.write_all(HEALTH).await.unwrap();
@@ -23,20 +23,21 @@ async fn used(app: &TestApp) -> TcpStream {
     stream
 }
 
-/// How many were cut off at their opening, for their heads, bodies, and for not reading, once all
-/// connections have ended.
+/// Waits until all connections have ended. Returns the numbers of connections closed during the
+/// handshake, the head, the body and the write.
 async fn cuts(app: &TestApp) -> [f64; 4] {
-    let told = async {
+    let metrics = async {
         loop {
-            let told = scrape(app).await;
-            if told.has("muster_connections") == 0.0 {
-                return told;
+            let metrics = scrape(app).await;
+            if metrics.has("muster_connections") == 0.0 {
+                return metrics;
             }
         }
     };
-    let told = timeout(SOON, told).await.expect("some stay open");
-    ["handshake", "head", "body", "write"]
-        .map(|reason| told.has(&format!("muster_connections_closed_total{{reason=\"{reason}\"}}")))
+    let metrics = timeout(SOON, metrics).await.expect("connections stay open");
+    ["handshake", "head", "body", "write"].map(|reason| {
+        metrics.has(&format!("muster_connections_closed_total{{reason=\"{reason}\"}}"))
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,16 +48,16 @@ async fn open_connections_are_counted_until_they_end() {
     })
     .await;
     let open = [used(&app).await, used(&app).await, used(&app).await];
-    let told = scrape(&app).await;
-    assert_eq!(told.has("muster_connections"), 3.0);
-    // As many for each thread.
-    assert_eq!(told.has("muster_connections_max"), 8.0);
+    let metrics = scrape(&app).await;
+    assert_eq!(metrics.has("muster_connections"), 3.0);
+    // The limit is rounded up to the same number for each thread.
+    assert_eq!(metrics.has("muster_connections_max"), 8.0);
     drop(open);
-    assert_eq!(cuts(&app).await, [0.0; 4], "they went by themselves");
+    assert_eq!(cuts(&app).await, [0.0; 4], "clients closed them");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_clients_are_counted_by_what_is_slow_and_idle_ones_are_not() {
+async fn slow_clients_are_counted_by_reason_and_idle_clients_are_not() {
     let app = spawn_with(|settings| {
         settings.server.header_timeout = BRIEF;
         settings.server.body_timeout = BRIEF;
@@ -66,7 +67,7 @@ async fn slow_clients_are_counted_by_what_is_slow_and_idle_ones_are_not() {
     .await;
     closed_soon(&mut used(&app).await).await;
     assert_eq!(cuts(&app).await, [0.0; 4], "idle");
-    // And one that is refused, but not for being slow.
+    // A refused request is not a slow one.
     let mut stream = TcpStream::connect(app.address).await.unwrap();
     stream.write_all(b"GET / HTTP/9\r\n\r\n").await.unwrap();
     assert!(closed_soon(&mut stream).await.starts_with(b"HTTP/1.1 400 "));
@@ -75,7 +76,7 @@ async fn slow_clients_are_counted_by_what_is_slow_and_idle_ones_are_not() {
     closed_soon(&mut TcpStream::connect(app.address).await.unwrap()).await;
     assert_eq!(cuts(&app).await, [1.0, 0.0, 0.0, 0.0], "silent");
 
-    for (what, is_used, start, heads, bodies) in [
+    for (case, is_used, start, heads, bodies) in [
         ("the first head", false, "GET /", 1.0, 0.0),
         ("another head", true, "GET /", 2.0, 0.0),
         ("a frame", false, PREFACE, 3.0, 0.0),
@@ -87,13 +88,13 @@ async fn slow_clients_are_counted_by_what_is_slow_and_idle_ones_are_not() {
         };
         stream.write_all(start.as_bytes()).await.unwrap();
         closed_soon(&mut stream).await;
-        assert_eq!(cuts(&app).await, [1.0, heads, bodies, 0.0], "{what}");
+        assert_eq!(cuts(&app).await, [1.0, heads, bodies, 0.0], "{case}");
     }
 
     let flood = large(&app).await.repeat(16);
     let mut stream = narrow(&app).await;
     let sending = async { while stream.write_all(flood.as_bytes()).await.is_ok() {} };
-    timeout(SOON, sending).await.expect("it may go on for ever");
+    timeout(SOON, sending).await.expect("the server never closes the connection");
     assert_eq!(cuts(&app).await, [1.0, 3.0, 1.0, 1.0], "not reading");
 }
 
@@ -105,7 +106,7 @@ async fn failed_handshakes_are_counted() {
         settings.server.header_timeout = BRIEF;
     })
     .await;
-    // One that leaves of its own accord.
+    // The client closes this connection.
     drop(pair.connect(app.address, "http/1.1").await);
     assert_eq!(cuts(&app).await, [0.0; 4]);
     for (start, openings) in [(HEALTH, 1.0), (b"\x16\x03", 2.0)] {
@@ -115,7 +116,7 @@ async fn failed_handshakes_are_counted() {
         assert_eq!(cuts(&app).await, [openings, 0.0, 0.0, 0.0]);
     }
     closed_soon(&mut pair.connect(app.address, "http/1.1").await).await;
-    assert_eq!(cuts(&app).await, [2.0, 1.0, 0.0, 0.0], "no head behind the handshake");
+    assert_eq!(cuts(&app).await, [2.0, 1.0, 0.0, 0.0], "no request after the handshake");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,7 +133,8 @@ async fn certificate_expiry_is_exported() {
     .await;
     for year in [70, 71] {
         pair.renew_until(end(year));
-        let told = async { while scrape(&app).await.has(ENDS) != end(year).timestamp() as f64 {} };
-        timeout(SOON, told).await.expect("it is never told");
+        let metrics =
+            async { while scrape(&app).await.has(ENDS) != end(year).timestamp() as f64 {} };
+        timeout(SOON, metrics).await.expect("the new expiry is never exported");
     }
 }

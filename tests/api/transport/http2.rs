@@ -1,4 +1,4 @@
-//! HTTP/2: many requests on a connection, and what its clients may not do.
+//! HTTP/2: many requests on a connection, and limits for its clients.
 
 use std::future::poll_fn;
 
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::{BRIEF, Pair, SOON, closed_soon, closed_while, drip, impatient, spawn_tls_app, timed};
 use crate::harness::{TestApp, refusal, spawn_app, spawn_app_with};
 
-/// A connection in plain text, and what tells how it ended.
+/// A plaintext connection, and a task that returns how it ended.
 async fn connect(
     app: &TestApp,
     builder: &client::Builder,
@@ -79,17 +79,17 @@ async fn stalled_body_is_refused_and_the_connection_stays() {
     let request = http::Request::post("http://muster/cgi/gettoken").body(()).unwrap();
     let (answer, mut body) = send.send_request(request, false).unwrap();
     body.send_data(Bytes::from_static(b"{"), false).unwrap();
-    let answer = timeout(SOON, answer).await.expect("it may stall for ever").unwrap();
+    let answer = timeout(SOON, answer).await.expect("no response to a stalled body").unwrap();
     assert_eq!(answer.status(), 408);
     assert!(!answer.headers().contains_key("connection"));
-    let told = answer.into_body().data().await.unwrap().unwrap();
-    let told: Value = serde_json::from_slice(&told).unwrap();
-    assert_eq!(told, refusal(100_003, "body: must arrive within 500ms"));
+    let content = answer.into_body().data().await.unwrap().unwrap();
+    let content: Value = serde_json::from_slice(&content).unwrap();
+    assert_eq!(content, refusal(100_003, "body: must arrive within 500ms"));
     let (answer, _) = send.send_request(get("/healthz"), true).unwrap();
     assert_eq!(answer.await.unwrap().status(), 200);
 }
 
-/// A frame of the first stream.
+/// A frame of stream 1.
 fn frame(kind: u8, flags: u8, content: &[u8]) -> Vec<u8> {
     let [_, length @ ..] = u32::try_from(content.len()).unwrap().to_be_bytes();
     [&length[..], &[kind, flags, 0, 0, 0, 1], content].concat()
@@ -98,16 +98,16 @@ fn frame(kind: u8, flags: u8, content: &[u8]) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn unfinished_frames_and_header_blocks_time_out() {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-    // `:method: GET`, from the table that everybody has.
+    // `:method: GET` from the static table.
     const GET: &[u8] = &[0x82];
     let long = GET.repeat(1_000);
     let app = impatient().await;
     let mut calls = JoinSet::new();
-    for (what, at_once, slow) in [
+    for (case, at_once, slow) in [
         ("the head of a frame", Vec::new(), frame(1, 4, &long)),
         ("a list of headers", frame(1, 4, &long)[..9].to_vec(), long.clone()),
-        ("a list that goes on", frame(1, 0, GET), frame(9, 0, GET).repeat(100)),
-        ("a frame of a kind that nobody knows", frame(200, 0, &long)[..9].to_vec(), long.clone()),
+        ("a continued list of headers", frame(1, 0, GET), frame(9, 0, GET).repeat(100)),
+        ("a frame of an unknown kind", frame(200, 0, &long)[..9].to_vec(), long.clone()),
     ] {
         for drips in [false, true] {
             let (at_once, slow) = ([PREFACE, &at_once].concat(), slow.clone());
@@ -122,8 +122,8 @@ async fn unfinished_frames_and_header_blocks_time_out() {
                         false => writes.write_all(&slow[..1]).await.unwrap(),
                     }
                 };
-                let (_, took) = timed(closed_while(&mut reads, sending)).await;
-                assert!(took >= BRIEF / 2, "{what} {drips}: {took:?}");
+                let (_, elapsed) = timed(closed_while(&mut reads, sending)).await;
+                assert!(elapsed >= BRIEF / 2, "{case} {drips}: {elapsed:?}");
             });
         }
     }
@@ -141,10 +141,10 @@ async fn stopping_server_sends_goaway_and_finishes_requests() {
     let request = http::Request::post(format!("http://muster{create}")).body(()).unwrap();
     let (running, mut body) = busy.send_request(request, false).unwrap();
     let (answer, _) = busy.send_request(get("/healthz"), true).unwrap();
-    assert_eq!(answer.await.unwrap().status(), 200, "so the one before it runs");
+    assert_eq!(answer.await.unwrap().status(), 200, "the earlier request runs");
 
     app.stopper.stop();
-    let told = async {
+    let closing = async {
         loop {
             match poll_fn(|cx| busy.poll_ready(cx)).await {
                 Ok(()) => tokio::task::yield_now().await,
@@ -152,20 +152,20 @@ async fn stopping_server_sends_goaway_and_finishes_requests() {
             }
         }
     };
-    let told = timeout(SOON, told).await.expect("it says nothing");
-    assert!(told.is_go_away() && told.is_remote(), "{told}");
-    assert_eq!(told.reason(), Some(Reason::NO_ERROR));
-    let ended = timeout(SOON, idle_ended).await.expect("idle, and still open");
-    ended.unwrap().expect("a good end");
+    let error = timeout(SOON, closing).await.expect("no GOAWAY");
+    assert!(error.is_go_away() && error.is_remote(), "{error}");
+    assert_eq!(error.reason(), Some(Reason::NO_ERROR));
+    let ended = timeout(SOON, idle_ended).await.expect("the idle connection stays open");
+    ended.unwrap().expect("the idle connection ended with an error");
 
     let session = json!({ "title": "t", "creator": "a", "member": ["b", "c"] }).to_string();
     body.send_data(session.into(), true).unwrap();
-    let mut answer = timeout(SOON, running).await.expect("it waits for ever").unwrap();
+    let mut answer = timeout(SOON, running).await.expect("no response").unwrap();
     assert_eq!(answer.status(), 200);
     let session = answer.body_mut().data().await.unwrap().unwrap();
     let session: Value = serde_json::from_slice(&session).unwrap();
     assert_eq!(session["errcode"], 0, "{session}");
-    let _ = timeout(SOON, busy_ended).await.expect("still open");
+    let _ = timeout(SOON, busy_ended).await.expect("the busy connection stays open");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,8 +175,8 @@ async fn unread_response_times_out() {
     let (answer, _) = send.send_request(get("/healthz"), true).unwrap();
     let mut body = answer.await.unwrap().into_body();
     assert_eq!(body.data().await.unwrap().unwrap().len(), 10);
-    // Nobody gives room for more.
-    let end = timeout(SOON, body.data()).await.expect("it waits for ever").unwrap();
+    // The client never enlarges the window.
+    let end = timeout(SOON, body.data()).await.expect("the stream is never reset").unwrap();
     assert_eq!(end.unwrap_err().reason(), Some(Reason::CANCEL));
     is_alive(&app).await;
 }
@@ -194,7 +194,7 @@ async fn streams_and_headers_are_bounded() {
     answer.await.unwrap();
     assert_eq!(send.current_max_send_streams(), 128);
 
-    // Each counts for its name, its value and 32 bytes; beside them there is the host.
+    // Each header counts as its name, its value and 32 bytes. The host is one more header.
     for (headers, length, status) in [(3, 1_200, 200), (3, 1_400, 431), (19, 1, 200), (20, 1, 431)]
     {
         let mut request = get("/healthz");
@@ -223,9 +223,9 @@ async fn reset_flood_closes_the_connection() {
             tokio::task::yield_now().await;
         }
     };
-    // Resets count that overtake their requests: on a busy machine not all do.
-    timeout(SOON, resetting).await.expect("it may reset for ever");
-    // The reason is lost where the connection breaks before it is read.
+    // Only resets that overtake their requests count, and not all do on a busy machine.
+    timeout(SOON, resetting).await.expect("the server never closes the connection");
+    // The reason is lost if the connection breaks before it is read.
     let error = ended.await.unwrap().unwrap_err();
     let calm = error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
     assert!(calm || error.is_io(), "{error}");
@@ -239,7 +239,7 @@ async fn idle_connection_is_closed() {
         settings.server.keep_alive_timeout = BRIEF;
     })
     .await;
-    // It never says what it is; it says so and nothing more; it is idle, whatever pings it sends.
+    // One client stops within the preface, one stops after it, and one only sends pings.
     for start in [&b"PR"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
         let mut stream = TcpStream::connect(app.address).await.unwrap();
         stream.write_all(start).await.unwrap();

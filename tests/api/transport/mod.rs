@@ -1,4 +1,4 @@
-//! Who may come in, for how long, and in which cloak: connections, whatever is asked on them.
+//! Connections, before any request: TLS, HTTP versions, limits and timeouts.
 
 mod connection_limits;
 mod connection_metrics;
@@ -26,35 +26,35 @@ use tokio_rustls::client::TlsStream;
 use crate::harness::process::PATIENCE;
 use crate::harness::{TestApp, spawn_app_with};
 
-/// How long the servers of these tests wait.
+/// The timeouts of the servers in these tests.
 const BRIEF: Duration = Duration::from_millis(500);
-/// By when a connection must be closed on which nobody waits longer than [`BRIEF`]: with room for
-/// the second that it stays open behind an early answer, and for a busy machine.
+/// The limit for the server to close a connection with timeouts of [`BRIEF`]. Includes the second
+/// that a connection stays open after an early response, and slack for a busy machine.
 const SOON: Duration = PATIENCE;
-/// Between two bytes of a slow sender.
+/// The interval between two bytes of a slow sender.
 const DRIP: Duration = Duration::from_millis(50);
 
-/// A server that waits for no part of a request for long.
+/// A server with short timeouts for all parts of a request.
 async fn impatient() -> TestApp {
     spawn_app_with(|settings| {
         settings.server.header_timeout = BRIEF;
         settings.server.body_timeout = BRIEF;
-        // Nothing else closes a connection.
+        // Only the timeouts above close a connection.
         settings.server.keep_alive_timeout = 10 * SOON;
     })
     .await
 }
 
-/// Reads until the server closes, and gives what came until then.
+/// Reads until the server closes, and returns the bytes.
 async fn closed_soon(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     let mut rest = Vec::new();
-    // However it closes: with bytes unread it resets.
+    // A close with unread bytes is a reset, which is accepted too.
     let reading = tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await;
     assert!(reading.is_ok(), "still open, after {}", String::from_utf8_lossy(&rest));
     rest
 }
 
-/// The same, while something is sent.
+/// The same while `sending` runs.
 async fn closed_while(
     stream: &mut (impl AsyncRead + Unpin),
     sending: impl Future<Output = ()>,
@@ -69,7 +69,7 @@ async fn closed_while(
     }
 }
 
-/// Sends `bytes` one at a time, and the last one for ever, until the other side closes.
+/// Sends `bytes` one at a time and repeats the last one until the other side closes.
 async fn drip(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
     let mut interval = tokio::time::interval(DRIP);
     let last = bytes.last().copied().unwrap_or(b'x');
@@ -81,14 +81,14 @@ async fn drip(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
     }
 }
 
-/// How long `what` takes.
-async fn timed<T>(what: impl Future<Output = T>) -> (T, Duration) {
+/// The result and the duration of a future.
+async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
     let began = Instant::now();
-    let done = what.await;
+    let done = future.await;
     (done, began.elapsed())
 }
 
-/// A certificate for this machine, and its key, in files.
+/// Files with a certificate for this machine and its key.
 struct Pair {
     directory: tempfile::TempDir,
 }
@@ -105,7 +105,7 @@ impl Pair {
         TlsFiles { cert: path("cert.pem"), key: path("key.pem") }
     }
 
-    /// Another certificate, its key first: for a moment the two do not match.
+    /// Replaces the certificate. The key is written first, so for a moment the two do not match.
     fn renew(&self) {
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let TlsFiles { cert, key } = self.files();
@@ -113,28 +113,28 @@ impl Pair {
         fs::write(cert, made.cert.pem()).unwrap();
     }
 
-    /// Another certificate, which ends then.
+    /// Replaces the certificate by one that expires at `ends`.
     fn renew_until(&self, ends: DateTime<Utc>) {
-        let mut wishes = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-        wishes.not_after = SystemTime::from(ends).into();
+        let mut params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        params.not_after = SystemTime::from(ends).into();
         let made = rcgen::KeyPair::generate().unwrap();
         let TlsFiles { cert, key } = self.files();
         fs::write(key, made.serialize_pem()).unwrap();
-        fs::write(cert, wishes.self_signed(&made).unwrap().pem()).unwrap();
+        fs::write(cert, params.self_signed(&made).unwrap().pem()).unwrap();
     }
 
     fn cert(&self) -> Vec<u8> {
         fs::read(self.files().cert).unwrap()
     }
 
-    /// A client that trusts this certificate and no other.
+    /// A client that trusts only this certificate.
     fn client(&self) -> reqwest::ClientBuilder {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let cert = reqwest::Certificate::from_pem(&self.cert()).unwrap();
         reqwest::Client::builder().no_proxy().timeout(PATIENCE).tls_certs_only([cert])
     }
 
-    /// A connection of its own, over which `protocol` is spoken.
+    /// A new TLS connection that offers only `protocol`.
     async fn connect(&self, address: SocketAddr, protocol: &str) -> TlsStream<TcpStream> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();

@@ -1,4 +1,4 @@
-//! Clients that do not read their answers.
+//! Clients that do not read their responses.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -8,14 +8,14 @@ use tokio::time::timeout;
 use super::{BRIEF, SOON, closed_soon};
 use crate::harness::{TestApp, spawn_app_with};
 
-/// A connection with little room for answers.
+/// A connection with a small receive buffer.
 pub(super) async fn narrow(app: &TestApp) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(app.address).await.unwrap()
 }
 
-/// A session whose answer is large, and the request for it.
+/// Creates a session with a large response and returns the request for it.
 pub(super) async fn large(app: &TestApp) -> String {
     let members: Vec<String> = (0..2000).map(|n| format!("{n:0>60}")).collect();
     let body = json!({ "title": "t", "creator": members[0], "member": members });
@@ -30,10 +30,11 @@ async fn client_that_does_not_read_times_out() {
     let app = spawn_app_with(|settings| settings.server.write_timeout = BRIEF).await;
     let request = large(&app).await;
     let mut stream = narrow(&app).await;
-    // More answers than the system has room for. Nobody reads, so the server must stop taking them.
+    // The responses exceed the buffers of the system. The client does not read, so the server must
+    // stop writing.
     let flood = request.repeat(16);
     let sending = async { while stream.write_all(flood.as_bytes()).await.is_ok() {} };
-    timeout(SOON, sending).await.expect("the server goes on for ever");
+    timeout(SOON, sending).await.expect("the server never stops reading");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,7 +48,7 @@ async fn slow_reader_gets_the_whole_response() {
     let mut stream = narrow(&app).await;
     const TIMES: usize = 40;
     stream.write_all(request.repeat(TIMES).as_bytes()).await.unwrap();
-    // The first part in small bites, for longer than the server would wait for one of them.
+    // The client reads the first part in small pieces, for longer than the write timeout.
     let mut interval = tokio::time::interval(BRIEF / 25);
     let mut bite = vec![0; 65_536];
     let mut got = 0;

@@ -1,4 +1,4 @@
-//! Slow senders: whichever part of a request stalls or drips, on a new connection or a used one.
+//! Slow senders: each part of a request stalls or drips, on a new connection or a used one.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::harness::{raw, spawn_app_with};
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: muster\r\n\r\n";
 const HEAD: &str = "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\n";
 
-/// What is sent at once, and what drips.
+/// The part that is sent at once, and the part that drips.
 fn parts() -> [(&'static str, String, &'static str); 5] {
     [
         ("the request line", String::new(), "GET /healthz?"),
@@ -41,7 +41,7 @@ async fn slow_requests_time_out() {
     for (part, at_once, slow) in parts() {
         for used in [false, true] {
             for drips in [false, true] {
-                let (at_once, what) = (at_once.clone(), format!("{part} {used} {drips}"));
+                let (at_once, case) = (at_once.clone(), format!("{part} {used} {drips}"));
                 let address = app.address;
                 calls.spawn(async move {
                     let began = Instant::now();
@@ -51,15 +51,15 @@ async fn slow_requests_time_out() {
                     let answer = if drips {
                         closed_while(&mut reads, drip(&mut writes, slow.as_bytes())).await
                     } else {
-                        // A used connection on which nothing comes is idle, not slow.
+                        // A used connection without a byte of a request is idle, not slow.
                         writes.write_all(&slow.as_bytes()[..1]).await.unwrap();
                         closed_soon(&mut reads).await
                     };
-                    let took = began.elapsed();
-                    assert!(took >= BRIEF / 2, "{what}: cut off after {took:?}");
+                    let elapsed = began.elapsed();
+                    assert!(elapsed >= BRIEF / 2, "{case}: cut off after {elapsed:?}");
                     let answer = String::from_utf8(answer).unwrap();
-                    let told = answer.is_empty() || answer.starts_with("HTTP/1.1 408 ");
-                    assert!(told, "{what}: {answer}");
+                    let refused = answer.is_empty() || answer.starts_with("HTTP/1.1 408 ");
+                    assert!(refused, "{case}: {answer}");
                 });
             }
         }
@@ -68,7 +68,7 @@ async fn slow_requests_time_out() {
     app.session(&["a", "b", "c"]).await;
 }
 
-/// Whole requests: without a body, and with one of either kind, in which there may be empty lines.
+/// Complete requests: without a body, and with bodies of both kinds. Bodies may hold empty lines.
 fn whole() -> [String; 4] {
     let post = |body: &str| format!("{HEAD}Content-Length: {}\r\n\r\n{body}", body.len());
     [
@@ -96,8 +96,8 @@ async fn slow_pipelined_request_times_out() {
                         drip(&mut writes, b"ion").await;
                     }
                 };
-                let (rest, took) = timed(closed_while(&mut reads, dripping)).await;
-                assert!(rest.is_empty() && took >= BRIEF / 2, "{before:?} {drips}: {took:?}");
+                let (rest, elapsed) = timed(closed_while(&mut reads, dripping)).await;
+                assert!(rest.is_empty() && elapsed >= BRIEF / 2, "{before:?} {drips}: {elapsed:?}");
             });
         }
     }
@@ -109,7 +109,7 @@ async fn connection_with_complete_requests_is_idle() {
     let app = impatient().await;
     let mut calls = JoinSet::new();
     for whole in whole() {
-        // Some clients send a line's end behind a body.
+        // Some clients send a line break after a body.
         for behind in ["", "\r\n"] {
             let (request, address) = (format!("{whole}{behind}"), app.address);
             calls.spawn(async move {
@@ -133,13 +133,13 @@ async fn silent_connection_times_out() {
 
     let app = spawn_app_with(|settings| settings.server.keep_alive_timeout = BRIEF).await;
     let mut stream = connect(app.address, true).await;
-    let (rest, took) = timed(closed_soon(&mut stream)).await;
-    assert!(rest.is_empty() && took >= BRIEF / 2, "{took:?}");
+    let (rest, elapsed) = timed(closed_soon(&mut stream)).await;
+    assert!(rest.is_empty() && elapsed >= BRIEF / 2, "{elapsed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connection_stays_open_while_requests_arrive() {
-    // A busy machine must not pause for that long.
+    // A pause of a busy machine must be shorter than this.
     const KEEP_ALIVE: Duration = Duration::from_secs(4);
     let app = spawn_app_with(|settings| {
         settings.server.header_timeout = KEEP_ALIVE;
@@ -154,7 +154,7 @@ async fn connection_stays_open_while_requests_arrive() {
         stream.write_all(HEALTH).await.unwrap();
         assert_eq!(raw::read_response(&mut stream).await.status, 200);
     }
-    // Two at once, the second one cut into halves.
+    // Two pipelined requests, the second in two halves.
     stream.write_all(HEALTH).await.unwrap();
     stream.write_all(&HEALTH[..20]).await.unwrap();
     assert_eq!(raw::read_response(&mut stream).await.status, 200);
@@ -166,7 +166,7 @@ async fn connection_stays_open_while_requests_arrive() {
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_senders_do_not_block_other_clients() {
     const SLOW: usize = 300;
-    // The slow senders stay until the end.
+    // The timeouts are longer than the test.
     let app = spawn_app_with(|settings| {
         settings.server.header_timeout = 10 * SOON;
         settings.server.body_timeout = 10 * SOON;

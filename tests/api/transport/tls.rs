@@ -1,4 +1,4 @@
-//! TLS: what is spoken over it, and certificates that change.
+//! TLS: protocols, timeouts, and the reload of certificates.
 
 use std::io::{Read as _, Write as _};
 
@@ -51,10 +51,10 @@ async fn incomplete_handshakes_time_out() {
     for start in [HEALTH, b"", b"\x16\x03\x01"] {
         let mut stream = TcpStream::connect(app.address).await.unwrap();
         stream.write_all(start).await.unwrap();
-        let said = closed_soon(&mut stream).await;
-        assert!(!said.starts_with(b"HTTP"), "{said:?}");
+        let received = closed_soon(&mut stream).await;
+        assert!(!received.starts_with(b"HTTP"), "{received:?}");
     }
-    // Hello, one byte after the other.
+    // A TLS client hello, byte by byte.
     let mut stream = TcpStream::connect(app.address).await.unwrap();
     let dripping = drip(&mut stream, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
     timeout(SOON, dripping).await.expect("still open");
@@ -64,7 +64,8 @@ async fn incomplete_handshakes_time_out() {
 async fn request_timeouts_hold_over_tls() {
     let pair = Pair::new();
     let app = spawn_tls_app(&pair, |settings| {
-        // The handshake and what is sent here before the slow part must fit in, on a busy machine.
+        // The handshake and the first bytes of each request must fit into the timeout, even on a
+        // busy machine.
         settings.server.header_timeout = 4 * BRIEF;
         settings.server.body_timeout = 4 * BRIEF;
     })
@@ -80,12 +81,12 @@ async fn request_timeouts_hold_over_tls() {
             assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
         }
         stream.write_all(start.as_bytes()).await.unwrap();
-        let said = closed_soon(&mut stream).await;
-        assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 408 "), "{start}");
+        let received = closed_soon(&mut stream).await;
+        assert!(received.is_empty() || received.starts_with(b"HTTP/1.1 408 "), "{start}");
     }
 }
 
-/// The records in which `content` would be sent.
+/// The TLS records that would carry `content`.
 fn records(stream: &mut TlsStream<TcpStream>, content: &[u8]) -> Vec<u8> {
     let (_, session) = stream.get_mut();
     session.writer().write_all(content).unwrap();
@@ -98,20 +99,23 @@ fn records(stream: &mut TlsStream<TcpStream>, content: &[u8]) -> Vec<u8> {
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// Reads until the server has acknowledged the settings of [`PREFACE`]: it has read what was sent.
+/// Reads until the server acknowledges the settings of [`PREFACE`], so all bytes before were read.
 async fn settings_acknowledged(stream: &mut TlsStream<TcpStream>) {
     const ACKNOWLEDGED: &[u8] = b"\0\0\0\x04\x01\0\0\0\0";
-    let mut said = Vec::new();
+    let mut received = Vec::new();
     let reading = async {
-        while !said.windows(ACKNOWLEDGED.len()).any(|frame| frame == ACKNOWLEDGED) {
-            assert!(stream.read_buf(&mut said).await.unwrap() > 0, "closed behind {said:?}");
+        while !received.windows(ACKNOWLEDGED.len()).any(|frame| frame == ACKNOWLEDGED) {
+            assert!(
+                stream.read_buf(&mut received).await.unwrap() > 0,
+                "closed behind {received:?}"
+            );
         }
     };
     timeout(SOON, reading).await.expect("the settings are never acknowledged");
 }
 
-/// Sends the first `length` bytes of a record that would hold `content`, below TLS, and the rest one
-/// at a time, or not at all. Gives what comes until the server closes.
+/// Sends the first `length` bytes of a TLS record that would carry `content`. The rest drips or is
+/// never sent. Returns the plaintext that the server sends before it closes.
 async fn closed_in_a_record(
     mut stream: TlsStream<TcpStream>,
     length: usize,
@@ -126,21 +130,22 @@ async fn closed_in_a_record(
             drip(&mut writes, &slow[length..]).await;
         }
     };
-    let came = closed_while(&mut reads, sending).await;
-    let mut said = Vec::new();
-    let mut came = came.as_slice();
-    while !came.is_empty() && session.read_tls(&mut came).unwrap() > 0 {
+    let bytes = closed_while(&mut reads, sending).await;
+    let mut received = Vec::new();
+    let mut bytes = bytes.as_slice();
+    while !bytes.is_empty() && session.read_tls(&mut bytes).unwrap() > 0 {
         session.process_new_packets().unwrap();
-        // An end without a word from TLS is an error here, behind all that was said.
-        let _ = session.reader().read_to_end(&mut said);
+        // The server may close without a close_notify, which is an error here. The plaintext comes
+        // before it.
+        let _ = session.reader().read_to_end(&mut received);
     }
-    said
+    received
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_does_not_end_is_closed_on_an_idle_connection() {
+async fn unfinished_tls_record_closes_an_idle_connection() {
     let pair = Pair::new();
-    // Nothing else than the record is waited for.
+    // Only the timeout of the record applies.
     let app = spawn_tls_app(&pair, |settings| {
         settings.server.header_timeout = 2 * BRIEF;
         settings.server.body_timeout = 60 * BRIEF;
@@ -159,8 +164,8 @@ async fn a_record_that_does_not_end_is_closed_on_an_idle_connection() {
                         stream.write_all(HEALTH).await.unwrap();
                         assert_eq!(raw::read_response(&mut stream).await.status, 200);
                     }
-                    let (_, took) = timed(closed_in_a_record(stream, length, drips)).await;
-                    assert!(took >= BRIEF, "{protocol} {length} {drips}: {took:?}");
+                    let (_, elapsed) = timed(closed_in_a_record(stream, length, drips)).await;
+                    assert!(elapsed >= BRIEF, "{protocol} {length} {drips}: {elapsed:?}");
                 });
             }
         }
@@ -169,10 +174,10 @@ async fn a_record_that_does_not_end_is_closed_on_an_idle_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_in_a_record_that_does_not_end_has_the_time_of_a_body() {
+async fn body_in_an_unfinished_tls_record_gets_the_body_timeout() {
     const POST: &[u8] =
         b"POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 9999\r\n\r\n";
-    // `POST /cgi/gettoken`, with numbers from the table that everybody has, and the head of its body.
+    // `POST /cgi/gettoken` with fields of the static table, and the header of a data frame.
     const POST2: &[u8] =
         b"\0\0\x11\x01\x04\0\0\0\x01\x83\x86\x04\x0d/cgi/gettoken\0\x27\x0f\0\0\0\0\0\x01";
     let pair = Pair::new();
@@ -193,16 +198,18 @@ async fn a_body_in_a_record_that_does_not_end_has_the_time_of_a_body() {
                     } else {
                         stream.write_all(POST).await.unwrap();
                     }
-                    let (said, took) = timed(closed_in_a_record(stream, length, drips)).await;
-                    let what = format!("{protocol} {length} {drips}: {took:?}");
-                    assert!(took >= 4 * BRIEF, "{what}");
+                    let (received, elapsed) =
+                        timed(closed_in_a_record(stream, length, drips)).await;
+                    let case = format!("{protocol} {length} {drips}: {elapsed:?}");
+                    assert!(elapsed >= 4 * BRIEF, "{case}");
                     if protocol == "http/1.1" {
-                        assert!(said.starts_with(b"HTTP/1.1 408 "), "{what}: {said:?}");
+                        assert!(received.starts_with(b"HTTP/1.1 408 "), "{case}: {received:?}");
                     } else {
-                        // The connection ends because it is idle then, with that record.
+                        // The server answers, then closes the connection as idle with an unfinished
+                        // record.
                         let body = b"body: must arrive within 2s 500ms";
-                        let found = said.windows(body.len()).any(|part| part == body);
-                        assert!(found && took >= 5 * BRIEF, "{what}: {said:?}");
+                        let found = received.windows(body.len()).any(|part| part == body);
+                        assert!(found && elapsed >= 5 * BRIEF, "{case}: {received:?}");
                     }
                 });
             }
@@ -220,15 +227,15 @@ async fn slow_body_in_complete_records_gets_the_body_timeout() {
     stream.write_all(head.as_bytes()).await.unwrap();
     let body: Vec<u8> = (0..30).flat_map(|_| records(&mut stream, b" ")).collect();
     let mut interval = tokio::time::interval(DRIP);
-    let (_, took) = timed(async {
-        // Hardly ever does one end where nothing of another has begun.
+    let (_, elapsed) = timed(async {
+        // Few chunks end at the end of a record.
         for part in body.chunks(17) {
             interval.tick().await;
             stream.get_mut().0.write_all(part).await.unwrap();
         }
     })
     .await;
-    assert!(took > 3 * BRIEF, "{took:?}");
+    assert!(elapsed > 3 * BRIEF, "{elapsed:?}");
     assert_eq!(raw::read_response(&mut stream).await.status, 200);
 }
 
@@ -280,8 +287,8 @@ async fn sighup_reloads_and_keeps_a_working_certificate() {
     let key = std::fs::read(&files.key).unwrap();
     std::fs::write(&files.key, "nonsense").unwrap();
     server.running.signal(Signal::HUP);
-    let told = |text: &'static str| move |said: &str| said.contains(text).then_some(());
-    server.running.until_stderr("that it stays", told("the previous one stays in use"));
+    let logged = |text: &'static str| move |log: &str| log.contains(text).then_some(());
+    server.running.until_stderr("the refused reload", logged("the previous one stays in use"));
     assert!(works(&pair).await);
     let report = home.run(&["doctor"]);
     assert_eq!(report.status.code(), Some(1));
@@ -291,7 +298,7 @@ async fn sighup_reloads_and_keeps_a_working_certificate() {
     std::fs::write(&files.key, key).unwrap();
     pair.renew();
     server.running.signal(Signal::HUP);
-    server.running.until_stderr("that it changed", told("the certificate has changed"));
+    server.running.until_stderr("the reload", logged("the certificate has changed"));
     assert!(works(&pair).await);
     server.stop();
 
@@ -314,7 +321,7 @@ fn certificate_expiry_is_logged_in_time() {
     home.set("MUSTER__SERVER__TLS_CERT", files.cert.to_str().unwrap());
     home.set("MUSTER__SERVER__TLS_KEY", files.key.to_str().unwrap());
     home.set("MUSTER__SERVER__TLS_RELOAD_INTERVAL", "1day");
-    let told = |part: String| move |said: &str| said.contains(&part).then_some(());
+    let logged = |part: String| move |log: &str| log.contains(&part).then_some(());
     let check = |home: &Home, verdict: &str, part: &str| {
         let report = home.run(&["doctor"]).ok().stdout;
         let found = report.lines().find(|line| line[6..].starts_with("tls ")).unwrap();
@@ -323,16 +330,16 @@ fn certificate_expiry_is_logged_in_time() {
 
     let soon = ends_in(13);
     let server = home.serve();
-    server.running.until_stderr("at the start", told(format!("ends on {soon}, in 13 days")));
+    server.running.until_stderr("at the start", logged(format!("ends on {soon}, in 13 days")));
     check(&home, "warn", &format!("ends on {soon}, in 13 days"));
     ends_in(14);
     server.running.signal(Signal::HUP);
-    server.running.until_stderr("the change", told("the certificate has changed".to_owned()));
+    server.running.until_stderr("the change", logged("the certificate has changed".to_owned()));
     check(&home, "ok", "can be used");
     let past = ends_in(-1);
     server.running.signal(Signal::HUP);
-    server.running.until_stderr("at the reload", told(format!("ended on {past}: renew it")));
+    server.running.until_stderr("at the reload", logged(format!("ended on {past}: renew it")));
     check(&home, "warn", &format!("ended on {past}"));
-    let said = server.stop().stderr;
-    assert_eq!(said.matches("renew it").count(), 2, "{said}");
+    let log = server.stop().stderr;
+    assert_eq!(log.matches("renew it").count(), 2, "{log}");
 }

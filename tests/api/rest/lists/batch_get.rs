@@ -35,15 +35,15 @@ async fn sessions_keep_the_requested_order_and_missing_ids_are_listed() {
         *id = world.create(title, &["a", "b", "c"]).await.id;
     }
     world.act(ids[1], Action::Dissolve).await.unwrap();
-    let asked = [unknown(9), ids[2], ids[0], unknown(7), ids[1]].map(|id| id.to_string());
-    let answer = read(&world.app, &asked).await;
+    let requested = [unknown(9), ids[2], ids[0], unknown(7), ids[1]].map(|id| id.to_string());
+    let answer = read(&world.app, &requested).await;
     let items = answer["items"].as_array().unwrap();
     assert_eq!(texts(items, "title"), ["2", "0", "1"]);
     assert_eq!(texts(items, "state"), ["active", "active", "dissolved"]);
     assert_eq!(answer["missing"], json!([unknown(9).to_string(), unknown(7).to_string()]));
     assert_eq!(answer.as_object().unwrap().len(), 2);
 
-    // They are shown as lists show them.
+    // Lists show the sessions in the same form.
     let listed = found(&world.app, &format!("{SESSIONS}?sort=createdAt")).await;
     let sorted = read(&world.app, &ids.map(|id| id.to_string())).await;
     assert_eq!((&sorted["items"], &sorted["missing"]), (&listed["items"], &json!([])));
@@ -54,16 +54,16 @@ async fn duplicate_ids_are_answered_once() {
     let world = World::begin().await;
     let a = world.create("a", &["a", "b", "c"]).await.id.uuid();
     let b = world.create("b", &["a", "b", "c"]).await.id.uuid();
-    let nobody = unknown(7).uuid();
-    let asked = [
+    let missing = unknown(7).uuid();
+    let requested = [
         a.hyphenated().to_string(),
-        nobody.simple().to_string(),
+        missing.simple().to_string(),
         b.simple().to_string().to_uppercase(),
         a.braced().to_string(),
-        nobody.braced().to_string().to_uppercase(),
+        missing.braced().to_string().to_uppercase(),
         b.hyphenated().to_string(),
     ];
-    let answer = read(&world.app, &asked).await;
+    let answer = read(&world.app, &requested).await;
     assert_eq!(texts(answer["items"].as_array().unwrap(), "title"), ["a", "b"]);
     assert_eq!(answer["missing"], json!([unknown(7).to_string()]));
 }
@@ -73,8 +73,8 @@ async fn another_enterprises_sessions_are_missing() {
     let world = World::begin().await;
     let id = world.create("t", &["a", "b", "c"]).await.id.to_string();
     let (_, key) = world.app.another_app(BUIN + 1, &[super::Permission::SessionsRead]).await;
-    let asked = world.app.client.request(Method::POST, BATCH_GET).bearer_auth(&key);
-    let response = asked.body(json!({ "ids": [id] }).to_string()).send().await.unwrap();
+    let builder = world.app.client.request(Method::POST, BATCH_GET).bearer_auth(&key);
+    let response = builder.body(json!({ "ids": [id] }).to_string()).send().await.unwrap();
     let found: Value = response.json().await.unwrap();
     assert_eq!(found, json!({ "items": [], "missing": [id] }));
 }
@@ -86,17 +86,17 @@ async fn number_of_ids_is_bounded() {
     let most = limits["maxBatchGetIds"].as_u64().unwrap();
     let id = world.create("t", &["a", "b", "c"]).await.id;
     let others = (1..most).map(|number| unknown(number.into()));
-    let mut asked: Vec<_> = others.chain([id]).map(|id| id.to_string()).collect();
-    let answer = read(&world.app, &asked).await;
+    let mut requested: Vec<_> = others.chain([id]).map(|id| id.to_string()).collect();
+    let answer = read(&world.app, &requested).await;
     assert_eq!(answer["missing"].as_array().unwrap().len() as u64, most - 1);
     assert_eq!(texts(answer["items"].as_array().unwrap(), "title"), ["t"]);
 
-    // One that stands twice counts for the size of the request.
-    asked.push(id.to_string());
+    // A repeated id counts towards the size of the request.
+    requested.push(id.to_string());
     let rest = json!({
         "detail": "ids: at most 200, got 201", "field": "ids", "limit": 200, "got": 201
     });
-    let refused = problem(ask(&world.app, &json!({ "ids": asked })).await).await;
+    let refused = problem(ask(&world.app, &json!({ "ids": requested })).await).await;
     assert_eq!(refused, (400, "invalid_field".to_owned(), rest));
 }
 
@@ -125,7 +125,7 @@ async fn errors_name_the_field() {
         let (status, found, rest) = problem(ask(&world.app, &body).await).await;
         assert_eq!((status, found.as_str(), &rest["field"]), (400, code, &json!(field)), "{body}");
     }
-    let asked = request(&world.app, Method::POST, &format!("{BATCH_GET}?ids={good}"));
-    let response = asked.body(json!({ "ids": [good] }).to_string()).send().await.unwrap();
+    let builder = request(&world.app, Method::POST, &format!("{BATCH_GET}?ids={good}"));
+    let response = builder.body(json!({ "ids": [good] }).to_string()).send().await.unwrap();
     assert_eq!(problem(response).await.1, "unknown_parameter");
 }

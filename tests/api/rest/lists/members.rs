@@ -1,4 +1,4 @@
-//! `GET /v1/sessions/{sessionId}/members`, and of one of them.
+//! `GET /v1/sessions/{sessionId}/members`, and `…/members/{account}`.
 
 use muster::domain::{Account, Action, SessionId, Update};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -14,7 +14,7 @@ fn members(id: SessionId) -> String {
     format!("{SESSIONS}/{}/members", id.uuid())
 }
 
-/// The path of one, every special character encoded.
+/// The path of one member, with every special character encoded.
 fn member(id: SessionId, account: &str) -> String {
     format!("{}/{}", members(id), utf8_percent_encode(account, NON_ALPHANUMERIC))
 }
@@ -23,7 +23,7 @@ fn shown(account: &str, joined_version: i64, owner: bool) -> Value {
     json!({ "account": account, "joinedVersion": joined_version, "owner": owner })
 }
 
-fn nobody() -> (u16, String, Value) {
+fn member_not_found() -> (u16, String, Value) {
     let rest = json!({ "detail": "account: not a member of the session", "field": "account" });
     (404, "member_not_found".to_owned(), rest)
 }
@@ -50,7 +50,7 @@ async fn members_are_paged_in_order() {
         assert_eq!(json!(items), expected["items"], "{limit}");
     }
 
-    // Those who stay come once, whoever comes and goes.
+    // Members that stay are listed once while others join and leave.
     let (mut items, cursor) = page(&world.app, &path, &[("limit", "2")]).await;
     update(&world, id, &["d"], &["张三"]).await;
     world.act(id, Action::Dissolve).await.unwrap();
@@ -99,10 +99,10 @@ async fn member_is_found_by_any_account_name() {
         assert_eq!(texts(&items, "sessionId"), [id.to_string()], "{name}");
     }
     assert_eq!(found(&world.app, &member(id, "é@例子")).await, shown("é@例子", 2, false));
-    // What need not be encoded in a path.
+    // `+` need not be encoded in a path.
     assert_eq!(found(&world.app, &format!("{}/a+b", members(id))).await, shown("a+b", 1, false));
     for name in ["a", "b", "A/B", "a  b", "张"] {
-        assert_eq!(refused(&world.app, &member(id, name)).await, nobody(), "{name}");
+        assert_eq!(refused(&world.app, &member(id, name)).await, member_not_found(), "{name}");
     }
     world.act(id, Action::Dissolve).await.unwrap();
     assert_eq!(found(&world.app, &member(id, "a b")).await, shown("a b", 1, false));
@@ -139,8 +139,8 @@ async fn members_of_an_unknown_session_are_not_found() {
     }
     let (_, key) = world.app.another_app(BUIN + 1, &[super::Permission::SessionsRead]).await;
     for path in [members(id), member(id, "a"), member(id, "x")] {
-        let asked = world.app.client.request(Method::GET, &path).bearer_auth(&key);
-        assert_eq!(problem(asked.send().await.unwrap()).await, session_not_found(), "{path}");
+        let builder = world.app.client.request(Method::GET, &path).bearer_auth(&key);
+        assert_eq!(problem(builder.send().await.unwrap()).await, session_not_found(), "{path}");
     }
     for part in ["members", "members/a"] {
         let (status, code, _) = refused(&world.app, &format!("{SESSIONS}/x/{part}")).await;

@@ -1,5 +1,5 @@
-//! Finding over HTTP: sessions, many at once, members. What a list promises is the service's
-//! affair, and tested there at length; here it is what the calls take, answer and refuse.
+//! Lists, batch reads and members over HTTP: parameters, responses and errors. The tests of the
+//! service check the content of lists in depth.
 
 mod batch_get;
 mod members;
@@ -23,7 +23,7 @@ fn with(path: &str, query: &[(&str, &str)]) -> String {
     format!("{path}?{query}")
 }
 
-/// What a call finds.
+/// The body of a successful `GET`.
 async fn found(app: &TestApp, path: &str) -> Value {
     let response = request(app, Method::GET, path).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK, "{path}");
@@ -52,18 +52,18 @@ async fn all(app: &TestApp, path: &str, query: &[(&str, &str)]) -> Vec<Value> {
     items
 }
 
-/// What is said against asking for this.
+/// The error of a refused `GET`.
 async fn refused(app: &TestApp, path: &str) -> (u16, String, Value) {
     problem(request(app, Method::GET, path).send().await.unwrap()).await
 }
 
-/// A refusal because of a parameter.
+/// The expected error of an invalid parameter.
 fn bad(name: &str, why: &str) -> (u16, String, Value) {
     let rest = json!({ "detail": format!("{name}: {why}"), "field": name });
     (400, "invalid_parameter".to_owned(), rest)
 }
 
-/// The same with a limit.
+/// The expected error of a value beyond a limit.
 fn beyond(name: &str, why: &str, limit: i64, got: i64) -> (u16, String, Value) {
     let (status, code, mut rest) = bad(name, why);
     rest["limit"] = json!(limit);
@@ -109,8 +109,8 @@ async fn lists_require_read_permission() {
     let (_, may) = world.app.another_app(BUIN, &[Permission::SessionsAdmin]).await;
     for (method, path) in calls {
         let ask = |key: &str| {
-            let asked = world.app.client.request(method.clone(), &path).bearer_auth(key);
-            asked.body(ids.clone()).send()
+            let builder = world.app.client.request(method.clone(), &path).bearer_auth(key);
+            builder.body(ids.clone()).send()
         };
         assert_eq!(ask(&may).await.unwrap().status(), StatusCode::OK, "{path}");
         let rest = json!({ "detail": "the app lacks the permission sessions:read" });

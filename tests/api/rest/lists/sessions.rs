@@ -109,23 +109,23 @@ async fn paging_ends_during_changes() {
         ids.push(world.create(&format!("{number}"), &["a", "b", "c"]).await.id);
     }
     for order in ORDERS {
-        let asked = |limit| [("sort", order), ("limit", limit), ("member", "a")];
-        let whole = all(&world.app, SESSIONS, &asked("200")).await;
+        let parameters = |limit| [("sort", order), ("limit", limit), ("member", "a")];
+        let whole = all(&world.app, SESSIONS, &parameters("200")).await;
         assert_eq!(whole.len(), 7, "{order}");
-        let (mut items, mut cursor) = page(&world.app, SESSIONS, &asked("2")).await;
+        let (mut items, mut cursor) = page(&world.app, SESSIONS, &parameters("2")).await;
         assert_eq!(items.len(), 2, "{order}");
         let (mut pages, mut changed) = (0, 0);
         while let Some(text) = cursor {
             pages += 1;
             let title = format!("{order} {pages}");
-            // In every order some of them were shown by now, and some were not.
+            // In every order, earlier pages have shown some of these sessions and not the others.
             for id in [ids[0], ids[3], ids[6]] {
                 world.app.clock.advance(SECOND);
                 world.rename(id, &title).await;
             }
-            let query = [&asked("3")[..], &[("cursor", &text)]].concat();
+            let query = [&parameters("3")[..], &[("cursor", &text)]].concat();
             let (more, next) = page(&world.app, SESSIONS, &query).await;
-            // Each is shown as it is by now.
+            // The page shows the current title of each session.
             let moving = ids.iter().step_by(3).map(ToString::to_string);
             for item in moving.filter_map(|id| more.iter().find(|item| item["sessionId"] == id)) {
                 assert_eq!(item["title"], title);
@@ -148,7 +148,7 @@ async fn invalid_parameters_are_named() {
                 `-updatedAt`";
     let too_long = "at most 64 characters, got 65";
     let empty = "at least 1 character, got 0";
-    let is_none = "is not a valid cursor";
+    let invalid = "is not a valid cursor";
     for (name, value, expected) in [
         ("member", "", beyond("member", empty, 1, 0)),
         ("member", &long, beyond("member", too_long, 64, 65)),
@@ -165,9 +165,9 @@ async fn invalid_parameters_are_named() {
         ("limit", "-1", beyond("limit", "at least 1, got -1", 1, -1)),
         ("limit", "201", beyond("limit", "at most 200, got 201", 200, 201)),
         ("limit", "many", bad("limit", "must be a whole number")),
-        ("cursor", "", bad("cursor", is_none)),
-        ("cursor", "null", bad("cursor", is_none)),
-        ("cursor", &"A".repeat(7_000), bad("cursor", is_none)),
+        ("cursor", "", bad("cursor", invalid)),
+        ("cursor", "null", bad("cursor", invalid)),
+        ("cursor", &"A".repeat(7_000), bad("cursor", invalid)),
     ] {
         assert_eq!(refused(&world.app, &with(SESSIONS, &[(name, value)])).await, expected);
     }
@@ -193,7 +193,7 @@ async fn cursor_is_bound_to_its_query() {
     }
     let (_, cursor) = page(&world.app, SESSIONS, &[("member", "a"), ("limit", "1")]).await;
     let cursor = ("cursor", cursor.as_deref().unwrap());
-    // The number of items may be another one, and what is usual may be said.
+    // The limit may differ between pages, and a default value may be given explicitly.
     let query = [("member", "a"), ("limit", "2"), ("sort", "-createdAt"), cursor];
     let (items, next) = page(&world.app, SESSIONS, &query).await;
     assert_eq!((texts(&items, "title"), next), (vec!["2", "1"], None));
@@ -228,11 +228,11 @@ async fn sessions_of_another_enterprise_are_hidden() {
         &[("sort", "updatedAt")],
         &[("cursor", cursor.as_deref().unwrap())],
     ] {
-        let asked = world.app.client.request(Method::GET, &with(SESSIONS, query));
-        let response = asked.bearer_auth(&key).send().await.unwrap();
+        let builder = world.app.client.request(Method::GET, &with(SESSIONS, query));
+        let response = builder.bearer_auth(&key).send().await.unwrap();
         let found: serde_json::Value = response.json().await.unwrap();
         assert_eq!(found, json!({ "items": [], "nextCursor": null }), "{query:?}");
-        // It is the enterprise that makes the difference.
+        // The same query finds sessions with the app of the own enterprise.
         assert!(!all(&world.app, SESSIONS, query).await.is_empty(), "{query:?}");
     }
 }
@@ -241,16 +241,16 @@ async fn sessions_of_another_enterprise_are_hidden() {
 async fn page_size_follows_the_limits() {
     let world = World::begin().await;
     let limits = found(&world.app, "/v1/limits").await;
-    let usual = limits["defaultPageLimit"].as_u64().unwrap();
-    for number in 0..=usual {
+    let default_limit = limits["defaultPageLimit"].as_u64().unwrap();
+    for number in 0..=default_limit {
         world.create(&number.to_string(), &["a", "b", "c"]).await;
     }
     let (items, next) = page(&world.app, SESSIONS, &[]).await;
-    assert_eq!((items.len() as u64, next.is_some()), (usual, true));
-    let most = limits["maxPageLimit"].as_u64().unwrap();
-    let (items, next) = page(&world.app, SESSIONS, &[("limit", &most.to_string())]).await;
-    assert_eq!((items.len() as u64, next), (usual + 1, None));
-    let beyond = (most + 1).to_string();
+    assert_eq!((items.len() as u64, next.is_some()), (default_limit, true));
+    let max_limit = limits["maxPageLimit"].as_u64().unwrap();
+    let (items, next) = page(&world.app, SESSIONS, &[("limit", &max_limit.to_string())]).await;
+    assert_eq!((items.len() as u64, next), (default_limit + 1, None));
+    let beyond = (max_limit + 1).to_string();
     let (status, _, rest) = refused(&world.app, &with(SESSIONS, &[("limit", &beyond)])).await;
-    assert_eq!((status, &rest["limit"]), (400, &json!(most)));
+    assert_eq!((status, &rest["limit"]), (400, &json!(max_limit)));
 }
