@@ -1,11 +1,11 @@
-# Names for the commands of every day. `just` without a name lists them.
-# https://just.systems. Every recipe is a plain command, which also works without `just`.
+# Names for the everyday commands. `just` without a name lists them (https://just.systems).
+# Every recipe is a plain command, which also works without `just`.
 
 [private]
 default:
     @just --list --unsorted
 
-# Starts the service on a PostgreSQL of its own; the data lies in ./data
+# Starts the service with an embedded PostgreSQL; the data lies in ./data
 run *arguments:
     cargo run --release -- {{arguments}}
 
@@ -13,13 +13,13 @@ run *arguments:
 test *arguments:
     cargo test {{arguments}}
 
-# What must pass before each commit; takes a minute or two. `.ci/run` is the whole of it
+# Checks format, lints and links before a commit, in a minute or two; `just ci` checks everything
 check:
     cargo fmt --check
     cargo clippy --all-targets --locked -- -D warnings
     .ci/docs links
 
-# Everything that must pass before a change is merged
+# Runs all checks that must pass before a merge
 ci:
     .ci/run
 

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""A receiver of callbacks: verifies the signature, opens the message, drops what it has seen.
+"""A receiver of callbacks: verifies the signature, opens the message, drops repeated callbacks.
 
     pip install cryptography
     MUSTER_APP_ID=… MUSTER_AES_KEY=… MUSTER_CALLBACK_TOKEN=… python3 callback_receiver.py
 
-Then tell Muster where it listens:
+Then set the URL of the receiver in Muster:
 
     muster app update --buin N --app-id ID --callback-url http://127.0.0.1:7090/ --callback-token TOKEN
     muster app test-callback --buin N --app-id ID
 
 Callbacks come at least once and, for one session, in the order of versions. A replayed callback may
-come late. So a receiver remembers the newest version of each session and ignores what is not newer.
+come late. So the receiver stores the newest version of each session and ignores older versions.
 It needs Python 3.9 and the package "cryptography".
 """
 
@@ -28,7 +28,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-# Each attempt is signed anew, so an old signature is a recorded one. Seconds.
+# Seconds. Each attempt is signed with the current time, so an old signature is a replay.
 MAX_AGE = 300
 MAX_BODY = 4 * 1024 * 1024
 
@@ -53,7 +53,7 @@ class Opener:
             signature, timestamp, nonce = (query[name] for name in ("msg_signature", "timestamp", "nonce"))
             parts = sorted(part.encode() for part in (self.token, timestamp, nonce, encrypt))
             expected = hashlib.sha1(b"".join(parts)).hexdigest()
-            # Compares in constant time: an attacker learns nothing from how long it takes.
+            # Compares in constant time: the duration must not help an attacker to guess.
             if not hmac.compare_digest(expected.encode(), signature.encode()):
                 raise Rejected("wrong signature")
             if abs(time.time() - int(timestamp)) > MAX_AGE:
@@ -83,10 +83,10 @@ class Sessions:
         self.database.execute("create table if not exists seen (session text primary key, version integer not null)")
 
     def process(self, message):
-        """Does the work of a callback once. Says what it did.
+        """Does the work of a callback once and returns a text for the log.
 
-        The version is recorded in the same transaction as the work. A crash in between undoes
-        both, and Muster sends the callback again.
+        The version is recorded in the same transaction as the work. A crash undoes both, and
+        Muster sends the callback again.
         """
         session, version = message["sessionId"], message["version"]
         with self.lock, self.database:
@@ -98,8 +98,8 @@ class Sessions:
             # (delivery.attempt_timeout). For longer work, only store the message here.
             self.database.execute("insert or replace into seen values (?, ?)", (session, version))
             if version > last + 1:
-                # Muster gave up versions in between, or this receiver joined late. The lists in the
-                # message tell only one step: read the session to get a complete state.
+                # Muster gave up versions in between, or this receiver joined late. The message
+                # contains only the last change: read the session to get the complete state.
                 return f"processed after a gap, was at version {last}"
             return "processed"
 
@@ -120,21 +120,21 @@ class Handler(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
         try:
             message = self.opener.open(query, body)
-        except Rejected as why:
-            print(f"rejected: {why}", flush=True)
+        except Rejected as reason:
+            print(f"rejected: {reason}", flush=True)
             return self.answer(403, "rejected")
         kind = message["msgType"]
         if kind == "muster_test":
             print("test", flush=True)
             return self.answer(200, "ok")
         try:
-            did = self.sessions.process(message)
+            outcome = self.sessions.process(message)
         except sqlite3.Error as error:
-            # Anything but 200 makes Muster try again later.
+            # Muster tries again after any status but 200.
             print(f"failed: {error}", flush=True)
             return self.answer(503, "try again")
-        print(f"{message['sessionId']} version {message['version']} {kind}: {did}", flush=True)
-        # Acknowledged only now, after the work was committed.
+        print(f"{message['sessionId']} version {message['version']} {kind}: {outcome}", flush=True)
+        # The receiver acknowledges only after the commit of its work.
         self.answer(200, "ok")
 
     def answer(self, status, text):
@@ -145,7 +145,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
     def log_message(self, *_):
-        """Prints no access log: signatures stand in the query."""
+        """Prints no access log, because the query contains signatures."""
 
 
 def main():
@@ -153,7 +153,7 @@ def main():
     Handler.opener = Opener(*(os.environ[f"MUSTER_{name}"] for name in ("APP_ID", "AES_KEY", "CALLBACK_TOKEN")))
     Handler.sessions = Sessions(os.environ.get("DATABASE", "callbacks.sqlite"))
     server = ThreadingHTTPServer((address, int(port)), Handler)
-    # From another thread: `shutdown` waits for the loop that this signal interrupts.
+    # In another thread, because `shutdown` waits for the loop that this signal interrupts.
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     print(f"listening on http://{address}:{server.server_address[1]}/", flush=True)
     server.serve_forever()

@@ -35,7 +35,7 @@ class CgiError(Exception):
         self.errcode = errcode
         self.errmsg = errmsg
         self.status = status
-        # Seconds. The server names them if the request was not carried out and may be repeated.
+        # Seconds to wait before the request may be repeated, if the server names them.
         self.retry_after = retry_after
 
 
@@ -108,8 +108,8 @@ class CgiClient:
         try:
             return self._call(path, body, accessToken=token, **query)
         except CgiError as error:
-            # A rotated key ends all tokens of the app. A request that was refused for its token
-            # did nothing, so it may be sent again.
+            # A rotated key ends all tokens of the app. A request whose token is refused has no
+            # effect, so it may be sent again.
             if error.errcode not in (TOKEN_INVALID, TOKEN_EXPIRED):
                 raise
             with self.lock:
@@ -118,7 +118,7 @@ class CgiClient:
         return self._call(path, body, accessToken=self.access_token(), **query)
 
     def _call(self, path, message=None, **query):
-        """POSTs a sealed message, or GETs where there is no message, and opens the answer."""
+        """POSTs a sealed message, or GETs without a message, and opens the answer."""
         body = None
         if message is not None:
             sealed = self.envelope.seal(message)
@@ -130,7 +130,7 @@ class CgiClient:
         except HTTPError as response:
             with response:
                 text = response.read()
-            # A proxy may answer with something else than JSON.
+            # The answer of a proxy may have another form than JSON.
             answer = json.loads(text) if text.startswith(b"{") else {"errcode": -1, "errmsg": response.reason}
             status, headers = response.code, response.headers
         if answer["errcode"] != 0:

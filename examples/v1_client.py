@@ -18,9 +18,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
-# Answers after which the same request may be sent again: too many requests, a database that is not
-# available (nothing was done), and no answer in time (the outcome is unknown). After the last one
-# only the Idempotency-Key makes it safe.
+# The same request may be sent again after these statuses: too many requests, a database that is not
+# available (nothing was done), and no answer in time (the outcome is unknown). After 504 only the
+# Idempotency-Key makes it safe.
 RETRIABLE = (429, 503, 504)
 
 
@@ -63,7 +63,7 @@ class MusterClient:
         return self._pages(f"/sessions/{quote(session_id)}/events", {})
 
     def _change(self, method, path, body, if_version=None):
-        # One key for one change, however often it has to be sent.
+        # One key for one change: all attempts send the same key.
         headers = {"Idempotency-Key": str(uuid.uuid4())}
         if if_version is not None:
             headers["If-Match"] = f'"{if_version}"'
@@ -74,7 +74,7 @@ class MusterClient:
         while True:
             parts = {**query, "cursor": cursor} if cursor else query
             page = self._send("GET", f"{path}?{urlencode(parts)}")
-            # A page may be empty and still have a successor: only the cursor says where the end is.
+            # A page may be empty and still have a successor: only the last page has no cursor.
             yield from page["items"]
             cursor = page["nextCursor"]
             if cursor is None:
@@ -92,7 +92,7 @@ class MusterClient:
                 if attempt == self.tries:
                     raise
                 wait = 2**attempt / 4
-            # Many clients that failed together must not come back together.
+            # The random factor spreads clients that failed at the same time.
             time.sleep(wait * random.uniform(1.0, 1.5))
 
     def _send_once(self, method, path, body, headers):
@@ -109,7 +109,7 @@ class MusterClient:
         except HTTPError as response:
             with response:
                 text = response.read()
-            # A proxy may answer with something else than JSON.
+            # The answer of a proxy may have another form than JSON.
             problem = json.loads(text) if text.startswith(b"{") else {"title": response.reason}
             wait = response.headers.get("Retry-After")
             raise Problem(response.code, problem, int(wait) if wait else None) from None
