@@ -21,7 +21,7 @@ pub enum UpTo {
 
 /// A part of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HistoryPage {
+pub struct HistoryRange {
     /// The page begins behind this version. Without it, the page begins at an end of the history.
     pub after: Option<Version>,
     /// Whether the newest come first.
@@ -74,7 +74,7 @@ pub async fn events_page(
     pool: &Pool,
     buin: Buin,
     id: SessionId,
-    page: HistoryPage,
+    page: HistoryRange,
 ) -> Result<Vec<Event>, Error> {
     let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
     let after = page.after.map(Version::get);

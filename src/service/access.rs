@@ -86,7 +86,7 @@ impl Authenticator {
     /// For the apps of `directory`.
     #[must_use]
     pub fn new(directory: Arc<AppDirectory>, options: TokenOptions, clock: Clock) -> Self {
-        Self { directory, options: options, clock, token_cache: RefCell::default() }
+        Self { directory, options, clock, token_cache: RefCell::default() }
     }
 
     /// Authenticates the holder of an access token or an API key. `at` is when the request arrived.

@@ -54,7 +54,7 @@ impl MetricsSource {
     /// Renders what `parts` report.
     #[must_use]
     pub fn new(inputs: MetricsInputs) -> Self {
-        Self { inputs: inputs, cached: Mutex::new(None) }
+        Self { inputs, cached: Mutex::new(None) }
     }
 
     /// The metrics as they are now, as text.
@@ -117,7 +117,7 @@ impl MetricsSource {
                 "cannot count callbacks for the metrics"
             ),
             Err(_) => {
-                tracing::warn!("cannot count callbacks for the metrics within {QUERY_TIMEOUT:?}")
+                tracing::warn!("cannot count callbacks for the metrics within {QUERY_TIMEOUT:?}");
             }
         }
         stats

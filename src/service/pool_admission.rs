@@ -37,13 +37,7 @@ impl PoolAdmission {
     pub(super) fn new(pool: Pool, limits: PoolLimits, max_queued: usize) -> Self {
         let connections = usize::try_from(limits.max_connections).unwrap_or(usize::MAX).max(1);
         let wait_estimator = WaitEstimator::new(Instant::now(), limits.statement_timeout);
-        Self {
-            pool,
-            wait_estimator: wait_estimator,
-            in_use: AtomicUsize::new(0),
-            connections,
-            max_queued: max_queued,
-        }
+        Self { pool, wait_estimator, in_use: AtomicUsize::new(0), connections, max_queued }
     }
 
     /// Admits a request whose statement must start before `by`.

@@ -105,7 +105,7 @@ impl SessionCache {
             )
         });
         Self {
-            sessions: sessions,
+            sessions,
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             options,
             started_at: Instant::now(),

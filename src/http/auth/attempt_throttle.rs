@@ -37,7 +37,7 @@ struct FailureRecord {
 impl AttemptThrottle {
     /// Counts failures, of which `allowed` are for nothing; 0 = all are.
     pub(crate) fn new(free_attempts: u32) -> Self {
-        Self { free_attempts: free_attempts, records: Mutex::new(Cache::new(CAPACITY)) }
+        Self { free_attempts, records: Mutex::new(Cache::new(CAPACITY)) }
     }
 
     /// How long an address must wait until it is listened to again, if it must.

@@ -23,7 +23,7 @@ pub(super) struct TimeoutStream<S> {
 impl<S> TimeoutStream<S> {
     pub(super) fn new(stream: S, state: Rc<ConnectionState>) -> Self {
         let at = state.deadline().map_or_else(Instant::now, |(at, _)| at);
-        Self { stream, state: state, timer: Box::pin(sleep_until(at)) }
+        Self { stream, state, timer: Box::pin(sleep_until(at)) }
     }
 
     pub(super) fn state(&self) -> &Rc<ConnectionState> {
