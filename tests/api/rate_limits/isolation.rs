@@ -133,8 +133,10 @@ async fn locked_session_does_not_block_other_changes() {
     assert_eq!(held.body, refusal(-1, errmsg));
     assert_eq!((&same.body["errcode"], &same.body["version"]), (&json!(0), &json!(1)), "{same:?}");
     // Where each has a statement to himself, he waits for his turn all the same.
+    // The responses of the first request and of this one leave together, in any order.
     if !unshared() {
-        assert_eq!(answered.borrow()[1], ids[2], "who has nothing to write waits for nobody");
+        let first = &answered.borrow()[..2];
+        assert!(first.contains(&ids[2]), "an update without a change waits for no other: {first:?}");
     }
 }
 
