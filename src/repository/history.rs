@@ -21,7 +21,7 @@ pub enum UpTo {
 
 /// Selects a part of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HistoryPage {
+pub struct HistoryRange {
     /// The page begins after this version. Without it, the page begins at the start or the end.
     pub after: Option<Version>,
     /// Whether the newest events come first.
@@ -74,7 +74,7 @@ pub async fn events_page(
     pool: &Pool,
     buin: Buin,
     id: SessionId,
-    page: HistoryPage,
+    page: HistoryRange,
 ) -> Result<Vec<Event>, Error> {
     let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
     let after = page.after.map(Version::get);

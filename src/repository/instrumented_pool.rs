@@ -30,7 +30,7 @@ impl Pool {
     /// than PostgreSQL's own limit for statements.
     #[must_use]
     pub fn new(pool: sqlx::PgPool, timeout: Duration) -> Self {
-        Self { pool, wait_stats: Arc::default(), timeout: timeout }
+        Self { pool, wait_stats: Arc::default(), timeout }
     }
 
     /// Runs `work` with a timeout.

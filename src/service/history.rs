@@ -24,11 +24,11 @@ pub struct SessionDiff {
 pub struct HistoryPage {
     /// The version next to the page, not included in it. `None`: the page starts at the first
     /// version, or at the last one if `newest_first` is set.
-    pub behind: Option<Version>,
+    pub after: Option<Version>,
     /// Whether the newest event comes first.
     pub newest_first: bool,
     /// The maximum number of events.
-    pub most: usize,
+    pub limit: usize,
 }
 
 impl Sessions {
@@ -80,8 +80,8 @@ impl Sessions {
         id: SessionId,
         page: HistoryPage,
     ) -> Result<Vec<Event>, Error> {
-        let HistoryPage { behind, newest_first, most } = page;
-        let page = history::HistoryPage { after: behind, newest_first, limit: most };
+        let HistoryPage { after, newest_first, limit } = page;
+        let page = history::HistoryRange { after, newest_first, limit };
         let pool = self.admit(caller)?;
         let reading = history::events_page(&pool, caller.app().buin, id, page);
         let events = trace_single_statement("history.page", reading).await?;

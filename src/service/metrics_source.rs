@@ -117,7 +117,7 @@ impl MetricsSource {
                 "cannot count callbacks for the metrics"
             ),
             Err(_) => {
-                tracing::warn!("cannot count callbacks for the metrics within {QUERY_TIMEOUT:?}")
+                tracing::warn!("cannot count callbacks for the metrics within {QUERY_TIMEOUT:?}");
             }
         }
         stats

@@ -58,7 +58,7 @@ impl RequestSpan {
         span.set_attribute("http.response.status_code", i64::from(status.as_u16()));
         match result.answered() {
             Some(ApiStatus::Errcode(errcode)) => {
-                span.set_attribute("muster.errcode", i64::from(errcode))
+                span.set_attribute("muster.errcode", i64::from(errcode));
             }
             Some(ApiStatus::Code(code)) => span.set_attribute("muster.code", code),
             None => {}

@@ -146,7 +146,7 @@ async fn handle_stream<S, B>(
     };
     match result {
         Ok(response) => {
-            send_response(response.into_parts().1, is_head, respond, write_timeout).await
+            send_response(response.into_parts().1, is_head, respond, write_timeout).await;
         }
         Err(error) => send_response(error.error_response(), is_head, respond, write_timeout).await,
     }

@@ -31,9 +31,6 @@ pub struct DeliverySummary {
     pub finished_at: Option<DateTime<Utc>>,
 }
 
-/// A stored attempt.
-pub type Attempt = AttemptRecord;
-
 /// Selects deliveries that meet all given conditions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryFilter {
@@ -102,7 +99,7 @@ pub async fn find(pool: &Pool, id: &DeliveryId) -> Result<Option<DeliverySummary
 ///
 /// # Errors
 /// When the database fails.
-pub async fn attempts(pool: &Pool, id: &DeliveryId) -> Result<Vec<Attempt>, Error> {
+pub async fn attempts(pool: &Pool, id: &DeliveryId) -> Result<Vec<AttemptRecord>, Error> {
     let rows = sqlx::query!(
         r#"
         select attempt, started_at, duration_ms, status, error, answer
@@ -118,7 +115,7 @@ pub async fn attempts(pool: &Pool, id: &DeliveryId) -> Result<Vec<Attempt>, Erro
     .await?;
     Ok(rows
         .into_iter()
-        .map(|row| Attempt {
+        .map(|row| AttemptRecord {
             attempt: row.attempt,
             started_at: row.started_at,
             duration_ms: row.duration_ms,

@@ -28,7 +28,7 @@ mod complete;
 mod count;
 mod release;
 
-pub use admin::{Attempt, DeliveryFilter, DeliverySummary, attempts, find, list, prune, replay};
+pub use admin::{DeliveryFilter, DeliverySummary, attempts, find, list, prune, replay};
 pub use claim::{AppCapacity, ClaimBatch, claim};
 pub use claimed::{ClaimedDelivery, ClaimedEvent};
 pub use complete::{AttemptRecord, CompletedAttempt, NextState, complete};

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{AdminContext, Error};
 use crate::domain::{AppId, Buin, CallbacksBlocked, DeliveryId, DeliveryState, SessionId};
 use crate::repository::apps;
-use crate::repository::deliveries::{self, Attempt, DeliveryFilter, DeliverySummary};
+use crate::repository::deliveries::{self, AttemptRecord, DeliveryFilter, DeliverySummary};
 
 /// A selection of callbacks: a callback must meet every condition that is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -147,9 +147,9 @@ impl From<DeliverySummary> for CallbackSummary {
     }
 }
 
-impl From<Attempt> for CallbackAttempt {
-    fn from(attempt: Attempt) -> Self {
-        let Attempt {
+impl From<AttemptRecord> for CallbackAttempt {
+    fn from(attempt: AttemptRecord) -> Self {
+        let AttemptRecord {
             attempt: number,
             started_at,
             duration_ms,

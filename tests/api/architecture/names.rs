@@ -9,63 +9,6 @@ use super::source::{Source, is_word};
 /// Rust code expects these once for each module.
 const SHARED: [&str; 4] = ["Error", "Result", "Options", "Config"];
 
-/// Names of more than one type, which are being renamed.
-const NOT_YET: [&str; 53] = [
-    "Action",
-    "App",
-    "Application",
-    "Asked",
-    "Attempt",
-    "Backup",
-    "Body",
-    "Cache",
-    "Changes",
-    "Claims",
-    "Codes",
-    "Command",
-    "Database",
-    "Directory",
-    "Event",
-    "Filter",
-    "Found",
-    "Kept",
-    "Kind",
-    "Limits",
-    "Line",
-    "Listed",
-    "Log",
-    "Mark",
-    "Members",
-    "Metrics",
-    "Needs",
-    "Object",
-    "Outcome",
-    "Pace",
-    "Page",
-    "Parts",
-    "Patience",
-    "Place",
-    "Problem",
-    "Queue",
-    "Reads",
-    "Ready",
-    "Row",
-    "Running",
-    "Sealed",
-    "Secrets",
-    "Server",
-    "Shown",
-    "Source",
-    "Standing",
-    "State",
-    "Turn",
-    "Update",
-    "Verdict",
-    "Wanted",
-    "Write",
-    "Writes",
-];
-
 /// The types that are visible to other modules, and where each is declared.
 fn declared(source: &Source) -> Vec<(&str, String)> {
     let mut found = Vec::new();
@@ -84,30 +27,21 @@ fn declared(source: &Source) -> Vec<(&str, String)> {
     found
 }
 
-fn mistakes(tree: &Tree, allowed: &[&str]) -> Vec<String> {
+fn mistakes(tree: &Tree) -> Vec<String> {
     let mut places: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (name, place) in tree.sources.iter().flat_map(declared) {
         places.entry(name).or_default().push(place);
     }
-    places.retain(|_, places| places.len() > 1);
-    let stale = allowed.iter().filter(|name| !places.contains_key(*name));
-    let mut mistakes: Vec<String> =
-        stale.map(|name| format!("`{name}` is unique: remove it from the list NOT_YET")).collect();
-    for (name, places) in &places {
-        if !allowed.contains(name) {
-            mistakes.push(format!(
-                "{} types are called `{name}`: {}",
-                places.len(),
-                places.join(", ")
-            ));
-        }
-    }
-    mistakes
+    let duplicates = places.iter().filter(|(_, places)| places.len() > 1);
+    let text = |(name, places): (&&str, &Vec<String>)| {
+        format!("{} types are called `{name}`: {}", places.len(), places.join(", "))
+    };
+    duplicates.map(text).collect()
 }
 
 #[test]
 fn public_type_names_are_unique() {
-    fail_on(&mistakes(&Tree::read("src"), &NOT_YET));
+    fail_on(&mistakes(&Tree::read("src")));
 }
 
 #[test]
@@ -124,7 +58,5 @@ fn duplicate_type_name_is_found() {
         ("c.rs", "fn f() { struct Page; }\n#[cfg(test)]\npub struct One;"),
     ]);
     let twice = "2 types are called `Page`: src/a.rs:1, src/b.rs:2".to_owned();
-    assert_eq!(mistakes(&tree, &[]), [twice]);
-    assert_eq!(mistakes(&tree, &["Page"]), [""; 0]);
-    assert_eq!(mistakes(&tree, &["Page", "One"]).len(), 1);
+    assert_eq!(mistakes(&tree), [twice]);
 }

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use super::receiver::{Receiver, Reply, reply_with};
 use super::{TOKEN, attempts, create, delivery_id, find, spawn, subscriber, worker_with};
 use crate::harness::client::Client;
-use crate::harness::store::Attempt;
+use crate::harness::store::AttemptRecord;
 use crate::harness::{TestApp, insert};
 
 /// Long enough for any healthy receiver on a busy machine.
@@ -29,7 +29,7 @@ fn head(text: &str) -> Reply {
 }
 
 /// Sends one callback to each URL, and returns the attempt of each.
-async fn tries(app: &TestApp, receiver: &Receiver, urls: &[String]) -> Vec<(bool, Attempt)> {
+async fn tries(app: &TestApp, receiver: &Receiver, urls: &[String]) -> Vec<(bool, AttemptRecord)> {
     let mut subscribers = Vec::new();
     for url in urls {
         let stored = subscriber(url);
@@ -64,7 +64,7 @@ async fn tries(app: &TestApp, receiver: &Receiver, urls: &[String]) -> Vec<(bool
     tries
 }
 
-fn check(case: &str, (counts, tried): &(bool, Attempt), expected: &Expected) {
+fn check(case: &str, (counts, tried): &(bool, AttemptRecord), expected: &Expected) {
     let (expected_counts, status, error, answer) = expected;
     let case = format!("{case}: {tried:?}");
     assert_eq!(counts, expected_counts, "{case}");

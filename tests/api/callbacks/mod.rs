@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use crate::harness::client::Client;
-use crate::harness::store::{self, Attempt, DeliverySummary, StoredApp};
+use crate::harness::store::{self, AttemptRecord, DeliverySummary, StoredApp};
 use crate::harness::{BUIN, TestApp, insert, keyring, new_app, spawn_app_with};
 use receiver::Receiver;
 
@@ -117,7 +117,7 @@ async fn find(app: &TestApp, id: &DeliveryId) -> DeliverySummary {
     store::find_delivery(app, id).await
 }
 
-async fn attempts(app: &TestApp, id: &DeliveryId) -> Vec<Attempt> {
+async fn attempts(app: &TestApp, id: &DeliveryId) -> Vec<AttemptRecord> {
     store::delivery_attempts(app, id).await
 }
 

@@ -18,7 +18,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgExecutor};
 
 pub use muster::repository::apps::StoredApp;
-pub use muster::repository::deliveries::{Attempt, DeliveryFilter, DeliverySummary};
+pub use muster::repository::deliveries::{AttemptRecord, DeliveryFilter, DeliverySummary};
 
 use super::server::Database;
 use super::{TestApp, test_start_time, wait_until};
@@ -128,7 +128,7 @@ pub async fn find_delivery(app: &TestApp, id: &DeliveryId) -> DeliverySummary {
 }
 
 /// The attempts of a delivery.
-pub async fn delivery_attempts(app: &TestApp, id: &DeliveryId) -> Vec<Attempt> {
+pub async fn delivery_attempts(app: &TestApp, id: &DeliveryId) -> Vec<AttemptRecord> {
     deliveries::attempts(&app.pool, id).await.unwrap()
 }
 

@@ -133,12 +133,13 @@ async fn locked_session_does_not_block_other_changes() {
     let errmsg = "the service is too slow, nothing was done, try again";
     assert_eq!(held.body, refusal(-1, errmsg));
     assert_eq!((&same.body["errcode"], &same.body["version"]), (&json!(0), &json!(1)), "{same:?}");
-    // Without shared statements the last request waits for its turn.
+    // Where each has a statement to himself, he waits for his turn all the same.
+    // The responses of the first request and of this one leave together, in any order.
     if !unshared() {
-        assert_eq!(
-            answered.borrow()[1],
-            ids[2],
-            "an update without effect does not wait for the lock"
+        let first = &answered.borrow()[..2];
+        assert!(
+            first.contains(&ids[2]),
+            "an update without a change waits for no other: {first:?}"
         );
     }
 }

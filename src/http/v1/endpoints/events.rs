@@ -97,7 +97,7 @@ impl TryFrom<(SessionId, EventsQuery)> for HistoryPage {
             }
             Some(Some(EventCursor(_, _, version))) => Some(version),
         };
-        Ok(Self { behind: after, newest_first: query.order == EventOrder::Desc, most: limit })
+        Ok(Self { after, newest_first: query.order == EventOrder::Desc, limit })
     }
 }
 
@@ -264,10 +264,10 @@ pub(crate) async fn list(
     let (SessionPath(id), Query(query)) = request.parts;
     let order = query.order;
     let page = HistoryPage::try_from((id, query))?;
-    let lookahead = HistoryPage { most: page.most + 1, ..page };
+    let lookahead = HistoryPage { limit: page.limit + 1, ..page };
     let mut events = sessions.events(&request.caller, id, lookahead).await?;
-    let is_last = events.len() <= page.most;
-    events.truncate(page.most);
+    let is_last = events.len() <= page.limit;
+    events.truncate(page.limit);
     let next_cursor = events.last().filter(|_| !is_last);
     let next_cursor = next_cursor.map(|last| EventCursor(order, id, last.version).to_string());
     let items = events.iter().map(EventView::from).collect();
@@ -283,7 +283,7 @@ mod tests {
     fn read(cursor: &str, order: EventOrder) -> Result<Option<i64>, &'static str> {
         let query = EventsQuery { limit: None, cursor: Some(cursor.to_owned()), order };
         let page = HistoryPage::try_from((ID.parse().unwrap(), query));
-        page.map(|page| page.behind.map(Version::get)).map_err(|problem| problem.code().name())
+        page.map(|page| page.after.map(Version::get)).map_err(|problem| problem.code().name())
     }
 
     #[test]

@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::state::{Operator, OperatorQuery};
+use super::state::{OperatorBody, OperatorQuery};
 use super::{ChangeRequest, MemberErrors, apply_change};
 use crate::domain::{Action, Update};
 use crate::http::shared::permission::CanWrite;
@@ -19,7 +19,7 @@ use crate::service::Sessions;
 
 type ReplaceMembersRequest = Authorized<CanWrite, (SessionPath, WriteParams, Json<MembersBody>)>;
 type AddMemberRequest =
-    Authorized<CanWrite, (SessionPath, MemberPath, WriteParams, Json<Operator>)>;
+    Authorized<CanWrite, (SessionPath, MemberPath, WriteParams, Json<OperatorBody>)>;
 type RemoveMemberRequest =
     Authorized<CanWrite, (SessionPath, MemberPath, WriteParams<OperatorQuery>)>;
 
@@ -81,7 +81,7 @@ pub(crate) async fn replace(
     operation_id = "addMember",
     tag = "members",
     params(AddMemberRequest),
-    request_body = Operator,
+    request_body = OperatorBody,
     responses(UpdatedResponse, ErrorResponses<(AddMemberRequest, MemberErrors)>)
 )]
 pub(crate) async fn add(

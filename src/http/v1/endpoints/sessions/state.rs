@@ -18,7 +18,7 @@ use crate::http::v1::render::answer::UpdatedResponse;
 use crate::service::Sessions;
 
 type DissolveRequest = Authorized<CanWrite, (SessionPath, WriteParams<OperatorQuery>)>;
-type RestoreRequest = Authorized<CanWrite, (SessionPath, WriteParams, Json<Operator>)>;
+type RestoreRequest = Authorized<CanWrite, (SessionPath, WriteParams, Json<OperatorBody>)>;
 type RevertRequest = Authorized<CanWrite, (SessionPath, WriteParams, Json<RevertBody>)>;
 
 /// The operator and the reason in the query, for requests without a body.
@@ -42,8 +42,8 @@ pub(crate) struct OperatorQuery {
 /// The operator and the reason of a change.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[schema(example = json!({ "operator": "alice", "reason": "asked for by the team" }))]
-pub(crate) struct Operator {
+#[schema(as = Operator, example = json!({ "operator": "alice", "reason": "asked for by the team" }))]
+pub(crate) struct OperatorBody {
     /// The account that acts.
     operator: AccountText,
     reason: Option<ReasonText>,
@@ -86,10 +86,10 @@ impl TryFrom<&OperatorQuery> for ActorFields {
     }
 }
 
-impl TryFrom<Operator> for ActorFields {
+impl TryFrom<OperatorBody> for ActorFields {
     type Error = Problem;
 
-    fn try_from(body: Operator) -> Result<Self, Problem> {
+    fn try_from(body: OperatorBody) -> Result<Self, Problem> {
         Self::read(Code::InvalidField, &body.operator, body.reason.as_ref())
     }
 }
@@ -153,7 +153,7 @@ pub(crate) async fn dissolve(
     operation_id = "restoreSession",
     tag = "sessions",
     params(RestoreRequest),
-    request_body = Operator,
+    request_body = OperatorBody,
     responses(UpdatedResponse, ErrorResponses<(RestoreRequest, StateErrors)>)
 )]
 pub(crate) async fn restore(
