@@ -11,24 +11,22 @@ use tokio::time::Instant;
 use super::callbacks::worker;
 use super::certificate::Certificate;
 use super::crypto::install_crypto_provider;
-use super::database::pool_limits;
 use super::listeners::Listeners;
+use super::options::{auth_options, session_options};
 use super::shutdown_signal::ShutdownSignal;
 use crate::clock::Clock;
-use crate::config::{RemoveMembers, Settings};
+use crate::config::Settings;
 use crate::delivery::Worker;
-use crate::domain::{RemovePolicy, Rules};
 use crate::http::{
-    self, AuthOptions, MetricsListener, MetricsServer, Options, RequestAuth, Server, Services,
-    ShutdownHandle,
+    self, MetricsListener, MetricsServer, Options, RequestAuth, Server, Services, ShutdownHandle,
 };
 use crate::keyring::Keyring;
 use crate::metrics::Metrics;
 use crate::repository::Pool;
 use crate::repository::app_notifications::AppListener;
 use crate::service::{
-    AppDirectory, AuditRetention, Authenticator, CacheOptions, ChangeNotifier, MetricsInputs,
-    MetricsSource, Readiness, SessionOptions, Sessions, TokenOptions,
+    AppDirectory, AuditRetention, Authenticator, ChangeNotifier, MetricsInputs, MetricsSource,
+    Readiness, Sessions, TokenOptions,
 };
 use crate::telemetry::Traces;
 
@@ -267,39 +265,5 @@ impl Application {
         shutdown_signal.unless_forced(FINAL_STEP_TIMEOUT, pool.close()).await;
         shutdown.stop().await;
         Ok(server_task.await??)
-    }
-}
-
-fn auth_options(Settings { server, limits, .. }: &Settings) -> AuthOptions {
-    AuthOptions {
-        max_failed_attempts: limits.max_failed_attempts,
-        requests_per_second: limits.requests_per_second,
-        burst: limits.burst,
-        trusted_proxies: server.trusted_proxies.clone(),
-    }
-}
-
-/// The options of the session use cases, from the configuration.
-#[must_use]
-pub fn session_options(settings: &Settings) -> SessionOptions {
-    let Settings { limits, database, cache, .. } = settings;
-    SessionOptions {
-        rules: Rules {
-            min_members: limits.min_members,
-            max_members: limits.max_members,
-            remove_members: match settings.policy.remove_members {
-                RemoveMembers::Owner => RemovePolicy::Owner,
-                RemoveMembers::Member => RemovePolicy::Member,
-            },
-        },
-        limits: pool_limits(settings),
-        request_timeout: settings.server.request_timeout,
-        max_queued: limits.max_queued,
-        max_batch: database.max_batch,
-        cache: CacheOptions {
-            enabled: cache.enabled,
-            max_bytes: cache.max_bytes,
-            follow_interval: cache.follow_interval,
-        },
     }
 }

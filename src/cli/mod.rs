@@ -25,6 +25,7 @@ mod manual;
 mod migrate;
 mod move_to;
 mod open_files;
+mod options;
 mod output;
 mod postgres_supervisor;
 mod restore;
@@ -41,10 +42,11 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub use application::{Application, session_options};
+pub use application::Application;
 pub use callbacks::worker;
 pub use database::pool_limits;
 pub use listeners::Listeners;
+pub use options::session_options;
 pub use shutdown_signal::ShutdownSignal;
 
 use self::args::Output;
