@@ -52,9 +52,9 @@ fn comments_literals_and_unit_tests_are_no_code() {
     let text = "// crate::cli\nuse crate::{domain::App, wire::{Key, self}};\n\
                 fn f() { \"crate::cli\"; r#\"crate::cli\"#; '\"'; super::super::rest::f() }\n\
                 #[cfg(test)]\nmod tests { use crate::repository; }\nfn g() { crate::clock::now() }\n";
-    let source = Source::new("src", "src/http/youdu/call.rs", text);
+    let source = Source::new("src", "src/http/cgi/call.rs", text);
     let found: Vec<usize> = source.all("crate").map(|at| source.line(at)).collect();
     assert_eq!((found, source.all("super").count()), (vec![2, 6], 2));
     assert_eq!((source.code.len(), source.lines), (text.len(), 6));
-    assert_eq!(source.module, ["http", "youdu", "call"]);
+    assert_eq!(source.module, ["http", "cgi", "call"]);
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 pub struct Source {
     /// The path from the root of the repository.
     pub name: String,
-    /// The module path, such as `["http", "youdu", "call"]`; empty for the crate's root.
+    /// The module path, such as `["http", "cgi", "call"]`; empty for the crate's root.
     pub module: Vec<String>,
     /// The code with blanks for comments, literals and unit tests.
     pub code: String,
