@@ -12,7 +12,7 @@ use muster::domain::{
     Account, Action, Attributes, Buin, NewSession, RemovePolicy, Request, Rules, Session,
     SessionId, Title, Update,
 };
-use muster::wire::{AesKey, Envelope, Message, News, Object};
+use muster::wire::{AesKey, CallbackEvent, Envelope, JsonObject, Message};
 use uuid::Uuid;
 
 /// The members of a small session, a large one, and the largest.
@@ -29,7 +29,7 @@ fn message(members: &[String]) -> String {
         create_time: 1_795_441_339,
         session_id: "{01A208A4-AD10-79AD-BC6B-1FA6E7EE97BF}",
         version: 1,
-        news: News::Created { title: "Release", member: members },
+        event: CallbackEvent::Created { title: "Release", member: members },
     }
     .to_json()
 }
@@ -71,7 +71,7 @@ fn json(criterion: &mut Criterion) {
         let text = text.to_string();
         group.throughput(Throughput::Bytes(text.len() as u64));
         group.bench_with_input(BenchmarkId::new("parse", size), &text, |bench, text| {
-            bench.iter(|| Object::parse(black_box(text.as_bytes())).is_ok());
+            bench.iter(|| JsonObject::parse(black_box(text.as_bytes())).is_ok());
         });
         group.bench_with_input(BenchmarkId::new("serialise", size), &members, |bench, members| {
             bench.iter(|| message(black_box(members)));
@@ -89,8 +89,8 @@ fn decide(criterion: &mut Criterion) {
         let session = session(&members, &rules);
         let gone = account(&members[size - 1]);
         let (operator, newcomer) = (account(&members[0]), account("newcomer"));
-        let update = Update::of_members(vec![newcomer], vec![gone]).unwrap();
-        let request = Request::by(operator, Action::Update(update));
+        let update = Update::for_members(vec![newcomer], vec![gone]).unwrap();
+        let request = Request::for_member(operator, Action::Update(update));
         let at = session.updated_at;
         group.bench_function(BenchmarkId::new("update", size), |bench| {
             bench.iter(|| black_box(&session).decide(black_box(&request), &rules, at));
@@ -98,8 +98,8 @@ fn decide(criterion: &mut Criterion) {
         // The largest possible update: all but the owner leave, and as many are added.
         let leaving = members[1..].iter().map(|text| account(text)).collect();
         let coming = (1..size).map(|n| account(&format!("newcomer-{n:06}"))).collect();
-        let update = Update::of_members(coming, leaving).unwrap();
-        let request = Request::by(account(&members[0]), Action::Update(update));
+        let update = Update::for_members(coming, leaving).unwrap();
+        let request = Request::for_member(account(&members[0]), Action::Update(update));
         group.bench_function(BenchmarkId::new("exchange", size), |bench| {
             bench.iter(|| black_box(&session).decide(black_box(&request), &rules, at));
         });

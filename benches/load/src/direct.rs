@@ -13,7 +13,9 @@ use muster::domain::{
     Account, Action, AppId, Attributes, Buin, NewSession, RemovePolicy, Request, Rules, Session,
     SessionId, Title, Update,
 };
-use muster::repository::sessions::{self, Creation, Decided, Provenance, Step};
+use muster::repository::sessions::{
+    self, ChangeSet, NewSessionRecord, Provenance, VersionedChange,
+};
 use sqlx::postgres::PgConnection;
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -108,8 +110,10 @@ impl Direct for Create {
         };
         let at = Clock::system().now();
         let session = Session::create(new_id(at)?, self.buin, new, &RULES, at)?;
-        let creation =
-            Creation { session: &session, provenance: provenance(&self.app_id, &session.owner) };
+        let creation = NewSessionRecord {
+            session: &session,
+            provenance: provenance(&self.app_id, &session.owner),
+        };
         let began = Instant::now();
         sessions::insert(connection, &[creation]).await?;
         Ok(began.elapsed())
@@ -147,13 +151,14 @@ impl Direct for Change {
             Some(digits) => format!("u{digits}"),
             None => last.as_str().replace('u', "x"),
         };
-        let update = Update::of_members(vec![Account::new(&other)?], vec![last.clone()])?;
+        let update = Update::for_members(vec![Account::new(&other)?], vec![last.clone()])?;
         let operator = session.owner.clone();
-        let request = Request::by(operator.clone(), Action::Update(update));
+        let request = Request::for_member(operator.clone(), Action::Update(update));
         let change = session.decide(&request, &RULES, Clock::system().now())?;
         let change = change.context("nothing to change")?;
-        let step = Step { change: &change, provenance: provenance(&self.app_id, &operator) };
-        let decided = Decided { before: session, steps: vec![step] };
+        let step =
+            VersionedChange { change: &change, provenance: provenance(&self.app_id, &operator) };
+        let decided = ChangeSet { before: session, steps: vec![step] };
         let began = Instant::now();
         let written = sessions::update_if_version(connection, &[decided]).await?;
         let elapsed = began.elapsed();

@@ -18,7 +18,7 @@ use muster::domain::{
     Account, Action, AppId, Attributes, Buin, NewSession, Request, Session, SessionId, Title,
     Update,
 };
-use muster::repository::sessions::{self, Creation, Decided, Step};
+use muster::repository::sessions::{self, ChangeSet, NewSessionRecord, VersionedChange};
 use muster::wire::Envelope;
 use serde::Deserialize;
 use serde_json::json;
@@ -139,7 +139,7 @@ impl Straight {
         let session = Session::create(new_id(at)?, self.app.buin, new, &RULES, at)?;
         let app_id = &self.app.id;
         let creation =
-            Creation { session: &session, provenance: provenance(app_id, &session.owner) };
+            NewSessionRecord { session: &session, provenance: provenance(app_id, &session.owner) };
         let mut connection = self.connection.lock().await;
         sessions::insert(self.connected(&mut connection).await?, &[creation]).await?;
         Ok(self.keep_and_answer(session))
@@ -151,12 +151,13 @@ impl Straight {
         let before = self.held().get(&id).cloned().context("it was not read before")?;
         let operator = Account::new(&updated.op_user)?;
         let members =
-            Update::of_members(accounts(&updated.add_member)?, accounts(&updated.del_member)?)?;
-        let request = Request::by(operator.clone(), Action::Update(members));
+            Update::for_members(accounts(&updated.add_member)?, accounts(&updated.del_member)?)?;
+        let request = Request::for_member(operator.clone(), Action::Update(members));
         let change = before.decide(&request, &RULES, Clock::system().now())?;
         let change = change.context("nothing to change")?;
-        let step = Step { change: &change, provenance: provenance(&self.app.id, &operator) };
-        let decided = Decided { before: &before, steps: vec![step] };
+        let step =
+            VersionedChange { change: &change, provenance: provenance(&self.app.id, &operator) };
+        let decided = ChangeSet { before: &before, steps: vec![step] };
         let mut connection = self.connection.lock().await;
         let connected = self.connected(&mut connection).await?;
         let written = sessions::update_if_version(connected, &[decided]).await?;
