@@ -8,24 +8,24 @@
 //! Every label has few values: the pattern of a route, never a path; a method or "other"; a code
 //! that is written in the source. Input of callers never becomes a label.
 
-mod acquires;
 mod cells;
 mod connections;
 mod instruments;
 mod page;
+mod pool_wait;
 mod process;
 mod requests;
 mod scrape;
+mod snapshot;
 mod statements;
-mod vitals;
 
-pub use acquires::AcquireStats;
 pub use cells::{Counter, Gauge, Histogram};
 pub use connections::{CloseReason, Connections, OpenConnection};
 pub use instruments::{Callbacks, Metrics};
 pub use page::Format;
+pub use pool_wait::AcquireStats;
 pub use process::Disk;
 pub use requests::{Requests, Route};
 pub use scrape::text;
+pub use snapshot::{CacheStats, DatabaseStats, DeliveryStats, MetricsSnapshot, PoolStats};
 pub use statements::StatementStats;
-pub use vitals::{CacheStats, DatabaseStats, DeliveryStats, MetricsSnapshot, PoolStats};

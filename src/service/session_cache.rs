@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quick_cache::sync::Cache as Held;
+use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, Weighter};
 use tokio::time::Instant;
 
@@ -39,7 +39,7 @@ pub struct CacheOptions {
 
 /// Sessions by id, bounded by weight.
 type SessionMap =
-    Held<SessionId, Arc<CachedSession>, SessionWeighter, DefaultHashBuilder, EvictionCounter>;
+    Cache<SessionId, Arc<CachedSession>, SessionWeighter, DefaultHashBuilder, EvictionCounter>;
 
 pub(super) struct SessionCache {
     sessions: Option<SessionMap>,
@@ -96,7 +96,7 @@ impl SessionCache {
         let sessions = options.enabled.then(|| {
             let (hash, eviction_counter) =
                 (DefaultHashBuilder::default(), EvictionCounter(metrics.clone()));
-            Held::with(
+            Cache::with(
                 expected_sessions,
                 options.max_bytes,
                 SessionWeighter,

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev};
 
-use super::fault::CgiError;
+use super::error::CgiError;
 use super::message::RequestBody;
 use super::render::{plain_response, sealed_response, to_json};
 use crate::domain::{Invalid, SessionId};

@@ -4,7 +4,7 @@ use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, dev};
 
-use super::fault::CgiError;
+use super::error::CgiError;
 use crate::http::body;
 use crate::wire::{Errcode, FieldError, Integer, JsonObject, Malformed};
 

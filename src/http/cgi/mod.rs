@@ -2,14 +2,14 @@
 //!
 //! Most responses are HTTP 200 with an `errcode`: the clients do not read the body of any other
 //! status. An error response of the framework must not reach a client. Therefore the extractors
-//! here turn every rejection into a [`fault::CgiError`]. Unknown paths and methods get one too.
+//! here turn every rejection into a [`error::CgiError`]. Unknown paths and methods get one too.
 //!
 //! To add an endpoint, write a handler in the file of its resource. The handler takes a
 //! [`call::GetRequest`] or a [`call::PostRequest`] with the needed permission. Then add a line to
 //! [`router`] and a row to `docs/api/cgi.md`.
 
 mod call;
-mod fault;
+mod error;
 mod message;
 mod render;
 mod session;
@@ -19,7 +19,7 @@ use actix_web::http::Method;
 use actix_web::{FromRequest, Handler, HttpResponse, ResponseError as _, web};
 
 use super::endpoint::{Endpoint, IntoHttpResponse};
-use fault::CgiError;
+use error::CgiError;
 
 pub(super) fn router(app: &mut web::ServiceConfig) {
     app.service(endpoint(Method::POST, "/cgi/gettoken", token::get))

@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, web};
 
 use super::call::{GetRequest, PostRequest};
-use super::fault::CgiError;
+use super::error::CgiError;
 use super::render::TYPE;
 use crate::domain::{
     Account, Action, Attributes, NewSession, Request, Title, Update, Version, VersionPrecondition,

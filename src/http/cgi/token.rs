@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
 use super::call::TokenRequest;
-use super::fault::CgiError;
+use super::error::CgiError;
 use super::render::sealed_response;
 use crate::http::auth::authenticate;
 use crate::http::middleware::request_context::RequestContext;

@@ -15,8 +15,8 @@ use crate::http::v1::extract::text::{AccountText, ActorFields, ReasonText, Title
 use crate::http::v1::extract::unsupported_headers::NoIfMatch;
 use crate::http::v1::extract::write::{DryRun, HasDryRun as _};
 use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
-use crate::http::v1::render::answer;
-use crate::http::v1::render::answer::CreatedResponse;
+use crate::http::v1::render::response;
+use crate::http::v1::render::response::CreatedResponse;
 use crate::http::v1::render::view::SessionType;
 use crate::service::{Sessions, WriteOptions};
 
@@ -88,5 +88,5 @@ pub(crate) async fn create(
     let (Query(query), IdempotencyKeyHeader(key), _, Json(body)) = request.parts;
     let options = WriteOptions { idempotency_key: key, dry_run: query.dry_run() };
     let outcome = sessions.create(&request.caller, body.try_into()?, &options).await?;
-    Ok(answer::created(&request.log, &outcome, &options))
+    Ok(response::created(&request.log, &outcome, &options))
 }

@@ -16,8 +16,8 @@ use crate::http::v1::extract::path::SessionPath;
 use crate::http::v1::extract::precondition::IfNoneMatch;
 use crate::http::v1::extract::query::Query;
 use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
-use crate::http::v1::render::answer;
-use crate::http::v1::render::answer::SessionResponse;
+use crate::http::v1::render::response;
+use crate::http::v1::render::response::SessionResponse;
 use crate::service::Sessions;
 
 type GetSessionRequest = Authorized<CanRead, (SessionPath, Query<AsOfQuery>, IfNoneMatch, NoCache)>;
@@ -118,8 +118,8 @@ pub(crate) async fn get(
     let (SessionPath(id), Query(as_of), if_none_match, NoCache(no_cache)) = request.parts;
     let caller = &request.caller;
     let respond = |session: &Session| match if_none_match.matches(session.version) {
-        true => answer::not_modified(session.version),
-        false => answer::session(session),
+        true => response::not_modified(session.version),
+        false => response::session(session),
     };
     Ok(match as_of.try_into()? {
         AsOf::Now if no_cache => respond(&**sessions.get_uncached(caller, id).await?),

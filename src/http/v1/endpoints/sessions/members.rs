@@ -14,7 +14,7 @@ use crate::http::v1::extract::path::{MemberPath, SessionPath};
 use crate::http::v1::extract::text::{AccountText, ActorFields, ReasonText, accounts};
 use crate::http::v1::extract::write::WriteParams;
 use crate::http::v1::problem::{Code, ErrorResponses, Problem};
-use crate::http::v1::render::answer::UpdatedResponse;
+use crate::http::v1::render::response::UpdatedResponse;
 use crate::service::Sessions;
 
 type ReplaceMembersRequest = Authorized<CanWrite, (SessionPath, WriteParams, Json<MembersBody>)>;

@@ -12,7 +12,7 @@ use crate::domain::{Action, SessionId};
 use crate::http::v1::extract::text::ActorFields;
 use crate::http::v1::extract::write::WriteParams;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
-use crate::http::v1::render::answer;
+use crate::http::v1::render::response;
 use crate::service::{Caller, Sessions};
 
 /// A change, with its operator and reason.
@@ -34,7 +34,7 @@ async fn apply_change<Q>(
     let outcome = sessions.update(caller, id, request, &params.options).await;
     let outcome =
         outcome.map_err(|error| Problem::from(error).rename_field(&[("version", "If-Match")]))?;
-    Ok(answer::updated(&outcome, &params.options))
+    Ok(response::updated(&outcome, &params.options))
 }
 
 /// The error codes of every change.

@@ -14,7 +14,7 @@ use crate::http::v1::extract::path::SessionPath;
 use crate::http::v1::extract::text::{AccountText, ActorFields, ReasonText};
 use crate::http::v1::extract::write::{HasDryRun, WriteParams};
 use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
-use crate::http::v1::render::answer::UpdatedResponse;
+use crate::http::v1::render::response::UpdatedResponse;
 use crate::service::Sessions;
 
 type DissolveRequest = Authorized<CanWrite, (SessionPath, WriteParams<OperatorQuery>)>;

@@ -14,7 +14,7 @@ use crate::http::v1::extract::path::SessionPath;
 use crate::http::v1::extract::text::{AccountText, ActorFields, ReasonText, TitleText, accounts};
 use crate::http::v1::extract::write::WriteParams;
 use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
-use crate::http::v1::render::answer::UpdatedResponse;
+use crate::http::v1::render::response::UpdatedResponse;
 use crate::service::Sessions;
 
 type UpdateRequest = Authorized<CanWrite, (SessionPath, WriteParams, Json<UpdateBody>)>;

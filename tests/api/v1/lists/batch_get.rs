@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{BATCH_GET, SESSIONS, found, texts};
 use crate::harness::{BUIN, TestApp};
 use crate::list::World;
-use crate::rest::{problem, request};
+use crate::v1::{problem, request};
 
 async fn ask(app: &TestApp, body: &Value) -> Response {
     request(app, Method::POST, BATCH_GET).body(body.to_string()).send().await.unwrap()

@@ -2,7 +2,7 @@
 
 mod admin;
 mod agreement;
-mod authorisation;
+mod authorization;
 mod batch;
 mod description;
 mod history;

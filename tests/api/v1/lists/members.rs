@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{SESSIONS, all, bad, beyond, found, page, refused, session_not_found, texts, with};
 use crate::harness::BUIN;
 use crate::list::World;
-use crate::rest::problem;
+use crate::v1::problem;
 
 fn members(id: SessionId) -> String {
     format!("{SESSIONS}/{}/members", id.uuid())
