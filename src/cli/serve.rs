@@ -106,7 +106,7 @@ fn stop_on_signals(shutdown_signal: ShutdownSignal) -> io::Result<()> {
         service_manager::stopping();
         shutdown_signal.stop();
         let name = next().await;
-        tracing::warn!(signal = name, "stopping in a hurry, without waiting for requests");
+        tracing::warn!(signal = name, "second signal: stopping without waiting for requests");
         shutdown_signal.force();
         let _ = tokio::time::timeout(HURRY_TIMEOUT, next()).await;
         tracing::warn!("exiting at once");

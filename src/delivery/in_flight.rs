@@ -109,7 +109,7 @@ impl InFlight {
                 Ok((id, finished)) => (id, Some(finished)),
                 Err(error) => {
                     // The lease of its delivery ends, and the callback is sent again.
-                    tracing::error!(%error, "sending a callback broke off");
+                    tracing::error!(%error, "the task that sends a callback failed");
                     (error.id(), None)
                 }
             };

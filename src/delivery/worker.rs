@@ -167,7 +167,7 @@ impl Worker {
                 // The leases end, and the callbacks are sent again: at least once.
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
-                    "callbacks that were sent could not be written down"
+                    "cannot store the results of callbacks that were sent"
                 );
                 self.results = ResultBuffer::default();
             }

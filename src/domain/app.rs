@@ -117,7 +117,7 @@ impl fmt::Display for Permission {
 /// The name is not a permission.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no permission; there are sessions:read, sessions:write, sessions:admin and callbacks"
+    "{0:?} is not a permission; the permissions are sessions:read, sessions:write, sessions:admin and callbacks"
 )]
 pub struct UnknownPermission(pub String);
 

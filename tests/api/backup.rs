@@ -269,7 +269,7 @@ async fn a_wrong_backup_or_target_is_refused() {
     let refused = fresh.run(&["restore", whole.to_str().unwrap()]);
     refused.fails(
         1,
-        &["what arrived differs from the backup: app has as many rows, but others. Do not use"],
+        &["what arrived differs from the backup: app has the same number of rows, but different rows. Do not use"],
     );
     let refused = fresh.run(&["restore", whole.to_str().unwrap()]);
     refused.fails(1, &["the target database is not empty: app has 1 rows", "Nothing was changed"]);

@@ -265,7 +265,7 @@ async fn second_signal_forces_the_exit() {
     // The signal is repeated. Signals that arrive together count as one.
     wait_for("the second", || {
         server.running.signal(Signal::INT);
-        server.running.stderr().contains("in a hurry").then_some(())
+        server.running.stderr().contains("stopping without waiting for requests").then_some(())
     });
     let output = server.running.output();
     assert_eq!(output.status.code(), Some(0), "{}", output.stderr);

@@ -85,7 +85,7 @@ pub(super) fn diff(expected: &DatabaseContents, found: &DatabaseContents) -> Vec
             Some(format!("{name} has {} rows instead of {}", found.rows, expected.rows))
         }
         Some(found) if found.checksum != expected.checksum => {
-            Some(format!("{name} has as many rows, but others"))
+            Some(format!("{name} has the same number of rows, but different rows"))
         }
         Some(_) => None,
     };
@@ -115,7 +115,11 @@ mod tests {
         let found = content(&[("app", rows(1, "A")), ("audit", rows(1, "b"))]);
         assert_eq!(
             diff(&expected, &found),
-            ["app has as many rows, but others", "audit has 1 rows instead of 2", "x is missing"]
+            [
+                "app has the same number of rows, but different rows",
+                "audit has 1 rows instead of 2",
+                "x is missing"
+            ]
         );
         assert_eq!(quote_identifier("a\"b"), "\"a\"\"b\"");
     }

@@ -219,7 +219,7 @@ pub enum EmbeddedError {
     },
     /// PostgreSQL did not exit after a signal to stop.
     #[error(
-        "PostgreSQL on {data} (process {pid}) did not end within {} s of being told to; see {data}/log, then end it \
+        "PostgreSQL on {data} (process {pid}) did not stop within {} s; see {data}/log, then end it \
          with `kill -QUIT {pid}`",
         .waited.as_secs()
     )]

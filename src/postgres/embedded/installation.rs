@@ -206,7 +206,7 @@ async fn version(dir: &Path) -> Result<PostgresVersion, String> {
         .kill_on_drop(true)
         .output();
     match tokio::time::timeout(Duration::from_secs(10), run).await {
-        Err(_) => Err("did not tell its version within 10 s".to_owned()),
+        Err(_) => Err("did not print its version within 10 s".to_owned()),
         Ok(Err(error)) => Err(format!("could not be run: {error}")),
         Ok(Ok(output)) if !output.status.success() => Err(format!(
             "failed ({}): {}",
