@@ -108,7 +108,7 @@ fn stop_on_signals(shutdown_signal: ShutdownSignal) -> io::Result<()> {
         let name = next().await;
         tracing::warn!(signal = name, "second signal: stopping without waiting for requests");
         shutdown_signal.force();
-        let _ = tokio::time::timeout(HURRY_TIMEOUT, next()).await;
+        let _ = tokio::time::timeout(FORCED_EXIT_TIMEOUT, next()).await;
         tracing::warn!("exiting at once");
         std::process::exit(1);
     });
@@ -118,7 +118,7 @@ fn stop_on_signals(shutdown_signal: ShutdownSignal) -> io::Result<()> {
 /// A signal within this time after another one counts as the same signal.
 const DUPLICATE_SIGNAL_WINDOW: Duration = Duration::from_secs(1);
 /// The time limit of a stop after the second signal.
-const HURRY_TIMEOUT: Duration = Duration::from_secs(3);
+const FORCED_EXIT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The URL of the server for clients on this machine.
 fn url(scheme: &str, address: SocketAddr) -> String {
