@@ -21,6 +21,9 @@ const ACK_CHANNEL: &str = "muster_apps_heard";
 /// The name of the connection on which a server listens.
 const LISTENER_NAME: &str = "muster follower";
 
+/// The time limit to open a connection that listens. A silent server would take for ever.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A connection that listens for changes.
 pub struct AppListener(DedicatedListener);
 
@@ -133,9 +136,17 @@ impl Drop for DedicatedListener {
 
 async fn open_listener(pool: &Pool, name: &str, channel: &str) -> Result<DedicatedListener, Error> {
     let options = pool.connect_options().as_ref().clone().application_name(name);
-    let own = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
-    let mut listener = PgListener::connect_with(&own).await?;
-    listener.listen(channel).await?;
+    let own = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(LISTEN_TIMEOUT)
+        .connect_lazy_with(options);
+    let opening = async {
+        let mut listener = PgListener::connect_with(&own).await?;
+        listener.listen(channel).await?;
+        Ok::<_, Error>(listener)
+    };
+    let opened = tokio::time::timeout(LISTEN_TIMEOUT, opening).await;
+    let listener = opened.unwrap_or_else(|_| Err(Error::acquire_timeout()))?;
     Ok(DedicatedListener { own, listener })
 }
 

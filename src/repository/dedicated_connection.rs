@@ -12,7 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Error;
-use super::pool::{PoolLimits, TIMEOUT_MARGIN};
+use super::pool_limits::{PoolLimits, TIMEOUT_MARGIN};
 use crate::metrics::Metrics;
 use crate::repository::Pool;
 

@@ -197,7 +197,7 @@ impl From<sqlx::Error> for Error {
 }
 
 /// Whether PostgreSQL closed the connection, or shut down, with this error.
-fn ends_connection(error: &dyn DatabaseError) -> bool {
+pub(super) fn ends_connection(error: &dyn DatabaseError) -> bool {
     error
         .try_downcast_ref::<PgDatabaseError>()
         .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))

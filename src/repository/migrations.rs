@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use sqlx::Connection as _;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::PgConnection;
 
 use super::Error;
 use crate::repository::Pool;
@@ -118,10 +119,9 @@ pub async fn run(pool: &Pool) -> Result<Vec<Migration>, MigrationError> {
     // The connection is separate and has no timeout, because a migration may take longer than a
     // request.
     let options = pool.connect_options().as_ref().clone().options([("statement_timeout", "0")]);
-    let migration_pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
-    let result = MIGRATOR.run(&migration_pool).await;
-    migration_pool.close().await;
-    result.map_err(MigrationError::Failed)?;
+    let mut connection = PgConnection::connect_with(&options).await.map_err(Error::from)?;
+    MIGRATOR.run_direct(None, &mut connection, false).await.map_err(MigrationError::Failed)?;
+    connection.close().await.map_err(Error::from)?;
     Ok(pending)
 }
 

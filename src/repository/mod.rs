@@ -21,10 +21,14 @@ pub mod probe;
 pub mod sealing;
 pub mod sessions;
 
+mod connection_pool;
 mod error;
-mod instrumented_pool;
 mod persistent;
+mod pool_executor;
+mod pool_limits;
+mod statement;
 
+pub use connection_pool::{Pool, PoolConnection, PoolTransaction};
 pub use error::Error;
-pub use instrumented_pool::Pool;
+
 pub use sqlx::PgConnection as Connection;

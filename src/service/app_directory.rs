@@ -187,6 +187,8 @@ impl AppDirectory {
                     error = &error as &dyn std::error::Error,
                     "cannot read the apps; the last snapshot stays in use"
                 );
+                // The connection of the listener may be silent as well.
+                listener = None;
             } else if let Some(ack_token) = ack_token {
                 self.acknowledge(&ack_token).await;
             }

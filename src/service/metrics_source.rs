@@ -64,13 +64,12 @@ impl MetricsSource {
     pub async fn render(&self, format: Format) -> Result<String, fmt::Error> {
         let database = self.database_stats().await;
         let MetricsInputs { pool, sessions, data_dir, in_flight_requests, .. } = &self.inputs;
-        let (size, idle) = (pool.size() as usize, pool.num_idle());
         let snapshot = MetricsSnapshot {
             in_flight_requests: in_flight_requests(),
             pool: PoolStats {
-                idle: idle.min(size),
-                used: size.saturating_sub(idle),
-                max: pool.options().get_max_connections(),
+                idle: pool.idle(),
+                used: pool.in_use(),
+                max: pool.max_connections(),
                 wait_stats: pool.wait_stats(),
             },
             cache: sessions.shared().cache.stats(),

@@ -105,17 +105,15 @@ impl Drop for PoolPermit<'_> {
 mod tests {
     use std::time::Duration;
 
-    use sqlx::postgres::PgPoolOptions;
-
     use super::*;
+    use crate::repository::pool;
 
     /// Two connections and up to four waiting requests. No connection is opened.
     fn admission() -> PoolAdmission {
-        let pool = PgPoolOptions::new().connect_lazy("postgres://nobody@localhost/none").unwrap();
         let second = Duration::from_secs(1);
         let limits =
             PoolLimits { max_connections: 2, acquire_timeout: second, statement_timeout: second };
-        PoolAdmission::new(Pool::new(pool, second), limits, 4)
+        PoolAdmission::new(pool::unused(limits), limits, 4)
     }
 
     #[tokio::test]

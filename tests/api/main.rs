@@ -16,6 +16,7 @@ mod callbacks;
 mod cgi_requests;
 mod cli;
 mod concurrency;
+mod connection_pool;
 mod corpus;
 mod crash;
 mod deployment;

@@ -93,14 +93,12 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use sqlx::postgres::PgPoolOptions;
     use tokio::time::Instant;
 
     use super::*;
     use crate::clock::Clock;
     use crate::domain::{RemovePolicy, Rules};
-    use crate::repository::Pool;
-    use crate::repository::pool::PoolLimits;
+    use crate::repository::pool::{self, PoolLimits};
     use crate::service::batching::context::SessionOptions;
     use crate::service::batching::queue::batch_channel;
     use crate::service::session_cache::CacheOptions;
@@ -167,7 +165,6 @@ mod tests {
 
     /// Submits `numbers` together. Returns the numbers that failed, and all executions.
     async fn execute(numbers: impl Iterator<Item = u32>) -> (Vec<u32>, Vec<(Attempt, Vec<u32>)>) {
-        let pool = PgPoolOptions::new().connect_lazy("postgres://nobody@localhost/none").unwrap();
         let options = SessionOptions {
             rules: Rules { min_members: 1, max_members: 9, remove_members: RemovePolicy::Owner },
             limits: PoolLimits {
@@ -180,7 +177,7 @@ mod tests {
             max_batch: 64,
             cache: CacheOptions { enabled: false, max_bytes: 0, follow_interval: SECOND },
         };
-        let pool = Pool::new(pool, SECOND);
+        let pool = pool::unused(options.limits);
         let context = Context::new(pool, Clock::system(), options, Arc::default());
         let executions = Executions::default();
         let (sender, receiver) = batch_channel(64, 64, 60 * SECOND, &Arc::default());

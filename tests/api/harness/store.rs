@@ -515,3 +515,30 @@ pub async fn try_switch_wal(connection: &mut PgConnection) {
 async fn execute(executor: impl PgExecutor<'_>, sql: &'static str) {
     sqlx::raw_sql(sql).execute(executor).await.unwrap();
 }
+
+// The pool.
+
+/// The simplest statement.
+pub async fn select_one(pool: &Pool) -> Result<(), sqlx::Error> {
+    sqlx::query("select 1").execute(pool).await.map(drop)
+}
+
+/// A statement that waits for [`lock_apps`].
+pub async fn count_apps(pool: &Pool) -> i64 {
+    sqlx::query_scalar("select count(*) from app").fetch_one(pool).await.unwrap()
+}
+
+/// Begins a transaction.
+pub async fn begin(connection: &mut PgConnection) {
+    execute(connection, "begin").await;
+}
+
+/// Locks a table until the end of the transaction.
+pub async fn lock_apps(connection: &mut PgConnection) {
+    connection.execute("lock table app in access exclusive mode").await.unwrap();
+}
+
+/// Locks a table if no other transaction has locked it.
+pub async fn try_lock_apps(connection: &mut PgConnection) -> bool {
+    connection.execute("lock table app in access exclusive mode nowait").await.is_ok()
+}

@@ -1,0 +1,139 @@
+//! The places of the connection pool: no fault and no caller that goes away may lose one.
+
+use std::future::Future as _;
+use std::pin::pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use muster::repository::Pool;
+use muster::repository::pool::{self, PoolLimits};
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnectOptions;
+
+use crate::harness::proxy::Proxy;
+use crate::harness::server::database;
+use crate::harness::{store, wait_until};
+
+const PLACES: u32 = 3;
+const SHORT: Duration = Duration::from_millis(200);
+
+fn connect(options: PgConnectOptions, statement_timeout: Duration) -> Pool {
+    let limits = PoolLimits {
+        max_connections: PLACES,
+        acquire_timeout: Duration::from_secs(60),
+        statement_timeout,
+    };
+    pool::connect(options, limits)
+}
+
+/// Takes all places at once, so none is lost.
+async fn has_all_places(pool: &Pool) {
+    wait_until("the end of all statements", async || pool.in_use() == 0).await;
+    let mut taken = Vec::new();
+    for _ in 0..PLACES {
+        taken.push(pool.acquire().await.unwrap());
+    }
+    assert_eq!(pool.in_use(), PLACES as usize);
+}
+
+/// The number of silences: 50 in the long form.
+fn silences() -> usize {
+    if std::env::var("MUSTER_TEST_FAULTS").is_ok_and(|how| how == "long") { 50 } else { 3 }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_keep_no_place() {
+    let database = database().await;
+    let proxy = Proxy::to(&database.options);
+    let pool = connect(proxy.way(database.options.clone()), SHORT);
+    for silence in 0..silences() {
+        store::select_one(&pool).await.unwrap();
+        proxy.fall_silent();
+        let statements = (0..2 * PLACES).map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move { store::select_one(&pool).await })
+        });
+        let statements: Vec<_> = statements.collect();
+        wait_until("places that are taken", async || pool.in_use() == PLACES as usize).await;
+        // Half of the callers go away, and half wait for the end.
+        statements.iter().step_by(2).for_each(|statement| statement.abort());
+        proxy.speak_again();
+        for statement in statements {
+            // The silence may have interrupted this one.
+            let _ = statement.await;
+        }
+        let after = store::select_one(&pool).await;
+        assert!(after.is_ok(), "after silence {silence}: {after:?}");
+    }
+    has_all_places(&pool).await;
+}
+
+#[tokio::test]
+async fn caller_that_goes_away_keeps_no_place() {
+    let database = database().await;
+    let pool = connect(database.options.clone(), SHORT);
+    // A future is dropped after any number of steps.
+    for steps in 0..40 {
+        let mut statement = pin!(store::select_one(&pool));
+        let mut begin = pin!(pool.begin());
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..steps {
+            let done = statement.as_mut().poll(&mut context).is_ready()
+                || begin.as_mut().poll(&mut context).is_ready();
+            if done {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    has_all_places(&pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statement_goes_on_without_its_caller() {
+    let database = database().await;
+    let pool = connect(database.options.clone(), Duration::from_secs(600));
+    store::select_one(&pool).await.unwrap();
+    assert_eq!((pool.idle(), pool.in_use()), (1, 0));
+    let mut connection = store::connect_to(&database).await;
+    store::begin(&mut connection).await;
+    store::lock_apps(&mut connection).await;
+    let blocked = pool.clone();
+    let caller = tokio::spawn(async move { store::count_apps(&blocked).await });
+    store::wait_for_blocked_statement(&mut store::connect_to(&database).await).await;
+    caller.abort();
+    assert!(caller.await.unwrap_err().is_cancelled());
+    assert_eq!((pool.idle(), pool.in_use()), (0, 1), "the statement still has its place");
+    connection.close().await.unwrap();
+    wait_until("the end of the statement", async || pool.in_use() == 0).await;
+    assert_eq!(pool.idle(), 1, "the connection is still good");
+}
+
+#[tokio::test]
+async fn dropped_transaction_releases_its_locks() {
+    let database = database().await;
+    let pool = connect(database.options.clone(), SHORT);
+    for _ in 0..2 * PLACES {
+        let mut transaction = pool.begin().await.unwrap();
+        store::lock_apps(&mut transaction).await;
+        drop(transaction);
+    }
+    // Another transaction gets the lock as soon as PostgreSQL has seen the end of the last one.
+    wait_until("the lock", async || {
+        let mut transaction = pool.begin().await.unwrap();
+        store::try_lock_apps(&mut transaction).await && transaction.commit().await.is_ok()
+    })
+    .await;
+    has_all_places(&pool).await;
+}
+
+#[tokio::test]
+async fn closed_pool_refuses() {
+    let database = database().await;
+    let pool = connect(database.options.clone(), SHORT);
+    let taken = pool.acquire().await.unwrap();
+    pool.close().await;
+    assert!(matches!(store::select_one(&pool).await, Err(sqlx::Error::PoolClosed)));
+    drop(taken);
+    assert_eq!((pool.idle(), pool.in_use()), (0, 0));
+}
