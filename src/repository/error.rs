@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
+use super::statement;
 use crate::domain::{AppId, Buin, MissingEvents};
 use crate::keyring::KeyringError;
 use crate::wire::MasterKeyId;
@@ -124,6 +125,13 @@ impl Error {
         }
     }
 
+    /// Whether PostgreSQL refused a prepared statement because a table was altered since it was
+    /// prepared. The statement had no effect, and works on a new connection.
+    #[must_use]
+    pub fn is_outdated_plan(&self) -> bool {
+        matches!(self, Self::Failed(error) if statement::is_outdated_plan(error))
+    }
+
     /// Whether the connection broke, so that the outcome is unknown.
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
@@ -139,7 +147,8 @@ impl Error {
 
     /// Whether the connection can still be used after this error.
     pub(super) fn is_connection_usable(&self) -> bool {
-        self.may_be_item_specific() || matches!(self, Self::Corrupt { .. })
+        (self.may_be_item_specific() && !self.is_outdated_plan())
+            || matches!(self, Self::Corrupt { .. })
     }
 
     /// Maps the failure of a statement that writes sessions.

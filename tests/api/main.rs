@@ -9,6 +9,7 @@
 )]
 
 mod admin;
+mod altered_tables;
 mod architecture;
 mod audit;
 mod backup;

@@ -32,8 +32,9 @@ pub(super) async fn read(
     let fill_tokens: HashMap<SessionId, FillToken> =
         ids.iter().map(|id| (*id, context.cache.begin_fill(*id))).collect();
     let found = match find(context, dedicated, waiters, ids, traces).await {
-        // The connection may have been broken before this statement, and a read can be repeated.
-        Err(error) if error.is_outcome_unknown() => {
+        // The connection may have been broken before this statement, or a table was altered since
+        // the statement was prepared. A read can be repeated.
+        Err(error) if error.is_outcome_unknown() || error.is_outdated_plan() => {
             find(context, dedicated, waiters, ids, traces).await?
         }
         found => found?,

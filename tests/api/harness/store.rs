@@ -542,3 +542,9 @@ pub async fn lock_apps(connection: &mut PgConnection) {
 pub async fn try_lock_apps(connection: &mut PgConnection) -> bool {
     connection.execute("lock table app in access exclusive mode nowait").await.is_ok()
 }
+
+/// Changes the type of a text column, so that the result types of its statements change.
+pub async fn alter_text_column(app: &TestApp, table: &str, column: &str, to: &str) {
+    let sql = format!("alter table {table} alter column {column} type {to}");
+    connect(app).await.execute(AssertSqlSafe(sql)).await.unwrap();
+}
