@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use sqlx::postgres::PgConnectOptions;
@@ -16,7 +17,7 @@ use crate::clock::Clock;
 use crate::config::{DatabaseUrl, KeyText, Settings};
 use crate::keyring::{KeyFile, Keyring};
 use crate::postgres::embedded::{self, DataDir, EmbeddedError, EmbeddedPostgres, StartupTimeouts};
-use crate::repository::{Pool, pool};
+use crate::repository::{self, Pool, pool};
 use crate::service::admin::{AdminContext, schema};
 use crate::wire::MasterKey;
 
@@ -58,23 +59,41 @@ impl Database {
         settings: &Settings,
         timeouts: StartupTimeouts,
     ) -> anyhow::Result<Self> {
-        let (options, embedded) = match &settings.database.url {
-            Some(url) => {
-                let options = PgConnectOptions::from_str(url.expose())
-                    .with_context(|| format!("database.url: {url} cannot be used"))?;
-                let timeout = settings.database.acquire_timeout.min(timeouts.ready);
-                pool::check_reachable(&options, timeout).await.map_err(unreachable)?;
-                (options, None)
-            }
-            None => {
-                let options = embedded::Options { timeouts, ..embedded_options(settings) };
-                let embedded = EmbeddedPostgres::start(&options).await?;
-                (embedded.connect_options(), Some(EmbeddedServer::Unsupervised(Box::new(embedded))))
-            }
-        };
+        if let Some(url) = &settings.database.url {
+            let timeout = settings.database.acquire_timeout.min(timeouts.ready);
+            return Self::checked(external_options(url)?, None, settings, timeout).await;
+        }
+        let options = embedded::Options { timeouts, ..embedded_options(settings) };
+        let embedded = EmbeddedPostgres::start(&options).await?;
+        Self::on_embedded(embedded, settings, timeouts).await
+    }
+
+    async fn on_embedded(
+        embedded: EmbeddedPostgres,
+        settings: &Settings,
+        timeouts: StartupTimeouts,
+    ) -> anyhow::Result<Self> {
+        let options = embedded.connect_options();
+        let server = EmbeddedServer::Unsupervised(Box::new(embedded));
+        Self::checked(options, Some(server), settings, timeouts.ready).await
+    }
+
+    /// Checks that Muster can use the database.
+    async fn checked(
+        options: PgConnectOptions,
+        embedded: Option<EmbeddedServer>,
+        settings: &Settings,
+        timeout: Duration,
+    ) -> anyhow::Result<Self> {
         let pool = pool::connect(options, pool_limits(settings));
-        let keyring = Arc::new(keyring(settings));
-        Ok(Self { pool, keyring, embedded })
+        let database = Self { pool, keyring: Arc::new(keyring(settings)), embedded };
+        match pool::check_usable(&database.pool.connect_options(), timeout).await {
+            Ok(()) => Ok(database),
+            Err(error) => {
+                database.close().await;
+                Err(unusable(error))
+            }
+        }
     }
 
     /// Like [`Database::open`], but refuses to create an embedded database. A command that reads
@@ -155,6 +174,30 @@ impl Database {
             tracing::error!(error = &error as &dyn std::error::Error, "PostgreSQL did not stop");
         }
     }
+}
+
+/// A database whose encoding lacks characters that a title or an account may have.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}: {remedy}", remedy = Self::REMEDY)]
+pub(super) struct UnsupportedEncoding(pub(super) repository::Error);
+
+impl UnsupportedEncoding {
+    pub(super) const REMEDY: &str = "create another database with \
+        `create database NAME encoding 'UTF8' template template0`, and use that one";
+}
+
+/// The error of a database that does not answer, or that Muster cannot use.
+fn unusable(error: repository::Error) -> anyhow::Error {
+    match error {
+        error @ repository::Error::UnsupportedEncoding(_) => UnsupportedEncoding(error).into(),
+        error => unreachable(error),
+    }
+}
+
+/// The options of a configured database.
+fn external_options(url: &DatabaseUrl) -> anyhow::Result<PgConnectOptions> {
+    PgConnectOptions::from_str(url.expose())
+        .with_context(|| format!("database.url: {url} cannot be used"))
 }
 
 /// A pool for a database other than the configured one. It connects on first use.

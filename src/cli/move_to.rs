@@ -43,7 +43,7 @@ pub(super) async fn run(
             report(&admin, &content, &url, &source, args.output)
         }
         Err(Error::TargetUnreachable(error)) => {
-            Err(anyhow::Error::from(error).context(format!("cannot reach {url}")))
+            Err(anyhow::Error::from(error).context(format!("cannot use {url}")))
         }
         Err(Error::TargetSchema(error)) => {
             Err(anyhow::Error::from(error).context(format!("cannot create the tables in {url}")))

@@ -27,6 +27,9 @@ pub enum Error {
     /// the connection is closed.
     #[error("the database has not answered within {0:?}")]
     OutcomeUnknown(Duration),
+    /// The database cannot store every text.
+    #[error("the database has the encoding {0}, but Muster needs UTF8")]
+    UnsupportedEncoding(String),
     /// Muster cannot have stored this value.
     #[error("{table}.{column} holds {value:?}: {why}")]
     Corrupt {

@@ -10,16 +10,24 @@ pub use super::pool_limits::PoolLimits;
 use super::Error;
 use crate::repository::Pool;
 
-/// Connects once, without a pool, because a pool reports only a timeout, not the cause of a
-/// failure.
+/// Connects once, and checks that Muster can use the database. A separate connection is used,
+/// because a pool may report only that no connection became free.
 ///
 /// # Errors
-/// The error of the connection attempt.
-pub async fn check_reachable(options: &PgConnectOptions, timeout: Duration) -> Result<(), Error> {
-    let connected = tokio::time::timeout(timeout, PgConnection::connect_with(options)).await;
-    let connection = connected.map_err(|_| Error::OutcomeUnknown(timeout))??;
-    connection.close().await?;
-    Ok(())
+/// The error of the connection attempt, or [`Error::UnsupportedEncoding`].
+pub async fn check_usable(options: &PgConnectOptions, timeout: Duration) -> Result<(), Error> {
+    let check = async {
+        let mut connection = PgConnection::connect_with(options).await?;
+        let encoding: String =
+            sqlx::query_scalar("show server_encoding").fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok::<_, sqlx::Error>(encoding)
+    };
+    let checked = tokio::time::timeout(timeout, check).await;
+    match checked.map_err(|_| Error::OutcomeUnknown(timeout))?? {
+        encoding if encoding == "UTF8" => Ok(()),
+        encoding => Err(Error::UnsupportedEncoding(encoding)),
+    }
 }
 
 /// A pool that connects when it is first used.

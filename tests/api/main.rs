@@ -23,6 +23,7 @@ mod crash;
 mod deployment;
 mod doctor;
 mod embedded;
+mod encoding;
 mod envelope;
 mod errcodes;
 mod faults;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::super::database::Database;
+use super::super::database::{Database, UnsupportedEncoding};
 use super::super::explain::explain;
 use super::report::{Check, Report, Verdict};
 use super::secrets;
@@ -82,6 +82,9 @@ async fn open(settings: &Settings) -> Result<Database, Check> {
         Ok(database) => return Ok(database),
         Err(error) => error,
     };
+    if let Some(UnsupportedEncoding(found)) = error.downcast_ref() {
+        return Err(Check::fail(NAME, found.to_string(), UnsupportedEncoding::REMEDY));
+    }
     Err(match error.downcast_ref::<EmbeddedError>() {
         Some(EmbeddedError::NoPrograms { .. } | EmbeddedError::OtherMajor { .. })
             if settings.database.download =>

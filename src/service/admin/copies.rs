@@ -125,8 +125,8 @@ pub async fn move_to(
         return Err(Error::SchemaNotCurrent);
     }
     secrets::verify(admin).await?;
-    let reached = pool::check_reachable(&target.connect_options(), connect_timeout).await;
-    reached.map_err(Error::TargetUnreachable)?;
+    let usable = pool::check_usable(&target.connect_options(), connect_timeout).await;
+    usable.map_err(Error::TargetUnreachable)?;
     migrations::run(target).await.map_err(Error::TargetSchema)?;
     Ok(backup::transfer(&admin.pool, target, admin.audit_context()).await?)
 }

@@ -121,8 +121,8 @@ pub enum Error {
     /// A copy of the database failed.
     #[error(transparent)]
     Copy(#[from] DumpError),
-    /// The target database cannot be reached.
-    #[error("the target database cannot be reached")]
+    /// The target database cannot be reached, or has another encoding than UTF8.
+    #[error("the target database cannot be used")]
     TargetUnreachable(#[source] repository::Error),
     /// The tables cannot be created in the target database.
     #[error("the tables cannot be created in the target database")]

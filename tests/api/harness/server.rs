@@ -46,6 +46,24 @@ pub async fn database() -> Database {
     .unwrap()
 }
 
+/// A new database without tables in another encoding.
+pub async fn database_with_encoding(encoding: &str) -> Database {
+    let encoding = encoding.to_owned();
+    tokio::task::spawn_blocking(move || {
+        let server = server();
+        let name = format!("{}_{}", server.template, encoding.to_lowercase());
+        let name = format!("{name}_{:08x}", rand::random::<u32>());
+        let sql = format!(
+            "create database {name} encoding '{encoding}' lc_collate 'C' lc_ctype 'C' \
+             template template0"
+        );
+        server.block_on(async { server.execute(sql).await });
+        Database { options: server.options.clone().database(&name), name }
+    })
+    .await
+    .unwrap()
+}
+
 /// A new database without tables, owned by a role without other rights.
 pub async fn owned_database() -> Database {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
