@@ -54,6 +54,7 @@ use self::certificate::CertificateError;
 use self::crypto::install_crypto_provider;
 use crate::clock::Clock;
 use crate::config::{self, ConfigError, LogFilter, LogFormat, Settings};
+use crate::postgres::environment;
 use crate::{http, telemetry};
 
 /// A persistent session service for internal apps.
@@ -137,6 +138,13 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Err(error) = environment::restart_without_ignored() {
+        let error = anyhow::Error::from(error);
+        output::error(
+            &error.context("cannot start this program again without PGOPTIONS and alike"),
+        );
+        return ExitCode::FAILURE;
+    }
     install_crypto_provider();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -145,6 +145,10 @@ fn wait(
 fn command(tools: &Tools, program: &str, database: &PgConnectOptions) -> Command {
     let mut command = embedded::bare_command(&tools.program(program));
     command.envs(environment(database, tools.version.major));
+    // The certificates that this process trusts.
+    for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        command.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
     command
 }
 

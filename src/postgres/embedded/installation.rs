@@ -4,7 +4,7 @@
 //! created it, because PostgreSQL does not read the files of other major versions.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{env, fs};
 
@@ -14,6 +14,7 @@ use super::found_versions::FoundVersions;
 use super::layout;
 use super::options::Options;
 use super::version::{InvalidVersion, MIN_MAJOR, PostgresVersion};
+use crate::postgres::environment;
 
 /// The programs of one PostgreSQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,11 +201,10 @@ fn choose(candidates: &[Installation], major: Option<u32>) -> Option<&Installati
 }
 
 async fn version(dir: &Path) -> Result<PostgresVersion, String> {
-    let run = tokio::process::Command::new(dir.join("postgres"))
-        .arg("--version")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
+    let mut command = Command::new(dir.join("postgres"));
+    command.current_dir("/").stdin(Stdio::null());
+    environment::set_for_program(&mut command);
+    let run = tokio::process::Command::from(command).arg("--version").kill_on_drop(true).output();
     match tokio::time::timeout(Duration::from_secs(10), run).await {
         Err(_) => Err("did not print its version within 10 s".to_owned()),
         Ok(Err(error)) => Err(format!("could not be run: {error}")),

@@ -2,11 +2,11 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::{env, io};
 
 use rustix::io::FdFlags;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -17,6 +17,7 @@ use super::installation::Installation;
 use super::layout::PORT;
 use super::memory;
 use super::owner::RunAs;
+use crate::postgres::environment;
 
 /// A directory to pass to a program.
 ///
@@ -59,18 +60,11 @@ impl ClusterDirectory {
     }
 }
 
-/// A command with `/` as working directory, English messages, and a clean environment. `PG*`
-/// variables are removed because both programs read them, `MUSTER*` variables because they may hold
-/// the master key, and systemd's variable because PostgreSQL would report itself as the service.
+/// A command with `/` as working directory, and with the environment of PostgreSQL's programs.
 pub(super) fn command(program: &Path, run_as: &RunAs) -> Command {
     let mut command = Command::new(program);
-    command.current_dir("/").stdin(Stdio::null()).env("LC_ALL", "C").env_remove("NOTIFY_SOCKET");
-    for (name, _) in env::vars_os() {
-        let upper = name.as_encoded_bytes().to_ascii_uppercase();
-        if upper.starts_with(b"PG") || upper.starts_with(b"MUSTER") {
-            command.env_remove(name);
-        }
-    }
+    command.current_dir("/").stdin(Stdio::null());
+    environment::set_for_program(&mut command);
     run_as.apply(&mut command);
     command
 }
