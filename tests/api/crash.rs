@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
-use crate::harness::process::{Home, PATIENCE, Plain, is_running, wait_for};
+use crate::harness::process::{Home, PATIENCE, Plain, Running, is_running, wait_for};
 use crate::harness::store;
 
 const WRITERS: usize = 6;
@@ -223,6 +224,62 @@ async fn two_servers_start_one_postgresql_again() {
     assert!(home.postmaster().is_some(), "the second still uses it");
     second.plain(&home.api_key()).create().await;
     second.stop();
+    assert!(home.postmaster().is_none());
+}
+
+/// The number of kills: many in the long form.
+fn kills() -> usize {
+    if std::env::var("MUSTER_TEST_FAULTS").is_ok_and(|how| how == "long") { 150 } else { 12 }
+}
+
+#[test]
+fn every_start_after_a_kill_succeeds() {
+    let home = Home::lived_in();
+    let mut unfinished = 0;
+    for kill in 0..kills() {
+        let server = home.serve();
+        // PostgreSQL alone or with all of its processes, and then the server: just after it has
+        // started another PostgreSQL, which does not listen yet.
+        let log = home.data_dir.join("postgres-start.log");
+        std::fs::remove_file(&log).unwrap();
+        match kill % 2 {
+            0 => home.kill_postmaster(),
+            _ => home.kill_postgres(),
+        }
+        if kill % 3 > 0 {
+            wait_for("another PostgreSQL", || log.exists().then_some(()));
+            std::thread::sleep(Duration::from_millis(kill as u64 % 7));
+        }
+        unfinished += usize::from(home.postmaster().is_none());
+        server.kill();
+    }
+    println!("{unfinished} servers were killed before PostgreSQL had its lock file");
+    let server = home.serve();
+    let output = server.stop();
+    assert!(home.postmaster().is_none(), "{output:#?}");
+}
+
+#[test]
+fn start_after_a_kill_during_any_start_succeeds() {
+    let home = Home::lived_in();
+    for millis in 0..kills() as u64 {
+        let starting = Running::start(&home, &[]);
+        std::thread::sleep(Duration::from_millis(millis * 11 % 200));
+        starting.signal(Signal::KILL);
+        starting.output();
+    }
+    home.serve().stop();
+    assert!(home.postmaster().is_none());
+}
+
+#[test]
+fn empty_lock_file_is_no_obstacle() {
+    let home = Home::lived_in();
+    // PostgreSQL was killed between the creation of the file and its first write.
+    for name in ["postmaster.pid", ".s.PGSQL.5432.lock"] {
+        std::fs::write(home.postgres().join(name), "").unwrap();
+    }
+    home.serve().stop();
     assert!(home.postmaster().is_none());
 }
 

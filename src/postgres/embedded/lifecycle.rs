@@ -11,7 +11,7 @@ use super::lock::{LifecycleLock, UsageLock};
 use super::options::Options;
 use super::process::{self, Postmaster};
 use super::ready::{self, ServerSettings};
-use super::socket::{self, Socket};
+use super::socket::{self, LockHolder, Socket};
 use super::version::PostgresVersion;
 use super::{cluster, layout, owner};
 
@@ -19,6 +19,12 @@ use super::{cluster, layout, owner};
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// The limit for an immediate stop. PostgreSQL recovers at its next start.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The limit for another PostgreSQL on the same data: one that was killed must exit, and one that
+/// is starting must listen.
+const CONFLICT_TIMEOUT: Duration = Duration::from_secs(60);
+/// A start is tried after this time even if a process seems to use the data.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
+const CONFLICT_INTERVAL: Duration = Duration::from_millis(50);
 /// The connections of a server outside of its pool: three for each of up to nine threads, two that
 /// listen, and two for callbacks.
 const OWN_CONNECTIONS: u32 = 31;
@@ -50,59 +56,102 @@ impl Launch<'_> {
     /// as it exists, because this future may be dropped while it waits for the first answer.
     pub(super) async fn start_or_join(
         &self,
-        installation: Option<Installation>,
+        mut installation: Option<Installation>,
         lock: &LifecycleLock,
         usage: &UsageLock,
         started: &mut (dyn FnMut(Postmaster) + Send),
     ) -> Result<StartedServer, EmbeddedError> {
-        let &Self { options, data_dir, data } = self;
-        // Another process may have created the data before this one got the lifecycle lock.
-        let run_as = owner::run_as(data)?;
-        if cluster::is_initialized(data_dir)?
-            && let Some((postmaster, ready)) =
-                ready::join(data, &Socket::for_cluster(data)?, options.timeouts.ready).await?
-        {
-            if !self.must_restart(&postmaster, &ready, lock, usage)? {
-                let version = ready.version;
-                tracing::info!(data = %data.display(), %version, "joined the PostgreSQL that runs");
-                return Ok(StartedServer { postmaster, is_shared: true, version });
-            }
-            shut_down(&postmaster, data).await?;
-        }
-        let installation = match installation {
-            Some(installation)
-                if layout::major(data)?.is_none_or(|major| major == installation.version.major) =>
+        let started_at = Instant::now();
+        let mut waiting_since = started_at;
+        loop {
+            // Another process may have created the data before this one got the lifecycle lock.
+            if cluster::is_initialized(self.data_dir)?
+                && let Some(joined) = self.join(lock, usage).await?
             {
-                installation
+                return Ok(joined);
             }
-            _ => self::find_installation(options, data).await?,
+            // A process that was killed may have started a PostgreSQL that does not listen yet. The
+            // processes of a killed PostgreSQL need a moment to exit.
+            let is_locked = socket::check_locks(self.data) == LockHolder::Running;
+            let is_busy = is_locked || process::is_in_use(self.data);
+            if !is_busy || waiting_since.elapsed() >= BUSY_TIMEOUT {
+                let found = self.installation(installation.take()).await?;
+                match self.start(&found, started).await {
+                    Err(EmbeddedError::Died { tail, .. })
+                        if started_at.elapsed() < CONFLICT_TIMEOUT
+                            && (is_busy || is_conflict(&tail)) =>
+                    {
+                        tracing::info!("another PostgreSQL still uses the data: waiting for it");
+                    }
+                    result => return result,
+                }
+                (installation, waiting_since) = (Some(found), Instant::now());
+            }
+            tokio::time::sleep(CONFLICT_INTERVAL).await;
+        }
+    }
+
+    /// Joins the running PostgreSQL. `None` if no server runs, or if it was shut down because it
+    /// must be restarted.
+    async fn join(
+        &self,
+        lock: &LifecycleLock,
+        usage: &UsageLock,
+    ) -> Result<Option<StartedServer>, EmbeddedError> {
+        let &Self { options, data, .. } = self;
+        let socket = Socket::for_cluster(data)?;
+        let Some((postmaster, ready)) = ready::join(data, &socket, options.timeouts.ready).await?
+        else {
+            return Ok(None);
         };
+        if self.must_restart(&postmaster, &ready, lock, usage)? {
+            shut_down(&postmaster, data).await?;
+            return Ok(None);
+        }
+        let version = ready.version;
+        tracing::info!(data = %data.display(), %version, "joined the PostgreSQL that runs");
+        Ok(Some(StartedServer { postmaster, is_shared: true, version }))
+    }
+
+    /// The programs for the data: those that were found earlier, if they still fit.
+    async fn installation(
+        &self,
+        found: Option<Installation>,
+    ) -> Result<Installation, EmbeddedError> {
+        let major = layout::major(self.data)?;
+        match found {
+            Some(found) if major.is_none_or(|major| major == found.version.major) => Ok(found),
+            _ => self::find_installation(self.options, self.data).await,
+        }
+    }
+
+    /// Creates missing data, and starts PostgreSQL.
+    async fn start(
+        &self,
+        installation: &Installation,
+        started: &mut (dyn FnMut(Postmaster) + Send),
+    ) -> Result<StartedServer, EmbeddedError> {
+        let &Self { options, data_dir, data } = self;
+        let run_as = owner::run_as(data)?;
         if !cluster::is_initialized(data_dir)? {
-            cluster::create(data_dir, &installation, &run_as).await?;
+            cluster::create(data_dir, installation, &run_as).await?;
         }
         let socket = Socket::for_cluster(data)?;
-        socket::remove_stale_locks(data);
         let started_at = Instant::now();
         let log = data_dir.join("postgres-start.log");
-        let connections = connections(options);
-        let (child, postmaster, ready) = loop {
-            let mut child = process::start(data, &installation, &run_as, connections, &log)?;
-            let postmaster = Postmaster::from_pid(child.id().and_then(|id| i32::try_from(id).ok()));
-            started(postmaster.clone());
-            match ready::wait(data, &socket, &mut child, &log, options.timeouts.ready).await {
-                Ok(ready) => break (child, postmaster, ready),
-                // The processes of a killed server need a moment to exit.
-                Err(EmbeddedError::Died { tail, .. })
-                    if tail.contains("pre-existing shared memory")
-                        && started_at.elapsed() < QUIT_TIMEOUT =>
-                {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-                Err(error) => return Err(error),
-            }
-        };
-        process::reap(child);
+        let mut child = process::start(data, installation, &run_as, connections(options), &log)?;
+        let postmaster = Postmaster::from_pid(child.id().and_then(|id| i32::try_from(id).ok()));
+        started(postmaster.clone());
+        let ready = ready::wait(data, &socket, &mut child, &log, options.timeouts.ready).await?;
         let version = ready.version;
+        // A PostgreSQL that nobody knew was faster, and the one that was started here ends.
+        if let Some(faster) = socket.listener().await
+            && faster.pid() != postmaster.pid()
+        {
+            tracing::info!(data = %data.display(), %version, "joined a PostgreSQL that was starting");
+            return Ok(StartedServer { postmaster: faster, is_shared: true, version });
+        }
+        process::reap(child);
         tracing::info!(
             data = %data.display(), %version, programs = %installation.dir.display(), user = %run_as,
             millis = started_at.elapsed().as_millis(), "started PostgreSQL"
@@ -143,6 +192,11 @@ impl Launch<'_> {
         );
         Ok(false)
     }
+}
+
+/// Whether PostgreSQL refused to start because other processes use the data, by the end of its log.
+fn is_conflict(log: &str) -> bool {
+    log.contains("pre-existing shared memory") || log.contains("lock file \"")
 }
 
 /// Finds the programs for `data`, or downloads them if a download is allowed.

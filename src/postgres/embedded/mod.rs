@@ -26,7 +26,8 @@
 //!   a single lock this would be impossible, because no process could lock it exclusively. Each
 //!   running server also takes the lifecycle lock then, and starts PostgreSQL or joins it.
 //! - A process is killed while it holds the lifecycle lock: the next holder finds a listener that
-//!   is starting or stopping, waits, and joins it or starts it again. Or it finds an incomplete
+//!   is starting or stopping, waits, and joins it or starts it again. Or it finds the lock file of a
+//!   PostgreSQL that does not listen yet, and waits until it listens. Or it finds an incomplete
 //!   directory and removes it.
 //!
 //! The socket, not `postmaster.pid`, shows whether PostgreSQL runs: a file can be out of date, a

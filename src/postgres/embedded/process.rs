@@ -179,12 +179,29 @@ impl Postmaster {
         if stat.name != "postgres" {
             return Some(OTHER_PROGRAM);
         }
+        let cluster_dir = fs::metadata(cluster).ok()?;
+        // The working directory of another user's process cannot be read.
+        if fs::metadata(format!("/proc/{}", self.pid()?)).ok()?.uid() != cluster_dir.uid() {
+            return Some(OTHER_PROGRAM);
+        }
         // All processes of PostgreSQL have its directory as working directory.
         let process_dir = fs::metadata(format!("/proc/{}/cwd", self.pid()?)).ok()?;
-        let cluster_dir = fs::metadata(cluster).ok()?;
         ((process_dir.dev(), process_dir.ino()) != (cluster_dir.dev(), cluster_dir.ino()))
             .then_some(OTHER_PROGRAM)
     }
+}
+
+/// Whether a process of PostgreSQL runs on `cluster`: all of them have it as working directory.
+/// Always `false` on a system without `/proc`.
+pub(super) fn is_in_use(cluster: &Path) -> bool {
+    let Ok(cluster) = fs::metadata(cluster) else { return false };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut directories = processes.filter_map(|process| {
+        let pid = Pid::from_raw(process.file_name().to_str()?.parse().ok()?)?;
+        stat(pid).filter(|stat| stat.name == "postgres" && !stat.is_dead())?;
+        fs::metadata(process.path().join("cwd")).ok()
+    });
+    directories.any(|found| (found.dev(), found.ino()) == (cluster.dev(), cluster.ino()))
 }
 
 struct Stat {

@@ -4,6 +4,7 @@ use std::fs;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
@@ -17,6 +18,9 @@ pub(super) const NAME: &str = "muster";
 
 /// The longest path of a socket: `sun_path` without its final zero.
 const MAX_PATH_LEN: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+/// PostgreSQL creates a lock file and writes its id at once, so an empty file of this age is stale.
+const EMPTY_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The socket in PostgreSQL's own directory.
 #[derive(Debug)]
@@ -74,21 +78,46 @@ fn socket_name() -> String {
     format!(".s.PGSQL.{PORT}")
 }
 
-/// Removes lock files of dead processes. PostgreSQL detects them itself, but fails if another
-/// program of the same user has the process id. This is likely in a container, where ids start from
-/// 1 again. The caller holds the lifecycle lock, and no process may listen.
-pub(super) fn remove_stale_locks(cluster: &Path) {
+/// A process that holds the lock files of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LockHolder {
+    /// No process, or none that runs. Stale lock files were removed.
+    Nobody,
+    /// A PostgreSQL that runs, or a process that is just writing its lock file.
+    Running,
+}
+
+/// Finds the PostgreSQL that holds the lock files, and removes lock files of dead processes.
+/// PostgreSQL detects dead processes itself, but fails if another program of the same user has the
+/// process id. This is likely in a container, where ids start from 1 again. The caller holds the
+/// lifecycle lock, and no process may listen.
+pub(super) fn check_locks(cluster: &Path) -> LockHolder {
+    let mut holder = LockHolder::Nobody;
     for name in ["postmaster.pid".to_owned(), format!("{}.lock", socket_name())] {
         let file = cluster.join(name);
         let Ok(text) = fs::read_to_string(&file) else {
             continue;
         };
-        let Some(pid) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()) else {
-            continue;
+        let pid = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok());
+        let (reason, is_running) = match pid {
+            Some(pid) => {
+                let process = Postmaster::from_pid(Some(pid));
+                (process.mismatch_with(cluster), process.is_running())
+            }
+            // A process that was killed before it wrote its id leaves an empty file.
+            None => (is_older_than(&file, EMPTY_LOCK_TIMEOUT).then_some("it is empty"), true),
         };
-        if let Some(reason) = Postmaster::from_pid(Some(pid)).mismatch_with(cluster) {
+        if let Some(reason) = reason {
             tracing::warn!(file = %file.display(), pid, reason, "removing a stale lock of PostgreSQL");
             let _ = fs::remove_file(&file);
+        } else if is_running {
+            holder = LockHolder::Running;
         }
     }
+    holder
+}
+
+fn is_older_than(file: &Path, age: Duration) -> bool {
+    let modified = fs::metadata(file).and_then(|found| found.modified());
+    modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|elapsed| elapsed > age))
 }
