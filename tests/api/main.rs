@@ -23,6 +23,7 @@ mod crash;
 mod deployment;
 mod doctor;
 mod embedded;
+mod embedded_access;
 mod encoding;
 mod envelope;
 mod errcodes;

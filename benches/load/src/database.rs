@@ -26,7 +26,8 @@ impl Database {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let options = PgConnectOptions::new_without_pgpass()
             .socket(directory)
-            .username("muster")
+            // The role of the service may not write a checkpoint.
+            .username("postgres")
             .database("muster");
         let connection = runtime
             .block_on(PgConnection::connect_with(&options))

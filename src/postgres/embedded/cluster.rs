@@ -18,6 +18,7 @@ use super::installation::Installation;
 use super::layout::{major, path};
 use super::owner::{self, RunAs};
 use super::process::{self, ClusterDirectory};
+use super::socket;
 
 const PARTIAL_PREFIX: &str = "postgres.new-";
 
@@ -129,8 +130,8 @@ pub(super) async fn create(
     result
 }
 
-/// `trust` admits every user who can reach the socket: the owner of the directory, which has mode
-/// 0700, and root. Both could read the files anyway. PostgreSQL listens on no network address.
+/// Runs `initdb`. [`super::access`] writes the rules for clients before the first start, so the
+/// rules of `initdb` are never in force.
 async fn initdb(
     new: &Path,
     installation: &Installation,
@@ -143,7 +144,8 @@ async fn initdb(
     let program = installation.dir.join("initdb");
     let mut command = process::command(&program, run_as);
     command
-        .args(["-U", "muster", "-A", "trust", "-E", "UTF8", "--locale=C", "--data-checksums"])
+        .args(["-U", socket::SUPERUSER, "-A", "reject", "-E", "UTF8", "--locale=C"])
+        .arg("--data-checksums")
         .arg(format!("--lc-ctype={ctype}"))
         .arg("-D")
         .arg(directory.argument())

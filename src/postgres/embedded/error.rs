@@ -137,20 +137,27 @@ pub enum EmbeddedError {
     /// The data belong to root, but PostgreSQL refuses to run as root.
     #[error(
         "{path} belongs to root, and PostgreSQL refuses to run as root; give it to an ordinary user, for example \
-         `chown -R {example} {path}`: Muster then runs PostgreSQL as that user"
+         `chown -R postgres {path}`: Muster then runs PostgreSQL as that user"
     )]
     RootOwned {
         /// `postgres` in the data directory.
         path: PathBuf,
-        /// A user that exists.
-        example: String,
     },
-    /// Muster runs as root, and the machine has no ordinary user for PostgreSQL.
+    /// Muster runs as root, and the machine has no user for PostgreSQL.
     #[error(
-        "PostgreSQL refuses to run as root, and /etc/passwd has neither a user `postgres` nor `nobody` to run it as; \
+        "PostgreSQL refuses to run as root, and /etc/passwd has no user `postgres` to run it as; \
          create one (`useradd --system postgres`), or run Muster as an ordinary user"
     )]
     NoOrdinaryUser,
+    /// The user of Muster has no name, by which PostgreSQL would admit it.
+    #[error(
+        "uid {uid}, which runs Muster, has no name, and PostgreSQL admits its clients by name; run Muster as a \
+         user that has an entry in /etc/passwd"
+    )]
+    NamelessUser {
+        /// The user id of Muster.
+        uid: u32,
+    },
     /// Another Muster is starting or stopping the same PostgreSQL.
     #[error(
         "waited {} s while another process was starting or stopping the PostgreSQL of this data directory (it holds \

@@ -13,7 +13,7 @@ use super::process::{self, Postmaster};
 use super::ready::{self, ServerSettings};
 use super::socket::{self, LockHolder, Socket};
 use super::version::PostgresVersion;
-use super::{cluster, layout, owner};
+use super::{access, cluster, layout, owner, roles};
 
 /// The limit for a stop that rolls back transactions and writes all data to the disk.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -108,6 +108,10 @@ impl Launch<'_> {
             shut_down(&postmaster, data).await?;
             return Ok(None);
         }
+        if ready.has_old_roles {
+            access::write(data, &owner::run_as(data)?)?;
+        }
+        self.update_roles(&socket, &ready).await?;
         let version = ready.version;
         tracing::info!(data = %data.display(), %version, "joined the PostgreSQL that runs");
         Ok(Some(StartedServer { postmaster, is_shared: true, version }))
@@ -136,6 +140,8 @@ impl Launch<'_> {
         if !cluster::is_initialized(data_dir)? {
             cluster::create(data_dir, installation, &run_as).await?;
         }
+        owner::take_from_nobody(data, &run_as)?;
+        access::write(data, &run_as)?;
         let socket = Socket::for_cluster(data)?;
         let started_at = Instant::now();
         let log = data_dir.join("postgres-start.log");
@@ -143,6 +149,7 @@ impl Launch<'_> {
         let postmaster = Postmaster::from_pid(child.id().and_then(|id| i32::try_from(id).ok()));
         started(postmaster.clone());
         let ready = ready::wait(data, &socket, &mut child, &log, options.timeouts.ready).await?;
+        self.update_roles(&socket, &ready).await?;
         let version = ready.version;
         // A PostgreSQL that nobody knew was faster, and the one that was started here ends.
         if let Some(faster) = socket.listener().await
@@ -159,8 +166,22 @@ impl Launch<'_> {
         Ok(StartedServer { postmaster, is_shared: false, version })
     }
 
-    /// Whether the running PostgreSQL accepts too few connections for this process and has no other
-    /// user. PostgreSQL keeps the settings of the Muster process that started it.
+    /// Gives the data of an earlier version the roles of this one.
+    async fn update_roles(
+        &self,
+        socket: &Socket,
+        ready: &ServerSettings,
+    ) -> Result<(), EmbeddedError> {
+        if !ready.has_old_roles {
+            return Ok(());
+        }
+        let failed = |source| EmbeddedError::Prepare { data: self.data.to_owned(), source };
+        roles::ensure(socket).await.map_err(failed)
+    }
+
+    /// Whether the running PostgreSQL has no other user, and accepts too few connections for this
+    /// process or runs as `nobody`. PostgreSQL keeps the settings of the Muster process that started
+    /// it.
     fn must_restart(
         &self,
         postmaster: &Postmaster,
@@ -169,7 +190,8 @@ impl Launch<'_> {
         usage: &UsageLock,
     ) -> Result<bool, EmbeddedError> {
         let required = connections(self.options);
-        if ready.max_connections >= required {
+        let is_nobodys = owner::belongs_to_nobody(self.data)?;
+        if ready.max_connections >= required && !is_nobodys {
             return Ok(false);
         }
         let is_alone = usage.try_exclusive(lock);
@@ -178,9 +200,17 @@ impl Launch<'_> {
             tracing::info!(
                 runs_with = ready.max_connections,
                 required,
-                "restarting the PostgreSQL that runs: it takes too few connections"
+                as_nobody = is_nobodys,
+                "restarting the PostgreSQL that runs: it takes too few connections, or runs as nobody"
             );
             return Ok(true);
+        }
+        if is_nobodys {
+            tracing::warn!(
+                "the PostgreSQL that runs does so as the user `nobody`, as unrelated programs do: stop \
+                 every Muster of this data_dir, then start one"
+            );
+            return Ok(false);
         }
         tracing::warn!(
             runs_with = ready.max_connections,

@@ -33,6 +33,7 @@
 //! The socket, not `postmaster.pid`, shows whether PostgreSQL runs: a file can be out of date, a
 //! listening process cannot.
 
+mod access;
 mod cluster;
 mod download;
 mod download_error;
@@ -47,6 +48,7 @@ mod options;
 mod owner;
 mod process;
 mod ready;
+mod roles;
 mod socket;
 mod timeouts;
 mod version;
@@ -162,7 +164,7 @@ impl EmbeddedPostgres {
     /// valid until this value is stopped or dropped.
     #[must_use]
     pub fn connect_options(&self) -> PgConnectOptions {
-        self.socket.connect_options(socket::NAME)
+        self.socket.connect_options()
     }
 
     /// Whether PostgreSQL ran already when this process started or joined it.

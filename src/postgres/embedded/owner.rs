@@ -1,8 +1,11 @@
 //! The owners of the directories, and the user of PostgreSQL.
 //!
-//! `postgres` and `initdb` refuse to run as root, so an ordinary user runs them if Muster runs as
-//! root. This user owns `postgres/` only; the data directory above it still belongs to root.
+//! `postgres` and `initdb` refuse to run as root, so the user `postgres` runs them if Muster runs as
+//! root. This user owns `postgres/` only; the data directory above it still belongs to root. The
+//! user is never `nobody`, because unrelated programs run as `nobody`. An earlier version used it, so
+//! its directory is handed over.
 
+use std::fs::File;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,6 +17,8 @@ use rustix::io::Errno;
 use super::error::EmbeddedError;
 
 const PASSWD: &str = "/etc/passwd";
+/// The user that runs PostgreSQL if Muster runs as root.
+const ORDINARY_USER: &str = "postgres";
 
 /// The user of the programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +41,14 @@ impl RunAs {
         if let Self::User { uid, gid } = *self {
             use std::os::unix::process::CommandExt;
             command.gid(gid).uid(uid);
+        }
+    }
+
+    /// Gives an open file to this user.
+    pub(super) fn chown_file(&self, file: &File) -> io::Result<()> {
+        match *self {
+            Self::CurrentUser => Ok(()),
+            Self::User { uid, gid } => std::os::unix::fs::fchown(file, Some(uid), Some(gid)),
         }
     }
 
@@ -124,22 +137,62 @@ pub(super) fn run_as(cluster: &Path) -> Result<RunAs, EmbeddedError> {
             })
         }
         _ if effective_uid() != 0 => Ok(RunAs::CurrentUser),
-        Some((uid, gid)) if uid != 0 => Ok(RunAs::User { uid, gid }),
-        Some(_) if cluster.join("PG_VERSION").exists() => {
-            let example = ordinary_user().map_or_else(|_| "nobody".to_owned(), |(name, _)| name);
-            Err(EmbeddedError::RootOwned { path: cluster.to_owned(), example })
+        Some((uid, gid)) if uid != 0 && !is_nobody(uid)? => Ok(RunAs::User { uid, gid }),
+        Some((0, _)) if cluster.join("PG_VERSION").exists() => {
+            Err(EmbeddedError::RootOwned { path: cluster.to_owned() })
         }
-        _ => ordinary_user().map(|(_, user)| user),
+        _ => ordinary_user(),
     }
 }
 
-fn ordinary_user() -> Result<(String, RunAs), EmbeddedError> {
+/// Hands `cluster` over from the user `nobody`, if it belongs to that user. PostgreSQL must not run.
+pub(super) fn take_from_nobody(cluster: &Path, run_as: &RunAs) -> Result<(), EmbeddedError> {
+    let &RunAs::User { uid, gid } = run_as else { return Ok(()) };
+    let found = fs::metadata(cluster).map_err(EmbeddedError::file("look at", cluster))?;
+    if found.uid() == uid || !is_nobody(found.uid())? {
+        return Ok(());
+    }
+    tracing::info!(data = %cluster.display(), uid, "taking the database from the user `nobody`");
+    hand_over(cluster, found.uid(), (uid, gid))
+        .map_err(EmbeddedError::file("change the owner of", cluster))
+}
+
+/// Changes the owner of all files of `from` in a directory, and of the directory at last: an
+/// interrupted change is continued. No link is followed, and a file with another name elsewhere is
+/// left alone.
+fn hand_over(path: &Path, from: u32, (uid, gid): (u32, u32)) -> io::Result<()> {
+    let found = fs::symlink_metadata(path)?;
+    if found.is_dir() {
+        for entry in fs::read_dir(path)? {
+            hand_over(&entry?.path(), from, (uid, gid))?;
+        }
+    } else if found.nlink() != 1 {
+        return Ok(());
+    }
+    if found.uid() == from {
+        std::os::unix::fs::lchown(path, Some(uid), Some(gid))?;
+    }
+    Ok(())
+}
+
+/// Whether the directory of PostgreSQL still belongs to the user `nobody`.
+pub(super) fn belongs_to_nobody(cluster: &Path) -> Result<bool, EmbeddedError> {
+    let found = fs::metadata(cluster).map_err(EmbeddedError::file("look at", cluster))?;
+    Ok(effective_uid() == 0 && is_nobody(found.uid())?)
+}
+
+fn is_nobody(uid: u32) -> Result<bool, EmbeddedError> {
+    let nobody = find_user(&passwd()?, "nobody");
+    Ok(matches!(nobody, Some(RunAs::User { uid: nobody, .. }) if nobody == uid))
+}
+
+fn ordinary_user() -> Result<RunAs, EmbeddedError> {
+    find_user(&passwd()?, ORDINARY_USER).ok_or(EmbeddedError::NoOrdinaryUser)
+}
+
+fn passwd() -> Result<String, EmbeddedError> {
     let passwd = fs::read(PASSWD).map_err(EmbeddedError::file("read", PathBuf::from(PASSWD)))?;
-    let passwd = String::from_utf8_lossy(&passwd);
-    ["postgres", "nobody"]
-        .iter()
-        .find_map(|name| Some(((*name).to_owned(), find_user(&passwd, name)?)))
-        .ok_or(EmbeddedError::NoOrdinaryUser)
+    Ok(String::from_utf8_lossy(&passwd).into_owned())
 }
 
 /// Each line of the file is `name:password:uid:gid:…`.
@@ -163,5 +216,28 @@ mod tests {
         assert_eq!(find_user(passwd, "postgres"), Some(RunAs::User { uid: 101, gid: 104 }));
         assert_eq!(find_user(passwd, "nobody"), None);
         assert_eq!(find_user(passwd, "daemon"), None);
+    }
+    #[test]
+    fn handing_over_follows_no_link() {
+        if effective_uid() != 0 {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = dir.path().join("postgres");
+        fs::create_dir_all(cluster.join("base")).unwrap();
+        fs::write(cluster.join("base/1"), "").unwrap();
+        let outside = dir.path().join("outside");
+        fs::write(&outside, "").unwrap();
+        std::os::unix::fs::symlink(&outside, cluster.join("link")).unwrap();
+        fs::hard_link(&outside, cluster.join("hard")).unwrap();
+        for path in [&cluster, &cluster.join("base"), &cluster.join("base/1"), &outside] {
+            std::os::unix::fs::chown(path, Some(65_534), None).unwrap();
+        }
+        hand_over(&cluster, 65_534, (7, 7)).unwrap();
+        let owner = |path: &Path| fs::metadata(path).unwrap().uid();
+        for path in [&cluster, &cluster.join("base"), &cluster.join("base/1")] {
+            assert_eq!(owner(path), 7, "{}", path.display());
+        }
+        assert_eq!(owner(&outside), 65_534);
     }
 }

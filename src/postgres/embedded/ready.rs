@@ -11,7 +11,8 @@ use tokio::process::Child;
 
 use super::error::EmbeddedError;
 use super::process::{self, Postmaster};
-use super::socket::{self, Socket};
+use super::roles;
+use super::socket::{SERVICE, Socket};
 use super::version::PostgresVersion;
 
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -21,7 +22,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 const CANNOT_CONNECT_NOW: &str = "57P03";
 const NO_SUCH_DATABASE: &str = "3D000";
-const DUPLICATE_DATABASE: &str = "42P04";
+const NO_SUCH_ROLE: &str = "28000";
 
 /// Settings of a running server.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(super) struct ServerSettings {
     pub(super) version: PostgresVersion,
     /// The connection limit of the server, which only a restart can change.
     pub(super) max_connections: u32,
+    /// Whether the service would be a superuser, as in data of an earlier version.
+    pub(super) has_old_roles: bool,
 }
 
 /// Waits for a server that this process started.
@@ -103,7 +106,7 @@ async fn poll_until_ready(
         let starts = match &source {
             // The queue of the socket is full, so the server does not make progress.
             Some(sqlx::Error::Io(error)) => error.kind() != ErrorKind::WouldBlock,
-            Some(error) => code(error).as_deref() == Some(CANNOT_CONNECT_NOW),
+            Some(error) => code(error) == CANNOT_CONNECT_NOW,
             None => false,
         };
         if starts {
@@ -126,25 +129,23 @@ async fn poll_until_ready(
     }
 }
 
-/// Connects to Muster's database, and creates it at the first start.
+/// Connects to Muster's database, and creates it and its role at the first start.
 async fn connect(socket: &Socket) -> Result<PgConnection, sqlx::Error> {
-    let missing = match socket.without_statement_log(socket::NAME).connect().await {
-        Err(error) if code(&error).as_deref() == Some(NO_SUCH_DATABASE) => error,
+    let options = socket.internal_options(SERVICE, SERVICE);
+    let missing = match options.connect().await {
+        Err(error) if [NO_SUCH_DATABASE, NO_SUCH_ROLE].contains(&code(&error).as_str()) => error,
         done => return done,
     };
     tracing::debug!(answer = %missing, "creating the database");
-    let mut connection = socket.without_statement_log("postgres").connect().await?;
-    match sqlx::raw_sql("create database muster").execute(&mut connection).await {
-        Err(error) if code(&error).as_deref() != Some(DUPLICATE_DATABASE) => return Err(error),
-        _ => connection.close().await?,
-    }
-    socket.without_statement_log(socket::NAME).connect().await
+    roles::ensure(socket).await?;
+    options.connect().await
 }
 
 async fn query_server_info(connection: &mut PgConnection) -> Result<ServerSettings, sqlx::Error> {
     let row = sqlx::query(
         "select current_setting('server_version_num')::int4,
-                current_setting('max_connections')::int4",
+                current_setting('max_connections')::int4,
+                current_setting('is_superuser')::bool",
     )
     .fetch_one(connection)
     .await?;
@@ -152,11 +153,13 @@ async fn query_server_info(connection: &mut PgConnection) -> Result<ServerSettin
     Ok(ServerSettings {
         version: PostgresVersion { major: number / 10_000, minor: number % 10_000 },
         max_connections: u32::try_from(row.try_get::<i32, _>(1)?).unwrap_or_default(),
+        has_old_roles: row.try_get(2)?,
     })
 }
 
-fn code(error: &sqlx::Error) -> Option<String> {
-    Some(error.as_database_error()?.code()?.into_owned())
+fn code(error: &sqlx::Error) -> String {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.map(Into::into).unwrap_or_default()
 }
 
 /// PostgreSQL's last output: its standard error, and its own log once that is open.

@@ -14,7 +14,10 @@ use super::error::EmbeddedError;
 use super::layout::PORT;
 use super::process::Postmaster;
 
-pub(super) const NAME: &str = "muster";
+/// The role of the service, and the name of its database.
+pub(super) const SERVICE: &str = "muster";
+/// The role that owns the cluster.
+pub(super) const SUPERUSER: &str = "postgres";
 
 /// The longest path of a socket: `sun_path` without its final zero.
 const MAX_PATH_LEN: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
@@ -49,20 +52,26 @@ impl Socket {
         })
     }
 
-    /// Options for a connection. `PG*` variables of the environment have no effect.
-    pub(super) fn connect_options(&self, database: &str) -> PgConnectOptions {
+    /// Options for a connection. `PG*` variables of the environment have no effect: the values here
+    /// replace them, and [`crate::postgres::environment`] has removed the others.
+    fn options(&self, role: &str, database: &str) -> PgConnectOptions {
         PgConnectOptions::new_without_pgpass()
             .socket(&self.directory)
             .port(PORT)
-            .username(NAME)
+            .username(role)
             .database(database)
             .ssl_mode(PgSslMode::Disable)
-            .application_name(NAME)
+            .application_name(SERVICE)
     }
 
-    /// The same options without a log message per statement, for Muster's internal queries.
-    pub(super) fn without_statement_log(&self, database: &str) -> PgConnectOptions {
-        self.connect_options(database).disable_statement_logging()
+    /// Options for a connection of the service.
+    pub(super) fn connect_options(&self) -> PgConnectOptions {
+        self.options(SERVICE, SERVICE)
+    }
+
+    /// Options without a log message per statement, for the statements of this module.
+    pub(super) fn internal_options(&self, role: &str, database: &str) -> PgConnectOptions {
+        self.options(role, database).disable_statement_logging()
     }
 
     /// The process that listens, if any. The kernel reports it: unlike `postmaster.pid` this cannot

@@ -39,6 +39,10 @@ impl Postgres {
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let log_file = home.parent.join("postgres.said");
+        // The rules of an embedded PostgreSQL admit no client by TCP.
+        let rules = data.join("external_hba.conf");
+        fs::write(&rules, "host all all 127.0.0.1/32 trust\n").unwrap();
+        fs::set_permissions(rules, Permissions::from_mode(0o644)).unwrap();
         let mut postgres = Self { program, data, log_file, port, child: None };
         postgres.start_again().await;
         postgres
@@ -56,7 +60,8 @@ impl Postgres {
             .arg(&self.data)
             .args(["-p", &self.port.to_string()])
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
-            .args(["-c", "max_connections=400"])
+            .args(["-c", "max_connections=400", "-c"])
+            .arg(format!("hba_file={}", self.data.join("external_hba.conf").display()))
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(log_file.try_clone().unwrap())

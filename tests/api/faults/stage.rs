@@ -212,7 +212,7 @@ impl Stage {
     async fn try_connect(&self) -> Option<PgConnection> {
         let options = PgConnectOptions::new_without_pgpass()
             .socket(self.home.postgres())
-            .username("muster")
+            .username("postgres")
             .database("muster");
         PgConnection::connect_with(&options).await.ok()
     }

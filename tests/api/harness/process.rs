@@ -19,7 +19,7 @@ use muster::clock::Clock;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions as _, Connection as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 
 use super::client::Client;
 use super::server::{Database, sweeper};
@@ -227,11 +227,24 @@ impl Home {
 
     /// A connection for the test.
     pub async fn connect(&self) -> PgConnection {
+        self.connect_as("muster").await
+    }
+
+    async fn connect_as(&self, role: &str) -> PgConnection {
         let options = PgConnectOptions::new_without_pgpass()
             .socket(self.postgres())
-            .username("muster")
+            .username(role)
             .database("muster");
         PgConnection::connect_with(&options).await.unwrap()
+    }
+
+    /// Makes the whole server read-only or not.
+    pub async fn set_read_only(&self, setting: &str) {
+        let mut connection = self.connect_as("postgres").await;
+        let sql = format!("alter system set default_transaction_read_only = {setting}");
+        connection.execute("set default_transaction_read_only = off").await.unwrap();
+        connection.execute(AssertSqlSafe(sql)).await.unwrap();
+        connection.execute("select pg_reload_conf()").await.unwrap();
     }
 
     /// Kills all processes of PostgreSQL at once, as a power cut would.

@@ -210,7 +210,12 @@ async fn embedded() -> (PgConnectOptions, Keep) {
     };
     let postgres = EmbeddedPostgres::start(&options).await.unwrap();
     let sweeper = sweeper("embedded", data_dir.to_str().unwrap());
-    (postgres.connect_options(), Keep::Embedded(Box::new(postgres), sweeper))
+    // The role of the service cannot create databases, and PostgreSQL admits no role of a test.
+    let options = postgres.connect_options().username("postgres");
+    std::fs::write(data_dir.join("postgres/pg_hba.conf"), "local all all trust\n").unwrap();
+    let mut connection = PgConnection::connect_with(&options).await.unwrap();
+    connection.execute("select pg_reload_conf()").await.unwrap();
+    (options, Keep::Embedded(Box::new(postgres), sweeper))
 }
 
 const FOREIGN: &str = "TEST_DATABASE_URL";
