@@ -36,6 +36,20 @@ pub async fn server(pool: &Pool) -> Result<ServerInfo, Error> {
     Ok(ServerInfo { version: row.version, major: row.major, now: row.now })
 }
 
+/// Whether the database takes no writes: the server is a standby, or
+/// `default_transaction_read_only` is on.
+///
+/// # Errors
+/// When the server does not respond.
+pub async fn is_read_only(pool: &Pool) -> Result<bool, Error> {
+    let is_read_only = sqlx::query_scalar!(
+        r#"select current_setting('transaction_read_only')::bool as "read_only!""#
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(is_read_only)
+}
+
 /// The size of the database, in bytes.
 ///
 /// # Errors

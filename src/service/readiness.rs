@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::repository;
 use crate::repository::Pool;
 use crate::repository::migrations::{self, SchemaStatus};
+use crate::repository::probe;
 
 /// The time limit of the database. Probes usually give up after one or two seconds, and must get
 /// the reason before.
@@ -19,6 +20,9 @@ pub enum NotReady {
     /// The database reported an error.
     #[error("the database cannot be reached")]
     Unreachable(#[source] repository::Error),
+    /// The database takes no writes.
+    #[error("the database is read-only: it is a standby, or default_transaction_read_only is on")]
+    ReadOnly,
     /// The schema is not the one that this program needs.
     #[error("{0}")]
     Schema(String),
@@ -36,21 +40,27 @@ impl Readiness {
         Self { pool }
     }
 
-    /// Checks that the database answers and has the schema of this program. Takes at most a second.
+    /// Checks that the database answers, has the schema of this program and takes writes. Takes at
+    /// most a second.
     ///
     /// # Errors
     /// [`NotReady`] with the reason.
     pub async fn check(&self) -> Result<(), NotReady> {
-        match self.schema_status().await? {
-            SchemaStatus::Current => Ok(()),
-            SchemaStatus::Pending(pending) => Err(NotReady::Schema(format!(
+        let queries = async {
+            let status = migrations::status(&self.pool).await?;
+            Ok((status, probe::is_read_only(&self.pool).await?))
+        };
+        match within_timeout(queries).await? {
+            (SchemaStatus::Current, false) => Ok(()),
+            (SchemaStatus::Current, true) => Err(NotReady::ReadOnly),
+            (SchemaStatus::Pending(pending), _) => Err(NotReady::Schema(format!(
                 "migrations pending: {}; run `muster migrate`",
                 pending.len()
             ))),
-            SchemaStatus::Newer(_) => {
+            (SchemaStatus::Newer(_), _) => {
                 Err(NotReady::Schema("the database is newer than this program".into()))
             }
-            SchemaStatus::Dirty(version) | SchemaStatus::ChecksumMismatch(version) => {
+            (SchemaStatus::Dirty(version) | SchemaStatus::ChecksumMismatch(version), _) => {
                 Err(NotReady::Schema(format!("migration {version} is not as this program left it")))
             }
         }
@@ -58,9 +68,15 @@ impl Readiness {
 
     /// Compares the schema with the one that this program needs. Takes at most a second.
     pub(super) async fn schema_status(&self) -> Result<SchemaStatus, NotReady> {
-        let status = tokio::time::timeout(TIMEOUT, migrations::status(&self.pool)).await;
-        Ok(status.map_err(|_| NotReady::Timeout(None))??)
+        within_timeout(migrations::status(&self.pool)).await
     }
+}
+
+async fn within_timeout<T>(
+    work: impl Future<Output = Result<T, repository::Error>>,
+) -> Result<T, NotReady> {
+    let result = tokio::time::timeout(TIMEOUT, work).await;
+    Ok(result.map_err(|_| NotReady::Timeout(None))??)
 }
 
 impl From<repository::Error> for NotReady {

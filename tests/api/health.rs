@@ -197,3 +197,31 @@ fn health_command_asks_the_configured_server() {
         home.run(command).fails(1, &["no Muster answers at http://127.0.0.1:"]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn read_only_database_is_reported() {
+    let mut home = Home::lived_in();
+    let server = home.serve();
+    home.set("MUSTER__SERVER__BIND", &server.address.to_string());
+    let status = async || {
+        let response = http().get(server.url("/readyz")).send().await.unwrap();
+        (response.status().as_u16(), response.json::<Value>().await.unwrap())
+    };
+    assert_eq!(status().await.0, 200);
+    for (setting, code) in [("on", 503), ("off", 200)] {
+        home.set_read_only(setting).await;
+        wait_until("the new setting", async || status().await.0 == code).await;
+        let doctor = home.run(&["doctor"]);
+        let database = doctor.stdout.lines().find(|line| line.contains("  database ")).unwrap();
+        if code == 503 {
+            let reason = status().await.1["reason"].to_string();
+            assert!(reason.contains("read-only"), "{reason}");
+            assert!(database.starts_with("FAIL") && database.contains("no writes"), "{database}");
+            assert_eq!(doctor.status.code(), Some(1), "{doctor:#?}");
+            home.run(&["health"]).fails(1, &["read-only"]);
+        } else {
+            assert!(database.starts_with("ok"), "{database}");
+        }
+    }
+    server.stop();
+}

@@ -133,6 +133,11 @@ fn version(server: &DatabaseServer) -> Check {
         let remedy = format!("Muster needs PostgreSQL {MIN_POSTGRES_VERSION} or newer: upgrade it");
         return Check::fail(NAME, found, remedy);
     }
+    if server.is_read_only {
+        let remedy = "connect to the primary server, or set default_transaction_read_only to off \
+                      for the server, the database and the role";
+        return Check::fail(NAME, format!("{found}, but takes no writes"), remedy);
+    }
     Check::ok(NAME, found)
 }
 

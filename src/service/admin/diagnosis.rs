@@ -20,6 +20,8 @@ pub struct DatabaseServer {
     pub version: String,
     /// Whether Muster supports this version.
     pub is_supported: bool,
+    /// Whether the server takes no writes.
+    pub is_read_only: bool,
     /// The difference between the clocks of the server and this process.
     pub clock_skew: Duration,
 }
@@ -51,7 +53,7 @@ pub enum SecretsCondition {
     Failed(Error),
 }
 
-/// Reads the version and the clock of the database server.
+/// Reads the version and the clock of the database server, and whether it takes writes.
 ///
 /// # Errors
 /// The database fails.
@@ -59,6 +61,7 @@ pub async fn server(admin: &AdminContext) -> Result<DatabaseServer, Error> {
     let server = probe::server(&admin.pool).await?;
     Ok(DatabaseServer {
         is_supported: server.major >= MIN_POSTGRES_VERSION,
+        is_read_only: probe::is_read_only(&admin.pool).await?,
         clock_skew: admin.skew(server.now),
         version: server.version,
     })
