@@ -41,9 +41,25 @@ impl Database {
         Self::open_with_timeouts(settings, StartupTimeouts::COMMAND).await
     }
 
-    /// Connects for a server, which waits longer than a command for an embedded PostgreSQL.
-    pub(super) async fn open_for_server(settings: &Settings) -> anyhow::Result<Self> {
-        Self::open_with_timeouts(settings, StartupTimeouts::SERVER).await
+    /// Connects for a server, which waits longer than a command for an embedded PostgreSQL. `None` if
+    /// a stop is requested before.
+    pub(super) async fn open_for_server(
+        settings: &Settings,
+        shutdown_signal: &ShutdownSignal,
+    ) -> anyhow::Result<Option<Self>> {
+        let (timeouts, stop) = (StartupTimeouts::SERVER, shutdown_signal.requested());
+        if settings.database.url.is_some() {
+            return tokio::select! {
+                database = Self::open_with_timeouts(settings, timeouts) => database.map(Some),
+                () = stop => Ok(None),
+            };
+        }
+        let options = embedded::Options { timeouts, ..embedded_options(settings) };
+        let stop_timeout = settings.server.shutdown_timeout;
+        match EmbeddedPostgres::start_unless(&options, stop, stop_timeout).await? {
+            Some(embedded) => Self::on_embedded(embedded, settings, timeouts).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Connects for a diagnosis, which has shorter timeouts than a command and downloads nothing.

@@ -30,22 +30,38 @@ pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()>
     open_files::raise_limit(settings.server.max_connections);
     let listeners = Listeners::open(settings)?;
     let url = url(settings.server.scheme(), listeners.api.address()?);
-    let database = Database::open_for_server(settings).await?;
+    let Some(database) = Database::open_for_server(settings, &shutdown_signal).await? else {
+        return Ok(());
+    };
     database.warn_if_accessible(settings);
     let database = database.supervise(shutdown_signal.clone());
-    let result = serve(settings, clock, listeners, &url, &database, shutdown_signal).await;
+    let starting = start(settings, clock, listeners, &url, &database, &shutdown_signal);
+    let application = tokio::select! {
+        application = starting => application,
+        // The database may not answer, so the wait for its end is limited.
+        () = shutdown_signal.requested() => {
+            let limit = settings.server.shutdown_timeout;
+            shutdown_signal.unless_forced(limit, database.close()).await;
+            return Ok(());
+        }
+    };
+    let result = match application {
+        Ok(application) => application.run().await,
+        Err(error) => Err(error),
+    };
     database.close().await;
     result
 }
 
-async fn serve(
+/// Prepares the database, and announces the service.
+async fn start(
     settings: &Settings,
     clock: Clock,
     listeners: Listeners,
     url: &str,
     database: &Database,
-    shutdown_signal: ShutdownSignal,
-) -> anyhow::Result<()> {
+    shutdown_signal: &ShutdownSignal,
+) -> anyhow::Result<Application> {
     let admin = database.admin(&clock);
     if settings.database.migrate {
         schema::migrate(&admin).await.map_err(explain)?;
@@ -68,14 +84,11 @@ async fn serve(
     let application =
         Application::build(settings, listeners, pool, keyring, clock, shutdown_signal.clone())
             .await?;
-    if shutdown_signal.is_requested() {
-        return Ok(());
-    }
     let metrics = application.metrics_address().map(tracing::field::display);
     tracing::info!(address = %application.address(), metrics, "listening");
     output::text(&welcome(url, credentials.as_deref()));
     service_manager::ready();
-    application.run().await
+    Ok(application)
 }
 
 /// Stops the service on signals. After the first signal, running requests may finish. After the

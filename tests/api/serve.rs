@@ -7,7 +7,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 use tokio::task::JoinHandle;
@@ -248,6 +249,30 @@ fn signal_during_startup_stops_the_server() {
         assert_eq!(output.status.code(), Some(0), "{output:#?}");
         assert!(home.postmaster().is_none(), "{output:#?}");
     }
+}
+
+#[test]
+fn signal_stops_a_server_that_waits_for_postgresql() {
+    let mut home = Home::lived_in();
+    home.set("MUSTER__SERVER__SHUTDOWN_TIMEOUT", "1s");
+    home.serve().kill();
+    // PostgreSQL still runs, and answers nobody.
+    let postmaster = home.postmaster().unwrap();
+    kill_process(postmaster, Signal::STOP).unwrap();
+    let starting = Running::start(&home, &[]);
+    let lock = std::fs::File::open(home.data_dir.join("postgres.start.lock")).unwrap();
+    wait_for("the wait", || {
+        let is_free = flock(&lock, FlockOperation::NonBlockingLockShared).is_ok();
+        flock(&lock, FlockOperation::Unlock).unwrap();
+        (!is_free).then_some(())
+    });
+    starting.signal(Signal::TERM);
+    let output = starting.output();
+    kill_process(postmaster, Signal::CONT).unwrap();
+    // It did not wait until it gave up.
+    assert_eq!(output.status.code(), Some(0), "{output:#?}");
+    assert!(!output.stderr.contains("accepted no connection"), "{output:#?}");
+    home.serve().stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]

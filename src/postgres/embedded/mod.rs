@@ -127,6 +127,40 @@ impl EmbeddedPostgres {
     /// # Errors
     /// Each error names its cause and a remedy.
     pub async fn start(options: &Options) -> Result<Self, EmbeddedError> {
+        Self::start_process(options, &mut None).await
+    }
+
+    /// Like [`Self::start`], unless `stop` completes before. A PostgreSQL that this call has started
+    /// is stopped then, for at most `stop_timeout`, and `None` is returned.
+    ///
+    /// # Errors
+    /// Each error names its cause and a remedy.
+    pub async fn start_unless(
+        options: &Options,
+        stop: impl Future<Output = ()>,
+        stop_timeout: Duration,
+    ) -> Result<Option<Self>, EmbeddedError> {
+        let mut process = None;
+        tokio::select! {
+            started = Self::start_process(options, &mut process) => return started.map(Some),
+            () = stop => {}
+        }
+        if let Some(postmaster) = process {
+            tracing::info!("stopping the PostgreSQL that is starting");
+            let data = layout::path(&options.data_dir);
+            let stopping = lifecycle::shut_down(&postmaster, &data);
+            // PostgreSQL has its signal, and stops also after this process.
+            let _ = tokio::time::timeout(stop_timeout, stopping).await;
+        }
+        Ok(None)
+    }
+
+    /// `process` is set as soon as this call has started a process, because the future may be
+    /// dropped.
+    async fn start_process(
+        options: &Options,
+        process: &mut Option<Postmaster>,
+    ) -> Result<Self, EmbeddedError> {
         // The search for programs and the download need no lifecycle lock. An error up to here
         // leaves no new directory behind.
         cluster::inspect(&options.data_dir)?;
@@ -145,8 +179,9 @@ impl EmbeddedPostgres {
         let lock = acquire_lifecycle_lock(options, &data_dir).await?;
         let usage = UsageLock::register(&data_dir.join("postgres.lock"), &lock)?;
         let launch = Launch { options, data_dir: &data_dir, data: &data };
+        let mut started = |postmaster| *process = Some(postmaster);
         let StartedServer { postmaster, is_shared: joined, version } =
-            launch.start_or_join(installation, &lock, &usage, &mut |_| {}).await?;
+            launch.start_or_join(installation, &lock, &usage, &mut started).await?;
         let socket = Socket::for_cluster(&data)?;
         Ok(Self {
             options: options.clone(),
