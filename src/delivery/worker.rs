@@ -105,10 +105,7 @@ impl Worker {
             tokio::select! {
                 () = &mut stop => break,
                 result = self.tick() => if let Err(error) = result {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "cannot work on callbacks; trying again"
-                    );
+                    error.warn("cannot work on callbacks; trying again");
                     self.database_backoff = true;
                 },
                 () = notifier.notified() => self.poll_due = true,

@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::ends_connection;
+use super::outage::Outage;
 use super::pool_limits::{PoolLimits, TIMEOUT_MARGIN};
 use super::statement::{PreparedStatement, Step};
 use crate::metrics::AcquireStats;
@@ -33,6 +34,7 @@ struct Shared {
     /// The last one was used last.
     idle: Mutex<Vec<PgConnection>>,
     wait_stats: Arc<AcquireStats>,
+    outage: Arc<Outage>,
 }
 
 /// A connection of the pool. It is closed when it is dropped.
@@ -57,6 +59,7 @@ impl Pool {
             places: Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS))),
             idle: Mutex::default(),
             wait_stats: Arc::default(),
+            outage: Arc::default(),
         }))
     }
 
@@ -137,10 +140,17 @@ impl Pool {
     }
 
     async fn connect(&self, deadline: Instant) -> Result<PgConnection, Error> {
+        let started_at = Instant::now();
         let connecting = PgConnection::connect_with(&self.0.options);
         let connected = timeout_at(deadline, connecting).await;
         let connected = connected.unwrap_or(Err(Error::PoolTimedOut));
+        self.0.outage.record(&connected, started_at);
         connected
+    }
+
+    /// Reports whether the database can be reached, for all its connections.
+    pub(super) fn outage(&self) -> Arc<Outage> {
+        self.0.outage.clone()
     }
 
     fn lock_idle(&self) -> MutexGuard<'_, Vec<PgConnection>> {

@@ -12,6 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Error;
+use super::outage::Outage;
 use super::pool_limits::{PoolLimits, TIMEOUT_MARGIN};
 use crate::metrics::Metrics;
 use crate::repository::Pool;
@@ -24,6 +25,7 @@ pub struct DedicatedConnection {
     options: PgConnectOptions,
     limits: PoolLimits,
     metrics: Arc<Metrics>,
+    outage: Arc<Outage>,
     connection: Option<(PgConnection, Instant)>,
     generation: usize,
 }
@@ -37,7 +39,8 @@ impl DedicatedConnection {
         // The statements take arrays of any length. A plan for given values is no better than a
         // generic one, and planning takes longer than running.
         let options = options.options([("plan_cache_mode", "force_generic_plan")]);
-        Self { options, limits, metrics, connection: None, generation: 0 }
+        let outage = pool.outage();
+        Self { options, limits, metrics, outage, connection: None, generation: 0 }
     }
 
     /// A connection for polling. PostgreSQL keeps its plans, even those made while the tables were
@@ -102,12 +105,14 @@ impl DedicatedConnection {
     }
 
     async fn connect(&mut self, deadline: Instant) -> Result<PgConnection, Error> {
+        let started_at = Instant::now();
         let connecting = PgConnection::connect_with(&self.options);
         let deadline = deadline.min(Instant::now() + self.limits.acquire_timeout);
         let connected = match timeout_at(deadline, connecting).await {
             Ok(connected) => connected,
             Err(_) => Err(sqlx::Error::PoolTimedOut),
         };
+        self.outage.record(&connected, started_at);
         match &connected {
             Ok(_) => {
                 self.generation += 1;

@@ -99,6 +99,16 @@ impl Error {
         matches!(self, Self::Unavailable(sqlx::Error::PoolTimedOut))
     }
 
+    /// Logs the failure of a task that is repeated by itself. The line is a warning, or only for
+    /// debugging if the database cannot be reached, because that has lines of its own.
+    pub fn warn(&self, task: &str) {
+        let error = self as &dyn std::error::Error;
+        match self {
+            Self::Unavailable(_) => tracing::debug!(error, "{task}"),
+            _ => tracing::warn!(error, "{task}"),
+        }
+    }
+
     /// Whether PostgreSQL refused the statement and is ready for the next one. The statement had no
     /// effect.
     #[must_use]

@@ -23,6 +23,7 @@ pub mod sessions;
 
 mod connection_pool;
 mod error;
+mod outage;
 mod persistent;
 mod pool_executor;
 mod pool_limits;

@@ -158,9 +158,8 @@ impl AppDirectory {
                     match AppListener::listen(&self.pool).await {
                         Ok(connected) => listener = Some(connected),
                         Err(error) => {
-                            tracing::warn!(
-                                error = &error as &dyn std::error::Error,
-                                "cannot listen for changed apps; polling until that works again"
+                            error.warn(
+                                "cannot listen for changed apps; polling until that works again",
                             );
                             tokio::time::sleep(REFRESH_INTERVAL).await;
                         }
@@ -171,9 +170,8 @@ impl AppDirectory {
                     match tokio::time::timeout(REFRESH_INTERVAL, connected.recv()).await {
                         Ok(Ok(ack_token)) => ack_token,
                         Ok(Err(error)) => {
-                            tracing::warn!(
-                                error = &error as &dyn std::error::Error,
-                                "lost the notifications of changed apps; polling until they are back"
+                            error.warn(
+                                "lost the notifications of changed apps; polling until they are back",
                             );
                             listener = None;
                             None
@@ -183,10 +181,7 @@ impl AppDirectory {
                 }
             };
             if let Err(error) = self.refresh_if_older(Instant::now(), Duration::ZERO).await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot read the apps; the last snapshot stays in use"
-                );
+                error.warn("cannot read the apps; the last snapshot stays in use");
                 // The connection of the listener may be silent as well.
                 listener = None;
             } else if let Some(ack_token) = ack_token {

@@ -5,7 +5,8 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
-use crate::harness::process::{Home, Server};
+use crate::harness::process::{Home, Server, http};
+use crate::harness::wait_until;
 
 const TITLE: &str = "Zeppelin-Protokoll";
 const ACCOUNT: &str = "quetzalcoatl";
@@ -264,5 +265,47 @@ async fn non_http_traffic_is_not_logged() {
         }
         let log = server.stop().stderr;
         assert_eq!(log.contains("actix_http"), named, "{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outage_is_logged_at_its_begin_and_its_end() {
+    let mut home = Home::lived_in();
+    home.set("MUSTER__LOG__FORMAT", "json").set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "1s");
+    let server = home.serve();
+    let caller = server.plain(&home.api_key());
+    // PostgreSQL cannot be started again.
+    let settings = home.postgres().join("postgresql.conf");
+    let right = std::fs::read_to_string(&settings).unwrap();
+    std::fs::write(&settings, format!("{right}work_mem = plenty\n")).unwrap();
+    home.kill_postgres();
+    let new = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
+    let lists = http();
+    for _ in 0..30 {
+        caller.post("create", &new).await;
+        let list = lists.get(server.url("/v1/sessions")).bearer_auth(&caller.api_key);
+        assert!(list.send().await.unwrap().status().is_server_error());
+    }
+    std::fs::write(&settings, right).unwrap();
+    wait_until("the end", async || caller.post("create", &new).await["errcode"] == 0).await;
+    let log = server.stop().stderr;
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let with = |text: &str| -> Vec<&Value> {
+        lines.iter().filter(|line| line["message"].as_str().unwrap().contains(text)).collect()
+    };
+    let began = with("the database cannot be reached");
+    assert_eq!(began.len(), 1, "{began:#?}");
+    assert_eq!(began[0]["level"], "ERROR");
+    assert!(began[0]["cause"].is_string(), "{began:#?}");
+    let ended = with("the database can be reached again");
+    assert_eq!(ended.len(), 1, "{ended:#?}");
+    assert!(ended[0]["failed_attempts"].as_u64().unwrap() >= 1, "{ended:#?}");
+    let refused: Vec<_> =
+        with("request").into_iter().filter(|line| line["status"] == 503).collect();
+    assert!(refused.len() > 20, "{refused:#?}");
+    for line in refused {
+        assert_eq!(line["level"], "INFO", "{line}");
+        let cause = line["cause"].as_str().unwrap();
+        assert_eq!(cause.matches("database is not available").count(), 1, "{cause}");
     }
 }

@@ -6,13 +6,19 @@
 
 use actix_web::body::MessageBody;
 use actix_web::dev::ServiceResponse;
+use actix_web::http::StatusCode;
 
 use super::request_context::{ApiStatus, RequestContext, RequestResult};
 use crate::domain::AppId;
 use crate::telemetry::Trace;
 use crate::wire::ApiKey;
 
-/// Writes the line. Its level is error if the service itself failed.
+/// The code of a problem that has the status 503. In a batch only the code shows it.
+const UNAVAILABLE: &str = "unavailable";
+
+/// Writes the line. Its level is error if the service itself failed. A request that was refused
+/// because the database is away or busy has the usual level: an outage has lines of its own, and
+/// many requests.
 pub(crate) fn write(
     response: &ServiceResponse<impl MessageBody>,
     context: &RequestContext,
@@ -40,7 +46,9 @@ pub(crate) fn write(
         };
     }
     // `tracing` needs the level at compile time.
-    if cause.is_some() {
+    let is_refused = response.status() == StatusCode::SERVICE_UNAVAILABLE
+        || api_status.and_then(ApiStatus::code) == Some(UNAVAILABLE);
+    if cause.is_some() && !is_refused {
         log_request!(error);
     } else {
         log_request!(info);
@@ -101,6 +109,10 @@ mod tests {
 
     /// The line of a request that failed with `cause`, or succeeded.
     fn line(cause: Option<&str>) -> String {
+        line_with_status(StatusCode::OK, cause)
+    }
+
+    fn line_with_status(status: StatusCode, cause: Option<&str>) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
         let subscriber =
@@ -108,7 +120,7 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             let request = TestRequest::with_uri("/cgi/msk_abc?accessToken=abc").to_srv_request();
             let context = RequestContext::for_tests("the-id");
-            let mut response = request.into_response(HttpResponse::Ok());
+            let mut response = request.into_response(HttpResponse::build(status));
             let answered = ApiStatus::Errcode(7);
             let cause = cause.map(str::to_owned);
             response
@@ -135,6 +147,12 @@ mod tests {
     fn a_failure_of_the_service_is_an_error_with_its_cause() {
         let line = line(Some("disk full"));
         assert!(line.contains("ERROR") && line.contains("disk full"), "{line}");
+    }
+
+    #[test]
+    fn refused_request_has_the_usual_level() {
+        let line = line_with_status(StatusCode::SERVICE_UNAVAILABLE, Some("disk full"));
+        assert!(line.contains("INFO") && line.contains("disk full"), "{line}");
     }
 
     #[test]
