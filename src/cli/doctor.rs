@@ -7,6 +7,7 @@ mod ports;
 mod report;
 mod secrets;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::args::Output;
@@ -38,6 +39,14 @@ pub(super) async fn run(settings: &Settings, clock: &Clock, output: Output) -> E
         report.add(ports::metrics(bind).await);
     }
     report.finish()
+}
+
+/// Warns in the log about a disk with little free space, as the report does.
+pub(super) fn warn_about_space(data_dir: &Path) {
+    let Check { verdict, found, remedy, .. } = here::free_space(data_dir);
+    if verdict != Verdict::Ok {
+        tracing::warn!("little space on the disk: {found}: {}", remedy.unwrap_or_default());
+    }
 }
 
 async fn embedded(settings: &Settings, clock: &Clock, report: &mut Report) {

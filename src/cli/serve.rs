@@ -14,7 +14,7 @@ use super::database::Database;
 use super::explain::explain;
 use super::listeners::Listeners;
 use super::shutdown_signal::ShutdownSignal;
-use super::{first_app, open_files, output, service_manager};
+use super::{doctor, first_app, open_files, output, service_manager};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::service::admin;
@@ -30,6 +30,9 @@ pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()>
     open_files::raise_limit(settings.server.max_connections);
     let listeners = Listeners::open(settings)?;
     let url = url(settings.server.scheme(), listeners.api.address()?);
+    if settings.database.url.is_none() {
+        doctor::warn_about_space(&settings.data_dir);
+    }
     let Some(database) = Database::open_for_server(settings, &shutdown_signal).await? else {
         return Ok(());
     };

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 use tokio::task::JoinHandle;
 
+use crate::faults::postgres::SmallDisk;
 use crate::harness::process::{Home, PATIENCE, Running, Server, http, is_running, wait_for};
 use crate::harness::store;
 
@@ -273,6 +274,16 @@ fn signal_stops_a_server_that_waits_for_postgresql() {
     assert_eq!(output.status.code(), Some(0), "{output:#?}");
     assert!(!output.stderr.contains("accepted no connection"), "{output:#?}");
     home.serve().stop();
+}
+
+#[test]
+fn little_space_on_the_disk_is_a_warning() {
+    let home = Home::lived_in();
+    let Ok(_disk) = SmallDisk::mount(&home.postgres(), 64 << 20) else { return };
+    let output = home.serve().stop();
+    let warning = output.stderr.lines().find(|line| line.contains("little space on the disk"));
+    let warning = warning.unwrap_or_else(|| panic!("{output:#?}"));
+    assert!(warning.contains("WARN") && warning.contains("MiB free"), "{warning}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -42,8 +42,10 @@ pub(super) fn data_dir(data_dir: &Path) -> Check {
 /// Checks the free space of the disk.
 pub(super) fn free_space(data_dir: &Path) -> Check {
     const NAME: &str = "disk";
-    // The nearest parent is measured if the directory does not exist yet.
+    // PostgreSQL's directory may be on a disk of its own. The nearest parent is measured if the
+    // directory does not exist yet.
     let absolute = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    let absolute = absolute.join("postgres");
     let nearest = absolute.ancestors().find(|path| path.exists()).unwrap_or(&absolute);
     let free = match rustix::fs::statvfs(nearest) {
         Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),

@@ -8,7 +8,7 @@
 #![expect(clippy::print_stdout, reason = "a failed test shows its measurements")]
 
 mod load;
-mod postgres;
+pub mod postgres;
 mod stage;
 
 use rustix::process::Signal;
