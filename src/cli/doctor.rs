@@ -34,9 +34,9 @@ pub(super) async fn run(settings: &Settings, clock: &Clock, output: Output) -> E
     if let Some(files) = &settings.server.tls {
         report.add(ports::certificate(files, clock));
     }
-    report.add(ports::api(&settings.server).await);
+    report.add(ports::api(&settings.server, &settings.data_dir).await);
     if let Some(bind) = &settings.metrics.bind {
-        report.add(ports::metrics(bind).await);
+        report.add(ports::metrics(bind, &settings.data_dir).await);
     }
     report.finish()
 }

@@ -2,6 +2,7 @@
 //! that a wrong configuration fails the start at once.
 
 use std::io;
+use std::net::SocketAddr;
 
 use super::certificate::Certificate;
 use crate::config::Settings;
@@ -26,6 +27,12 @@ impl Listeners {
             Listener::bind(bind).map_err(|error| cannot_listen(error, "server.bind", bind))?;
         let metrics = settings.metrics.bind.as_deref().map(bind_metrics).transpose()?;
         Ok(Self { api, metrics, certificate })
+    }
+
+    /// The bound addresses.
+    pub(super) fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        let metrics = self.metrics.as_ref().map(MetricsListener::address);
+        [Some(self.api.address()), metrics].into_iter().flatten().collect()
     }
 }
 

@@ -31,6 +31,7 @@ mod postgres_supervisor;
 mod restore;
 mod secrets;
 mod serve;
+mod server_record;
 mod service_manager;
 mod shutdown_signal;
 mod test_callback;

@@ -13,6 +13,7 @@ use super::application::Application;
 use super::database::Database;
 use super::explain::explain;
 use super::listeners::Listeners;
+use super::server_record::ServerRecord;
 use super::shutdown_signal::ShutdownSignal;
 use super::{doctor, first_app, open_files, output, service_manager};
 use crate::clock::Clock;
@@ -38,6 +39,7 @@ pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()>
     };
     database.warn_if_accessible(settings);
     let database = database.supervise(shutdown_signal.clone());
+    let _record = record(&settings.data_dir, &listeners);
     let starting = start(settings, clock, listeners, &url, &database, &shutdown_signal);
     let application = tokio::select! {
         application = starting => application,
@@ -54,6 +56,19 @@ pub(super) async fn run(settings: &Settings, clock: Clock) -> anyhow::Result<()>
     };
     database.close().await;
     result
+}
+
+/// Records the addresses for `muster doctor`. With an external database, the directory may be
+/// missing.
+fn record(data_dir: &Path, listeners: &Listeners) -> Option<ServerRecord> {
+    if !data_dir.is_dir() {
+        return None;
+    }
+    let record =
+        listeners.addresses().and_then(|addresses| ServerRecord::write(data_dir, &addresses));
+    record
+        .inspect_err(|error| tracing::warn!(%error, "`muster doctor` will not know this server"))
+        .ok()
 }
 
 /// Prepares the database, and announces the service.

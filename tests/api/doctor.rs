@@ -119,6 +119,58 @@ fn a_port_of_another_program_is_a_failure() {
     }
 }
 
+/// A proxy that forwards bytes to `to`. Returns its address.
+fn proxy(to: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        while let Ok((client, _)) = listener.accept() {
+            let server = std::net::TcpStream::connect(&to).unwrap();
+            for (mut from, mut to) in
+                [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)]
+            {
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Both);
+                });
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn a_port_of_another_installation_is_a_failure() {
+    let other = Home::lived_in();
+    let server = other.serve();
+    let metrics = server.running.until_stderr("the metrics address", |log| {
+        Some(log.split_once(" metrics=")?.1.split_once('\n')?.0.to_owned())
+    });
+    let mut home = Home::lived_in();
+    for (api, metrics) in [
+        (server.address.to_string(), metrics.clone()),
+        (proxy(server.address.to_string()), proxy(metrics)),
+    ] {
+        home.set("MUSTER__SERVER__BIND", &api).set("MUSTER__METRICS__BIND", &metrics);
+        let checks = doctor(&home, 1);
+        for (check, address, key) in
+            [("port", &api, "server.bind"), ("metrics", &metrics, "metrics.bind")]
+        {
+            let (verdict, found, remedy) = find(&checks, check);
+            assert_eq!(verdict, "fail", "{found}");
+            assert!(found.contains(address) && remedy.contains(key), "{found} {remedy}");
+        }
+        home.run(&["serve"]).fails(1, &["cannot listen on"]);
+    }
+    // The port of the proxy is not that of the server behind it, also for its own installation.
+    let mut own = Home::new();
+    own.env.clone_from(&other.env);
+    own.set("MUSTER__SERVER__BIND", &proxy(server.address.to_string()));
+    let output = own.run(&["doctor"]);
+    assert_eq!(output.status.code(), Some(1), "{output:#?}");
+    server.stop();
+}
+
 #[test]
 fn a_wrong_configuration_is_a_failure() {
     let mut home = Home::new();
