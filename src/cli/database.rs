@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::ConnectOptions as _;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::actor;
 use super::explain::{explain, unreachable};
+use super::misconfigured::Misconfigured;
 use super::postgres_supervisor::PostgresSupervisor;
 use super::shutdown_signal::ShutdownSignal;
 use crate::clock::Clock;
@@ -212,8 +214,29 @@ fn unusable(error: repository::Error) -> anyhow::Error {
 
 /// The options of a configured database.
 fn external_options(url: &DatabaseUrl) -> anyhow::Result<PgConnectOptions> {
-    PgConnectOptions::from_str(url.expose())
-        .with_context(|| format!("database.url: {url} cannot be used"))
+    let wrong = || Misconfigured(format!("database.url: {url} cannot be used"));
+    let options = PgConnectOptions::from_str(url.expose()).with_context(wrong)?;
+    check_tls_files(&options)?;
+    Ok(options)
+}
+
+/// Checks that the files for TLS can be read. PostgreSQL's client would not name them.
+fn check_tls_files(options: &PgConnectOptions) -> anyhow::Result<()> {
+    if matches!(options.get_ssl_mode(), PgSslMode::Disable) {
+        return Ok(());
+    }
+    for (key, value) in options.to_url_lossy().query_pairs() {
+        if !["sslrootcert", "sslcert", "sslkey"].contains(&&*key) {
+            continue;
+        }
+        // The options write this prefix before a path.
+        if let Some(path) = value.strip_prefix("file: ") {
+            let unreadable =
+                || Misconfigured(format!("database.url: {key} names {path}, which cannot be read"));
+            std::fs::File::open(path).with_context(unreadable)?;
+        }
+    }
+    Ok(())
 }
 
 /// A pool for a database other than the configured one. It connects on first use.

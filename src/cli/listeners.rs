@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::certificate::Certificate;
+use super::misconfigured::Misconfigured;
 use crate::config::Settings;
 use crate::http::{Listener, MetricsListener};
 
@@ -40,8 +41,10 @@ fn bind_metrics(bind: &str) -> anyhow::Result<MetricsListener> {
     MetricsListener::bind(bind).map_err(|error| cannot_listen(error, "metrics.bind", bind))
 }
 
-/// Adds the remedy to a failed bind. `key` is the configuration key whose value is `bind`.
+/// Adds the remedy to a failed bind. `key` is the configuration key whose value is `bind`. Unless
+/// another program uses the address, the value is wrong for this machine.
 fn cannot_listen(error: io::Error, key: &str, bind: &str) -> anyhow::Error {
+    let is_in_use = error.kind() == io::ErrorKind::AddrInUse;
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => format!(
             "another program listens there, perhaps a Muster that already runs (check with `muster \
@@ -55,5 +58,7 @@ fn cannot_listen(error: io::Error, key: &str, bind: &str) -> anyhow::Error {
         }
         _ => format!("set {key} to an address and port of this machine"),
     };
-    anyhow::Error::from(error).context(format!("cannot listen on {bind}: {remedy}"))
+    let message = format!("cannot listen on {bind}: {remedy}");
+    let error = anyhow::Error::from(error);
+    if is_in_use { error.context(message) } else { error.context(Misconfigured(message)) }
 }

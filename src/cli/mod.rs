@@ -23,6 +23,7 @@ mod key;
 mod listeners;
 mod manual;
 mod migrate;
+mod misconfigured;
 mod move_to;
 mod open_files;
 mod options;
@@ -53,8 +54,10 @@ pub use shutdown_signal::ShutdownSignal;
 use self::args::Output;
 use self::certificate::CertificateError;
 use self::crypto::install_crypto_provider;
+use self::misconfigured::Misconfigured;
 use crate::clock::Clock;
 use crate::config::{self, ConfigError, LogFilter, LogFormat, Settings};
+use crate::postgres::embedded::EmbeddedError;
 use crate::postgres::environment;
 use crate::{http, telemetry};
 
@@ -157,10 +160,17 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             output::error(&error);
-            let misconfigured = error.is::<ConfigError>() || error.is::<CertificateError>();
-            ExitCode::from(if misconfigured { 2 } else { 1 })
+            ExitCode::from(if is_misconfiguration(&error) { 2 } else { 1 })
         }
     }
+}
+
+/// Whether a value of the configuration is the cause, wherever this was found.
+fn is_misconfiguration(error: &anyhow::Error) -> bool {
+    error.is::<ConfigError>()
+        || error.is::<CertificateError>()
+        || error.is::<Misconfigured>()
+        || error.downcast_ref().is_some_and(EmbeddedError::is_misconfiguration)
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {

@@ -32,9 +32,7 @@ pub enum EmbeddedError {
         problem: String,
     },
     /// The machine has no suitable programs, and downloads are switched off.
-    #[error(
-        "found no PostgreSQL {MIN_MAJOR} or newer on this machine{found}, and may not download it; {REMEDIES}"
-    )]
+    #[error("found no PostgreSQL {MIN_MAJOR} or newer on this machine{found}; {REMEDIES}")]
     NoPrograms {
         /// The programs that are too old, if any.
         found: FoundVersions,
@@ -259,6 +257,12 @@ pub enum EmbeddedError {
 }
 
 impl EmbeddedError {
+    /// Whether the value of a configuration key is the cause.
+    #[must_use]
+    pub fn is_misconfiguration(&self) -> bool {
+        matches!(self, Self::ConfiguredPrograms { .. })
+    }
+
     /// The message in two parts: the cause, and the remedy if the error has one.
     #[must_use]
     pub fn cause_and_remedy(&self) -> (String, Option<String>) {

@@ -1,0 +1,14 @@
+//! A configured value that could not be used, found after the configuration was read.
+
+use std::fmt;
+
+/// What is wrong with which key, as the context of an error. Its exit code is that of a wrong
+/// configuration.
+#[derive(Debug)]
+pub(super) struct Misconfigured(pub(super) String);
+
+impl fmt::Display for Misconfigured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
