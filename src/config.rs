@@ -184,9 +184,11 @@ impl Settings {
     }
 
     fn read(reader: &mut Reader<'_>) -> Self {
+        let server = ServerConfig::read(reader);
+        let metrics_bind = reader.address_beside("metrics.bind", &server.bind);
         let settings = Self {
             data_dir: reader.path("data_dir"),
-            server: ServerConfig::read(reader),
+            server,
             database: DatabaseConfig {
                 url: reader.database_url("database.url"),
                 embedded: reader.boolean("database.embedded"),
@@ -229,7 +231,7 @@ impl Settings {
                     .duration("cache.follow_interval", MIN_TIMEOUT / 10..=10 * SECOND),
             },
             delivery: DeliveryConfig::read(reader),
-            metrics: MetricsConfig { bind: reader.optional_address("metrics.bind") },
+            metrics: MetricsConfig { bind: metrics_bind },
             tracing: TracingConfig::read(reader),
             log: LogConfig {
                 level: reader.log_filter("log.level"),

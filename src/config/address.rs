@@ -15,6 +15,18 @@ pub(super) fn is_address(text: &str) -> bool {
     port_is_good && is_host_name(host)
 }
 
+/// An address of this machine alone, with the port after that of `bind`: two servers with different
+/// ports get two different addresses. A free port stays one.
+pub(super) fn local_address_beside(bind: &str) -> String {
+    let port = bind.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+    let beside = match port.unwrap_or_default() {
+        0 => 0,
+        u16::MAX => u16::MAX - 1,
+        port => port + 1,
+    };
+    format!("127.0.0.1:{beside}")
+}
+
 fn is_host_name(host: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ::config::{Value, ValueKind};
 use ipnet::IpNet;
 
-use super::address::is_address;
+use super::address::{is_address, local_address_beside};
 use super::key_text::KeyText;
 use super::log_filter::{DIRECTIVES, LogFilter};
 use super::url::{DatabaseUrl, redact};
@@ -137,11 +137,12 @@ impl<'a> Reader<'a> {
         self.text(key, expected, |text| is_address(text).then(|| text.to_owned()))
     }
 
-    /// `HOST:PORT`; empty = `None`.
-    pub(super) fn optional_address(&mut self, key: &str) -> Option<String> {
-        let expected = "expected HOST:PORT, such as \"127.0.0.1:7081\", or nothing";
-        self.optional(key, expected, str::to_owned, |text| {
-            is_address(text).then(|| text.to_owned())
+    /// `HOST:PORT`; empty = `None`; "auto" = on this machine, with the port after that of `other`.
+    pub(super) fn address_beside(&mut self, key: &str, other: &str) -> Option<String> {
+        let expected = "expected \"auto\", or HOST:PORT, such as \"127.0.0.1:7081\", or nothing";
+        self.optional(key, expected, str::to_owned, |text| match text {
+            "auto" => Some(local_address_beside(other)),
+            text => is_address(text).then(|| text.to_owned()),
         })
     }
 

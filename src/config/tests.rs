@@ -512,6 +512,22 @@ fn misspelled_log_levels_are_refused() {
 }
 
 #[test]
+fn metrics_address_follows_the_api_address() {
+    for (bind, expected) in [
+        ("127.0.0.1:7080", "127.0.0.1:7081"),
+        ("127.0.0.1:7081", "127.0.0.1:7082"),
+        ("0.0.0.0:9000", "127.0.0.1:9001"),
+        ("[::1]:65535", "127.0.0.1:65534"),
+        ("localhost:0", "127.0.0.1:0"),
+    ] {
+        let settings = load(Some(&format!("server.bind = \"{bind}\"")), &[]).unwrap();
+        assert_eq!(settings.metrics.bind.as_deref(), Some(expected), "{bind}");
+    }
+    let set = "server.bind = \"127.0.0.1:9000\"\nmetrics.bind = \"127.0.0.1:7081\"";
+    assert_eq!(load(Some(set), &[]).unwrap().metrics.bind.as_deref(), Some("127.0.0.1:7081"));
+}
+
+#[test]
 fn metrics_address_differs_from_the_api_address() {
     assert_eq!(load(Some("metrics.bind = \"\""), &[]).unwrap().metrics.bind, None);
     let free = "server.bind = \"[::1]:0\"\nmetrics.bind = \"[::1]:0\"";
@@ -522,7 +538,8 @@ fn metrics_address_differs_from_the_api_address() {
          server.bind, which is \"127.0.0.1:7080\" (the default)"
     );
     let bad = problem("metrics.bind = \"7081\"", &[]);
-    assert!(bad.ends_with("expected HOST:PORT, such as \"127.0.0.1:7081\", or nothing"), "{bad}");
+    let expected = "expected \"auto\", or HOST:PORT, such as \"127.0.0.1:7081\", or nothing";
+    assert!(bad.ends_with(expected), "{bad}");
 }
 
 #[test]
