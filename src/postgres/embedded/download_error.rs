@@ -11,6 +11,27 @@ pub enum DownloadError {
     /// No directory for downloads is known.
     #[error("there is no place to keep it: neither XDG_CACHE_HOME nor HOME is set")]
     NoCacheDir,
+    /// This program has no sum for an archive of this version and this machine.
+    #[error("there is no release of PostgreSQL {major} for {target} that this program can verify")]
+    NotPinned {
+        /// The major version.
+        major: u32,
+        /// The kind of this machine.
+        target: &'static str,
+    },
+    /// The archive is not the one that was published with its release.
+    #[error(
+        "the archive of PostgreSQL {version} was not unpacked, because its SHA-256 is {found}, but \
+         should be {expected}"
+    )]
+    Changed {
+        /// The version of the archive.
+        version: &'static str,
+        /// The sum in this program.
+        expected: &'static str,
+        /// The sum of the archive.
+        found: String,
+    },
     /// A step took too long.
     #[error("{step} took longer than {} s", .timeout.as_secs())]
     Timeout {

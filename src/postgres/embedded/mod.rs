@@ -48,6 +48,7 @@ mod options;
 mod owner;
 mod process;
 mod ready;
+mod releases;
 mod roles;
 mod socket;
 mod timeouts;
