@@ -1,5 +1,6 @@
 //! The rules that a request can violate.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::{Account, Version, VersionPrecondition};
@@ -75,6 +76,34 @@ pub enum RuleViolation {
         /// The version that the session has.
         current: Version,
     },
+}
+
+impl RuleViolation {
+    /// The violated rule without the values of the request: the text for a caller who must not learn
+    /// them.
+    #[must_use]
+    pub fn without_values(&self) -> Cow<'static, str> {
+        match self {
+            Self::NotAMember { .. } | Self::OwnerNotAMember { .. } => {
+                "not a member of the session".into()
+            }
+            Self::RemovalNotAllowed { .. } => "only the owner may remove other members".into(),
+            Self::OwnerOnly { act } => format!("only the owner may {act}").into(),
+            Self::MissingReason => "required when acting as administrator".into(),
+            Self::AttributesTooLarge { max, .. } => {
+                format!("at most {max} bytes as compact JSON").into()
+            }
+            Self::AddedAndRemoved { .. } => "an account is also in addMember".into(),
+            Self::TooFewMembers { min, .. } => {
+                format!("at least {min} members, creator included").into()
+            }
+            Self::TooManyMembers { max, .. } => format!("at most {max} members").into(),
+            Self::Dissolved => "the session is dissolved".into(),
+            Self::VersionConflict { current, .. } => {
+                format!("the current version is {current}").into()
+            }
+        }
+    }
 }
 
 /// An action that only the owner may take, besides removing other members.

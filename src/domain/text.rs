@@ -3,6 +3,7 @@
 //! Lengths count Unicode scalar values, as the wire protocol does; they do not count bytes or
 //! visible letters.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use compact_str::CompactString;
@@ -48,6 +49,24 @@ pub enum Invalid {
     /// Not a UUID in an accepted form.
     #[error("must be a UUID")]
     NotAUuid,
+}
+
+impl Invalid {
+    /// The violated rule without the value: the text for a caller who must not learn the value.
+    #[must_use]
+    pub fn without_value(&self) -> Cow<'static, str> {
+        match self {
+            Self::Empty => "at least 1 character".into(),
+            Self::Blank => "must not be blank".into(),
+            Self::TooLong { max, .. } => format!("at most {max} characters").into(),
+            Self::Control(_) => "control characters are not allowed".into(),
+            Self::Character(_) => "only A-Z a-z 0-9 . _ -".into(),
+            Self::NotVisible(_) => "only visible ASCII".into(),
+            Self::NotANumber => "must be a whole number".into(),
+            Self::TooSmall { min, .. } => format!("at least {min}").into(),
+            Self::NotAUuid => "must be a UUID".into(),
+        }
+    }
 }
 
 /// Checks that a text has 1 to `max` characters.

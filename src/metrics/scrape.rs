@@ -11,7 +11,8 @@ use std::sync::atomic::Ordering;
 use super::page::{self, MetricsWriter, WriteMetrics};
 use super::process::Process;
 use super::{
-    CacheStats, Callbacks, Connections, Format, Metrics, MetricsSnapshot, PoolStats, StatementStats,
+    CacheStats, Callbacks, Connections, Format, Metrics, MetricsSnapshot, PoolStats,
+    SealedRejections, StatementStats,
 };
 
 /// The metrics and the state of the service, as text for Prometheus.
@@ -88,7 +89,18 @@ fn requests(writer: &mut MetricsWriter<'_>, metrics: &Metrics, in_flight: usize)
     )?;
     let codes = metrics.requests.codes.all();
     let codes = codes.map(|(code, count)| (label("code", code.unwrap_or("other")), count));
-    writer.counters("muster_v1_problems", "Responses of /v1 with a problem code.", codes)
+    writer.counters("muster_v1_problems", "Responses of /v1 with a problem code.", codes)?;
+    sealed_texts(writer, &metrics.sealed_rejections)
+}
+
+fn sealed_texts(writer: &mut MetricsWriter<'_>, rejections: &SealedRejections) -> fmt::Result {
+    let reasons = [
+        ("unopened", &rejections.unopened),
+        ("held_off", &rejections.held_off),
+        ("token_request", &rejections.token_requests),
+    ];
+    let reasons = reasons.map(|(reason, count)| (label("reason", reason), count.value()));
+    writer.counters("muster_sealed_rejections", "Sealed texts of /cgi that were refused.", reasons)
 }
 
 fn connections(writer: &mut MetricsWriter<'_>, connections: &Connections) -> fmt::Result {

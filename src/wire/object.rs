@@ -82,6 +82,16 @@ pub struct FieldError {
     pub got: JsonKind,
 }
 
+impl FieldError {
+    /// The error without the index and the received type: the text for a caller who must not learn
+    /// the value.
+    #[must_use]
+    pub fn without_value(&self) -> String {
+        let field = self.field.split('[').next().unwrap_or_default();
+        format!("{field}: must be {}", self.wanted)
+    }
+}
+
 impl<'a> JsonObject<'a> {
     /// Reads a message.
     ///

@@ -13,7 +13,7 @@ const CREATE: &str = "/cgi/session/create";
 
 /// The whole response to every message that does not open.
 const CANNOT_OPEN: &str =
-    r#"{"errcode":100006,"errmsg":"encrypt: cannot be opened with this app's key"}"#;
+    r#"{"errcode":100006,"errmsg":"encrypt: cannot be opened with this app's key, or is not a JSON object"}"#;
 
 fn vectors() -> Value {
     serde_json::from_str(include_str!("../../src/wire/envelope_vectors.json")).unwrap()
@@ -45,7 +45,7 @@ async fn send_form(client: &Client, path: &str, encrypt: &str) -> Response {
 }
 
 /// Everything in a response that could distinguish two causes.
-async fn all_that_can_be_seen(response: Response) -> (u16, Vec<String>, String) {
+pub async fn all_that_can_be_seen(response: Response) -> (u16, Vec<String>, String) {
     let mut head: Vec<String> = response
         .headers()
         .iter()
@@ -61,22 +61,18 @@ async fn envelopes_of_other_implementations_are_accepted() {
     let app = spawn_app().await;
     let client = app_of_the_vectors(&app).await;
     let path = format!("{CREATE}?accessToken={}", client.token().await);
-    let inner = |reason: &str| refusal(100_004, &format!("encrypt: {reason}"));
+    let no_object: Value = serde_json::from_str(CANNOT_OPEN).unwrap();
     for vector in vectors()["good"].as_array().unwrap() {
         let encrypt = vector["encrypt"].as_str().unwrap();
         let got = client.opened(send(&client, &path, encrypt).await).await;
         match vector["plain_utf8"].as_str().unwrap() {
             "1718000000" => {
-                assert_eq!(got, inner("must be a JSON object, got a whole number"), "{vector}");
+                assert_eq!(got, no_object, "{vector}");
                 let token = client.opened(send(&client, "/cgi/gettoken", encrypt).await).await;
                 assert_eq!(token["errcode"], 0, "{vector}: {token}");
             }
-            "" => {
-                let end = "not JSON: EOF while parsing a value at line 1 column 0";
-                assert_eq!(got, inner(end), "{vector}");
-            }
-            text if text.starts_with('x') => {
-                assert_eq!(got, inner("not JSON: expected value at line 1 column 1"), "{vector}");
+            text if text.is_empty() || text.starts_with('x') => {
+                assert_eq!(got, no_object, "{vector}");
             }
             _ => {
                 assert_eq!(got["title"], "项目周会", "{vector}: {got}");
@@ -124,20 +120,18 @@ async fn invalid_envelopes_get_one_answer() {
         ("a multiple of 16 only", sealed_with(2, b"{}", id)[..64].to_owned()),
         ("base64 for URLs", "-_-_".repeat(16)),
         ("other characters", "密文".to_owned()),
+        ("a list", client.seal("[]")),
+        ("two objects", client.seal("{}{}")),
+        ("half an object", client.seal("{\"title\": \"t\"")),
+        ("a field twice", client.seal("{\"title\": \"t\", \"title\": \"t\"}")),
         ("a second later than allowed", client.seal("1718000301")),
         ("no time", client.seal("now")),
     ] {
         bad.push((why.to_owned(), encrypt));
     }
-    let timely = bad.len() - 2;
-
     let mut seen = Vec::new();
-    for (at, (why, encrypt)) in bad.iter().enumerate() {
+    for (why, encrypt) in &bad {
         for call in ["gettoken", "session/create", "session/update"] {
-            // Only a token request requires the time as its message.
-            if call != "gettoken" && at >= timely {
-                continue;
-            }
             let path = format!("/cgi/{call}?accessToken={token}");
             for response in
                 [send(&client, &path, encrypt).await, send_form(&client, &path, encrypt).await]

@@ -18,6 +18,8 @@ const CODES: [i32; 24] = [
 ];
 const CONFLICT: i32 = 400_009;
 
+const CANNOT_OPEN: &str = "encrypt: cannot be opened with this app's key, or is not a JSON object";
+
 const NOWHERE: &str = "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}";
 
 /// The provoked errcodes.
@@ -99,7 +101,7 @@ impl Table {
             ("appId", json!(1), 100_013, "appId: must be text, got a whole number"),
             ("encrypt", json!(null), 100_011, "encrypt: is missing"),
             ("encrypt", json!(1), 100_014, "encrypt: must be text, got a whole number"),
-            ("encrypt", json!("AA=="), 100_006, "encrypt: cannot be opened with this app's key"),
+            ("encrypt", json!("AA=="), 100_006, CANNOT_OPEN),
         ] {
             let mut body = whole.clone();
             body[field] = value;
@@ -114,7 +116,7 @@ impl Table {
         let got = self.raw("gettoken", "", &json!([])).await;
         self.is(100_004, "body: must be a JSON object, got a list", &got);
         let got = self.raw("session/create", &token, &client.envelope("[]")).await;
-        self.is(100_004, "encrypt: must be a JSON object, got a list", &got);
+        self.is(100_006, CANNOT_OPEN, &got);
     }
 
     async fn permissions(&mut self) {

@@ -38,6 +38,7 @@ mod move_to;
 mod plaintext_requests;
 mod rate_limits;
 mod request_id;
+mod sealed_attacks;
 mod secrets;
 mod security;
 mod serve;

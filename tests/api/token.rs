@@ -11,7 +11,7 @@ use crate::harness::{BUIN, change, new_app, refusal, spawn_app, spawn_app_with, 
 
 /// The response to a wrong time, which is the same as for an envelope that does not open.
 fn cannot_open() -> Value {
-    refusal(100_006, "encrypt: cannot be opened with this app's key")
+    refusal(100_006, "encrypt: cannot be opened with this app's key, or is not a JSON object")
 }
 
 fn unknown() -> Value {

@@ -117,8 +117,9 @@ pub fn load<S: Script>(
 pub fn open(envelope: &Envelope, body: &[u8]) -> Result<Value, String> {
     let outer: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     let sealed = outer["encrypt"].as_str().ok_or("no envelope")?;
-    let message = envelope.open(sealed).map_err(|error| error.to_string())?;
-    serde_json::from_str(&message).map_err(|error| error.to_string())
+    let opened = envelope.open_outgoing(sealed);
+    let message = opened.text().map_err(|error| error.to_string())?;
+    serde_json::from_str(message).map_err(|error| error.to_string())
 }
 
 /// The counts are far below the limit of exact floats.

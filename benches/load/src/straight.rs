@@ -175,7 +175,7 @@ impl Straight {
 
     fn open(&self, body: &[u8]) -> anyhow::Result<String> {
         let sealed: Sealed<'_> = serde_json::from_slice(body)?;
-        Ok(self.app.envelope.open(sealed.encrypt)?)
+        Ok(self.app.envelope.open(sealed.encrypt).text()?.to_owned())
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<Session>>> {
@@ -208,7 +208,7 @@ impl Straight {
         self.held().insert(session.id, Arc::new(session));
         let mut body = String::with_capacity(64 + 2 * message.len());
         body.push_str("{\"errcode\":0,\"errmsg\":\"ok\",\"encrypt\":\"");
-        self.app.envelope.seal_into(&mut body, message.as_bytes());
+        self.app.envelope.seal_outgoing_into(&mut body, message.as_bytes());
         body.push_str("\"}");
         HttpResponse::Ok().content_type("application/json").body(body)
     }

@@ -8,20 +8,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{HttpRequest, web};
+use chrono::TimeDelta;
 use ipnet::IpNet;
 use tokio::time::Instant;
 
 use super::app_rate_limit::AppRateLimiter;
 use super::attempt_throttle::AttemptThrottle;
 use crate::clock::Clock;
-use crate::domain::App;
+use crate::domain::{App, AppId, Buin};
 use crate::http::middleware::client_ip::{ClientIp, ClientIpResolver};
 use crate::http::middleware::request_context::RequestContext;
+use crate::metrics::Metrics;
 use crate::service::{AppContext, AuthError, Authenticator, Caller, Error};
 
 /// The longest sealed text, in bytes, that is opened for a throttled client. A sealed time takes a
 /// fifth of this.
 const MAX_UNTHROTTLED_SEALED_LEN: usize = 1_024;
+/// Invalid credentials of a network are forgotten after this time.
+const CREDENTIALS_RESET_AFTER: TimeDelta = TimeDelta::seconds(60);
+/// Sealed texts that cannot be opened are forgotten after this time. A client with a valid
+/// credential sends none, and a patient attacker must not get many free attempts in a day.
+const SEALED_RESET_AFTER: TimeDelta = TimeDelta::hours(1);
 
 /// The limits for callers.
 #[derive(Clone, Debug)]
@@ -38,10 +45,13 @@ pub struct AuthOptions {
 
 /// Authenticates requests, within the limits of [`AuthOptions`].
 pub struct RequestAuth {
-    throttle: AttemptThrottle,
+    throttle: AttemptThrottle<IpNet>,
+    /// Sealed texts of an app at a network that cannot be opened.
+    sealed_throttle: AttemptThrottle<(IpNet, Buin, AppId)>,
     rate_limiter: Option<AppRateLimiter>,
     client_ips: ClientIpResolver,
     clock: Clock,
+    metrics: Arc<Metrics>,
 }
 
 /// Why a request is rejected.
@@ -51,6 +61,8 @@ pub(crate) enum AuthRejection {
     Error(Error),
     /// The address of the caller tried too many invalid credentials.
     Throttled { wait: Duration },
+    /// The app sent too many sealed texts from this address that cannot be opened.
+    HeldOff { wait: Duration },
     /// The app exceeds its request rate.
     RateLimited { wait: Duration },
     /// The router provides no [`RequestAuth`] or no [`Authenticator`]: a bug in this crate.
@@ -58,16 +70,18 @@ pub(crate) enum AuthRejection {
 }
 
 impl RequestAuth {
-    /// Reads the time from `clock`.
+    /// Reads the time from `clock`, and counts refused sealed texts in `metrics`.
     #[must_use]
-    pub fn new(options: AuthOptions, clock: Clock) -> Self {
+    pub fn new(options: AuthOptions, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let AuthOptions { max_failed_attempts, requests_per_second, burst, trusted_proxies } =
             options;
         Self {
-            throttle: AttemptThrottle::new(max_failed_attempts),
+            throttle: AttemptThrottle::new(max_failed_attempts, CREDENTIALS_RESET_AFTER),
+            sealed_throttle: AttemptThrottle::new(max_failed_attempts, SEALED_RESET_AFTER),
             rate_limiter: AppRateLimiter::new(requests_per_second, burst),
             client_ips: ClientIpResolver::new(&trusted_proxies),
             clock,
+            metrics,
         }
     }
 
@@ -77,7 +91,7 @@ impl RequestAuth {
     }
 
     fn check_throttle(&self, network: IpNet) -> Result<(), AuthRejection> {
-        match self.throttle.retry_after(network, self.clock.now()) {
+        match self.throttle.retry_after(&network, self.clock.now()) {
             Some(wait) => Err(AuthRejection::Throttled { wait }),
             None => Ok(()),
         }
@@ -89,10 +103,15 @@ impl RequestAuth {
     /// [`AuthRejection::Throttled`] if the address must wait already: the caller learns nothing
     /// else.
     fn record_failure(&self, network: IpNet) -> Result<(), AuthRejection> {
-        match self.throttle.record_failure(network, self.clock.now()) {
+        match self.throttle.record_failure(&network, self.clock.now()) {
             Some(wait) => Err(AuthRejection::Throttled { wait }),
             None => Ok(()),
         }
+    }
+
+    fn held_off(&self, wait: Duration) -> AuthRejection {
+        self.metrics.sealed_rejections.held_off.inc();
+        AuthRejection::HeldOff { wait }
     }
 
     fn check_rate_limit(&self, app: &App) -> Result<(), AuthRejection> {
@@ -161,21 +180,53 @@ fn identified(
     auth.check_rate_limit(app)
 }
 
+/// Refuses sealed texts of the app while it is held off at this address. The texts are not opened
+/// then, so they tell nothing. The check takes a lock only on a server that has recorded a failure.
+pub(crate) fn check_sealed(request: &HttpRequest, app: &App) -> Result<(), AuthRejection> {
+    let auth = request_auth(request)?;
+    if !auth.sealed_throttle.has_records() {
+        return Ok(());
+    }
+    match auth.sealed_throttle.retry_after(&sealed_source(request, app), auth.clock.now()) {
+        Some(wait) => Err(auth.held_off(wait)),
+        None => Ok(()),
+    }
+}
+
+/// Records that a sealed text of an authenticated app is not one JSON object sealed with its key.
+///
+/// # Errors
+/// [`AuthRejection::HeldOff`] if the app is held off already: the caller learns nothing else.
+pub(crate) fn record_unopened(request: &HttpRequest, app: &App) -> Result<(), AuthRejection> {
+    let auth = request_auth(request)?;
+    let source = sealed_source(request, app);
+    match auth.sealed_throttle.record_failure(&source, auth.clock.now()) {
+        Some(wait) => Err(auth.held_off(wait)),
+        None => {
+            auth.metrics.sealed_rejections.unopened.inc();
+            Ok(())
+        }
+    }
+}
+
 /// Returns the `proof` that an app has its key, or records a failed attempt.
 pub(crate) fn verify_key_proof<T, E: From<AuthRejection>>(
     request: &HttpRequest,
     proof: Result<T, impl Into<E>>,
 ) -> Result<T, E> {
     let auth = request_auth(request)?;
-    proof.map_err(|error| match auth.record_failure(rate_limit_prefix(request)) {
-        Err(rejection) => rejection.into(),
-        Ok(()) => error.into(),
+    proof.map_err(|error| {
+        auth.metrics.sealed_rejections.token_requests.inc();
+        match auth.record_failure(rate_limit_prefix(request)) {
+            Err(rejection) => rejection.into(),
+            Ok(()) => error.into(),
+        }
     })
 }
 
 /// Records that an app got its token.
 pub(crate) fn record_success(request: &HttpRequest) -> Result<(), AuthRejection> {
-    request_auth(request)?.throttle.forgive_one(rate_limit_prefix(request));
+    request_auth(request)?.throttle.forgive_one(&rate_limit_prefix(request));
     Ok(())
 }
 
@@ -210,6 +261,10 @@ fn rate_limit_prefix(request: &HttpRequest) -> IpNet {
     RequestContext::from_request(request)
         .map_or_else(unknown, |context| context.client_ip())
         .rate_limit_prefix()
+}
+
+fn sealed_source(request: &HttpRequest, app: &App) -> (IpNet, Buin, AppId) {
+    (rate_limit_prefix(request), app.buin, app.app_id.clone())
 }
 
 fn request_auth(request: &HttpRequest) -> Result<&RequestAuth, AuthRejection> {

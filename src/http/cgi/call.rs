@@ -15,13 +15,23 @@ use crate::http::auth::authenticate;
 use crate::http::middleware::request_context::RequestContext;
 use crate::http::shared::permission::RequiredPermission;
 use crate::http::uri;
-use crate::service::{AppContext, AuthError, CachedSession, Caller, Credential, Error};
-use crate::wire::{self, Errcode, FieldError, JsonObject};
+use crate::service::{
+    AppContext, AuthError, CachedSession, Caller, Credential, Error, WriteOutcome,
+};
+use crate::wire::{self, Errcode, FieldError, JsonObject, Opened};
 
-/// A `POST` of an app with the permission `N`, with the opened message.
+/// A `POST` of an app with the permission `N`, with its message.
 pub(super) struct PostRequest<N> {
     base: GetRequest<N>,
-    message: Bytes,
+    message: Message,
+}
+
+/// The message of a `POST`.
+enum Message {
+    /// The bare body.
+    Plain(Bytes),
+    /// The content of the envelope. Whether the envelope could be opened is not known yet.
+    Sealed(Opened),
 }
 
 /// A `GET` of an app with the permission `N`.
@@ -38,21 +48,42 @@ impl<N> PostRequest<N> {
         &self.base.caller
     }
 
-    /// The message: the content of the envelope, or the bare body.
+    /// The fields of the message. A handler must call this before anything else: only here it turns
+    /// out whether the envelope could be opened.
     pub(super) fn object(&self) -> Result<JsonObject<'_>, CgiError> {
-        let location = if self.base.sealed { "encrypt" } else { "body" };
-        JsonObject::parse(&self.message).map_err(|error| CgiError::malformed(location, &error))
+        match &self.message {
+            Message::Plain(body) => {
+                JsonObject::parse(body).map_err(|error| CgiError::malformed("body", &error))
+            }
+            Message::Sealed(opened) => opened.object().map_err(|error| {
+                let GetRequest { caller, request, .. } = &self.base;
+                match authenticate::record_unopened(request, caller.app()) {
+                    Ok(()) => error.into(),
+                    Err(rejection) => rejection.into(),
+                }
+            }),
+        }
     }
 
     /// The session that the message names. The request context records it.
     pub(super) fn session_id(&self, message: &JsonObject<'_>) -> Result<SessionId, CgiError> {
-        let wrong = |why: FieldError| CgiError::new(Errcode::SessionIdInvalid, why.to_string());
+        let wrong = |why: FieldError| {
+            CgiError::new(Errcode::SessionIdInvalid, why.to_string())
+                .with_sealed_errmsg(why.without_value())
+        };
         self.base.named(message.text("sessionId").map_err(wrong)?)
     }
 
-    /// A response whose result is a session.
-    pub(super) fn respond(&self, session: &CachedSession) -> HttpResponse {
-        self.base.respond(session)
+    /// The response to a write. Nothing of a sealed message is echoed in an error.
+    pub(super) fn respond(
+        &self,
+        result: Result<WriteOutcome, CgiError>,
+    ) -> Result<HttpResponse, CgiError> {
+        match result {
+            Ok(outcome) => Ok(self.base.respond(&outcome.session)),
+            Err(error) if self.base.sealed => Err(error.without_echo()),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -116,7 +147,7 @@ async fn read_post_request<N: RequiredPermission>(
     if caller.credential() == Credential::ApiKey && !object.has("encrypt") {
         let base = GetRequest { caller, sealed: false, request, needs: PhantomData };
         drop(object);
-        return Ok(PostRequest { base, message: body.into_bytes() });
+        return Ok(PostRequest { base, message: Message::Plain(body.into_bytes()) });
     }
     if !object.has("encrypt") {
         return Err(CgiError::missing(Errcode::EncryptMissing, "encrypt"));
@@ -130,9 +161,10 @@ async fn read_post_request<N: RequiredPermission>(
         let errmsg = "appId: not the app of the access token";
         return Err(CgiError::new(Errcode::InvalidAppId, errmsg));
     }
-    let message = caller.app_context().envelope.open(envelope.encrypt)?;
+    authenticate::check_sealed(&request, app)?;
+    let message = Message::Sealed(caller.app_context().envelope.open(envelope.encrypt));
     let base = GetRequest { caller, sealed: true, request, needs: PhantomData };
-    Ok(PostRequest { base, message: message.into() })
+    Ok(PostRequest { base, message })
 }
 
 impl<N: RequiredPermission> FromRequest for PostRequest<N> {
@@ -179,8 +211,8 @@ async fn read_token_request(
     let encrypt = envelope.encrypt;
     let app_context =
         authenticate::authenticate_token_request(request, (buin, envelope.app_id), encrypt).await?;
-    let message =
-        authenticate::verify_key_proof::<_, CgiError>(request, app_context.envelope.open(encrypt))?;
+    let opened = app_context.envelope.open(encrypt);
+    let message = authenticate::verify_key_proof::<_, CgiError>(request, opened.text())?.to_owned();
     Ok(TokenRequest { app_context, message })
 }
 

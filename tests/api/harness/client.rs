@@ -90,12 +90,9 @@ impl Client {
         self.open_with(text, self.iv())
     }
 
-    /// Opens with any IV.
+    /// Opens with any IV. The blanks at the end are not part of the JSON.
     pub fn open_with(&self, text: &str, iv: [u8; 16]) -> String {
-        let mut cipher = STANDARD.decode(text).unwrap();
-        assert_eq!(cipher.len() % 32, 0, "the length is no multiple of 32");
-        let decryptor = cbc::Decryptor::<Aes256>::new(&self.key.into(), &iv.into());
-        let plain = decryptor.decrypt_padded::<NoPadding>(&mut cipher).unwrap();
+        let plain = self.decrypt_with(text, iv);
         let padding = usize::from(*plain.last().unwrap());
         assert!((1..=32).contains(&padding), "padding {padding}");
         let (plain, end) = plain.split_at(plain.len() - padding);
@@ -103,7 +100,20 @@ impl Client {
         let length = u32::from_be_bytes(plain[16..20].try_into().unwrap()) as usize;
         let (message, tail) = plain[20..].split_at(length);
         assert_eq!(tail, self.app_id.as_bytes(), "the tail is not the app id");
-        String::from_utf8(message.to_vec()).unwrap()
+        let message = std::str::from_utf8(message).unwrap();
+        message.trim_end_matches([' ', '\t']).to_owned()
+    }
+
+    /// Decrypts whole blocks with the IV from the key, without a check.
+    pub fn decrypt(&self, text: &str) -> Vec<u8> {
+        self.decrypt_with(text, self.iv())
+    }
+
+    fn decrypt_with(&self, text: &str, iv: [u8; 16]) -> Vec<u8> {
+        let mut cipher = STANDARD.decode(text).unwrap();
+        assert_eq!(cipher.len() % 32, 0, "the length is no multiple of 32");
+        let decryptor = cbc::Decryptor::<Aes256>::new(&self.key.into(), &iv.into());
+        decryptor.decrypt_padded::<NoPadding>(&mut cipher).unwrap().to_vec()
     }
 
     /// The envelope of a message.

@@ -113,7 +113,8 @@ impl From<AuthRejection> for Problem {
     fn from(rejection: AuthRejection) -> Self {
         match rejection {
             AuthRejection::Error(error) => error.into(),
-            AuthRejection::Throttled { wait } => {
+            // This API has no sealed texts, so no request of it is held off.
+            AuthRejection::Throttled { wait } | AuthRejection::HeldOff { wait } => {
                 let why = "too many invalid API keys came from this address";
                 Self::for_field(Code::TooManyFailedAttempts, "Authorization", why)
                     .with_retry_after(retry_after_seconds(wait))
