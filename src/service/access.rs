@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::app_directory::AppLookup;
-use super::{AppContext, AppDirectory, AuthError, Error};
+use super::{AppContext, AppDirectory, AuthError, Error, ProofFault};
 use crate::clock::Clock;
 use crate::domain::{App, Permission};
-use crate::wire::{ApiKey, TokenClaims, TokenError};
+use crate::wire::{ApiKey, Opened, TokenClaims, TokenError};
 
 /// The rules for issuing tokens.
 #[derive(Clone, Copy, Debug)]
@@ -185,27 +185,37 @@ impl Authenticator {
         }
     }
 
-    /// Issues a token to an app that sealed `time`, in Unix seconds as decimal text. Older tokens
-    /// stay valid.
+    /// Issues a token to an app that proves its key: `sealed` is the current time in Unix seconds, as
+    /// decimal text. Older tokens stay valid.
     ///
     /// # Errors
-    /// [`AuthError::ClockSkew`] if `time` is not a number or too far from the server's time.
+    /// [`AuthError::InvalidProof`] if `sealed` cannot be opened, is not a number, or is too far from
+    /// the server's time.
     pub fn issue_token(
         &self,
         app_context: &AppContext,
-        time: &str,
+        sealed: &str,
     ) -> Result<IssuedToken, AuthError> {
+        let permitted_skew = self.options.max_clock_skew.as_secs();
         let now = self.clock.now().timestamp();
-        let time: i64 = time.trim().parse().map_err(|_| AuthError::ClockSkew)?;
-        if time.abs_diff(now) > self.options.max_clock_skew.as_secs() {
-            return Err(AuthError::ClockSkew);
-        }
+        verify_proof(&app_context.envelope.open(sealed), now, permitted_skew)
+            .map_err(|fault| AuthError::InvalidProof { permitted_skew, fault })?;
         let expire_in = self.options.expire_in.as_secs();
         let App { buin, app_id, .. } = &app_context.app;
         let expires_at = now.saturating_add_unsigned(expire_in);
         let access_token = app_context.token_key.issue(buin.get(), app_id.as_str(), expires_at);
         Ok(IssuedToken { access_token, expire_in })
     }
+}
+
+/// Checks the proof of an app's key: the time `now`.
+fn verify_proof(opened: &Opened, now: i64, permitted_skew: u64) -> Result<(), ProofFault> {
+    let time = opened.text().map_err(|_| ProofFault::Unopened)?;
+    let time: i64 = time.trim().parse().map_err(|_| ProofFault::NotATime)?;
+    if time.abs_diff(now) > permitted_skew {
+        return Err(ProofFault::ClockSkew(time.saturating_sub(now)));
+    }
+    Ok(())
 }
 
 impl TokenCache {

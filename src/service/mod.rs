@@ -32,7 +32,7 @@ pub use audit_retention::AuditRetention;
 pub use batching::SessionOptions;
 pub use cached_session::CachedSession;
 pub use change_notifier::ChangeNotifier;
-pub use error::{AuthError, Error};
+pub use error::{AuthError, Error, ProofFault};
 pub use history::{HistoryPage, SessionDiff};
 pub use list::{InvalidCursor, InvalidPageSize, ListQuery, MembersQuery, Page, PageSize};
 pub use metrics_source::{MetricsInputs, MetricsSource};

@@ -20,6 +20,9 @@ const CONFLICT: i32 = 400_009;
 
 const CANNOT_OPEN: &str = "encrypt: cannot be opened with this app's key, or is not a JSON object";
 
+const NO_PROOF: &str =
+    "encrypt: cannot be opened with this app's key, or its time is more than 300 s off";
+
 const NOWHERE: &str = "{8AD595F3-73B3-4B56-90AF-F336F9222FC5}";
 
 /// The provoked errcodes.
@@ -107,6 +110,10 @@ impl Table {
             body[field] = value;
             for call in ["gettoken", "session/create", "session/update"] {
                 let got = self.raw(call, &token, &body).await;
+                let errmsg = match (call, errcode) {
+                    ("gettoken", 100_006) => NO_PROOF,
+                    _ => errmsg,
+                };
                 self.is(errcode, errmsg, &got);
             }
         }

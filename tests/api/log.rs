@@ -188,6 +188,50 @@ async fn each_request_is_one_log_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn log_tells_a_wrong_clock_from_a_wrong_key() {
+    let mut home = Home::lived_in();
+    home.set("MUSTER__LOG__FORMAT", "json");
+    let server = home.serve();
+    let client = server.client(&home.credentials());
+    let mut other = client.clone();
+    other.key[0] ^= 1;
+    let now = client.clock.now().timestamp();
+    let mut answers = Vec::new();
+    for (client, time) in [
+        (&other, now.to_string()),
+        (&client, (now + 3_600).to_string()),
+        (&client, (now - 3_600).to_string()),
+        (&client, (now * 1_000).to_string()),
+        (&client, format!("{now}.5")),
+        (&client, "%d".to_owned()),
+    ] {
+        let body = client.envelope(&time).to_string();
+        answers.push(client.post("/cgi/gettoken", body).await.json::<Value>().await.unwrap());
+    }
+    answers.dedup();
+    let [answer] = answers.as_slice() else { panic!("{answers:#?}") };
+    assert!(
+        answer["errmsg"].as_str().unwrap().ends_with("key, or its time is more than 300 s off")
+    );
+
+    let lines = requests(&server.stop().stderr);
+    let reasons: Vec<_> = lines.iter().map(|line| line["reason"].as_str().unwrap()).collect();
+    let differs = |reason: &str, end: &str| -> i64 {
+        let reason = reason.strip_prefix("the client's clock is ").unwrap();
+        reason.strip_suffix(end).unwrap_or_else(|| panic!("{reason}")).parse().unwrap()
+    };
+    assert_eq!(reasons[0], "the sealed text cannot be opened with the app's key");
+    // The server reads its clock a little later than the client.
+    assert!((3_500..=3_600).contains(&differs(reasons[1], " s ahead of the server's")));
+    assert!((3_600..3_700).contains(&differs(reasons[2], " s behind the server's")));
+    assert!(differs(reasons[3], " s ahead of the server's") > 1_000_000_000_000);
+    for reason in &reasons[4..] {
+        assert_eq!(*reason, "the sealed message is not a time in whole Unix seconds");
+    }
+    assert!(lines.iter().all(|line| line["level"] == "INFO" && line["cause"].is_null()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn clients_cannot_forge_log_lines() {
     for format in ["json", "pretty"] {
         let mut home = Home::lived_in();

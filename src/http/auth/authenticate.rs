@@ -209,17 +209,17 @@ pub(crate) fn record_unopened(request: &HttpRequest, app: &App) -> Result<(), Au
     }
 }
 
-/// Returns the `proof` that an app has its key, or records a failed attempt.
-pub(crate) fn verify_key_proof<T, E: From<AuthRejection>>(
+/// Returns the result of a `proof` that an app has its key, or records a failed attempt.
+pub(crate) fn verify_key_proof<T>(
     request: &HttpRequest,
-    proof: Result<T, impl Into<E>>,
-) -> Result<T, E> {
+    proof: Result<T, AuthError>,
+) -> Result<T, AuthRejection> {
     let auth = request_auth(request)?;
     proof.map_err(|error| {
         auth.metrics.sealed_rejections.token_requests.inc();
         match auth.record_failure(rate_limit_prefix(request)) {
-            Err(rejection) => rejection.into(),
-            Ok(()) => error.into(),
+            Err(rejection) => rejection,
+            Ok(()) => Error::from(error).into(),
         }
     })
 }
@@ -249,7 +249,7 @@ fn counts_as_failure(error: AuthError) -> bool {
         AuthError::UnknownToken
         | AuthError::UnknownApp
         | AuthError::WrongEnterprise
-        | AuthError::ClockSkew => true,
+        | AuthError::InvalidProof { .. } => true,
         AuthError::MissingToken | AuthError::ExpiredToken | AuthError::MissingPermission(_) => {
             false
         }

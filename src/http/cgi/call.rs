@@ -193,10 +193,10 @@ impl<N: RequiredPermission> FromRequest for GetRequest<N> {
     }
 }
 
-/// A request for an access token: the app and the opened message.
+/// A request for an access token: the app and its sealed proof.
 pub(super) struct TokenRequest {
     pub(super) app_context: std::sync::Arc<AppContext>,
-    pub(super) message: String,
+    pub(super) encrypt: String,
 }
 
 async fn read_token_request(
@@ -211,9 +211,7 @@ async fn read_token_request(
     let encrypt = envelope.encrypt;
     let app_context =
         authenticate::authenticate_token_request(request, (buin, envelope.app_id), encrypt).await?;
-    let opened = app_context.envelope.open(encrypt);
-    let message = authenticate::verify_key_proof::<_, CgiError>(request, opened.text())?.to_owned();
-    Ok(TokenRequest { app_context, message })
+    Ok(TokenRequest { app_context, encrypt: encrypt.to_owned() })
 }
 
 impl FromRequest for TokenRequest {

@@ -24,14 +24,16 @@ pub(super) struct CgiError {
     errcode: Errcode,
     errmsg: String,
     /// The `errmsg` of the sealed form, if it differs: nothing of a sealed message is echoed.
-    sealed_errmsg: Option<String>,
+    sealed_errmsg: Option<Box<str>>,
     status: StatusCode,
     /// The allowed methods, if the request used another one.
-    allow: Option<String>,
+    allow: Option<Box<str>>,
     /// Seconds to wait before the next attempt, if a retry can help.
     retry_after: Option<u64>,
     /// The internal cause, for the log. The client never sees it.
     cause: Option<String>,
+    /// What was wrong with the request, for the log. The client never sees it.
+    reason: Option<Box<str>>,
 }
 
 impl CgiError {
@@ -46,6 +48,7 @@ impl CgiError {
             allow: None,
             retry_after: None,
             cause: None,
+            reason: None,
         }
     }
 
@@ -57,7 +60,8 @@ impl CgiError {
     /// A field has an invalid value.
     pub(super) fn invalid(field: impl fmt::Display, error: &Invalid) -> Self {
         let sealed_errmsg = format!("{field}: {}", error.without_value());
-        Self::new(Errcode::BadRequest, format!("{field}: {error}")).with_sealed_errmsg(sealed_errmsg)
+        Self::new(Errcode::BadRequest, format!("{field}: {error}"))
+            .with_sealed_errmsg(sealed_errmsg)
     }
 
     /// The text at `location`, such as `body`, cannot be read.
@@ -100,7 +104,7 @@ impl CgiError {
     }
 
     /// Sets the text for the sealed form, which has nothing of the message.
-    pub(super) fn with_sealed_errmsg(self, errmsg: impl Into<String>) -> Self {
+    pub(super) fn with_sealed_errmsg(self, errmsg: impl Into<Box<str>>) -> Self {
         Self { sealed_errmsg: Some(errmsg.into()), ..self }
     }
 
@@ -108,7 +112,7 @@ impl CgiError {
     /// message together from sealed texts, and the errors of Muster must not read it to them.
     pub(super) fn without_echo(mut self) -> Self {
         if let Some(errmsg) = self.sealed_errmsg.take() {
-            self.errmsg = errmsg;
+            self.errmsg = errmsg.into();
         }
         self
     }
@@ -140,7 +144,7 @@ impl ApiError for CgiError {
     fn method_not_allowed(allow: String) -> Self {
         let mut error = Self::new(Errcode::BadRequest, format!("method: only {allow}"))
             .with_status(StatusCode::METHOD_NOT_ALLOWED);
-        error.allow = Some(allow);
+        error.allow = Some(allow.into());
         error
     }
 }
@@ -163,12 +167,16 @@ impl ResponseError for CgiError {
         }
         retry_after::insert(&mut response, self.retry_after);
         if let Some(allow) = &self.allow {
-            response.insert_header((ALLOW, allow.as_str()));
+            response.insert_header((ALLOW, &**allow));
         }
         let errcode = self.errcode.number();
         let mut response = response.json(json!({ "errcode": errcode, "errmsg": self.errmsg }));
         let status = ApiStatus::Errcode(errcode);
-        response.extensions_mut().insert(ErrorReport { status, cause: self.cause.clone() });
+        response.extensions_mut().insert(ErrorReport {
+            status,
+            cause: self.cause.clone(),
+            reason: self.reason.as_deref().map(str::to_owned),
+        });
         response
     }
 }

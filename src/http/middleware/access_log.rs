@@ -19,7 +19,7 @@ pub(crate) fn write(
     result: &RequestResult,
     trace: Option<&Trace>,
 ) {
-    let (api_status, cause) = (result.answered(), result.cause());
+    let (api_status, cause, reason) = (result.answered(), result.cause(), result.reason());
     macro_rules! log_request {
         ($level:ident) => {
             tracing::$level!(
@@ -35,6 +35,7 @@ pub(crate) fn write(
                 request_id = context.request_id_str(),
                 trace_id = trace.map(|trace| tracing::field::display(trace.id())),
                 cause,
+                reason,
                 "request"
             )
         };
@@ -111,10 +112,11 @@ mod tests {
             let mut response = request.into_response(HttpResponse::Ok());
             let answered = ApiStatus::Errcode(7);
             let cause = cause.map(str::to_owned);
-            response
-                .response_mut()
-                .extensions_mut()
-                .insert(ErrorReport { status: answered, cause });
+            response.response_mut().extensions_mut().insert(ErrorReport {
+                status: answered,
+                cause,
+                reason: None,
+            });
             let result = RequestResult::of(&mut response, &context);
             write(&response, &context, &result, None);
         });

@@ -35,6 +35,8 @@ pub(crate) struct ErrorReport {
     pub(crate) status: ApiStatus,
     /// The internal cause, for operators only.
     pub(crate) cause: Option<String>,
+    /// What was wrong with the request, for operators only. The service itself did not fail.
+    pub(crate) reason: Option<String>,
 }
 
 /// The result that a response states, in the terms of its API.
@@ -192,6 +194,11 @@ impl RequestResult {
         self.outcome.as_ref()?.cause.as_deref()
     }
 
+    /// What was wrong with the request, for operators only.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.outcome.as_ref()?.reason.as_deref()
+    }
+
     /// The time since the head of the request arrived.
     pub(crate) fn duration(&self) -> Duration {
         self.duration
@@ -239,7 +246,11 @@ mod tests {
         context.mark_succeeded();
         let result = RequestResult::of(&mut response, &context);
         assert!(matches!(result.answered(), Some(ApiStatus::Errcode(0))) && !result.is_error());
-        let outcome = ErrorReport { status: ApiStatus::Code("x"), cause: Some("why".to_owned()) };
+        let outcome = ErrorReport {
+            status: ApiStatus::Code("x"),
+            cause: Some("why".to_owned()),
+            reason: None,
+        };
         response.response_mut().extensions_mut().insert(outcome);
         let result = RequestResult::of(&mut response, &context);
         assert!(matches!(result.answered(), Some(ApiStatus::Code("x"))) && result.is_error());

@@ -93,8 +93,11 @@ mod tests {
         ];
         for request in requests {
             let mut response = request.to_srv_response(HttpResponse::NotFound().finish());
-            let outcome =
-                ErrorReport { status: ApiStatus::Code("endpoint_not_found"), cause: None };
+            let outcome = ErrorReport {
+                status: ApiStatus::Code("endpoint_not_found"),
+                cause: None,
+                reason: None,
+            };
             response.response_mut().extensions_mut().insert(outcome);
             let result = RequestResult::of(&mut response, &context);
             measure.record(&response, &result);

@@ -56,8 +56,7 @@ impl From<AuthError> for CgiError {
             AuthError::ExpiredToken => Errcode::TokenExpired,
             AuthError::UnknownApp => Errcode::InvalidAppId,
             AuthError::WrongEnterprise => Errcode::BuinWrong,
-            // The sealed content is the time. A wrong time gets the same error as a bad envelope.
-            AuthError::ClockSkew => return OpenError.into(),
+            AuthError::InvalidProof { .. } => Errcode::CannotDecrypt,
             AuthError::MissingPermission(_) => Errcode::NoRight,
         };
         let field = match error {
@@ -66,9 +65,13 @@ impl From<AuthError> for CgiError {
             }
             AuthError::UnknownApp | AuthError::MissingPermission(_) => "appId",
             AuthError::WrongEnterprise => "buin",
-            AuthError::ClockSkew => "encrypt",
+            AuthError::InvalidProof { .. } => "encrypt",
         };
-        Self::new(errcode, format!("{field}: {error}"))
+        let mut result = Self::new(errcode, format!("{field}: {error}"));
+        if let AuthError::InvalidProof { fault, .. } = error {
+            result.reason = Some(fault.to_string().into());
+        }
+        result
     }
 }
 

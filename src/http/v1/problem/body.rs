@@ -215,7 +215,11 @@ impl Problem {
         }
         let mut response = response.content_type(MEDIA_TYPE).json(self.body(request_id));
         let status = ApiStatus::Code(self.0.code.name());
-        response.extensions_mut().insert(ErrorReport { status, cause: self.0.cause.clone() });
+        response.extensions_mut().insert(ErrorReport {
+            status,
+            cause: self.0.cause.clone(),
+            reason: None,
+        });
         response
     }
 }
@@ -228,7 +232,11 @@ pub(crate) fn report_causes<'a>(
 ) {
     if let Some(problem) = problems.find(|problem| problem.0.cause.is_some()) {
         let status = ApiStatus::Code(problem.0.code.name());
-        response.extensions_mut().insert(ErrorReport { status, cause: problem.0.cause.clone() });
+        response.extensions_mut().insert(ErrorReport {
+            status,
+            cause: problem.0.cause.clone(),
+            reason: None,
+        });
     }
 }
 

@@ -60,7 +60,7 @@ impl From<AuthError> for Problem {
             AuthError::ExpiredToken
             | AuthError::UnknownApp
             | AuthError::WrongEnterprise
-            | AuthError::ClockSkew => (Code::InvalidApiKey, "not an API key"),
+            | AuthError::InvalidProof { .. } => (Code::InvalidApiKey, "not an API key"),
             AuthError::MissingPermission(_) => {
                 return Self::new(Code::MissingPermission, error.to_string());
             }
