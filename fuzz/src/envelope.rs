@@ -29,7 +29,8 @@ pub fn envelope(data: &[u8]) {
     assert!(both.text().is_ok() || both.object().is_err());
     // The input as a message.
     let sealed = envelope.seal(data);
-    let message = std::str::from_utf8(data).map(str::to_owned).map_err(|_| OpenError);
+    let content = data.strip_prefix("\u{feff}".as_bytes()).unwrap_or(data);
+    let message = std::str::from_utf8(content).map(str::to_owned).map_err(|_| OpenError);
     assert_eq!(envelope.open(&sealed).text().map(str::to_owned), message);
     assert_eq!(opened(&key, &sealed), message.ok());
     let other_app = Envelope::new(&key, "ydVECTOR0002");
@@ -68,5 +69,6 @@ fn opened(key: &AesKey, text: &str) -> Option<String> {
     if tail != APP_ID.as_bytes() {
         return None;
     }
+    let message = message.strip_prefix("\u{feff}".as_bytes()).unwrap_or(message);
     String::from_utf8(message.to_vec()).ok()
 }

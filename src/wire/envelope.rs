@@ -36,6 +36,8 @@ const PADDING_BLOCK: usize = 32;
 const MESSAGE_OFFSET: usize = AES_BLOCK + 4;
 /// The end of each message that Muster seals: blanks, which may follow a JSON value.
 const MARK: [u8; AES_BLOCK / 2] = *b"\t \t\t  \t ";
+/// The first bytes of UTF-8 text from some libraries. They are not part of the message.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Seals and opens the messages of one app. The key schedule is computed once.
 #[derive(Clone)]
@@ -192,7 +194,7 @@ impl Opened {
     /// # Errors
     /// [`OpenError`], for every reason.
     pub fn text(&self) -> Result<&str, OpenError> {
-        match (self.is_valid, std::str::from_utf8(&self.message)) {
+        match (self.is_valid, std::str::from_utf8(self.content())) {
             (true, Ok(text)) => Ok(text),
             _ => Err(OpenError),
         }
@@ -204,10 +206,14 @@ impl Opened {
     /// # Errors
     /// [`OpenError`], for every reason.
     pub fn object(&self) -> Result<JsonObject<'_>, OpenError> {
-        match (self.is_valid, JsonObject::parse(&self.message)) {
+        match (self.is_valid, JsonObject::parse(self.content())) {
             (true, Ok(object)) => Ok(object),
             _ => Err(OpenError),
         }
+    }
+
+    fn content(&self) -> &[u8] {
+        self.message.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&self.message)
     }
 }
 
@@ -285,7 +291,9 @@ mod tests {
             assert_eq!(opened.text(), Ok(message));
             assert_eq!(opened.object().err(), Some(OpenError), "{message}");
         }
-        assert!(envelope.open(&envelope.seal(b" {\"a\": []}\n")).object().is_ok());
+        for message in [" {\"a\": []}\n", "\u{feff}{}"] {
+            assert!(envelope.open(&envelope.seal(message.as_bytes())).object().is_ok());
+        }
     }
 
     /// The plaintext of a sealed text, without its first block.

@@ -104,6 +104,42 @@ async fn a_plus_in_a_form_must_be_escaped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_byte_order_mark_is_skipped() {
+    let app = spawn_app().await;
+    let message = json!({ "title": "t", "creator": "a", "member": ["b", "c"] }).to_string();
+    let marked = |text: &str| format!("\u{feff}{text}");
+    // Before the message, before the body, and before both; as JSON and as a form.
+    for inner in [time(&app.client), marked(&time(&app.client))] {
+        let body = app.client.envelope(&inner).to_string();
+        for body in [body.clone(), marked(&body)] {
+            assert_eq!(post_as(&app.client, GETTOKEN, None, body).await["errcode"], 0);
+        }
+        let body = marked(&form(&app.client, &inner));
+        assert_eq!(post_as(&app.client, GETTOKEN, Some(FORM), body).await["errcode"], 0);
+    }
+    let token = app.client.token().await;
+    let path = format!("/cgi/session/create?accessToken={token}");
+    for inner in [message.clone(), marked(&message)] {
+        let body = marked(&app.client.envelope(&inner).to_string());
+        let created = app.client.opened(app.client.post(&path, body).await).await;
+        assert_eq!(created["title"], "t", "{created}");
+    }
+    let created = app.post_plain("/cgi/session/create", marked(&message)).await;
+    assert_eq!(created["title"], "t", "{created}");
+    // The REST API reads bodies in the same way. The mark does not make it another request.
+    let body = json!({ "title": "t", "operator": "a", "member": ["b", "c"] }).to_string();
+    let mut ids = Vec::new();
+    for body in [marked(&body), body] {
+        let request = app.client.request(Method::POST, "/v1/sessions").bearer_auth(&app.api_key);
+        let request = request.header("Idempotency-Key", "same");
+        let created = request.body(body).send().await.unwrap();
+        assert_eq!(created.status(), 201);
+        ids.push(created.json::<Value>().await.unwrap()["sessionId"].clone());
+    }
+    assert_eq!(ids[0], ids[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn content_encodings_are_ignored() {
     let app = spawn_app().await;
     for encoding in ["UTF-8", "utf8", "identity", "gzip", "br", "zstd", "nonsense", ""] {
