@@ -47,6 +47,7 @@ fn encrypted(key: &AesKey, mut plain: Vec<u8>) -> String {
 }
 
 fn opened(key: &AesKey, text: &str) -> Option<String> {
+    let text: String = text.split_ascii_whitespace().collect();
     let mut plain = STANDARD.decode(text).ok()?;
     if !plain.len().is_multiple_of(32) {
         return None;

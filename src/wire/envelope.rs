@@ -135,7 +135,7 @@ impl Envelope {
 
     fn decrypt(&self, text: &str, refuse_mark: Choice) -> Opened {
         // A check of the length may fail early, because an attacker sees the length anyway.
-        let mut plain = STANDARD.decode(text).unwrap_or_default();
+        let mut plain = decode(text);
         if plain.is_empty() || !plain.len().is_multiple_of(PADDING_BLOCK) {
             return Opened { message: Vec::new(), is_valid: false };
         }
@@ -217,6 +217,13 @@ impl Opened {
     }
 }
 
+/// Decodes base64 as the decoders of the clients do: line breaks and blanks are ignored, because some
+/// encoders write them. Most texts have none, and need no copy.
+fn decode(text: &str) -> Vec<u8> {
+    let without_blanks = || text.split_ascii_whitespace().collect::<String>();
+    STANDARD.decode(text).or_else(|_| STANDARD.decode(without_blanks())).unwrap_or_default()
+}
+
 fn to_u32(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
@@ -259,6 +266,32 @@ mod tests {
             let opened = envelope.open(vector["encrypt"].as_str().unwrap());
             assert_eq!(opened.text(), Err(OpenError), "{vector}");
             assert!(opened.object().is_err(), "{vector}");
+        }
+    }
+
+    #[test]
+    fn line_breaks_and_blanks_in_base64_are_ignored() {
+        let envelope = Envelope::new(&AesKey::generate(), "app");
+        let sealed = envelope.seal(&[b'x'; 100]);
+        let lines = |width: usize, end: &str| {
+            let lines: Vec<&str> =
+                sealed.as_bytes().chunks(width).map(|line| str::from_utf8(line).unwrap()).collect();
+            lines.join(end) + end
+        };
+        for text in [
+            format!(" {sealed}"),
+            format!("\t{sealed} \r\n"),
+            lines(76, "\r\n"),
+            lines(64, "\n"),
+            lines(60, "\r\n "),
+            lines(1, "\n"),
+        ] {
+            assert_eq!(envelope.open(&text).text(), Ok(&*"x".repeat(100)), "{text}");
+        }
+        for text in
+            ["", " ", "\n\n", &sealed[1..], &format!("{sealed}\u{a0}"), &format!("{sealed}.")]
+        {
+            assert_eq!(envelope.open(text).text(), Err(OpenError), "{text}");
         }
     }
 

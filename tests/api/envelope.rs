@@ -17,8 +17,7 @@ const CREATE: &str = "/cgi/session/create";
 const NO_PROOF: &str = r#"{"errcode":100006,"errmsg":"encrypt: cannot be opened with this app's key, or its time is more than 300 s off"}"#;
 
 /// The whole response to every message that does not open.
-const CANNOT_OPEN: &str =
-    r#"{"errcode":100006,"errmsg":"encrypt: cannot be opened with this app's key, or is not a JSON object"}"#;
+const CANNOT_OPEN: &str = r#"{"errcode":100006,"errmsg":"encrypt: cannot be opened with this app's key, or is not a JSON object"}"#;
 
 fn vectors() -> Value {
     serde_json::from_str(include_str!("../../src/wire/envelope_vectors.json")).unwrap()
@@ -121,7 +120,7 @@ async fn invalid_envelopes_get_one_answer() {
         ("the message counted as tail", sealed_with(0, b"{}", id)),
         ("no padding of base64", good.trim_end_matches('=').to_owned()),
         ("too much padding of base64", format!("{good}=")),
-        ("a line break", format!("{}\n{}", &good[..20], &good[20..])),
+        ("a control character", format!("{}\u{1}{}", &good[..20], &good[20..])),
         ("a multiple of 16 only", sealed_with(2, b"{}", id)[..64].to_owned()),
         ("base64 for URLs", "-_-_".repeat(16)),
         ("other characters", "密文".to_owned()),
@@ -150,6 +149,31 @@ async fn invalid_envelopes_get_one_answer() {
     }
     // One response to token requests, and one to all other calls.
     assert_eq!(seen.len(), 2, "{seen:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn line_breaks_and_blanks_in_base64_are_ignored() {
+    let app = spawn_app().await;
+    let client = &app.client;
+    let time = client.clock.now().timestamp().to_string();
+    for (width, end) in [(76, "\r\n"), (64, "\n"), (4, " \t"), (1_000, "\n"), (1_000, " ")] {
+        let mime = |sealed: String| {
+            let lines: Vec<_> = sealed.as_bytes().chunks(width).map(<[u8]>::to_vec).collect();
+            format!("{end}{}{end}", String::from_utf8(lines.join(end.as_bytes())).unwrap())
+        };
+        for post in [true, false] {
+            let text = mime(client.seal(&time));
+            let answer = match post {
+                true => send(client, "/cgi/gettoken", &text).await,
+                false => send_form(client, "/cgi/gettoken", &text).await,
+            };
+            let token = client.opened(answer).await["accessToken"].as_str().unwrap().to_owned();
+            let path = format!("{CREATE}?accessToken={token}");
+            let message = json!({ "title": "周会", "creator": "a", "member": ["b", "c"] });
+            let answer = send(client, &path, &mime(client.seal(&message.to_string()))).await;
+            assert_eq!(client.opened(answer).await["title"], "周会");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
