@@ -14,7 +14,7 @@ use super::app_directory::AppLookup;
 use super::{AppContext, AppDirectory, AuthError, Error, ProofFault};
 use crate::clock::Clock;
 use crate::domain::{App, Permission};
-use crate::wire::{ApiKey, Opened, TokenClaims, TokenError};
+use crate::wire::{ApiKey, Opened, TOKEN_GRACE, TokenClaims, TokenError};
 
 /// The rules for issuing tokens.
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +47,8 @@ struct TokenCache {
 /// A verified token.
 struct CachedToken {
     app_context: Arc<AppContext>,
-    /// The expiry time, in Unix seconds.
-    expires_at: i64,
+    /// The last Unix second at which the token is accepted.
+    accepted_until: i64,
 }
 
 impl Clone for Authenticator {
@@ -135,7 +135,7 @@ impl Authenticator {
         // The generation is read first, so that a change during the lookup empties the cache.
         token_cache.evict_if_stale(self.directory.generation());
         if let Some(cached) = token_cache.tokens.get(token)
-            && now < cached.expires_at
+            && now <= cached.accepted_until
         {
             return Ok(Some(cached.app_context.clone()));
         }
@@ -145,8 +145,8 @@ impl Authenticator {
         };
         match app_context.token_key.check(&claims, now) {
             Ok(()) => {
-                let cached =
-                    CachedToken { app_context: app_context.clone(), expires_at: claims.expires_at };
+                let accepted_until = claims.expires_at.saturating_add(TOKEN_GRACE);
+                let cached = CachedToken { app_context: app_context.clone(), accepted_until };
                 token_cache.tokens.insert(token.into(), cached);
                 Ok(Some(app_context))
             }

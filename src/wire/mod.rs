@@ -20,4 +20,4 @@ pub use key::{AesKey, InvalidAesKey};
 pub use object::{FieldError, Integer, JsonKind, JsonObject, Malformed};
 pub use query::query_value;
 pub use sealed::{MasterKey, MasterKeyId, SealContext, UnsealError};
-pub use token::{TokenClaims, TokenError, TokenKey};
+pub use token::{TOKEN_GRACE, TokenClaims, TokenError, TokenKey};

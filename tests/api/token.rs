@@ -113,7 +113,7 @@ async fn expiry_and_skew_are_settings() {
     assert_eq!(granted["expireIn"], 601, "{granted}");
     let token = granted["accessToken"].as_str().unwrap();
     // The expiry counts from the server's time, not the client's.
-    app.clock.advance(Duration::from_secs(600));
+    app.clock.advance(Duration::from_secs(601 + 60));
     assert_eq!(admitted(&app.client, token).await, past_the_token());
     app.clock.advance(Duration::from_secs(1));
     assert_eq!(admitted(&app.client, token).await["errcode"], 100_002);
@@ -123,9 +123,14 @@ async fn expiry_and_skew_are_settings() {
 async fn token_is_valid_until_it_expires() {
     let app = spawn_app().await;
     let first = app.client.token().await;
-    app.clock.advance(Duration::from_secs(7199));
+    // Clients use a token up to and including its last second; a minute more is granted.
+    for advance in [7200, 59, 1] {
+        app.clock.advance(Duration::from_secs(advance));
+        assert_eq!(admitted(&app.client, &first).await, past_the_token(), "{advance}");
+    }
+    let (elsewhere, _) = app.another_instance().await;
+    assert_eq!(admitted(&app.client.at(elsewhere), &first).await, past_the_token());
     let second = app.client.token().await;
-    assert_eq!(admitted(&app.client, &first).await, past_the_token());
     app.clock.advance(Duration::from_secs(1));
     let expired = refusal(100_002, "accessToken: access token expired");
     assert_eq!(admitted(&app.client, &first).await, expired);
