@@ -267,6 +267,27 @@ async fn unknown_fields_are_ignored() {
     assert_eq!(updated["version"], 2, "{updated}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn doubled_and_trailing_slashes_do_not_matter() {
+    let app = spawn_app().await;
+    let created = app.session(&["a", "b", "c"]).await;
+    let id = created["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
+    for path in ["//cgi/gettoken", "/cgi/gettoken/", "/cgi//gettoken", "///cgi///gettoken//?"] {
+        let body = app.client.envelope(&time(&app.client)).to_string();
+        let token = post_as(&app.client, path, None, body).await;
+        let token = token["accessToken"].as_str().unwrap_or_else(|| panic!("{path}: {token}"));
+        for path in ["//cgi/session/get", "/cgi/session/get/", "/cgi//session//get"] {
+            let path = format!("{path}?accessToken={token}&sessionId={id}");
+            assert_eq!(app.client.opened(app.client.get(&path).await).await, created, "{path}");
+        }
+    }
+    let body = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
+    assert_eq!(app.post_plain("//cgi/session/create/", body.to_string()).await["errcode"], 0);
+    // The other API has one path for each call.
+    let request = app.client.request(Method::GET, "//v1/limits").bearer_auth(&app.api_key);
+    assert_eq!(request.send().await.unwrap().status(), 404);
+}
+
 /// Sends a request that is not part of this API and checks the whole response but its date.
 async fn is_refused(app: &TestApp, method: &Method, path: &str, status: u16, allow: Option<&str>) {
     let response = app.client.request(method.clone(), path).body("{}").send().await.unwrap();
@@ -290,11 +311,13 @@ async fn unknown_path_is_404_with_an_errcode() {
         "/",
         "/cgi",
         "/cgi/",
-        "/cgi/gettoken/",
+        "/cgi/nothing/",
         "/cgi/session",
         "/cgi/session/delete",
         "/CGI/gettoken",
-        "//cgi/gettoken",
+        "//CGI/gettoken",
+        "/cgi//session/",
+        "/x//cgi/gettoken",
         "/cgi/session/get/%7B%7D",
         "/favicon.ico?x=1",
         "/%00",

@@ -11,6 +11,7 @@
 mod call;
 mod error;
 mod message;
+pub(super) mod path;
 mod render;
 mod session;
 mod token;
