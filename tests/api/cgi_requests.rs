@@ -330,6 +330,48 @@ async fn unknown_path_is_404_with_an_errcode() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn calls_of_the_vendor_that_muster_lacks_are_501() {
+    let app = spawn_app().await;
+    for path in [
+        "/cgi/msg/send",
+        "/cgi/media/upload",
+        "/cgi/media/get?accessToken=x",
+        "/cgi/dept/create",
+        "/cgi/dept/user/listall",
+        "/cgi/user/enable/state",
+        "/cgi/group/ismember",
+        "/cgi/org/replaceall",
+        "/cgi/avatar/get",
+        "/cgi/identify?token=x",
+        "/cgi/session/send",
+        "/cgi/session/msg/download.zip",
+        "/cgi/set.ent.notice",
+        "//cgi/popwindow/",
+    ] {
+        for method in [Method::GET, Method::POST, Method::DELETE] {
+            let response =
+                app.client.request(method.clone(), path).body("{}").send().await.unwrap();
+            assert_eq!(response.status(), 501, "{method} {path}");
+            assert_eq!(response.headers()["content-type"], "application/json");
+            let errmsg = "path: Muster has only gettoken and session/create, get and update";
+            assert_eq!(response.json::<Value>().await.unwrap(), refusal(100_003, errmsg), "{path}");
+        }
+    }
+    // Many clients show nothing but the reason phrase.
+    let request = "POST /cgi/msg/send HTTP/1.1\r\nHost: muster\r\nConnection: close\r\n\r\n";
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut got = String::new();
+    stream.read_to_string(&mut got).await.unwrap();
+    assert!(got.starts_with("HTTP/1.1 501 Not Implemented\r\n"), "{got}");
+    // The vendor has no such calls.
+    for path in ["/cgi/msg", "/cgi/msg/", "/cgi/message/send", "/cgi/session/sent", "/msg/send"] {
+        let response = app.client.post(path, "{}").await;
+        assert_eq!(response.status(), 404, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unsupported_method_is_405_with_allow_and_an_errcode() {
     let app = spawn_app().await;
     let purge = Method::from_bytes(b"PURGE").unwrap();

@@ -81,6 +81,12 @@ impl CgiError {
         Self::new(Errcode::BadRequest, errmsg).with_status(StatusCode::NOT_FOUND)
     }
 
+    /// The vendor's server has this call, Muster does not.
+    pub(super) fn not_implemented() -> Self {
+        let errmsg = "path: Muster has only gettoken and session/create, get and update";
+        Self::new(Errcode::BadRequest, errmsg).with_status(StatusCode::NOT_IMPLEMENTED)
+    }
+
     /// An internal failure.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
         Self::new(Errcode::Internal, error_text::INTERNAL).with_cause(error)

@@ -15,9 +15,10 @@ pub(super) mod path;
 mod render;
 mod session;
 mod token;
+mod vendor;
 
 use actix_web::http::Method;
-use actix_web::{FromRequest, Handler, HttpResponse, ResponseError as _, web};
+use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, ResponseError as _, web};
 
 use super::endpoint::{Endpoint, IntoHttpResponse};
 use error::CgiError;
@@ -30,8 +31,12 @@ pub(super) fn router(app: &mut web::ServiceConfig) {
 }
 
 /// The response to an unknown path.
-pub(super) async fn not_found() -> HttpResponse {
-    CgiError::not_found().error_response()
+pub(super) async fn not_found(request: HttpRequest) -> HttpResponse {
+    let error = match vendor::is_vendor_call(request.path()) {
+        true => CgiError::not_implemented(),
+        false => CgiError::not_found(),
+    };
+    error.error_response()
 }
 
 /// A path with one method. All other methods get an error.
