@@ -14,6 +14,7 @@ mod audit;
 mod backup;
 mod callbacks;
 mod cgi_requests;
+mod cgi_retries;
 mod cli;
 mod concurrency;
 mod corpus;

@@ -4,19 +4,21 @@ use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::pin::Pin;
 
+use actix_web::http::header::HeaderValue;
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev};
 
 use super::error::CgiError;
 use super::message::RequestBody;
 use super::render::{plain_response, sealed_response, to_json};
-use crate::domain::{Invalid, SessionId};
+use crate::domain::{IdempotencyKey, Invalid, SessionId};
 use crate::http::auth::authenticate;
 use crate::http::middleware::request_context::RequestContext;
+use crate::http::shared::idempotency;
 use crate::http::shared::permission::RequiredPermission;
 use crate::http::uri;
 use crate::service::{
-    AppContext, AuthError, CachedSession, Caller, Credential, Error, WriteOutcome,
+    AppContext, AuthError, CachedSession, Caller, Credential, Error, WriteOptions, WriteOutcome,
 };
 use crate::wire::{self, Errcode, FieldError, JsonObject, Opened};
 
@@ -74,13 +76,40 @@ impl<N> PostRequest<N> {
         self.base.named(message.text("sessionId").map_err(wrong)?)
     }
 
+    /// The options of a write: the idempotency key, if the request has one. The message decides
+    /// whether two requests are the same, not its envelope, which is new in every attempt.
+    pub(super) fn write_options(&self) -> Result<WriteOptions, CgiError> {
+        let request = &self.base.request;
+        let wrong = |why: &str| {
+            let errmsg = format!("{}: {why}", idempotency::HEADER_NAME);
+            CgiError::new(Errcode::BadRequest, errmsg)
+        };
+        let Some(key) = idempotency::find(request.headers()).map_err(wrong)? else {
+            return Ok(WriteOptions::default());
+        };
+        let message = match &self.message {
+            Message::Plain(body) => body,
+            Message::Sealed(opened) => opened.text()?.as_bytes(),
+        };
+        let digest = idempotency::digest(&[request.method().as_str(), request.path()], message);
+        let key = IdempotencyKey::new(key, digest).map_err(|why| wrong(&why.to_string()))?;
+        Ok(WriteOptions { idempotency_key: Some(key), dry_run: false })
+    }
+
     /// The response to a write. Nothing of a sealed message is echoed in an error.
     pub(super) fn respond(
         &self,
         result: Result<WriteOutcome, CgiError>,
     ) -> Result<HttpResponse, CgiError> {
         match result {
-            Ok(outcome) => Ok(self.base.respond(&outcome.session)),
+            Ok(outcome) => {
+                let mut response = self.base.respond(&outcome.session);
+                if outcome.replayed {
+                    let yes = HeaderValue::from_static("true");
+                    response.headers_mut().insert(idempotency::REPLAYED, yes);
+                }
+                Ok(response)
+            }
             Err(error) if self.base.sealed => Err(error.without_echo()),
             Err(error) => Err(error),
         }

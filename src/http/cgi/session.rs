@@ -9,7 +9,7 @@ use crate::domain::{
     Account, Action, Attributes, NewSession, Request, Title, Update, Version, VersionPrecondition,
 };
 use crate::http::shared::permission::{CanRead, CanWrite};
-use crate::service::{Sessions, WriteOptions, WriteOutcome};
+use crate::service::{Sessions, WriteOutcome};
 use crate::wire::{Errcode, JsonObject};
 
 pub(super) async fn create(
@@ -42,7 +42,7 @@ async fn create_session(
     post: &PostRequest<CanWrite>,
 ) -> Result<WriteOutcome, CgiError> {
     let new = parse_create(&post.object()?)?;
-    Ok(sessions.create(post.caller(), new, &WriteOptions::default()).await?)
+    Ok(sessions.create(post.caller(), new, &post.write_options()?).await?)
 }
 
 async fn update_session(
@@ -52,7 +52,7 @@ async fn update_session(
     let body = post.object()?;
     let id = post.session_id(&body)?;
     let request = parse_update(&body)?;
-    Ok(sessions.update(post.caller(), id, request, &WriteOptions::default()).await?)
+    Ok(sessions.update(post.caller(), id, request, &post.write_options()?).await?)
 }
 
 fn parse_create(body: &JsonObject<'_>) -> Result<NewSession, CgiError> {

@@ -9,6 +9,7 @@ use crate::http::auth::authenticate::AuthRejection;
 use crate::http::body::BodyError;
 use crate::http::middleware::timeout::{CLIENT_CLOSED_REQUEST, NoResponse};
 use crate::http::shared::error_text;
+use crate::http::shared::idempotency;
 use crate::http::shared::retry_after::retry_after_seconds;
 use crate::http::uri::UriTooLong;
 use crate::service::{AuthError, Error};
@@ -23,14 +24,17 @@ impl From<Error> for CgiError {
                 let errmsg = format!("sessionId: {}", error_text::NO_SUCH_SESSION);
                 Self::new(Errcode::SessionUnknown, errmsg)
             }
-            // No endpoint of this API causes this error or the next two.
+            // No endpoint of this API causes this error or the next one.
             Error::VersionNotFound => {
                 Self::new(Errcode::BadRequest, "version: the session has no such version")
             }
             Error::MemberNotFound => {
                 Self::new(Errcode::BadRequest, "member: not a member of the session")
             }
-            Error::IdempotencyKeyReused => Self::new(Errcode::BadRequest, format!("key: {error}")),
+            Error::IdempotencyKeyReused => {
+                let errmsg = format!("{}: used for another request", idempotency::HEADER_NAME);
+                Self::new(Errcode::BadRequest, errmsg)
+            }
             Error::Contention => Self::unavailable(format!("sessionId: {}", error_text::CONTENDED)),
             Error::Unavailable(error) => {
                 Self::unavailable(error_text::UNAVAILABLE).with_cause(&error)

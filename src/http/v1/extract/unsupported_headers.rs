@@ -4,8 +4,8 @@
 use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderName, IF_MATCH};
 
-use super::idempotency;
 use super::part::RequestPart;
+use crate::http::shared::idempotency;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
 
 /// Refuses `If-Match`: a new session has no version.
