@@ -60,14 +60,14 @@ fn json(data: &[u8]) {
 fn reads(object: &JsonObject<'_>, field: &str, value: &Value) {
     let absent = value.is_null() || *value == "" || value.as_array().is_some_and(Vec::is_empty);
     let text = value.as_str();
-    let whole = value.is_i64() || value.is_u64();
+    let whole = whole(value);
 
     check(object.text(field), absent, text.as_ref());
     check(object.text_or_empty(field), value.is_null(), text.as_ref());
     let integer = object.integer(field).map(|found| found.map(|integer| integer.to_string()));
-    check(integer, absent, whole.then(|| value.to_string()).as_ref());
+    check(integer, absent, whole.as_ref());
     if let Ok(Some(integer)) = object.integer(field) {
-        assert_eq!(integer.to_i64(), value.as_i64());
+        assert_eq!(integer.to_i64(), whole.and_then(|text| text.parse().ok()));
         let number = integer.to_i64().unwrap_or(0);
         assert_eq!(Buin::new(number).is_ok(), number > 0);
         assert_eq!(Version::new(number).is_ok(), number > 0);
@@ -113,9 +113,20 @@ fn check<T: std::fmt::Debug + PartialEq>(
 fn account(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
-        Value::Number(number) if !number.is_f64() => Some(number.to_string()),
-        _ => None,
+        _ => whole(value),
     }
+}
+
+/// The digits of a whole number, however it is written.
+fn whole(value: &Value) -> Option<String> {
+    let Value::Number(number) = value else { return None };
+    if !number.is_f64() {
+        return Some(number.to_string());
+    }
+    let number = number.as_f64()?;
+    let is_exact = number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0;
+    let is_negative_zero = number == 0.0 && number.is_sign_negative();
+    (is_exact && !is_negative_zero).then(|| format!("{number:.0}"))
 }
 
 /// The rules of sessions keep a text byte for byte, or refuse it with a short reason.

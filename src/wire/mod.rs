@@ -17,7 +17,7 @@ pub use callback::{CallbackEvent, Message, callback_body, is_acknowledgement, si
 pub use envelope::{Envelope, OpenError, Opened};
 pub use errcode::Errcode;
 pub use key::{AesKey, InvalidAesKey};
-pub use object::{FieldError, Integer, JsonKind, JsonObject, Malformed};
+pub use object::{FieldError, Integer, JsonKind, JsonObject, Malformed, whole_number};
 pub use query::query_value;
 pub use sealed::{MasterKey, MasterKeyId, SealContext, UnsealError};
 pub use token::{TOKEN_GRACE, TokenClaims, TokenError, TokenKey};

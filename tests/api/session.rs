@@ -195,12 +195,17 @@ async fn accounts_are_text_or_integers() {
     let expected = json!(["10231", "10232", "10233", "-7", "0", "18446744073709551615"]);
     assert_eq!(created["member"], expected);
 
+    // A whole number may be written with a fraction or an exponent.
+    let members = json!([10232.0, 1e3, "1000", -7.0]);
+    let created = create(&app, json!({ "creator": 10231.0, "member": members })).await;
+    assert_eq!(created["member"], json!(["10231", "10232", "1000", "-7"]), "{created}");
+
     let beyond: Value = serde_json::from_str("18446744073709551616").unwrap();
     let no_integer = "a number that is not a 64-bit integer";
     for (value, kind) in [
         (json!(true), "a boolean"),
         (json!(1.5), no_integer),
-        (json!(1.0), no_integer),
+        (json!(-0.0), no_integer),
         (beyond, no_integer),
         (json!({}), "an object"),
         (json!({ "userId": "b" }), "an object"),

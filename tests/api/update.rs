@@ -245,13 +245,22 @@ async fn rule_7_expected_version_must_be_current() {
         3
     );
 
+    // A whole number may be written with a fraction or an exponent.
+    for (text, version) in [("3.0", 4), ("4e0", 5), ("0.5e1", 6)] {
+        let text: Value = serde_json::from_str(text).unwrap();
+        let changes = json!({ "title": version.to_string(), "version": text });
+        assert_eq!(app.change(&session, "b", changes).await["version"], version);
+    }
+
     let beyond: Value = serde_json::from_str("18446744073709551616").unwrap();
     let no_integer = "must be a whole number, got a number that is not a 64-bit integer";
     for (version, why) in [
         (json!(0), "at least 1, got 0"),
         (json!(-1), "at least 1, got -1"),
         (json!("3"), "must be a whole number, got text"),
-        (json!(3.0), no_integer),
+        (json!(3.5), no_integer),
+        (json!(-0.0), no_integer),
+        (json!(9_007_199_254_740_994.0), no_integer),
         (beyond, no_integer),
         (json!(u64::MAX), "at most 9223372036854775807, got 18446744073709551615"),
         (json!(true), "must be a whole number, got a boolean"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{checked, problem, request};
+use super::{checked, problem, refusal, refused, request, result, send};
 use crate::harness::raw::{Answer, send_and_disconnect};
 use crate::harness::{spawn_app, spawn_app_with};
 
@@ -56,6 +56,36 @@ async fn unknown_parameters_are_refused() {
     for empty in ["", "&", "&&"] {
         let response = request(&app, Method::GET, &format!("{LIMITS}?{empty}")).send().await;
         assert_eq!(response.unwrap().status(), StatusCode::OK, "{empty}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_numbers_follow_the_rule_of_cgi() {
+    let app = spawn_app().await;
+    let sessions = "/v1/sessions";
+    let new = json!({ "operator": 1, "title": "t", "member": [10232, 10233.0, 1e3, "x"] });
+    let created = result(send(&app, Method::POST, sessions, &new).await).await;
+    assert_eq!(created["member"], json!(["1", "10232", "10233", "1000", "x"]), "{created}");
+    let path = format!("{sessions}/{}", created["sessionId"].as_str().unwrap());
+    let path = path.replace(['{', '}'], "");
+    for (method, path, body) in [
+        (Method::PATCH, path.clone(), json!({ "operator": 1.0, "owner": 10232, "addMember": [7] })),
+        (Method::PUT, format!("{path}/members/8"), json!({ "operator": 10232 })),
+        (Method::POST, format!("{path}/revert"), json!({ "operator": 10232.0, "version": 2.0 })),
+    ] {
+        result(send(&app, method, &path, &body).await).await;
+    }
+    let update = json!({ "sessionId": created["sessionId"], "operator": 10232, "version": 4.0, "delMember": [7] });
+    let batch = json!({ "items": [{ "update": update }] });
+    let done = result(send(&app, Method::POST, "/v1/sessions/batch", &batch).await).await;
+    assert_eq!(done["items"][0]["status"], 200, "{done}");
+    // Both APIs show the same accounts.
+    let cgi = app.current(&created).await;
+    assert_eq!(cgi["member"], json!(["1", "10232", "10233", "1000", "x"]), "{cgi}");
+    for wrong in [json!(1.5), json!(-0.0), json!(1e300), json!(true), json!([1]), json!({})] {
+        let body = json!({ "operator": "a", "title": "t", "member": ["b", wrong, "c"] });
+        let got = refused(&app, Method::POST, sessions, &body).await;
+        assert_eq!(got, refusal(400, "invalid_field", "member[1]"), "{wrong}");
     }
 }
 

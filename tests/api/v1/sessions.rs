@@ -57,7 +57,7 @@ async fn invalid_session_is_not_created() {
         (json!({ "title": null }), 400, "invalid_field", "title"),
         (json!({ "operator": "\n" }), 400, "invalid_field", "operator"),
         (json!({ "member": ["b", ""] }), 400, "invalid_field", "member[1]"),
-        (json!({ "member": [1] }), 400, "invalid_field", "member[0]"),
+        (json!({ "member": [true] }), 400, "invalid_field", "member[0]"),
         (json!({ "type": "pair" }), 400, "invalid_field", "type"),
         (json!({ "reason": " " }), 400, "invalid_field", "reason"),
         (json!({ "attributes": [] }), 400, "invalid_field", "attributes"),
