@@ -41,6 +41,54 @@ async fn api_key_requests_and_responses_are_plaintext() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn credentials_may_stand_in_the_header() {
+    let app = spawn_app().await;
+    let send = async |method: Method, path: &str, headers: &[&str], body: String| {
+        let request = app.client.request(method, path).body(body);
+        let add = |request: reqwest::RequestBuilder, header: &&str| {
+            request.header("Authorization", *header)
+        };
+        headers.iter().fold(request, add).send().await.unwrap()
+    };
+    let key = format!("Bearer {}", app.api_key);
+    let token = format!("bearer   {}", app.client.token().await);
+    let response = send(Method::POST, CREATE, &[&key], message().to_string()).await;
+    let created = read_response(response).await;
+    assert_eq!(created["title"], "t", "{created}");
+    let id = created["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
+    let get = format!("/cgi/session/get?sessionId={id}");
+    let read = send(Method::GET, &get, &[&key], String::new()).await;
+    assert_eq!(read_response(read).await, created);
+    // An access token is a credential too, and its responses are sealed.
+    let read = send(Method::GET, &get, &[&token], String::new()).await;
+    assert_eq!(app.client.opened(read).await, created);
+    let body = app.client.envelope(&message().to_string()).to_string();
+    let sealed = send(Method::POST, CREATE, &[&token], body).await;
+    assert_eq!(app.client.opened(sealed).await["errcode"], 0);
+
+    // The query decides if it has a token: a gateway may add a header of its own.
+    let with_token = |token: &str| format!("{get}&accessToken={token}");
+    for header in ["Bearer x", "Bearer", "Basic eDp5", &key] {
+        let read = send(Method::GET, &with_token(&app.api_key), &[header], String::new()).await;
+        assert_eq!(read_response(read).await, created, "{header}");
+        let read = send(Method::GET, &with_token("x"), &[header], String::new()).await;
+        assert_eq!(read_response(read).await["errcode"], 100_001, "{header}");
+    }
+    let read = send(Method::GET, &with_token(""), &[&key], String::new()).await;
+    assert_eq!(read_response(read).await, created);
+    for (headers, errcode) in [
+        (&[][..], 100_000),
+        (&["Basic eDp5"], 100_000),
+        (&["Bearer "], 100_000),
+        (&["Bearer x"], 100_001),
+        (&[&key, &key], 100_003),
+    ] {
+        let read = send(Method::GET, &get, headers, String::new()).await;
+        assert_eq!(read_response(read).await["errcode"], errcode, "{headers:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sealed_request_gets_a_sealed_response() {
     let app = spawn_app().await;
     let envelope = app.client.envelope(&message().to_string());

@@ -6,5 +6,6 @@
 mod app_rate_limit;
 mod attempt_throttle;
 pub(super) mod authenticate;
+pub(super) mod bearer;
 
 pub use authenticate::{AuthOptions, RequestAuth};

@@ -13,6 +13,7 @@ use super::message::RequestBody;
 use super::render::{plain_response, sealed_response, to_json};
 use crate::domain::{IdempotencyKey, Invalid, SessionId};
 use crate::http::auth::authenticate;
+use crate::http::auth::bearer::{self, Repeated};
 use crate::http::middleware::request_context::RequestContext;
 use crate::http::shared::idempotency;
 use crate::http::shared::permission::RequiredPermission;
@@ -155,7 +156,7 @@ impl<N> GetRequest<N> {
 }
 
 async fn authenticate<N: RequiredPermission>(request: &HttpRequest) -> Result<Caller, CgiError> {
-    let token = query_value(request.query_string(), "accessToken")?.unwrap_or_default();
+    let token = credential(request)?;
     let caller = authenticate::authenticate(request, &token).await?;
     // This API has no endpoint for administrators: `sessions:admin` replaces no other permission.
     if let Some(least) = N::ANY_OF.first() {
@@ -252,6 +253,18 @@ impl FromRequest for TokenRequest {
         let mut payload = payload.take();
         Box::pin(async move { read_token_request(&request, &mut payload).await })
     }
+}
+
+/// The access token or API key of a request: in the query, else in the header. A gateway may add a
+/// header of its own, so the query decides if both are there.
+fn credential(request: &HttpRequest) -> Result<Cow<'_, str>, CgiError> {
+    let token = query_value(request.query_string(), "accessToken")?.unwrap_or_default();
+    if !token.is_empty() {
+        return Ok(token);
+    }
+    let twice =
+        |Repeated| CgiError::new(Errcode::BadRequest, "Authorization: appears more than once");
+    Ok(bearer::find(request.headers()).map_err(twice)?.unwrap_or_default().into())
 }
 
 /// The value of a query parameter; `None` if the query has no such parameter.

@@ -7,7 +7,6 @@
 use std::marker::PhantomData;
 use std::pin::Pin;
 
-use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpRequest, dev};
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
@@ -15,6 +14,7 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use super::part::RequestPart;
 use crate::domain::{Permission, Permissions, SessionId};
 use crate::http::auth::authenticate;
+use crate::http::auth::bearer::{self, Repeated};
 use crate::http::middleware::request_context::RequestContext;
 use crate::http::shared::permission::RequiredPermission;
 use crate::http::v1::problem::{Code, ErrorCodes, Problem};
@@ -102,20 +102,10 @@ fn check_any_permission(granted: Permissions, any_of: &[Permission]) -> Result<(
 
 /// The API key of a request; access tokens are for the other API.
 fn bearer_token(request: &HttpRequest) -> Result<&str, Problem> {
-    let mut headers = request.headers().get_all(AUTHORIZATION);
-    let header = headers.next().and_then(|header| header.to_str().ok());
-    let (_, key) = header
-        .and_then(|header| header.trim().split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"))
-        .ok_or(AuthError::MissingToken)?;
-    if headers.next().is_some() {
-        return Err(Problem::for_field(
-            Code::InvalidApiKey,
-            "Authorization",
-            "appears more than once",
-        ));
-    }
-    let key = key.trim_start();
+    let twice = |Repeated| {
+        Problem::for_field(Code::InvalidApiKey, "Authorization", "appears more than once")
+    };
+    let key = bearer::find(request.headers()).map_err(twice)?.ok_or(AuthError::MissingToken)?;
     if ApiKey::parse(key).is_none() {
         let why = format_args!("not an API key, which begins with {}", ApiKey::PREFIX);
         return Err(Problem::for_field(Code::InvalidApiKey, "Authorization", why));
@@ -125,6 +115,7 @@ fn bearer_token(request: &HttpRequest) -> Result<&str, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::AUTHORIZATION;
     use actix_web::test::TestRequest;
 
     use super::*;
