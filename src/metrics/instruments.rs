@@ -45,6 +45,8 @@ pub struct SealedRejections {
     pub unopened: Counter,
     /// Texts that were not looked at, because the app was held off at the address.
     pub held_off: Counter,
+    /// Texts that were used before.
+    pub replayed: Counter,
     /// Token requests with a wrong key or a wrong time.
     pub token_requests: Counter,
 }

@@ -97,6 +97,7 @@ fn sealed_texts(writer: &mut MetricsWriter<'_>, rejections: &SealedRejections) -
     let reasons = [
         ("unopened", &rejections.unopened),
         ("held_off", &rejections.held_off),
+        ("replayed", &rejections.replayed),
         ("token_request", &rejections.token_requests),
     ];
     let reasons = reasons.map(|(reason, count)| (label("reason", reason), count.value()));

@@ -119,6 +119,8 @@ pub enum ProofFault {
     NotATime,
     /// The time in the message differs too much: seconds ahead of the server's time.
     ClockSkew(i64),
+    /// The sealed text was used before.
+    Replayed,
 }
 
 impl fmt::Display for ProofFault {
@@ -126,6 +128,7 @@ impl fmt::Display for ProofFault {
         match self {
             Self::Unopened => f.write_str("the sealed text cannot be opened with the app's key"),
             Self::NotATime => f.write_str("the sealed message is not a time in whole Unix seconds"),
+            Self::Replayed => f.write_str("the sealed text was used before"),
             Self::ClockSkew(ahead) if *ahead > 0 => {
                 write!(f, "the client's clock is {ahead} s ahead of the server's")
             }

@@ -23,6 +23,7 @@ mod metrics_source;
 mod pool_admission;
 mod pruner;
 mod readiness;
+mod replay_memory;
 mod session_cache;
 mod sessions;
 
@@ -38,5 +39,6 @@ pub use list::{InvalidCursor, InvalidPageSize, ListQuery, MembersQuery, Page, Pa
 pub use metrics_source::{MetricsInputs, MetricsSource};
 pub use pruner::Pruner;
 pub use readiness::{NotReady, Readiness};
+pub use replay_memory::ReplayMemory;
 pub use session_cache::CacheOptions;
 pub use sessions::{Sessions, WriteOptions, WriteOutcome};

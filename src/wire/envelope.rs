@@ -25,6 +25,7 @@ use aes::cipher::block_padding::NoPadding;
 use aes::cipher::{BlockModeDecrypt as _, BlockModeEncrypt as _, InnerIvInit as _, KeyInit as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _, ConstantTimeGreater as _};
 
 use super::{AesKey, JsonObject};
@@ -58,6 +59,20 @@ pub struct OpenError;
 pub struct Opened {
     message: Vec<u8>,
     is_valid: bool,
+}
+
+/// What stays of a sealed text when its first block is changed: a digest of all other blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SealedFingerprint([u8; 16]);
+
+impl SealedFingerprint {
+    /// The fingerprint of a sealed text; `None` if it has only one block.
+    #[must_use]
+    pub fn of(text: &str) -> Option<Self> {
+        let sealed = decode(text);
+        let digest = Sha256::digest(sealed.get(AES_BLOCK..).filter(|rest| !rest.is_empty())?);
+        digest.first_chunk().copied().map(Self)
+    }
 }
 
 impl Envelope {
@@ -266,6 +281,27 @@ mod tests {
             let opened = envelope.open(vector["encrypt"].as_str().unwrap());
             assert_eq!(opened.text(), Err(OpenError), "{vector}");
             assert!(opened.object().is_err(), "{vector}");
+        }
+    }
+
+    #[test]
+    fn fingerprint_ignores_the_first_block_and_the_encoding() {
+        let envelope = Envelope::new(&AesKey::generate(), "app");
+        let sealed = envelope.seal(b"1718000000");
+        let fingerprint = SealedFingerprint::of(&sealed);
+        assert!(fingerprint.is_some());
+        let mut bytes = STANDARD.decode(&sealed).unwrap();
+        bytes[7] ^= 1;
+        assert_eq!(SealedFingerprint::of(&STANDARD.encode(&bytes)), fingerprint);
+        assert_eq!(
+            SealedFingerprint::of(&format!("{}\n{}", &sealed[..8], &sealed[8..])),
+            fingerprint
+        );
+        bytes[16] ^= 1;
+        assert_ne!(SealedFingerprint::of(&STANDARD.encode(&bytes)), fingerprint);
+        assert_ne!(SealedFingerprint::of(&envelope.seal(b"1718000000")), fingerprint);
+        for text in ["", "AAAA", "?", &STANDARD.encode([0; 16])] {
+            assert_eq!(SealedFingerprint::of(text), None, "{text}");
         }
     }
 

@@ -14,7 +14,7 @@ mod token;
 
 pub use api_key::{ApiKey, ApiKeyHash};
 pub use callback::{CallbackEvent, Message, callback_body, is_acknowledgement, sign};
-pub use envelope::{Envelope, OpenError, Opened};
+pub use envelope::{Envelope, OpenError, Opened, SealedFingerprint};
 pub use errcode::Errcode;
 pub use key::{AesKey, InvalidAesKey};
 pub use object::{FieldError, Integer, JsonKind, JsonObject, Malformed, whole_number};

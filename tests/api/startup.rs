@@ -108,6 +108,22 @@ fn a_command_that_reads_creates_no_database() {
 }
 
 #[test]
+fn plain_http_beyond_loopback_can_be_forbidden() {
+    let mut home = Home::lived_in();
+    home.set("MUSTER__SERVER__REQUIRE_TLS", "true");
+    let server = home.serve();
+    server.stop();
+    home.set("MUSTER__SERVER__BIND", "0.0.0.0:0");
+    for command in ["serve", "doctor"] {
+        let run = home.run(&[command]);
+        let output = format!("{}{}", run.stdout, run.stderr);
+        assert!(output.contains("server.require_tls is true"), "{command}: {output}");
+        assert!(output.contains("server.tls_cert"), "{command}: {output}");
+    }
+    home.run(&["serve"]).fails(2, &["server.require_tls is true"]);
+}
+
+#[test]
 fn data_of_another_user_are_refused() {
     let mut home = Home::lived_in();
     if geteuid().is_root() {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use muster::domain::Permission;
 use muster::wire::AesKey;
 use serde_json::{Value, json};
@@ -15,8 +17,9 @@ fn cannot_open() -> Value {
 }
 
 fn cannot_open_within(skew: u32) -> Value {
-    let errmsg =
-        format!("encrypt: cannot be opened with this app's key, or its time is more than {skew} s off");
+    let errmsg = format!(
+        "encrypt: cannot be opened with this app's key, or its time is more than {skew} s off"
+    );
     refusal(100_006, &errmsg)
 }
 
@@ -97,6 +100,79 @@ async fn malformed_time_is_refused_like_a_wrong_one() {
         "17180\u{0}00000",
     ] {
         assert_eq!(app.client.gettoken_at(time).await, cannot_open(), "{time:?}");
+    }
+}
+
+/// A sealed text with another first block, which changes the message behind it as far as the block
+/// after that: the time, if its length stays.
+fn redated(sealed: &str, from: &str, to: &str) -> String {
+    let mut bytes = STANDARD.decode(sealed).unwrap();
+    for (at, (from, to)) in from.bytes().zip(to.bytes()).enumerate() {
+        bytes[4 + at] ^= from ^ to;
+    }
+    STANDARD.encode(bytes)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn token_requests_cannot_be_repeated() {
+    let app = spawn_app().await;
+    let then = app.clock.now().timestamp().to_string();
+    let post = async |encrypt: &str| {
+        let client = &app.client;
+        let body = json!({ "buin": client.buin, "appId": client.app_id, "encrypt": encrypt });
+        client.opened(client.post("/cgi/gettoken", body.to_string()).await).await
+    };
+    let sealed = app.client.seal(&then);
+    assert_eq!(post(&sealed).await["errcode"], 0);
+    assert_eq!(post(&sealed).await, cannot_open());
+    // Neither another encoding nor another first block makes it a new one.
+    assert_eq!(post(&format!("{sealed}\n")).await, cannot_open());
+    let mut noise = STANDARD.decode(&sealed).unwrap();
+    noise[0] ^= 1;
+    assert_eq!(post(&STANDARD.encode(noise)).await, cannot_open());
+    // A day later the attacker writes the new time into the recorded request.
+    app.clock.advance(Duration::from_secs(86_400));
+    let now = app.clock.now().timestamp().to_string();
+    let again = redated(&sealed, &then, &now);
+    assert_eq!(app.client.open(&again), now, "the forgery has the right form");
+    assert_eq!(post(&again).await, cannot_open());
+    // A request that was refused was not used, and honest requests of the same second are new.
+    for _ in 0..3 {
+        assert_eq!(post(&app.client.seal(&now)).await["errcode"], 0);
+    }
+    let late = app.client.seal(&then);
+    assert_eq!(post(&late).await, cannot_open());
+    assert_eq!(post(&redated(&late, &then, &now)).await["errcode"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sealed_writes_are_refused_a_second_time_if_configured() {
+    for refuse in [true, false] {
+        let app = spawn_app_with(|settings| settings.policy.refuse_replayed_writes = refuse).await;
+        let token = app.client.token().await;
+        let message = json!({ "title": "t", "creator": "a", "member": ["b", "c"] }).to_string();
+        let path = format!("/cgi/session/create?accessToken={token}");
+        let send = async |envelope: &Value| {
+            app.client.opened(app.client.post(&path, envelope.to_string()).await).await
+        };
+        let envelope = app.client.envelope(&message);
+        let created = send(&envelope).await;
+        assert_eq!(created["errcode"], 0, "{created}");
+        let expected = if refuse { 100_006 } else { 0 };
+        assert_eq!(send(&envelope).await["errcode"], expected);
+        let update = json!({ "sessionId": created["sessionId"], "opUser": "a", "title": "u" });
+        let update = app.client.envelope(&update.to_string());
+        let path = format!("/cgi/session/update?accessToken={token}");
+        for expected in [0, expected] {
+            let got = app.client.post(&path, update.to_string()).await;
+            assert_eq!(app.client.opened(got).await["errcode"], expected);
+        }
+        // A message that is sealed anew is a new request. Plain messages are not remembered.
+        assert_eq!(send(&app.client.envelope(&message)).await["errcode"], 0);
+        for _ in 0..2 {
+            let plain = app.post_plain("/cgi/session/create", message.clone()).await;
+            assert_eq!(plain["errcode"], 0);
+        }
     }
 }
 

@@ -14,21 +14,19 @@ use tokio::time::Instant;
 
 use super::app_rate_limit::AppRateLimiter;
 use super::attempt_throttle::AttemptThrottle;
+use super::sealed_guard::SealedGuard;
 use crate::clock::Clock;
-use crate::domain::{App, AppId, Buin};
+use crate::domain::App;
 use crate::http::middleware::client_ip::{ClientIp, ClientIpResolver};
 use crate::http::middleware::request_context::RequestContext;
 use crate::metrics::Metrics;
-use crate::service::{AppContext, AuthError, Authenticator, Caller, Error};
+use crate::service::{AppContext, AuthError, Authenticator, Caller, Error, ProofFault};
 
 /// The longest sealed text, in bytes, that is opened for a throttled client. A sealed time takes a
 /// fifth of this.
 const MAX_UNTHROTTLED_SEALED_LEN: usize = 1_024;
 /// Invalid credentials of a network are forgotten after this time.
 const CREDENTIALS_RESET_AFTER: TimeDelta = TimeDelta::seconds(60);
-/// Sealed texts that cannot be opened are forgotten after this time. A client with a valid
-/// credential sends none, and a patient attacker must not get many free attempts in a day.
-const SEALED_RESET_AFTER: TimeDelta = TimeDelta::hours(1);
 
 /// The limits for callers.
 #[derive(Clone, Debug)]
@@ -41,17 +39,17 @@ pub struct AuthOptions {
     pub burst: u32,
     /// The proxies whose `X-Forwarded-For` header is trusted.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether a sealed create or update that was received before is refused.
+    pub refuse_replayed_writes: bool,
 }
 
 /// Authenticates requests, within the limits of [`AuthOptions`].
 pub struct RequestAuth {
     throttle: AttemptThrottle<IpNet>,
-    /// Sealed texts of an app at a network that cannot be opened.
-    sealed_throttle: AttemptThrottle<(IpNet, Buin, AppId)>,
+    sealed_guard: SealedGuard,
     rate_limiter: Option<AppRateLimiter>,
     client_ips: ClientIpResolver,
     clock: Clock,
-    metrics: Arc<Metrics>,
 }
 
 /// Why a request is rejected.
@@ -73,16 +71,29 @@ impl RequestAuth {
     /// Reads the time from `clock`, and counts refused sealed texts in `metrics`.
     #[must_use]
     pub fn new(options: AuthOptions, clock: Clock, metrics: Arc<Metrics>) -> Self {
-        let AuthOptions { max_failed_attempts, requests_per_second, burst, trusted_proxies } =
-            options;
+        let AuthOptions {
+            max_failed_attempts,
+            requests_per_second,
+            burst,
+            trusted_proxies,
+            refuse_replayed_writes,
+        } = options;
         Self {
             throttle: AttemptThrottle::new(max_failed_attempts, CREDENTIALS_RESET_AFTER),
-            sealed_throttle: AttemptThrottle::new(max_failed_attempts, SEALED_RESET_AFTER),
+            sealed_guard: SealedGuard::new(
+                max_failed_attempts,
+                refuse_replayed_writes,
+                clock.clone(),
+                metrics,
+            ),
             rate_limiter: AppRateLimiter::new(requests_per_second, burst),
             client_ips: ClientIpResolver::new(&trusted_proxies),
             clock,
-            metrics,
         }
+    }
+
+    pub(super) fn sealed_guard(&self) -> &SealedGuard {
+        &self.sealed_guard
     }
 
     /// The resolver of client addresses behind trusted proxies.
@@ -107,11 +118,6 @@ impl RequestAuth {
             Some(wait) => Err(AuthRejection::Throttled { wait }),
             None => Ok(()),
         }
-    }
-
-    fn held_off(&self, wait: Duration) -> AuthRejection {
-        self.metrics.sealed_rejections.held_off.inc();
-        AuthRejection::HeldOff { wait }
     }
 
     fn check_rate_limit(&self, app: &App) -> Result<(), AuthRejection> {
@@ -180,35 +186,6 @@ fn identified(
     auth.check_rate_limit(app)
 }
 
-/// Refuses sealed texts of the app while it is held off at this address. The texts are not opened
-/// then, so they tell nothing. The check takes a lock only on a server that has recorded a failure.
-pub(crate) fn check_sealed(request: &HttpRequest, app: &App) -> Result<(), AuthRejection> {
-    let auth = request_auth(request)?;
-    if !auth.sealed_throttle.has_records() {
-        return Ok(());
-    }
-    match auth.sealed_throttle.retry_after(&sealed_source(request, app), auth.clock.now()) {
-        Some(wait) => Err(auth.held_off(wait)),
-        None => Ok(()),
-    }
-}
-
-/// Records that a sealed text of an authenticated app is not one JSON object sealed with its key.
-///
-/// # Errors
-/// [`AuthRejection::HeldOff`] if the app is held off already: the caller learns nothing else.
-pub(crate) fn record_unopened(request: &HttpRequest, app: &App) -> Result<(), AuthRejection> {
-    let auth = request_auth(request)?;
-    let source = sealed_source(request, app);
-    match auth.sealed_throttle.record_failure(&source, auth.clock.now()) {
-        Some(wait) => Err(auth.held_off(wait)),
-        None => {
-            auth.metrics.sealed_rejections.unopened.inc();
-            Ok(())
-        }
-    }
-}
-
 /// Returns the result of a `proof` that an app has its key, or records a failed attempt.
 pub(crate) fn verify_key_proof<T>(
     request: &HttpRequest,
@@ -216,7 +193,12 @@ pub(crate) fn verify_key_proof<T>(
 ) -> Result<T, AuthRejection> {
     let auth = request_auth(request)?;
     proof.map_err(|error| {
-        auth.metrics.sealed_rejections.token_requests.inc();
+        let rejections = auth.sealed_guard.rejections();
+        if matches!(error, AuthError::InvalidProof { fault: ProofFault::Replayed, .. }) {
+            rejections.replayed.inc();
+        } else {
+            rejections.token_requests.inc();
+        }
         match auth.record_failure(rate_limit_prefix(request)) {
             Err(rejection) => rejection,
             Ok(()) => Error::from(error).into(),
@@ -256,18 +238,14 @@ fn counts_as_failure(error: AuthError) -> bool {
     }
 }
 
-fn rate_limit_prefix(request: &HttpRequest) -> IpNet {
+pub(super) fn rate_limit_prefix(request: &HttpRequest) -> IpNet {
     let unknown = || ClientIp(Ipv4Addr::UNSPECIFIED.into());
     RequestContext::from_request(request)
         .map_or_else(unknown, |context| context.client_ip())
         .rate_limit_prefix()
 }
 
-fn sealed_source(request: &HttpRequest, app: &App) -> (IpNet, Buin, AppId) {
-    (rate_limit_prefix(request), app.buin, app.app_id.clone())
-}
-
-fn request_auth(request: &HttpRequest) -> Result<&RequestAuth, AuthRejection> {
+pub(super) fn request_auth(request: &HttpRequest) -> Result<&RequestAuth, AuthRejection> {
     request
         .app_data::<web::Data<RequestAuth>>()
         .map(|auth| &***auth)

@@ -14,6 +14,7 @@ use super::render::{plain_response, sealed_response, to_json};
 use crate::domain::{IdempotencyKey, Invalid, SessionId};
 use crate::http::auth::authenticate;
 use crate::http::auth::bearer::{self, Repeated};
+use crate::http::auth::sealed_texts::{self, SealedFault};
 use crate::http::middleware::request_context::RequestContext;
 use crate::http::shared::idempotency;
 use crate::http::shared::permission::RequiredPermission;
@@ -21,7 +22,7 @@ use crate::http::uri;
 use crate::service::{
     AppContext, AuthError, CachedSession, Caller, Credential, Error, WriteOptions, WriteOutcome,
 };
-use crate::wire::{self, Errcode, FieldError, JsonObject, Opened};
+use crate::wire::{self, Errcode, FieldError, JsonObject, OpenError, Opened, SealedFingerprint};
 
 /// A `POST` of an app with the permission `N`, with its message.
 pub(super) struct PostRequest<N> {
@@ -34,7 +35,11 @@ enum Message {
     /// The bare body.
     Plain(Bytes),
     /// The content of the envelope. Whether the envelope could be opened is not known yet.
-    Sealed(Opened),
+    Sealed {
+        opened: Opened,
+        /// Known if the server refuses a text that was accepted before.
+        fingerprint: Option<SealedFingerprint>,
+    },
 }
 
 /// A `GET` of an app with the permission `N`.
@@ -51,21 +56,26 @@ impl<N> PostRequest<N> {
         &self.base.caller
     }
 
-    /// The fields of the message. A handler must call this before anything else: only here it turns
+    /// The fields of the message. A handler calls this once, before anything else: only here it turns
     /// out whether the envelope could be opened.
     pub(super) fn object(&self) -> Result<JsonObject<'_>, CgiError> {
-        match &self.message {
+        let (opened, fingerprint) = match &self.message {
             Message::Plain(body) => {
-                JsonObject::parse(body).map_err(|error| CgiError::malformed("body", &error))
+                let error = |error| CgiError::malformed("body", &error);
+                return JsonObject::parse(body).map_err(error);
             }
-            Message::Sealed(opened) => opened.object().map_err(|error| {
-                let GetRequest { caller, request, .. } = &self.base;
-                match authenticate::record_unopened(request, caller.app()) {
-                    Ok(()) => error.into(),
-                    Err(rejection) => rejection.into(),
-                }
-            }),
-        }
+            Message::Sealed { opened, fingerprint } => (opened, *fingerprint),
+        };
+        let request = &self.base.request;
+        let fault = match (opened.object(), fingerprint) {
+            (Err(OpenError), _) => SealedFault::Unopened,
+            (Ok(_), Some(text)) if !sealed_texts::remember_write(request, text)? => {
+                SealedFault::Replayed
+            }
+            (Ok(object), _) => return Ok(object),
+        };
+        sealed_texts::record_fault(request, self.base.caller.app(), fault)?;
+        Err(OpenError.into())
     }
 
     /// The session that the message names. The request context records it.
@@ -90,7 +100,7 @@ impl<N> PostRequest<N> {
         };
         let message = match &self.message {
             Message::Plain(body) => body,
-            Message::Sealed(opened) => opened.text()?.as_bytes(),
+            Message::Sealed { opened, .. } => opened.text()?.as_bytes(),
         };
         let digest = idempotency::digest(&[request.method().as_str(), request.path()], message);
         let key = IdempotencyKey::new(key, digest).map_err(|why| wrong(&why.to_string()))?;
@@ -191,8 +201,11 @@ async fn read_post_request<N: RequiredPermission>(
         let errmsg = "appId: not the app of the access token";
         return Err(CgiError::new(Errcode::InvalidAppId, errmsg));
     }
-    authenticate::check_sealed(&request, app)?;
-    let message = Message::Sealed(caller.app_context().envelope.open(envelope.encrypt));
+    sealed_texts::check(&request, app)?;
+    let message = Message::Sealed {
+        fingerprint: sealed_texts::write_fingerprint(&request, envelope.encrypt)?,
+        opened: caller.app_context().envelope.open(envelope.encrypt),
+    };
     let base = GetRequest { caller, sealed: true, request, needs: PhantomData };
     Ok(PostRequest { base, message })
 }
