@@ -11,7 +11,7 @@ use super::explain::explain;
 use super::{first_app, test_callback};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::domain::{App, AppId, Buin, Callback, Permission};
+use crate::domain::{AllowedForms, App, AppId, Buin, Callback, Permission};
 use crate::service::admin::apps::{self, AppChanges, CallbackChange, RegisteredApp};
 use crate::wire::AesKey;
 
@@ -34,7 +34,7 @@ pub(super) enum AppCommand {
         #[command(flatten)]
         output: Output,
     },
-    /// Change an app's name, permissions or callback; a value that is not given stays as it is
+    /// Change an app's name, permissions, forms or callback; a value that is not given stays as it is
     Update(UpdateArgs),
     /// Disable an app; its tokens and keys are refused at once
     Disable {
@@ -108,6 +108,12 @@ pub(super) struct CreateArgs {
         default_value = "sessions:read,sessions:write,callbacks"
     )]
     permissions: Vec<Permission>,
+    /// The forms of messages that the app may use: sealed, plain or both
+    ///
+    /// sealed: only /cgi with access tokens or sealed bodies. plain: only API keys and bare JSON, under
+    /// /cgi and /v1; choose this if no client of the app seals messages.
+    #[arg(long, value_name = "FORMS", default_value = "both")]
+    forms: AllowedForms,
     /// The URL that receives callbacks: http or https; needs --callback-token
     #[arg(long, value_name = "URL", requires = "callback_token", value_parser = callback_url)]
     callback_url: Option<String>,
@@ -129,6 +135,9 @@ pub(super) struct UpdateArgs {
     /// callbacks
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     permissions: Option<Vec<Permission>>,
+    /// The forms of messages that the app may use from now on: sealed, plain or both
+    #[arg(long, value_name = "FORMS")]
+    forms: Option<AllowedForms>,
     /// The URL that receives callbacks: http or https
     #[arg(long, value_name = "URL", value_parser = callback_url)]
     callback_url: Option<String>,
@@ -224,6 +233,7 @@ impl CreateArgs {
                 app_id: self.app_id.unwrap_or_else(AppId::generate),
                 name: self.name,
                 permissions: self.permissions.into_iter().collect(),
+                forms: self.forms,
                 callback: self
                     .callback_url
                     .zip(self.callback_token)
@@ -244,7 +254,7 @@ impl UpdateArgs {
             (false, url, token) => Some(CallbackChange::Set { url, token }),
         };
         let permissions = self.permissions.map(|list| list.into_iter().collect());
-        (self.which, AppChanges { name: self.name, permissions, callback })
+        (self.which, AppChanges { name: self.name, permissions, forms: self.forms, callback })
     }
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::explain::explain;
 use super::health;
-use crate::domain::{App, AppId, Buin, Permissions};
+use crate::domain::{AllowedForms, App, AppId, Buin, Permissions};
 use crate::service::admin::apps::{self, RegisteredApp};
 use crate::service::admin::{AdminContext, Error, keys};
 use crate::wire::{AesKey, ApiKey};
@@ -98,6 +98,7 @@ async fn insert_app(admin: &AdminContext, credentials: &Credentials) -> anyhow::
         app_id: credentials.app_id.parse()?,
         name: "First app".to_owned(),
         permissions: Permissions::for_new_app(),
+        forms: AllowedForms::Both,
         callback: None,
         callbacks_paused: false,
         disabled: false,

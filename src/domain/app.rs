@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use zeroize::Zeroize as _;
 
-use super::{AppId, Buin};
+use super::{AllowedForms, AppId, Buin};
 
 /// An app of an enterprise, without its secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct App {
     pub name: String,
     /// The permissions of the app.
     pub permissions: Permissions,
+    /// The forms of messages that the app may use. Callbacks are always sealed.
+    pub forms: AllowedForms,
     /// The receiver of its callbacks, if the app has one.
     pub callback: Option<Callback>,
     /// Whether callbacks are stored instead of sent.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::app_directory::AppLookup;
 use super::{AppContext, AppDirectory, AuthError, Error, ProofFault, ReplayMemory};
 use crate::clock::Clock;
-use crate::domain::{App, Permission};
+use crate::domain::{App, MessageForm, Permission};
 use crate::wire::{ApiKey, Opened, SealedFingerprint, TOKEN_GRACE, TokenClaims, TokenError};
 
 /// The rules for issuing tokens.
@@ -280,5 +280,13 @@ impl Caller {
             return Err(AuthError::MissingPermission(permission));
         }
         Ok(())
+    }
+
+    /// Checks that the app may use a form of messages.
+    ///
+    /// # Errors
+    /// [`AuthError::FormNotAllowed`].
+    pub fn require_form(&self, form: MessageForm) -> Result<(), AuthError> {
+        self.app_context.require_form(form)
     }
 }

@@ -14,8 +14,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::AuthError;
 use crate::clock::Clock;
-use crate::domain::{App, AppId, Buin};
+use crate::domain::{App, AppId, Buin, MessageForm};
 use crate::keyring::Keyring;
 use crate::repository::Pool;
 use crate::repository::app_notifications::{self, AckToken, AppListener};
@@ -48,6 +49,16 @@ impl From<StoredApp> for AppContext {
             token_key: TokenKey::derive(&aes_key),
             app,
         }
+    }
+}
+
+impl AppContext {
+    /// Checks that the app may use a form of messages.
+    ///
+    /// # Errors
+    /// [`AuthError::FormNotAllowed`].
+    pub fn require_form(&self, form: MessageForm) -> Result<(), AuthError> {
+        if self.app.forms.contains(form) { Ok(()) } else { Err(AuthError::FormNotAllowed(form)) }
     }
 }
 

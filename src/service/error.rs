@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::{Permission, RuleViolation};
+use crate::domain::{MessageForm, Permission, RuleViolation};
 use crate::repository;
 
 /// The reason why a use case failed.
@@ -108,6 +108,9 @@ pub enum AuthError {
     /// The app lacks a permission.
     #[error("the app lacks the permission {0}")]
     MissingPermission(Permission),
+    /// The app may not use this form of messages.
+    #[error("the app may not use the {0} form")]
+    FormNotAllowed(MessageForm),
 }
 
 /// Why a token request does not prove that the app has its key. Only operators see it.

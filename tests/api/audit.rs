@@ -63,7 +63,9 @@ async fn every_administrative_action_is_audited() {
         [
             (
                 "app.create",
-                &json!({ "name": "Mine", "permissions": permissions, "callback": null })
+                &json!({
+                    "name": "Mine", "permissions": permissions, "forms": "both", "callback": null,
+                })
             ),
             (
                 "app.update",

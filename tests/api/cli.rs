@@ -17,7 +17,7 @@ fn fields(value: &Value) -> Vec<&str> {
     fields
 }
 
-const APP_FIELDS: [&str; 9] = [
+const APP_FIELDS: [&str; 10] = [
     "aesKey",
     "appId",
     "buin",
@@ -25,6 +25,7 @@ const APP_FIELDS: [&str; 9] = [
     "callbackUrl",
     "callbacksPaused",
     "disabled",
+    "forms",
     "name",
     "permissions",
 ];
@@ -163,7 +164,7 @@ fn walk(home: &Home) {
         app,
         json!({
             "buin": 77, "appId": "walker", "name": "走者", "aesKey": app["aesKey"],
-            "permissions": ["sessions:read", "sessions:write", "callbacks"],
+            "permissions": ["sessions:read", "sessions:write", "callbacks"], "forms": "both",
             "callbackUrl": null, "callbackToken": null, "callbacksPaused": false, "disabled": false,
         })
     );
@@ -189,6 +190,18 @@ fn walk(home: &Home) {
             .concat(),
     );
     assert_eq!(changed["permissions"], json!(["sessions:read"]));
+    for forms in ["sealed", "plain", "both"] {
+        let changed = home.json(&[&with(&["app", "update"])[..], &["--forms", forms]].concat());
+        assert_eq!(
+            (&changed["forms"], &changed["permissions"]),
+            (&json!(forms), &json!(["sessions:read"]))
+        );
+        assert_eq!(home.json(&with(&["app", "show"]))["forms"], forms);
+        let shown = home.run(&with(&["app", "show"])).ok().stdout;
+        assert!(shown.contains(&format!("forms           {forms}")), "{shown}");
+    }
+    home.run(&[&with(&["app", "update"])[..], &["--forms", "open"]].concat())
+        .fails(2, &["\"open\" is not one of sealed, plain and both"]);
     assert_eq!((changed["name"].as_str(), token()), (Some("x"), json!("hush")));
     let changed =
         home.json(&[&with(&["app", "update"])[..], &["--callback-token", "new"]].concat());

@@ -138,7 +138,7 @@ async fn a_configured_database_is_examined() {
     let names: Vec<_> = checks.iter().map(|check| check["check"].as_str().unwrap()).collect();
     assert_eq!(
         names,
-        ["configuration", "database", "clock", "migrations", "secrets", "port", "metrics"]
+        ["configuration", "database", "clock", "migrations", "secrets", "forms", "port", "metrics"]
     );
 
     let mut connection = store::connect_to(&database).await;
@@ -275,7 +275,7 @@ fn doctor_does_not_download() {
 
 #[track_caller]
 fn not_looked_at(checks: &[Value]) {
-    for name in ["clock", "migrations", "secrets"] {
+    for name in ["clock", "migrations", "secrets", "forms"] {
         let (verdict, found, _) = find(checks, name);
         assert_eq!((verdict, found), ("warn", "not checked: the database does not answer"));
     }

@@ -1,12 +1,12 @@
 //! Plain requests: an API key as access token, plain messages and plain responses.
 
-use muster::domain::Permission;
+use muster::domain::{AllowedForms, MessageForm, Permission};
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
 use crate::harness::client::read_response;
-use crate::harness::{BUIN, TestApp, refusal, spawn_app, store, wait_until_equal};
+use crate::harness::{BUIN, TestApp, change, new_app, refusal, spawn_app, store, wait_until_equal};
 
 const CREATE: &str = "/cgi/session/create";
 const READ: &str = "/cgi/session/get?accessToken=";
@@ -128,6 +128,54 @@ async fn sealed_request_gets_a_sealed_response() {
     let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
     let created = app.client.opened(request.send().await.unwrap()).await;
     assert_eq!(created["title"], "t");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_uses_only_the_forms_that_it_may() {
+    let app = spawn_app().await;
+    let permissions = [Permission::SessionsRead, Permission::SessionsWrite];
+    let denied = |form: &str| refusal(3, &format!("appId: the app may not use the {form} form"));
+    for forms in AllowedForms::ALL {
+        let mut stored = new_app(BUIN, &permissions);
+        let (client, key) = app.add(&stored).await;
+        let token = client.token().await;
+        // The setting holds for tokens and keys that exist already.
+        stored.app.forms = forms;
+        change(&app, &stored, |stored| stored.app.forms = forms).await;
+        let created = app.create(&message()).await;
+        let id = created["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
+        let get = |token: &str| format!("/cgi/session/get?sessionId={id}&accessToken={token}");
+        let opened = async |response: reqwest::Response| client.opened(response).await;
+
+        let sealed = forms.contains(MessageForm::Sealed);
+        let plain = forms.contains(MessageForm::Plain);
+        let expected = |allowed: bool, form: &str| {
+            if allowed { json!(0) } else { denied(form)["errcode"].clone() }
+        };
+        let check = |got: Value, allowed: bool, form: &str| {
+            assert_eq!(got["errcode"], expected(allowed, form), "{forms:?}: {got}");
+            assert!(allowed || got == denied(form), "{forms:?}: {got}");
+        };
+        // The server learns of the change by a notification.
+        let first = async || client.gettoken().await["errcode"].clone();
+        wait_until_equal(first, &expected(sealed, "sealed")).await;
+        let read = async || read_response(client.get(&get(&key)).await).await["errcode"].clone();
+        wait_until_equal(read, &expected(plain, "plain")).await;
+
+        check(client.gettoken().await, sealed, "sealed");
+        check(opened(client.get(&get(&token)).await).await, sealed, "sealed");
+        check(client.post_sealed(&token, CREATE, &message()).await, sealed, "sealed");
+        check(client.post_sealed(&key, CREATE, &message()).await, sealed, "sealed");
+        check(post(&app, &key, CREATE, &message()).await, plain, "plain");
+        check(read_response(client.get(&get(&key)).await).await, plain, "plain");
+        let list = app.client.request(Method::GET, "/v1/sessions").bearer_auth(&key);
+        let list = list.send().await.unwrap();
+        assert_eq!(list.status(), if plain { 200 } else { 403 }, "{forms:?}");
+        if !plain {
+            let problem: Value = list.json().await.unwrap();
+            assert_eq!(problem["code"], "missing_permission", "{problem}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

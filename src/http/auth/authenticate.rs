@@ -232,9 +232,10 @@ fn counts_as_failure(error: AuthError) -> bool {
         | AuthError::UnknownApp
         | AuthError::WrongEnterprise
         | AuthError::InvalidProof { .. } => true,
-        AuthError::MissingToken | AuthError::ExpiredToken | AuthError::MissingPermission(_) => {
-            false
-        }
+        AuthError::MissingToken
+        | AuthError::ExpiredToken
+        | AuthError::MissingPermission(_)
+        | AuthError::FormNotAllowed(_) => false,
     }
 }
 

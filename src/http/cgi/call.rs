@@ -11,7 +11,7 @@ use actix_web::{FromRequest, HttpRequest, HttpResponse, dev};
 use super::error::CgiError;
 use super::message::RequestBody;
 use super::render::{plain_response, sealed_response, to_json};
-use crate::domain::{IdempotencyKey, Invalid, SessionId};
+use crate::domain::{IdempotencyKey, Invalid, MessageForm, SessionId};
 use crate::http::auth::authenticate;
 use crate::http::auth::bearer::{self, Repeated};
 use crate::http::auth::sealed_texts::{self, SealedFault};
@@ -185,6 +185,7 @@ async fn read_post_request<N: RequiredPermission>(
     let caller = authenticate::<N>(&request).await?;
     let object = body.object()?;
     if caller.credential() == Credential::ApiKey && !object.has("encrypt") {
+        caller.require_form(MessageForm::Plain)?;
         let base = GetRequest { caller, sealed: false, request, needs: PhantomData };
         drop(object);
         return Ok(PostRequest { base, message: Message::Plain(body.into_bytes()) });
@@ -201,6 +202,7 @@ async fn read_post_request<N: RequiredPermission>(
         let errmsg = "appId: not the app of the access token";
         return Err(CgiError::new(Errcode::InvalidAppId, errmsg));
     }
+    caller.require_form(MessageForm::Sealed)?;
     sealed_texts::check(&request, app)?;
     let message = Message::Sealed {
         fingerprint: sealed_texts::write_fingerprint(&request, envelope.encrypt)?,
@@ -231,6 +233,8 @@ impl<N: RequiredPermission> FromRequest for GetRequest<N> {
             uri::check_len(&request)?;
             let caller = authenticate::<N>(&request).await?;
             let sealed = caller.credential() == Credential::Token;
+            let form = if sealed { MessageForm::Sealed } else { MessageForm::Plain };
+            caller.require_form(form)?;
             Ok(Self { caller, sealed, request, needs: PhantomData })
         })
     }
@@ -254,6 +258,7 @@ async fn read_token_request(
     let encrypt = envelope.encrypt;
     let app_context =
         authenticate::authenticate_token_request(request, (buin, envelope.app_id), encrypt).await?;
+    app_context.require_form(MessageForm::Sealed)?;
     Ok(TokenRequest { app_context, encrypt: encrypt.to_owned() })
 }
 

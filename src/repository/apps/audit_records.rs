@@ -10,6 +10,7 @@ pub(super) fn created_record(app: &App) -> AuditRecord<'_> {
     let details = json!({
         "name": app.name,
         "permissions": permission_names(app.permissions),
+        "forms": app.forms.name(),
         "callback": callback_origin(app.callback.as_ref()),
     });
     AuditRecord::for_app(AuditAction::AppCreate, app.buin, &app.app_id, details)
@@ -33,6 +34,7 @@ pub(super) fn changed_record<'a>(
         json!(permission_names(old.permissions)),
         json!(permission_names(new.permissions)),
     );
+    note_change("forms", json!(old.forms.name()), json!(new.forms.name()));
     note_change("disabled", json!(old.disabled), json!(new.disabled));
     note_change("callbacksPaused", json!(old.callbacks_paused), json!(new.callbacks_paused));
     let (from, to) =

@@ -1,7 +1,7 @@
 //! Apps: create, list, change, disable, pause their callbacks, replace their AES key.
 
 use super::{AdminContext, Error, propagation};
-use crate::domain::{App, AppId, Buin, Callback, DeliveryState, Permissions};
+use crate::domain::{AllowedForms, App, AppId, Buin, Callback, DeliveryState, Permissions};
 use crate::repository::apps::{self, StoredApp};
 use crate::repository::deliveries;
 use crate::service::AppContext;
@@ -23,6 +23,8 @@ pub struct AppChanges {
     pub name: Option<String>,
     /// All permissions. Permissions that are not in the set are removed.
     pub permissions: Option<Permissions>,
+    /// The forms of messages that the app may use.
+    pub forms: Option<AllowedForms>,
     /// The callback.
     pub callback: Option<CallbackChange>,
 }
@@ -72,7 +74,7 @@ pub async fn find(
     Ok(apps::find(&admin.pool, &admin.keyring, buin, app_id).await?.into())
 }
 
-/// Changes the name, the permissions or the callback of an app.
+/// Changes the name, the permissions, the forms or the callback of an app.
 ///
 /// # Errors
 /// [`Error::AppNotFound`], [`Error::IncompleteCallback`], or the database fails.
@@ -180,6 +182,9 @@ impl AppChanges {
         if let Some(permissions) = self.permissions {
             app.permissions = permissions;
         }
+        if let Some(forms) = self.forms {
+            app.forms = forms;
+        }
         match self.callback {
             None => {}
             Some(CallbackChange::Remove) => app.callback = None,
@@ -222,6 +227,7 @@ mod tests {
             app_id: "mine".parse().unwrap(),
             name: "Mine".to_owned(),
             permissions: Permissions::for_new_app(),
+            forms: AllowedForms::Both,
             callback: callback
                 .map(|(url, token)| Callback { url: url.to_owned(), token: token.to_owned() }),
             callbacks_paused: false,
@@ -244,6 +250,10 @@ mod tests {
         let name = Some("Ours".to_owned());
         AppChanges { name, ..AppChanges::default() }.apply(&mut after);
         assert_eq!(after, App { name: "Ours".to_owned(), ..before });
+
+        let forms = Some(AllowedForms::Plain);
+        AppChanges { forms, ..AppChanges::default() }.apply(&mut after);
+        assert_eq!(after.forms, AllowedForms::Plain);
 
         set(Some("http://b"), None).apply(&mut after);
         assert_eq!(after.callback, app(Some(("http://b", "secret"))).callback);

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use muster::config::KeyText;
-use muster::domain::{App, AppId, DeliveryId, DeliveryState, Permission, Permissions};
+use muster::domain::{
+    AllowedForms, App, AppId, DeliveryId, DeliveryState, Permission, Permissions,
+};
 use muster::keyring::Keyring;
 use muster::repository::audit::{Actor, AuditContext};
 use muster::repository::{Pool, apps, deliveries, keys};
@@ -33,6 +35,7 @@ pub fn new_app(buin: i64, permissions: &[Permission]) -> StoredApp {
             app_id: AppId::generate(),
             name: "test".to_owned(),
             permissions: permissions.iter().copied().collect::<Permissions>(),
+            forms: AllowedForms::Both,
             callback: None,
             callbacks_paused: false,
             disabled: false,

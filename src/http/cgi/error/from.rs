@@ -61,13 +61,15 @@ impl From<AuthError> for CgiError {
             AuthError::UnknownApp => Errcode::InvalidAppId,
             AuthError::WrongEnterprise => Errcode::BuinWrong,
             AuthError::InvalidProof { .. } => Errcode::CannotDecrypt,
-            AuthError::MissingPermission(_) => Errcode::NoRight,
+            AuthError::MissingPermission(_) | AuthError::FormNotAllowed(_) => Errcode::NoRight,
         };
         let field = match error {
             AuthError::MissingToken | AuthError::UnknownToken | AuthError::ExpiredToken => {
                 "accessToken"
             }
-            AuthError::UnknownApp | AuthError::MissingPermission(_) => "appId",
+            AuthError::UnknownApp
+            | AuthError::MissingPermission(_)
+            | AuthError::FormNotAllowed(_) => "appId",
             AuthError::WrongEnterprise => "buin",
             AuthError::InvalidProof { .. } => "encrypt",
         };

@@ -12,7 +12,7 @@ use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::part::RequestPart;
-use crate::domain::{Permission, Permissions, SessionId};
+use crate::domain::{MessageForm, Permission, Permissions, SessionId};
 use crate::http::auth::authenticate;
 use crate::http::auth::bearer::{self, Repeated};
 use crate::http::middleware::request_context::RequestContext;
@@ -87,6 +87,10 @@ impl<N: RequiredPermission, P: ErrorCodes> ErrorCodes for Authorized<N, P> {
 async fn authenticate(request: &HttpRequest, any_of: &[Permission]) -> Result<Caller, Problem> {
     let caller = authenticate::authenticate(request, bearer_token(request)?).await?;
     check_any_permission(caller.app().permissions, any_of)?;
+    // An endpoint that needs no permission has no message of a session.
+    if !any_of.is_empty() {
+        caller.require_form(MessageForm::Plain)?;
+    }
     Ok(caller)
 }
 

@@ -61,7 +61,7 @@ impl From<AuthError> for Problem {
             | AuthError::UnknownApp
             | AuthError::WrongEnterprise
             | AuthError::InvalidProof { .. } => (Code::InvalidApiKey, "not an API key"),
-            AuthError::MissingPermission(_) => {
+            AuthError::MissingPermission(_) | AuthError::FormNotAllowed(_) => {
                 return Self::new(Code::MissingPermission, error.to_string());
             }
         };
@@ -175,7 +175,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::domain::{Account, Permission, Version};
+    use crate::domain::{Account, MessageForm, Permission, Version};
 
     /// The status, the headers except `content-type`, and the body without `type`, `status` and
     /// `title`.
@@ -247,6 +247,7 @@ mod tests {
             (AuthError::UnknownToken, 401, invalid.clone()),
             (AuthError::ExpiredToken, 401, invalid),
             (AuthError::MissingPermission(Permission::SessionsRead), 403, vec![]),
+            (AuthError::FormNotAllowed(MessageForm::Plain), 403, vec![]),
         ] {
             let (found, found_headers, body) = response_parts(error);
             assert_eq!((found, found_headers), (status, headers), "{body}");
