@@ -7,7 +7,7 @@
 //! nothing about them.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -359,4 +359,41 @@ async fn errors_of_the_sealed_form_echo_nothing() {
     // The plain form has the details.
     let plain = app.create(&json!({ "title": "t", "creator": "a", "type": SECRET })).await;
     assert!(plain["errmsg"].as_str().unwrap().contains(SECRET), "{plain}");
+}
+
+/// Not a test: a tool that prints how long refused texts take, by their kind. The medians should not
+/// differ by more than the noise of the machine; a person must judge that.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a tool, which checks nothing"]
+async fn print_durations_of_refused_texts() {
+    const ROUNDS: usize = 2_000;
+    let app = spawn_app().await;
+    let token = app.client.token().await;
+    let message =
+        json!({ "title": TITLE, "creator": "hr", "member": ["boss", "lawyer"] }).to_string();
+    let half = message[..message.len() - 1].to_owned();
+    let mut stranger = app.client.clone();
+    stranger.key[0] ^= 1;
+    // Each kind has the same length.
+    let kinds: [(&str, &dyn Fn() -> String); 3] = [
+        ("another key", &|| stranger.seal(&half)),
+        ("no JSON, from the first byte", &|| app.client.seal(&"x".repeat(half.len()))),
+        ("no JSON, at the last byte", &|| app.client.seal(&half)),
+    ];
+    let mut durations: [Vec<Duration>; 3] = Default::default();
+    for _ in 0..ROUNDS {
+        // The kinds alternate, so that a busy moment of the machine hits all of them.
+        for ((_, text), durations) in kinds.iter().zip(&mut durations) {
+            let text = text();
+            let began = Instant::now();
+            let response = send(&app.client, CALLS[0], &token, &text).await;
+            durations.push(began.elapsed());
+            assert_eq!(response.status(), 200);
+        }
+    }
+    for ((kind, _), durations) in kinds.iter().zip(&mut durations) {
+        durations.sort();
+        let at = |part: usize| durations[durations.len() * part / 100];
+        println!("{kind:30} {:>8.1?} {:>8.1?} {:>8.1?}", at(25), at(50), at(75));
+    }
 }
