@@ -40,8 +40,8 @@ async fn connect(address: SocketAddr, used: bool) -> TcpStream {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_requests_time_out() {
-    // The framework times the first head by a clock that advances in steps of 500 ms. So it may close
-    // a connection by so much too early.
+    // The framework times the first header with a clock that advances in steps of 500 ms, so a
+    // connection may be closed up to 500 ms early.
     const TIMEOUT: Duration = SHORT_TIMEOUT.saturating_mul(4);
     let app = spawn_app_with(|settings| {
         settings.server.header_timeout = TIMEOUT;
