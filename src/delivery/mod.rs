@@ -20,6 +20,7 @@ mod result_buffer;
 mod retry;
 mod sender;
 mod single_flight;
+mod test_callback;
 mod worker;
 
 pub use network_policy::{AddressDenied, NetworkPolicy};
@@ -27,4 +28,5 @@ pub use options::Options;
 pub use prune::prune;
 pub use retry::{RetryDecision, RetrySchedule, decide, parse_retry_after};
 pub use sender::{AttemptOutcome, CallbackSender, CallbackTimeouts};
+pub use test_callback::{NoCallbackUrl, TestCallback, send_test_callback};
 pub use worker::Worker;

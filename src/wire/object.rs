@@ -2,7 +2,8 @@
 //!
 //! A message is one [`JsonObject`], read in a single pass that borrows from its text. Unknown
 //! fields are ignored. `null`, `""` and `[]` count as absent. A whole number counts as its decimal
-//! string if the field holds an account, and may be written like `3.0`. Every other deviation is an error that names the field.
+//! string if the field holds an account, and may be written like `3.0`. Every other deviation is an
+//! error that names the field.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -72,12 +73,12 @@ pub enum Malformed {
 
 /// A field of the wrong type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: must be {wanted}, got {got}")]
+#[error("{field}: must be {expected}, got {got}")]
 pub struct FieldError {
     /// The name of the field, with the index if it is a list: `member[3]`.
     pub field: String,
     /// The expected type.
-    pub wanted: &'static str,
+    pub expected: &'static str,
     /// The received type.
     pub got: JsonKind,
 }
@@ -88,7 +89,7 @@ impl FieldError {
     #[must_use]
     pub fn without_value(&self) -> String {
         let field = self.field.split('[').next().unwrap_or_default();
-        format!("{field}: must be {}", self.wanted)
+        format!("{field}: must be {}", self.expected)
     }
 }
 
@@ -261,8 +262,8 @@ impl Value<'_> {
         }
     }
 
-    fn type_error(&self, wanted: &'static str, field: String) -> FieldError {
-        FieldError { field, wanted, got: self.kind() }
+    fn type_error(&self, expected: &'static str, field: String) -> FieldError {
+        FieldError { field, expected, got: self.kind() }
     }
 
     fn kind(&self) -> JsonKind {

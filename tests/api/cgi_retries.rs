@@ -33,7 +33,7 @@ async fn send(app: &TestApp, form: Form, call: &str, key: &str, message: &Value)
     assert_ne!(replayed, Some(false));
     let answer = match form {
         Form::Plain => response.json().await.unwrap(),
-        Form::Sealed => app.client.opened(response).await,
+        Form::Sealed => app.client.open_response(response).await,
     };
     (answer, replayed.is_some())
 }

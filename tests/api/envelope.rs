@@ -8,7 +8,7 @@ use reqwest::Response;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
-use crate::harness::client::{Client, padded, read_response};
+use crate::harness::client::{Client, pad, read_response};
 use crate::harness::{BUIN, TestApp, new_app, refusal, spawn_app};
 
 const CREATE: &str = "/cgi/session/create";
@@ -49,7 +49,7 @@ async fn send_form(client: &Client, path: &str, encrypt: &str) -> Response {
 }
 
 /// Everything in a response that could distinguish two causes.
-pub async fn all_that_can_be_seen(response: Response) -> (u16, Vec<String>, String) {
+pub async fn visible_response(response: Response) -> (u16, Vec<String>, String) {
     let mut head: Vec<String> = response
         .headers()
         .iter()
@@ -68,11 +68,12 @@ async fn envelopes_of_other_implementations_are_accepted() {
     let no_object: Value = serde_json::from_str(CANNOT_OPEN).unwrap();
     for vector in vectors()["good"].as_array().unwrap() {
         let encrypt = vector["encrypt"].as_str().unwrap();
-        let got = client.opened(send(&client, &path, encrypt).await).await;
+        let got = client.open_response(send(&client, &path, encrypt).await).await;
         match vector["plain_utf8"].as_str().unwrap() {
             "1718000000" => {
                 assert_eq!(got, no_object, "{vector}");
-                let token = client.opened(send(&client, "/cgi/gettoken", encrypt).await).await;
+                let token =
+                    client.open_response(send(&client, "/cgi/gettoken", encrypt).await).await;
                 assert_eq!(token["errcode"], 0, "{vector}: {token}");
             }
             text if text.is_empty() || text.starts_with('x') => {
@@ -93,20 +94,20 @@ async fn invalid_envelopes_get_one_answer() {
     let token = client.token().await;
 
     let vectors = vectors();
-    let mut bad: Vec<(String, String)> = vectors["bad"]
+    let mut invalid: Vec<(String, String)> = vectors["bad"]
         .as_array()
         .unwrap()
         .iter()
         .map(|vector| (vector["name"].to_string(), vector["encrypt"].as_str().unwrap().to_owned()))
         .collect();
-    assert!(!bad.is_empty());
-    let good = client.seal("1718000000");
+    assert!(!invalid.is_empty());
+    let valid = client.seal("1718000000");
     let sealed_with = |length: u32, message: &[u8], tail: &str| {
         let mut plain = vec![7; 16];
         plain.extend(length.to_be_bytes());
         plain.extend(message);
         plain.extend(tail.as_bytes());
-        client.encrypt(&padded(plain), client.iv())
+        client.encrypt(&pad(plain), client.iv())
     };
     let id = client.app_id.as_str();
     for (why, encrypt) in [
@@ -118,9 +119,9 @@ async fn invalid_envelopes_get_one_answer() {
         ("the tail in another case", sealed_with(2, b"{}", &id.to_lowercase())),
         ("the tail counted as message", sealed_with(2 + 12, b"{}", id)),
         ("the message counted as tail", sealed_with(0, b"{}", id)),
-        ("no padding of base64", good.trim_end_matches('=').to_owned()),
-        ("too much padding of base64", format!("{good}=")),
-        ("a control character", format!("{}\u{1}{}", &good[..20], &good[20..])),
+        ("no padding of base64", valid.trim_end_matches('=').to_owned()),
+        ("too much padding of base64", format!("{valid}=")),
+        ("a control character", format!("{}\u{1}{}", &valid[..20], &valid[20..])),
         ("a multiple of 16 only", sealed_with(2, b"{}", id)[..64].to_owned()),
         ("base64 for URLs", "-_-_".repeat(16)),
         ("other characters", "密文".to_owned()),
@@ -131,24 +132,24 @@ async fn invalid_envelopes_get_one_answer() {
         ("a second later than allowed", client.seal("1718000301")),
         ("no time", client.seal("now")),
     ] {
-        bad.push((why.to_owned(), encrypt));
+        invalid.push((why.to_owned(), encrypt));
     }
-    let mut seen = BTreeSet::new();
-    for (why, encrypt) in &bad {
+    let mut answers = BTreeSet::new();
+    for (why, encrypt) in &invalid {
         for call in ["gettoken", "session/create", "session/update"] {
             let path = format!("/cgi/{call}?accessToken={token}");
             let expected = if call == "gettoken" { NO_PROOF } else { CANNOT_OPEN };
             for response in
                 [send(&client, &path, encrypt).await, send_form(&client, &path, encrypt).await]
             {
-                let all = all_that_can_be_seen(response).await;
+                let all = visible_response(response).await;
                 assert_eq!((all.0, all.2.as_str()), (200, expected), "{call}: {why}");
-                seen.insert(all);
+                answers.insert(all);
             }
         }
     }
     // One response to token requests, and one to all other calls.
-    assert_eq!(seen.len(), 2, "{seen:#?}");
+    assert_eq!(answers.len(), 2, "{answers:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,17 +168,18 @@ async fn line_breaks_and_blanks_in_base64_are_ignored() {
                 true => send(client, "/cgi/gettoken", &text).await,
                 false => send_form(client, "/cgi/gettoken", &text).await,
             };
-            let token = client.opened(answer).await["accessToken"].as_str().unwrap().to_owned();
+            let token =
+                client.open_response(answer).await["accessToken"].as_str().unwrap().to_owned();
             let path = format!("{CREATE}?accessToken={token}");
             let message = json!({ "title": "周会", "creator": "a", "member": ["b", "c"] });
             let answer = send(client, &path, &mime(client.seal(&message.to_string()))).await;
-            assert_eq!(client.opened(answer).await["title"], "周会");
+            assert_eq!(client.open_response(answer).await["title"], "周会");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn iv_prefix_does_not_matter() {
+async fn any_iv_is_accepted() {
     let app = spawn_app().await;
     let client = &app.client;
     let time = client.clock.now().timestamp().to_string();
@@ -191,12 +193,12 @@ async fn iv_prefix_does_not_matter() {
         let path = format!("{CREATE}?accessToken={}", token["accessToken"].as_str().unwrap());
         let message = json!({ "title": "周会", "creator": "a", "member": ["b", "c"] }).to_string();
         let answer = send(client, &path, &client.seal_with(message.as_bytes(), iv)).await;
-        assert_eq!(client.opened(answer).await["title"], "周会");
+        assert_eq!(client.open_response(answer).await["title"], "周会");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_of_any_length_is_opened_and_sealed() {
+async fn messages_of_any_length_are_opened_and_sealed() {
     let app = spawn_app().await;
     let token = app.client.token().await;
     // Covers every remainder modulo 32 and every length of padding, in both directions.
@@ -208,7 +210,7 @@ async fn a_message_of_any_length_is_opened_and_sealed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn responses_are_sealed_with_fresh_noise() {
+async fn each_response_has_new_random_bytes() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c"]).await;
     let token = app.client.token().await;

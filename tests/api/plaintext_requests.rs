@@ -33,11 +33,11 @@ async fn api_key_requests_and_responses_are_plaintext() {
     assert_eq!(updated["version"], 2);
     assert_eq!(app.current(&created).await, updated);
     // buin and appId are ignored: the key determines both.
-    let mut odd = message();
-    odd["buin"] = json!("x");
-    odd["appId"] = json!([]);
-    odd["encrypt"] = Value::Null;
-    assert_eq!(post(&app, &app.api_key, CREATE, &odd).await["errcode"], 0);
+    let mut invalid = message();
+    invalid["buin"] = json!("x");
+    invalid["appId"] = json!([]);
+    invalid["encrypt"] = Value::Null;
+    assert_eq!(post(&app, &app.api_key, CREATE, &invalid).await["errcode"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,10 +61,10 @@ async fn credentials_may_stand_in_the_header() {
     assert_eq!(read_response(read).await, created);
     // An access token is a credential too, and its responses are sealed.
     let read = send(Method::GET, &get, &[&token], String::new()).await;
-    assert_eq!(app.client.opened(read).await, created);
+    assert_eq!(app.client.open_response(read).await, created);
     let body = app.client.envelope(&message().to_string()).to_string();
     let sealed = send(Method::POST, CREATE, &[&token], body).await;
-    assert_eq!(app.client.opened(sealed).await["errcode"], 0);
+    assert_eq!(app.client.open_response(sealed).await["errcode"], 0);
 
     // The query decides if it has a token: a gateway may add a header of its own.
     let with_token = |token: &str| format!("{get}&accessToken={token}");
@@ -126,7 +126,7 @@ async fn sealed_request_gets_a_sealed_response() {
     let path = format!("{CREATE}?accessToken={}", app.api_key);
     let request = app.client.request(Method::POST, &path);
     let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
-    let created = app.client.opened(request.send().await.unwrap()).await;
+    let created = app.client.open_response(request.send().await.unwrap()).await;
     assert_eq!(created["title"], "t");
 }
 
@@ -145,7 +145,7 @@ async fn an_app_uses_only_the_forms_that_it_may() {
         let created = app.create(&message()).await;
         let id = created["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
         let get = |token: &str| format!("/cgi/session/get?sessionId={id}&accessToken={token}");
-        let opened = async |response: reqwest::Response| client.opened(response).await;
+        let opened = async |response: reqwest::Response| client.open_response(response).await;
 
         let sealed = forms.contains(MessageForm::Sealed);
         let plain = forms.contains(MessageForm::Plain);
@@ -179,7 +179,7 @@ async fn an_app_uses_only_the_forms_that_it_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_does_not_open_the_plain_form() {
+async fn token_does_not_accept_plain_requests() {
     let app = spawn_app().await;
     let token = app.client.token().await;
     let missing = refusal(100_011, "encrypt: is missing");

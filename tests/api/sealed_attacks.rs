@@ -15,7 +15,7 @@ use muster::domain::Permission;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use crate::envelope::all_that_can_be_seen;
+use crate::envelope::visible_response;
 use crate::harness::client::{Client, read_response};
 use crate::harness::{BUIN, TestApp, refusal, spawn_app, spawn_app_with};
 use crate::metrics::{scrape, spawn_with};
@@ -82,7 +82,7 @@ impl<'a> Attacker<'a> {
 
     async fn send(&mut self, call: &str, encrypt: &str) {
         let response = send(self.client, call, &self.token, encrypt).await;
-        self.seen.insert(all_that_can_be_seen(response).await);
+        self.seen.insert(visible_response(response).await);
     }
 }
 
@@ -252,7 +252,7 @@ async fn sealed_form_is_held_off_after_ten_failures() {
             [("192.0.2.2", client, &token), (HERE, &other, &other_token)]
         {
             let got = send_from(&app, address, client, token, &client.seal(&creation())).await;
-            assert_eq!(client.opened(got).await["errcode"], 0, "{address}");
+            assert_eq!(client.open_response(got).await["errcode"], 0, "{address}");
         }
         let path = format!("/cgi/session/create?accessToken={}", app.api_key);
         let plain = app.client.request(Method::POST, &path).header("X-Forwarded-For", HERE);
@@ -261,7 +261,7 @@ async fn sealed_form_is_held_off_after_ten_failures() {
         // A success does not forgive: an attacker can have as many as it wants.
         app.clock.advance(Duration::from_secs(wait.parse().unwrap()));
         let got = send_from(&app, HERE, client, &token, &client.seal(&creation())).await;
-        assert_eq!(client.opened(got).await["errcode"], 0);
+        assert_eq!(client.open_response(got).await["errcode"], 0);
         let got = read_response(send_from(&app, HERE, client, &token, &noise()).await).await;
         assert_eq!(got, refusal(100_006, CANNOT_OPEN));
     }

@@ -80,9 +80,9 @@ impl<N> PostRequest<N> {
 
     /// The session that the message names. The request context records it.
     pub(super) fn session_id(&self, message: &JsonObject<'_>) -> Result<SessionId, CgiError> {
-        let wrong = |why: FieldError| {
-            CgiError::new(Errcode::SessionIdInvalid, why.to_string())
-                .with_sealed_errmsg(why.without_value())
+        let wrong = |error: FieldError| {
+            CgiError::new(Errcode::SessionIdInvalid, error.to_string())
+                .with_sealed_errmsg(error.without_value())
         };
         self.base.named(message.text("sessionId").map_err(wrong)?)
     }
@@ -91,8 +91,8 @@ impl<N> PostRequest<N> {
     /// whether two requests are the same, not its envelope, which is new in every attempt.
     pub(super) fn write_options(&self) -> Result<WriteOptions, CgiError> {
         let request = &self.base.request;
-        let wrong = |why: &str| {
-            let errmsg = format!("{}: {why}", idempotency::HEADER_NAME);
+        let wrong = |reason: &str| {
+            let errmsg = format!("{}: {reason}", idempotency::HEADER_NAME);
             CgiError::new(Errcode::BadRequest, errmsg)
         };
         let Some(key) = idempotency::find(request.headers()).map_err(wrong)? else {
@@ -103,7 +103,7 @@ impl<N> PostRequest<N> {
             Message::Sealed { opened, .. } => opened.text()?.as_bytes(),
         };
         let digest = idempotency::digest(&[request.method().as_str(), request.path()], message);
-        let key = IdempotencyKey::new(key, digest).map_err(|why| wrong(&why.to_string()))?;
+        let key = IdempotencyKey::new(key, digest).map_err(|error| wrong(&error.to_string()))?;
         Ok(WriteOptions { idempotency_key: Some(key), dry_run: false })
     }
 
@@ -141,8 +141,9 @@ impl<N> GetRequest<N> {
         let text = text
             .filter(|text| !text.is_empty())
             .ok_or_else(|| CgiError::missing(Errcode::SessionIdMissing, "sessionId"))?;
-        let wrong =
-            |why: Invalid| CgiError::new(Errcode::SessionIdInvalid, format!("sessionId: {why}"));
+        let wrong = |error: Invalid| {
+            CgiError::new(Errcode::SessionIdInvalid, format!("sessionId: {error}"))
+        };
         let id = text.parse().map_err(wrong)?;
         RequestContext::with(&self.request, |context| context.set_session(id));
         Ok(id)

@@ -85,13 +85,13 @@ mod tests {
 
     #[test]
     fn audit_shows_only_the_origin_of_a_url() {
-        for (url, told) in [
+        for (url, origin) in [
             ("https://u:p@ss@a.example:8443/hook/s3cret?key=s3cret#x", "https://a.example:8443"),
             ("http://[::1]:80?s3cret", "http://[::1]:80"),
             ("http://a.example\\s3cret@b", "http://a.example"),
         ] {
             let callback = Callback { url: url.to_owned(), token: "t".to_owned() };
-            assert_eq!(callback_origin(Some(&callback)), json!(told), "{url}");
+            assert_eq!(callback_origin(Some(&callback)), json!(origin), "{url}");
         }
         assert_eq!(callback_origin(None), Value::Null);
     }

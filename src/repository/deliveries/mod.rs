@@ -5,8 +5,8 @@
 //! list, count and replay deliveries ([`list`], [`count()`], [`replay`]).
 
 /// Runs a statement, and runs it again if PostgreSQL aborts it as the victim of a deadlock. An
-/// aborted statement has no effect. Deadlocks happen because workers and operators lock many rows
-/// in different orders.
+/// aborted statement has no effect. Deadlocks are possible, because workers and operators lock many
+/// rows, and a plan may lock them in another order than requested.
 macro_rules! retry_on_deadlock {
     ($statement:expr) => {{
         let mut tries = 1;
@@ -28,10 +28,10 @@ mod complete;
 mod count;
 mod release;
 
-pub use admin::{DeliveryFilter, DeliverySummary, attempts, find, list, prune, replay};
+pub use admin::{attempts, find, list, prune, replay};
 pub use claim::{AppCapacity, ClaimBatch, claim};
 pub use claimed::{ClaimedDelivery, ClaimedEvent};
-pub use complete::{AttemptRecord, CompletedAttempt, NextState, complete};
+pub use complete::{CompletedAttempt, NextState, complete};
 pub use count::{DeliveryCounts, count};
 pub use release::{Lease, ReleasedDelivery, release, release_lost_leases};
 

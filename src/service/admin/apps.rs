@@ -1,7 +1,9 @@
 //! Apps: create, list, change, disable, pause their callbacks, replace their AES key.
 
 use super::{AdminContext, Error, propagation};
-use crate::domain::{AllowedForms, App, AppId, Buin, Callback, DeliveryState, Permissions};
+use crate::domain::{
+    AllowedForms, App, AppId, Buin, Callback, DeliveryFilter, DeliveryState, Permissions,
+};
 use crate::repository::apps::{self, StoredApp};
 use crate::repository::deliveries;
 use crate::service::AppContext;
@@ -128,11 +130,11 @@ pub async fn resume_callbacks(
     app_id: &AppId,
 ) -> Result<RegisteredApp, Error> {
     let resumed = change(admin, buin, app_id, |stored| stored.app.callbacks_paused = false).await?;
-    let filter = deliveries::DeliveryFilter {
+    let filter = DeliveryFilter {
         buin: Some(buin),
         app_id: Some(app_id.clone()),
         state: Some(DeliveryState::Pending),
-        ..deliveries::DeliveryFilter::default()
+        ..DeliveryFilter::default()
     };
     deliveries::replay(&admin.pool, &filter, admin.audit_context()).await?;
     Ok(resumed)
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_are_not_named_stay() {
+    fn absent_changes_keep_the_current_values() {
         let before = app(Some(("http://a", "secret")));
         let mut after = before.clone();
         AppChanges::default().apply(&mut after);

@@ -1,6 +1,6 @@
 //! A receiver of callbacks, written from the protocol's description and not from Muster's code.
 //!
-//! The receiver speaks just enough HTTP to misbehave in every way. It checks each request strictly,
+//! The receiver speaks HTTP itself, so that it can break every rule. It checks each request,
 //! decrypts it, and keeps it. [`Receiver::calls`] fails if a request was wrong.
 
 use std::collections::{BTreeMap, HashMap};
@@ -91,7 +91,7 @@ struct Shared {
     /// The client and the signing token of each app, by app id.
     apps: Mutex<HashMap<String, (Client, String)>>,
     calls: Mutex<Vec<Call>>,
-    complaints: Mutex<Vec<String>>,
+    errors: Mutex<Vec<String>>,
     script: Mutex<Script>,
     connections: AtomicUsize,
     /// The number of requests that have reached the barrier.
@@ -106,7 +106,7 @@ impl Receiver {
         let shared = Arc::new(Shared {
             apps: Mutex::default(),
             calls: Mutex::default(),
-            complaints: Mutex::default(),
+            errors: Mutex::default(),
             script: Mutex::new(Box::new(|_| Reply::Ok)),
             connections: AtomicUsize::default(),
             barrier: watch::Sender::default(),
@@ -128,7 +128,7 @@ impl Receiver {
     }
 
     /// Adds an app whose requests the receiver can check and decrypt.
-    pub fn knows(&self, client: Client, token: &str) {
+    pub fn add_app(&self, client: Client, token: &str) {
         let app_id = client.app_id.clone();
         self.shared.apps.lock().unwrap().insert(app_id, (client, token.to_owned()));
     }
@@ -145,8 +145,8 @@ impl Receiver {
 
     /// All requests in the order of their arrival. Fails if one of them was wrong.
     pub fn calls(&self) -> Vec<Call> {
-        let complaints = self.shared.complaints.lock().unwrap();
-        assert!(complaints.is_empty(), "{complaints:#?}");
+        let errors = self.shared.errors.lock().unwrap();
+        assert!(errors.is_empty(), "{errors:#?}");
         self.shared.calls.lock().unwrap().clone()
     }
 
@@ -181,10 +181,9 @@ impl Shared {
             let mut call = match checked {
                 Ok(call) => call,
                 Err(panic) => {
-                    let complaint = panic.downcast_ref::<String>().cloned();
-                    let complaint =
-                        complaint.unwrap_or_else(|| format!("{head}: not as described"));
-                    self.complaints.lock().unwrap().push(complaint);
+                    let error = panic.downcast_ref::<String>().cloned();
+                    let error = error.unwrap_or_else(|| format!("{head}: not as described"));
+                    self.errors.lock().unwrap().push(error);
                     return;
                 }
             };
@@ -198,22 +197,22 @@ impl Shared {
                 let then = Reply::clone(then);
                 match reply {
                     Reply::Late(wait, _) => tokio::time::sleep(wait).await,
-                    Reply::Barrier(many, _) => self.wait_at_barrier(many).await,
+                    Reply::Barrier(count, _) => self.wait_at_barrier(count).await,
                     _ => {}
                 }
                 reply = then;
             }
-            if !perform(&mut stream, reply).await {
+            if !send_reply(&mut stream, reply).await {
                 return;
             }
         }
     }
 
     /// Waits until this many requests have reached the barrier.
-    async fn wait_at_barrier(&self, many: usize) {
+    async fn wait_at_barrier(&self, count: usize) {
         let mut barrier = self.barrier.subscribe();
         self.barrier.send_modify(|count| *count += 1);
-        barrier.wait_for(|count| *count >= many).await.unwrap();
+        barrier.wait_for(|reached| *reached >= count).await.unwrap();
     }
 
     /// Checks the properties of a request that every receiver may rely on.
@@ -234,11 +233,11 @@ impl Shared {
         let (client, token) = self.apps.lock().unwrap()[&app_id].clone();
         assert_eq!(fields["toBuin"], client.buin);
         let message = client.open(encrypt);
-        let news: Value = serde_json::from_str(&message).unwrap();
-        let session = news["sessionId"].as_str().unwrap().to_owned();
-        let version = news["version"].as_i64().unwrap();
+        let content: Value = serde_json::from_str(&message).unwrap();
+        let session = content["sessionId"].as_str().unwrap().to_owned();
+        let version = content["version"].as_i64().unwrap();
         assert_eq!(headers["x-muster-version"], version.to_string());
-        if news["msgType"] != "muster_test" {
+        if content["msgType"] != "muster_test" {
             let plain = session.trim_matches(['{', '}']).to_lowercase();
             assert_eq!(headers["x-muster-delivery"], format!("{plain}.{version}.{app_id}"));
         }
@@ -295,7 +294,7 @@ async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<(String, 
 }
 
 /// Sends a reply. Returns whether the connection can be used again.
-async fn perform(stream: &mut TcpStream, reply: Reply) -> bool {
+async fn send_reply(stream: &mut TcpStream, reply: Reply) -> bool {
     match reply {
         Reply::Ok => write(stream, 200, "", "ok").await,
         Reply::Answer(status, headers, body) => write(stream, status, &headers, &body).await,

@@ -21,7 +21,7 @@ impl ErrorCodes for IdempotencyKeyHeader {
 
 impl RequestPart for IdempotencyKeyHeader {
     fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem> {
-        let wrong = |why: &str| Problem::for_field(Code::InvalidHeader, HEADER_NAME, why);
+        let wrong = |reason: &str| Problem::for_field(Code::InvalidHeader, HEADER_NAME, reason);
         let key = idempotency::find(request.headers()).map_err(wrong)?;
         let Some(key) = key else { return Ok(Self(None)) };
         let target = request.uri().path_and_query().map_or("", |target| target.as_str());
@@ -30,12 +30,12 @@ impl RequestPart for IdempotencyKeyHeader {
     }
 
     fn parameters() -> Vec<Parameter> {
-        let about = "The caller's key of this request, kept for 24 hours for each app. The same \
-                     request with the same key is executed once: a repetition gets the same \
+        let description = "The caller's key of this request, kept for 24 hours for each app. The \
+                     same request with the same key is executed once: a repetition gets the same \
                      response, with `Idempotency-Replayed: true`. Another request with that key is \
                      refused. Headers are not compared.";
         let key = text("^[!-~]{1,255}$", "8e03978e-40d5-43dd-bc93-6894a57f9324");
-        vec![in_header(HEADER_NAME, about, key)]
+        vec![in_header(HEADER_NAME, description, key)]
     }
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn parse_key(
     body: &[u8],
 ) -> Result<IdempotencyKey, Problem> {
     IdempotencyKey::new(key, idempotency::digest(scope, body))
-        .map_err(|why| Problem::invalid(code, field, &why))
+        .map_err(|error| Problem::invalid(code, field, &error))
 }
 
 #[cfg(test)]
