@@ -27,11 +27,11 @@ use crate::wire::{self, Errcode, FieldError, JsonObject, OpenError, Opened, Seal
 /// A `POST` of an app with the permission `N`, with its message.
 pub(super) struct PostRequest<N> {
     base: GetRequest<N>,
-    message: Message,
+    message: PostMessage,
 }
 
 /// The message of a `POST`.
-enum Message {
+enum PostMessage {
     /// The bare body.
     Plain(Bytes),
     /// The content of the envelope. Whether the envelope could be opened is not known yet.
@@ -60,11 +60,11 @@ impl<N> PostRequest<N> {
     /// out whether the envelope could be opened.
     pub(super) fn object(&self) -> Result<JsonObject<'_>, CgiError> {
         let (opened, fingerprint) = match &self.message {
-            Message::Plain(body) => {
+            PostMessage::Plain(body) => {
                 let error = |error| CgiError::malformed("body", &error);
                 return JsonObject::parse(body).map_err(error);
             }
-            Message::Sealed { opened, fingerprint } => (opened, *fingerprint),
+            PostMessage::Sealed { opened, fingerprint } => (opened, *fingerprint),
         };
         let request = &self.base.request;
         let fault = match (opened.object(), fingerprint) {
@@ -99,8 +99,8 @@ impl<N> PostRequest<N> {
             return Ok(WriteOptions::default());
         };
         let message = match &self.message {
-            Message::Plain(body) => body,
-            Message::Sealed { opened, .. } => opened.text()?.as_bytes(),
+            PostMessage::Plain(body) => body,
+            PostMessage::Sealed { opened, .. } => opened.text()?.as_bytes(),
         };
         let digest = idempotency::digest(&[request.method().as_str(), request.path()], message);
         let key = IdempotencyKey::new(key, digest).map_err(|error| wrong(&error.to_string()))?;
@@ -189,7 +189,7 @@ async fn read_post_request<N: RequiredPermission>(
         caller.require_form(MessageForm::Plain)?;
         let base = GetRequest { caller, sealed: false, request, needs: PhantomData };
         drop(object);
-        return Ok(PostRequest { base, message: Message::Plain(body.into_bytes()) });
+        return Ok(PostRequest { base, message: PostMessage::Plain(body.into_bytes()) });
     }
     if !object.has("encrypt") {
         return Err(CgiError::missing(Errcode::EncryptMissing, "encrypt"));
@@ -205,7 +205,7 @@ async fn read_post_request<N: RequiredPermission>(
     }
     caller.require_form(MessageForm::Sealed)?;
     sealed_texts::check(&request, app)?;
-    let message = Message::Sealed {
+    let message = PostMessage::Sealed {
         fingerprint: sealed_texts::write_fingerprint(&request, envelope.encrypt)?,
         opened: caller.app_context().envelope.open(envelope.encrypt),
     };
