@@ -49,7 +49,7 @@ pub enum RuleViolation {
         account: Account,
     },
     /// Too few members, at creation or after an update.
-    #[error("at least {min} members, creator included; got {got}")]
+    #[error("at least {min} members in the session, got {got}")]
     TooFewMembers {
         /// The minimum number of members.
         min: usize,
