@@ -19,6 +19,7 @@ mod problem;
 mod read;
 mod secrets;
 mod server;
+mod suggestion;
 mod url;
 
 use std::ffi::OsString;

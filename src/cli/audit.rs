@@ -30,7 +30,7 @@ pub(super) enum AuditCommand {
         action: Option<String>,
         /// Only acts on this app
         #[arg(long, value_name = "ID")]
-        app: Option<AppId>,
+        app_id: Option<AppId>,
         /// Only acts on apps of this enterprise
         #[arg(long, value_name = "N")]
         buin: Option<Buin>,
@@ -52,9 +52,9 @@ pub(super) async fn run(
     command: AuditCommand,
     clock: &Clock,
 ) -> anyhow::Result<()> {
-    let AuditCommand::List { since, until, action, app, buin, limit, output } = command;
+    let AuditCommand::List { since, until, action, app_id, buin, limit, output } = command;
     let database = Database::open_existing(settings).await?.ensure_current(settings, clock).await?;
-    let filter = AuditFilter { since, until, action, app_id: app, buin };
+    let filter = AuditFilter { since, until, action, app_id, buin };
     let result = list(&database.admin(clock), &filter, limit, output).await;
     database.close().await;
     result

@@ -143,7 +143,7 @@ impl Database {
         // The supervisor ends first. It would otherwise restart PostgreSQL for connections that are
         // closed.
         let embedded = match self.embedded {
-            Some(EmbeddedServer::Supervised(keeper)) => keeper.stop().await,
+            Some(EmbeddedServer::Supervised(supervisor)) => supervisor.stop().await,
             Some(EmbeddedServer::Unsupervised(embedded)) => Some(*embedded),
             None => None,
         };

@@ -45,22 +45,22 @@ pub(super) enum DeliveryCommand {
     /// Send callbacks again: one by its id, or several of an app
     ///
     /// Each callback is due at once and starts its retry schedule again. The order of the callbacks
-    /// of a session stays. With --app, only failed callbacks are replayed unless --state says
+    /// of a session stays. With --app-id, only failed callbacks are replayed unless --state says
     /// otherwise.
     Replay {
         /// The id of a callback
-        #[arg(value_name = "ID", required_unless_present = "app", conflicts_with_all = ["app", "buin", "session", "since", "until", "state"])]
+        #[arg(value_name = "ID", required_unless_present = "app_id", conflicts_with_all = ["app_id", "buin", "session", "since", "until", "state"])]
         id: Option<DeliveryId>,
         #[command(flatten)]
         which: DeliverySelector,
         /// Only callbacks in this state: pending, delivered or failed
-        #[arg(long, value_name = "STATE", value_parser = replayable_state, requires = "app")]
+        #[arg(long, value_name = "STATE", value_parser = replayable_state, requires = "app_id")]
         state: Option<DeliveryState>,
         /// Only callbacks about changes at this time or later, such as 2026-01-31T08:00:00Z
-        #[arg(long, value_name = "TIME", requires = "app")]
+        #[arg(long, value_name = "TIME", requires = "app_id")]
         since: Option<DateTime<Utc>>,
         /// Only callbacks about changes before this time
-        #[arg(long, value_name = "TIME", requires = "app")]
+        #[arg(long, value_name = "TIME", requires = "app_id")]
         until: Option<DateTime<Utc>>,
         #[command(flatten)]
         output: Output,
@@ -72,7 +72,7 @@ pub(super) enum DeliveryCommand {
 pub(super) struct DeliverySelector {
     /// Only callbacks to this app
     #[arg(long, value_name = "ID")]
-    app: Option<AppId>,
+    app_id: Option<AppId>,
     /// Only callbacks to apps of this enterprise
     #[arg(long, value_name = "N")]
     buin: Option<Buin>,
@@ -117,7 +117,7 @@ pub(super) async fn run(
 
 impl DeliverySelector {
     fn filter(self) -> DeliveryFilter {
-        let Self { app: app_id, buin, session: session_id } = self;
+        let Self { app_id, buin, session: session_id } = self;
         DeliveryFilter { app_id, buin, session_id, ..DeliveryFilter::default() }
     }
 }

@@ -19,8 +19,8 @@ pub struct ServerConfig {
     pub workers: usize,
     /// The time for running requests to finish when the server stops.
     pub shutdown_timeout: Duration,
-    /// The time limit to receive the head of a request. For the first request of a connection it
-    /// includes the TLS handshake.
+    /// The time limit to receive the header section of a request. For the first request of a
+    /// connection it includes the TLS handshake.
     pub header_timeout: Duration,
     /// The time limit to receive the body of a request.
     pub body_timeout: Duration,

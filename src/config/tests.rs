@@ -193,10 +193,10 @@ fn others() -> Settings {
 #[test]
 fn the_slowest_request_is_cut_off_within_ten_seconds() {
     let ServerConfig { header_timeout, body_timeout, .. } = load(None, &[]).unwrap().server;
-    // Because of TLS, the first head may take half a second more. After a rejected body the
-    // connection stays open for up to a second.
-    let longest = header_timeout + body_timeout + 3 * SECOND / 2;
-    assert!(longest < 10 * SECOND, "{longest:?}");
+    // Because of TLS, the first header section may take half a second more. After a rejected body
+    // the connection stays open for up to a second.
+    let slowest = header_timeout + body_timeout + 3 * SECOND / 2;
+    assert!(slowest < 10 * SECOND, "{slowest:?}");
 }
 
 fn variable(key: &str) -> String {
@@ -387,6 +387,20 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
             "[nothing]",
             "nothing (muster.toml, line 1): no such key; `muster config` lists all there are",
         ),
+        (
+            "limits.max_body = 1",
+            "limits.max_body (muster.toml, line 1): no such key; did you mean `limits.max_body_bytes`?",
+        ),
+        (
+            "limits.failed_attempts = 1",
+            "limits.failed_attempts (muster.toml, line 1): no such key; did you mean \
+             `limits.max_failed_attempts`?",
+        ),
+        (
+            "delivery.concurrency = 1",
+            "delivery.concurrency (muster.toml, line 1): no such key; did you mean \
+             `delivery.max_concurrency`?",
+        ),
         ("server = 3", "server (muster.toml, line 1): this is a section, not a key"),
         ("[[log]]\nlevel='x'", "log (muster.toml, line 1): this is a section, not a key"),
     ] {
@@ -416,6 +430,11 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
         (
             "MUSTER__",
             "MUSTER__ (environment variable): no such key; `muster config` lists all there are",
+        ),
+        (
+            "MUSTER__LIMITS__MAX_BODY",
+            "MUSTER__LIMITS__MAX_BODY (environment variable): no such key; did you mean \
+             `MUSTER__LIMITS__MAX_BODY_BYTES`?",
         ),
         ("MUSTER__LOG", "MUSTER__LOG (environment variable): this is a section, not a key"),
     ] {

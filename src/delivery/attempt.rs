@@ -120,9 +120,9 @@ fn next_state(
     if outcome.error.is_none() {
         return NextState::Delivered;
     }
-    let tries = u32::try_from(delivery.tries).unwrap_or_default();
+    let attempt = u32::try_from(delivery.attempt_in_round).unwrap_or_default();
     let (retry_after, jitter) = (outcome.retry_after, rand::random());
-    match decide(schedule, tries, delivery.first_tried_at, clock.now(), retry_after, jitter) {
+    match decide(schedule, attempt, delivery.first_tried_at, clock.now(), retry_after, jitter) {
         RetryDecision::RetryAt(at) => NextState::RetryAt(at),
         RetryDecision::GiveUp => NextState::Failed,
     }

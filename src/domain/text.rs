@@ -47,8 +47,20 @@ pub enum Invalid {
         got: i64,
     },
     /// Not a UUID in an accepted form.
-    #[error("must be a UUID")]
-    NotAUuid,
+    #[error("must be a UUID, got {got}")]
+    NotAUuid {
+        /// The received text, as [`quoted`] returns it.
+        got: String,
+    },
+}
+
+/// A received text for an error: in quotes, escaped, and cut after 64 characters.
+pub(crate) fn quoted(text: &str) -> String {
+    const MAX_CHARS: usize = 64;
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
+    }
 }
 
 impl Invalid {
@@ -64,7 +76,7 @@ impl Invalid {
             Self::NotVisible(_) => "only visible ASCII".into(),
             Self::NotANumber => "must be a whole number".into(),
             Self::TooSmall { min, .. } => format!("at least {min}").into(),
-            Self::NotAUuid => "must be a UUID".into(),
+            Self::NotAUuid { .. } => "must be a UUID".into(),
         }
     }
 }

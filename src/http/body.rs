@@ -34,10 +34,10 @@ pub(super) enum BodyError {
         timeout: Duration,
     },
     /// The client stopped sending, or the framing is wrong.
-    #[error("did not arrive whole")]
+    #[error("incomplete, the client stopped sending or the framing is invalid")]
     Incomplete,
     /// The router provides no [`Options`]: a bug in this crate.
-    #[error("the router gives no options")]
+    #[error("the router provides no options")]
     NotConfigured,
 }
 

@@ -21,7 +21,7 @@ pub struct Connections {
 pub enum CloseReason {
     /// The handshake: TLS, which may also have failed, or the detection of the HTTP version.
     Handshake,
-    /// Sending a head, a frame or a TLS record.
+    /// Sending a header section, a frame or a TLS record.
     Header,
     /// Sending a body.
     Body,

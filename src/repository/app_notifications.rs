@@ -19,7 +19,7 @@ const CHANGE_CHANNEL: &str = "muster_apps";
 /// The channel on which servers repeat tokens.
 const ACK_CHANNEL: &str = "muster_apps_heard";
 /// The name of the connection on which a server listens.
-const LISTENER_NAME: &str = "muster follower";
+const LISTENER_NAME: &str = "muster listener";
 
 /// A connection that listens for changes.
 pub struct AppListener(DedicatedListener);

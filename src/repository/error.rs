@@ -59,7 +59,7 @@ pub enum Error {
     #[error("the idempotency key was used before")]
     DuplicateIdempotencyKey,
     /// The enterprise already has an app with this id.
-    #[error("app {app_id} of enterprise {buin} exists already")]
+    #[error("app {app_id} of enterprise {buin} already exists")]
     AppExists {
         /// The enterprise.
         buin: Buin,

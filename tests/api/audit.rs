@@ -21,7 +21,7 @@ fn actions(home: &Home, filter: &[&str]) -> Vec<String> {
 }
 
 /// A command about the app `mine`.
-fn of_app<'a>(command: &[&'a str], options: &[&'a str]) -> Vec<&'a str> {
+fn for_app<'a>(command: &[&'a str], options: &[&'a str]) -> Vec<&'a str> {
     const APP: [&str; 4] = ["--buin", "7", "--app-id", "mine"];
     [command, &APP, options].concat()
 }
@@ -32,17 +32,17 @@ async fn every_administrative_action_is_audited() {
     let mut home = Home::for_database(&database);
     home.set("SUDO_USER", "ann\u{1b}");
     let url = "https://user:s3cret@hooks.example:8443/s3cret?key=s3cret";
-    let created = home.json(&of_app(&["app", "create"], &["--name", "Mine"]));
+    let created = home.json(&for_app(&["app", "create"], &["--name", "Mine"]));
     let callback = ["--callback-url", url, "--callback-token", "t0psecret"];
-    home.json(&of_app(&["app", "update"], &callback));
-    home.json(&of_app(&["app", "update"], &["--callback-token", "t0psecret2"]));
-    home.json(&of_app(&["app", "update"], &["--name", "Ours", "--permissions", "callbacks"]));
-    home.json(&of_app(&["app", "disable"], &[]));
-    home.json(&of_app(&["app", "enable"], &[]));
-    home.json(&of_app(&["app", "pause-callbacks"], &[]));
-    home.json(&of_app(&["app", "resume-callbacks"], &[]));
-    let rotated = home.json(&of_app(&["app", "rotate-key"], &[]));
-    let key = home.json(&of_app(&["key", "create"], &["--label", "ci"]));
+    home.json(&for_app(&["app", "update"], &callback));
+    home.json(&for_app(&["app", "update"], &["--callback-token", "t0psecret2"]));
+    home.json(&for_app(&["app", "update"], &["--name", "Ours", "--permissions", "callbacks"]));
+    home.json(&for_app(&["app", "disable"], &[]));
+    home.json(&for_app(&["app", "enable"], &[]));
+    home.json(&for_app(&["app", "pause-callbacks"], &[]));
+    home.json(&for_app(&["app", "resume-callbacks"], &[]));
+    let rotated = home.json(&for_app(&["app", "rotate-key"], &[]));
+    let key = home.json(&for_app(&["key", "create"], &["--label", "ci"]));
     let id = key["id"].as_str().unwrap();
     home.json(&["key", "revoke", id]);
 
@@ -108,19 +108,19 @@ async fn every_administrative_action_is_audited() {
 async fn a_failed_or_empty_change_has_no_entry() {
     let database = database().await;
     let home = Home::for_database(&database);
-    home.json(&of_app(&["app", "create"], &[]));
-    let key = home.json(&of_app(&["key", "create"], &[]));
+    home.json(&for_app(&["app", "create"], &[]));
+    let key = home.json(&for_app(&["key", "create"], &[]));
     home.json(&["key", "revoke", key["id"].as_str().unwrap()]);
     let before = actions(&home, &[]);
 
-    home.run(&of_app(&["app", "create"], &[])).fails(1, &["already exists"]);
+    home.run(&for_app(&["app", "create"], &[])).fails(1, &["already exists"]);
     home.run(&["app", "disable", "--buin", "7", "--app-id", "other"]).fails(1, &["no app"]);
     home.run(&["key", "create", "--buin", "7", "--app-id", "other"]).fails(1, &["no app"]);
     home.run(&["key", "revoke", "0011223344556677"]).fails(1, &["no key"]);
-    home.json(&of_app(&["app", "enable"], &[]));
-    home.json(&of_app(&["app", "update"], &["--name", ""]));
+    home.json(&for_app(&["app", "enable"], &[]));
+    home.json(&for_app(&["app", "update"], &["--name", ""]));
     home.json(&["key", "revoke", key["id"].as_str().unwrap()]);
-    home.json(&["delivery", "replay", "--app", "mine"]);
+    home.json(&["delivery", "replay", "--app-id", "mine"]);
     home.json(&["app", "list"]);
     assert_eq!(actions(&home, &[]), before);
 
@@ -128,9 +128,9 @@ async fn a_failed_or_empty_change_has_no_entry() {
     let mut connection = store::connect_to(&database).await;
     store::refuse_audit_entries(&mut connection).await;
     for command in ["disable", "rotate-key"] {
-        home.run(&of_app(&["app", command], &[])).fails(1, &["no_new_entries"]);
+        home.run(&for_app(&["app", command], &[])).fails(1, &["no_new_entries"]);
     }
-    home.run(&of_app(&["key", "create"], &[])).fails(1, &["no_new_entries"]);
+    home.run(&for_app(&["key", "create"], &[])).fails(1, &["no_new_entries"]);
     home.run(&["app", "create", "--buin", "8"]).fails(1, &["no_new_entries"]);
     let apps = home.json(&["app", "list"]);
     assert_eq!(apps.as_array().unwrap().len(), 1);
@@ -142,13 +142,13 @@ async fn a_failed_or_empty_change_has_no_entry() {
 async fn audit_is_searchable_and_append_only() {
     let database = database().await;
     let home = Home::for_database(&database);
-    home.json(&of_app(&["app", "create"], &[]));
-    home.json(&of_app(&["app", "disable"], &[]));
+    home.json(&for_app(&["app", "create"], &[]));
+    home.json(&for_app(&["app", "disable"], &[]));
     home.json(&["app", "create", "--buin", "8", "--app-id", "other"]);
     let lines = entries(&home, &[]);
     let at = lines[2]["at"].as_str().unwrap();
 
-    assert_eq!(actions(&home, &["--app", "mine"]), ["app.create", "app.disable"]);
+    assert_eq!(actions(&home, &["--app-id", "mine"]), ["app.create", "app.disable"]);
     assert_eq!(actions(&home, &["--buin", "8"]), ["app.create"]);
     assert_eq!(actions(&home, &["--action", "app.create"]).len(), 2);
     assert_eq!(actions(&home, &["--action", "app"]).len(), 3);
@@ -174,13 +174,13 @@ async fn audit_is_searchable_and_append_only() {
 async fn a_replay_has_one_entry_with_the_number_of_callbacks() {
     let database = database().await;
     let home = Home::for_database(&database);
-    home.json(&of_app(&["app", "create"], &[]));
+    home.json(&for_app(&["app", "create"], &[]));
     let mut connection = store::connect_to(&database).await;
     store::insert_failed_deliveries(&mut connection, 7, "mine", 3).await;
     let id = home.json(&["delivery", "list"])[0]["id"].as_str().unwrap().to_owned();
     home.json(&["delivery", "replay", &id]);
-    home.json(&["delivery", "replay", "--app", "mine"]);
-    let lines = entries(&home, &["--action", "delivery.replay", "--app", "mine", "--buin", "7"]);
+    home.json(&["delivery", "replay", "--app-id", "mine"]);
+    let lines = entries(&home, &["--action", "delivery.replay", "--app-id", "mine", "--buin", "7"]);
     let [entry] = &lines[..] else { panic!("{lines:?}") };
     assert_eq!(
         (&entry["details"]["delivery"], &entry["details"]["replayed"]),

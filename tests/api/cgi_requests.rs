@@ -95,14 +95,14 @@ async fn plus_in_a_form_must_be_escaped() {
     let with_plus = std::iter::repeat_with(|| client.seal(&time(client)));
     let mut with_plus = with_plus.filter(|text| text.contains('+'));
     let mut encrypt = || with_plus.next().unwrap();
-    let head = format!("appId={}&buin={}&more=x", client.app_id, client.buin);
+    let start = format!("appId={}&buin={}&more=x", client.app_id, client.buin);
     let escaped = encrypt().replace('+', "%2B").replace('=', "%3D");
-    let escaped = format!("{head}&encrypt={escaped}");
+    let escaped = format!("{start}&encrypt={escaped}");
     assert_eq!(post_as(client, GETTOKEN, Some(FORM), escaped).await["errcode"], 0);
-    let lower = format!("{head}&encrypt={}", encrypt().replace('+', "%2b"));
+    let lower = format!("{start}&encrypt={}", encrypt().replace('+', "%2b"));
     assert_eq!(post_as(client, GETTOKEN, Some(FORM), lower).await["errcode"], 0);
     // An unescaped plus is a space in a form, which is not valid in base64.
-    let bare = format!("{head}&encrypt={}", encrypt());
+    let bare = format!("{start}&encrypt={}", encrypt());
     assert_eq!(post_as(client, GETTOKEN, Some(FORM), bare).await["errcode"], 100_006);
 }
 
@@ -237,18 +237,18 @@ async fn legacy_body_forms_are_accepted() {
     let app = spawn_app().await;
     let mut body = app.client.envelope(&time(&app.client)).to_string();
     let length = body.len();
-    let head = |version: &str, more: &str| {
+    let header = |version: &str, more: &str| {
         format!("POST {GETTOKEN} HTTP/{version}\r\n{more}Content-Length: {length}\r\n\r\n")
     };
     // PHP streams wait until the server closes.
-    let request = head("1.0", "") + &body;
+    let request = header("1.0", "") + &body;
     let got = send_until_closed(app.address, request.into_bytes()).await;
     assert_eq!((got.status, &got.json()["errcode"]), (200, &json!(0)), "{got:?}");
 
     // curl waits for `100 Continue` before it sends a long body.
     body = app.client.envelope(&time(&app.client)).to_string();
     let mut stream = TcpStream::connect(app.address).await.unwrap();
-    let request = head("1.1", "Host: muster\r\nConnection: close\r\nExpect: 100-continue\r\n");
+    let request = header("1.1", "Host: muster\r\nConnection: close\r\nExpect: 100-continue\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut go_on = [0; 25];
     stream.read_exact(&mut go_on).await.unwrap();

@@ -488,9 +488,9 @@ fn command_does_not_restart_postgresql() {
     let home = Home::with_database();
     let server = home.serve();
     let postmaster = home.postmaster();
-    let began = Instant::now();
+    let started_at = Instant::now();
     home.run(&["app", "list"]).ok();
-    println!("app list: {:?}", began.elapsed());
+    println!("app list: {:?}", started_at.elapsed());
     // The command does not start or stop PostgreSQL.
     assert_eq!(home.postmaster(), postmaster);
     server.stop();

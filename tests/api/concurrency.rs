@@ -63,7 +63,7 @@ async fn concurrent_changes_are_neither_lost_nor_refused() {
     let session = pair.client(0).create().await;
     let id = session["sessionId"].as_str().unwrap().to_owned();
 
-    let began = Instant::now();
+    let started_at = Instant::now();
     let tasks: Vec<_> = (0..TASKS)
         .map(|task| {
             let (client, id) = (pair.client(task), id.clone());
@@ -87,7 +87,7 @@ async fn concurrent_changes_are_neither_lost_nor_refused() {
     for task in tasks {
         acknowledged.extend(task.await.unwrap());
     }
-    let elapsed = began.elapsed();
+    let elapsed = started_at.elapsed();
     let count = TASKS * UPDATES;
     println!("{count} updates, {} effective: {elapsed:?}", acknowledged.len());
     println!("{:.0} updates/s", count as f64 / elapsed.as_secs_f64());

@@ -80,7 +80,7 @@ enum Killed {
 async fn acknowledged_writes_survive_a_crash() {
     let home = Home::with_database();
     let mut all_versions = Versions::new();
-    let began = Instant::now();
+    let started_at = Instant::now();
     for killed in [
         Killed::ServerAndPostgres,
         Killed::Server,
@@ -131,7 +131,7 @@ async fn acknowledged_writes_survive_a_crash() {
     let server = home.serve();
     check(&home, &server.plain_client(&home.api_key()), &all_versions).await;
     server.stop();
-    let elapsed = began.elapsed();
+    let elapsed = started_at.elapsed();
     println!("{} sessions, five rounds: {elapsed:?}", all_versions.len());
 }
 
@@ -145,9 +145,9 @@ async fn server_stops_quickly_without_postgresql() {
     let server = home.serve();
     server.plain_client(&home.api_key()).create().await;
     home.kill_postgres();
-    let began = Instant::now();
+    let started_at = Instant::now();
     server.stop();
-    println!("stopped without a database: {:?}", began.elapsed());
+    println!("stopped without a database: {:?}", started_at.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,17 +161,17 @@ async fn server_survives_a_crash_of_postgresql() {
     for (kill, version) in kills {
         let before = home.postmaster();
         kill(&home);
-        let began = Instant::now();
+        let started_at = Instant::now();
         let ready = client.http.get(server.url("/readyz"));
         while ready.try_clone().unwrap().send().await.unwrap().status() != 200
             || home.postmaster() == before
         {
-            assert!(began.elapsed() < WAIT_TIMEOUT, "{}", server.running.stderr());
+            assert!(started_at.elapsed() < WAIT_TIMEOUT, "{}", server.running.stderr());
             let health = client.http.get(server.url("/healthz")).send().await.unwrap();
             assert_eq!(health.status(), 200);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        println!("service again after {:?}", began.elapsed());
+        println!("service again after {:?}", started_at.elapsed());
         let title = version.to_string();
         let body = json!({ "sessionId": session["sessionId"], "opUser": "a", "title": title });
         let answer = client.post("update", &body).await;
@@ -212,10 +212,10 @@ async fn two_servers_start_one_postgresql_again() {
         for server in &servers {
             let url = server.url("/readyz");
             let client = server.plain_client(&home.api_key());
-            let began = Instant::now();
+            let started_at = Instant::now();
             while client.http.get(&url).send().await.unwrap().status() != 200 {
                 // The second restart in a row is delayed, the third one longer.
-                assert!(began.elapsed() < WAIT_TIMEOUT, "{}", server.running.stderr());
+                assert!(started_at.elapsed() < WAIT_TIMEOUT, "{}", server.running.stderr());
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             client.create().await;

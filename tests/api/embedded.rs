@@ -129,9 +129,9 @@ async fn data_survive_a_restart() {
     let home = Home::new();
     assert!(!embedded::is_initialized(&home.data_dir).unwrap());
 
-    let began = Instant::now();
+    let started_at = Instant::now();
     let postgres = home.start().await;
-    println!("first start: {:?}", began.elapsed());
+    println!("first start: {:?}", started_at.elapsed());
     assert!(!postgres.is_shared());
     assert!(embedded::is_initialized(&home.data_dir).unwrap());
     assert_eq!(postgres.version(), Installation::find(&home.options()).await.unwrap().version);
@@ -139,9 +139,9 @@ async fn data_survive_a_restart() {
     assert_eq!(postgres.stop().await.unwrap(), StopOutcome::Stopped);
     assert!(home.postmaster().is_none(), "a clean end removes postmaster.pid");
 
-    let began = Instant::now();
+    let started_at = Instant::now();
     let postgres = home.start().await;
-    println!("second start: {:?}", began.elapsed());
+    println!("second start: {:?}", started_at.elapsed());
     assert_eq!(count_notes(&postgres).await, 1);
     assert_eq!(postgres.stop().await.unwrap(), StopOutcome::Stopped);
 }
@@ -207,9 +207,9 @@ async fn database_is_durable_and_private() {
 async fn last_server_stops_postgresql() {
     let home = Home::new();
     let first = home.start().await;
-    let began = Instant::now();
+    let started_at = Instant::now();
     let second = home.start().await;
-    println!("join: {:?}", began.elapsed());
+    println!("join: {:?}", started_at.elapsed());
     assert!(second.is_shared());
     assert_eq!(second.version(), first.version());
     run(&second, "create table note ()").await;

@@ -50,14 +50,14 @@ async fn send_form(client: &Client, path: &str, encrypt: &str) -> Response {
 
 /// Everything in a response that could distinguish two causes.
 pub async fn visible_response(response: Response) -> (u16, Vec<String>, String) {
-    let mut head: Vec<String> = response
+    let mut headers: Vec<String> = response
         .headers()
         .iter()
         .filter(|(name, _)| !["date", "x-request-id"].contains(&name.as_str()))
         .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
         .collect();
-    head.sort();
-    (response.status().as_u16(), head, response.text().await.unwrap())
+    headers.sort();
+    (response.status().as_u16(), headers, response.text().await.unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -189,14 +189,14 @@ impl Table {
         let got = self.app.get("").await;
         self.assert_errcode(400_001, "sessionId: is missing", &got);
         let got = self.app.update(&json!({ "sessionId": "x", "opUser": "a" })).await;
-        self.assert_errcode(400_002, "sessionId: must be a UUID", &got);
+        self.assert_errcode(400_002, "sessionId: must be a UUID, got \"x\"", &got);
         let got = self.app.get("x").await;
-        self.assert_errcode(400_002, "sessionId: must be a UUID", &got);
+        self.assert_errcode(400_002, "sessionId: must be a UUID, got \"x\"", &got);
         let got = self.app.update(&json!({ "sessionId": NOWHERE, "opUser": "a" })).await;
         self.assert_errcode(400_003, "sessionId: no such session", &got);
         let got = self.app.get(NOWHERE.trim_matches(['{', '}'])).await;
         self.assert_errcode(400_003, "sessionId: no such session", &got);
-        let too_few = "member: at least 3 members, creator included; got 2";
+        let too_few = "member: at least 3 members in the session, got 2";
         let got = self.create(json!({ "member": ["b"] })).await;
         self.assert_errcode(400_004, too_few, &got);
         let got = self.change("b", json!({ "delMember": ["b"] })).await;

@@ -146,12 +146,12 @@ async fn sessions_are_served_while_the_pool_is_exhausted() {
     })
     .await;
     let session = app.session(&["a", "b", "c"]).await;
-    let taken = app.pool.acquire().await.unwrap();
+    let acquired = app.pool.acquire().await.unwrap();
     assert_not_ready(&app, DATABASE_TOO_SLOW).await;
     assert_eq!(app.current(&session).await, session);
     let changed = app.change(&session, "a", json!({ "title": "t" })).await;
     assert_eq!(changed["version"], 2, "{changed}");
-    drop(taken);
+    drop(acquired);
     assert_ready(&app).await;
 }
 

@@ -94,10 +94,17 @@ async fn incomplete_body_is_reported_as_incomplete() {
     let app = spawn_app().await;
     for chunks in ["5\r\n{\"bui\r\nno length\r\n", "5\r\n{\"bui--", "-1\r\n"] {
         for path in PATHS {
-            let head = "HTTP/1.1\r\nHost: muster\r\nTransfer-Encoding: chunked\r\n\r\n";
-            let request = format!("POST {path} {head}{chunks}");
+            let header = "HTTP/1.1\r\nHost: muster\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let request = format!("POST {path} {header}{chunks}");
             let got = send_until_closed(app.address, request.into_bytes()).await;
-            assert_eq!(got.json(), refusal(100_004, "body: did not arrive whole"), "{got:?}");
+            assert_eq!(
+                got.json(),
+                refusal(
+                    100_004,
+                    "body: incomplete, the client stopped sending or the framing is invalid"
+                ),
+                "{got:?}"
+            );
         }
     }
 }
@@ -147,8 +154,8 @@ async fn incomplete_body_times_out() {
 
 /// A chunked body without an end.
 fn endless(call: &str) -> Vec<u8> {
-    let head = "HTTP/1.1\r\nHost: muster\r\nTransfer-Encoding: chunked\r\n\r\n";
-    format!("{call} {head}5\r\n{{\"bui\r\n").into_bytes()
+    let header = "HTTP/1.1\r\nHost: muster\r\nTransfer-Encoding: chunked\r\n\r\n";
+    format!("{call} {header}5\r\n{{\"bui\r\n").into_bytes()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,14 +53,14 @@ async fn invalid_request_id_is_replaced() {
         assert!(is_generated(&generated), "{id:?}: {generated}");
     }
     // Bytes that are not ASCII.
-    let head = "GET /healthz HTTP/1.1\r\nHost: muster\r\nConnection: close\r\nX-Request-Id: ";
+    let header = "GET /healthz HTTP/1.1\r\nHost: muster\r\nConnection: close\r\nX-Request-Id: ";
     for id in ["项目".as_bytes(), b"\xff\xfe"] {
-        let request = [head.as_bytes(), id, b"\r\n\r\n"].concat();
+        let request = [header.as_bytes(), id, b"\r\n\r\n"].concat();
         let got = exchange(app.address, &request).await;
         assert!(is_generated(got.header("x-request-id").unwrap()), "{got:?}");
     }
     // A header with invalid bytes makes the request invalid.
-    let request = [head.as_bytes(), b"a\0b\r\n\r\n"].concat();
+    let request = [header.as_bytes(), b"a\0b\r\n\r\n"].concat();
     assert_eq!(exchange(app.address, &request).await.status, 400);
 }
 

@@ -18,9 +18,9 @@ use crate::harness::store::{self, PgConnection};
 async fn first_start_creates_everything_and_prints_the_next_step() {
     // A shell would split this name.
     let home = Home::named("it's here");
-    let began = Instant::now();
+    let started_at = Instant::now();
     let server = home.serve();
-    println!("first start: {:?}", began.elapsed());
+    println!("first start: {:?}", started_at.elapsed());
 
     let path = home.data_dir.join("first-app.json");
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
@@ -50,9 +50,9 @@ async fn first_start_creates_everything_and_prints_the_next_step() {
     }
     server.stop();
 
-    let began = Instant::now();
+    let started_at = Instant::now();
     let server = home.serve();
-    println!("second start: {:?}", began.elapsed());
+    println!("second start: {:?}", started_at.elapsed());
     let second = home.credentials();
     assert_eq!(second["url"], server.url(""));
     for field in ["aesKey", "apiKey", "appId", "buin"] {
@@ -164,10 +164,10 @@ fn both_signals_stop_despite_idle_connections() {
         let mut begun = TcpStream::connect(server.address).unwrap();
         begun.write_all(b"GET /heal").unwrap();
 
-        let began = Instant::now();
+        let started_at = Instant::now();
         server.running.signal(signal);
         let output = server.running.output();
-        println!("{signal:?}: {:?}", began.elapsed());
+        println!("{signal:?}: {:?}", started_at.elapsed());
         assert_eq!(output.status.code(), Some(0), "{output:#?}");
         assert!(!output.stderr.contains("ERROR"), "{}", output.stderr);
         assert_eq!(idle.read(&mut [0; 16]).unwrap_or(0), 0);
@@ -212,10 +212,10 @@ async fn request_that_does_not_finish_is_aborted() {
     let _lock = lock_session(&home, &session).await;
     let update = blocked_update(&home, &server, &session).await;
 
-    let began = Instant::now();
+    let started_at = Instant::now();
     server.running.signal(Signal::TERM);
     let output = server.running.output();
-    let elapsed = began.elapsed();
+    let elapsed = started_at.elapsed();
     println!("closed: {elapsed:?}");
     assert_eq!(output.status.code(), Some(0), "{output:#?}");
     assert!(elapsed >= Duration::from_secs(1), "the request had one second: {elapsed:?}");

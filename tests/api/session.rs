@@ -164,7 +164,7 @@ async fn required_fields_are_enforced() {
         assert_eq!(app.create(&body).await, missing);
     }
     // Without members besides the creator, the session is too small.
-    let alone = refusal(400_004, "member: at least 3 members, creator included; got 1");
+    let alone = refusal(400_004, "member: at least 3 members in the session, got 1");
     for absent in [Value::Null, json!(""), json!([])] {
         assert_eq!(create(&app, json!({ "member": absent })).await, alone, "{absent}");
     }
@@ -250,7 +250,7 @@ async fn members_are_creator_and_listed_without_duplicates() {
         assert_eq!(created["owner"], "a");
     }
     for listed in [json!(["b"]), json!(["a", "b"]), json!(["b", "a", "b"])] {
-        let too_few = refusal(400_004, "member: at least 3 members, creator included; got 2");
+        let too_few = refusal(400_004, "member: at least 3 members in the session, got 2");
         assert_eq!(create(&app, json!({ "member": listed })).await, too_few);
     }
     for listed in [json!(["b", "c", "d", "e", "f"]), json!(["a", "b", "c", "d", "e", "f"])] {
@@ -301,7 +301,6 @@ async fn invalid_and_missing_session_ids_are_distinguished() {
     let created = create(&app, json!({})).await;
     let upper = created["sessionId"].as_str().unwrap().trim_matches(['{', '}']);
     let token = app.client.token().await;
-    let invalid = refusal(400_002, "sessionId: must be a UUID");
     for id in [
         "x".to_owned(),
         "{}".to_owned(),
@@ -317,6 +316,7 @@ async fn invalid_and_missing_session_ids_are_distinguished() {
         "会".repeat(12),
         "\u{0}".to_owned(),
     ] {
+        let invalid = refusal(400_002, &format!("sessionId: must be a UUID, got {id:?}"));
         assert_eq!(app.client.get_session(&token, &id).await, invalid, "{id}");
         assert_eq!(app.update(&json!({ "sessionId": id, "opUser": "a" })).await, invalid, "{id}");
     }

@@ -50,14 +50,14 @@ async fn rule_1_only_members_may_act() {
 async fn rule_2_members_change_add_and_leave_but_only_the_owner_removes() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c", "d", "e"]).await;
-    for (fields, whom) in [
+    for (fields, account) in [
         (json!({ "delMember": ["c"] }), "c"),
         (json!({ "delMember": ["a"] }), "a"),
         (json!({ "delMember": ["b", "d"] }), "d"),
         (json!({ "delMember": ["nobody", "e"], "title": "t", "addMember": ["f"] }), "e"),
     ] {
         let got = app.change(&session, "b", fields.clone()).await;
-        let errmsg = format!("delMember: only the owner may remove {whom}");
+        let errmsg = format!("delMember: only the owner may remove {account}");
         assert_eq!(got, refusal(4, &errmsg), "{fields}");
     }
     assert_eq!(app.current(&session).await, session);
@@ -109,14 +109,14 @@ async fn rule_3_no_op_is_accepted_and_contradiction_refused() {
     let got = app.change(&session, "a", fields).await;
     assert_eq!(got, with(&session, &json!({ "version": 2, "member": ["a", "b", "d", "e"] })));
 
-    for (fields, whom) in [
+    for (fields, account) in [
         (json!({ "addMember": ["b"], "delMember": ["b"] }), "b"),
         (json!({ "addMember": ["x", "y"], "delMember": ["z", "y", "x"] }), "y"),
         (json!({ "addMember": [7], "delMember": ["7"] }), "7"),
         (json!({ "addMember": ["a"], "delMember": ["a"], "title": "t" }), "a"),
     ] {
         let got = app.change(&session, "a", fields.clone()).await;
-        let errmsg = format!("delMember: {whom} is also in addMember");
+        let errmsg = format!("delMember: {account} is also in addMember");
         assert_eq!(got, invalid(&errmsg), "{fields}");
     }
     assert_eq!(app.current(&session).await["version"], 2);
@@ -127,7 +127,7 @@ async fn rule_4_member_limits_hold_after_the_update() {
     let app = spawn_app_with(|settings| settings.limits.max_members = 5).await;
     let session = app.session(&["a", "b", "c"]).await;
     let too_few = |got: usize| {
-        refusal(400_004, &format!("member: at least 3 members, creator included; got {got}"))
+        refusal(400_004, &format!("member: at least 3 members in the session, got {got}"))
     };
     let got = app.change(&session, "b", json!({ "delMember": ["b"], "title": "t" })).await;
     assert_eq!(got, too_few(2));

@@ -35,7 +35,7 @@ pub struct Response<'a> {
     pub body: &'a [u8],
     /// The time since the request was written.
     pub elapsed: Duration,
-    /// The bytes of request and response, heads included.
+    /// The bytes of request and response, header sections included.
     pub bytes: usize,
 }
 

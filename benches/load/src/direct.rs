@@ -68,8 +68,8 @@ pub fn run_for(
     let mut latencies = Latencies::default();
     let mut count = 0;
     runtime.block_on(async {
-        let began = Instant::now();
-        while began.elapsed() < time {
+        let started_at = Instant::now();
+        while started_at.elapsed() < time {
             latencies.push(statement.run(connection).await?);
             count += 1;
         }
@@ -114,9 +114,9 @@ impl DirectStatement for CreateStatement {
             session: &session,
             provenance: provenance(&self.app_id, &session.owner),
         };
-        let began = Instant::now();
+        let started_at = Instant::now();
         sessions::insert(connection, &[record]).await?;
-        Ok(began.elapsed())
+        Ok(started_at.elapsed())
     }
 }
 
@@ -159,9 +159,9 @@ impl DirectStatement for UpdateStatement {
         let step =
             VersionedChange { change: &change, provenance: provenance(&self.app_id, &operator) };
         let change_set = ChangeSet { before: session, steps: vec![step] };
-        let began = Instant::now();
+        let started_at = Instant::now();
         let written = sessions::update_if_version(connection, &[change_set]).await?;
-        let elapsed = began.elapsed();
+        let elapsed = started_at.elapsed();
         anyhow::ensure!(written.len() == 1, "{} sessions written instead of one", written.len());
         self.sessions[index] = change.after;
         Ok(elapsed)
@@ -188,9 +188,9 @@ impl DirectStatement for ReadStatement {
     async fn run(&mut self, connection: &mut PgConnection) -> anyhow::Result<Duration> {
         let id = self.ids[self.next];
         self.next = (self.next + accounts::VISIT_STRIDE as usize) % self.ids.len();
-        let began = Instant::now();
+        let started_at = Instant::now();
         let found = sessions::find(connection, &[id]).await?;
-        let elapsed = began.elapsed();
+        let elapsed = started_at.elapsed();
         anyhow::ensure!(found.len() == 1, "{} sessions instead of one", found.len());
         Ok(elapsed)
     }

@@ -51,9 +51,9 @@ fn measure_starts(env: &Environment) -> anyhow::Result<(Vec<Duration>, f64)> {
     let mut start_times = Vec::new();
     let mut resident: f64 = 0.0;
     for _ in 0..STARTS {
-        let began = Instant::now();
+        let started_at = Instant::now();
         let server = server::start_muster(&env.muster, &work, "muster", &[])?;
-        start_times.push(began.elapsed());
+        start_times.push(started_at.elapsed());
         std::thread::sleep(IDLE_TIME);
         resident = resident.max(usage::resident(server.running.id()));
     }

@@ -58,7 +58,7 @@ pub struct LoadResult {
     pub failures: Vec<String>,
     /// The latencies of all successful answers.
     pub latencies: Latencies,
-    /// Bytes on the wire for each successful answer: request and answer with their heads.
+    /// Bytes on the wire for each successful answer: request and answer with their header sections.
     pub bytes: f64,
     /// The number of opened and compared answers.
     pub opened: usize,

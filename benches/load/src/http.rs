@@ -21,15 +21,15 @@ pub struct Response {
 /// # Errors
 /// If the bytes are not a response that this parser supports.
 pub fn parse(bytes: &[u8]) -> Result<Option<Response>, String> {
-    let Some(head) = find(bytes, b"\r\n\r\n") else { return Ok(None) };
-    let lines = &bytes[..head + 2];
+    let Some(header_end) = find(bytes, b"\r\n\r\n") else { return Ok(None) };
+    let lines = &bytes[..header_end + 2];
     if !lines.starts_with(b"HTTP/1.1 ") {
         return Err("not HTTP/1.1".to_owned());
     }
     let length = find(lines, b"content-length: ").ok_or("a response without content-length")?;
     let digits = lines[length + 16..].iter().take_while(|byte| byte.is_ascii_digit());
     let length = digits.fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
-    let (body, end) = (head + 4, head + 4 + length);
+    let (body, end) = (header_end + 4, header_end + 4 + length);
     Ok((bytes.len() >= end).then(|| Response { ok: lines[9..].starts_with(b"200"), body, end }))
 }
 

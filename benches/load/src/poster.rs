@@ -14,8 +14,8 @@ use crate::receiver::Callback;
 /// Headers that reqwest writes itself.
 const CLIENT_HEADERS: [&str; 2] = ["host", "content-length"];
 
-/// Sends `callbacks` repeatedly for `time`, `concurrency` at the same time. Returns the acknowledged
-/// callbacks per second.
+/// Sends `callbacks` repeatedly for `time`, `concurrency` at the same time. Returns the
+/// acknowledged callbacks per second.
 ///
 /// # Errors
 /// If a callback is not acknowledged.
@@ -38,8 +38,8 @@ pub fn post(
     let sent = AtomicU64::new(0);
     let next = AtomicU64::new(0);
     let send_until_end = async || {
-        let began = Instant::now();
-        while began.elapsed() < time {
+        let started_at = Instant::now();
+        while started_at.elapsed() < time {
             let index = usize::try_from(next.fetch_add(1, Ordering::Relaxed))?;
             let callback = &callbacks[index % callbacks.len()];
             let mut request = client.post(format!("http://127.0.0.1:{port}{}", callback.uri));

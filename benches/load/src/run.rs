@@ -46,7 +46,7 @@ pub struct Options {
 /// See above; or if nothing can be measured.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let selected = select_rows(options)?;
-    let began = Instant::now();
+    let started_at = Instant::now();
     let time = Duration::from_secs(options.seconds);
     let mut env = Environment::start(&options.muster, &options.sqlx, &options.work, time)?;
     let mut results = Vec::new();
@@ -72,7 +72,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     }));
     let postgres = env.database.text("show server_version").unwrap_or_else(|_| "?".to_owned());
     let text =
-        report::markdown(&results, &env.notes, &options.command(), &postgres, began.elapsed());
+        report::markdown(&results, &env.notes, &options.command(), &postgres, started_at.elapsed());
     println!("{text}");
     if let Some(file) = &options.results {
         std::fs::write(file, &text).with_context(|| format!("cannot write {}", file.display()))?;
@@ -140,16 +140,16 @@ fn measure(
     Ok(())
 }
 
-/// One round, in as many turns as the row needs. After an error the next row still gets its full
+/// One round, in as many slices as the row needs. After an error the next row still gets its full
 /// time.
 fn measure_once(
     row: &mut dyn Row,
     env: &mut Environment,
     round: u64,
 ) -> anyhow::Result<(Figures, Figures)> {
-    let (turns, round_time) = (row.turns(), env.time);
-    env.time = round_time / turns;
-    let figures = alternate(row, env, turns, round.is_multiple_of(2));
+    let (slices, round_time) = (row.slices(), env.time);
+    env.time = round_time / slices;
+    let figures = alternate(row, env, slices, round.is_multiple_of(2));
     env.time = round_time;
     figures
 }
@@ -158,19 +158,19 @@ fn measure_once(
 fn alternate(
     row: &mut dyn Row,
     env: &mut Environment,
-    turns: u32,
+    slices: u32,
     subject_begins: bool,
 ) -> anyhow::Result<(Figures, Figures)> {
     let (mut reference, mut subject) = (Figures::default(), Figures::default());
-    for turn in 0..turns {
-        let reference_begins = (turn % 2 == 1) == subject_begins;
+    for slice in 0..slices {
+        let reference_begins = (slice % 2 == 1) == subject_begins;
         for reference_is_next in [reference_begins, !reference_begins] {
-            if turn == 0 {
+            if slice == 0 {
                 env.checkpoint()?;
             }
             match reference_is_next {
-                true => reference.add(row.reference(env)?, turns),
-                false => subject.add(row.subject(env)?, turns),
+                true => reference.add(row.reference(env)?, slices),
+                false => subject.add(row.subject(env)?, slices),
             }
         }
     }

@@ -39,10 +39,10 @@ impl Server {
     }
 
     fn wait_until(&mut self, ready: impl Fn(u16) -> bool, role: &str) -> anyhow::Result<()> {
-        let began = Instant::now();
+        let started_at = Instant::now();
         while !ready(self.port) {
             ensure!(!self.running.has_ended(), "{role} ended during its start: see {role}.log");
-            ensure!(began.elapsed() < START_TIMEOUT, "{role} does not get ready");
+            ensure!(started_at.elapsed() < START_TIMEOUT, "{role} does not get ready");
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())

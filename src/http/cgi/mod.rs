@@ -4,9 +4,7 @@
 //! status. An error response of the framework must not reach a client. Therefore the extractors
 //! here turn every rejection into a [`error::CgiError`]. Unknown paths and methods get one too.
 //!
-//! To add an endpoint, write a handler in the file of its resource. The handler takes a
-//! [`call::GetRequest`] or a [`call::PostRequest`] with the needed permission. Then add a line to
-//! [`router`] and a row to `docs/api/cgi.md`.
+//! `docs/development/adding-an-endpoint.md` lists the steps for a new endpoint.
 
 mod call;
 mod error;

@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn too_large_head_reaches_no_handler_and_is_reported() {
+    async fn too_large_header_section_reaches_no_handler_and_is_reported() {
         let server = Server::new(Traces::default());
         let (request, body) = chunked(with_headers(MAX_HEADERS));
         let handler = |_: HttpRequest| -> HttpResponse { panic!("the handler was called") };
@@ -348,13 +348,14 @@ mod tests {
         (address, receiver)
     }
 
-    /// The received and the expected length of the body, after the head has been received.
+    /// The received and the expected length of the body, after the header section has been
+    /// received.
     fn body_len(received: &[u8]) -> Option<(usize, usize)> {
         let text = String::from_utf8_lossy(received).to_ascii_lowercase();
-        let head_len = received.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
+        let header_len = received.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
         let (_, length) = text.split_once("content-length: ")?;
         let (length, _) = length.split_once("\r\n")?;
-        Some((received.len() - head_len, length.parse().ok()?))
+        Some((received.len() - header_len, length.parse().ok()?))
     }
 
     #[tokio::test]

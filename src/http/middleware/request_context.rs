@@ -100,7 +100,7 @@ impl RequestContext {
         self.client_ip
     }
 
-    /// When the head of the request had arrived.
+    /// When the header section of the request had arrived.
     pub(crate) fn started_at(&self) -> Instant {
         self.started_at
     }
@@ -203,7 +203,7 @@ impl RequestResult {
         self.outcome.as_ref()?.reason.as_deref()
     }
 
-    /// The time since the head of the request arrived.
+    /// The time since the header section of the request arrived.
     pub(crate) fn duration(&self) -> Duration {
         self.duration
     }

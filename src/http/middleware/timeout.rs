@@ -137,11 +137,11 @@ mod tests {
         request: &HttpRequest,
         work: impl Future<Output = HttpResponse>,
     ) -> (Option<NoResponse>, Duration) {
-        let began = Instant::now();
+        let started_at = Instant::now();
         let response = with_deadline::<TestError>(request, work).await;
         let error = response.error().map(|error| error.as_error::<TestError>().unwrap().0);
         assert_eq!(error.is_none(), response.status() == StatusCode::OK, "{response:?}");
-        (error, began.elapsed())
+        (error, started_at.elapsed())
     }
 
     async fn respond_after(wait: Duration) -> HttpResponse {

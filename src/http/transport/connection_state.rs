@@ -1,8 +1,8 @@
 //! The state of a connection, and its deadlines. No sockets here, only times.
 //!
-//! The framework limits the first head of a connection only, and does not know the handshake. The
-//! limits here are for later heads, for connections without a request, and for clients that do not
-//! read.
+//! The framework limits the first header section of a connection only, and does not know the
+//! handshake. The limits here are for later header sections, for connections without a request, and
+//! for clients that do not read.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -15,14 +15,15 @@ use super::h2_frame_tracker::{FrameTracker, Remainder};
 use super::pipelining::NextRequestDetector;
 use crate::metrics::CloseReason;
 
-/// How much later than in the framework the first head times out here, so that the framework can
-/// answer 408. The framework's time starts after the TLS handshake, which may be late already.
+/// How much later than in the framework the first header section times out here, so that the
+/// framework can answer 408. The framework's time starts after the TLS handshake, which may be late
+/// already.
 const HEADER_GRACE: Duration = Duration::from_millis(500);
 
 /// The timeouts of a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionTimeouts {
-    /// For the rest of a head.
+    /// For the rest of a header section.
     pub(super) header: Duration,
     /// For reading more of a response.
     pub(super) write: Duration,
@@ -33,7 +34,7 @@ pub(super) struct ConnectionTimeouts {
 /// The step that a client is too slow with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TimeoutKind {
-    /// Sending the first head, or the rest of a head, a frame or a TLS record.
+    /// Sending the first header section, or the rest of a header section, a frame or a TLS record.
     Header,
     /// Sending the next request.
     Idle,
@@ -98,7 +99,7 @@ pub(crate) struct ConnectionState {
     had_request: Cell<bool>,
     /// Since when no request runs.
     idle_since: Cell<Instant>,
-    /// Since when the rest of a head or a frame is awaited.
+    /// Since when the rest of a header section or a frame is awaited.
     header_started_at: Cell<Option<Instant>>,
     protocol: RefCell<ProtocolState>,
     undecoded: Rc<UndecodedBytes>,
@@ -135,7 +136,7 @@ impl ConnectionState {
         })
     }
 
-    /// The deadline of the TLS handshake and the first head, which share one timeout.
+    /// The deadline of the TLS handshake and the first header section, which share one timeout.
     pub(super) fn handshake_deadline(&self) -> Instant {
         self.opened_at + self.timeouts.header
     }
@@ -187,7 +188,7 @@ impl ConnectionState {
         }
     }
 
-    /// Whether the first head is awaited. Over HTTP/2, each frame is awaited instead.
+    /// Whether the first header section is awaited. Over HTTP/2, each frame is awaited instead.
     fn awaits_first_header(&self) -> bool {
         !self.had_request.get() && !self.is_h2()
     }
@@ -247,8 +248,8 @@ impl ConnectionState {
     }
 
     /// Why the server closed the connection early, if it did. The framework does not report a first
-    /// head that timed out: the connection then ends without an error and without a request, while
-    /// the client is still there.
+    /// header section that timed out: the connection then ends without an error and without a
+    /// request, while the client is still there.
     pub(super) fn close_reason(&self, ended_well: bool) -> Option<CloseReason> {
         let first_header_timed_out =
             ended_well && self.awaits_first_header() && !self.disconnect.is_disconnected();
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pipelined_head_is_timed_from_the_response() {
+    async fn pipelined_header_section_is_timed_from_the_response() {
         let state = connection(ProtocolState::H1(NextRequestDetector::default()));
         state.on_read(b"POST / HTTP/1.1\r\n\r\n{}GET");
         let running = state.start_request(2);
@@ -379,7 +380,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn undecoded_bytes_start_the_time_of_a_head_on_an_idle_connection_only() {
+    async fn undecoded_bytes_start_the_time_of_a_header_section_on_an_idle_connection_only() {
         for protocol in [
             ProtocolState::H1(NextRequestDetector::default()),
             ProtocolState::H2(FrameTracker::default()),
@@ -402,7 +403,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_time_of_a_head_begins_with_its_first_undecoded_byte() {
+    async fn the_time_of_a_header_section_begins_with_its_first_undecoded_byte() {
         for (protocol, begins) in [
             (ProtocolState::H1(NextRequestDetector::default()), &b"GET"[..]),
             (ProtocolState::H2(FrameTracker::default()), &[0; 25]),

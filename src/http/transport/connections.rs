@@ -1,7 +1,7 @@
 //! Serves connections, from the handshake to the end. Each thread has one [`ConnectionHandler`].
 //!
-//! The framework's own server has a timeout for the first head of a connection only. So its parts
-//! are put together here, around a stream with timeouts.
+//! The framework's own server has a timeout for the first header section of a connection only. So
+//! its parts are put together here, around a stream with timeouts.
 
 use std::io;
 use std::net::SocketAddr;

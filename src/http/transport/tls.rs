@@ -29,10 +29,10 @@ pub enum TlsError {
     #[error("the certificate is not PEM")]
     Certificate(#[source] pem::Error),
     /// The PEM text has no certificate.
-    #[error("there is no certificate in it")]
+    #[error("the file has no certificate")]
     NoCertificate,
     /// The text with the key is not PEM, or has no key.
-    #[error("there is no private key (PKCS#8, PKCS#1 or SEC1, not encrypted)")]
+    #[error("the file has no private key (PKCS#8, PKCS#1 or SEC1, not encrypted)")]
     Key(#[source] pem::Error),
     /// The certificate cannot be read, the key is of an unknown kind, or they do not match.
     #[error("the certificate and the key cannot be used together")]

@@ -137,7 +137,7 @@ fn wait(
         return Err(DumpError::Program { program, status, stderr });
     }
     if !stderr.is_empty() {
-        tracing::info!(program, stderr, "PostgreSQL's program had something to say");
+        tracing::info!(program, stderr, "a program of PostgreSQL wrote messages");
     }
     Ok(())
 }

@@ -104,7 +104,7 @@ pub(super) async fn fetch(
         tracing::info!(%version, bytes = archive.len(), "unpacking PostgreSQL");
         unpack(source.url.clone(), archive, cache, &install_dir).await?;
     }
-    tracing::info!(%version, at = %install_dir.display(), seconds = started_at.elapsed().as_secs(), "PostgreSQL is here");
+    tracing::info!(%version, at = %install_dir.display(), seconds = started_at.elapsed().as_secs(), "PostgreSQL is installed");
     Ok(install_dir.join("bin"))
 }
 

@@ -160,7 +160,7 @@ impl SearchPaths {
             match version(&dir).await {
                 Ok(version) => candidates.push(Installation { dir, version }),
                 Err(problem) => {
-                    tracing::warn!(dir = %dir.display(), problem, "passing over a PostgreSQL");
+                    tracing::warn!(dir = %dir.display(), problem, "ignoring an unusable PostgreSQL installation");
                 }
             }
             seen.push(resolved);

@@ -9,11 +9,13 @@
 /// rows, and a plan may lock them in another order than requested.
 macro_rules! retry_on_deadlock {
     ($statement:expr) => {{
-        let mut tries = 1;
+        let mut attempts = 1;
         loop {
             match $statement {
-                Err(error) if tries < super::MAX_DEADLOCK_RETRIES && super::is_deadlock(&error) => {
-                    tries += 1
+                Err(error)
+                    if attempts < super::MAX_DEADLOCK_RETRIES && super::is_deadlock(&error) =>
+                {
+                    attempts += 1
                 }
                 done => break done,
             }

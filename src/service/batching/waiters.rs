@@ -129,14 +129,15 @@ mod tests {
     /// `open_time`. Returns the commands that got the connection, and the time at which each other
     /// command was answered.
     async fn wait_for_connection(open_time: Duration) -> (Vec<u32>, [Option<Duration>; 3]) {
-        let began = Instant::now();
+        let started_at = Instant::now();
         let (queue, mut receiver) =
             batch_channel(3, 3, Duration::from_secs(60), &std::sync::Arc::default());
         let tasks = [1, 2, 3].map(|number| {
             let queue = queue.clone();
             tokio::spawn(async move {
-                let answer: Result<(), _> = queue.submit(number, began + number * SECOND).await;
-                answer.is_err().then(|| began.elapsed())
+                let answer: Result<(), _> =
+                    queue.submit(number, started_at + number * SECOND).await;
+                answer.is_err().then(|| started_at.elapsed())
             })
         });
         let mut batch: Vec<Pending<u32, ()>> = receiver.recv_batch().await.unwrap();

@@ -17,7 +17,7 @@ use crate::repository::sessions::{MemberSeekKey, ReadSnapshot, SeekKey, TimeSeek
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCursor {
     /// No list of this version of Muster returned the cursor.
-    #[error("is not a valid cursor")]
+    #[error("must be the nextCursor of another page")]
     Malformed,
     /// The cursor belongs to another filter or order, or to another session.
     #[error("belongs to another list: filters and sort must stay the same on every page")]

@@ -1,8 +1,8 @@
 //! Imports point down, from room to room.
 
 use super::fail_on;
-use super::imports::Tree;
-use super::source::Source;
+use super::imports::{Item, Tree};
+use super::source::{Source, is_word};
 
 /// From the top: a room may use the rooms below it.
 const ROOMS: [&str; 9] =
@@ -83,9 +83,110 @@ fn upward(tree: &Tree) -> Vec<(String, String)> {
     mistakes
 }
 
+/// A text for each public `type` that hides a type of `repository` from the rule above.
+fn hidden_rows(tree: &Tree) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    for (index, source) in tree.sources.iter().enumerate() {
+        if room(source) == "repository" {
+            continue;
+        }
+        for at in source.all("type ").filter(|at| source.is_public(*at)) {
+            let declaration = source.code[at..].split(';').next().unwrap_or_default();
+            for name in declaration.split(|c| !is_word(c) && c != ':') {
+                let path: Vec<String> = name.split("::").map(str::to_owned).collect();
+                let item = tree.item(index, &path);
+                if let Item::Own(file, _) = item
+                    && room(&tree.sources[file]) == "repository"
+                {
+                    let (file, line) = (&source.name, source.line(at));
+                    mistakes.push(format!("{file}:{line}: an alias of `{name}` of `repository`"));
+                }
+            }
+        }
+    }
+    mistakes
+}
+
+/// A text for each mistake in the roots of the library and the program, which belong to no room.
+/// `src/lib.rs` only lists the rooms, and `src/main.rs` only calls `cli`.
+fn roots(tree: &Tree) -> Vec<String> {
+    const MAIN: [&str; 3] = ["muster::cli", "std::process::ExitCode", "mimalloc::MiMalloc"];
+    let is_module =
+        |item: &str| item.strip_prefix("pub mod ").is_some_and(|name| name.chars().all(is_word));
+    let mut mistakes = Vec::new();
+    for (index, source) in tree.sources.iter().enumerate() {
+        let name = &source.name;
+        if name == "src/lib.rs" {
+            let items = source.code.split(';').map(str::trim);
+            for item in items.filter(|item| !item.is_empty() && !is_module(item)) {
+                mistakes.push(format!("{name}:1: only `pub mod …;`, not `{item}`"));
+            }
+        } else if name == "src/main.rs" {
+            let own = tree.imports(index).into_iter().map(|import| import.path);
+            let foreign = tree.foreign(index).into_iter().map(|(_, path)| path);
+            let is_allowed = |path: &[String]| MAIN.iter().any(|main| begins_with(path, main));
+            for path in own.chain(foreign).filter(|path| !is_allowed(path)) {
+                mistakes.push(format!("{name}:1: may not use `{}`", path.join("::")));
+            }
+            for at in source.all("mod ") {
+                mistakes.push(format!("{name}:{}: a module of its own", source.line(at)));
+            }
+        }
+    }
+    mistakes
+}
+
 #[test]
 fn imports_point_down() {
     fail_on(&in_files(upward(&Tree::read("src"))));
+}
+
+#[test]
+fn no_public_alias_hides_a_type_of_the_repository() {
+    fail_on(&hidden_rows(&Tree::read("src")));
+}
+
+#[test]
+fn public_alias_of_a_type_of_the_repository_is_found() {
+    let tree = Tree::planted(&[
+        (
+            "service/mod.rs",
+            "use crate::repository::Page;\npub type Pages = Vec<Page>;\n\
+             pub type Sheets = Vec<crate::repository::Page>;\ntype Own = Page;\n\
+             pub type Numbers = Vec<u8>;",
+        ),
+        ("repository/mod.rs", "pub struct Page;\npub type Rows = Vec<Page>;"),
+    ]);
+    assert_eq!(
+        hidden_rows(&tree),
+        [
+            "src/service/mod.rs:2: an alias of `Page` of `repository`",
+            "src/service/mod.rs:3: an alias of `crate::repository::Page` of `repository`",
+        ]
+    );
+}
+
+#[test]
+fn roots_hold_no_code_of_their_own() {
+    fail_on(&roots(&Tree::read("src")));
+}
+
+#[test]
+fn code_in_a_root_is_found() {
+    let tree = Tree::planted(&[
+        ("lib.rs", "pub mod cli;\npub use sqlx as db;\npub fn now() { SystemTime::now() }"),
+        ("main.rs", "use muster::repository;\nmod attic;\nfn main() { muster::cli::main() }"),
+        ("repository/mod.rs", ""),
+    ]);
+    assert_eq!(
+        roots(&tree),
+        [
+            "src/lib.rs:1: only `pub mod …;`, not `pub use sqlx as db`",
+            "src/lib.rs:1: only `pub mod …;`, not `pub fn now() { SystemTime::now() }`",
+            "src/main.rs:1: may not use `muster::repository`",
+            "src/main.rs:2: a module of its own",
+        ]
+    );
 }
 
 #[test]

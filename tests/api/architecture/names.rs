@@ -1,37 +1,46 @@
-//! A public type name stands for one type in the whole crate, and a type has one name.
+//! No two files declare a type of the same name, public or private, and a type has one public name.
+//!
+//! Types that a macro declares are not seen, and neither is a second type in the same file: it may
+//! be the same type for another platform.
 
 use std::collections::BTreeMap;
 
 use super::fail_on;
 use super::imports::{Item, Tree};
-use super::source::{Source, is_word};
+use super::source::is_word;
 
 /// Rust code expects these once for each module.
 const SHARED: [&str; 4] = ["Error", "Result", "Options", "Config"];
 
-/// A name that other modules can use for a type.
+/// A name of a type in the crate.
 struct Name<'a> {
     name: &'a str,
+    is_public: bool,
     item: Item,
     file: usize,
     at: usize,
 }
 
-/// The types that a file declares, and the types that it exports again.
+/// The types that a file declares, without associated types, and the types that it exports again.
 fn names(tree: &Tree, file: usize) -> Vec<Name<'_>> {
     let source = &tree.sources[file];
     let mut found = Vec::new();
     for kind in ["struct ", "enum ", "trait ", "type ", "union "] {
-        for at in source.all(kind).filter(|at| is_public(source, *at)) {
+        for at in source.all(kind) {
+            let is_public = source.is_public(at);
+            let is_associated = kind == "type " && source.code[..at].ends_with(' ');
+            if is_associated && !is_public {
+                continue;
+            }
             let name = first_word(&source.code[at + kind.len()..]);
             let item = Item::Own(file, name.to_owned());
-            found.push(Name { name, item, file, at });
+            found.push(Name { name, is_public, item, file, at });
         }
     }
     for used in tree.uses(file) {
-        if used.alias.starts_with(char::is_uppercase) && is_public(source, used.at) {
+        if used.alias.starts_with(char::is_uppercase) && source.is_public(used.at) {
             let item = tree.item(file, &used.path);
-            found.push(Name { name: &used.alias, item, file, at: used.at });
+            found.push(Name { name: &used.alias, is_public: true, item, file, at: used.at });
         }
     }
     found.retain(|found| !found.name.is_empty() && !SHARED.contains(&found.name));
@@ -43,12 +52,6 @@ fn first_word(code: &str) -> &str {
     &code[..code.find(|c| !is_word(c)).unwrap_or(code.len())]
 }
 
-/// Whether a declaration begins with `pub`, `pub(crate)`, `pub(in …)`, `pub unsafe`, …
-fn is_public(source: &Source, at: usize) -> bool {
-    let start = source.code[..at].rfind([';', '{', '}', ']']).map_or(0, |end| end + 1);
-    source.code[start..at].trim_start().starts_with("pub")
-}
-
 fn place(tree: &Tree, file: usize, at: usize) -> String {
     let source = &tree.sources[file];
     format!("{}:{}", source.name, source.line(at))
@@ -58,7 +61,7 @@ fn place(tree: &Tree, file: usize, at: usize) -> String {
 fn shared_names(tree: &Tree) -> Vec<String> {
     let mut types: BTreeMap<&str, BTreeMap<Item, String>> = BTreeMap::new();
     let all = (0..tree.sources.len()).flat_map(|file| names(tree, file));
-    for Name { name, item, file, at } in all {
+    for Name { name, item, file, at, .. } in all {
         types.entry(name).or_default().entry(item).or_insert_with(|| place(tree, file, at));
     }
     let text = |(name, types): (&str, BTreeMap<Item, String>)| {
@@ -72,7 +75,8 @@ fn shared_names(tree: &Tree) -> Vec<String> {
 fn second_names(tree: &Tree) -> Vec<String> {
     let mut mistakes = Vec::new();
     for file in 0..tree.sources.len() {
-        for Name { name, item, at, .. } in names(tree, file) {
+        let public = names(tree, file).into_iter().filter(|found| found.is_public);
+        for Name { name, item, at, .. } in public {
             let aliased = aliased_type(tree, file, at).unwrap_or(item);
             if let Item::Own(declared_in, first) = aliased
                 && first != name
@@ -87,17 +91,21 @@ fn second_names(tree: &Tree) -> Vec<String> {
     mistakes
 }
 
-/// The type that stands alone on the right side of a `type` declaration.
+/// The type that stands alone on the right side of a `type` declaration, with the same parameters
+/// as on the left side.
 fn aliased_type(tree: &Tree, file: usize, at: usize) -> Option<Item> {
     let declaration = tree.sources[file].code[at..].strip_prefix("type ")?;
-    let (_, path) = declaration.split_once(';')?.0.split_once('=')?;
-    let path: Vec<String> = path.trim().split("::").map(str::to_owned).collect();
+    let (name, path) = declaration.split_once(';')?.0.split_once('=')?;
+    let parameters = name.trim().trim_start_matches(is_word);
+    let path = path.trim();
+    let path = path.strip_suffix(parameters).unwrap_or(path);
+    let path: Vec<String> = path.split("::").map(str::to_owned).collect();
     let is_plain = path.iter().all(|part| part.chars().all(is_word));
     is_plain.then(|| tree.item(file, &path))
 }
 
 #[test]
-fn public_type_names_are_unique() {
+fn type_names_are_unique() {
     fail_on(&shared_names(&Tree::read("src")));
 }
 
@@ -112,16 +120,23 @@ fn duplicate_type_name_is_found() {
         (
             "a.rs",
             "pub struct Page<T>(T);\npub enum Error {}\nstruct Row;\n\
-             #[derive(Debug)]\npub struct One;",
+             #[derive(Debug)]\npub struct One;\nfn f() { enum Inner {} }",
         ),
+        ("b.rs", "#[derive(Debug)]\npub(crate) type Page = u8;\npub struct Error;\nstruct Row;"),
         (
-            "b.rs",
-            "#[derive(Debug)]\npub(crate) type Page = u8;\npub struct Error;\npub struct Row;",
+            "c.rs",
+            "#[cfg(test)]\npub struct One;\nstruct Inner;\n\
+             impl A for B {\n    type Page = u8;\n    type Row = u8;\n}",
         ),
-        ("c.rs", "fn f() { struct Page; }\n#[cfg(test)]\npub struct One;"),
     ]);
-    let twice = "2 types are called `Page`: src/a.rs:1, src/b.rs:2".to_owned();
-    assert_eq!(shared_names(&tree), [twice]);
+    assert_eq!(
+        shared_names(&tree),
+        [
+            "2 types are called `Inner`: src/a.rs:6, src/c.rs:3",
+            "2 types are called `Page`: src/a.rs:1, src/b.rs:2",
+            "2 types are called `Row`: src/a.rs:3, src/b.rs:4",
+        ]
+    );
     assert_eq!(second_names(&tree), [""; 0]);
 }
 
@@ -148,10 +163,15 @@ fn second_name_of_a_type_is_found() {
         ("a.rs", "pub struct Page;\npub struct Error;\npub type List = Vec<Page>;"),
         ("b.rs", "pub use crate::a::{Page as Leaf, Error as PageError};\nuse crate::a::Page as P;"),
         ("c.rs", "use crate::a::Page;\npub type Sheet = Page;\npub type Number = u64;"),
+        ("e.rs", "pub struct Zed<T>(T);\npub type Zod<T> = Zed<T>;\npub type Small = Zed<u8>;"),
         ("d.rs", "pub use crate::a::Page;\npub use other::Page as Foreign;"),
     ]);
     assert_eq!(
         second_names(&tree),
-        ["src/b.rs:1: `Leaf` is `Page` of src/a.rs", "src/c.rs:2: `Sheet` is `Page` of src/a.rs"]
+        [
+            "src/b.rs:1: `Leaf` is `Page` of src/a.rs",
+            "src/c.rs:2: `Sheet` is `Page` of src/a.rs",
+            "src/e.rs:2: `Zod` is `Zed` of src/e.rs",
+        ]
     );
 }

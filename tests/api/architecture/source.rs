@@ -40,9 +40,15 @@ impl Source {
     pub fn all<'a>(&'a self, word: &'a str) -> impl Iterator<Item = usize> + 'a {
         self.code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
             !self.code[..at].ends_with(is_word)
-                && (word.ends_with(['(', ':', '!', ' '])
+                && (word.ends_with(['(', ':', '!', ' ', '#'])
                     || !self.code[at + word.len()..].starts_with(is_word))
         })
+    }
+
+    /// Whether the declaration at `at` begins with `pub`, in any form, such as `pub(crate) unsafe`.
+    pub fn is_public(&self, at: usize) -> bool {
+        let start = self.code[..at].rfind([';', '{', '}', ']']).map_or(0, |end| end + 1);
+        self.code[start..at].trim_start().starts_with("pub")
     }
 }
 
@@ -66,7 +72,7 @@ pub fn read(folder: &str) -> Vec<Source> {
             }
         }
     }
-    assert!(sources.len() > 4, "{folder} has too few sources");
+    assert!(!sources.is_empty(), "{folder} has no sources");
     sources.sort_by(|a, b| a.name.cmp(&b.name));
     without_test_files(sources)
 }
@@ -79,21 +85,27 @@ pub fn without_test_files(mut sources: Vec<Source>) -> Vec<Source> {
     sources
 }
 
-/// Blanks out each item after `#[cfg(test)]`. Returns the code, and the names of the modules in
-/// other files that it blanked out.
+/// Blanks out each item, field or match arm after `#[cfg(test)]`. Returns the code, and the names
+/// of the modules in other files that it blanked out.
 fn without_tests(mut code: String) -> (String, Vec<String>) {
     const MARK: &str = "#[cfg(test)]";
     let mut modules = Vec::new();
     while let Some(start) = code.find(MARK) {
+        let is_item = is_item(&code[start + MARK.len()..]);
         let mut depth = 0_usize;
         let mut end = code.len();
         for (at, byte) in code.bytes().enumerate().skip(start + MARK.len()) {
             match byte {
                 b'{' | b'(' | b'[' => depth += 1,
-                b'}' | b')' | b']' => depth = depth.saturating_sub(1),
+                // The last field or arm of the code around it.
+                b'}' | b')' | b']' if depth == 0 => {
+                    end = at;
+                    break;
+                }
+                b'}' | b')' | b']' => depth -= 1,
                 _ => {}
             }
-            if depth == 0 && matches!(byte, b'}' | b';') {
+            if depth == 0 && (matches!(byte, b'}' | b';') || (byte == b',' && !is_item)) {
                 end = at + 1;
                 break;
             }
@@ -112,7 +124,24 @@ fn without_tests(mut code: String) -> (String, Vec<String>) {
     (code, modules)
 }
 
-/// The code with blanks for comments and literals, of the same length in bytes and lines.
+/// Whether the code after an attribute is an item, and not a field or a match arm. Commas inside
+/// of `<…>` do not end an item.
+fn is_item(code: &str) -> bool {
+    const VISIBILITY: [&str; 6] = ["", "pub", "crate", "super", "self", "in"];
+    const ITEMS: [&str; 13] = [
+        "async", "const", "enum", "extern", "fn", "impl", "mod", "static", "struct", "trait",
+        "type", "unsafe", "use",
+    ];
+    let mut code = code.trim_start();
+    while let Some(attribute) = code.strip_prefix("#[") {
+        code = attribute.split_once(']').map_or("", |(_, rest)| rest.trim_start());
+    }
+    let first = code.split(|c| !is_word(c)).find(|word| !VISIBILITY.contains(word));
+    first.is_some_and(|word| ITEMS.contains(&word))
+}
+
+/// The code with blanks for comments and literals, of the same length in bytes and lines. A path in
+/// a literal after `=`, as in `#[serde(with = "crate::…")]`, is code.
 fn blanked(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = bytes.to_vec();
@@ -131,7 +160,14 @@ fn blanked(text: &str) -> String {
         } else if rest.starts_with(b"/*") {
             text[at..].find("*/").map_or(rest.len(), |end| end + 2)
         } else if rest[0] == b'"' {
-            quoted(rest)
+            let length = quoted(rest);
+            if is_path(&bytes[..at], &rest[..length]) {
+                blank(at, at + 1);
+                blank(at + length - 1, at + length);
+                at += length;
+                continue;
+            }
+            length
         } else if rest[0] == b'r' && begins_word(&bytes[..at]) {
             raw(&text[at..]).unwrap_or(0)
         } else if rest[0] == b'\'' {
@@ -150,6 +186,15 @@ fn blanked(text: &str) -> String {
         at += length.max(1);
     }
     String::from_utf8(out).unwrap()
+}
+
+/// Whether a literal is a path of two names or more, and stands after `=`.
+fn is_path(before: &[u8], literal: &[u8]) -> bool {
+    before.trim_ascii_end().ends_with(b"=")
+        && literal.windows(2).any(|pair| pair == b"::")
+        && literal[1..literal.len() - 1]
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_:<>".contains(byte))
 }
 
 /// Whether a word begins after `before`, which may end with the prefix `b` or `c` of a literal.

@@ -7,7 +7,7 @@ use super::fail_on;
 use super::imports::Tree;
 use super::layers::begins_with;
 
-const STORE: &str = "tests/api/harness/store";
+const STORE: [&str; 2] = ["tests/api/harness/store.rs", "tests/api/harness/store/"];
 const STORAGE: [&str; 2] = ["sqlx", "muster::repository"];
 
 struct Exemption {
@@ -36,7 +36,17 @@ fn mistakes(tree: &Tree, exemptions: &[Exemption]) -> Vec<String> {
     let mut mistakes = Vec::new();
     let mut is_used = vec![false; exemptions.len()];
     for (index, source) in tree.sources.iter().enumerate() {
-        if source.name.starts_with(STORE) {
+        if source.name == STORE[0] || source.name.starts_with(STORE[1]) {
+            // A type may be exported again, but not a crate, a module or a function.
+            for (used, path) in tree.re_exports(index) {
+                if STORAGE.iter().any(|storage| begins_with(&path, storage))
+                    && !used.alias.starts_with(char::is_uppercase)
+                {
+                    let (name, line) = (&source.name, source.line(used.at));
+                    let path = path.join("::");
+                    mistakes.push(format!("{name}:{line}: `{path}` is exported again"));
+                }
+            }
             continue;
         }
         let foreign = tree.foreign(index);
@@ -51,10 +61,11 @@ fn mistakes(tree: &Tree, exemptions: &[Exemption]) -> Vec<String> {
             match exemption {
                 Some(exemption) => is_used[exemption] = true,
                 None => mistakes.push(format!(
-                    "{}:{}: `{}`: call a function of {STORE}.rs",
+                    "{}:{}: `{}`: call a function of {}",
                     source.name,
                     source.line(*at),
-                    path.join("::")
+                    path.join("::"),
+                    STORE[0]
                 )),
             }
         }
@@ -68,6 +79,40 @@ fn mistakes(tree: &Tree, exemptions: &[Exemption]) -> Vec<String> {
 #[test]
 fn tests_reach_storage_through_the_store() {
     fail_on(&mistakes(&Tree::read("tests/api"), &EXEMPTIONS));
+}
+
+/// The rule above reads no other folder.
+#[test]
+fn all_tests_outside_of_src_are_in_one_folder() {
+    let tests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let entries: Vec<_> =
+        std::fs::read_dir(tests).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(entries, ["api"]);
+}
+
+#[test]
+fn storage_that_the_store_exports_again_is_found() {
+    let tree = Tree::planted_in(
+        "tests/api",
+        &[
+            (
+                "harness/store.rs",
+                "pub use sqlx::{self, PgPool};\nuse sqlx as s;\npub use s::query;",
+            ),
+            ("harness/store/apps.rs", "pub use muster::{domain, repository::apps as db};"),
+            ("harness/storefront.rs", "use sqlx::PgPool;"),
+        ],
+    );
+    assert_eq!(
+        mistakes(&tree, &[]),
+        [
+            "tests/api/harness/store.rs:1: `sqlx` is exported again",
+            "tests/api/harness/store.rs:3: `sqlx::query` is exported again",
+            "tests/api/harness/store/apps.rs:1: `muster::repository::apps` is exported again",
+            "tests/api/harness/storefront.rs:1: `sqlx::PgPool`: call a function of \
+             tests/api/harness/store.rs",
+        ]
+    );
 }
 
 #[test]

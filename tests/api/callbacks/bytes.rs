@@ -129,8 +129,8 @@ async fn attempts_share_an_id_and_have_own_signatures() {
     worker.drain().await.unwrap();
 
     let calls = receiver.calls();
-    let tries: Vec<(i64, i32)> = calls.iter().map(|call| (call.version, call.attempt)).collect();
-    assert_eq!(tries, [(1, 1), (1, 2), (1, 3), (2, 1)]);
+    let attempts: Vec<(i64, i32)> = calls.iter().map(|call| (call.version, call.attempt)).collect();
+    assert_eq!(attempts, [(1, 1), (1, 2), (1, 3), (2, 1)]);
     let first = &calls[..3];
     let all = |name: &str| first.iter().map(|call| call.headers[name].clone()).collect::<Vec<_>>();
     assert!(all("x-muster-delivery").iter().all(|id| *id == calls[0].headers["x-muster-delivery"]));

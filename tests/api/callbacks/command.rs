@@ -61,7 +61,7 @@ async fn delivery_commands_work_with_a_running_server() {
         .await;
     let [call] = receiver.take().try_into().unwrap();
     let delivery = call.headers["x-muster-delivery"].clone();
-    let [listed] = list(&["--app", app_id, "--session", &id]).await.try_into().unwrap();
+    let [listed] = list(&["--app-id", app_id, "--session", &id]).await.try_into().unwrap();
     assert_eq!(
         (&listed["id"], &listed["sessionId"], &listed["version"], &listed["attempts"]),
         (&json!(delivery), &json!(id), &json!(1), &json!(1))
@@ -139,12 +139,13 @@ async fn delivery_commands_work_with_a_running_server() {
         list(&["--state", "delivered"]).await.len() == 4
     })
     .await;
-    let replay = ["delivery", "replay", "--app", app_id, "--state", "delivered", "--session", &id];
+    let replay =
+        ["delivery", "replay", "--app-id", app_id, "--state", "delivered", "--session", &id];
     let output = home.run(&[&replay[..], &["--json"]].concat()).await;
     assert_eq!(output.json(), json!({ "replayed": 4 }));
     wait_for("four replayed callbacks", WAIT_TIMEOUT, async || receiver.calls().len() == 4).await;
     assert_eq!(receiver.versions(), [1, 2, 3, 4]);
-    let output = home.run(&["delivery", "replay", "--app", app_id, "--json"]).await;
+    let output = home.run(&["delivery", "replay", "--app-id", app_id, "--json"]).await;
     assert_eq!(output.json(), json!({ "replayed": 0 }), "the default is failed deliveries only");
     server.stop().await;
 }
@@ -165,7 +166,7 @@ async fn delivery_commands_work_without_a_server() {
     let selector = ["--buin", "14731009", "--app-id", app_id];
     assert_eq!(home.run(&[&["app", "test-callback"][..], &selector].concat()).await.code, 0);
     assert_eq!(receiver.take().len(), 1);
-    let replay = ["delivery", "replay", "--app", app_id, "--state", "delivered", "--json"];
+    let replay = ["delivery", "replay", "--app-id", app_id, "--state", "delivered", "--json"];
     for (more, replayed) in [
         (["--until", "2020-01-01T00:00:00Z"], 0),
         (["--since", "2999-01-01T00:00:00+08:00"], 0),
@@ -183,12 +184,12 @@ async fn delivery_commands_work_without_a_server() {
     for (args, code, expected) in [
         (vec!["delivery", "show", &unknown], 1, "`muster delivery list` lists"),
         (vec!["delivery", "replay", &unknown], 1, "there is no such callback"),
-        (vec!["delivery", "replay", "--app", "x"], 1, "there is no app x"),
+        (vec!["delivery", "replay", "--app-id", "x"], 1, "there is no app x"),
         (vec!["delivery", "show", "7"], 2, "SESSION.VERSION.APP"),
         (vec!["delivery", "replay"], 2, "<ID>"),
-        (vec!["delivery", "replay", "--app", "x", "--state", "leased"], 2, "cannot be replayed"),
-        (vec!["delivery", "replay", "--app", "x", "--since", "monday"], 2, "--since"),
-        (vec!["delivery", "replay", &delivery, "--app", "x"], 2, "cannot be used with"),
+        (vec!["delivery", "replay", "--app-id", "x", "--state", "leased"], 2, "cannot be replayed"),
+        (vec!["delivery", "replay", "--app-id", "x", "--since", "monday"], 2, "--since"),
+        (vec!["delivery", "replay", &delivery, "--app-id", "x"], 2, "cannot be used with"),
         (vec!["delivery", "list", "--state", "lost"], 2, "pending, leased, delivered or failed"),
         (vec!["delivery", "list", "--session", "x"], 2, "--session"),
         (vec!["app", "test-callback", "--buin", "1", "--app-id", "x"], 1, "muster app list"),

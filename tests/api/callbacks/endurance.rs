@@ -75,7 +75,7 @@ fn assert_all_arrived(list: &[Value], calls: &[Call]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_and_failures_lose_no_delivery() {
-    let began = Instant::now();
+    let started_at = Instant::now();
     let (home, receiver) = (Home::new(), Receiver::start().await);
     receiver.script(|_| if rand::random_bool(0.3) { reply_with(500, "") } else { Reply::Ok });
     let mut server = home.serve().await;
@@ -126,7 +126,7 @@ async fn kills_and_failures_lose_no_delivery() {
          changes done after {changed:?}, all arrived after {arrived:?}; whole test {:?}",
         list.len(),
         calls.len(),
-        began.elapsed()
+        started_at.elapsed()
     );
 }
 
@@ -137,22 +137,22 @@ async fn two_servers_share_the_work() {
     let (first, second) = (home.serve().await, home.serve().await);
     home.subscribe(&receiver).await;
     let urls = Arc::new(Mutex::new(vec![first.url.clone(), second.url.clone()]));
-    let began = Instant::now();
+    let started_at = Instant::now();
     let clients: Vec<_> =
         (0..8).map(|_| tokio::spawn(change(urls.clone(), home.api_key(), 10, 10))).collect();
     for client in clients {
         client.await.unwrap();
     }
-    let changed = began.elapsed();
+    let changed = started_at.elapsed();
     let list = loop {
         let list = deliveries(&home).await;
         if list.iter().all(|delivery| delivery["state"] == "delivered") {
             break list;
         }
-        assert!(began.elapsed() < changed + 2 * WAIT_TIMEOUT, "{}", home.log());
+        assert!(started_at.elapsed() < changed + 2 * WAIT_TIMEOUT, "{}", home.log());
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
-    println!("changes done after {changed:?}, all arrived after {:?}", began.elapsed());
+    println!("changes done after {changed:?}, all arrived after {:?}", started_at.elapsed());
     first.stop().await;
     second.stop().await;
     let calls = receiver.calls();

@@ -90,20 +90,20 @@ async fn expired_lease_cannot_finish_a_delivery() {
     assert_eq!((current[0].id.clone(), current[0].attempt), (first.clone(), 2));
     let now = app.clock.now();
     for next in [NextState::Delivered, NextState::Failed, NextState::RetryAt(now)] {
-        let held =
+        let updated =
             deliveries::complete(&mut connection(&app).await, &[completed(&expired[0], next)], now)
                 .await
                 .unwrap();
-        assert_eq!(held, 0);
+        assert_eq!(updated, 0);
         let listed = find(&app, &first).await;
         assert_eq!((listed.state, listed.due_at), (DeliveryState::Leased, now + LEASE));
         assert_eq!(claim(&app, &stored).await.len(), 0, "the next version is not due");
     }
     assert_eq!(attempts(&app, &first).await.len(), 1, "the attempt is recorded");
     let delivered = [completed(&current[0], NextState::Delivered)];
-    for held in [1, 0] {
+    for updated in [1, 0] {
         let connection = &mut connection(&app).await;
-        assert_eq!(deliveries::complete(connection, &delivered, now).await.unwrap(), held);
+        assert_eq!(deliveries::complete(connection, &delivered, now).await.unwrap(), updated);
     }
     assert_eq!(find(&app, &first).await.state, DeliveryState::Delivered);
     assert_eq!(worker(&app).await.drain().await.unwrap(), 1);
@@ -186,7 +186,7 @@ async fn released_delivery_counts_no_attempt() {
     let mut connection = connection(&app).await;
     deliveries::release(&mut connection, &unsent, app.clock.now()).await.unwrap();
     let again = claim(&app, &stored).await;
-    assert_eq!((again.len(), again[0].attempt, again[0].tries), (1, 1, 1));
+    assert_eq!((again.len(), again[0].attempt, again[0].attempt_in_round), (1, 1, 1));
     // The delivery has a new lease now, so this release has no effect.
     deliveries::release(&mut connection, &unsent, app.clock.now()).await.unwrap();
     assert_eq!(claim(&app, &stored).await.len(), 0);
@@ -231,10 +231,10 @@ async fn stopping_worker_releases_prefetched_deliveries() {
 async fn delivery_written_during_a_completion_is_not_delayed() {
     let (app, _receiver, stored) = spawn_subscribed().await;
     let id = create(&app).await;
-    let held = claim(&app, &stored).await;
+    let leased = claim(&app, &stored).await;
     let mut lock = store::lock_deliveries(&app).await;
     let (mut connection, now) = (connection(&app).await, app.clock.now());
-    let delivered = [completed(&held[0], NextState::Delivered)];
+    let delivered = [completed(&leased[0], NextState::Delivered)];
     let completing =
         tokio::spawn(async move { deliveries::complete(&mut connection, &delivered, now).await });
     // The statement has taken its snapshot before it waits for the lock.
@@ -353,9 +353,9 @@ async fn lost_claim_can_be_claimed_again_at_once() {
         let connection = &mut connection(&app).await;
         deliveries::claim(connection, capacities, 2, now, lease).await.unwrap().claimed
     };
-    let [lost, held] = [(); 2].map(|()| Lease::new(now + LEASE));
+    let [lost, active] = [(); 2].map(|()| Lease::new(now + LEASE));
     assert_eq!(claim(&lost).await.len(), 2);
-    assert_eq!(claim(&held).await.len(), 1);
+    assert_eq!(claim(&active).await.len(), 1);
     deliveries::release_lost_leases(&mut connection(&app).await, &[lost], now).await.unwrap();
     let again = claim(&Lease::new(now + LEASE)).await;
     assert_eq!(again.len(), 2, "the delivery of the other claim stays leased");

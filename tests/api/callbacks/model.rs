@@ -255,17 +255,17 @@ impl ModelTest {
                 self.model.complete(&claimed, next, now);
             }
             let completed = CompletedAttempt { id, lease: claimed.lease, next_state: next, record };
-            let held = deliveries::complete(&mut connection(&self.app).await, &[completed], now)
+            let updated = deliveries::complete(&mut connection(&self.app).await, &[completed], now)
                 .await
                 .unwrap();
-            assert_eq!(held, u64::from(is_held));
+            assert_eq!(updated, u64::from(is_held));
         }
     }
 
     /// A worker dies, and the results of its deliveries are lost.
     fn lose_results(&mut self) {
-        let kept = self.rng.random_range(0..=self.claimed.len());
-        self.claimed.truncate(kept);
+        let remaining = self.rng.random_range(0..=self.claimed.len());
+        self.claimed.truncate(remaining);
     }
 
     /// An operator replays one delivery, those of a session for an app, or all failed ones.

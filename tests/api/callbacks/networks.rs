@@ -72,7 +72,7 @@ async fn allowed_networks_are_reached() {
         insert(&app.pool, &stored).await;
     }
     create(&app).await;
-    let tries = worker_with(&app, |settings| {
+    let attempts = worker_with(&app, |settings| {
         settings.delivery.allow_networks = vec!["127.0.0.1/32".parse().unwrap()];
         settings.delivery.deny_networks = vec!["127.0.0.2/31".parse().unwrap()];
     })
@@ -80,7 +80,7 @@ async fn allowed_networks_are_reached() {
     .drain()
     .await
     .unwrap();
-    assert_eq!(tries, 3);
+    assert_eq!(attempts, 3);
     // The worker tries only the allowed addresses of a host name.
     assert_eq!(receiver.versions(), [1, 1, 1]);
 }

@@ -169,9 +169,9 @@ impl Server {
 
 /// Waits until `condition` holds. Fails after `timeout`.
 pub async fn wait_for(subject: &str, timeout: Duration, mut condition: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
+    let started_at = Instant::now();
     while !condition().await {
-        assert!(began.elapsed() < timeout, "not within {timeout:?}: {subject}");
+        assert!(started_at.elapsed() < timeout, "not within {timeout:?}: {subject}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -269,7 +269,7 @@ async fn retry_schedule_is_configurable() {
     advance_and_drain(&app, &mut worker, Duration::from_secs(3), Duration::from_millis(10)).await;
     // Attempts start at 0 ms, at 100 ms, every 200 ms after that, and at 1 s. Each wait is up to a
     // fifth longer or shorter.
-    let tries = receiver.calls().len();
-    assert!((6..=8).contains(&tries), "{tries}");
+    let attempts = receiver.calls().len();
+    assert!((6..=8).contains(&attempts), "{attempts}");
     assert_eq!(find(&app, &delivery_id(&id, 1, &stored)).await.state, DeliveryState::Failed);
 }

@@ -120,7 +120,7 @@ impl Load {
         count: usize,
         max_wait: Duration,
     ) -> BTreeMap<Kind, Duration> {
-        let began = Instant::now();
+        let started_at = Instant::now();
         let wait = self.shared.waits.fetch_add(1, Ordering::SeqCst) + 1;
         let before = self.shared.successes.lock().unwrap().clone();
         let mut recovered = BTreeMap::new();
@@ -133,7 +133,7 @@ impl Load {
                     let before = before.get(&kind).map_or(0, |before| before.count);
                     let has_recovered = now.newest_wait >= wait;
                     if has_recovered {
-                        recovered.entry(kind).or_insert_with(|| began.elapsed());
+                        recovered.entry(kind).or_insert_with(|| started_at.elapsed());
                     }
                     complete &= has_recovered && now.count >= before + count;
                 }
@@ -172,7 +172,7 @@ impl Shared {
     }
 
     async fn call(&self, kind: Kind, request: reqwest::RequestBuilder) -> Answer {
-        let began = Instant::now();
+        let started_at = Instant::now();
         let wait = self.waits.load(Ordering::SeqCst);
         let exchange = async {
             let response = request.send().await?;
@@ -184,7 +184,7 @@ impl Shared {
         let response = response.unwrap_or_else(|late| panic!("{kind:?}: no response: {late}"));
         let (status, has_retry_after, body) =
             response.unwrap_or_else(|error| panic!("{kind:?}: {error:?}"));
-        let elapsed = began.elapsed();
+        let elapsed = started_at.elapsed();
         let code = if kind == Kind::List { &body["code"] } else { &body["errcode"] };
         let name = format!("{status} {code} {}", body["errmsg"].as_str().unwrap_or_default());
         *self.answers.lock().unwrap().entry((kind, name)).or_default() += 1;

@@ -69,9 +69,9 @@ impl Postgres {
     }
 
     async fn wait_until_ready(&mut self) {
-        let began = Instant::now();
+        let started_at = Instant::now();
         while store::try_connect(&self.options()).await.is_none() {
-            let ended = self.has_ended() || began.elapsed() > WAIT_TIMEOUT;
+            let ended = self.has_ended() || started_at.elapsed() > WAIT_TIMEOUT;
             assert!(!ended, "{}", fs::read_to_string(&self.log_file).unwrap());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

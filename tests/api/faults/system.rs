@@ -320,7 +320,7 @@ async fn check_history(
 
 /// Checks that every version arrives, and that the first arrivals are in order.
 async fn check_callbacks(receiver: &Receiver, sessions: &HashMap<String, i64>) {
-    let began = Instant::now();
+    let started_at = Instant::now();
     loop {
         let mut arrived: HashMap<String, i64> = HashMap::new();
         let mut known = HashSet::new();
@@ -333,14 +333,14 @@ async fn check_callbacks(receiver: &Receiver, sessions: &HashMap<String, i64>) {
             }
         }
         if arrived == *sessions {
-            println!("all callbacks arrived {:?} later", began.elapsed());
+            println!("all callbacks arrived {:?} later", started_at.elapsed());
             return;
         }
         let missing =
             sessions.iter().filter(|(session, version)| arrived.get(*session) != Some(version));
         // A delivery that a crash left leased is sent after its lease.
         assert!(
-            began.elapsed() < 2 * WAIT_TIMEOUT,
+            started_at.elapsed() < 2 * WAIT_TIMEOUT,
             "not delivered: {:?}",
             missing.collect::<Vec<_>>()
         );

@@ -69,8 +69,8 @@ async fn requests_count_for_their_route() {
 async fn incomplete_body_is_not_in_the_duration_histogram() {
     let app = spawn_with(|settings| settings.server.body_timeout = BODY_TIMEOUT).await;
     let mut stream = TcpStream::connect(app.address).await.unwrap();
-    let head = "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 100\r\n\r\n{";
-    stream.write_all(head.as_bytes()).await.unwrap();
+    let header = "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 100\r\n\r\n{";
+    stream.write_all(header.as_bytes()).await.unwrap();
     assert_eq!(raw::read_response(&mut stream).await.status, 408);
 
     let metrics = scrape(&app).await;
@@ -83,7 +83,7 @@ async fn incomplete_body_is_not_in_the_duration_histogram() {
 async fn statements_and_cache_are_counted() {
     let app = spawn_with(|settings| settings.cache.enabled = true).await;
     let session = app.session(&["a", "b", "c"]).await;
-    // The cache answers only while its follower is up to date, so the test repeats the read.
+    // The cache answers only while it is synced, so the test repeats the read.
     loop {
         app.current(&session).await;
         let metrics = scrape(&app).await;

@@ -32,7 +32,7 @@ async fn known() -> BTreeSet<String> {
     app.session(&["a", "b", "c"]).await;
     loop {
         let metrics = scrape(&app).await;
-        // This metric appears after the first run of the follower.
+        // This metric appears after the first poll of the feed.
         if metrics.series.contains_key("muster_cache_sync_age_seconds") {
             let families = metrics.text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
             let families = families.map(|line| line.split_once(' ').unwrap());

@@ -8,9 +8,9 @@ use crate::harness::server::database;
 #[tokio::test(flavor = "multi_thread")]
 async fn address_in_use_error_names_the_key() {
     let database = database().await;
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut home = Home::for_database(&database);
-    home.set("MUSTER__METRICS__BIND", &taken.local_addr().unwrap().to_string());
+    home.set("MUSTER__METRICS__BIND", &occupied.local_addr().unwrap().to_string());
     let output = tokio::task::block_in_place(|| home.run(&[]));
     output.fails(1, &["cannot listen on 127.0.0.1:", "set metrics.bind to another port"]);
 }

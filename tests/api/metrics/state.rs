@@ -128,11 +128,11 @@ async fn scrape_does_not_wait_for_a_connection() {
         settings.server.request_timeout = 10 * WAIT_TIMEOUT;
     })
     .await;
-    let taken = app.pool.acquire().await.unwrap();
+    let acquired = app.pool.acquire().await.unwrap();
     let metrics = scrape(&app).await;
     assert_eq!(metrics.has("muster_database_up"), 0.0);
     assert_eq!(metrics.has("muster_pool_connections{state=\"used\"}"), 1.0);
-    drop(taken);
+    drop(acquired);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,11 +143,11 @@ async fn pool_waits_are_counted() {
     })
     .await;
     let before = scrape(&app).await;
-    let taken = app.pool.acquire().await.unwrap();
+    let acquired = app.pool.acquire().await.unwrap();
     let path = format!("http://{}/v1/sessions?member=a", app.address);
     let list = http().get(path).bearer_auth(&app.api_key).send().await.unwrap();
     assert_eq!(list.status(), 503);
-    drop(taken);
+    drop(acquired);
     let after = scrape(&app).await;
     let more = |series: &str| after.has(series) - before.has(series);
     assert_eq!(more("muster_pool_acquire_failures_total"), 1.0);

@@ -105,7 +105,7 @@ async fn header_limits_reach_the_framework_maximum() {
         (close(&headers(94)), 200),
         (close(&headers(95)), 431),
         (padded(close, 120_000), 200),
-        // The unfinished head fills the framework's buffer.
+        // The unfinished header section fills the framework's buffer.
         (padded(close, 131_074)[..131_072].to_vec(), 431),
         // The path is longer than the framework's maximum.
         (get(&format!("/{}", "y".repeat(65_535)), ""), 400),

@@ -24,7 +24,7 @@ async fn connect_and_request(app: &TestApp) -> TcpStream {
 }
 
 /// Waits until all connections have ended. Returns the numbers of connections closed during the
-/// handshake, the head, the body and the write.
+/// handshake, the header section, the body and the write.
 async fn closed_by_reason(app: &TestApp) -> [f64; 4] {
     let metrics = async {
         loop {
@@ -77,9 +77,9 @@ async fn slow_clients_are_counted_by_reason_and_idle_clients_are_not() {
     read_until_closed(&mut TcpStream::connect(app.address).await.unwrap()).await;
     assert_eq!(closed_by_reason(&app).await, [1.0, 0.0, 0.0, 0.0], "silent");
 
-    for (case, is_used, start, heads, bodies) in [
-        ("the first head", false, "GET /", 1.0, 0.0),
-        ("another head", true, "GET /", 2.0, 0.0),
+    for (case, is_used, start, headers, bodies) in [
+        ("the first header section", false, "GET /", 1.0, 0.0),
+        ("another header section", true, "GET /", 2.0, 0.0),
         ("a frame", false, PREFACE, 3.0, 0.0),
         ("a body", false, POST, 3.0, 1.0),
     ] {
@@ -89,7 +89,7 @@ async fn slow_clients_are_counted_by_reason_and_idle_clients_are_not() {
         };
         stream.write_all(start.as_bytes()).await.unwrap();
         read_until_closed(&mut stream).await;
-        assert_eq!(closed_by_reason(&app).await, [1.0, heads, bodies, 0.0], "{case}");
+        assert_eq!(closed_by_reason(&app).await, [1.0, headers, bodies, 0.0], "{case}");
     }
 
     let flood = create_large_session(&app).await.repeat(16);

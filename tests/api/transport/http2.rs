@@ -116,7 +116,7 @@ async fn unfinished_frames_and_header_blocks_time_out() {
             let (first_part, slow) = ([PREFACE, &first_part].concat(), slow.clone());
             let address = app.address;
             calls.spawn(async move {
-                let began = Instant::now();
+                let started_at = Instant::now();
                 let mut stream = TcpStream::connect(address).await.unwrap();
                 stream.write_all(&first_part).await.unwrap();
                 let (mut reader, mut writer) = stream.split();
@@ -127,7 +127,7 @@ async fn unfinished_frames_and_header_blocks_time_out() {
                     }
                 };
                 read_until_closed_while(&mut reader, sending).await;
-                let elapsed = began.elapsed();
+                let elapsed = started_at.elapsed();
                 assert!(elapsed >= SHORT_TIMEOUT, "{case} {sends_slowly}: {elapsed:?}");
             });
         }

@@ -22,10 +22,10 @@ const HEAD: &str = "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\n";
 fn parts() -> [(&'static str, String, &'static str); 5] {
     [
         ("the request line", String::new(), "GET /healthz?"),
-        ("the head", HEAD.to_owned(), "X-Slow: "),
+        ("the header", HEAD.to_owned(), "X-Slow: "),
         ("a body", format!("{HEAD}Content-Length: 100000\r\n\r\n{{"), " "),
         ("a chunk", format!("{HEAD}Transfer-Encoding: chunked\r\n\r\nfffff\r\n{{"), " "),
-        ("a chunk's head", format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n1"), ";x"),
+        ("a chunk's header", format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n1"), ";x"),
     ]
 }
 
@@ -57,7 +57,7 @@ async fn slow_requests_time_out() {
                 let first_part = first_part.clone();
                 let address = app.address;
                 calls.spawn(async move {
-                    let began = Instant::now();
+                    let started_at = Instant::now();
                     let mut stream = connect(address, used).await;
                     stream.write_all(first_part.as_bytes()).await.unwrap();
                     let (mut reader, mut writer) = stream.split();
@@ -69,7 +69,7 @@ async fn slow_requests_time_out() {
                         writer.write_all(&slow.as_bytes()[..1]).await.unwrap();
                         read_until_closed(&mut reader).await
                     };
-                    let elapsed = began.elapsed();
+                    let elapsed = started_at.elapsed();
                     assert!(elapsed >= TIMEOUT / 2, "{case}: closed after {elapsed:?}");
                     let answer = String::from_utf8(answer).unwrap();
                     let refused = answer.is_empty() || answer.starts_with("HTTP/1.1 408 ");
@@ -101,7 +101,7 @@ async fn slow_pipelined_request_times_out() {
         for sends_slowly in [false, true] {
             let (before, address) = (before.clone(), app.address);
             calls.spawn(async move {
-                let began = Instant::now();
+                let started_at = Instant::now();
                 let mut stream = TcpStream::connect(address).await.unwrap();
                 stream.write_all(format!("{before}POST /cgi/sess").as_bytes()).await.unwrap();
                 assert_eq!(raw::read_response(&mut stream).await.status, 200);
@@ -112,7 +112,7 @@ async fn slow_pipelined_request_times_out() {
                     }
                 };
                 let rest = read_until_closed_while(&mut reader, sending).await;
-                let elapsed = began.elapsed();
+                let elapsed = started_at.elapsed();
                 assert!(rest.is_empty(), "{before:?} {sends_slowly}: {rest:?}");
                 assert!(elapsed >= SHORT_TIMEOUT, "{before:?} {sends_slowly}: {elapsed:?}");
             });
@@ -149,10 +149,10 @@ async fn silent_connection_times_out() {
     read_until_closed(&mut connect(app.address, false).await).await;
 
     let app = spawn_app_with(|settings| settings.server.keep_alive_timeout = SHORT_TIMEOUT).await;
-    let began = Instant::now();
+    let started_at = Instant::now();
     let mut stream = connect(app.address, true).await;
     let rest = read_until_closed(&mut stream).await;
-    let elapsed = began.elapsed();
+    let elapsed = started_at.elapsed();
     assert!(rest.is_empty() && elapsed >= SHORT_TIMEOUT, "{elapsed:?}");
 }
 
@@ -223,7 +223,7 @@ async fn metrics_connections_time_out_too() {
             assert_eq!(raw::read_response(&mut stream).await.status, 200);
         }
         let (mut reader, mut writer) = stream.split();
-        let head = b"GET /metrics HTTP/1.1\r\nX-Slow: ";
-        read_until_closed_while(&mut reader, send_slowly(&mut writer, head)).await;
+        let header = b"GET /metrics HTTP/1.1\r\nX-Slow: ";
+        read_until_closed_while(&mut reader, send_slowly(&mut writer, header)).await;
     }
 }

@@ -124,7 +124,7 @@ async fn settings_acknowledged(stream: &mut TlsStream<TcpStream>) {
 /// A new connection, and the part of a TLS record that is sent over it.
 struct UnfinishedRecord {
     /// The time before the connection was opened.
-    began: Instant,
+    started_at: Instant,
     protocol: &'static str,
     stream: TlsStream<TcpStream>,
     /// The number of bytes that are sent at first.
@@ -142,7 +142,7 @@ impl UnfinishedRecord {
     /// Sends the part of the record. Returns the plaintext that the server sends before it closes,
     /// and the time until then.
     async fn send(self) -> (Vec<u8>, Duration) {
-        let Self { began, mut stream, length, sends_slowly, .. } = self;
+        let Self { started_at, mut stream, length, sends_slowly, .. } = self;
         let record = records(&mut stream, &[b' '; 9999]);
         let (mut stream, mut session) = stream.into_inner();
         let (mut reader, mut writer) = stream.split();
@@ -153,7 +153,7 @@ impl UnfinishedRecord {
             }
         };
         let bytes = read_until_closed_while(&mut reader, sending).await;
-        let elapsed = began.elapsed();
+        let elapsed = started_at.elapsed();
         let mut received = Vec::new();
         let mut bytes = bytes.as_slice();
         while !bytes.is_empty() && session.read_tls(&mut bytes).unwrap() > 0 {
@@ -178,9 +178,10 @@ async fn for_each_unfinished_record<F>(
     for protocol in ["http/1.1", "h2"] {
         for length in [1, 5, 100] {
             for sends_slowly in [false, true] {
-                let began = Instant::now();
+                let started_at = Instant::now();
                 let stream = certificate.connect(app.address, protocol).await;
-                let record = UnfinishedRecord { began, protocol, stream, length, sends_slowly };
+                let record =
+                    UnfinishedRecord { started_at, protocol, stream, length, sends_slowly };
                 calls.spawn(test(record));
             }
         }
@@ -257,8 +258,8 @@ async fn slow_body_in_complete_records_gets_the_body_timeout() {
     })
     .await;
     let mut stream = certificate.connect(app.address, "http/1.1").await;
-    let head = "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 30\r\n\r\n";
-    stream.write_all(head.as_bytes()).await.unwrap();
+    let header = "POST /cgi/gettoken HTTP/1.1\r\nHost: muster\r\nContent-Length: 30\r\n\r\n";
+    stream.write_all(header.as_bytes()).await.unwrap();
     let body: Vec<u8> = (0..30).flat_map(|_| records(&mut stream, b" ")).collect();
     let mut interval = tokio::time::interval(SLOW_SEND_INTERVAL);
     // Sending all chunks takes longer than the header timeout. Few chunks end where a record ends.
@@ -327,7 +328,7 @@ async fn sighup_reloads_and_keeps_a_working_certificate() {
     let report = home.run(&["doctor"]);
     assert_eq!(report.status.code(), Some(1));
     let found = report.stdout.lines().find(|line| line.starts_with("FAIL  tls")).unwrap();
-    assert!(found.contains("there is no private key"), "{found}");
+    assert!(found.contains("the file has no private key"), "{found}");
 
     std::fs::write(&files.key, key).unwrap();
     certificate.renew();
@@ -337,7 +338,7 @@ async fn sighup_reloads_and_keeps_a_working_certificate() {
     server.stop();
 
     std::fs::write(&files.cert, "nonsense").unwrap();
-    home.run(&["serve"]).fails(2, &["server.tls_cert", "there is no certificate in it"]);
+    home.run(&["serve"]).fails(2, &["server.tls_cert", "the file has no certificate"]);
     std::fs::remove_file(&files.cert).unwrap();
     home.run(&["serve"]).fails(2, &["server.tls_cert", "cannot read", "cert"]);
 }

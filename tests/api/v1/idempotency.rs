@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
-use super::{begin, get, problem, request, result, send};
+use super::{create_session, get, problem, request, result, send};
 use crate::harness::client::Client;
 use crate::harness::process::{Home, http};
 use crate::harness::{BUIN, TestApp, spawn_app, spawn_app_with, store, wait_until};
@@ -83,7 +83,7 @@ async fn repeated_request_gets_the_same_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn key_is_refused_for_another_request() {
     let app = spawn_app().await;
-    let (path, _) = begin(&app, &["a", "b", "c"]).await;
+    let (path, _) = create_session(&app, &["a", "b", "c"]).await;
     result(named(&app, Method::POST, "/v1/sessions", "k").json(&new("t")).send().await.unwrap())
         .await;
     for builder in [
@@ -180,8 +180,8 @@ async fn request_batched_with_a_duplicate_succeeds() {
     .await;
     let (address, _shutdown_signal) = app.another_instance().await;
     let (first_server, second_server) = (app.client.clone(), app.client.at(address));
-    let (path, _) = begin(&app, &["a", "b", "c"]).await;
-    let (other, locked_session) = begin(&app, &["a", "b", "c"]).await;
+    let (path, _) = create_session(&app, &["a", "b", "c"]).await;
+    let (other, locked_session) = create_session(&app, &["a", "b", "c"]).await;
     let change = |client: &Client, path: &str, title: &str| {
         let builder = client.request(Method::PATCH, path).bearer_auth(&app.api_key);
         builder.json(&json!({ "operator": "a", "title": title }))
@@ -264,7 +264,7 @@ async fn retries_survive_a_killed_server() {
 #[tokio::test(flavor = "multi_thread")]
 async fn if_match_does_not_break_a_retry() {
     let app = spawn_app().await;
-    let (path, _) = begin(&app, &["a", "b", "c"]).await;
+    let (path, _) = create_session(&app, &["a", "b", "c"]).await;
     let update = || {
         let builder = named(&app, Method::PATCH, &path, "k").header("If-Match", "\"1\"");
         builder.json(&json!({ "operator": "a", "title": "two" }))

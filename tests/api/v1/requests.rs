@@ -98,8 +98,8 @@ async fn problem_has_the_request_id() {
 }
 
 /// A request without credentials and with an incomplete body.
-fn open(head: &str, body: &str) -> Vec<u8> {
-    format!("GET {LIMITS} HTTP/1.1\r\nHost: muster\r\n{head}\r\n\r\n{body}").into_bytes()
+fn open(header: &str, body: &str) -> Vec<u8> {
+    format!("GET {LIMITS} HTTP/1.1\r\nHost: muster\r\n{header}\r\n\r\n{body}").into_bytes()
 }
 
 fn check_problem(got: &RawResponse, status: u16, code: &str, rest: &Value) {
@@ -123,11 +123,11 @@ async fn body_limit_holds_for_every_client() {
     let chunks = open(chunked, &format!("401\r\n{}\r\n", "x".repeat(1025)));
     check_problem(&send_until_closed(app.address, chunks).await, 413, "body_too_large", &large);
     let slow = json!({ "detail": "body: must arrive within 200ms", "field": "body" });
-    for (head, start) in [("Content-Length: 9", "{"), (chunked, "1\r\n{\r\n")] {
-        let got = send_until_closed(app.address, open(head, start)).await;
+    for (header, start) in [("Content-Length: 9", "{"), (chunked, "1\r\n{\r\n")] {
+        let got = send_until_closed(app.address, open(header, start)).await;
         check_problem(&got, 408, "body_timeout", &slow);
     }
-    let broken = json!({ "detail": "body: did not arrive whole", "field": "body" });
+    let broken = json!({ "detail": "body: incomplete, the client stopped sending or the framing is invalid", "field": "body" });
     let got = send_until_closed(app.address, open(chunked, "nonsense\r\n")).await;
     check_problem(&got, 400, "body_incomplete", &broken);
 }

@@ -57,7 +57,7 @@ impl Row for DeliveryRate {
     fn reference(&mut self, env: &mut Environment) -> anyhow::Result<Figures> {
         let time = env.time;
         let subscriber = env.subscriber()?;
-        let (port, callbacks) = (subscriber.receiver.port, subscriber.kept()?);
+        let (port, callbacks) = (subscriber.receiver.port, subscriber.recorded()?);
         let rate = poster::post(port, &callbacks, self.concurrency, time)?;
         self.backlog = rate * time.as_secs_f64() * BACKLOG_FACTOR;
         Ok(Figures { rate, ..Figures::default() })
@@ -78,13 +78,13 @@ impl Row for DeliveryRate {
         env.run_command(&[&["app", "resume-callbacks"], &app_options[..]].concat())?;
         let subscriber = env.subscriber()?;
         let first = wait_for_callbacks(subscriber, before + 1)?;
-        let (began, meter) = (Instant::now(), UsageMeter::start(Some(server), database));
+        let (started_at, meter) = (Instant::now(), UsageMeter::start(Some(server), database));
         let mut now = first;
-        while began.elapsed() < time && now < before + backlog {
+        while started_at.elapsed() < time && now < before + backlog {
             std::thread::sleep(POLL_INTERVAL);
             now = subscriber.count()?;
         }
-        let rate = float(now - first) / began.elapsed().as_secs_f64();
+        let rate = float(now - first) / started_at.elapsed().as_secs_f64();
         let figures = Figures::from_rate(rate, meter.stop());
         discard_deliveries(env)?;
         Ok(figures)
@@ -131,13 +131,16 @@ fn create_sessions(env: &mut Environment, number: u64) -> anyhow::Result<u64> {
 }
 
 fn wait_for_callbacks(subscriber: &Subscriber, count: u64) -> anyhow::Result<u64> {
-    let began = Instant::now();
+    let started_at = Instant::now();
     loop {
         let now = subscriber.count()?;
         if now >= count {
             return Ok(now);
         }
-        ensure!(began.elapsed() < DELIVERY_TIMEOUT, "{now} callbacks came, {count} were expected");
+        ensure!(
+            started_at.elapsed() < DELIVERY_TIMEOUT,
+            "{now} callbacks came, {count} were expected"
+        );
         std::thread::sleep(POLL_INTERVAL);
     }
 }

@@ -35,7 +35,7 @@ impl Row for IdleConnections {
     fn reference(&mut self, env: &mut Environment) -> anyhow::Result<Figures> {
         let figures =
             Figures::from_load(env.load(None, &mut self.scripts, CONNECTIONS / THREADS)?);
-        env.notes.push(note("without", &figures));
+        env.notes.push(format_note("without", &figures));
         Ok(figures)
     }
 
@@ -48,12 +48,12 @@ impl Row for IdleConnections {
         for stream in &mut idle {
             check_health(stream)?;
         }
-        env.notes.push(note("beside 10,000 idle connections", &figures));
+        env.notes.push(format_note("beside 10,000 idle connections", &figures));
         Ok(figures)
     }
 }
 
-fn note(setup: &str, figures: &Figures) -> String {
+fn format_note(setup: &str, figures: &Figures) -> String {
     format!(
         "get_idle {setup}: {:.0}/s, p50 {:.2} ms, p99 {:.2} ms, server {:.0} MiB resident.",
         figures.rate,

@@ -1,15 +1,15 @@
 //! The measurements: each row has a reference and a subject, measured one after the other.
 
-mod alone;
 mod callbacks;
 mod idle;
 mod reads;
 mod row;
+mod single_client;
 mod sizes;
 mod writes;
 
-use self::alone::{Reference, SingleClient};
 pub use self::row::{CLIENTS, CONNECTIONS, Figures, Row, THREADS};
+use self::single_client::{Reference, SingleClient};
 use self::sizes::Clients;
 
 /// A row's name, its description and its goal.

@@ -11,8 +11,8 @@ pub const CONNECTIONS: usize = 64;
 pub const THREADS: usize = 2;
 /// Clients of pgbench.
 pub const CLIENTS: u64 = 16;
-/// Turns of a round with one client.
-pub(super) const TURNS: u32 = 20;
+/// Time slices of a round with one client.
+pub(super) const SLICES: u32 = 20;
 
 /// One measurement.
 #[derive(Clone, Debug, Default)]
@@ -50,19 +50,19 @@ impl Figures {
         Self { rate, usage, ..Self::default() }
     }
 
-    /// Adds one of `turns` turns of equal duration.
-    pub fn add(&mut self, turn: Self, turns: u32) {
-        let share = 1.0 / f64::from(turns);
-        self.rate += share * turn.rate;
-        self.bytes += share * turn.bytes;
-        self.latencies.extend(turn.latencies);
-        self.usage.server_cores += share * turn.usage.server_cores;
-        self.usage.database_cores += share * turn.usage.database_cores;
-        self.usage.server_mib = turn.usage.server_mib;
-        self.usage.database_mib = turn.usage.database_mib;
-        self.failed += turn.failed;
-        self.failures.extend(turn.failures);
-        self.opened += turn.opened;
+    /// Adds one of `slices` slices of equal duration.
+    pub fn add(&mut self, slice: Self, slices: u32) {
+        let share = 1.0 / f64::from(slices);
+        self.rate += share * slice.rate;
+        self.bytes += share * slice.bytes;
+        self.latencies.extend(slice.latencies);
+        self.usage.server_cores += share * slice.usage.server_cores;
+        self.usage.database_cores += share * slice.usage.database_cores;
+        self.usage.server_mib = slice.usage.server_mib;
+        self.usage.database_mib = slice.usage.database_mib;
+        self.failed += slice.failed;
+        self.failures.extend(slice.failures);
+        self.opened += slice.opened;
     }
 
     /// Counts a failed check.
@@ -82,11 +82,11 @@ pub trait Row {
         Ok(())
     }
 
-    /// The number of turns in a round. Reference and subject alternate.
+    /// The number of slices in a round. Reference and subject alternate.
     ///
-    /// Many turns for one client: the latency of a request and of the disk changes from one second
+    /// Many slices for one client: the latency of a request and of the disk changes from one second
     /// to the next by more than the difference that is measured.
-    fn turns(&self) -> u32 {
+    fn slices(&self) -> u32 {
         1
     }
 

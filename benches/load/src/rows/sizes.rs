@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 
-use super::row::{CONNECTIONS, Figures, Row, THREADS, TURNS};
+use super::row::{CONNECTIONS, Figures, Row, SLICES, THREADS};
 use crate::accounts;
 use crate::environment::Environment;
 use crate::generator::{self, Script};
@@ -30,9 +30,9 @@ impl Clients {
         }
     }
 
-    fn turns(self) -> u32 {
+    fn slices(self) -> u32 {
         match self {
-            Self::Single => TURNS,
+            Self::Single => SLICES,
             Self::Concurrent => 1,
         }
     }
@@ -76,8 +76,8 @@ impl Row for Create {
         Ok(())
     }
 
-    fn turns(&self) -> u32 {
-        self.clients.turns()
+    fn slices(&self) -> u32 {
+        self.clients.slices()
     }
 
     fn reference(&mut self, env: &mut Environment) -> anyhow::Result<Figures> {
@@ -113,8 +113,8 @@ impl Row for Get {
         Ok(())
     }
 
-    fn turns(&self) -> u32 {
-        self.clients.turns()
+    fn slices(&self) -> u32 {
+        self.clients.slices()
     }
 
     fn reference(&mut self, env: &mut Environment) -> anyhow::Result<Figures> {

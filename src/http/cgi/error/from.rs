@@ -35,17 +35,17 @@ impl From<Error> for CgiError {
                 let errmsg = format!("{}: used for another request", idempotency::HEADER_NAME);
                 Self::new(Errcode::BadRequest, errmsg)
             }
-            Error::Contention => Self::unavailable(format!("sessionId: {}", error_text::CONTENDED)),
+            Error::Contention => Self::unavailable(format!("sessionId: {}", error_text::TOO_MANY_CHANGES)),
             Error::Unavailable(error) => {
                 Self::unavailable(error_text::UNAVAILABLE).with_cause(&error)
             }
             Error::Overloaded { wait } => Self::unavailable(error_text::OVERLOADED)
                 .with_retry_after(retry_after_seconds(wait)),
             Error::StatementTimeout(error) => {
-                Self::unavailable(error_text::TOO_SLOW).with_cause(&error)
+                Self::unavailable(error_text::STATEMENT_TIMEOUT).with_cause(&error)
             }
             Error::OutcomeUnknown(error) => {
-                Self::timed_out(error_text::UNANSWERED).with_cause(&error)
+                Self::timed_out(error_text::OUTCOME_UNKNOWN).with_cause(&error)
             }
             Error::Internal(error) => Self::internal(&error),
         }

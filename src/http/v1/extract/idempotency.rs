@@ -15,7 +15,7 @@ pub(crate) struct IdempotencyKeyHeader(pub(crate) Option<IdempotencyKey>);
 
 impl ErrorCodes for IdempotencyKeyHeader {
     fn codes() -> Vec<Code> {
-        vec![Code::InvalidHeader, Code::KeyReused]
+        vec![Code::InvalidHeader, Code::IdempotencyKeyReused]
     }
 }
 

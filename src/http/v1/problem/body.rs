@@ -116,7 +116,7 @@ impl Problem {
             | Invalid::Character(_)
             | Invalid::NotVisible(_)
             | Invalid::NotANumber
-            | Invalid::NotAUuid => problem,
+            | Invalid::NotAUuid { .. } => problem,
         }
     }
 

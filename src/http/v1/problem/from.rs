@@ -10,7 +10,7 @@ use crate::http::middleware::timeout::NoResponse;
 use crate::http::shared::error_text;
 use crate::http::shared::retry_after::retry_after_seconds;
 use crate::http::uri::UriTooLong;
-use crate::service::{AuthError, Error, InvalidCursor};
+use crate::service::{AuthError, Error};
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
@@ -27,10 +27,10 @@ impl From<Error> for Problem {
                 Self::for_field(Code::MemberNotFound, "account", "not a member of the session")
             }
             Error::IdempotencyKeyReused => {
-                Self::for_field(Code::KeyReused, "Idempotency-Key", &error)
+                Self::for_field(Code::IdempotencyKeyReused, "Idempotency-Key", &error)
             }
             Error::Contention => {
-                Self::for_field(Code::Contended, "sessionId", error_text::CONTENDED)
+                Self::for_field(Code::TooManyChanges, "sessionId", error_text::TOO_MANY_CHANGES)
                     .with_retry_after(1)
             }
             Error::Unavailable(error) => Self::new(Code::Unavailable, error_text::UNAVAILABLE)
@@ -38,10 +38,12 @@ impl From<Error> for Problem {
                 .with_cause(&error),
             Error::Overloaded { wait } => Self::new(Code::Overloaded, error_text::OVERLOADED)
                 .with_retry_after(retry_after_seconds(wait)),
-            Error::StatementTimeout(error) => Self::new(Code::Unavailable, error_text::TOO_SLOW)
-                .with_retry_after(1)
-                .with_cause(&error),
-            Error::OutcomeUnknown(error) => Self::new(Code::TimedOut, error_text::UNANSWERED)
+            Error::StatementTimeout(error) => {
+                Self::new(Code::Unavailable, error_text::STATEMENT_TIMEOUT)
+                    .with_retry_after(1)
+                    .with_cause(&error)
+            }
+            Error::OutcomeUnknown(error) => Self::new(Code::TimedOut, error_text::OUTCOME_UNKNOWN)
                 .with_retry_after(1)
                 .with_cause(&error),
             Error::Internal(error) => Self::internal(&error),
@@ -100,12 +102,6 @@ impl From<RuleViolation> for Problem {
             | RuleViolation::AddedAndRemoved { .. }
             | RuleViolation::Dissolved => problem,
         }
-    }
-}
-
-impl From<InvalidCursor> for Problem {
-    fn from(error: InvalidCursor) -> Self {
-        Self::for_field(Code::InvalidParameter, "cursor", error)
     }
 }
 

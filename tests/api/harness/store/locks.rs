@@ -69,7 +69,7 @@ pub async fn running_statements(app: &TestApp) -> Vec<String> {
 /// The number of connections of the service.
 pub async fn count_connections(connection: &mut PgConnection) -> usize {
     let sql = "select count(*) from pg_stat_activity
-               where application_name in ('muster', 'muster follower')";
+               where application_name in ('muster', 'muster listener')";
     let count: i64 = sqlx::query_scalar(sql).fetch_one(connection).await.unwrap();
     usize::try_from(count).unwrap()
 }

@@ -107,8 +107,12 @@ async fn errors_name_the_field() {
     for (body, code, detail) in [
         (json!({}), "missing_field", "ids: is missing"),
         (json!({ "ids": [] }), "invalid_field", "ids: at least 1, got 0"),
-        (json!({ "ids": [valid, valid, valid, "x"] }), "invalid_field", "ids[3]: must be a UUID"),
-        (json!({ "ids": [valid, ""] }), "invalid_field", "ids[1]: must be a UUID"),
+        (
+            json!({ "ids": [valid, valid, valid, "x"] }),
+            "invalid_field",
+            "ids[3]: must be a UUID, got \"x\"",
+        ),
+        (json!({ "ids": [valid, ""] }), "invalid_field", "ids[1]: must be a UUID, got \"\""),
         (json!({ "ids": [valid], "id": 1 }), "unknown_field", "id: is unknown, expected `ids`"),
     ] {
         let (status, found, rest) = problem(batch_get(&service.app, &body).await).await;

@@ -76,7 +76,11 @@ async fn invalid_page_parameters_are_refused() {
     for (name, value, expected) in [
         ("limit", "0", out_of_range("limit", "at least 1, got 0", 1, 0)),
         ("limit", "201", out_of_range("limit", "at most 200, got 201", 200, 201)),
-        ("cursor", "x", invalid_field("cursor", "is not a valid cursor")),
+        (
+            "cursor",
+            "x",
+            invalid_field("cursor", "must be the nextCursor of another page, got \"x\""),
+        ),
         ("cursor", of_other, invalid_field("cursor", another)),
         ("cursor", of_sessions, invalid_field("cursor", another)),
     ] {

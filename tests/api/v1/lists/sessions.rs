@@ -143,31 +143,37 @@ async fn paging_ends_during_changes() {
 async fn invalid_parameters_are_named() {
     let service = TestService::start().await;
     let long = "项".repeat(65);
-    let time = "must be a time such as 2024-06-10T06:13:20Z, its + as %2B";
-    let sort = "unknown variant `title`, expected one of `createdAt`, `-createdAt`, `updatedAt`, \
-                `-updatedAt`";
+    let time = |got: &str| {
+        let why = "must be a time such as 2024-06-10T06:13:20Z, with + written as %2B, got";
+        invalid_field("updatedSince", &format!("{why} {got:?}"))
+    };
+    let sort = "must be one of `createdAt`, `-createdAt`, `updatedAt`, `-updatedAt`, got \"title\"";
     let too_long = "at most 64 characters, got 65";
     let empty = "at least 1 character, got 0";
-    let invalid = "is not a valid cursor";
+    let cursor = |got: &str| {
+        invalid_field("cursor", &format!("must be the nextCursor of another page, got {got}"))
+    };
+    let state =
+        |got: &str| invalid_field("state", &format!("must be active or dissolved, got {got:?}"));
     for (name, value, expected) in [
         ("member", "", out_of_range("member", empty, 1, 0)),
         ("member", &long, out_of_range("member", too_long, 64, 65)),
         ("owner", &long, out_of_range("owner", too_long, 64, 65)),
         ("title", "", out_of_range("title", empty, 1, 0)),
         ("title", &long, out_of_range("title", too_long, 64, 65)),
-        ("state", "gone", invalid_field("state", "must be active or dissolved")),
-        ("state", "", invalid_field("state", "must be active or dissolved")),
-        ("updatedSince", "", invalid_field("updatedSince", time)),
-        ("updatedSince", "1718000000", invalid_field("updatedSince", time)),
-        ("updatedSince", "2024-06-10", invalid_field("updatedSince", time)),
+        ("state", "gone", state("gone")),
+        ("state", "", state("")),
+        ("updatedSince", "", time("")),
+        ("updatedSince", "1718000000", time("1718000000")),
+        ("updatedSince", "2024-06-10", time("2024-06-10")),
         ("sort", "title", invalid_field("sort", sort)),
         ("limit", "0", out_of_range("limit", "at least 1, got 0", 1, 0)),
         ("limit", "-1", out_of_range("limit", "at least 1, got -1", 1, -1)),
         ("limit", "201", out_of_range("limit", "at most 200, got 201", 200, 201)),
-        ("limit", "many", invalid_field("limit", "must be a whole number")),
-        ("cursor", "", invalid_field("cursor", invalid)),
-        ("cursor", "null", invalid_field("cursor", invalid)),
-        ("cursor", &"A".repeat(7_000), invalid_field("cursor", invalid)),
+        ("limit", "many", invalid_field("limit", "must be a whole number, got \"many\"")),
+        ("cursor", "", cursor("\"\"")),
+        ("cursor", "null", cursor("\"null\"")),
+        ("cursor", &"A".repeat(7_000), cursor(&format!("\"{}\"…", "A".repeat(64)))),
     ] {
         assert_eq!(refused(&service.app, &with(SESSIONS, &[(name, value)])).await, expected);
     }

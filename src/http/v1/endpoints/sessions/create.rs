@@ -65,7 +65,7 @@ pub(crate) struct CreateErrors;
 impl ErrorCodes for CreateErrors {
     fn codes() -> Vec<Code> {
         let own = [Code::TooFewMembers, Code::TooManyMembers, Code::AttributesTooLarge];
-        [own.to_vec(), vec![Code::Contended]].concat()
+        [own.to_vec(), vec![Code::TooManyChanges]].concat()
     }
 }
 

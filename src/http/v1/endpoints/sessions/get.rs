@@ -14,6 +14,7 @@ use crate::http::v1::extract::parameter::standard_header;
 use crate::http::v1::extract::part::RequestPart;
 use crate::http::v1::extract::path::SessionPath;
 use crate::http::v1::extract::precondition::IfNoneMatch;
+use crate::http::v1::extract::query;
 use crate::http::v1::extract::query::Query;
 use crate::http::v1::problem::{Code, ErrorCodes, ErrorResponses, Problem};
 use crate::http::v1::render::response;
@@ -52,11 +53,7 @@ impl TryFrom<AsOfQuery> for AsOf {
                 Ok(version) => Ok(Self::Version(version)),
                 Err(error) => Err(Problem::invalid(Code::InvalidParameter, "version", &error)),
             },
-            (None, Some(at)) => {
-                let reason = "must be a time such as 2024-06-10T06:13:20Z, its + as %2B";
-                let wrong = |_| Problem::for_field(Code::InvalidParameter, "at", reason);
-                Ok(Self::Time(DateTime::parse_from_rfc3339(&at).map_err(wrong)?.to_utc()))
-            }
+            (None, Some(at)) => query::time("at", &at).map(Self::Time),
             (Some(_), Some(_)) => Err(Problem::for_field(
                 Code::InvalidParameter,
                 "at",

@@ -50,7 +50,7 @@ pub enum RuleViolation {
         account: Account,
     },
     /// Too few members, at creation or after an update.
-    #[error("at least {min} members, creator included; got {got}")]
+    #[error("at least {min} members in the session, got {got}")]
     TooFewMembers {
         /// The minimum number of members.
         min: usize,
@@ -95,7 +95,7 @@ impl RuleViolation {
             }
             Self::AddedAndRemoved { .. } => "an account is also in addMember".into(),
             Self::TooFewMembers { min, .. } => {
-                format!("at least {min} members, creator included").into()
+                format!("at least {min} members in the session").into()
             }
             Self::TooManyMembers { max, .. } => format!("at most {max} members").into(),
             Self::Dissolved => "the session is dissolved".into(),

@@ -8,7 +8,7 @@
 use anyhow::Context as _;
 
 use super::reads::{CACHED, start_uncached_server};
-use super::row::{Figures, Row, TURNS};
+use super::row::{Figures, Row, SLICES};
 use crate::direct::{self, DirectStatement};
 use crate::environment::Environment;
 use crate::generator::Script;
@@ -118,8 +118,8 @@ impl Row for SingleClient {
         Ok(())
     }
 
-    fn turns(&self) -> u32 {
-        TURNS
+    fn slices(&self) -> u32 {
+        SLICES
     }
 
     fn reference(&mut self, env: &mut Environment) -> anyhow::Result<Figures> {
