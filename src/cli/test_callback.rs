@@ -27,16 +27,17 @@ pub(super) async fn run(
         )?
         .url;
     let now = clock.now();
+    // Each test has a new id, because receivers ignore an id that they have seen.
+    let id = format!("test-{:016x}", rand::random::<u64>());
     let message = Message {
         from_user: "muster",
         create_time: now.timestamp(),
+        package_id: &id,
         session_id: "{00000000-0000-0000-0000-000000000000}",
         version: 0,
         event: CallbackEvent::Test,
     };
-    // Each test has a new id, because receivers ignore an id that they have seen.
-    let id = format!("test-{:016x}", rand::random::<u64>());
-    let outcome = callbacks::sender(settings)?.send(&context, &message, &id, 1, None, now).await;
+    let outcome = callbacks::sender(settings)?.send(&context, &message, 1, None, now).await;
     let acknowledged = outcome.error.is_none();
     let blocked = context.app.callbacks_blocked().map(explain_withheld);
     let duration_ms = outcome.duration.as_millis();

@@ -23,12 +23,12 @@ pub(super) async fn attempt(
 ) -> CompletedAttempt {
     let started_at = clock.now();
     let session_id = delivery.id.session_id.to_string();
-    let message = message(&delivery, &session_id);
     let id = delivery.id.to_string();
+    let message = message(&delivery, &id, &session_id);
     let span = traces.callback(delivery.trace.as_ref());
     let trace = span.as_ref().map(|span| span.trace().clone()).or_else(|| delivery.trace.clone());
     let trace = trace.as_ref();
-    let outcome = sender.send(&context, &message, &id, delivery.attempt, trace, started_at).await;
+    let outcome = sender.send(&context, &message, delivery.attempt, trace, started_at).await;
     if let Some(span) = span {
         record_span(span, &delivery, &id, &outcome);
     }
@@ -86,11 +86,12 @@ fn record_span(mut span: Span, delivery: &ClaimedDelivery, id: &str, outcome: &A
     }
 }
 
-fn message<'a>(delivery: &'a ClaimedDelivery, session_id: &'a str) -> Message<'a> {
+fn message<'a>(delivery: &'a ClaimedDelivery, id: &'a str, session_id: &'a str) -> Message<'a> {
     let event = &delivery.event;
     Message {
         from_user: &event.operator,
         create_time: event.at.timestamp(),
+        package_id: id,
         session_id,
         version: delivery.id.version.get(),
         event: match event.kind {

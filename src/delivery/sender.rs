@@ -85,21 +85,19 @@ impl CallbackSender {
         Ok(Self { client, network_policy })
     }
 
-    /// Seals `message` for an app, signs it and sends it. `id`, `attempt` and `trace` are sent as
-    /// headers.
+    /// Seals `message` for an app, signs it and sends it. `attempt` and `trace` are sent as headers.
     pub async fn send(
         &self,
         context: &AppContext,
         message: &Message<'_>,
-        id: &str,
         attempt: i32,
         trace: Option<&Trace>,
         now: DateTime<Utc>,
     ) -> AttemptOutcome {
         let started_at = Instant::now();
-        let result = self.request(context, message, id, attempt, trace, now).await;
+        let result = self.request(context, message, attempt, trace, now).await;
         let mut outcome = match result {
-            Ok(response) => read_response(response, now).await,
+            Ok(response) => read_response(response, message.package_id, now).await,
             Err(error) => AttemptOutcome::from_error(error),
         };
         outcome.duration = started_at.elapsed();
@@ -110,7 +108,6 @@ impl CallbackSender {
         &self,
         context: &AppContext,
         message: &Message<'_>,
-        id: &str,
         attempt: i32,
         trace: Option<&Trace>,
         now: DateTime<Utc>,
@@ -136,7 +133,7 @@ impl CallbackSender {
             .client
             .post(url)
             .header(CONTENT_TYPE, "application/json")
-            .header("X-Muster-Delivery", id)
+            .header("X-Muster-Delivery", message.package_id)
             .header("X-Muster-Attempt", attempt)
             .header("X-Muster-Version", message.version)
             .body(body);
@@ -147,7 +144,11 @@ impl CallbackSender {
     }
 }
 
-async fn read_response(mut response: Response, now: DateTime<Utc>) -> AttemptOutcome {
+async fn read_response(
+    mut response: Response,
+    package_id: &str,
+    now: DateTime<Utc>,
+) -> AttemptOutcome {
     let status = response.status();
     let retry_after = retry_after(response.headers(), now);
     let mut body = Vec::new();
@@ -167,10 +168,10 @@ async fn read_response(mut response: Response, now: DateTime<Utc>) -> AttemptOut
         (StatusCode::OK, None) if body.len() > MAX_RESPONSE_BYTES => {
             Some(format!("the answer is longer than {MAX_RESPONSE_BYTES} bytes"))
         }
-        (StatusCode::OK, None) if is_acknowledgement(&body) => None,
-        (StatusCode::OK, None) => {
-            Some("the answer is neither `ok` nor JSON with errcode 0".to_owned())
-        }
+        (StatusCode::OK, None) if is_acknowledgement(&body, package_id) => None,
+        (StatusCode::OK, None) => Some(
+            "the answer is neither `ok`, nor the packageId, nor JSON with errcode 0".to_owned(),
+        ),
         (status, None) if status.is_redirection() => {
             Some(format!("HTTP status {} (redirects are not followed)", status.as_u16()))
         }

@@ -12,7 +12,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::receiver::{Receiver, Reply, reply_with};
-use super::{TOKEN, attempts, create, delivery_id, find, spawn, subscriber, worker_with};
+use super::{
+    TOKEN, attempts, create, delivery_id, find, rename, spawn, spawn_subscribed, subscriber,
+    worker, worker_with,
+};
 use crate::harness::client::Client;
 use crate::harness::store::AttemptRecord;
 use crate::harness::{TestApp, insert};
@@ -80,7 +83,7 @@ async fn only_explicit_acknowledgement_counts() {
     let (app, receiver) = (spawn().await, Receiver::start().await);
     let elsewhere = format!("location: {}\r\n", receiver.url("/elsewhere"));
     let long = Box::leak("x".repeat(5_000).into_boxed_str());
-    let neither = "neither `ok` nor JSON";
+    let neither = "neither `ok`, nor the packageId, nor JSON";
     let late = |wait, reply| Reply::Late(Duration::from_millis(wait), Box::new(reply));
     let slow = 3_600_000;
     let cases: Vec<(&str, Reply, Expected)> = vec![
@@ -148,6 +151,29 @@ async fn only_explicit_acknowledgement_counts() {
     let calls = receiver.calls();
     assert_eq!(calls.len(), cases.len(), "one attempt for each URL");
     assert!(calls.iter().all(|call| call.path() != "/elsewhere"));
+}
+
+/// The official receivers in Go and PHP answer with the `packageId` of the sealed message.
+#[tokio::test(flavor = "multi_thread")]
+async fn package_id_acknowledges_its_own_callback() {
+    let (app, receiver, stored) = spawn_subscribed().await;
+    let id = create(&app).await;
+    rename(&app, &id, 1).await;
+    // The id of another version acknowledges nothing.
+    receiver.script(|call| reply_with(200, &call.package_id.replace(".1.", ".2.")));
+    let mut worker = worker(&app).await;
+    assert_eq!(worker.drain().await.unwrap(), 1);
+    assert_eq!(find(&app, &delivery_id(&id, 1, &stored)).await.state, DeliveryState::Pending);
+    receiver.script(|call| reply_with(200, &format!("\r\n{} ", call.package_id)));
+    app.clock.advance(Duration::from_secs(7));
+    assert_eq!(worker.drain().await.unwrap(), 2);
+    for version in [1, 2] {
+        let listed = find(&app, &delivery_id(&id, version, &stored)).await;
+        assert_eq!(listed.state, DeliveryState::Delivered);
+    }
+    let ids: Vec<String> = receiver.calls().into_iter().map(|call| call.package_id).collect();
+    let expected = [1, 1, 2].map(|version| delivery_id(&id, version, &stored).to_string());
+    assert_eq!(ids, expected, "each attempt has the id of its delivery");
 }
 
 #[tokio::test(flavor = "multi_thread")]

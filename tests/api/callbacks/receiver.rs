@@ -32,6 +32,8 @@ pub struct Call {
     pub app_id: String,
     /// The decrypted message.
     pub message: String,
+    /// `packageId` of the message.
+    pub package_id: String,
     pub session: String,
     pub version: i64,
     pub attempt: i32,
@@ -242,6 +244,7 @@ impl Shared {
             let plain = session.trim_matches(['{', '}']).to_lowercase();
             assert_eq!(headers["x-muster-delivery"], format!("{plain}.{version}.{app_id}"));
         }
+        assert_eq!(news["packageId"], headers["x-muster-delivery"], "{message}");
         let attempt = headers["x-muster-attempt"].parse().unwrap();
         let call = Call {
             target,
@@ -249,6 +252,7 @@ impl Shared {
             body,
             app_id,
             message,
+            package_id: news["packageId"].as_str().unwrap().to_owned(),
             session,
             version,
             attempt,
