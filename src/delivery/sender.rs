@@ -68,6 +68,8 @@ impl CallbackSender {
         let builder = || {
             Client::builder()
                 .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")))
+                // One receiver looks for exactly `Content-Length`.
+                .http1_title_case_headers()
                 .redirect(Policy::none())
                 // A proxy could connect to addresses that the policy denies.
                 .no_proxy()

@@ -54,6 +54,35 @@ async fn creation_callback_matches_the_protocol() {
     assert_eq!(call.headers["x-muster-delivery"], format!("{plain}.1.{}", stored.app.app_id));
 }
 
+/// The C# receiver looks for exactly `Content-Length`.
+#[tokio::test(flavor = "multi_thread")]
+async fn header_names_are_in_title_case() {
+    let (app, receiver, _) = spawn_subscribed().await;
+    let body = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let url = format!("/cgi/session/create?accessToken={}", app.api_key);
+    let request = app.client.request(Method::POST, &url).header("traceparent", traceparent);
+    assert_eq!(request.body(body.to_string()).send().await.unwrap().status(), 200);
+    worker(&app).await.drain().await.unwrap();
+    let [call] = receiver.take().try_into().unwrap();
+    let mut names = call.header_names;
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "Accept",
+            "Content-Length",
+            "Content-Type",
+            "Host",
+            "Traceparent",
+            "User-Agent",
+            "X-Muster-Attempt",
+            "X-Muster-Delivery",
+            "X-Muster-Version",
+        ]
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn dissolve_and_restore_are_update_callbacks() {
     let (app, receiver, stored) = spawn_subscribed().await;

@@ -27,6 +27,8 @@ pub struct Call {
     pub target: String,
     /// The headers, with names in lower case.
     pub headers: BTreeMap<String, String>,
+    /// The names of the headers as received.
+    pub header_names: Vec<String>,
     /// The body as received.
     pub body: String,
     pub app_id: String,
@@ -223,9 +225,11 @@ impl Shared {
         let mut lines = head.split("\r\n");
         let target = lines.next().unwrap().strip_prefix("POST ").unwrap();
         let target = target.strip_suffix(" HTTP/1.1").unwrap().to_owned();
+        let lines: Vec<_> = lines.filter_map(|line| line.split_once(": ")).collect();
+        let header_names = lines.iter().map(|(name, _)| (*name).to_owned()).collect();
         let headers: BTreeMap<String, String> = lines
-            .filter_map(|line| line.split_once(": "))
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .iter()
+            .map(|(name, value)| (name.to_ascii_lowercase(), (*value).to_owned()))
             .collect();
         assert_eq!(headers["content-type"], "application/json");
         let fields: BTreeMap<String, Value> = serde_json::from_str(&body).unwrap();
@@ -249,6 +253,7 @@ impl Shared {
         let call = Call {
             target,
             headers,
+            header_names,
             body,
             app_id,
             message,
