@@ -4,6 +4,9 @@ use serde::Serialize;
 use serde_json::Value;
 use sha1::{Digest as _, Sha1};
 
+/// Some editors and libraries put this mark before a text in UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// The content of a callback, before it is sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
@@ -151,14 +154,23 @@ pub fn callback_body(buin: i64, app_id: &str, encrypt: &str) -> String {
         .unwrap_or_default()
 }
 
-/// Whether the body of a response with HTTP status 200 acknowledges the callback `package_id`: `ok`
-/// in any case or the package id, with white space around it, or a JSON object whose `errcode` is 0.
+/// Whether the body of a response with HTTP status 200 acknowledges the callback `package_id`. These
+/// texts do, in UTF-8, with white space and byte order marks around them:
+///
+/// - `ok` in any case, or the package id; each also as a JSON string, with white space in it;
+/// - a JSON object whose `errcode` is the number 0, in any notation: some languages write `0.0`.
 #[must_use]
 pub fn is_acknowledgement(body: &[u8], package_id: &str) -> bool {
-    let text = body.trim_ascii();
-    text.eq_ignore_ascii_case(b"ok")
-        || text == package_id.as_bytes()
-        || serde_json::from_slice::<Value>(body).is_ok_and(|answer| answer["errcode"] == 0)
+    let Ok(text) = std::str::from_utf8(body) else { return false };
+    // Each file of a PHP program may print a mark or a line end before the answer.
+    let text = text.trim_matches(|c: char| c.is_whitespace() || c == BYTE_ORDER_MARK);
+    let names_it = |text: &str| text.eq_ignore_ascii_case("ok") || text == package_id;
+    names_it(text)
+        || match serde_json::from_str(text) {
+            Ok(Value::String(text)) => names_it(text.trim()),
+            Ok(Value::Object(answer)) => answer.get("errcode").and_then(Value::as_f64) == Some(0.0),
+            _ => false,
+        }
 }
 
 /// `msg_signature`: the lower-case hexadecimal SHA-1 of token, timestamp, nonce and encrypted
@@ -234,10 +246,39 @@ mod tests {
 
     #[test]
     fn ok_package_id_and_errcode_0_acknowledge() {
-        for body in ["ok", "OK", " Ok\r\n", r#"{"errcode":0}"#, r#" {"errcode": 0, "x": []} "#] {
-            assert!(acknowledges(body), "{body}");
+        let forms = [
+            "ok",
+            "OK",
+            "\"ok\"",
+            r#""OK""#,
+            r#"" Ok\r\n""#,
+            r#""\u006fk""#,
+            ID,
+            &format!("{ID:?}"),
+            &format!("\"{ID}\\n\""),
+            r#"{"errcode":0}"#,
+            r#"{"errcode": 0, "x": []}"#,
+            r#"{"errmsg": "ok", "errcode": 0.0}"#,
+            r#"{"errcode":0.00}"#,
+            r#"{"errcode":-0}"#,
+            r#"{"errcode":-0.0}"#,
+            r#"{"errcode":0e0}"#,
+            r#"{"errcode":0E+5}"#,
+        ];
+        let margins = [
+            ("", ""),
+            ("\u{feff}", ""),
+            ("\u{feff}\u{feff}", "\n"),
+            ("\u{feff}\r\n", "\r\n"),
+            ("\r\n\u{feff} ", "\u{feff}"),
+            (" \t", "\u{a0}\u{3000}"),
+        ];
+        for form in forms {
+            for (before, after) in margins {
+                let body = format!("{before}{form}{after}");
+                assert!(acknowledges(&body), "{body:?}");
+            }
         }
-        assert!(acknowledges(ID) && acknowledges(&format!("\r\n {ID}\t")));
         for body in [
             "",
             &ID.to_uppercase(),
@@ -246,18 +287,37 @@ mod tests {
             &format!("{ID}{ID}"),
             "okay",
             "o k",
-            "\"ok\"",
+            "'ok'",
+            "\"ok",
+            "\"o k\"",
+            "\"\\\"ok\\\"\"",
+            "[\"ok\"]",
+            "ok\u{feff}ok",
+            "\u{feff}",
             "0",
+            "0.0",
+            r#""0""#,
+            "true",
             "[0]",
             "null",
             r#"{"errcode":1}"#,
             r#"{"errcode":"0"}"#,
+            r#"{"errcode":0.1}"#,
+            r#"{"errcode":1e-9}"#,
+            r#"{"errcode":false}"#,
+            r#"{"errcode":null}"#,
+            r#"{"errcode":[0]}"#,
+            r#"{"Errcode":0}"#,
+            r#"[{"errcode":0}]"#,
+            r#"{"x":{"errcode":0}}"#,
             r#"{"errcode":0"#,
             "<html>ok</html>",
         ] {
             assert!(!acknowledges(body), "{body}");
         }
-        assert!(!is_acknowledgement(b"\xff\xfe", ID));
+        for bytes in [&b"\xff\xfe"[..], b"\xff\xfeo\0k\0", b"ok\xff", b"\xef\xbbok"] {
+            assert!(!is_acknowledgement(bytes, ID), "{bytes:?}");
+        }
     }
 
     #[test]

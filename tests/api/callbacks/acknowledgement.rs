@@ -95,6 +95,10 @@ async fn only_explicit_acknowledgement_counts() {
             reply_with(200, r#"{"errcode":0}"#),
             (true, Some(200), "", Some(r#"{"errcode":0}"#)),
         ),
+        ("json text", reply_with(200, "\"OK\""), (true, Some(200), "", Some("\"OK\""))),
+        ("json real", reply_with(200, r#"{"errcode":0.0}"#), (true, Some(200), "", None)),
+        ("marked", reply_with(200, "\u{feff}ok"), (true, Some(200), "", None)),
+        ("marked json", reply_with(200, "\u{feff}{\"errcode\":0}"), (true, Some(200), "", None)),
         ("more", reply_with(200, r#"{"errmsg":"ok", "errcode": 0}"#), (true, Some(200), "", None)),
         ("a while", late(200, Reply::Ok), (true, Some(200), "", Some("ok"))),
         (
