@@ -6,6 +6,7 @@
 mod acknowledgement;
 mod bytes;
 mod command;
+mod corrections;
 mod endurance;
 mod leases;
 mod model;
