@@ -12,6 +12,7 @@ mod attempt;
 mod circuit_breaker;
 mod claim;
 mod in_flight;
+mod kept_connection;
 mod network_policy;
 mod options;
 mod prefetch_buffer;

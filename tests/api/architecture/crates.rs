@@ -6,7 +6,7 @@ use super::layers::{COMPOSITION_ROOT, PURE, in_files, room};
 use super::source::{self, Source};
 
 /// The rooms that may use a crate or a part of `std`.
-const CRATES: [(&str, &[&str]); 40] = [
+const CRATES: [(&str, &[&str]); 43] = [
     ("actix_web", &["http"]),
     ("actix_http", &["http"]),
     ("actix_rt", &["http"]),
@@ -18,6 +18,9 @@ const CRATES: [(&str, &[&str]); 40] = [
     ("form_urlencoded", &["http", "wire"]),
     ("governor", &["http"]),
     ("h2", &["http"]),
+    ("hyper", &["delivery"]),
+    ("tower_layer", &["delivery"]),
+    ("tower_service", &["delivery"]),
     ("humantime", &["cli", "http", "config"]),
     ("memchr", &["http", "wire"]),
     ("opentelemetry", &["telemetry"]),

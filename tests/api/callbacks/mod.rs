@@ -8,6 +8,7 @@ mod bytes;
 mod command;
 mod corrections;
 mod endurance;
+mod kept_connections;
 mod leases;
 mod model;
 mod networks;

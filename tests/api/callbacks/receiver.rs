@@ -39,6 +39,8 @@ pub struct Call {
     pub session: String,
     pub version: i64,
     pub attempt: i32,
+    /// The number of the connection, from 0.
+    pub connection: usize,
     /// Whether the receiver answered with `ok`.
     pub acknowledged: bool,
 }
@@ -119,9 +121,9 @@ impl Receiver {
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                serving.connections.fetch_add(1, Ordering::Relaxed);
+                let connection = serving.connections.fetch_add(1, Ordering::Relaxed);
                 let serving = serving.clone();
-                tokio::spawn(async move { serving.serve(stream).await });
+                tokio::spawn(async move { serving.serve(stream, connection).await });
             }
         });
         Self { address, shared, task }
@@ -178,7 +180,7 @@ impl Drop for Receiver {
 }
 
 impl Shared {
-    async fn serve(&self, mut stream: TcpStream) {
+    async fn serve(&self, mut stream: TcpStream, connection: usize) {
         let mut read = Vec::new();
         while let Some((head, body)) = request(&mut stream, &mut read).await {
             let checked = catch_unwind(AssertUnwindSafe(|| self.check(&head, body)));
@@ -192,6 +194,7 @@ impl Shared {
                     return;
                 }
             };
+            call.connection = connection;
             let mut reply = (self.script.lock().unwrap())(&call);
             call.acknowledged = match &reply {
                 Reply::Barrier(_, then) => matches!(**then, Reply::Ok),
@@ -261,6 +264,7 @@ impl Shared {
             session,
             version,
             attempt,
+            connection: 0,
             acknowledged: false,
         };
         let encrypt = fields["encrypt"].as_str().unwrap();
