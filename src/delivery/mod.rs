@@ -21,9 +21,10 @@ mod result_buffer;
 mod retry;
 mod sender;
 mod single_flight;
+mod special_addresses;
 mod worker;
 
-pub use network_policy::{AddressDenied, NetworkPolicy};
+pub use network_policy::{AddressDenied, DenialReason, NetworkPolicy};
 pub use options::Options;
 pub use prune::prune;
 pub use retry::{RetryDecision, RetrySchedule, decide, parse_retry_after};
