@@ -19,7 +19,9 @@ mod request;
 mod session;
 mod text;
 
-pub use app::{App, Callback, CallbacksBlocked, Permission, Permissions, UnknownPermission};
+pub use app::{
+    App, Callback, CallbacksBlocked, Permission, Permissions, UnknownPermission, url_origin,
+};
 pub use attributes::{Attributes, AttributesPatch};
 pub use decide::Change;
 pub use delivery::{DeliveryId, DeliveryState, InvalidDeliveryId};

@@ -5,31 +5,11 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::complete::AttemptRecord;
-use crate::domain::{AppId, Buin, DeliveryId, DeliveryState, SessionId, Version};
+use super::summary::{DeliveryRow, DeliverySummary};
+use crate::domain::{AppId, Buin, DeliveryId, DeliveryState, SessionId};
 use crate::repository::Error;
 use crate::repository::Pool;
 use crate::repository::audit::{self, AuditAction, AuditContext, AuditRecord};
-use crate::repository::error::corrupt;
-
-/// A delivery and its state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeliverySummary {
-    /// The id of the delivery.
-    pub id: DeliveryId,
-    /// The enterprise.
-    pub buin: Buin,
-    /// Its state.
-    pub state: DeliveryState,
-    /// The number of attempts.
-    pub attempts: i32,
-    /// The time of the next attempt, or the end of the lease. Without meaning after the delivery
-    /// has ended.
-    pub due_at: DateTime<Utc>,
-    /// The time of the reported change.
-    pub created_at: DateTime<Utc>,
-    /// The time of the acknowledgment or of the final failure.
-    pub finished_at: Option<DateTime<Utc>>,
-}
 
 /// Selects deliveries that meet all given conditions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,15 +42,30 @@ pub async fn list(
     let rows = sqlx::query_as!(
         DeliveryRow,
         r#"
-        select session_id, buin, app_id, version, state, attempts, due_at, created_at, finished_at
-        from delivery
-        where ($1::text is null or app_id = $1) and ($2::bigint is null or buin = $2)
-          and ($3::text is null or state = $3) and ($4::uuid is null or session_id = $4)
-          and ($5::bigint is null or version = $5)
-          and ($6::timestamptz is null or created_at >= $6)
-          and ($7::timestamptz is null or created_at < $7)
-        order by created_at desc, session_id, version desc, app_id
-        limit $8
+        select listed.session_id, listed.buin, listed.app_id, listed.version, listed.state,
+               listed.attempts, listed.due_at, listed.created_at, listed.finished_at,
+               app.callback_url as "callback_url?",
+               (
+                   select error from delivery_attempt as tried
+                   where tried.session_id = listed.session_id and tried.app_id = listed.app_id
+                     and tried.version = listed.version
+                   order by attempt desc
+                   limit 1
+               ) as "last_error?"
+        from (
+            select session_id, buin, app_id, version, state, attempts, due_at, created_at,
+                   finished_at
+            from delivery
+            where ($1::text is null or app_id = $1) and ($2::bigint is null or buin = $2)
+              and ($3::text is null or state = $3) and ($4::uuid is null or session_id = $4)
+              and ($5::bigint is null or version = $5)
+              and ($6::timestamptz is null or created_at >= $6)
+              and ($7::timestamptz is null or created_at < $7)
+            order by created_at desc, session_id, version desc, app_id
+            limit $8
+        ) as listed
+        left join app on app.buin = listed.buin and app.app_id = listed.app_id
+        order by listed.created_at desc, listed.session_id, listed.version desc, listed.app_id
         "#,
         filter.app_id(),
         filter.buin.map(Buin::get),
@@ -253,41 +248,5 @@ impl DeliveryFilter {
 
     fn version(&self) -> Option<i64> {
         self.id.as_ref().map(|id| id.version.get())
-    }
-}
-
-struct DeliveryRow {
-    session_id: Uuid,
-    buin: i64,
-    app_id: String,
-    version: i64,
-    state: String,
-    attempts: i32,
-    due_at: DateTime<Utc>,
-    created_at: DateTime<Utc>,
-    finished_at: Option<DateTime<Utc>>,
-}
-
-impl TryFrom<DeliveryRow> for DeliverySummary {
-    type Error = Error;
-
-    fn try_from(row: DeliveryRow) -> Result<Self, Error> {
-        Ok(Self {
-            id: DeliveryId {
-                session_id: SessionId::new(row.session_id),
-                version: Version::new(row.version).map_err(corrupt(
-                    "delivery",
-                    "version",
-                    row.version,
-                ))?,
-                app_id: row.app_id.parse().map_err(corrupt("delivery", "app_id", &row.app_id))?,
-            },
-            buin: Buin::new(row.buin).map_err(corrupt("delivery", "buin", row.buin))?,
-            state: row.state.parse().map_err(corrupt("delivery", "state", &row.state))?,
-            attempts: row.attempts,
-            due_at: row.due_at,
-            created_at: row.created_at,
-            finished_at: row.finished_at,
-        })
     }
 }

@@ -27,13 +27,15 @@ mod claimed;
 mod complete;
 mod count;
 mod release;
+mod summary;
 
-pub use admin::{DeliveryFilter, DeliverySummary, attempts, find, list, prune, replay};
+pub use admin::{DeliveryFilter, attempts, find, list, prune, replay};
 pub use claim::{AppCapacity, ClaimBatch, claim};
 pub use claimed::{ClaimedDelivery, ClaimedEvent};
 pub use complete::{AttemptRecord, CompletedAttempt, NextState, complete};
 pub use count::{DeliveryCounts, count};
 pub use release::{Lease, ReleasedDelivery, release, release_lost_leases};
+pub use summary::DeliverySummary;
 
 /// The number of attempts for a statement that ends in a deadlock each time. PostgreSQL needs a
 /// second to detect a deadlock.

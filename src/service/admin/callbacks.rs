@@ -41,6 +41,10 @@ pub struct CallbackSummary {
     pub created_at: DateTime<Utc>,
     /// The time at which the callback was delivered or failed.
     pub finished_at: Option<DateTime<Utc>>,
+    /// Scheme, host and port of the app's callback URL, as it is now.
+    pub receiver: Option<String>,
+    /// The error of the last attempt, if it failed.
+    pub last_error: Option<String>,
 }
 
 /// One attempt to send a callback.
@@ -142,8 +146,17 @@ impl From<CallbackFilter> for DeliveryFilter {
 
 impl From<DeliverySummary> for CallbackSummary {
     fn from(listed: DeliverySummary) -> Self {
-        let DeliverySummary { id, buin, state, attempts, due_at, created_at, finished_at } = listed;
-        Self { id, buin, state, attempts, due_at, created_at, finished_at }
+        Self {
+            id: listed.id,
+            buin: listed.buin,
+            state: listed.state,
+            attempts: listed.attempts,
+            due_at: listed.due_at,
+            created_at: listed.created_at,
+            finished_at: listed.finished_at,
+            receiver: listed.receiver,
+            last_error: listed.last_error,
+        }
     }
 }
 

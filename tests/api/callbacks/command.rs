@@ -73,6 +73,12 @@ async fn delivery_commands_work_with_a_running_server() {
     assert!(lines.next().unwrap().starts_with("STATE"), "{human}");
     let line = lines.next().unwrap();
     assert!(line.starts_with("delivered") && line.ends_with(&delivery), "{human}");
+    let receiver_origin = receiver.url("");
+    assert!(line.contains(&format!("  {receiver_origin}  -  ")), "{human}");
+    assert_eq!(
+        (&listed["receiver"], &listed["lastError"]),
+        (&json!(receiver_origin), &json!(null))
+    );
     let human = home.run(&["delivery", "show", &delivery]).await.out;
     assert!(human.contains("state         delivered"), "{human}");
     assert!(human.contains(", status 200: acknowledged, response \"ok\""), "{human}");
@@ -85,6 +91,14 @@ async fn delivery_commands_work_with_a_running_server() {
     let pending = list(&["--state", "pending"]).await;
     assert!(pending.iter().chain(&list(&["--state", "leased"]).await).count() >= 1);
     let second = delivery.replace(".1.", ".2.");
+    let failing = list(&[]).await.into_iter().find(|listed| listed["id"] == second).unwrap();
+    assert_eq!(failing["receiver"], receiver_origin, "{failing}");
+    assert_eq!(failing["lastError"], "HTTP status 503", "{failing}");
+    let human = home.run(&["delivery", "list"]).await.out;
+    let line = human.lines().find(|line| line.ends_with(&second)).unwrap();
+    assert!(line.contains(&format!("  {receiver_origin}  HTTP status 503  ")), "{human}");
+    let human = home.run(&["delivery", "show", &second]).await.out;
+    assert!(human.contains(&format!("receiver      {receiver_origin}")), "{human}");
     let shown = home.run(&["delivery", "show", &second, "--json"]).await.json();
     assert_eq!(shown["tries"][0]["status"], 503, "{shown}");
     assert_eq!(shown["tries"][0]["error"], "HTTP status 503", "{shown}");
