@@ -10,9 +10,10 @@ use tokio::time::Instant;
 
 use super::ack_rate::AckRate;
 use super::circuit_breaker::CircuitBreaker;
+use super::failure_log::{FailureCounts, FailureLog};
 use crate::clock::Clock;
 use crate::domain::{AppId, Buin};
-use crate::repository::deliveries::CompletedAttempt;
+use crate::repository::deliveries::{CompletedAttempt, NextState};
 use crate::service::{AppContext, AppDirectory};
 
 /// An attempt that takes longer than this costs a socket only. Such an attempt counts against its
@@ -33,6 +34,7 @@ pub(super) struct InFlight {
     /// Each with the app as its receiver was when an attempt failed.
     circuit_breakers: HashMap<AppKey, (Arc<AppContext>, CircuitBreaker)>,
     ack_rates: HashMap<AppKey, AckRate>,
+    failures: FailureLog,
 }
 
 impl InFlight {
@@ -129,7 +131,22 @@ impl InFlight {
             all.extend(finished);
             next = self.tasks.try_join_next_with_id();
         }
+        self.log_failures(clock.now());
         all
+    }
+
+    /// Forgets the failures of apps that get no callbacks now.
+    pub(super) fn retain_failures(&mut self, directory: &AppDirectory) {
+        self.failures.retain(|(buin, app_id)| directory.subscriber(*buin, app_id).is_some());
+    }
+
+    /// Logs the failures that are due for a warning.
+    pub(super) fn log_failures(&mut self, now: DateTime<Utc>) {
+        self.failures.take_due(now, |(buin, app_id), counts, error| {
+            let (buin, app_id) = (buin.get(), app_id.as_str());
+            let FailureCounts { failed: failed_attempts, given_up } = counts;
+            tracing::warn!(buin, app_id, failed_attempts, given_up, error, "callbacks fail");
+        });
     }
 
     fn on_finished(
@@ -145,13 +162,14 @@ impl InFlight {
                 self.per_app.remove(app);
             }
         }
-        let Some(CompletedAttempt { id, record, .. }) = finished else { return };
+        let Some(CompletedAttempt { id, record, next_state, .. }) = finished else { return };
         let (buin, app_id) = (app.0.get(), app.1.as_str());
         let finished_at = Instant::now();
         let ack_rate =
             self.ack_rates.entry(app.clone()).or_insert_with(|| AckRate::new(finished_at));
         if let Some(error) = record.error.as_deref() {
             ack_rate.record_failure();
+            self.failures.record_failure(app, error, *next_state == NextState::Failed);
             let (failing, circuit) = self
                 .circuit_breakers
                 .entry(app.clone())
@@ -162,7 +180,9 @@ impl InFlight {
             return;
         }
         ack_rate.record_ack(finished_at);
-        if self.circuit_breakers.remove(app).is_some_and(|(_, circuit)| circuit.is_open()) {
+        let closed =
+            self.circuit_breakers.remove(app).is_some_and(|(_, circuit)| circuit.is_open());
+        if self.failures.record_ack(app) || closed {
             tracing::info!(buin, app_id, "callbacks arrive again");
         }
     }

@@ -11,6 +11,7 @@ mod ack_rate;
 mod attempt;
 mod circuit_breaker;
 mod claim;
+mod failure_log;
 mod in_flight;
 mod kept_connection;
 mod network_policy;

@@ -117,7 +117,7 @@ impl Worker {
                     (self.poll_due, self.database_backoff) = (true, false);
                     let subscribers = self.directory.subscribers();
                     notifier.set_interest(subscribers.iter().map(|app| app.app.buin).collect());
-                    self.publish_gauges();
+                    self.report();
                 }
             }
         }
@@ -125,8 +125,10 @@ impl Worker {
         self.shut_down().await;
     }
 
-    /// Publishes the numbers of running attempts and of open circuits.
-    fn publish_gauges(&self) {
+    /// Publishes the numbers of running attempts and of open circuits, and logs failures.
+    fn report(&mut self) {
+        self.in_flight.retain_failures(&self.directory);
+        self.in_flight.log_failures(self.clock.now());
         let callbacks = &self.metrics.callbacks;
         callbacks.in_flight.store(self.in_flight.len() as u64, Ordering::Relaxed);
         callbacks.open_circuits.store(self.in_flight.open_circuits() as u64, Ordering::Relaxed);

@@ -224,3 +224,25 @@ async fn delivery_commands_work_without_a_server() {
     assert_eq!(receiver.calls()[0].session, id);
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failing_receiver_is_a_warning_but_not_one_per_attempt() {
+    let (home, receiver) = (Home::new(), Receiver::start().await);
+    let server = home.serve().await;
+    let stored = home.subscribe(&receiver).await;
+    receiver.script(|_| reply_with(500, ""));
+    for _ in 0..3 {
+        create(&server, &home).await;
+    }
+    wait_for("many attempts", SOON, async || receiver.calls().len() >= 25).await;
+    receiver.recover();
+    wait_for("the recovery", SOON, async || home.log().contains("callbacks arrive again")).await;
+    let attempts = receiver.calls().len();
+    server.stop().await;
+    let log = home.log();
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains("callbacks fail")).collect();
+    assert!(!warnings.is_empty() && warnings.len() <= attempts / 5, "{attempts}: {warnings:#?}");
+    for part in ["WARN", stored.app.app_id.as_str(), "HTTP status 500", "failed_attempts"] {
+        assert!(warnings[0].contains(part), "{part}: {}", warnings[0]);
+    }
+}
