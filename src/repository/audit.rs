@@ -156,10 +156,15 @@ pub async fn list(pool: &Pool, filter: &AuditQuery, limit: i64) -> Result<Vec<Au
 pub async fn prune(pool: &Pool, before: DateTime<Utc>, limit: i64) -> Result<u64, Error> {
     let done = sqlx::query!(
         r#"
-        delete from audit
-        where audit_id in (
-            select audit_id from audit where at < $1 order by at, audit_id limit $2
+        with old as (
+            -- Waits for nothing: another server deletes others.
+            select audit_id from audit
+            where at < $1
+            order by at, audit_id
+            limit $2
+            for update skip locked
         )
+        delete from audit using old where audit.audit_id = old.audit_id
         "#,
         before,
         limit,

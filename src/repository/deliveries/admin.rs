@@ -151,9 +151,8 @@ async fn replay_once(
               and ($6::timestamptz is null or created_at >= $6)
               and ($7::timestamptz is null or created_at < $7)
               and state <> 'leased'
-            -- In the order of every claim, so that neither holds what the other wants.
             order by session_id, app_id, version
-            for update
+            for no key update
         )
         update delivery
         set state = 'pending', due_at = $8, tries = 0, first_tried_at = null, finished_at = null
@@ -199,6 +198,9 @@ pub async fn prune(
             where state = $1 and finished_at < $2 and state in ('delivered', 'failed')
             order by finished_at
             limit $3
+            -- Waits for nothing: a delivery that is replayed now stays, and another server deletes
+            -- others.
+            for update skip locked
         ), gone as (
             delete from delivery
             using old

@@ -143,6 +143,17 @@ pub async fn claim(
             )
             union all
             select place, session_id, app_id, version, due_at, null from chosen
+        ), locked as (
+            -- By its place, which no other row can have while this runs. A row that was changed since
+            -- then has another `due_at`. There is no other way to find the rows, and must not be: by
+            -- a plan that was made while the table was empty, each would be found by reading a whole
+            -- index.
+            select delivery.ctid as place, decided.behind
+            from decided
+            join delivery on delivery.ctid = decided.place and delivery.due_at = decided.due_at
+                         and delivery.finished_at is null
+            order by delivery.session_id, delivery.app_id, delivery.version
+            for no key update of delivery
         ), touched as (
             update delivery
             set state = case when behind is null then 'leased' else 'pending' end,
@@ -152,13 +163,8 @@ pub async fn claim(
                 tries = tries + case when behind is null then 1 else 0 end,
                 first_tried_at = case when behind is null then coalesce(first_tried_at, $4)
                                       else first_tried_at end
-            -- In one order everywhere, so that no two workers each hold what the other wants.
-            from (select * from decided order by session_id, app_id, version) as decided
-            -- By its place, which no other row can have while this runs. Who was changed since then
-            -- has another `due_at`. There is no other way to find them, and must not be: by a plan
-            -- that was made while the table was empty, each would be found by reading a whole index.
-            where delivery.ctid = decided.place and delivery.due_at = decided.due_at
-              and delivery.finished_at is null
+            from locked
+            where delivery.ctid = locked.place
             returning delivery.*
         ), taken as (
             select * from touched where state = 'leased'

@@ -76,6 +76,13 @@ pub async fn update_if_version(
             ) as item (
                 session_id, expected, version, state, title, owner, member_count, at, attributes
             )
+        ), locked as (
+            -- In one order in all servers: the order of an update is that of its plan.
+            select 1
+            from session
+            join item on session.session_id = item.session_id and session.version = item.expected
+            order by session.session_id
+            for no key update of session
         ), written as (
             update session
             set title = item.title, owner = item.owner, version = item.version,
@@ -83,6 +90,8 @@ pub async fn update_if_version(
                 attributes = coalesce(item.attributes::json, session.attributes)
             from item
             where session.session_id = item.session_id and session.version = item.expected
+              -- The count takes all locks before the first row is changed. One row has no order.
+              and (cardinality($1) = 1 or (select count(*) from locked) > 0)
             returning session.session_id, session.buin
         ), retitled as (
             update session_title
@@ -153,6 +162,8 @@ pub async fn update_if_version(
                 $40::timestamptz[]
             ) as key (buin, app_id, key, digest, session_id, version, expires_at)
             join written using (session_id)
+            -- In one order, because an equal key of another server is waited for.
+            order by key.buin, app_id, key
         )
         select session_id from written
         "#,

@@ -17,7 +17,7 @@ use super::{
     attempts, connection, count, create, delivery_id, find, rename, spawn_subscribed, subscribe,
     worker, worker_with,
 };
-use crate::harness::{TestApp, replay};
+use crate::harness::{TestApp, replay, store};
 
 const LEASE: Duration = Duration::from_secs(45);
 
@@ -352,6 +352,10 @@ async fn replay_and_claim_do_not_deadlock() {
     assert_eq!(count(&app, DeliveryState::Delivered).await, 180);
     assert_eq!(receiver.calls().len(), tries);
     assert!(replayed > 180 && tries > 180, "{replayed} replayed, {tries} tries");
+    let mut outside = store::connect(&app).await;
+    app.stopper.stop();
+    app.pool.close().await;
+    assert_eq!(store::count_deadlocks(&mut outside).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
