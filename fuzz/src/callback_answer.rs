@@ -13,14 +13,14 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub fn callback_answer(data: &[u8]) {
-    acknowledged(data);
+    check_acknowledgement(data);
     if let Ok(text) = std::str::from_utf8(data) {
-        waits(text);
-        message(text);
+        check_retry_time(text);
+        check_message(text);
     }
 }
 
-fn acknowledged(data: &[u8]) {
+fn check_acknowledgement(data: &[u8]) {
     const ID: &str = "8ad595f3-73b3-4b56-90af-f336f9222fc5.12.yd01";
     let accepted = is_acknowledgement(data, ID);
     // White space and byte order marks around the answer make no difference.
@@ -45,7 +45,7 @@ fn acknowledged(data: &[u8]) {
 }
 
 /// The next attempt is never in the past and never after the end.
-fn waits(text: &str) {
+fn check_retry_time(text: &str) {
     let first = DateTime::from_timestamp(1_718_000_000, 0).unwrap();
     let schedule = RetrySchedule { waits: vec![Duration::from_secs(5)], give_up_after: DAY };
     let retry_after = parse_retry_after(text, first);
@@ -55,8 +55,8 @@ fn waits(text: &str) {
             RetryDecision::RetryAt(at) => {
                 assert!(at > now && at <= first + DAY);
                 // At least the requested time, limited to 4 hours and to the end.
-                let most = (4 * HOUR).min(DAY - into);
-                assert!(at >= now + retry_after.unwrap_or_default().min(most));
+                let max_wait = (4 * HOUR).min(DAY - into);
+                assert!(at >= now + retry_after.unwrap_or_default().min(max_wait));
             }
             RetryDecision::GiveUp => assert_eq!(into, DAY),
         }
@@ -66,7 +66,7 @@ fn waits(text: &str) {
     }
 }
 
-fn message(text: &str) {
+fn check_message(text: &str) {
     let member = [text.to_owned()];
     let (create_time, version) = (1_718_000_000, 2);
     for event in [

@@ -18,30 +18,30 @@ pub fn envelope(data: &[u8]) {
 
     // The input as a received text.
     if let Ok(text) = std::str::from_utf8(data) {
-        assert_eq!(envelope.open(text).ok(), opened(&key, text));
+        assert_eq!(envelope.open(text).ok(), open_step_by_step(&key, text));
     }
     // The input as a plaintext, encrypted with the right key.
     let mut plain = data.to_vec();
     plain.resize(data.len().next_multiple_of(32), 0);
-    let text = encrypted(&key, plain);
-    assert_eq!(envelope.open(&text).ok(), opened(&key, &text));
+    let text = encrypt(&key, plain);
+    assert_eq!(envelope.open(&text).ok(), open_step_by_step(&key, &text));
     // The input as a message.
     let sealed = envelope.seal(data);
     let message = std::str::from_utf8(data).map(str::to_owned).map_err(|_| OpenError);
     assert_eq!(envelope.open(&sealed), message);
-    assert_eq!(opened(&key, &sealed), message.ok());
+    assert_eq!(open_step_by_step(&key, &sealed), message.ok());
     let other_app = Envelope::new(&key, "ydVECTOR0002");
     assert_eq!(other_app.open(&sealed), Err(OpenError));
 }
 
-fn encrypted(key: &AesKey, mut plain: Vec<u8>) -> String {
+fn encrypt(key: &AesKey, mut plain: Vec<u8>) -> String {
     let iv = &key.bytes()[..16];
     let length = plain.len();
     let encryptor = cbc::Encryptor::<Aes256>::new_from_slices(key.bytes(), iv).unwrap();
     STANDARD.encode(encryptor.encrypt_padded::<NoPadding>(&mut plain, length).unwrap())
 }
 
-fn opened(key: &AesKey, text: &str) -> Option<String> {
+fn open_step_by_step(key: &AesKey, text: &str) -> Option<String> {
     let mut plain = STANDARD.decode(text).ok()?;
     if !plain.len().is_multiple_of(32) {
         return None;

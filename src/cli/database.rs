@@ -115,8 +115,7 @@ impl Database {
 
     /// The context of the operator use cases, for the user of this process.
     pub(super) fn admin(&self, clock: &Clock) -> AdminContext {
-        let operator = actor::current();
-        AdminContext::new(self.pool.clone(), self.keyring.clone(), operator, clock.clone())
+        AdminContext::new(self.pool.clone(), self.keyring.clone(), actor::current(), clock.clone())
     }
 
     /// Makes sure that the schema is current, for commands that use the tables.

@@ -12,11 +12,12 @@ use super::output;
 use super::test_callback::explain_withheld;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::domain::{AppId, Buin, DeliveryId, DeliveryState, SessionId};
-use crate::service::admin::AdminContext;
-use crate::service::admin::callbacks::{
-    self, CallbackAttempt, CallbackDetails, CallbackFilter, CallbackSummary,
+use crate::domain::{
+    AppId, AttemptRecord, Buin, DeliveryFilter, DeliveryId, DeliveryState, DeliverySummary,
+    SessionId,
 };
+use crate::service::admin::AdminContext;
+use crate::service::admin::callbacks::{self, CallbackDetails};
 
 /// The maximum width of an error in a table.
 const MAX_ERROR_CHARS: usize = 60;
@@ -101,7 +102,7 @@ pub(super) async fn run(
     let admin = database.admin(clock);
     let result = match command {
         DeliveryCommand::List { which, state, limit, output } => {
-            list(&admin, CallbackFilter { state, ..which.filter() }, limit, output).await
+            list(&admin, &DeliveryFilter { state, ..which.filter() }, limit, output).await
         }
         DeliveryCommand::Show { id, output } => show(&admin, &id, output).await,
         DeliveryCommand::Replay { id: Some(id), output, .. } => {
@@ -109,8 +110,8 @@ pub(super) async fn run(
         }
         DeliveryCommand::Replay { id: None, which, state, since, until, output } => {
             let state = Some(state.unwrap_or(DeliveryState::Failed));
-            let filter = CallbackFilter { state, since, until, ..which.filter() };
-            replayed(callbacks::replay(&admin, filter).await.map_err(explain), output)
+            let filter = DeliveryFilter { state, since, until, ..which.filter() };
+            replayed(callbacks::replay(&admin, &filter).await.map_err(explain), output)
         }
     };
     database.close().await;
@@ -118,15 +119,15 @@ pub(super) async fn run(
 }
 
 impl DeliverySelector {
-    fn filter(self) -> CallbackFilter {
+    fn filter(self) -> DeliveryFilter {
         let Self { app: app_id, buin, session: session_id } = self;
-        CallbackFilter { app_id, buin, session_id, ..CallbackFilter::default() }
+        DeliveryFilter { app_id, buin, session_id, ..DeliveryFilter::default() }
     }
 }
 
 async fn list(
     admin: &AdminContext,
-    filter: CallbackFilter,
+    filter: &DeliveryFilter,
     limit: i64,
     output: Output,
 ) -> anyhow::Result<()> {
@@ -158,13 +159,13 @@ async fn list(
 
 async fn show(admin: &AdminContext, id: &DeliveryId, output: Output) -> anyhow::Result<()> {
     let found = callbacks::find(admin, id).await.map_err(explain)?;
-    let CallbackDetails { callback: delivery, attempts, withheld: blocked } = found;
-    let blocked = blocked.map(explain_withheld);
+    let CallbackDetails { callback: delivery, attempts, withheld } = found;
+    let withheld = withheld.map(explain_withheld);
     if output.json {
         let attempts: Vec<_> = attempts.iter().map(attempt_output).collect();
         let mut printed = serde_json::to_value(DeliveryOutput::from(&delivery))?;
-        printed["tries"] = attempts.into();
-        printed["withheld"] = blocked.into();
+        printed["attemptDetails"] = attempts.into();
+        printed["withheld"] = withheld.into();
         return output::json(&printed);
     }
     let mut lines = vec![
@@ -174,8 +175,8 @@ async fn show(admin: &AdminContext, id: &DeliveryId, output: Output) -> anyhow::
         format!("state         {}", delivery.state),
         format!("changed       {} UTC", time(delivery.created_at)),
     ];
-    if let Some(why) = blocked {
-        lines.push(format!("withheld      {why}"));
+    if let Some(reason) = withheld {
+        lines.push(format!("withheld      {reason}"));
     }
     match (delivery.state, delivery.finished_at) {
         (DeliveryState::Pending, _) => {
@@ -188,8 +189,8 @@ async fn show(admin: &AdminContext, id: &DeliveryId, output: Output) -> anyhow::
         _ => {}
     }
     for number in 1..=delivery.attempts {
-        lines.push(match attempts.iter().find(|attempt| attempt.number == number) {
-            Some(attempt) => attempt_line(attempt),
+        lines.push(match attempts.iter().find(|record| record.attempt == number) {
+            Some(record) => attempt_line(record),
             None if number == delivery.attempts && delivery.state == DeliveryState::Leased => {
                 format!("attempt {number}: in flight")
             }
@@ -222,15 +223,15 @@ struct DeliveryOutput {
     version: i64,
     state: &'static str,
     attempts: i32,
-    next_try_at: Option<DateTime<Utc>>,
+    next_attempt_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
     finished_at: Option<DateTime<Utc>>,
     receiver: Option<String>,
     last_error: Option<String>,
 }
 
-impl From<&CallbackSummary> for DeliveryOutput {
-    fn from(delivery: &CallbackSummary) -> Self {
+impl From<&DeliverySummary> for DeliveryOutput {
+    fn from(delivery: &DeliverySummary) -> Self {
         Self {
             id: delivery.id.to_string(),
             buin: delivery.buin.get(),
@@ -239,7 +240,7 @@ impl From<&CallbackSummary> for DeliveryOutput {
             version: delivery.id.version.get(),
             state: delivery.state.name(),
             attempts: delivery.attempts,
-            next_try_at: (delivery.state == DeliveryState::Pending).then_some(delivery.due_at),
+            next_attempt_at: (delivery.state == DeliveryState::Pending).then_some(delivery.due_at),
             created_at: delivery.created_at,
             finished_at: delivery.finished_at,
             receiver: delivery.receiver.clone(),
@@ -248,27 +249,27 @@ impl From<&CallbackSummary> for DeliveryOutput {
     }
 }
 
-fn attempt_output(attempt: &CallbackAttempt) -> serde_json::Value {
+fn attempt_output(record: &AttemptRecord) -> serde_json::Value {
     json!({
-        "attempt": attempt.number,
-        "startedAt": attempt.started_at,
-        "durationMs": attempt.duration_ms,
-        "status": attempt.status,
-        "error": attempt.error,
-        "answer": attempt.answer,
+        "attempt": record.attempt,
+        "startedAt": record.started_at,
+        "durationMs": record.duration_ms,
+        "status": record.status,
+        "error": record.error,
+        "response": record.response_excerpt,
     })
 }
 
-fn attempt_line(attempt: &CallbackAttempt) -> String {
-    let status = attempt.status.map_or_else(String::new, |status| format!(", status {status}"));
-    let error = attempt.error.as_deref().unwrap_or("acknowledged");
-    let answer = attempt.answer.as_deref().filter(|answer| !answer.is_empty());
-    let answer = answer.map_or_else(String::new, |answer| format!(", response {answer:?}"));
+fn attempt_line(record: &AttemptRecord) -> String {
+    let status = record.status.map_or_else(String::new, |status| format!(", status {status}"));
+    let error = record.error.as_deref().unwrap_or("acknowledged");
+    let response = record.response_excerpt.as_deref().filter(|text| !text.is_empty());
+    let response = response.map_or_else(String::new, |text| format!(", response {text:?}"));
     format!(
-        "attempt {}: {} UTC, {} ms{status}: {error}{answer}",
-        attempt.number,
-        time(attempt.started_at),
-        attempt.duration_ms
+        "attempt {}: {} UTC, {} ms{status}: {error}{response}",
+        record.attempt,
+        time(record.started_at),
+        record.duration_ms
     )
 }
 

@@ -198,7 +198,7 @@ fn variable(key: &str) -> String {
 }
 
 #[test]
-fn the_defaults_are_valid_and_as_promised() {
+fn the_defaults_are_valid_and_have_the_documented_values() {
     let settings = load(None, &[]).unwrap();
     assert_eq!(
         settings,

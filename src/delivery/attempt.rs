@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{AttemptOutcome, CallbackSender, RetryDecision, RetrySchedule, decide};
 use crate::clock::Clock;
-use crate::domain::{EventKind, State};
+use crate::domain::{AttemptRecord, EventKind, State};
 use crate::metrics::Metrics;
-use crate::repository::deliveries::{AttemptRecord, ClaimedDelivery, CompletedAttempt, NextState};
+use crate::repository::deliveries::{ClaimedDelivery, CompletedAttempt, NextState};
 use crate::service::{AppContext, AppDirectory};
 use crate::telemetry::{Span, Traces};
 use crate::wire::{CallbackEvent, Message};

@@ -42,7 +42,7 @@ impl InFlight {
         self.tasks.len()
     }
 
-    /// How many more attempts may start in total, if `max` may run.
+    /// The number of further attempts that may start in total, if `max` may run.
     pub(super) fn free_slots(&self, max: usize) -> usize {
         let quick =
             self.apps.values().filter(|(_, started_at)| started_at.elapsed() < SLOW_AFTER).count();
@@ -82,8 +82,9 @@ impl InFlight {
         self.ack_rates.get_mut(app).map_or(0, |rate| rate.per_second(Instant::now()))
     }
 
-    /// How many more attempts to `app` may start, if `max` may run to a healthy receiver and `free`
-    /// in total. An app gets half of `free`, because another app may need a slot soon.
+    /// The number of further attempts to `app` that may start, if `max` may run to a healthy
+    /// receiver and `free` may start in total. An app gets half of `free`, because another app may
+    /// need a slot soon.
     pub(super) fn slots_for(
         &self,
         app: &AppKey,

@@ -23,6 +23,7 @@ mod retry;
 mod sender;
 mod single_flight;
 mod special_addresses;
+mod test_callback;
 mod worker;
 
 pub use network_policy::{AddressDenied, DenialReason, NetworkPolicy};
@@ -30,4 +31,5 @@ pub use options::Options;
 pub use prune::prune;
 pub use retry::{RetryDecision, RetrySchedule, decide, parse_retry_after};
 pub use sender::{AttemptOutcome, CallbackSender, CallbackTimeouts};
+pub use test_callback::{NoCallbackUrl, TestCallback, send_test_callback};
 pub use worker::Worker;

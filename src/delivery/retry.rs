@@ -1,4 +1,5 @@
-//! When to retry, and when to give up: pure decisions.
+//! The decision after a failed attempt: the time of the next attempt, or the end of the delivery.
+//! Pure: the time and the jitter are arguments.
 
 use std::time::Duration;
 
@@ -113,8 +114,7 @@ mod tests {
             // A clock that went back is no reason to give up.
             (u32::MAX, 0, None, 0.5, Some(120_000)),
         ] {
-            let case =
-                format!("try {tries} after {into} s, asked {retry_after:?}, chance {jitter}");
+            let case = format!("attempt {tries}, {into} s, {retry_after:?}, jitter {jitter}");
             assert_eq!(wait(tries, into, retry_after, jitter), expected, "{case}");
         }
     }

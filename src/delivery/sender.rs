@@ -27,9 +27,9 @@ const EXCERPT_CHARS: usize = 256;
 /// The timeouts of one attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct CallbackTimeouts {
-    /// Until the connection is open, TLS included.
+    /// The time until the connection is open, TLS included.
     pub connect: Duration,
-    /// Until the response is read.
+    /// The time until the response is read.
     pub attempt: Duration,
 }
 
@@ -50,7 +50,7 @@ pub struct AttemptOutcome {
     pub duration: Duration,
     /// The HTTP status, if there was a response.
     pub status: Option<u16>,
-    /// Why the attempt failed; `None` if the receiver acknowledged it.
+    /// The reason why the attempt failed; `None` if the receiver acknowledged the callback.
     pub error: Option<String>,
     /// The first characters of the response, without control characters.
     pub response_excerpt: Option<String>,
@@ -207,11 +207,11 @@ async fn read_response(
     let error = match (status, read_error) {
         (_, Some(error)) => Some(error),
         (StatusCode::OK, None) if body.len() > MAX_RESPONSE_BYTES => {
-            Some(format!("the answer is longer than {MAX_RESPONSE_BYTES} bytes"))
+            Some(format!("the response is longer than {MAX_RESPONSE_BYTES} bytes"))
         }
         (StatusCode::OK, None) if is_acknowledgement(&body, package_id) => None,
         (StatusCode::OK, None) => Some(
-            "the answer is neither `ok`, nor the packageId, nor JSON with errcode 0".to_owned(),
+            "the response is neither `ok`, nor the packageId, nor JSON with errcode 0".to_owned(),
         ),
         (status, None) if status.is_redirection() => {
             Some(format!("HTTP status {} (redirects are not followed)", status.as_u16()))

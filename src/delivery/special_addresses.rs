@@ -1,4 +1,4 @@
-//! Addresses that are no receiver, whatever a configuration says.
+//! Addresses that never have a receiver. No setting permits them.
 //!
 //! The tables follow the IANA registries of special-purpose addresses for IPv4 and IPv6 (RFC 6890 and
 //! its updates). Not listed are the networks in which internal receivers live: loopback, private

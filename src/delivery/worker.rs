@@ -192,7 +192,7 @@ impl Worker {
                     self.results.restore(unflushed);
                     return Err(error);
                 }
-                // There is room again, and the deliveries behind the written ones are due.
+                // Slots are free again, and the next deliveries of the written sessions are due.
                 self.poll_due = true;
             }
             (lease, claims) = self.claiming.join() => {
@@ -215,7 +215,7 @@ impl Worker {
         }
     }
 
-    /// Starts attempts as far as there are slots, and releases deliveries that wait too long.
+    /// Starts as many attempts as there are slots, and releases deliveries that wait too long.
     fn send(&mut self) {
         let mut apps = Vec::new();
         for app in self.prefetched.apps() {
@@ -231,8 +231,8 @@ impl Worker {
         while !apps.is_empty() {
             apps.retain(|(app, context)| {
                 let max = self.options.max_concurrency_per_app;
-                let has_room = self.in_flight.slots_for(app, max, free, now) > 0;
-                let next = if has_room { self.prefetched.pop(app) } else { None };
+                let has_slot = self.in_flight.slots_for(app, max, free, now) > 0;
+                let next = if has_slot { self.prefetched.pop(app) } else { None };
                 let Some(delivery) = next else { return false };
                 let attempt = self.attempts.clone().run(context.clone(), delivery);
                 self.in_flight.start(context.clone(), attempt);
@@ -262,7 +262,7 @@ impl Worker {
         });
     }
 
-    /// Claims due deliveries, as far as there is room now or soon.
+    /// Claims due deliveries, as many as there are slots now or soon.
     fn claim(&mut self) {
         if !self.poll_due || !self.claiming.is_idle() {
             return;
@@ -280,12 +280,12 @@ impl Worker {
                 self.in_flight.slots_for(&app, self.options.max_concurrency_per_app, free, now);
             let prefetch = self.in_flight.ack_rate(&app).min(PREFETCH);
             // A buffer that is more than half full is not refilled: one claim takes many.
-            let wanted = if buffered > prefetch / 2 { 0 } else { slots + prefetch - buffered };
-            if wanted > 0 {
+            let slots = if buffered > prefetch / 2 { 0 } else { slots + prefetch - buffered };
+            if slots > 0 {
                 let in_flight = self.in_flight.in_flight_for(&app) + buffered;
                 let probing = self.in_flight.is_circuit_open(&app);
                 let (buin, app_id) = app;
-                capacities.push(AppCapacity { buin, app_id, in_flight, slots: wanted, probing });
+                capacities.push(AppCapacity { buin, app_id, in_flight, slots, probing });
             }
         }
         if capacities.is_empty() || max == 0 {

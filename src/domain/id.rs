@@ -12,6 +12,9 @@ use super::text::{self, Invalid};
 pub struct Buin(i64);
 
 impl Buin {
+    /// The enterprise of the first app. The number has no meaning.
+    pub const FIRST_APP: Self = Self(14_731_009);
+
     /// Accepts a positive number.
     ///
     /// # Errors

@@ -42,7 +42,7 @@ impl WriteMetrics for Scrape {
         callbacks(page, &metrics.callbacks)?;
         database(page, snapshot)?;
         program(page)?;
-        Process::current().map_or(Ok(()), |this| process(page, &this))
+        Process::current().map_or(Ok(()), |current| process(page, &current))
     }
 }
 
@@ -257,16 +257,16 @@ fn program(writer: &mut MetricsWriter<'_>) -> fmt::Result {
     )
 }
 
-fn process(writer: &mut MetricsWriter<'_>, this: &Process) -> fmt::Result {
-    writer.gauge("process_resident_memory_bytes", "Memory in use.", this.resident_bytes)?;
-    writer.counter("process_cpu_seconds", "Processor time.", this.cpu_seconds)?;
-    writer.gauge("process_threads", "Threads.", this.threads)?;
-    writer.gauge("process_open_fds", "Open file descriptors.", this.open_fds)?;
+fn process(writer: &mut MetricsWriter<'_>, process: &Process) -> fmt::Result {
+    writer.gauge("process_resident_memory_bytes", "Memory in use.", process.resident_bytes)?;
+    writer.counter("process_cpu_seconds", "Processor time.", process.cpu_seconds)?;
+    writer.gauge("process_threads", "Threads.", process.threads)?;
+    writer.gauge("process_open_fds", "Open file descriptors.", process.open_fds)?;
     writer.gauge_if_known(
         "process_max_fds",
         "Maximum number of open file descriptors.",
-        this.max_fds,
+        process.max_fds,
     )?;
     let help = "Start of the process, as a Unix time.";
-    writer.gauge("process_start_time_seconds", help, this.started_at_seconds)
+    writer.gauge("process_start_time_seconds", help, process.started_at_seconds)
 }

@@ -27,7 +27,7 @@ pub enum Error {
     #[error("the database has not answered within {0:?}")]
     OutcomeUnknown(Duration),
     /// Muster cannot have stored this value.
-    #[error("{table}.{column} holds {value:?}: {why}")]
+    #[error("{table}.{column} holds {value:?}: {reason}")]
     Corrupt {
         /// The table.
         table: &'static str,
@@ -36,15 +36,18 @@ pub enum Error {
         /// The stored value.
         value: String,
         /// The reason why the value is invalid.
-        why: String,
+        reason: String,
     },
     /// Secrets are sealed with a master key that this process does not have.
-    #[error("the secrets in the database are sealed with the master key {id}, {}", list_ids(known))]
+    #[error(
+        "the secrets in the database are sealed with the master key {id}, {}",
+        list_ids(available)
+    )]
     MasterKeyUnknown {
         /// The id of that key.
         id: MasterKeyId,
         /// The ids of the keys in the keyring.
-        known: Vec<MasterKeyId>,
+        available: Vec<MasterKeyId>,
     },
     /// No master key seals the secrets yet.
     #[error("the secrets in the database are not sealed yet: `muster migrate` does that")]
@@ -73,12 +76,11 @@ pub enum Error {
     },
 }
 
-fn list_ids(known: &[MasterKeyId]) -> String {
-    let known: Vec<String> = known.iter().map(ToString::to_string).collect();
-    match known.as_slice() {
-        [] => "and there is none here".to_owned(),
-        [one] => format!("and the one here is {one}"),
-        many => format!("and those here are {}", many.join(", ")),
+fn list_ids(ids: &[MasterKeyId]) -> String {
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    match ids.as_slice() {
+        [] => "and no master key is available here".to_owned(),
+        ids => format!("and only {} is available here", ids.join(", ")),
     }
 }
 
@@ -210,5 +212,5 @@ pub(super) fn corrupt<E: std::fmt::Display>(
     value: impl std::fmt::Display,
 ) -> impl FnOnce(E) -> Error {
     let value = value.to_string();
-    move |why| Error::Corrupt { table, column, value, why: why.to_string() }
+    move |error| Error::Corrupt { table, column, value, reason: error.to_string() }
 }

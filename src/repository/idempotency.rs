@@ -131,7 +131,7 @@ pub async fn prune(pool: &Pool, now: DateTime<Utc>, limit: i64) -> Result<u64, E
     let done = sqlx::query!(
         r#"
         with expired as (
-            -- Waits for nothing: another server deletes others.
+            -- Rows that another server is deleting are skipped.
             select buin, app_id, key from idempotency
             where expires_at <= $1
             order by expires_at

@@ -128,7 +128,8 @@ pub async fn update_last_used(
     sqlx::query!(
         r#"
         with locked as (
-            -- In one order in all servers: the order of an update is that of its plan.
+            -- All servers lock rows in this order. An update alone locks them in the order of its
+            -- plan.
             select hash from api_key where hash = any($1) order by hash for no key update
         )
         update api_key set last_used_at = greatest(last_used_at, $2)

@@ -72,12 +72,12 @@ pub enum Malformed {
 
 /// A field of the wrong type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: must be {wanted}, got {got}")]
+#[error("{field}: must be {expected}, got {got}")]
 pub struct FieldError {
     /// The name of the field, with the index if it is a list: `member[3]`.
     pub field: String,
     /// The expected type.
-    pub wanted: &'static str,
+    pub expected: &'static str,
     /// The received type.
     pub got: JsonKind,
 }
@@ -235,8 +235,8 @@ impl Value<'_> {
         }
     }
 
-    fn type_error(&self, wanted: &'static str, field: String) -> FieldError {
-        FieldError { field, wanted, got: self.kind() }
+    fn type_error(&self, expected: &'static str, field: String) -> FieldError {
+        FieldError { field, expected, got: self.kind() }
     }
 
     fn kind(&self) -> JsonKind {

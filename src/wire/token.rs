@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn token_of_another_key_is_forged() {
+    fn token_of_another_key_is_refused() {
         let token = TokenKey::derive(&AesKey::generate()).issue(1, "a", 2_000);
         let other = TokenKey::derive(&AesKey::generate());
         assert_eq!(other.check(&TokenClaims::decode(&token).unwrap(), 0), Err(TokenError::Forged));

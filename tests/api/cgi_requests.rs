@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::harness::client::{Client, read_response};
-use crate::harness::raw::{self, exchange, send_and_disconnect};
+use crate::harness::raw::{self, exchange, send_until_closed};
 use crate::harness::{TestApp, refusal, spawn_app};
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -18,7 +18,7 @@ async fn post_as(client: &Client, path: &str, kind: Option<&str>, body: String) 
     if let Some(kind) = kind {
         request = request.header(CONTENT_TYPE, kind);
     }
-    client.opened(request.body(body).send().await.unwrap()).await
+    client.open_response(request.body(body).send().await.unwrap()).await
 }
 
 fn time(client: &Client) -> String {
@@ -88,7 +88,7 @@ async fn form_requires_its_content_type() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plus_in_a_form_must_be_escaped() {
+async fn plus_in_a_form_must_be_escaped() {
     let app = spawn_app().await;
     let client = &app.client;
     let with_plus = std::iter::repeat_with(|| client.seal(&time(client)));
@@ -110,7 +110,7 @@ async fn content_encodings_are_ignored() {
         let body = app.client.envelope(&time(&app.client)).to_string();
         let request = app.client.request(Method::POST, GETTOKEN);
         let request = request.header(CONTENT_ENCODING, encoding).body(body);
-        let token = app.client.opened(request.send().await.unwrap()).await;
+        let token = app.client.open_response(request.send().await.unwrap()).await;
         assert_eq!(token["errcode"], 0, "{encoding}: {token}");
     }
 }
@@ -130,7 +130,8 @@ async fn queries_are_parsed() {
         format!("access%54oken={token}&sessionId={}", id.replace('-', "%2D")),
         format!("sessionId={{{id}}}&accessToken={token}"),
     ] {
-        let got = app.client.opened(app.client.get(&format!("/cgi/session/get?{query}")).await);
+        let got =
+            app.client.open_response(app.client.get(&format!("/cgi/session/get?{query}")).await);
         assert_eq!(got.await, created, "{query}");
         // A hand-written request: the client library may escape the braces.
         let request = format!(
@@ -147,7 +148,7 @@ async fn duplicate_parameter_is_refused() {
     let id = app.session(&["a", "b", "c"]).await["sessionId"].as_str().unwrap().to_owned();
     let token = app.client.token().await;
     let get = format!("/cgi/session/get?sessionId={id}&accessToken={token}");
-    for (more, twice) in [
+    for (more, duplicate) in [
         (format!("&accessToken={token}"), "accessToken"),
         ("&accessToken=".to_owned(), "accessToken"),
         (format!("&access%54oken={}", app.api_key), "accessToken"),
@@ -155,14 +156,18 @@ async fn duplicate_parameter_is_refused() {
         ("&sessionId".to_owned(), "sessionId"),
     ] {
         let got = read_response(app.client.get(&format!("{get}{more}")).await).await;
-        assert_eq!(got, refusal(100_003, &format!("{twice}: appears more than once")), "{more}");
+        assert_eq!(
+            got,
+            refusal(100_003, &format!("{duplicate}: appears more than once")),
+            "{more}"
+        );
     }
     let update = format!("/cgi/session/update?accessToken={token}&accessToken={token}");
     let got = read_response(app.client.post(&update, "{}").await).await;
     assert_eq!(got, refusal(100_003, "accessToken: appears more than once"));
     // Other duplicate parameters are ignored.
     let got = app.client.get(&format!("{get}&x=1&x=2")).await;
-    assert_eq!(app.client.opened(got).await["errcode"], 0);
+    assert_eq!(app.client.open_response(got).await["errcode"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,7 +183,7 @@ async fn trailing_question_mark_is_ignored() {
         format!("sessionId=%7B{id}%7D&accessToken={token}?"),
     ] {
         let got = app.client.get(&format!("/cgi/session/get?{query}")).await;
-        assert_eq!(app.client.opened(got).await, created, "{query}");
+        assert_eq!(app.client.open_response(got).await, created, "{query}");
     }
     let missing = refusal(100_000, "accessToken: access token is missing");
     for query in ["", "?", "??", "?accessToken=?"] {
@@ -197,10 +202,10 @@ async fn legacy_body_forms_are_accepted() {
     };
     // PHP streams wait until the server closes.
     let request = head("1.0", "") + &body;
-    let got = send_and_disconnect(app.address, request.into_bytes()).await;
+    let got = send_until_closed(app.address, request.into_bytes()).await;
     assert_eq!((got.status, &got.json()["errcode"]), (200, &json!(0)), "{got:?}");
 
-    // curl asks before it sends a long body.
+    // curl waits for `100 Continue` before it sends a long body.
     let mut stream = TcpStream::connect(app.address).await.unwrap();
     let request = head("1.1", "Host: muster\r\nConnection: close\r\nExpect: 100-continue\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();

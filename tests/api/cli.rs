@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::process::Home;
 use crate::harness::server::database;
+use crate::harness::store;
 
 /// The names of the fields of an object.
 fn fields(value: &Value) -> Vec<&str> {
@@ -240,7 +241,7 @@ fn walk(home: &Home) {
 }
 
 #[test]
-fn commands_work_where_no_server_runs() {
+fn commands_work_without_a_server() {
     let home = Home::new();
     walk(&home);
     assert!(home.postmaster().is_none(), "a command leaves nothing running");
@@ -249,7 +250,7 @@ fn commands_work_where_no_server_runs() {
 
 #[test]
 fn commands_work_while_a_server_runs() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     let server = home.serve();
     walk(&home);
     server.stop();
@@ -259,14 +260,14 @@ fn commands_work_while_a_server_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_work_on_a_configured_database() {
     let database = database().await;
-    let home = Home::on(&database);
+    let home = Home::for_database(&database);
     walk(&home);
     assert!(!home.data_dir.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn running_server_applies_app_changes_at_once() {
-    let mut home = Home::lived_in();
+    let mut home = Home::with_database();
     // The test uses revoked credentials repeatedly.
     home.set("MUSTER__LIMITS__MAX_FAILED_ATTEMPTS", "0");
     let server = home.serve();
@@ -279,7 +280,7 @@ async fn running_server_applies_app_changes_at_once() {
         let client = server.client(&app);
         let token = client.token().await;
         let key = home.json(&with(["key", "create"]));
-        let caller = server.plain(key["key"].as_str().unwrap());
+        let caller = server.plain_client(key["key"].as_str().unwrap());
         assert_eq!(caller.errcode().await, 0);
 
         home.run(&with(["app", "disable"])).ok();
@@ -311,7 +312,7 @@ async fn running_server_applies_app_changes_at_once() {
 
 #[test]
 fn credentials_file_gets_the_rotated_key() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     let before = home.credentials();
     let buin = before["buin"].to_string();
     let which = ["--buin", &buin, "--app-id", before["appId"].as_str().unwrap()];
@@ -328,8 +329,8 @@ fn credentials_file_gets_the_rotated_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_right_after_the_start_takes_effect() {
-    let home = Home::lived_in();
+async fn change_right_after_the_start_takes_effect() {
+    let home = Home::with_database();
     let which = home.credentials();
     let buin = which["buin"].to_string();
     let which = ["--buin", &buin, "--app-id", which["appId"].as_str().unwrap()];
@@ -340,7 +341,7 @@ async fn a_change_right_after_the_start_takes_effect() {
         let command = if disable { "disable" } else { "enable" };
         home.run(&[&["app", command][..], &which].concat()).ok();
         let expected = if disable { 100_001 } else { 0 };
-        assert_eq!(server.plain(&home.api_key()).errcode().await, expected, "{command}");
+        assert_eq!(server.plain_client(&home.api_key()).errcode().await, expected, "{command}");
         server.stop();
     }
     other.stop();
@@ -348,9 +349,9 @@ async fn a_change_right_after_the_start_takes_effect() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unconfirmed_change_is_reported() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     let server = home.serve();
-    assert_eq!(server.plain(&home.api_key()).errcode().await, 0);
+    assert_eq!(server.plain_client(&home.api_key()).errcode().await, 0);
     let credentials = home.credentials();
     let buin = credentials["buin"].to_string();
     let which = ["--buin", &buin, "--app-id", credentials["appId"].as_str().unwrap()];
@@ -365,19 +366,19 @@ async fn unconfirmed_change_is_reported() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn key_usage_is_recorded() {
-    let home = Home::lived_in();
+    let home = Home::with_database();
     let used = |home: &Home| home.json(&["key", "list"])[0]["lastUsedAt"].clone();
     assert_eq!(used(&home), Value::Null);
     let server = home.serve();
-    assert_eq!(server.plain(&home.api_key()).errcode().await, 0);
+    assert_eq!(server.plain_client(&home.api_key()).errcode().await, 0);
     server.stop();
     assert!(used(&home).is_string(), "the use is recorded when the server stops");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mistakes_are_named_with_their_remedies() {
+async fn error_texts_name_the_mistake_and_a_remedy() {
     let database = database().await;
-    let home = Home::on(&database);
+    let home = Home::for_database(&database);
     home.json(&["app", "create", "--buin", "1", "--app-id", "taken"]);
     let unknown = ["--buin", "1", "--app-id", "nobody"];
     for command in ["show", "update", "disable", "enable", "rotate-key"] {
@@ -480,6 +481,16 @@ fn migrations_are_shown_and_run() {
     assert_eq!(home.run(&["migrate", "--json", "status"]).ok().json(), status);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_with_earlier_comments_are_accepted() {
+    let database = database().await;
+    let home = Home::for_database(&database);
+    store::set_earlier_migrations(&mut store::connect_to(&database).await).await;
+    let text = home.run(&["migrate"]).ok().stdout;
+    assert_eq!(text, "applied 0007 byte order\nthe database is up to date\n");
+    assert_eq!(home.run(&["migrate"]).ok().stdout, "nothing to do\n");
+}
+
 #[test]
 fn pending_migrations_wait_if_database_migrate_is_false() {
     let mut home = without_tables();
@@ -490,8 +501,8 @@ fn pending_migrations_wait_if_database_migrate_is_false() {
 }
 
 #[test]
-fn a_command_is_quick() {
-    let home = Home::lived_in();
+fn command_does_not_restart_postgresql() {
+    let home = Home::with_database();
     let server = home.serve();
     let postmaster = home.postmaster();
     let began = Instant::now();

@@ -6,7 +6,7 @@ use reqwest::Response;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
-use crate::harness::client::{Client, padded, read_response};
+use crate::harness::client::{Client, pad, read_response};
 use crate::harness::{BUIN, TestApp, new_app, refusal, spawn_app};
 
 const CREATE: &str = "/cgi/session/create";
@@ -45,7 +45,7 @@ async fn send_form(client: &Client, path: &str, encrypt: &str) -> Response {
 }
 
 /// Everything in a response that could distinguish two causes.
-async fn all_that_can_be_seen(response: Response) -> (u16, Vec<String>, String) {
+async fn visible_response(response: Response) -> (u16, Vec<String>, String) {
     let mut head: Vec<String> = response
         .headers()
         .iter()
@@ -64,11 +64,12 @@ async fn envelopes_of_other_implementations_are_accepted() {
     let inner = |reason: &str| refusal(100_004, &format!("encrypt: {reason}"));
     for vector in vectors()["good"].as_array().unwrap() {
         let encrypt = vector["encrypt"].as_str().unwrap();
-        let got = client.opened(send(&client, &path, encrypt).await).await;
+        let got = client.open_response(send(&client, &path, encrypt).await).await;
         match vector["plain_utf8"].as_str().unwrap() {
             "1718000000" => {
                 assert_eq!(got, inner("must be a JSON object, got a whole number"), "{vector}");
-                let token = client.opened(send(&client, "/cgi/gettoken", encrypt).await).await;
+                let token =
+                    client.open_response(send(&client, "/cgi/gettoken", encrypt).await).await;
                 assert_eq!(token["errcode"], 0, "{vector}: {token}");
             }
             "" => {
@@ -93,20 +94,20 @@ async fn invalid_envelopes_get_one_answer() {
     let token = client.token().await;
 
     let vectors = vectors();
-    let mut bad: Vec<(String, String)> = vectors["bad"]
+    let mut invalid: Vec<(String, String)> = vectors["bad"]
         .as_array()
         .unwrap()
         .iter()
         .map(|vector| (vector["name"].to_string(), vector["encrypt"].as_str().unwrap().to_owned()))
         .collect();
-    assert!(!bad.is_empty());
-    let good = client.seal("1718000000");
+    assert!(!invalid.is_empty());
+    let valid = client.seal("1718000000");
     let sealed_with = |length: u32, message: &[u8], tail: &str| {
         let mut plain = vec![7; 16];
         plain.extend(length.to_be_bytes());
         plain.extend(message);
         plain.extend(tail.as_bytes());
-        client.encrypt(&padded(plain), client.iv())
+        client.encrypt(&pad(plain), client.iv())
     };
     let id = client.app_id.as_str();
     for (why, encrypt) in [
@@ -118,42 +119,42 @@ async fn invalid_envelopes_get_one_answer() {
         ("the tail in another case", sealed_with(2, b"{}", &id.to_lowercase())),
         ("the tail counted as message", sealed_with(2 + 12, b"{}", id)),
         ("the message counted as tail", sealed_with(0, b"{}", id)),
-        ("no padding of base64", good.trim_end_matches('=').to_owned()),
-        ("too much padding of base64", format!("{good}=")),
-        ("a line break", format!("{}\n{}", &good[..20], &good[20..])),
+        ("no padding of base64", valid.trim_end_matches('=').to_owned()),
+        ("too much padding of base64", format!("{valid}=")),
+        ("a line break", format!("{}\n{}", &valid[..20], &valid[20..])),
         ("a multiple of 16 only", sealed_with(2, b"{}", id)[..64].to_owned()),
         ("base64 for URLs", "-_-_".repeat(16)),
         ("other characters", "密文".to_owned()),
         ("a second later than allowed", client.seal("1718000301")),
         ("no time", client.seal("now")),
     ] {
-        bad.push((why.to_owned(), encrypt));
+        invalid.push((why.to_owned(), encrypt));
     }
-    let timely = bad.len() - 2;
+    let with_valid_time = invalid.len() - 2;
 
-    let mut seen = Vec::new();
-    for (at, (why, encrypt)) in bad.iter().enumerate() {
+    let mut answers = Vec::new();
+    for (index, (why, encrypt)) in invalid.iter().enumerate() {
         for call in ["gettoken", "session/create", "session/update"] {
             // Only a token request requires the time as its message.
-            if call != "gettoken" && at >= timely {
+            if call != "gettoken" && index >= with_valid_time {
                 continue;
             }
             let path = format!("/cgi/{call}?accessToken={token}");
             for response in
                 [send(&client, &path, encrypt).await, send_form(&client, &path, encrypt).await]
             {
-                let all = all_that_can_be_seen(response).await;
+                let all = visible_response(response).await;
                 assert_eq!((all.0, all.2.as_str()), (200, CANNOT_OPEN), "{call}: {why}");
-                seen.push(all);
+                answers.push(all);
             }
         }
     }
-    seen.dedup();
-    assert_eq!(seen.len(), 1, "{seen:#?}");
+    answers.dedup();
+    assert_eq!(answers.len(), 1, "{answers:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn iv_prefix_does_not_matter() {
+async fn any_iv_is_accepted() {
     let app = spawn_app().await;
     let client = &app.client;
     let time = client.clock.now().timestamp().to_string();
@@ -167,12 +168,12 @@ async fn iv_prefix_does_not_matter() {
         let path = format!("{CREATE}?accessToken={}", token["accessToken"].as_str().unwrap());
         let message = json!({ "title": "周会", "creator": "a", "member": ["b", "c"] }).to_string();
         let answer = send(client, &path, &client.seal_with(message.as_bytes(), iv)).await;
-        assert_eq!(client.opened(answer).await["title"], "周会");
+        assert_eq!(client.open_response(answer).await["title"], "周会");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_of_any_length_is_opened_and_sealed() {
+async fn messages_of_any_length_are_opened_and_sealed() {
     let app = spawn_app().await;
     let token = app.client.token().await;
     // Covers every remainder modulo 32 and every length of padding, in both directions.
@@ -184,7 +185,7 @@ async fn a_message_of_any_length_is_opened_and_sealed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn responses_are_sealed_with_fresh_noise() {
+async fn each_response_has_new_random_bytes() {
     let app = spawn_app().await;
     let session = app.session(&["a", "b", "c"]).await;
     let token = app.client.token().await;

@@ -1,4 +1,4 @@
-//! Statements that change many rows lock them in one order, whatever plan PostgreSQL chooses.
+//! Statements that change many rows lock them in one order, with every plan of PostgreSQL.
 //!
 //! The tasks of a test change the same rows. Each has other settings of the planner, so PostgreSQL
 //! finds the rows in another order for each of them, as another version of PostgreSQL may. A
@@ -8,29 +8,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use muster::cli::pool_limits;
 use muster::clock::Clock;
 use muster::domain::{
-    Account, Action, AppId, Attributes, Buin, Change, DeliveryState, IdempotencyKey, NewSession,
-    RemovePolicy, Request, Rules, Session, SessionId, Title, Update,
+    Account, Action, AppId, AttemptRecord, Attributes, Buin, Change, DeliveryFilter, DeliveryState,
+    IdempotencyKey, NewSession, RemovePolicy, Request, Rules, Session, SessionId, Title, Update,
 };
 use muster::repository::deliveries::{
-    self, AppCapacity, AttemptRecord, CompletedAttempt, DeliveryFilter, Lease, NextState,
-    ReleasedDelivery,
+    self, AppCapacity, CompletedAttempt, Lease, NextState, ReleasedDelivery,
 };
 use muster::repository::sessions::{
     self, ChangeSet, NewSessionRecord, Provenance, VersionedChange,
 };
-use muster::repository::{self, Pool, audit, idempotency, keys, pool};
+use muster::repository::{self, audit, idempotency, keys};
 use muster::wire::{ApiKey, ApiKeyHash};
 use rand::seq::SliceRandom as _;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::types::Uuid;
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use crate::callbacks::receiver::Receiver;
 use crate::callbacks::subscribe;
-use crate::harness::{BUIN, TestApp, replay, spawn_app_with, store};
+use crate::harness::store::{self, PgConnectOptions, PgConnection, Pool};
+use crate::harness::{BUIN, TestApp, replay, spawn_app_with};
 
 /// The settings of each task.
 const PLANS: [&[(&str, &str)]; 4] = [
@@ -53,7 +51,7 @@ fn options(app: &TestApp, plan: &[(&str, &str)]) -> PgConnectOptions {
 }
 
 fn pool_with(app: &TestApp, plan: &[(&str, &str)]) -> Pool {
-    pool::connect(options(app, plan), pool_limits(&app.settings))
+    store::open_pool(options(app, plan), &app.settings)
 }
 
 /// Waits for the tasks, and checks that PostgreSQL found no deadlock in the database.
@@ -62,7 +60,7 @@ async fn join(app: TestApp, mut tasks: JoinSet<()>) {
         ended.unwrap();
     }
     let mut outside = store::connect(&app).await;
-    app.stopper.stop();
+    app.shutdown_signal.stop();
     app.pool.close().await;
     assert_eq!(store::count_deadlocks(&mut outside).await, 0);
 }
@@ -238,11 +236,7 @@ async fn idempotency_keys_are_written_in_one_order() {
     let mut first = store::connect_with(&options(&app, PLANS[0])).await;
     let mut second = store::connect_with(&options(&app, PLANS[3])).await;
     // The two statements meet in the middle of their keys.
-    let slow = "create function slow() returns trigger language plpgsql as
-                    'begin perform pg_sleep(0.002); return new; end';
-                create trigger slow before insert on idempotency
-                    for each row execute function slow()";
-    sqlx::raw_sql(slow).execute(&app.pool).await.unwrap();
+    store::slow_down_key_inserts(&app).await;
     for round in 0..5 {
         let mut keys: Vec<IdempotencyKey> = (0..40)
             .map(|number| IdempotencyKey::new(&format!("{round}-{number}"), [0; 32]).unwrap())
@@ -281,11 +275,7 @@ async fn idempotency_keys_are_written_in_one_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn records_and_keys_are_locked_in_one_order() {
     let app = spawn().await;
-    let fill = "insert into audit (at, action, actor, host, pid, details)
-                select '2020-01-01'::timestamptz + random() * interval '1 day', 'app.create', 'a',
-                       'h', 1, '{}'
-                from generate_series(1, 1000)";
-    sqlx::raw_sql(fill).execute(&app.pool).await.unwrap();
+    store::insert_old_audit_entries(&app, 1_000).await;
     let stored = store::new_app(BUIN, &[]);
     store::insert(&app.pool, &stored).await;
     let mut hashes: Vec<ApiKeyHash> = Vec::new();

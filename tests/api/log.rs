@@ -20,12 +20,12 @@ fn send(server: &Server, request: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Makes good and bad calls of every kind. Returns the texts that the log must not contain.
+/// Makes valid and invalid calls of every kind. Returns the texts that the log must not contain.
 async fn everything(home: &Home, server: &Server) -> Vec<String> {
     let credentials = home.credentials();
     let api_key = home.api_key();
     let client = server.client(&credentials);
-    let caller = server.plain(&api_key);
+    let caller = server.plain_client(&api_key);
     let token = client.token().await;
 
     let new = json!({ "title": TITLE, "creator": ACCOUNT, "member": ["b", "c"] });
@@ -39,7 +39,7 @@ async fn everything(home: &Home, server: &Server) -> Vec<String> {
         let update = json!({ "sessionId": id, "opUser": ACCOUNT, "title": format!("{TITLE}!") });
         client.post_sealed(&token, "/cgi/session/update", &update).await;
         caller.post("update", &update).await;
-        let refused = json!({ "sessionId": id, "opUser": "stranger", "title": TITLE });
+        let refused = json!({ "sessionId": id, "opUser": "outsider", "title": TITLE });
         assert_eq!(caller.post("update", &refused).await["errcode"], 4);
         let conflict = json!({
             "sessionId": id, "opUser": ACCOUNT, "title": "x", "version": 77,
@@ -82,7 +82,7 @@ async fn everything(home: &Home, server: &Server) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_and_no_content_is_ever_logged() {
     for (level, format) in [("trace", "json"), ("info", "pretty")] {
-        let mut home = Home::lived_in();
+        let mut home = Home::with_database();
         home.set("MUSTER__LOG__LEVEL", level).set("MUSTER__LOG__FORMAT", format);
         home.set("MUSTER__DATABASE__ACQUIRE_TIMEOUT", "1s");
         let server = home.serve();
@@ -92,7 +92,7 @@ async fn no_secret_and_no_content_is_ever_logged() {
         let text = std::fs::read_to_string(&settings).unwrap();
         std::fs::write(&settings, text + "work_mem = plenty\n").unwrap();
         home.kill_postgres();
-        let caller = server.plain(&home.api_key());
+        let caller = server.plain_client(&home.api_key());
         let new = json!({ "title": TITLE, "creator": ACCOUNT, "member": ["b", "c"] });
         assert_eq!(caller.post("create", &new).await["errcode"], -1);
         server.running.signal(rustix::process::Signal::TERM);
@@ -127,17 +127,17 @@ fn requests(log: &str) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_request_is_one_log_line() {
-    let mut home = Home::lived_in();
+    let mut home = Home::with_database();
     home.set("MUSTER__LOG__FORMAT", "json");
     let server = home.serve();
     let client = server.client(&home.credentials());
-    let caller = server.plain(&home.api_key());
+    let caller = server.plain_client(&home.api_key());
     let app_id = client.app_id.clone();
     let session = caller.create().await;
     let id = session["sessionId"].as_str().unwrap();
     let token = client.token().await;
     client.get_session(&token, id).await;
-    let refused = json!({ "sessionId": id, "opUser": "stranger", "title": "x" });
+    let refused = json!({ "sessionId": id, "opUser": "outsider", "title": "x" });
     caller.post("update", &refused).await;
     client.get("/cgi/nothing").await;
     client.get("/v1/limits").await;
@@ -190,7 +190,7 @@ async fn each_request_is_one_log_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_cannot_forge_log_lines() {
     for format in ["json", "pretty"] {
-        let mut home = Home::lived_in();
+        let mut home = Home::with_database();
         home.set("MUSTER__LOG__FORMAT", format);
         let server = home.serve();
         let forged = "INFO forged";
@@ -233,18 +233,18 @@ async fn clients_cannot_forge_log_lines() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_switched_off_log_is_silent() {
-    let mut home = Home::lived_in();
+async fn disabled_log_is_silent() {
+    let mut home = Home::with_database();
     home.set("MUSTER__LOG__LEVEL", "off");
     let server = home.serve();
-    server.plain(&home.api_key()).create().await;
+    server.plain_client(&home.api_key()).create().await;
     assert_eq!(server.stop().stderr, "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn non_http_traffic_is_not_logged() {
     for named in [false, true] {
-        let mut home = Home::lived_in();
+        let mut home = Home::with_database();
         if named {
             home.set("MUSTER__LOG__LEVEL", "info,actix_http=error");
         }

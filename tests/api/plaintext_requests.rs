@@ -33,11 +33,11 @@ async fn api_key_requests_and_responses_are_plaintext() {
     assert_eq!(updated["version"], 2);
     assert_eq!(app.current(&created).await, updated);
     // buin and appId are ignored: the key determines both.
-    let mut odd = message();
-    odd["buin"] = json!("x");
-    odd["appId"] = json!([]);
-    odd["encrypt"] = Value::Null;
-    assert_eq!(post(&app, &app.api_key, CREATE, &odd).await["errcode"], 0);
+    let mut invalid = message();
+    invalid["buin"] = json!("x");
+    invalid["appId"] = json!([]);
+    invalid["encrypt"] = Value::Null;
+    assert_eq!(post(&app, &app.api_key, CREATE, &invalid).await["errcode"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,12 +78,12 @@ async fn sealed_request_gets_a_sealed_response() {
     let path = format!("{CREATE}?accessToken={}", app.api_key);
     let request = app.client.request(Method::POST, &path);
     let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
-    let created = app.client.opened(request.send().await.unwrap()).await;
+    let created = app.client.open_response(request.send().await.unwrap()).await;
     assert_eq!(created["title"], "t");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_does_not_open_the_plain_form() {
+async fn token_does_not_accept_plain_requests() {
     let app = spawn_app().await;
     let token = app.client.token().await;
     let missing = refusal(100_011, "encrypt: is missing");

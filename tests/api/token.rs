@@ -32,16 +32,16 @@ fn past_the_token() -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_call_gives_a_new_token_and_older_ones_stay_valid() {
+async fn new_token_keeps_older_tokens_valid() {
     let app = spawn_app().await;
     let mut tokens = Vec::new();
     for _ in 0..3 {
         let granted = app.client.gettoken().await;
         let token = granted["accessToken"].as_str().unwrap().to_owned();
-        let whole = json!({
+        let complete = json!({
             "errcode": 0, "errmsg": "ok", "accessToken": token, "expireIn": 7200,
         });
-        assert_eq!(granted, whole);
+        assert_eq!(granted, complete);
         let safe = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         assert!(!token.is_empty() && token.chars().all(safe), "{token}");
         assert!(!tokens.contains(&token));
@@ -71,7 +71,7 @@ async fn clock_skew_of_five_minutes_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn malformed_time_is_refused_like_a_wrong_one() {
+async fn malformed_and_wrong_times_get_the_same_error() {
     let app = spawn_app().await;
     for time in [
         "",
@@ -179,7 +179,7 @@ async fn missing_token_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disabled_app_is_shut_out_until_it_is_enabled() {
+async fn disabled_app_is_refused_until_it_is_enabled() {
     let app = spawn_app().await;
     let stored = new_app(BUIN, &[Permission::SessionsRead]);
     let (client, api_key) = app.add(&stored).await;
@@ -220,16 +220,16 @@ async fn rotated_key_invalidates_all_tokens() {
 async fn enterprises_do_not_share_apps() {
     let app = spawn_app().await;
     let wrong = refusal(100_009, "buin: not the enterprise of this app");
-    let stranger = Client { buin: BUIN + 1, ..app.client.clone() };
-    assert_eq!(stranger.gettoken().await, wrong);
-    let nobody = Client { app_id: "yd0".to_owned(), ..app.client.clone() };
-    assert_eq!(nobody.gettoken().await, unknown_app());
+    let other_enterprise = Client { buin: BUIN + 1, ..app.client.clone() };
+    assert_eq!(other_enterprise.gettoken().await, wrong);
+    let unknown = Client { app_id: "yd0".to_owned(), ..app.client.clone() };
+    assert_eq!(unknown.gettoken().await, unknown_app());
 
     // The same id in another enterprise is another app, with another key.
     let mut twin = new_app(BUIN + 1, &[Permission::SessionsRead]);
     twin.app.app_id = app.client.app_id.parse().unwrap();
     let (twin, _) = app.add(&twin).await;
-    assert_eq!(stranger.gettoken().await, cannot_open());
+    assert_eq!(other_enterprise.gettoken().await, cannot_open());
     let token = twin.token().await;
     assert_eq!(admitted(&twin, &token).await, past_the_token());
     assert_eq!(app.client.gettoken().await["errcode"], 0);

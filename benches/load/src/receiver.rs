@@ -9,8 +9,8 @@ use actix_web::{App, HttpRequest, HttpServer, web};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-/// The number of kept callbacks.
-const KEPT: u64 = 256;
+/// The maximum number of kept callbacks.
+const MAX_KEPT: u64 = 256;
 
 /// The options of the receiver.
 #[derive(Args)]
@@ -60,7 +60,7 @@ async fn receive(
     request: HttpRequest,
     body: web::Bytes,
 ) -> &'static str {
-    if received.count.fetch_add(1, Ordering::Relaxed) < KEPT
+    if received.count.fetch_add(1, Ordering::Relaxed) < MAX_KEPT
         && let Ok(mut kept) = received.kept.lock()
     {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

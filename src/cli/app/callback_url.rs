@@ -1,5 +1,5 @@
-//! Callback URLs that no callback can reach: refused if no setting could change that, else named in a
-//! warning.
+//! Callback URLs that callbacks cannot reach. A URL is refused if no setting can permit it. A URL that
+//! the settings deny causes a warning.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::super::{callbacks, output};
 use crate::config::Settings;
 use crate::delivery::NetworkPolicy;
 
-/// How long a command waits for the addresses of a name.
+/// The time in which a name must resolve to addresses.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Parses the value of `--callback-url`.
@@ -52,7 +52,8 @@ fn address(url: &Url) -> Option<IpAddr> {
     url.host_str()?.trim_matches(['[', ']']).parse().ok()
 }
 
-/// The addresses of the name in a URL; none if it has none now, or if the answer takes long.
+/// The addresses of the name in a URL; empty if the name has no address now, or if the resolver is
+/// slow.
 async fn resolve(url: &Url) -> Vec<IpAddr> {
     let Some(host) = url.host_str().map(str::to_owned) else { return Vec::new() };
     let (sender, receiver) = tokio::sync::oneshot::channel();

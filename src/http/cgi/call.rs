@@ -46,7 +46,7 @@ impl<N> PostRequest<N> {
 
     /// The session that the message names. The request context records it.
     pub(super) fn session_id(&self, message: &JsonObject<'_>) -> Result<SessionId, CgiError> {
-        let wrong = |why: FieldError| CgiError::new(Errcode::SessionIdInvalid, why.to_string());
+        let wrong = |error: FieldError| CgiError::new(Errcode::SessionIdInvalid, error.to_string());
         self.base.named(message.text("sessionId").map_err(wrong)?)
     }
 
@@ -70,8 +70,9 @@ impl<N> GetRequest<N> {
         let text = text
             .filter(|text| !text.is_empty())
             .ok_or_else(|| CgiError::missing(Errcode::SessionIdMissing, "sessionId"))?;
-        let wrong =
-            |why: Invalid| CgiError::new(Errcode::SessionIdInvalid, format!("sessionId: {why}"));
+        let wrong = |error: Invalid| {
+            CgiError::new(Errcode::SessionIdInvalid, format!("sessionId: {error}"))
+        };
         let id = text.parse().map_err(wrong)?;
         RequestContext::with(&self.request, |context| context.set_session(id));
         Ok(id)

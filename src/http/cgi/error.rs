@@ -246,13 +246,13 @@ impl From<AuthRejection> for CgiError {
 }
 
 impl From<NoResponse> for CgiError {
-    fn from(why: NoResponse) -> Self {
-        match why {
-            NoResponse::TimedOut { .. } => Self::timed_out(why.to_string()).with_cause(&why),
+    fn from(error: NoResponse) -> Self {
+        match error {
+            NoResponse::TimedOut { .. } => Self::timed_out(error.to_string()).with_cause(&error),
             NoResponse::ClientClosed { .. } => {
                 let status =
                     StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST);
-                Self::new(Errcode::Internal, why.to_string()).with_status(status)
+                Self::new(Errcode::Internal, error.to_string()).with_status(status)
             }
         }
     }

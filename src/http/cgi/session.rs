@@ -73,18 +73,18 @@ fn version(body: &JsonObject<'_>) -> Result<Option<Version>, CgiError> {
         let errmsg = format!("version: at most {}, got {integer}", i64::MAX);
         return Err(CgiError::new(Errcode::BadRequest, errmsg));
     };
-    Version::new(number).map(Some).map_err(|why| CgiError::invalid("version", &why))
+    Version::new(number).map(Some).map_err(|error| CgiError::invalid("version", &error))
 }
 
 fn title(body: &JsonObject<'_>) -> Result<Option<Title>, CgiError> {
     let title = body.text("title")?.map(Title::new).transpose();
-    title.map_err(|why| CgiError::invalid("title", &why))
+    title.map_err(|error| CgiError::invalid("title", &error))
 }
 
 /// A required account.
 fn account(body: &JsonObject<'_>, field: &str) -> Result<Account, CgiError> {
     let text = body.account(field)?.ok_or_else(|| CgiError::missing(Errcode::BadRequest, field))?;
-    Account::new(&text).map_err(|why| CgiError::invalid(field, &why))
+    Account::new(&text).map_err(|error| CgiError::invalid(field, &error))
 }
 
 fn accounts(body: &JsonObject<'_>, field: &str) -> Result<Vec<Account>, CgiError> {

@@ -61,8 +61,12 @@ impl RequestContext {
     }
 
     /// Creates the context of a request, and attaches it to the request.
-    pub(crate) fn attach(request: &ServiceRequest, id: HeaderValue, peer: ClientIp) -> Rc<Self> {
-        let context = Self::new(id, peer);
+    pub(crate) fn attach(
+        request: &ServiceRequest,
+        id: HeaderValue,
+        client_ip: ClientIp,
+    ) -> Rc<Self> {
+        let context = Self::new(id, client_ip);
         request.extensions_mut().insert(context.clone());
         context
     }
@@ -220,10 +224,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_with_the_request_sees_its_context() {
+    fn the_context_is_attached_to_the_request() {
         let request = TestRequest::default().to_srv_request();
-        let peer = ClientIp(std::net::Ipv4Addr::LOCALHOST.into());
-        let context = RequestContext::attach(&request, HeaderValue::from_static("the-id"), peer);
+        let client_ip = ClientIp(std::net::Ipv4Addr::LOCALHOST.into());
+        let id = HeaderValue::from_static("the-id");
+        let context = RequestContext::attach(&request, id, client_ip);
         let id = "8AD595F3-73B3-4B56-90AF-F336F9222FC5".parse().unwrap();
         RequestContext::with(request.request(), |context| context.set_session(id));
         assert_eq!((context.session_id(), context.request_id_str()), (Some(id), "the-id"));
@@ -232,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_is_taken_off_the_response() {
+    fn the_result_is_removed_from_the_response() {
         let context = RequestContext::for_tests("id");
         let mut response = TestRequest::default().to_srv_response(HttpResponse::Ok().finish());
         assert!(RequestResult::of(&mut response, &context).answered().is_none());

@@ -83,7 +83,7 @@ mod tests {
     use crate::metrics::{Format, MetricsSnapshot, text};
 
     #[test]
-    fn a_response_counts_for_its_route_and_its_error() {
+    fn a_response_is_counted_by_route_and_by_error() {
         let metrics = Arc::<Metrics>::default();
         let measure = RequestMetrics::new(metrics.clone());
         let context = RequestContext::for_tests("id");

@@ -141,7 +141,7 @@ impl ConnectionHandler {
         let Accepted { stream, http_version, undecoded } =
             accepted.map_err(|error| self.record_handshake_failure(&error))?;
         let timeouts = ConnectionTimeouts {
-            head: self.options.header_timeout,
+            header: self.options.header_timeout,
             write: self.options.write_timeout,
             idle: self.options.keep_alive_timeout,
         };

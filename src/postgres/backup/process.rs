@@ -232,7 +232,7 @@ mod tests {
     fn variable(url: &str, tools: u32, name: &str) -> Option<String> {
         let options = PgConnectOptions::from_str(url).unwrap();
         let all = environment(&options, tools);
-        all.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+        all.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub(super) async fn fetch(
 
     create_accessible(cache)?;
     let lock = cache.join(".lock");
-    let _turn = LifecycleLock::acquire(&lock, FETCH_TIMEOUT)
+    let _lock = LifecycleLock::acquire(&lock, FETCH_TIMEOUT)
         .await
         .map_err(|error| DownloadError::Lock(Box::new(error)))?;
     let install_dir = cache.join(version.to_string());

@@ -4,31 +4,14 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::complete::AttemptRecord;
-use super::summary::{DeliveryRow, DeliverySummary};
-use crate::domain::{AppId, Buin, DeliveryId, DeliveryState, SessionId};
+use super::summary::DeliveryRow;
+use crate::domain::{
+    AppId, AttemptRecord, Buin, DeliveryFilter, DeliveryId, DeliveryState, DeliverySummary,
+    SessionId,
+};
 use crate::repository::Error;
 use crate::repository::Pool;
 use crate::repository::audit::{self, AuditAction, AuditContext, AuditRecord};
-
-/// Selects deliveries that meet all given conditions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeliveryFilter {
-    /// The delivery with this id.
-    pub id: Option<DeliveryId>,
-    /// Deliveries to this app.
-    pub app_id: Option<AppId>,
-    /// Deliveries to the apps of this enterprise.
-    pub buin: Option<Buin>,
-    /// Deliveries in this state.
-    pub state: Option<DeliveryState>,
-    /// Deliveries about this session.
-    pub session_id: Option<SessionId>,
-    /// Deliveries created at this time or later.
-    pub since: Option<DateTime<Utc>>,
-    /// Deliveries created before this time.
-    pub until: Option<DateTime<Utc>>,
-}
 
 /// Lists up to `limit` deliveries, the newest first.
 ///
@@ -46,9 +29,10 @@ pub async fn list(
                listed.attempts, listed.due_at, listed.created_at, listed.finished_at,
                app.callback_url as "callback_url?",
                (
-                   select error from delivery_attempt as tried
-                   where tried.session_id = listed.session_id and tried.app_id = listed.app_id
-                     and tried.version = listed.version
+                   select error from delivery_attempt
+                   where delivery_attempt.session_id = listed.session_id
+                     and delivery_attempt.app_id = listed.app_id
+                     and delivery_attempt.version = listed.version
                    order by attempt desc
                    limit 1
                ) as "last_error?"
@@ -143,7 +127,7 @@ async fn replay_once(
     let mut transaction = pool.begin().await?;
     let result = sqlx::query!(
         r#"
-        with chosen as (
+        with selected as (
             select session_id, app_id, version from delivery
             where ($1::text is null or app_id = $1) and ($2::bigint is null or buin = $2)
               and ($3::text is null or state = $3) and ($4::uuid is null or session_id = $4)
@@ -156,9 +140,9 @@ async fn replay_once(
         )
         update delivery
         set state = 'pending', due_at = $8, tries = 0, first_tried_at = null, finished_at = null
-        from chosen
-        where delivery.session_id = chosen.session_id and delivery.app_id = chosen.app_id
-          and delivery.version = chosen.version and delivery.state <> 'leased'
+        from selected
+        where delivery.session_id = selected.session_id and delivery.app_id = selected.app_id
+          and delivery.version = selected.version and delivery.state <> 'leased'
         "#,
         filter.app_id(),
         filter.buin.map(Buin::get),
@@ -192,29 +176,28 @@ pub async fn prune(
 ) -> Result<u64, Error> {
     let deleted = sqlx::query_scalar!(
         r#"
-        with old as (
+        with expired as (
             select session_id, app_id, version
             from delivery
             where state = $1 and finished_at < $2 and state in ('delivered', 'failed')
             order by finished_at
             limit $3
-            -- Waits for nothing: a delivery that is replayed now stays, and another server deletes
-            -- others.
+            -- Rows that a replay or another server has locked are skipped.
             for update skip locked
-        ), gone as (
+        ), deleted as (
             delete from delivery
-            using old
-            where delivery.session_id = old.session_id and delivery.app_id = old.app_id
-              and delivery.version = old.version and delivery.state = $1
+            using expired
+            where delivery.session_id = expired.session_id and delivery.app_id = expired.app_id
+              and delivery.version = expired.version and delivery.state = $1
             returning delivery.session_id, delivery.app_id, delivery.version
-        ), tries as (
+        ), deleted_attempt as (
             delete from delivery_attempt
-            using gone
-            where delivery_attempt.session_id = gone.session_id
-              and delivery_attempt.app_id = gone.app_id
-              and delivery_attempt.version = gone.version
+            using deleted
+            where delivery_attempt.session_id = deleted.session_id
+              and delivery_attempt.app_id = deleted.app_id
+              and delivery_attempt.version = deleted.version
         )
-        select count(*) as "gone!" from gone
+        select count(*) as "deleted!" from deleted
         "#,
         state.name(),
         before,

@@ -33,13 +33,12 @@ mod count;
 mod release;
 mod summary;
 
-pub use admin::{DeliveryFilter, attempts, find, list, prune, replay};
+pub use admin::{attempts, find, list, prune, replay};
 pub use claim::{AppCapacity, ClaimBatch, claim};
 pub use claimed::{ClaimedDelivery, ClaimedEvent};
-pub use complete::{AttemptRecord, CompletedAttempt, NextState, complete};
+pub use complete::{CompletedAttempt, NextState, complete};
 pub use count::{DeliveryCounts, count};
 pub use release::{Lease, ReleasedDelivery, release, release_lost_leases};
-pub use summary::DeliverySummary;
 
 /// The number of attempts for a statement that ends in a deadlock each time. PostgreSQL needs a
 /// second to detect a deadlock.

@@ -109,13 +109,13 @@ pub async fn release_lost_leases(
     retry_on_deadlock!({
         sqlx::query!(
             r#"
-        with forgotten as (
+        with lost as (
             select delivery.session_id, delivery.app_id, delivery.version, delivery.lease
             from app
-            cross join unnest($1::uuid[], $2::timestamptz[]) as item (lease, until)
-            -- By when it ends, because there is an index for that, and few end at one time.
+            cross join unnest($1::uuid[], $2::timestamptz[]) as item (lease, expires_at)
+            -- The join on `due_at` uses the index `delivery_due`. Few leases end at the same time.
             join delivery on delivery.buin = app.buin and delivery.app_id = app.app_id
-                         and delivery.due_at = item.until and delivery.lease = item.lease
+                         and delivery.due_at = item.expires_at and delivery.lease = item.lease
                          and delivery.state in ('pending', 'leased')
             order by delivery.session_id, delivery.app_id, delivery.version
             for no key update of delivery
@@ -124,10 +124,10 @@ pub async fn release_lost_leases(
         set state = 'pending', lease = null, due_at = $3,
             attempts = attempts - 1, tries = tries - 1,
             first_tried_at = case when tries > 1 then first_tried_at end
-        from forgotten
-        where delivery.session_id = forgotten.session_id
-          and delivery.app_id = forgotten.app_id
-          and delivery.version = forgotten.version and delivery.lease = forgotten.lease
+        from lost
+        where delivery.session_id = lost.session_id
+          and delivery.app_id = lost.app_id
+          and delivery.version = lost.version and delivery.lease = lost.lease
         "#,
             &ids,
             &expirations,

@@ -3,33 +3,9 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::domain::{Buin, DeliveryId, DeliveryState, SessionId, Version, url_origin};
+use crate::domain::{Buin, DeliveryId, DeliverySummary, SessionId, Version, url_origin};
 use crate::repository::Error;
 use crate::repository::error::corrupt;
-
-/// A delivery and its state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeliverySummary {
-    /// The id of the delivery.
-    pub id: DeliveryId,
-    /// The enterprise.
-    pub buin: Buin,
-    /// Its state.
-    pub state: DeliveryState,
-    /// The number of attempts.
-    pub attempts: i32,
-    /// The time of the next attempt, or the end of the lease. Without meaning after the delivery
-    /// has ended.
-    pub due_at: DateTime<Utc>,
-    /// The time of the reported change.
-    pub created_at: DateTime<Utc>,
-    /// The time of the acknowledgment or of the final failure.
-    pub finished_at: Option<DateTime<Utc>>,
-    /// The origin of the app's callback URL, as it is now.
-    pub receiver: Option<String>,
-    /// The error of the last attempt, if it failed.
-    pub last_error: Option<String>,
-}
 
 /// The column names are those of the statement in [`super::list`].
 pub(super) struct DeliveryRow {

@@ -1,7 +1,7 @@
 //! Apps: create, list, change, disable, pause their callbacks, replace their AES key.
 
 use super::{AdminContext, Error, propagation};
-use crate::domain::{App, AppId, Buin, Callback, DeliveryState, Permissions};
+use crate::domain::{App, AppId, Buin, Callback, DeliveryFilter, DeliveryState, Permissions};
 use crate::repository::apps::{self, StoredApp};
 use crate::repository::deliveries;
 use crate::service::AppContext;
@@ -186,11 +186,11 @@ fn may_revive_callbacks(before: &StoredApp, after: &StoredApp) -> bool {
 
 /// Makes the pending callbacks of an app due now. The running servers know the changed app already.
 async fn wake_backlog(admin: &AdminContext, app: &App) -> Result<(), Error> {
-    let filter = deliveries::DeliveryFilter {
+    let filter = DeliveryFilter {
         buin: Some(app.buin),
         app_id: Some(app.app_id.clone()),
         state: Some(DeliveryState::Pending),
-        ..deliveries::DeliveryFilter::default()
+        ..DeliveryFilter::default()
     };
     deliveries::replay(&admin.pool, &filter, admin.audit_context()).await?;
     Ok(())
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_are_not_named_stay() {
+    fn absent_changes_keep_the_current_values() {
         let before = app(Some(("http://a", "secret")));
         let mut after = before.clone();
         AppChanges::default().apply(&mut after);

@@ -103,10 +103,10 @@ impl<C, O> Waiters for Vec<Pending<C, O>> {
         self.iter().map(|pending| pending.deadline)
     }
 
-    fn expire(&mut self, now: Instant, why: impl Fn() -> Error) -> usize {
+    fn expire(&mut self, now: Instant, error: impl Fn() -> Error) -> usize {
         self.retain(|pending| !pending.reply.0.is_closed());
         let expired = self.extract_if(.., |pending| pending.deadline <= now);
-        expired.map(|pending| pending.reply.send(Err(why()))).count()
+        expired.map(|pending| pending.reply.send(Err(error()))).count()
     }
 
     fn is_splittable(&self) -> bool {

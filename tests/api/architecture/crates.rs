@@ -2,8 +2,7 @@
 
 use super::fail_on;
 use super::imports::Tree;
-use super::layers::{COMPOSITION_ROOT, PURE, in_files, room};
-use super::source::{self, Source};
+use super::layers::{PURE, begins_with, in_files, is_composition, room};
 
 /// The rooms that may use a crate or a part of `std`.
 const CRATES: [(&str, &[&str]); 43] = [
@@ -54,7 +53,7 @@ const CRATES: [(&str, &[&str]); 43] = [
         &["cli", "http", "delivery", "service", "repository", "postgres", "keyring", "telemetry"],
     ),
     ("serde", &["cli", "http", "service", "repository", "postgres", "keyring", "wire"]),
-    // In the domain only for the values of attributes.
+    // In the domain only for the values of attributes and the details of audit entries.
     (
         "serde_json",
         &[
@@ -73,27 +72,27 @@ const CRATES: [(&str, &[&str]); 43] = [
     ("std::net", &["cli", "http", "delivery", "config"]),
 ];
 
-/// The file of each misplaced use, and a text about it.
-fn misplaced(sources: &[Source]) -> Vec<(String, String)> {
+/// The file of each misplaced use, and a text about it. A file has one text for each crate.
+fn misplaced(tree: &Tree) -> Vec<(String, String)> {
     let mut mistakes = Vec::new();
-    for source in sources {
+    for (index, source) in tree.sources.iter().enumerate() {
         let room = room(source);
-        let is_root = COMPOSITION_ROOT.contains(&source.name.as_str());
-        for (used, rooms) in CRATES {
-            if room.is_empty() || rooms.contains(&room) || (used == "sqlx" && is_root) {
-                continue;
-            }
-            for at in source.all(used) {
-                let is_path = source.code[at + used.len()..].starts_with("::");
-                let is_import = source.code[..at].ends_with("use ");
-                if is_path || is_import {
-                    let text = format!(
-                        "{}: `{used}` is for {}, not for `{room}`",
-                        source.line(at),
-                        rooms.join(", ")
-                    );
-                    mistakes.push((source.name.clone(), text));
-                }
+        if room.is_empty() {
+            continue;
+        }
+        let foreign = tree.foreign(index);
+        for (used, rooms) in CRATES.iter().filter(|(_, rooms)| !rooms.contains(&room)) {
+            let wrong = foreign
+                .iter()
+                .find(|(_, path)| begins_with(path, used) && !is_composition(source, path));
+            if let Some((at, path)) = wrong {
+                let text = format!(
+                    "{}: `{}` is for {}, not for `{room}`",
+                    source.line(*at),
+                    path.join("::"),
+                    rooms.join(", ")
+                );
+                mistakes.push((source.name.clone(), text));
             }
         }
     }
@@ -102,25 +101,44 @@ fn misplaced(sources: &[Source]) -> Vec<(String, String)> {
 
 #[test]
 fn crates_are_used_only_in_their_rooms() {
-    fail_on(&in_files(misplaced(&source::read("src"))));
+    fail_on(&in_files(misplaced(&Tree::read("src"))));
 }
 
 #[test]
-fn sqlx_in_the_service_is_found() {
+fn misplaced_crates_are_found() {
     let tree = Tree::planted(&[
         ("service/mod.rs", "fn f(connection: &mut sqlx::PgConnection) {}\nfn g() { my_sqlx::x() }"),
         ("service/pool.rs", "// sqlx::PgPool\nfn f() { \"sqlx::PgPool\"; }"),
+        ("service/renamed.rs", "use {sqlx as s};\nfn f() { s::query() }"),
+        ("service/from_root.rs", "use ::sqlx;"),
+        ("service/branch_from_root.rs", "use ::{sqlx as s};"),
+        ("service/inline.rs", "fn f() { ::sqlx::query() }"),
+        ("service/branch.rs", "use std::{fmt, fs};"),
+        ("service/part.rs", "use std as s;\nfn f() { s::fs::read() }"),
         ("repository/mod.rs", "use sqlx::PgPool;"),
         ("postgres/mod.rs", "use sqlx::PgPool;"),
-        ("cli/database.rs", "use sqlx::PgPool;"),
+        ("cli/database.rs", "use sqlx::postgres::PgConnectOptions;"),
+        ("cli/callbacks.rs", "use sqlx::postgres::PgConnectOptions;"),
         ("cli/app.rs", "use sqlx;"),
     ]);
-    let found: Vec<String> = misplaced(&tree.sources).into_iter().map(|(file, _)| file).collect();
-    assert_eq!(found, ["src/service/mod.rs", "src/cli/app.rs"]);
+    let found: Vec<String> = misplaced(&tree).into_iter().map(|(file, _)| file).collect();
+    assert_eq!(
+        found,
+        [
+            "src/service/mod.rs",
+            "src/service/renamed.rs",
+            "src/service/from_root.rs",
+            "src/service/branch_from_root.rs",
+            "src/service/inline.rs",
+            "src/service/branch.rs",
+            "src/service/part.rs",
+            "src/cli/callbacks.rs",
+            "src/cli/app.rs",
+        ]
+    );
 }
 
-#[test]
-fn sql_is_only_in_the_repository() {
+fn misplaced_sql(tree: &Tree) -> Vec<String> {
     const STATEMENTS: [&str; 11] = [
         "query!",
         "query_as!",
@@ -135,8 +153,8 @@ fn sql_is_only_in_the_repository() {
         "migrate!",
     ];
     let mut mistakes = Vec::new();
-    for source in source::read("src") {
-        if ["repository", "postgres"].contains(&room(&source)) {
+    for source in &tree.sources {
+        if ["repository", "postgres"].contains(&room(source)) {
             continue;
         }
         for statement in STATEMENTS {
@@ -146,30 +164,71 @@ fn sql_is_only_in_the_repository() {
             }
         }
     }
-    fail_on(&mistakes);
+    mistakes
+}
+
+#[test]
+fn sql_is_only_in_the_repository() {
+    fail_on(&misplaced_sql(&Tree::read("src")));
+}
+
+#[test]
+fn misplaced_sql_is_found() {
+    let tree = Tree::planted(&[
+        ("cli/database.rs", "fn f() {\n    sqlx::query(\"select 1\"); }"),
+        ("service/mod.rs", "fn f() { query_as!(Page, \"select 1\"); my_query!(); }"),
+        ("repository/mod.rs", "fn f() { query!(\"select 1\"); }"),
+    ]);
+    assert_eq!(
+        misplaced_sql(&tree),
+        [
+            "src/cli/database.rs:2: `sqlx::query` outside of `repository`",
+            "src/service/mod.rs:1: `query_as!` outside of `repository`",
+        ]
+    );
+}
+
+fn impure(tree: &Tree) -> Vec<String> {
+    const WORDS: [&str; 3] = ["async", "SystemTime", "Instant"];
+    const PATHS: [&str; 6] =
+        ["std::env", "std::fs", "std::io::stdin", "std::net", "std::process", "std::thread"];
+    let mut mistakes = Vec::new();
+    for (index, source) in tree.sources.iter().enumerate() {
+        if !PURE.contains(&room(source)) {
+            continue;
+        }
+        let words = WORDS.into_iter().flat_map(|word| source.all(word).map(move |at| (at, word)));
+        let foreign = tree.foreign(index);
+        let paths = foreign.iter().filter_map(|(at, path)| {
+            let impure = PATHS.into_iter().find(|impure| begins_with(path, impure))?;
+            Some((*at, impure))
+        });
+        for (at, impure) in words.chain(paths) {
+            let (name, line) = (&source.name, source.line(at));
+            mistakes.push(format!("{name}:{line}: `{impure}` in `{}`", room(source)));
+        }
+    }
+    mistakes
 }
 
 #[test]
 fn pure_rooms_have_no_io() {
-    const IMPURE: [&str; 9] = [
-        "async",
-        "std::env",
-        "std::fs",
-        "std::io::stdin",
-        "std::net",
-        "std::process",
-        "std::thread",
-        "SystemTime",
-        "Instant",
-    ];
-    let mut mistakes = Vec::new();
-    for source in source::read("src").iter().filter(|source| PURE.contains(&room(source))) {
-        for impure in IMPURE {
-            for at in source.all(impure) {
-                let (name, line) = (&source.name, source.line(at));
-                mistakes.push(format!("{name}:{line}: `{impure}` in `{}`", room(source)));
-            }
-        }
-    }
-    fail_on(&mistakes);
+    fail_on(&impure(&Tree::read("src")));
+}
+
+#[test]
+fn io_in_a_pure_room_is_found() {
+    let tree = Tree::planted(&[
+        ("domain/mod.rs", "use std::{env, fmt};\nasync fn f() {}"),
+        ("wire/mod.rs", "use std::io;\nfn f() { io::stdin() }"),
+        ("service/mod.rs", "use std::env;"),
+    ]);
+    assert_eq!(
+        impure(&tree),
+        [
+            "src/domain/mod.rs:2: `async` in `domain`",
+            "src/domain/mod.rs:1: `std::env` in `domain`",
+            "src/wire/mod.rs:2: `std::io::stdin` in `wire`",
+        ]
+    );
 }

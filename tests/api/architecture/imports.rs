@@ -2,7 +2,7 @@
 //!
 //! Both `use` trees and paths in the code count. A path may begin with `crate`, `super`, `self`, a
 //! child module, or a name that the file imports. Re-exports are followed. `mod x;` is not an
-//! import.
+//! import. `constructs.rs` forbids the constructs that would hide an import from this file.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -17,12 +17,14 @@ pub struct Tree {
     uses: Vec<Vec<Use>>,
 }
 
-struct Use {
-    at: usize,
-    /// The path as written.
-    path: Vec<String>,
+/// One name of a `use` declaration.
+pub struct Use {
+    /// The position of the declaration.
+    pub at: usize,
+    /// The path as written. A path that begins with `::` has an empty first part.
+    pub path: Vec<String>,
     /// The name in this file; `*` for all names.
-    alias: String,
+    pub alias: String,
 }
 
 pub struct Import {
@@ -34,6 +36,32 @@ pub struct Import {
     pub target: usize,
     /// The path names a module and no item in it.
     pub is_module: bool,
+}
+
+/// An item, whichever path names it.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub enum Item {
+    /// An item of this crate: its file and its name there.
+    Own(usize, String),
+    /// An item of another crate.
+    Foreign(Vec<String>),
+}
+
+/// A path from the root of a crate.
+enum Absolute {
+    Own(Vec<String>),
+    /// A path into another crate, which begins with the name of that crate. Names that are neither
+    /// modules nor imports, such as those of the prelude, count as crates.
+    Foreign(Vec<String>),
+}
+
+impl Absolute {
+    fn join(self, rest: &[String]) -> Self {
+        match self {
+            Self::Own(path) => Self::Own([&path[..], rest].concat()),
+            Self::Foreign(path) => Self::Foreign([&path[..], rest].concat()),
+        }
+    }
 }
 
 impl Tree {
@@ -53,45 +81,99 @@ impl Tree {
 
     /// A crate of test sources: names below `src`, and texts.
     pub fn planted(sources: &[(&str, &str)]) -> Self {
-        let planted =
-            |(name, text): &(&str, &str)| Source::new("src", &format!("src/{name}"), text);
-        Self::new([("lib.rs", "")].iter().chain(sources).map(planted).collect())
+        Self::planted_in("src", sources)
     }
 
+    /// A crate of test sources: names below `folder`, and texts.
+    pub fn planted_in(folder: &str, sources: &[(&str, &str)]) -> Self {
+        let planted =
+            |(name, text): &(&str, &str)| Source::new(folder, &format!("{folder}/{name}"), text);
+        let sources = [("lib.rs", "")].iter().chain(sources).map(planted).collect();
+        Self::new(source::without_test_files(sources))
+    }
+
+    /// The `use` declarations of a source.
+    pub fn uses(&self, source: usize) -> &[Use] {
+        &self.uses[source]
+    }
+
+    /// The imports of items and modules of the same crate.
     pub fn imports(&self, source: usize) -> Vec<Import> {
-        let file = &self.sources[source];
-        let used = self.uses[source].iter().map(|used| (used.at, used.path.clone()));
         let mut imports = Vec::new();
-        for (at, path) in used.chain(paths(file)) {
-            let Some(path) = self.absolute(source, &path, 0) else { continue };
+        for (at, path, is_glob) in self.written(source) {
+            let Absolute::Own(mut path) = self.absolute(source, &path, 0) else { continue };
             if let Some((target, is_module)) = self.resolve(&path, &mut Vec::new()) {
-                imports.push(Import { at, path, target, is_module });
+                if is_glob {
+                    path.push("*".to_owned());
+                }
+                imports.push(Import { at, path, target, is_module: is_module && !is_glob });
             }
         }
         imports
     }
 
-    /// The path from the crate's root; `None` for a path into another crate.
-    fn absolute(&self, source: usize, path: &[String], depth: usize) -> Option<Vec<String>> {
-        let module = &self.sources[source].module;
-        let (head, rest) = path.split_first()?;
+    /// The positions of the paths into other crates, and the paths from the name of the crate.
+    pub fn foreign(&self, source: usize) -> Vec<(usize, Vec<String>)> {
+        let absolute =
+            |(at, path, _): (usize, Vec<String>, bool)| match self.absolute(source, &path, 0) {
+                Absolute::Own(_) => None,
+                Absolute::Foreign(path) => Some((at, path)),
+            };
+        self.written(source).filter_map(absolute).collect()
+    }
+
+    /// The item that a path in a source names.
+    pub fn item(&self, source: usize, path: &[String]) -> Item {
+        match self.absolute(source, path, 0) {
+            Absolute::Own(path) => {
+                let name = path.last().cloned().unwrap_or_default();
+                let found = self.resolve(&path, &mut Vec::new());
+                Item::Own(found.map_or(source, |(file, _)| file), name)
+            }
+            Absolute::Foreign(path) => match &path[..] {
+                [name] if self.has(source, name) => Item::Own(source, name.clone()),
+                _ => Item::Foreign(path),
+            },
+        }
+    }
+
+    /// All paths of a source as written, their positions, and whether each stands for all names.
+    fn written(&self, source: usize) -> impl Iterator<Item = (usize, Vec<String>, bool)> {
+        let used = |used: &Use| (used.at, used.path.clone(), used.alias == "*");
+        let in_code = |(at, path)| (at, path, false);
+        let in_code = paths(&self.sources[source]).into_iter().map(in_code);
+        self.uses[source].iter().map(used).chain(in_code)
+    }
+
+    /// The path from the root of its crate.
+    fn absolute(&self, source: usize, path: &[String], depth: usize) -> Absolute {
+        let module = &self.sources[source].module[..];
+        let Some((head, rest)) = path.split_first() else {
+            return Absolute::Foreign(Vec::new());
+        };
         match head.as_str() {
-            "crate" => Some(rest.to_vec()),
-            "self" => Some([module, rest].concat()),
-            "super" => {
-                let ups = path.iter().take_while(|part| *part == "super").count();
-                Some([&module[..module.len().saturating_sub(ups)], &path[ups..]].concat())
+            "" => Absolute::Foreign(rest.to_vec()),
+            "crate" => Absolute::Own(rest.to_vec()),
+            "self" | "super" => {
+                let is_step = |part: &&String| ["self", "super"].contains(&part.as_str());
+                let steps = path.iter().take_while(is_step).count();
+                let ups = path[..steps].iter().filter(|part| *part == "super").count();
+                let above = &module[..module.len().saturating_sub(ups)];
+                Absolute::Own([above, &path[steps..]].concat())
             }
             _ => {
-                let child = [module.as_slice(), path].concat();
+                let child = [module, path].concat();
                 if self.files.contains_key(&child[..=module.len()]) {
-                    return Some(child);
+                    return Absolute::Own(child);
                 }
-                let used = self.uses[source].iter().find(|used| used.alias == *head)?;
-                // A name that is imported under itself, as in `use uuid::uuid`, ends here.
-                (depth < 8)
-                    .then(|| self.absolute(source, &used.path, depth + 1))?
-                    .map(|above| [above.as_slice(), rest].concat())
+                let used = self.uses[source].iter().find(|used| used.alias == *head);
+                match used {
+                    // A name that is imported under itself, as in `use uuid::uuid`, ends here.
+                    Some(used) if depth < 8 => {
+                        self.absolute(source, &used.path, depth + 1).join(rest)
+                    }
+                    _ => Absolute::Foreign(path.to_vec()),
+                }
             }
         }
     }
@@ -112,14 +194,13 @@ impl Tree {
             seen.push(key);
             let rest = &path[index + 1..];
             if let Some(used) = self.uses[file].iter().find(|used| used.alias == *part) {
-                return match self.absolute(file, &used.path, 0) {
-                    Some(above) => self.resolve(&[above.as_slice(), rest].concat(), seen),
-                    None => Some((file, false)),
+                return match self.absolute(file, &used.path, 0).join(rest) {
+                    Absolute::Own(path) => self.resolve(&path, seen),
+                    Absolute::Foreign(_) => Some((file, false)),
                 };
             }
             for used in self.uses[file].iter().filter(|used| used.alias == "*") {
-                let above = self.absolute(file, &used.path, 0);
-                if let Some(above) = above
+                if let Absolute::Own(above) = self.absolute(file, &used.path, 0)
                     && let Some((other, true)) = self.resolve(&above, seen)
                     && self.has(other, part)
                 {
@@ -213,10 +294,16 @@ fn paths(source: &Source) -> Vec<(usize, Vec<String>)> {
         let before = &source.code[..start];
         let head = before.rsplit(|c| !is_word(c)).next().unwrap_or_default();
         let at = start - head.len();
-        if head.is_empty() || source.code[..at].ends_with("::") {
+        let above = source.code[..at].strip_suffix("::");
+        // The head of a path has nothing before it, or `::` that follows neither a name nor `>`.
+        let is_inner = |above: &str| above.ends_with(|c: char| is_word(c) || c == '>');
+        if head.is_empty() || above.is_some_and(is_inner) {
             continue;
         }
         let mut path = vec![head.to_owned()];
+        if above.is_some() {
+            path.insert(0, String::new());
+        }
         let mut rest = &source.code[start..];
         while let Some(after) = rest.strip_prefix("::") {
             let end = after.find(|c| !is_word(c)).unwrap_or(after.len());

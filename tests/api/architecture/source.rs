@@ -12,6 +12,8 @@ pub struct Source {
     pub code: String,
     /// The number of lines without the unit tests at the end.
     pub lines: usize,
+    /// The modules in other files that this file declares for unit tests only.
+    test_modules: Vec<Vec<String>>,
 }
 
 impl Source {
@@ -23,8 +25,11 @@ impl Source {
         if matches!(module.last().unwrap().as_str(), "mod" | "lib" | "main") {
             module.pop();
         }
-        let code = without_tests(blanked(text));
-        Self { name: name.to_owned(), module, lines: code.trim_end().lines().count(), code }
+        let (code, test_modules) = without_tests(blanked(text));
+        let test_modules =
+            test_modules.into_iter().map(|test| [module.clone(), vec![test]].concat()).collect();
+        let lines = code.trim_end().lines().count();
+        Self { name: name.to_owned(), module, code, lines, test_modules }
     }
 
     pub fn line(&self, at: usize) -> usize {
@@ -55,8 +60,7 @@ pub fn read(folder: &str) -> Vec<Source> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 directories.push(path);
-            } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs")
-            {
+            } else if path.extension().is_some_and(|end| end == "rs") {
                 let name = path.strip_prefix(root).unwrap().to_str().unwrap();
                 sources.push(Source::new(folder, name, &std::fs::read_to_string(&path).unwrap()));
             }
@@ -64,12 +68,22 @@ pub fn read(folder: &str) -> Vec<Source> {
     }
     assert!(sources.len() > 4, "{folder} has too few sources");
     sources.sort_by(|a, b| a.name.cmp(&b.name));
+    without_test_files(sources)
+}
+
+/// Removes the files of modules that are declared with `#[cfg(test)]`, and of modules in them.
+pub fn without_test_files(mut sources: Vec<Source>) -> Vec<Source> {
+    let tests: Vec<Vec<String>> =
+        sources.iter().flat_map(|source| source.test_modules.clone()).collect();
+    sources.retain(|source| !tests.iter().any(|test| source.module.starts_with(test)));
     sources
 }
 
-/// Blanks out each item after `#[cfg(test)]`.
-fn without_tests(mut code: String) -> String {
+/// Blanks out each item after `#[cfg(test)]`. Returns the code, and the names of the modules in
+/// other files that it blanked out.
+fn without_tests(mut code: String) -> (String, Vec<String>) {
     const MARK: &str = "#[cfg(test)]";
+    let mut modules = Vec::new();
     while let Some(start) = code.find(MARK) {
         let mut depth = 0_usize;
         let mut end = code.len();
@@ -84,11 +98,18 @@ fn without_tests(mut code: String) -> String {
                 break;
             }
         }
+        let item = code[start..end].strip_suffix(';').and_then(|item| item.rsplit_once("mod "));
+        if let Some((before, name)) = item
+            && !before.ends_with(is_word)
+            && name.chars().all(is_word)
+        {
+            modules.push(name.to_owned());
+        }
         let blank: String =
             code[start..end].bytes().map(|b| if b == b'\n' { '\n' } else { ' ' }).collect();
         code.replace_range(start..end, &blank);
     }
-    code
+    (code, modules)
 }
 
 /// The code with blanks for comments and literals, of the same length in bytes and lines.
@@ -105,22 +126,18 @@ fn blanked(text: &str) -> String {
     };
     while at < bytes.len() {
         let rest = &bytes[at..];
-        let word_before =
-            at > 0 && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_');
         let length = if rest.starts_with(b"//") {
             rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len())
         } else if rest.starts_with(b"/*") {
             text[at..].find("*/").map_or(rest.len(), |end| end + 2)
         } else if rest[0] == b'"' {
             quoted(rest)
-        } else if rest[0] == b'r' && !word_before && rest[1..].starts_with(b"#\"") {
-            text[at..].find("\"#").map_or(rest.len(), |end| end + 2)
-        } else if rest[0] == b'r' && !word_before && rest.get(1) == Some(&b'"') {
-            2 + text[at + 2..].find('"').map_or(rest.len() - 2, |end| end + 1)
+        } else if rest[0] == b'r' && begins_word(&bytes[..at]) {
+            raw(&text[at..]).unwrap_or(0)
         } else if rest[0] == b'\'' {
             // A character literal or a lifetime.
             match text[at + 1..].chars().next() {
-                Some('\\') => 3 + text[at + 3..].find('\'').unwrap_or_default(),
+                Some('\\') => text[at + 3..].find('\'').map_or(0, |end| end + 4),
                 Some(c) if text[at + 1 + c.len_utf8()..].starts_with('\'') => 2 + c.len_utf8(),
                 _ => 0,
             }
@@ -133,6 +150,23 @@ fn blanked(text: &str) -> String {
         at += length.max(1);
     }
     String::from_utf8(out).unwrap()
+}
+
+/// Whether a word begins after `before`, which may end with the prefix `b` or `c` of a literal.
+fn begins_word(before: &[u8]) -> bool {
+    let before = match before {
+        [before @ .., b'b' | b'c'] => before,
+        before => before,
+    };
+    before.last().is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_')
+}
+
+/// The length of the raw string literal at the beginning, if there is one.
+fn raw(text: &str) -> Option<usize> {
+    let hashes = text[1..].bytes().take_while(|byte| *byte == b'#').count();
+    let inside = text[1 + hashes..].strip_prefix('"')?;
+    let end = format!("\"{}", "#".repeat(hashes));
+    Some(text.len() - inside.len() + inside.find(&end)? + end.len())
 }
 
 fn quoted(rest: &[u8]) -> usize {

@@ -33,11 +33,15 @@ fn head(text: &str) -> Reply {
 }
 
 /// Sends one callback to each URL, and returns the attempt of each.
-async fn tries(app: &TestApp, receiver: &Receiver, urls: &[String]) -> Vec<(bool, AttemptRecord)> {
+async fn send_to_each(
+    app: &TestApp,
+    receiver: &Receiver,
+    urls: &[String],
+) -> Vec<(bool, AttemptRecord)> {
     let mut subscribers = Vec::new();
     for url in urls {
         let stored = subscriber(url);
-        receiver.knows(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
+        receiver.add_app(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
         insert(&app.pool, &stored).await;
         subscribers.push(stored);
     }
@@ -48,34 +52,34 @@ async fn tries(app: &TestApp, receiver: &Receiver, urls: &[String]) -> Vec<(bool
     })
     .await;
     assert_eq!(worker.drain().await.unwrap(), urls.len());
-    let mut tries = Vec::new();
+    let mut attempts_sent = Vec::new();
     for stored in &subscribers {
         let id = delivery_id(&id, 1, stored);
         let listed = find(app, &id).await;
         assert_eq!(listed.attempts, 1);
-        let [tried] = attempts(app, &id).await.try_into().unwrap();
-        assert_eq!((tried.attempt, tried.started_at), (1, app.clock.now()));
-        assert!((0..60_000).contains(&tried.duration_ms), "{tried:?}");
-        match &tried.error {
+        let [attempt] = attempts(app, &id).await.try_into().unwrap();
+        assert_eq!((attempt.attempt, attempt.started_at), (1, app.clock.now()));
+        assert!((0..60_000).contains(&attempt.duration_ms), "{attempt:?}");
+        match &attempt.error {
             None => assert_eq!(listed.state, DeliveryState::Delivered),
             Some(_) => {
                 assert_eq!(listed.state, DeliveryState::Pending);
                 assert!(listed.due_at > app.clock.now());
             }
         }
-        tries.push((tried.error.is_none(), tried));
+        attempts_sent.push((attempt.error.is_none(), attempt));
     }
-    tries
+    attempts_sent
 }
 
-fn check(case: &str, (counts, tried): &(bool, AttemptRecord), expected: &Expected) {
-    let (expected_counts, status, error, answer) = expected;
-    let case = format!("{case}: {tried:?}");
-    assert_eq!(counts, expected_counts, "{case}");
-    assert_eq!(tried.status, *status, "{case}");
-    assert!(tried.error.as_deref().unwrap_or_default().contains(error), "{case}");
+fn check(case: &str, (acknowledged, attempt): &(bool, AttemptRecord), expected: &Expected) {
+    let (expected_acknowledged, status, error, answer) = expected;
+    let case = format!("{case}: {attempt:?}");
+    assert_eq!(acknowledged, expected_acknowledged, "{case}");
+    assert_eq!(attempt.status, *status, "{case}");
+    assert!(attempt.error.as_deref().unwrap_or_default().contains(error), "{case}");
     if let Some(answer) = answer {
-        assert_eq!(tried.response_excerpt.as_deref(), Some(*answer), "{case}");
+        assert_eq!(attempt.response_excerpt.as_deref(), Some(*answer), "{case}");
     }
 }
 
@@ -149,9 +153,9 @@ async fn only_explicit_acknowledgement_counts() {
         Ok(case) => replies[case].clone(),
         Err(_) => Reply::Ok,
     });
-    let tries = tries(&app, &receiver, &urls).await;
-    for ((case, _, expected), tried) in cases.iter().zip(&tries) {
-        check(case, tried, expected);
+    let sent = send_to_each(&app, &receiver, &urls).await;
+    for ((case, _, expected), attempt) in cases.iter().zip(&sent) {
+        check(case, attempt, expected);
     }
     let calls = receiver.calls();
     let paths: BTreeSet<&str> = calls.iter().map(Call::path).collect();
@@ -188,7 +192,7 @@ async fn package_id_acknowledges_its_own_callback() {
 async fn connection_failures_are_recorded() {
     let (app, receiver) = (spawn().await, Receiver::start().await);
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let (rude, self_signed) = (rude().await, self_signed().await);
+    let (early, self_signed) = (early_responder().await, self_signed().await);
     let cases: [(&str, String, Expected); 6] = [
         ("refused", format!("http://{closed}/"), (false, None, "cannot connect: ", None)),
         (
@@ -197,25 +201,26 @@ async fn connection_failures_are_recorded() {
             (false, None, "cannot connect: ", None),
         ),
         ("self-signed", format!("https://{self_signed}/"), (false, None, "certificate", None)),
-        ("plain text", format!("https://{rude}/"), (false, None, "cannot connect: ", None)),
+        ("plain text", format!("https://{early}/"), (false, None, "cannot connect: ", None)),
         ("TLS on a plain port", format!("http://{self_signed}/"), (false, None, "failed: ", None)),
         // This receiver answers before it has read the request, so the attempt may also fail.
-        ("rude", format!("http://{rude}/"), (true, Some(200), "", Some("ok"))),
+        ("early response", format!("http://{early}/"), (true, Some(200), "", Some("ok"))),
     ];
     let urls: Vec<String> = cases.iter().map(|(_, url, _)| url.clone()).collect();
-    for ((case, _, expected), tried) in cases.iter().zip(&tries(&app, &receiver, &urls).await) {
-        if *case == "rude" && !tried.0 {
-            assert!(tried.1.error.as_deref().unwrap().starts_with("failed: "), "{tried:?}");
+    let sent = send_to_each(&app, &receiver, &urls).await;
+    for ((case, _, expected), attempt) in cases.iter().zip(&sent) {
+        if *case == "early response" && !attempt.0 {
+            assert!(attempt.1.error.as_deref().unwrap().starts_with("failed: "), "{attempt:?}");
         } else {
-            check(case, tried, expected);
+            check(case, attempt, expected);
         }
-        let record = format!("{:?}", tried.1);
+        let record = format!("{:?}", attempt.1);
         assert!(!record.contains("msg_signature"), "{record}");
     }
 }
 
 /// A receiver that answers without reading the request.
-async fn rude() -> SocketAddr {
+async fn early_responder() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

@@ -183,7 +183,7 @@ async fn callback_url_keeps_its_query() {
         ("/c#part", "/c?msg_signature="),
     ] {
         let stored = subscriber(&receiver.url(path));
-        receiver.knows(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
+        receiver.add_app(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
         insert(&app.pool, &stored).await;
         create(&app).await;
         worker(&app).await.drain().await.unwrap();

@@ -5,14 +5,14 @@
 use std::time::Duration;
 
 use muster::domain::{AppId, DeliveryState, Permission, Permissions};
+use muster::service::admin::AdminContext;
 use muster::service::admin::apps::{self, AppChanges, CallbackChange};
-use muster::service::admin::{AdminContext, Operator};
 use muster::wire::AesKey;
 
 use super::receiver::{Receiver, Reply, reply_with};
 use super::{TOKEN, count, create, delivery_id, find, subscribe};
 use crate::harness::client::Client;
-use crate::harness::store::StoredApp;
+use crate::harness::store::{self, StoredApp};
 use crate::harness::{TestApp, keyring, spawn_app_with, wait_until};
 
 /// A server that sends callbacks.
@@ -21,9 +21,7 @@ async fn spawn() -> TestApp {
 }
 
 fn admin(app: &TestApp) -> AdminContext {
-    let operator =
-        Operator { user: "ann".to_owned(), sudo_user: None, host: "console".to_owned(), pid: 1 };
-    AdminContext::new(app.pool.clone(), keyring(), operator, app.clock.clone())
+    AdminContext::new(app.pool.clone(), keyring(), store::actor(), app.clock.clone())
 }
 
 fn set_callback(url: Option<String>, token: Option<&str>) -> AppChanges {
@@ -47,7 +45,7 @@ async fn corrected_url_wakes_the_whole_backlog() {
     let (wrong, right) = (Receiver::start().await, Receiver::start().await);
     wrong.script(|_| reply_with(404, "no such hook"));
     let stored = subscribe(&app, &wrong).await;
-    right.knows(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
+    right.add_app(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
     // Enough sessions to open the circuit breaker.
     for _ in 0..12 {
         create(&app).await;
@@ -77,8 +75,8 @@ async fn each_change_of_the_receiver_wakes_the_backlog() {
         wait_for(&app, DeliveryState::Pending, 1).await;
         receiver.recover();
     };
-    let knows = |stored: &StoredApp, token: &str| {
-        receiver.knows(Client::new(app.address, stored, app.clock.clone()), token);
+    let add_app = |stored: &StoredApp, token: &str| {
+        receiver.add_app(Client::new(app.address, stored, app.clock.clone()), token);
     };
 
     fails_once(0).await;
@@ -87,13 +85,13 @@ async fn each_change_of_the_receiver_wakes_the_backlog() {
     wait_for(&app, DeliveryState::Delivered, 1).await;
 
     fails_once(1).await;
-    knows(&stored, NEW_TOKEN);
+    add_app(&stored, NEW_TOKEN);
     apps::update(&admin, buin, &app_id, set_callback(None, Some(NEW_TOKEN))).await.unwrap();
     wait_for(&app, DeliveryState::Delivered, 2).await;
 
     fails_once(2).await;
     stored.aes_key = AesKey::generate();
-    knows(&stored, NEW_TOKEN);
+    add_app(&stored, NEW_TOKEN);
     apps::rotate_key(&admin, buin, &app_id, stored.aes_key.clone()).await.unwrap();
     wait_for(&app, DeliveryState::Delivered, 3).await;
 
@@ -136,7 +134,7 @@ async fn failure_at_the_old_url_does_not_delay_the_new_one() {
     let (hanging, right) = (Receiver::start().await, Receiver::start().await);
     hanging.script(|_| Reply::Late(Duration::from_secs(3_600), Box::new(Reply::Ok)));
     let stored = subscribe(&app, &hanging).await;
-    right.knows(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
+    right.add_app(Client::new(app.address, &stored, app.clock.clone()), TOKEN);
     let id = create(&app).await;
     wait_until("an attempt in flight", async || hanging.calls().len() == 1).await;
     let (buin, app_id) = (stored.app.buin, &stored.app.app_id);

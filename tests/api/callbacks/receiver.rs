@@ -1,6 +1,6 @@
 //! A receiver of callbacks, written from the protocol's description and not from Muster's code.
 //!
-//! The receiver speaks just enough HTTP to misbehave in every way. It checks each request strictly,
+//! The receiver speaks HTTP itself, so that it can break every rule. It checks each request,
 //! decrypts it, and keeps it. [`Receiver::calls`] fails if a request was wrong.
 
 use std::collections::{BTreeMap, HashMap};
@@ -97,7 +97,7 @@ struct Shared {
     /// The client and the signing token of each app, by app id.
     apps: Mutex<HashMap<String, (Client, String)>>,
     calls: Mutex<Vec<Call>>,
-    complaints: Mutex<Vec<String>>,
+    errors: Mutex<Vec<String>>,
     script: Mutex<Script>,
     connections: AtomicUsize,
     /// The number of requests that have reached the barrier.
@@ -112,7 +112,7 @@ impl Receiver {
         let shared = Arc::new(Shared {
             apps: Mutex::default(),
             calls: Mutex::default(),
-            complaints: Mutex::default(),
+            errors: Mutex::default(),
             script: Mutex::new(Box::new(|_| Reply::Ok)),
             connections: AtomicUsize::default(),
             barrier: watch::Sender::default(),
@@ -134,7 +134,7 @@ impl Receiver {
     }
 
     /// Adds an app whose requests the receiver can check and decrypt.
-    pub fn knows(&self, client: Client, token: &str) {
+    pub fn add_app(&self, client: Client, token: &str) {
         let app_id = client.app_id.clone();
         self.shared.apps.lock().unwrap().insert(app_id, (client, token.to_owned()));
     }
@@ -151,8 +151,8 @@ impl Receiver {
 
     /// All requests in the order of their arrival. Fails if one of them was wrong.
     pub fn calls(&self) -> Vec<Call> {
-        let complaints = self.shared.complaints.lock().unwrap();
-        assert!(complaints.is_empty(), "{complaints:#?}");
+        let errors = self.shared.errors.lock().unwrap();
+        assert!(errors.is_empty(), "{errors:#?}");
         self.shared.calls.lock().unwrap().clone()
     }
 
@@ -187,10 +187,9 @@ impl Shared {
             let mut call = match checked {
                 Ok(call) => call,
                 Err(panic) => {
-                    let complaint = panic.downcast_ref::<String>().cloned();
-                    let complaint =
-                        complaint.unwrap_or_else(|| format!("{head}: not as described"));
-                    self.complaints.lock().unwrap().push(complaint);
+                    let error = panic.downcast_ref::<String>().cloned();
+                    let error = error.unwrap_or_else(|| format!("{head}: not as described"));
+                    self.errors.lock().unwrap().push(error);
                     return;
                 }
             };
@@ -205,22 +204,22 @@ impl Shared {
                 let then = Reply::clone(then);
                 match reply {
                     Reply::Late(wait, _) => tokio::time::sleep(wait).await,
-                    Reply::Barrier(many, _) => self.wait_at_barrier(many).await,
+                    Reply::Barrier(count, _) => self.wait_at_barrier(count).await,
                     _ => {}
                 }
                 reply = then;
             }
-            if !perform(&mut stream, reply).await {
+            if !send_reply(&mut stream, reply).await {
                 return;
             }
         }
     }
 
     /// Waits until this many requests have reached the barrier.
-    async fn wait_at_barrier(&self, many: usize) {
+    async fn wait_at_barrier(&self, count: usize) {
         let mut barrier = self.barrier.subscribe();
         self.barrier.send_modify(|count| *count += 1);
-        barrier.wait_for(|count| *count >= many).await.unwrap();
+        barrier.wait_for(|reached| *reached >= count).await.unwrap();
     }
 
     /// Checks the properties of a request that every receiver may rely on.
@@ -243,15 +242,15 @@ impl Shared {
         let (client, token) = self.apps.lock().unwrap()[&app_id].clone();
         assert_eq!(fields["toBuin"], client.buin);
         let message = client.open(encrypt);
-        let news: Value = serde_json::from_str(&message).unwrap();
-        let session = news["sessionId"].as_str().unwrap().to_owned();
-        let version = news["version"].as_i64().unwrap();
+        let content: Value = serde_json::from_str(&message).unwrap();
+        let session = content["sessionId"].as_str().unwrap().to_owned();
+        let version = content["version"].as_i64().unwrap();
         assert_eq!(headers["x-muster-version"], version.to_string());
-        if news["msgType"] != "muster_test" {
+        if content["msgType"] != "muster_test" {
             let plain = session.trim_matches(['{', '}']).to_lowercase();
             assert_eq!(headers["x-muster-delivery"], format!("{plain}.{version}.{app_id}"));
         }
-        assert_eq!(news["packageId"], headers["x-muster-delivery"], "{message}");
+        assert_eq!(content["packageId"], headers["x-muster-delivery"], "{message}");
         let attempt = headers["x-muster-attempt"].parse().unwrap();
         let call = Call {
             target,
@@ -260,7 +259,7 @@ impl Shared {
             body,
             app_id,
             message,
-            package_id: news["packageId"].as_str().unwrap().to_owned(),
+            package_id: content["packageId"].as_str().unwrap().to_owned(),
             session,
             version,
             attempt,
@@ -308,7 +307,7 @@ async fn request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<(String, 
 }
 
 /// Sends a reply. Returns whether the connection can be used again.
-async fn perform(stream: &mut TcpStream, reply: Reply) -> bool {
+async fn send_reply(stream: &mut TcpStream, reply: Reply) -> bool {
     match reply {
         Reply::Ok => write(stream, 200, "", "ok").await,
         Reply::Answer(status, headers, body) => write(stream, status, &headers, &body).await,

@@ -69,7 +69,7 @@ impl Client {
         plain.extend(length.to_be_bytes());
         plain.extend(message);
         plain.extend(self.app_id.as_bytes());
-        self.encrypt(&padded(plain), iv)
+        self.encrypt(&pad(plain), iv)
     }
 
     /// Encrypts whole blocks of plaintext without padding.
@@ -113,7 +113,7 @@ impl Client {
 
     /// Checks that a response has the shape on which every client relies, and opens it. Returns
     /// errcode, errmsg and the sealed fields.
-    pub async fn opened(&self, response: Response) -> Value {
+    pub async fn open_response(&self, response: Response) -> Value {
         let mut answer = read_response(response).await;
         let fields = answer.as_object_mut().unwrap();
         if let Some(encrypt) = fields.remove("encrypt") {
@@ -134,7 +134,7 @@ impl Client {
 
     /// `/cgi/gettoken` with any text as the time.
     pub async fn gettoken_at(&self, time: &str) -> Value {
-        self.opened(self.post("/cgi/gettoken", self.envelope(time).to_string()).await).await
+        self.open_response(self.post("/cgi/gettoken", self.envelope(time).to_string()).await).await
     }
 
     /// A new access token.
@@ -146,19 +146,19 @@ impl Client {
     /// `POST` of a sealed message with a token.
     pub async fn post_sealed(&self, token: &str, path: &str, message: &Value) -> Value {
         let body = self.envelope(&message.to_string()).to_string();
-        self.opened(self.post(&format!("{path}?accessToken={token}"), body).await).await
+        self.open_response(self.post(&format!("{path}?accessToken={token}"), body).await).await
     }
 
     /// `/cgi/session/get` with its response opened.
     pub async fn get_session(&self, token: &str, session_id: &str) -> Value {
         let session_id: String = form_urlencoded::byte_serialize(session_id.as_bytes()).collect();
         let path = format!("/cgi/session/get?sessionId={session_id}&accessToken={token}");
-        self.opened(self.get(&path).await).await
+        self.open_response(self.get(&path).await).await
     }
 }
 
 /// Pads a plaintext to whole blocks of 32 bytes.
-pub fn padded(mut plain: Vec<u8>) -> Vec<u8> {
+pub fn pad(mut plain: Vec<u8>) -> Vec<u8> {
     let padding = 32 - plain.len() % 32;
     plain.extend(std::iter::repeat_n(u8::try_from(padding).unwrap(), padding));
     plain

@@ -18,24 +18,23 @@ use base64::engine::general_purpose::STANDARD;
 use muster::clock::Clock;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::{Value, json};
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::client::Client;
 use super::server::{Database, sweeper};
+use super::store::{self, PgConnectOptions, PgConnection};
 
 /// The limit for all waits, with slack for a machine that is busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Waits until `found` returns a value.
+/// Waits until `find` returns a value.
 #[track_caller]
-pub fn wait_for<T>(condition: &str, mut found: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(condition: &str, mut find: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
-        if let Some(found) = found() {
+        if let Some(found) = find() {
             return found;
         }
-        assert!(began.elapsed() < PATIENCE, "waited in vain: {condition}");
+        assert!(began.elapsed() < WAIT_TIMEOUT, "not within {WAIT_TIMEOUT:?}: {condition}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -68,9 +67,9 @@ pub fn sweep(root: &Path) {
         }
     }
     let _ = fs::read_to_string("/proc/mounts").map(|mounts| {
-        for at in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
-            if Path::new(at).starts_with(root) {
-                let _ = Command::new("umount").args(["--lazy", at]).status();
+        for mount in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
+            if Path::new(mount).starts_with(root) {
+                let _ = Command::new("umount").args(["--lazy", mount]).status();
             }
         }
     });
@@ -87,7 +86,7 @@ fn kill_postgres(data: &Path) {
     if let Some(pid) = pid_in(&data.join("postmaster.pid")) {
         let _ = kill_process(pid, Signal::QUIT);
         let began = Instant::now();
-        while is_running(pid) && began.elapsed() < PATIENCE {
+        while is_running(pid) && began.elapsed() < WAIT_TIMEOUT {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -111,11 +110,11 @@ pub struct Home {
 impl Home {
     /// A home without a database.
     pub fn new() -> Self {
-        Self::at("data")
+        Self::named("data")
     }
 
-    /// The same with this name.
-    pub fn at(name: &str) -> Self {
+    /// The same with a data directory of this name.
+    pub fn named(name: &str) -> Self {
         let parent = tempfile::Builder::new().tempdir_in(root()).unwrap().keep();
         let data_dir = parent.join(name);
         let env = [
@@ -132,25 +131,26 @@ impl Home {
     }
 
     /// A home with a database: a copy, which is faster than a first start.
-    pub fn lived_in() -> Self {
-        static MODEL: OnceLock<Home> = OnceLock::new();
-        let model = MODEL.get_or_init(|| {
-            let model = Self::new();
-            model.serve().stop();
-            model
+    pub fn with_database() -> Self {
+        static TEMPLATE: OnceLock<Home> = OnceLock::new();
+        let template = TEMPLATE.get_or_init(|| {
+            let template = Self::new();
+            template.serve().stop();
+            template
         });
         let home = Self::new();
         // The copy keeps owners: PostgreSQL's files belong to another user if the test runs as
         // root.
-        let copied = Command::new("cp").arg("-a").args([&model.data_dir, &home.data_dir]).status();
+        let directories = [&template.data_dir, &home.data_dir];
+        let copied = Command::new("cp").arg("-a").args(directories).status();
         assert!(copied.unwrap().success());
         home
     }
 
     /// A home whose commands use a database of the tests' PostgreSQL.
-    pub fn on(database: &Database) -> Self {
+    pub fn for_database(database: &Database) -> Self {
         let mut home = Self::new();
-        home.set("MUSTER__DATABASE__URL", database.options.to_url_lossy().as_str());
+        home.set("MUSTER__DATABASE__URL", &store::url(&database.options));
         home.set("MUSTER__SECRETS__MASTER_KEY", super::MASTER_KEY);
         home
     }
@@ -231,7 +231,7 @@ impl Home {
             .socket(self.postgres())
             .username("muster")
             .database("muster");
-        PgConnection::connect_with(&options).await.unwrap()
+        store::connect_with(&options).await
     }
 
     /// Kills all processes of PostgreSQL at once, as a power cut would.
@@ -252,7 +252,7 @@ impl Home {
         wait_for("the end of PostgreSQL", || (!is_running(postmaster)).then_some(()));
     }
 
-    /// Kills PostgreSQL's first process alone. The others notice and end.
+    /// Kills only PostgreSQL's first process. The other processes end when they detect this.
     pub fn kill_postmaster(&self) {
         let postmaster = self.postmaster().unwrap();
         kill_process(postmaster, Signal::KILL).unwrap();
@@ -384,7 +384,7 @@ impl Running {
             if let Some(found) = find(&state.0) {
                 return found;
             }
-            if state.1 || began.elapsed() >= PATIENCE {
+            if state.1 || began.elapsed() >= WAIT_TIMEOUT {
                 drop(state);
                 panic!("{condition}: not in {:?}, {:?}", self.stdout(), self.stderr());
             }
@@ -401,7 +401,7 @@ impl Running {
                 break status;
             }
             assert!(
-                began.elapsed() < PATIENCE,
+                began.elapsed() < WAIT_TIMEOUT,
                 "does not end: {:?}, {:?}",
                 self.stdout(),
                 self.stderr()
@@ -481,9 +481,9 @@ impl Server {
         }
     }
 
-    /// A plain caller.
-    pub fn plain(&self, api_key: &str) -> Plain {
-        Plain {
+    /// A client that sends plain requests.
+    pub fn plain_client(&self, api_key: &str) -> PlainClient {
+        PlainClient {
             base: format!("http://{}", self.address),
             api_key: api_key.to_owned(),
             http: http(),
@@ -498,18 +498,18 @@ fn key(credentials: &Value) -> [u8; 32] {
 
 pub fn http() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap()
+    reqwest::Client::builder().no_proxy().timeout(WAIT_TIMEOUT).build().unwrap()
 }
 
-/// A plain caller with an API key.
+/// A client that sends plain requests with an API key.
 #[derive(Clone)]
-pub struct Plain {
+pub struct PlainClient {
     pub base: String,
     pub api_key: String,
     pub http: reqwest::Client,
 }
 
-impl Plain {
+impl PlainClient {
     /// The response, or the error of a request without one.
     pub async fn try_post(&self, call: &str, body: &Value) -> reqwest::Result<Value> {
         let url = format!("{}/cgi/session/{call}?accessToken={}", self.base, self.api_key);

@@ -115,15 +115,15 @@ async fn item_idempotency_keys_work() {
 #[tokio::test(flavor = "multi_thread")]
 async fn batch_size_is_bounded() {
     let app = spawn_app().await;
-    let many = |count: usize| json!({ "items": vec![create("t"); count] });
+    let creates = |count: usize| json!({ "items": vec![create("t"); count] });
     assert_eq!(
-        result(send(&app, Method::POST, BATCH, &many(100)).await).await["items"]
+        result(send(&app, Method::POST, BATCH, &creates(100)).await).await["items"]
             .as_array()
             .unwrap()
             .len(),
         100
     );
-    for (body, limit, got) in [(many(0), 1, 0), (many(101), 100, 101)] {
+    for (body, limit, got) in [(creates(0), 1, 0), (creates(101), 100, 101)] {
         let (status, code, rest) = problem(send(&app, Method::POST, BATCH, &body).await).await;
         assert_eq!((status, code.as_str()), (400, "invalid_field"));
         assert_eq!((&rest["limit"], &rest["got"]), (&json!(limit), &json!(got)));
@@ -135,7 +135,7 @@ async fn batch_size_is_bounded() {
     ] {
         assert_eq!(refused(&app, Method::POST, BATCH, &body).await, refusal(400, code, field));
     }
-    let found = refused(&app, Method::POST, "/v1/sessions/batch?dryRun=true", &many(1)).await;
+    let found = refused(&app, Method::POST, "/v1/sessions/batch?dryRun=true", &creates(1)).await;
     assert_eq!(found, refusal(400, "unknown_parameter", "dryRun"));
 }
 

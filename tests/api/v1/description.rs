@@ -75,7 +75,7 @@ fn followed<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
 }
 
 /// Whether a schema, the target of its `$ref`, or one of its alternatives has one of these fields.
-fn says(document: &Value, schema: &Value, names: &[&str]) -> bool {
+fn has_key(document: &Value, schema: &Value, names: &[&str]) -> bool {
     let schemas = schema["oneOf"].as_array().into_iter().flatten();
     [schema, followed(document, schema)]
         .into_iter()
@@ -98,14 +98,14 @@ fn every_operation_is_described_with_an_example() {
                 let has_example = EXAMPLE.iter().any(|it| parameter.get(it).is_some());
                 if name != "cursor"
                     && !has_example
-                    && !says(&document, &parameter["schema"], &EXAMPLE)
+                    && !has_key(&document, &parameter["schema"], &EXAMPLE)
                 {
                     lacks.insert(format!("{method} {path}: {name}: example"));
                 }
             }
             let responses = call["responses"].as_object().unwrap();
-            let good = responses.iter().filter(|(status, _)| status.starts_with('2'));
-            for (of, body) in good
+            let successes = responses.iter().filter(|(status, _)| status.starts_with('2'));
+            for (of, body) in successes
                 .map(|(status, response)| (status.as_str(), response))
                 .chain(call.get("requestBody").map(|body| ("body", body)))
             {
@@ -114,7 +114,7 @@ fn every_operation_is_described_with_an_example() {
                 }
                 for (kind, content) in body["content"].as_object().into_iter().flatten() {
                     if content.get("example").is_none()
-                        && !says(&document, &content["schema"], &EXAMPLE)
+                        && !has_key(&document, &content["schema"], &EXAMPLE)
                     {
                         lacks.insert(format!("{method} {path}: {of}: {kind}: example"));
                     }
@@ -127,12 +127,12 @@ fn every_operation_is_described_with_an_example() {
             lacks.insert(format!("{name}: description"));
         }
         for (property, of) in schema["properties"].as_object().into_iter().flatten() {
-            if !says(&document, of, &["description"]) {
+            if !has_key(&document, of, &["description"]) {
                 lacks.insert(format!("{name}.{property}: description"));
             }
             // An example of the whole schema shows its properties.
             let is_shown = schema["example"].get(property).is_some();
-            if !is_shown && property != "nextCursor" && !says(&document, of, &EXAMPLE) {
+            if !is_shown && property != "nextCursor" && !has_key(&document, of, &EXAMPLE) {
                 lacks.insert(format!("{name}.{property}: example"));
             }
         }

@@ -96,7 +96,7 @@ async fn every_version_has_its_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_history_is_paged_in_either_order() {
+async fn history_is_paged_in_either_order() {
     let app = spawn_app().await;
     let (path, _) = with_history(&app, 7).await;
     for (order, expected) in

@@ -18,7 +18,7 @@ async fn replacing_the_list_is_one_change() {
     assert_eq!((&session["member"], &session["version"]), (&json!(["a", "c", "d"]), &json!(2)));
     // The same list again has no effect.
     assert_eq!(result(send(&app, Method::PUT, &members, &body).await).await, session);
-    // The member of longest standing becomes the owner if the owner is not in the list.
+    // The member that joined first becomes the owner if the owner is not in the list.
     let body = json!({ "operator": "a", "member": ["c", "d", "e"] });
     let session = result(send(&app, Method::PUT, &members, &body).await).await;
     assert_eq!((&session["owner"], &session["version"]), (&json!("c"), &json!(3)));

@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{checked, problem, request};
-use crate::harness::raw::{Answer, send_and_disconnect};
+use crate::harness::raw::{RawResponse, send_until_closed};
 use crate::harness::{spawn_app, spawn_app_with};
 
 const LIMITS: &str = "/v1/limits";
@@ -28,11 +28,11 @@ async fn unsupported_methods_get_an_allow_header() {
 async fn head_equals_get_without_body() {
     let app = spawn_app().await;
     for path in [LIMITS, "/v1/openapi.json", "/v1/docs", "/v1/docs/start.js"] {
-        let whole = request(&app, Method::GET, path).send().await.unwrap();
+        let get = request(&app, Method::GET, path).send().await.unwrap();
         let head = request(&app, Method::HEAD, path).send().await.unwrap();
-        assert_eq!((whole.status(), head.status()), (StatusCode::OK, StatusCode::OK), "{path}");
+        assert_eq!((get.status(), head.status()), (StatusCode::OK, StatusCode::OK), "{path}");
         for name in ["content-type", "content-length"] {
-            assert_eq!(head.headers()[name], whole.headers()[name], "{path}");
+            assert_eq!(head.headers()[name], get.headers()[name], "{path}");
         }
         assert!(head.bytes().await.unwrap().is_empty(), "{path}");
     }
@@ -72,7 +72,7 @@ fn open(head: &str, body: &str) -> Vec<u8> {
     format!("GET {LIMITS} HTTP/1.1\r\nHost: muster\r\n{head}\r\n\r\n{body}").into_bytes()
 }
 
-fn check_problem(got: &Answer, status: u16, code: &str, rest: &Value) {
+fn check_problem(got: &RawResponse, status: u16, code: &str, rest: &Value) {
     assert_eq!(got.header("content-type"), Some("application/problem+json"));
     assert_eq!(got.header("connection"), Some("close"));
     let found = checked(got.status, got.header("x-request-id").unwrap(), got.json());
@@ -89,20 +89,15 @@ async fn body_limit_holds_for_every_client() {
     let chunked = "Transfer-Encoding: chunked";
     let large = json!({ "detail": "body: at most 1024 bytes", "field": "body", "limit": 1024 });
     let announced = open("Content-Length: 1025", "");
-    check_problem(
-        &send_and_disconnect(app.address, announced).await,
-        413,
-        "body_too_large",
-        &large,
-    );
+    check_problem(&send_until_closed(app.address, announced).await, 413, "body_too_large", &large);
     let chunks = open(chunked, &format!("401\r\n{}\r\n", "x".repeat(1025)));
-    check_problem(&send_and_disconnect(app.address, chunks).await, 413, "body_too_large", &large);
+    check_problem(&send_until_closed(app.address, chunks).await, 413, "body_too_large", &large);
     let slow = json!({ "detail": "body: must arrive within 200ms", "field": "body" });
     for (head, start) in [("Content-Length: 9", "{"), (chunked, "1\r\n{\r\n")] {
-        let got = send_and_disconnect(app.address, open(head, start)).await;
+        let got = send_until_closed(app.address, open(head, start)).await;
         check_problem(&got, 408, "body_timeout", &slow);
     }
     let broken = json!({ "detail": "body: did not arrive whole", "field": "body" });
-    let got = send_and_disconnect(app.address, open(chunked, "nonsense\r\n")).await;
+    let got = send_until_closed(app.address, open(chunked, "nonsense\r\n")).await;
     check_problem(&got, 400, "body_incomplete", &broken);
 }

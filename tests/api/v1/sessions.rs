@@ -31,19 +31,19 @@ async fn session_is_created_and_read() {
     let id = session["sessionId"].as_str().unwrap();
     let path = format!("/v1/sessions/{}", id.trim_matches(['{', '}']).to_lowercase());
     assert_eq!(headers["location"], path.as_str());
-    let whole = json!({
+    let complete = json!({
         "sessionId": id, "title": "项目", "owner": "a", "version": 1, "type": "multi",
         "member": ["a", "b", "c"], "activeTime": 1_718_000_000,
         "createdAt": "2024-06-10T06:13:20.000000Z", "updatedAt": "2024-06-10T06:13:20.000000Z",
         "state": "active", "attributes": { "goal": 2, "list": [null, { "x": 1.5 }] },
         "memberCount": 3
     });
-    assert_eq!(session, whole);
+    assert_eq!(session, complete);
     assert_eq!(id, id.to_uppercase());
     for path in [&path, &format!("{SESSIONS}/%7B{}%7D", &id[1..37])] {
         let response = request(&app, Method::GET, path).send().await.unwrap();
         assert_eq!(response.headers()["etag"], "\"1\"");
-        assert_eq!(result(response).await, whole);
+        assert_eq!(result(response).await, complete);
     }
 }
 
@@ -156,20 +156,23 @@ async fn dry_run_stores_nothing() {
 async fn if_none_match_returns_not_modified() {
     let app = spawn_app().await;
     let (path, _) = begin(&app, &["a", "b", "c"]).await;
-    let ask = async |path: &str, tags: &str| {
+    let get_if_none_match = async |path: &str, tags: &str| {
         let builder = request(&app, Method::GET, path).header("If-None-Match", tags);
         let response = builder.send().await.unwrap();
         let tag = response.headers()["etag"].to_str().unwrap().to_owned();
         (response.status().as_u16(), tag, response.text().await.unwrap().is_empty())
     };
     let tag = |tag: &str| tag.to_owned();
-    assert_eq!(ask(&path, "\"1\"").await, (304, tag("\"1\""), true));
-    assert_eq!(ask(&path, "W/\"1\", \"7\"").await, (304, tag("\"1\""), true));
-    assert_eq!(ask(&path, "\"2\"").await, (200, tag("\"1\""), false));
+    assert_eq!(get_if_none_match(&path, "\"1\"").await, (304, tag("\"1\""), true));
+    assert_eq!(get_if_none_match(&path, "W/\"1\", \"7\"").await, (304, tag("\"1\""), true));
+    assert_eq!(get_if_none_match(&path, "\"2\"").await, (200, tag("\"1\""), false));
     let body = json!({ "operator": "a", "title": "after" });
     result(send(&app, Method::PATCH, &path, &body).await).await;
-    assert_eq!(ask(&path, "\"1\"").await, (200, tag("\"2\""), false));
-    assert_eq!(ask(&format!("{path}?version=1"), "\"1\"").await, (304, tag("\"1\""), true));
+    assert_eq!(get_if_none_match(&path, "\"1\"").await, (200, tag("\"2\""), false));
+    assert_eq!(
+        get_if_none_match(&format!("{path}?version=1"), "\"1\"").await,
+        (304, tag("\"1\""), true)
+    );
     let (status, code, _) = problem(
         request(&app, Method::GET, &path).header("If-None-Match", "1").send().await.unwrap(),
     )
@@ -374,20 +377,20 @@ async fn each_operation_needs_its_permission() {
 async fn writes_of_another_server_become_visible() {
     let app = spawn_app().await;
     let (path, _) = begin(&app, &["a", "b", "c"]).await;
-    let (other, _stopper) = app.another_instance().await;
-    let there = app.client.at(other);
+    let (other, _shutdown_signal) = app.another_instance().await;
+    let other_server = app.client.at(other);
     for version in 2..6 {
-        let read = there.request(Method::GET, &path).bearer_auth(&app.api_key);
+        let read = other_server.request(Method::GET, &path).bearer_auth(&app.api_key);
         result(read.send().await.unwrap()).await;
         let body = json!({ "operator": "a", "title": format!("{version}") });
         let written = result(send(&app, Method::PATCH, &path, &body).await).await;
-        let fresh = there.request(Method::GET, &path).bearer_auth(&app.api_key);
+        let fresh = other_server.request(Method::GET, &path).bearer_auth(&app.api_key);
         let fresh = fresh.header("Cache-Control", "max-age=0, No-Cache").send().await.unwrap();
         assert_eq!(result(fresh).await, written);
-        let ask = || async {
-            let builder = there.request(Method::GET, &path).bearer_auth(&app.api_key);
+        let get = || async {
+            let builder = other_server.request(Method::GET, &path).bearer_auth(&app.api_key);
             result(builder.send().await.unwrap()).await
         };
-        wait_until_equal(ask, &written).await;
+        wait_until_equal(get, &written).await;
     }
 }

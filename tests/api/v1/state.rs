@@ -11,7 +11,7 @@ async fn dissolve(app: &TestApp, path: &str, query: &str) -> reqwest::Response {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dissolved_session_can_be_read_and_not_changed() {
+async fn dissolved_session_can_be_read_but_not_changed() {
     let app = spawn_app().await;
     let (path, before) = begin(&app, &["a", "b", "c"]).await;
     let (status, code, _) = problem(dissolve(&app, &path, "operator=b").await).await;

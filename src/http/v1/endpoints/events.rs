@@ -84,7 +84,7 @@ impl TryFrom<(SessionId, EventsQuery)> for HistoryPage {
     type Error = Problem;
 
     fn try_from((id, query): (SessionId, EventsQuery)) -> Result<Self, Problem> {
-        let wrong = |why| Problem::for_field(Code::InvalidParameter, "cursor", why);
+        let wrong = |reason| Problem::for_field(Code::InvalidParameter, "cursor", reason);
         let limit = page::limit(query.limit)?;
         let after = match query.cursor.as_deref().map(EventCursor::read) {
             None => None,

@@ -117,8 +117,8 @@ fn bearer_token(request: &HttpRequest) -> Result<&str, Problem> {
     }
     let key = key.trim_start();
     if ApiKey::parse(key).is_none() {
-        let why = format_args!("not an API key, which begins with {}", ApiKey::PREFIX);
-        return Err(Problem::for_field(Code::InvalidApiKey, "Authorization", why));
+        let reason = format_args!("not an API key, which begins with {}", ApiKey::PREFIX);
+        return Err(Problem::for_field(Code::InvalidApiKey, "Authorization", reason));
     }
     Ok(key)
 }
@@ -136,21 +136,24 @@ mod tests {
     #[test]
     fn any_of_the_permissions_is_enough() {
         use Permission::{Callbacks, SessionsAdmin, SessionsRead, SessionsWrite};
-        for (held, reads, writes) in [
+        for (granted, reads, writes) in [
             (&[][..], false, false),
             (&[Callbacks], false, false),
             (&[SessionsRead], true, false),
             (&[SessionsWrite], false, true),
             (&[SessionsAdmin], true, true),
         ] {
-            let held = held.iter().copied().collect();
-            assert_eq!(check_any_permission(held, AnyKey::ANY_OF), Ok(()));
+            let granted = granted.iter().copied().collect();
+            assert_eq!(check_any_permission(granted, AnyKey::ANY_OF), Ok(()));
             let expected = |allowed: bool, least| {
                 if allowed { Ok(()) } else { Err(AuthError::MissingPermission(least)) }
             };
-            assert_eq!(check_any_permission(held, CanRead::ANY_OF), expected(reads, SessionsRead));
             assert_eq!(
-                check_any_permission(held, CanWrite::ANY_OF),
+                check_any_permission(granted, CanRead::ANY_OF),
+                expected(reads, SessionsRead)
+            );
+            assert_eq!(
+                check_any_permission(granted, CanWrite::ANY_OF),
                 expected(writes, SessionsWrite)
             );
         }

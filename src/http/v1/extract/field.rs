@@ -22,14 +22,18 @@ impl FieldCodes {
     }
 }
 
-/// The problem for an error of serde: `path` is its place, `why` its text.
-pub(crate) fn problem(codes: &FieldCodes, path: &serde_path_to_error::Path, why: &str) -> Problem {
+/// The problem for an error of serde: `path` is its place, `reason` its text.
+pub(crate) fn problem(
+    codes: &FieldCodes,
+    path: &serde_path_to_error::Path,
+    reason: &str,
+) -> Problem {
     let path = path.to_string();
     let qualified = |name: &str| match path.as_str() {
         "." => name.to_owned(),
         path => format!("{path}.{name}"),
     };
-    let field_after = |start: &str| Some(qualified(why.strip_prefix(start)?.split('`').next()?));
+    let field_after = |start: &str| Some(qualified(reason.strip_prefix(start)?.split('`').next()?));
     if let Some(field) = field_after("missing field `") {
         return Problem::for_field(codes.missing, field, "is missing");
     }
@@ -37,10 +41,10 @@ pub(crate) fn problem(codes: &FieldCodes, path: &serde_path_to_error::Path, why:
         return Problem::for_field(codes.duplicate, truncate(&field), "appears more than once");
     }
     let field = truncate(&path);
-    if !why.starts_with("unknown field `") {
-        return Problem::for_field(codes.invalid, field, truncate(&plain_reason(why)));
+    if !reason.starts_with("unknown field `") {
+        return Problem::for_field(codes.invalid, field, truncate(&plain_reason(reason)));
     }
-    match why.rsplit_once("`, expected ") {
+    match reason.rsplit_once("`, expected ") {
         Some((_, names)) => {
             Problem::for_field(codes.unknown, field, format_args!("is unknown, expected {names}"))
         }
@@ -49,8 +53,8 @@ pub(crate) fn problem(codes: &FieldCodes, path: &serde_path_to_error::Path, why:
 }
 
 /// Replaces texts about Rust types with texts that callers understand.
-fn plain_reason(why: &str) -> Cow<'_, str> {
-    match why {
+fn plain_reason(reason: &str) -> Cow<'_, str> {
+    match reason {
         "invalid digit found in string" | "cannot parse integer from empty string" => {
             "must be a whole number".into()
         }
@@ -60,8 +64,8 @@ fn plain_reason(why: &str) -> Cow<'_, str> {
         "provided string was not `true` or `false`" => "must be true or false".into(),
         _ => ["i64", "u64"]
             .iter()
-            .find_map(|kind| why.rsplit_once(&format!("expected {kind}")))
-            .map_or(why.into(), |(text, position)| {
+            .find_map(|kind| reason.rsplit_once(&format!("expected {kind}")))
+            .map_or(reason.into(), |(text, position)| {
                 format!("{text}expected a whole number{position}").into()
             }),
     }

@@ -26,7 +26,7 @@ impl ErrorCodes for IdempotencyKeyHeader {
 
 impl RequestPart for IdempotencyKeyHeader {
     fn read(request: &HttpRequest, body: &[u8]) -> Result<Self, Problem> {
-        let wrong = |why: &str| Problem::for_field(Code::InvalidHeader, HEADER_NAME, why);
+        let wrong = |reason: &str| Problem::for_field(Code::InvalidHeader, HEADER_NAME, reason);
         let mut keys = request.headers().get_all(HEADER);
         let Some(key) = keys.next() else { return Ok(Self(None)) };
         if keys.next().is_some() {
@@ -39,12 +39,12 @@ impl RequestPart for IdempotencyKeyHeader {
     }
 
     fn parameters() -> Vec<Parameter> {
-        let about = "The caller's key of this request, kept for 24 hours for each app. The same \
-                     request with the same key is executed once: a repetition gets the same \
+        let description = "The caller's key of this request, kept for 24 hours for each app. The \
+                     same request with the same key is executed once: a repetition gets the same \
                      response, with `Idempotency-Replayed: true`. Another request with that key is \
                      refused. Headers are not compared.";
         let key = text("^[!-~]{1,255}$", "8e03978e-40d5-43dd-bc93-6894a57f9324");
-        vec![in_header(HEADER_NAME, about, key)]
+        vec![in_header(HEADER_NAME, description, key)]
     }
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn parse_key(
         Err(_) => digest.update(body),
     }
     IdempotencyKey::new(key, digest.finalize().into())
-        .map_err(|why| Problem::invalid(code, field, &why))
+        .map_err(|error| Problem::invalid(code, field, &error))
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     if !text.trim_ascii_start().starts_with(b"{") {
         let checked = serde_json::from_slice::<IgnoredAny>(text);
         return Err(checked.map_or_else(
-            |why| malformed(&why),
+            |error| malformed(&error),
             |_| Problem::for_field(Code::MalformedBody, "body", "must be a JSON object"),
         ));
     }
@@ -53,23 +53,23 @@ pub(crate) fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
             Category::Syntax | Category::Eof | Category::Io => malformed(error.inner()),
         }
     })?;
-    json.end().map_err(|why| malformed(&why))?;
+    json.end().map_err(|error| malformed(&error))?;
     Ok(value)
 }
 
-fn malformed(why: &serde_json::Error) -> Problem {
-    let why = why.to_string();
+fn malformed(error: &serde_json::Error) -> Problem {
+    let reason = error.to_string();
     // serde_json counts down from 128 and fails at 0, so 127 levels are allowed.
-    let why = match why.strip_prefix("recursion limit exceeded") {
-        Some(place) => format!("is nested too deeply, at most 127 levels{place}"),
-        None => why,
+    let reason = match reason.strip_prefix("recursion limit exceeded") {
+        Some(position) => format!("is nested too deeply, at most 127 levels{position}"),
+        None => reason,
     };
-    Problem::for_field(Code::MalformedBody, "body", truncate(&why))
+    Problem::for_field(Code::MalformedBody, "body", truncate(&reason))
 }
 
 /// A request without a content type counts as JSON. Types with the suffix `+json` are JSON too.
 fn check_content_type(request: &HttpRequest) -> Result<(), Problem> {
-    let unsupported = |field, why| Problem::for_field(Code::UnsupportedMediaType, field, why);
+    let unsupported = |field, reason| Problem::for_field(Code::UnsupportedMediaType, field, reason);
     let is_json = match request.mime_type() {
         Ok(None) => true,
         Ok(Some(kind)) => {

@@ -20,7 +20,8 @@ pub(crate) struct VersionNumber(i64);
 impl VersionNumber {
     /// The version in the field `version` of a body.
     pub(crate) fn read(self) -> Result<Version, Problem> {
-        Version::new(self.0).map_err(|why| Problem::invalid(Code::InvalidField, "version", &why))
+        Version::new(self.0)
+            .map_err(|error| Problem::invalid(Code::InvalidField, "version", &error))
     }
 }
 

@@ -18,8 +18,8 @@ pub(crate) fn size(requested: Option<i64>) -> Result<PageSize, Problem> {
     let Some(requested) = requested else { return Ok(PageSize::DEFAULT) };
     PageSize::new(requested).map_err(|_| {
         let (side, limit) = if requested < 1 { ("least", 1) } else { ("most", MAX) };
-        let why = format!("at {side} {limit}, got {requested}");
-        Problem::for_field(Code::InvalidParameter, "limit", why).with_limit(limit, requested)
+        let reason = format!("at {side} {limit}, got {requested}");
+        Problem::for_field(Code::InvalidParameter, "limit", reason).with_limit(limit, requested)
     })
 }
 

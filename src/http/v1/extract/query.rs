@@ -49,10 +49,10 @@ impl<T: DeserializeOwned + IntoParams> RequestPart for Query<T> {
 }
 
 fn read<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
-    let malformed = |why| Problem::for_field(Code::MalformedQuery, "query", why);
-    let spaced = query.replace('+', " ");
+    let malformed = |reason| Problem::for_field(Code::MalformedQuery, "query", reason);
+    let with_spaces = query.replace('+', " ");
     let mut seen = HashSet::new();
-    for pair in spaced.split('&').filter(|pair| !pair.is_empty()) {
+    for pair in with_spaces.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         percent::decode(value).map_err(malformed)?;
         let name = percent::decode(name).map_err(malformed)?;

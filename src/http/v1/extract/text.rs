@@ -34,25 +34,24 @@ pub(crate) struct TitleText(String);
 )]
 pub(crate) struct ReasonText(String);
 
+macro_rules! impl_read {
+    ($($text:ident => $type:ident),+) => {$(
+        impl $text {
+            /// Reads the value of a field; `code` is for an invalid value.
+            pub(crate) fn read(&self, code: Code, field: &str) -> Result<$type, Problem> {
+                $type::new(&self.0).map_err(|error| Problem::invalid(code, field, &error))
+            }
+        }
+    )+};
+}
+
+impl_read!(AccountText => Account, TitleText => Title, ReasonText => Reason);
+
 /// The operator of a change, and its reason.
 #[derive(Clone, Debug)]
 pub(crate) struct ActorFields {
     pub(crate) operator: Account,
     pub(crate) reason: Option<Reason>,
-}
-
-impl AccountText {
-    /// The account in a field of a body.
-    pub(crate) fn read(&self, field: &str) -> Result<Account, Problem> {
-        account(Code::InvalidField, field, &self.0)
-    }
-}
-
-impl TitleText {
-    /// The title in a field of a body.
-    pub(crate) fn read(&self, field: &str) -> Result<Title, Problem> {
-        Title::new(&self.0).map_err(|why| Problem::invalid(Code::InvalidField, field, &why))
-    }
 }
 
 impl ActorFields {
@@ -62,22 +61,18 @@ impl ActorFields {
         operator: &AccountText,
         reason: Option<&ReasonText>,
     ) -> Result<Self, Problem> {
-        let operator = account(code, "operator", &operator.0)?;
-        let reason = reason.map(|text| Reason::new(&text.0)).transpose();
-        let reason = reason.map_err(|why| Problem::invalid(code, "reason", &why))?;
+        let operator = operator.read(code, "operator")?;
+        let reason = reason.map(|reason| reason.read(code, "reason")).transpose()?;
         Ok(Self { operator, reason })
     }
 }
 
-/// Reads an account; `code` is for an invalid value.
-pub(crate) fn account(code: Code, field: &str, text: &str) -> Result<Account, Problem> {
-    Account::new(text).map_err(|why| Problem::invalid(code, field, &why))
-}
-
 /// The accounts in a list of a body.
 pub(crate) fn accounts(field: &str, list: &[AccountText]) -> Result<Vec<Account>, Problem> {
-    let read_one = |(index, text): (usize, &AccountText)| text.read(&format!("{field}[{index}]"));
-    list.iter().enumerate().map(read_one).collect()
+    list.iter()
+        .enumerate()
+        .map(|(index, text)| text.read(Code::InvalidField, &format!("{field}[{index}]")))
+        .collect()
 }
 
 #[cfg(test)]

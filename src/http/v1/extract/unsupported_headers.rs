@@ -42,9 +42,14 @@ impl RequestPart for NoRequestHeaders {
     }
 }
 
-fn reject(request: &HttpRequest, header: HeaderName, name: &str, why: &str) -> Result<(), Problem> {
+fn reject(
+    request: &HttpRequest,
+    header: HeaderName,
+    name: &str,
+    reason: &str,
+) -> Result<(), Problem> {
     match request.headers().contains_key(header) {
-        true => Err(Problem::for_field(Code::InvalidHeader, name, why)),
+        true => Err(Problem::for_field(Code::InvalidHeader, name, reason)),
         false => Ok(()),
     }
 }

@@ -51,7 +51,7 @@ impl From<Error> for Problem {
 
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
-        let (code, why) = match error {
+        let (code, reason) = match error {
             AuthError::MissingToken => (Code::MissingApiKey, "must be `Bearer` and an API key"),
             AuthError::UnknownToken => {
                 (Code::InvalidApiKey, "the API key is unknown or revoked, or its app is disabled")
@@ -65,7 +65,7 @@ impl From<AuthError> for Problem {
                 return Self::new(Code::MissingPermission, error.to_string());
             }
         };
-        Self::for_field(code, "Authorization", why)
+        Self::for_field(code, "Authorization", reason)
     }
 }
 
@@ -104,8 +104,8 @@ impl From<RuleViolation> for Problem {
 }
 
 impl From<InvalidCursor> for Problem {
-    fn from(why: InvalidCursor) -> Self {
-        Self::for_field(Code::InvalidParameter, "cursor", why)
+    fn from(error: InvalidCursor) -> Self {
+        Self::for_field(Code::InvalidParameter, "cursor", error)
     }
 }
 
@@ -114,8 +114,8 @@ impl From<AuthRejection> for Problem {
         match rejection {
             AuthRejection::Error(error) => error.into(),
             AuthRejection::Throttled { wait } => {
-                let why = "too many invalid API keys came from this address";
-                Self::for_field(Code::TooManyFailedAttempts, "Authorization", why)
+                let reason = "too many invalid API keys came from this address";
+                Self::for_field(Code::TooManyFailedAttempts, "Authorization", reason)
                     .with_retry_after(retry_after_seconds(wait))
             }
             AuthRejection::RateLimited { wait } => {
@@ -130,13 +130,13 @@ impl From<AuthRejection> for Problem {
 }
 
 impl From<NoResponse> for Problem {
-    fn from(why: NoResponse) -> Self {
-        match why {
+    fn from(error: NoResponse) -> Self {
+        match error {
             NoResponse::TimedOut { .. } => {
-                Self::new(Code::TimedOut, why.to_string()).with_retry_after(1).with_cause(&why)
+                Self::new(Code::TimedOut, error.to_string()).with_retry_after(1).with_cause(&error)
             }
             NoResponse::ClientClosed { .. } => {
-                Self::new(Code::ClientClosedRequest, why.to_string())
+                Self::new(Code::ClientClosedRequest, error.to_string())
             }
         }
     }
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn auth_errors_say_what_is_needed() {
+    fn auth_errors_have_their_status_and_challenge() {
         let header = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
         let invalid = header("www-authenticate", "Bearer error=\"invalid_token\"");
         for (error, status, headers) in [

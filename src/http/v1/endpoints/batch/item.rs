@@ -95,10 +95,9 @@ impl TryFrom<BatchUpdate> for ItemUpdate {
     type Error = Problem;
 
     fn try_from(update: BatchUpdate) -> Result<Self, Problem> {
-        let id = update
-            .session_id
-            .parse()
-            .map_err(|why: Invalid| Problem::invalid(Code::InvalidSessionId, "sessionId", &why))?;
+        let id = update.session_id.parse().map_err(|error: Invalid| {
+            Problem::invalid(Code::InvalidSessionId, "sessionId", &error)
+        })?;
         let version = update.version.map(VersionNumber::read).transpose()?;
         let patch = UpdateBody {
             operator: update.operator,

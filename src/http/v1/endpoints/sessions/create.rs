@@ -50,7 +50,7 @@ impl TryFrom<CreateBody> for NewSession {
     fn try_from(body: CreateBody) -> Result<Self, Problem> {
         let actor = ActorFields::read(Code::InvalidField, &body.operator, body.reason.as_ref())?;
         let SessionType::Multi = body.r#type.unwrap_or_default();
-        let title = body.title.read("title")?;
+        let title = body.title.read(Code::InvalidField, "title")?;
         let members = accounts("member", &body.member)?;
         let attributes = body.attributes.map(|Object(map)| AttributesPatch::new(map));
         let attributes = Attributes::new(&attributes.unwrap_or_default())?;

@@ -50,11 +50,11 @@ impl TryFrom<AsOfQuery> for AsOf {
             (None, None) => Ok(Self::Now),
             (Some(version), None) => match Version::new(version) {
                 Ok(version) => Ok(Self::Version(version)),
-                Err(why) => Err(Problem::invalid(Code::InvalidParameter, "version", &why)),
+                Err(error) => Err(Problem::invalid(Code::InvalidParameter, "version", &error)),
             },
             (None, Some(at)) => {
-                let why = "must be a time such as 2024-06-10T06:13:20Z, its + as %2B";
-                let wrong = |_| Problem::for_field(Code::InvalidParameter, "at", why);
+                let reason = "must be a time such as 2024-06-10T06:13:20Z, its + as %2B";
+                let wrong = |_| Problem::for_field(Code::InvalidParameter, "at", reason);
                 Ok(Self::Time(DateTime::parse_from_rfc3339(&at).map_err(wrong)?.to_utc()))
             }
             (Some(_), Some(_)) => Err(Problem::for_field(
@@ -84,10 +84,10 @@ impl RequestPart for NoCache {
     }
 
     fn parameters() -> Vec<Parameter> {
-        let about = "`no-cache`: the response has every change that other servers have \
+        let description = "`no-cache`: the response has every change that other servers have \
                      acknowledged. Without it, such changes appear a moment later. Other values \
                      have no effect.";
-        vec![standard_header("Cache-Control", about, "no-cache")]
+        vec![standard_header("Cache-Control", description, "no-cache")]
     }
 }
 

@@ -48,8 +48,8 @@ impl TryFrom<UpdateBody> for ChangeRequest {
 
     fn try_from(body: UpdateBody) -> Result<Self, Problem> {
         let actor = ActorFields::read(Code::InvalidField, &body.operator, body.reason.as_ref())?;
-        let title = body.title.map(|title| title.read("title")).transpose()?;
-        let owner = body.owner.map(|owner| owner.read("owner")).transpose()?;
+        let title = body.title.map(|title| title.read(Code::InvalidField, "title")).transpose()?;
+        let owner = body.owner.map(|owner| owner.read(Code::InvalidField, "owner")).transpose()?;
         let add = accounts("addMember", &body.add_member.unwrap_or_default())?;
         let remove = accounts("delMember", &body.del_member.unwrap_or_default())?;
         let attributes = body.attributes.map(|Object(map)| AttributesPatch::new(map));

@@ -11,21 +11,21 @@ use serde_json::Value;
 
 use crate::app::App;
 use crate::database::Database;
-use crate::generator::{self, Script, Seen};
-use crate::pgbench::{self, Clients, Done, Pgbench};
+use crate::generator::{self, LoadResult, Script};
+use crate::pgbench::{self, Clients, Pgbench, PgbenchResult};
 use crate::process;
 use crate::seed::{Set, sets};
 use crate::server::{self, Server};
 use crate::statement::Statements;
 use crate::subscriber::Subscriber;
-use crate::usage::{Before, Usage};
+use crate::usage::{Usage, UsageMeter};
 
 /// The enterprises of the app without callbacks and of the app with callbacks.
-const QUIET: &str = "1";
-const SUBSCRIBED: &str = "2";
+const BUIN_WITHOUT_CALLBACKS: &str = "1";
+const BUIN_WITH_CALLBACKS: &str = "2";
 
 /// Servers, database, apps.
-pub struct Stage {
+pub struct Environment {
     /// Dropped first, because the database ends with the server.
     pub database: Database,
     /// The directory of all files.
@@ -46,20 +46,21 @@ pub struct Stage {
     subscriber: Option<Subscriber>,
 }
 
-impl Stage {
+impl Environment {
     /// Starts Muster with a new database below `work`.
     ///
     /// # Errors
     /// If it does not get ready.
-    pub fn set_up(muster: &Path, sqlx: &Path, work: &Path, time: Duration) -> anyhow::Result<Self> {
+    pub fn start(muster: &Path, sqlx: &Path, work: &Path, time: Duration) -> anyhow::Result<Self> {
         let statements = Statements::read(sqlx)?;
-        let server = server::serve(muster, work, "muster", &[])?;
+        let server = server::start_muster(muster, work, "muster", &[])?;
         let socket = work.join("data/postgres");
         let database = Database::connect(&socket)?;
-        let credentials = server::administer(muster, work, &["app", "create", "--buin", QUIET])?;
-        let app = App::enter(server.port, &credentials)?;
+        let create = ["app", "create", "--buin", BUIN_WITHOUT_CALLBACKS];
+        let credentials = server::run_command(muster, work, &create)?;
+        let app = App::with_token(server.port, &credentials)?;
         let pgbench = Pgbench { program: pgbench::find(), socket, work: work.to_owned() };
-        let mut stage = Self {
+        let mut environment = Self {
             database,
             work: work.to_owned(),
             time,
@@ -75,8 +76,8 @@ impl Stage {
         // Rows must not depend on each other: plans depend on the sizes of tables, so no table is
         // empty.
         let (number, count) = sets::READ;
-        stage.set(number, count)?;
-        Ok(stage)
+        environment.set(number, count)?;
+        Ok(environment)
     }
 
     /// The port of Muster.
@@ -93,33 +94,34 @@ impl Stage {
     ///
     /// # Errors
     /// If it does not get ready.
-    pub fn another(&self, settings: &[(&str, &str)]) -> anyhow::Result<Server> {
+    pub fn start_another_server(&self, settings: &[(&str, &str)]) -> anyhow::Result<Server> {
         // The first server has the key file: an external database has no generated master key.
         let key = self.work.join("data/master.key");
         let key = key.to_str().context("the path is not UTF-8")?;
         let settings = [settings, &[("MUSTER__SECRETS__MASTER_KEY_FILE", key)]].concat();
-        server::serve(&self.muster, &self.work, "another", &settings)
+        server::start_muster(&self.muster, &self.work, "another", &settings)
     }
 
     /// The straightforward service on the same database, for the app without callbacks.
     ///
     /// # Errors
     /// If it does not get ready.
-    pub fn straight(&self) -> anyhow::Result<Server> {
+    pub fn start_straightforward_service(&self) -> anyhow::Result<Server> {
         let socket = self.work.join("data/postgres");
         let socket = socket.to_str().context("the path is not UTF-8")?;
-        let (buin, App { key, id, .. }) = (self.app.buin.to_string(), &self.app);
+        let App { buin, key, id, .. } = &self.app;
+        let buin = buin.to_string();
         let arguments = ["--key", key, "--app-id", id, "--buin", &buin, "--socket", socket];
-        Server::again("straight", &self.work, &arguments)
+        Server::start_role("straightforward", &self.work, &arguments)
     }
 
-    /// The rest of the first line of Muster's settings that begins with `start`.
+    /// The text after `start` in the first line of Muster's settings that begins with it.
     ///
     /// # Errors
     /// If Muster does not print its settings.
     pub fn setting(&self, start: &str) -> anyhow::Result<Option<String>> {
-        let printed = process::command(&self.muster).arg("config").output()?;
-        let printed = String::from_utf8(printed.stdout)?;
+        let output = process::command(&self.muster).arg("config").output()?;
+        let printed = String::from_utf8(output.stdout)?;
         Ok(printed.lines().find_map(|line| line.strip_prefix(start)).map(str::to_owned))
     }
 
@@ -127,8 +129,8 @@ impl Stage {
     ///
     /// # Errors
     /// If the command fails.
-    pub fn administer(&self, arguments: &[&str]) -> anyhow::Result<Value> {
-        server::administer(&self.muster, &self.work, arguments)
+    pub fn run_command(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        server::run_command(&self.muster, &self.work, arguments)
     }
 
     /// The set of sessions `number`, created on first use.
@@ -152,19 +154,19 @@ impl Stage {
     /// If one of them cannot be created.
     pub fn subscriber(&mut self) -> anyhow::Result<&Subscriber> {
         if self.subscriber.is_none() {
-            let receiver = Server::again("receive", &self.work, &[])?;
+            let receiver = Server::start_role("receive", &self.work, &[])?;
             let url = format!("http://127.0.0.1:{}/", receiver.port);
-            let credentials = self.administer(&[
+            let credentials = self.run_command(&[
                 "app",
                 "create",
                 "--buin",
-                SUBSCRIBED,
+                BUIN_WITH_CALLBACKS,
                 "--callback-url",
                 &url,
                 "--callback-token",
                 "a token of the benchmark",
             ])?;
-            let app = App::enter(self.port(), &credentials)?;
+            let app = App::with_token(self.port(), &credentials)?;
             self.subscriber = Some(Subscriber { app, receiver });
         }
         self.subscriber.as_ref().context("no app with callbacks")
@@ -174,8 +176,8 @@ impl Stage {
     ///
     /// # Errors
     /// If the database fails.
-    pub fn calm(&mut self) -> anyhow::Result<()> {
-        ensure!(!self.server.running.ended(), "muster has ended: see {}", self.work.display());
+    pub fn checkpoint(&mut self) -> anyhow::Result<()> {
+        ensure!(!self.server.running.has_ended(), "muster has ended: see {}", self.work.display());
         self.database.run("checkpoint")
     }
 
@@ -196,7 +198,7 @@ impl Stage {
         server: Option<&Server>,
         scripts: &mut [S],
         connections: usize,
-    ) -> anyhow::Result<(Seen, Usage)> {
+    ) -> anyhow::Result<(LoadResult, Usage)> {
         let envelope = self.app.envelope.clone();
         self.load_as(&envelope, server, scripts, connections)
     }
@@ -211,11 +213,11 @@ impl Stage {
         server: Option<&Server>,
         scripts: &mut [S],
         connections: usize,
-    ) -> anyhow::Result<(Seen, Usage)> {
+    ) -> anyhow::Result<(LoadResult, Usage)> {
         let server = server.unwrap_or(&self.server);
-        let before = Before::now(Some(server.running.id()), self.database.process);
-        let seen = generator::load(server.port, envelope, scripts, connections, self.time)?;
-        Ok((seen, before.until_now()))
+        let meter = UsageMeter::start(Some(server.running.id()), self.database.process);
+        let result = generator::load(server.port, envelope, scripts, connections, self.time)?;
+        Ok((result, meter.stop()))
     }
 
     /// Runs pgbench for the duration of a measurement.
@@ -227,10 +229,10 @@ impl Stage {
         script: &str,
         number: u64,
         values: &[(&str, String)],
-    ) -> anyhow::Result<(Done, Usage)> {
-        let before = Before::now(None, self.database.process);
-        let done = self.pgbench.run(script, Clients::For { number, time: self.time }, values)?;
-        Ok((done, before.until_now()))
+    ) -> anyhow::Result<(PgbenchResult, Usage)> {
+        let meter = UsageMeter::start(None, self.database.process);
+        let result = self.pgbench.run(script, Clients::For { number, time: self.time }, values)?;
+        Ok((result, meter.stop()))
     }
 
     /// Runs pgbench for a number of transactions of each client, outside of measurements.
@@ -242,7 +244,7 @@ impl Stage {
         script: &str,
         clients: Clients,
         values: &[(&str, String)],
-    ) -> anyhow::Result<Done> {
+    ) -> anyhow::Result<PgbenchResult> {
         self.pgbench.run(script, clients, values)
     }
 }

@@ -1,4 +1,4 @@
-//! The reference for the cost of coalescing with one client: actix handlers that run Muster's own
+//! The reference for the cost of group commit with one client: actix handlers that run Muster's own
 //! statements through sqlx, one for each request.
 //!
 //! The handlers open, decide, write and seal. They check no token, and limit, count, log and store
@@ -46,7 +46,7 @@ pub struct Options {
 /// # Errors
 /// If the port is in use.
 pub fn serve(Options { reference, buin, socket }: &Options) -> anyhow::Result<()> {
-    let app = Arc::new(Known {
+    let app = Arc::new(Shared {
         envelope: reference.envelope()?,
         id: reference.app_id.parse()?,
         buin: Buin::new(*buin)?,
@@ -59,9 +59,9 @@ pub fn serve(Options { reference, buin, socket }: &Options) -> anyhow::Result<()
             .options([("plan_cache_mode", "force_generic_plan")]),
     });
     reference.serve(move |service| {
-        let straight = Straight { app: app.clone(), connection: tokio::sync::Mutex::default() };
+        let worker = Worker { app: app.clone(), connection: tokio::sync::Mutex::default() };
         service
-            .app_data(web::Data::new(straight))
+            .app_data(web::Data::new(worker))
             .route("/cgi/session/create", web::post().to(create))
             .route("/cgi/session/update", web::post().to(update))
             .route("/cgi/session/get", web::get().to(get));
@@ -69,7 +69,7 @@ pub fn serve(Options { reference, buin, socket }: &Options) -> anyhow::Result<()
 }
 
 /// The app, its sessions, its database.
-struct Known {
+struct Shared {
     envelope: Envelope,
     id: AppId,
     buin: Buin,
@@ -78,18 +78,18 @@ struct Known {
 }
 
 /// The state of one thread.
-struct Straight {
-    app: Arc<Known>,
+struct Worker {
+    app: Arc<Shared>,
     connection: tokio::sync::Mutex<Option<PgConnection>>,
 }
 
 #[derive(Deserialize)]
-struct Sealed<'a> {
+struct SealedBody<'a> {
     encrypt: &'a str,
 }
 
 #[derive(Deserialize)]
-struct Created {
+struct CreateBody {
     title: String,
     creator: String,
     member: Vec<String>,
@@ -97,7 +97,7 @@ struct Created {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Updated {
+struct UpdateBody {
     session_id: String,
     op_user: String,
     add_member: Vec<String>,
@@ -106,83 +106,84 @@ struct Updated {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Wanted {
+struct GetQuery {
     session_id: String,
 }
 
-async fn create(service: web::Data<Straight>, body: web::Bytes) -> actix_web::Result<HttpResponse> {
-    service.create(&body).await.map_err(ErrorInternalServerError)
+async fn create(worker: web::Data<Worker>, body: web::Bytes) -> actix_web::Result<HttpResponse> {
+    worker.create(&body).await.map_err(ErrorInternalServerError)
 }
 
-async fn update(service: web::Data<Straight>, body: web::Bytes) -> actix_web::Result<HttpResponse> {
-    service.update(&body).await.map_err(ErrorInternalServerError)
+async fn update(worker: web::Data<Worker>, body: web::Bytes) -> actix_web::Result<HttpResponse> {
+    worker.update(&body).await.map_err(ErrorInternalServerError)
 }
 
 async fn get(
-    service: web::Data<Straight>,
-    wanted: web::Query<Wanted>,
+    worker: web::Data<Worker>,
+    query: web::Query<GetQuery>,
 ) -> actix_web::Result<HttpResponse> {
-    service.get(&wanted.session_id).await.map_err(ErrorInternalServerError)
+    worker.get(&query.session_id).await.map_err(ErrorInternalServerError)
 }
 
-impl Straight {
+impl Worker {
     async fn create(&self, body: &[u8]) -> anyhow::Result<HttpResponse> {
-        let created: Created = serde_json::from_str(&self.open(body)?)?;
+        let body: CreateBody = serde_json::from_str(&self.open(body)?)?;
         let new = NewSession {
-            title: Title::new(&created.title)?,
-            creator: Account::new(&created.creator)?,
-            members: accounts(&created.member)?,
+            title: Title::new(&body.title)?,
+            creator: Account::new(&body.creator)?,
+            members: accounts(&body.member)?,
             attributes: Attributes::default(),
             reason: None,
         };
         let at = Clock::system().now();
         let session = Session::create(new_id(at)?, self.app.buin, new, &RULES, at)?;
         let app_id = &self.app.id;
-        let creation =
+        let record =
             NewSessionRecord { session: &session, provenance: provenance(app_id, &session.owner) };
-        let mut connection = self.connection.lock().await;
-        sessions::insert(self.connected(&mut connection).await?, &[creation]).await?;
-        Ok(self.keep_and_answer(session))
+        let mut guard = self.connection.lock().await;
+        sessions::insert(self.open_connection(&mut guard).await?, &[record]).await?;
+        Ok(self.store_and_respond(session))
     }
 
     async fn update(&self, body: &[u8]) -> anyhow::Result<HttpResponse> {
-        let updated: Updated = serde_json::from_str(&self.open(body)?)?;
-        let id: SessionId = updated.session_id.parse()?;
-        let before = self.held().get(&id).cloned().context("it was not read before")?;
-        let operator = Account::new(&updated.op_user)?;
+        let body: UpdateBody = serde_json::from_str(&self.open(body)?)?;
+        let id: SessionId = body.session_id.parse()?;
+        let before =
+            self.sessions().get(&id).cloned().context("the session was not read before")?;
+        let operator = Account::new(&body.op_user)?;
         let members =
-            Update::for_members(accounts(&updated.add_member)?, accounts(&updated.del_member)?)?;
+            Update::for_members(accounts(&body.add_member)?, accounts(&body.del_member)?)?;
         let request = Request::for_member(operator.clone(), Action::Update(members));
         let change = before.decide(&request, &RULES, Clock::system().now())?;
         let change = change.context("nothing to change")?;
         let step =
             VersionedChange { change: &change, provenance: provenance(&self.app.id, &operator) };
-        let decided = ChangeSet { before: &before, steps: vec![step] };
-        let mut connection = self.connection.lock().await;
-        let connected = self.connected(&mut connection).await?;
-        let written = sessions::update_if_version(connected, &[decided]).await?;
+        let change_set = ChangeSet { before: &before, steps: vec![step] };
+        let mut guard = self.connection.lock().await;
+        let connection = self.open_connection(&mut guard).await?;
+        let written = sessions::update_if_version(connection, &[change_set]).await?;
         anyhow::ensure!(written.len() == 1, "the session was changed concurrently");
-        Ok(self.keep_and_answer(change.after))
+        Ok(self.store_and_respond(change.after))
     }
 
     async fn get(&self, id: &str) -> anyhow::Result<HttpResponse> {
-        let mut connection = self.connection.lock().await;
-        let connected = self.connected(&mut connection).await?;
-        let found = sessions::find(connected, &[id.parse()?]).await?.pop();
+        let mut guard = self.connection.lock().await;
+        let connection = self.open_connection(&mut guard).await?;
+        let found = sessions::find(connection, &[id.parse()?]).await?.pop();
         let (_, session) = found.context("no such session")?;
-        Ok(self.keep_and_answer(session?))
+        Ok(self.store_and_respond(session?))
     }
 
     fn open(&self, body: &[u8]) -> anyhow::Result<String> {
-        let sealed: Sealed<'_> = serde_json::from_slice(body)?;
+        let sealed: SealedBody<'_> = serde_json::from_slice(body)?;
         Ok(self.app.envelope.open(sealed.encrypt)?)
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<Session>>> {
+    fn sessions(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Arc<Session>>> {
         self.app.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn connected<'a>(
+    async fn open_connection<'a>(
         &self,
         connection: &'a mut Option<PgConnection>,
     ) -> anyhow::Result<&'a mut PgConnection> {
@@ -192,7 +193,7 @@ impl Straight {
         connection.as_mut().context("no connection")
     }
 
-    fn keep_and_answer(&self, session: Session) -> HttpResponse {
+    fn store_and_respond(&self, session: Session) -> HttpResponse {
         let members: Vec<&str> = session.members.iter().map(Account::as_str).collect();
         let message = json!({
             "sessionId": session.id.to_string(),
@@ -205,7 +206,7 @@ impl Straight {
             "activeTime": session.updated_at.timestamp(),
         });
         let message = message.to_string();
-        self.held().insert(session.id, Arc::new(session));
+        self.sessions().insert(session.id, Arc::new(session));
         let mut body = String::with_capacity(64 + 2 * message.len());
         body.push_str("{\"errcode\":0,\"errmsg\":\"ok\",\"encrypt\":\"");
         self.app.envelope.seal_into(&mut body, message.as_bytes());

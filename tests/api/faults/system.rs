@@ -5,30 +5,30 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 
 use super::load::{Load, Outcome, check_session};
 use super::postgres::Postgres;
 use crate::callbacks::receiver::Receiver;
-use crate::harness::process::{Home, PATIENCE, Plain, Server, children, is_running};
+use crate::harness::process::{Home, PlainClient, Server, WAIT_TIMEOUT, children, is_running};
 use crate::harness::proxy::Proxy;
+use crate::harness::store::{PgConnectOptions, PgConnection};
 use crate::harness::{store, wait_until, wait_until_within};
 
-/// The promised recovery time, for a machine that is not busy.
-const PROMISED: Duration = Duration::from_secs(5);
+/// The maximum recovery time on a machine that is not busy.
+const RECOVERY_TIME: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_CONNECTIONS: usize = 6;
 /// The maximum number of connections of two servers with two threads. Each server has three for
-/// each of three lanes, two that follow changes, two for callbacks, and the pool.
+/// each of three kinds of shared statements, two that follow changes, two for callbacks, and the
+/// pool.
 const CONNECTIONS: usize = 2 * (9 + 2 + 2 + MAX_CONNECTIONS);
 const TOKEN: &str = "the callbacks' token";
 
-/// The fault tests run one at a time, so that they do not disturb each other's measurements.
-static ALONE: Mutex<()> = Mutex::const_new(());
+/// The fault tests run one at a time, so that they do not disturb each other.
+static EXCLUSIVE: Mutex<()> = Mutex::const_new(());
 
 /// The duration of a fault. The default is short, because these tests run for every commit.
 pub fn fault_duration() -> Duration {
@@ -42,31 +42,31 @@ pub fn repetitions() -> usize {
 
 /// The maximum time until the service works again. The short form runs next to all other tests, so
 /// its limit is generous.
-pub fn again_within() -> Duration {
-    if is_long() { PROMISED } else { PATIENCE }
+fn max_recovery_time() -> Duration {
+    if is_long() { RECOVERY_TIME } else { WAIT_TIMEOUT }
 }
 
 /// The maximum duration of a request, generous in the short form for the same reason.
-fn answered_within() -> Duration {
+fn max_response_time() -> Duration {
     if is_long() { REQUEST_TIMEOUT + Duration::from_secs(1) } else { 10 * REQUEST_TIMEOUT }
 }
 
 fn is_long() -> bool {
-    std::env::var("MUSTER_TEST_FAULTS").is_ok_and(|how| how == "long")
+    std::env::var("MUSTER_TEST_FAULTS").is_ok_and(|mode| mode == "long")
 }
 
-pub struct Stage {
+pub struct System {
     /// The load, which calls the first server only.
     load: Load,
     servers: Vec<Server>,
-    pub caller: Plain,
-    other: Plain,
+    client: PlainClient,
+    second_client: PlainClient,
     receiver: Receiver,
     pub proxy: Option<Proxy>,
     /// The external PostgreSQL, or `None` if PostgreSQL is embedded.
     pub postgres: Option<Postgres>,
     pub home: Home,
-    _alone: MutexGuard<'static, ()>,
+    _exclusive: MutexGuard<'static, ()>,
 }
 
 /// The kind of database, and the way to it.
@@ -74,19 +74,19 @@ pub struct Stage {
 pub enum Database {
     Embedded,
     External,
-    BehindAProxy,
+    BehindProxy,
 }
 
-impl Stage {
-    pub async fn set(database: Database) -> Self {
-        Self::set_in(database, Home::lived_in(), ALONE.lock().await).await
+impl System {
+    pub async fn start(database: Database) -> Self {
+        Self::start_in(database, Home::with_database(), EXCLUSIVE.lock().await).await
     }
 
-    /// Like [`Self::set`], on the files of `home`.
-    pub async fn set_in(
+    /// Like [`Self::start`], on the files of `home`.
+    pub async fn start_in(
         database: Database,
         mut home: Home,
-        alone: MutexGuard<'static, ()>,
+        exclusive: MutexGuard<'static, ()>,
     ) -> Self {
         let seconds = |duration: Duration| duration.as_secs().to_string();
         home.set("MUSTER__SERVER__REQUEST_TIMEOUT", &seconds(REQUEST_TIMEOUT))
@@ -100,13 +100,13 @@ impl Stage {
         if database != Database::Embedded {
             let started = Postgres::start(&home).await;
             let mut options = started.options();
-            if database == Database::BehindAProxy {
-                let between = Proxy::on_tcp(&options).await;
-                options = between.way(options);
-                proxy = Some(between);
+            if database == Database::BehindProxy {
+                let new_proxy = Proxy::on_tcp(&options).await;
+                options = new_proxy.options_through(options);
+                proxy = Some(new_proxy);
             }
             let key_file = home.data_dir.join("master.key");
-            home.set("MUSTER__DATABASE__URL", options.to_url_lossy().as_str())
+            home.set("MUSTER__DATABASE__URL", &store::url(&options))
                 .set("MUSTER__SECRETS__MASTER_KEY_FILE", key_file.to_str().unwrap());
             postgres = Some(started);
         }
@@ -124,33 +124,40 @@ impl Stage {
             "--callback-token",
             TOKEN,
         ]);
-        receiver.knows(servers[0].client(&credentials), TOKEN);
-        let [caller, other] = [0, 1].map(|which: usize| servers[which].plain(&home.api_key()));
-        let load = Load::start(&caller, answered_within());
-        load.wait_for_progress(20).await;
-        Self { load, servers, caller, other, receiver, proxy, postgres, home, _alone: alone }
+        receiver.add_app(servers[0].client(&credentials), TOKEN);
+        let [client, second_client] =
+            [0, 1].map(|index: usize| servers[index].plain_client(&home.api_key()));
+        let load = Load::start(&client, max_response_time());
+        load.wait_for_successes(20, WAIT_TIMEOUT).await;
+        Self {
+            load,
+            servers,
+            client,
+            second_client,
+            receiver,
+            proxy,
+            postgres,
+            home,
+            _exclusive: exclusive,
+        }
     }
 
     /// Waits until no other fault test runs, and makes others wait.
-    pub async fn alone() -> MutexGuard<'static, ()> {
-        ALONE.lock().await
+    pub async fn lock_fault_tests() -> MutexGuard<'static, ()> {
+        EXCLUSIVE.lock().await
     }
 
     /// Checks that the service recovers in time from a fault that has just ended.
-    pub async fn recovers(&self, fault: &str) {
-        let ended = Instant::now();
-        let first = self.load.wait_for_successes(ended, 10).await;
-        println!("{fault}: recovered after {first:?}");
-        for (kind, elapsed) in first {
-            assert!(elapsed <= again_within(), "{fault}: the first {kind:?} after {elapsed:?}");
-        }
-        self.pool_is_whole().await;
+    pub async fn assert_recovers(&self, fault: &str) {
+        let first_successes = self.load.wait_for_successes(10, max_recovery_time()).await;
+        println!("{fault}: recovered after {first_successes:?}");
+        self.assert_pool_is_complete().await;
     }
 
     /// Checks that the pool has lost no connection: as many concurrent requests succeed as the pool
     /// has connections. The check is repeated, because a request may time out on a busy machine.
-    async fn pool_is_whole(&self) {
-        wait_until_within(again_within(), "all connections of the pool", async || {
+    async fn assert_pool_is_complete(&self) {
+        wait_until_within(max_recovery_time(), "all connections of the pool", async || {
             self.list_statuses().await == [200; MAX_CONNECTIONS]
         })
         .await;
@@ -160,7 +167,7 @@ impl Stage {
     async fn list_statuses(&self) -> Vec<u16> {
         let mut calls = JoinSet::new();
         for _ in 0..MAX_CONNECTIONS {
-            let Plain { base, api_key, http } = &self.caller;
+            let PlainClient { base, api_key, http } = &self.client;
             let list = http.get(format!("{base}/v1/sessions?limit=1")).bearer_auth(api_key);
             calls.spawn(async move { list.send().await.unwrap().status().as_u16() });
         }
@@ -186,27 +193,22 @@ impl Stage {
         signal_all(Signal::CONT);
     }
 
-    /// Waits until PostgreSQL refuses a write and logs `why`.
-    pub async fn wait_until_refused(&self, why: &str) {
+    /// Waits until PostgreSQL refuses a write and logs `reason`.
+    pub async fn wait_until_refused(&self, reason: &str) {
         let postgres = self.postgres.as_ref().unwrap();
-        let began = Instant::now();
-        while !postgres.has_logged(why) {
-            assert!(began.elapsed() < PATIENCE, "{why}: never");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        wait_until(&format!("the log line {reason}"), async || postgres.has_logged(reason)).await;
         tokio::time::sleep(fault_duration()).await;
     }
 
     /// Makes PostgreSQL begin new WAL files until the disk is full, and waits for its end.
     pub async fn wait_until_out_of_space(&self, postmaster: Pid) {
-        let began = Instant::now();
-        while is_running(postmaster) {
-            assert!(began.elapsed() < PATIENCE, "PostgreSQL does not end");
+        wait_until("the end of PostgreSQL", async || {
             if let Some(mut connection) = self.try_connect().await {
                 store::try_switch_wal(&mut connection).await;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            !is_running(postmaster)
+        })
+        .await;
     }
 
     async fn try_connect(&self) -> Option<PgConnection> {
@@ -214,33 +216,33 @@ impl Stage {
             .socket(self.home.postgres())
             .username("muster")
             .database("muster");
-        PgConnection::connect_with(&options).await.ok()
+        store::try_connect(&options).await
     }
 
     /// A direct connection of the test that bypasses the proxy.
     pub async fn connect(&self) -> PgConnection {
         let Some(postgres) = &self.postgres else { return self.home.connect().await };
-        PgConnection::connect_with(&postgres.options()).await.unwrap()
+        store::connect_with(&postgres.options()).await
     }
 
     /// Checks every promise after all faults.
-    pub async fn check(self) {
+    pub async fn check_promises(self) {
         println!("{}", self.load.shared.summary());
         self.check_visibility().await;
         self.check_connection_count().await;
         let outcomes = self.load.stop().await;
         let mut connection = match &self.postgres {
-            Some(postgres) => PgConnection::connect_with(&postgres.options()).await.unwrap(),
+            Some(postgres) => store::connect_with(&postgres.options()).await,
             None => self.home.connect().await,
         };
         let sessions = check_history(&mut connection, &outcomes).await;
         for (session, newest) in &sessions {
             let id = session.trim_matches(['{', '}']);
-            for caller in [&self.caller, &self.other] {
-                assert_eq!(check_session(&caller.get(id).await).1, *newest);
+            for client in [&self.client, &self.second_client] {
+                assert_eq!(check_session(&client.get(id).await).1, *newest);
             }
         }
-        connection.close().await.unwrap();
+        store::close(connection).await.unwrap();
         check_callbacks(&self.receiver, &sessions).await;
         for server in self.servers {
             let log = server.stop().stderr;
@@ -250,31 +252,27 @@ impl Stage {
 
     /// Checks that a write of the second server soon becomes visible on the first.
     async fn check_visibility(&self) {
-        let session = self.caller.create().await;
+        let session = self.client.create().await;
         let id = session["sessionId"].as_str().unwrap();
         let title =
-            || async { self.caller.get(id.trim_matches(['{', '}'])).await["title"].clone() };
+            || async { self.client.get(id.trim_matches(['{', '}'])).await["title"].clone() };
         assert_eq!(title().await, "t");
         let update = json!({ "sessionId": id, "opUser": "a", "title": "t0", "addMember": ["m0"] });
-        assert_eq!(self.other.post("update", &update).await["version"], 2);
-        let wrote = Instant::now();
+        assert_eq!(self.second_client.post("update", &update).await["version"], 2);
+        let written_at = Instant::now();
         wait_until("the write of the other server", async || title().await == "t0").await;
-        println!("visible after {:?}", wrote.elapsed());
+        println!("visible after {:?}", written_at.elapsed());
     }
 
     async fn check_connection_count(&self) {
         let mut connection = self.connect().await;
-        let began = Instant::now();
-        loop {
+        wait_until_within(max_recovery_time(), "the end of extra connections", async || {
             let count = store::count_connections(&mut connection).await;
-            let open = self.proxy.as_ref().map_or(count, Proxy::open);
-            if open <= CONNECTIONS {
-                println!("{open} connections");
-                return;
-            }
-            assert!(began.elapsed() < again_within(), "{open} connections");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            let open = self.proxy.as_ref().map_or(count, Proxy::open_connections);
+            println!("{open} connections");
+            open <= CONNECTIONS
+        })
+        .await;
     }
 }
 
@@ -341,7 +339,11 @@ async fn check_callbacks(receiver: &Receiver, sessions: &HashMap<String, i64>) {
         let missing =
             sessions.iter().filter(|(session, version)| arrived.get(*session) != Some(version));
         // A delivery that a crash left leased is sent after its lease.
-        assert!(began.elapsed() < 2 * PATIENCE, "not delivered: {:?}", missing.collect::<Vec<_>>());
+        assert!(
+            began.elapsed() < 2 * WAIT_TIMEOUT,
+            "not delivered: {:?}",
+            missing.collect::<Vec<_>>()
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -1,0 +1,105 @@
+//! SQL and `muster::repository` of the API tests are in `tests/api/harness/store.rs`.
+//!
+//! So a change of the tables or of the repositories changes few tests. A test module is exempt if
+//! its subject is storage.
+
+use super::fail_on;
+use super::imports::Tree;
+use super::layers::begins_with;
+
+const STORE: &str = "tests/api/harness/store";
+const STORAGE: [&str; 2] = ["sqlx", "muster::repository"];
+
+struct Exemption {
+    file: &'static str,
+    path: &'static str,
+}
+
+const EXEMPTIONS: [Exemption; 9] = [
+    // The copy of a database is compared row by row.
+    Exemption { file: "tests/api/backup.rs", path: "sqlx" },
+    Exemption { file: "tests/api/harness/rows.rs", path: "sqlx" },
+    Exemption { file: "tests/api/move_to.rs", path: "sqlx" },
+    // The steps of a worker that dies or is late between two of them.
+    Exemption { file: "tests/api/callbacks/leases.rs", path: "muster::repository" },
+    Exemption { file: "tests/api/callbacks/model.rs", path: "muster::repository" },
+    // A PostgreSQL server without the tables of Muster.
+    Exemption { file: "tests/api/embedded.rs", path: "sqlx" },
+    // The rows that a change writes.
+    Exemption { file: "tests/api/history.rs", path: "sqlx" },
+    // The statements that lock many rows.
+    Exemption { file: "tests/api/lock_order.rs", path: "muster::repository" },
+    // The bytes that PostgreSQL stores of a secret.
+    Exemption { file: "tests/api/secrets.rs", path: "sqlx" },
+];
+
+/// The mistakes of test sources: storage used elsewhere, and exemptions that are not used.
+fn mistakes(tree: &Tree, exemptions: &[Exemption]) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    let mut is_used = vec![false; exemptions.len()];
+    for (index, source) in tree.sources.iter().enumerate() {
+        if source.name.starts_with(STORE) {
+            continue;
+        }
+        let foreign = tree.foreign(index);
+        for storage in STORAGE {
+            let Some((at, path)) = foreign.iter().find(|(_, path)| begins_with(path, storage))
+            else {
+                continue;
+            };
+            let exemption = exemptions
+                .iter()
+                .position(|exempt| exempt.file == source.name && exempt.path == storage);
+            match exemption {
+                Some(exemption) => is_used[exemption] = true,
+                None => mistakes.push(format!(
+                    "{}:{}: `{}`: call a function of {STORE}.rs",
+                    source.name,
+                    source.line(*at),
+                    path.join("::")
+                )),
+            }
+        }
+    }
+    for (exempt, _) in exemptions.iter().zip(is_used).filter(|(_, is_used)| !is_used) {
+        mistakes.push(format!("{}:1: does not use `{}`: not exempt", exempt.file, exempt.path));
+    }
+    mistakes
+}
+
+#[test]
+fn tests_reach_storage_through_the_store() {
+    fail_on(&mistakes(&Tree::read("tests/api"), &EXEMPTIONS));
+}
+
+#[test]
+fn storage_in_a_test_is_found() {
+    let exemptions = [
+        Exemption { file: "tests/api/copy.rs", path: "sqlx" },
+        Exemption { file: "tests/api/lease.rs", path: "muster::repository" },
+        Exemption { file: "tests/api/session.rs", path: "sqlx" },
+    ];
+    let tree = Tree::planted_in(
+        "tests/api",
+        &[
+            ("harness/store.rs", "pub use muster::repository::Pool;\nuse sqlx::PgPool;"),
+            ("harness/store/locks.rs", "use sqlx::PgPool;"),
+            ("copy.rs", "use sqlx::PgPool;\nuse muster::{domain, repository::apps};"),
+            ("lease.rs", "use muster::repository::deliveries;"),
+            ("session.rs", "use crate::harness::store::Pool;\n// sqlx::query\nfn f() { \"sqlx\" }"),
+            ("list.rs", "fn f() {\n    sqlx::query(\"select 1\") }"),
+            ("token.rs", "use muster as m;\nfn f() { m::repository::keys::list() }"),
+        ],
+    );
+    assert_eq!(
+        mistakes(&tree, &exemptions),
+        [
+            "tests/api/copy.rs:2: `muster::repository::apps`: call a function of \
+             tests/api/harness/store.rs",
+            "tests/api/list.rs:2: `sqlx::query`: call a function of tests/api/harness/store.rs",
+            "tests/api/token.rs:2: `muster::repository::keys::list`: call a function of \
+             tests/api/harness/store.rs",
+            "tests/api/session.rs:1: does not use `sqlx`: not exempt",
+        ]
+    );
+}
