@@ -1,5 +1,6 @@
 //! `muster app`.
 
+mod callback_url;
 mod printed;
 
 use clap::{Args, Subcommand};
@@ -115,7 +116,7 @@ pub(super) struct CreateArgs {
     #[arg(long, value_name = "FORMS", default_value = "both")]
     forms: AllowedForms,
     /// The URL that receives callbacks: http or https; needs --callback-token
-    #[arg(long, value_name = "URL", requires = "callback_token", value_parser = callback_url)]
+    #[arg(long, value_name = "URL", requires = "callback_token", value_parser = callback_url::parse)]
     callback_url: Option<String>,
     /// The secret that signs the callbacks; needs --callback-url
     #[arg(long, value_name = "TEXT", requires = "callback_url", value_parser = secret)]
@@ -139,7 +140,7 @@ pub(super) struct UpdateArgs {
     #[arg(long, value_name = "FORMS")]
     forms: Option<AllowedForms>,
     /// The URL that receives callbacks: http or https
-    #[arg(long, value_name = "URL", value_parser = callback_url)]
+    #[arg(long, value_name = "URL", value_parser = callback_url::parse)]
     callback_url: Option<String>,
     /// The secret that signs the callbacks
     #[arg(long, value_name = "TEXT", value_parser = secret)]
@@ -162,6 +163,9 @@ pub(super) async fn run(
         _ => Database::open_existing(settings).await?,
     };
     let database = database.ensure_current(settings, clock).await?;
+    if let Some(url) = command.callback_url() {
+        callback_url::warn_if_denied(settings, url).await;
+    }
     let result = dispatch(settings, &database, command, clock).await;
     database.close().await;
     result
@@ -225,6 +229,17 @@ async fn dispatch(
     show(&changed.map_err(explain)?, hidden, output)
 }
 
+impl AppCommand {
+    /// The callback URL that the command sets.
+    fn callback_url(&self) -> Option<&str> {
+        match self {
+            Self::Create(create) => create.callback_url.as_deref(),
+            Self::Update(update) => update.callback_url.as_deref(),
+            _ => None,
+        }
+    }
+}
+
 impl CreateArgs {
     fn into_app(self) -> RegisteredApp {
         RegisteredApp {
@@ -265,12 +280,4 @@ fn secret(text: &str) -> Result<String, String> {
         );
     }
     Ok(text.to_owned())
-}
-
-fn callback_url(text: &str) -> Result<String, String> {
-    let url = reqwest::Url::parse(text).map_err(|error| error.to_string())?;
-    match (url.scheme(), url.host_str()) {
-        ("http" | "https", Some(_)) => Ok(text.to_owned()),
-        _ => Err("must be an http or https URL".to_owned()),
-    }
 }

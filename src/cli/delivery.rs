@@ -19,9 +19,12 @@ use crate::domain::{
 use crate::service::admin::AdminContext;
 use crate::service::admin::callbacks::{self, CallbackDetails};
 
+/// The maximum width of an error in a table.
+const MAX_ERROR_CHARS: usize = 60;
+
 #[derive(Subcommand)]
 pub(super) enum DeliveryCommand {
-    /// List callbacks, the newest first
+    /// List callbacks, the newest first, each with its receiver and the error of its last attempt
     List {
         #[command(flatten)]
         which: DeliverySelector,
@@ -133,7 +136,7 @@ async fn list(
         let list: Vec<DeliveryOutput> = list.iter().map(DeliveryOutput::from).collect();
         return output::json(&list);
     }
-    let rows: Vec<[String; 5]> = list
+    let rows: Vec<[String; 7]> = list
         .iter()
         .map(|delivery| {
             let due = match delivery.state {
@@ -141,11 +144,14 @@ async fn list(
                 DeliveryState::Delivered | DeliveryState::Failed => "-".to_owned(),
             };
             let (state, attempts) = (delivery.state.to_string(), delivery.attempts.to_string());
-            [state, attempts, time(delivery.created_at), due, delivery.id.to_string()]
+            let receiver = delivery.receiver.clone().unwrap_or_else(|| "-".to_owned());
+            let error = delivery.last_error.as_deref().map_or_else(|| "-".to_owned(), shorten);
+            let (changed, id) = (time(delivery.created_at), delivery.id.to_string());
+            [state, attempts, changed, due, receiver, error, id]
         })
         .collect();
     output::text(&output::table(
-        ["STATE", "ATTEMPTS", "CHANGED (UTC)", "NEXT ATTEMPT", "ID"],
+        ["STATE", "ATTEMPTS", "CHANGED (UTC)", "NEXT ATTEMPT", "RECEIVER", "LAST ERROR", "ID"],
         &rows,
     ));
     Ok(())
@@ -165,6 +171,7 @@ async fn show(admin: &AdminContext, id: &DeliveryId, output: Output) -> anyhow::
     let mut lines = vec![
         format!("id            {}", delivery.id),
         format!("buin          {}", delivery.buin),
+        format!("receiver      {}", delivery.receiver.as_deref().unwrap_or("-")),
         format!("state         {}", delivery.state),
         format!("changed       {} UTC", time(delivery.created_at)),
     ];
@@ -219,6 +226,8 @@ struct DeliveryOutput {
     next_attempt_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
     finished_at: Option<DateTime<Utc>>,
+    receiver: Option<String>,
+    last_error: Option<String>,
 }
 
 impl From<&DeliverySummary> for DeliveryOutput {
@@ -234,6 +243,8 @@ impl From<&DeliverySummary> for DeliveryOutput {
             next_attempt_at: (delivery.state == DeliveryState::Pending).then_some(delivery.due_at),
             created_at: delivery.created_at,
             finished_at: delivery.finished_at,
+            receiver: delivery.receiver.clone(),
+            last_error: delivery.last_error.clone(),
         }
     }
 }
@@ -260,6 +271,14 @@ fn attempt_line(record: &AttemptRecord) -> String {
         time(record.started_at),
         record.duration_ms
     )
+}
+
+/// The beginning of an error, so that a table stays readable. `muster delivery show` has all of it.
+fn shorten(error: &str) -> String {
+    match error.char_indices().nth(MAX_ERROR_CHARS) {
+        Some((end, _)) => format!("{}…", &error[..end]),
+        None => error.to_owned(),
+    }
 }
 
 fn time(at: DateTime<Utc>) -> String {

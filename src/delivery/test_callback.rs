@@ -38,15 +38,16 @@ pub async fn send_test_callback(
     let context = AppContext::from(registered);
     let url = context.app.callback.as_ref().ok_or(NoCallbackUrl)?.url.clone();
     let now = clock.now();
+    // Each test has a new id, because receivers ignore an id that they have seen.
+    let id = format!("test-{:016x}", rand::random::<u64>());
     let message = Message {
         from_user: "muster",
         create_time: now.timestamp(),
+        package_id: &id,
         session_id: NO_SESSION,
         version: 0,
         event: CallbackEvent::Test,
     };
-    // Each test has a new id, because receivers ignore an id that they have seen.
-    let id = format!("test-{:016x}", rand::random::<u64>());
-    let outcome = sender.send(&context, &message, &id, 1, None, now).await;
+    let outcome = sender.send(&context, &message, 1, None, now).await;
     Ok(TestCallback { url, outcome, withheld: context.app.callbacks_blocked() })
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::MissedTickBehavior;
 
 use super::CallbackSender;
-use super::attempt::attempt;
+use super::attempt::AttemptRunner;
 use super::claim::claim_due;
 use super::in_flight::InFlight;
 use super::options::Options;
@@ -34,7 +34,7 @@ const PREFETCH: usize = 256;
 pub struct Worker {
     pool: Pool,
     directory: Arc<AppDirectory>,
-    sender: CallbackSender,
+    attempts: Arc<AttemptRunner>,
     clock: Clock,
     options: Options,
     in_flight: InFlight,
@@ -44,7 +44,6 @@ pub struct Worker {
     claiming: SingleFlight<(Lease, Result<ClaimBatch, repository::Error>)>,
     flushing: SingleFlight<(ResultBuffer, Result<(), repository::Error>)>,
     metrics: Arc<Metrics>,
-    traces: Traces,
     /// The number of attempts that have started.
     started: usize,
     /// Whether deliveries may be due that the worker has not looked for yet.
@@ -68,10 +67,13 @@ impl Worker {
         // A lost write only repeats a callback: at least once.
         let connect = || DedicatedConnection::for_callbacks(&pool, limits, metrics.clone());
         let (claiming, flushing) = (SingleFlight::new(connect()), SingleFlight::new(connect()));
+        let schedule = options.retry_schedule.clone();
+        let (apps, counters) = (directory.clone(), metrics.clone());
+        let attempts = AttemptRunner::new(sender, apps, clock.clone(), schedule, counters);
         Self {
             pool,
             directory,
-            sender,
+            attempts: attempts.into(),
             clock,
             options,
             in_flight: InFlight::default(),
@@ -80,7 +82,6 @@ impl Worker {
             claiming,
             flushing,
             metrics,
-            traces: Traces::default(),
             started: 0,
             poll_due: true,
             database_backoff: false,
@@ -90,7 +91,7 @@ impl Worker {
     /// The same worker, with spans in the traces of the changes.
     #[must_use]
     pub fn with_traces(self, traces: Traces) -> Self {
-        Self { traces, ..self }
+        Self { attempts: self.attempts.with_traces(traces).into(), ..self }
     }
 
     /// Works until `stop` completes, then finishes the running attempts. `notifier` signals that
@@ -116,7 +117,7 @@ impl Worker {
                     (self.poll_due, self.database_backoff) = (true, false);
                     let subscribers = self.directory.subscribers();
                     notifier.set_interest(subscribers.iter().map(|app| app.app.buin).collect());
-                    self.publish_gauges();
+                    self.report();
                 }
             }
         }
@@ -124,8 +125,10 @@ impl Worker {
         self.shut_down().await;
     }
 
-    /// Publishes the numbers of running attempts and of open circuits.
-    fn publish_gauges(&self) {
+    /// Publishes the numbers of running attempts and of open circuits, and logs failures.
+    fn report(&mut self) {
+        self.in_flight.retain_failures(&self.directory);
+        self.in_flight.log_failures(self.clock.now());
         let callbacks = &self.metrics.callbacks;
         callbacks.in_flight.store(self.in_flight.len() as u64, Ordering::Relaxed);
         callbacks.open_circuits.store(self.in_flight.open_circuits() as u64, Ordering::Relaxed);
@@ -231,11 +234,8 @@ impl Worker {
                 let has_slot = self.in_flight.slots_for(app, max, free, now) > 0;
                 let next = if has_slot { self.prefetched.pop(app) } else { None };
                 let Some(delivery) = next else { return false };
-                let (sender, clock) = (self.sender.clone(), self.clock.clone());
-                let (context, schedule) = (context.clone(), self.options.retry_schedule.clone());
-                let (metrics, traces) = (self.metrics.clone(), self.traces.clone());
-                let attempt = attempt(sender, clock, context, schedule, metrics, traces, delivery);
-                self.in_flight.start(app.clone(), attempt);
+                let attempt = self.attempts.clone().run(context.clone(), delivery);
+                self.in_flight.start(context.clone(), attempt);
                 self.started += 1;
                 free = free.saturating_sub(1);
                 true
@@ -268,6 +268,7 @@ impl Worker {
             return;
         }
         self.poll_due = false;
+        self.in_flight.retain_circuits(&self.directory);
         let now = self.clock.now();
         let free = self.in_flight.free_slots(self.options.max_concurrency);
         let max = (free + PREFETCH).saturating_sub(self.prefetched.len());

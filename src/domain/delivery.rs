@@ -126,6 +126,10 @@ pub struct DeliverySummary {
     pub created_at: DateTime<Utc>,
     /// The time at which the delivery was acknowledged or failed.
     pub finished_at: Option<DateTime<Utc>>,
+    /// Scheme, host and port of the app's callback URL, as it is now.
+    pub receiver: Option<String>,
+    /// The error of the last attempt, if it failed.
+    pub last_error: Option<String>,
 }
 
 /// One attempt to deliver a callback.

@@ -23,7 +23,9 @@ mod rule_violation;
 mod session;
 mod text;
 
-pub use app::{App, Callback, CallbacksBlocked, Permission, Permissions, UnknownPermission};
+pub use app::{
+    App, Callback, CallbacksBlocked, Permission, Permissions, UnknownPermission, url_origin,
+};
 pub use attributes::{Attributes, AttributesPatch};
 pub use audit::{Actor, AuditEntry, AuditFilter};
 pub use decide::Change;

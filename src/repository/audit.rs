@@ -105,10 +105,15 @@ pub async fn list(pool: &Pool, filter: &AuditFilter, limit: i64) -> Result<Vec<A
 pub async fn prune(pool: &Pool, before: DateTime<Utc>, limit: i64) -> Result<u64, Error> {
     let done = sqlx::query!(
         r#"
-        delete from audit
-        where audit_id in (
-            select audit_id from audit where at < $1 order by at, audit_id limit $2
+        with expired as (
+            -- Rows that another server is deleting are skipped.
+            select audit_id from audit
+            where at < $1
+            order by at, audit_id
+            limit $2
+            for update skip locked
         )
+        delete from audit using expired where audit.audit_id = expired.audit_id
         "#,
         before,
         limit,

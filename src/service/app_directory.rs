@@ -42,6 +42,15 @@ pub struct AppContext {
     pub token_key: TokenKey,
 }
 
+impl AppContext {
+    /// Whether a callback would be sent in the same way: to the same URL, with the same signature
+    /// and key.
+    #[must_use]
+    pub fn has_receiver_of(&self, other: &Self) -> bool {
+        self.app.callback == other.app.callback && self.envelope.is_same_as(&other.envelope)
+    }
+}
+
 impl From<StoredApp> for AppContext {
     fn from(StoredApp { app, aes_key }: StoredApp) -> Self {
         Self {

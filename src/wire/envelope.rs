@@ -84,6 +84,13 @@ impl Envelope {
         Self { cipher: Aes256::new(key.bytes().into()), iv, app_id: app_id.into() }
     }
 
+    /// Whether both seal with the same key for the same app.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        // The IV is half of the key.
+        self.iv == other.iv && self.app_id == other.app_id
+    }
+
     /// Seals `message` as a client does, without the mark of Muster.
     #[must_use]
     pub fn seal(&self, message: &[u8]) -> String {

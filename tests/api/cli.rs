@@ -419,6 +419,10 @@ async fn error_texts_name_the_mistake_and_a_remedy() {
             &["--buin", "1", "--callback-url", "ftp://a", "--callback-token", "x"],
             &["ftp://a", "http or https"],
         ),
+        (
+            &["--buin", "1", "--callback-url", "http://169.254.169.254/", "--callback-token", "x"],
+            &["--callback-url", "169.254.169.254: a link-local address is never permitted"],
+        ),
     ] {
         home.run(&[&["app", "create"][..], arguments].concat()).fails(2, parts);
     }
@@ -429,6 +433,32 @@ async fn error_texts_name_the_mistake_and_a_remedy() {
         1,
         "a failed create leaves no app"
     );
+}
+
+#[test]
+fn callback_urls_that_settings_deny_are_named() {
+    let mut home = Home::new();
+    home.set("MUSTER__DELIVERY__DENY_NETWORKS", "127.0.0.0/8,::1/128");
+    let app = ["--buin", "7", "--app-id", "mine"];
+    let callback = |url| ["--callback-url", url, "--callback-token", "x", "--json"];
+    let denied = "delivery.deny_networks contains it";
+    let create =
+        [&["app", "create"][..], &app, &callback("http://127.0.0.1:1/hook?key=k")].concat();
+    let update = [&["app", "update"][..], &app, &callback("http://localhost:1/")].concat();
+    for (command, parts) in [
+        (create, ["warning: --callback-url: 127.0.0.1 cannot be reached now", denied]),
+        (update, ["warning: --callback-url: localhost cannot be reached now", denied]),
+    ] {
+        let done = home.run(&command);
+        assert!(done.status.success(), "{done:#?}");
+        assert_eq!(done.json()["appId"], "mine", "{done:#?}");
+        for part in parts {
+            assert!(done.stderr.contains(part), "{part}: {done:#?}");
+        }
+        assert!(!done.stderr.contains("key=k"), "{done:#?}");
+    }
+    home.set("MUSTER__DELIVERY__DENY_NETWORKS", "10.0.0.0/8");
+    home.json(&[&["app", "update"][..], &app, &callback("http://127.0.0.1:1/")[..4]].concat());
 }
 
 /// A database after an interrupted first start.

@@ -31,6 +31,7 @@ mod health;
 mod history;
 mod limits;
 mod list;
+mod lock_order;
 mod log;
 mod malformed_requests;
 mod manual;

@@ -27,6 +27,7 @@ fn message(members: &[String]) -> String {
     Message {
         from_user: "user-000000",
         create_time: 1_795_441_339,
+        package_id: "01a208a4-ad10-79ad-bc6b-1fa6e7ee97bf.1.yd0123456789",
         session_id: "{01A208A4-AD10-79AD-BC6B-1FA6E7EE97BF}",
         version: 1,
         event: CallbackEvent::Created { title: "Release", member: members },

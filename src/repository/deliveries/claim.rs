@@ -143,6 +143,16 @@ pub async fn claim(
             )
             union all
             select row_id, session_id, app_id, version, due_at, null from selected
+        ), locked as (
+            -- A `ctid` names the same row while this statement runs. A row that was changed
+            -- meanwhile has another `due_at`. A join by key would be slow with a plan that was made
+            -- while the table was empty: each row would cost a scan of a whole index.
+            select delivery.ctid as row_id, target.blocked_until
+            from target
+            join delivery on delivery.ctid = target.row_id and delivery.due_at = target.due_at
+                         and delivery.finished_at is null
+            order by delivery.session_id, delivery.app_id, delivery.version
+            for no key update of delivery
         ), updated as (
             update delivery
             set state = case when blocked_until is null then 'leased' else 'pending' end,
@@ -152,13 +162,8 @@ pub async fn claim(
                 tries = tries + case when blocked_until is null then 1 else 0 end,
                 first_tried_at = case when blocked_until is null then coalesce(first_tried_at, $4)
                                       else first_tried_at end
-            -- All writers lock rows in this order, which makes deadlocks rare.
-            from (select * from target order by session_id, app_id, version) as target
-            -- A `ctid` names the same row while this statement runs. A row that was changed
-            -- meanwhile has another `due_at`. A join by key would be slow with a plan that was made
-            -- while the table was empty: each row would cost a scan of a whole index.
-            where delivery.ctid = target.row_id and delivery.due_at = target.due_at
-              and delivery.finished_at is null
+            from locked
+            where delivery.ctid = locked.row_id
             returning delivery.*
         ), claimed as (
             select * from updated where state = 'leased'

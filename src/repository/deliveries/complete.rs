@@ -61,13 +61,36 @@ pub async fn complete(
                 session_id, app_id, version, lease, state, due_at,
                 attempt, started_at, duration_ms, status, error, answer
             )
+        ), target as (
+            select session_id, app_id, version from item
+            union all
+            select item.session_id, item.app_id, later.version
+            from item
+            cross join lateral (
+                select version from delivery
+                where delivery.session_id = item.session_id and delivery.app_id = item.app_id
+                  and delivery.version > item.version and delivery.state in ('pending', 'leased')
+                order by version
+                limit 1
+            ) as later
+            where item.state <> 'pending'
+        ), locked as (
+            select 1
+            from target
+            join delivery on delivery.session_id = target.session_id
+                         and delivery.app_id = target.app_id and delivery.version = target.version
+            order by delivery.session_id, delivery.app_id, delivery.version
+            for no key update of delivery
         ), updated as (
             update delivery
             set state = item.state, due_at = item.due_at, lease = null,
                 finished_at = case when item.state <> 'pending' then $13::timestamptz end
-            from (select * from item order by session_id, app_id, version) as item
+            from item
             where delivery.session_id = item.session_id and delivery.app_id = item.app_id
               and delivery.version = item.version and delivery.lease = item.lease
+              -- The count takes all locks before the first row is changed. The two rows of one
+              -- item are changed in their order.
+              and (cardinality($1) = 1 or (select count(*) from locked) > 0)
             returning delivery.session_id, delivery.app_id, delivery.version, delivery.state
         ), new_attempt as (
             insert into delivery_attempt (
@@ -82,8 +105,7 @@ pub async fn complete(
             -- The new `due_at` always differs from the old one, so that a concurrent claim that
             -- found this row blocked notices the change.
             set due_at = least($13, due_at - interval '1 microsecond')
-            -- All writers lock rows in this order, which makes deadlocks rare.
-            from (select * from updated order by session_id, app_id, version) as updated
+            from updated
             where updated.state <> 'pending' and delivery.state = 'pending'
               and delivery.session_id = updated.session_id
               and delivery.app_id = updated.app_id

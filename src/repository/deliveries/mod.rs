@@ -3,10 +3,14 @@
 //! [`super::sessions`] writes a delivery together with the change that it reports. Workers claim
 //! due deliveries ([`claim()`]) and store the results ([`complete()`], [`release()`]). Operators
 //! list, count and replay deliveries ([`list`], [`count()`], [`replay`]).
+//!
+//! Workers and operators change many rows at once. Each statement locks its rows in the order of the
+//! primary key (`order by … for no key update`) before it changes one. The order of an `update … from`
+//! is that of its plan, which differs between versions of PostgreSQL.
 
 /// Runs a statement, and runs it again if PostgreSQL aborts it as the victim of a deadlock. An
-/// aborted statement has no effect. Deadlocks are possible, because workers and operators lock many
-/// rows, and a plan may lock them in another order than requested.
+/// aborted statement has no effect. No statement here should cause a deadlock, but an operator's own
+/// SQL may.
 macro_rules! retry_on_deadlock {
     ($statement:expr) => {{
         let mut attempts = 1;
@@ -29,6 +33,7 @@ mod claimed;
 mod complete;
 mod count;
 mod release;
+mod summary;
 
 pub use admin::{attempts, find, list, prune, replay};
 pub use claim::{AppCapacity, ClaimBatch, claim};

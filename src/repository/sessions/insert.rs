@@ -90,6 +90,9 @@ pub async fn insert(
                 $22::bigint[], $23::text[], $24::text[], $25::bytea[], $26::uuid[], $27::bigint[],
                 $28::timestamptz[]
             ) as key (buin, app_id, key, digest, session_id, version, expires_at)
+            -- All servers insert keys in this order, because an insert waits for an equal key of
+            -- another server.
+            order by buin, app_id, key
         )
         insert into session_event (
             session_id, version, buin, kind, operator, app_id, title, owner, reason, changes,

@@ -77,6 +77,15 @@ pub async fn update_if_version(
                 session_id, expected_version, version, state, title, owner, member_count,
                 updated_at, attributes
             )
+        ), locked as (
+            -- All servers lock rows in this order. An update alone locks them in the order of its
+            -- plan.
+            select 1
+            from session
+            join item on session.session_id = item.session_id
+                     and session.version = item.expected_version
+            order by session.session_id
+            for no key update of session
         ), updated as (
             update session
             set title = item.title, owner = item.owner, version = item.version,
@@ -84,6 +93,8 @@ pub async fn update_if_version(
                 attributes = coalesce(item.attributes::json, session.attributes)
             from item
             where session.session_id = item.session_id and session.version = item.expected_version
+              -- The count takes all locks before the first row is changed. One row has no order.
+              and (cardinality($1) = 1 or (select count(*) from locked) > 0)
             returning session.session_id, session.buin
         ), updated_title as (
             update session_title
@@ -154,6 +165,9 @@ pub async fn update_if_version(
                 $40::timestamptz[]
             ) as key (buin, app_id, key, digest, session_id, version, expires_at)
             join updated using (session_id)
+            -- All servers insert keys in this order, because an insert waits for an equal key of
+            -- another server.
+            order by key.buin, app_id, key
         )
         select session_id from updated
         "#,

@@ -76,7 +76,9 @@ pub async fn find(
     Ok(apps::find(&admin.pool, &admin.keyring, buin, app_id).await?.into())
 }
 
-/// Changes the name, the permissions, the forms or the callback of an app.
+/// Changes the name, the permissions, the forms or the callback of an app. Pending callbacks start
+/// at the beginning of their retry schedule if the receiver changes: they may have failed because of
+/// it.
 ///
 /// # Errors
 /// [`Error::AppNotFound`], [`Error::IncompleteCallback`], or the database fails.
@@ -129,15 +131,10 @@ pub async fn resume_callbacks(
     buin: Buin,
     app_id: &AppId,
 ) -> Result<RegisteredApp, Error> {
-    let resumed = change(admin, buin, app_id, |stored| stored.app.callbacks_paused = false).await?;
-    let filter = DeliveryFilter {
-        buin: Some(buin),
-        app_id: Some(app_id.clone()),
-        state: Some(DeliveryState::Pending),
-        ..DeliveryFilter::default()
-    };
-    deliveries::replay(&admin.pool, &filter, admin.audit_context()).await?;
-    Ok(resumed)
+    let (_, resumed) =
+        store(admin, buin, app_id, |stored| stored.app.callbacks_paused = false).await?;
+    wake_backlog(admin, &resumed.app).await?;
+    Ok(resumed.into())
 }
 
 /// Replaces the AES key of an app. All its access tokens become invalid.
@@ -159,11 +156,49 @@ async fn change(
     app_id: &AppId,
     change: impl FnOnce(&mut StoredApp),
 ) -> Result<RegisteredApp, Error> {
-    let stored =
+    let (before, after) = store(admin, buin, app_id, change).await?;
+    if before.is_some_and(|before| may_revive_callbacks(&before, &after)) {
+        wake_backlog(admin, &after.app).await?;
+    }
+    Ok(after.into())
+}
+
+/// Changes an app, and returns it as it was before and as it is now.
+async fn store(
+    admin: &AdminContext,
+    buin: Buin,
+    app_id: &AppId,
+    change: impl FnOnce(&mut StoredApp),
+) -> Result<(Option<StoredApp>, StoredApp), Error> {
+    let mut before = None;
+    let change = |stored: &mut StoredApp| {
+        before = Some(stored.clone());
+        change(stored);
+    };
+    let after =
         apps::update_with(&admin.pool, &admin.keyring, buin, app_id, admin.audit_context(), change)
             .await?;
     propagation::announce(admin).await;
-    Ok(stored.into())
+    Ok((before, after))
+}
+
+/// Whether callbacks that failed or waited before a change may arrive after it.
+fn may_revive_callbacks(before: &StoredApp, after: &StoredApp) -> bool {
+    let was_blocked = before.app.callbacks_blocked().is_some();
+    let differs = before.app.callback != after.app.callback || before.aes_key != after.aes_key;
+    after.app.callbacks_blocked().is_none() && (was_blocked || differs)
+}
+
+/// Makes the pending callbacks of an app due now. The running servers know the changed app already.
+async fn wake_backlog(admin: &AdminContext, app: &App) -> Result<(), Error> {
+    let filter = DeliveryFilter {
+        buin: Some(app.buin),
+        app_id: Some(app.app_id.clone()),
+        state: Some(DeliveryState::Pending),
+        ..DeliveryFilter::default()
+    };
+    deliveries::replay(&admin.pool, &filter, admin.audit_context()).await?;
+    Ok(())
 }
 
 impl AppChanges {

@@ -5,7 +5,7 @@ use super::imports::Tree;
 use super::layers::{begins_with, in_files, is_composition, room};
 
 /// The rooms that may use a crate or a part of it. Each dependency of `Cargo.toml` has a row.
-const CRATES: [(&str, &str); 72] = [
+const CRATES: [(&str, &str); 75] = [
     ("actix_http", "http"),
     ("actix_rt", "http"),
     ("actix_server", "http"),
@@ -34,6 +34,7 @@ const CRATES: [(&str, &str); 72] = [
     ("hmac", "wire"),
     ("http", "http"),
     ("humantime", "cli http config"),
+    ("hyper", "delivery"),
     ("ipnet", "http delivery config"),
     ("memchr", "http wire"),
     // Only `src/main.rs` sets the allocator.
@@ -73,6 +74,8 @@ const CRATES: [(&str, &str); 72] = [
     ("tokio_rustls", "http"),
     ("tokio_util", "http"),
     ("toml", "config"),
+    ("tower_layer", "delivery"),
+    ("tower_service", "delivery"),
     ("tracing", "cli http delivery service postgres repository keyring telemetry"),
     ("tracing_subscriber", "config telemetry"),
     ("unicode_normalization", "repository"),

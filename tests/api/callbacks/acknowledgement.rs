@@ -1,5 +1,6 @@
 //! The responses that acknowledge a callback, and the record of each attempt for operators.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::receiver::{Receiver, Reply, reply_with};
-use super::{TOKEN, attempts, create, delivery_id, find, spawn, subscriber, worker_with};
+use super::receiver::{Call, Receiver, Reply, reply_with};
+use super::{
+    TOKEN, attempts, create, delivery_id, find, rename, spawn, spawn_subscribed, subscriber,
+    worker, worker_with,
+};
 use crate::harness::client::Client;
 use crate::harness::store::AttemptRecord;
 use crate::harness::{TestApp, insert};
@@ -84,7 +88,7 @@ async fn only_explicit_acknowledgement_counts() {
     let (app, receiver) = (spawn().await, Receiver::start().await);
     let elsewhere = format!("location: {}\r\n", receiver.url("/elsewhere"));
     let long = Box::leak("x".repeat(5_000).into_boxed_str());
-    let neither = "neither `ok` nor JSON";
+    let neither = "neither `ok`, nor the packageId, nor JSON";
     let late = |wait, reply| Reply::Late(Duration::from_millis(wait), Box::new(reply));
     let slow = 3_600_000;
     let cases: Vec<(&str, Reply, Expected)> = vec![
@@ -96,6 +100,10 @@ async fn only_explicit_acknowledgement_counts() {
             reply_with(200, r#"{"errcode":0}"#),
             (true, Some(200), "", Some(r#"{"errcode":0}"#)),
         ),
+        ("json text", reply_with(200, "\"OK\""), (true, Some(200), "", Some("\"OK\""))),
+        ("json real", reply_with(200, r#"{"errcode":0.0}"#), (true, Some(200), "", None)),
+        ("marked", reply_with(200, "\u{feff}ok"), (true, Some(200), "", None)),
+        ("marked json", reply_with(200, "\u{feff}{\"errcode\":0}"), (true, Some(200), "", None)),
         ("more", reply_with(200, r#"{"errmsg":"ok", "errcode": 0}"#), (true, Some(200), "", None)),
         ("a while", late(200, Reply::Ok), (true, Some(200), "", Some("ok"))),
         (
@@ -150,8 +158,34 @@ async fn only_explicit_acknowledgement_counts() {
         check(case, attempt, expected);
     }
     let calls = receiver.calls();
-    assert_eq!(calls.len(), cases.len(), "one attempt for each URL");
+    let paths: BTreeSet<&str> = calls.iter().map(Call::path).collect();
+    assert_eq!(paths.len(), cases.len(), "one attempt for each URL");
+    // A kept connection that is closed without a response is replaced once.
+    assert!(calls.len() <= cases.len() + 2, "{}", calls.len());
     assert!(calls.iter().all(|call| call.path() != "/elsewhere"));
+}
+
+/// The official receivers in Go and PHP answer with the `packageId` of the sealed message.
+#[tokio::test(flavor = "multi_thread")]
+async fn package_id_acknowledges_its_own_callback() {
+    let (app, receiver, stored) = spawn_subscribed().await;
+    let id = create(&app).await;
+    rename(&app, &id, 1).await;
+    // The id of another version acknowledges nothing.
+    receiver.script(|call| reply_with(200, &call.package_id.replace(".1.", ".2.")));
+    let mut worker = worker(&app).await;
+    assert_eq!(worker.drain().await.unwrap(), 1);
+    assert_eq!(find(&app, &delivery_id(&id, 1, &stored)).await.state, DeliveryState::Pending);
+    receiver.script(|call| reply_with(200, &format!("\r\n{} ", call.package_id)));
+    app.clock.advance(Duration::from_secs(7));
+    assert_eq!(worker.drain().await.unwrap(), 2);
+    for version in [1, 2] {
+        let listed = find(&app, &delivery_id(&id, version, &stored)).await;
+        assert_eq!(listed.state, DeliveryState::Delivered);
+    }
+    let ids: Vec<String> = receiver.calls().into_iter().map(|call| call.package_id).collect();
+    let expected = [1, 1, 2].map(|version| delivery_id(&id, version, &stored).to_string());
+    assert_eq!(ids, expected, "each attempt has the id of its delivery");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,9 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::receiver::{Receiver, reply_with};
-use super::{TOKEN, create, rename, spawn, spawn_subscribed, subscriber, update, worker};
+use super::{
+    TOKEN, create, delivery_id, rename, spawn, spawn_subscribed, subscriber, update, worker,
+};
 use crate::harness::client::Client;
 use crate::harness::insert;
 
@@ -21,10 +23,11 @@ async fn creation_callback_matches_the_protocol() {
 
     let calls = receiver.calls();
     let [call] = calls.as_slice() else { panic!("{calls:#?}") };
+    let delivery = delivery_id(id, 1, &stored);
     assert_eq!(
         call.message,
         format!(
-            r#"{{"fromUser":"a","createTime":1718000000,"sessionId":"{id}","version":1,"msgType":"session_create","session_create":{{"type":"multi","title":"项目 \"x\"","member":["a","b","10232"]}}}}"#
+            r#"{{"fromUser":"a","createTime":1718000000,"packageId":"{delivery}","sessionId":"{id}","version":1,"msgType":"session_create","session_create":{{"type":"multi","title":"项目 \"x\"","member":["a","b","10232"]}}}}"#
         )
     );
     assert_eq!(call.path(), "/");
@@ -51,9 +54,38 @@ async fn creation_callback_matches_the_protocol() {
     assert_eq!(call.headers["x-muster-delivery"], format!("{plain}.1.{}", stored.app.app_id));
 }
 
+/// The C# receiver looks for exactly `Content-Length`.
+#[tokio::test(flavor = "multi_thread")]
+async fn header_names_are_in_title_case() {
+    let (app, receiver, _) = spawn_subscribed().await;
+    let body = json!({ "title": "t", "creator": "a", "member": ["b", "c"] });
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let url = format!("/cgi/session/create?accessToken={}", app.api_key);
+    let request = app.client.request(Method::POST, &url).header("traceparent", traceparent);
+    assert_eq!(request.body(body.to_string()).send().await.unwrap().status(), 200);
+    worker(&app).await.drain().await.unwrap();
+    let [call] = receiver.take().try_into().unwrap();
+    let mut names = call.header_names;
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "Accept",
+            "Content-Length",
+            "Content-Type",
+            "Host",
+            "Traceparent",
+            "User-Agent",
+            "X-Muster-Attempt",
+            "X-Muster-Delivery",
+            "X-Muster-Version",
+        ]
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn dissolve_and_restore_are_update_callbacks() {
-    let (app, receiver, _) = spawn_subscribed().await;
+    let (app, receiver, stored) = spawn_subscribed().await;
     let id = create(&app).await;
     let path = format!("/v1/sessions/{}", id.trim_matches(['{', '}']));
     let dissolved = app.client.request(Method::DELETE, &format!("{path}?operator=a"));
@@ -66,16 +98,17 @@ async fn dissolve_and_restore_are_update_callbacks() {
     let messages: Vec<String> = receiver.calls().into_iter().map(|call| call.message).collect();
     assert_eq!(messages.len(), 3);
     for (version, state) in [(2, "dissolved"), (3, "active")] {
+        let delivery = delivery_id(&id, version, &stored);
         let message = format!(
-            r#"{{"fromUser":"a","createTime":1718000000,"sessionId":"{id}","version":{version},"msgType":"session_update","session_update":{{"owner":"a","title":"t","addMember":[],"delMember":[],"state":"{state}"}}}}"#
+            r#"{{"fromUser":"a","createTime":1718000000,"packageId":"{delivery}","sessionId":"{id}","version":{version},"msgType":"session_update","session_update":{{"owner":"a","title":"t","addMember":[],"delMember":[],"state":"{state}"}}}}"#
         );
-        assert_eq!(messages[version - 1], message);
+        assert_eq!(messages[usize::try_from(version).unwrap() - 1], message);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn update_callback_matches_the_protocol() {
-    let (app, receiver, _) = spawn_subscribed().await;
+    let (app, receiver, stored) = spawn_subscribed().await;
     let id = create(&app).await;
     app.clock.advance(Duration::from_secs(60));
     for change in [
@@ -94,21 +127,18 @@ async fn update_callback_matches_the_protocol() {
 
     let messages: Vec<String> = receiver.calls().into_iter().map(|call| call.message).collect();
     assert_eq!(messages.len(), 6);
-    for (version, (from, news)) in [
+    for (version, (from, news)) in (2..).zip([
         ("a", r#""owner":"a","title":"t2","addMember":[],"delMember":[]"#),
         ("a", r#""owner":"a","title":"t2","addMember":["d","e"],"delMember":[]"#),
         ("b", r#""owner":"a","title":"t3","addMember":["f"],"delMember":[]"#),
         ("a", r#""owner":"a","title":"t3","addMember":[],"delMember":["d"]"#),
         ("a", r#""owner":"b","title":"t3","addMember":[],"delMember":["a"]"#),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    ]) {
+        let delivery = delivery_id(&id, version, &stored);
         assert_eq!(
-            messages[version + 1],
+            messages[usize::try_from(version).unwrap() - 1],
             format!(
-                r#"{{"fromUser":"{from}","createTime":1718000060,"sessionId":"{id}","version":{},"msgType":"session_update","session_update":{{{news}}}}}"#,
-                version + 2
+                r#"{{"fromUser":"{from}","createTime":1718000060,"packageId":"{delivery}","sessionId":"{id}","version":{version},"msgType":"session_update","session_update":{{{news}}}}}"#
             )
         );
     }

@@ -71,6 +71,12 @@ async fn delivery_commands_work_with_a_running_server() {
     assert!(lines.next().unwrap().starts_with("STATE"), "{text}");
     let line = lines.next().unwrap();
     assert!(line.starts_with("delivered") && line.ends_with(&delivery), "{text}");
+    let receiver_origin = receiver.url("");
+    assert!(line.contains(&format!("  {receiver_origin}  -  ")), "{text}");
+    assert_eq!(
+        (&listed["receiver"], &listed["lastError"]),
+        (&json!(receiver_origin), &json!(null))
+    );
     let text = home.run(&["delivery", "show", &delivery]).await.stdout;
     assert!(text.contains("state         delivered"), "{text}");
     assert!(text.contains(", status 200: acknowledged, response \"ok\""), "{text}");
@@ -83,6 +89,14 @@ async fn delivery_commands_work_with_a_running_server() {
     let pending = list(&["--state", "pending"]).await;
     assert!(pending.iter().chain(&list(&["--state", "leased"]).await).count() >= 1);
     let second = delivery.replace(".1.", ".2.");
+    let failing = list(&[]).await.into_iter().find(|listed| listed["id"] == second).unwrap();
+    assert_eq!(failing["receiver"], receiver_origin, "{failing}");
+    assert_eq!(failing["lastError"], "HTTP status 503", "{failing}");
+    let text = home.run(&["delivery", "list"]).await.stdout;
+    let line = text.lines().find(|line| line.ends_with(&second)).unwrap();
+    assert!(line.contains(&format!("  {receiver_origin}  HTTP status 503  ")), "{text}");
+    let text = home.run(&["delivery", "show", &second]).await.stdout;
+    assert!(text.contains(&format!("receiver      {receiver_origin}")), "{text}");
     let shown = home.run(&["delivery", "show", &second, "--json"]).await.json();
     assert_eq!(shown["attemptDetails"][0]["status"], 503, "{shown}");
     assert_eq!(shown["attemptDetails"][0]["error"], "HTTP status 503", "{shown}");
@@ -215,4 +229,27 @@ async fn delivery_commands_work_without_a_server() {
     wait_for("a callback", WAIT_TIMEOUT, async || !receiver.calls().is_empty()).await;
     assert_eq!(receiver.calls()[0].session, id);
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failing_receiver_is_a_warning_but_not_one_per_attempt() {
+    let (home, receiver) = (Home::new(), Receiver::start().await);
+    let server = home.serve().await;
+    let stored = home.subscribe(&receiver).await;
+    receiver.script(|_| reply_with(500, ""));
+    for _ in 0..3 {
+        create(&server, &home).await;
+    }
+    wait_for("many attempts", WAIT_TIMEOUT, async || receiver.calls().len() >= 25).await;
+    receiver.recover();
+    wait_for("the recovery", WAIT_TIMEOUT, async || home.log().contains("callbacks arrive again"))
+        .await;
+    let attempts = receiver.calls().len();
+    server.stop().await;
+    let log = home.log();
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains("callbacks fail")).collect();
+    assert!(!warnings.is_empty() && warnings.len() <= attempts / 5, "{attempts}: {warnings:#?}");
+    for part in ["WARN", stored.app.app_id.as_str(), "HTTP status 500", "failed_attempts"] {
+        assert!(warnings[0].contains(part), "{part}: {}", warnings[0]);
+    }
 }

@@ -338,6 +338,10 @@ async fn replay_and_claim_do_not_deadlock() {
     assert_eq!(count(&app, DeliveryState::Delivered).await, 180);
     assert_eq!(receiver.calls().len(), attempts);
     assert!(replayed > 180 && attempts > 180, "{replayed} replayed, {attempts} attempts");
+    let mut outside = store::connect(&app).await;
+    app.shutdown_signal.stop();
+    app.pool.close().await;
+    assert_eq!(store::count_deadlocks(&mut outside).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

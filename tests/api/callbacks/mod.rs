@@ -6,7 +6,9 @@
 mod acknowledgement;
 mod bytes;
 mod command;
+mod corrections;
 mod endurance;
+mod kept_connections;
 mod leases;
 mod model;
 mod networks;

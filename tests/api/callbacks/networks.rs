@@ -50,7 +50,17 @@ async fn denied_networks_are_never_connected_to() {
     .unwrap();
     assert!(error.contains("callbacks may not go to 127.0.0.1"), "{error}");
     // These addresses are denied even if all networks are allowed.
-    for host in ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "0.0.0.0", "[::]"] {
+    for host in [
+        "169.254.169.254",
+        "[fe80::1]",
+        "[::ffff:169.254.169.254]",
+        "[::ffff:0:169.254.169.254]",
+        "[fd00:ec2::23]",
+        "[2001:db8::1]",
+        "192.0.2.1",
+        "0.0.0.0",
+        "[::]",
+    ] {
         let url = format!("http://{host}:{port}/latest/meta-data");
         let error = delivery_error(&app, &url, |settings| {
             settings.delivery.allow_networks =

@@ -27,14 +27,20 @@ pub struct Call {
     pub target: String,
     /// The headers, with names in lower case.
     pub headers: BTreeMap<String, String>,
+    /// The names of the headers as received.
+    pub header_names: Vec<String>,
     /// The body as received.
     pub body: String,
     pub app_id: String,
     /// The decrypted message.
     pub message: String,
+    /// `packageId` of the message.
+    pub package_id: String,
     pub session: String,
     pub version: i64,
     pub attempt: i32,
+    /// The number of the connection, from 0.
+    pub connection: usize,
     /// Whether the receiver answered with `ok`.
     pub acknowledged: bool,
 }
@@ -115,9 +121,9 @@ impl Receiver {
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                serving.connections.fetch_add(1, Ordering::Relaxed);
+                let connection = serving.connections.fetch_add(1, Ordering::Relaxed);
                 let serving = serving.clone();
-                tokio::spawn(async move { serving.serve(stream).await });
+                tokio::spawn(async move { serving.serve(stream, connection).await });
             }
         });
         Self { address, shared, task }
@@ -174,7 +180,7 @@ impl Drop for Receiver {
 }
 
 impl Shared {
-    async fn serve(&self, mut stream: TcpStream) {
+    async fn serve(&self, mut stream: TcpStream, connection: usize) {
         let mut read = Vec::new();
         while let Some((head, body)) = request(&mut stream, &mut read).await {
             let checked = catch_unwind(AssertUnwindSafe(|| self.check(&head, body)));
@@ -187,6 +193,7 @@ impl Shared {
                     return;
                 }
             };
+            call.connection = connection;
             let mut reply = (self.script.lock().unwrap())(&call);
             call.acknowledged = match &reply {
                 Reply::Barrier(_, then) => matches!(**then, Reply::Ok),
@@ -220,9 +227,11 @@ impl Shared {
         let mut lines = head.split("\r\n");
         let target = lines.next().unwrap().strip_prefix("POST ").unwrap();
         let target = target.strip_suffix(" HTTP/1.1").unwrap().to_owned();
+        let lines: Vec<_> = lines.filter_map(|line| line.split_once(": ")).collect();
+        let header_names = lines.iter().map(|(name, _)| (*name).to_owned()).collect();
         let headers: BTreeMap<String, String> = lines
-            .filter_map(|line| line.split_once(": "))
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .iter()
+            .map(|(name, value)| (name.to_ascii_lowercase(), (*value).to_owned()))
             .collect();
         assert_eq!(headers["content-type"], "application/json");
         let fields: BTreeMap<String, Value> = serde_json::from_str(&body).unwrap();
@@ -241,16 +250,20 @@ impl Shared {
             let plain = session.trim_matches(['{', '}']).to_lowercase();
             assert_eq!(headers["x-muster-delivery"], format!("{plain}.{version}.{app_id}"));
         }
+        assert_eq!(content["packageId"], headers["x-muster-delivery"], "{message}");
         let attempt = headers["x-muster-attempt"].parse().unwrap();
         let call = Call {
             target,
             headers,
+            header_names,
             body,
             app_id,
             message,
+            package_id: content["packageId"].as_str().unwrap().to_owned(),
             session,
             version,
             attempt,
+            connection: 0,
             acknowledged: false,
         };
         let encrypt = fields["encrypt"].as_str().unwrap();

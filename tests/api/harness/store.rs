@@ -20,7 +20,9 @@ use muster::repository::{apps, keys};
 use muster::wire::{AesKey, ApiKey, MasterKey};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgExecutor};
 
-pub use self::audit::{audit_actions, audit_change_errors, refuse_audit_entries};
+pub use self::audit::{
+    audit_actions, audit_change_errors, insert_old_audit_entries, refuse_audit_entries,
+};
 pub use self::databases::{
     copy_database, create_owned_database, create_template, drop_all_databases,
     drop_database_by_name, drop_role, open_pool,
@@ -42,7 +44,8 @@ pub use self::sessions::{
     key_collations, numbered_sessions, numbered_titles, overwrite_session, overwrite_sessions,
     rename_event_table, rename_title_column, rename_xid_column, restore_event_table,
     set_invalid_titles, set_member_count, set_oversized_title, slow_down_creates,
-    slow_down_updates, speed_up_creates, stored_changes, stored_owner, stored_version,
+    slow_down_key_inserts, slow_down_updates, speed_up_creates, stored_changes, stored_owner,
+    stored_version,
 };
 pub use muster::domain::{AttemptRecord, DeliveryFilter, DeliverySummary};
 pub use muster::repository::Pool;

@@ -3,11 +3,20 @@
 use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 
-use super::execute;
+use super::{TestApp, execute};
 
 /// The actions of all entries, in no order.
 pub async fn audit_actions(executor: impl PgExecutor<'_>) -> Vec<String> {
     sqlx::query_scalar("select action from audit").fetch_all(executor).await.unwrap()
+}
+
+/// Writes this many entries, at random times of one day long ago.
+pub async fn insert_old_audit_entries(app: &TestApp, count: i64) {
+    let sql = "insert into audit (at, action, actor, host, pid, details)
+               select '2020-01-01'::timestamptz + random() * interval '1 day', 'app.create', 'a',
+                      'h', 1, '{}'
+               from generate_series(1, $1)";
+    sqlx::query(sql).bind(count).execute(&app.pool).await.unwrap();
 }
 
 /// Makes PostgreSQL refuse every new entry, by a constraint that is called `no_new_entries`.

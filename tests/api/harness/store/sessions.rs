@@ -156,6 +156,15 @@ pub async fn slow_down_updates(connection: &mut PgConnection) {
     execute(connection, SQL).await;
 }
 
+/// Makes each new idempotency key take 2 milliseconds.
+pub async fn slow_down_key_inserts(app: &TestApp) {
+    let sql = "create function slow() returns trigger language plpgsql as
+                   'begin perform pg_sleep(0.002); return new; end';
+               create trigger slow before insert on idempotency
+                   for each row execute function slow()";
+    execute(&app.pool, sql).await;
+}
+
 /// Writes sessions one second apart, all owned by `bot` and with `a` in the title. Every 3000th is
 /// dissolved, every 4000th was changed later, and every 500th has `rare` in its title. The session
 /// of number n ends with n in its id.
